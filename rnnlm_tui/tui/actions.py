@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from textual.binding import Binding, BindingType
+from textual.keys import key_to_character
 
 Pane = Literal["runs", "compare", "config", "train", "checkpoints", "prompt", "inspect", "versus"]
 """A pane. `runs` lists all runs, `compare` shows the marked ones together, the others are about
@@ -27,6 +28,9 @@ CHARTED: tuple[Pane, ...] = ("train", "compare")
 """The panes with charts."""
 PROMPT_MODES: dict[Pane, str] = {"prompt": "Sample", "inspect": "Inspect", "versus": "Compare"}
 """The panes of the prompt and their titles in its mode line, in the order of F2."""
+WITH_TEXT_BOX: tuple[Pane, ...] = ("prompt", "versus")
+"""The panes with a box for a prompt: a key that types goes into the box, whatever has the focus.
+Only digits act there, while the box doesn't have the focus: they go to other panes."""
 
 Group = Literal["screen", "charts", "everywhere"]
 """The heading in help: "This screen", "Charts" or "Everywhere"."""
@@ -37,7 +41,7 @@ class Action:
     """Something the user can do, with all of its texts."""
 
     id: str
-    """Its name in the code and in a user's keymap: the method is `action_<id>`."""
+    """Its name in the code and in a user's keymap."""
     keys: tuple[str, ...]
     """Textual's names of its keys; the first one is shown. Empty: only in the palette."""
     verb: str
@@ -53,6 +57,8 @@ class Action:
     """Help and the table of keys describe it in the row of another action."""
     on_app: bool = False
     """The method is the app's, not the screen's."""
+    call: str = ""
+    """The method is `action_<call>`; empty: `action_<id>`."""
     footer: bool = True
     """Shown in the footer, in the table's order, if there is room."""
     palette: str = ""
@@ -81,7 +87,7 @@ class Action:
     @property
     def textual_action(self) -> str:
         """The action in Textual's spelling."""
-        return f"{'app' if self.on_app else 'screen'}.{self.id}"
+        return f"{'app' if self.on_app else 'screen'}.{self.call or self.id}"
 
     def works_on(self, pane: Pane) -> bool:
         """Whether the action works on this pane."""
@@ -101,8 +107,10 @@ KEY_SIGNS = {
     "right": "→", "up": "↑", "down": "↓",
     "escape": "esc", "comma": ",", "full_stop": ".", "left_square_bracket": "[",
     "right_square_bracket": "]", "less_than_sign": "<", "greater_than_sign": ">",
-    "pageup": "PgUp", "pagedown": "PgDn",
+    "pageup": "PgUp", "pagedown": "PgDn", "delete": "del",
 }  # fmt: skip
+TYPED_SIGNS = "?+-=/,.[]<>"
+"""The signs of `KEY_SIGNS` that are typed; Textual doesn't know all of these keys as characters."""
 
 
 def key_label(key: str) -> str:
@@ -127,6 +135,12 @@ def ascii_keys(keys: str) -> str:
     return keys.translate(_ASCII_KEYS)
 
 
+def types_text(key: str) -> bool:
+    """Whether the key types a character."""
+    character = key_to_character(key)
+    return KEY_SIGNS.get(key, "none") in TYPED_SIGNS or bool(character and character.isprintable())
+
+
 ACTIONS: tuple[Action, ...] = (
     # runs
     Action("open_selected", ("enter",), "Open", "open the run: with none, start the demo",
@@ -135,19 +149,19 @@ ACTIONS: tuple[Action, ...] = (
         palette="Mark run"),
     Action("compare_runs", ("equals_sign",), "Compare", "compare the marked runs", ("runs",),
         palette="Compare runs"),
-    Action("new_run", ("n",), "New", "configure a new run", ("runs", "prompt"), wide_verb="New run",
+    Action("new_run", ("n",), "New", "configure a new run", ("runs",), wide_verb="New run",
         palette="New run"),
     Action("filter_runs", ("slash",), "Filter", "filter: part of a name, ppl<80, status", ("runs",),
         palette="Filter runs", brief="filter: name, ppl<80, status …"),
-    Action("start_demo", ("f5",), "Demo", "start the demo", ("runs",), wide_verb="Start demo",
-        footer=False, palette="Start demo"),
+    Action("start_demo", ("f5",), "Start", "start the demo: asks if there are runs", ("runs",),
+        wide_verb="Start demo", footer=False, palette="Start demo"),
     Action("sort_runs", ("o",), "Sort", "sort by age, perplexity, name, status …", ("runs",),
         palette="Sort runs", brief="sort by age, ppl, name …"),
     Action("reverse_runs", ("O",), "Reverse", "reverse the sort", ("runs",), footer=False,
         palette="Reverse sort"),
-    Action("next_layout", ("f3",), "Layout", "list, tree of forks, or groups", ("runs",),
+    Action("next_layout", ("V",), "Layout", "list, tree of forks, or groups", ("runs",),
         footer=False, palette="Layout of runs"),
-    Action("group_runs", ("f4",), "Group", "group by figures or settings", ("runs",),
+    Action("group_runs", ("G",), "Group", "group by figures or settings", ("runs",),
         footer=False, palette="Group runs"),
     Action("fold_runs", ("left",), "Fold", "fold or unfold a branch, a group", ("runs",),
         footer=False, palette="Fold", shown="← →", brief="fold or unfold"),
@@ -159,7 +173,7 @@ ACTIONS: tuple[Action, ...] = (
         palette="Note on run"),
     Action("pin_run", ("p",), "Pin", "pin or unpin: pinned runs stay on top", ("runs",),
         footer=False, palette="Pin run"),
-    Action("rename_run", ("f2",), "Rename", "rename the run", ("runs",), footer=False,
+    Action("rename_run", ("N",), "Rename", "rename the run", ("runs",), footer=False,
         palette="Rename run"),
     Action("delete_run", ("d",), "Delete",
         "move the run, or all marked ones, to the trash: u undoes it", ("runs",),
@@ -310,7 +324,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("browse_files", ("b",), "Browse", "browse for a text, or in Tokenizer for a tokenizer",
         ("config",), footer=False, palette="Browse for a text or tokenizer",
         brief="browse for text, tokenizer"),
-    Action("edit_toml", ("f4",), "Editor", "edit the config as TOML in your editor: $EDITOR",
+    Action("edit_toml", ("f4",), "Edit", "edit the config as TOML in your editor: $EDITOR",
         ("config",), footer=False, palette="Edit TOML", brief="edit the TOML in $EDITOR"),
     Action("open_config", ("ctrl+o",), "Open", "open a TOML file", ("config",), footer=False,
         palette="Open config file"),
@@ -376,25 +390,27 @@ ACTIONS: tuple[Action, ...] = (
         ("prompt", "inspect"), palette="Undo", shown="F6 ⇧F6", brief="undo, redo"),
     Action("redo_branch", ("shift+f6",), "Redo", "redo what was undone",
         ("prompt", "inspect"), footer=False, covered=True, palette="Redo"),
-    Action("next_branch", ("greater_than_sign",), "Branch",
-        "previous or next branch: other seeds and edits", ("prompt", "inspect"), footer=False,
-        palette="Next branch", shown="< >"),
-    Action("previous_branch", ("less_than_sign",), "Branch", "the previous branch",
-        ("prompt", "inspect"), footer=False, covered=True, palette="Previous branch"),
+    Action("later_branch", ("right",), "Branch",
+        "previous or next branch, outside the box: other seeds and edits", ("prompt",),
+        footer=False, palette="Later branch", call="next_branch", shown="← →",
+        brief="other branches, after esc"),
+    Action("earlier_branch", ("left",), "Branch", "the previous branch", ("prompt",),
+        footer=False, covered=True, palette="Earlier branch", call="previous_branch"),
     Action("kept_samples", ("f7",), "Samples", "everything sampled: search, reuse, export, delete",
         ("prompt",), palette="Samples"),
     Action("kept_states", ("f8",), "States", "kept states: start from one, keep another",
         ("prompt", "inspect", "versus"), palette="States"),
     Action("setting_presets", ("f9",), "Presets", "presets of the settings: greedy, careful, wild",
         ("prompt",), palette="Presets of settings"),
-    Action("side_by_side", ("f5",), "Columns", "samples of one request beside or below each other",
+    Action("side_by_side", (), "Columns", "samples of one request beside or below each other",
         ("prompt",), footer=False, palette="Samples side by side", brief="samples side by side"),
-    Action("follow_now", ("f",), "Follow", "sample after each evaluation of the run", ("prompt",),
-        footer=False, palette="Sample after each evaluation", brief="sample after evaluations"),
-    Action("save_text", ("ctrl+s", "w"), "Save", "save the newest text to a file",
+    Action("follow_now", ("ctrl+f",), "Follow", "sample after each evaluation of the run",
+        ("prompt",), footer=False, palette="Sample after each evaluation",
+        brief="sample after evaluations"),
+    Action("save_text", ("ctrl+s",), "Save", "save the newest text to a file",
         ("prompt", "versus"), palette="Save text"),
     Action("copy_text", ("ctrl+y",), "Copy", "copy the newest text: if the terminal allows it",
-        ("prompt", "versus"), palette="Copy text"),
+        ("prompt", "versus"), palette="Copy text", call="copy_newest"),
     Action("older_text", ("pageup",), "Older", "older or newer texts", ("prompt", "versus"),
         footer=False, palette="Scroll to older texts", shown="PgUp PgDn"),
     Action("newer_text", ("pagedown",), "Newer", "newer texts", ("prompt", "versus"),
@@ -431,6 +447,11 @@ ACTIONS: tuple[Action, ...] = (
         palette="Score with the current checkpoint", brief="by the current checkpoint"),
     Action("undo_here", ("u",), "Reset", "undo a branch: back to the text it left", ("inspect",),
         palette="Undo branch", brief="undo the branch"),
+    Action("next_branch", ("greater_than_sign",), "Branch",
+        "previous or next branch: other seeds and edits", ("inspect",), footer=False,
+        palette="Next branch", shown="< >"),
+    Action("previous_branch", ("less_than_sign",), "Branch", "the previous branch", ("inspect",),
+        footer=False, covered=True, palette="Previous branch"),
     Action("next_view", ("tab",), "View", "next view: alternatives, state, unit, reach",
         ("inspect",), palette="Next view"),
     Action("previous_view", ("shift+tab",), "View", "the view before", ("inspect",), footer=False,
@@ -452,20 +473,21 @@ ACTIONS: tuple[Action, ...] = (
         palette="Next side"),
     Action("previous_side", ("shift+tab",), "Side", "the previous side", ("versus",), footer=False,
         covered=True, palette="Previous side"),
-    Action("next_difference", ("j",), "Next", "next or previous difference", ("versus",),
-        wide_verb="Next difference", palette="Next difference", shown="j k"),
-    Action("previous_difference", ("k",), "Previous", "the previous difference", ("versus",),
-        footer=False, covered=True, palette="Previous difference"),
-    Action("differences", ("V",), "Difference",
+    Action("next_difference", ("shift+right",), "Next",
+        "next or previous difference, outside the box", ("versus",), wide_verb="Next difference",
+        palette="Next difference", shown="⇧← ⇧→", brief="differences, after esc"),
+    Action("previous_difference", ("shift+left",), "Previous", "the previous difference",
+        ("versus",), footer=False, covered=True, palette="Previous difference"),
+    Action("differences", ("ctrl+t",), "Difference",
         "one text scored by two sides: which predicts each token better", ("versus",),
         palette="Difference of surprise", brief="surprise, token by token"),
-    Action("grid", ("G",), "Grid", "grid: short samples by checkpoint and temperature",
+    Action("grid", ("ctrl+g",), "Grid", "grid: short samples by checkpoint and temperature",
         ("versus",), palette="Grid of checkpoint and temperature",
         brief="checkpoint × temperature"),
-    Action("add_side", ("n",), "New", "add a side: up to four", ("versus",), wide_verb="Add side",
-        palette="Add side"),
-    Action("remove_side", ("d",), "Delete", "remove this side", ("versus",),
-        wide_verb="Remove side", palette="Remove side"),
+    Action("add_side", ("ctrl+n",), "New", "add a side: up to four", ("versus",),
+        wide_verb="Add side", palette="Add side"),
+    Action("remove_side", ("delete",), "Delete", "remove this side, outside the box", ("versus",),
+        wide_verb="Remove side", palette="Remove side", brief="remove this side, after esc"),
     # everywhere
     Action("show_config", ("1",), "Config", "the run's config", group="everywhere", on_app=True,
         footer=False, palette="Go to Config"),
@@ -475,8 +497,8 @@ ACTIONS: tuple[Action, ...] = (
         on_app=True, footer=False, palette="Go to Checkpoints"),
     Action("show_prompt", ("4",), "Prompt", "prompt the model", group="everywhere", on_app=True,
         footer=False, palette="Go to Prompt"),
-    Action("show_runs", ("r",), "Runs", "all runs", group="everywhere", on_app=True, footer=False,
-        palette="Go to Runs"),
+    Action("show_runs", ("r", "ctrl+l"), "Runs", "all runs", group="everywhere", on_app=True,
+        footer=False, palette="Go to Runs"),
     Action("command_palette", (PALETTE_KEY,), "Palette", "palette: every command",
         group="everywhere", on_app=True, footer=False),
     Action("keys", ("question_mark", "f1"), "Keys", "these keys, and the marks explained",
@@ -485,10 +507,10 @@ ACTIONS: tuple[Action, ...] = (
         on_app=True, footer=False, palette="Next theme"),
     Action("alerts", (), "Alerts", "alerts to the terminal: on or off", group="everywhere",
         on_app=True, footer=False, palette="Alerts"),
-    Action("leave_field", ("escape",), "Leave field", "leave a text field: then letters act",
-        group="everywhere", footer=False),
-    Action("leave", ("q",), "Leave", "leave the app: no run is stopped", group="everywhere",
-        on_app=True, palette="Leave"),
+    Action("leave_field", ("escape",), "Leave field",
+        "leave a text field: then digits switch panes", group="everywhere", footer=False),
+    Action("leave", ("q", "ctrl+q"), "Leave", "leave the app: no run is stopped",
+        group="everywhere", on_app=True, palette="Leave"),
 )  # fmt: skip
 """Every action of the app, in the order of footers and help."""
 
@@ -509,9 +531,17 @@ def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
     )
 
 
+def on_pane(entry: Action, pane: Pane) -> Action:
+    """Return the action with the keys that it has on this pane, perhaps none."""
+    if pane not in WITH_TEXT_BOX:
+        return entry
+    keys = tuple(key for key in entry.keys if key.isdigit() or not types_text(key))
+    return entry if keys == entry.keys else replace(entry, keys=keys, shown="")
+
+
 def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action, ...]:
-    """Return the actions that work on this pane, in the order of the table."""
-    return tuple(entry for entry in actions if entry.works_on(pane))
+    """Return the actions that work on this pane, with its keys, in the order of the table."""
+    return tuple(on_pane(entry, pane) for entry in actions if entry.works_on(pane))
 
 
 def bindings_for(pane: Pane) -> list[BindingType]:

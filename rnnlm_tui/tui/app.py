@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.events import Event, Key, Resize
+from textual.events import Event, Key, Paste, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -218,10 +218,13 @@ class RnnlmApp(App[int]):
 
     async def on_event(self, event: Event) -> None:
         """End the notice on a key, and repaint after every resize, also one to the same size."""
+        pane = self.pane_screen
         if isinstance(event, Key):
             self.watcher.key_pressed()
-            if self.pane_screen is not None:
-                self.pane_screen.end_notice()
+            if pane is not None:
+                pane.end_notice()
+        if isinstance(event, Key | Paste) and not event.is_forwarded and pane is not None:
+            pane.take_typing(event)
         if isinstance(event, Resize) and (size := terminal_size(self)):
             event = resize_to(event, size)
         await super().on_event(event)
@@ -399,10 +402,10 @@ class RnnlmApp(App[int]):
     @property
     def no_run_words(self) -> tuple[str, str]:
         if self.draft is None or not self.draft_from:
-            return "No run open.", "r lists the runs."
+            return "No run open.", "^l lists the runs."
         parent = self.draft_parent
         start = f"Fork of {parent.address}" if parent else f"Draft from {self.draft_from}"
-        return f"{start}, not started.", "1 shows it, F5 there starts it."
+        return f"{start}, not started.", "esc 1 shows it, F5 there starts it."
 
     def open_pane(self, pane: Pane) -> None:
         if pane in ("train", "checkpoints") and self.run_directory is None:
@@ -421,6 +424,8 @@ class RnnlmApp(App[int]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             self.switch_mode(pane)
+        if self.pane_screen is not None:
+            self.pane_screen.enter_text_box()
         self.save_session()
 
     def open_run(self, run: RunDirectory, pane: Pane | None = None) -> None:
@@ -751,7 +756,7 @@ class RnnlmApp(App[int]):
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""
-        self.report("press q to leave: runs keep training")
+        self.report("press ^q to leave: runs keep training")
 
     async def action_quit(self) -> None:
         """Leave without a question, as Textual's own quit action."""

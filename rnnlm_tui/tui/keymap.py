@@ -26,12 +26,14 @@ from rnnlm_tui.tui.actions import (
     KEY_SIGNS,
     PANE_TITLES,
     PANES,
+    WITH_TEXT_BOX,
     Action,
     Pane,
     action,
     actions_for,
     key_label,
     key_rows,
+    types_text,
 )
 
 SAME_KEY: Mapping[str, str] = {
@@ -129,6 +131,20 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
             problems.append((line, f"{identifier}: {keys}"))
         else:
             chosen[identifier] = keys
+    for identifier, keys in list(chosen.items()):
+        panes = action(identifier).panes
+        typed = next(filter(types_text, keys), None)
+        if typed and panes and set(panes) <= set(WITH_TEXT_BOX):
+            del chosen[identifier]
+            problems.append(
+                (
+                    _line_of(identifier, text),
+                    (
+                        f"{identifier}: {key_label(typed)} is typed into the text box of"
+                        f" {PANE_TITLES[panes[0]]}: choose a function key, or ctrl+ and a letter"
+                    ),
+                )
+            )
     for identifier, why in _collisions(chosen):
         problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
     sentences = tuple(

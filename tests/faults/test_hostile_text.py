@@ -55,7 +55,7 @@ def touring(kind: str, pane: str, size: tuple[int, int]) -> Iterator[Tour]:
     command = [sys.executable, "-m", "tests.faults.hostile_app", kind, pane]
     with Terminal(command, columns=size[0], rows=size[1]) as opened:
         yield Tour(opened, TEXTS[kind])
-        opened.send("q")
+        opened.send("\x11")  # ctrl+q: beside a text box, q is text
         opened.wait_for("Leave rnnlm-tui?", DEADLINE)
         opened.send("\r")
         assert opened.wait(DEADLINE) == 0, opened.text

@@ -49,7 +49,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "prompt": (("4", "@best"),),
     "settings": (("\t", "enter Keep"),),
     "a prompt being written": (("\x1b", "enter Generate"), ("The state of", "The state of")),
-    "runs": (("\x1b", "q Leave"), ("r", "progress")),
+    "runs": (("\x1b", "q Leave"), ("\x0c", "progress")),
     "the filter": (("\x1b", ""), ("/", "name, tag, ppl<80")),
     "a run's tags": (("\x1b", "-name, tag, ppl<80"), ("t", "Tags of")),
     "the trash": (("\x1b", "-Tags of"), ("T", "╭─ Trash")),

@@ -59,7 +59,7 @@ async def test_a_checkpoint_is_forked_with_a_changed_field_and_stands_below_its_
             checkpoint / "model.safetensors"
         ).read_bytes()
 
-        await pilot.press("r", "f3")
+        await pilot.press("r", "V")
         await until_shown(pilot, f"└ {child.name}", f"@{found.checkpoint} seed 42 → 43")
     assert sorted(path.name for path in runs_dir().iterdir() if path.name[0] != ".") == sorted(
         [child.name, "plain-otter"]

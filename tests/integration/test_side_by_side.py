@@ -103,7 +103,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         }  # fmt: skip
 
         # one text, two checkpoints: the differences add up to that of the scores
-        await pilot.press("escape", "V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "Difference of surprise, A’s text")
         strip = app.screen.query_one(DifferenceStrip)
         await until(pilot, lambda: bool(strip.spans))
@@ -122,7 +122,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         assert sum(a.scores[1].bytes) == len(a.text.encode())
         assert a.scores[1].bits_per_byte != a.scores[0].bits_per_byte
         assert 0 in b.scores or b.refused[0].startswith("no token for "), b.refused
-        await pilot.press("shift+tab", "V")
+        await pilot.press("shift+tab", "ctrl+t")
         await until_shown(pilot, "Difference of surprise, A’s text, two tokenizers")
         await until(pilot, lambda: "".join(span.text for span in strip.spans) == f"The cat{a.text}")
         assert app.screen.query_one(DifferenceList).order
@@ -134,7 +134,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         await until_shown(pilot, "B scores A’s text no token for")
 
         # the grid, and a cell of it in the prompt pane
-        await pilot.press("G")
+        await pilot.press("ctrl+g")
         grid = app.screen.query_one(SampleGrid)
         await until(
             pilot,

@@ -142,7 +142,7 @@ def draw_prompt(terminal: Terminal, folder: Path) -> None:
 
 def draw_comparison(terminal: Terminal, folder: Path) -> None:
     """The curves of all runs in one chart."""
-    terminal.send("r")
+    terminal.send("\x0c")
     terminal.wait_for("progress", PATIENCE)
     wait_until_still(terminal)
     terminal.send("\x1b[H")

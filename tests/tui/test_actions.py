@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from textual.app import App
 from textual.binding import Binding
+from textual.screen import Screen
 
 from rnnlm_tui.tui.actions import (
     ACTIONS,
@@ -44,7 +46,16 @@ def test_every_action_has_a_method_where_it_works(entry: Action) -> None:
     owners: list[type] = (
         [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
     )
-    assert [owner.__name__ for owner in owners if not hasattr(owner, f"action_{entry.id}")] == []
+    method = f"action_{entry.textual_action.rpartition('.')[2]}"
+    assert [owner.__name__ for owner in owners if not hasattr(owner, method)] == []
+
+
+def test_no_action_takes_the_place_of_one_that_textual_binds() -> None:
+    """Textual's `screen.copy_text`, on ctrl+c, copies what the mouse has selected."""
+    bindings = [Binding.make_bindings(cls.BINDINGS) for cls in (Screen, App)]
+    of_textual = {binding.action for found in bindings for binding in found}
+    assert "screen.copy_text" in of_textual
+    assert {entry.textual_action for entry in ACTIONS} & of_textual == set()
 
 
 @pytest.mark.parametrize("pane", PANES)
@@ -53,11 +64,11 @@ def test_no_key_has_two_meanings_on_one_screen(pane: Pane) -> None:
     assert sorted(keys) == sorted(set(keys))
 
 
-def test_one_letter_means_one_thing_on_all_screens() -> None:
+def test_a_letter_and_a_function_key_mean_one_thing_on_all_screens() -> None:
     verbs: dict[str, set[str]] = {}
     for entry in ACTIONS:
         for key in entry.keys:
-            if len(key) == 1 and key.isalpha():
+            if (key.isalpha() and len(key) == 1) or (key[0] == "f" and key[1:].isdigit()):
                 verbs.setdefault(key, set()).add(entry.verb)
     assert {key: found for key, found in verbs.items() if len(found) > 1} == {}
 

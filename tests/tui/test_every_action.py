@@ -65,9 +65,8 @@ FIRST: dict[str, tuple[str, ...]] = {
     "edit_text": (*"We", "enter"),
     "undo_branch": (*"We", "enter", "f3"),
     "redo_branch": (*"We", "enter", "f3", "f6"),
-    "next_branch": (*"We", "enter", "ctrl+r", "escape"),
-    "previous_branch": (*"We", "enter", "ctrl+r", "escape"),
-    "follow_now": ("escape",),
+    "later_branch": (*"We", "enter", "ctrl+r", "escape"),
+    "earlier_branch": (*"We", "enter", "ctrl+r", "escape"),
     "side_by_side": (*["tab"] * 7, "3", "enter", *"We", "enter"),
     "save_text": (*"We", "enter"),
     "copy_text": (*"We", "enter"),
@@ -82,12 +81,10 @@ FIRST: dict[str, tuple[str, ...]] = {
     "previous_side": ("escape",),
     "next_difference": (*"We", "enter", "escape"),
     "previous_difference": (*"We", "enter", "escape"),
-    "differences": (*"We", "escape"),
-    "grid": ("escape",),
-    "add_side": ("escape",),
-    "fold_runs": ("f3", "f3"),
-    "unfold_runs": ("f3", "f3", "home", "left"),
-    "remove_side": ("escape", "n"),
+    "differences": tuple("We"),
+    "fold_runs": ("V", "V"),
+    "unfold_runs": ("V", "V", "home", "left"),
+    "remove_side": ("escape", "ctrl+n"),
 }
 """Keys pressed before the action's key, so that it has something to do."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}

@@ -84,7 +84,7 @@ async def test_panes_of_a_run_report_that_none_is_open(pane: Pane) -> None:
         await pilot.press("1")  # there enter edits the field
         await until(pilot, lambda: app.current_mode == "config")
         await pilot.press({"train": "2", "checkpoints": "3"}[pane])
-        await until(pilot, lambda: "No run open: r lists the runs" in lines_of(app)[-1])
+        await until(pilot, lambda: "No run open: ^l lists the runs" in lines_of(app)[-1])
 
 
 async def test_a_click_on_the_panes_line_goes_there() -> None:

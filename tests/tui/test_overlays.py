@@ -10,7 +10,15 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.status import LIVING, RunStatus
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, Pane, action, actions_for
+from rnnlm_tui.tui.actions import (
+    ACTIONS,
+    PANE_TITLES,
+    PANES,
+    WITH_TEXT_BOX,
+    Pane,
+    action,
+    actions_for,
+)
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.commands import ActionCommands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
@@ -316,11 +324,13 @@ async def test_without_a_run_the_palette_reports_why_a_chart_cannot_be_shown() -
         assert app.current_mode == "runs"
 
 
-async def test_ctrl_c_tells_how_to_leave_and_ends_nothing() -> None:
+@pytest.mark.parametrize("pane", ["train", *WITH_TEXT_BOX])
+async def test_ctrl_c_tells_how_to_leave_and_ends_nothing(pane: Pane) -> None:
     services = with_runs(make_snapshot())
-    async with running_app(services) as (app, pilot):
+    async with running_app(services, pane=pane) as (app, pilot):
+        app.screen.set_focus(None)
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: "press q to leave: runs keep training" in lines_of(app)[-1])
+        await until(pilot, lambda: "press ^q to leave: runs keep training" in lines_of(app)[-1])
         assert app.return_value is None
         assert services.sent == []
 

@@ -118,7 +118,7 @@ STATES: dict[str, State] = {
         RUN,
         ("enter", "ctrl+u", *"1e-3", "enter", *["down"] * 3, "enter", *"9000", "enter"),
         "9,000 steps",
-        before="confirm",
+        before="F5 send",
         first=("E",),
     ),
 }

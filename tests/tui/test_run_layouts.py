@@ -58,7 +58,7 @@ def fork(
 @asynccontextmanager
 async def laid_out(
     services: FakeServices | None = None,
-    keys: tuple[str, ...] = ("f3",),
+    keys: tuple[str, ...] = ("V",),
     *,
     size: tuple[int, int] = (120, 40),
     mode: Mode = "",
@@ -99,7 +99,7 @@ async def test_f4_groups_by_keys_of_the_config_with_the_best_first() -> None:
     services.snapshots |= {
         run.run: make_snapshot("finished", run.step, name=run.run) for run in services.runs[1:]
     }
-    async with laid_out(services, keys=("f4",)) as (app, pilot):
+    async with laid_out(services, keys=("G",)) as (app, pilot):
         await until(pilot, lambda: "Group by" in text_of(app))
         await pilot.press("ctrl+u", *"no_such_key")
         await until(pilot, lambda: 'unknown key "no_such_key"' in text_of(app))
@@ -111,11 +111,11 @@ async def test_f4_groups_by_keys_of_the_config_with_the_best_first() -> None:
         await pilot.press("enter")  # opens the best run of the group
         await until(pilot, lambda: app.current_mode == "train")
         assert app.run_directory is not None
-        await pilot.press("r", "f4")
+        await pilot.press("r", "G")
         await until(pilot, lambda: "Group by" in text_of(app))
         await pilot.press("ctrl+u", *"optimizer.learning_rate", "enter")
         await until(pilot, lambda: "learning_rate 0.003" in text_of(app))
-        await pilot.press("f3")
+        await pilot.press("V")
         await until(pilot, lambda: "learning_rate 0.003" not in text_of(app))
 
 
@@ -150,7 +150,7 @@ async def test_three_hundred_runs_are_arranged_without_drawing_hidden_rows(
 
 @each_view("runs-tree", "runs-groups")
 async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
-    keys = ("f3",) if name == "runs-tree" else ("f3", "f3")
+    keys = ("V",) if name == "runs-tree" else ("V", "V")
     async with laid_out(keys=keys, size=size, mode=mode) as (app, pilot):
         await until(pilot, lambda: ("tree" if name == "runs-tree" else "▾ corpus") in text_of(app))
         app.pane_screen.end_notice() if app.pane_screen is not None else None

@@ -128,7 +128,7 @@ async def test_a_run_opened_elsewhere_is_not_hidden_by_the_filter() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
         await pilot.press("slash")
         await typed(pilot, "gru")
-        await pilot.press("enter", "f5")
+        await pilot.press("enter", "f5", "D")
         await until(pilot, lambda: app.current_mode == "train")
         await pilot.press("r")
         await until(pilot, lambda: "›  calm-badger" in shown(app))
@@ -264,7 +264,7 @@ async def test_p_pins_a_run_to_the_top() -> None:
 async def test_f2_renames_a_run_with_its_mark_and_rejects_a_taken_name() -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("down", "space", "f2")
+        await pilot.press("down", "space", "N")
         await pilot.press(*["backspace"] * 11)
         await typed(pilot, "amber-vole")
         assert 'run "amber-vole" already exists' in text_of(app)
@@ -282,7 +282,7 @@ async def test_f2_renames_a_run_with_its_mark_and_rejects_a_taken_name() -> None
         )
 
 
-@pytest.mark.parametrize("key", ["d", "f2"])
+@pytest.mark.parametrize("key", ["d", "N"])
 async def test_a_living_run_is_neither_deleted_nor_renamed(key: str) -> None:
     services = three_runs()
     async with running_app(services, pane="runs") as (app, pilot):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual.pilot import Pilot
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import Trashed
+from rnnlm_tui.tui.actions import ACTIONS, on_pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.views.compare import Marks
 from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until
+from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until, with_runs
 
 
 async def test_d_moves_the_run_to_the_trash_and_u_restores_it() -> None:
@@ -129,6 +133,9 @@ async def test_marked_runs_are_deleted_and_restored_together() -> None:
         await pilot.press("down")
         assert "d Delete 2" in lines_of(app)[-1]
         await pilot.press("d")
+        await until(pilot, lambda: "brisk-heron, amber-vole" in text_of(app))
+        assert services.deleted == []
+        await pilot.press("D")
         await until(
             pilot,
             lambda: (
@@ -186,9 +193,37 @@ async def test_a_run_that_cannot_be_deleted_is_reported_and_the_others_are_delet
     async with running_app(
         services, pane="runs", size=(120, 40), settings={"marked": ["amber-vole", "brisk-heron"]}
     ) as (app, pilot):
-        await pilot.press("down", "d")
+        await pilot.press("down", "d", "D")
         await until(pilot, lambda: "can't move amber-vole: disk is full" in text_of(app))
         await until(
             pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1]
         )
         await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))
+
+
+async def test_no_key_moves_several_runs_or_a_pinned_one_to_the_trash_without_a_question() -> None:
+    first, second = (make_snapshot("failed", name=name) for name in ("amber-vole", "brisk-heron"))
+    pinned = replace(first, summary=first.summary.model_copy(update={"pinned": True}))
+    services = with_runs(pinned, second)
+    runs, asked = tuple(services.runs), set[str]()
+    async with running_app(services, run="amber-vole", pane="runs") as (app, pilot):
+        for entry in ACTIONS:
+            pane = (entry.panes or ("runs",))[0]
+            for key in () if entry.id == "leave" else on_pane(entry, pane).keys:
+                while len(app.screen_stack) > 1:
+                    app.pop_screen()
+                services.runs = list(runs)  # a key may have changed them
+                app.watcher.poll_now()
+                await until(pilot, lambda: app.summaries == runs)
+                app.set_marks(Marks(("amber-vole", "brisk-heron")))
+                app.select_run(services.run("amber-vole"))
+                await until(pilot, lambda: app.snapshot is not None)
+                app.open_pane(pane)
+                app.screen.set_focus(None)
+                await pilot.press(key)
+                if isinstance(app.screen, ConfirmScreen) and "trash" in text_of(app):
+                    asked.add(entry.id)
+                work = [worker for worker in app.workers if worker.group == "services"]
+                await until(pilot, lambda: all(worker.is_finished for worker in work))  # noqa: B023
+                assert services.deleted == [], f"{key} on {pane}"
+    assert asked == {"delete_run", "discard_run"}

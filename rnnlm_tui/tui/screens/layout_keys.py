@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WORDS = {"list": "all runs in one list", "tree": "forks below their parents"}
 
-FOLDABLE = "F3 lays the runs out as a tree or in groups, which can be folded"
+FOLDABLE = "V lays the runs out as a tree or in groups, which can be folded"
 
 
 class LayoutKeys:
@@ -40,7 +40,7 @@ class LayoutKeys:
         self.layout.next()
         self._changed()
         self._context.report(
-            WORDS.get(self.layout.name, f"grouped {self.layout.legend()}: F4 changes the keys")
+            WORDS.get(self.layout.name, f"grouped {self.layout.legend()}: G changes the keys")
         )
 
     def ask_keys(self, push: Callable[[AskScreen, Callable[[str | None], None]], object]) -> None:

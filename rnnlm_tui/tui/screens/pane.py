@@ -24,7 +24,8 @@ A pane is a subclass of `PaneScreen`:
   watcher.
 * Keys come from the action table; letters typed into a text field are text, and `esc` leaves the
   field (`action_leave_field`, overridden where esc stops something first). Set `FIRST_FOCUS` to the
-  selector that takes the focus at first.
+  selector that takes the focus at first. On a pane in `WITH_TEXT_BOX` that is a `PromptBox`, which
+  has the focus whenever the pane is opened and takes whatever is typed.
 * The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change
   verbs or leave some out, and call `refresh_footer()` when they depend on anything but snapshot and
   focus.
@@ -42,7 +43,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
-from textual.events import Key, Resize, ScreenResume
+from textual.events import Key, Paste, Resize, ScreenResume
 from textual.geometry import Size
 from textual.reactive import var
 from textual.screen import Screen
@@ -52,6 +53,7 @@ from textual.widgets import Static
 from rnnlm_tui.tui import SMALLEST
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
 from rnnlm_tui.tui.actions import (
+    WITH_TEXT_BOX,
     Action,
     Group,
     Pane,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.system.machine import MachineFacts
+    from rnnlm_tui.tui.widgets.prompt import PromptBox
 
 
 class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
@@ -98,7 +101,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         yield PanesLine(self.PANE, id="panes")
         with Container(id="body"):
             yield from self.compose_body()
-        self._footer = FooterLine(id="footer")
+        self._footer = FooterLine(self.PANE, id="footer")
         yield self._footer
         yield Static(id="too-small")
 
@@ -228,6 +231,27 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             self._notice_shown = text is not None
             self.query_one(FooterLine).end_notice(text)
 
+    @property
+    def text_box(self) -> PromptBox | None:
+        """The box that takes what is typed; None if the pane has none, or isn't ready."""
+        if self.PANE not in WITH_TEXT_BOX or not self.is_ready:
+            return None
+        return cast("PromptBox", self.query_one(self.FIRST_FOCUS))
+
+    def enter_text_box(self) -> None:
+        """Put the cursor into the text box, if the pane has one: it was just opened."""
+        if self.text_box is not None:
+            self.set_focus(self.text_box)
+
+    def take_typing(self, event: Key | Paste) -> None:
+        """Put the cursor into the text box before it gets what is typed or pasted."""
+        if self.text_box is None:
+            return
+        if isinstance(event, Key):
+            self.text_box.takes(event.key, event.character)
+        else:
+            self.text_box.takes("", " ")
+
     def hint_unbound_key(self, event: Key) -> None:
         """Show which pane a letter belongs to that does nothing here."""
         if self.focused is not None and self.focused.check_consume_key(event.key, event.character):
@@ -238,7 +262,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
                 self.context.report(hint)
 
     def action_leave_field(self) -> None:
-        """Leave the text field, so that letters act again."""
+        """Leave the text field, so that its keys act again."""
         self.set_focus(None)
 
     def _fit(self, size: Size) -> None:

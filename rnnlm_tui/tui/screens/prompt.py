@@ -39,7 +39,7 @@ from rnnlm_tui.tui.views.prompt_session import (
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
-from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingInput, SettingsRow
+from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
 from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class PromptScreen(PaneScreen):
     def compose_body(self) -> ComposeResult:
         yield Transcript(id="transcript")
         yield SettingsRow(PromptSettings(SamplingConfig()), id="settings")
-        yield PromptFrame(id="prompt-frame")
+        yield PromptFrame(("kept_samples", "kept_states", "setting_presets"), id="prompt-frame")
         yield ModeLine("prompt", id="prompt-modes")
 
     def on_mount(self) -> None:
@@ -189,7 +189,6 @@ class PromptScreen(PaneScreen):
             self.context.report("the chosen checkpoint was deleted: now sampling from the best one")
         self._show_choice()
         self._show_tree()
-        self._open_fields(self.run_path is not None)
         self._follow(snapshot)
 
     def _leave_run(self) -> None:
@@ -228,19 +227,11 @@ class PromptScreen(PaneScreen):
         if not self.settings_row.problem and self.settings_row.settings != settings:
             self.settings_row.take(settings)
 
-    def _open_fields(self, has_run: bool) -> None:
-        """Let fields take the focus only if a run is open; else letters and digits act."""
-        if self.box.can_focus == has_run:
-            return
-        self.box.can_focus = has_run
-        for setting in self.query(SettingInput):
-            setting.can_focus = has_run
-        self.set_focus(self.box if has_run else None)
-
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
-            return [(action(name), "") for name in ("show_runs", "new_run", "leave")]
+            names = ("show_runs", "command_palette", "keys", "leave")
+            return [(action(name), "") for name in names]
         writing = self.focused is not None and self.focused is not self.transcript
         if self.settings_row.has_focus_within:
             entries = [
@@ -257,11 +248,10 @@ class PromptScreen(PaneScreen):
             entries.append((action("leave_field"), "Stop" if self.sampling else "Back"))
         entries += [(action(name), "") for name in ("settings", "new_seed", "next_checkpoint")]
         entries.append((action("next_mode"), following_mode(self.PANE)))
-        if self.size.width >= WIDE_FROM:
-            text = self.session.tree.current is not None and not self.sampling
-            names = ["continue_text", "edit_text"] if text else []
-            names += ["kept_samples", "kept_states", "setting_presets", "copy_text"]
-            entries += [(action(name), "") for name in names]
+        text = self.session.tree.current is not None and not self.sampling
+        if text and self.size.width >= WIDE_FROM:
+            of_text = ("continue_text", "edit_text", "copy_text")
+            entries += [(action(name), "") for name in of_text]
         return entries if writing else [*entries, (action("leave"), "")]
 
     def _show_choice(self) -> None:
@@ -315,7 +305,7 @@ class PromptScreen(PaneScreen):
                     ("undo_branch", "undo"),
                 )
             ]
-            return [*keys, *([] if self.box.has_focus else [("< >", "branches")])]
+            return [*keys, *([] if self.box.has_focus else [("← →", "branches")])]
         if self.box.has_focus:
             found = len(self.frame.history.matches(self.box.text))
             earlier = f"{counted(found, 'prompt')} with this text" if found else "earlier prompts"
@@ -338,10 +328,6 @@ class PromptScreen(PaneScreen):
             self._submit(self.box.text)
         else:
             self.set_focus(self.box)
-
-    def action_new_run(self) -> None:
-        """Configure a new run."""
-        self.context.new_draft()
 
     def _submit(self, text: str) -> None:
         if self._edited is not None:
@@ -632,7 +618,7 @@ class PromptScreen(PaneScreen):
     # keys
 
     def action_leave_field(self) -> None:
-        """Stop a request, discard an edit, or leave the field: then letters act."""
+        """Stop a request, discard an edit, or leave the field: then digits go to panes."""
         if self.sampling:
             self._stream.stop()
         elif self.settings_row.has_focus_within:
@@ -755,7 +741,7 @@ class PromptScreen(PaneScreen):
             lambda path: self.context.report(f"saved as {path}"),
         )
 
-    def action_copy_text(self) -> None:
+    def action_copy_newest(self) -> None:
         """Copy the newest text to the terminal's clipboard, if the terminal allows it."""
         entry = self.transcript.newest
         if entry is None:

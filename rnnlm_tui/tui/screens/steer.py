@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.context import AppContext
 
 KEYS = (
-    ("F5", "confirm"),
+    ("F5", "send"),
     ("↑ ↓", "field"),
     ("enter", "edit"),
     ("u", "reset field"),

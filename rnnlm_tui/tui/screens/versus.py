@@ -73,12 +73,22 @@ CELLS_PER_SECOND = 4_000
 """Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
 than a transcript's."""
 HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
-    "writing": (("↑", "earlier prompts"), ("esc", "leave the box")),
-    "texts": (("V", "differences"), ("G", "grid"), ("n", "add a side"), ("^o", "its run")),
-    "differences": (("← →", "token"), ("↑ ↓", "scroll"), ("V", "texts"), ("G", "grid")),
-    "grid": (("← → ↑ ↓", "cell"), ("V", "differences"), ("G", "texts")),
+    "writing": (("differences", "differences"), ("grid", "grid"), ("↑", "earlier prompts")),
+    "texts": (
+        ("differences", "differences"),
+        ("grid", "grid"),
+        ("add_side", "add a side"),
+        ("choose_weights", "its run"),
+    ),
+    "differences": (
+        ("← →", "token"),
+        ("↑ ↓", "scroll"),
+        ("differences", "texts"),
+        ("grid", "grid"),
+    ),
+    "grid": (("← → ↑ ↓", "cell"), ("differences", "differences"), ("grid", "texts")),
 }
-"""Keys beside the modes that the footer has no room for."""
+"""Keys beside the modes that the footer has no room for: actions, or keys of a view itself."""
 TALL_FROM = 34
 """Height of the body from which a blank line separates the footer."""
 
@@ -88,6 +98,7 @@ class VersusScreen(PaneScreen):
 
     PANE = "versus"
     BINDINGS = bindings_for("versus")
+    FIRST_FOCUS = "#prompt-box"
     DEFAULT_CSS = """
     #versus-body { height: 1fr; }
     VersusScreen ModeLine { height: 1; }
@@ -119,7 +130,7 @@ class VersusScreen(PaneScreen):
             id="versus-body",
         )
         yield Line(id="versus-settings")
-        yield PromptFrame(id="versus-frame")
+        yield PromptFrame(("kept_states",), id="versus-frame")
         yield ModeLine(self.PANE, id="versus-modes")
 
     @property
@@ -197,7 +208,6 @@ class VersusScreen(PaneScreen):
             if session.run is None:
                 session.run, session.settings = run, snapshot.config.sampling
             self._found.take(snapshot, run)
-        self._open_fields(self.run_path is not None)
         self._place()
         self._show()
 
@@ -209,14 +219,6 @@ class VersusScreen(PaneScreen):
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """Take what has changed about the runs of the sides."""
         self._found.take_summaries(summaries, self.run_path)
-
-    def _open_fields(self, has_run: bool) -> None:
-        """Let the box and the columns take the focus only if a run is open."""
-        if self.box.can_focus != has_run:
-            for widget in (self.box, *self.query(SidePanel)):
-                widget.can_focus = has_run
-        if has_run and self.focused is None and self._found.sides:
-            self._focus_view() if self.box.text else self.set_focus(self.box)
 
     def _place(self) -> None:
         """Lay out the view, for the terminal's size and the number of sides."""
@@ -268,7 +270,9 @@ class VersusScreen(PaneScreen):
         )
         self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
         self.frame.show_state(Path(session.state).stem)
-        keys = HINTS["writing" if self.box.has_focus else self._view]
+        labels = {entry.id: entry.label for entry in self.context.actions}
+        hints = HINTS["writing" if self.box.has_focus else self._view]
+        keys = [(labels.get(key, key), words) for key, words in hints]
         self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
 
     # keys
@@ -276,7 +280,8 @@ class VersusScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions of the view, by the focus and whether texts are sampled."""
         if self.run_path is None:
-            return [(action(name), "") for name in ("show_runs", "leave")]
+            start = ("show_runs", "command_palette", "keys", "leave")
+            return [(action(name), "") for name in start]
         writing, both = self.box.has_focus, len(self._found.sides) == LEAST_SIDES
         verb = "Generate both" if both else "Generate all"
         if self._view == "grid":
@@ -442,7 +447,7 @@ class VersusScreen(PaneScreen):
         choice = chosen.next_choice(self._found.sides)
         side = Side(chosen.run, choice, chosen.pinned, chosen.corpus)
         if not self._found.add(side):
-            self.context.report(f"{MOST_SIDES} sides are the most possible: d removes one")
+            self.context.report(f"{MOST_SIDES} sides are the most possible: del removes one")
             return
         self._sides_changed()
 
@@ -609,8 +614,8 @@ class VersusScreen(PaneScreen):
             return
         self._view = view
         self._place()
-        if not self.box.has_focus or view == "texts":
-            self.call_after_refresh(self._focus_view)
+        self.set_focus(None)
+        self.call_after_refresh(self._focus_view)
         self._show()
         if view == "differences":
             self._score_text()
@@ -660,7 +665,7 @@ class VersusScreen(PaneScreen):
     def _score_text(self) -> None:
         """Score the chosen side's text, or the prompt, by the two sides."""
         text = self._found.text(self._found.chosen)
-        whole = text is not None and text.done is not None and not self.box.has_focus
+        whole = text is not None and text.done is not None and self.focused is not self.box
         self.run_worker(
             self.scores.score(
                 self.requests,
@@ -711,7 +716,7 @@ class VersusScreen(PaneScreen):
             return self.scores.markdown
         return texts_markdown(found) if found.rounds else ""
 
-    def action_copy_text(self) -> None:
+    def action_copy_newest(self) -> None:
         """Copy the chosen side's newest text to the terminal's clipboard."""
         asked, text = self._found.newest, self._found.text(self._found.chosen)
         if asked is None or text is None or not text.text:
@@ -720,6 +725,6 @@ class VersusScreen(PaneScreen):
         whole = safe(asked.prompt + text.text, keep="\n\t")  # it may be pasted into a shell
         self.app.copy_to_clipboard(whole)
         self.context.report(
-            f"copied {counted(len(whole), 'character')} (if your terminal allows it); w saves all"
-            " sides"
+            f"copied {counted(len(whole), 'character')} (if your terminal allows it); ^s saves"
+            " all sides"
         )

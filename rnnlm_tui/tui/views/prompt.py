@@ -198,7 +198,7 @@ class CheckpointChoice:
             )
         return (
             f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.",
-            "Press 2 to watch it train.",
+            "Press esc, then 2 to watch it train.",
         )
 
     def row_of_choices(self) -> Content:

@@ -17,7 +17,7 @@ LARGEST_RANDOM_SEED = 10**6
 """Random seeds are below it, short enough to be typed again."""
 ALREADY_SAMPLING = "already sampling, esc stops it"
 """Said in every mode when another sample is requested meanwhile."""
-NO_RUN = "no run open: r lists the runs"
+NO_RUN = "no run open: ^l lists the runs"
 
 
 def draw_seed() -> int:

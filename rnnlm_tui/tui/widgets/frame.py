@@ -9,7 +9,15 @@ from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PROMPT_MODES, Action, Pane, ascii_keys
+from rnnlm_tui.tui.actions import (
+    ACTIONS,
+    PANE_TITLES,
+    PROMPT_MODES,
+    Action,
+    Pane,
+    ascii_keys,
+    on_pane,
+)
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
@@ -97,6 +105,7 @@ class PanesLine(Line):
             column += content.cell_length + 2
 
     def _entry(self, entry: Action, title: str, here: bool) -> tuple[Content, str]:
+        entry = on_pane(entry, self._pane)
         if here:
             return Content.styled(
                 f"{entry.label} {title}", f"bold underline {TRAIN}"
@@ -180,8 +189,9 @@ class ModeLine(Line):
 class FooterLine(Line):
     """The last line: the most important keys, or a notice for a few seconds."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._pane = pane
         self._entries: tuple[tuple[Action, str], ...] = ()
         self._places: list[tuple[range, str]] = []
         self._notice: Notice | None = None
@@ -200,7 +210,7 @@ class FooterLine(Line):
         own = {
             entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
         }  # with the user's keys
-        self._entries = tuple((own[entry.id], verb) for entry, verb in entries)
+        self._entries = tuple((on_pane(own[entry.id], self._pane), verb) for entry, verb in entries)
         if (self._entries, self._notice, self._width) != self._drawn_for:
             self._draw()
 
@@ -252,6 +262,7 @@ class FooterLine(Line):
                 ),
             )
             for entry, verb in self._entries
+            if entry.label
         ]
         while len(items) > 1 and sum(item.cell_length + gap for _, item in items) - gap > width - 2:
             del items[-2]

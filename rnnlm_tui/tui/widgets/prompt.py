@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
@@ -14,6 +15,7 @@ from textual.widgets import TextArea
 from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui._textual import OrderedKeys
+from rnnlm_tui.tui.actions import ACTIONS, Action, action
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.views.prompt import PromptHistory
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -88,16 +90,29 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         self._typed: list[str] = []
         """Typed characters, inserted together: each change rewraps the whole line."""
 
+    def takes(self, key: str, character: str | None) -> bool:
+        """Take the focus for a key that types, from anything but another text field.
+
+        A digit with a meaning on the screen is typed only if the box has the focus already.
+        """
+        if character is None or not (character.isprintable() or is_joiner(character)):
+            return False
+        focused = self.app.focused
+        if self.app.screen is not self.screen or focused is self:
+            return focused is self
+        if focused is not None and focused.check_consume_key("", " "):
+            return False
+        if key.isdigit() and key in self.screen.active_bindings:
+            return False
+        self.screen.set_focus(self)
+        return True
+
     async def on_key(self, event: events.Key) -> None:
         """Collect characters typed in a row; insert them before any other key is handled."""
-        if (
-            event.character is not None
-            and (event.is_printable or is_joiner(event.character))
-            and self.app.focused is self
-        ):
+        if self.takes(event.key, event.character):
             event.stop()
             event.prevent_default()
-            self._typed.append(event.character)
+            self._typed.append(event.character or "")
             if len(self._typed) == 1:
                 self.call_later(self._put_typed)  # after the keys that have arrived by now
         else:
@@ -182,8 +197,10 @@ class PromptFrame(TitledContainer):
     class Changed(Message):
         """The text in the box changed."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, named: Sequence[str] = (), *, id: str | None = None) -> None:
+        """Name these actions in the bottom edge; the last lines have no room for them."""
         super().__init__(title="Prompt", id=id)
+        self._named = named
         self.history = PromptHistory()
         """Prompts that up and down recall."""
         self.tokens: dict[str, int] = {}
@@ -252,6 +269,16 @@ class PromptFrame(TitledContainer):
             )
             if text
             else ""
+        )
+        actions: Sequence[Action] = getattr(self.app, "actions", ACTIONS)
+        named = [] if self.editing else [action(name, actions) for name in self._named]
+        self.border_subtitle = (
+            Content("   ")
+            .join(
+                Content.assemble((entry.label, f"bold {TEXT}"), (f" {entry.verb.lower()}", DIM))
+                for entry in named
+            )
+            .markup
         )
         state = f"Prompt, from state {self._state}" if self._state else "Prompt"
         self.panel_title = "Edit the text" if self.editing else state

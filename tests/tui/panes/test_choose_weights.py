@@ -132,7 +132,7 @@ async def test_all_sides_start_from_a_kept_state_and_are_scored_after_it() -> No
         assert {sample.state for sample in services.kept_samples} == {path}
         markdown = versus_pane(app)._markdown()
         assert "from state congress" in markdown
-        await pilot.press("escape", "G")
+        await pilot.press("escape", "ctrl+g")
         await until(pilot, lambda: len(services.fake_sampler.requests) >= 10)
         assert {request.state for request in services.fake_sampler.requests} == {path}
         await until(pilot, lambda: not versus_pane(app).sampling)

@@ -230,8 +230,8 @@ async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mod
         await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
         await until_shown(pilot, "3 samples", "1 of 3")
         if size[0] >= 120:
-            await pilot.press("f5")
-        await pilot.press("escape", "greater_than_sign")
+            await app.screen.run_action("screen.side_by_side")
+        await pilot.press("escape", "right")
         await until_shown(pilot, "2 of 3")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 

@@ -87,9 +87,9 @@ async def test_a_new_seed_draws_a_sibling_and_its_place_is_shown() -> None:
             await sampled(app, pilot, count)
         await until_shown(pilot, "We s9t0 end", "2 tokens · seed 9 · step 3,700 · 3 of 3")
         assert "We s7t0" not in screen_text(app)
-        await pilot.press("escape", "less_than_sign")
+        await pilot.press("escape", "left")
         await until_shown(pilot, "We s8t0 end", "2 of 3")
-        await pilot.press("greater_than_sign", "greater_than_sign")
+        await pilot.press("right", "right")
         await until_shown(pilot, "We s7t0 end", "1 of 3")
 
 
@@ -193,7 +193,7 @@ async def test_several_samples_are_one_request_and_shown_below_each_other() -> N
         assert last_request(services).count == 3
         await until_shown(pilot, "› 1  s7t0 end", "  2  s8t0 end", "  3  s9t0 end", "1 of 3")
         await until_shown(pilot, "✓ 3 samples   6 of 300 tokens", "samples  3")
-        await pilot.press("escape", "greater_than_sign")
+        await pilot.press("escape", "right")
         await until_shown(pilot, "› 2  s8t0 end", "seed 8", "2 of 3")
         await pilot.press("f3")
         await sampled(app, pilot, 2)
@@ -206,7 +206,7 @@ async def test_several_samples_stand_side_by_side_and_the_choice_is_kept() -> No
     async with opened(speaking(), "prompt", size=(120, 40)) as (app, pilot):
         await pilot.press(*["tab"] * 7, "3", "enter", *"We", "enter")
         await sampled(app, pilot, 1)
-        await pilot.press("f5")
+        await pilot.press("ctrl+p", *"samples side", "enter")
         await until_shown(pilot, "samples of one request are beside each other")
         line = next(line for line in screen_text(app).splitlines() if "s7t0 end" in line)
         assert "s8t0 end" in line
@@ -220,7 +220,7 @@ async def test_several_samples_stand_side_by_side_and_the_choice_is_kept() -> No
 
 async def test_a_narrow_terminal_has_no_room_for_samples_side_by_side() -> None:
     async with opened(speaking(), "prompt", size=(60, 24)) as (app, pilot):
-        await pilot.press("f5")
+        await app.screen.run_action("screen.side_by_side")
         await until_shown(pilot, "too narrow for samples side by side")
         assert not pane(app).transcript.side_by_side
 

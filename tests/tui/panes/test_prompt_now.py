@@ -50,7 +50,7 @@ async def test_following_samples_the_newest_prompt_again_after_each_evaluation()
     async with opened(services, "prompt", size=(120, 40)) as (app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "✓ 3 of 100 tokens")
-        await pilot.press("escape", "f")
+        await pilot.press("ctrl+f")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         await until_shown(pilot, "Sampling, after each evaluation", "@now step 3,752")
         assert last_request(services).checkpoint.endswith("snapshots/step-000003751-aa")
@@ -60,7 +60,7 @@ async def test_following_samples_the_newest_prompt_again_after_each_evaluation()
         services.snapshots["plain-otter"] = evaluated(3_500)
         app.watcher.poll_now()
         await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("f")
+        await pilot.press("ctrl+f")
         await until_shown(pilot, "no longer sampling after each evaluation")
         assert len(services.fake_sampler.requests) == 3
         assert not pane(app).following
@@ -71,7 +71,7 @@ async def test_following_ends_with_the_run_after_a_sample_of_its_last_checkpoint
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "✓ 3 of 100 tokens")
-        await pilot.press("escape", "f")
+        await pilot.press("ctrl+f")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
         await until(pilot, lambda: not pane(app).sampling)
         services.snapshots["plain-otter"] = evaluated(3_750, "finished")
@@ -83,7 +83,7 @@ async def test_following_ends_with_the_run_after_a_sample_of_its_last_checkpoint
 
 async def test_a_run_that_does_not_train_cannot_be_followed() -> None:
     async with opened(FakeServices(make_snapshot("finished")), "prompt") as (app, pilot):
-        await pilot.press("escape", "f")
+        await pilot.press("ctrl+f")
         await until_shown(pilot, "the run is not training: nothing to follow")
         assert not pane(app).following
 

@@ -199,7 +199,7 @@ async def test_a_text_can_be_saved_and_copied() -> None:
         await pilot.press("ctrl+y")
         await until_shown(pilot, "copied 13 characters (if your terminal allows it); ^s saves")
         assert app.clipboard == "We is strong."
-        await pilot.press("escape", "w")
+        await pilot.press("escape", "ctrl+s")
         await until(pilot, lambda: len(services.saved) == 2)
 
 
@@ -264,11 +264,12 @@ async def test_an_idle_prompt_draws_nothing() -> None:
         assert not pane(app).sampling
 
 
-async def test_without_a_run_letters_and_digits_act() -> None:
+async def test_without_a_run_there_is_a_way_to_the_runs() -> None:
     async with opened(FakeServices(), "prompt", run=None) as (app, pilot):
-        await until_shown(pilot, "No run open.")
-        assert screen_text(app).splitlines()[-1] == " r Runs  n New  q Leave"
-        await pilot.press("tab", "r")
+        await until_shown(pilot, "No run open.", "^l lists the runs.")
+        assert screen_text(app).splitlines()[-1] == " ^l Runs  ^p Palette  F1 Keys  ^q Leave"
+        await pilot.press("tab", "r", "enter")
+        await until_shown(pilot, "no run open: ^l lists the runs")
+        assert pane(app).box.text == "r"
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: app.current_mode == "runs")
-        await pilot.press("4", "n")
-        await until(pilot, lambda: app.current_mode == "config")

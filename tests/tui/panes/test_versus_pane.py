@@ -162,18 +162,18 @@ async def test_sides_are_added_up_to_four_and_removed_down_to_two() -> None:
     async with opened(versus(), "versus", size=(120, 40)) as (app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "B scores A’s text")
-        await pilot.press("escape", "n")
+        await pilot.press("escape", "ctrl+n")
         await until(pilot, lambda: focused_side(app) == 2)
-        await pilot.press("n", "enter")
+        await pilot.press("ctrl+n", "enter")
         await until_shown(
             pilot, "D plain-otter", "D scores", "enter Generate all", "distinct words"
         )
         assert focused_side(app) == 3
-        await pilot.press("n")
+        await pilot.press("ctrl+n")
         await until_shown(pilot, "4 sides are the most possible")
-        await pilot.press("d", "d")
+        await pilot.press("delete", "delete")
         await until(pilot, lambda: focused_side(app) == 1)
-        await pilot.press("d")
+        await pilot.press("delete")
         await until_shown(pilot, "two sides are the least")
 
 
@@ -247,13 +247,13 @@ async def test_a_run_with_one_checkpoint_is_compared_with_its_current_weights() 
         await until_shown(pilot, "A plain-otter @best", "B plain-otter @now")
 
 
-async def test_j_marks_the_differences_one_after_the_other() -> None:
+async def test_shift_and_an_arrow_mark_the_differences_one_after_the_other() -> None:
     async with opened(versus(), "versus", size=(120, 40)) as (_app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "B scores A’s text")
-        await pilot.press("escape", "j")
+        await pilot.press("escape", "shift+right")
         await until_shown(pilot, "differs 1 of 1", "A the Congress must act o", "B it is a time")
-        await pilot.press("k")
+        await pilot.press("shift+left")
         await until_shown(pilot, "differs 1 of 1")
 
 
@@ -263,16 +263,16 @@ async def test_the_same_text_scored_by_both_sides() -> None:
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "B scores A’s text")
         asked = len(services.fake_sampler.asked)
-        await pilot.press("escape", "V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "Difference of surprise, A’s text", "Largest differences")
         assert len(services.fake_sampler.asked) == asked, "it is known from before"
         strip, listed = app.screen.query_one(DifferenceStrip), app.screen.query_one(DifferenceList)
         await until(pilot, lambda: strip.at is not None)
         first = strip.at
         assert first == listed.order[0]
-        await pilot.press("j")
+        await pilot.press("shift+right")
         await until(pilot, lambda: strip.at == listed.order[1] and listed.at == strip.at)
-        await pilot.press("k")
+        await pilot.press("shift+left")
         await until(pilot, lambda: strip.at == first)
         await pilot.press("right")
         assert first is not None
@@ -287,7 +287,7 @@ async def test_the_same_text_scored_by_both_sides() -> None:
 async def test_the_prompt_itself_can_be_scored_without_a_sample() -> None:
     services = versus()
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We the people of the world", "escape", "V")
+        await pilot.press(*"We the people of the world", "ctrl+t")
         await until_shown(pilot, "Difference of surprise, the prompt", "of 5 tokens")
         assert [
             one.prompt for one in services.fake_sampler.asked if isinstance(one, InspectRequest)
@@ -318,7 +318,7 @@ async def test_texts_of_different_tokenizers_are_compared_by_their_bytes() -> No
             if isinstance(one, InspectRequest) and not one.ids
         ]
         assert {one.prompt for one in whole} == {f"We{TEXTS[3_700]}"}
-        await pilot.press("V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "Difference of surprise, B’s text, two tokenizers", "pieces")
 
 
@@ -332,7 +332,7 @@ async def test_a_text_that_the_tokenizers_read_differently_is_refused_with_the_r
 
     services = versus(answers={InspectRequest: other})
     async with opened(services, "versus", size=(120, 40)) as (_app, pilot):
-        await pilot.press(*"café olé", "escape", "V")
+        await pilot.press(*"café olé", "ctrl+t")
         await until_shown(pilot, "✗ the two tokenizers read this text differently")
 
 
@@ -342,14 +342,14 @@ async def test_a_refused_score_is_one_sentence_in_its_place() -> None:
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "A scores B’s text the vocabulary has no é")
         await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("escape", "V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "✗ the vocabulary has no é")
 
 
 async def test_the_grid_is_sampled_walked_and_opened_in_the_prompt_pane() -> None:
     services = versus()
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "escape", "G")
+        await pilot.press(*"We", "ctrl+g")
         await until_shown(pilot, "Checkpoint × temperature", "0.4", "0.8", "1.0", "1.3")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 8)
         await until(pilot, lambda: not pane(app).sampling)
@@ -377,7 +377,7 @@ async def test_the_grid_needs_one_snapshot_of_current_weights() -> None:
         screen = pane(app)
         while screen.side.mark != "@now":
             await pilot.press("ctrl+k")
-        await pilot.press("G")
+        await pilot.press("ctrl+g")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 8)
         assert len([call for call in services.calls if call[0] == "send"]) == 1
 
@@ -408,8 +408,7 @@ async def test_the_prompt_is_that_of_the_other_modes_and_has_its_history() -> No
         app.prompt_session.prompt = "from another mode"
         app.open_pane("versus")
         await until_shown(pilot, "from another mode", "Same and different")
-        await until(pilot, lambda: focused_side(app) == 0)
-        await pilot.press("shift+tab", "up")
+        await pilot.press("up")
         await until_shown(pilot, "Tonight I want")
         assert app.prompt_session.prompt == "Tonight I want"
 
@@ -417,20 +416,20 @@ async def test_the_prompt_is_that_of_the_other_modes_and_has_its_history() -> No
 async def test_what_is_shown_is_saved_as_markdown_and_a_text_copied() -> None:
     services = versus()
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press("escape", "w", "ctrl+y")
+        await pilot.press("ctrl+s", "ctrl+y")
         await until_shown(pilot, "no text yet")
-        await pilot.press("tab", "tab", *"We", "enter")
+        await pilot.press(*"We", "enter")
         await until_shown(pilot, "B scores A’s text")
-        await pilot.press("escape", "w")
+        await pilot.press("tab", "tab", "ctrl+s")
         await until_shown(pilot, "saved as /home/plain-otter-side-by-side.md")
-        await pilot.press("V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "B’s text", "Largest differences", "of 17 tokens")
-        await pilot.press("w")
+        await pilot.press("ctrl+s")
         await until_shown(pilot, "plain-otter-differences.md")
-        await pilot.press("G")
+        await pilot.press("ctrl+g")
         await until(pilot, lambda: len(services.fake_sampler.requests) == 10)
         await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("w")
+        await pilot.press("ctrl+s")
         await until_shown(pilot, "plain-otter-grid.md")
         assert [name for name, _ in services.saved] == [
             "plain-otter-side-by-side.md", "plain-otter-differences.md", "plain-otter-grid.md",
@@ -478,24 +477,26 @@ async def test_keys_do_nothing_before_the_open_run_is_read() -> None:
         app.run_directory = services.run("brisk-heron")
         app.snapshot = pane(app).snapshot = None
         await until(pilot, lambda: not pane(app).shown.sides)
-        await pilot.press("V", "G", "V", "n", "tab", "j", "ctrl+k")
+        await pilot.press("ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "ctrl+k")
         await until_shown(pilot, "reading the run")
         assert app.is_running
 
 
 async def test_without_a_run_nothing_can_be_sampled() -> None:
     async with opened(versus(), "versus", run=None, size=(120, 40)) as (app, pilot):
-        await pilot.press("enter", "n", "ctrl+k", "V", "G", "tab", "j", "w")
-        await until_shown(pilot, "r Runs")
+        await pilot.press("enter", "ctrl+n", "ctrl+k", "ctrl+t", "ctrl+g", "tab", "ctrl+s")
+        await until_shown(pilot, "^l Runs")
         assert app.is_running
 
 
-@pytest.mark.parametrize("keys", [(), ("V",), ("G",)], ids=["texts", "differences", "grid"])
+@pytest.mark.parametrize(
+    "keys", [(), ("ctrl+t",), ("ctrl+g",)], ids=["texts", "differences", "grid"]
+)
 async def test_every_size_draws_every_view(keys: tuple[str, ...]) -> None:
     async with opened(versus(), "versus") as (app, pilot):
         await pilot.press(*"We", "enter")
         await until(pilot, lambda: not pane(app).sampling and len(app.screen.query(SidePanel)) > 0)
-        await pilot.press("escape", "n", *keys)
+        await pilot.press("escape", "ctrl+n", *keys)
         for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
             await pilot.resize_terminal(*size)
             await pilot.pause()
@@ -503,7 +504,9 @@ async def test_every_size_draws_every_view(keys: tuple[str, ...]) -> None:
         await until_shown(pilot, "plain-otter ● running")
 
 
-@pytest.mark.parametrize("keys", [(), ("V",), ("G",)], ids=["texts", "differences", "grid"])
+@pytest.mark.parametrize(
+    "keys", [(), ("ctrl+t",), ("ctrl+g",)], ids=["texts", "differences", "grid"]
+)
 async def test_in_ascii_every_view_is_ascii(keys: tuple[str, ...]) -> None:
     async with opened(versus(), "versus", size=(120, 40), ascii_only=True) as (app, pilot):
         await pilot.press(*"We", "enter")

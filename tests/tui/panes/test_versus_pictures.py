@@ -49,9 +49,9 @@ async def test_four_sides_and_a_marked_difference(
 ) -> None:
     async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await sampled(pilot)
-        await pilot.press("n", "n", "enter")
+        await pilot.press("ctrl+n", "ctrl+n", "enter")
         await answered(pilot, 8)
-        await pilot.press("j")
+        await pilot.press("shift+right")
         await until_shown(pilot, "differs 1 of")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
@@ -60,16 +60,16 @@ async def test_four_sides_and_a_marked_difference(
 async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode: Mode) -> None:
     async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await sampled(pilot)
-        await pilot.press("V")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "of 18 tokens")
-        await pilot.press("j", "j")
+        await pilot.press("shift+right", "shift+right")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("versus-grid")
 async def test_the_grid(name: str, size: tuple[int, int], mode: Mode) -> None:
     async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
-        await pilot.press(*"The state of the Union", "escape", "n", "G")
+        await pilot.press(*"The state of the Union", "escape", "ctrl+n", "ctrl+g")
         await answered(pilot, 12)
         await pilot.press("down")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
