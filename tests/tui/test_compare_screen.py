@@ -188,6 +188,7 @@ async def test_the_table_shows_the_charts_values_at_the_cursor() -> None:
                 + next(line for line in lines_of(app) if "B ✓" in line).split()[4:5]
             )
 
+        await until(pilot, lambda: "★B" in text_of(app))
         for cells in (1, 20):
             await pilot.press("home", *["right"] * cells)
             for _ in COMPARED_CHARTS:

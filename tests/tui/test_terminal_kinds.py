@@ -161,10 +161,10 @@ def test_the_mouse_can_be_left_to_the_terminal(
 
 
 def test_the_users_keymap_is_read_and_its_problems_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "keymap.toml").write_text('new_run = "N"\nleaf = "x"\n')
+    (tmp_path / "keymap.toml").write_text('new_run = "Z"\nleaf = "x"\n')
     with opened(tmp_path) as terminal:
         terminal.wait_for("keymap.toml line 2", DEADLINE)
         terminal.send("x")  # the user is present: the keys are shown again
-        terminal.wait_for("N New", DEADLINE)
-        terminal.send("N")
+        terminal.wait_for("Z New", DEADLINE)
+        terminal.send("Z")
         terminal.wait_for("Estimate", DEADLINE)

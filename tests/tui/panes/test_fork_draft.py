@@ -20,10 +20,10 @@ async def test_without_an_open_run_panes_name_the_fork_that_is_not_started() -> 
         await until_shown(pilot, "draft, fork of plain-otter@3700")
         words = "Fork of plain-otter@3700, not started"
         await pilot.press("2")
-        await until_shown(pilot, f"{words}: 1 shows it, F5 there starts it.")
+        await until_shown(pilot, f"{words}: esc 1 shows it, F5 there starts it.")
         for keys in ("4", "f2"):
             await pilot.press(keys)
-            await until_shown(pilot, f"{words}.", "1 shows it, F5 there starts it.")
+            await until_shown(pilot, f"{words}.", "esc 1 shows it, F5 there starts it.")
 
 
 async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -> None:
