@@ -249,7 +249,7 @@ async def test_the_app_asks_before_a_dataset_runs(mark: Path) -> None:
 
     app = RnnlmApp(find_run("waiting"), "config")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until_shown(pilot, "someones_data")
+        await until_shown(pilot, "waiting ○ draft", "dataset0")
         for keys in (("f5",), ("Q",), ("n", "f5"), ("Q",)):  # the draft, then a new run from it
             await pilot.press(*keys)
             await until(pilot, asks)
