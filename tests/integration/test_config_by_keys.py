@@ -21,7 +21,8 @@ from tests.integration.test_steering_by_keys import (
     undo_by_keys,
 )
 from tests.tui.panes.filling import edited, focused
-from tests.tui.panes.seeing import screen_text, until, until_shown
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import until
 
 pytestmark = pytest.mark.usefixtures("warm")
 

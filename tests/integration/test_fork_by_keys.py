@@ -15,7 +15,8 @@ from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.tui.panes.filling import focused
-from tests.tui.panes.seeing import until, until_shown
+from tests.tui.panes.seeing import until_shown
+from tests.tui.support import until
 
 pytestmark = pytest.mark.usefixtures("warm")
 

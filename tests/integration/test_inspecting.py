@@ -21,7 +21,8 @@ from tests.integration.runs import (
     wait_until_ended,
     write_text,
 )
-from tests.tui.panes.seeing import until, until_shown
+from tests.tui.panes.seeing import until_shown
+from tests.tui.support import until
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree
 from tests.integration.runs import start, tiny_config, wait_until_ended
-from tests.tui.panes.seeing import screen_text, until, until_shown
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import until
 
 pytestmark = pytest.mark.usefixtures("warm")
 

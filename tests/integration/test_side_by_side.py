@@ -19,7 +19,8 @@ from rnnlm_tui.tui.views.versus import SideText
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
 from tests.integration.runs import start, tiny_config, wait_until_ended
-from tests.tui.panes.seeing import until, until_shown
+from tests.tui.panes.seeing import until_shown
+from tests.tui.support import until
 
 pytestmark = pytest.mark.usefixtures("warm")
 

@@ -28,7 +28,8 @@ from rnnlm_tui.tui.messages import AverageRequested
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
-from tests.tui.panes.seeing import until, until_shown
+from tests.tui.panes.seeing import until_shown
+from tests.tui.support import until
 
 MODULE = """
 from pathlib import Path

@@ -14,7 +14,8 @@ from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.messages import AverageRequested
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, until, until_shown
+from tests.tui.panes.seeing import opened, until_shown
+from tests.tui.support import until
 from tests.unit.store.rows import new_run, write_model
 
 

@@ -16,7 +16,8 @@ from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import checkpoint, make_snapshot
 from tests.tui.panes.filling import edit
-from tests.tui.panes.seeing import opened, screen_text, until
+from tests.tui.panes.seeing import opened, screen_text
+from tests.tui.support import until
 
 
 def box_text(box: Input) -> str:

@@ -18,8 +18,8 @@ from tests.tui.panes import filling
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edit, go
-from tests.tui.panes.seeing import opened, until, until_shown
-from tests.tui.support import running_app, three_runs
+from tests.tui.panes.seeing import opened, until_shown
+from tests.tui.support import running_app, three_runs, until
 from tests.tui.test_terminal import DEADLINE, AppTerminal
 
 BREAKS = {"CR": "\r", "LF": "\n", "CRLF": "\r\n", "LS": "\u2028"}

@@ -27,7 +27,7 @@ from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.views.runs import saved_order
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import until
+from tests.tui.support import until
 
 TIMES = 1_000
 STATE: dict[str, object] = {

@@ -8,7 +8,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.widgets.form_row import FieldEditor
-from tests.tui.panes.seeing import until
+from tests.tui.support import until
 
 
 def pane(app: RnnlmApp) -> ConfigScreen:

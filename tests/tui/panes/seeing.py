@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 
 from textual.pilot import Pilot
 
@@ -15,8 +13,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import RUN
-
-PATIENCE_SECONDS = 60.0
+from tests.tui.support import until
 
 
 @asynccontextmanager
@@ -36,18 +33,6 @@ async def opened(
         await until(pilot, lambda: app.machine is not None)
         await pilot.pause()
         yield app, pilot
-
-
-async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
-    """Wait for the condition, at most PATIENCE_SECONDS."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert monotonic() < deadline, (
-            f"did not happen within {PATIENCE_SECONDS:.0f} s; the screen"
-            f" shows\n{screen_text(pilot.app)}"
-        )
-        await pilot.pause()
-        await asyncio.sleep(0.01)
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:

@@ -30,7 +30,8 @@ from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, checkpoint, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,11 @@ from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
 from tests.tui.panes.test_prompt_overlays import state
 from tests.tui.panes.test_versus_pane import pane as versus_pane
 from tests.tui.panes.test_versus_pane import versus
+from tests.tui.support import until
 
 
 async def test_a_checkpoint_of_the_open_run_is_chosen_from_a_list() -> None:

@@ -14,7 +14,8 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.screens.browse import BrowseScreen
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edited, focused, go
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 SPLIT = Preview("sentences", "", (("It", " is", " nov", "el", "."),), exact=True)
 

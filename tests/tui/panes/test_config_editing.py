@@ -21,7 +21,8 @@ from tests.tui.fake_queue import FakeQueue
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 def changes(app: RnnlmApp) -> dict[str, object]:

@@ -10,7 +10,8 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 async def test_enter_toggles_a_switch_and_arrows_change_a_choice() -> None:

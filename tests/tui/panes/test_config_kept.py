@@ -22,7 +22,8 @@ from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import last_session, load_settings
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.panes.filling import edit, pane, write
-from tests.tui.panes.seeing import screen_text, until, until_shown
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import until
 
 CHANGES = {"training.seed": 43, "model.dropout": 1.5}
 

@@ -16,7 +16,8 @@ from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:

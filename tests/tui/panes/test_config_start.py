@@ -17,7 +17,8 @@ from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 async def test_start_is_blocked_by_a_problem_and_goes_to_it() -> None:

@@ -13,7 +13,8 @@ from rnnlm_tui.tui.widgets.form_row import FoldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 def footer(app: RnnlmApp) -> str:

@@ -9,7 +9,8 @@ from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import pane, write
-from tests.tui.panes.seeing import opened, until, until_shown
+from tests.tui.panes.seeing import opened, until_shown
+from tests.tui.support import until
 
 
 async def test_without_an_open_run_panes_name_the_fork_that_is_not_started() -> None:

@@ -26,8 +26,9 @@ from rnnlm_tui.tui.views.sample_tree import Branch, Weights
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
 from tests.tui.panes.test_prompt_overlays import state
+from tests.tui.support import until
 
 PROMPT = "The state of the Union"
 TEXT = (

@@ -26,7 +26,8 @@ from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edited, go, pane
-from tests.tui.panes.seeing import opened, until
+from tests.tui.panes.seeing import opened
+from tests.tui.support import until
 
 WORST = (
     "inf",

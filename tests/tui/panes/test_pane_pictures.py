@@ -19,10 +19,11 @@ from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
 from tests.tui.panes.test_inspect_pane import inspecting, sampled
 from tests.tui.panes.test_prompt_overlays import state, with_samples
 from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.support import until
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 TEXT = (

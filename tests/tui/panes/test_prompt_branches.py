@@ -18,7 +18,8 @@ from tests.fakes.answers import token_id
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 def words(request: SampleRequest) -> list[list[str]]:

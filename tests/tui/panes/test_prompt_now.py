@@ -14,7 +14,8 @@ from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 def evaluated(step: int, status: RunStatus = "running") -> RunSnapshot:

@@ -19,7 +19,8 @@ from rnnlm_tui.tui.screens.states import StatesScreen
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import NOW, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 def kept(number: int, prompt: str, text: str, **changes: object) -> KeptSample:

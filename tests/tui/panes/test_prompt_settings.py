@@ -10,7 +10,8 @@ from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:

@@ -13,7 +13,8 @@ from rnnlm_tui.tui.widgets.transcript import TranscriptEntry
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.support import until
 
 
 async def test_letters_and_digits_are_text_inside_the_box() -> None:

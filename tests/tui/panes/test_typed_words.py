@@ -17,8 +17,8 @@ from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, until
-from tests.tui.support import running_app, three_runs
+from tests.tui.panes.seeing import opened
+from tests.tui.support import running_app, three_runs, until
 
 WORDS = 200
 """How many words are typed on each pane."""

@@ -21,8 +21,9 @@ from rnnlm_tui.tui.widgets.versus import SidePanel
 from tests.fakes import answers as plausible
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, checkpoint, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until, until_shown
+from tests.tui.panes.seeing import opened, screen_text, until_shown
 from tests.tui.pictures import cells_on
+from tests.tui.support import until
 
 TEXTS = {
     3_700: " is strong, and the Congress must act on the program of the American people.",

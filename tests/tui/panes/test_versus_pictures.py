@@ -8,9 +8,10 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeServices
-from tests.tui.panes.seeing import opened, until, until_shown
+from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.panes.test_versus_pane import pane, versus
 from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.support import until
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
