@@ -40,7 +40,7 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import RunLock, folder_lock, read_lock, staging
+from rnnlm_tui.system.locks import RunLock, folder_lock, staging
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -244,7 +244,7 @@ def lock_run(run: RunDirectory, done: str) -> Iterator[None]:
     """Hold a run's lock, so that no worker can start meanwhile.
 
     Args:
-        done: `deleted` or `renamed`, for the message.
+        done: `deleted`, `renamed` or `changed`, for the message.
 
     Raises:
         RunStateError: a worker holds the run.
@@ -359,25 +359,25 @@ def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
     from rnnlm_tui.store.lineage import record_changes
     from rnnlm_tui.store.reader import RunReader
 
-    run.check_there()
-    with RunReader(run) as reader:
-        if reader.last_state() is not None or read_lock(run.lock_path).held:
-            raise RunStateError(
-                f"{run.name} was started: its config can't change any more",
-                hint="n makes a new run from it",
-            )
-    record_changes(run, run.read_config(), config)
-    try:
-        valid = parse_stored_config(tomllib.loads(text)) == config
-    except ConfigError:
-        valid = False
-    if valid:
-        write_text_atomically(run.config_path, text)
-        with storage_errors("remove", run.draft_path):
-            run.draft_path.unlink(missing_ok=True)
-    else:
-        write_text_atomically(run.draft_path, text)
-        write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
+    with lock_run(run, "changed"):
+        with RunReader(run) as reader:
+            if reader.last_state() is not None:
+                raise RunStateError(
+                    f"{run.name} was started: its config can't change any more",
+                    hint="n makes a new run from it",
+                )
+        record_changes(run, run.read_config(), config)
+        try:
+            valid = parse_stored_config(tomllib.loads(text)) == config
+        except ConfigError:
+            valid = False
+        if valid:
+            write_text_atomically(run.config_path, text)
+            with storage_errors("remove", run.draft_path):
+                run.draft_path.unlink(missing_ok=True)
+        else:
+            write_text_atomically(run.draft_path, text)
+            write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

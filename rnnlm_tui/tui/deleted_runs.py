@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.paths import check_run_name
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.text import safe_text
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.tui.context import AppContext
 
@@ -199,7 +199,12 @@ def confirm_delete(
     runs: Sequence[RunSummary], ask: Callable[..., object], delete: Callable[[], None]
 ) -> None:
     """Delete one run at once, since `undo` exists; ask first for several or a pinned one."""
-    pinned = [run.run for run in runs if run.pinned]
+    # read again: a pin that was set since the last poll isn't in the summary
+    pinned = [
+        run.run
+        for run in runs
+        if run.pinned or read_labels(RunDirectory(runs_dir() / run.run)).pinned
+    ]
     if len(runs) == 1 and not pinned:
         delete()
         return

@@ -7,7 +7,10 @@ from dataclasses import replace
 from textual.pilot import Pilot
 
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.actions import ACTIONS, on_pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -227,3 +230,14 @@ async def test_no_key_moves_several_runs_or_a_pinned_one_to_the_trash_without_a_
                 await until(pilot, lambda: all(worker.is_finished for worker in work))  # noqa: B023
                 assert services.deleted == [], f"{key} on {pane}"
     assert asked == {"delete_run", "discard_run"}
+
+
+async def test_a_run_that_was_just_pinned_is_not_deleted_without_a_question() -> None:
+    run = create_run(RunConfig(), "amber-vole")
+    app = RnnlmApp(None, "runs")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "amber-vole" in text_of(app))
+        change_labels(run, lambda before: replace(before, pinned=True))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "pinned" in text_of(app)

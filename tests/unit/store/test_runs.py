@@ -13,6 +13,8 @@ import pytest
 
 from rnnlm_tui.errors import ConfigError, RunNameError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import ModelConfig, RunConfig
+from rnnlm_tui.schema.toml import toml_text
+from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import runs
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.database import RunDatabase
@@ -20,6 +22,7 @@ from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, RUN_NAME, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import (
+    change_draft,
     create_run,
     find_run,
     list_runs,
@@ -55,6 +58,19 @@ def test_a_run_has_its_config_its_database_and_its_facts() -> None:
     meta = RunReader(run).meta()
     assert "parent" not in meta
     assert float(meta["created"]) == pytest.approx(run.created(), abs=60)
+
+
+def test_no_worker_can_start_while_a_draft_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(RunConfig())
+
+    def start(*_: object) -> None:
+        with pytest.raises(RunStateError), RunLock(run.lock_path):
+            raise AssertionError("a worker holds the run")
+
+    monkeypatch.setattr("rnnlm_tui.store.lineage.record_changes", start)
+    changed = RunConfig(model=ModelConfig(num_layers=3))
+    change_draft(run, changed, toml_text(config_to_raw(changed)))
+    assert run.read_config() == changed
 
 
 @pytest.mark.usefixtures("umask")
