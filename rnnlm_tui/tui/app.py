@@ -403,9 +403,8 @@ class RnnlmApp(App[int]):
     def no_run_words(self) -> tuple[str, str]:
         if self.draft is None or not self.draft_from:
             return "No run open.", "^l lists the runs."
-        parent = self.draft_parent
-        start = f"Fork of {parent.address}" if parent else f"Draft from {self.draft_from}"
-        return f"{start}, not started.", "esc 1 shows it, F5 there starts it."
+        start = f"Draft from {self.draft_from}, not started."
+        return start, "esc 1 shows it, F5 there starts it."
 
     def open_pane(self, pane: Pane) -> None:
         if pane in ("train", "checkpoints") and self.run_directory is None:
@@ -794,8 +793,11 @@ class RnnlmApp(App[int]):
 
     def leave_now(self) -> None:
         """Leave without a question; settings are on disk already."""
+        if self.pane_screen is not None:
+            self.pane_screen.let_go()
         self.watcher.close()
-        self.exit(0)
+        # not at once: what the pane keeps is to be under way, else it is cancelled
+        asyncio.get_running_loop().call_soon(self.exit, 0)
 
 
 def run_app(

@@ -15,7 +15,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.content import Content
-from textual.events import Resize, ScreenResume
+from textual.events import Resize, ScreenResume, ScreenSuspend
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
@@ -141,6 +141,10 @@ class ConfigScreen(PaneScreen):
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self._load_draft()
+
+    def on_screen_suspend(self, _event: ScreenSuspend) -> None:
+        if self.app.current_mode != self.PANE:  # else an overlay was opened
+            self.let_go()
 
     def on_resize(self, event: Resize) -> None:
         wide = event.size.width >= WIDE_FROM
@@ -305,11 +309,11 @@ class ConfigScreen(PaneScreen):
                 )
         elif kept is not None and kept.run == run and self._run_status in ("", "draft"):
             pass
-        elif run is not None and self._run_status == "draft":
-            self._kept = None
-            self._read_draft(run)
         else:
+            self.let_go()
             self._kept = self._shared = None
+            if run is not None and self._run_status == "draft":
+                self._read_draft(run)
 
     def _read_draft(self, run: RunDirectory) -> None:
         """Edit the draft that the open run keeps."""
@@ -325,6 +329,7 @@ class ConfigScreen(PaneScreen):
             self.context.in_thread(partial(self.context.services.read_draft, run), found)
 
     def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
+        self.let_go()
         self._kept = KeptDraft(draft, run)
         self._history.clear()
         self._cycle.reset()
@@ -384,6 +389,25 @@ class ConfigScreen(PaneScreen):
 
         work = partial(kept.keep, self.context.services, on_purpose=on_purpose)
         self.context.in_thread(work, written, failed)
+
+    def let_go(self) -> None:
+        """Keep the draft with what is being typed: nothing is lost, or gets into another draft.
+
+        From now on it stays without changes too: it may be pinned or queued elsewhere.
+        """
+        kept = self._kept
+        if kept is None:
+            return
+        # no form while the pane is mounted or removed
+        for form in self.query(ConfigForm):
+            if form.editing:
+                with self.prevent(ConfigForm.Changed):
+                    form.keep_typed()
+                self._history.record(kept.draft, form.draft)
+                kept.draft = form.draft
+        kept.stays |= bool(kept.draft.changes) or kept.draft.parent is not None
+        if not kept.is_kept:
+            self._keep()
 
     def _follow(self, run: RunDirectory | None) -> None:
         """Open the run that keeps the draft now; None: it was deleted with the last change."""

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
@@ -105,19 +105,21 @@ class KeptDraft:
         self.name = run.name if run is not None else ""
         """The run's name; empty until one was suggested."""
         self._written: Draft | None = draft
-        self._on_purpose = run is not None
+        self.stays = run is not None
         """Whether it stays without changes; else its run goes when the last one is undone."""
         self._turn = Lock()
 
     @property
     def is_kept(self) -> bool:
         """Whether the newest state needs no `keep`."""
+        if self.stays and self.run is None:
+            return False
         return self.draft is self._written or self.draft == self._written
 
     @property
     def is_superfluous(self) -> bool:
         """Whether the next `keep` deletes its run: all changes were undone."""
-        return self.run is not None and not (self.draft.changes or self._on_purpose)
+        return self.run is not None and not (self.draft.changes or self.stays)
 
     def keep(self, services: Services, *, on_purpose: bool = False) -> RunDirectory | None:
         """Write the newest state into its run, which is created first; to be called in a thread.
@@ -127,18 +129,24 @@ class KeptDraft:
         """
         with self._turn:
             draft = self.draft
-            self._on_purpose |= on_purpose
-            if not (draft.changes or self._on_purpose):
+            self.stays |= on_purpose
+            if not (draft.changes or self.stays):
                 if self.run is not None:
                     services.delete(self.run)
                 self.run, self._written = None, draft
                 return None
             if self.run is None:
-                self.run, self._written = services.create_draft(draft, self.name or None), None
+                self.run, self._written = self._create(services, draft), None
             if draft != self._written:
                 services.write_draft(self.run, draft)
                 self._written = draft
             return self.run
+
+    def _create(self, services: Services, draft: Draft) -> RunDirectory:
+        try:
+            return services.create_draft(draft, self.name or None)
+        except RunNameError:  # another process took the suggested name meanwhile
+            return services.create_draft(draft, None)
 
 
 class DraftHost(Protocol):

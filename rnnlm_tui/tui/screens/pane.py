@@ -117,6 +117,9 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         Called inside one batch_update, on every change and when the pane comes back.
         """
 
+    def let_go(self) -> None:
+        """Keep what isn't on disk yet, if the pane has something: the app leaves."""
+
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """Show the list of runs, if the pane has one."""
 

@@ -491,6 +491,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self._editors += 1
             row.open_editor()
 
+    def keep_typed(self) -> None:
+        """Close the open editor, if there is one, and keep its text."""
+        row = self.current
+        if row is not None:
+            row.keep_typed()
+
     def toggle(self) -> bool:
         """Switch a field on or off; return whether the focused field is a switch."""
         row = self.current

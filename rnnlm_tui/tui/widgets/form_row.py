@@ -193,6 +193,11 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         self._fit()
         self.refresh()
 
+    def keep_typed(self) -> None:
+        """Close the editor, if it is open, with its text."""
+        if self._editor is not None:
+            self.close_editor(self._editor.value)
+
     def show_candidates(self, names: str) -> None:
         """Show the names that complete the path, below the editor; empty: none."""
         if names != self._candidates:
@@ -213,12 +218,8 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         self.refresh()
 
     def on_descendant_blur(self) -> None:
-        if (
-            self._editor is not None
-            and self.screen.focused is not self._editor
-            and self.app.screen is self.screen
-        ):
-            self.close_editor(self._editor.value)
+        if self.screen.focused is not self._editor and self.app.screen is self.screen:
+            self.keep_typed()
 
     def on_click(self, event: Click) -> None:
         if event.chain > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from rnnlm_tui.errors import InputError, RunStateError
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
 from rnnlm_tui.tui.app import RnnlmApp
@@ -118,6 +120,70 @@ async def test_a_deleted_draft_comes_back_with_its_problems() -> None:
         await until_shown(pilot, "moved to the trash")
         await pilot.press("u")
         await until(pilot, lambda: drafts() == {run.name: CHANGES})
+
+
+@pytest.mark.parametrize("keys", [("ctrl+l",), ("ctrl+q",)])
+async def test_what_is_being_typed_is_kept_when_the_pane_or_the_app_is_left(
+    keys: tuple[str, ...],
+) -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
+        await edit(pilot, "training.batch_size")
+        await pilot.press("4", "8", *keys)
+        await until(pilot, lambda: list(drafts().values()) == [{"training.batch_size": 48}])
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_what_is_being_typed_never_gets_into_another_draft(leaves: bool) -> None:
+    other = create_run(DEMO, "other")
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
+        await until(pilot, lambda: app.summaries)
+        await edit(pilot, "training.batch_size")
+        await pilot.press("4", "8")
+        if leaves:
+            await pilot.press("ctrl+l")
+            await until(pilot, lambda: app.current_mode == "runs")
+        app.open_run(other)
+        await until_shown(pilot, "other ○ draft, not started")
+        assert not pane(app).form.editing
+        await pilot.press("enter", "enter")
+        await until(
+            pilot,
+            lambda: (
+                {"training.batch_size": 48}
+                in [changes for name, changes in drafts().items() if name != "other"]
+            ),
+        )
+        assert not drafts()["other"]
+
+
+async def test_a_draft_that_was_left_stays_when_all_changes_are_undone() -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        run = await change(pilot)
+        await pilot.press("r")
+        await until_shown(pilot, f"›   {run.name}")
+        change_labels(run, lambda labels: replace(labels, pinned=True))
+        await pilot.press("1")
+        await until_shown(pilot, f"{run.name} ○ draft, not started")
+        await pilot.press("f6", "f6")
+        await until(pilot, lambda: drafts() == {run.name: {}})
+        assert not trashed_names()
+
+
+async def test_a_draft_whose_suggested_name_was_taken_gets_another() -> None:
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
+        await until(pilot, lambda: pane(app).run_name != "")
+        taken = create_run(DEMO, pane(app).run_name)
+        await write(pilot, "training.seed", "43")
+        await until(pilot, lambda: {"training.seed": 43} in drafts().values())
+        assert not drafts()[taken.name]
+        await until(pilot, lambda: pane(app).run_name in drafts().keys() - {taken.name})
 
 
 def test_a_draft_with_problems_is_neither_started_nor_queued() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.messages import ForkRequested
@@ -13,18 +15,30 @@ from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.support import until
 
 
-async def test_without_an_open_run_panes_name_the_fork_that_is_not_started() -> None:
+async def test_without_an_open_run_panes_name_the_draft_that_is_not_started() -> None:
     services = FakeServices()
     services.snapshots["plain-otter"] = make_snapshot("finished")
     async with opened(services, "checkpoints") as (app, pilot):
-        app.post_message(ForkRequested("plain-otter", "3700"))
-        await until_shown(pilot, "draft, fork of plain-otter@3700")
-        words = "Fork of plain-otter@3700, not started"
+        app.new_draft_from("plain-otter")
+        await until_shown(pilot, "draft, not started")
+        words = "Draft from plain-otter, not started"
         await pilot.press("2")
         await until_shown(pilot, f"{words}: esc 1 shows it, F5 there starts it.")
         for keys in ("4", "f2"):
             await pilot.press(keys)
             await until_shown(pilot, f"{words}.", "esc 1 shows it, F5 there starts it.")
+
+
+@pytest.mark.parametrize("keys", [("ctrl+l",), ("P", "enter"), ("ctrl+q",)])
+async def test_a_fork_without_changes_is_kept_when_it_is_left(keys: tuple[str, ...]) -> None:
+    services = FakeServices()
+    services.snapshots["plain-otter"] = make_snapshot("finished")
+    async with opened(services, "checkpoints") as (app, pilot):
+        app.post_message(ForkRequested("plain-otter", "3700"))
+        await until_shown(pilot, "draft, fork of plain-otter@3700")
+        assert ("parent", "plain-otter@3700", "fresh") not in services.calls
+        await pilot.press(*keys)
+        await until(pilot, lambda: ("parent", "plain-otter@3700", "fresh") in services.calls)
 
 
 async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -> None:
