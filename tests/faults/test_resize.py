@@ -44,7 +44,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "one chart with a cursor": (("\x1b", "-Log, plain-otter"), ("z\x1b[C", "Close cursor")),
     "config": (("\x1b", "-Close cursor"), ("\x1b", "Machine"), ("1", "Tokenizer")),
     "a field of a draft": (("n", "draft, not started"), ("\rzzz", "zzz")),
-    "presets": (("\t", "word, bpe (byte"), ("P", "esc cancel")),
+    "presets": (("\x1b", "-zzz"), ("\t", "word, bpe (byte"), ("P", "esc cancel")),
     "checkpoints": (("\x1b", "-esc cancel"), ("3", "kept, newest")),
     "prompt": (("4", "@best"),),
     "settings": (("\t", "enter Keep"),),
