@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -219,14 +219,14 @@ class TokenBytes:
             ]
             words = ["a"]
         else:
-            alone = tokenizer.decode_batch([[index] for index in ids], skip_special_tokens=False)
+            # not decode_batch, whose threads a worker would keep for its whole life
+            decode = partial(tokenizer.decode, skip_special_tokens=False)
+            alone = [decode([index]) for index in ids]
             word = next(
                 (index for index in ids if index not in added and alone[index].isalpha()), 0
             )
-            between = tokenizer.decode_batch(
-                [[word, index, word] for index in ids], skip_special_tokens=False
-            )
-            around = len(tokenizer.decode([word, word], skip_special_tokens=False).encode())
+            between = [decode([word, index, word]) for index in ids]
+            around = len(decode([word, word]).encode())
             first = [len(text.encode()) for text in alone]
             later = [len(text.encode()) - around for text in between]
             words = [text for text in alone if text.isalpha()]
