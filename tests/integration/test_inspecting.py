@@ -66,7 +66,7 @@ async def choose(pilot: Pilot[int], screen: InspectScreen, wanted: Callable[[int
 async def test_a_text_is_inspected_branched_and_kept_with_keys_alone(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.tui.panes.seeing.PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("tests.tui.support.DEADLINE", PATIENCE_SECONDS)
     app = RnnlmApp(run, "prompt")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.snapshot is not None)
