@@ -18,7 +18,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import running_app, until, with_runs
+from tests.tui.support import running_app, text_of, until, with_runs
 
 GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
 
@@ -57,7 +57,7 @@ def better(snapshot: RunSnapshot, by: float) -> RunSnapshot:
 async def comparing(
     services: FakeServices, *names: str, size: tuple[int, int] = (80, 24), ascii_only: bool = False
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app on the compare screen with these runs marked, after all were read."""
+    """The app on the compare screen with these runs marked, after a curve was drawn."""
     async with running_app(services, pane="runs", size=size, ascii_only=ascii_only) as (app, pilot):
         app.set_marks(Marks(names))
         app.open_pane("compare")
@@ -67,6 +67,7 @@ async def comparing(
                 isinstance(app.screen, CompareScreen)
                 and app.screen.is_ready
                 and len(app.compared) == len(names)
+                and (ascii_only or any("\u2800" < sign < "\u2900" for sign in text_of(app)))
             ),
         )
         yield app, pilot
