@@ -88,6 +88,8 @@ class ConfigScreen(PaneScreen):
         super().__init__()
         self._kept: KeptDraft | None = None
         """The draft being edited; None while a run's frozen config is shown."""
+        self._followed: RunDirectory | None = None
+        """The run of the draft that is open in the app."""
         self._reading: RunDirectory | None = None
         """The run whose draft is being read."""
         self._keep_problem = ""
@@ -330,7 +332,7 @@ class ConfigScreen(PaneScreen):
 
     def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
         self.let_go()
-        self._kept = KeptDraft(draft, run)
+        self._kept, self._followed = KeptDraft(draft, run), run
         self._history.clear()
         self._cycle.reset()
         self._files.forget_path()
@@ -374,7 +376,8 @@ class ConfigScreen(PaneScreen):
             if run is not None:
                 kept.name = run.name
                 watcher.unmark_removed(run.name)
-            if run != before and kept is self._kept:
+            # a later change may have deleted or created the run meanwhile, and follows that
+            if kept is self._kept and run == kept.run != self._followed:
                 self._follow(run)
             if run is not None and then is not None:
                 then(run)
@@ -412,6 +415,7 @@ class ConfigScreen(PaneScreen):
     def _follow(self, run: RunDirectory | None) -> None:
         """Open the run that keeps the draft now; None: it was deleted with the last change."""
         context = self.context
+        self._followed = run
         if run is None:
             context.close_run()
             self._share_draft()
