@@ -14,8 +14,9 @@ from textual.css.stylesheet import Stylesheet
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 
-STALL_SECONDS = 0.02
-"""Messages that make no progress for this long wait for something else, such as a thread."""
+STALL_SECONDS, STALL_TURNS = 0.02, 20
+"""Messages that make no progress for this long, and for so many turns of the loop, wait for
+something else, such as a thread. A single turn may take long on a busy machine."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,16 +36,17 @@ async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> N
     """Return when the app's widgets have handled their messages, or no longer make progress."""
     app = active_app.get()
     end = monotonic() + max_sleep
-    quiet, before, stalled = 0, -1, end
-    while quiet < 3 and monotonic() < min(end, stalled):
+    quiet, before, stalled, turns = 0, -1, end, 0
+    while quiet < 3 and monotonic() < end and (turns < STALL_TURNS or monotonic() < stalled):
         await asyncio.sleep(0)
+        turns += 1
         left = sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
         if not left and _is_to_be_painted(app.screen):
             app.screen._on_timer_update()  # else a timer does, up to 17 ms later
             continue
         quiet = 0 if left else quiet + 1
         if left != before:
-            before, stalled = left, monotonic() + STALL_SECONDS
+            before, stalled, turns = left, monotonic() + STALL_SECONDS, 0
 
 
 def _messages_of(pump: MessagePump) -> int:
