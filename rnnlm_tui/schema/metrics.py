@@ -58,6 +58,49 @@ SMOOTHED_STEPS = 50
 """
 
 
+STATE_EVENTS: frozenset[EventKind] = frozenset(
+    {"started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed"}
+)
+"""Kinds of events that change a run's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One worker's attempt at the run."""
+
+    attempt: int
+    pid: int
+    host: str
+    boot_id: str
+    device: str
+    start_step: int
+    """The attempt resumed after this step; 0: from the start."""
+    environment: dict[str, object]
+    """Versions, threads and settings, as the worker reported them."""
+    started: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRow:
+    """An attempt starts after an earlier step than it said: that checkpoint is damaged."""
+
+    attempt: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """A command and its answer."""
+
+    attempt: int
+    id: str
+    verb: str
+    arguments: dict[str, object]
+    result: dict[str, object]
+    time: float
+
+
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """One optimizer step."""
@@ -226,7 +269,7 @@ class HardwareRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """A checkpoint in the index."""
+    """A checkpoint in a list."""
 
     attempt: int
     step: int

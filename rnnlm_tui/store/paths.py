@@ -310,7 +310,13 @@ class RunDirectory:
         return self.path / "worker.lock"
 
     @property
+    def logs_path(self) -> Path:
+        """The rows of each attempt, one file each."""
+        return self.path / "log"
+
+    @property
     def log_path(self) -> Path:
+        """The output of its workers."""
         return self.path / "worker.log"
 
     @property

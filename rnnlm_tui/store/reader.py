@@ -1,85 +1,75 @@
-"""RunReader: read a run's database, live or ended, without writing to it."""
+"""RunReader: read a run's rows, live or ended, without writing to its folder."""
 
 from __future__ import annotations
 
-import json
-import re
-import sqlite3
-import stat
-import time as clock
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby
+from operator import itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import (
-    METRIC_COLUMNS,
-    CheckpointRow,
+    STATE_EVENTS,
+    AttemptRow,
+    CommandRow,
     EvaluationRow,
     EventRow,
     HardwareRow,
-    Progress,
     SampleRow,
     StepRow,
 )
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.schema import (
-    all_rows,
-    check_version,
-    database_errors,
-    is_frozen,
-    one_row,
-    reading_uri,
-    with_nonfinite,
+from rnnlm_tui.store.index import (
+    BUCKET_READINGS,
+    BUCKET_STEPS,
+    STEP_VALUES,
+    RunIndex,
+    parsed_steps,
+    reading_figures,
+    step_figures,
 )
+from rnnlm_tui.store.log import FACTS, STEP_PREFIX, decode
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import (
-    DETAIL_LIMIT,
     RAW_LIMIT,
+    RAW_READINGS,
     Cached,
+    Figures,
     MachineBuilder,
     MachineTable,
+    Position,
     SeriesBuilder,
     SeriesTable,
     Tail,
+    bucket_width,
     empty_machine,
     empty_table,
-    hardware_row,
 )
 from rnnlm_tui.system.files import storage_errors
 
 if TYPE_CHECKING:
+    from rnnlm_tui.schema.facts import Facts
     from rnnlm_tui.schema.steering import JournalledChange
 
-STEP_COLUMNS = (
-    "attempt, step, tokens_seen, epoch, loss, grad_norm, learning_rate, tokens_per_second,"
-    " active_seconds, time, nonfinite"
+RowT = TypeVar("RowT")
+
+ALL = 2**62
+_ROUTINE_KINDS = frozenset(
+    {"preparing", "running", "checkpoint", "best", "evaluation", "sample"}
 )
-EVENT_COLUMNS = "attempt, step, kind, text, time"
-SAMPLE_COLUMNS = "attempt, step, prompt, text, tokens, seed, time"
-CHECKPOINT_COLUMNS = (
-    "attempt, step, epoch, tokens_seen, train_loss, validation_loss, bytes, path, best, last, time,"
-    " nonfinite"
-)
+"""Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One worker's attempt at the run."""
+class Span:
+    """The steps of an attempt that no later one supersedes."""
 
     attempt: int
-    pid: int
-    host: str
-    boot_id: str
-    device: str
-    start_step: int
-    """The attempt resumed after this step; 0: from the start."""
-    environment: dict[str, object]
-    """Versions, threads and settings, as the worker reported them."""
-    started: float
-    """Unix seconds."""
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +81,10 @@ class Extent:
     """Number and start step of each attempt; a new one supersedes the rows after its start."""
     step: int
     """The newest step; 0 if there is none."""
-    sample: int
-    event: int
-    reading: int
-    """The newest ids of samples, events and machine readings; 0 if there is none."""
+    end: Position
+    """The position behind the newest row."""
     evaluations: tuple[EvaluationRow, ...]
     """All of them, by step."""
-
-
-def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
-    """A row of `attempts`, its columns in the order of the fields."""
-    attempt, pid, host, boot, device, start_step, environment, started = row
-    return AttemptRow(
-        attempt,
-        pid,
-        host,
-        boot,
-        device,
-        start_step,
-        environment=json.loads(environment),
-        started=started,
-    )
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
@@ -123,97 +96,43 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     return sorted(latest.values(), key=lambda row: row.step)
 
 
-def evaluation_row(row: tuple[Any, ...]) -> EvaluationRow:
-    """From a row of `evaluations` without its id; earlier versions have no counts of
-    unknown tokens and bytes."""
-    attempt, step, split, name, loss, tokens, bits, seconds, time, lost, _superseded, *later = row
-    loss, bits = with_nonfinite(("loss", "bits_per_byte"), (loss, bits), lost)
-    return EvaluationRow(attempt, step, split, name, loss, tokens, bits, seconds, time, *later)
-
-
-def step_row(row: tuple[Any, ...]) -> StepRow:
-    """A row of STEP_COLUMNS."""
-    loss, norm, rate, speed = with_nonfinite(METRIC_COLUMNS, row[4:8], row[10])
-    return StepRow(row[0], row[1], row[2], row[3], loss, norm, rate, speed, row[8], row[9])
-
-
-def checkpoint_row(row: tuple[Any, ...]) -> CheckpointRow:
-    """A row of CHECKPOINT_COLUMNS."""
-    attempt, step, epoch, tokens, train, validation, size, path, best, last, time, lost = row
-    train, validation = with_nonfinite(("train_loss", "validation_loss"), (train, validation), lost)
-    return CheckpointRow(
-        attempt, step, epoch, tokens, train, validation, size, path, bool(best), bool(last), time
-    )
-
-
-RowT = TypeVar("RowT")
-
-READ_BUSY_SECONDS = 2.0
-COPY_SECONDS = 2.0
-"""A copy of another host's database is updated at most this often."""
-
-_CHECKPOINT = re.compile(r"checkpoints/step-\d{9,12}")
-_INDEX_STATE = (
-    "SELECT count(*), total(step), total(time), total(bytes), total(best * step),"
-    " count(validation_loss), total(validation_loss), total(train_loss) FROM checkpoints"
-)
-"""Changes whenever the index of checkpoints changes."""
-_ROUTINE_KINDS = "('preparing', 'running', 'checkpoint', 'best', 'evaluation', 'sample')"
-"""Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
-
-
-def _read_changes(rows: Sequence[tuple[Any, ...]]) -> list[JournalledChange]:
-    if not rows:
-        return []
-    from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
-
-    found = [journalled_change(*row) for row in rows]
-    return sorted(
-        (change for change in found if change is not None), key=lambda change: change.number
-    )
+def step_row(attempt: int, values: Sequence[Any]) -> StepRow:
+    """From a step's values in the order of STEP_VALUES."""
+    return StepRow(attempt=attempt, **dict(zip(STEP_VALUES, values, strict=True)))
 
 
 class RunReader:
-    """Reads and follows one run's database; `data_version` changes when anything is new.
+    """Reads and follows one run's logs with their index; superseded rows are left out.
 
-    A missing database reads as empty, a replaced one is opened again, and superseded rows are left
-    out. If the database is on another host, a copy made from the logs in the run's folder is read,
-    a few seconds late. Threads may share a reader.
+    `refresh` reads what is new; everything else shows what was there then, and refreshes only at
+    the first call. Threads may share a reader.
 
     Raises (every method):
-        DatabaseError: the file is damaged or from a newer version.
-        StorageError: the file can't be opened.
+        StorageError: a log can't be read.
     """
 
     def __init__(self, run: RunDirectory, *, raw_limit: int = RAW_LIMIT) -> None:
         self.run = run
         self._raw_limit = raw_limit
-        self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int, bool] | None = None
-        self._openings = 0
+        self._index = RunIndex(run)
         self._turn = RLock()
+        self._fresh = False
         self._in_transaction = False
-        self._attempts_key: tuple[object, ...] | None = None
-        self._path, self._next_path_check = run.path, float("-inf")
-        self._reset()
-
-    def _reset(self) -> None:
-        """Drop all caches."""
-        self._series = SeriesBuilder(self._raw_limit)
-        self._stretch = SeriesBuilder(min(self._raw_limit, DETAIL_LIMIT))
+        self._series, self._stretch = SeriesBuilder(), SeriesBuilder()
         self._machine = MachineBuilder()
-        self._tails: dict[tuple[str, int | None], Tail[Any]] = {}
+        self._tails: dict[tuple[object, ...], Tail[Any]] = {}
+        self._starts = Cached[dict[int, int]]()
         self._attempts = Cached[list[AttemptRow]]()
+        self._facts: Cached[Facts] = Cached()
         self._evaluations = Cached[list[EvaluationRow]]()
-        self._index = Cached[list[CheckpointRow]]()
         self._changes: Cached[list[JournalledChange]] = Cached()
+        self._short_every: int | None = None
 
     def close(self) -> None:
-        """Close the file; the next call opens it again."""
+        """Close the index; the next call opens it again."""
         with self._turn:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection, self._inode = None, None
+            self._index.close()
+            self._fresh = False
 
     def __enter__(self) -> RunReader:
         return self
@@ -221,302 +140,457 @@ class RunReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def data_version(self) -> int:
-        """A number that changes with each commit and when the file is replaced; 0 without a
-        database."""
-        rows = self._rows("PRAGMA data_version")
-        return (self._openings << 40) + int(rows[0][0]) if rows else 0
+    def refresh(self, report: Callable[[int, int], None] | None = None) -> tuple[object, ...]:
+        """Read what is new; returns a value that changes with every new row.
 
-    def meta(self) -> dict[str, str]:
-        """The run's facts: created, parent, max_steps, parameters, heartbeat and so on."""
-        return dict(self._rows("SELECT key, value FROM meta"))
+        Args:
+            report: called with the bytes that were read and those to read, if that takes long.
+        """
+        with self._turn:
+            if not self._in_transaction:
+                self._index.refresh(report)
+                self._fresh = True
+            return self._index.version
+
+    @contextmanager
+    def read_transaction(self) -> Iterator[None]:
+        """Read what is new, then a consistent state inside the block; may be nested."""
+        with self._turn:
+            if self._in_transaction:
+                yield
+                return
+            self.refresh()
+            with self._index.transaction():
+                self._in_transaction = True
+                try:
+                    yield
+                finally:
+                    self._in_transaction = False
+
+    @property
+    def damaged_lines(self) -> int:
+        """Lines of the logs that can't be read, of all attempts."""
+        with self._turn:
+            return sum(log.damaged for log in self._known.logs.values())
+
+    @property
+    def _known(self) -> RunIndex:
+        if not self._fresh:
+            self.refresh()
+        return self._index
+
+    def facts(self) -> Facts:
+        """The run's facts, of all attempts."""
+        rows = self._tail(FACTS)
+
+        def merge() -> Facts:
+            from rnnlm_tui.schema.facts import merged_facts
+
+            merged: dict[str, object] = {}
+            for row in rows:
+                merged |= row
+            return merged_facts(merged)
+
+        return self._facts.of((len(rows), self._index.built), merge)
 
     def attempts(self) -> list[AttemptRow]:
-        """The run's attempts, oldest first."""
-        rows = self._rows(
-            "SELECT attempt, pid, host, boot_id, device, start_step, environment, started FROM"
-            " attempts ORDER BY attempt"
+        """The run's attempts, oldest first, with the steps that they really started from."""
+        rows: list[AttemptRow] = self._tail("attempt")
+
+        def read() -> list[AttemptRow]:
+            from dataclasses import replace
+
+            found = {row.attempt: row for row in rows}
+            return [
+                replace(found[attempt], start_step=start)
+                if attempt in found
+                else AttemptRow(attempt, 0, "", "", "", start, {}, 0.0)
+                for attempt, start in self._start_steps().items()
+            ]
+
+        return list(self._attempts.of((self._key, tuple(rows)), read))
+
+    def _start_steps(self) -> dict[int, int]:
+        """The step after which each attempt started."""
+        index = self._known
+        rows = self._tail("start")
+        heads: list[AttemptRow] = self._tail("attempt")
+
+        def read() -> dict[int, int]:
+            starts = {row.attempt: row.start_step for row in heads}
+            starts |= {row.attempt: row.step for row in rows}
+            for attempt in index.logs.keys() - starts.keys():  # its first line is damaged
+                first = next(self._steps(attempt, 1, ALL, most=1), None)
+                starts[attempt] = ALL if first is None else first[0] - 1
+            return {attempt: starts[attempt] for attempt in index.logs}
+
+        key = (index.built, len(rows), len(heads), tuple(index.logs))
+        return self._starts.of(key if len(heads) == len(index.logs) else index.version, read)
+
+    def _cuts(self) -> dict[int, int]:
+        """The last step of each attempt that no later attempt supersedes."""
+        cuts, cut = {}, ALL
+        for attempt, start in reversed(self._start_steps().items()):
+            cuts[attempt] = cut
+            cut = min(cut, start)
+        return cuts
+
+    def _spans(self) -> list[Span]:
+        logs, starts = self._known.logs, self._start_steps()
+        found = [
+            Span(attempt, starts[attempt] + 1, min(cut, logs[attempt].step))
+            for attempt, cut in self._cuts().items()
+        ]
+        return sorted(
+            (span for span in found if span.first <= span.last), key=lambda span: span.first
         )
-        return list(self._attempts.of(rows, lambda: [attempt_row(row) for row in rows]))
+
+    @property
+    def _key(self) -> object:
+        """Changes when rows that were shown may be superseded."""
+        return (self._known.built, tuple(self._start_steps().items()))
 
     def series(self, max_buckets: int = 2048) -> SeriesTable:
         """The run's curves in at most `max_buckets` buckets; reads only new steps, and returns the
         same object if there are none."""
-        with self.read_transaction(), self._reading() as connection:
-            return (
-                empty_table()
-                if connection is None
-                else self._series.update(connection, max_buckets)
-            )
+        return self._curves(self._series, None, max_buckets)
 
     def stretch(self, first_step: int, last_step: int, max_buckets: int = 2048) -> SeriesTable:
         """The curves from `first_step` to `last_step`, otherwise like `series`."""
-        with self.read_transaction(), self._reading() as connection:
-            return (
-                empty_table()
-                if connection is None
-                else self._stretch.update(connection, max_buckets, (first_step, last_step))
-            )
+        return self._curves(self._stretch, (first_step, last_step), max_buckets)
+
+    def _curves(
+        self, builder: SeriesBuilder, stretch: tuple[int, int] | None, max_buckets: int
+    ) -> SeriesTable:
+        with self._turn:
+            spans = self._spans()
+            if not spans:
+                return empty_table()
+            first, last = 1, max(span.last for span in spans)
+            if stretch is not None:
+                first, last = max(1, stretch[0]), min(last, stretch[1])
+            count = max(0, last - first + 1)
+            width = bucket_width(count, max_buckets, self._raw_limit, BUCKET_STEPS)
+            raw = count <= self._raw_limit or width < BUCKET_STEPS
+
+            def read(begin: int, end: int) -> Iterator[Figures]:
+                low, high = begin * width + 1, min(end * width, last)
+                for span in spans:
+                    inside = max(low, span.first), min(high, span.last)
+                    if inside[0] <= inside[1]:
+                        yield from self._figures(span, *inside, width, raw=raw)
+
+            key = (self._key, raw)
+            return builder.update(key, width, (first, last), read, self._short_steps())
+
+    def _figures(
+        self, span: Span, first: int, last: int, width: int, *, raw: bool
+    ) -> Iterator[Figures]:
+        """The figures of a span's steps in buckets of `width`, or parts of them."""
+        if raw:
+            rows = list(self._steps(span.attempt, max(1, first - 1), last))
+            steps = [row[0] for row in rows]
+            begin = bisect_left(steps, first)
+            while begin < len(rows):
+                number = (steps[begin] - 1) // width
+                end = bisect_right(steps, (number + 1) * width, begin)
+                before = rows[begin - 1][1] if begin else 0
+                yield number, step_figures(rows[begin:end], before)
+                begin = end
+            return
+        group = width // BUCKET_STEPS
+        for number, blob in self._index.rows(
+            "SELECT bucket, figures FROM buckets WHERE series = 'steps' AND attempt = ? AND"
+            " bucket BETWEEN ? AND ? ORDER BY bucket",
+            (span.attempt, (first - 1) // BUCKET_STEPS, (last - 1) // BUCKET_STEPS),
+        ):
+            figures = array_of(blob)
+            begin, end = number * BUCKET_STEPS + 1, (number + 1) * BUCKET_STEPS
+            if figures[0] > last or begin < first:  # a part of it is superseded
+                part = max(begin, first), min(end, last)
+                yield from (
+                    (number // group, cut)
+                    for _, cut in self._figures(span, *part, BUCKET_STEPS, raw=True)
+                )
+            else:
+                yield number // group, figures
+
+    def _short_steps(self) -> int:
+        """Steps an epoch if its last batch has less than half of the usual tokens; else 0, as
+        before the end of the first epoch."""
+        if self._short_every is None:
+            newest = self.recent_steps(1)
+            if newest and newest[0].epoch >= 1:
+                step, epoch, tokens = newest[0].step, newest[0].epoch, newest[0].tokens_seen
+                every = self.facts().steps_per_epoch or round(step / epoch)
+                ends = [row.tokens_seen for row in self.steps_between(every - 1, every)]
+                if len(ends) == 2:
+                    short = 2 * (ends[1] - ends[0]) < tokens / step
+                    self._short_every = every if short else 0
+        return self._short_every or 0
 
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps in order."""
-        newest = "(SELECT last_step FROM rollups ORDER BY bucket DESC LIMIT 1)"
-        query = (
-            f"SELECT step, {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? AND step <="
-            f" {newest} ORDER BY step DESC LIMIT ?"
-        )
-        return list(self._newest("steps", query, step_row, n))
+        with self._turn:
+            spans = self._spans()
+            key = (self._key, n)
+            newest = spans[-1].last if spans else 0
+            tail = self._tails.setdefault(("steps", n), Tail(n))
+
+            def read(after: Position, most: int | None) -> list[tuple[Position, StepRow]]:
+                found: list[tuple[Position, StepRow]] = []
+                for span in reversed(spans):
+                    wanted = n - len(found)
+                    first = max(span.first, after[1] + 1, span.last - wanted * 2)
+                    rows = list(self._steps(span.attempt, first, span.last))
+                    if len(rows) < wanted and first > max(span.first, after[1] + 1):
+                        first = max(span.first, after[1] + 1)
+                        rows = list(self._steps(span.attempt, first, span.last))
+                    found = [
+                        ((0, row[0]), step_row(span.attempt, row)) for row in rows[-wanted:]
+                    ] + found
+                    if len(found) >= n or first <= after[1] + 1:
+                        break
+                return found
+
+            return list(tail.rows(key, read)) if newest else []
 
     def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
-        """All steps after `step` in order, read in chunks; no transaction stays open between
-        them."""
-        while rows := self._rows(
-            f"SELECT {STEP_COLUMNS} FROM steps WHERE superseded = 0 AND step > ? ORDER BY step"
-            " LIMIT ?",
-            (step, chunk),
-        ):
-            yield from map(step_row, rows)
-            step = rows[-1][1]
+        """All steps after `step` in order, read in chunks."""
+        yield from self.steps_between(step + 1, ALL, chunk=chunk)
+
+    def steps_between(self, first: int, last: int, *, chunk: int = 4_096) -> Iterator[StepRow]:
+        """The steps from `first` to `last` in order, read in chunks."""
+        for span in self._spans():
+            low, high = max(first, span.first), min(last, span.last)
+            while low <= high:
+                rows = list(self._steps(span.attempt, low, high, most=chunk))
+                if not rows:
+                    break
+                yield from (step_row(span.attempt, row) for row in rows)
+                low = rows[-1][0] + 1
+
+    def _steps(
+        self, attempt: int, first: int, last: int, *, most: int | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """The values of an attempt's steps, superseded or not, at most so many."""
+        index = self._known
+        if most is not None:
+            last = min(last, first + most * 64)
+        begin = index.rows(
+            "SELECT offset FROM buckets WHERE series = 'steps' AND attempt = ? AND bucket <= ?"
+            " ORDER BY bucket DESC LIMIT 1",
+            (attempt, (first - 1) // BUCKET_STEPS),
+        )
+        end = index.rows(
+            "SELECT offset FROM buckets WHERE series = 'steps' AND attempt = ? AND bucket > ?"
+            " ORDER BY bucket LIMIT 1",
+            (attempt, min(last - 1, ALL) // BUCKET_STEPS),
+        )
+        place = begin[0][0] if begin else 0
+        reached = index.logs[attempt].offset if attempt in index.logs else 0
+        lines = self._lines(attempt, place, end[0][0] if end else reached)
+        before = 0
+        for row in parsed_steps([line for line in lines if line.startswith(STEP_PREFIX)]):
+            if row is not None and row[0] > before:
+                before = row[0]
+                if first <= before <= last:
+                    yield row
+
+    def _lines(self, attempt: int, begin: int, end: int) -> list[bytes]:
+        path = self.run.logs_path / f"{attempt:06d}.jsonl"
+        with storage_errors("read", path), path.open("rb") as file:
+            file.seek(begin)
+            return file.read(max(0, end - begin)).split(b"\n")
 
     def extent(self) -> Extent:
         """How far the run's series go now, for readers that follow them row by row."""
         with self.read_transaction():
-            ends = self._rows(
-                "SELECT (SELECT coalesce(max(id), 0) FROM samples WHERE superseded = 0), (SELECT"
-                " coalesce(max(id), 0) FROM events), (SELECT coalesce(max(id), 0) FROM hardware)"
-            )
-            sample, event, reading = ends[0] if ends else (0, 0, 0)
-            newest = self.recent_steps(1)
+            spans = self._spans()
+            ends = [(log.attempt, log.offset) for log in self._index.logs.values()]
             return Extent(
-                tuple((row.attempt, row.start_step) for row in self.attempts()),
-                newest[-1].step if newest else 0,
-                sample,
-                event,
-                reading,
+                tuple(self._start_steps().items()),
+                spans[-1].last if spans else 0,
+                max(ends, default=(0, 0)),
                 tuple(self.evaluations()),
             )
 
-    def samples_after(self, id: int, *, chunk: int = 256) -> Iterator[tuple[int, SampleRow]]:
-        """Samples with their ids after `id` in order, read in chunks."""
-        query = f"SELECT id, {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND"
-        return self._after(query, lambda row: SampleRow(*row), id, chunk)
+    def samples_after(
+        self, place: Position = (0, -1), *, chunk: int = 256
+    ) -> Iterator[tuple[Position, SampleRow]]:
+        """Samples with their positions after one, in order, read in chunks."""
+        cuts = self._cuts()
+        return (
+            (at, row)
+            for at, row in self._after("sample", place, chunk)
+            if row.step <= cuts[row.attempt]
+        )
 
-    def events_after(self, id: int, *, chunk: int = 4_096) -> Iterator[tuple[int, EventRow]]:
-        """Events with their ids after `id` in order, read in chunks."""
-        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE"
-        return self._after(query, lambda row: EventRow(*row), id, chunk)
+    def events_after(
+        self, place: Position = (0, -1), *, chunk: int = 4_096
+    ) -> Iterator[tuple[Position, EventRow]]:
+        """Events with their positions after one, in order, read in chunks."""
+        return self._after("event", place, chunk)
 
-    def hardware_after(self, id: int, *, chunk: int = 4_096) -> Iterator[tuple[int, HardwareRow]]:
-        """Machine readings with their ids after `id` in order, read in chunks."""
-        return self._after("SELECT * FROM hardware WHERE", hardware_row, id, chunk)
+    def hardware_after(
+        self, place: Position = (0, -1), *, chunk: int = 4_096
+    ) -> Iterator[tuple[Position, HardwareRow]]:
+        """Machine readings with their positions after one, in order, read in chunks."""
+        return self._after("machine", place, chunk)
 
-    def _after(
-        self, query: str, make: Callable[[tuple[Any, ...]], RowT], id: int, chunk: int
-    ) -> Iterator[tuple[int, RowT]]:
-        """Rows of a query that selects the id first; no transaction stays open between chunks."""
-        while rows := self._rows(f"{query} id > ? ORDER BY id LIMIT ?", (id, chunk)):
-            yield from ((row[0], make(row[1:])) for row in rows)
-            id = rows[-1][0]
+    def _after(self, kind: str, place: Position, chunk: int) -> Iterator[tuple[Position, Any]]:
+        while True:
+            with self._turn:
+                places = self._places(kind, place, chunk, newest=False)
+            yield from ((at, row) for at, row in places if row is not None)
+            if len(places) < chunk:
+                return
+            place = places[-1][0]
+
+    def _places(
+        self, kind: str, after: Position, most: int | None, *, newest: bool, where: str = ""
+    ) -> list[tuple[Position, Any]]:
+        """Positions and rows of a kind in order; None: a damaged row."""
+        found = self._known.rows(
+            "SELECT attempt, offset, line FROM rows WHERE kind = ? AND (attempt, offset) > (?, ?)"
+            f" {where} ORDER BY attempt {'DESC' if newest else ''},"
+            f" offset {'DESC' if newest else ''} LIMIT ?",
+            (kind, *after, -1 if most is None else most),
+        )
+        if newest:
+            found.reverse()
+        missing = [(attempt, offset) for attempt, offset, line in found if line is None]
+        lines = dict(zip(missing, self._lines_at(missing), strict=True))
+        return [
+            ((attempt, offset), decode(line or lines[attempt, offset], attempt))
+            for attempt, offset, line in found
+        ]
+
+    def _lines_at(self, places: Sequence[Position]) -> Iterator[bytes]:
+        """The lines at these positions, in order."""
+        for attempt, group in groupby(places, itemgetter(0)):
+            path = self.run.logs_path / f"{attempt:06d}.jsonl"
+            with storage_errors("read", path), path.open("rb") as file:
+                for _, offset in group:
+                    file.seek(offset)
+                    yield file.readline()
+
+    def _tail(self, kind: str, limit: int | None = None, where: str = "") -> list[Any]:
+        """The newest rows of a kind in order, superseded or not."""
+
+        def read(after: Position, most: int | None) -> list[tuple[Position, Any]]:
+            found = self._places(kind, after, most, newest=True, where=where)
+            return [(at, row) for at, row in found if row is not None]
+
+        with self._turn:
+            tail = self._tails.setdefault((kind, limit, where), Tail(limit))
+            return tail.rows(self._known.built, read)
+
+    def _valid(self, rows: Sequence[RowT]) -> list[RowT]:
+        """The rows whose steps no later attempt supersedes."""
+        cuts = self._cuts()
+        return [row for row in rows if row.step <= cuts[row.attempt]]  # type: ignore[attr-defined]
 
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluations by step."""
-        query = "SELECT * FROM evaluations WHERE superseded = 0 AND id > ? ORDER BY id DESC LIMIT ?"
-        found = self._newest("evaluations", query, evaluation_row, None)
-        return list(self._evaluations.of(found, lambda: by_step(found)))
+        rows: list[EvaluationRow] = self._tail("evaluation")
+        key = (self._key, len(rows))
+        return list(self._evaluations.of(key, lambda: by_step(self._valid(rows))))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """Samples, newest first."""
-        query = (
-            f"SELECT id, {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND id > ? ORDER BY id"
-            " DESC LIMIT ?"
-        )
-        return self._newest("samples", query, lambda row: SampleRow(*row), limit)[::-1]
+        rows: list[SampleRow] = self._valid(self._tail("sample"))
+        return rows[: -1 - limit if limit is not None else None : -1]
 
     def sample_steps(self) -> list[int]:
         """The steps with samples, in order."""
-        return [
-            int(step)
-            for (step,) in self._rows(
-                "SELECT DISTINCT step FROM samples WHERE superseded = 0 ORDER BY step"
-            )
-        ]
+        return sorted({row.step for row in self.samples()})
 
     def samples_at(self, step: int) -> list[SampleRow]:
         """The samples of one step, in the order they were generated."""
-        return [
-            SampleRow(*row)
-            for row in self._rows(
-                f"SELECT {SAMPLE_COLUMNS} FROM samples WHERE superseded = 0 AND step = ? ORDER"
-                " BY id",
-                (step,),
-            )
-        ]
+        return [row for row in self.samples() if row.step == step][::-1]
 
     def events(self, limit: int | None = None) -> list[EventRow]:
         """Events, newest first."""
-        query = f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?"
-        return self._newest("events", query, lambda row: EventRow(*row), limit)[::-1]
+        return self._tail("event", limit)[::-1]
 
     def landmarks(self, limit: int) -> list[EventRow]:
         """Events that aren't routine (see `_ROUTINE_KINDS`, of which a long run has thousands),
         newest first."""
-        query = (
-            f"SELECT id, {EVENT_COLUMNS} FROM events WHERE id > ? AND kind NOT IN {_ROUTINE_KINDS}"
-            " ORDER BY id DESC LIMIT ?"
-        )
-        return self._newest("landmarks", query, lambda row: EventRow(*row), limit)[::-1]
+        return self._tail("event", limit, f"AND what NOT IN {_names(_ROUTINE_KINDS)}")[::-1]
 
     def last_state(self) -> EventRow | None:
         """The newest state event (started, running, paused, finished and so on); None if the run
         never started."""
-        rows = self._rows(
-            f"SELECT {EVENT_COLUMNS} FROM events WHERE state = 1 ORDER BY id DESC LIMIT 1"
-        )
-        return EventRow(*rows[0]) if rows else None
+        found: list[EventRow] = self._tail("event", 1, f"AND what IN {_names(STATE_EVENTS)}")
+        return found[0] if found else None
+
+    def commands(self) -> list[CommandRow]:
+        """All commands with their answers, oldest first."""
+        return list(self._tail("command"))
 
     def changes(self) -> list[JournalledChange]:
         """Changes of settings while the run trained, in order."""
-        rows = self._rows(
-            "SELECT arguments, result, time FROM commands WHERE verb IN ('set', 'undo') ORDER BY"
-            " time"
-        )
-        return list(self._changes.of(rows, lambda: _read_changes(rows)))
+        rows = [row for row in self._tail("command") if row.verb in ("set", "undo")]
+
+        def read() -> list[JournalledChange]:
+            if not rows:
+                return []
+            from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
+
+            found = [journalled_change(row) for row in rows]
+            return sorted(
+                (change for change in found if change is not None),
+                key=lambda change: change.number,
+            )
+
+        return list(self._changes.of((self._known.built, len(rows)), read))
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""
-        return self._newest(
-            "hardware",
-            "SELECT * FROM hardware WHERE id > ? ORDER BY id DESC LIMIT ?",
-            hardware_row,
-            limit,
-        )[:]
+        return list(self._tail("machine", limit))
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """Machine readings of the whole run in at most `max_buckets` buckets; reads only new
         ones."""
-        with self._reading() as connection:
-            return (
-                empty_machine()
-                if connection is None
-                else self._machine.update(connection, max_buckets)
-            )
+        with self._turn:
+            logs = self._known.logs.values()
+            newest = sum(log.readings for log in logs)
+            if not newest:
+                return empty_machine()
+            raw = newest <= RAW_READINGS
+            unit = 1 if raw else BUCKET_READINGS
+            units = newest if raw else sum(-(-log.readings // unit) for log in logs)
+            width = bucket_width(units, max_buckets, units, 1)
+            table = "rows WHERE kind = 'machine'" if raw else "buckets WHERE series = 'machine'"
+            column = "offset" if raw else "figures"
+            order = "offset" if raw else "bucket"
 
-    def checkpoints(self) -> list[CheckpointRow]:
-        """The indexed checkpoints by step; rows with a path outside `checkpoints` are skipped."""
-        return list(self._index.of(self._rows(_INDEX_STATE), self._read_index))
-
-    def _read_index(self) -> list[CheckpointRow]:
-        return [
-            row
-            for row in map(
-                checkpoint_row,
-                self._rows(f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints ORDER BY step"),
-            )
-            if _CHECKPOINT.fullmatch(row.path)
-        ]
-
-    def progress(self) -> Progress | None:
-        """Progress of the corpus preparation."""
-        rows = self._rows("SELECT phase, done, total FROM progress")
-        return Progress(*rows[0]) if rows else None
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._reading() as connection:
-            return [] if connection is None else all_rows(connection, query, values)
-
-    def _newest(
-        self, table: str, query: str, make: Callable[[tuple[Any, ...]], RowT], limit: int | None
-    ) -> list[RowT]:
-        """The newest rows in order. Known rows are read again only after an attempt began or went
-        further back."""
-        with self._reading() as connection:
-            if connection is None:
-                return []
-            if self._attempts_key is None or not self._in_transaction:
-                self._attempts_key = one_row(
-                    connection, "SELECT max(attempt), total(start_step) FROM attempts"
+            def read(begin: int, end: int) -> Iterator[Figures]:
+                found = self._index.rows(
+                    f"SELECT attempt, {column} FROM {table} ORDER BY attempt, {order}"
+                    " LIMIT ? OFFSET ?",
+                    ((end - begin) * width, begin * width),
                 )
-            return self._tails.setdefault((table, limit), Tail(query, make, limit)).rows(
-                connection, self._attempts_key
-            )
+                all_figures = (
+                    (reading_figures(line, 0) for line in self._lines_at(found))
+                    if raw
+                    else (array_of(figures) for _, figures in found)
+                )
+                for place, figures in enumerate(all_figures, begin * width):
+                    if figures is not None:
+                        yield place // width, figures
 
-    @contextmanager
-    def read_transaction(self) -> Iterator[None]:
-        """Read a consistent state inside the block, which is also faster; may be nested."""
-        with self._turn:
-            if self._in_transaction:
-                yield
-                return
-            with self._reading() as connection:
-                if connection is not None:
-                    connection.execute("BEGIN")
-            self._in_transaction, self._attempts_key = True, None
-            try:
-                yield
-            finally:
-                self._in_transaction = False
-                if connection is not None:
-                    with database_errors(self._path):
-                        connection.execute("COMMIT")
+            key = (self._index.built, raw, tuple(log.attempt for log in logs))
+            return self._machine.update(key, width, newest, read)
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        with self._turn:
-            if self._in_transaction:
-                with database_errors(self._path):
-                    yield self._connection
-                return
-        path = self._current_path()
-        with self._turn, storage_errors("open", path), database_errors(path):
-            try:
-                found = path.lstat()
-            except (FileNotFoundError, NotADirectoryError):
-                self.close()
-            else:
-                # SQLite would create its files beside the link's target
-                if stat.S_ISLNK(found.st_mode):
-                    raise StorageError(
-                        f"{path} is a symbolic link, which is not allowed in a run's folder",
-                        hint="put the file itself there",
-                    )
-                inode = (found.st_dev, found.st_ino, is_frozen(path))
-                if self._connection is None or self._inode != inode:
-                    self._open(inode)
-            yield self._connection
 
-    def _current_path(self) -> Path:
-        """The database's path, checked again now and then: another host may take it over."""
-        with self._turn:
-            begun = clock.monotonic()
-            if begun >= self._next_path_check:
-                if self.run.database_location is not None:
-                    from rnnlm_tui.store.recovery import refresh_copy
+def array_of(blob: bytes) -> array[float]:
+    """A bucket's figures."""
+    figures = array("d")
+    figures.frombytes(blob)
+    return figures
 
-                    refresh_copy(self.run)
-                self._path = self.run.database_path
-                self._next_path_check = begun + max(COPY_SECONDS, 10 * (clock.monotonic() - begun))
-            return self._path
 
-    def _open(self, inode: tuple[int, int, bool]) -> None:
-        self.close()
-        path = self._path
-        connection = sqlite3.connect(
-            reading_uri(path, frozen=inode[2]),
-            uri=True,
-            timeout=READ_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            connection.execute("PRAGMA mmap_size = 0")
-            version = int(all_rows(connection, "PRAGMA user_version")[0][0])
-            if not version and not all_rows(connection, "SELECT 1 FROM sqlite_master LIMIT 1"):
-                connection.close()
-                return
-            check_version(version, path)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self._inode = connection, inode
-        self._openings += 1
-        self._reset()
+def _names(names: frozenset[str]) -> str:
+    return f"({', '.join(repr(name) for name in sorted(names))})"

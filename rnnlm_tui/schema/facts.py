@@ -1,0 +1,81 @@
+"""Facts: what a run's attempts record about themselves, such as the device and the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from rnnlm_tui.schema.protocol import StopMark
+
+
+class Facts(BaseModel):
+    """What is known of a run beside its rows; an attempt's facts replace those of earlier ones.
+
+    A log has only the facts that were set, and readers merge them in order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    device: str = ""
+    """The name of the device; empty before it is known."""
+    precision: str = ""
+    matmul: str = ""
+    """How the matrix products are computed."""
+    threads: int | None = None
+    cores: int | None = None
+    """Cores that the worker may use."""
+    max_steps: int | None = None
+    steps_per_epoch: int | None = None
+    epochs: float | None = None
+    warmup_steps: int | None = None
+    parameters: int | None = None
+    vocab_size: int | None = None
+    corpus_title: str = ""
+    corpus_hash: str = ""
+    corpus_notes: tuple[str, ...] = ()
+    corpus_layout: str = "sentences"
+    eos_text: str = ""
+    baseline_loss: float | None = None
+    """Loss of the bigram model on the test set, in nats per token, as the next one."""
+    baseline_validation_loss: float | None = None
+    source_loss: float | None = None
+    """Entropy of an invented corpus' source."""
+    rehearsed_seconds: float | None = None
+    """Duration of the test step before the first step."""
+    memory_warning: str = ""
+    """Why memory may not suffice; empty if it does, and after the first step."""
+    memory_batch: int | None = None
+    """The training.batch_size that should fit if there is a `memory_warning`; None if none does."""
+    device_warning: str = ""
+    """Why the run doesn't train on the machine's GPU; empty: it does, or should not."""
+    lost_device: str = ""
+    """How the device failed, if that ended the newest attempt."""
+    gpu_uuid: str = ""
+    """The UUID of the GPU that the run trains on, without `GPU-`; empty: not on one."""
+    stop_after: StopMark | None = None
+    """What the run may still complete before it stops; None: no stop is planned."""
+    settings: dict[str, JsonValue] = {}
+    """The settings changed while the run trained, dotted path to value."""
+    socket: str = ""
+    """The path of the worker's control socket."""
+    message: str = ""
+    """Why the newest attempt failed, with a `hint` and an exit code; empty: it didn't."""
+    hint: str = ""
+    exit_code: int = 0
+
+
+def merged_facts(found: Mapping[str, object]) -> Facts:
+    """The facts in merged rows of a log, without values that no worker wrote."""
+    values = dict(found)
+    while True:
+        try:
+            return Facts.model_validate(_with_tuple(values))
+        except ValidationError as error:
+            for problem in error.errors():
+                values.pop(str(problem["loc"][0]), None)
+
+
+def _with_tuple(values: Mapping[str, object]) -> Mapping[str, object]:
+    notes = values.get("corpus_notes")
+    return {**values, "corpus_notes": tuple(notes)} if isinstance(notes, list) else values

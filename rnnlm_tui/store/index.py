@@ -1,0 +1,692 @@
+"""RunIndex: a sparse index of a run's logs in SQLite, in a cache folder; anyone may delete it.
+
+It has the position of each row that isn't a step, and for each bucket of steps or readings of the
+machine its position, its last row and the n, minimum, maximum and sum of each column.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import time
+import zlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
+from itertools import accumulate
+from operator import itemgetter, lt
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from platformdirs import user_cache_path
+from pydantic_core import from_json
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventRow, StepRow
+from rnnlm_tui.store.log import (
+    FACTS,
+    KIND_OF,
+    KINDS,
+    LARGEST_STEP,
+    MAX_LINE,
+    SHORT,
+    STEP_PREFIX,
+    decode,
+    logs_of,
+)
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.disk import filesystem_here, is_network
+from rnnlm_tui.system.files import make_own_directory, open_private, storage_errors
+
+FORMAT = 1
+_PRAGMAS = (
+    "mmap_size = 0",
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "journal_size_limit = 4194304",
+)
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+"""Codes of a file that isn't an index."""
+BLOCK_BYTES = 2**22
+"""Bytes of a log that are read and committed at once, more than MAX_LINE."""
+BUCKET_STEPS = 64
+"""Bucket b holds steps 64 b + 1 to 64 (b + 1) of an attempt. 1,024 as in a chart of a million steps
+would need a tenth of the index's space, but a chart of 20,000 steps then only its lines."""
+BUCKET_READINGS = 16
+"""The same for readings of the machine, which are counted from 1 in each attempt."""
+PARSED_LINES = 1_024
+"""Lines that are parsed at once."""
+PATIENCE_SECONDS = 2.0
+"""After that, an index that another process holds is made again in memory."""
+UNUSED_SECONDS = 30 * 86_400.0
+_CHECKED_BYTES = 2**16
+"""The bytes before the offset that is reached have to be the same at the next look."""
+STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC_COLUMNS)
+"""The order of a step's values in memory."""
+_step_values = itemgetter(*(SHORT[StepRow].get(name, name) for name in STEP_VALUES))
+_NUMBERS = frozenset({int, float})
+_MACHINE_PREFIX = b'{"kind":"machine",'
+
+STEPS, MACHINE = "steps", "machine"
+PLACES = {STEPS: 6, MACHINE: 3}
+"""The first figures of a bucket: its last step or reading, the rows with a number that isn't
+finite, then tokens, epoch, active seconds (steps only) and time of its last row. Four figures for
+each column follow: n, minimum, maximum, sum."""
+COLUMNS = {STEPS: METRIC_COLUMNS, MACHINE: MACHINE_COLUMNS}
+
+# `before` is a checksum of the bytes before `offset`; `tokens` and `step` are those of the last
+# step, `readings` is the number of readings; `skipping`: inside a line that is too long.
+_TABLES = """
+CREATE TABLE about (path TEXT, columns TEXT, built INTEGER);
+CREATE TABLE logs (
+    attempt INTEGER PRIMARY KEY, offset INTEGER, before INTEGER, inode INTEGER, size INTEGER,
+    changed INTEGER, damaged INTEGER, skipping INTEGER, step INTEGER, tokens INTEGER,
+    readings INTEGER);
+CREATE TABLE buckets (
+    series TEXT, attempt INTEGER, bucket INTEGER, offset INTEGER, figures BLOB,
+    PRIMARY KEY (series, attempt, bucket)) WITHOUT ROWID;
+CREATE TABLE rows (
+    attempt INTEGER, offset INTEGER, kind TEXT, what TEXT, step INTEGER, line BLOB,
+    PRIMARY KEY (attempt, offset)) WITHOUT ROWID;
+CREATE INDEX kinds ON rows (kind, what, attempt, offset);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a log has been read."""
+
+    attempt: int
+    offset: int = 0
+    before: int = 0
+    inode: int = 0
+    size: int = 0
+    changed: int = 0
+    damaged: int = 0
+    skipping: int = 0
+    step: int = 0
+    tokens: int = 0
+    readings: int = 0
+
+
+def index_folder() -> Path:
+    """The folder of all indexes, on a local disk."""
+    own = user_cache_path("rnnlm-tui", appauthor=False) / "index"
+    places = (own, Path(f"/var/tmp/rnnlm-tui-{os.getuid()}/index"))
+    return next((place for place in places if not is_network(filesystem_here(place))), own)
+
+
+def index_path(run: RunDirectory) -> Path:
+    """The index of a run, named by its path."""
+    import hashlib  # OpenSSL costs the first screen milliseconds
+
+    return index_folder() / f"{hashlib.sha256(os.fsencode(run.path.resolve())).hexdigest()[:32]}.db"
+
+
+class RunIndex:
+    """The index of one run; `refresh` reads what is new in its logs.
+
+    Without write access, with a full disk, or if another process holds it for long, the index is
+    made in memory. A damaged one is made again.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._path = index_path(run)
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._in_memory = self._remade = False
+        self._reached: dict[int, Reached] = {}
+        self._built = 0
+        self._held_since: float | None = None
+
+    def close(self) -> None:
+        """Close the file; the next `refresh` opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection, self._reached = None, {}
+
+    @property
+    def logs(self) -> dict[int, Reached]:
+        """How far each log has been read, by attempt."""
+        return self._reached
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Changes with everything new."""
+        return (self._built, *((log.attempt, log.offset) for log in self._reached.values()))
+
+    @property
+    def built(self) -> int:
+        """Changes when rows that were known may have changed."""
+        return self._built
+
+    def refresh(self, report: Callable[[int, int], None] | None = None) -> None:
+        """Read what is new in the logs.
+
+        Args:
+            report: called with the bytes that were read and those to read.
+
+        Raises:
+            StorageError: a log can't be read.
+        """
+        since = time.monotonic()
+        while True:
+            try:
+                self._open()
+                self._update(report)
+            except sqlite3.Error as error:
+                if not _is_held(error):
+                    self._make_again(error)
+                    continue
+                # what is there is shown, and the next look tries again
+                self._held_since = self._held_since or since
+                if time.monotonic() - self._held_since >= PATIENCE_SECONDS:
+                    self._use_memory()
+                elif self._reached:
+                    return
+                else:
+                    time.sleep(0.01)
+            else:
+                self._held_since, self._remade = None, False
+                return
+
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        try:
+            return self._rows(query, values)
+        except sqlite3.Error as error:
+            self._make_again(error)
+            self.refresh()
+            return self._rows(query, values)
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            return []
+        return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Read one state of the index inside the block."""
+        with suppress(sqlite3.Error):
+            if self._connection is not None:
+                self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                if self._connection is not None and self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+
+    def _make_again(self, error: sqlite3.Error) -> None:
+        """Make a damaged index again; in memory if that doesn't help, or it can't be written."""
+        if self._in_memory:
+            raise error  # a bug of ours
+        damaged = (error.sqlite_errorcode or 0) & 0xFF in _DAMAGED
+        self.close()
+        if damaged and not self._remade:
+            self._remade = True
+            self._remove()
+        else:
+            self._use_memory()
+
+    def _remove(self) -> None:
+        path = self._path
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def _use_memory(self) -> None:
+        self.close()
+        self._in_memory = True
+
+    def _open(self) -> None:
+        """Open the file, again if it was deleted or replaced."""
+        path = self._path
+        if self._connection is not None:
+            if self._in_memory or _identity(path) == self._inode:
+                return
+            self.close()
+        if not self._in_memory and not path.exists():
+            try:
+                make_own_directory(path.parent.parent)
+                make_own_directory(path.parent)
+                os.close(open_private(path, os.O_RDWR))
+            except (StorageError, OSError):
+                self._in_memory = True
+            else:
+                _remove_unused(path.parent)
+        connection = sqlite3.connect(
+            ":memory:" if self._in_memory else path,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._connection = connection
+            self._create()
+            self._inode = _identity(path)
+        except BaseException:
+            self.close()
+            connection.close()
+            raise
+
+    def _create(self) -> None:
+        """Create the tables, anew in an index of another version or another run."""
+        assert self._connection is not None
+        execute = self._connection.execute
+        about = (str(self.run.path.resolve()), f"{FORMAT} {BUCKET_STEPS} {COLUMNS}")
+        if execute("SELECT count(*) FROM sqlite_master WHERE name = 'about'").fetchone()[0] and (
+            execute("SELECT path, columns FROM about").fetchall() == [about]
+        ):
+            return
+        execute("BEGIN IMMEDIATE")
+        try:
+            for kind, name in execute("SELECT type, name FROM sqlite_master").fetchall():
+                if kind in ("table", "view"):
+                    execute(f'DROP {kind} IF EXISTS "{name}"')
+            for statement in _TABLES.split(";"):
+                execute(statement)
+            execute("INSERT INTO about VALUES (?, ?, ?)", (*about, _number()))
+            execute("COMMIT")
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+
+    def _update(self, report: Callable[[int, int], None] | None) -> None:
+        """Read all logs up to their ends, block by block."""
+        self._look()
+        logs = logs_of(self.run)
+        if gone := self._reached.keys() - {attempt for attempt, _ in logs}:
+            self._forget(sorted(gone))
+        done, total = 0, sum(path.stat().st_size for _, path in logs) if report else 0
+        for attempt, path in logs:
+            known = self._reached.get(attempt, Reached(attempt))
+            with storage_errors("read", path), path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+                if stamp != (known.inode, known.size, known.changed):
+                    if not _continues(file, known, found.st_size):
+                        self._forget([attempt])
+                    while not self._read_block(file, attempt, stamp):
+                        if report is not None:
+                            report(done + file.tell(), total)
+            done += found.st_size
+
+    def _look(self) -> None:
+        """See what this and other processes have read."""
+        ((self._built,),) = self._rows("SELECT built FROM about")
+        found = self._rows("SELECT * FROM logs ORDER BY attempt")
+        self._reached = {row[0]: Reached(*row) for row in found}
+
+    def _forget(self, attempts: Sequence[int]) -> None:
+        with self._writing() as execute:
+            for attempt in attempts:
+                for table in ("logs", "buckets", "rows"):
+                    execute(f"DELETE FROM {table} WHERE attempt = ?", (attempt,))
+            execute("UPDATE about SET built = ?", (_number(),))
+        self._look()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        assert self._connection is not None
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection.execute
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _read_block(self, file: BinaryIO, attempt: int, stamp: tuple[int, int, int]) -> bool:
+        """Read and commit the next block of a log; returns whether that was the last one."""
+        with self._writing() as execute:
+            self._look()  # another process may have read on meanwhile
+            known = self._reached.get(attempt, Reached(attempt))
+            file.seek(known.offset)
+            content = file.read(BLOCK_BYTES)
+            at_end = len(content) < BLOCK_BYTES
+            begin = 0
+            if known.skipping:
+                begin = content.find(b"\n") + 1 or len(content)
+            end = max(begin, content.rfind(b"\n") + 1)
+            skipping = bool(known.skipping) and begin == end == len(content) != 0
+            damaged = known.damaged
+            if begin == end and len(content) - begin >= MAX_LINE:
+                begin = end = len(content)
+                skipping, damaged = True, damaged + (not known.skipping)
+            block = _Block(known, damaged)
+            block.buckets = self._last_buckets(known)
+            block.read(content[begin:end], known.offset + begin)
+            block.store(execute)
+            offset = known.offset + end
+            known = Reached(
+                attempt,
+                offset,
+                _checksum(file, offset),
+                *(stamp if at_end else (0, 0, 0)),
+                block.damaged,
+                int(skipping),
+                block.step,
+                block.tokens,
+                block.readings,
+            )
+            execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
+        self._reached[attempt] = known
+        return at_end
+
+    def _last_buckets(self, known: Reached) -> dict[tuple[str, int], _Bucket]:
+        """The newest bucket of each series, which may grow."""
+        found = {}
+        for series, last, size in (
+            (STEPS, known.step, BUCKET_STEPS),
+            (MACHINE, known.readings, BUCKET_READINGS),
+        ):
+            number = (last - 1) // size
+            query = "SELECT offset, figures FROM buckets WHERE (series, attempt, bucket) = (?, ?, ?)"
+            for offset, figures in self._rows(query, (series, known.attempt, number)):
+                values = array("d")
+                values.frombytes(figures)
+                found[series, number] = _Bucket(offset, values)
+        return found
+
+
+class _Bucket(NamedTuple):
+    offset: int
+    """Of its first row."""
+    figures: array[float]
+    """As in PLACES."""
+
+
+class _Block:
+    """Whole lines of a log, and what the index has of them."""
+
+    def __init__(self, known: Reached, damaged: int) -> None:
+        self.attempt = known.attempt
+        self.step, self.tokens, self.readings = known.step, known.tokens, known.readings
+        self.damaged = damaged
+        self.rows: list[tuple[object, ...]] = []
+        self.buckets: dict[tuple[str, int], _Bucket] = {}
+        """By series and number."""
+
+    def read(self, content: bytes, offset: int) -> None:
+        """Read lines, the first of which begins at `offset` of the log."""
+        lines = content.split(b"\n")[:-1]
+        if len(max(lines, key=len, default=b"")) >= MAX_LINE:
+            self.damaged += sum(len(line) >= MAX_LINE for line in lines)
+            lines = [line if len(line) < MAX_LINE else b" " * len(line) for line in lines]
+        offsets = list(accumulate((len(line) + 1 for line in lines), initial=offset))
+        steps: list[int] = []
+        machine: list[int] = []
+        for place, line in enumerate(lines):
+            if line.startswith(STEP_PREFIX):
+                steps.append(place)
+            elif line.startswith(_MACHINE_PREFIX):
+                machine.append(place)
+            elif line.strip():
+                self._add_row(line, offsets[place])
+        self._add_steps([lines[at] for at in steps], [offsets[at] for at in steps])
+        self._add_readings([lines[at] for at in machine], [offsets[at] for at in machine])
+
+    def store(self, execute: Callable[..., sqlite3.Cursor]) -> None:
+        """Write rows and buckets."""
+        for row in self.rows:
+            execute(f"INSERT OR REPLACE INTO rows VALUES ({_marks(6)})", row)
+        for (series, number), bucket in self.buckets.items():
+            execute(
+                f"INSERT OR REPLACE INTO buckets VALUES ({_marks(5)})",
+                (series, self.attempt, number, bucket.offset, bucket.figures.tobytes()),
+            )
+
+    def _add_row(self, line: bytes, offset: int) -> None:
+        row = decode(line, self.attempt)
+        if row is None:
+            self.damaged += not _is_of_unknown_kind(line)
+            return
+        kind = FACTS if isinstance(row, dict) else KIND_OF[type(row)]
+        what = row.kind if isinstance(row, EventRow) else ""
+        step = getattr(row, "step", None)
+        self.rows.append((self.attempt, offset, kind, what, step, line))
+
+    def _add_steps(self, lines: list[bytes], offsets: list[int]) -> None:
+        found = parsed_steps(lines)
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(lines):
+            self.damaged += len(lines) - len(rows)
+            offsets = [at for row, at in zip(found, offsets, strict=True) if row is not None]
+        steps = [row[0] for row in rows]
+        if not steps:
+            return
+        if steps[0] <= self.step or not all(map(lt, steps, steps[1:])):
+            self._add_increasing(rows, offsets)
+            return
+        tokens = [self.tokens, *(row[1] for row in rows)]
+        begin = 0
+        while begin < len(rows):
+            number = (steps[begin] - 1) // BUCKET_STEPS
+            end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
+            figures = step_figures(rows[begin:end], tokens[begin])
+            self._add(number, offsets[begin], figures)
+            begin = end
+        self.step, self.tokens = steps[-1], tokens[-1]
+
+    def _add_increasing(self, rows: list[tuple[Any, ...]], offsets: list[int]) -> None:
+        """Add steps of a log that somebody has edited: those that were there before are left
+        out."""
+        for row, offset in zip(rows, offsets, strict=True):
+            if row[0] <= self.step:
+                self.damaged += 1
+                continue
+            number = (row[0] - 1) // BUCKET_STEPS
+            self._add(number, offset, step_figures([row], self.tokens))
+            self.step, self.tokens = row[0], row[1]
+
+    def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
+        parts: dict[int, list[array[float]]] = {}
+        for line, offset in zip(lines, offsets, strict=True):
+            figures = reading_figures(line, self.readings + 1)
+            if figures is None:
+                self.damaged += 1
+                continue
+            number = self.readings // BUCKET_READINGS
+            if number not in parts:
+                known = self.buckets.get((MACHINE, number))
+                self.buckets[MACHINE, number] = known or _Bucket(offset, figures)
+                parts[number] = [known.figures] if known is not None else []
+            parts[number].append(figures)
+            self.readings += 1
+            self.rows.append((self.attempt, offset, "machine", "", None, None))
+        for number, of_bucket in parts.items():
+            bucket = self.buckets[MACHINE, number]
+            self.buckets[MACHINE, number] = _Bucket(
+                bucket.offset, merged(of_bucket, PLACES[MACHINE])
+            )
+
+    def _add(self, number: int, offset: int, figures: array[float]) -> None:
+        known = self.buckets.get((STEPS, number))
+        if known is not None:
+            offset, figures = known.offset, merged((known.figures, figures), PLACES[STEPS])
+        self.buckets[STEPS, number] = _Bucket(offset, figures)
+
+
+def merged(parts: Sequence[array[float]], places: int) -> array[float]:
+    """The figures of several buckets together, the latest one last."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = list(zip(*parts, strict=True))
+    figures = parts[-1][:places]
+    figures[1] = sum(columns[1])
+    for at in range(places, len(columns), 4):
+        low, high = columns[at + 1 : at + 3]
+        if math.isnan(sum(low)):  # NaN stands for none
+            low = tuple(value for value in low if value == value)
+            high = tuple(value for value in high if value == value)
+        figures.extend(
+            (
+                sum(columns[at]),
+                min(low, default=math.nan),
+                max(high, default=math.nan),
+                sum(columns[at + 3]),
+            )
+        )
+    return figures
+
+
+def step_figures(rows: Sequence[Sequence[Any]], tokens_before: int) -> array[float]:
+    """The figures of a bucket of steps, given as in `STEP_VALUES`.
+
+    Minimum and maximum leave out an epoch's last batch if it has less than half of the usual
+    tokens: NaN if there are no others.
+    """
+    last, columns = rows[-1], list(zip(*rows, strict=True))
+    short = _short_steps(columns[:3], tokens_before)
+    figures = array("d", (last[0], 0, *last[1:5]))
+    for column in columns[5:]:
+        finite = column
+        if not math.isfinite(sum(column)):
+            finite = tuple(filter(math.isfinite, column))
+            figures[1] = sum(not all(map(math.isfinite, row[5:])) for row in rows)
+        usual = finite
+        if short:
+            usual = tuple(
+                value
+                for at, value in enumerate(column)
+                if at not in short and math.isfinite(value)
+            )
+        low, high = min(usual, default=math.nan), max(usual, default=math.nan)
+        figures.extend((len(finite), low, high, sum(finite)))
+    return figures
+
+
+def _short_steps(columns: Sequence[tuple[Any, ...]], tokens_before: int) -> set[int]:
+    """The places of steps that end an epoch with less than half of the usual tokens."""
+    steps, tokens, epochs = columns
+    before = (tokens_before, *tokens)
+    return {
+        at
+        for at, epoch in enumerate(epochs)
+        if epoch % 1 == 0 and 2 * (tokens[at] - before[at]) < tokens[at] / steps[at]
+    }
+
+
+def parsed_steps(lines: Sequence[bytes]) -> Sequence[tuple[Any, ...] | None]:
+    """The values of lines of steps, in the order of STEP_VALUES; None: the line is damaged."""
+    found: list[tuple[Any, ...] | None] = []
+    for begin in range(0, len(lines), PARSED_LINES):
+        some = lines[begin : begin + PARSED_LINES]
+        try:
+            rows = list(map(_step_values, from_json(b"[" + b",".join(some) + b"]")))
+        except (ValueError, KeyError, TypeError):
+            rows = []
+        found += _checked(rows, some) if len(rows) == len(some) else map(_parsed_step, some)
+    return found
+
+
+def _checked(
+    rows: Sequence[tuple[Any, ...]], lines: Sequence[bytes]
+) -> Sequence[tuple[Any, ...] | None]:
+    """The rows; those with a null or another odd value are read again with care."""
+    if _are_numbers(rows):
+        return rows
+    if len(rows) == 1:
+        return [_parsed_step(lines[0])]
+    half = len(rows) // 2
+    return [*_checked(rows[:half], lines[:half]), *_checked(rows[half:], lines[half:])]
+
+
+def _are_numbers(rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether all values are finite numbers, steps and tokens whole ones in their ranges."""
+    columns = list(zip(*rows, strict=True))
+    types = [set(map(type, column)) for column in columns]
+    return (
+        all(found == {int} for found in types[:2])
+        and all(found <= _NUMBERS for found in types[2:])
+        and all(-LARGEST_STEP < min(column) and max(column) < LARGEST_STEP for column in columns)
+        and min(columns[0]) > 0 <= min(columns[1])
+    )
+
+
+def _parsed_step(line: bytes) -> tuple[Any, ...] | None:
+    row = decode(line, 0)
+    if not isinstance(row, StepRow) or row.step < 1 or row.tokens_seen < 0:
+        return None
+    return tuple(getattr(row, name) for name in STEP_VALUES)
+
+
+def reading_figures(line: bytes, number: int) -> array[float] | None:
+    """The figures of a reading of the machine; None: the line is damaged."""
+    try:
+        values = from_json(line)
+        figures = array("d", (number, 0, _finite(values["time"])))
+        for name in MACHINE_COLUMNS:
+            value = values.get(name)
+            if value is None:
+                figures.extend((0, math.nan, math.nan, 0))
+            else:
+                figures.extend((1, _finite(value), value, value))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
+    return figures
+
+
+def _finite(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(value)
+    return value
+
+
+def _is_of_unknown_kind(line: bytes) -> bool:
+    """Whether a line is whole, but of a kind that only later versions know."""
+    try:
+        values = from_json(line)
+        kind = values["kind"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return isinstance(kind, str) and kind not in KINDS and kind != FACTS
+
+
+def _continues(file: BinaryIO, known: Reached, size: int) -> bool:
+    """Whether a log still has the bytes that were read of it."""
+    return size >= known.offset and _checksum(file, known.offset) == known.before
+
+
+def _checksum(file: BinaryIO, offset: int) -> int:
+    begin = max(0, offset - _CHECKED_BYTES)
+    file.seek(begin)
+    return zlib.crc32(file.read(offset - begin))
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_held(error: sqlite3.Error) -> bool:
+    return (error.sqlite_errorcode or 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _number() -> int:
+    return int.from_bytes(os.urandom(6))
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove indexes that nobody has read for long: of runs that were renamed or deleted."""
+    limit = time.time() - UNUSED_SECONDS
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.stat().st_mtime < limit:
+                path.unlink()
