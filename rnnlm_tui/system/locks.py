@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.formatting import LATEST
@@ -57,6 +59,20 @@ def boot_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LockPage:
+    """What the holder of a lock does at the moment, for readers; it isn't kept."""
+
+    degraded: str = ""
+    """Why it can't store its rows; empty if it can."""
+    activity: str = ""
+    """Why no step completes for a while: `evaluating`; empty during training."""
+    progress: tuple[str, int, int] | None = None
+    """Before the first step: the phase, and the bytes that are done and all bytes, 0 if unknown."""
+    requests: tuple[dict[str, str | float], ...] = ()
+    """The commands that it has received and not yet carried out."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockInfo:
     """The holder of a lock, as written in the lock file."""
 
@@ -65,8 +81,7 @@ class LockInfo:
     """Unix seconds."""
     boot_id: str
     host: str
-    degraded: str = ""
-    """Why the holder can't store its metrics; empty if it can."""
+    page: LockPage = LockPage()
 
     @classmethod
     def of_this_process(cls) -> LockInfo:
@@ -83,10 +98,10 @@ class LockState:
     started: float | None = None
     boot_id: str | None = None
     host: str | None = None
-    degraded: str = ""
-    """Why the holder keeps its metrics in memory; empty if it stores them."""
+    page: LockPage = LockPage()
+    """What the holder does; empty if the lock is free."""
     touched: float | None = None
-    """Unix seconds of the file's last change: the heartbeat of a holder whose disk is full."""
+    """Unix seconds of the file's last change: the holder's heartbeat."""
 
 
 class RunLock:
@@ -97,6 +112,7 @@ class RunLock:
         self.path = path
         self._descriptor: int | None = None
         self._info: LockInfo | None = None
+        self._turn = Lock()
 
     def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
         """Take the lock and write `info` (by default this process) into the file.
@@ -125,25 +141,32 @@ class RunLock:
                 raise
         self._descriptor = descriptor
 
-    def report_degraded(self, degraded: str) -> None:
-        """Write into the lock file why metrics can't be stored; empty if they can again.
+    def show(self, page: LockPage) -> None:
+        """Write into the lock file what the holder does; threads may call it.
 
-        Works on a full disk, since the file keeps its length. Each call also counts as a heartbeat.
+        Works on a full disk, since the file keeps its length. Requests that don't fit are left
+        out. Each call also counts as a heartbeat.
 
         Raises:
             StorageError: the file can't be written.
         """
-        if self._descriptor is None or self._info is None:
-            return
-        self._info = replace(self._info, degraded=degraded[:MAX_REASON])
-        with storage_errors("write", self.path):
-            _write_info(self._descriptor, self._info)
+        page = replace(page, degraded=page.degraded[:MAX_REASON])
+        with self._turn:
+            if self._descriptor is None or self._info is None:
+                return
+            with storage_errors("write", self.path):
+                if page == self._info.page:
+                    os.utime(self._descriptor)
+                else:
+                    self._info = replace(self._info, page=page)
+                    _write_info(self._descriptor, self._info)
 
     def release(self) -> None:
         """Free the lock; a second call does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with self._turn:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def __enter__(self) -> RunLock:
         if self._descriptor is None:
@@ -340,7 +363,9 @@ def _remove_staging(folder: Path, descriptor: int) -> None:
 def _write_info(descriptor: int, info: LockInfo) -> None:
     """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
     one."""
-    text = json.dumps(asdict(info)).encode()
+    values = asdict(info)
+    while len(text := json.dumps(values).encode()) >= _FILE_BYTES:
+        values["page"]["requests"] = values["page"]["requests"][:-1]
     os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
 
@@ -378,9 +403,19 @@ def _parse(text: bytes, *, held: bool) -> LockState:
         )
         if not 0 <= known[1] <= LATEST:
             return LockState(held)
-        return LockState(held, *known, degraded=str(values.get("degraded", "")) if held else "")
-    except (ValueError, KeyError, TypeError):
+        return LockState(held, *known, _parse_page(values.get("page", {})) if held else LockPage())
+    except (ValueError, KeyError, TypeError, AttributeError):
         return LockState(held)
+
+
+def _parse_page(values: dict[str, Any]) -> LockPage:
+    progress, requests = values.get("progress"), values.get("requests", ())
+    return LockPage(
+        str(values.get("degraded", "")),
+        str(values.get("activity", "")),
+        None if progress is None else (str(progress[0]), int(progress[1]), int(progress[2])),
+        tuple(request for request in requests if isinstance(request, dict)),
+    )
 
 
 def held_message(path: Path, state: LockState) -> str:
