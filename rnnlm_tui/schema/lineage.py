@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 OptimizerStart = Literal["fresh", "keep"]
 """Whether a new run begins with an empty optimizer state, or with that of the checkpoint."""
-LINEAGE_KEY = "lineage"
-"""Meta key of a copy of the run's `parent.json`, so that a list of runs reads no further file."""
 
 
 class Parent(BaseModel):
@@ -39,11 +37,3 @@ class Parent(BaseModel):
     def address(self) -> str:
         """`plain-otter@1500`, with the name that the parent had then."""
         return f"{self.run}@{self.checkpoint}"
-
-
-def parse_parent(text: str) -> Parent | None:
-    """The parent in a database's `lineage`; None if the text is empty or damaged."""
-    try:
-        return Parent.model_validate_json(text)
-    except ValidationError:
-        return None

@@ -32,11 +32,8 @@ Verb = Literal[
 StopMark = Literal["epoch", "evaluation"]
 """What a run may still complete before it stops."""
 
-SETTINGS_KEY = "settings"
-"""Meta key of the values changed by `set` that are in effect, as JSON (dotted path to value)."""
-
 CHANGED_FACT = "changed"
-"""The same in a checkpoint's manifest, for rebuilding a lost database."""
+"""In a checkpoint's manifest: the values changed by `set` that are in effect, by dotted path."""
 
 MAX_REQUEST_BYTES = 65_536
 """The connection is closed if a line is longer."""

@@ -40,43 +40,14 @@ STALE_SECONDS = 60.0
 SLOW_STEPS = 20
 """For slow steps, the limit is this many times the usual step."""
 
-ACTIVITY_KEY = "activity"
-"""Meta key of a long activity between two steps."""
 Activity = Literal["evaluating", "sampling", "saving"]
-"""Values of ACTIVITY_KEY, which is empty during training."""
-
-REQUESTS_KEY = "requests"
-"""Meta key of the commands that the worker has received and not yet carried out, as a JSON list."""
-STOP_AFTER_KEY = "stop_after"
-"""Meta key of what the run may still complete before it stops; empty: no stop is planned."""
-
-CORPUS_HASH_KEY, CORPUS_NOTES_KEY, CORPUS_LAYOUT_KEY = (
-    "corpus_hash",
-    "corpus_notes",
-    "corpus_layout",
-)
-"""Meta keys of the prepared corpus: its hash, its notes as a JSON list, and its layout."""
-DATABASE_KEY = "database"
-"""Meta key of a text that says where the database is if it isn't in the run's folder."""
-REHEARSED_KEY = "rehearsed_seconds"
-"""Meta key of the duration of the test step before the first step."""
-MEMORY_KEY = "memory_warning"
-"""Meta key of a warning that memory may not suffice; empty if it does, and after the first step."""
-DEVICE_KEY = "device_warning"
-"""Meta key of why the run doesn't train on the machine's GPU; empty: it does, or should not."""
-LOST_DEVICE_KEY = "lost_device"
-"""Meta key of how the device failed, if that ended the newest attempt; else empty."""
-GPU_KEY = "gpu_uuid"
-"""Meta key of the UUID of the GPU that the run trains on, without `GPU-`; empty: not on one."""
-MEMORY_BATCH_KEY = "memory_batch"
-"""Meta key of the training.batch_size that should fit if there is a MEMORY_KEY; empty if none does.
-"""
+"""What a worker does besides training for a while."""
 
 
 def failure_prefix(attempt: int) -> str:
     """The prefix of the failure reason in the worker's log.
 
-    The log has the reason even if the database can't store it.
+    It has the reason even if no row can be stored.
     """
     return f"attempt {attempt} failed: "
 

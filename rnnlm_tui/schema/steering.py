@@ -5,17 +5,17 @@ The differences of two configs are in the same form.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import WARMUP, total_steps
 from rnnlm_tui.schema.formatting import counted, exact
+from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import CommandResult, Setting
 from rnnlm_tui.schema.validation import did_you_mean_key, field_paths, merge, parse_config
 
@@ -33,7 +33,6 @@ STEERABLE: tuple[str, ...] = (
 """Config fields that can change while a run trains."""
 LENGTH_KEYS = ("training.max_steps", "training.epochs")
 """Fields that decide how many steps the run has."""
-_VALUES = TypeAdapter(dict[str, JsonValue])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,48 +216,40 @@ def _too_short(
     return None
 
 
-def stored_settings(text: str | None) -> dict[str, JsonValue]:
-    """The changed settings in effect, from the meta value `SETTINGS_KEY`; none if damaged."""
-    try:
-        found = _VALUES.validate_json(text or "{}")
-    except ValidationError:
-        return {}
-    return {path: value for path, value in found.items() if path in STEERABLE}
+def known_settings(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Those of changed settings that this version knows."""
+    return {path: value for path, value in settings.items() if path in STEERABLE}
 
 
 def config_in_effect(config: RunConfig, settings: Mapping[str, JsonValue]) -> RunConfig:
     """The config with what was changed since the start; unchanged if the settings are damaged."""
-    if not settings:
+    whole = {path: _whole(value) for path, value in known_settings(settings).items()}
+    if not whole:
         return config
-    whole = {path: _whole(value) for path, value in settings.items()}
     try:
         return parse_config(merge(config, whole))
     except ConfigError:
         return config
 
 
-def journalled_change(arguments: str, result: str, time: float) -> JournalledChange | None:
-    """A row of the table `commands` as a change; None: it was refused, or isn't one."""
+def journalled_change(row: CommandRow) -> JournalledChange | None:
+    """A command as a change; None: it was refused, or isn't one."""
     try:
-        asked, answer = json.loads(arguments), CommandResult.model_validate_json(result)
+        answer = CommandResult.model_validate(row.result)
     except ValueError:
         return None
-    if not answer.ok or not isinstance(asked, dict):
+    change = answer.change
+    if not answer.ok or change is None:
         return None
-    if (change := answer.change) is not None:
-        return JournalledChange(
-            change.number,
-            change.step,
-            time,
-            str(asked.get("who", "")),
-            change.settings,
-            change.undoes,
-            change.discards,
-        )
-    path, value = asked.get("path"), asked.get("value")  # as an earlier version sent it
-    if path not in STEERABLE:
-        return None
-    return JournalledChange(0, answer.step, time, "", (Setting(path=path, old=None, new=value),))
+    return JournalledChange(
+        change.number,
+        change.step,
+        row.time,
+        str(row.arguments.get("who", "")),
+        change.settings,
+        change.undoes,
+        change.discards,
+    )
 
 
 def kept_changes(changes: Sequence[JournalledChange]) -> list[JournalledChange]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow
 from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, MANIFEST_NAME, describe_files, read_manifest
 from rnnlm_tui.store.paths import RunDirectory
@@ -62,8 +62,8 @@ class CheckpointEntry:
         loss = self.facts.get("validation_loss")
         return float(loss) if isinstance(loss, int | float) else None
 
-    def row(self, measured: float | None = None) -> CheckpointRow:
-        """The checkpoint's row in the index; the database sets `best` and `last`.
+    def row(self, measured: float | None, *, best: bool, last: bool) -> CheckpointRow:
+        """The checkpoint in a list.
 
         Args:
             measured: validation loss from an evaluation after the checkpoint was written.
@@ -80,8 +80,8 @@ class CheckpointEntry:
             validation_loss=measured if self.validation_loss is None else self.validation_loss,
             bytes=self.bytes,
             path=f"{self.path.parent.name}/{self.path.name}",
-            best=False,
-            last=False,
+            best=best,
+            last=last,
             time=self.created,
         )
 
@@ -98,30 +98,32 @@ def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
     return [entry for entry in entries if entry is not None]
 
 
-def match_to_disk(
-    run: RunDirectory, rows: Sequence[CheckpointRow], losses: Mapping[int, float]
+def checkpoint_rows(
+    run: RunDirectory,
+    evaluations: Iterable[EvaluationRow],
+    known: MutableMapping[int, CheckpointEntry] | None = None,
 ) -> list[CheckpointRow]:
-    """The rows of the index without deleted checkpoints, and with restored ones, by step.
-
-    Only the worker writes the index, so it may name checkpoints that were deleted since, and lack
-    those that were restored. Without the folder `checkpoints` nothing can be compared.
+    """The finished checkpoints by step, with their losses; the folders are the list.
 
     Args:
-        losses: validation loss by step, for rows that are not in the index.
+        evaluations: of the run, with the losses of checkpoints that were evaluated later.
+        known: what a caller has read before; a manifest never changes.
     """
+    losses = {row.step: row.loss for row in evaluations if row.split == "validation"}
+    known = {} if known is None else known
     folders = dict(checkpoint_folders(run))
-    if not folders and not run.checkpoints_path.is_dir():
-        return list(rows)
-    found = {row.step: row for row in rows if row.step in folders}
-    for step in folders.keys() - found.keys():
-        entry = _entry(step, folders[step])
-        if entry is not None:
-            found[step] = entry.row(losses.get(step))
-    if found.keys() == {row.step for row in rows}:
-        return list(rows)
-    best = best_step((row.step, row.validation_loss) for row in found.values())
+    for step in known.keys() - folders.keys():
+        del known[step]
+    for step in folders.keys() - known.keys():
+        if (entry := _entry(step, folders[step])) is not None:
+            known[step] = entry
+    best = best_step(
+        (step, losses.get(step) if entry.validation_loss is None else entry.validation_loss)
+        for step, entry in known.items()
+    )
     return [
-        replace(found[step], best=step == best, last=step == max(found)) for step in sorted(found)
+        known[step].row(losses.get(step), best=step == best, last=step == max(known))
+        for step in sorted(known)
     ]
 
 

@@ -390,8 +390,10 @@ class RunIndex:
             (MACHINE, known.readings, BUCKET_READINGS),
         ):
             number = (last - 1) // size
-            query = "SELECT offset, figures FROM buckets WHERE (series, attempt, bucket) = (?, ?, ?)"
-            for offset, figures in self._rows(query, (series, known.attempt, number)):
+            for offset, figures in self._rows(
+                "SELECT offset, figures FROM buckets WHERE (series, attempt, bucket) = (?, ?, ?)",
+                (series, known.attempt, number),
+            ):
                 values = array("d")
                 values.frombytes(figures)
                 found[series, number] = _Bucket(offset, values)
@@ -556,9 +558,7 @@ def step_figures(rows: Sequence[Sequence[Any]], tokens_before: int) -> array[flo
         usual = finite
         if short:
             usual = tuple(
-                value
-                for at, value in enumerate(column)
-                if at not in short and math.isfinite(value)
+                value for at, value in enumerate(column) if at not in short and math.isfinite(value)
             )
         low, high = min(usual, default=math.nan), max(usual, default=math.nan)
         figures.extend((len(finite), low, high, sum(finite)))
@@ -608,7 +608,7 @@ def _are_numbers(rows: Sequence[tuple[Any, ...]]) -> bool:
     return (
         all(found == {int} for found in types[:2])
         and all(found <= _NUMBERS for found in types[2:])
-        and all(-LARGEST_STEP < min(column) and max(column) < LARGEST_STEP for column in columns)
+        and all(min(column) > -LARGEST_STEP and max(column) < LARGEST_STEP for column in columns)
         and min(columns[0]) > 0 <= min(columns[1])
     )
 

@@ -210,9 +210,7 @@ def _row(kind: type[Any], values: dict[str, Any]) -> Any:
 def _checks(kind: type[Any]) -> dict[str, tuple[frozenset[type], frozenset[object], object]]:
     """The types, the allowed values (empty: any) and the default of each field of a row."""
     hints = get_type_hints(kind, vars(metrics))
-    return {
-        field.name: (*_types(hints[field.name]), field.default) for field in fields(kind)
-    }
+    return {field.name: (*_types(hints[field.name]), field.default) for field in fields(kind)}
 
 
 def _types(hint: Any) -> tuple[frozenset[type], frozenset[object]]:

@@ -57,9 +57,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT")
 
 ALL = 2**62
-_ROUTINE_KINDS = frozenset(
-    {"preparing", "running", "checkpoint", "best", "evaluation", "sample"}
-)
+_ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evaluation", "sample"})
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
@@ -337,7 +335,7 @@ class RunReader:
             newest = spans[-1].last if spans else 0
             tail = self._tails.setdefault(("steps", n), Tail(n))
 
-            def read(after: Position, most: int | None) -> list[tuple[Position, StepRow]]:
+            def read(after: Position, _: int | None) -> list[tuple[Position, StepRow]]:
                 found: list[tuple[Position, StepRow]] = []
                 for span in reversed(spans):
                     wanted = n - len(found)

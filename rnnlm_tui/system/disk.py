@@ -95,56 +95,8 @@ def require_space(path: Path, need: int, what: str) -> None:
 
 def is_full(error: BaseException | None) -> bool:
     """Whether a full disk or quota caused this error."""
-    import sqlite3  # lazily: the app's first screen needs no database
-
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if (
-            isinstance(error, sqlite3.Error)
-            and (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
-        ):
-            return True
         error = error.__cause__
     return False
-
-
-class Ballast:
-    """A file beside a run's database, filled with random bytes: no file system can compress it."""
-
-    def __init__(self, database: Path) -> None:
-        self.path = database.with_name(f"{database.name}.ballast")
-
-    def make(self) -> None:
-        """Write the file, if it isn't there yet.
-
-        Raises:
-            StorageError: not enough space for the file and some rows; no part of the file is left.
-        """
-        if self._is_whole():
-            return
-        self.release()
-        require_space(self.path.parent, BALLAST_BYTES + ROOM_FOR_ROWS, "a run")
-        try:
-            with (
-                storage_errors("write", self.path),
-                os.fdopen(open_private(self.path, os.O_WRONLY), "wb") as file,
-            ):
-                file.write(os.urandom(BALLAST_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-        except StorageError:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Remove the file, if possible."""
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
-
-    def _is_whole(self) -> bool:
-        try:
-            found = self.path.lstat()
-        except OSError:
-            return False
-        return found.st_size == BALLAST_BYTES  # not st_blocks: ZFS updates it seconds later
