@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.formatting import disk
-from rnnlm_tui.system.files import open_private, storage_errors
+from rnnlm_tui.system.files import storage_errors
 
 NETWORK_FILESYSTEMS = (
     "nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "panfs",
@@ -22,7 +21,6 @@ SPACE_FACTOR = 2
 """A checkpoint needs this many times its size free: other programs write to the disk too."""
 ROOM_FOR_ROWS = 2**20
 """Bytes to leave free for metrics, events and the log."""
-BALLAST_BYTES = 4 * 2**20
 
 
 def filesystem_here(path: Path) -> str:
