@@ -230,7 +230,7 @@ def _before(
 
 
 def _position(folder: Path, row: CheckpointRow) -> str:
-    """Where training continues; without a readable state, what the index knows."""
+    """Where training continues; without a readable state, its epoch."""
     place = f"epoch {row.epoch:.1f}"
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         state = json.loads(read_at_most(folder / STATE_NAME, _MOST_STATE_BYTES))

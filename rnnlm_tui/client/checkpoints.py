@@ -253,14 +253,11 @@ def rows_on_disk(run: RunDirectory) -> list[CheckpointRow]:
     """The checkpoints that a run has now, then its averages, each by step.
 
     Raises:
-        StorageError: the database or a folder can't be read.
+        StorageError: a log or a folder can't be read.
     """
-    from rnnlm_tui.store.checkpoints import match_to_disk
-    from rnnlm_tui.store.reader import RunReader
+    from rnnlm_tui.store.checkpoints import read_checkpoints
 
-    with RunReader(run) as reader:
-        losses = {row.step: row.loss for row in reader.evaluations() if row.split == "validation"}
-        rows = match_to_disk(run, reader.checkpoints(), losses)
+    rows = read_checkpoints(run)
     return [*rows, *average_rows(run, rows)]
 
 
@@ -268,7 +265,7 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
     """A run's checkpoints with everything that is listed, newest first.
 
     Raises:
-        StorageError: the database or a folder can't be read.
+        StorageError: a log or a folder can't be read.
     """
     from rnnlm_tui.store.exports import exported_steps
     from rnnlm_tui.store.labels import checkpoint_notes

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import JsonValue
 
-from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import (
@@ -32,7 +33,6 @@ from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_c
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Better = Literal["lower", "higher", ""]
@@ -129,7 +129,7 @@ def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
 
     Raises:
         InputError: no runs, more than 26, or the same run twice.
-        RnnlmError: a run's config or database can't be read.
+        RnnlmError: a run's config or a log can't be read.
     """
     names = [run.name for run in runs]
     if not names or len(names) > len(LETTERS):
@@ -154,12 +154,13 @@ def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:
 
 
 def _compared(run: RunDirectory, letter: str) -> ComparedRun:
-    summary = summarize(run)
-    with RunReader(run) as reader:
+    with closing(RunMonitor(run)) as monitor:
+        summary, reader = monitor.summary(), monitor.reader
         changes = changed_settings(reader.changes())
-    return ComparedRun(
-        letter, run.name, summary, run.read_config(), best_seconds(run, summary), changes
-    )
+        step = _best(summary)[0] or 0
+        seconds = [row.active_seconds for row in reader.steps_between(step, step)]
+    best = seconds[0] if seconds and math.isfinite(seconds[0]) else None
+    return ComparedRun(letter, run.name, summary, run.read_config(), best, changes)
 
 
 def changed_settings(changes: Iterable[JournalledChange]) -> dict[str, list[Change]]:
@@ -175,24 +176,6 @@ def config_at_start(config: RunConfig, changes: Sequence[JournalledChange]) -> R
     """The config before the first change of settings, from the one in effect."""
     kept = [change for change in reversed(kept_changes(changes)) if change.number]
     return config_in_effect(config, {one.path: one.old for each in kept for one in each.settings})
-
-
-def best_seconds(run: RunDirectory, summary: RunSummary) -> float | None:
-    """Training time of a run at its best evaluation; None if there is none.
-
-    Raises:
-        RnnlmError: the database can't be read.
-    """
-    step = _best(summary)[0]
-    if not step:
-        return None
-    with RunReader(run) as reader:
-        row = next(reader.steps_since(step - 1, chunk=1), None)
-    return (
-        None
-        if row is None or row.step != step or not math.isfinite(row.active_seconds)
-        else row.active_seconds
-    )
 
 
 def setting_words(value: object) -> str:

@@ -20,9 +20,7 @@ from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import (
     ConfigError,
-    DatabaseError,
     InputError,
-    NewerDatabaseError,
     Problem,
     RnnlmError,
     RunStateError,
@@ -41,10 +39,8 @@ from rnnlm_tui.schema.protocol import (
     decode_line,
     encode_line,
 )
-from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
@@ -145,7 +141,6 @@ def launch(run: RunDirectory, *, gpu: str = "") -> int:
     if held.held:
         raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
     run.check_own_files()
-    repair_database(run)  # here: it may take longer than START_SECONDS
     settings = WORKER_SETTINGS
     with suppress(RnnlmError):  # the worker reports a config that can't be read
         settings = training_settings(run.read_config())
@@ -250,7 +245,7 @@ def resume(run: RunDirectory) -> int:
         RunStateError: the run is running, finished, or on another host.
         WorkerError: the new attempt failed to start.
     """
-    summary = summary_after_repair(run)
+    summary = summarize(run)
     status = summary.status
     if status == "paused":
         send(run, "resume")
@@ -276,22 +271,6 @@ def _newest_valid_step(run: RunDirectory) -> str:
     """`last`, or the step of the newest valid checkpoint if the last one is damaged."""
     valid, damaged = newest_valid(run)
     return str(int(valid.name.rpartition("-")[2])) if damaged and valid is not None else "last"
-
-
-def summary_after_repair(run: RunDirectory) -> RunSummary:
-    """The run's summary, after rebuilding its database if it is damaged.
-
-    Raises:
-        RunStateError: the database is damaged and a worker holds the run.
-        RnnlmError: the config or the database can't be read.
-    """
-    try:
-        return summarize(run)
-    except NewerDatabaseError:
-        raise
-    except DatabaseError:
-        repair_database(run)
-        return summarize(run)
 
 
 def send(
@@ -415,14 +394,12 @@ def _connect(run: RunDirectory, verb: Verb) -> socket.socket:
 
 
 def _socket_path(run: RunDirectory) -> str:
-    """The socket's path recorded by the worker, or the default if there is none or the database
-    can't be read."""
-    try:
-        with RunReader(run) as reader:
-            recorded = reader.meta().get("socket")
-    except StorageError:
-        recorded = None
-    return recorded or str(run.socket_path)
+    """The socket's path recorded by the worker, or the default if there is none or it can't be
+    read."""
+    with suppress(StorageError), RunReader(run) as reader:
+        if recorded := reader.facts().socket:
+            return recorded
+    return str(run.socket_path)
 
 
 def _ask(

@@ -19,7 +19,6 @@ from rnnlm_tui.client.gpus import (
     unused_gpu,
     unused_gpu_warning,
 )
-from rnnlm_tui.client.summary import number
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import Problem, RnnlmError
@@ -447,20 +446,19 @@ def _calibration(
 
 def _speed(run: RunDirectory, device: Device) -> _Speed | None:
     with RunReader(run) as reader:
-        meta = reader.meta()
-        rows = reader.recent_steps(1)
-    vocab_size = number(meta.get("vocab_size"))
-    if meta.get("host") != host_name() or not meta.get("device", device).startswith(device):
-        return None
+        facts, attempts, rows = reader.facts(), reader.attempts(), reader.recent_steps(1)
     if (
-        vocab_size is None
+        facts.vocab_size is None
+        or not attempts
+        or attempts[-1].host != host_name()
+        or not (facts.device or attempts[-1].device).startswith(device)
         or not rows
         or rows[0].step < CALIBRATION_STEPS
         or rows[0].active_seconds <= 0
     ):
         return None
     config = run.read_config()
-    done = rows[0].tokens_seen * config_flops_per_token(config, int(vocab_size))
+    done = rows[0].tokens_seen * config_flops_per_token(config, facts.vocab_size)
     return _Speed(
         "run",
         run.name,

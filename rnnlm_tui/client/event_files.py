@@ -21,6 +21,7 @@ from typing import Any
 from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, EvaluationRow, HardwareRow, SampleRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import Extent, RunReader
+from rnnlm_tui.store.series import Position
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     fsync_directory,
@@ -120,9 +121,9 @@ class _Written:
     machine: _EventFile
     attempts: tuple[tuple[int, int], ...]
     step: int = 0
-    sample: int = 0
-    reading: int = 0
-    """The ids of the last sample and machine reading."""
+    sample: Position = (0, -1)
+    reading: Position = (0, -1)
+    """The positions of the last sample and machine reading."""
     evaluations: set[tuple[int, int, str, float]] = field(default_factory=set)
     rows: Counter[str] = field(default_factory=Counter)
     """Rows of each series."""
@@ -162,21 +163,22 @@ class EventFiles:
                 written.main.scalars(row.step, row.time, figures)
                 written.evaluations.add(key)
                 written.rows["evaluations"] += 1
-        for id, sample in reader.samples_after(written.sample):
-            if id > extent.sample:
+        for at, sample in reader.samples_after(written.sample):
+            if at >= extent.end:
                 break
             # those of one step have different tags: TensorBoard shows one value of a tag at a step
             written.samples[sample.step] += 1
             tag = f"samples/{written.samples[sample.step]}"
             written.main.text(sample.step, sample.time, tag, sample_text(sample))
-            written.sample = id
+            written.sample = at
             written.rows["samples"] += 1
-        for id, reading in reader.hardware_after(written.reading):
-            if id > extent.reading:
+        for at, reading in reader.hardware_after(written.reading):
+            if at >= extent.end:
                 break
-            written.machine.scalars(id, reading.time, machine_figures(reading))
-            written.reading = id
             written.rows["machine"] += 1
+            number = written.rows["machine"]
+            written.machine.scalars(number, reading.time, machine_figures(reading))
+            written.reading = at
         written.main.publish()
         written.machine.publish()
         return {name: written.rows[name] for name in ("steps", "evaluations", "samples", "machine")}

@@ -31,14 +31,15 @@ from rnnlm_tui.schema.exports import (
     ImportDone,
     ImportRequest,
 )
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.exports import Export, add_export
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.store.runs import check_name_free, create_run
@@ -260,22 +261,28 @@ def _make_run(
                 shutil.copyfile(path, folder / path.name)
 
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
-        (entry,) = list_checkpoints(run)
-        with RunDatabase(run.database_path) as database:
-            database.begin_attempt(
-                os.getpid(), host_name(), boot_id(), "cpu", 0, {"imported_from": str(origin)}
+        now, note = time.time(), f"imported from {origin}: weights only, it can be sampled and forked"
+        with RunLog.begin(
+            run,
+            pid=os.getpid(),
+            host=host_name(),
+            boot_id=boot_id(),
+            device="cpu",
+            start_step=0,
+            environment={"imported_from": str(origin)},
+            started=now,
+        ) as log:
+            log.append(
+                Facts(
+                    parameters=done.parameters,
+                    vocab_size=done.vocab_size,
+                    max_steps=0,
+                    corpus_title=f"imported from {origin.name}",
+                ),
+                EventRow(1, 0, "note", note, now),
+                EventRow(1, 0, "finished", note, now),
             )
-            for key, value in {
-                "parameters": done.parameters,
-                "vocab_size": done.vocab_size,
-                "max_steps": 0,
-                "corpus_title": f"imported from {origin.name}",
-            }.items():
-                database.set_meta(key, str(value))
-            database.put_checkpoint(entry.row())
-            note = f"imported from {origin}: weights only, it can be sampled and forked"
-            for kind in ("note", "finished"):
-                database.add_event(EventRow(1, 0, kind, note, time.time()))
+            log.sync()
     except BaseException:
         with suppress(RnnlmError):
             delete_run(run)

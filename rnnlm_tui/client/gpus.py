@@ -11,7 +11,6 @@ from pathlib import Path
 from rnnlm_tui.errors import DeviceError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted, first_of, memory, unsupported_precision
-from rnnlm_tui.schema.status import GPU_KEY, LOST_DEVICE_KEY
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
@@ -75,7 +74,7 @@ def gpu_of(run: RunDirectory) -> str:
     """The UUID of the GPU that a run with a worker trains on, without a prefix; empty: none, or it
     is still starting."""
     with suppress(RnnlmError), RunReader(run) as reader:
-        return reader.meta().get(GPU_KEY, "")
+        return reader.facts().gpu_uuid
     return ""
 
 
@@ -186,7 +185,7 @@ def device_choice(run: RunDirectory, *, always: bool) -> DeviceChoice:
         problem = error.message
     else:
         with suppress(RnnlmError), RunReader(run) as reader:
-            problem = reader.meta().get(LOST_DEVICE_KEY, "")
+            problem = reader.facts().lost_device
     current = "cuda:0" if training.device == "cuda" and gpu_count() else training.device
     devices = training_devices(training) if problem or always else ()
     return DeviceChoice(problem, current, devices)

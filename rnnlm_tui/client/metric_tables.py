@@ -50,24 +50,24 @@ def _evaluations(_: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
 
 def _samples(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
     names = tuple(field.name for field in fields(SampleRow))
-    for id, row in reader.samples_after(0):
-        if id > extent.sample:
+    for at, row in reader.samples_after():
+        if at >= extent.end:
             return
         yield tuple(getattr(row, name) for name in names)
 
 
 def _events(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
     names = tuple(field.name for field in fields(EventRow))
-    for id, row in reader.events_after(0):
-        if id > extent.event:
+    for at, row in reader.events_after():
+        if at >= extent.end:
             return
         yield tuple(getattr(row, name) for name in names)
 
 
 def _machine(reader: RunReader, extent: Extent) -> Iterator[tuple[Cell, ...]]:
     names = tuple(field.name for field in fields(HardwareRow))
-    for id, row in reader.hardware_after(0):
-        if id > extent.reading:
+    for at, row in reader.hardware_after():
+        if at >= extent.end:
             return
         cells = {
             "other_gpus": _others(row),

@@ -209,10 +209,11 @@ def _write(
     follow: bool,
 ) -> tuple[dict[str, int], Extent, bool]:
     """Write once, or until the run has ended; the rows, how far, and whether it has ended."""
-    seen, pause_until = -1, 0.0
+    seen: object = None
+    pause_until = 0.0
     while True:
         ended = not read_lock(run.lock_path).held
-        version = reader.data_version()
+        version = reader.refresh()
         if ended or not follow or (version != seen and time.monotonic() >= pause_until):
             began = time.monotonic()
             (rows, extent), seen = _update(writer, reader), version

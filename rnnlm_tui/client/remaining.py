@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.summary import RunFacts
+    from rnnlm_tui.client.summary import RunState
     from rnnlm_tui.schema.metrics import StepRow
 
 RATE_PARTS = 5
@@ -60,20 +60,20 @@ class SteadyEta:
         return Eta(max(0.0, self._end - now), self._shown)
 
 
-def estimate_remaining(facts: RunFacts) -> Eta | None:
+def estimate_remaining(state: RunState) -> Eta | None:
     """Estimate the remaining time from the recent steps' training time and the mean cost of
     evaluations.
 
     None if unknown: the run isn't training, has no maximum, or too few steps.
     """
-    steps = [row for row in facts.recent if math.isfinite(row.active_seconds)]
-    max_steps = facts.number("max_steps")
-    if facts.status not in ("running", "paused") or max_steps is None or len(steps) < 3:
+    steps = [row for row in state.recent if math.isfinite(row.active_seconds)]
+    max_steps = state.facts.max_steps
+    if state.status not in ("running", "paused") or max_steps is None or len(steps) < 3:
         return None
     done = steps[-1].step
-    left = max(0, int(max_steps) - done)
+    left = max(0, max_steps - done)
     rate = (steps[-1].active_seconds - steps[0].active_seconds) / max(1, done - steps[0].step)
-    evaluations = _evaluation_seconds(facts, left, done)
+    evaluations = _evaluation_seconds(state, left, done)
     return Eta(left * rate + evaluations, left * _rate_spread(steps))
 
 
@@ -92,9 +92,9 @@ def _rate_spread(steps: Sequence[StepRow]) -> float:
     return math.sqrt(sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1) / len(rates))
 
 
-def _evaluation_seconds(facts: RunFacts, left: int, done: int) -> float:
+def _evaluation_seconds(state: RunState, left: int, done: int) -> float:
     """Total time of the remaining evaluations, at the mean cost so far. The final test's own cost
     is unknown."""
-    every = facts.config.evaluation.every
+    every = state.config.evaluation.every
     coming = (done + left) // every - done // every if every else 0
-    return facts.evaluations.seconds * (coming + (1 if left else 0))
+    return state.evaluations.seconds * (coming + (1 if left else 0))

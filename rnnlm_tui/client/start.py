@@ -19,13 +19,7 @@ from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.config_files import check_draft
-from rnnlm_tui.client.control import (
-    WORKER_SETTINGS,
-    launch,
-    resume,
-    summary_after_repair,
-    wanted_niceness,
-)
+from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
 from rnnlm_tui.client.estimate import (
     expected_vocabulary,
     planned_steps,
@@ -72,7 +66,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, run_named, set_device
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
-from rnnlm_tui.system.disk import BALLAST_BYTES, ROOM_FOR_ROWS, SPACE_FACTOR, require_space
+from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import python_command
 
@@ -131,9 +125,7 @@ def check_disk(config: RunConfig) -> None:
     checkpoint = checkpoint_bytes(
         config.model, vocab_size if exact else 1, config.optimizer.algorithm
     )
-    require_space(
-        runs_dir(), SPACE_FACTOR * checkpoint + BALLAST_BYTES + ROOM_FOR_ROWS, "a run of this size"
-    )
+    require_space(runs_dir(), SPACE_FACTOR * checkpoint + ROOM_FOR_ROWS, "a run of this size")
 
 
 def check_source(corpus: CorpusConfig) -> None:
@@ -383,11 +375,9 @@ def _await_training(run: RunDirectory, seconds: float) -> None:
 def _check_not_ended(run: RunDirectory) -> None:
     """Raise the error of a worker that failed or was killed."""
     with RunReader(run) as reader:
-        state, meta = reader.last_state(), reader.meta()
+        state, facts = reader.last_state(), reader.facts()
     if state is not None and state.kind == "failed":
-        raise error_kind(int(meta.get("exit_code", "1")))(
-            meta.get("message") or state.text, hint=meta.get("hint", "")
-        )
+        raise error_kind(facts.exit_code)(facts.message or state.text, hint=facts.hint)
     summary = summarize(run)
     if summary.status == "crashed":
         raise WorkerError(f"{run.name}: {summary.message}", hint=summary.hint or "")
@@ -397,20 +387,18 @@ def discard_refused(run: RunDirectory) -> InputError | None:
     """Move a run to the trash if it failed with an InputError before its first step; returns the
     error."""
     with RunReader(run) as reader:
-        state, meta = reader.last_state(), reader.meta()
+        state, facts = reader.last_state(), reader.facts()
     refused = (
         state is not None
         and state.kind == "failed"
         and state.attempt == 1
         and state.step == 0
-        and meta.get("exit_code") == str(InputError.exit_code)
+        and facts.exit_code == InputError.exit_code
     )
     if not refused:
         return None
     delete_run(run)
-    return InputError(
-        meta.get("message", "the worker rejected the config"), hint=meta.get("hint", "")
-    )
+    return InputError(facts.message or "the worker rejected the config", hint=facts.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,18 +407,18 @@ class PendingResume:
 
     run: RunDirectory
     before: RunSummary
-    """The run's summary before, with a repaired database."""
-    known: frozenset[str]
-    """Damaged files that were already moved aside before."""
+    """The run's summary before."""
+    known: frozenset[Path]
+    """Damaged checkpoints that were already moved aside before."""
 
     @classmethod
     def of(cls, run: RunDirectory) -> PendingResume:
-        """Read the run's summary; a damaged database is rebuilt first.
+        """Read the run's summary.
 
-        Raises: as `summary_after_repair`.
+        Raises:
+            RnnlmError: the run can't be read.
         """
-        known = _aside(run)
-        return cls(run, summary_after_repair(run), known)
+        return cls(run, summarize(run), frozenset(damaged_folders(run)))
 
     def start(self, device: str = "") -> int:
         """Resume the run; returns the worker's pid.
@@ -496,21 +484,7 @@ class PendingResume:
         )
 
     def damaged_files(self) -> str:
-        """A message about newly found damaged files; empty if there are none."""
-        names = sorted(_aside(self.run) - self.known)
-        return f"damaged and moved aside: {', '.join(names)}" if names else ""
-
-
-def _aside(run: RunDirectory) -> frozenset[str]:
-    """Damaged checkpoints and databases of the run that were moved aside, by name."""
-    try:
-        checkpoints = [f"{path.parent.name}/{path.name}" for path in damaged_folders(run)]
-        database = run.database_path
-        kept = [
-            path.name
-            for path in database.parent.glob(f"{database.name}.damaged-*")
-            if not path.name.endswith(("-wal", "-shm"))
-        ]
-    except (StorageError, OSError):
-        return frozenset()  # resuming reports this error
-    return frozenset((*checkpoints, *kept))
+        """A message about newly found damaged checkpoints; empty if there are none."""
+        new = [path for path in damaged_folders(self.run) if path not in self.known]
+        names = ", ".join(f"{path.parent.name}/{path.name}" for path in new)
+        return f"damaged and moved aside: {names}" if names else ""

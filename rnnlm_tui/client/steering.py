@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -24,10 +25,6 @@ from rnnlm_tui.schema.steering import (
 )
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
-
-WARMUP_META, EPOCH_META = "warmup_steps", "steps_per_epoch"
-"""Meta keys of the warm-up steps that the run started with, and of the steps of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +64,15 @@ def read_steering(run: RunDirectory) -> SteeringState:
     """Read what can be steered of a run, live or ended.
 
     Raises:
-        RnnlmError: the config or the database can't be read.
+        RnnlmError: the config or a log can't be read.
     """
-    monitor = RunMonitor(run)
-    try:
+    with closing(RunMonitor(run)) as monitor:
         summary, config = monitor.summary_and_config()
-    finally:
-        monitor.close()
-    with RunReader(run) as reader:
-        meta, journal = reader.meta(), reader.changes()
-    known = {key: int(text) for key, text in meta.items() if text.isdecimal()}
-    warmup = known.get(WARMUP_META, planned_warmup(config, summary.max_steps or 1))
-    position = Position(summary.step, known.get(EPOCH_META), warmup)
+        facts, journal = monitor.reader.facts(), monitor.reader.changes()
+    warmup = facts.warmup_steps
+    if warmup is None:
+        warmup = planned_warmup(config, summary.max_steps or 1)
+    position = Position(summary.step, facts.steps_per_epoch, warmup)
     return SteeringState(summary, config, position, tuple(journal))
 
 

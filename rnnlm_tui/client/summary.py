@@ -1,17 +1,16 @@
 """Summarize a run for lists, the dashboard's header and JSON output.
 
-`RunFacts` holds what was read of a run at one moment, `Evaluations` its evaluations;
-`summarize_facts` computes the summary from them.
+`RunState` holds what was read of a run at one moment, `Evaluations` its evaluations;
+`summarize_state` computes the summary from them.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -20,40 +19,27 @@ from statistics import fmean, median
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import LINEAGE_KEY, parse_parent
+from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import (
     SMOOTHED_STEPS,
+    AttemptRow,
     CheckpointRow,
     EvaluationRow,
     EventRow,
     HardwareRow,
-    Progress,
     StepRow,
     evaluations_during_run,
     evaluations_without_improvement,
     perplexity,
 )
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, StopMark
 from rnnlm_tui.schema.reference import (
     first_pass_sentences,
     follows_reference,
     nearest_reference_point,
 )
-from rnnlm_tui.schema.status import (
-    CORPUS_HASH_KEY,
-    CORPUS_LAYOUT_KEY,
-    CORPUS_NOTES_KEY,
-    DATABASE_KEY,
-    DEVICE_KEY,
-    LIVING,
-    MEMORY_BATCH_KEY,
-    MEMORY_KEY,
-    REHEARSED_KEY,
-    REQUESTS_KEY,
-    STOP_AFTER_KEY,
-    RunStatus,
-)
+from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
     ChangedField,
@@ -71,6 +57,7 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.system.json_files import Found
+from rnnlm_tui.system.locks import LockPage
 
 RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
@@ -91,24 +78,28 @@ STEADY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
-    """Content of a run's database, lock and labels at one moment."""
+class RunState:
+    """What a run's logs, lock, folder and labels say at one moment."""
 
     name: str
     config: RunConfig
     status: RunStatus
-    meta: Mapping[str, str]
-    attempt: int
-    started: float | None
-    """Unix seconds of the first attempt."""
-    pid: int | None
-    """The running worker's pid."""
+    facts: Facts
     recent: Sequence[StepRow]
     """The newest steps in order."""
     evaluations: Evaluations
-    checkpoints: Sequence[CheckpointRow]
-    last_state: EventRow | None
-    progress: Progress | None
+    checkpoints: Sequence[CheckpointRow] = ()
+    attempts: Sequence[AttemptRow] = ()
+    """Oldest first."""
+    last_state: EventRow | None = None
+    pid: int | None = None
+    """The running worker's pid."""
+    page: LockPage = LockPage()
+    """What the running worker does."""
+    created: float = 0.0
+    """Unix seconds."""
+    parent: Parent | None = None
+    """The checkpoint that the run started from."""
     pinned: Collection[int] = ()
     """Steps of pinned checkpoints."""
     hardware: Sequence[HardwareRow] = ()
@@ -116,42 +107,34 @@ class RunFacts:
     labels: Found[RunLabels] = field(default_factory=lambda: Found(RunLabels()))
     config_path: str = ""
     """Path of the run's config, which a new run can start from."""
-    newest_on_disk: int | None = None
-    """Step of the newest checkpoint on disk; read if the worker crashed, maybe before it was
-    indexed."""
     last_words: str = ""
-    """Why the newest attempt failed, from the worker's log; read if the database has no reason."""
-    degraded: str = ""
-    """Why the running worker can't store its metrics; empty if it can."""
+    """Why the newest attempt failed, from the worker's output; read if its log has no reason."""
 
-    def number(self, key: str) -> float | None:
-        """A finite number among the meta values, or None."""
-        return number(self.meta.get(key))
+    @property
+    def host(self) -> str | None:
+        """The newest worker's host; None before the first one."""
+        return self.attempts[-1].host if self.attempts else None
+
+    @property
+    def device(self) -> str | None:
+        """The device that it trains on, as far as it is known."""
+        return self.facts.device or (self.attempts[-1].device if self.attempts else None) or None
 
 
-def last_activity_time(facts: RunFacts) -> float | None:
+def last_activity_time(state: RunState) -> float | None:
     """Unix seconds of the newest step, evaluation, checkpoint or state event."""
     times = [
-        rows[-1].time for rows in (facts.recent, facts.evaluations.rows, facts.checkpoints) if rows
+        rows[-1].time for rows in (state.recent, state.evaluations.rows, state.checkpoints) if rows
     ]
-    times += [facts.last_state.time] if facts.last_state is not None else []
+    times += [state.last_state.time] if state.last_state is not None else []
     return max(times, default=None)
 
 
-def median_step_seconds(facts: RunFacts) -> float | None:
+def median_step_seconds(state: RunState) -> float | None:
     """Median duration of recent steps in seconds; before two steps, that of the trial step."""
-    ends = [row.active_seconds for row in facts.recent if math.isfinite(row.active_seconds)]
+    ends = [row.active_seconds for row in state.recent if math.isfinite(row.active_seconds)]
     taken = [after - before for before, after in pairwise(ends)]
-    return median(taken) if taken else facts.number(REHEARSED_KEY)
-
-
-def number(text: str | None) -> float | None:
-    """Parse a finite number; None for anything else."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return median(taken) if taken else state.facts.rehearsed_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,21 +197,14 @@ def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
 
 
 def reference_figures(
-    config: RunConfig,
-    meta: Mapping[str, str],
-    evaluated_step: int | None,
-    steps_per_epoch: float | None = None,
+    config: RunConfig, evaluated_step: int | None, steps_per_epoch: float | None = None
 ) -> ReferenceFigures | None:
     """The reference's result nearest to the run's newest evaluation; no result before the first
     evaluation and after the first epoch, because the reference saw no sentence twice.
 
-    None if they aren't comparable: another config, initial weights, or a changed learning rate.
+    None if they aren't comparable because of the config.
     """
-    if (
-        not follows_reference(config)
-        or meta.get("parent")
-        or "optimizer.learning_rate" in _changed(meta)
-    ):
+    if not follows_reference(config):
         return None
     if evaluated_step is None:
         return ReferenceFigures()
@@ -241,13 +217,13 @@ def reference_figures(
     )
 
 
-def _changed(meta: Mapping[str, str]) -> Mapping[str, object]:
-    """Settings changed by `set`."""
-    try:
-        found = json.loads(meta.get(SETTINGS_KEY) or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _reference(state: RunState) -> ReferenceFigures | None:
+    """None also after a start from other weights, or with a changed learning rate."""
+    facts = state.facts
+    if state.parent is not None or "optimizer.learning_rate" in facts.settings:
+        return None
+    per_epoch = facts.max_steps / facts.epochs if facts.max_steps and facts.epochs else None
+    return reference_figures(state.config, state.evaluations.judged.step, per_epoch)
 
 
 def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> float | None:
@@ -269,140 +245,122 @@ def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> fl
     return round(held, 1) if missed > REPORTED_CORES else None
 
 
-def summarize_facts(facts: RunFacts, eta_seconds: float | None = None) -> RunSummary:
+def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSummary:
     """Summarize a run; `eta_seconds` is from `estimate_remaining`."""
-    meta, config = facts.meta, facts.config
-    last = facts.recent[-1] if facts.recent else None
+    facts, config, evaluations = state.facts, state.config, state.evaluations
+    last = state.recent[-1] if state.recent else None
     reached = max(
-        (rows[-1] for rows in (facts.recent, facts.checkpoints) if rows),
+        (rows[-1] for rows in (state.recent, state.checkpoints) if rows),
         key=lambda row: row.step,
         default=None,
     )
-    source_loss = facts.number("source_loss")
-    max_steps, epochs, parameters, vocab_size, cores = (
-        facts.number(key) for key in ("max_steps", "epochs", "parameters", "vocab_size", "cores")
-    )
-    evaluations = facts.evaluations
-    living = facts.status in LIVING
+    living = state.status in LIVING
     return RunSummary(
-        run=facts.name,
-        status=facts.status,
-        attempt=facts.attempt,
+        run=state.name,
+        status=state.status,
+        attempt=state.attempts[-1].attempt if state.attempts else 0,
         step=reached.step if reached else 0,
-        max_steps=int(max_steps) if max_steps is not None else config.training.max_steps,
+        max_steps=config.training.max_steps if facts.max_steps is None else facts.max_steps,
         epoch=reached.epoch if reached else 0.0,
-        epochs=epochs,
+        epochs=facts.epochs,
         tokens_seen=reached.tokens_seen if reached else 0,
-        pid=facts.pid if living else None,
-        host=meta.get("host"),
-        device=meta.get("device") or None,
-        precision=meta.get("precision") or None,
-        matmul=meta.get("matmul") or None,
-        cores=None if cores is None else int(cores),
-        others_cores=_others(facts, cores),
+        pid=state.pid if living else None,
+        host=state.host,
+        device=state.device,
+        precision=facts.precision or None,
+        matmul=facts.matmul or None,
+        cores=facts.cores,
+        others_cores=_others(state),
         started=(
-            None
-            if facts.started is None
-            else datetime.fromtimestamp(facts.started, UTC).isoformat(timespec="seconds")
+            datetime.fromtimestamp(state.attempts[0].started, UTC).isoformat(timespec="seconds")
+            if state.attempts
+            else None
         ),
-        updated=_updated(facts),
+        updated=_updated(state),
         active_seconds=last.active_seconds if last else 0.0,
         preset=config.preset,
-        corpus=meta.get("corpus_title") or config.corpus.source,
-        corpus_hash=meta.get(CORPUS_HASH_KEY),
-        corpus_notes=_corpus_notes(facts),
-        corpus_layout=meta.get(CORPUS_LAYOUT_KEY, "sentences"),
+        corpus=facts.corpus_title or config.corpus.source,
+        corpus_hash=facts.corpus_hash or None,
+        corpus_notes=facts.corpus_notes,
+        corpus_layout=facts.corpus_layout,
         corpus_source=config.corpus.source,
         model=ModelFigures(
             cell_type=config.model.cell_type,
             num_layers=config.model.num_layers,
             hidden_size=config.model.hidden_size,
             tie_weights=config.model.tie_weights,
-            parameters=None if parameters is None else int(parameters),
-            vocab_size=None if vocab_size is None else int(vocab_size),
+            parameters=facts.parameters,
+            vocab_size=facts.vocab_size,
         ),
-        train=_train_figures(facts.recent),
+        train=_train_figures(state.recent),
         validation=evaluations.validation,
         test=evaluations.test,
         evaluation=evaluations.judged,
         baseline=BaselineFigures(
-            perplexity=known_perplexity(facts.number("baseline_loss")),
-            validation_perplexity=known_perplexity(facts.number("baseline_validation_loss")),
+            perplexity=known_perplexity(facts.baseline_loss),
+            validation_perplexity=known_perplexity(facts.baseline_validation_loss),
         ),
-        source=SourceFigures(perplexity=known_perplexity(source_loss)),
-        reference=reference_figures(
-            config,
-            meta,
-            evaluations.judged.step,
-            max_steps / epochs if max_steps and epochs else None,
-        ),
+        source=SourceFigures(perplexity=known_perplexity(facts.source_loss)),
+        reference=_reference(state),
         tokens_per_second=(
             None
-            if not facts.recent
+            if not state.recent
             else (
-                _whole_speed(facts.recent)
+                _whole_speed(state.recent)
                 if not living
-                else _tokens_per_second(facts.recent)
-                if facts.status == "running"
+                else _tokens_per_second(state.recent)
+                if state.status == "running"
                 else None
             )
         ),
         eta_seconds=eta_seconds,
         checkpoints=CheckpointFigures(
-            best=next((row.step for row in facts.checkpoints if row.best), None),
-            last=next((row.step for row in facts.checkpoints if row.last), None),
-            pinned=tuple(row.step for row in facts.checkpoints if row.step in facts.pinned),
-            count=len(facts.checkpoints),
-            bytes=sum(row.bytes for row in facts.checkpoints),
+            best=next((row.step for row in state.checkpoints if row.best), None),
+            last=next((row.step for row in state.checkpoints if row.last), None),
+            pinned=tuple(row.step for row in state.checkpoints if row.step in state.pinned),
+            count=len(state.checkpoints),
+            bytes=sum(row.bytes for row in state.checkpoints),
         ),
-        preparing=(
-            None
-            if facts.status != "preparing" or facts.progress is None
-            else PreparingFigures(
-                phase=facts.progress.phase, done=facts.progress.done, total=facts.progress.total
-            )
-        ),
-        patience=_patience(facts),
-        requests=_requests(meta) if living else (),
-        stop_after=_stop_mark(meta) if living else None,
-        parent=meta.get("parent"),
-        lineage=_lineage(meta),
-        created=facts.number("created"),
-        database=meta.get(DATABASE_KEY),
-        message=_message(facts),
-        hint=_hint(facts),
-        tags=facts.labels.value.tags,
-        note=facts.labels.value.note,
-        pinned=facts.labels.value.pinned,
-        labels_damaged=bool(facts.labels.damage),
-        diverged=_diverged(facts),
+        preparing=_preparing(state),
+        patience=_patience(state),
+        requests=_requests(state.page) if living else (),
+        stop_after=facts.stop_after if living else None,
+        parent=None if state.parent is None else state.parent.address,
+        lineage=None if state.parent is None else _lineage(state.parent),
+        created=state.created,
+        message=_message(state),
+        hint=_hint(state),
+        tags=state.labels.value.tags,
+        note=state.labels.value.note,
+        pinned=state.labels.value.pinned,
+        labels_damaged=bool(state.labels.damage),
+        diverged=_diverged(state),
     )
 
 
-def _requests(meta: Mapping[str, str]) -> tuple[RequestFigures, ...]:
-    """The commands that wait; none if the fact is damaged."""
+def _preparing(state: RunState) -> PreparingFigures | None:
+    if state.status != "preparing" or state.page.progress is None:
+        return None
+    phase, done, total = state.page.progress
+    return PreparingFigures(phase=phase, done=done, total=total)
+
+
+def _requests(page: LockPage) -> tuple[RequestFigures, ...]:
+    """The commands that wait; none if another version wrote them."""
     try:
-        return _REQUESTS.validate_json(meta.get(REQUESTS_KEY) or "[]")
+        return _REQUESTS.validate_python(page.requests)
     except ValidationError:
         return ()
 
 
-def _stop_mark(meta: Mapping[str, str]) -> StopMark | None:
-    found = meta.get(STOP_AFTER_KEY)
-    return "epoch" if found == "epoch" else "evaluation" if found == "evaluation" else None
-
-
-def _lineage(meta: Mapping[str, str]) -> LineageFigures | None:
-    parent = parse_parent(meta.get(LINEAGE_KEY, ""))
-    if parent is None:
-        return None
+def _lineage(parent: Parent) -> LineageFigures:
     return LineageFigures(
         run=parent.run,
         checkpoint=parent.checkpoint,
         step=parent.step,
         created=parent.created,
         optimizer=parent.optimizer,
-        perplexity=None if parent.validation_loss is None else perplexity(parent.validation_loss),
+        perplexity=known_perplexity(parent.validation_loss),
         corpus_hash=parent.corpus_hash,
         changed=tuple(
             ChangedField(key=key, before=_plain(before), after=_plain(after))
@@ -417,25 +375,12 @@ def _plain(value: JsonValue) -> str | bool | int | float | None:
     return str(value) if isinstance(value, dict) else value
 
 
-def _corpus_notes(facts: RunFacts) -> tuple[str, ...]:
-    try:
-        notes = json.loads(facts.meta.get(CORPUS_NOTES_KEY, "[]"))
-    except ValueError:
-        return ()
-    return tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
-
-
-def _others(facts: RunFacts, cores: float | None) -> float | None:
+def _others(state: RunState) -> float | None:
     """Cores used by other processes while a run trains on the CPU."""
-    if (
-        facts.status != "running"
-        or cores is None
-        or not facts.meta.get("device", "").startswith("cpu")
-    ):
+    cores = state.facts.cores
+    if state.status != "running" or cores is None or not (state.device or "").startswith("cpu"):
         return None
-    return others_cores(
-        facts.hardware, cores=int(cores), threads=int(facts.number("threads") or cores)
-    )
+    return others_cores(state.hardware, cores=cores, threads=state.facts.threads or cores)
 
 
 def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
@@ -483,62 +428,60 @@ def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
     return (rows[-1].tokens_seen - rows[0].tokens_seen) / seconds if seconds > 0 else None
 
 
-def _updated(facts: RunFacts) -> float | None:
-    times = [row.time for row in facts.recent[-1:] or []]
-    times += [row.time for row in facts.evaluations.rows[-1:]]
-    times += [facts.last_state.time] if facts.last_state is not None else []
-    created = facts.number("created")
-    return max(times, default=created)
+def _updated(state: RunState) -> float:
+    times = [rows[-1].time for rows in (state.recent, state.evaluations.rows) if rows]
+    times += [state.last_state.time] if state.last_state is not None else []
+    return max(times, default=state.created)
 
 
-def _patience(facts: RunFacts) -> PatienceFigures | None:
-    limit = facts.config.training.patience
-    return PatienceFigures(waited=facts.evaluations.waited, limit=limit) if limit else None
+def _patience(state: RunState) -> PatienceFigures | None:
+    limit = state.config.training.patience
+    return PatienceFigures(waited=state.evaluations.waited, limit=limit) if limit else None
 
 
-def _ended_by_patience(facts: RunFacts) -> PatienceFigures | None:
+def _ended_by_patience(state: RunState) -> PatienceFigures | None:
     """The patience that stopped the run early; None if it did not."""
-    patience = _patience(facts)
+    patience = _patience(state)
     return (
         patience
-        if facts.status == "finished"
+        if state.status == "finished"
         and patience is not None
         and patience.waited >= patience.limit
-        and _steps_left(facts)
+        and _steps_left(state)
         else None
     )
 
 
-def _stalled_message(facts: RunFacts) -> str:
-    newest = last_activity_time(facts)
+def _stalled_message(state: RunState) -> str:
+    newest = last_activity_time(state)
     since = (
         "" if newest is None else f" since {datetime.fromtimestamp(newest).strftime('%H:%M:%S')}"
     )
-    process = "its worker" if facts.pid is None else f"the process (pid {facts.pid})"
+    process = "its worker" if state.pid is None else f"the process (pid {state.pid})"
     return (
-        f"no step{since}, {process} still holds the run; `rnnlm-tui stop {facts.name}`, or kill the"
+        f"no step{since}, {process} still holds the run; `rnnlm-tui stop {state.name}`, or kill the"
         " process and resume"
     )
 
 
-def _hint(facts: RunFacts) -> str | None:
+def _hint(state: RunState) -> str | None:
     """What to do next."""
-    if facts.status == "failed":
-        return _with_current_name(facts.meta.get("hint") or "", facts) or None
-    if facts.status in ("crashed", "stopped"):
-        last = _last_saved(facts)
-        if facts.meta.get(MEMORY_KEY):
-            return _memory_hint(facts, last)
-        return f"`rnnlm-tui resume {facts.name}` " + (
+    if state.status == "failed":
+        return _with_current_name(state.facts.hint, state) or None
+    if state.status in ("crashed", "stopped"):
+        last = _last_saved(state)
+        if state.facts.memory_warning:
+            return _memory_hint(state, last)
+        return f"`rnnlm-tui resume {state.name}` " + (
             "restarts from step 0: no checkpoint was saved"
             if last is None
             else f"resumes from step {last:,}, the last checkpoint"
         )
-    patience = _ended_by_patience(facts)
+    patience = _ended_by_patience(state)
     if patience is not None:
-        best = any(row.best for row in facts.checkpoints)
+        best = any(row.best for row in state.checkpoints)
         start = (
-            f"`rnnlm-tui train --from {facts.name}@{'best' if best else 'last'} --set"
+            f"`rnnlm-tui train --from {state.name}@{'best' if best else 'last'} --set"
             f" training.patience={2 * patience.limit}`"
         )
         return (
@@ -548,23 +491,23 @@ def _hint(facts: RunFacts) -> str | None:
     return None
 
 
-def _with_current_name(hint: str, facts: RunFacts) -> str:
+def _with_current_name(hint: str, state: RunState) -> str:
     """Replace the run's former names in a stored hint by its current one."""
-    for former in facts.labels.value.former_names:
+    for former in state.labels.value.former_names:
         hint = re.sub(
-            rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: facts.name, hint
+            rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: state.name, hint
         )
     return hint
 
 
-def _memory_hint(facts: RunFacts, last: int | None) -> str:
+def _memory_hint(state: RunState, last: int | None) -> str:
     """A hint after running out of memory: start a new run that fits, since a resume would fail
     again."""
-    batch = facts.meta.get(MEMORY_BATCH_KEY)
-    config = f"--config {shlex.quote(facts.config_path)}"
+    batch = state.facts.memory_batch
+    config = f"--config {shlex.quote(state.config_path)}"
     if batch:
         start = (
-            f"`rnnlm-tui train {config if last is None else f'--from {facts.name}@{last}'} --set"
+            f"`rnnlm-tui train {config if last is None else f'--from {state.name}@{last}'} --set"
             f" training.batch_size={batch}` starts a new run that should fit"
         )
     else:
@@ -573,74 +516,68 @@ def _memory_hint(facts: RunFacts, last: int | None) -> str:
             " or tokenizer.vocab_size starts a new run that needs less"
         )
     again = "restarts from step 0" if last is None else f"resumes from step {last:,}"
-    return f"{start}; `rnnlm-tui resume {facts.name}` {again} once more memory is free"
+    return f"{start}; `rnnlm-tui resume {state.name}` {again} once more memory is free"
 
 
-def _last_saved(facts: RunFacts) -> int | None:
-    indexed = [row.step for row in facts.checkpoints]
-    return max(
-        indexed if facts.newest_on_disk is None else [*indexed, facts.newest_on_disk], default=None
-    )
+def _last_saved(state: RunState) -> int | None:
+    return state.checkpoints[-1].step if state.checkpoints else None
 
 
-def _diverged(facts: RunFacts) -> bool:
+def _diverged(state: RunState) -> bool:
     """Whether the run failed after `max_bad_steps` steps without a finite loss or gradient."""
-    newest = facts.recent[-facts.config.training.max_bad_steps :]
+    newest = state.recent[-state.config.training.max_bad_steps :]
     return (
-        facts.status == "failed"
+        state.status == "failed"
         and bool(newest)
         and not any(math.isfinite(row.loss) and math.isfinite(row.grad_norm) for row in newest)
     )
 
 
-def _message(facts: RunFacts) -> str | None:
-    if facts.status == "failed":
-        return facts.meta.get("message") or (facts.last_state.text if facts.last_state else None)
-    if facts.status == "crashed":
-        if facts.last_words:
-            return f"its worker failed and could not store why: {facts.last_words}"
-        short = facts.meta.get(MEMORY_KEY)
+def _message(state: RunState) -> str | None:
+    if state.status == "failed":
+        return state.facts.message or (state.last_state.text if state.last_state else None)
+    if state.status == "crashed":
+        if state.last_words:
+            return f"its worker failed and could not store why: {state.last_words}"
+        short = state.facts.memory_warning
         why = f"maybe because memory ran out: {short}" if short else "or the machine went down"
         return f"its worker was killed, {why}"
-    if facts.status == "stalled":
-        return _stalled_message(facts)
-    if facts.status == "preparing" and facts.meta.get(MEMORY_KEY) and not facts.degraded:
-        return facts.meta[MEMORY_KEY]
-    if facts.degraded and facts.status in LIVING:
+    if state.status == "stalled":
+        return _stalled_message(state)
+    if state.status == "preparing" and state.facts.memory_warning and not state.page.degraded:
+        return state.facts.memory_warning
+    if state.page.degraded and state.status in LIVING:
         return (
-            f"it keeps training, {_durable(facts)}; {facts.degraded}"
-            if facts.status == "degraded"
-            else f"{_durable(facts)}; {facts.degraded}"
+            f"it keeps training, {_durable(state)}; {state.page.degraded}"
+            if state.status == "degraded"
+            else f"{_durable(state)}; {state.page.degraded}"
         )
-    if facts.status in LIVING and facts.meta.get(DEVICE_KEY):
-        return facts.meta[DEVICE_KEY]
-    patience = _ended_by_patience(facts)
+    if state.status in LIVING and state.facts.device_warning:
+        return state.facts.device_warning
+    patience = _ended_by_patience(state)
     if patience is not None:
-        best = facts.evaluations.best_step
+        best = state.evaluations.best_step
         which = "" if best is None else f"; best at step {best:,}"
         return (
             f"stopped early: {counted(patience.waited, 'evaluation')} without a better validation"
             f" loss{which}"
         )
-    if facts.status == "lost":
-        return (
-            f"its worker ran on {facts.meta.get('host', 'another host')}, which has not been heard"
-            " from since"
-        )
+    if state.status == "lost":
+        return f"its worker ran on {state.host}, which has not been heard from since"
     return None
 
 
-def _durable(facts: RunFacts) -> str:
+def _durable(state: RunState) -> str:
     """What is already on disk if the worker should die."""
-    last = _last_saved(facts)
-    rows = f"metrics up to step {facts.recent[-1].step:,}" if facts.recent else "no metrics"
+    last = _last_saved(state)
+    rows = f"metrics up to step {state.recent[-1].step:,}" if state.recent else "no metrics"
     return (
         f"on disk: {rows} and"
         f" {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
     )
 
 
-def _steps_left(facts: RunFacts) -> bool:
+def _steps_left(state: RunState) -> bool:
     """Whether the run has not reached its maximum number of steps."""
-    max_steps = facts.number("max_steps")
-    return max_steps is not None and bool(facts.recent) and facts.recent[-1].step < max_steps
+    max_steps = state.facts.max_steps
+    return max_steps is not None and bool(state.recent) and state.recent[-1].step < max_steps
