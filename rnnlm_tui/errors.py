@@ -17,8 +17,7 @@
     └── StorageError              5  files can't be read or written, or are damaged
         ├── CheckpointError          checkpoint damaged or of the wrong kind
         │   └── NewerCheckpointError    checkpoint written by a newer version
-        ├── DatabaseError            run.db damaged
-        │   └── NewerDatabaseError      run.db written by a newer version; left unchanged
+        ├── NewerLogError            log of a run written by a newer version; left unchanged
         └── ArchiveError             archive of a run damaged, unsafe or of another version
 
 Ctrl-C while following a run exits with code 130; the run continues.
@@ -207,12 +206,8 @@ class NewerCheckpointError(CheckpointError):
     """The checkpoint was written by a newer version, so this version can't verify it."""
 
 
-class DatabaseError(StorageError):
-    """A run's database is damaged."""
-
-
-class NewerDatabaseError(DatabaseError):
-    """A run's database was written by a newer version. It isn't damaged and must not be changed."""
+class NewerLogError(StorageError):
+    """A run's log was written by a newer version. It isn't damaged and must not be changed."""
 
 
 class ArchiveError(StorageError):

@@ -244,28 +244,14 @@ def check_home() -> Iterator[CheckResult]:
 
 
 def check_filesystem(folder: Path) -> CheckResult:
-    """Check whether `folder` can hold the databases of runs: SQLite needs a local filesystem."""
-    from rnnlm_tui.store.paths import databases_folder, why_outside_run
+    """Name the filesystem of `folder`, and where the indexes of its runs are kept if it is a
+    network filesystem."""
+    from rnnlm_tui.store.index import index_folder
     from rnnlm_tui.system.disk import filesystem_here, is_network
 
     kind = filesystem_here(folder)
-    why = why_outside_run(folder)
-    if why is None:
-        return CheckResult("filesystem", "ok", kind or "unknown")
-    place = databases_folder()
-    if is_network(filesystem_here(place)):
-        return CheckResult(
-            "filesystem",
-            "bad",
-            f"{why}; so is {place}, where databases would be stored",
-            "set RNNLM_TUI_DATABASES to a folder on a local disk",
-        )
-    return CheckResult(
-        "filesystem",
-        "note",
-        f"{why}: databases of new runs are stored in {place}",
-        "set RNNLM_TUI_DATABASES to use another folder on a local disk",
-    )
+    where = f"; indexes of runs are in {index_folder()}" if is_network(kind) else ""
+    return CheckResult("filesystem", "ok", f"{kind or 'unknown'}{where}")
 
 
 def check_corpora() -> CheckResult:

@@ -36,9 +36,9 @@ _SPARE = (6, 3, 4)
 
 def complete_waiting(incomplete: str) -> list[str]:
     """Complete the name of a waiting run for the shell."""
-    from rnnlm_tui.store.queue import read_queue
+    from rnnlm_tui.store.queue import read_queue, waiting
 
-    return [entry.run for entry in read_queue().waiting if entry.run.startswith(incomplete)]
+    return [entry.run for entry in waiting(read_queue()) if entry.run.startswith(incomplete)]
 
 
 def complete_direction(incomplete: str) -> list[str]:
@@ -133,8 +133,9 @@ def queue_add(
     from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.train import wanted_run
     from rnnlm_tui.client.gpus import unused_gpu_warning
-    from rnnlm_tui.client.queue import add, add_run
-    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.client.queue import add_run
+    from rnnlm_tui.client.start import check_before_start
+    from rnnlm_tui.store.runs import create_run, find_run
 
     _repair()
     if run is not None:
@@ -142,12 +143,13 @@ def queue_add(
             check_exclusive("RUN keeps its own config", RUN=True, **{option: given})
         directory = find_run(run)
         allow_datasets(directory.read_config().corpus, trust=trust_dataset)
-        queued = add_run(directory, stop_on_failure=stop_on_failure)
     else:
         wanted, fork = wanted_run(new, trust_dataset=trust_dataset)
         if warning := unused_gpu_warning(wanted.training.device):
             note(f"warning: {warning}")
-        queued = add(wanted, new.name, fork, stop_on_failure=stop_on_failure)
+        check_before_start(wanted)
+        directory = create_run(wanted, new.name, fork)
+    queued = add_run(directory, stop_on_failure=stop_on_failure)
     warn_of_logout()
     if json:
         print_json(queued.model_dump(mode="json"))
@@ -217,19 +219,19 @@ def queue_remove(
 
 def queue_pause(json: JsonOption = False) -> None:
     """Pause the queue: start no more runs."""
-    from rnnlm_tui.client.queue import pause
+    from rnnlm_tui.client.queue import set_paused
 
     _repair()
-    pause()
+    set_paused(True)
     _report("queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it", json)
 
 
 def queue_resume(json: JsonOption = False) -> None:
     """Resume the queue: start waiting runs again."""
-    from rnnlm_tui.client.queue import resume
+    from rnnlm_tui.client.queue import set_paused
 
     _repair()
-    resume()
+    set_paused(False)
     warn_of_logout()
     _report("queue resumed", json)
 
@@ -245,9 +247,9 @@ def _next_step() -> str:
 
 def _repair() -> None:
     """Report a damaged queue, and start the queue's process if a run waits."""
-    from rnnlm_tui.client.queue import repair_and_restart
+    from rnnlm_tui.client.queue import ensure_running
 
-    if words := repair_and_restart():
+    if words := ensure_running():
         note(f"warning: {words}")
 
 
@@ -264,8 +266,7 @@ def _waiting(name: str) -> str:
     """The queued run of this name, or the only one whose name starts with it."""
     from rnnlm_tui.store.queue import read_queue
 
-    entries = read_queue().of("waiting", "starting", "started")
-    names = [entry.run for entry in entries]
+    names = [entry.run for entry in read_queue().entries]
     matches = [known for known in names if known.startswith(name)] if name else []
     if name in names or not matches:
         return name
@@ -284,7 +285,7 @@ def _row(run: QueuedRun) -> tuple[str, ...]:
     return (
         str(run.place) if run.place is not None else "",
         run.run,
-        state_text(run),
+        run.state_words,
         steps or NOTHING,
         f"{about(run.seconds)} left"
         if run.state == "running" and run.seconds
@@ -292,18 +293,6 @@ def _row(run: QueuedRun) -> tuple[str, ...]:
         start_text(run),
         run.preset,
     )
-
-
-def state_text(run: QueuedRun) -> str:
-    """Format `running on cuda:1`, `waiting`, `waiting to resume`, `run deleted`."""
-    if run.status is None:
-        return "run deleted"
-    if run.state == "running":
-        status = (
-            "starting" if run.status in ("draft", "stopped", "failed", "crashed") else run.status
-        )
-        return f"{status} on {run.device}" if run.device else status
-    return "waiting to resume" if run.step else "waiting"
 
 
 def start_text(run: QueuedRun) -> str:
@@ -317,9 +306,9 @@ def start_text(run: QueuedRun) -> str:
 
 
 def _ended(run: QueuedRun) -> str:
-    ago = duration(time() - run.ended) if run.ended is not None else NOTHING
-    words = {"lost": "lost contact", "deleted": "deleted"}.get(run.outcome or "", run.outcome)
-    return f"{run.run} {words} {ago} ago" + (f": {run.message}" if run.message else "")
+    ago = "" if run.ended is None else f" {duration(time() - run.ended)} ago"
+    words = "lost contact" if run.outcome == "lost" else run.outcome
+    return f"{run.run} {words}{ago}" + (f": {run.message}" if run.message else "")
 
 
 def _state(listing: QueueListing) -> str:

@@ -49,10 +49,10 @@ RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
 def queue_places() -> dict[str, int]:
     """Return the places of the waiting runs; empty if the queue can't be read."""
     from rnnlm_tui.errors import StorageError
-    from rnnlm_tui.store.queue import read_queue
+    from rnnlm_tui.store.queue import read_queue, waiting
 
     try:
-        return {entry.run: place for place, entry in enumerate(read_queue().waiting, 1)}
+        return {entry.run: place for place, entry in enumerate(waiting(read_queue()), 1)}
     except StorageError:
         return {}  # `queue` reports it
 
@@ -97,7 +97,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
         model += f", {counted(summary.model.parameters, 'parameter')}"
     epoch = " of ".join(filter(None, epoch_of(summary.epoch, summary.epochs)))
     trained = f"{counted(summary.tokens_seen, 'token')}, epoch {epoch}"
-    if summary.active_seconds or not summary.step:  # 0 if the database was rebuilt without it
+    if summary.active_seconds or not summary.step:
         trained = f"{duration(summary.active_seconds)}, {trained}"
     running = summary.status == "running" and summary.eta_seconds is not None
     yield "run", summary.run
@@ -124,7 +124,6 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "checkpoints", _checkpoint_text(summary)
     yield "started", summary.started or ""
     yield "started from", summary.parent or ""
-    yield "database", summary.database or ""
     worker = f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}"
     yield "worker", worker if summary.pid else ""
 
@@ -176,7 +175,7 @@ def status_colour(summary: RunSummary) -> Colour | None:
 
 
 def status_text(summary: RunSummary) -> str:
-    """Format `running`, `lost contact`, `damaged database`, `preparing, encoding 62 %`."""
+    """Format `running`, `lost contact`, `can't be read`, `preparing, encoding 62 %`."""
     if summary.unreadable:
         return summary.unreadable
     if summary.status == "lost":

@@ -1,4 +1,4 @@
-"""The verb `verify`: check a run's database, and its checkpoints against their manifests."""
+"""The verb `verify`: check a run's logs, and its checkpoints against their manifests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.cli.manage import AddressArgument
 from rnnlm_tui.cli.options import JsonOption, split_address
 from rnnlm_tui.cli.output import line, print_json, table
-from rnnlm_tui.errors import CheckpointError, DatabaseError, RunStateError, StorageError
+from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
 
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 
 def verify(run: AddressArgument, json: JsonOption = False) -> None:
-    """Check a run's checkpoints and database, byte by byte.
+    """Check a run's checkpoints, byte by byte, and its logs.
 
-    With @CHECKPOINT, check only that one. A damaged database is rebuilt unless a worker is using
-    it; a damaged checkpoint is moved aside when the run is resumed. Exits with 5 if anything is
-    damaged.
+    With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
+    resumed; damaged lines of the logs are skipped. Exits with 5 if anything is damaged.
     """
     from rnnlm_tui.store.verify import check_checkpoints, damaged_folders, resolve_folder
 
@@ -32,8 +31,8 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
         for check in check_checkpoints(directory, only)
     ]
     aside = damaged_folders(directory) if only is None else []
-    database, verdict, advice = _check_database(directory) if only is None else ("", "", "")
-    damaged = damage_error(directory, checks, verdict, advice)
+    lines = _damaged_lines(directory) if only is None else 0
+    damaged = damage_error(directory, checks, lines)
     if json:
         found = [
             {**asdict(check), "path": str(check.path), "whole": not check.problem}
@@ -45,7 +44,7 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
                 "whole": damaged is None,
                 "checkpoints": found,
                 "kept_aside": [str(path) for path in aside],
-                "database": database or None,
+                "damaged_lines": lines,
             }
         )
     else:
@@ -53,33 +52,34 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
         for path in aside:
             line(f"damaged, moved aside: {path}")
         if only is None:
-            line(f"database: {database or 'ok'}")
+            line(f"log: {_lines_text(lines) if lines else 'ok'}")
     if damaged is not None:
         raise damaged
 
 
 def damage_error(
-    run: RunDirectory, checks: list[CheckpointCheck], database: str, advice: str
+    run: RunDirectory, checks: list[CheckpointCheck], lines: int
 ) -> StorageError | None:
     """Return an error that sums up the damage and says what to do; None if nothing is damaged.
 
     Args:
-        database: what is wrong with it, and what to do (`advice`); both empty if it is intact.
+        lines: those of the run's logs that can't be read.
     """
     bad = [check for check in checks if check.problem]
     intact = [check for check in checks if not check.problem]
     if not bad:
-        return (
-            DatabaseError(f"the database of {run.name} {database}", hint=advice)
-            if database
-            else None
+        if not lines:
+            return None
+        return StorageError(
+            f"the log of {run.name} has {_lines_text(lines)}",
+            hint="all other rows are shown, and the run can be resumed",
         )
     count = (
         f"{len(bad)} of {counted(len(checks), 'checkpoint')}"
         if len(checks) > 1
         else "the only checkpoint"
     )
-    also = f", and its database {database}" if database else ""
+    also = f", and its log has {_lines_text(lines)}" if lines else ""
     if bad[-1].newer:
         hint = "update rnnlm-tui: this version can't resume from an older checkpoint instead"
     elif intact:
@@ -157,25 +157,12 @@ def _parent_text(parent: str) -> str:
     return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
 
 
-def _check_database(run: RunDirectory) -> tuple[str, str, str]:
-    """Check the database, and rebuild it if damaged.
+def _damaged_lines(run: RunDirectory) -> int:
+    from rnnlm_tui.store.reader import RunReader
 
-    Returns what was wrong and what was done, the same in a few words, and what to do next;
-    all empty if the database is intact.
-    """
-    from rnnlm_tui.store.recovery import repair_database
+    with RunReader(run) as reader:
+        return reader.damaged_lines
 
-    try:
-        rebuilt = repair_database(run)
-    except (RunStateError, StorageError) as error:
-        verdict = (
-            "is damaged" if isinstance(error, RunStateError) else "can't be checked or rebuilt here"
-        )
-        return error.message.replace(f"{run.path}/", ""), verdict, error.hint
-    if rebuilt is None:
-        return "", "", ""
-    return (
-        str(rebuilt).replace(f"{run.path}/", ""),
-        "was damaged",
-        f"it was rebuilt: `rnnlm-tui show {run.name}` shows what was recovered",
-    )
+
+def _lines_text(lines: int) -> str:
+    return f"{counted(lines, 'line')} that can't be read"

@@ -153,12 +153,11 @@ class RunFailure:
         from rnnlm_tui.store.reader import RunReader
 
         with RunReader(directory) as reader:
-            meta = reader.meta()
-        code = meta.get("exit_code", "")
+            facts = reader.facts()
         return cls(
-            meta.get("message", "") or summary.message or "",
-            meta.get("hint", ""),
-            int(code) if code.isdecimal() and code != "0" else ENDED["failed"],
+            facts.message or summary.message or "",
+            facts.hint,
+            facts.exit_code or ENDED["failed"],
         )
 
 

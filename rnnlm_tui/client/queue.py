@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui.client.config_files import check_draft
@@ -11,32 +14,21 @@ from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import stamp
-from rnnlm_tui.client.start import check_before_start, check_datasets
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, StorageError, WorkerError
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.queue import (
-    QueuedRun,
-    QueueEntry,
-    QueueFile,
-    QueueListing,
-    QueueProcess,
+from rnnlm_tui.client.start import check_datasets
+from rnnlm_tui.errors import (
+    InputError,
+    RnnlmError,
+    RunStateError,
+    StorageError,
+    WorkerError,
+    did_you_mean,
 )
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.queue import QueuedRun, QueueEntry, QueueFile, QueueListing, QueueProcess
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.lineage import ParentCheckpoint
-from rnnlm_tui.store.paths import RunDirectory, home, queue_dir, queue_lock, queue_log, runs_dir
-from rnnlm_tui.store.queue import (
-    append,
-    change_queue,
-    found_queue,
-    move_damaged_aside,
-    moved,
-    read_queue,
-    removed,
-    waiting_entry,
-)
-from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.system.files import make_private_directory
+from rnnlm_tui.store.paths import RunDirectory, home, queue_lock, queue_log, runs_dir
+from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
 from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device
@@ -50,38 +42,10 @@ from rnnlm_tui.system.processes import (
 START_SECONDS = 60.0
 """Longest wait for the queue's process to take its lock."""
 ESTIMATE_SECONDS = 30.0
-"""An estimate is computed again after this time: a run that ended may have given a better one."""
+"""An estimate is computed again after this time."""
 
 Direction = Literal["first", "last", "up", "down"]
 """Where a waiting run moves, instead of to a place."""
-
-
-def add(
-    config: RunConfig,
-    name: str | None = None,
-    parent: ParentCheckpoint | None = None,
-    *,
-    stop_on_failure: bool = False,
-) -> QueuedRun:
-    """Create a run, put it at the end of the queue, and start the queue's process.
-
-    Args:
-        name: generated if None.
-        parent: the checkpoint whose weights it starts from.
-        stop_on_failure: pause the queue if this run fails.
-
-    Returns:
-        The waiting run and its place; without estimates.
-
-    Raises:
-        InputError: the config can't run here or doesn't fit the parent, or the name is taken; no
-            run was created.
-        StorageError: the run or the queue can't be written.
-        WorkerError: the queue's process failed to start; the run waits.
-    """
-    check_before_start(config)
-    check_queue()
-    return add_run(create_run(config, name, parent), stop_on_failure=stop_on_failure)
 
 
 def add_run(
@@ -101,40 +65,31 @@ def add_run(
     summary = summary_after_repair(run)
     if summary.status not in {"draft", *RESUMABLE}:
         raise RunStateError(
-            f"{run.name} can't wait in the queue: it is {_state_words(summary)}",
+            f"{run.name} can't wait in the queue: it is {summary.status}",
             hint="only drafts and stopped, crashed or failed runs can",
         )
     check_draft(run)
     check_datasets(run.read_config().corpus)
-    check_queue()
-    entry = QueueEntry(run=run.name, added=time.time(), stop_on_failure=stop_on_failure)
-
-    def change(before: QueueFile) -> QueueFile:
-        after = append(before, entry)
-        waiting = len(after.waiting)
-        return after if place is None else moved(after, run.name, min(place, waiting))
-
-    queue = change_queue(change)
-    ensure_running()
-    return QueuedRun(
+    entry = QueueEntry(
         run=run.name,
-        place=[one.run for one in queue.waiting].index(run.name) + 1,
-        state="waiting",
-        status=summary.status,
-        step=summary.step,
-        preset=summary.preset,
-        added=entry.added,
+        added=time.time(),
+        attempts=summary.attempt,
         stop_on_failure=stop_on_failure,
     )
 
+    def change(queue: QueueFile) -> QueueFile:
+        nonlocal place
+        waits = waiting(queue)
+        for at, other in enumerate(waits, 1):
+            if other.run == run.name:
+                raise RunStateError(f"{run.name} is in the queue already, at place {at}")
+        place = len(waits) + 1 if place is None else min(place, len(waits) + 1)
+        waits.insert(place - 1, entry)
+        return _in_order(queue.without(run.name), waits)
 
-def check_queue() -> None:
-    """Refuse a damaged queue before a run is created for it.
-
-    Raises:
-        StorageError: the queue's file is damaged or can't be read.
-    """
-    read_queue()
+    change_queue(change)
+    ensure_running()
+    return _queued(entry, summary, state="waiting", place=place)
 
 
 def entries() -> QueueListing:
@@ -145,7 +100,7 @@ def entries() -> QueueListing:
     """
     runs = RunList()
     try:
-        return list_queue(runs.look(), QueueEstimates())
+        return list_queue(runs.look())
     finally:
         runs.close()
 
@@ -159,19 +114,28 @@ def move(run: str, to: int | Direction) -> int:
         StorageError: the queue can't be read or written.
     """
 
-    def change(queue: QueueFile) -> QueueFile:
-        if isinstance(to, int):
-            return moved(queue, run, to)
-        place, last = (
-            queue.waiting.index(waiting_entry(queue, run, "moved")) + 1,
-            len(queue.waiting),
-        )
-        if (to, place) in (("up", 1), ("down", last)):
-            raise InputError(f"{run} is {'first' if to == 'up' else 'last'} in the queue already")
-        return moved(queue, run, {"first": 1, "last": last, "up": place - 1, "down": place + 1}[to])
+    place = 0
 
-    queue = change_queue(change)
-    return [entry.run for entry in queue.waiting].index(run) + 1
+    def change(queue: QueueFile) -> QueueFile:
+        nonlocal place
+        waits, before = _waiting(queue, run, "moved")
+        last = len(waits)
+        if (to, before) in (("up", 1), ("down", last)):
+            raise InputError(f"{run} is {'first' if to == 'up' else 'last'} in the queue already")
+        directions = {"first": 1, "last": last, "up": before - 1, "down": before + 1}
+        place = to if isinstance(to, int) else directions[to]
+        if not 1 <= place <= last:
+            only = "the only place is 1" if last == 1 else f"places are 1 to {last}"
+            raise InputError(
+                f"no place {place} in the queue: {counted(last, 'run')}"
+                f" {'waits' if last == 1 else 'wait'}, {only}",
+                hint="`rnnlm-tui queue` lists them",
+            )
+        waits.insert(place - 1, waits.pop(before - 1))
+        return _in_order(queue, waits)
+
+    change_queue(change)
+    return place
 
 
 def remove(run: str) -> None:
@@ -181,26 +145,53 @@ def remove(run: str) -> None:
         RunStateError: the run isn't waiting.
         StorageError: the queue can't be read or written.
     """
-    change_queue(lambda queue: removed(queue, run))
+
+    def change(queue: QueueFile) -> QueueFile:
+        _waiting(queue, run, "removed")
+        return queue.without(run)
+
+    change_queue(change)
 
 
-def pause() -> None:
-    """Start no more runs; a run that trains continues.
+def _waiting(queue: QueueFile, run: str, done: str) -> tuple[list[QueueEntry], int]:
+    """The waiting entries, and the place of a run among them.
+
+    Args:
+        done: `moved` or `removed`, for the message.
 
     Raises:
-        StorageError: the queue can't be read or written.
+        RunStateError: the run has started, or isn't in the queue.
     """
-    change_queue(lambda queue: queue.model_copy(update={"paused": True, "reason": ""}))
+    waits = waiting(queue)
+    names = [entry.run for entry in waits]
+    if run in names:
+        return waits, names.index(run) + 1
+    if any(entry.run == run for entry in queue.entries):
+        raise RunStateError(
+            f"{run} has started: it can't be {done}", hint=f"`rnnlm-tui stop {run}` stops it"
+        )
+    raise RunStateError(
+        f"{run} is not waiting in the queue",
+        hint=did_you_mean(run, names)
+        or ("`rnnlm-tui queue` lists them" if names else "the queue is empty"),
+    )
 
 
-def resume() -> None:
-    """Start runs again.
+def _in_order(queue: QueueFile, waits: list[QueueEntry]) -> QueueFile:
+    """The queue with its waiting entries in this order, after those that were started."""
+    names = {entry.run for entry in waits}
+    started = [entry for entry in queue.entries if entry.run not in names]
+    return queue.model_copy(update={"entries": (*started, *waits)})
+
+
+def set_paused(paused: bool) -> None:
+    """Start no more runs, or start them again; a run that trains continues.
 
     Raises:
         StorageError: the queue can't be read or written.
         WorkerError: the queue's process failed to start.
     """
-    change_queue(lambda queue: queue.model_copy(update={"paused": False, "reason": ""}))
+    change_queue(lambda queue: queue.model_copy(update={"paused": paused, "reason": ""}))
     ensure_running()
 
 
@@ -213,52 +204,9 @@ def set_stop_on_failure(stop: bool) -> None:
     change_queue(lambda queue: queue.model_copy(update={"stop_on_failure": stop}))
 
 
-def ensure_running() -> int | None:
-    """Start the queue's process if a run waits and it isn't running.
-
-    Returns:
-        The pid of the process; None if there is nothing to do.
-
-    Raises:
-        StorageError: the queue can't be read, or its files can't be written.
-        WorkerError: the process failed to start.
-    """
-    if not read_queue().has_work:
-        return None
-    state = read_lock(queue_lock())
-    if state.held:
-        return state.pid
-    make_private_directory(queue_dir())
-    process, before = start_detached(
-        python_command("rnnlm_tui.client.queue_process"),
-        queue_log(),
-        child_environment({}),
-        folder=home(),
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        code = process.poll()
-        state = read_lock(queue_lock())
-        if state.held:
-            return state.pid
-        if code == 0:  # it had nothing left to do
-            return None
-        if code is not None:
-            lines = last_lines(queue_log(), 5, since=before)
-            words = "\n".join(line for line in lines if line.strip()) or f"exit code {code}"
-            raise WorkerError(
-                f"the queue's process failed to start: {words}",
-                hint="added runs wait; `rnnlm-tui queue` starts it again",
-            )
-        time.sleep(0.02)
-    raise WorkerError(
-        f"the queue's process did not start within {START_SECONDS:.0f} s",
-        hint=f"its log: {queue_log()}",
-    )
-
-
-def repair_and_restart() -> str:
-    """Move a damaged queue aside and start the queue's process if a run waits.
+def ensure_running() -> str:
+    """Move a damaged queue aside, and start the queue's process if a run waits and it isn't
+    running.
 
     Returns:
         A message about a damaged queue; empty if it was valid.
@@ -267,42 +215,39 @@ def repair_and_restart() -> str:
         StorageError: the queue can't be read, or its files can't be written.
         WorkerError: the process failed to start.
     """
-    message = move_damaged_aside()
-    ensure_running()
-    return message
+    aside, words = queue_json().move_damaged_aside(), ""
+    if aside is not None:
+        words = (
+            f"the queue's file was damaged and is kept as {aside.name} in {aside.parent}; runs that"
+            " aren't in the queue any more are drafts: `rnnlm-tui queue add RUN` adds them again"
+        )
+    queue = read_queue()
+    if queue.paused or not queue.entries or read_lock(queue_lock()).held:
+        return words
+    process, before = start_detached(
+        python_command("rnnlm_tui.client.queue_process"),
+        queue_log(),
+        child_environment({}),
+        folder=home(),
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while not read_lock(queue_lock()).held:
+        code = process.poll()
+        if code == 0:  # it had nothing left to do
+            break
+        if code is not None or time.monotonic() > deadline:
+            lines = last_lines(queue_log(), 5, since=before)
+            why = "\n".join(line for line in lines if line.strip()) or "it wrote nothing"
+            raise WorkerError(
+                f"the queue's process failed to start: {why}",
+                hint="added runs wait; `rnnlm-tui queue` starts it again",
+            )
+        time.sleep(0.02)
+    return words
 
 
-class QueueEstimates:
-    """Estimates the training time of runs; call it from one thread."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[float, object, float | None, int | None]] = {}
-
-    def remaining(self, run: RunSummary) -> tuple[float | None, int | None]:
-        """Seconds that a run still trains, and its number of steps; None if unknown."""
-        if run.eta_seconds is not None and run.status in LIVING:
-            return run.eta_seconds, run.max_steps
-        directory = RunDirectory(runs_dir() / run.run)
-        changed = stamp(directory.config_path)
-        known = self._known.get(run.run)
-        if known is None or known[1] != changed or time.monotonic() - known[0] > ESTIMATE_SECONDS:
-            seconds: float | None = None
-            steps: int | None = run.max_steps
-            try:
-                found = estimate(directory.read_config())
-            except (RnnlmError, OSError):
-                pass  # the listing shows why it can't be read
-            else:
-                seconds, steps = found.seconds, found.steps or run.max_steps
-            known = self._known[run.run] = (time.monotonic(), changed, seconds, steps)
-        _, _, seconds, steps = known
-        if seconds is not None and steps:
-            seconds *= max(0.0, 1 - run.step / steps)
-        return seconds, steps
-
-
-def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueListing:
-    """The queue, with the expected start of each waiting run.
+def list_queue(runs: Iterable[RunSummary]) -> QueueListing:
+    """The queue, with the expected start of each waiting run. Deleted runs are left out.
 
     Args:
         runs: summaries of all runs: others that train delay the queue too.
@@ -310,54 +255,95 @@ def list_queue(runs: Iterable[RunSummary], estimates: QueueEstimates) -> QueueLi
     Raises:
         StorageError: the queue can't be read. Of a damaged one, the valid part is listed.
     """
-    queue, damage = found_queue()
+    queue, damage = queue_json().read()
     known = {run.run: run for run in runs}
-    started = {entry.run: entry for entry in queue.of("starting", "started")}
-    listing = QueueListing(
+    found = [(entry, known[entry.run]) for entry in queue.entries if entry.run in known]
+    living = {
+        name: device_of(RunDirectory(runs_dir() / name))
+        for name, run in known.items()
+        if found and run.status in LIVING
+    }
+    listed, ended, timetable, place = list[QueuedRun](), [*queue.ended], Timetable(), 0
+    for name, device in living.items():
+        if known[name].host in (None, host_name()):
+            timetable.occupy(device, remaining(known[name])[0])
+    for entry, run in sorted(found, key=lambda one: one[1].status not in LIVING):
+        if run.run in living:
+            listed.append(_listed(entry, run, "running", device=living[run.run]))
+        elif run.attempt > entry.attempts:
+            ended.append(entry)
+        else:
+            place += 1
+            device = config_device(RunDirectory(runs_dir() / run.run))
+            starts = timetable.next_start(devices(device), remaining(run)[0])
+            if starts is not None:
+                starts = None if queue.paused else time.time() + starts
+            listed.append(_listed(entry, run, "waiting", place=place, device=device, starts=starts))
+    return QueueListing(
         paused=queue.paused,
         reason=queue.reason,
         stop_on_failure=queue.stop_on_failure,
         process=_process(),
+        runs=tuple(listed),
+        ended=tuple(
+            _listed_end(entry, known[entry.run])
+            for entry in reversed(ended)
+            if entry.run in known and known[entry.run].status not in LIVING
+        ),
         damaged=f"the queue's file is damaged: {damage}" if damage else "",
     )
-    if not queue.entries:
-        return listing
-    timetable = Timetable()
-    listed = list[QueuedRun]()
-    for run in known.values():
-        entry = started.get(run.run)
-        if run.status not in LIVING and entry is None:
-            continue
-        directory = RunDirectory(runs_dir() / run.run)
-        device = entry.device if entry is not None else device_of(directory)
-        seconds, steps = estimates.remaining(run)
-        if run.host in (None, host_name()) or entry is not None:
-            timetable.occupy(device, seconds)
-        if entry is not None:
-            listed.append(_listed(entry, run, device=device, seconds=seconds, max_steps=steps))
-    listed += [_listed(entry, None) for entry in started.values() if entry.run not in known]
-    listed.sort(key=lambda run: run.added)
-    for place, entry in enumerate(queue.waiting, 1):
-        summary = known.get(entry.run)
-        if summary is None:
-            listed.append(_listed(entry, None, place=place))
-            continue
-        seconds, steps = estimates.remaining(summary)
-        device = _config_device(RunDirectory(runs_dir() / entry.run))
-        starts = timetable.next_start(devices(device), seconds)
-        listed.append(
-            _listed(
-                entry,
-                summary,
-                place=place,
-                device=device,
-                seconds=seconds,
-                max_steps=steps,
-                starts=None if queue.paused or starts is None else time.time() + starts,
-            )
-        )
-    ended = tuple(_listed(entry, known.get(entry.run)) for entry in reversed(queue.of("ended")))
-    return listing.model_copy(update={"runs": tuple(listed), "ended": ended})
+
+
+def _listed(
+    entry: QueueEntry, run: RunSummary, state: Literal["waiting", "running"], **known: object
+) -> QueuedRun:
+    seconds, steps = remaining(run)
+    return _queued(entry, run, state=state, seconds=seconds, max_steps=steps, **known)
+
+
+def _listed_end(entry: QueueEntry, run: RunSummary) -> QueuedRun:
+    """How a run ended, as it says itself, unless it couldn't be started."""
+    if entry.problem:
+        return _queued(entry, run, state="ended", outcome="failed", message=entry.problem)
+    words = " ".join((run.message or "").split())
+    return _queued(entry, run, state="ended", outcome=run.status, message=words, ended=run.updated)
+
+
+def _queued(entry: QueueEntry, run: RunSummary, **known: object) -> QueuedRun:
+    shared = run.model_dump(include={"run", "status", "preset", "step", "max_steps"})
+    own = entry.model_dump(include={"added", "stop_on_failure"})
+    return QueuedRun.model_validate(shared | own | known)
+
+
+def _process() -> QueueProcess | None:
+    with suppress(StorageError):
+        state = read_lock(queue_lock())
+        if state.held:
+            return QueueProcess(pid=state.pid, started=state.started, host=state.host)
+    return None
+
+
+def remaining(run: RunSummary) -> tuple[float | None, int | None]:
+    """Seconds that a run still trains, and its number of steps; None if unknown."""
+    if run.eta_seconds is not None and run.status in LIVING:
+        return run.eta_seconds, run.max_steps
+    path = RunDirectory(runs_dir() / run.run).config_path
+    seconds, steps = _estimated(path, stamp(path), time.monotonic() // ESTIMATE_SECONDS)
+    steps = steps or run.max_steps
+    if seconds is not None and steps:
+        seconds *= max(0.0, 1 - run.step / steps)
+    return seconds, steps
+
+
+@lru_cache(maxsize=512)
+def _estimated(config: Path, _stamp: object, _period: float) -> tuple[float | None, int | None]:
+    """Seconds and steps of a whole run, computed again when its config changes, or after a while:
+    a run that ended may have given a better estimate."""
+    try:
+        found = estimate(RunDirectory(config.parent).read_config())
+    except (RnnlmError, OSError):
+        return None, None  # the listing shows why it can't be read
+    return found.seconds, found.steps
 
 
 class Timetable:
@@ -400,53 +386,12 @@ def device_of(run: RunDirectory) -> str:
     """The device on which a run trains that was started by hand."""
     own = gpu_of(run)
     found = [at for at, uuid in enumerate(gpu_uuids()) if own and uuid.endswith(own)]
-    return f"cuda:{found[0]}" if found else devices(_config_device(run))[0]
+    return f"cuda:{found[0]}" if found else devices(config_device(run))[0]
 
 
-def _config_device(run: RunDirectory) -> str:
+def config_device(run: RunDirectory) -> str:
     """The `training.device` of a run's config; auto if it can't be read."""
     try:
         return run.read_config().training.device
     except RnnlmError:
         return "auto"
-
-
-def _listed(entry: QueueEntry, run: RunSummary | None, **known: object) -> QueuedRun:
-    states: Mapping[str, Literal["waiting", "running", "ended"]] = {
-        "waiting": "waiting",
-        "ended": "ended",
-    }
-    values: dict[str, object] = {
-        "device": entry.device,
-        "max_steps": run and run.max_steps,
-        **known,
-    }
-    return QueuedRun.model_validate(
-        {
-            "run": entry.run,
-            "state": states.get(entry.state, "running"),
-            "status": run and run.status,
-            "preset": run.preset if run else "",
-            "step": run.step if run else 0,
-            "added": entry.added,
-            "stop_on_failure": entry.stop_on_failure,
-            "outcome": entry.outcome,
-            "message": entry.message,
-            "ended": entry.ended,
-            **values,
-        }
-    )
-
-
-def _process() -> QueueProcess | None:
-    try:
-        state = read_lock(queue_lock())
-    except StorageError:
-        return None
-    return (
-        QueueProcess(pid=state.pid, started=state.started, host=state.host) if state.held else None
-    )
-
-
-def _state_words(run: RunSummary) -> str:
-    return "unreadable" if run.unreadable else run.status

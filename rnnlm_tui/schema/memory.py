@@ -112,7 +112,7 @@ PROCESS_BYTES = 335 * MIB
 TRITON_BYTES = 75 * MIB
 """Triton, which torch imports wherever it is installed (measured, Triton 3.9)."""
 WORKER_BYTES = 28 * MIB
-"""What a worker holds beside the model on a CPU: database, control socket, recorder, tokenizer
+"""What a worker holds beside the model on a CPU: control socket, recorder, tokenizer
 (measured: a run's peak above that of a probe)."""
 COMPILED_BYTES = 177 * MIB
 """Compiled matmuls of all sentence lengths on a CPU, where they are kept (measured)."""

@@ -35,7 +35,6 @@ DOT = "__"
 """What stands for the dot of a key in a variable's name."""
 OTHER_VARIABLES: tuple[str, ...] = (
     "RNNLM_TUI_HOME",
-    "RNNLM_TUI_DATABASES",
     "RNNLM_TUI_NICENESS",
     "RNNLM_TUI_TRITON",
     "RNNLM_TUI_PARENT",

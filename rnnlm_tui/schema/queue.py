@@ -10,18 +10,10 @@ from rnnlm_tui.schema.formatting import LATEST
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import Figures
 
-FORMAT = 1
-"""Version of the queue's file."""
-
-EntryState = Literal["waiting", "starting", "started", "ended"]
-Outcome = Literal["finished", "stopped", "failed", "crashed", "lost", "deleted"]
-"""How an entry ended: as its run did, or `deleted` if its run is gone."""
-FAILURES: frozenset[str] = frozenset({"failed", "crashed", "lost"})
-"""Outcomes that pause the queue if it stops on a failure."""
-
 
 class QueueEntry(BaseModel):
-    """One run in the queue. The run's directory holds its config and its parent."""
+    """One run in the queue. Its lock, attempts and summary say whether it waits, trains or has
+    ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,30 +21,19 @@ class QueueEntry(BaseModel):
     """Name of the run."""
     added: float = Field(ge=0, le=LATEST)
     """Unix seconds."""
-    state: EntryState = "waiting"
-    """`starting` is written before a worker is started, `started` once it holds the run."""
-    attempts: int = 0
-    """Attempts of the run before the queue started it: more mean that the worker has begun."""
-    device: str = ""
-    """Where it was started: cpu, mps or cuda:N. Empty while it waits."""
+    attempts: int = Field(default=0, ge=0)
+    """The run's attempts when it began to wait: more mean that it was started since."""
     stop_on_failure: bool = False
     """Whether the queue pauses if this run fails."""
-    interrupted: bool = False
-    """Whether a reboot interrupted the run, so that it waits to be resumed."""
-    outcome: Outcome | None = None
-    """None until it ended."""
-    message: str = ""
-    """Why it failed, in one line."""
-    ended: float | None = Field(default=None, ge=0, le=LATEST)
-    """Unix seconds."""
+    problem: str = ""
+    """Why it couldn't be started, which its folder doesn't say; empty if it could."""
 
 
 class QueueFile(BaseModel):
-    """The whole queue as stored, in the order in which it starts."""
+    """The whole queue as stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
     paused: bool = False
     """Whether no waiting run is started."""
     reason: str = ""
@@ -60,28 +41,24 @@ class QueueFile(BaseModel):
     stop_on_failure: bool = False
     """Whether any failed run pauses the queue."""
     entries: tuple[QueueEntry, ...] = ()
+    """In the order in which they start; each stays here until its end was seen."""
+    ended: tuple[QueueEntry, ...] = ()
+    """The last ended ones, newest last."""
 
     @field_validator("entries")
     @classmethod
     def _names_each_run_once(cls, entries: tuple[QueueEntry, ...]) -> tuple[QueueEntry, ...]:
-        names = [entry.run for entry in entries if entry.state != "ended"]
-        if len(set(names)) < len(names):
+        if len({entry.run for entry in entries}) < len(entries):
             raise ValueError("a run is in the queue twice")
         return entries
 
-    def of(self, *states: EntryState) -> tuple[QueueEntry, ...]:
-        """The entries in these states."""
-        return tuple(entry for entry in self.entries if entry.state in states)
-
-    @property
-    def waiting(self) -> tuple[QueueEntry, ...]:
-        """The waiting entries, the next one first."""
-        return self.of("waiting")
-
-    @property
-    def has_work(self) -> bool:
-        """Whether the queue's process has something to start or to watch."""
-        return bool(self.of("starting", "started")) or (not self.paused and bool(self.waiting))
+    def without(self, run: str) -> QueueFile:
+        """The queue without a run."""
+        entries, ended = (
+            tuple(entry for entry in entries if entry.run != run)
+            for entries in (self.entries, self.ended)
+        )
+        return self.model_copy(update={"entries": entries, "ended": ended})
 
 
 class QueuedRun(Figures):
@@ -91,8 +68,8 @@ class QueuedRun(Figures):
     place: int | None = None
     """From 1; None if it isn't waiting."""
     state: Literal["waiting", "running", "ended"]
-    status: RunStatus | None = None
-    """The run's status; None if the run is gone."""
+    status: RunStatus
+    """The run's status."""
     device: str = ""
     """Where it trains; while it waits, the device that its config asks for."""
     preset: str = ""
@@ -107,10 +84,19 @@ class QueuedRun(Figures):
     starts: float | None = None
     """Expected start in Unix seconds, for a waiting run; None if unknown or paused."""
     stop_on_failure: bool = False
-    outcome: Outcome | None = None
+    outcome: RunStatus | None = None
+    """How it ended: its status, or `failed` if it couldn't be started. None until it ended."""
     message: str = ""
+    """Why it failed, in one line."""
     ended: float | None = None
-    """Unix seconds."""
+    """Unix seconds of its newest recorded value; None if it couldn't be started."""
+
+    @property
+    def state_words(self) -> str:
+        """`running on cuda:1`, `waiting`, `waiting to resume`."""
+        if self.state == "waiting":
+            return "waiting to resume" if self.step else "waiting"
+        return f"{self.status} on {self.device}" if self.device else self.status
 
 
 class QueueProcess(Figures):

@@ -217,13 +217,11 @@ class RunSummary(Figures):
     """More about it; None for runs that earlier versions started."""
     created: float | None = None
     """When the run was created, in Unix seconds."""
-    database: str | None = None
-    """Where the database is stored, and why; None if in the run's folder."""
     message: str | None = None
     """Why the run failed, crashed or stalled, in one line."""
     hint: str | None = None
     """What to do next if the run isn't training."""
-    unreadable: Literal["damaged database", "can't be read"] | None = None
+    unreadable: Literal["can't be read"] | None = None
     """Why the run can't be read; its status is then `lost`, and its metrics are unknown."""
     tags: tuple[str, ...] = ()
     """The user's tags."""

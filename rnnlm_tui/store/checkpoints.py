@@ -127,6 +127,18 @@ def checkpoint_rows(
     ]
 
 
+def read_checkpoints(run: RunDirectory) -> list[CheckpointRow]:
+    """The finished checkpoints of a run by step, with the losses that its logs have.
+
+    Raises:
+        StorageError: the run's folder can't be read.
+    """
+    from rnnlm_tui.store.reader import RunReader
+
+    with RunReader(run) as reader:
+        return checkpoint_rows(run, reader.evaluations())
+
+
 def _entry(step: int, path: Path) -> CheckpointEntry | None:
     try:
         manifest = read_manifest(path)

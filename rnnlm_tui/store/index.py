@@ -113,10 +113,12 @@ class Reached:
 
 
 def index_folder() -> Path:
-    """The folder of all indexes, on a local disk."""
+    """The folder of all indexes, on a local disk: SQLite isn't reliable on others."""
     own = user_cache_path("rnnlm-tui", appauthor=False) / "index"
-    places = (own, Path(f"/var/tmp/rnnlm-tui-{os.getuid()}/index"))
-    return next((place for place in places if not is_network(filesystem_here(place))), own)
+    other = Path(f"/var/tmp/rnnlm-tui-{os.getuid()}/index")
+    if own.is_dir() or not (other.is_dir() or is_network(filesystem_here(own))):
+        return own
+    return other
 
 
 def index_path(run: RunDirectory) -> Path:

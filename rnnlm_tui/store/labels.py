@@ -1,7 +1,6 @@
 """A run's labels (tags, note, pin, former names) and the notes on its checkpoints.
 
-The labels are a separate file beside the database. A note on a checkpoint is a file beside it,
-as a pin is, so that neither needs a worker or the database.
+A note on a checkpoint is a file beside it, as a pin is, so that neither needs a worker.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from rnnlm_tui.errors import (
 )
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import LINEAGE_KEY, OptimizerStart, Parent
+from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
@@ -96,10 +96,10 @@ def config_at(run: RunDirectory, manifest: Manifest) -> RunConfig:
     Raises:
         StorageError: the run's config can't be read.
     """
-    from rnnlm_tui.schema.steering import config_in_effect, stored_settings
+    from rnnlm_tui.schema.steering import config_in_effect
 
-    changed = json.dumps(manifest.facts.get(CHANGED_FACT, {}))
-    return config_in_effect(run.read_config(), stored_settings(changed))
+    changed = manifest.facts.get(CHANGED_FACT, {})
+    return config_in_effect(run.read_config(), changed if isinstance(changed, dict) else {})
 
 
 def read_parent(run: RunDirectory) -> Parent | None:
@@ -139,18 +139,14 @@ def record_changes(run: RunDirectory, before: RunConfig, after: RunConfig) -> No
     """Say what another config of a draft changes from its parent's; nothing without a parent.
 
     Raises:
-        StorageError: `parent.json` or the database can't be read or written.
+        StorageError: `parent.json` can't be read or written.
     """
-    from rnnlm_tui.store.database import RunDatabase
-
     parent = read_parent(run)
     if parent is None:
         return
     changed = changed_fields(parent_config(parent, before), after)
     record = parent.model_copy(update={"changed": changed})
     write_text_atomically(run.path / PARENT_NAME, record.model_dump_json(indent=1) + "\n")
-    with RunDatabase(run.database_path) as database:
-        database.set_meta(LINEAGE_KEY, record.model_dump_json())
 
 
 def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfig) -> Parent:

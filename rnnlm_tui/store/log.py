@@ -24,6 +24,7 @@ from threading import Lock
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from rnnlm_tui.errors import NewerLogError
 from rnnlm_tui.schema import metrics
 from rnnlm_tui.schema.metrics import (
     AttemptRow,
@@ -163,7 +164,11 @@ def _set_fields(row: Any) -> dict[str, Any]:
 
 
 def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
-    """The row of a line, or the values of a line of facts; None: damaged, or of an unknown kind."""
+    """The row of a line, or the values of a line of facts; None: damaged, or of an unknown kind.
+
+    Raises:
+        NewerLogError: a newer version wrote the log.
+    """
     from pydantic_core import from_json
 
     try:
@@ -171,6 +176,12 @@ def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
         kind = values.pop("kind")
         if kind == FACTS:
             return values if isinstance(values, dict) else None
+        if kind == "attempt" and values["version"] > LOG_VERSION:
+            raise NewerLogError(
+                f"attempt {attempt} was made by a newer version of rnnlm-tui: its log is of version"
+                f" {values['version']}, this version reads {LOG_VERSION}",
+                hint="update rnnlm-tui; the file was not changed",
+            )
         row = KINDS[kind]
         for name, short in SHORT.get(row, {}).items():
             values[name] = values.pop(short)

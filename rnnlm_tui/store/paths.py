@@ -1,26 +1,19 @@
-"""Paths: the data home, a run's folder, and its database, which may be outside that folder.
-
-If a run's folder is on a network filesystem, its database is on a local disk, and other hosts read
-copies of it.
-"""
+"""Paths: the data home and what is in it, above all a run's folder."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs import user_data_path, user_state_path
+from platformdirs import user_data_path
 
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.system.disk import filesystem_here, is_network
-from rnnlm_tui.system.files import make_own_directory, storage_errors, write_text_atomically
-from rnnlm_tui.system.locks import host_name
+from rnnlm_tui.system.files import make_own_directory, storage_errors
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -29,16 +22,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "RNNLM_TUI_HOME"
 """Environment variable: the data home; empty counts as not set."""
 
-DATABASES_VARIABLE = "RNNLM_TUI_DATABASES"
-"""Environment variable: a folder on a local disk for the databases of new runs; empty counts as not
-set."""
-DATABASE_NAME = "run.db"
-COPY_NAME = "copy.db"
-"""Name of a copy. Not run.db: after a change of the host's name, a run's own database must not pass
-for a copy."""
 SNAPSHOTS_NAME = "snapshots"
-POINTER_NAME = "database.json"
-"""In the run's folder: location and host of a database outside it."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A valid name can't leave the runs folder, look like an option or be hidden."""
 MAX_SOCKET_PATH_BYTES = 107
@@ -113,150 +97,9 @@ def samples_file() -> Path:
     return home() / "samples.jsonl"
 
 
-def summaries_file() -> Path:
-    """Cache of ended runs' summaries, so that a list of hundreds of runs is fast. Safe to
-    delete."""
-    return home() / "summaries.json"
-
-
 def calibration_file() -> Path:
     """Measurements of probes."""
     return home() / "calibration.json"
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseLocation:
-    """A database outside its run's folder."""
-
-    id: str
-    """Name of the database's folder on every host: 16 hexadecimal digits."""
-    host: str
-    """The host with the run's own database. Other hosts have copies, made from the logs in the
-    run's folder."""
-    folder: Path
-    """The database's folder on that host."""
-    why: str
-    """`nfs4, a network filesystem`."""
-
-    @property
-    def here(self) -> bool:
-        """Whether the run's own database is on this host."""
-        return self.host == host_name()
-
-    @property
-    def path(self) -> Path:
-        """The database on this host: the run's own, or a copy."""
-        return (
-            self.folder / DATABASE_NAME if self.here else databases_folder() / self.id / COPY_NAME
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"{self.folder / DATABASE_NAME} on {self.host}, because the run's folder is on"
-            f" {self.why}; its metrics are in that folder too, as JSON lines"
-        )
-
-
-def database_location(run: Path) -> DatabaseLocation | None:
-    """The location of a run's database, or None if it is in the run's folder.
-
-    Raises:
-        StorageError: the pointer file is damaged.
-    """
-    pointer = run / POINTER_NAME
-    try:
-        values = json.loads(pointer.read_bytes())
-        place = DatabaseLocation(
-            str(values["id"]), str(values["host"]), Path(values["folder"]), str(values["why"])
-        )
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"can't read {pointer}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{pointer} is damaged, so the run's database can't be found",
-            hint="remove this file, and the database is rebuilt",
-        ) from error
-    if not (
-        len(place.id) == 16
-        and set(place.id) <= set("0123456789abcdef")
-        and place.folder.is_absolute()
-    ):
-        raise StorageError(
-            f"{pointer} is damaged: it has an invalid folder",
-            hint="remove this file, and the database is rebuilt",
-        )
-    return place
-
-
-def choose_location(run: Path) -> DatabaseLocation | None:
-    """Choose and create the location of a new run's database; None: the run's folder.
-
-    Raises:
-        StorageError: no local folder can be created.
-    """
-    import secrets  # lazily, as hashlib: OpenSSL costs the first screen milliseconds
-
-    why = why_outside_run(run)
-    return None if why is None else _settle(run, secrets.token_hex(8), why)
-
-
-def take_over_database(run: Path, place: DatabaseLocation) -> DatabaseLocation:
-    """Make this host's database the run's own. The caller holds the run's lock.
-
-    Raises:
-        StorageError: no local folder can be created, or the run's folder can't be written.
-    """
-    return _settle(run, place.id, place.why)
-
-
-def why_outside_run(folder: Path) -> str | None:
-    """Why databases of runs in `folder` are stored outside it; None if they aren't."""
-    kind = filesystem_here(folder)
-    if is_network(kind):
-        return f"{kind}, a network filesystem"
-    return (
-        f"a disk that {DATABASES_VARIABLE} keeps databases off"
-        if os.environ.get(DATABASES_VARIABLE)
-        else None
-    )
-
-
-def databases_folder() -> Path:
-    """The folder on a local disk for databases: `RNNLM_TUI_DATABASES` or a folder of the user."""
-    chosen = os.environ.get(DATABASES_VARIABLE, "")
-    if chosen:
-        return user_path(chosen).absolute()
-    own = user_state_path("rnnlm-tui", appauthor=False) / "databases"
-    places = (own, Path(f"/var/tmp/rnnlm-tui-{os.getuid()}"))
-    return next((place for place in places if not is_network(filesystem_here(place))), own)
-
-
-def remove_local_database(place: DatabaseLocation) -> None:
-    """Remove this host's database of a deleted run; the run's folder still has the logs."""
-    if place.path.parent.name == place.id:
-        shutil.rmtree(place.path.parent, ignore_errors=True)
-
-
-def make_folder(place: DatabaseLocation) -> None:
-    """Create the private folder of this host's database.
-
-    Raises:
-        StorageError: the folder can't be created, or other users can enter it.
-    """
-    parent = place.path.parent.parent
-    if not os.environ.get(DATABASES_VARIABLE):
-        make_own_directory(parent)
-    make_own_directory(place.path.parent)
-
-
-def _settle(run: Path, id: str, why: str) -> DatabaseLocation:
-    place = DatabaseLocation(id, host_name(), databases_folder() / id, why)
-    make_folder(place)
-    values = {"id": place.id, "host": place.host, "folder": str(place.folder), "why": place.why}
-    write_text_atomically(run / POINTER_NAME, json.dumps(values, indent=1) + "\n")
-    return place
 
 
 def check_run_name(name: str) -> str:
@@ -277,7 +120,7 @@ def check_run_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder. Only its methods, `database_location` and `database_path` read the disk."""
+    """One run's folder. Only its methods and `socket_path` read the disk."""
 
     path: Path
 
@@ -293,17 +136,6 @@ class RunDirectory:
     def draft_path(self) -> Path:
         """A draft's config while it has problems; `config_path` has its nearest valid values."""
         return self.path / "draft.toml"
-
-    @property
-    def database_location(self) -> DatabaseLocation | None:
-        """The location of its database if it is outside this folder, else None."""
-        return database_location(self.path)
-
-    @property
-    def database_path(self) -> Path:
-        """The run's database on this host."""
-        place = self.database_location
-        return self.path / DATABASE_NAME if place is None else place.path
 
     @property
     def lock_path(self) -> Path:
@@ -333,12 +165,11 @@ class RunDirectory:
         """The worker's control socket: in the run's folder, or in a short folder under /tmp.
 
         The latter if the path is too long or on a network filesystem. The worker records the path
-        it used as `socket` in the database.
+        it used in its log.
         """
         inside = self.path / "control.sock"
-        if (
-            len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES
-            and not (self.path / POINTER_NAME).exists()
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES and not is_network(
+            filesystem_here(self.path)
         ):
             return inside
         import hashlib
@@ -368,6 +199,18 @@ class RunDirectory:
             raise StorageError(
                 f"{self.path} is gone: it was removed or moved",
                 hint="`rnnlm-tui runs` shows what is left",
+            )
+
+    def check_version(self) -> None:
+        """Refuse a run of an unreleased version, which had its rows in a database.
+
+        Raises:
+            StorageError: it is one.
+        """
+        if (self.path / "run.db").exists() and not self.logs_path.exists():
+            raise StorageError(
+                f"{self.name} was made by an unreleased version of rnnlm-tui",
+                hint=f"keep it for that version, or set {HOME_VARIABLE} to a new folder",
             )
 
     def check_own_files(self) -> None:

@@ -12,7 +12,8 @@ from rnnlm_tui.errors import (
     NewerCheckpointError,
     UnknownCheckpointError,
 )
-from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders, list_checkpoints
+from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import (
@@ -22,7 +23,6 @@ from rnnlm_tui.store.retention import (
     removable_steps,
     spare_valid,
 )
-from rnnlm_tui.store.verify import indexed_losses
 from rnnlm_tui.system.locks import read_lock
 
 
@@ -70,7 +70,7 @@ def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
 class PrunePlan:
     """What a prune would delete, before it does."""
 
-    goes: tuple[CheckpointEntry, ...]
+    goes: tuple[CheckpointRow, ...]
     """By step."""
     kept: Mapping[int, str]
     """Every other checkpoint by step, with the reason in words."""
@@ -78,7 +78,7 @@ class PrunePlan:
     @property
     def bytes(self) -> int:
         """What it frees, once it is purged."""
-        return sum(entry.bytes for entry in self.goes)
+        return sum(row.bytes for row in self.goes)
 
 
 def plan_prune(run: RunDirectory, keep_last: int, keep_every: int = 0) -> PrunePlan:
@@ -98,33 +98,30 @@ def plan_prune(run: RunDirectory, keep_last: int, keep_every: int = 0) -> PruneP
         raise InputError(
             f"keep every {keep_every} steps: the number must be 0 or more", hint="0 keeps none"
         )
-    entries = {entry.step: entry for entry in list_checkpoints(run)}
-    losses, pinned = indexed_losses(run), pinned_steps(run)
-    rows = [entry.row(losses.get(step)) for step, entry in entries.items()]
+    rows, pinned = read_checkpoints(run), pinned_steps(run)
     doomed = removable_steps(rows, keep_last, keep_every=keep_every, pinned=pinned)
     refused = why_kept(run, doomed)
     goes = [step for step in doomed if step not in refused]
-    newest = sorted(entries)[-keep_last:]
-    best = best_step((row.step, row.validation_loss) for row in rows)
+    newest = [row.step for row in rows[-keep_last:]]
     kept = {}
-    for step in entries.keys() - set(goes):
+    for row in rows:
+        step = row.step
+        if step in goes:
+            continue
         reasons = (
-            ("best", step == best),
+            ("best", row.best),
             ("pinned", step in pinned),
             ("newest", step in newest),
             (f"every {keep_every:,}", bool(keep_every) and step % keep_every == 0),
         )
         words = [word for word, applies in reasons if applies]
         kept[step] = ", ".join(words) or refused[step]
-    return PrunePlan(tuple(entries[step] for step in goes), kept)
+    return PrunePlan(tuple(row for row in rows if row.step in goes), kept)
 
 
 def _best(run: RunDirectory, is_valid: Callable[[int], bool]) -> int:
     """Step of the best valid checkpoint; -1: none was evaluated."""
-    losses = indexed_losses(run)
-    known = {
-        entry.step: losses.get(entry.step, entry.validation_loss) for entry in list_checkpoints(run)
-    }
+    known = {row.step: row.validation_loss for row in read_checkpoints(run)}
     while (best := best_step(known.items())) is not None:
         if is_valid(best):
             return best

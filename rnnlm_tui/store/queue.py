@@ -1,56 +1,40 @@
 """Store the queue of runs: a JSON file beside its process' lock and log, written atomically.
 
-An entry only names its run, which `create_run` has created before: the run's directory is its
-reservation and holds its config. So a crash can't lose a run or start it twice.
+An entry only names its run, which `create_run` has created before: the run's directory holds its
+config, and its lock and attempts say whether it was started. So nothing is written when a run
+starts, and a crash can't lose a run or start it twice.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, did_you_mean
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.queue import FORMAT, QueueEntry, QueueFile
-from rnnlm_tui.store.paths import queue_dir, queue_file
+from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.schema.queue import QueueEntry, QueueFile
+from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_file, runs_dir
+from rnnlm_tui.store.reader import AttemptRow, RunReader
 from rnnlm_tui.system.files import make_private_directory
-from rnnlm_tui.system.json_files import Found, JsonFile
-from rnnlm_tui.system.locks import folder_lock
+from rnnlm_tui.system.json_files import JsonFile
+from rnnlm_tui.system.locks import folder_lock, read_lock
 
-KEPT_ENDED = 20
-"""Number of ended entries that are kept for the listing."""
 _MOST_BYTES = 4 * 1024 * 1024
 
 
-class DamagedQueueError(StorageError):
-    """The queue's file isn't valid."""
-
-
-def found_queue() -> Found[QueueFile]:
-    """The valid part of the stored queue; empty if there is none.
-
-    Raises:
-        StorageError: the file can't be read, or is from a newer version.
-    """
-    found = _file().read()
-    if found.value.format > FORMAT:
-        raise StorageError(
-            f"{queue_file()} was written by a newer version of rnnlm-tui", hint="update rnnlm-tui"
-        )
-    return found
+def queue_json() -> JsonFile[QueueFile]:
+    """The queue's file."""
+    return JsonFile(queue_file(), QueueFile, QueueFile(), _MOST_BYTES)
 
 
 def read_queue() -> QueueFile:
     """The stored queue; empty if there is none.
 
     Raises:
-        DamagedQueueError: the file is damaged.
-        StorageError: the file can't be read, or is from a newer version.
+        StorageError: the file can't be read, or is damaged.
     """
-    queue, damage = found_queue()
+    queue, damage = queue_json().read()
     if damage:
-        raise DamagedQueueError(
+        raise StorageError(
             f"{queue_file()} is damaged: {damage}",
             hint="the next `rnnlm-tui queue` keeps its valid part and moves the file aside",
         )
@@ -61,12 +45,14 @@ def change_queue(change: Callable[[QueueFile], QueueFile]) -> QueueFile:
     """Change the queue under its folder's lock, and return the new one.
 
     Raises:
-        DamagedQueueError: the file is damaged.
-        StorageError: the file can't be read or written.
+        StorageError: the file can't be read or written, or is damaged.
         RnnlmError: what `change` raises; nothing was changed.
     """
     with locked_queue() as before:
-        return store_queue(before, change(before))
+        after = change(before)
+        if after != before:
+            queue_json().write(after)
+        return after
 
 
 @contextmanager
@@ -80,124 +66,27 @@ def locked_queue() -> Iterator[QueueFile]:
         yield read_queue()
 
 
-def store_queue(before: QueueFile, after: QueueFile) -> QueueFile:
-    """Store a changed queue inside `locked_queue`; only the newest ended entries are kept.
+def has_begun(entry: QueueEntry) -> bool:
+    """Whether a worker has taken the run since it began to wait, started by the queue or by hand.
 
     Raises:
-        StorageError: the file can't be written.
+        StorageError: the run's lock can't be read.
     """
-    ended = after.of("ended")[-KEPT_ENDED:]
-    after = after.model_copy(
-        update={"entries": (*ended, *after.of("starting", "started"), *after.waiting)}
-    )
-    if after != before:
-        _file().write(after)
-    return after
+    lock = RunDirectory(runs_dir() / entry.run).lock_path
+    return read_lock(lock).held or bool(attempts_since(entry))
 
 
-def move_damaged_aside() -> str:
-    """Move a damaged queue aside and return a message about it; empty if the queue is valid.
-
-    Raises:
-        StorageError: the file can't be read or moved, or is from a newer version.
-    """
-    found_queue()
-    aside = _file().move_damaged_aside()
-    if aside is None:
-        return ""
-    return (
-        f"the queue's file was damaged and is kept as {aside.name} in {aside.parent}; runs that"
-        " aren't in the queue any more are drafts: `rnnlm-tui queue add RUN` adds them again"
-    )
+def attempts_since(entry: QueueEntry) -> list[AttemptRow]:
+    """The attempts of a run since it began to wait; none if they can't be read: its start repairs
+    them, or fails in words."""
+    with suppress(RnnlmError), RunReader(RunDirectory(runs_dir() / entry.run)) as reader:
+        return [row for row in reader.attempts() if row.attempt > entry.attempts]
+    return []
 
 
-def append(queue: QueueFile, entry: QueueEntry) -> QueueFile:
-    """Add an entry at the end.
-
-    Raises:
-        RunStateError: its run is in the queue already.
-    """
-    for other in queue.of("waiting", "starting", "started"):
-        if other.run == entry.run:
-            where = (
-                f"at place {queue.waiting.index(other) + 1}"
-                if other.state == "waiting"
-                else "and runs"
-            )
-            raise RunStateError(f"{entry.run} is in the queue already, {where}")
-    kept = [other for other in queue.entries if other.run != entry.run]
-    return queue.model_copy(update={"entries": (*kept, entry)})
-
-
-def replace_entry(queue: QueueFile, run: str, **values: object) -> QueueFile:
-    """Change the fields of a run's entry that hasn't ended; nothing if there is none."""
-    return queue.model_copy(
-        update={
-            "entries": tuple(
-                entry.model_copy(update=values)
-                if entry.run == run and entry.state != "ended"
-                else entry
-                for entry in queue.entries
-            )
-        }
-    )
-
-
-def moved(queue: QueueFile, run: str, place: int) -> QueueFile:
-    """Put a waiting run at a place, from 1.
-
-    Raises:
-        RunStateError: the run isn't waiting.
-        InputError: there is no such place.
-    """
-    entry = waiting_entry(queue, run, "moved")
-    count = len(queue.waiting)
-    if not 1 <= place <= count:
-        only = "the only place is 1" if count == 1 else f"places are 1 to {count}"
-        raise InputError(
-            f"no place {place} in the queue: {counted(count, 'run')} {_wait(count)}, {only}",
-            hint="`rnnlm-tui queue` lists them",
-        )
-    waiting = [other for other in queue.waiting if other != entry]
-    waiting.insert(place - 1, entry)
-    others = queue.of("ended", "starting", "started")
-    return queue.model_copy(update={"entries": (*others, *waiting)})
-
-
-def removed(queue: QueueFile, run: str) -> QueueFile:
-    """Take a waiting run out of the queue.
-
-    Raises:
-        RunStateError: the run isn't waiting.
-    """
-    entry = waiting_entry(queue, run, "removed")
-    return queue.model_copy(
-        update={"entries": tuple(other for other in queue.entries if other != entry)}
-    )
-
-
-def waiting_entry(queue: QueueFile, run: str, done: str) -> QueueEntry:
-    """The entry of a waiting run.
-
-    Args:
-        done: `moved` or `removed`, for the message.
-
-    Raises:
-        RunStateError: the run has started, or isn't in the queue.
-    """
-    for entry in queue.entries:
-        if entry.run == run and entry.state == "waiting":
-            return entry
-        if entry.run == run and entry.state in ("starting", "started"):
-            raise RunStateError(
-                f"{run} has started: it can't be {done}", hint=f"`rnnlm-tui stop {run}` stops it"
-            )
-    names = [entry.run for entry in queue.waiting]
-    raise RunStateError(
-        f"{run} is not waiting in the queue",
-        hint=did_you_mean(run, names)
-        or ("`rnnlm-tui queue` lists them" if names else "the queue is empty"),
-    )
+def waiting(queue: QueueFile) -> list[QueueEntry]:
+    """The entries that wait, the next one first."""
+    return [entry for entry in queue.entries if not has_begun(entry)]
 
 
 @contextmanager
@@ -208,22 +97,19 @@ def following_rename(former: str, name: str) -> Iterator[None]:
     Raises:
         StorageError: the queue can't be read or written.
     """
-    with ExitStack() as held:
-        before = QueueFile()
-        if os.path.lexists(queue_file()):
-            with suppress(DamagedQueueError):
-                before = held.enter_context(locked_queue())
+    if not queue_file().exists():
         yield
-        entries = tuple(
+        return
+
+    def renamed(entries: tuple[QueueEntry, ...]) -> tuple[QueueEntry, ...]:
+        return tuple(
             entry.model_copy(update={"run": name}) if entry.run == former else entry
-            for entry in before.entries
+            for entry in entries
         )
-        store_queue(before, before.model_copy(update={"entries": entries}))
 
-
-def _wait(count: int) -> str:
-    return "waits" if count == 1 else "wait"
-
-
-def _file() -> JsonFile[QueueFile]:
-    return JsonFile(queue_file(), QueueFile, QueueFile(), _MOST_BYTES)
+    with folder_lock(queue_dir()):
+        queue, damage = queue_json().read()
+        yield
+        lists = {"entries": renamed(queue.entries), "ended": renamed(queue.ended)}
+        if not damage and (after := queue.model_copy(update=lists)) != queue:
+            queue_json().write(after)

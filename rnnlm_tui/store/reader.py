@@ -106,7 +106,7 @@ class RunReader:
     the first call. Threads may share a reader.
 
     Raises (every method):
-        StorageError: a log can't be read.
+        StorageError: a log can't be read, or is of a newer version.
     """
 
     def __init__(self, run: RunDirectory, *, raw_limit: int = RAW_LIMIT) -> None:
@@ -417,12 +417,7 @@ class RunReader:
         self, place: Position = (0, -1), *, chunk: int = 256
     ) -> Iterator[tuple[Position, SampleRow]]:
         """Samples with their positions after one, in order, read in chunks."""
-        cuts = self._cuts()
-        return (
-            (at, row)
-            for at, row in self._after("sample", place, chunk)
-            if row.step <= cuts[row.attempt]
-        )
+        return self._after("sample", place, chunk, self._valid())
 
     def events_after(
         self, place: Position = (0, -1), *, chunk: int = 4_096
@@ -436,10 +431,12 @@ class RunReader:
         """Machine readings with their positions after one, in order, read in chunks."""
         return self._after("machine", place, chunk)
 
-    def _after(self, kind: str, place: Position, chunk: int) -> Iterator[tuple[Position, Any]]:
+    def _after(
+        self, kind: str, place: Position, chunk: int, where: str = ""
+    ) -> Iterator[tuple[Position, Any]]:
         while True:
             with self._turn:
-                places = self._places(kind, place, chunk, newest=False)
+                places = self._places(kind, place, chunk, newest=False, where=where)
             yield from ((at, row) for at, row in places if row is not None)
             if len(places) < chunk:
                 return
@@ -484,29 +481,32 @@ class RunReader:
             tail = self._tails.setdefault((kind, limit, where), Tail(limit))
             return tail.rows(self._known.built, read)
 
-    def _valid(self, rows: Sequence[RowT]) -> list[RowT]:
-        """The rows whose steps no later attempt supersedes."""
-        cuts = self._cuts()
-        return [row for row in rows if row.step <= cuts[row.attempt]]  # type: ignore[attr-defined]
+    def _valid(self) -> str:
+        """A condition of rows whose steps no later attempt supersedes."""
+        cuts = self._cuts().items()
+        return " ".join(
+            f"AND NOT (attempt = {attempt} AND step > {cut})" for attempt, cut in cuts if cut < ALL
+        )
 
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluations by step."""
-        rows: list[EvaluationRow] = self._tail("evaluation")
-        key = (self._key, len(rows))
-        return list(self._evaluations.of(key, lambda: by_step(self._valid(rows))))
+        rows: list[EvaluationRow] = self._tail("evaluation", where=self._valid())
+        return list(self._evaluations.of((self._key, len(rows)), lambda: by_step(rows)))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """Samples, newest first."""
-        rows: list[SampleRow] = self._valid(self._tail("sample"))
-        return rows[: -1 - limit if limit is not None else None : -1]
+        return self._tail("sample", limit, self._valid())[::-1]
 
     def sample_steps(self) -> list[int]:
         """The steps with samples, in order."""
-        return sorted({row.step for row in self.samples()})
+        query = f"SELECT DISTINCT step FROM rows WHERE kind = 'sample' {self._valid()} ORDER BY 1"
+        return [step for (step,) in self._known.rows(query)]
 
     def samples_at(self, step: int) -> list[SampleRow]:
         """The samples of one step, in the order they were generated."""
-        return [row for row in self.samples() if row.step == step][::-1]
+        where = f"{self._valid()} AND step = {step:d}"
+        found = self._places("sample", (0, -1), None, newest=False, where=where)
+        return [row for _, row in found if row is not None]
 
     def events(self, limit: int | None = None) -> list[EventRow]:
         """Events, newest first."""

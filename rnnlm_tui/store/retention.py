@@ -1,6 +1,6 @@
 """Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and two valid ones.
 
-A pin is an empty file beside the checkpoint, so pinning needs neither a worker nor the database.
+A pin is an empty file beside the checkpoint, so pinning needs no worker.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,8 +27,6 @@ from rnnlm_tui.store.paths import (
     RUN_NAME,
     RunDirectory,
     check_run_name,
-    choose_location,
-    remove_local_database,
     runs_dir,
     trash_dir,
 )
@@ -90,7 +87,7 @@ def suggest_name() -> str:
 def create_run(
     config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
 ) -> RunDirectory:
-    """Create a run, without a worker. Its folder with config.toml and run.db appears atomically.
+    """Create a run, without a worker. Its folder with config.toml appears atomically.
 
     Args:
         config: saved as config.toml, with absolute paths.
@@ -111,22 +108,15 @@ def create_run(
     make_private_directory(runs_dir())
     if name is not None:
         check_name_free(name)
-    place = None
     with staging(runs_dir()) as folder:
         unfinished = folder / "run"
         make_private_directory(unfinished)
-        try:
-            place = choose_location(unfinished)
-            _fill(RunDirectory(unfinished), config, parent)
-            return put_in_place(unfinished, name)
-        except BaseException:
-            if place is not None:
-                remove_local_database(place)
-            raise
+        _fill(RunDirectory(unfinished), config, parent)
+        return put_in_place(unfinished, name)
 
 
 def list_runs() -> list[RunDirectory]:
-    """All runs, newest first. Fast with hundreds of runs: no database is read.
+    """All runs, newest first. Fast with hundreds of runs: no file is read.
 
     Raises:
         StorageError: the data home is a file, or can't be read.
@@ -390,19 +380,13 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:
-    from rnnlm_tui.schema.lineage import LINEAGE_KEY
     from rnnlm_tui.schema.toml import toml_text
     from rnnlm_tui.schema.validation import config_to_raw
-    from rnnlm_tui.store.database import RunDatabase
     from rnnlm_tui.store.lineage import take_parent
 
-    record = None if parent is None else take_parent(run, parent, config)
+    if parent is not None:
+        take_parent(run, parent, config)
     write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
-    with RunDatabase(run.database_path) as database:
-        database.set_meta("created", repr(time.time()))
-        if record is not None:
-            database.set_meta("parent", record.address)
-            database.set_meta(LINEAGE_KEY, record.model_dump_json())
 
 
 def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
@@ -463,10 +447,10 @@ def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
 
 def _started_from(run: RunDirectory, name: str) -> bool:
     """Whether the run's weights came from the run of that name; True if it can't be read."""
-    from rnnlm_tui.store.reader import RunReader  # lazily: most names need no database
+    from rnnlm_tui.store.lineage import read_parent
 
     try:
-        with RunReader(run) as reader:
-            return reader.meta().get("parent", "").partition("@")[0] == name
+        parent = read_parent(run)
     except RnnlmError:
         return True
+    return parent is not None and parent.run == name

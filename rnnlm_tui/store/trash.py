@@ -29,10 +29,7 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
 from rnnlm_tui.store.paths import (
-    DatabaseLocation,
     RunDirectory,
-    database_location,
-    remove_local_database,
     runs_dir,
     trash_dir,
 )
@@ -60,7 +57,7 @@ class Trashed:
     path: Path
     """Its folder in the trash: its former name, Unix seconds, and a number of the deletion."""
     bytes: int
-    """What a purge frees, including a run's database outside its folder."""
+    """What a purge frees."""
     run: RunDirectory | None = None
     """The run of a checkpoint; None: it is a run."""
 
@@ -295,7 +292,7 @@ def _delete(run: RunDirectory, step: int, deletion: str) -> Trashed:
             note_path(run, step).rename(_note_of(target))
         fsync_directory(source.parent)
         fsync_directory(target.parent)
-    return Trashed(target, _bytes(target, run), run)
+    return Trashed(target, _bytes(target), run)
 
 
 def _put_back(run: RunDirectory, trashed: Trashed) -> None:
@@ -307,15 +304,12 @@ def _put_back(run: RunDirectory, trashed: Trashed) -> None:
 
 
 def _purge(trashed: Trashed) -> int:
-    place = _database_elsewhere(trashed.path) if trashed.run is None else None
     doomed = trashed.path.with_name(f"{TEMPORARY_PREFIX}{trashed.path.name}")
     with folder_lock(doomed.parent), storage_errors("purge", trashed.path):
         try:
             trashed.path.rename(doomed)
         except FileNotFoundError:  # restored or purged just now
             return 0
-        if place is not None:
-            remove_local_database(place)
         _note_of(trashed.path).unlink(missing_ok=True)
         shutil.rmtree(doomed)
         _sweep(doomed.parent)
@@ -345,19 +339,8 @@ def _note_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.note")
 
 
-def _database_elsewhere(path: Path) -> DatabaseLocation | None:
-    """The location of a database outside the run's folder; None if there is none or it is
-    unknown."""
-    try:
-        return database_location(path)
-    except StorageError:
-        return None
-
-
-def _bytes(path: Path, run: RunDirectory | None = None) -> int:
-    place = _database_elsewhere(path) if run is None else None
-    folders = [path] if place is None else [path, place.path.parent]
-    return sum(size for folder in folders for size in _sizes(folder))
+def _bytes(path: Path) -> int:
+    return sum(_sizes(path))
 
 
 def _sizes(folder: Path) -> Iterator[int]:

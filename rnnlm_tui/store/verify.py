@@ -17,11 +17,10 @@ from rnnlm_tui.errors import (
     did_you_mean,
 )
 from rnnlm_tui.store.averages import average_folders, find_average, is_average
-from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints
+from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, read_checkpoints
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, pinned_steps
+from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.system.files import fsync_directory, storage_errors
 
@@ -65,7 +64,7 @@ def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint
 
 
 def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last` or a step (`1500`), not verified. Doesn't need the database.
+    """The folder of `best`, `last` or a step (`1500`), not verified.
 
     `average-1500` is an average: see `averages`.
 
@@ -85,10 +84,7 @@ def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
         return entries[-1].path
     by_step = {entry.step: entry.path for entry in entries}
     if which == "best":
-        later = indexed_losses(run)
-        best = best_step(
-            (entry.step, later.get(entry.step, entry.validation_loss)) for entry in entries
-        )
+        best = next((row.step for row in read_checkpoints(run) if row.best), None)
         if best is None:
             raise UnknownCheckpointError(
                 f"no checkpoint of {run.name} was evaluated, so none is the best",
@@ -145,20 +141,6 @@ def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
         path.rename(target)
         fsync_directory(path.parent)
     return target
-
-
-def indexed_losses(run: RunDirectory) -> dict[int, float]:
-    """Validation losses from the index, which has later evaluations too; empty if it can't be
-    read."""
-    try:
-        with RunReader(run) as reader:
-            return {
-                row.step: row.validation_loss
-                for row in reader.checkpoints()
-                if row.validation_loss is not None
-            }
-    except StorageError:
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

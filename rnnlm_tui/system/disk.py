@@ -1,4 +1,4 @@
-"""Disks: free space, filesystem types, and a reserve for when the disk is full."""
+"""Disks: free space and filesystem types."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _advice(code: int, path: Path) -> str:
 
 
 def folder_advice(run: Path) -> str:
-    """A hint for a run's or database's folder that can't be written."""
+    """A hint for a run's folder that can't be written."""
     try:
         read_only = bool(os.statvfs(run).f_flag & os.ST_RDONLY)
     except OSError:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rnnlm_tui.client.queue import Direction, QueueEstimates
+    from rnnlm_tui.client.queue import Direction
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -17,15 +15,6 @@ if TYPE_CHECKING:
 
 class QueueServices:
     """The real queue. Imports wait for the first paint."""
-
-    def __init__(self) -> None:
-        self._turn = Lock()
-
-    @cached_property
-    def _estimates(self) -> QueueEstimates:
-        from rnnlm_tui.client.queue import QueueEstimates
-
-        return QueueEstimates()
 
     def is_used(self) -> bool:
         """Whether a run was ever queued; cheap, so that the app's start waits for nothing else."""
@@ -41,17 +30,16 @@ class QueueServices:
         """
         from rnnlm_tui.client.queue import list_queue
 
-        with self._turn:
-            return list_queue(runs, self._estimates)
+        return list_queue(runs)
 
     def restart(self) -> str:
         """Start the queue's process if a run waits.
 
         Return a warning about a damaged queue that was moved aside, empty if there was none.
         """
-        from rnnlm_tui.client.queue import repair_and_restart
+        from rnnlm_tui.client.queue import ensure_running
 
-        return repair_and_restart()
+        return ensure_running()
 
     def add_run(self, run: RunDirectory) -> QueuedRun:
         """Put a draft, or a run to resume, at the end; raises RunStateError for another."""
@@ -84,12 +72,9 @@ class QueueServices:
 
     def pause(self, paused: bool) -> None:
         """Pause or resume the queue."""
-        from rnnlm_tui.client.queue import pause, resume
+        from rnnlm_tui.client.queue import set_paused
 
-        if paused:
-            pause()
-        else:
-            resume()
+        set_paused(paused)
 
     def stop_on_failure(self, stop: bool) -> None:
         """Set whether any failed run pauses the queue."""

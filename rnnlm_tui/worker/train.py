@@ -39,7 +39,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.recovery import open_database
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.system.gpu import gpu_count
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, Requests, StopRequested
@@ -297,8 +297,10 @@ class Worker:
     def _announce(self) -> MachineReader:
         """Write the first events, then start the heartbeat and the control socket."""
         self._store_failure("", "", 0)
-        for key in (DEVICE_KEY, LOST_DEVICE_KEY, GPU_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
+        for key in (DEVICE_KEY, LOST_DEVICE_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
             self._recorder.set_meta(key, "")  # of the attempt before
+        # The GPU that the queue gave it: known before torch is imported.
+        self._recorder.set_meta(GPU_KEY, os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2])
         self._event(
             self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
         )

@@ -1,10 +1,9 @@
 """A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME
 NAME [STEPS] [--live [--gpu MACHINE] | --copies N]`.
 
-Its database looks as after two attempts: steps with spikes, a gap and superseded ones, evaluations,
-checkpoints, samples, events,
-a reading of the machine every second, and the roll-ups, which the store computes. With `--live` it
-keeps training until it is killed.
+Its logs look as after two attempts: steps with spikes, a gap and superseded ones, evaluations,
+samples, events and a reading of the machine every second. With `--live` it keeps training until it
+is killed.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ import argparse
 import math
 import os
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import (
-    CheckpointRow,
     EvaluationRow,
     EventKind,
     EventRow,
@@ -34,11 +31,11 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
 )
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.series import HARDWARE_FIELDS
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.locks import LockPage, RunLock, boot_id, host_name
 from tests.fakes import nvml
 
 STEPS_A_SECOND = 20
@@ -54,36 +51,6 @@ REDONE = 300
 DIFFERENT = 6
 """This many runs of a list differ; the others are copies."""
 GIB = 2**30
-
-_STEPS = f"""
-WITH RECURSIVE numbers(step) AS (
-    SELECT :first UNION ALL SELECT step + 1 FROM numbers WHERE step < :last)
-INSERT INTO steps SELECT
-    :attempt, step, step * {TOKENS_A_STEP}, step * 1.0 / {STEPS_AN_EPOCH},
-    CASE WHEN step % 400000 BETWEEN 350000 AND 350004 THEN NULL WHEN step % 97003 = 0 THEN 9.5
-        ELSE 3.4 + 4.2 / (1 + step / 4000.0) + ((step * 7919) % 1009 - 504) / 3500.0 END,
-    0.4 + 1.2 / (1 + step / 1500.0) + ((step * 104729) % 499) / 4000.0
-        + CASE WHEN step % 97003 = 0 THEN 8 ELSE 0 END,
-    CASE WHEN step < 2000 THEN 0.0015 * step / 2000 ELSE 0.0015 * (1.0 - step * 0.97 / :whole) END,
-    {STEPS_A_SECOND * TOKENS_A_STEP} + ((step * 31337) % 1201 - 600)
-        - CASE WHEN step % 50000 < 400 THEN 9000 ELSE 0 END,
-    step * 1.0 / {STEPS_A_SECOND}, :began + step * 1.0 / {STEPS_A_SECOND},
-    CASE WHEN step % 400000 BETWEEN 350000 AND 350004 THEN '{{"loss": "nan"}}' END, 0
-FROM numbers
-"""
-_FIRST_FIELDS = HARDWARE_FIELDS.index("other_gpus") + 1
-_READINGS = f"""
-WITH RECURSIVE numbers(second) AS (
-    SELECT 0 UNION ALL SELECT second + 1 FROM numbers WHERE second < :seconds)
-INSERT INTO hardware ({", ".join(("id", *HARDWARE_FIELDS[:_FIRST_FIELDS]))}) SELECT
-    NULL, :began + second, 30 + (second * 7919) % 23, 12 + (second * 104729) % 11,
-    {9 * GIB} + (second * 31337) % {GIB}, {62 * GIB}, {GIB} + second * 1000,
-    {212 * 10**9} - second * 100000, 'NVIDIA L4',
-    88 + (second * 7919) % 12 - CASE WHEN second % 2500 < 20 THEN 70 ELSE 0 END,
-    {5 * GIB}, {4 * GIB}, {23 * GIB},
-    60 + (second * 104729) % 9, 58 + (second * 31337) % 6, NULL
-FROM numbers
-"""
 
 
 def loss_at(step: int) -> float:
@@ -108,49 +75,20 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
     )
     began = time.time() - steps / STEPS_A_SECOND
     resumed = max(1, steps * 3 // 5 // EVERY * EVERY)
-    with RunDatabase(run.database_path) as database:
-        _attempt(database, 0)
-        _insert(
-            run,
-            _STEPS,
-            first=1,
-            last=min(steps, resumed + REDONE),
-            attempt=1,
-            began=began,
-            whole=whole,
-        )
-        if steps > resumed:
-            _attempt(database, resumed)
-            _insert(run, _STEPS, first=resumed + 1, last=steps, attempt=2, began=began, whole=whole)
-        _insert(run, _READINGS, seconds=steps // STEPS_A_SECOND, began=began)
-        database.restore(())  # computes every roll-up
-        for key, value in _facts(whole).items():
-            database.set_meta(key, value)
-        saved = list(range(EVERY, steps + 1, EVERY))[-KEPT:]
-        for step in saved:
-            write_checkpoint(run, step, _weights, None, {"validation_loss": _validation_loss(step)})
-    with closing(sqlite3.connect(run.database_path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        _add_records(connection, steps, resumed, began, ended=ended)
-        connection.execute("COMMIT")
-    with RunDatabase(run.database_path) as database:
-        for step in saved:
-            row = CheckpointRow(
-                1 if step <= resumed else 2,
-                step,
-                step / STEPS_AN_EPOCH,
-                step * TOKENS_A_STEP,
-                loss_at(step),
-                _validation_loss(step),
-                6_500_000,
-                f"checkpoints/step-{step:09d}",
-                False,
-                False,
-                began + step / STEPS_A_SECOND,
-            )
-            database.put_checkpoint(row)
-        database.heartbeat(time.time())
+    _write(run, 0, min(steps, resumed + REDONE), began, whole, ended=ended and steps <= resumed)
+    if steps > resumed:
+        _write(run, resumed, steps, began, whole, ended=ended)
+    for step in list(range(EVERY, steps + 1, EVERY))[-KEPT:]:
+        facts = {
+            "attempt": 1 if step <= resumed else 2,
+            "epoch": step / STEPS_AN_EPOCH,
+            "tokens_seen": step * TOKENS_A_STEP,
+            "train_loss": loss_at(step),
+            "validation_loss": _validation_loss(step),
+        }
+        write_checkpoint(run, step, _weights, None, facts)
+    with RunLock(run.lock_path):
+        pass  # its worker was alive until now
     return run
 
 
@@ -188,31 +126,21 @@ def train_on(run: RunDirectory, *, seconds: float = math.inf, gpus: Sequence[Gpu
     Args:
         gpus: the GPU that trains and the others; empty: none.
     """
-    with (
-        RunLock(run.lock_path),
-        RunDatabase(run.database_path) as database,
-        closing(sqlite3.connect(run.database_path)) as connection,
-    ):
-        step, attempt = connection.execute(
-            "SELECT max(step), max(attempt) FROM steps WHERE superseded = 0"
-        ).fetchone()
-        database.add_event(EventRow(attempt, step, "running", "", time.time()))
+    with RunReader(run) as reader:
+        step, attempt = reader.recent_steps(1)[0].step, reader.attempts()[-1].attempt
+    with RunLock(run.lock_path) as lock, RunLog(run, attempt) as log:
+        log.append(EventRow(attempt, step, "running", "", time.time()))
         began = time.time() - step / STEPS_A_SECOND
         beats, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(0.25)
             due = int((time.time() - began) * STEPS_A_SECOND)
-            rows = [
-                _step(number, attempt, began + number / STEPS_A_SECOND)
-                for number in range(step + 1, due + 1)
-            ]
-            database.add_steps(rows)
-            for number in (row.step for row in rows if row.step % EVERY == 0):
-                database.add_evaluation(_evaluation(number, attempt, time.time()))
+            for number in range(step + 1, due + 1):
+                log.append(*_rows_of(number, attempt, began + number / STEPS_A_SECOND, math.inf))
             step, beats = due, beats + 1
             if beats % 4 == 0:
-                database.heartbeat(time.time())
-                database.add_hardware(
+                lock.show(LockPage())
+                log.append(
                     HardwareRow(
                         time.time(),
                         97.0,
@@ -238,36 +166,100 @@ def _gpu_fields(gpus: Sequence[GpuRow], beats: int) -> dict[str, Any]:
     return {**known, "other_gpus": tuple(moved[1:])}
 
 
-def _attempt(database: RunDatabase, start_step: int) -> None:
-    database.begin_attempt(
-        os.getpid(), host_name(), boot_id(), "cpu, 2 threads", start_step, {"threads": 2}
+def _write(
+    run: RunDirectory, start_step: int, last: int, began: float, whole: int, *, ended: bool
+) -> None:
+    """Write the log of an attempt."""
+    started = began + start_step / STEPS_A_SECOND
+    with RunLog.begin(
+        run,
+        pid=os.getpid(),
+        host=host_name(),
+        boot_id=boot_id(),
+        device="cpu, 2 threads",
+        start_step=start_step,
+        environment={"threads": 2},
+        started=started,
+    ) as log:
+
+        def event(step: int, kind: EventKind, text: str = "") -> EventRow:
+            return EventRow(log.attempt, step, kind, text, began + step / STEPS_A_SECOND)
+
+        first = "resumed" if start_step else "started"
+        log.append(
+            event(start_step, first, f"from step {start_step:,}" if start_step else ""),
+            event(start_step, "preparing"),
+            _facts(whole),
+            event(start_step, "running"),
+        )
+        if start_step:
+            words = "learning rate 1.5e-3 → 1.2e-3"
+            log.append(event(start_step + 1, "setting", words))
+        waiting: list[Row] = []
+        for step in range(start_step + 1, last + 1):
+            at = began + step / STEPS_A_SECOND
+            waiting += _rows_of(step, log.attempt, at, whole)
+            if step % STEPS_A_SECOND == 0:
+                waiting.append(_reading(step // STEPS_A_SECOND, at))
+            if step % EVERY == 0:
+                words = f"validation perplexity {math.exp(_validation_loss(step)):.1f}"
+                waiting += event(step, "evaluation", words), event(step, "checkpoint", f"{step:,}")
+            if step % 97_003 == 0:
+                waiting.append(event(step, "spike", "the loss jumped to 9.5"))
+            if len(waiting) > 4_096:
+                log.append(*waiting)
+                waiting = []
+        log.append(*waiting, *([event(last, "finished")] if ended else []))
+
+
+def _rows_of(step: int, attempt: int, at: float, whole: float) -> list[Row]:
+    """A step, and its evaluation and samples if they are due."""
+    rows: list[Row] = [_step(step, attempt, at, whole)]
+    if step % EVERY == 0:
+        rows.append(_evaluation(step, attempt, at))
+    if step % SAMPLED == 0:
+        text = f" is what the model says at step {step:,}, and every word of it is new."
+        prompts = ("The state of the Union", "My fellow Americans,", "We must")
+        rows += (SampleRow(attempt, step, prompt, text, 14, 7, at) for prompt in prompts)
+    return rows
+
+
+def _reading(second: int, at: float) -> HardwareRow:
+    return HardwareRow(
+        at,
+        30.0 + second * 7919 % 23,
+        12.0 + second * 104729 % 11,
+        9 * GIB + second * 31337 % GIB,
+        62 * GIB,
+        GIB + second * 1000,
+        212 * 10**9 - second * 100000,
+        "NVIDIA L4",
+        88.0 + second * 7919 % 12 - (70 if second % 2500 < 20 else 0),
+        5 * GIB,
+        4 * GIB,
+        23 * GIB,
+        60.0 + second * 104729 % 9,
+        58.0 + second * 31337 % 6,
     )
 
 
-def _insert(run: RunDirectory, statement: str, **values: float) -> None:
-    with closing(sqlite3.connect(run.database_path)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute(statement, values)
-        connection.commit()
-
-
-def _facts(whole: int) -> dict[str, str]:
-    """The facts that a worker stores about its run."""
-    return {
-        "max_steps": str(whole),
-        "steps_per_epoch": str(STEPS_AN_EPOCH),
-        "epochs": str(whole / STEPS_AN_EPOCH),
-        "parameters": "543488",
-        "vocab_size": "2048",
-        "baseline_loss": "4.29",
-        "baseline_validation_loss": "4.24",
-        "corpus_title": "57 State of the Union addresses",
-        "precision": "float32",
-        "matmul": "medium",
-        "threads": "2",
-        "cores": "2",
-        "rehearsed_seconds": "0.05",
-    }
+def _facts(whole: int) -> Facts:
+    """What a worker records about its run."""
+    return Facts(
+        max_steps=whole,
+        steps_per_epoch=STEPS_AN_EPOCH,
+        epochs=whole / STEPS_AN_EPOCH,
+        parameters=543_488,
+        vocab_size=2_048,
+        baseline_loss=4.29,
+        baseline_validation_loss=4.24,
+        corpus_title="57 State of the Union addresses",
+        precision="float32",
+        matmul="medium",
+        threads=2,
+        cores=2,
+        rehearsed_seconds=0.05,
+    )
 
 
 def _weights(folder: Path) -> None:
@@ -286,103 +278,24 @@ def _evaluation(step: int, attempt: int, at: float) -> EvaluationRow:
     )
 
 
-def _step(step: int, attempt: int, at: float) -> StepRow:
-    noise = (step * 7919 % 1009 - 504) / 3500
+def _step(step: int, attempt: int, at: float, whole: float) -> StepRow:
+    spike = step % 97_003 == 0
+    loss = 9.5 if spike else loss_at(step) + (step * 7919 % 1009 - 504) / 3500
+    warm = 0.0015 * step / 2_000
     return StepRow(
         attempt,
         step,
         step * TOKENS_A_STEP,
         step / STEPS_AN_EPOCH,
-        loss_at(step) + noise,
-        0.42 + noise,
-        1e-3,
-        STEPS_A_SECOND * TOKENS_A_STEP * (1 + noise),
+        math.nan if 350_000 <= step % 400_000 <= 350_004 else loss,
+        0.4 + 1.2 / (1 + step / 1_500) + step * 104729 % 499 / 4_000 + 8 * spike,
+        warm if step < 2_000 else 0.0015 * (1 - step * 0.97 / whole),
+        STEPS_A_SECOND * TOKENS_A_STEP
+        + (step * 31337 % 1201 - 600)
+        - (9_000 if step % 50_000 < 400 else 0),
         step / STEPS_A_SECOND,
         at,
     )
-
-
-def _add_records(
-    connection: sqlite3.Connection, steps: int, resumed: int, began: float, *, ended: bool
-) -> None:
-    """Evaluations, samples and the log, as `RunDatabase` writes them row by row."""
-    connection.executemany(
-        "UPDATE attempts SET started = ? WHERE attempt = ?",
-        [(began, 1), (began + resumed / STEPS_A_SECOND, 2)],
-    )
-    evaluations = [
-        _evaluation(step, 1 if step <= resumed else 2, began + step / STEPS_A_SECOND)
-        for step in range(EVERY, steps + 1, EVERY)
-    ]
-    evaluated = [
-        (
-            row.attempt,
-            row.step,
-            row.split,
-            row.name,
-            row.loss,
-            row.tokens,
-            row.bits_per_byte,
-            row.seconds,
-            row.time,
-            row.unknown,
-        )
-        for row in evaluations
-    ]
-    connection.executemany(
-        "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?, NULL, NULL)",
-        evaluated,
-    )
-    prompts = ("The state of the Union", "My fellow Americans,", "We must")
-    samples = [
-        SampleRow(
-            1 if step <= resumed else 2,
-            step,
-            prompt,
-            f" is what the model says at step {step:,}, and every word of it is new.",
-            14,
-            7,
-            began + step / STEPS_A_SECOND,
-        )
-        for step in range(SAMPLED, steps + 1, SAMPLED)
-        for prompt in prompts
-    ]
-    sampled = [
-        (row.attempt, row.step, row.prompt, row.text, row.tokens, row.seed, row.time)
-        for row in samples
-    ]
-    connection.executemany("INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 0)", sampled)
-    log: list[tuple[int, EventKind, str]] = [
-        (0, "started", ""),
-        (0, "preparing", ""),
-        (0, "running", ""),
-    ]
-    log += [
-        (row.step, "evaluation", f"validation perplexity {row.perplexity:.1f}")
-        for row in evaluations
-    ]
-    log += [(step, "checkpoint", f"step {step:,}") for step in range(EVERY, steps + 1, EVERY)]
-    log += [
-        (resumed, "resumed", f"from step {resumed:,}"),
-        (resumed, "running", ""),
-        (resumed + 1, "setting", "learning rate 1.5e-3 → 1.2e-3"),
-    ]
-    log += [(step, "spike", "the loss jumped to 9.5") for step in range(97_003, steps + 1, 97_003)]
-    log += [(steps, "finished", "")] if ended else []
-    order = sorted(enumerate(log), key=lambda entry: (entry[1][0], entry[0]))
-    states = {"started", "preparing", "running", "resumed", "finished"}
-    events = [
-        (
-            1 if step <= resumed else 2,
-            step,
-            kind,
-            text,
-            began + step / STEPS_A_SECOND,
-            int(kind in states),
-        )
-        for _, (step, kind, text) in order
-    ]
-    connection.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", events)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.protocol import CommandResult
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from rnnlm_tui.worker.commands import Inbox
@@ -28,18 +28,22 @@ def main() -> None:
         status=lambda command: CommandResult(id=command.id, ok=True, status="running"),
         deliver=inbox.deliver,
     )
-    with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(
-            os.getpid(),
-            host_name(),
-            boot_id(),
-            "cpu",
-            0,
-            {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")},
-        )
+    with (
+        RunLock(run.lock_path),
+        RunLog.begin(
+            run,
+            pid=os.getpid(),
+            host=host_name(),
+            boot_id=boot_id(),
+            device="cpu",
+            start_step=0,
+            environment={"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")},
+            started=time.time(),
+        ) as log,
+    ):
 
         def event(kind: EventKind) -> None:
-            database.add_event(EventRow(attempt, 0, kind, "", time.time()))
+            log.append(EventRow(log.attempt, 0, kind, "", time.time()))
 
         event("started")
         event("running")

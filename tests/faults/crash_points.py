@@ -146,6 +146,7 @@ _CALLS = {
     ),
     "rebuild.written": _Call("os", "rename", False, _moves(target="run.db.rebuilt")),
     "rebuild.aside": _Call("os", "rename", False, _moves("run.db", "run.db.damaged-")),
+    "queue.unwritten": _Call("os", "replace", True, _moves(target="queue.json")),
     "queue.written": _Call("os", "replace", False, _moves(target="queue.json")),
     "step.update": _Call("rnnlm_tui.engine.step", "update_when_finite", True),
     "evaluation.inside": _Call("rnnlm_tui.worker.evaluation", "evaluate", True),

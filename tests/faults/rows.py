@@ -73,7 +73,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "kill -9 of the queue's process before, in and after a start; all terminals closed",
+        "kill -9 of the queue's process in a start and around its records; all terminals closed",
         "the next command continues; no waiting run is lost or started twice, a failed one doesn't"
         " stop the others",
         ("test_queue::test_three_runs_end_one_after_the_other_with_all_terminals_closed",),

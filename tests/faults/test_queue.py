@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client.queue import entries
 from rnnlm_tui.store.paths import RunDirectory, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import change_queue, read_queue
 from rnnlm_tui.store.reader import RunReader
@@ -59,8 +60,8 @@ def killed_at(point: str) -> int:
     return process.returncode
 
 
-def states() -> list[str]:
-    return [entry.state for name in NAMES for entry in read_queue().entries if entry.run == name]
+def queued() -> list[str]:
+    return [entry.run for entry in read_queue().entries]
 
 
 def attempts(name: str) -> list[float]:
@@ -71,8 +72,8 @@ def attempts(name: str) -> list[float]:
 def test_three_runs_end_one_after_the_other_with_all_terminals_closed(
     tmp_path: Path, text: Path
 ) -> None:
-    """The second one's text is gone. The queue's process is killed before it starts a worker, when
-    it has just started one, when it has just seen that, and while a run trains."""
+    """The second one's text is gone. The queue's process is killed when it has just started a
+    worker, before and after it has recorded an end, and while a run trains."""
     gone = tmp_path / "gone.txt"
     gone.write_bytes(text.read_bytes())
     in_a_terminal("queue", "pause")
@@ -80,26 +81,25 @@ def test_three_runs_end_one_after_the_other_with_all_terminals_closed(
         source = f"corpus.source={gone if name == 'second' else text}"
         options = [part for one in (source, *SETTINGS) for part in ("--set", one)]
         in_a_terminal("queue", "add", "--name", name, *options)
-    assert states() == ["waiting"] * 3
     gone.unlink()
     change_queue(lambda queue: queue.model_copy(update={"paused": False}))
 
-    assert killed_at("queue.written") == -signal.SIGKILL
-    assert (states(), attempts("first")) == (["starting", "waiting", "waiting"], [])
     assert killed_at("worker.spawned") == -signal.SIGKILL
-    assert states() == ["starting", "waiting", "waiting"]
+    assert queued() == [*NAMES]
+    assert killed_at("queue.unwritten") == -signal.SIGKILL
+    assert queued() == [*NAMES]
     assert killed_at("queue.written") == -signal.SIGKILL
-    assert states()[1:] == ["waiting", "waiting"]
+    assert queued() == ["second", "third"]
 
     first = json.loads(in_a_terminal("queue", "list", "--json"))["process"]["pid"]
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: not read_lock(queue_lock()).held, "the end of the killed process")
     in_a_terminal("queue")
-    wait_for(lambda: not read_queue().has_work, "the end of the queue")
+    wait_for(lambda: not read_queue().entries, "the end of the queue")
 
-    ended = {entry.run: entry for entry in read_queue().of("ended")}
+    ended = {run.run: run for run in reversed(entries().ended)}
     assert list(ended) == list(NAMES)
-    assert [entry.outcome for entry in ended.values()] == ["finished", "failed", "finished"]
+    assert [run.outcome for run in ended.values()] == ["finished", "failed", "finished"]
     assert f"{gone} not found" in ended["second"].message
     assert [len(attempts(name)) for name in NAMES] == [1, 1, 1]
     starts = [attempts(name)[0] for name in NAMES]

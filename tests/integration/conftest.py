@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -35,6 +39,22 @@ def warm(workers: Workers, home: Path) -> Iterator[None]:
     """Workers launched by this process start fast; for tests that aren't about a worker's start."""
     with warm_starts(workers):
         yield
+
+
+@pytest.fixture(autouse=True)
+def vanishing_cache(home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The whole cache is removed again and again, at random: no figure depends on it."""
+    draw, ended = random.Random(request.node.nodeid), Event()
+
+    def remove() -> None:
+        while not ended.wait(draw.uniform(0.02, 1.0)):
+            shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+    thread = Thread(target=remove, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,15 @@ import pytest
 import rnnlm_tui
 from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.client.queue import entries
 from rnnlm_tui.client.start import check_datasets, trust_dataset
 from rnnlm_tui.corpus.datasets import TRUSTED_NAME
-from rnnlm_tui.schema.queue import QueueEntry
+from rnnlm_tui.schema.queue import QueueEntry, QueueFile
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.store.queue import append, change_queue, read_queue
+from rnnlm_tui.store.queue import change_queue
 from rnnlm_tui.store.runs import create_run, find_run, list_runs
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import AverageRequested
@@ -194,9 +195,9 @@ def test_no_verb_imports_a_dataset_that_the_user_hasnt_named(
         if verb == "queue add":
             assert {run.name for run in list_runs()} == runs  # nothing was created
             entry = QueueEntry(run="waiting", added=time.time())
-            change_queue(lambda queue: append(queue, entry))  # noqa: B023
+            change_queue(lambda _: QueueFile(entries=(entry,)))  # noqa: B023
             assert command(["queue"]) == 0  # starts the queue's process
-            ended = wait_for(lambda: read_queue().of("ended") or None, "the queued run's end")
+            ended = wait_for(lambda: entries().ended or None, "the queued run's end")
             assert "which you haven't trusted" in ended[0].message
     assert list_averages(find_run("copy")) == []
 
@@ -230,7 +231,7 @@ def test_a_terminal_is_asked(
     assert command(["queue", "add", "waiting"]) == (0 if answer == "y" else 2)
     assert f"{WORDS} {mark.with_name('someones_data.py')} as you. Run it?" in capfd.readouterr().err
     if answer == "y":
-        wait_for(lambda: read_queue().of("ended") or None, "the queued run's end")
+        wait_for(lambda: entries().ended or None, "the queued run's end")
     assert mark.exists() == (answer == "y")
 
 

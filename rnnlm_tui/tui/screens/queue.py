@@ -19,7 +19,7 @@ from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import ListOverlay, key_line
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.queue import ended_words, queue_state, state_words, time_words
+from rnnlm_tui.tui.views.queue import ended_words, queue_state, time_words
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -126,18 +126,19 @@ class QueueScreen(ListOverlay[str]):
         width = min(WIDTH, self.app.size.width) - 4
         ascii_only = self.context.ascii_only
         name = safe_content(run.run, newlines="show", limit=NAME - 2)
-        glyph = status_glyph(_glyph_status(run), ascii_only=ascii_only)
+        status: RunStatus = "draft" if run.state == "waiting" else run.outcome or run.status
+        glyph = status_glyph(status, ascii_only=ascii_only)
         place = "" if run.place is None else str(run.place)
         start = Content.assemble(
             (place.rjust(3), f"bold {TRAIN}"), " ", glyph, " ", name, " " * (NAME - len(name))
         )
         if run.state == "ended":
-            past = age(None if run.ended is None else max(0.0, time() - run.ended))
+            past = "" if run.ended is None else age(max(0.0, time() - run.ended))
             why = safe_text(run.message, limit=200, newlines="space") if run.message else ""
             return Content.assemble(
                 start,
                 ended_words(run),
-                (" just now" if past == "now" else f" {past} ago", DIM),
+                (" just now" if past == "now" else f" {past} ago" if past else "", DIM),
                 (f": {why}" if why else "", DIM),
             ).truncate(width, ellipsis=True)
         steps = ""
@@ -145,7 +146,7 @@ class QueueScreen(ListOverlay[str]):
             steps = f"{run.step:,} / {run.max_steps:,}" if run.step else f"{run.max_steps:,}"
         return Content.assemble(
             start,
-            (state_words(run).ljust(STATE), TEXT),
+            (run.state_words.ljust(STATE), TEXT),
             (steps.rjust(STEPS) if width >= WITH_STEPS else "", DIM),
             (time_words(run, time()).rjust(TIME), TEXT),
         ).truncate(width, ellipsis=True)
@@ -172,7 +173,7 @@ class QueueScreen(ListOverlay[str]):
             keys.append(("a", f"add {safe_text(self._run.run, limit=20, newlines='show')}"))
         keys.append(("space", "resume" if listing.paused else "pause"))
         keys.append(("F", "ignore failures" if listing.stop_on_failure else "pause on failure"))
-        if chosen is not None and chosen.status is not None:
+        if chosen is not None:
             keys.append(("enter", "open"))
         keys.append(("esc", "close"))
         width = min(WIDTH, self.app.size.width)
@@ -203,7 +204,7 @@ class QueueScreen(ListOverlay[str]):
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         chosen = self._chosen
-        if chosen is not None and chosen.status is not None:
+        if chosen is not None:
             self.dismiss(chosen.run)
 
     def action_move(self, direction: Direction) -> None:
@@ -283,12 +284,3 @@ class QueueScreen(ListOverlay[str]):
     def _report(self, error: RnnlmError | OSError) -> None:
         self._outcome, self._trouble = in_one_sentence(error), True
         self._show_keys()
-
-
-def _glyph_status(run: QueuedRun) -> RunStatus:
-    """Return the status whose glyph stands before a run."""
-    if run.state == "waiting" and run.status is not None:
-        return "draft"
-    if run.outcome is None or run.outcome == "deleted":
-        return run.status or "lost"
-    return run.outcome

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 SETTLE_SECONDS = 0.15
-"""How long the cursor rests on a run before its database is opened; holding a key down opens
+"""How long the cursor rests on a run before its log is read; holding a key down opens
 none."""
 SHOWN_TAGS = 8
 """Tags in use that are shown below the input."""

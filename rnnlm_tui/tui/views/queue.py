@@ -42,16 +42,6 @@ def _brief(seconds: float) -> str:
     return "now" if seconds < 10 else f"in {age(seconds)}"
 
 
-def state_words(run: QueuedRun) -> str:
-    """Return `running on cuda:1`, `waiting`, `waiting to resume`, `run deleted`."""
-    if run.status is None:
-        return "run deleted"
-    if run.state == "waiting":
-        return "waiting to resume" if run.step else "waiting"
-    status = "starting" if run.status in ("draft", "stopped", "failed", "crashed") else run.status
-    return f"{status} on {run.device}" if run.device else status
-
-
 def time_words(run: QueuedRun, now: float) -> str:
     """Return `24 s left`, `in ≈ 5 min 00 s`, or `now`; empty if unknown."""
     if run.state == "running":

@@ -17,7 +17,7 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
-from rnnlm_tui.schema.queue import QueueEntry
+from rnnlm_tui.schema.queue import QueueEntry, QueueFile
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
@@ -30,7 +30,7 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.queue import append, change_queue
+from rnnlm_tui.store.queue import change_queue
 from rnnlm_tui.store.series import SeriesTable
 from tests.fakes import scripted_monitor
 from tests.unit.store.rows import begin, new_run
@@ -128,7 +128,7 @@ def test_following_a_run_that_was_never_started_says_so(
 
 
 def test_a_draft_that_waits_in_the_queue_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    change_queue(lambda queue: append(queue, QueueEntry(run=RUN.name, added=1.0)))
+    change_queue(lambda _: QueueFile(entries=(QueueEntry(run=RUN.name, added=1.0),)))
     play(monkeypatch, [snapshot(summary("draft")), snapshot(summary("finished", 100))])
     assert follow_run(RUN, json=True) == 0
 

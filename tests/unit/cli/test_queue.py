@@ -8,20 +8,27 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.client import queue
+from rnnlm_tui.errors import InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, runs_dir
-from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.queue import read_queue
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.system.locks import RunLock, boot_id, host_name
 from tests.integration.runs import write_text
 
 SMALL = ("--set", "tokenizer.kind=character", "--set", "training.max_steps=40")
 
 
+ensure_running = queue.ensure_running
+
+
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing starts the waiting runs."""
-    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", lambda: None)
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", lambda: "")
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def waiting() -> list[str]:
-    return [entry.run for entry in read_queue().waiting]
+    return [entry.run for entry in read_queue().entries]
 
 
 def test_add_takes_the_options_of_train_and_prints_the_name(
@@ -72,23 +79,22 @@ def test_add_refuses_before_anything_is_created(
     assert (waiting(), [path.name for path in runs_dir().iterdir()]) == ([], ["draft"])
 
 
-def test_a_draft_can_be_added_by_its_first_letters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_draft_can_be_added_by_its_first_letters() -> None:
     create_run(RunConfig(), "plain-draft")
     assert run(["queue", "add", "plain", "--stop-on-failure"]) == 0
-    assert read_queue().waiting[0].stop_on_failure
-    assert run(["queue", "add", "plain"]) == RunStateError.exit_code
-    assert "plain-draft is in the queue already, at place 1" in capsys.readouterr().err
+    assert [(one.run, one.stop_on_failure) for one in read_queue().entries] == [
+        ("plain-draft", True)
+    ]
 
 
 @pytest.mark.usefixtures("two")
 def test_the_list_has_places_results_and_the_state_of_the_queue(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    change_queue(
-        lambda queue: replace_entry(
-            queue, "otter", state="ended", outcome="failed", message="it broke", ended=1.0
-        )
-    )
+    with RunDatabase(find_run("otter").database_path) as database:
+        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
+        database.set_meta("message", "it broke")
+        database.add_event(EventRow(attempt, 0, "failed", "it broke", 1.0))
     for words in (["queue"], ["queue", "list"]):
         assert run(words) == 0
         out = capsys.readouterr().out.splitlines()
@@ -142,8 +148,8 @@ def test_runs_move_and_are_removed_by_their_first_letters(
     assert "otter removed from the queue" in out
     assert "nobody is not waiting in the queue" in err
     assert waiting() == ["heron"]
-    change_queue(lambda queue: replace_entry(queue, "heron", state="started"))
-    assert run(["queue", "remove", "heron"]) == RunStateError.exit_code
+    with RunLock(find_run("heron").lock_path):
+        assert run(["queue", "remove", "heron"]) == RunStateError.exit_code
     assert "`rnnlm-tui stop heron` stops it" in capsys.readouterr().err
 
 
@@ -160,16 +166,13 @@ def test_pause_resume_and_stop_on_failure(capsys: pytest.CaptureFixture[str]) ->
     assert not read_queue().stop_on_failure
 
 
-@pytest.mark.usefixtures("two")
-def test_a_damaged_queue_is_kept_aside_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_queue_is_kept_aside_and_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", ensure_running)
+    queue_file().parent.mkdir(parents=True)
     queue_file().write_text('{"entries": 3}')
     assert run(["queue"]) == 0
     out, err = capsys.readouterr()
     assert "the queue's file was damaged and is kept as queue.json.unusable" in err
     assert "queue: empty" in out
-    assert run(["queue", "add", "otter"]) == 0
-    assert waiting() == ["otter"]
-    queue_file().write_text('{"format": 9}')
-    capsys.readouterr()
-    assert run(["queue"]) == StorageError.exit_code
-    assert "was written by a newer version" in capsys.readouterr().err

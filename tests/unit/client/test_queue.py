@@ -7,22 +7,22 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.client import queue
-from rnnlm_tui.client.queue import QueueEstimates, Timetable, devices, entries
+from rnnlm_tui.client.queue import Timetable, devices, entries
 from rnnlm_tui.client.queue_process import QueueRunner
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.schema.queue import QueueFile
 from rnnlm_tui.schema.status import GPU_KEY
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
-from rnnlm_tui.store.queue import change_queue, read_queue, replace_entry
+from rnnlm_tui.store.queue import read_queue, waiting
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, rename_run
 from rnnlm_tui.store.trash import delete_run
@@ -40,10 +40,12 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test calls the queue's process itself, step by step."""
-    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", lambda: None)
-    monkeypatch.setattr("rnnlm_tui.client.queue.check_before_start", lambda config: None)
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", lambda: "")
     monkeypatch.setattr("rnnlm_tui.client.queue_process.check_disk", lambda config: None)
-    monkeypatch.setattr("rnnlm_tui.client.queue_process._is_starting", lambda run: False)
+
+
+def add(config: RunConfig, name: str, *, stop_on_failure: bool = False) -> None:
+    queue.add_run(create_run(config, name), stop_on_failure=stop_on_failure)
 
 
 def record_attempt(run: RunDirectory, *kinds: EventKind, boot: str = "", message: str = "") -> None:
@@ -68,16 +70,18 @@ class Workers:
     def __call__(self, run: RunDirectory, gpu: str) -> int:
         self.started.append((run.name, gpu))
         if run.name in self.living:
-            self.begin(run)
+            self.begin(run, gpu)
         else:
             ending = self.endings.get(run.name, "finished")
             record_attempt(run, "started", ending, message="it broke" * (ending == "failed"))
         return 1
 
-    def begin(self, run: RunDirectory) -> None:
+    def begin(self, run: RunDirectory, gpu: str = "") -> None:
         self.locks[run.name] = RunLock(run.lock_path)
         self.locks[run.name].acquire()
         record_attempt(run, "started", "running")
+        with RunDatabase(run.database_path) as database:
+            database.set_meta(GPU_KEY, gpu.removeprefix("GPU-"))
 
     def end(self, name: str, kind: EventKind = "finished") -> None:
         with RunDatabase(RunDirectory(runs_dir() / name).database_path) as database:
@@ -95,17 +99,21 @@ def workers() -> Workers:
 
 
 def outcomes() -> dict[str, str | None]:
-    return {entry.run: entry.outcome for entry in read_queue().of("ended")}
+    return {run.run: run.outcome for run in reversed(entries().ended)}
 
 
 def states() -> dict[str, str]:
-    return {entry.run: entry.state for entry in read_queue().entries}
+    return {run.run: run.state for run in entries().runs}
+
+
+def waits() -> list[str]:
+    return [entry.run for entry in waiting(read_queue())]
 
 
 def look_until_idle(runner: QueueRunner) -> None:
     for _ in range(20):
         runner.look()
-        if not read_queue().has_work:
+        if not read_queue().entries or read_queue().paused:
             return
     raise AssertionError(f"still busy: {read_queue()}")
 
@@ -114,46 +122,51 @@ def test_runs_start_one_after_another_and_a_failure_does_not_stop_the_queue(
     workers: Workers,
 ) -> None:
     for name in ("one", "two", "three"):
-        queue.add(CPU, name)
+        add(CPU, name)
     workers.endings["two"] = "failed"
     workers.living.add("one")
     runner = QueueRunner(workers)
     runner.look()
     runner.look()
     assert workers.names == ["one"]
-    assert states() == {"one": "started", "two": "waiting", "three": "waiting"}
+    assert states() == {"one": "running", "two": "waiting", "three": "waiting"}
     workers.end("one")
     look_until_idle(runner)
     assert workers.names == ["one", "two", "three"]
     assert outcomes() == {"one": "finished", "two": "failed", "three": "finished"}
-    assert "it broke" in read_queue().of("ended")[1].message
+    assert entries().ended[1].message == "it broke"
 
 
 @pytest.mark.parametrize("by", ["entry", "queue"])
 def test_a_failure_pauses_the_queue_if_asked(by: str, workers: Workers) -> None:
-    queue.add(CPU, "one", stop_on_failure=by == "entry")
-    queue.add(CPU, "two")
+    add(CPU, "one", stop_on_failure=by == "entry")
+    add(CPU, "two")
     queue.set_stop_on_failure(by == "queue")
     workers.endings["one"] = "failed"
     look_until_idle(QueueRunner(workers))
     assert workers.names == ["one"]
     assert (read_queue().paused, read_queue().reason) == (True, "one failed")
-    queue.resume()
+    queue.set_paused(False)
     look_until_idle(QueueRunner(workers))
     assert workers.names == ["one", "two"]
     assert read_queue().reason == ""
 
 
 def test_a_paused_queue_starts_nothing_and_a_stopped_run_is_no_failure(workers: Workers) -> None:
-    queue.add(CPU, "one", stop_on_failure=True)
-    queue.add(CPU, "two")
-    queue.pause()
+    for name in ("one", "two", "three"):
+        add(CPU, name, stop_on_failure=True)
+    queue.set_paused(True)
     look_until_idle(QueueRunner(workers))
     assert workers.names == []
-    queue.resume()
+    queue.set_paused(False)
     workers.endings["one"] = "stopped"
-    look_until_idle(QueueRunner(workers))
+    workers.living.add("two")
+    QueueRunner(workers).look()
     assert workers.names == ["one", "two"]
+    queue.set_paused(True)
+    workers.end("two", "failed")
+    look_until_idle(QueueRunner(workers))
+    assert (workers.names, read_queue().reason) == (["one", "two"], "")
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -164,7 +177,7 @@ def test_killed_anywhere_it_neither_loses_a_run_nor_starts_one_twice(
     draw = random.Random(seed)
     names = ["one", "two", "three"]
     for name in names:
-        queue.add(CPU, name)
+        add(CPU, name)
     workers.endings["two"] = "failed"
 
     def killable(call: Callable[..., object]) -> Callable[..., object]:
@@ -195,68 +208,32 @@ def test_killed_anywhere_it_neither_loses_a_run_nor_starts_one_twice(
             assert len(reader.attempts()) == 1
 
 
-def test_a_worker_that_a_killed_process_started_is_waited_for(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has no attempt and no lock yet: it imports its libraries."""
-    queue.add(CPU, "one")
-    change_queue(lambda before: _starting(before, "one"))
-    importing = True
-    monkeypatch.setattr("rnnlm_tui.client.queue_process._is_starting", lambda run: importing)
-    QueueRunner(workers).look()
-    assert (workers.names, states()) == ([], {"one": "starting"})
-    importing = False
-    look_until_idle(QueueRunner(workers))
-    assert workers.names == ["one"]
-
-
-def _starting(before: QueueFile, run: str) -> QueueFile:
-    return replace_entry(before, run, state="starting", device="cpu")
-
-
 @pytest.mark.parametrize("ending", ["running", "stopped"])
+@pytest.mark.parametrize("boot", ["before", ""])
 def test_a_run_that_a_reboot_interrupted_is_resumed_first(
-    ending: EventKind, workers: Workers
+    ending: EventKind, boot: str, workers: Workers
 ) -> None:
-    """A machine that shuts down lets its worker save and stop, or kills it."""
-    queue.add(CPU, "one")
-    queue.add(CPU, "two")
-    run = RunDirectory(runs_dir() / "one")
-    record_attempt(run, "started", "running", ending, boot="before")
-    change_queue(lambda before: _starting(before, "one"))
+    """A machine that shuts down lets its worker save and stop, or kills it. Without a reboot, the
+    run has ended."""
+    add(CPU, "one")
+    add(CPU, "two")
+    record_attempt(find_run("two"), "started", "running", ending, boot=boot)
     look_until_idle(QueueRunner(workers))
-    assert workers.names == ["one", "two"]
-    assert outcomes() == {"one": "finished", "two": "finished"}
+    assert workers.names == (["two", "one"] if boot else ["one"])
+    ended = "stopped" if ending == "stopped" else "crashed"
+    assert outcomes() == {"two": "finished" if boot else ended, "one": "finished"}
 
 
-def test_a_worker_killed_without_a_reboot_has_failed(workers: Workers) -> None:
-    queue.add(CPU, "one")
-    queue.add(CPU, "two")
-    record_attempt(RunDirectory(runs_dir() / "one"), "started", "running")
-    change_queue(lambda before: _starting(before, "one"))
-    look_until_idle(QueueRunner(workers))
-    assert workers.names == ["two"]
-    assert outcomes() == {"one": "crashed", "two": "finished"}
-
-
-def test_the_queue_waits_for_a_run_that_was_started_by_hand(workers: Workers) -> None:
+def test_the_queue_waits_for_runs_that_were_started_by_hand_its_own_too(workers: Workers) -> None:
     workers.begin(create_run(CPU, "mine"))
-    queue.add(CPU, "one")
+    add(CPU, "one")
+    add(CPU, "two")
     runner = QueueRunner(workers)
     runner.look()
-    assert workers.names == []
+    workers.begin(find_run("two"))
     workers.end("mine")
-    look_until_idle(runner)
-    assert workers.names == ["one"]
-
-
-def test_a_waiting_run_that_was_started_by_hand_counts_as_started(workers: Workers) -> None:
-    queue.add(CPU, "one")
-    queue.add(CPU, "two")
-    workers.begin(RunDirectory(runs_dir() / "two"))
-    runner = QueueRunner(workers)
     runner.look()
-    assert (workers.names, states()["two"]) == ([], "started")
+    assert (workers.names, states()) == ([], {"two": "running", "one": "waiting"})
     workers.end("two")
     look_until_idle(runner)
     assert outcomes() == {"two": "finished", "one": "finished"}
@@ -276,8 +253,8 @@ def test_each_gpu_gets_a_run(workers: Workers) -> None:
     assert devices("auto") == devices("cuda") == ("cuda:0", "cuda:1")
     assert (devices("cuda:1"), devices("cpu")) == (("cuda:1",), ("cpu",))
     for name in ("one", "two", "three"):
-        queue.add(GPU, name)
-    queue.add(CPU, "four")
+        add(GPU, name)
+    add(CPU, "four")
     workers.living |= {"one", "two", "three", "four"}
     runner = QueueRunner(workers)
     runner.look()
@@ -291,13 +268,10 @@ def test_each_gpu_gets_a_run(workers: Workers) -> None:
 def test_a_run_that_was_started_by_hand_delays_only_those_on_its_gpu(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(QueueEstimates, "remaining", lambda _self, _run: (None, None))
-    mine = create_run(GPU, "mine")
-    workers.begin(mine)
-    with RunDatabase(mine.database_path) as database:
-        database.set_meta(GPU_KEY, "b")
+    monkeypatch.setattr("rnnlm_tui.client.queue.remaining", lambda _run: (None, None))
+    workers.begin(create_run(GPU, "mine"), "GPU-b")
     for name in ("cuda:0", "cuda:1"):
-        queue.add(parse_config(merge(GPU, {"training.device": name})), name.replace(":", "-"))
+        add(parse_config(merge(GPU, {"training.device": name})), name.replace(":", "-"))
     starts = {run.run: run.starts for run in entries().runs if run.state == "waiting"}
     assert [name for name, known in starts.items() if known is not None] == ["cuda-0"]
 
@@ -305,7 +279,7 @@ def test_a_run_that_was_started_by_hand_delays_only_those_on_its_gpu(
 def test_a_waiting_run_that_is_being_renamed_keeps_its_place(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.add(CPU, "one")
+    add(CPU, "one")
     look = threading.Thread(target=QueueRunner(workers).look)
 
     def looked_at_meanwhile(path: Path) -> None:
@@ -324,24 +298,24 @@ def test_a_run_that_cannot_start_fails_in_words_and_the_next_one_starts(workers:
     def start(run: RunDirectory, gpu: str) -> object:
         if run.name == "one":
             raise WorkerError("the worker of one failed to start: no torch", hint="its log: x")
-        return workers(run, gpu)
+        workers(run, gpu)
+        if run.name == "four":
+            raise WorkerError("the worker of four failed to start: it broke")
+        return 1
 
-    for name in ("one", "two", "three", "four"):
-        queue.add(CPU, name)
+    workers.endings["four"] = "failed"
+    for name in ("one", "two", "three", "four", "five"):
+        add(CPU, name)
     config = RunDirectory(runs_dir() / "two").config_path
     config.write_text(config.read_text().replace("hidden_size", "hidden_width"))
     delete_run(RunDirectory(runs_dir() / "three"))
     look_until_idle(QueueRunner(start))
-    ended = {entry.run: entry for entry in read_queue().of("ended")}
-    assert {name: entry.outcome for name, entry in ended.items()} == {
-        "one": "failed",
-        "two": "failed",
-        "three": "deleted",
-        "four": "finished",
-    }
-    assert "failed to start: no torch. its log: x" in ended["one"].message
-    assert "hidden_width" in ended["two"].message
-    assert "another version" in ended["two"].message
+    assert list(outcomes().values()) == ["failed", "failed", "failed", "finished"]
+    _, four, two, one = entries().ended
+    assert "failed to start: no torch. its log: x" in one.message
+    assert "hidden_width" in two.message
+    assert "another version" in two.message
+    assert (four.run, four.message) == ("four", "it broke")
 
 
 def test_a_full_disk_pauses_the_queue_instead_of_failing_its_runs(
@@ -351,10 +325,41 @@ def test_a_full_disk_pauses_the_queue_instead_of_failing_its_runs(
         raise StorageError("a run of this size needs 3 GB, 1 GB are free")
 
     monkeypatch.setattr("rnnlm_tui.client.queue_process.check_disk", full)
-    queue.add(CPU, "one")
+    add(CPU, "one")
     look_until_idle(QueueRunner(workers))
-    assert states() == {"one": "waiting"}
+    assert waits() == ["one"]
     assert read_queue().reason == "a run of this size needs 3 GB, 1 GB are free"
+
+
+def test_a_run_that_is_removed_at_the_last_moment_is_not_started(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(CPU, "one")
+    monkeypatch.setattr(
+        "rnnlm_tui.client.queue_process.check_disk", lambda config: queue.remove("one")
+    )
+    look_until_idle(QueueRunner(workers))
+    assert workers.names == []
+
+
+def test_a_run_that_is_removed_while_its_start_fails_is_not_listed() -> None:
+    def start(run: RunDirectory, gpu: str) -> object:
+        queue.remove(run.name)
+        raise WorkerError("no torch")
+
+    add(CPU, "one")
+    look_until_idle(QueueRunner(start))
+    assert entries().ended == ()
+
+
+def test_only_the_last_ended_runs_are_kept(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.queue_process.KEPT_ENDED", 1)
+    add(CPU, "one")
+    add(CPU, "two")
+    look_until_idle(QueueRunner(workers))
+    assert outcomes() == {"two": "finished"}
 
 
 def test_what_cannot_wait_is_refused(workers: Workers) -> None:
@@ -363,49 +368,51 @@ def test_what_cannot_wait_is_refused(workers: Workers) -> None:
     record_attempt(done, "started", "finished")
     for name, words in (("busy", "it is running"), ("done", "it is finished")):
         with pytest.raises(RunStateError, match=words):
-            queue.add_run(RunDirectory(runs_dir() / name))
-    queue.add(CPU, "one")
-    with pytest.raises(RunStateError, match="in the queue already, at place 1"):
-        queue.add_run(RunDirectory(runs_dir() / "one"))
-    with pytest.raises(RunStateError, match="busy is not waiting"):
-        queue.remove("busy")
-    queue_file().write_text("{")
-    with pytest.raises(StorageError, match="is damaged"):
-        queue.add(CPU, "two")
-    assert not (runs_dir() / "two").exists()
+            queue.add_run(find_run(name))
 
 
-def test_a_run_moves_to_a_place_or_in_a_direction() -> None:
-    for name in ("one", "two", "three"):
-        queue.add(CPU, name)
-    assert queue.move("three", "up") == 2
-    assert queue.move("one", "last") == 3
-    assert queue.move("one", 1) == 1
-    with pytest.raises(InputError, match="one is first in the queue already"):
-        queue.move("one", "up")
-    with pytest.raises(InputError, match="two is last in the queue already"):
-        queue.move("two", "down")
-    assert [entry.run for entry in read_queue().waiting] == ["one", "three", "two"]
-
-
-def test_a_removed_run_goes_back_to_its_place_or_to_the_last_one_left() -> None:
-    for name in ("one", "two", "three"):
-        queue.add(CPU, name)
-    queue.remove("two")
-    assert queue.add_run(find_run("two"), stop_on_failure=True, place=2).place == 2
-    assert [entry.run for entry in read_queue().waiting] == ["one", "two", "three"]
-    assert read_queue().waiting[1].stop_on_failure
-    for name in ("three", "two"):
-        queue.remove(name)
-    assert queue.add_run(find_run("three"), place=3).place == 2
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_is_that_of_a_list(seed: int, workers: Workers) -> None:
+    """Whatever is done, no run is lost or twice in the queue, and refusals change nothing."""
+    draw = random.Random(seed)
+    for number in range(5):
+        create_run(CPU, f"run-{number}")
+    expected = list[str]()
+    for _ in range(30):
+        action = draw.choice(["add", "add", "put back", "move", "remove", "start"])
+        run, place = find_run(f"run-{draw.randint(0, 4)}"), draw.randint(-1, 6)
+        at = expected.index(run.name) if run.name in expected else -1
+        if action in ("add", "put back"):
+            if at >= 0 or run.name in workers.locks:
+                with pytest.raises(RunStateError, match=r"in the queue already, at|it is running"):
+                    queue.add_run(run)
+                continue
+            wanted = None if action == "add" else max(1, place)
+            new = len(expected) if wanted is None else min(wanted - 1, len(expected))
+            assert queue.add_run(run, place=wanted).place == new + 1
+            expected.insert(new, run.name)
+        elif at < 0:
+            for refused in (partial(queue.move, run.name, 1), partial(queue.remove, run.name)):
+                with pytest.raises(RunStateError, match=r"has started|is not waiting"):
+                    refused()
+        elif action == "move" and not 1 <= place <= len(expected):
+            with pytest.raises(InputError, match=f"no place {place} in the queue"):
+                queue.move(run.name, place)
+        elif action == "move":
+            assert queue.move(run.name, place) == place
+            expected.insert(place - 1, expected.pop(at))
+        else:
+            expected.remove(run.name)
+            workers.begin(run) if action == "start" else queue.remove(run.name)
+        assert waits() == expected
 
 
 def test_the_listing_has_places_expected_starts_and_results(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(QueueEstimates, "remaining", lambda self, run: (60.0, 100))
+    monkeypatch.setattr("rnnlm_tui.client.queue.remaining", lambda run: (60.0, 100))
     for name in ("one", "two", "three", "four"):
-        queue.add(CPU, name)
+        add(CPU, name)
     workers.living.add("two")
     QueueRunner(workers).look()
     QueueRunner(workers).look()
@@ -420,11 +427,11 @@ def test_the_listing_has_places_expected_starts_and_results(
     assert starts == [60, 120]
     assert [(run.run, run.outcome) for run in listing.ended] == [("one", "finished")]
     assert listing.process is None
-    queue.pause()
+    queue.set_paused(True)
     assert [run.starts for run in entries().waiting] == [None, None]
-    rename_run(RunDirectory(runs_dir() / "three"), "third")
-    assert [run.run for run in entries().waiting] == ["third", "four"]
     workers.end("two")
+    workers.begin(find_run("one"))
+    assert [(run.run, run.outcome) for run in entries().ended] == [("two", "finished")]
 
 
 def test_a_run_starts_where_a_device_is_free_first() -> None:
@@ -444,23 +451,16 @@ def test_two_processes_the_second_says_so_and_ends(
     from rnnlm_tui.client import queue_process
 
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    queue.add(CPU, "one")
+    add(CPU, "one")
     lock = RunLock(queue_lock())
     lock.acquire()
     assert queue_process.main() == RunStateError.exit_code
-    assert f"the queue already has a process, pid {os.getpid()}" in capsys.readouterr().err
+    assert f"queue is running as pid {os.getpid()}" in capsys.readouterr().err
     lock.release()
-    assert states() == {"one": "waiting"}
+    assert waits() == ["one"]
 
 
-def test_a_damaged_queue_is_listed_as_far_as_it_is_valid_with_words(home: Path) -> None:
-    queue.add(CPU, "one")
+def test_a_damaged_queue_is_listed_as_far_as_it_is_valid_with_words() -> None:
+    add(CPU, "one")
     queue_file().write_text(queue_file().read_text().replace('"entries": [', '"entries": [7,'))
     assert ([run.run for run in entries().runs], entries().damaged != "") == (["one"], True)
-    queue_file().write_text("nonsense")
-    assert "is damaged" in entries().damaged
-    assert "kept as queue.json.unusable" in queue.repair_and_restart()
-    assert entries().runs == ()
-    assert (home / "runs" / "one").is_dir()
-    queue.add_run(RunDirectory(runs_dir() / "one"))
-    assert [entry.run for entry in read_queue().waiting] == ["one"]

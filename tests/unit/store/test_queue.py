@@ -1,144 +1,90 @@
-"""The queue's file: order, places, damage, and renamed runs."""
+"""The queue's file: damage, renamed runs, and whether a run was started."""
 
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import InputError, RunStateError, StorageError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
+from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import queue_file
-from rnnlm_tui.store.queue import (
-    KEPT_ENDED,
-    DamagedQueueError,
-    append,
-    change_queue,
-    found_queue,
-    move_damaged_aside,
-    moved,
-    read_queue,
-    removed,
-    replace_entry,
-    store_queue,
-)
+from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
 from rnnlm_tui.store.runs import create_run, rename_run
 from rnnlm_tui.system.files import make_private_directory
-
-
-def entry(run: str, **values: object) -> QueueEntry:
-    return QueueEntry.model_validate({"run": run, "added": 1.0, **values})
+from rnnlm_tui.system.locks import RunLock
 
 
 def queue_of(*runs: str) -> QueueFile:
-    return QueueFile(entries=tuple(map(entry, runs)))
+    return QueueFile(entries=tuple(QueueEntry(run=run, added=1.0) for run in runs))
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_the_order_is_that_of_a_list(seed: int) -> None:
-    """Whatever is done, no run is lost or twice in the queue, and refusals change nothing."""
-    draw = random.Random(seed)
-    queue, waiting, started = QueueFile(), list[str](), set[str]()
-    for _ in range(30):
-        action, place = draw.choice(["add", "add", "move", "remove", "start"]), draw.randint(-1, 7)
-        run = f"run-{draw.randint(0, 5)}"
-        if action == "add":
-            if run in waiting or run in started:
-                with pytest.raises(RunStateError, match="is in the queue already"):
-                    append(queue, entry(run))
-            else:
-                queue = append(queue, entry(run))
-                waiting.append(run)
-        elif run not in waiting:
-            with pytest.raises(RunStateError):
-                moved(queue, run, 1)
-            with pytest.raises(RunStateError):
-                removed(queue, run)
-        elif action == "move":
-            if not 1 <= place <= len(waiting):
-                with pytest.raises(InputError, match=f"no place {place} in the queue"):
-                    moved(queue, run, place)
-                continue
-            queue = moved(queue, run, place)
-            waiting.remove(run)
-            waiting.insert(place - 1, run)
-        elif action == "remove":
-            queue = removed(queue, run)
-            waiting.remove(run)
-        else:
-            queue = replace_entry(queue, run, state="started")
-            waiting.remove(run)
-            started.add(run)
-        assert [one.run for one in queue.waiting] == waiting
-        assert {one.run for one in queue.of("started")} == started
-
-
-def test_the_queue_is_stored_privately_and_the_newest_ended_entries_are_kept(home: Path) -> None:
+def test_the_queue_is_stored_privately_and_only_if_it_changed(home: Path) -> None:
     assert read_queue() == QueueFile()
     assert not home.exists()
-    ended = tuple(entry(f"old-{number}", state="ended") for number in range(KEPT_ENDED + 5))
-    change_queue(lambda _: QueueFile(entries=(entry("otter"), *ended)))
-    queue = read_queue()
-    assert [one.run for one in queue.entries][-1] == "otter"
-    assert queue.of("ended") == ended[5:]
+    change_queue(lambda _: queue_of("otter"))
+    assert read_queue() == queue_of("otter")
     assert queue_file().stat().st_mode & 0o777 == 0o600
+    written = queue_file().stat().st_mtime_ns
+    change_queue(lambda queue: queue)
+    assert queue_file().stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"run": "heron", "added": 1, "ended": -1e300},
+        {"run": "heron", "added": 1, "attempts": -1},
         {"run": "heron", "added": 1e300},
-        {"run": "heron", "added": 1, "state": "lost"},
+        {"run": "heron", "added": 1, "state": "waiting"},
         {"run": 3},
     ],
 )
-def test_an_invalid_entry_is_left_out_after_it_was_reported(wrong: dict[str, object]) -> None:
-    change_queue(lambda _: queue_of("otter", "badger").model_copy(update={"paused": True}))
-    before = read_queue()
+def test_a_damaged_queue_is_not_changed_before_its_invalid_entry_is_moved_aside(
+    wrong: dict[str, object],
+) -> None:
+    before = change_queue(lambda _: queue_of("otter", "badger").model_copy(update={"paused": True}))
     values = json.loads(queue_file().read_text())
     values["entries"].insert(1, wrong)
     queue_file().write_text(json.dumps(values))
-    assert found_queue() == (before, "1 invalid value")
+    assert queue_json().read() == (before, "1 invalid value")
     for action in (read_queue, lambda: change_queue(lambda queue: queue)):
-        with pytest.raises(DamagedQueueError, match="is damaged: 1 invalid value"):
+        with pytest.raises(StorageError, match="is damaged: 1 invalid value"):
             action()
-    assert "is kept as queue.json.unusable" in move_damaged_aside()
-    assert (read_queue(), move_damaged_aside()) == (before, "")
+    assert queue_json().move_damaged_aside()
+    assert read_queue() == before
 
 
 def test_a_queue_that_names_a_run_twice_is_damaged() -> None:
     make_private_directory(queue_file().parent)
-    twice = queue_of("otter").model_copy(update={"entries": (entry("otter"),) * 2})
+    once = queue_of("otter")
+    twice = once.model_copy(update={"entries": once.entries * 2})
     queue_file().write_text(twice.model_dump_json())
-    with pytest.raises(DamagedQueueError):
-        read_queue()
-    assert found_queue().value == QueueFile()
+    assert queue_json().read().value == QueueFile()
+    assert queue_json().read().damage
 
 
-def test_a_queue_of_a_newer_version_is_left_as_it_is() -> None:
-    make_private_directory(queue_file().parent)
-    text = b'{"format": 2, "lanes": []}'
-    queue_file().write_bytes(text)
-    for action in (read_queue, move_damaged_aside):
-        with pytest.raises(StorageError, match="newer version") as caught:
-            action()
-        assert not isinstance(caught.value, DamagedQueueError)
-    assert queue_file().read_bytes() == text
-
-
-def test_a_queue_that_did_not_change_is_not_written_again() -> None:
-    before = change_queue(lambda queue: append(queue, entry("otter")))
-    written = queue_file().stat().st_mtime_ns
-    assert store_queue(before, before) == before
-    assert queue_file().stat().st_mtime_ns == written
-
-
-def test_a_renamed_run_keeps_its_place() -> None:
+def test_a_renamed_run_keeps_its_place_and_a_damaged_queue_its_bytes() -> None:
     run = create_run(RunConfig(), "otter")
     change_queue(lambda _: queue_of("heron", "otter"))
-    rename_run(run, "old-otter")
-    assert [one.run for one in read_queue().waiting] == ["heron", "old-otter"]
+    run = rename_run(run, "old-otter")
+    assert [one.run for one in read_queue().entries] == ["heron", "old-otter"]
+    damaged = queue_file().read_text().replace('"entries"', '"entires": [], "entries"')
+    queue_file().write_text(damaged)
+    rename_run(run, "otter")
+    assert queue_file().read_text() == damaged
+
+
+def test_a_run_waits_until_a_worker_holds_it_or_has_begun_an_attempt() -> None:
+    run, queue = create_run(RunConfig(), "otter"), queue_of("otter")
+    assert waiting(queue) == [*queue.entries]
+    with RunLock(run.lock_path):
+        assert waiting(queue) == []
+    assert waiting(queue) == [*queue.entries]
+    with RunDatabase(run.database_path) as database:
+        database.begin_attempt(1, "host", "boot", "cpu", 0, {})
+    assert waiting(queue) == []
+    resumed = queue.entries[0].model_copy(update={"attempts": 1})
+    assert waiting(QueueFile(entries=(resumed,))) == [resumed]

@@ -25,11 +25,13 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.protocol import Command, CommandResult
+from rnnlm_tui.schema.status import GPU_KEY
 from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.verify import DamagedCheckpoint, newest_valid
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import RunLock, read_lock
 from rnnlm_tui.worker.commands import Inbox
 from rnnlm_tui.worker.control import PendingCommand
@@ -90,19 +92,21 @@ def worker_threads() -> list[str]:
     ]
 
 
-def test_an_attempt_is_visible_before_its_checkpoints_are_read(
+def test_an_attempt_and_its_gpu_are_visible_before_its_checkpoints_are_read(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[list[str]] = []
+    seen: list[tuple[list[str], str]] = []
+    monkeypatch.setenv(VISIBLE_VARIABLE, "GPU-a")
 
     def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-        seen.append(kinds(directory))
+        seen.append((kinds(directory), meta(directory)[GPU_KEY]))
         return newest_valid(directory)
 
     monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", look)
     with worker_of(run) as worker:
         assert worker.work() == 0
-    assert seen == [["started", "preparing"]]
+    assert seen == [(["started", "preparing"], "a")]
+    assert meta(run)[GPU_KEY] == ""  # its config asks for the CPU
     assert kinds(run)[-1] == "finished"
     assert (meta(run)["socket"], meta(run)["activity"]) == (str(run.socket_path), "")
 
