@@ -40,9 +40,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty RNNLM_TUI_HOME, inherited by every process that the test starts."""
+    """An empty RNNLM_TUI_HOME and cache, inherited by every process that the test starts."""
     path = tmp_path / "home"
     monkeypatch.setenv("RNNLM_TUI_HOME", str(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return path
 
 

@@ -261,7 +261,10 @@ def _make_run(
                 shutil.copyfile(path, folder / path.name)
 
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
-        now, note = time.time(), f"imported from {origin}: weights only, it can be sampled and forked"
+        now, note = (
+            time.time(),
+            f"imported from {origin}: weights only, it can be sampled and forked",
+        )
         with RunLog.begin(
             run,
             pid=os.getpid(),

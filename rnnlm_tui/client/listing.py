@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,49 +15,42 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.filters import parse_filter, parse_order
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.paths import (
-    DATABASE_NAME,
-    POINTER_NAME,
-    RunDirectory,
-    runs_dir,
-    summaries_file,
-)
+from rnnlm_tui.store.index import index_folder
+from rnnlm_tui.store.lineage import PARENT_NAME
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.files import write_text_atomically
+from rnnlm_tui.system.json_files import JsonFile
+from rnnlm_tui.system.locks import host_name
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
 """Statuses that depend only on the files, not on the clock."""
-KEPT = ENDED - {"crashed"}
-"""Statuses that are the same on all hosts sharing the data home, so that they can be stored in
-it."""
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again with the same timestamp: its run is read again."""
-FORMAT = 2
-_MOST_BYTES = 256 * 1024 * 1024
-"""A larger file is not read."""
+FORMAT = 3
 
 Stamp = tuple[tuple[int, int, int], ...]
 """Inode, size and modification time of each file a summary is made from; zeros for a missing
 file."""
+Known = dict[str, tuple[Stamp, RunSummary]]
+"""Summaries by run, with the stamps of their files."""
 
 
 class RunList:
     """Caches the summaries of runs; call `look` from one thread.
 
-    Summaries of ended runs are also stored in the data home, with the stamp of their run's files.
-    If the stamp differs, or the stored summaries are missing, damaged or from another version, the
-    run itself is read.
+    Summaries of ended runs are also stored in the cache, with the stamps of their runs' files. If
+    a stamp differs, or the stored summaries are missing, damaged or from another version, the run
+    itself is read.
     """
 
     def __init__(self) -> None:
         self.complete = True
         """Whether the last `look` read every run."""
-        self._known: dict[str, tuple[Stamp, RunSummary]] = {}
+        self._known: Known = {}
         self._monitors: dict[str, RunMonitor] = {}
         self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
-        self._kept: dict[str, tuple[Stamp, RunSummary]] = {}
-        """As stored on disk."""
-        self._begun = False
+        self._kept: Known | None = None
+        """As stored on disk; None before the first look."""
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
         """The summaries of all runs, newest first; an unreadable run has the status `lost` and a
@@ -72,10 +62,9 @@ class RunList:
             StorageError: the data home can't be read.
         """
         runs = list_runs()
-        if not self._begun:
-            self._begun, self._kept = True, _read_kept()
-            self._known = dict(self._kept)
-        known: dict[str, tuple[Stamp, RunSummary]] = {}
+        if self._kept is None:
+            self._known = self._kept = summaries_file().look().value
+        known: Known = {}
         new, deadline, self.complete = 0, monotonic() + patience, True
         for run in runs:
             before, stamp = self._known.get(run.name), _stamp(run)
@@ -121,13 +110,12 @@ class RunList:
         kept = {
             name: entry
             for name, entry in self._known.items()
-            if entry[0] and entry[1].status in KEPT and not entry[0][_POINTER][0]
+            if entry[0] and entry[1].status in ENDED
         }
-        if {name: stamp for name, (stamp, _) in kept.items()} != {
-            name: stamp for name, (stamp, _) in self._kept.items()
-        }:
+        if kept != self._kept:
             self._kept = kept
-            _write_kept(kept)
+            with suppress(RnnlmError):
+                summaries_file().write(kept)
 
     def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
         """The configs of these runs by name, read again only if changed; missing and unreadable
@@ -197,31 +185,18 @@ def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
 
 
 _FILES = (
-    "config.toml",
-    DATABASE_NAME,
-    f"{DATABASE_NAME}-wal",
-    "worker.lock",
-    "worker.log",
-    "labels.json",
-    "checkpoints",
-    POINTER_NAME,
-)
-"""The files in a run's folder that its summary is made from; pins are in `checkpoints`."""
-_POINTER = _FILES.index(POINTER_NAME)
+    "config.toml", "worker.lock", "worker.log", "labels.json", "checkpoints", PARENT_NAME, "log",
+)  # fmt: skip
+"""What a summary is made from in a run's folder, beside its logs; pins are in `checkpoints`."""
 
 
 def _stamp(run: RunDirectory) -> Stamp:
-    """Changes with every commit, new worker, config, label and pin. A database outside the run's
-    folder is included."""
+    """Changes with every row, new worker, config, label and pin."""
     folder = os.fspath(run.path)
-    found = tuple(_stat(f"{folder}/{name}") for name in _FILES)
-    if not found[_POINTER][0]:
-        return found
-    try:
-        database = run.database_path
-    except RnnlmError:
-        return ()
-    return (*found, _stat(f"{database}"), _stat(f"{database}-wal"))
+    logs: list[str] = []
+    with suppress(OSError):
+        logs = sorted(os.listdir(f"{folder}/log"))  # noqa: PTH208 (as below)
+    return tuple(_stat(f"{folder}/{name}") for name in (*_FILES, *(f"log/{log}" for log in logs)))
 
 
 def _stat(path: str) -> tuple[int, int, int]:
@@ -229,8 +204,7 @@ def _stat(path: str) -> tuple[int, int, int]:
         found = os.stat(path)  # noqa: PTH116 (thousands per `look`: a Path doubles the cost)
     except OSError:
         return (0, 0, 0)
-    # reading a database leaves an empty -wal beside it
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _settled(stamp: Stamp) -> bool:
@@ -238,45 +212,11 @@ def _settled(stamp: Stamp) -> bool:
     return time() - newest / 1e9 > SETTLED_SECONDS
 
 
-def _read_kept() -> dict[str, tuple[Stamp, RunSummary]]:
-    """The stored summaries; empty if the file is missing, not a regular file, damaged (SHA-256) or
-    from another version."""
-    try:
-        descriptor = os.open(
-            summaries_file(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-                return {}
-            head, _, content = file.read().partition(b"\n")
-        if head != _head(content):
-            return {}
-        return {
-            name: (
-                tuple((inode, size, changed) for inode, size, changed in stamp),
-                RunSummary.model_validate(values),
-            )
-            for name, (stamp, values) in json.loads(content).items()
-        }
-    except (OSError, ValueError):
-        return {}
+def summaries_file() -> JsonFile[Known]:
+    """The summaries of the ended runs of this home, as this version and this host see them; anyone
+    may delete the file."""
+    import hashlib  # OpenSSL costs the first screen milliseconds
 
-
-def _write_kept(kept: dict[str, tuple[Stamp, RunSummary]]) -> None:
-    """Store as JSON with NaN, which pydantic's JSON would replace by null: a gradient norm can be
-    non-finite."""
-    runs = {
-        name: (stamp, summary.model_dump(exclude_defaults=True))
-        for name, (stamp, summary) in kept.items()
-    }
-    content = json.dumps(runs, separators=(",", ":"))
-    with suppress(RnnlmError, OSError):
-        write_text_atomically(summaries_file(), f"{_head(content.encode()).decode()}\n{content}")
-
-
-def _head(content: bytes) -> bytes:
-    """The first line of the file: version, format and SHA-256 of the rest."""
-    return (
-        f"rnnlm-tui {__version__} summaries {FORMAT} {hashlib.sha256(content).hexdigest()}".encode()
-    )
+    of = f"{FORMAT} {__version__} {host_name()} {runs_dir().resolve()}"
+    name = f"{hashlib.sha256(os.fsencode(of)).hexdigest()[:32]}.json"
+    return JsonFile(index_folder() / name, Known, {}, 2**28)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,32 +13,31 @@ from rnnlm_tui.client.summary import (
     LOAD_READINGS,
     RECENT_STEPS,
     Evaluations,
-    RunFacts,
+    RunState,
     last_activity_time,
     median_step_seconds,
-    number,
     read_evaluations,
-    summarize_facts,
+    summarize_state,
 )
-from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RnnlmError
+from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.schema.protocol import SETTINGS_KEY
 from rnnlm_tui.schema.status import (
-    ACTIVITY_KEY,
     STALE_SECONDS,
     RunStatus,
     StatusFacts,
     derive_status,
     failure_prefix,
 )
-from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, stored_settings
+from rnnlm_tui.schema.steering import JournalledChange, config_in_effect
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_file
+from rnnlm_tui.store.lineage import PARENT_NAME, read_parent
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pinned_steps, steps_on_disk
-from rnnlm_tui.store.schema import damage_hint
+from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
 from rnnlm_tui.system.json_files import Found
 from rnnlm_tui.system.locks import LockState, host_name, read_lock
@@ -128,18 +127,28 @@ class RunSnapshot:
 class RunMonitor:
     """Follows one run. `poll` costs only a few system calls if nothing changed.
 
+    Args:
+        report: called with the bytes that were read of the logs and those to read, if that takes
+            long.
+
     Raises (every method):
-        RnnlmError: the run's folder is gone, or its config or database can't be read.
+        RnnlmError: the run's folder is gone, or its config or a log can't be read.
     """
 
-    def __init__(self, run: RunDirectory, *, max_buckets: int = 2048) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        max_buckets: int = 2048,
+        report: Callable[[int, int], None] | None = None,
+    ) -> None:
         self.run = run
-        self._max_buckets = max_buckets
-        self._reader = RunReader(run)
+        self.reader = RunReader(run)
+        self._max_buckets, self._report = max_buckets, report
         self._config = Cached[RunConfig]()
         self._seen: tuple[object, ...] = ()
         self._heartbeat_age, self._activity_age = Age(), Age()
-        self._facts: RunFacts | None = None
+        self._state: RunState | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
@@ -147,7 +156,9 @@ class RunMonitor:
         self._changed_config = Cached[RunConfig]()
         self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
         self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
+        self._parent = Cached[Parent | None]()
         self._checkpoints = Cached[list[CheckpointRow]]()
+        self._manifests: dict[int, CheckpointEntry] = {}
         self._notes = Cached[dict[int, str]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
@@ -160,10 +171,10 @@ class RunMonitor:
         """The new snapshot, or None if nothing changed since the last one."""
         lock = self._look_at_lock()
         seen = (
-            self._reader.data_version(),
+            self.reader.refresh(self._report),
             lock.held,
             lock.pid,
-            lock.degraded,
+            lock.page,
             stamp(self.run.config_path),
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),
@@ -171,22 +182,18 @@ class RunMonitor:
         )
         known = (
             seen == self._seen
-            and self._facts is not None
-            and self._status(self._facts, lock) == self._facts.status
+            and self._state is not None
+            and self._status(self._state, lock) == self._state.status
         )
         if known and self._looked_at == self._shown_steps:
             return None
+        with self.reader.read_transaction():
+            snapshot = (
+                replace(self._snapshot, detail=self._detail(self._snapshot.series))
+                if known and self._snapshot is not None
+                else self._build(lock)
+            )
         self._seen, self._shown_steps = seen, self._looked_at
-        try:
-            with self._detect_damage(), self._reader.read_transaction():
-                snapshot = (
-                    replace(self._snapshot, detail=self._detail(self._snapshot.series))
-                    if known and self._snapshot is not None
-                    else self._build(lock)
-                )
-        except Exception:
-            self._seen = ()  # a problem of disk or lock may be gone at the next poll, or remain
-            raise
         if snapshot == self._snapshot:
             return None
         self._snapshot = snapshot
@@ -206,58 +213,47 @@ class RunMonitor:
 
     def summary_and_config(self) -> tuple[RunSummary, RunConfig]:
         """The run's summary, and its config in effect."""
-        with self._detect_damage(), self._reader.read_transaction():
-            facts = self._read_facts(self._look_at_lock())
-            eta = estimate_remaining(facts)
-            return summarize_facts(facts, None if eta is None else eta.seconds), facts.config
+        lock = self._look_at_lock()
+        self.reader.refresh(self._report)
+        with self.reader.read_transaction():
+            state = self._read_state(lock)
+        eta = estimate_remaining(state)
+        return summarize_state(state, None if eta is None else eta.seconds), state.config
 
     def close(self) -> None:
-        """Close the database's file."""
-        self._reader.close()
-
-    @contextmanager
-    def _detect_damage(self) -> Iterator[None]:
-        """Turn errors from invalid values into a DatabaseError if the database is damaged."""
-        try:
-            yield
-        except (TypeError, ValueError, LookupError, OverflowError, OSError) as error:
-            from rnnlm_tui.store.recovery import check_database
-
-            problem = check_database(self.run)
-            if problem is None:
-                raise
-            raise DatabaseError(problem, hint=damage_hint(self.run.database_path)) from error
+        """Close the index of the run's logs."""
+        self.reader.close()
 
     def _look_at_lock(self) -> LockState:
         self.run.check_there()
+        self.run.check_version()
         return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:
-        facts = self._read_facts(lock, HARDWARE)
-        self._facts = facts
-        eta = estimate_remaining(facts)
-        series = self._reader.series(self._max_buckets)
+        self._state = state = self._read_state(lock, HARDWARE)
+        eta = estimate_remaining(state)
+        series = self.reader.series(self._max_buckets)
         return RunSnapshot(
-            summary=summarize_facts(facts, None if eta is None else eta.seconds),
-            config=facts.config,
+            summary=summarize_state(state, None if eta is None else eta.seconds),
+            config=state.config,
             series=series,
-            evaluations=facts.evaluations.rows,
-            samples=tuple(self._reader.samples(SAMPLES)),
+            evaluations=state.evaluations.rows,
+            samples=tuple(self.reader.samples(SAMPLES)),
             events=self._read_events(),
-            checkpoints=tuple(facts.checkpoints),
-            hardware=tuple(facts.hardware),
+            checkpoints=tuple(state.checkpoints),
+            hardware=tuple(state.hardware),
             log_tail=self._log.of(
                 settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)
             ),
             eta_margin=None if eta is None else eta.margin,
-            machine=self._reader.machine(MACHINE_BUCKETS),
+            machine=self.reader.machine(MACHINE_BUCKETS),
             checkpoint_notes=self._notes.of(
                 settled(self.run.checkpoints_path), lambda: checkpoint_notes(self.run)
             ),
             averages=self._averages.of(
-                settled(self.run.checkpoints_path), lambda: self._read_averages(facts.checkpoints)
+                settled(self.run.checkpoints_path), lambda: self._read_averages(state.checkpoints)
             ),
-            changes=tuple(self._reader.changes()),
+            changes=tuple(self.reader.changes()),
             detail=self._detail(series),
         )
 
@@ -270,11 +266,11 @@ class RunMonitor:
 
     def _read_events(self) -> tuple[EventRow, ...]:
         """The newest events, and older ones that charts mark."""
-        newest = self._reader.events(EVENTS)
+        newest = self.reader.events(EVENTS)
 
         def with_landmarks() -> tuple[EventRow, ...]:
             known = set(newest)
-            return (*newest, *(row for row in self._reader.landmarks(EVENTS) if row not in known))
+            return (*newest, *(row for row in self.reader.landmarks(EVENTS) if row not in known))
 
         return self._events.of((len(newest), *newest[:1]), with_landmarks)
 
@@ -285,68 +281,54 @@ class RunMonitor:
             return None
         first, last = self._looked_at
         beside = min((last - first + 1) // 2, max(0, (DETAIL_LIMIT - (last - first + 1)) // 2))
-        detail = self._reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
+        detail = self.reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
         return detail if detail.width < series.width and len(detail) else None
 
-    def _read_facts(self, lock: LockState, readings: int = LOAD_READINGS) -> RunFacts:
-        stored = self._config.of(settled(self.run.config_path), self.run.read_config)
-        reader, meta = self._reader, self._reader.meta()
-        config, split = self._in_effect(stored, meta), stored.evaluation.split
-        attempts, evaluations = reader.attempts(), reader.evaluations()
-        indexed, folder = reader.checkpoints(), settled(self.run.checkpoints_path)
-
-        def on_disk() -> list[CheckpointRow]:
-            if {row.step for row in indexed} == steps_on_disk(self.run):
-                return indexed
-            from rnnlm_tui.store.checkpoints import match_to_disk
-
-            losses = {row.step: row.loss for row in evaluations if row.split == "validation"}
-            return match_to_disk(self.run, indexed, losses)
-
-        labels = labels_file(self.run)
-        facts = RunFacts(
-            name=self.run.name,
-            config=config,
-            config_path=str(self.run.config_path),
+    def _read_state(self, lock: LockState, readings: int = LOAD_READINGS) -> RunState:
+        reader, run = self.reader, self.run
+        stored = self._config.of(settled(run.config_path), run.read_config)
+        facts, evaluations = reader.facts(), reader.evaluations()
+        folder, labels = settled(run.checkpoints_path), labels_file(run)
+        state = RunState(
+            name=run.name,
+            config=self._changed_config.of(
+                (stored, facts.settings), lambda: config_in_effect(stored, facts.settings)
+            ),
+            config_path=str(run.config_path),
             status="draft",
-            meta=meta,
-            attempt=attempts[-1].attempt if attempts else 0,
-            started=attempts[0].started if attempts else None,
+            facts=facts,
+            attempts=reader.attempts(),
             pid=lock.pid if lock.held else None,
-            degraded=lock.degraded,
+            page=lock.page,
+            created=run.created(),
+            parent=self._parent.of(settled(run.path / PARENT_NAME), self._read_parent),
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=self._evaluations.of(
-                evaluations, lambda: read_evaluations(evaluations, split)
+                evaluations, lambda: read_evaluations(evaluations, stored.evaluation.split)
             ),
-            checkpoints=self._checkpoints.of((folder, tuple(indexed)), on_disk),
-            pinned=self._pins.of(folder, lambda: pinned_steps(self.run)),
+            checkpoints=self._checkpoints.of(
+                (folder, evaluations),
+                lambda: checkpoint_rows(run, evaluations, self._manifests),
+            ),
+            pinned=self._pins.of(folder, lambda: pinned_steps(run)),
             last_state=reader.last_state(),
-            progress=reader.progress(),
             hardware=reader.hardware(readings),
             labels=self._labels.of(settled(labels.path), labels.look),
         )
-        status = self._status(facts, lock)
-        if status != "crashed":
-            return replace(facts, status=status)
-        from rnnlm_tui.store.checkpoints import checkpoint_folders
+        status = self._status(state, lock)
+        words = self._last_words(state) if status == "crashed" else ""
+        return replace(state, status=status, last_words=words)
 
-        newest = max((step for step, _ in checkpoint_folders(self.run)), default=None)
-        return replace(
-            facts, status=status, last_words=self._last_words(facts.attempt), newest_on_disk=newest
-        )
+    def _read_parent(self) -> Parent | None:
+        try:
+            return read_parent(self.run)
+        except StorageError:
+            return None  # starting the run reports it
 
-    def _in_effect(self, config: RunConfig, meta: Mapping[str, str]) -> RunConfig:
-        """The config with the settings that were changed while the run trained."""
-        changed = meta.get(SETTINGS_KEY, "")
-        return self._changed_config.of(
-            (config, changed),
-            lambda: config_in_effect(config, stored_settings(changed)),
-        )
-
-    def _last_words(self, attempt: int) -> str:
-        """Why the attempt failed, from the log if the worker couldn't store it; empty if it isn't
-        there."""
-        opening = failure_prefix(attempt)
+    def _last_words(self, state: RunState) -> str:
+        """Why the attempt failed, from its output if the worker couldn't append it to the log;
+        empty if it isn't there."""
+        opening = failure_prefix(state.attempts[-1].attempt if state.attempts else 0)
         found = (
             line.removeprefix(opening)
             for line in reversed(last_lines(self.run.log_path, LOG_LINES))
@@ -354,23 +336,20 @@ class RunMonitor:
         )
         return next(found, "")
 
-    def _status(self, facts: RunFacts, lock: LockState) -> RunStatus:
-        host = facts.meta.get("host")
-        step_age = self._activity_age.of(last_activity_time(facts))
+    def _status(self, state: RunState, lock: LockState) -> RunStatus:
+        step_age = self._activity_age.of(last_activity_time(state))
         return derive_status(
             StatusFacts(
                 lock_held=lock.held,
-                same_host=host is None or host == host_name(),
-                last_state=None if facts.last_state is None else facts.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(
-                    lock.touched if lock.degraded else number(facts.meta.get("heartbeat"))
-                ),
+                same_host=state.host in (None, host_name()),
+                last_state=None if state.last_state is None else state.last_state.kind,
+                heartbeat_age=self._heartbeat_age.of(lock.touched),
                 step_age=step_age,
-                median_step_seconds=median_step_seconds(facts)
+                median_step_seconds=median_step_seconds(state)
                 if step_age is not None and step_age > STALE_SECONDS
                 else None,
-                activity=facts.meta.get(ACTIVITY_KEY, ""),
-                degraded=lock.degraded != "",
+                activity=lock.page.activity,
+                degraded=lock.page.degraded != "",
             )
         )
 
@@ -379,13 +358,10 @@ def summarize(run: RunDirectory) -> RunSummary:
     """The summary of a run, as in `show --json`.
 
     Raises:
-        RnnlmError: the config or database can't be read.
+        RnnlmError: the config or a log can't be read.
     """
-    monitor = RunMonitor(run)
-    try:
+    with closing(RunMonitor(run)) as monitor:
         return monitor.summary()
-    finally:
-        monitor.close()
 
 
 def summary_or_problem(run: RunDirectory) -> RunSummary:
@@ -399,14 +375,13 @@ def summary_or_problem(run: RunDirectory) -> RunSummary:
 def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
     """The summary of an unreadable run."""
     labels, damage = labels_file(run).look()
-    damaged = isinstance(error, DatabaseError) and not isinstance(error, NewerDatabaseError)
     return RunSummary(
         run=run.name,
         status="lost",
         model=ModelFigures(cell_type="unknown", num_layers=0, hidden_size=0, tie_weights=False),
         message=error.message,
         hint=error.hint or None,
-        unreadable="damaged database" if damaged else "can't be read",
+        unreadable="can't be read",
         tags=labels.tags,
         note=labels.note,
         pinned=labels.pinned,

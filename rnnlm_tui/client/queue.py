@@ -13,7 +13,7 @@ from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.listing import RunList
-from rnnlm_tui.client.monitor import stamp
+from rnnlm_tui.client.monitor import stamp, summarize
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import (
     InputError,
@@ -60,9 +60,7 @@ def add_run(
         StorageError: the run or the queue can't be read or written.
         WorkerError: the queue's process failed to start; the run waits.
     """
-    from rnnlm_tui.client.control import summary_after_repair
-
-    summary = summary_after_repair(run)
+    summary = summarize(run)
     if summary.status not in {"draft", *RESUMABLE}:
         raise RunStateError(
             f"{run.name} can't wait in the queue: it is {summary.status}",

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from rnnlm_tui.client.control import launch, summary_after_repair, wanted_niceness
-from rnnlm_tui.client.monitor import summary_or_problem
+from rnnlm_tui.client.control import launch, wanted_niceness
+from rnnlm_tui.client.monitor import summarize, summary_or_problem
 from rnnlm_tui.client.queue import config_device, device_of, devices
 from rnnlm_tui.client.start import check_disk
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError, in_one_sentence
@@ -132,7 +132,7 @@ class QueueRunner:
 
     def _begin(self, queue: QueueFile, entry: QueueEntry, run: RunDirectory, device: str) -> bool:
         try:
-            summary_after_repair(run)
+            summarize(run)
             config = run.read_config()
         except RnnlmError as error:
             self._end(entry, "failed", in_one_sentence(error), started=False)

@@ -38,7 +38,6 @@ from rnnlm_tui.errors import (
     DeviceError,
     InputError,
     RunStateError,
-    StorageError,
     UnknownCheckpointError,
     UnknownRunError,
     WorkerError,

@@ -94,7 +94,7 @@ class RunState:
     last_state: EventRow | None = None
     pid: int | None = None
     """The running worker's pid."""
-    page: LockPage = LockPage()
+    page: LockPage = field(default_factory=LockPage)
     """What the running worker does."""
     created: float = 0.0
     """Unix seconds."""
