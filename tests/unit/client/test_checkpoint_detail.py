@@ -13,7 +13,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.steering import JournalledChange
-from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
+from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from tests.unit.store.rows import new_run
 
@@ -43,7 +43,7 @@ def otter() -> RunDirectory:
 
 
 def rows(run: RunDirectory) -> list[CheckpointRow]:
-    return [entry.row() for entry in list_checkpoints(run)]
+    return read_checkpoints(run)
 
 
 def detail(run: RunDirectory, *journal: JournalledChange) -> CheckpointDetail:

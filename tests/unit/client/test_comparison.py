@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import closing
 
@@ -19,13 +18,15 @@ from rnnlm_tui.client.comparison import (
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import TEXT_NOT_KEPT
-from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
+from rnnlm_tui.schema.metrics import CommandRow, EvaluationRow, StepRow
+from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from tests.unit.client.logs import record
 
 
 def measured(
@@ -41,42 +42,41 @@ def measured(
     """A run with ten steps, validation losses by step, and `unknown` of 1,000 scored tokens, which
     are `scored` of 40,000 bytes."""
     run = create_run(parse_config(merge(RunConfig(), changes)), name)
-    with RunDatabase(run.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.add_steps(
-            [
-                StepRow(
-                    1,
-                    step,
-                    700 * step,
-                    step / 10,
-                    4.0,
-                    0.5,
-                    1e-3,
-                    1_400.0,
-                    seconds * step,
-                    1_000.0 + step,
-                )
-                for step in range(1, 11)
-            ]
-        )
-        for step, loss in losses.items():
-            database.add_evaluation(
-                EvaluationRow(
-                    1,
-                    step,
-                    "validation",
-                    "validation",
-                    loss,
-                    1_000,
-                    bits and loss / 3,
-                    0.5,
-                    1_000.0 + step,
-                    unknown,
-                    scored,
-                    None if scored is None else 40_000,
-                )
+    record(
+        run,
+        *(
+            StepRow(
+                1,
+                step,
+                700 * step,
+                step / 10,
+                4.0,
+                0.5,
+                1e-3,
+                1_400.0,
+                seconds * step,
+                1_000.0 + step,
             )
+            for step in range(1, 11)
+        ),
+        *(
+            EvaluationRow(
+                1,
+                step,
+                "validation",
+                "validation",
+                loss,
+                1_000,
+                bits and loss / 3,
+                0.5,
+                1_000.0 + step,
+                unknown,
+                scored,
+                None if scored is None else 40_000,
+            )
+            for step, loss in losses.items()
+        ),
+    )
     return run
 
 
@@ -88,9 +88,11 @@ def steer(
         number=number, step=step, settings=(Setting(path=path, old=old, new=new),)
     )
     result = CommandResult(id=str(number), ok=True, step=step, change=change)
-    with RunDatabase(run.database_path) as database:
-        database.journal_command(str(number), "set", "{}", result.model_dump_json())
-        database.set_meta(SETTINGS_KEY, json.dumps({path: new}))
+    with RunLog(run, 1) as log:
+        log.append(
+            CommandRow(1, str(number), "set", {}, result.model_dump(), 0.0),
+            Facts(settings={path: new}),
+        )
 
 
 def row(comparison: Comparison, name: str) -> FigureRow:
@@ -295,8 +297,8 @@ def test_a_setting_changed_during_a_run_differs() -> None:
 
 def test_results_on_the_test_set_are_labelled_so() -> None:
     test, validation = measured("a", {"evaluation.split": "test"}, {}), measured("b", {}, {4: 4.0})
-    with RunDatabase(test.database_path) as database:
-        database.add_evaluation(EvaluationRow(1, 4, "test", "test", 3.0, 1_000, 1.0, 0.5, 1_004.0))
+    with RunLog(test, 1) as log:
+        log.append(EvaluationRow(1, 4, "test", "test", 3.0, 1_000, 1.0, 0.5, 1_004.0))
     assert [
         row(compare_runs(runs), "best val ppl").label
         for runs in ([test], [validation], [test, validation])

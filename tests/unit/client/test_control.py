@@ -10,18 +10,17 @@ import pytest
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import InputError, RunStateError, WorkerError
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.locks import boot_id, host_name, read_lock
+from rnnlm_tui.system.locks import read_lock
+from tests.unit.client.logs import record
 
 
 def ended(run: RunDirectory, kind: EventKind, host: str | None = None) -> None:
     """Give the run a history that ends with an event of this kind."""
-    with RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(1, host or host_name(), boot_id(), "cpu", 0, {})
-        database.heartbeat(time.time() - 3_600)
-        database.add_event(EventRow(attempt, 0, kind, "", time.time() - 3_600))
+    record(run, EventRow(1, 0, kind, "", time.time() - 3_600), host=host)
 
 
 def test_send_returns_the_answer(run: RunDirectory) -> None:
@@ -121,13 +120,15 @@ def test_the_recorded_socket_path_is_used(run: RunDirectory, tmp_path: Path) -> 
     launch(run)
     elsewhere = tmp_path / "s"
     run.socket_path.rename(elsewhere)
-    with RunDatabase(run.database_path) as database:
-        database.set_meta("socket", str(elsewhere))
+    with RunLog(run, 1) as log:
+        log.append(Facts(socket=str(elsewhere)))
     assert send(run, "status").status == "running"
 
 
-def test_a_run_with_a_damaged_database_can_still_be_controlled(run: RunDirectory) -> None:
+def test_a_run_whose_log_cannot_be_read_can_still_be_controlled(
+    run: RunDirectory,
+) -> None:
     launch(run)
-    run.database_path.unlink()
-    run.database_path.write_bytes(b"this was a database" * 1_000)
+    run.logs_path.rename(run.path / "elsewhere")
+    run.logs_path.touch()
     assert send(run, "status").status == "running"

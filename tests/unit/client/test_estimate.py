@@ -15,14 +15,13 @@ from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, Tr
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.estimates import flops_per_token
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
-from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.schema.presets import PRESETS, preset
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.corpora import add_calibration
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.system.locks import boot_id, host_name
+from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import describe_machine, usable_cores
+from tests.unit.client.logs import record, steps_at
 
 
 def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:
@@ -138,15 +137,7 @@ def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
 def test_the_newest_run_of_this_host_gives_the_speed(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
     run = create_run(config, "plain-otter")
-    with RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-        database.add_steps(
-            [
-                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0)
-                for step in range(1, 121)
-            ]
-        )
-        database.set_meta("vocab_size", "1000")
+    record(run, *steps_at(700, 0.1), Facts(vocab_size=1_000))
     found = estimate(config)
     expected = (
         300
@@ -166,17 +157,7 @@ def test_runs_of_another_size_are_ignored_and_the_newest_similar_one_used(
         [("old-otter", 700), ("like-otter", 800), ("tiny-otter", 40)]
     ):
         run = create_run(config, name)
-        with RunDatabase(run.database_path) as database:
-            attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-            database.add_steps(
-                [
-                    StepRow(
-                        attempt, step, step * tokens, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0
-                    )
-                    for step in range(1, 121)
-                ]
-            )
-            database.set_meta("vocab_size", "2048")
+        record(run, *steps_at(tokens, 0.1), Facts(vocab_size=2_048))
         os.utime(run.config_path, (1e9 + age, 1e9 + age))
     assert estimate(config).calibrated_run == "like-otter"
     small = RunConfig(training=TrainingConfig(max_steps=300, batch_size=1))
@@ -188,17 +169,8 @@ def test_runs_of_another_size_are_ignored_and_the_newest_similar_one_used(
 def test_runs_of_another_host_or_with_few_steps_are_ignored(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
     for name, host, steps in [("far-otter", "elsewhere", 120), ("short-otter", host_name(), 20)]:
-        with RunDatabase(create_run(config, name).database_path) as database:
-            attempt = database.begin_attempt(1, host, boot_id(), "cpu", 0, {})
-            database.add_steps(
-                [
-                    StepRow(
-                        attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0
-                    )
-                    for step in range(1, steps + 1)
-                ]
-            )
-            database.set_meta("vocab_size", "1000")
+        rows = steps_at(700, 0.1, steps)
+        record(create_run(config, name), *rows, Facts(vocab_size=1_000), host=host)
     assert estimate(config).seconds is None
 
 
@@ -209,20 +181,6 @@ def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
     assert machine.cpu_count >= 1
     assert machine.disk_free > 0
     assert not home.exists()
-
-
-def test_a_run_with_damaged_facts_is_ignored(home: Path) -> None:
-    config = RunConfig(training=TrainingConfig(max_steps=300))
-    with RunDatabase(create_run(config, "odd-otter").database_path) as database:
-        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-        database.add_steps(
-            [
-                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.1, 0.0)
-                for step in range(1, 121)
-            ]
-        )
-        database.set_meta("vocab_size", "many")
-    assert estimate(config).seconds is None
 
 
 def keep_probe(config: RunConfig, **changes: object) -> Calibration:
@@ -273,15 +231,8 @@ def test_a_probe_of_the_same_shape_gives_time_and_memory(home: Path) -> None:
 
 def test_the_most_similar_run_or_probe_gives_the_speed(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
-    with RunDatabase(create_run(config, "plain-otter").database_path) as database:
-        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-        database.add_steps(
-            [
-                StepRow(attempt, step, step * 700, 0.0, 3.0, 1.0, 0.01, 7_000.0, step * 0.2, 2.0)
-                for step in range(1, 121)
-            ]
-        )
-        database.set_meta("vocab_size", "2048")
+    run = create_run(config, "plain-otter")
+    record(run, *steps_at(700, 0.2, at=2.0), Facts(vocab_size=2_048))
     keep_probe(RunConfig(training=TrainingConfig(batch_size=60, device="cpu")))
     assert estimate(config).calibrated_run == "plain-otter"
     larger = RunConfig(training=TrainingConfig(max_steps=300, device="cpu", batch_size=50))

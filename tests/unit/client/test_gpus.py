@@ -19,14 +19,14 @@ from rnnlm_tui.client.gpus import (
 from rnnlm_tui.client.start import PendingResume
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.status import GPU_KEY, LOST_DEVICE_KEY
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run, set_device
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import free_training_memory, planned_device
 from tests.fakes.nvml import GIB, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch_build
+from tests.unit.client.logs import record
 
 FIRST = plain_card("NVIDIA H100 PCIe", "GPU-11", free=12 * GIB, processes=[(4711, 67 * GIB)])
 SECOND = plain_card("NVIDIA H200", "GPU-22", total=140 * GIB, free=139 * GIB)
@@ -50,8 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def other(home: object) -> Iterator[str]:
     """A run that trains on the first GPU; its name."""
     run = create_run(on("cuda"), "noble-heron")
-    with RunDatabase(run.database_path) as database:
-        database.set_meta(GPU_KEY, FIRST.uuid.removeprefix("GPU-"))
+    record(run, Facts(gpu_uuid=FIRST.uuid.removeprefix("GPU-")))
     with RunLock(run.lock_path):
         yield run.name
 
@@ -121,8 +120,7 @@ def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     choice = device_choice(run, always=True)
     assert (choice.problem, choice.current) == ("", "cuda:0")
     assert device_choice(run, always=False).devices == ()
-    with RunDatabase(run.database_path) as database:
-        database.set_meta(LOST_DEVICE_KEY, "cuda:0 failed: unspecified launch failure")
+    record(run, Facts(lost_device="cuda:0 failed: unspecified launch failure"))
     assert device_choice(run, always=True).problem == "cuda:0 failed: unspecified launch failure"
 
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client.listing import RunList, listed_runs
 from rnnlm_tui.client.monitor import RunMonitor, summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.paths import RunDirectory, summaries_file
 from rnnlm_tui.store.retention import pin_checkpoint

@@ -6,11 +6,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from rnnlm_tui.store.recovery import check_database
 
 from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.recovery import check_database
 from tests.fakes.long_run import EVERY, REDONE, STEPS_A_SECOND, build, train_on
 
 STEPS = 6_000

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import RunLock, sole_writer
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row

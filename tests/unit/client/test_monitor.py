@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client.monitor import EVENTS, RunMonitor, summarize, summary_or_problem
 from rnnlm_tui.errors import DatabaseError, StorageError
@@ -22,7 +23,6 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.status import STALE_SECONDS
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client import queue
 from rnnlm_tui.client.queue import Timetable, devices, entries
@@ -20,7 +21,6 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.status import GPU_KEY
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
 from rnnlm_tui.store.queue import read_queue, waiting
 from rnnlm_tui.store.reader import RunReader

@@ -14,20 +14,17 @@ from rnnlm_tui.client.start import (
 )
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
+from tests.unit.client.logs import record
 
 
-def run_that_is(kind: EventKind, *, step: int = 0, exit_code: str = "2") -> RunDirectory:
+def run_that_is(kind: EventKind, *, step: int = 0, exit_code: int = 2) -> RunDirectory:
     run = create_run(RunConfig(), "plain-otter")
-    with RunDatabase(run.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.set_meta("message", "the text is too short")
-        database.set_meta("hint", "take more")
-        database.set_meta("exit_code", exit_code)
-        database.add_event(EventRow(1, step, kind, "", 1_004.0))
+    why = Facts(message="the text is too short", hint="take more", exit_code=exit_code)
+    record(run, why, EventRow(1, step, kind, "", 1_004.0), host="box")
     return run
 
 
@@ -44,7 +41,7 @@ def test_a_run_rejected_for_its_input_is_moved_to_the_trash() -> None:
     [
         {"kind": "running"},
         {"kind": "failed", "step": 3},
-        {"kind": "failed", "exit_code": "5"},
+        {"kind": "failed", "exit_code": 5},
         {"kind": "preparing"},
     ],
     ids=lambda given: str(given),
@@ -63,7 +60,7 @@ def test_other_runs_are_kept_and_a_failure_is_raised(
 
 
 def test_a_refused_resume_is_raised_and_the_run_kept() -> None:
-    run = run_that_is("failed", step=3, exit_code="5")
+    run = run_that_is("failed", step=3, exit_code=5)
     with pytest.raises(StorageError, match="the text is too short") as refused:
         wait_for_resumed_training(run, 5.0)
     assert refused.value.hint == "take more"

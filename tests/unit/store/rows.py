@@ -14,8 +14,8 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
 )
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.lineage import ParentCheckpoint
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
@@ -32,9 +32,18 @@ def parent_checkpoint(run: RunDirectory, step: int = 500) -> ParentCheckpoint:
     return ParentCheckpoint(run, write_checkpoint(run, step, write_model, None, {}))
 
 
-def begin(database: RunDatabase, start_step: int = 0) -> int:
-    """A new attempt."""
-    return database.begin_attempt(4711, "host", "boot", "cpu", start_step, {"threads": 2})
+def begin(run: RunDirectory, start_step: int = 0) -> RunLog:
+    """The log of a new attempt."""
+    return RunLog.begin(
+        run,
+        pid=4711,
+        host="host",
+        boot_id="boot",
+        device="cpu",
+        start_step=start_step,
+        environment={"threads": 2},
+        started=STARTED,
+    )
 
 
 def step_row(
