@@ -1,11 +1,11 @@
-"""Checkpointer: writes a run's checkpoints, removes old ones and keeps the index up to date."""
+"""Checkpointer: writes a run's checkpoints and removes old ones."""
 
 from __future__ import annotations
 
 import math
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,19 +19,18 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
-from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.checkpoints import (
-    checkpoint_folders,
-    list_checkpoints,
+    CheckpointEntry,
+    checkpoint_rows,
     remove_checkpoint,
     sweep_temporary,
     write_checkpoint_in_pieces,
     write_snapshot,
 )
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import best_step, pinned_steps, removable_steps, spare_valid
+from rnnlm_tui.store.retention import pinned_steps, removable_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
 from rnnlm_tui.store.verify import (
     DamagedCheckpoint,
@@ -40,7 +39,6 @@ from rnnlm_tui.store.verify import (
 )
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import run_to_end, storage_errors
-from rnnlm_tui.system.locks import has_readers
 from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
@@ -63,10 +61,6 @@ class Moment:
 
     snapshot: Snapshot
     step: int
-    epoch: float
-    tokens_seen: int
-    train_loss: float
-    validation_loss: float | None
     facts: Mapping[str, object]
     generation: Mapping[str, object]
 
@@ -75,12 +69,13 @@ class Checkpointer:
     """Saves a trainer's state, at most once a step, one checkpoint after the other.
 
     While training continues, a checkpoint is written from a copy by a thread, which then also
-    indexes it and removes old ones: until `finish`, the index belongs to that thread.
+    removes old ones.
 
     Args:
         tokenizer_files: folder of the prepared corpus, whose tokenizer goes into each checkpoint.
         facts: recorded in every manifest of this attempt: versions, device, threads, corpus.
         parent: name of the checkpoint that the attempt starts from.
+        evaluations: those so far; the evaluator adds to the list.
     """
 
     def __init__(
@@ -92,6 +87,7 @@ class Checkpointer:
         tokenizer_files: Path,
         facts: Mapping[str, object],
         parent: str | None,
+        evaluations: Sequence[EvaluationRow],
     ) -> None:
         self._attempt, self._run, self._recorder = attempt, attempt.run, attempt.recorder
         self._trainer, self._metrics = trainer, metrics
@@ -117,12 +113,8 @@ class Checkpointer:
             trainer.free_copy = self.free_copy
         self._writing: BackgroundWriter | None = None
         self._writing_step = -1
-        with RunReader(self._run) as reader:
-            self._rows = {row.step: row for row in reader.checkpoints()}
-            self._losses = {
-                row.step: row.loss for row in reader.evaluations() if row.split == "validation"
-            }
-        self._match_index_to_disk()
+        self._evaluations, self._known = evaluations, dict[int, CheckpointEntry]()
+        self._best = self._best_step()
 
     @property
     def is_current(self) -> bool:
@@ -143,7 +135,7 @@ class Checkpointer:
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation loss; None: no loss measured."""
         self.finish()
-        return self._best()
+        return self._best_step()
 
     def outdate(self) -> None:
         """Save again although the step is saved: a setting has changed since."""
@@ -217,12 +209,11 @@ class Checkpointer:
         writing, self._writing = self._writing, None
         if writing is None:
             return
-        with self._failure_reported():
-            try:
-                with nullcontext() if writing.is_done else self._attempt.activity("saving"):
-                    writing.finish()
-            finally:  # if the activity can't be stored
-                writing.finish()
+        with (
+            self._failure_reported(),
+            nullcontext() if writing.is_done else self._attempt.activity("saving"),
+        ):
+            writing.finish()
 
     def free_copy(self, doing: str) -> bool:
         """After `doing` ran out of memory, give back that of the copies, once the checkpoint that
@@ -270,7 +261,7 @@ class Checkpointer:
         """
         try:
             self.save(validation_loss, last=True)
-            self._recorder.store_all()
+            self._recorder.flush()
         except StorageError as error:
             if not self.is_current:
                 self._recorder.saving_failed(error, self._trainer.step)
@@ -299,19 +290,13 @@ class Checkpointer:
                 self._attempt.note(self._trainer.step, f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
 
-    def label(self, validation_loss: float) -> None:
-        """Give the checkpoint of the current step, if any, the loss that was measured after the
-        save."""
-        step = self._trainer.step
-        if self._writing_step == step:
+    def label(self) -> None:
+        """Count the checkpoint of the current step, if any, with the loss that was measured after
+        it was saved."""
+        if self._writing_step == self._trainer.step:
             self.finish()
-        if not self.is_current:
-            return
-        self._losses[step] = (
-            validation_loss  # survives a moment in which the checkpoint can't be listed
-        )
-        if step in self._rows:
-            self._index(replace(self._rows[step], validation_loss=validation_loss))
+        if self.is_current:
+            self._note_best(self._trainer.step)
 
     def snapshot(self) -> str:
         """Write the weights alone, to sample from; returns the directory relative to the run's.
@@ -339,9 +324,6 @@ class Checkpointer:
 
     def _moment(self, validation_loss: float | None) -> Moment:
         """The current step, from the trainer's own tensors."""
-        # A resume from this checkpoint should find the rows before it.
-        with suppress(StorageError):
-            self._recorder.store_all()
         trainer, train_loss = self._trainer, self._metrics.train_loss
         trainer.active_seconds = self._metrics.active_seconds
         known = validation_loss is not None and math.isfinite(validation_loss)
@@ -358,29 +340,26 @@ class Checkpointer:
         return Moment(
             snapshot_of(trainer),
             trainer.step,
-            trainer.epochs_done,
-            trainer.tokens_seen,
-            train_loss,
-            validation_loss,
             facts,
             self._generation_settings(),
         )
 
     def _save(self, moment: Moment, *, last: bool) -> Generator[None, None, None]:
-        """Write a checkpoint, index it and remove old ones; yields between two pieces."""
+        """Write a checkpoint and remove old ones; yields between two pieces."""
+        with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
+            self._recorder.flush()
         with _memory_guarded():
             if not (yield from weights_are_finite(moment.snapshot)):
                 raise RunStateError(
                     "not saved: the weights are not finite", hint="earlier checkpoints are kept"
                 )
-            row = yield from self._write(moment, last=last)
-        self._saved_step = self.step = row.step
-        self.path = row.path
+            self.path = yield from self._write(moment, last=last)
+        self._saved_step = self.step = moment.step
         self._retry_at = math.inf
-        self._recorder.saved(row.step)
+        self._recorder.saved(moment.step)
 
-    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
-        """Write the files, index them, then remove the checkpoints that retention doesn't keep."""
+    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, str]:
+        """Write the files, then remove the checkpoints that retention doesn't keep."""
         self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
         host = moment.snapshot.bytes_in_memory()
 
@@ -401,30 +380,21 @@ class Checkpointer:
         )
         with storage_errors("look into", path):
             size = sum(file.stat().st_size for file in path.iterdir())
-        row = CheckpointRow(
-            attempt=self._attempt.number,
-            step=moment.step,
-            epoch=moment.epoch,
-            tokens_seen=moment.tokens_seen,
-            train_loss=moment.train_loss,
-            validation_loss=moment.validation_loss,
-            bytes=size,
-            path=str(path.relative_to(self._run.path)),
-            best=False,
-            last=True,
-            time=time.time(),
-        )
         self._parent = path.name
         self._verified.add(path)
-        self._attempt.event("checkpoint", row.step, f"{row.path}, {counted(row.bytes, 'byte')}")
-        self._index(row)
+        name = str(path.relative_to(self._run.path))
+        self._attempt.event("checkpoint", moment.step, f"{name}, {counted(size, 'byte')}")
+        self._known.pop(moment.step, None)  # it may have been written again
+        self._note_best(moment.step)
         yield
         try:
-            self._prune(written=row.step)
+            self._prune(written=moment.step)
         except StorageError as error:  # the new one is saved; old ones are removed with the next
             self._has_leftovers = True
-            self._attempt.note(row.step, f"old checkpoints could not be removed: {error.message}")
-        return row
+            self._attempt.note(
+                moment.step, f"old checkpoints could not be removed: {error.message}"
+            )
+        return name
 
     def _parent_of(self, step: int) -> str | None:
         """Name of the checkpoint before; of one that is written again at its step, that of the
@@ -470,7 +440,7 @@ class Checkpointer:
     def _checkpoint_bytes(self) -> int:
         """Size of the largest checkpoint so far, or the estimate for weights, optimizer and
         tokenizer."""
-        known = max((row.bytes for row in self._rows.values()), default=0)
+        known = max((entry.bytes for entry in self._known.values()), default=0)
         tokenizer = sum(
             file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json")
         )
@@ -479,64 +449,45 @@ class Checkpointer:
             config.model, self._trainer.model.vocab_size, config.optimizer.algorithm
         )
 
-    def _index(self, row: CheckpointRow) -> None:
-        best_before = self._best()
-        self._rows[row.step] = row
-        self._recorder.put_checkpoint(row)
-        if self._best() == row.step != best_before and row.validation_loss is not None:
+    def _rows(self) -> list[CheckpointRow]:
+        return checkpoint_rows(self._run, self._evaluations, self._known)
+
+    def _best_step(self) -> int | None:
+        return next((row.step for row in self._rows() if row.best), None)
+
+    def _note_best(self, step: int) -> None:
+        """Log that the checkpoint of this step is the best, if it wasn't before."""
+        before, best = self._best, next((row for row in self._rows() if row.best), None)
+        self._best = None if best is None else best.step
+        if best is not None and best.step == step != before and best.validation_loss is not None:
             self._attempt.event(
-                "best", row.step, f"validation perplexity {perplexity(row.validation_loss):,.2f}"
+                "best", step, f"validation perplexity {perplexity(best.validation_loss):,.2f}"
             )
-
-    def _best(self) -> int | None:
-        return best_step((row.step, row.validation_loss) for row in self._rows.values())
-
-    def _match_index_to_disk(self) -> None:
-        """Index checkpoints that a killed worker did not get to index, and forget those that are
-        gone."""
-        on_disk = {entry.step: entry for entry in list_checkpoints(self._run)}
-        for step, entry in on_disk.items():
-            if step not in self._rows:
-                self._index(entry.row(self._losses.get(step)))
-        for step, _ in checkpoint_folders(self._run):
-            if step not in on_disk:
-                with suppress(StorageError):  # one unreadable checkpoint doesn't end the run
-                    self._is_intact(step)
-        for step in self._rows.keys() - on_disk.keys():
-            self._forget(step)
 
     def _prune(self, written: int) -> None:
         """Remove what retention doesn't keep; `written` was just hashed and needs no check."""
         if self._has_leftovers:
             sweep_temporary(self._run)
             self._has_leftovers = False
-        self._match_index_to_disk()
-        retention = self._attempt.config.checkpoint
+        rows, retention = self._rows(), self._attempt.config.checkpoint
         doomed = removable_steps(
-            list(self._rows.values()),
+            rows,
             retention.keep_last,
             keep_every=retention.keep_every,
             pinned=pinned_steps(self._run),
         )
         if not doomed:
             return
-        kept = [step for step in self._rows if step not in doomed]
+        kept = [row.step for row in rows if row.step not in doomed]
         for step in spare_valid(
             doomed, kept, lambda step: step == written or self._is_intact(step)
         ):
-            if step in self._rows and not has_readers(self._folder(step)):
-                row = self._rows[step]
-                self._forget(step)  # the index first: it never names a missing checkpoint
-                if not remove_checkpoint(self._run, step):
-                    self._index(row)  # pinned just now, or being read
-
-    def _folder(self, step: int) -> Path:
-        return self._run.checkpoints_path / f"step-{step:09d}"
+            remove_checkpoint(self._run, step)  # not if it was just pinned, or is being read
 
     def _is_intact(self, step: int) -> bool:
         """Whether every byte of a checkpoint is as written; a damaged one is moved aside and
         reported."""
-        path = self._folder(step)
+        path = self._run.checkpoints_path / f"step-{step:09d}"
         try:
             self._verified.verify(path)
         except NewerCheckpointError:
@@ -546,13 +497,8 @@ class Checkpointer:
                 aside = move_damaged_aside(DamagedCheckpoint(step, path, error.message))
                 problem = f"the checkpoint of step {step:,} is damaged: {error.message}"
                 self._attempt.note(step, f"{problem}; moved to {aside.relative_to(self._run.path)}")
-            self._forget(step)
             return False
         return True
-
-    def _forget(self, step: int) -> None:
-        self._recorder.remove_checkpoint(step)
-        self._rows.pop(step, None)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -10,10 +9,9 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from threading import Lock
 from types import FrameType
 from typing import Protocol
 from uuid import uuid4
@@ -21,6 +19,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, StorageError
+from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import (
     Command,
     CommandResult,
@@ -29,7 +28,6 @@ from rnnlm_tui.schema.protocol import (
     StopMark,
     Verb,
 )
-from rnnlm_tui.schema.status import REQUESTS_KEY
 from rnnlm_tui.schema.steering import value_text
 from rnnlm_tui.worker.control import PendingCommand
 
@@ -85,12 +83,10 @@ class CommandTarget(Protocol):
 
 
 class Journal(Protocol):
-    """The part of the run's database that records commands."""
-
-    def journalled(self, id: str) -> str | None: ...
+    """Where commands are recorded."""
 
     def journal_command(
-        self, id: str, verb: str, arguments_json: str, result_json: str
+        self, id: str, verb: str, arguments: dict[str, object], result: dict[str, object]
     ) -> None: ...
 
 
@@ -99,14 +95,18 @@ class CommandHandler:
 
     A stop is recorded once its checkpoint is saved, but `answer_stops` answers it only after the
     run's lock is released, so that a client may resume as soon as it has the answer.
+
+    Args:
+        before: the commands of earlier attempts.
     """
 
-    def __init__(self, target: CommandTarget, journal: Journal) -> None:
+    def __init__(
+        self, target: CommandTarget, journal: Journal, before: Iterable[CommandRow] = ()
+    ) -> None:
         self.target = target
         """What commands act on; replaced when the run has been prepared and starts training."""
-        self._journal: Journal | None = journal
-        # The control thread looks commands up while the journal may close.
-        self._journal_lock = Lock()
+        self._journal = journal
+        self._answers = {row.id: row.result for row in before}
         self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
         self._stopped: dict[str, CommandResult] = {}
 
@@ -123,57 +123,25 @@ class CommandHandler:
         Returns:
             False for every other command: it waits for the training thread.
         """
-        if pending.command.verb != "stop":
+        command = pending.command
+        if command.verb != "stop" or command.id in self._stopped:
             return False
-        known: str | None = None
-        # If the journal can't be read, it waits as others do.
-        with (
-            self._journal_lock,
-            suppress(StorageError),
-        ):
-            known = (
-                None
-                if self._journal is None or pending.command.id in self._stopped
-                else self._journal.journalled(pending.command.id)
-            )
-        if known is not None:
-            pending.answer(CommandResult.model_validate_json(known))
-        return known is not None
+        return self._answer_again(pending)
 
     def handle(self, pending: PendingCommand) -> None:
-        """Act once per command id and answer; a repeated id gets the first answer again.
-
-        If the journal can't be read nothing is done, since the command may have been carried out
-        before. Only a stop may be repeated.
-        """
-        command, journal = pending.command, self._journal
-        if journal is None:
-            raise RuntimeError("a command was handled after the journal was closed")
-        try:
-            known = journal.journalled(command.id)
-        except StorageError as error:
-            if command.verb != "stop":
-                pending.answer(
-                    CommandResult(
-                        id=command.id,
-                        ok=False,
-                        error=f"{command.verb} rejected: {error.message}",
-                        hint=error.hint,
-                    )
-                )
-                return
-            known = None
-        if known is not None:
-            pending.answer(CommandResult.model_validate_json(known))
+        """Act once per command id and answer; a repeated id gets the first answer again."""
+        if self._answer_again(pending):
             return
+        command = pending.command
         result = self._result(command)
-        arguments = command.model_dump_json(exclude={"id", "verb"}, exclude_none=True)
+        arguments = command.model_dump(mode="json", exclude={"id", "verb"}, exclude_none=True)
         stops = command.verb == "stop" and result.ok
         if stops:
             self._stopped[command.id] = result
             self._stops.append((pending.answer, result))
+        self._answers[command.id] = values = result.model_dump(mode="json")
         try:
-            journal.journal_command(command.id, command.verb, arguments, result.model_dump_json())
+            self._journal.journal_command(command.id, command.verb, arguments, values)
         except StorageError as error:
             traceback.print_exc()  # to stderr, the run's log
             if result.ok:
@@ -185,11 +153,6 @@ class CommandHandler:
                 )
         if not stops:
             pending.answer(result)
-
-    def close_journal(self) -> None:
-        """Stop using the journal: it is about to be closed."""
-        with self._journal_lock:
-            self._journal = None
 
     def answer_stops(self) -> None:
         """Answer the stops that were carried out."""
@@ -239,6 +202,13 @@ class CommandHandler:
                     id=command.id, ok=True, status=ending, step=step, checkpoint=self.target.saved
                 )
             )
+
+    def _answer_again(self, pending: PendingCommand) -> bool:
+        """Answer a command that was carried out before; False: it wasn't."""
+        known = self._answers.get(pending.command.id)
+        if known is not None:
+            pending.answer(CommandResult.model_validate(known))
+        return known is not None
 
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""
@@ -306,19 +276,21 @@ class CommandHandler:
 
 SHOWN_REQUESTS = 8
 """The newest commands that wait and are shown."""
+Request = dict[str, str | float]
+"""A command that waits: its words, who asked, and when."""
 
 
 class Requests:
     """Shows every reader of the run which commands wait for the training thread.
 
     Args:
-        set_meta: stores a fact of the run; safe to call from two threads.
+        show: shows these requests in place of those before; safe to call from two threads.
     """
 
-    def __init__(self, set_meta: Callable[[str, str], None]) -> None:
-        self._set_meta = set_meta
+    def __init__(self, show: Callable[[tuple[Request, ...]], None]) -> None:
+        self._show = show
         self._lock = threading.Lock()
-        self._waiting: dict[int, dict[str, JsonValue]] = {}
+        self._waiting: dict[int, Request] = {}
 
     def shown(self, pending: PendingCommand) -> PendingCommand:
         """The same command, shown from now until it is answered."""
@@ -336,15 +308,13 @@ class Requests:
 
         return PendingCommand(command, answer)
 
-    def _update(self, key: int, request: dict[str, JsonValue] | None) -> None:
+    def _update(self, key: int, request: Request | None) -> None:
         with self._lock:
             if request is None:
                 self._waiting.pop(key, None)
             else:
                 self._waiting[key] = request
-            newest = list(self._waiting.values())[-SHOWN_REQUESTS:]
-            with suppress(RnnlmError):  # the run has ended: nothing waits any more
-                self._set_meta(REQUESTS_KEY, json.dumps(newest) if newest else "")
+            self._show(tuple(self._waiting.values())[-SHOWN_REQUESTS:])
 
 
 def request_words(command: Command) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from traceback import clear_frames
 from typing import TypeVar
@@ -41,11 +41,11 @@ class Evaluator:
     generator.
 
     Args:
-        before: evaluations of earlier attempts, up to the start step.
+        evaluations: of earlier attempts, up to the start step; this attempt's are added.
 
     Raises (every method that evaluates or samples):
         StopRequested: a stop was requested meanwhile.
-        StorageError: the run's folder or database is gone.
+        StorageError: the run's folder or log is gone.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Evaluator:
         *,
         corpus: PreparedCorpus,
         codec: TextCodec,
-        before: Sequence[EvaluationRow],
+        evaluations: list[EvaluationRow],
     ) -> None:
         self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
         self._trainer = trainer
@@ -66,11 +66,13 @@ class Evaluator:
         self._checkpointer = checkpointer
         self._budget = budget
         self._corpus, self._codec = corpus, codec
-        self._early_stopping = EarlyStopping(self._config.training.patience, before)
-        self._rows = list(before)
+        self._early_stopping = EarlyStopping(self._config.training.patience, evaluations)
+        self._rows = evaluations
         self._best = self._best_step()
         here = [
-            row.loss for row in before if row.step == trainer.step > 0 and row.split == "validation"
+            row.loss
+            for row in evaluations
+            if row.step == trainer.step > 0 and row.split == "validation"
         ]
         self._loss = here[-1] if here else None
         self._step = trainer.step if here else -1
@@ -117,7 +119,7 @@ class Evaluator:
             self._best = self._best_step()
             self._loss = next(row.loss for row in rows if row.split == "validation")
             self._step = self._trainer.step
-            self._checkpointer.label(self._loss)
+            self._checkpointer.label()
             self.continue_prompts()
             return "; ".join(in_words(row) for row in rows)
 
@@ -198,7 +200,7 @@ class Evaluator:
             seed,
             time.time(),
         )
-        self._recorder.add_sample(row)
+        self._recorder.add(row)
         return row
 
     def _first_lines(self) -> Iterator[str]:
@@ -266,7 +268,7 @@ class Evaluator:
             scored_bytes=scored,
             text_bytes=total,
         )
-        self._recorder.add_evaluation(row)
+        self._recorder.add(row)
         return row
 
     def _score(self, batches: Iterable[Batch]) -> Score:

@@ -13,10 +13,10 @@ from pydantic import JsonValue
 from rnnlm_tui.engine.device import is_lost
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import EventKind
 from rnnlm_tui.schema.protocol import SettingsChange, StopMark
-from rnnlm_tui.schema.status import STOP_AFTER_KEY
 from rnnlm_tui.worker.checkpointing import RETRY_SECONDS, Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
@@ -153,7 +153,7 @@ class TrainingRun:
         if self._status == "running":
             self._metrics.flush(final=True)
             self._checkpointer.finish()
-            self._event("paused", "")  # first: if the event can't be stored, the pause is refused
+            self._event("paused", "")  # first: if the run's folder is gone, the pause is refused
             self._status = "paused"
 
     def resume(self) -> None:
@@ -178,7 +178,7 @@ class TrainingRun:
                 if self._trainer.weights_are_finite()
                 else self.saved
             )
-            self._recorder.store_all()
+            self._recorder.flush()
         except StorageError as error:
             self._status = before
             kill = (
@@ -192,7 +192,7 @@ class TrainingRun:
         except BaseException:
             self._status = before
             raise
-        self._recorder.set_meta(STOP_AFTER_KEY, "")
+        self._recorder.add(Facts(stop_after=None))
         return saved
 
     def stop_after(self, mark: StopMark | None) -> str:
@@ -210,7 +210,7 @@ class TrainingRun:
         if mark is None and self._stop_mark is None:
             return "no stop was planned"
         self._stop_mark, self._mark_reached = mark, False
-        self._recorder.set_meta(STOP_AFTER_KEY, mark or "")
+        self._recorder.add(Facts(stop_after=mark))
         if mark is None:
             words = "keeps training: no stop is planned any more"
         else:

@@ -43,8 +43,8 @@ def card_facts(run: RunDirectory, manifest: Manifest) -> CardFacts:
     source = config.corpus.source
     title = Path(source).name if Path(source).is_absolute() else source
     evaluations = list[EvaluationRow]()
-    with suppress(RnnlmError), RunReader(run) as reader:  # a card can do without the database
-        title = reader.meta().get("corpus_title", title)
+    with suppress(RnnlmError), RunReader(run) as reader:  # a card can do without the logs
+        title = reader.facts().corpus_title or title
         evaluations = [row for row in reader.evaluations() if row.step == manifest.step]
     return CardFacts(run.name, config, manifest, title, tuple(evaluations))
 

@@ -6,7 +6,7 @@ weights are the parent's, and the optimizer's state if the user has asked for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +17,13 @@ from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, UnknownCheckpointError, UnknownRunError
+from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.store.lineage import PARENT_FOLDER, read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import run_named
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.worker.recorder import Attempt
 
 
@@ -79,45 +77,19 @@ class Start:
             load_optimizer_state(self.folder, trainer)
 
 
-def find_start(run: RunDirectory, meta: Mapping[str, str]) -> Start | None:
+def find_start(run: RunDirectory) -> Start | None:
     """The weights that a run starts from; None: initial weights.
 
-    Runs that earlier versions created have no copy: their parent must still be there.
-
-    Args:
-        meta: the facts in the run's database.
-
     Raises:
-        UnknownCheckpointError: the run of an earlier version has lost its parent.
         CheckpointError: the weights are damaged or missing.
         StorageError: `parent.json` is damaged.
     """
     parent = read_parent(run)
-    if parent is not None:
-        folder = run.path / PARENT_FOLDER
-        verify_checkpoint(folder)
-        return Start(parent.address, folder, parent.optimizer)
-    address = meta.get("parent")
-    return Start(address, parent_checkpoint(address)) if address else None
-
-
-def parent_checkpoint(parent: str) -> Path:
-    """The verified checkpoint that `run@step` names; the run's name must match exactly.
-
-    Raises:
-        UnknownCheckpointError: the run or the checkpoint is gone; lists those that exist.
-        CheckpointError: it is damaged.
-    """
-    name, _, which = parent.partition("@")
-    try:
-        checkpoint = resolve_checkpoint(run_named(name), which or "last")
-    except (UnknownRunError, UnknownCheckpointError) as error:
-        raise UnknownCheckpointError(
-            f"this run starts from the weights of {parent}, which are gone: {error.message}",
-            hint=error.hint,
-        ) from error
-    verify_checkpoint(checkpoint)
-    return checkpoint
+    if parent is None:
+        return None
+    folder = run.path / PARENT_FOLDER
+    verify_checkpoint(folder)
+    return Start(parent.address, folder, parent.optimizer)
 
 
 def prepare_for_start(

@@ -1,91 +1,124 @@
-"""Recorder: writes a worker's rows, and keeps them in memory while the disk is full.
+"""Recorder: a thread that writes a worker's rows, and keeps them in memory while the disk is full.
 
 Attempt: what one worker process knows about the run that it trains.
-
-Heartbeat: a thread that writes a heartbeat and a hardware reading every second.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import threading
 import time
-import time as clock
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
-from threading import Lock, RLock
-from typing import Protocol
+from typing import Any, Protocol
 
 from rnnlm_tui import __version__
-from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import (
-    CheckpointRow,
-    EvaluationRow,
+    CommandRow,
     EventKind,
     EventRow,
     HardwareRow,
     Phase,
     Progress,
     SampleRow,
+    StartRow,
     StepRow,
 )
-from rnnlm_tui.schema.status import ACTIVITY_KEY, HEARTBEAT_SECONDS, Activity
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, Activity
+from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.disk import ROOM_FOR_ROWS, Ballast, free_bytes, is_full
-from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.system.locks import LockPage, RunLock, boot_id, host_name
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 
 MAX_KEPT_ROWS = 200_000
-"""Rows kept in memory (75 MiB, measured) before training waits for the disk."""
+"""Rows kept in memory before training waits for the disk."""
 TEXT_ROW = 400
 """Characters of a sample that count as one row."""
+APPENDED_AT_ONCE = 10_000
+"""Rows of one write: after a wait, a disk with little space gets some of them."""
+
+
+class HardwareReader(Protocol):
+    def sample(self) -> HardwareRow: ...
 
 
 class Recorder:
-    """Writes one attempt's rows to the database. A full, failing or read-only disk loses nothing:
-    the run is degraded.
+    """Writes one attempt's rows to its log. A full, failing or read-only disk loses nothing: the
+    run is degraded.
 
-    While degraded, every call is kept and repeated in order, once a second by `heartbeat`, until
-    all of them are stored. Heartbeats, hardware readings and progress are dropped instead; the lock
-    file shows the reason and that the worker is alive. Threads may share a recorder.
+    `add` only queues a row. A thread appends what is queued, waits for the disk once a second, and
+    then also shows that the worker is alive and reads the machine. While degraded it retries once a
+    second, and drops readings of the machine. Threads may share a recorder.
 
-    Raises (every method that stores something):
-        StorageError: the run's folder or database was removed while the worker ran.
-        DatabaseError: the database is damaged.
+    Raises (`add`, `flush` and `check`):
+        StorageError: the run's folder or log was removed while the worker ran, or the attempt has
+            ended.
     """
 
     def __init__(
         self,
         run: RunDirectory,
         lock: RunLock,
-        database: RunDatabase,
         *,
         max_kept: int = MAX_KEPT_ROWS,
+        seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        self._run = run
-        self._lock = lock
-        self._database = database
-        self._ballast = Ballast(database.path)
-        self._max_kept = max_kept
-        self._places = [(path, _identity(path)) for path in (run.path, database.path)]
-        self._kept_lock = RLock()
-        self._storing = Lock()  # only one thread repeats kept calls
-        self._kept: deque[tuple[Callable[[], None], int]] = deque()
-        self._kept_rows = self._kept_in_all = 0
-        self._answers: dict[str, str] = {}
+        self._run, self._lock = run, lock
+        self._max_kept, self._seconds = max_kept, seconds
+        self._places: list[tuple[Path, tuple[int, int] | None]] = []
+        self._queue_turn, self._page_turn = threading.Lock(), threading.Lock()
+        self._storing = threading.Lock()  # only one thread appends
+        self._queue: deque[Row | Facts] = deque()
+        self._kept = self._stored_late = 0
+        self._page = LockPage()
         self._reason = self._unsaved = ""
         self._fatal: StorageError | None = None
-        self._closed = False
-        self._attempt = self._step = 0
+        self._machine: HardwareReader | None = None
+        self._report: Callable[[str], None] = lambda _: None
+        self._fault: str | None = None
+        self._added, self._closing = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._step = 0
+
+    def begin_attempt(self, start_step: int, environment: Mapping[str, object]) -> int:
+        """Begin the next attempt's log and return its number; start the thread.
+
+        Raises:
+            StorageError: it can't be stored; nothing has begun yet.
+        """
+        self._step = start_step
+        self._log = RunLog.begin(
+            self._run,
+            pid=os.getpid(),
+            host=host_name(),
+            boot_id=boot_id(),
+            device="",
+            start_step=start_step,
+            environment=environment,
+            started=time.time(),
+        )
+        self._places = [(path, _identity(path)) for path in (self._run.path, self._log.path)]
+        self._thread.start()
+        return self._log.attempt
+
+    def watch(self, machine: HardwareReader, report: Callable[[str], None]) -> None:
+        """Read the machine once a second.
+
+        Args:
+            report: called with each new fault of the GPU that trains, from the recorder's thread.
+        """
+        self._machine, self._report = machine, report
 
     @property
     def degraded(self) -> str:
@@ -95,264 +128,174 @@ class Recorder:
         others = (", a checkpoint for space" if self._unsaved else "") + (
             ", and training for the disk" if self.full else ""
         )
-        return f"rows wait in memory ({self._kept_rows:,}){others}: {self._reason}"
+        return f"rows wait in memory ({self._kept:,}){others}: {self._reason}"
 
     @property
     def full(self) -> bool:
         """Memory is used up: training should wait."""
-        return self._kept_rows >= self._max_kept
+        return self._kept >= self._max_kept
 
     def check(self) -> None:
-        """Raise the error that ends the run: its folder or database is gone or damaged."""
-        if self._fatal is not None:
-            raise self._fatal
+        """Raise the error that ends the run: its folder or log is gone."""
         for path, known in self._places:
-            if _identity(path, unknown=known) != known:
+            if self._fatal is None and _identity(path, unknown=known) != known:
                 self._fatal = StorageError(
                     f"{path} was removed or replaced during training",
                     hint="nothing was written in its place; `rnnlm-tui runs` shows what is left",
                 )
-                raise self._fatal
+        if self._fatal is not None:
+            raise self._fatal
 
-    def make_ballast(self) -> None:
-        """Before the first row, reserve some space to release when the disk is full.
+    def add(self, *rows: Row | Facts) -> None:
+        """Queue rows for the log; never waits for the disk."""
+        if self._fatal is not None:
+            raise self._fatal
+        if self._closing:
+            raise StorageError(
+                f"the attempt on {self._run.name} has ended", hint="nothing more is stored"
+            )
+        self._enqueue(*rows)
+        self._added.set()
+
+    def flush(self) -> None:
+        """Wait until everything that was added is on the disk.
 
         Raises:
-            StorageError: not enough space, with need and have.
+            StorageError: the disk refuses it; the rows are kept.
         """
-        self._ballast.make()
+        self._store(sync=True)
 
     def close(self) -> None:
-        """At the end, release the ballast and store the kept rows; those that can't be stored are
-        counted in the log."""
+        """At the end, store what is queued; rows that can't be stored are counted in worker.log."""
+        self._closing = True
+        self._added.set()
+        self._thread.join()
+        try:
+            self._store(sync=True)
+        except StorageError as error:
+            what = counted(self._kept, "row") if self._kept else "the last rows"
+            _say(f"{what} could not be stored: {self._in_words(error)}")
+        self._log.close()
+
+    def journal_command(
+        self, id: str, verb: str, arguments: dict[str, object], result: dict[str, object]
+    ) -> None:
+        """Record a command; it is on the disk at the end, unless the run is degraded."""
+        self.add(CommandRow(self._log.attempt, id, verb, arguments, result, time.time()))
         with suppress(StorageError):
-            self.check()  # a folder that replaced the run's is not ours to write to
-            self._ballast.release()
-            self._store_kept(recover=True)
-        if self._kept:
-            _log(f"{counted(self._kept_rows, 'row')} could not be stored: {self._reason}")
-        self._closed = True
-
-    def store_all(self) -> None:
-        """Store the kept rows now, if need be in the space that the ballast released. The run stays
-        degraded until there is more.
-
-        Raises:
-            StorageError: not all rows can be stored; the rest is kept.
-        """
+            self.flush()
         self.check()
-        self._store_kept(recover=False)
+
+    def show(self, **changes: Any) -> None:
+        """Show readers what the worker does at the moment: fields of `LockPage`."""
+        with self._page_turn:
+            self._page = replace(self._page, **changes, degraded=self.degraded)
+            with suppress(StorageError):  # then the lock file's age shows it
+                self._lock.show(self._page)
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show the progress before the first step; None: it is over."""
+        shown = progress and (progress.phase, progress.done, progress.total)
+        self.show(progress=shown)
 
     def saving_failed(self, error: StorageError, step: int) -> None:
         """Report that a checkpoint could not be written: the run is degraded until `saved`."""
         first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
-        self._show_state()
+        self.show()
         if first:
-            self.add_event(self._event("degraded", self._unsaved, step))
+            self.add(self._event("degraded", self._unsaved, step))
 
     def saved(self, step: int) -> None:
         """Report that a checkpoint was written."""
         if self._unsaved:
             self._unsaved = ""
-            self._show_state()
-            self.add_event(self._event("recovered", "a checkpoint could be written again", step))
+            self.show()
+            self.add(self._event("recovered", "a checkpoint could be written again", step))
 
-    def begin_attempt(
-        self,
-        pid: int,
-        host: str,
-        boot_id: str,
-        device: str,
-        start_step: int,
-        environment: Mapping[str, object],
-    ) -> int:
-        """As `RunDatabase.begin_attempt`; raises StorageError if it can't be stored, since nothing
-        has begun yet."""
-        self._step = start_step
-        try:
-            self._attempt = self._database.begin_attempt(
-                pid, host, boot_id, device, start_step, environment
-            )
-        except StorageError:
-            self._ballast.release()
-            raise
-        return self._attempt
-
-    def move_start_back(self, attempt: int, start_step: int) -> None:
-        """As `RunDatabase.move_start_back`."""
-        self._step = start_step
-        self._store(partial(self._database.move_start_back, attempt, start_step))
-
-    def add_steps(self, rows: Sequence[StepRow]) -> None:
-        """As `RunDatabase.add_steps`."""
-        if rows:
-            self._step = rows[-1].step
-            self._store(partial(self._database.add_steps, tuple(rows)), len(rows))
-
-    def add_evaluation(self, row: EvaluationRow) -> None:
-        """As `RunDatabase.add_evaluation`."""
-        self._store(partial(self._database.add_evaluation, row))
-
-    def add_sample(self, row: SampleRow) -> None:
-        """As `RunDatabase.add_sample`."""
-        self._store(partial(self._database.add_sample, row), 1 + len(row.text) // TEXT_ROW)
-
-    def add_event(self, row: EventRow) -> None:
-        """As `RunDatabase.add_event`."""
-        self._store(partial(self._database.add_event, row))
-
-    def put_checkpoint(self, row: CheckpointRow) -> None:
-        """As `RunDatabase.put_checkpoint`."""
-        self._store(partial(self._database.put_checkpoint, row))
-
-    def remove_checkpoint(self, step: int) -> None:
-        """As `RunDatabase.remove_checkpoint`."""
-        self._store(partial(self._database.remove_checkpoint, step))
-
-    def set_meta(self, key: str, value: str) -> None:
-        """As `RunDatabase.set_meta`."""
-        self._store(partial(self._database.set_meta, key, value))
-
-    def set_progress(self, progress: Progress | None) -> None:
-        """As `RunDatabase.set_progress`; while degraded, only the end of progress is kept."""
-        self._store(partial(self._database.set_progress, progress), 1 if progress is None else 0)
-
-    def add_hardware(self, row: HardwareRow) -> None:
-        """As `RunDatabase.add_hardware`; dropped while degraded."""
-        self._store(partial(self._database.add_hardware, row), 0)
-
-    def heartbeat(self, time: float) -> None:
-        """As `RunDatabase.heartbeat`. While degraded, update the lock file instead and retry the
-        kept rows."""
-        self.check()
-        if self.degraded:
-            self._show_state()
-        beat = partial(self._database.heartbeat, time)
-        with suppress(StorageError):  # still full: retried in a second
-            self._ballast.make()
-            self._store_kept(recover=True, first=beat)
-        self._store(beat, 0)
-
-    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
-        """As `RunDatabase.journal_command`."""
-        self._answers[id] = result_json
-        self._store(partial(self._database.journal_command, id, verb, arguments_json, result_json))
-        if not self._reason:
-            self._answers.clear()
-
-    def journalled(self, id: str) -> str | None:
-        """As `RunDatabase.journalled`, including results that are still kept in memory."""
-        return self._answers.get(id) or self._database.journalled(id)
-
-    def _store(self, write: Callable[[], None], rows: int = 1) -> None:
-        """Store now, or keep it behind the rows that are kept already; 0 rows: drop it instead."""
-        self.check()
-        if self._closed:
-            raise StorageError(
-                f"the attempt on {self._run.name} has ended", hint="nothing more is stored"
-            )
-        if not self._keep_behind(write, rows):
+    def _work(self) -> None:
+        """The thread: append rows as they come, and do the rest once a second."""
+        due = time.monotonic() + self._seconds
+        while not self._closing:
+            self._added.wait(max(0.0, due - time.monotonic()))
+            self._added.clear()
             try:
-                write()
-            except DatabaseError:
-                raise
-            except StorageError as error:
-                if self._closed:  # meanwhile, by a stop in another thread
-                    raise
-                self._keep(write, rows)
-                self._degrade(error)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._seconds
+                    self._beat()
+                elif not self._reason:
+                    self._store(sync=False)
+            except StorageError:
+                pass  # retried in a second; a removed folder ends the run at its next row
+            except Exception as error:
+                # Any error is only printed: without this thread the run would look stalled, and
+                # rows that wait for disk space would never be stored.
+                _say(f"no reading of the machine: {error}")
 
-    def _keep_behind(self, write: Callable[[], None], rows: int) -> bool:
-        with self._kept_lock:
-            if self._reason:
-                self._keep(write, rows)
-            return bool(self._reason)
-
-    def _keep(self, write: Callable[[], None], rows: int) -> None:
-        with self._kept_lock:
-            if rows:
-                self._kept.append((write, rows))
-                self._kept_rows += rows
-                self._kept_in_all += rows
-
-    def _degrade(self, error: StorageError, *, again: bool = False) -> None:
-        """Keep rows from now on. The first time, and `again` after a recovery was reported, log it
-        in the ballast's space."""
-        with self._kept_lock:
-            first, self._reason = again or not self._reason, self._in_words(error)
-        if is_full(error) or self._no_space():
-            self._ballast.release()
-        self._show_state()
-        if not first:
-            return
-        _log(f"degraded: {self._reason}")
-        event = self._event(
-            "degraded", f"{self._reason}; training continues, rows wait in memory", self._step
-        )
-        try:
-            self._database.add_event(event)  # before the kept rows: readers should know at once
-        except StorageError:
-            self._keep(partial(self._database.add_event, event), 1)
-
-    def _no_space(self) -> bool:
-        """Whether the disk is full: SQLite reports another error if it can't enlarge its shared
-        memory."""
-        try:
-            return free_bytes(self._database.path) < ROOM_FOR_ROWS
-        except StorageError:
-            return False
-
-    def _store_kept(self, *, recover: bool, first: Callable[[], None] | None = None) -> None:
-        """Store the kept rows in order; raises StorageError when the disk refuses one.
-
-        Args:
-            recover: when all are stored, log the recovery and stop keeping rows.
-            first: must succeed before anything else is tried.
-        """
-        if not self._reason:
-            return
-        with self._storing:
-            reported = False
-            while self._reason:
-                with self._kept_lock:
-                    if not first and not self._kept and (reported or not recover):
-                        if recover:
-                            self._reason = ""
-                            self._kept_in_all = 0
-                            self._answers.clear()
-                        break
-                    kept = self._kept[0] if self._kept else None
-                try:
-                    (first or (kept[0] if kept else self._log_recovery))()
-                except DatabaseError as error:
-                    self._fatal = error
-                    raise
-                except StorageError as error:
-                    self._degrade(error, again=reported)
-                    raise
-                if first:
-                    first = None
-                elif not kept:
-                    reported = True
-                else:
-                    with self._kept_lock:
-                        self._kept.popleft()
-                        self._kept_rows -= kept[1]
-        self._show_state()
-
-    def _log_recovery(self) -> None:
-        self._database.add_event(
-            self._event(
-                "recovered",
-                f"all rows stored, {counted(self._kept_in_all, 'row')} after a wait in memory",
-                self._step,
-            )
-        )
-
-    def _show_state(self) -> None:
-        # If even this can't be written, the lock file's age shows it.
+    def _beat(self) -> None:
+        self.show()  # first: a slow disk must not look like a dead worker
         with suppress(StorageError):
-            self._lock.report_degraded(self.degraded)
+            self._store(sync=True)
+        if self._machine is None:
+            return
+        row = self._machine.sample()
+        if not self._reason:
+            self.add(row)
+        if row.gpu_fault is not None and row.gpu_fault != self._fault:
+            self._report(row.gpu_fault)
+        self._fault = row.gpu_fault
+
+    def _enqueue(self, *rows: Row | Facts) -> None:
+        with self._queue_turn:
+            self._queue.extend(rows)
+            self._kept += sum(map(_size, rows))
+            for row in rows:
+                if isinstance(row, StepRow | StartRow):
+                    self._step = row.step
+
+    def _store(self, *, sync: bool) -> None:
+        """Append what is queued, and wait for the disk if `sync` or after a failure."""
+        with self._storing:
+            self.check()
+            late = bool(self._reason)
+            try:
+                if late:
+                    self._log.sync()  # a server may have dropped what was appended before
+                while rows := self._oldest():
+                    self._log.append(*rows)
+                    self._dequeue(rows)
+                    self._stored_late += len(rows) if late else 0
+                if sync or late:
+                    self._log.sync()
+                if late:
+                    self._recover()
+            except StorageError as error:
+                self._degrade(error)
+                raise
+
+    def _oldest(self) -> tuple[Row | Facts, ...]:
+        with self._queue_turn:
+            return tuple(islice(self._queue, APPENDED_AT_ONCE))
+
+    def _dequeue(self, rows: tuple[Row | Facts, ...]) -> None:
+        with self._queue_turn:
+            for row in rows:
+                self._queue.popleft()
+                self._kept -= _size(row)
+
+    def _degrade(self, error: StorageError) -> None:
+        """Keep rows from now on; the first time, say so in both logs."""
+        first, self._reason = not self._reason, self._in_words(error)
+        if first:
+            _say(f"degraded: {self._reason}")
+            words = f"{self._reason}; training continues, rows wait in memory"
+            self._enqueue(self._event("degraded", words, self._step))
+        self.show()
+
+    def _recover(self) -> None:
+        words = f"all rows stored, {counted(self._stored_late, 'row')} after a wait in memory"
+        self._log.append(self._event("recovered", words, self._step))
+        self._reason, self._stored_late = "", 0
+        self.show()
 
     def _in_words(self, error: StorageError) -> str:
         """The error, short enough for the lock file and a narrow terminal: the run's files without
@@ -362,7 +305,12 @@ class Recorder:
         )
 
     def _event(self, kind: EventKind, text: str, step: int) -> EventRow:
-        return EventRow(self._attempt, step, kind, text, clock.time())
+        return EventRow(self._log.attempt, step, kind, text, time.time())
+
+
+def _size(row: Row | Facts) -> int:
+    """Its share of `MAX_KEPT_ROWS`."""
+    return 1 + len(row.text) // TEXT_ROW if isinstance(row, SampleRow) else 1
 
 
 def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[int, int] | None:
@@ -377,8 +325,8 @@ def _identity(path: Path, *, unknown: tuple[int, int] | None = None) -> tuple[in
     return found.st_dev, found.st_ino
 
 
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the run's log
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is worker.log
 
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
@@ -402,7 +350,7 @@ class Attempt:
 
     def event(self, kind: EventKind, step: int, text: str) -> None:
         """Add an event to the run's log."""
-        self.recorder.add_event(EventRow(self.number, step, kind, text, time.time()))
+        self.recorder.add(EventRow(self.number, step, kind, text, time.time()))
 
     def note(self, step: int, text: str) -> None:
         """Add a note to the run's log."""
@@ -410,18 +358,18 @@ class Attempt:
 
     def enter(self, phase: Phase) -> None:
         """Show readers what happens before the first step; a phase may take minutes."""
-        self.recorder.set_progress(Progress(phase))
+        self.recorder.show_progress(Progress(phase))
 
     @contextmanager
     def activity(self, activity: Activity) -> Iterator[None]:
         """Show readers why no step completes for a while; afterwards, the activity around it."""
         self._activities.append(activity)
         try:
-            self.recorder.set_meta(ACTIVITY_KEY, activity)
+            self.recorder.show(activity=activity)
             yield
         finally:
             self._activities.pop()
-            self.recorder.set_meta(ACTIVITY_KEY, self._activities[-1] if self._activities else "")
+            self.recorder.show(activity=self._activities[-1] if self._activities else "")
 
 
 def versions() -> dict[str, str]:
@@ -432,68 +380,3 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-class HeartbeatStore(Protocol):
-    """Where heartbeats are written; safe to call from a second thread."""
-
-    def heartbeat(self, time: float) -> None: ...
-
-    def add_hardware(self, row: HardwareRow) -> None: ...
-
-
-class HardwareReader(Protocol):
-    def sample(self) -> HardwareRow: ...
-
-
-class Heartbeat:
-    """Writes until `stop`, also while paused and during evaluations: it shows that the process is
-    alive.
-
-    A heartbeat that can't be written (a full disk) or a reading that fails is skipped with a line
-    in the log.
-
-    Args:
-        report: called with each new fault of the GPU that trains, from the heartbeat's thread.
-    """
-
-    def __init__(
-        self,
-        store: HeartbeatStore,
-        probe: HardwareReader,
-        *,
-        report: Callable[[str], None] = lambda _: None,
-        seconds: float = HEARTBEAT_SECONDS,
-    ) -> None:
-        self._store = store
-        self._probe = probe
-        self._report = report
-        self._fault: str | None = None
-        self._seconds = seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        """Write the first heartbeat, then start the thread."""
-        self._store.heartbeat(time.time())
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; nothing is written after this."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            try:
-                self._store.heartbeat(time.time())
-                row = self._probe.sample()
-                self._store.add_hardware(row)
-                if row.gpu_fault is not None and row.gpu_fault != self._fault:
-                    self._report(row.gpu_fault)
-                self._fault = row.gpu_fault
-            except Exception as error:
-                # Any error is only printed, to the run's log: without heartbeats the run would look
-                # stalled, and rows that wait for disk space would never be stored.
-                print(f"no heartbeat written: {error}", file=sys.stderr, flush=True)  # noqa: T201

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
@@ -14,18 +12,8 @@ from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
-from rnnlm_tui.schema.protocol import SETTINGS_KEY
-from rnnlm_tui.schema.status import (
-    CORPUS_HASH_KEY,
-    CORPUS_LAYOUT_KEY,
-    CORPUS_NOTES_KEY,
-    MEMORY_BATCH_KEY,
-    MEMORY_KEY,
-    REHEARSED_KEY,
-    STOP_AFTER_KEY,
-)
-from rnnlm_tui.schema.steering import stored_settings
 from rnnlm_tui.store.manifest import Manifest, read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.machine import MachineReader, usable_cores
@@ -68,15 +56,13 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     saved = None if attempt.checkpoint is None else read_manifest(attempt.checkpoint)
     budget = _memory_budget(attempt, corpus, device)
     with RunReader(attempt.run) as reader:
-        meta = reader.meta()
         evaluations = reader.evaluations()
         changes = reader.changes()
         newest = reader.recent_steps(KNOWN_STEPS)
-    parent = meta.get("parent")
     attempt.enter("building")
     with budget.building():
         model = build_model(config, corpus)
-        start = find_start(attempt.run, meta) if attempt.checkpoint is None else None
+        start = find_start(attempt.run) if attempt.checkpoint is None else None
         if start is not None:
             start.load_weights(attempt, model, corpus.path)
         model.to(device)
@@ -110,19 +96,26 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
             attempt.note(
                 trainer.step, "samples continue the text's own beginnings, not the preset's"
             )
-    recorder.set_meta(REHEARSED_KEY, str(budget.rehearse(trainer, attempt.enter)))
-    recorder.set_meta(MEMORY_KEY, "")
+    recorder.add(
+        Facts(rehearsed_seconds=budget.rehearse(trainer, attempt.enter), memory_warning="")
+    )
     guard = LossGuard(config.training.max_bad_steps, newest)
     metrics = StepMetrics(
-        recorder.add_steps,
+        recorder.add,
         attempt.number,
         observe=guard.add,
         active_seconds=trainer.active_seconds,
         asynchronous=device.type != "cpu",
     )
-    before = parent if attempt.checkpoint is None else attempt.checkpoint.name
+    before = None if start is None else start.address
     checkpointer = Checkpointer(
-        attempt, trainer, metrics, tokenizer_files=corpus.path, facts=facts, parent=before
+        attempt,
+        trainer,
+        metrics,
+        tokenizer_files=corpus.path,
+        facts=facts,
+        parent=before if attempt.checkpoint is None else attempt.checkpoint.name,
+        evaluations=evaluations,
     )
     checkpointer.require_space()
     evaluator = Evaluator(
@@ -133,17 +126,9 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         budget,
         corpus=corpus,
         codec=TextCodec(corpus.path),
-        before=evaluations,
+        evaluations=evaluations,
     )
-    steering = Steering(
-        attempt,
-        trainer,
-        checkpointer,
-        evaluator,
-        journal=changes,
-        settings=stored_settings(meta.get(SETTINGS_KEY)),
-    )
-    recorder.set_meta(STOP_AFTER_KEY, "")
+    steering = Steering(attempt, trainer, checkpointer, evaluator, journal=changes)
     return TrainingRun(attempt, trainer, metrics, checkpointer, evaluator, guard, budget, steering)
 
 
@@ -160,10 +145,8 @@ def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.devic
         tokens=train.tokens,
     )
     warning = budget.warning()
-    attempt.recorder.set_meta(
-        MEMORY_BATCH_KEY, str(budget.largest_fitting_batch() or "") if warning else ""
-    )
-    attempt.recorder.set_meta(MEMORY_KEY, warning)
+    batch = budget.largest_fitting_batch() if warning else None
+    attempt.recorder.add(Facts(memory_warning=warning, memory_batch=batch))
     if warning:
         attempt.note(
             0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning
@@ -190,32 +173,30 @@ def _describe(
     """Store the facts that readers show of a run before its first step."""
     manifest, training = corpus.manifest, attempt.config.training
     mode = (training.data_mode, training.context_length)
-    facts: dict[str, object] = {
-        "device": describe(device),
-        "matmul": trainer.matmul.mode,
-        "precision": trainer.precision,
-        "threads": torch.get_num_threads(),
-        "cores": usable_cores(),
-        "max_steps": trainer.max_steps,
-        "steps_per_epoch": trainer.batches.steps_per_epoch,
-        "epochs": trainer.max_steps / trainer.batches.steps_per_epoch,
-        WARMUP_FACT: trainer.schedule.warmup_steps,
-        "parameters": trainer.model.num_parameters(),
-        "vocab_size": corpus.vocab_size,
-        "corpus_title": manifest.title,
-        CORPUS_HASH_KEY: manifest.hash,
-        CORPUS_NOTES_KEY: json.dumps(manifest.all_notes),
-        CORPUS_LAYOUT_KEY: manifest.layout,
-        "eos_text": manifest.eos_text,
-        "baseline_loss": manifest.bigram.get(baseline_key("test", *mode)),
-        "baseline_validation_loss": manifest.bigram.get(baseline_key("validation", *mode)),
+    facts = Facts(
+        device=describe(device),
+        matmul=trainer.matmul.mode,
+        precision=trainer.precision,
+        threads=torch.get_num_threads(),
+        cores=usable_cores(),
+        max_steps=trainer.max_steps,
+        steps_per_epoch=trainer.batches.steps_per_epoch,
+        epochs=trainer.max_steps / trainer.batches.steps_per_epoch,
+        warmup_steps=trainer.schedule.warmup_steps,
+        parameters=trainer.model.num_parameters(),
+        vocab_size=corpus.vocab_size,
+        corpus_title=manifest.title,
+        corpus_hash=manifest.hash,
+        corpus_notes=manifest.all_notes,
+        corpus_layout=manifest.layout,
+        eos_text=manifest.eos_text,
+        baseline_loss=manifest.bigram.get(baseline_key("test", *mode)),
+        baseline_validation_loss=manifest.bigram.get(baseline_key("validation", *mode)),
         # Sentence mode doesn't predict a sentence's first word, so the source's entropy is no lower
         # bound of its loss.
-        "source_loss": manifest.source_loss if training.data_mode == "stream" else None,
-    }
-    for key, value in facts.items():
-        if value is not None:
-            attempt.recorder.set_meta(key, str(value))
+        source_loss=manifest.source_loss if training.data_mode == "stream" else None,
+    )
+    attempt.recorder.add(facts)
     if trainer.matmul.speedups:
         attempt.note(trainer.step, str(trainer.matmul))
     if words := kernel_note(device):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,8 +11,9 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import total_steps
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, Setting, SettingsChange
+from rnnlm_tui.schema.protocol import Setting, SettingsChange
 from rnnlm_tui.schema.steering import (
     LENGTH_KEYS,
     JournalledChange,
@@ -37,7 +37,6 @@ class Steering:
 
     Args:
         journal: all changes of earlier attempts.
-        settings: what was changed, dotted path to value, for a run whose journal is lost.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class Steering:
         evaluator: Evaluator,
         *,
         journal: Sequence[JournalledChange] = (),
-        settings: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self._attempt, self._trainer = attempt, trainer
         self._checkpointer, self._evaluator = checkpointer, evaluator
@@ -60,7 +58,7 @@ class Steering:
             (change for change in kept if change.step > trainer.step),
             key=lambda change: (change.step, change.number),
         )
-        self._settings: dict[str, JsonValue] = {} if journal else dict(settings or {})
+        self._settings: dict[str, JsonValue] = {}
         for change in kept:
             if change.step <= trainer.step:
                 self._settings |= {one.path: one.new for one in change.settings}
@@ -178,9 +176,12 @@ class Steering:
             self._attempt.event("setting", self._trainer.step, f"{one.path} {old} → {new}{more}")
 
     def _store(self) -> None:
-        """Store the facts that readers show, and the settings for a rebuilt database."""
-        trainer, recorder = self._trainer, self._attempt.recorder
-        values = {path: value_of(self.config, path) for path in self._settings}
-        recorder.set_meta(SETTINGS_KEY, json.dumps(values))
-        recorder.set_meta("max_steps", str(trainer.max_steps))
-        recorder.set_meta("epochs", str(trainer.max_steps / trainer.batches.steps_per_epoch))
+        """Store the facts that readers show."""
+        trainer = self._trainer
+        self._attempt.recorder.add(
+            Facts(
+                settings={path: value_of(self.config, path) for path in self._settings},
+                max_steps=trainer.max_steps,
+                epochs=trainer.max_steps / trainer.batches.steps_per_epoch,
+            )
+        )

@@ -1,4 +1,4 @@
-"""StepMetrics: turns step results into database rows, committed a few times a second.
+"""StepMetrics: turns step results into rows, which are committed a few times a second.
 
 DeviceProbe: readings of the device that trains, from its driver or from torch.
 """
@@ -31,7 +31,7 @@ class StepMetrics:
     is fetched, whose rows are committed once they are here; on a CPU they are here at once.
 
     Args:
-        commit: stores the rows in one transaction, now or once the disk accepts them.
+        commit: stores rows, now or once the disk accepts them.
         active_seconds: training time of the run before this attempt.
         observe: called with every row, in order, before it is stored.
         asynchronous: steps return before the device has finished them (CUDA, MPS). Then the time
@@ -40,7 +40,7 @@ class StepMetrics:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[StepRow]], None],
+        commit: Callable[..., None],
         attempt: int,
         *,
         observe: Callable[[StepRow], None] = lambda _: None,
@@ -141,7 +141,7 @@ class StepMetrics:
             )
         for row in rows:
             self._observe(row)
-        self._commit(rows)
+        self._commit(*rows)
 
     def _seconds(self, results: Sequence[StepResult]) -> list[float]:
         """Training time of each step of a block that has just arrived."""

@@ -18,37 +18,26 @@ from typing import NoReturn
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import LostDeviceError, RnnlmError, RunStateError
-from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress, StartRow
 from rnnlm_tui.schema.protocol import SettingsChange, StopMark
-from rnnlm_tui.schema.status import (
-    CORPUS_HASH_KEY,
-    DATABASE_KEY,
-    DEVICE_KEY,
-    GPU_KEY,
-    LOST_DEVICE_KEY,
-    MEMORY_KEY,
-    REQUESTS_KEY,
-    STOP_AFTER_KEY,
-    failure_prefix,
-)
+from rnnlm_tui.schema.status import failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.recovery import open_database
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, Requests, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
-from rnnlm_tui.worker.recorder import Attempt, Heartbeat, Recorder, versions
+from rnnlm_tui.worker.recorder import Attempt, Recorder, versions
 
 _STDERR = 2
 PROGRESS_SECONDS = 0.2
-"""Progress is stored this often; a new phase at once."""
+"""Progress is shown this often; a new phase at once."""
 
 
 class Log(io.TextIOBase):
@@ -135,21 +124,21 @@ class PreparingRun:
 
 
 class ProgressReporter:
-    """Called while the corpus is built: stores the progress and handles commands."""
+    """Called while the corpus is built: shows the progress and handles commands."""
 
     def __init__(self, recorder: Recorder, inbox: Inbox, commands: CommandHandler) -> None:
         self._recorder = recorder
         self._inbox = inbox
         self._commands = commands
         self._phase = ""
-        self._stored_at = 0.0
+        self._shown_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
         """Raises StopRequested after a stop was handled."""
         now = time.monotonic()
-        if progress.phase != self._phase or now - self._stored_at >= PROGRESS_SECONDS:
-            self._phase, self._stored_at = progress.phase, now
-            self._recorder.set_progress(progress)
+        if progress.phase != self._phase or now - self._shown_at >= PROGRESS_SECONDS:
+            self._phase, self._shown_at = progress.phase, now
+            self._recorder.show_progress(progress)
         self.handle_commands()
 
     def handle_commands(self) -> None:
@@ -163,11 +152,9 @@ class ProgressReporter:
 class Worker:
     """One attempt on a run whose lock this process holds."""
 
-    def __init__(
-        self, run: RunDirectory, lock: RunLock, inbox: Inbox, database: RunDatabase
-    ) -> None:
-        """Record the attempt, so that the launching process sees it at once: nothing here reads a
-        large file.
+    def __init__(self, run: RunDirectory, lock: RunLock, inbox: Inbox) -> None:
+        """Record the attempt, so that the launching process sees it at once: no checkpoint is read
+        before.
 
         Raises:
             RunStateError: the run is finished.
@@ -176,10 +163,10 @@ class Worker:
         self._run = run
         self._lock = lock
         self._inbox = inbox
-        self._recorder = Recorder(run, lock, database)
-        self._database = database
+        self._recorder = Recorder(run, lock)
         with RunReader(run) as reader:
             last = reader.last_state()
+            commands = reader.commands()
         if last is not None and last.kind == "finished":
             raise RunStateError(
                 f"{run.name} is finished",
@@ -188,17 +175,14 @@ class Worker:
         sweep_temporary(run)
         newest = list_checkpoints(run)[-1:]
         self._step = newest[0].step if newest else 0
-        self._recorder.make_ballast()
-        self._attempt = self._recorder.begin_attempt(
-            os.getpid(), host_name(), boot_id(), "", self._step, versions()
-        )
+        self._attempt = self._recorder.begin_attempt(self._step, versions())
         self._opening: EventKind = "started" if last is None else "resumed"
         self._commands = CommandHandler(
             PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
             self._recorder,
+            commands,
         )
-        self._requests = Requests(self._recorder.set_meta)
-        self._heartbeat: Heartbeat | None = None
+        self._requests = Requests(lambda waiting: self._recorder.show(requests=waiting))
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
         self._device = "the device"  # its name, once it is known
@@ -254,8 +238,8 @@ class Worker:
         device = set_up_torch(config)
         self._device = describe(device)
         warning = cpu_warning(config.training.device, device)
-        self._recorder.set_meta(DEVICE_KEY, warning)
-        self._recorder.set_meta(GPU_KEY, uuid_of(device) if device.type == "cuda" else "")
+        uuid = uuid_of(device) if device.type == "cuda" else ""
+        self._recorder.add(Facts(device_warning=warning, gpu_uuid=uuid))
         if warning:
             attempt.note(self._step, warning)
         watch_gpu(device, probe)
@@ -267,7 +251,7 @@ class Worker:
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
             training = assemble(attempt, corpus, device)
-        self._recorder.set_progress(None)
+        self._recorder.show_progress(None)
         progress.handle_commands()
         self._commands.target = training
         return training.train()
@@ -275,7 +259,7 @@ class Worker:
     def _keep_corpus_hash(self, found: str) -> None:
         """Record which corpus the run uses, so that it isn't removed. A resumed run keeps its first
         hash."""
-        self._recorder.set_meta(CORPUS_HASH_KEY, found)
+        self._recorder.add(Facts(corpus_hash=found))
 
     def _leave(self, stop: PendingCommand) -> None:
         """Stop and exit while the main thread builds the model or rehearses a step: nothing new is
@@ -295,28 +279,32 @@ class Worker:
             os._exit(code)
 
     def _announce(self) -> MachineReader:
-        """Write the first events, then start the heartbeat and the control socket."""
-        self._store_failure("", "", 0)
-        for key in (DEVICE_KEY, LOST_DEVICE_KEY, MEMORY_KEY, REQUESTS_KEY, STOP_AFTER_KEY):
-            self._recorder.set_meta(key, "")  # of the attempt before
-        # The GPU that the queue gave it: known before torch is imported.
-        self._recorder.set_meta(GPU_KEY, os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2])
+        """Write the first events, then start to read the machine and the control socket."""
+        self._recorder.add(
+            Facts(  # none of the attempt before
+                message="",
+                hint="",
+                exit_code=0,
+                device_warning="",
+                lost_device="",
+                # The GPU that the queue gave it: known before torch is imported.
+                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2],
+                memory_warning="",
+                stop_after=None,
+            )
+        )
         self._event(
             self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
         )
         self._event("preparing", "")
-        if (place := self._run.database_location) is not None:
-            self._event("note", f"its database is {place}")
-            self._recorder.set_meta(DATABASE_KEY, str(place))
         probe = MachineReader(self._run.path, worker=True)
-        self._heartbeat = Heartbeat(self._recorder, probe, report=self._report_gpu)
-        self._heartbeat.start()
+        self._recorder.watch(probe, self._report_gpu)
         socket_path = self._run.make_socket_directory()
         self._server = ControlServer(
             socket_path, status=self._commands.status, deliver=self._receive
         )
         self._server.start()
-        self._recorder.set_meta("socket", str(socket_path))
+        self._recorder.add(Facts(socket=str(socket_path)))
         return probe
 
     def _choose_checkpoint(self) -> Path | None:
@@ -327,7 +315,8 @@ class Worker:
         checkpoint, damaged = newest_valid(self._run)
         step = 0 if checkpoint is None else read_manifest(checkpoint).step
         if step != self._step:
-            self._recorder.move_start_back(self._attempt, step)
+            self._recorder.add(StartRow(self._attempt, step))
+            self._recorder.flush()  # before the rows up to this step are read
             self._step = step
             self._commands.target = PreparingRun(
                 step, "" if checkpoint is None else self._relative(checkpoint)
@@ -347,11 +336,9 @@ class Worker:
         return checkpoint
 
     def _report_gpu(self, fault: str) -> None:
-        """In the heartbeat's thread: note what is wrong with the GPU that trains."""
+        """In the recorder's thread: note what is wrong with the GPU that trains."""
         step = self._commands.target.step
-        self._recorder.add_event(
-            EventRow(self._attempt, step, "note", f"GPU: {fault}", time.time())
-        )
+        self._recorder.add(EventRow(self._attempt, step, "note", f"GPU: {fault}", time.time()))
 
     def _receive(self, pending: PendingCommand) -> None:
         """In the control thread: answer a stop that was carried out before, queue everything
@@ -404,28 +391,26 @@ class Worker:
         traceback.print_exc()
         self._step = self._commands.target.step
         try:
-            self._store_failure(error.message, error.hint, error.exit_code)
-            if isinstance(error, LostDeviceError):
-                self._recorder.set_meta(LOST_DEVICE_KEY, error.message)
+            lost = error.message if isinstance(error, LostDeviceError) else ""
+            self._recorder.add(
+                Facts(
+                    message=error.message,
+                    hint=error.hint,
+                    exit_code=error.exit_code,
+                    lost_device=lost,
+                )
+            )
             self._event("failed", str(error))
-        except RnnlmError as second:  # a full disk may refuse the event: then only the log has it
+        except RnnlmError as second:  # the run's folder is gone: then only the log has it
             _log(second)
         _log(f"{failure_prefix(self._attempt)}{error}")
         return error.exit_code
 
-    def _store_failure(self, message: str, hint: str, code: int) -> None:
-        for key, value in {"message": message, "hint": hint, "exit_code": str(code)}.items():
-            self._recorder.set_meta(key, value)
-
     def _close(self, ending: str) -> None:
         """Stop all threads, release the lock, then answer the commands that wait."""
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
         if self._server is not None:
             self._server.retire()
-        self._commands.close_journal()
         self._recorder.close()
-        self._database.close()
         self._lock.release()
         self._commands.answer_stops()
         while (pending := self._inbox.take()) is not None:
@@ -434,7 +419,7 @@ class Worker:
             self._server.close()
 
     def _event(self, kind: EventKind, text: str) -> None:
-        self._recorder.add_event(EventRow(self._attempt, self._step, kind, text, time.time()))
+        self._recorder.add(EventRow(self._attempt, self._step, kind, text, time.time()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -451,9 +436,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lock = RunLock(run.lock_path)
     try:
         run.check_own_files()
+        run.check_version()
         lock.acquire()
-        with open_database(run) as database:
-            return Worker(run, lock, inbox, database).work()
+        return Worker(run, lock, inbox).work()
     except RnnlmError as error:
         _log(error)
         return error.exit_code

@@ -1,14 +1,59 @@
-"""A recorder for a test's own database, whose run is not locked."""
+"""A recorder of a test's own run."""
 
 from __future__ import annotations
 
-from rnnlm_tui.store.database import RunDatabase
+import errno
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
 
 
-def recorder_of(database: RunDatabase, *, max_kept: int = MAX_KEPT_ROWS) -> Recorder:
-    """The recorder that a worker would use."""
-    run = RunDirectory(database.path.parent)
-    return Recorder(run, RunLock(run.lock_path), database, max_kept=max_kept)
+def new_run(name: str = "plain-otter") -> RunDirectory:
+    """A run of the demo preset."""
+    return create_run(RunConfig(), name)
+
+
+@contextmanager
+def recorder_of(run: RunDirectory, *, max_kept: int = MAX_KEPT_ROWS) -> Iterator[Recorder]:
+    """The recorder that a worker would use, in its attempt."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    with RunLock(run.lock_path) as lock:
+        recorder = Recorder(run, lock, max_kept=max_kept)
+        recorder.begin_attempt(0, {})
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+
+class Disk:
+    """The disk of the logs, which refuses what is behind `limit` bytes of a log."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.limit = math.inf
+        patch.setattr("rnnlm_tui.store.log.write_whole", self._write)
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        fits = self.limit - os.lseek(descriptor, 0, os.SEEK_CUR)
+        if fits < len(data):
+            write_whole(descriptor, data[: int(max(0, fits))])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(descriptor, data)
+
+    def fill(self) -> None:
+        """Accept nothing any more."""
+        self.limit = 0
+
+    def free(self) -> None:
+        """Accept everything again."""
+        self.limit = math.inf

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,14 @@ import pytest
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.errors import ConfigError, RunStateError, StorageError
 from rnnlm_tui.schema.config import TrainingConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, Setting, Verb
-from rnnlm_tui.schema.status import STOP_AFTER_KEY
+from rnnlm_tui.schema.protocol import Setting, Verb
 from rnnlm_tui.schema.steering import JournalledChange
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.worker.recorder import Recorder
 from tests.unit.worker.test_loop import STEPS, Bench
 
 Asked = tuple[Verb, Mapping[str, object]]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[RunDatabase]:
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        yield database
 
 
 def ask_at(bench: Bench, asked: Mapping[int, Sequence[Asked]]) -> None:
@@ -42,13 +33,13 @@ def ask_at(bench: Bench, asked: Mapping[int, Sequence[Asked]]) -> None:
     bench.trainer.train_step = step  # type: ignore[method-assign]
 
 
-def meta(bench: Bench, key: str) -> str:
-    with RunReader(bench.directory) as reader:
-        return reader.meta().get(key, "")
+def facts(bench: Bench) -> Facts:
+    with bench.read() as reader:
+        return reader.facts()
 
 
-def test_every_setting_acts_from_the_next_step_on(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database, every=10)
+def test_every_setting_acts_from_the_next_step_on(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder, every=10)
     changes = {
         "optimizer.learning_rate": 0.5,
         "optimizer.max_grad_norm": 0.25,
@@ -70,7 +61,7 @@ def test_every_setting_acts_from_the_next_step_on(tmp_path: Path, database: RunD
     assert bench.steps()[-1] == 30
     assert bench.evaluator.evaluated == [10, 14, 21, 28, 30]
     assert bench.checkpointer.saved[:2] == [(10, 3.0), (12, None)], "a checkpoint comes first"
-    with RunReader(bench.directory) as reader:
+    with bench.read() as reader:
         rates = {row.step: row.learning_rate for row in reader.recent_steps(STEPS)}
         (change,) = reader.changes()
     assert (rates[12], rates[13]) == (0.01, 0.5)
@@ -78,13 +69,13 @@ def test_every_setting_acts_from_the_next_step_on(tmp_path: Path, database: RunD
     assert {one.path: one.new for one in change.settings} == {
         path: value for path, value in changes.items() if path != "training.patience"
     }
-    assert float(meta(bench, "max_steps")) == 30
-    assert json.loads(meta(bench, SETTINGS_KEY))["model.dropout"] == 0.3
+    assert facts(bench).max_steps == 30
+    assert facts(bench).settings["model.dropout"] == 0.3
     assert ("setting", "model.dropout 0.1 → 0.3") in bench.events()
 
 
-def test_undo_restores_the_values_as_a_new_change(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database)
+def test_undo_restores_the_values_as_a_new_change(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder)
     first, second = {"model.dropout": 0.3}, {"model.dropout": 0.5, "checkpoint.every": 4}
     ask_at(
         bench,
@@ -97,7 +88,7 @@ def test_undo_restores_the_values_as_a_new_change(tmp_path: Path, database: RunD
     *_, refused = bench.inbox_answers
     assert refused.error == "nothing to undo: all changes are undone"
     assert bench.trainer.model.dropout == 0.1
-    with RunReader(bench.directory) as reader:
+    with bench.read() as reader:
         journal = reader.changes()
     assert [(one.number, one.step, one.undoes) for one in journal] == [
         (1, 5, 0),
@@ -112,7 +103,7 @@ def test_undo_restores_the_values_as_a_new_change(tmp_path: Path, database: RunD
 
 
 def reader_events(bench: Bench) -> Sequence[EventRow]:
-    with RunReader(bench.directory) as reader:
+    with bench.read() as reader:
         return reader.events()
 
 
@@ -131,9 +122,9 @@ class RecordedGraphs:
 
 @pytest.mark.parametrize("change", [{"model.dropout": 0.4}, {"optimizer.max_grad_norm": 0.2}])
 def test_a_recorded_step_is_recorded_again_with_the_new_setting(
-    tmp_path: Path, database: RunDatabase, change: Mapping[str, float]
+    tmp_path: Path, recorder: Recorder, change: Mapping[str, float]
 ) -> None:
-    bench = Bench(tmp_path, database)
+    bench = Bench(tmp_path, recorder)
     trainer = bench.trainer
     recorded = RecordedGraphs()
     vars(trainer).update(_may_graph=True, _graphs=recorded)
@@ -147,9 +138,9 @@ def test_a_recorded_step_is_recorded_again_with_the_new_setting(
 
 
 def test_a_longer_run_trains_on_even_while_it_is_about_to_finish(
-    tmp_path: Path, database: RunDatabase
+    tmp_path: Path, recorder: Recorder
 ) -> None:
-    bench = Bench(tmp_path, database)
+    bench = Bench(tmp_path, recorder)
     save = bench.checkpointer.save_at_end
     longer = STEPS + 5
 
@@ -167,9 +158,9 @@ def test_a_longer_run_trains_on_even_while_it_is_about_to_finish(
 
 @pytest.mark.parametrize("full", [True, False])
 def test_without_a_checkpoint_first_nothing_changes(
-    tmp_path: Path, database: RunDatabase, full: bool
+    tmp_path: Path, recorder: Recorder, full: bool
 ) -> None:
-    bench = Bench(tmp_path, database)
+    bench = Bench(tmp_path, recorder)
     bench.trainer.train_step()
     bench.checkpointer.disk_full = full
     if not full:
@@ -177,13 +168,13 @@ def test_without_a_checkpoint_first_nothing_changes(
     with pytest.raises((StorageError, RunStateError), match="nothing was changed: no checkpoint"):
         bench.training.set({"model.dropout": 0.4})
     assert bench.trainer.model.dropout == 0.0
-    assert meta(bench, SETTINGS_KEY) == ""
+    assert facts(bench).settings == {}
 
 
 def test_a_refused_change_of_several_keys_changes_none(
-    tmp_path: Path, database: RunDatabase
+    tmp_path: Path, recorder: Recorder
 ) -> None:
-    bench = Bench(tmp_path, database)
+    bench = Bench(tmp_path, recorder)
     with pytest.raises(ConfigError):
         bench.training.set({"model.dropout": 0.4, "evaluation.every": -3})
     assert bench.trainer.model.dropout == 0.0
@@ -196,16 +187,16 @@ def journalled(number: int, step: int, path: str, value: float) -> JournalledCha
 
 
 def test_after_a_resume_further_back_changes_are_repeated_at_their_steps(
-    tmp_path: Path, database: RunDatabase
+    tmp_path: Path, recorder: Recorder
 ) -> None:
     journal = [
         journalled(1, 0, "optimizer.learning_rate", 0.5),
         journalled(2, 6, "optimizer.learning_rate", 0.25),
         journalled(3, 9, "training.max_steps", 12),
     ]
-    bench = Bench(tmp_path, database, journal=journal)
+    bench = Bench(tmp_path, recorder, journal=journal)
     bench.training.train()
-    with RunReader(bench.directory) as reader:
+    with bench.read() as reader:
         rates = [row.learning_rate for row in reader.recent_steps(STEPS)]
     assert rates == [0.5] * 6 + [0.25] * 6
     assert (
@@ -215,20 +206,20 @@ def test_after_a_resume_further_back_changes_are_repeated_at_their_steps(
 
 
 def test_a_new_change_takes_the_place_of_those_at_later_steps(
-    tmp_path: Path, database: RunDatabase
+    tmp_path: Path, recorder: Recorder
 ) -> None:
-    bench = Bench(tmp_path, database, journal=[journalled(1, 9, "optimizer.learning_rate", 0.25)])
+    bench = Bench(tmp_path, recorder, journal=[journalled(1, 9, "optimizer.learning_rate", 0.25)])
     ask_at(bench, {4: [("set", {"changes": {"training.max_steps": 20}})]})
     bench.training.train()
     (answer,) = bench.inbox_answers
     assert answer.change is not None
     assert (answer.change.number, answer.change.discards) == (2, (1,))
-    with RunReader(bench.directory) as reader:
+    with bench.read() as reader:
         assert {row.learning_rate for row in reader.recent_steps(STEPS)} == {0.01}
 
 
-def test_a_run_stops_after_its_epoch(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database)
+def test_a_run_stops_after_its_epoch(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder)
     epoch = bench.trainer.batches.steps_per_epoch
     ask_at(bench, {2: [("stop_after", {"after": "epoch"})]})
     assert bench.training.train() == "stopped"
@@ -236,11 +227,11 @@ def test_a_run_stops_after_its_epoch(tmp_path: Path, database: RunDatabase) -> N
     assert answer.text == f"stops after this epoch, at step {epoch}"
     assert bench.trainer.step == epoch
     assert bench.checkpointer.saved[-1][0] == epoch
-    assert meta(bench, STOP_AFTER_KEY) == ""
+    assert facts(bench).stop_after is None
 
 
-def test_a_run_stops_after_the_next_evaluation(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database, every=10)
+def test_a_run_stops_after_the_next_evaluation(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder, every=10)
     ask_at(bench, {12: [("stop_after", {"after": "evaluation"})]})
     assert bench.training.train() == "stopped"
     assert bench.trainer.step == 20
@@ -248,8 +239,8 @@ def test_a_run_stops_after_the_next_evaluation(tmp_path: Path, database: RunData
     assert bench.checkpointer.saved[-1] == (20, 3.0)
 
 
-def test_a_planned_stop_can_be_cancelled(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database)
+def test_a_planned_stop_can_be_cancelled(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder)
     ask_at(
         bench,
         {2: [("stop_after", {"after": "epoch"})], 3: [("stop_after", {}), ("stop_after", {})]},
@@ -261,14 +252,14 @@ def test_a_planned_stop_can_be_cancelled(tmp_path: Path, database: RunDatabase) 
     ]
 
 
-def test_a_stop_after_an_evaluation_needs_one(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database)
+def test_a_stop_after_an_evaluation_needs_one(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder)
     with pytest.raises(RunStateError, match=r"evaluation\.every is 0"):
         bench.training.stop_after("evaluation")
 
 
-def test_a_planned_stop_waits_for_room_on_the_disk(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database)
+def test_a_planned_stop_waits_for_room_on_the_disk(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder)
     epoch = bench.trainer.batches.steps_per_epoch
     ask_at(bench, {2: [("stop_after", {"after": "epoch"})]})
     bench.checkpointer.disk_full = True
@@ -284,12 +275,12 @@ def test_a_planned_stop_waits_for_room_on_the_disk(tmp_path: Path, database: Run
     assert bench.trainer.step == STEPS > epoch
 
 
-def test_patience_can_be_turned_on_and_off(tmp_path: Path, database: RunDatabase) -> None:
-    bench = Bench(tmp_path, database, every=5, training=TrainingConfig())
+def test_patience_can_be_turned_on_and_off(tmp_path: Path, recorder: Recorder) -> None:
+    bench = Bench(tmp_path, recorder, every=5, training=TrainingConfig())
     ask_at(bench, {17: [("set", {"changes": {"training.patience": 2}})]})
     assert bench.training.train() == "finished"
     assert bench.trainer.step < STEPS
-    again = Bench(tmp_path, database, every=5, training=TrainingConfig(patience=2))
+    again = Bench(tmp_path, recorder, every=5, training=TrainingConfig(patience=2))
     ask_at(again, {7: [("set", {"changes": {"training.patience": 0}})]})
     again.training.train()
     assert again.trainer.step == STEPS

@@ -10,40 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.schema.metrics import CheckpointRow
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker import checkpointing, loop
 from rnnlm_tui.worker.checkpointing import Moment
-from tests.unit.worker import test_loop
-from tests.unit.worker.stores import recorder_of
+from tests.unit.worker.stores import Disk, recorder_of
 from tests.unit.worker.test_loop import STEPS, Bench
 
 LIMIT = 12
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A run whose every step is a commit, on a database that can refuse; its memory has room for a
-    few rows."""
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> Iterator[Bench]:
+    """A run whose every step is a commit; its memory has room for a few rows."""
     monkeypatch.setattr("rnnlm_tui.worker.step_metrics.REPORT_SECONDS", 0.0)
     monkeypatch.setattr(loop, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(
-        test_loop, "recorder_of", lambda database: recorder_of(database, max_kept=LIMIT)
-    )
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        yield Bench(tmp_path, database, every=20)
-
-
-def forbid(bench: Bench) -> None:
-    """The database takes nothing any more, as on a disk that has become read-only."""
-    bench.database._connection.execute("PRAGMA query_only = 1")
-
-
-def allow(bench: Bench) -> None:
-    bench.database._connection.execute("PRAGMA query_only = 0")
-    bench.recorder.heartbeat(time.time())
+    with recorder_of(RunDirectory(tmp_path), max_kept=LIMIT) as recorder:
+        yield Bench(tmp_path, recorder, every=20)
 
 
 def until(question: Callable[[], object]) -> None:
@@ -60,9 +43,9 @@ def start(bench: Bench) -> threading.Thread:
 
 
 def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_nothing(
-    bench: Bench,
+    bench: Bench, disk: Disk
 ) -> None:
-    forbid(bench)
+    disk.fill()
     thread = start(bench)
     until(lambda: bench.recorder.full)
     bench.ask("evaluate")
@@ -74,8 +57,8 @@ def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_
     assert bench.trainer.step == step
     stop = bench.inbox_answers[1]
     assert (stop.ok, stop.status) == (False, "running")
-    assert "readonly" in stop.error
-    allow(bench)
+    assert "No space left on device" in stop.error
+    disk.free()
     thread.join(timeout=60)
     assert not thread.is_alive()
     assert bench.steps() == list(range(1, STEPS + 1))
@@ -106,7 +89,7 @@ def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
     monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
     write, tried = bench.checkpointer._write, list[int]()
 
-    def third_time(moment: Moment, *, last: bool) -> Generator[None, None, CheckpointRow]:
+    def third_time(moment: Moment, *, last: bool) -> Generator[None, None, str]:
         tried.append(moment.step)
         bench.checkpointer.disk_full = len(tried) < 3
         return write(moment, last=last)
@@ -119,12 +102,12 @@ def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
     assert [step for step, _ in bench.checkpointer.saved] == [22, 40]
 
 
-def test_the_end_waits_for_rows_that_the_disk_refuses(bench: Bench) -> None:
-    bench.evaluator.during = lambda: forbid(bench) if bench.trainer.step == STEPS else None
+def test_the_end_waits_for_rows_that_the_disk_refuses(bench: Bench, disk: Disk) -> None:
+    bench.evaluator.during = lambda: disk.fill() if bench.trainer.step == STEPS else None
     thread = start(bench)
     until(lambda: bench.checkpointer.saved == [(20, 3.0), (40, 3.0)])
     assert bench.evaluator.tested == []
-    allow(bench)
+    disk.free()
     thread.join(timeout=60)
     assert not thread.is_alive()
     assert bench.evaluator.tested == [STEPS]
