@@ -150,7 +150,7 @@ def book_run(
         "test": figures(SLICE),
         "evaluation": figures(SLICE),
         "baseline": BaselineFigures(perplexity=171.0, validation_perplexity=170.0),
-        "reference": reference_figures(config, {}, steps[-1] if len(steps) else None),
+        "reference": reference_figures(config, steps[-1] if len(steps) else None),
         "tokens_per_second": 12_100.0 if status == "running" else None,
         "eta_seconds": (STEPS - step) * SECONDS_A_STEP if status == "running" else None,
     }

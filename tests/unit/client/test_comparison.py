@@ -20,13 +20,13 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import TEXT_NOT_KEPT
-from rnnlm_tui.schema.metrics import CommandRow, EvaluationRow, StepRow
+from rnnlm_tui.schema.metrics import CommandRow, EvaluationRow
 from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from tests.unit.client.logs import record
+from tests.unit.client.logs import record, steps_at
 
 
 def measured(
@@ -44,21 +44,7 @@ def measured(
     run = create_run(parse_config(merge(RunConfig(), changes)), name)
     record(
         run,
-        *(
-            StepRow(
-                1,
-                step,
-                700 * step,
-                step / 10,
-                4.0,
-                0.5,
-                1e-3,
-                1_400.0,
-                seconds * step,
-                1_000.0 + step,
-            )
-            for step in range(1, 11)
-        ),
+        *steps_at(700, seconds, 10),
         *(
             EvaluationRow(
                 1,

@@ -14,6 +14,7 @@ from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_wo
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.estimates import flops_per_token
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
 from rnnlm_tui.schema.presets import PRESETS, preset
 from rnnlm_tui.schema.protocol import Calibration

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.client.summary import reference_figures
+from rnnlm_tui.client.summary import Evaluations, RunState, reference_figures, summarize_state
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.presets import BOOK
-from rnnlm_tui.schema.protocol import SETTINGS_KEY
 
 
 def test_the_reference_has_the_evaluation_nearest_in_sentences() -> None:
-    found = reference_figures(BOOK, {}, 1_563 * 15)
+    found = reference_figures(BOOK, 1_563 * 15)
     assert found is not None
     assert (found.sentences, found.perplexity, found.reference_sentences) == (
         3_000_960,
@@ -23,7 +24,7 @@ def test_the_reference_has_the_evaluation_nearest_in_sentences() -> None:
 
 
 def test_before_the_first_evaluation_the_reference_has_no_results() -> None:
-    found = reference_figures(BOOK, {}, None)
+    found = reference_figures(BOOK, None)
     assert found is not None
     assert found.perplexity is None
 
@@ -32,7 +33,7 @@ def test_before_the_first_evaluation_the_reference_has_no_results() -> None:
     ("step", "compared"), [(171_804, True), (171_805, False), (2 * 171_804, False)]
 )
 def test_after_the_first_epoch_the_reference_has_no_results(step: int, compared: bool) -> None:
-    found = reference_figures(BOOK, {}, step, steps_per_epoch=171_804.0)
+    found = reference_figures(BOOK, step, steps_per_epoch=171_804.0)
     assert found is not None
     assert (found.perplexity is not None, found.reference_sentences is not None) == (
         compared,
@@ -42,25 +43,27 @@ def test_after_the_first_epoch_the_reference_has_no_results(step: int, compared:
 
 
 def test_more_sentences_than_the_reference_saw_are_not_compared() -> None:
-    found = reference_figures(BOOK, {}, 172_149)
+    found = reference_figures(BOOK, 172_149)
     assert found is not None
     assert found.perplexity is None
 
 
 def test_another_config_initial_weights_or_rate_have_no_reference() -> None:
-    assert reference_figures(RunConfig(), {}, 1_563) is None
-    assert reference_figures(BOOK, {"parent": "plain-otter@last"}, 1_563) is None
-    assert (
-        reference_figures(
-            BOOK, {SETTINGS_KEY: json.dumps({"optimizer.learning_rate": 1e-4})}, 1_563
+    def compared(**changes: object) -> bool:
+        state = RunState(
+            name="plain-otter",
+            config=BOOK,
+            status="running",
+            facts=Facts(),
+            recent=[],
+            evaluations=Evaluations(),
         )
-        is None
-    )
+        return summarize_state(replace(state, **changes)).reference is not None  # type: ignore[arg-type]
 
-
-def test_other_changed_settings_keep_the_reference() -> None:
-    assert (
-        reference_figures(BOOK, {SETTINGS_KEY: json.dumps({"evaluation.every": 100})}, 1_563)
-        is not None
+    assert compared()
+    assert compared(facts=Facts(settings={"evaluation.every": 100}))
+    assert not compared(facts=Facts(settings={"optimizer.learning_rate": 1e-4}))
+    assert not compared(config=RunConfig())
+    assert not compared(
+        parent=Parent(run="plain-otter", checkpoint="40", step=40, hash="ab", created=0.0)
     )
-    assert reference_figures(BOOK, {SETTINGS_KEY: "{"}, 1_563) is not None
