@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import RunLock, sole_writer
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
@@ -30,12 +30,6 @@ ODD_TEXT = 'a,"b"\r\n\0\x1b[31m\u2028ü\r'
 @pytest.fixture
 def run() -> RunDirectory:
     return new_run()
-
-
-@pytest.fixture
-def database(run: RunDirectory) -> Iterator[RunDatabase]:
-    with RunDatabase(run.database_path) as opened:
-        yield opened
 
 
 def reading(number: int) -> HardwareRow:
@@ -60,21 +54,20 @@ def reading(number: int) -> HardwareRow:
     )
 
 
-def fill(database: RunDatabase, first: int = 1, last: int = 30, attempt: int = 1) -> None:
+def fill(log: RunLog, first: int = 1, last: int = 30) -> RunLog:
     """Steps, an evaluation and two samples every ten steps, machine readings."""
-    database.add_steps(
-        [
-            step_row(step, attempt, loss=math.nan if step == 7 else 5.0 - step / 97)
-            for step in range(first, last + 1)
-        ]
-    )
+    attempt = log.attempt
     for step in range(first, last + 1):
+        log.append(step_row(step, attempt, loss=math.nan if step == 7 else 5.0 - step / 128))
         if step % 10 == 0:
-            database.add_evaluation(evaluation_row(step, attempt, loss=4.0 - step / 101))
-            database.add_sample(sample_row(step, attempt, text=ODD_TEXT))
-            database.add_sample(sample_row(step, attempt, text=f"{attempt}"))
+            log.append(
+                evaluation_row(step, attempt, loss=4.0 - step / 101),
+                sample_row(step, attempt, text=ODD_TEXT),
+                sample_row(step, attempt, text=f"{attempt}"),
+            )
         if step % 4 == 0:
-            database.add_hardware(reading(step // 4))
+            log.append(reading(step // 4))
+    return log
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -119,12 +112,10 @@ def rows_of(folder: Path, kind: str, table: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_files_have_every_row(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path, kind: Any
-) -> None:
-    begin(database)
-    database.add_event(event_row("started"))
-    fill(database)
+def test_files_have_every_row(run: RunDirectory, tmp_path: Path, kind: Any) -> None:
+    log = begin(run)
+    log.append(event_row("started"))
+    fill(log)
     found = export_metrics(run, kind, tmp_path / "out")
     assert found.rows == {
         "steps": 30, "evaluations": 3, "samples": 6, "events": 1, "machine": 7
@@ -132,7 +123,7 @@ def test_files_have_every_row(
     assert found.ended
     steps = rows_of(tmp_path / "out", kind, "steps")
     assert [int(row["step"]) for row in steps] == list(range(1, 31))
-    assert float(steps[0]["loss"]) == 5.0 - 1 / 97
+    assert float(steps[0]["loss"]) == 5.0 - 1 / 128
     assert math.isnan(float(steps[6]["loss"]))
     assert rows_of(tmp_path / "out", kind, "samples")[0]["text"] == ODD_TEXT
     machine = rows_of(tmp_path / "out", kind, "machine")
@@ -148,8 +139,7 @@ def test_files_have_every_row(
     other = json.loads(machine[2]["other_gpus"])[0]
     assert (other["throttle"], other["clock_mhz"]) == ("power cap", 1_305.0)
     assert (tmp_path / "out" / "config.toml").read_bytes() == run.config_path.read_bytes()
-    begin(database, 20)
-    fill(database, 21, 40, attempt=2)
+    fill(begin(run, 20), 21, 40)
     found = export_metrics(run, kind, tmp_path / "out")
     steps = rows_of(tmp_path / "out", kind, "steps")
     assert [(int(row["attempt"]), int(row["step"])) for row in steps] == [
@@ -168,7 +158,7 @@ def check_events(folder: Path, last: int, attempts: dict[int, int]) -> None:
     loss = found["train/loss"]
     assert [step for step, _ in loss] == list(range(1, last + 1))
     assert all(
-        math.isnan(value) if step == 7 else value == pytest.approx(5.0 - step / 97)
+        math.isnan(value) if step == 7 else value == pytest.approx(5.0 - step / 128)
         for step, value in loss
     )
     assert [step for step, _ in found["train/grad_norm"]] == list(range(1, last + 1))
@@ -184,11 +174,8 @@ def check_events(folder: Path, last: int, attempts: dict[int, int]) -> None:
     assert [step for step, _ in written["config"]] == [0]
 
 
-def test_tensorboard_finds_every_step(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path
-) -> None:
-    begin(database)
-    fill(database)
+def test_tensorboard_finds_every_step(run: RunDirectory, tmp_path: Path) -> None:
+    log = fill(begin(run))
     out = tmp_path / "out"
     found = export_metrics(run, "tensorboard", out)
     assert found.rows == {"steps": 30, "evaluations": 3, "samples": 6, "machine": 7}
@@ -203,15 +190,13 @@ def test_tensorboard_finds_every_step(
     assert machine["machine/gpu1_percent"] == [(number, 3.0) for number in (1, 3, 5, 7)]
     export_metrics(run, "tensorboard", out)  # nothing is new
     check_events(out, 30, {0: 1})
-    fill(database, 31, 40)
+    fill(log, 31, 40)
     export_metrics(run, "tensorboard", out)
     check_events(out, 40, {0: 1})
-    begin(database, 20)  # resumed from an earlier checkpoint
-    fill(database, 21, 30, attempt=2)
+    fill(begin(run, 20), 21, 30)  # resumed from an earlier checkpoint
     export_metrics(run, "tensorboard", out)
     check_events(out, 30, {0: 1, 20: 2})
-    begin(database, 0)  # and from the start
-    fill(database, 1, 50, attempt=3)
+    fill(begin(run, 0), 1, 50)  # and from the start
     found = export_metrics(run, "tensorboard", out)
     check_events(out, 50, {0: 3})
     assert found.rows["steps"] == 50
@@ -252,7 +237,6 @@ class Following:
 @pytest.mark.parametrize("kind", ["csv", "tensorboard"])
 def test_a_live_run_is_followed_to_its_end(
     run: RunDirectory,
-    database: RunDatabase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: Any,
@@ -260,21 +244,19 @@ def test_a_live_run_is_followed_to_its_end(
     monkeypatch.setattr(metrics_export, "POLL_SECONDS", 0.005)
     monkeypatch.setattr(metrics_export, "BUSY_SHARE", 1e9)
     out = tmp_path / "out"
-    begin(database)
-    fill(database, 1, 10)
+    log = fill(begin(run), 1, 10)
     with RunLock(run.lock_path):
         following = Following(run, kind, out)
         following.wait_for(10)
         with pytest.raises(RunStateError, match="another process is writing"):
             export_metrics(run, kind, out)
-        fill(database, 11, 25)
+        fill(log, 11, 25)
         following.wait_for(25)
         if kind == "tensorboard":
             check_events(out, 25, {0: 1})
-        begin(database, 10)
-        fill(database, 11, 30, attempt=2)
+        log = fill(begin(run, 10), 11, 30)
         following.wait_for(30)
-        fill(database, 31, 40, attempt=2)
+        fill(log, 31, 40)
     found = following.end()
     assert (found.rows["steps"], found.step, found.ended) == (40, 40, True)
     if kind == "tensorboard":
@@ -284,10 +266,9 @@ def test_a_live_run_is_followed_to_its_end(
 
 
 def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(database)
-    fill(database)
+    fill(begin(run))
     calls = 0
     update = metrics_export._TableWriter.update
 
@@ -296,8 +277,7 @@ def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
         calls += 1
         counts = update(*arguments)
         if calls == 1:
-            begin(database, 10)
-            fill(database, 11, 15, attempt=2)
+            fill(begin(run, 10), 11, 15)
         return counts
 
     monkeypatch.setattr(metrics_export._TableWriter, "update", resumed)
@@ -306,10 +286,9 @@ def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
 
 
 def test_only_an_earlier_export_of_the_run_is_written_over(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path
+    run: RunDirectory, tmp_path: Path
 ) -> None:
-    begin(database)
-    fill(database)
+    fill(begin(run))
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine", encoding="utf-8")
@@ -328,7 +307,6 @@ def test_only_an_earlier_export_of_the_run_is_written_over(
 @pytest.mark.parametrize("kind", ["csv", "parquet", "tensorboard"])
 def test_an_export_that_fails_leaves_the_earlier_one(
     run: RunDirectory,
-    database: RunDatabase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: Any,
@@ -340,11 +318,10 @@ def test_an_export_that_fails_leaves_the_earlier_one(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    begin(database)
-    fill(database)
+    log = fill(begin(run))
     export_metrics(run, kind, tmp_path / "out")
     before = files()
-    fill(database, 31, 40)
+    fill(log, 31, 40)
     monkeypatch.setattr("rnnlm_tui.client.metrics_export.fsync_file", full)
     monkeypatch.setattr("rnnlm_tui.client.event_files.os.fsync", full)
     monkeypatch.setattr("rnnlm_tui.client.metrics_export._claim", lambda *arguments: None)
@@ -399,14 +376,11 @@ def wandb_records(data: bytes) -> Iterator[bytes]:
             yield held
 
 
-def test_an_offline_run_of_wandb_has_every_row(
-    run: RunDirectory, database: RunDatabase, tmp_path: Path
-) -> None:
+def test_an_offline_run_of_wandb_has_every_row(run: RunDirectory, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
-    begin(database)
-    fill(database)
+    log = fill(begin(run))
     out = tmp_path / "out"
     for last in (30, 40):
         assert export_metrics(run, "wandb", out).rows["steps"] == last
@@ -418,25 +392,22 @@ def test_an_offline_run_of_wandb_has_every_row(
             if "train/loss" in values:
                 losses[int(values["_step"])] = float(json.loads(values["train/loss"]))
         assert list(losses) == list(range(1, last + 1))
-        assert losses[20] == 5.0 - 20 / 97
+        assert losses[20] == 5.0 - 20 / 128
         tables = sorted(out.glob("offline-run-*/files/media/table/machine/*.table.json"))
         assert [len(json.loads(path.read_bytes())["data"]) for path in tables] == [last // 4]
-        fill(database, 31, 40)
+        fill(log, 31, 40)
 
 
-def test_the_history_of_wandb_joins_steps_and_evaluations(
-    run: RunDirectory, database: RunDatabase
-) -> None:
+def test_the_history_of_wandb_joins_steps_and_evaluations(run: RunDirectory) -> None:
     from rnnlm_tui.client.wandb_run import history
     from rnnlm_tui.store.reader import RunReader
 
-    begin(database)
-    fill(database)
-    database.add_evaluation(evaluation_row(35, loss=1.0))
+    log = fill(begin(run))
+    log.append(evaluation_row(35, loss=1.0))
     with RunReader(run) as reader:
         found = dict(history(reader, reader.extent()))
     assert list(found) == [*range(1, 31), 35]
     assert found[20]["validation/loss"] == 4.0 - 20 / 101
-    assert found[20]["train/loss"] == 5.0 - 20 / 97
+    assert found[20]["train/loss"] == 5.0 - 20 / 128
     assert "validation/loss" not in found[21]
     assert found[35]["validation/perplexity"] == pytest.approx(math.e)

@@ -9,12 +9,11 @@ from itertools import pairwise
 
 import pytest
 
-from rnnlm_tui.client import summary
 from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
-from rnnlm_tui.client.summary import Evaluations, RunFacts, read_evaluations, summarize_facts
+from rnnlm_tui.client.summary import Evaluations, RunState, read_evaluations, summarize_state
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
-from rnnlm_tui.schema.status import DEVICE_KEY, MEMORY_KEY
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.system.json_files import Found
 
@@ -23,26 +22,20 @@ def step(number: int, active: float, wall: float = 0.0) -> StepRow:
     return StepRow(1, number, number * 10, number / 100, 3.0, 1.0, 0.01, 100.0, active, wall)
 
 
-def facts(**changes: object) -> RunFacts:
-    known = RunFacts(
+def state(**changes: object) -> RunState:
+    known = RunState(
         name="plain-otter",
         config=RunConfig(evaluation=EvaluationConfig(every=0)),
         status="running",
-        meta={"max_steps": "200"},
-        attempt=1,
-        started=0.0,
-        pid=1,
+        facts=Facts(max_steps=200),
         recent=[step(number, number * 0.5) for number in range(1, 101)],
         evaluations=Evaluations(),
-        checkpoints=[],
-        last_state=None,
-        progress=None,
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
 def test_even_steps_give_an_eta_without_a_margin() -> None:
-    eta = estimate_remaining(facts())
+    eta = estimate_remaining(state())
     assert eta is not None
     assert eta.seconds == pytest.approx(50.0)
     assert eta.margin == pytest.approx(0.0, abs=1e-9)
@@ -51,7 +44,7 @@ def test_even_steps_give_an_eta_without_a_margin() -> None:
 def test_uneven_steps_give_an_eta_with_a_margin() -> None:
     times = [0.5 if number < 50 else 1.0 for number in range(100)]
     rows = [step(number + 1, sum(times[: number + 1])) for number in range(100)]
-    eta = estimate_remaining(facts(recent=rows))
+    eta = estimate_remaining(state(recent=rows))
     assert eta is not None
     assert 0 < eta.margin < eta.seconds
 
@@ -61,7 +54,7 @@ def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
         step(number, number * 0.5, wall=86_400.0 if number > 50 else 0.0)
         for number in range(1, 101)
     ]
-    eta = estimate_remaining(facts(recent=rows))
+    eta = estimate_remaining(state(recent=rows))
     assert eta is not None
     assert eta.seconds == pytest.approx(50.0)
 
@@ -72,7 +65,7 @@ def test_remaining_evaluations_are_included_at_their_mean_cost() -> None:
         EvaluationRow(1, number, "validation", "validation", 3.0, 10, 1.0, 4.0, 0.0)
         for number in (40, 80)
     ]
-    eta = estimate_remaining(facts(config=config, evaluations=read_evaluations(rows, "validation")))
+    eta = estimate_remaining(state(config=config, evaluations=read_evaluations(rows, "validation")))
     assert eta is not None
     assert eta.seconds == pytest.approx(
         50.0 + 4.0 * (3 + 1)
@@ -81,21 +74,26 @@ def test_remaining_evaluations_are_included_at_their_mean_cost() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"status": "stopped"}, {"status": "preparing"}, {"meta": {}}, {"recent": [step(1, 0.5)]}],
+    [
+        {"status": "stopped"},
+        {"status": "preparing"},
+        {"facts": Facts()},
+        {"recent": [step(1, 0.5)]},
+    ],
 )
 def test_there_is_no_eta_without_enough_information(changes: dict[str, object]) -> None:
-    assert estimate_remaining(facts(**changes)) is None
+    assert estimate_remaining(state(**changes)) is None
 
 
 def test_speed_is_tokens_over_training_time() -> None:
-    assert summarize_facts(facts()).tokens_per_second == pytest.approx(20.0)
-    assert summarize_facts(facts(status="paused")).tokens_per_second is None
-    assert summarize_facts(facts(status="finished")).tokens_per_second == pytest.approx(20.0)
+    assert summarize_state(state()).tokens_per_second == pytest.approx(20.0)
+    assert summarize_state(state(status="paused")).tokens_per_second is None
+    assert summarize_state(state(status="finished")).tokens_per_second == pytest.approx(20.0)
 
 
 def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
-    rows = [*facts().recent, replace(step(101, 50.5), loss=float("nan"))]
-    summary = summarize_facts(facts(recent=rows))
+    rows = [*state().recent, replace(step(101, 50.5), loss=float("nan"))]
+    summary = summarize_state(state(recent=rows))
     assert summary.train.loss == 3.0
     assert "NaN" not in summary.model_dump_json()
 
@@ -123,19 +121,19 @@ def evaluated(*losses: float) -> Evaluations:
 )
 def test_patience_counts_evaluations_since_the_best(losses: tuple[float, ...], waited: int) -> None:
     config = RunConfig(training=TrainingConfig(patience=5))
-    patience = summarize_facts(facts(config=config, evaluations=evaluated(*losses))).patience
+    patience = summarize_state(state(config=config, evaluations=evaluated(*losses))).patience
     assert patience is not None
     assert (patience.waited, patience.limit) == (waited, 5)
 
 
 def test_without_patience_nothing_is_counted() -> None:
-    assert summarize_facts(facts(evaluations=evaluated(3.0, 3.1))).patience is None
+    assert summarize_state(state(evaluations=evaluated(3.0, 3.1))).patience is None
 
 
 def test_an_early_stopped_run_says_so() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
-    summary = summarize_facts(
-        facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2))
+    summary = summarize_state(
+        state(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2))
     )
     assert (
         summary.message
@@ -150,56 +148,56 @@ def test_an_early_stopped_run_says_so() -> None:
 
 def test_a_run_with_all_its_steps_was_not_stopped_early() -> None:
     config = RunConfig(training=TrainingConfig(patience=2))
-    whole = facts(
+    whole = state(
         status="finished",
         config=config,
         evaluations=evaluated(3.0, 2.9, 3.1, 3.2),
-        meta={"max_steps": "100"},
+        facts=Facts(max_steps=100),
     )
-    assert (summarize_facts(whole).message, summarize_facts(whole).hint) == (None, None)
+    assert (summarize_state(whole).message, summarize_state(whole).hint) == (None, None)
     assert (
-        summarize_facts(
-            facts(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))
+        summarize_state(
+            state(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))
         ).message
         is None
     )
 
 
 def test_a_run_killed_with_little_memory_says_what_it_needed() -> None:
-    message = summarize_facts(
-        facts(status="crashed", meta={"memory_warning": "it needs 9.0 GB and 4.0 GB are free"})
+    message = summarize_state(
+        state(status="crashed", facts=Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free"))
     ).message
     assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
 
 
 def test_a_memory_warning_is_shown_during_the_preparation() -> None:
-    short = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free"}
+    short = Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free")
     assert (
-        summarize_facts(facts(status="preparing", meta=short)).message
+        summarize_state(state(status="preparing", facts=short)).message
         == "it needs 9.0 GB and 4.0 GB are free"
     )
-    assert summarize_facts(facts(status="running", meta=short)).message is None
+    assert summarize_state(state(status="running", facts=short)).message is None
 
 
 @pytest.mark.parametrize(
     ("batch", "saved", "hint"),
     [
         (
-            "300",
+            300,
             False,
             "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts"
             " a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once"
             " more memory is free",
         ),
         (
-            "300",
+            300,
             True,
             "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run"
             " that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory"
             " is free",
         ),
         (
-            "",
+            None,
             False,
             "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller"
             " model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that"
@@ -209,9 +207,9 @@ def test_a_memory_warning_is_shown_during_the_preparation() -> None:
     ],
 )
 def test_the_hint_after_running_out_of_memory_names_a_run_that_fits(
-    batch: str, saved: bool, hint: str
+    batch: int | None, saved: bool, hint: str
 ) -> None:
-    meta = {"memory_warning": "it needs 9.0 GB and 4.0 GB are free", "memory_batch": batch}
+    short = Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free", memory_batch=batch)
     kept = (
         [
             CheckpointRow(
@@ -233,9 +231,9 @@ def test_the_hint_after_running_out_of_memory_names_a_run_that_fits(
     )
     for status in ("crashed", "stopped"):
         assert (
-            summarize_facts(
-                facts(
-                    status=status, meta=meta, config_path="/my runs/config.toml", checkpoints=kept
+            summarize_state(
+                state(
+                    status=status, facts=short, config_path="/my runs/config.toml", checkpoints=kept
                 )
             ).hint
             == hint
@@ -288,24 +286,24 @@ def test_speed_is_of_the_last_seconds_and_at_least_fifty_steps() -> None:
     slow = [
         step(number, quick[-1].active_seconds + (number - 400) * 0.1) for number in range(401, 501)
     ]
-    assert summarize_facts(facts(recent=[*quick, *slow][-400:])).tokens_per_second == pytest.approx(
+    assert summarize_state(state(recent=[*quick, *slow][-400:])).tokens_per_second == pytest.approx(
         100.0
     )
-    assert summarize_facts(facts(recent=[*quick, *slow[:50]])).tokens_per_second == pytest.approx(
+    assert summarize_state(state(recent=[*quick, *slow[:50]])).tokens_per_second == pytest.approx(
         150.0
     )
     long = [
         step(number, 2.0 * number if number < 75 else 148.0 + 4.0 * (number - 74))
         for number in range(1, 101)
     ]
-    assert summarize_facts(facts(recent=long)).tokens_per_second == pytest.approx(
+    assert summarize_state(state(recent=long)).tokens_per_second == pytest.approx(
         490 / (2.0 * 23 + 4.0 * 26)
     )
 
 
 def test_the_vocabulary_is_known_once_the_corpus_is_prepared() -> None:
-    assert summarize_facts(facts()).model.vocab_size is None
-    assert summarize_facts(facts(meta={"vocab_size": "2048"})).model.vocab_size == 2_048
+    assert summarize_state(state()).model.vocab_size is None
+    assert summarize_state(state(facts=Facts(vocab_size=2_048))).model.vocab_size == 2_048
 
 
 def test_the_speed_of_an_ended_run_is_its_mean() -> None:
@@ -313,33 +311,31 @@ def test_the_speed_of_an_ended_run_is_its_mean() -> None:
         step(number, number * 0.5 if number < 91 else 45.0 + (number - 90) * 0.05)
         for number in range(1, 101)
     ]
-    assert summarize_facts(
-        facts(status="finished", recent=quick_at_the_end)
+    assert summarize_state(
+        state(status="finished", recent=quick_at_the_end)
     ).tokens_per_second == pytest.approx(quick_at_the_end[-1].tokens_seen / 45.5)
     rebuilt = [replace(row, active_seconds=0.0) for row in quick_at_the_end]
-    assert summarize_facts(facts(status="finished", recent=rebuilt)).tokens_per_second is None
+    assert summarize_state(state(status="finished", recent=rebuilt)).tokens_per_second is None
 
 
 def test_the_gradient_norm_is_smoothed_unless_the_newest_is_not_finite() -> None:
-    odd = [*facts().recent, replace(step(101, 50.5), grad_norm=50.0)]
-    usual = facts().recent[-1].grad_norm
-    assert summarize_facts(facts(recent=odd)).train.grad_norm == pytest.approx(
+    odd = [*state().recent, replace(step(101, 50.5), grad_norm=50.0)]
+    usual = state().recent[-1].grad_norm
+    assert summarize_state(state(recent=odd)).train.grad_norm == pytest.approx(
         (49 * usual + 50.0) / 50
     )
-    assert summarize_facts(
-        facts(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])
+    assert summarize_state(
+        state(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])
     ).train.grad_norm == float("inf")
 
 
 def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
-    meta = {
-        "hint": (
-            "a new run may do better: `rnnlm-tui train --from hot@best --set"
-            " optimizer.learning_rate=0.001`, not with hot-lr@3"
-        )
-    }
-    hint = summarize_facts(
-        facts(status="failed", meta=meta, labels=Found(RunLabels(former_names=("hot",))))
+    why = Facts(
+        hint="a new run may do better: `rnnlm-tui train --from hot@best --set"
+        " optimizer.learning_rate=0.001`, not with hot-lr@3"
+    )
+    hint = summarize_state(
+        state(status="failed", facts=why, labels=Found(RunLabels(former_names=("hot",))))
     ).hint
     assert hint is not None
     assert "--from plain-otter@best" in hint
@@ -348,10 +344,10 @@ def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
 
 def test_a_run_on_the_cpu_beside_an_unused_gpu_says_so_as_long_as_it_lives() -> None:
     warning = "trains on the CPU: torch 2.13.0+cpu is built without CUDA; pip install torch"
-    meta = {"max_steps": "200", DEVICE_KEY: warning}
+    beside = Facts(max_steps=200, device_warning=warning)
     for status in ("preparing", "running", "paused"):
-        assert summary._message(facts(meta=meta, status=status)) == warning
-    assert summary._message(facts(meta=meta, status="finished")) is None
-    assert summary._message(facts(meta={**meta, DEVICE_KEY: ""})) is None
-    short = {**meta, MEMORY_KEY: "needs more"}
-    assert summary._message(facts(meta=short, status="preparing")) == "needs more"
+        assert summarize_state(state(facts=beside, status=status)).message == warning
+    assert summarize_state(state(facts=beside, status="finished")).message is None
+    assert summarize_state(state()).message is None
+    short = beside.model_copy(update={"memory_warning": "needs more"})
+    assert summarize_state(state(facts=short, status="preparing")).message == "needs more"
