@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
-from rnnlm_tui.client.listing import RunList, listed_runs
-from rnnlm_tui.client.monitor import RunMonitor, summary_or_problem
+from rnnlm_tui.client.listing import RunList, listed_runs, summaries_file
+from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.labels import RunLabels, labels_file
-from rnnlm_tui.store.paths import RunDirectory, summaries_file
+from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
+from rnnlm_tui.store.log import RunLog
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
 from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
 from rnnlm_tui.system.locks import RunLock
 from tests.fakes.long_run import build, build_many, make_older
+from tests.unit.client.logs import begin
 
 OPENED: list[str] = []
 """Every file that anything opens while the test looks."""
@@ -69,28 +68,31 @@ def listed() -> list[str]:
 def runs() -> list[RunDirectory]:
     """Three runs that ended at least a minute ago, with stored summaries."""
     made = build_many(3, 1_000)
+    parent = ParentCheckpoint(made[0], made[0].checkpoints_path / "step-000001000")
+    take_parent(made[1], parent, made[1].read_config())
+    make_older(made[1])
     assert listed() == truth()
-    assert summaries_file().exists()
+    assert summaries_file().path.exists()
     return made
 
 
 def test_a_second_listing_opens_one_file_for_any_number_of_runs(
     runs: list[RunDirectory],
 ) -> None:
-    assert opened_by(lambda: RunList().look()) == [str(summaries_file())]
+    assert opened_by(lambda: RunList().look()) == [str(summaries_file().path)]
     assert not [path for path in opened_by(listed_runs) if "/runs/" in path]
 
 
 def test_stored_summaries_equal_the_runs_also_with_nan() -> None:
     run = build("odd-otter", 1_000)
-    with RunDatabase(run.database_path) as database:
-        database.add_steps(
-            [
+    with RunLog(run, 2) as log:
+        log.append(
+            *(
                 StepRow(2, step, 1, 1.0, float("nan"), float("inf"), 1e-3, 1.0, 50.0, 1.0)
                 for step in range(1_001, 1_200)
-            ]
+            ),
+            EventRow(2, 1_199, "failed", "losses are no numbers", 2.0),
         )
-        database.add_event(EventRow(2, 1_199, "failed", "losses are no numbers", 2.0))
     make_older(run)
     assert "nan" in truth()[0] or "inf" in truth()[0]
     assert listed() == truth()
@@ -134,13 +136,16 @@ def pin_newest(run: RunDirectory) -> None:
 
 
 def begin_again(run: RunDirectory) -> None:
-    with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
-        database.begin_attempt(3, "box", "boot", "cpu", 1_000, {})
-        database.add_event(EventRow(3, 1_000, "resumed", "from step 1,000", time.time()))
+    with RunLock(run.lock_path), begin(run, start_step=1_000) as log:
+        log.append(EventRow(3, 1_000, "resumed", "from step 1,000", time.time()))
 
 
-def lose_the_database(run: RunDirectory) -> None:
-    run.database_path.write_bytes(b"damaged" * 1_000)
+def lose_the_log(run: RunDirectory) -> None:
+    (run.logs_path / "000001.jsonl").write_bytes(b"damaged" * 1_000)
+
+
+def lose_the_parent(run: RunDirectory) -> None:
+    (run.path / "parent.json").unlink()
 
 
 CHANGES = (
@@ -152,7 +157,8 @@ CHANGES = (
     say_something,
     pin_newest,
     begin_again,
-    lose_the_database,
+    lose_the_log,
+    lose_the_parent,
 )
 
 
@@ -172,12 +178,10 @@ def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
     runs: list[RunDirectory],
 ) -> None:
     run = runs[1]
-    with RunLock(run.lock_path), RunDatabase(run.database_path) as database:
-        database.begin_attempt(3, "box", "boot", "cpu", 1_000, {})
-        database.add_event(EventRow(3, 1_000, "running", "", time.time()))
-        database.heartbeat(time.time())
+    with RunLock(run.lock_path), begin(run, start_step=1_000) as log:
+        log.append(EventRow(3, 1_000, "running", "", time.time()))
         assert "running" in {summary.status for summary in RunList().look()}
-        database.add_event(EventRow(3, 1_000, "finished", "", time.time()))
+        log.append(EventRow(3, 1_000, "finished", "", time.time()))
     assert listed() == truth()
     make_older(run)
     assert listed() == truth()
@@ -201,99 +205,33 @@ def test_a_change_with_equal_size_and_time_is_noticed(
     assert listed() == truth()
 
 
-def test_statuses_that_depend_on_clock_or_host_are_not_stored() -> None:
-    run = build("dead-otter", 1_000, ended=False)
-    make_older(run)
-    assert [summary.status for summary in RunList().look()] == ["crashed"]
-    assert not summaries_file().exists()
-
-
-def odd_contents() -> list[bytes]:
-    """Invalid files, and valid ones with changed, missing or repeated parts."""
-    draw, own = random.Random(11), summaries_file().read_bytes()
-    head, _, content = own.partition(b"\n")
-    found = [
-        b"",
-        b"\n",
-        b"null",
-        b"[]",
-        b"{}",
-        b"\xff" * 99,
-        head,
-        head + b"\n",
-        content,
-        own[:-1],
-        own + own,
-        own.replace(b"finished", b"failed"),
-        b"[" * 100_000,
-    ]
-    values: tuple[object, ...] = (
-        None,
-        True,
-        0,
-        -1,
-        1e400,
-        "",
-        "\ud800",
-        [],
-        {},
-        [[1, 2]],
-        {"otter-0000": [[], {}]},
-        {"otter-0000": 7},
-        {"": [[[0, 0, 0]], {"run": ""}]},
-    )
-    found += [head + b"\n" + json.dumps(value).encode() for value in values]
-    for _ in range(80):
-        changed = bytearray(own)
-        for _ in range(draw.choice((1, 1, 1, 5, 50))):
-            changed[draw.randrange(len(changed))] = draw.randrange(256)
-        found.append(bytes(changed[: draw.choice((len(changed), draw.randrange(len(changed))))]))
-    return found
-
-
-def test_damaged_stored_summaries_never_change_a_list(
-    runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
+def test_summaries_of_another_host_or_version_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected, contents = truth(), odd_contents()
-    known = {run.name: summary_or_problem(run) for run in runs}
-    monkeypatch.setattr(
-        RunMonitor, "summary", lambda monitor: known[monitor.run.name]
-    )  # read from the runs, but quicker
-    for content in contents:
-        summaries_file().write_bytes(content)
+    own = summaries_file().path
+    with monkeypatch.context() as patched:
+        patched.setattr("rnnlm_tui.client.listing.host_name", lambda: "elsewhere")
+        assert summaries_file().path != own
+    monkeypatch.setattr("rnnlm_tui.client.listing.__version__", "0.0")
+    assert summaries_file().path != own
+
+
+def test_damaged_stored_summaries_are_stored_again(runs: list[RunDirectory]) -> None:
+    expected, path = truth(), summaries_file().path
+    whole = path.read_text()
+    for damaged in ("", "[]", whole[:-9], whole.replace('"finished"', '"ended"', 1)):
+        path.write_text(damaged)
         assert listed() == expected
-        assert opened_by(lambda: RunList().look()) == [str(summaries_file())], "it was stored again"
+        assert opened_by(lambda: RunList().look()) == [str(path)]
 
 
-@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "unreadable", "read-only home"])
-def test_runs_are_read_if_summaries_cannot_be_stored(
-    kind: str, runs: list[RunDirectory], tmp_path: Path
-) -> None:
-    path = summaries_file()
+def test_runs_are_read_if_summaries_cannot_be_stored(runs: list[RunDirectory]) -> None:
+    path = summaries_file().path
     path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        (path / "below").mkdir(parents=True)
-    elif kind == "link":
-        (tmp_path / "elsewhere").write_text("untouched")
-        path.symlink_to(tmp_path / "elsewhere")
-    elif kind == "unreadable":
-        path.touch(mode=0)
-    else:
-        path.parent.chmod(0o500)
-    try:
-        assert listed() == truth()
-    finally:
-        with suppress(OSError):
-            path.parent.chmod(0o700)
-    assert kind != "link" or (tmp_path / "elsewhere").read_text() == "untouched"
+    path.mkdir()
+    assert listed() == truth()
 
 
 def test_an_empty_home_stays_empty(home: Path) -> None:
     assert RunList().look() == []
     assert not home.exists()
-
-
-def test_stored_summaries_are_private(runs: list[RunDirectory]) -> None:
-    assert summaries_file().stat().st_mode & 0o077 == 0

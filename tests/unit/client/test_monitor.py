@@ -5,90 +5,82 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client.monitor import EVENTS, RunMonitor, summarize, summary_or_problem
-from rnnlm_tui.errors import DatabaseError, StorageError
-from rnnlm_tui.schema.metrics import (
-    CheckpointRow,
-    EvaluationRow,
-    EventKind,
-    EventRow,
-    HardwareRow,
-    Progress,
-    StepRow,
-)
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, HardwareRow, StepRow
 from rnnlm_tui.schema.status import STALE_SECONDS
-from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels
+from rnnlm_tui.store.lineage import take_parent
+from rnnlm_tui.store.log import Row
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pin_checkpoint
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import LockPage, RunLock
+from tests.unit.client.logs import begin, record
+from tests.unit.store.rows import parent_checkpoint
 
 
 class Worker:
-    """Writes a run's database like a worker."""
+    """Writes a run's log and lock like a worker."""
 
-    def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
-        self.database = database
-        self.attempt = database.begin_attempt(4_242, host_name(), boot_id(), "cpu", 0, {})
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
         self.lock = RunLock(run.lock_path)
-        database.set_meta("max_steps", "100")
+        self.log = begin(run)
+        self.append(Facts(max_steps=100))
 
-    def event(self, kind: EventKind, at: float | None = None) -> None:
-        self.database.add_event(
-            EventRow(self.attempt, 0, kind, "", time.time() if at is None else at)
-        )
+    def append(self, *rows: Row | Facts) -> None:
+        self.log.append(*rows)
+
+    def event(self, kind: EventKind, at: float | None = None, step: int = 0) -> None:
+        when = time.time() if at is None else at
+        self.append(EventRow(self.log.attempt, step, kind, "", when))
 
     def steps(
         self, first: int, last: int, *, ended: float | None = None, seconds: float = 0.1
     ) -> None:
         now = time.time() if ended is None else ended
-        rows = [
-            StepRow(
-                self.attempt,
-                step,
-                step * 50,
-                step / 40,
-                5.0 - step / 100,
-                1.0,
-                0.01,
-                500.0,
-                step * seconds,
-                now,
-            )
-            for step in range(first, last + 1)
-        ]
-        self.database.add_steps(rows)
+        self.append(*(step_at(step, step * seconds, now) for step in range(first, last + 1)))
 
     def evaluation(
         self, step: int, loss: float, *, seconds: float = 2.0, name: str = "validation"
     ) -> None:
-        self.database.add_evaluation(
-            EvaluationRow(
-                self.attempt,
-                step,
-                "test" if name == "test" else "validation",
-                name,
-                loss,
-                1_000,
-                loss / 3,
-                seconds,
-                time.time(),
-            )
-        )
+        split = "test" if name == "test" else "validation"
+        now = time.time()
+        self.append(EvaluationRow(1, step, split, name, loss, 1_000, loss / 3, seconds, now))
+
+    def reading(self, at: float, own: float = 20.0) -> None:
+        self.append(HardwareRow(at, 100.0, own, 1, 2, 1, 1))
+
+    def checkpoint(self, step: int, train_loss: float = 3.1) -> None:
+        write_checkpoint(self.run, step, lambda folder: None, None, {"train_loss": train_loss})
+
+    def live_since(self, long_ago: float, *, seconds: float = 0.1) -> None:
+        """Train with five steps that ended then, the heartbeat is fresh."""
+        self.lock.acquire()
+        self.event("running", at=long_ago)
+        self.steps(1, 5, ended=long_ago, seconds=seconds)
+
+
+def step_at(step: int, active: float, at: float, loss: float = 4.0) -> StepRow:
+    return StepRow(1, step, step * 50, step / 40, loss, 1.0, 0.01, 500.0, active, at)
 
 
 @pytest.fixture
 def worker(run: RunDirectory) -> Iterator[Worker]:
-    with RunDatabase(run.database_path) as database:
-        worker = Worker(run, database)
+    worker = Worker(run)
+    with worker.log:
         yield worker
-        worker.lock.release()
+    worker.lock.release()
 
 
 def test_a_run_that_never_started_is_a_draft(run: RunDirectory) -> None:
@@ -132,17 +124,16 @@ def test_changed_labels_are_noticed_during_training(run: RunDirectory, worker: W
         "the one of the talk",
         True,
     )
-    run.database_path.write_bytes(b"damaged" * 1_000)
+    run.config_path.write_bytes(b"damaged" * 1_000)
     assert summary_or_problem(run).tags == ("paper",)
 
 
 def test_a_heartbeat_alone_gives_no_snapshot(run: RunDirectory, worker: Worker) -> None:
     worker.event("paused")
     worker.lock.acquire()
-    worker.database.heartbeat(time.time())
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "paused"
-    worker.database.heartbeat(time.time())
+    worker.lock.show(LockPage())
     assert monitor.poll() is None
 
 
@@ -181,37 +172,43 @@ def test_visible_steps_have_finer_buckets_than_coarse_curves(
     assert monitor.snapshot().detail is None
 
 
-def test_following_a_long_run_reads_only_new_rows(run: RunDirectory, worker: Worker) -> None:
+def test_following_a_long_run_keeps_what_it_has_read(run: RunDirectory, worker: Worker) -> None:
     worker.steps(1, 3_000)
     for step in range(10, 3_001, 10):
         worker.evaluation(step, 4.0)
-        worker.database.add_event(EventRow(worker.attempt, step, "evaluation", "", time.time()))
-        worker.database.add_hardware(HardwareRow(1.0 + step, 50.0, 20.0, 1, 2, 1, 1))
+        worker.event("evaluation", step=step)
+        worker.reading(1.0 + step)
+    worker.checkpoint(3_000)
     monitor = RunMonitor(run)
     before = monitor.snapshot()
-    connection = monitor._reader._connection
-    assert connection is not None
-    rows, factory = 0, connection.row_factory
-
-    def counted(cursor: object, row: tuple[object, ...]) -> tuple[object, ...]:
-        nonlocal rows
-        rows += 1
-        return row
-
-    connection.row_factory = counted
     worker.steps(3_001, 3_002)
     worker.evaluation(3_002, 3.9)
-    worker.database.add_hardware(HardwareRow(5_000.0, 50.0, 20.0, 1, 2, 1, 1))
+    worker.reading(5_000.0)
     after = monitor.snapshot()
-    connection.row_factory = factory
-    assert rows < 60
     assert (after.summary.step, len(after.evaluations), after.summary.evaluation.best_step) == (
         3_002,
         301,
         3_002,
     )
-    assert after.evaluations[:-1] == before.evaluations
-    assert all(new is old for new, old in zip(after.events, before.events, strict=True))
+    for name in ("evaluations", "events", "hardware"):
+        old, new = getattr(before, name), getattr(after, name)
+        assert all(any(row is other for other in old) for row in new[1:-1])
+
+
+@pytest.mark.parametrize("read", [RunMonitor.snapshot, RunMonitor.summary])
+def test_a_run_that_takes_long_to_read_reports_how_far_it_is(
+    run: RunDirectory,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[RunMonitor], object],
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.store.index.BLOCK_BYTES", 100_000)
+    worker.steps(1, 3_000)
+    seen: list[tuple[int, int]] = []
+    with closing(RunMonitor(run, report=lambda *at: seen.append(at))) as monitor:
+        read(monitor)
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {worker.log.path.stat().st_size}
 
 
 def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Worker) -> None:
@@ -219,7 +216,7 @@ def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Wor
     for kind in ("started", "running", "setting", "resumed", "skipped"):
         worker.event(kind)
     for step in range(EVENTS):
-        worker.database.add_event(EventRow(worker.attempt, step, "evaluation", "", time.time()))
+        worker.event("evaluation", step=step)
     monitor = RunMonitor(run)
     assert [event.kind for event in monitor.snapshot().events[EVENTS:]] == [
         "skipped",
@@ -238,7 +235,7 @@ def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Wor
 
 
 @pytest.mark.parametrize(
-    "problem", [StorageError("run.db is locked by another program"), KeyError("a bug of ours")]
+    "problem", [StorageError("a log can't be read"), KeyError("a bug of ours")]
 )
 def test_a_failed_poll_is_repeated(
     run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch, problem: Exception
@@ -249,7 +246,7 @@ def test_a_failed_poll_is_repeated(
     with monkeypatch.context() as patched:
         patched.setattr(
             RunReader,
-            "meta",
+            "facts",
             lambda reader: (_ for _ in ()).throw(problem),
         )
         for _ in range(2):
@@ -264,7 +261,7 @@ def test_machine_history_starts_with_the_first_reading(run: RunDirectory, worker
     monitor = RunMonitor(run)
     assert len(monitor.snapshot().machine) == 0
     for second in range(700):
-        worker.database.add_hardware(HardwareRow(1.0 + second, 50.0, 20.0, 1, 2, 1, 1))
+        worker.reading(1.0 + second)
     snapshot = monitor.snapshot()
     assert (len(snapshot.machine), snapshot.machine.time[0], len(snapshot.hardware)) == (
         700,
@@ -277,12 +274,7 @@ def test_machine_history_starts_with_the_first_reading(run: RunDirectory, worker
 
 def test_a_pin_is_noticed_at_once_without_a_worker(run: RunDirectory, worker: Worker) -> None:
     for step in (500, 1_000):
-        path = write_checkpoint(run, step, lambda folder: None, None, {})
-        worker.database.put_checkpoint(
-            CheckpointRow(
-                1, step, 0.5, 100, 4.0, None, 10, f"checkpoints/{path.name}", False, False, 1.0
-            )
-        )
+        worker.checkpoint(step)
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.checkpoints.pinned == ()
     pin_checkpoint(run, 500)
@@ -295,7 +287,7 @@ def test_a_pin_is_noticed_at_once_without_a_worker(run: RunDirectory, worker: Wo
 def test_preparing_shows_its_progress(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     worker.event("preparing")
-    worker.database.set_progress(Progress("encoding", 5, 10))
+    worker.lock.show(LockPage(progress=("encoding", 5, 10)))
     summary = summarize(run)
     assert summary.status == "preparing"
     assert summary.preparing is not None
@@ -333,8 +325,7 @@ def test_a_reason_found_only_in_the_log_is_quoted_for_that_attempt(
     assert (
         summarize(run).message == "its worker failed and could not store why: the folder was moved"
     )
-    worker.attempt = worker.database.begin_attempt(4_243, host_name(), boot_id(), "cpu", 0, {})
-    worker.event("running")
+    record(run, EventRow(2, 0, "running", "", time.time()))
     summary = summarize(run)
     assert (summary.attempt, summary.status) == (2, "crashed")
     assert "was killed" in str(summary.message)
@@ -346,21 +337,7 @@ def test_a_stopped_run_hints_at_the_step_of_a_resume(run: RunDirectory, worker: 
         summarize(run).hint
         == "`rnnlm-tui resume plain-otter` restarts from step 0: no checkpoint was saved"
     )
-    worker.database.put_checkpoint(
-        CheckpointRow(
-            1,
-            40,
-            1.0,
-            2_000,
-            3.1,
-            3.0,
-            500,
-            "checkpoints/step-000000040",
-            False,
-            False,
-            time.time(),
-        )
-    )
+    worker.checkpoint(40)
     assert (
         summarize(run).hint
         == "`rnnlm-tui resume plain-otter` resumes from step 40, the last checkpoint"
@@ -373,24 +350,10 @@ def test_a_failed_run_has_diverged_if_its_newest_steps_are_not_finite(
     worker.steps(1, 30)
     worker.event("failed")
     assert not summarize(run).diverged
-    bad = [
-        StepRow(
-            worker.attempt,
-            step,
-            step * 50,
-            step / 40,
-            math.nan,
-            1.0,
-            0.01,
-            500.0,
-            step * 0.1,
-            time.time(),
-        )
-        for step in range(31, 51)
-    ]
-    worker.database.add_steps(bad[:-1])
+    bad = [step_at(step, step * 0.1, time.time(), math.nan) for step in range(31, 51)]
+    worker.append(*bad[:-1])
     assert not summarize(run).diverged
-    worker.database.add_steps(bad[-1:])
+    worker.append(bad[-1])
     assert summarize(run).diverged
     worker.event("stopped")
     assert not summarize(run).diverged
@@ -399,10 +362,8 @@ def test_a_failed_run_has_diverged_if_its_newest_steps_are_not_finite(
 def test_a_run_without_steps_for_long_is_stalled_with_the_time(
     run: RunDirectory, worker: Worker
 ) -> None:
-    worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
-    worker.event("running", at=long_ago)
-    worker.steps(1, 5, ended=long_ago)
+    worker.live_since(long_ago)
     summary = summarize(run)
     assert summary.status == "stalled"
     assert f"no step since {time.strftime('%H:%M:%S', time.localtime(long_ago))}" in str(
@@ -413,27 +374,23 @@ def test_a_run_without_steps_for_long_is_stalled_with_the_time(
 def test_a_worker_that_keeps_rows_in_memory_is_degraded_with_the_reason(
     run: RunDirectory, worker: Worker
 ) -> None:
-    worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
-    worker.event("running", at=long_ago)
-    worker.steps(1, 5, ended=long_ago)
-    worker.database.heartbeat(long_ago)
+    worker.live_since(long_ago)
+    os.utime(run.lock_path, (long_ago, long_ago))
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "stalled"
-    worker.lock.report_degraded("7 rows wait in memory: can't write run.db: disk full")
+    worker.lock.show(LockPage(degraded="7 rows wait in memory: can't append to the log: disk full"))
     summary = monitor.snapshot().summary
     assert (summary.status, summary.message) == (
         "degraded",
-        (
-            "it keeps training, on disk: metrics up to step 5 and no checkpoint; 7 rows wait in"
-            " memory: can't write run.db: disk full"
-        ),
+        "it keeps training, on disk: metrics up to step 5 and no checkpoint; 7 rows wait in"
+        " memory: can't append to the log: disk full",
     )
-    worker.lock.report_degraded("8 rows wait in memory: can't write run.db: disk full")
+    worker.lock.show(LockPage(degraded="8 rows wait in memory: can't append to the log: disk full"))
     assert "; 8 rows wait in memory" in str(monitor.snapshot().summary.message)
     os.utime(run.lock_path, (long_ago, long_ago))
     assert monitor.summary().status == "stalled"
-    worker.lock.report_degraded("")
+    worker.lock.show(LockPage())
     assert monitor.summary().status == "stalled"
 
 
@@ -452,38 +409,17 @@ def test_a_removed_run_is_reported_and_not_shown_as_a_draft(
 
 
 def test_slow_steps_are_not_stalled(run: RunDirectory, worker: Worker) -> None:
-    worker.lock.acquire()
-    long_ago = time.time() - 2 * STALE_SECONDS
-    worker.event("running", at=long_ago)
-    worker.steps(1, 5, ended=long_ago, seconds=STALE_SECONDS / 2)
+    worker.live_since(time.time() - 2 * STALE_SECONDS, seconds=STALE_SECONDS / 2)
     assert summarize(run).status == "running"
 
 
 def test_one_slow_step_does_not_delay_the_stall_status(run: RunDirectory, worker: Worker) -> None:
-    worker.lock.acquire()
     long_ago = time.time() - 2 * STALE_SECONDS
-    worker.event("running", at=long_ago)
-    worker.steps(1, 5, ended=long_ago)
+    worker.live_since(long_ago)
     worker.steps(
         6, 9, ended=long_ago, seconds=STALE_SECONDS
     )  # from 0.5 s of training to 360 s in one step: a mean of 60 s, a median of 0.1 s
-    worker.database.add_steps(
-        [
-            StepRow(
-                worker.attempt,
-                step,
-                step * 50,
-                step / 40,
-                4.0,
-                1.0,
-                0.01,
-                500.0,
-                540 + step / 10,
-                long_ago,
-            )
-            for step in range(10, 30)
-        ]
-    )
+    worker.append(*(step_at(step, 540 + step / 10, long_ago) for step in range(10, 30)))
     assert summarize(run).status == "stalled"
 
 
@@ -493,7 +429,7 @@ def test_before_the_second_step_the_trial_step_sets_the_stall_limit(
     worker.lock.acquire()
     worker.event("running", at=time.time() - 2 * STALE_SECONDS)
     assert summarize(run).status == "stalled"
-    worker.database.set_meta("rehearsed_seconds", str(STALE_SECONDS / 2))
+    worker.append(Facts(rehearsed_seconds=STALE_SECONDS / 2))
     assert summarize(run).status == "running"
 
 
@@ -503,21 +439,20 @@ def test_a_clock_that_jumps_does_not_stall_a_run(
     worker.lock.acquire()
     worker.event("running")
     worker.steps(1, 5)
-    worker.database.heartbeat(time.time())
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "running"
     jumped = time.time() + 86_400
     monkeypatch.setattr("rnnlm_tui.client.monitor.time.time", lambda: jumped)
-    worker.database.set_meta("device", "cpu")
+    worker.append(Facts(device="cpu"))
     assert monitor.snapshot().summary.status == "running"
 
 
 def test_a_run_on_a_silent_host_is_lost(run: RunDirectory) -> None:
-    with RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(1, "elsewhere", "another boot", "cpu", 0, {})
-        database.add_event(EventRow(attempt, 0, "running", "", time.time()))
-        assert summarize(run).status == "running"
-        database.heartbeat(time.time() - 2 * STALE_SECONDS)
+    with RunLock(run.lock_path):
+        record(run, EventRow(1, 0, "running", "", time.time()), host="elsewhere")
+    assert summarize(run).status == "running"
+    long_ago = time.time() - 2 * STALE_SECONDS
+    os.utime(run.lock_path, (long_ago, long_ago))
     summary = summarize(run)
     assert summary.status == "lost"
     assert "elsewhere" in str(summary.message)
@@ -530,39 +465,11 @@ def test_summaries_have_the_newest_and_the_best_evaluation(
     for step, loss in [(20, 4.0), (40, 3.0), (60, 3.5)]:
         worker.evaluation(step, loss)
     worker.evaluation(60, 3.6, name="test")
-    worker.database.put_checkpoint(
-        CheckpointRow(
-            1,
-            40,
-            1.0,
-            2_000,
-            3.1,
-            3.0,
-            500,
-            "checkpoints/step-000000040",
-            False,
-            False,
-            time.time(),
-        )
-    )
-    worker.database.put_checkpoint(
-        CheckpointRow(
-            1,
-            60,
-            1.5,
-            3_000,
-            3.1,
-            3.5,
-            700,
-            "checkpoints/step-000000060",
-            False,
-            False,
-            time.time(),
-        )
-    )
-    worker.database.set_meta("source_loss", "1.0")
+    for step in (40, 60):
+        worker.checkpoint(step)
+    worker.append(Facts(source_loss=1.0))
     worker.event("failed")
-    worker.database.set_meta("message", "the disk is full")
+    worker.append(Facts(message="the disk is full"))
     summary = summarize(run)
     assert (summary.validation.step, summary.validation.loss, summary.validation.best_step) == (
         60,
@@ -575,53 +482,61 @@ def test_summaries_have_the_newest_and_the_best_evaluation(
         summary.checkpoints.best,
         summary.checkpoints.last,
         summary.checkpoints.count,
-        summary.checkpoints.bytes,
-    ) == (40, 60, 2, 1_200)
+    ) == (40, 60, 2)
+    assert summary.checkpoints.bytes == sum(row.bytes for row in read_checkpoints(run))
     assert summary.source.perplexity == pytest.approx(2.71828, abs=1e-4)
     assert (summary.status, summary.message) == ("failed", "the disk is full")
 
 
-def test_an_unreadable_run_has_a_summary_with_the_reason(run: RunDirectory, home: object) -> None:
-    run.database_path.write_bytes(b"this was a database" * 1_000)
-    with pytest.raises(DatabaseError):
+def damage_config(run: RunDirectory) -> None:
+    run.config_path.write_bytes(b"this was a config" * 1_000)
+
+
+def lose_logs(run: RunDirectory) -> None:
+    run.logs_path.touch()
+
+
+def of_an_unreleased_version(run: RunDirectory) -> None:
+    (run.path / "run.db").touch()
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (damage_config, "config.toml is damaged"),
+        (lose_logs, "can't look into"),
+        (of_an_unreleased_version, "plain-otter was made by an unreleased version"),
+    ],
+)
+def test_an_unreadable_run_has_a_summary_with_the_reason(
+    run: RunDirectory, harm: Callable[[RunDirectory], None], why: str
+) -> None:
+    harm(run)
+    with pytest.raises(StorageError, match=why):
         summarize(run)
     summary = summary_or_problem(run)
-    assert (summary.run, summary.status) == ("plain-otter", "lost")
-    assert "damaged" in str(summary.message)
+    assert (summary.run, summary.status, summary.unreadable) == (
+        "plain-otter", "lost", "can't be read"
+    )  # fmt: skip
+    assert why in str(summary.message)
+
+
+def test_a_run_is_shown_without_a_damaged_note_of_its_parent(run: RunDirectory) -> None:
+    take_parent(run, parent_checkpoint(create_run(RunConfig(), "calm-heron")), RunConfig())
+    summary = summarize(run)
+    assert (summary.parent, summary.lineage and summary.lineage.run) == (
+        "calm-heron@500", "calm-heron"
+    )  # fmt: skip
+    (run.path / "parent.json").write_text("{")
+    assert summarize(run).parent is None
 
 
 def test_an_unusually_long_evaluation_is_not_a_stall(run: RunDirectory, worker: Worker) -> None:
-    worker.lock.acquire()
-    long_ago = time.time() - 100 * STALE_SECONDS
-    worker.event("running", at=long_ago)
-    worker.steps(1, 5, ended=long_ago)
-    worker.database.heartbeat(time.time())
-    worker.database.set_meta("activity", "evaluating")
+    worker.live_since(time.time() - 100 * STALE_SECONDS)
+    worker.lock.show(LockPage(activity="evaluating"))
     assert summarize(run).status == "running"
-    worker.database.set_meta("activity", "")
+    worker.lock.show(LockPage())
     assert summarize(run).status == "stalled"
-
-
-@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e999"])
-def test_an_invalid_number_is_ignored(run: RunDirectory, worker: Worker, text: str) -> None:
-    worker.steps(1, 5)
-    for key in (
-        "heartbeat",
-        "max_steps",
-        "parameters",
-        "epochs",
-        "source_loss",
-        "baseline_loss",
-        "created",
-    ):
-        worker.database.set_meta(key, text)
-    summary = RunMonitor(run).snapshot().summary
-    assert (
-        summary.step,
-        summary.max_steps,
-        summary.model.parameters,
-        summary.source.perplexity,
-    ) == (5, None, None, None)
 
 
 def test_cores_used_by_other_processes_are_reported_during_training(
@@ -630,14 +545,13 @@ def test_cores_used_by_other_processes_are_reported_during_training(
     worker.lock.acquire()
     worker.event("running")
     worker.steps(1, 5)
-    for key, value in {"device": "cpu, 2 threads", "threads": "2", "cores": "2"}.items():
-        worker.database.set_meta(key, value)
+    worker.append(Facts(device="cpu, 2 threads", threads=2, cores=2))
     for own in (95.0, *[45.0] * 10):
-        worker.database.add_hardware(HardwareRow(time.time(), 100.0, own, 1, 2, 1, 1))
+        worker.reading(time.time(), own)
     summary = summarize(run)
     assert (summary.others_cores, summary.cores) == (1.1, 2)
-    worker.database.set_meta("device", "cuda:0 NVIDIA L4")
+    worker.append(Facts(device="cuda:0 NVIDIA L4"))
     assert summarize(run).others_cores is None
-    worker.database.set_meta("device", "cpu, 2 threads")
+    worker.append(Facts(device="cpu, 2 threads"))
     worker.event("paused")
     assert summarize(run).others_cores is None
