@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
 from rnnlm_tui.schema.formatting import counted, disk, percent, user_path
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.archive_file import ArchiveManifest
+    from rnnlm_tui.store.archive import ArchiveHead
 
 
 def archive(
@@ -27,31 +28,28 @@ def archive(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Copy a whole run into one verified file.
+    """Copy a whole run into one file.
 
-    It holds config, metrics, samples, labels, logs and checkpoints, with their hashes, but not the
-    text that the run trains on. A running run trains on: the archive continues from its newest
-    checkpoint.
+    It holds config, metrics, samples, labels, logs and verified checkpoints with their pins and
+    notes, but not the text that the run trains on. A running run trains on: the archive continues
+    from its newest checkpoint.
     """
     from rnnlm_tui.store.archive import write_archive
     from rnnlm_tui.store.runs import find_run
 
     directory, target = find_run(run), user_path(str(file)).absolute()
     with _progress(f"archiving {directory.name}") as report:
-        archived = write_archive(directory, target, report)
-    manifest = archived.manifest
+        head = write_archive(directory, target, report)
+    size = target.stat().st_size
     if json:
-        print_json({**_facts(manifest), "path": str(target), "archive_bytes": archived.bytes})
+        print_json({**head.model_dump(), "path": str(target), "archive_bytes": size})
         return
-    line(
-        f"archived {directory.name} to {file}: {counted(len(manifest.files), 'file')},"
-        f" {disk(archived.bytes)}, verified"
-    )
-    if manifest.live:
+    line(f"archived {directory.name} to {file}: {counted(head.files, 'file')}, {disk(size)}")
+    if head.live:
         note(
             f"{directory.name} is running: the archive continues from its checkpoint of step"
-            f" {manifest.step:,}"
-            if manifest.step
+            f" {head.step:,}"
+            if head.step
             else f"{directory.name} is running and has no checkpoint yet: the archive restarts from"
             " step 0"
         )
@@ -78,42 +76,29 @@ def unarchive(
 
     path = user_path(str(file))
     with _progress(f"reading {path.name}") as report:
-        run, manifest = read_archive(path, name, report)
-    place = _corpus_here(manifest)
+        run, head = read_archive(path, name, report)
+    place = _corpus_here(head)
     if json:
-        print_json(
-            {**_facts(manifest), "run": run.name, "path": str(run.path), "corpus_here": place}
-        )
+        facts = {"run": run.name, "path": str(run.path), "corpus_here": place}
+        print_json({**head.model_dump(), **facts})
         return
     line(
-        f"{run.name}: {counted(len(manifest.files), 'file')}, {disk(manifest.bytes)}, all verified"
-        + (f"; newest checkpoint: step {manifest.step:,}" if manifest.step else "; no checkpoint")
+        f"{run.name}: {counted(head.files, 'file')}, {disk(head.bytes)}, all verified"
+        + (f"; newest checkpoint: step {head.step:,}" if head.step else "; no checkpoint")
     )
     if not place:
         note(
-            f"to train on, it needs its text at {manifest.corpus.source}, as on the machine that"
+            f"to train on, it needs its text at {head.corpus}, as on the machine that"
             " archived it; everything else works without"
         )
 
 
-def _facts(manifest: ArchiveManifest) -> dict[str, object]:
-    return {
-        "run": manifest.run,
-        "step": manifest.step,
-        "live": manifest.live,
-        "files": len(manifest.files),
-        "bytes": manifest.bytes,
-        "version": manifest.version,
-        "corpus": manifest.corpus.model_dump(mode="json"),
-    }
-
-
-def _corpus_here(manifest: ArchiveManifest) -> bool:
+def _corpus_here(head: ArchiveHead) -> bool:
     """Whether the text that the run needs to train on is on this machine."""
     from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 
-    source = manifest.corpus.source
-    return source in BUILT_IN_SOURCES or Path(source).exists()
+    source = head.corpus
+    return source in BUILT_IN_SOURCES or os.path.exists(source)  # noqa: PTH110 (any name is fine)
 
 
 @contextmanager

@@ -31,17 +31,16 @@ def test_an_archived_run_goes_on_elsewhere_as_if_it_had_never_moved(
     run = start(config, "moved")
     wait_for_step(run, 45)
     send(run, "pause")
-    live = write_archive(run, tmp_path / "live.tar.zst")
-    assert live.manifest.live
+    assert write_archive(run, tmp_path / "live.tar.zst").live
     send(run, "stop")
     wait_until_ended(run)
 
     monkeypatch.setenv("RNNLM_TUI_HOME", str(tmp_path / "elsewhere"))
-    copy, manifest = read_archive(live.path)
-    assert manifest.step >= 40
+    copy, head = read_archive(tmp_path / "live.tar.zst")
+    assert head.step >= 40
     launch(copy)
     assert wait_until_ended(copy).status == "finished"
     assert losses(copy) == losses(whole)
     assert [check.problem for check in check_checkpoints(copy) if check.problem] == []
     with RunReader(copy) as reader:
-        assert [row.start_step for row in reader.attempts()] == [0, manifest.step]
+        assert [row.start_step for row in reader.attempts()] == [0, head.step]

@@ -263,8 +263,8 @@ def test_an_archive_carries_the_parents_weights_and_averages(
     average = child.checkpoints_path / "written"
     write_average(child, average, 500, lambda folder: copy(own.path, folder), {})
     keep_average(child, average)
-    archived = write_archive(child, tmp_path / "child.tar.zst")
-    again, _ = read_archive(archived.path, "again")
+    write_archive(child, tmp_path / "child.tar.zst")
+    again, _ = read_archive(tmp_path / "child.tar.zst", "again")
     assert verify_checkpoint(again.path / PARENT_FOLDER).run == "plain-otter"
     assert read_parent(again) == read_parent(child)
     assert [entry.name for entry in list_averages(again)] == ["average-500"]
