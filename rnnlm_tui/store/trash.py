@@ -98,7 +98,7 @@ def list_trash(run: RunDirectory | None = None) -> list[Trashed]:
     Raises:
         StorageError: the trash can't be read.
     """
-    found = [Trashed(path, _bytes(path, run), run) for path in _folders(run)]
+    found = [Trashed(path, _bytes(path), run) for path in _folders(run)]
     return sorted(found, key=lambda one: (-one.deleted, one.group, one.path.name))
 
 
