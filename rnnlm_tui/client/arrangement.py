@@ -196,8 +196,8 @@ def _parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
 
     def find(run: RunSummary) -> RunSummary | None:
         lineage = run.lineage
-        if lineage is None:  # of an earlier version: only the name
-            return by_name.get((run.parent or "").partition("@")[0])
+        if lineage is None:
+            return None
         first = bisect_left(times, lineage.created - SAME_SECONDS)
         last = bisect_right(times, lineage.created + SAME_SECONDS)
         near = dated[first:last]
@@ -210,7 +210,7 @@ def _parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
 
     parents: dict[str, RunSummary] = {}
     for run in runs:
-        parent = find(run) if run.lineage is not None or run.parent else None
+        parent = find(run)
         if parent is None:
             continue
         above: RunSummary | None = parent

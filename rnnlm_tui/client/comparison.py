@@ -174,7 +174,7 @@ def changed_settings(changes: Iterable[JournalledChange]) -> dict[str, list[Chan
 
 def config_at_start(config: RunConfig, changes: Sequence[JournalledChange]) -> RunConfig:
     """The config before the first change of settings, from the one in effect."""
-    kept = [change for change in reversed(kept_changes(changes)) if change.number]
+    kept = reversed(kept_changes(changes))
     return config_in_effect(config, {one.path: one.old for each in kept for one in each.settings})
 
 
@@ -366,7 +366,7 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
     sets = sorted({run.summary.evaluation.name for run in runs if run.summary.evaluation.name})
     other_sets = f"of different sets: {safe(', '.join(sets), keep='')}" if len(sets) > 1 else ""
     hidden = ", ".join(filter(None, map(_hidden, runs)))
-    hidden = hidden or other_sets or _different_bytes(runs, bool(tokens))
+    hidden = hidden or other_sets or _different_bytes(runs)
     if tokens and hidden:
         words = f"neither perplexities ({tokens}) nor bits per byte are comparable: {hidden}"
         return words, _OF_THE_TEXT
@@ -381,23 +381,17 @@ def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:
     return "", frozenset()
 
 
-def _different_bytes(runs: Sequence[ComparedRun], other_tokens: bool) -> str:
+def _different_bytes(runs: Sequence[ComparedRun]) -> str:
     """Why bits per byte are of different parts of the text; empty if they are of the same."""
     found = [run for run in runs if run.summary.evaluation.bits_per_byte is not None]
-    counts = [run.summary.evaluation.scored_bytes for run in found]
-    known = [count for count in counts if count is not None]
-    if known and max(known) - min(known) > SAME_BYTES * max(known):
-        words = [scored_share_text(run.summary.evaluation.scored_share) for run in found]
-        if len(set(words)) == 1:
-            words = [counted(count or 0, "byte") for count in counts]
-        parts = [f"{run.letter} scored {one}" for run, one in zip(found, words, strict=True)]
-        return f"{', '.join(parts)} of the text"
-    if len(known) < len(counts) and (known or (other_tokens and len(counts) > 1)):
-        letters = ", ".join(
-            run.letter for run in found if run.summary.evaluation.scored_bytes is None
-        )
-        return f"the bytes that {letters} scored were not counted by the version that trained it"
-    return ""
+    counts = [run.summary.evaluation.scored_bytes or 0 for run in found]
+    if not counts or max(counts) - min(counts) <= SAME_BYTES * max(counts):
+        return ""
+    words = [scored_share_text(run.summary.evaluation.scored_share) for run in found]
+    if len(set(words)) == 1:
+        words = [counted(count, "byte") for count in counts]
+    parts = [f"{run.letter} scored {one}" for run, one in zip(found, words, strict=True)]
+    return f"{', '.join(parts)} of the text"
 
 
 def _scored(config: RunConfig) -> tuple[str, int]:
@@ -412,15 +406,6 @@ def _hidden(run: ComparedRun) -> str:
     judged = run.summary.evaluation
     if judged.scored_share == 0:
         return f"for {run.letter} {TEXT_NOT_KEPT}"
-    if judged.unknown_share is None:
-        can_hide = judged.name is not None and run.config.tokenizer.kind not in ("byte", "bpe")
-        return (
-            f"{run.letter}'s unknown tokens were not counted by the version that trained it"
-            if can_hide
-            else ""
-        )
-    return (
-        f"{share(judged.unknown_share)} of {run.letter}'s tokens are unknown"
-        if judged.unknown_share > MAX_UNKNOWN_SHARE
-        else ""
-    )
+    unknown = judged.unknown_share or 0.0
+    many = unknown > MAX_UNKNOWN_SHARE
+    return f"{share(unknown)} of {run.letter}'s tokens are unknown" if many else ""

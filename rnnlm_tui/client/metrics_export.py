@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from rnnlm_tui.client.metric_tables import TABLES, Cell, MetricTable
-from rnnlm_tui.errors import InputError, StorageError, install_extra
+from rnnlm_tui.errors import InputError, install_extra
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.files import (
@@ -50,8 +50,6 @@ CONFIG_NAME = "config.toml"
 POLL_SECONDS = 0.5
 BUSY_SHARE = 0.05
 """Largest part of the time that a followed run's files are rewritten."""
-TRIES = 5
-"""A run that is resumed while it is read is read again."""
 _MAX_MARKER_BYTES = 65_536
 GROUP_ROWS = 65_536
 """Rows that are in memory at once, and that a Parquet file holds together."""
@@ -216,7 +214,9 @@ def _write(
         version = reader.refresh()
         if ended or not follow or (version != seen and time.monotonic() >= pause_until):
             began = time.monotonic()
-            (rows, extent), seen = _update(writer, reader), version
+            with reader.read_transaction():  # a resume meanwhile comes with the next look
+                extent = reader.extent()
+                rows, seen = writer.update(reader, extent), version
             if format != "tensorboard":
                 pause_until = time.monotonic() + (time.monotonic() - began) / BUSY_SHARE
             if report is not None:
@@ -224,16 +224,6 @@ def _write(
             if ended or not follow:
                 return rows, extent, ended
         time.sleep(POLL_SECONDS)
-
-
-def _update(writer: MetricsWriter, reader: RunReader) -> tuple[dict[str, int], Extent]:
-    """Write up to the run's end as it is now; again, if the run is resumed meanwhile."""
-    for _ in range(TRIES):
-        extent = reader.extent()
-        rows = writer.update(reader, extent)
-        if reader.extent().attempts == extent.attempts:
-            return rows, extent
-    raise StorageError(f"{reader.run.name} was resumed again and again while it was read")
 
 
 def _writer(run: RunDirectory, format: MetricFormat, folder: Path) -> MetricsWriter:

@@ -21,6 +21,7 @@ from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_ex
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import Extent, RunReader
 from rnnlm_tui.system.locks import RunLock, sole_writer
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
 
@@ -265,24 +266,28 @@ def test_a_live_run_is_followed_to_its_end(
         assert [int(row["step"]) for row in rows_of(out, "csv", "steps")] == list(range(1, 41))
 
 
-def test_a_run_that_is_resumed_while_it_is_read_is_read_again(
-    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+def test_a_run_that_is_resumed_while_it_is_read_is_written_as_it_was_before(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     fill(begin(run))
-    calls = 0
-    update = metrics_export._TableWriter.update
+    extent = RunReader.extent
 
-    def resumed(*arguments: Any) -> dict[str, int]:
-        nonlocal calls
-        calls += 1
-        counts = update(*arguments)
-        if calls == 1:
-            fill(begin(run, 10), 11, 15)
-        return counts
+    def resumed(reader: RunReader) -> Extent:
+        before = extent(reader)
+        fill(begin(run, 10), 11, 15)
+        with RunReader(run) as other:
+            assert other.recent_steps(1)[0].step == 15
+        return before
 
-    monkeypatch.setattr(metrics_export._TableWriter, "update", resumed)
-    assert export_metrics(run, "csv", tmp_path / "out").rows["steps"] == 15
-    assert calls == 2
+    monkeypatch.setattr(RunReader, "extent", resumed)
+    assert export_metrics(run, kind, tmp_path / "out").rows["steps"] == 30
+    if kind == "tensorboard":
+        check_events(tmp_path / "out", 30, {0: 1})
+    else:
+        steps = rows_of(tmp_path / "out", kind, "steps")
+        assert {row["attempt"] for row in steps} == {"1"}
+        assert len(rows_of(tmp_path / "out", kind, "samples")) == 6
 
 
 def test_only_an_earlier_export_of_the_run_is_written_over(
