@@ -153,7 +153,6 @@ class RunMonitor:
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
         self._events = Cached[tuple[EventRow, ...]]()
-        self._changed_config = Cached[RunConfig]()
         self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
         self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
         self._parent = Cached[Parent | None]()
@@ -286,14 +285,15 @@ class RunMonitor:
 
     def _read_state(self, lock: LockState, readings: int = LOAD_READINGS) -> RunState:
         reader, run = self.reader, self.run
-        stored = self._config.of(settled(run.config_path), run.read_config)
         facts, evaluations = reader.facts(), reader.evaluations()
+        config = self._config.of(
+            (settled(run.config_path), facts.settings),
+            lambda: config_in_effect(run.read_config(), facts.settings),
+        )
         folder, labels = settled(run.checkpoints_path), labels_file(run)
         state = RunState(
             name=run.name,
-            config=self._changed_config.of(
-                (stored, facts.settings), lambda: config_in_effect(stored, facts.settings)
-            ),
+            config=config,
             config_path=str(run.config_path),
             status="draft",
             facts=facts,
@@ -304,7 +304,7 @@ class RunMonitor:
             parent=self._parent.of(settled(run.path / PARENT_NAME), self._read_parent),
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=self._evaluations.of(
-                evaluations, lambda: read_evaluations(evaluations, stored.evaluation.split)
+                evaluations, lambda: read_evaluations(evaluations, config.evaluation.split)
             ),
             checkpoints=self._checkpoints.of(
                 (folder, evaluations),

@@ -91,7 +91,7 @@ CREATE TABLE buckets (
 CREATE TABLE rows (
     attempt INTEGER, offset INTEGER, kind TEXT, what TEXT, step INTEGER, line BLOB,
     PRIMARY KEY (attempt, offset)) WITHOUT ROWID;
-CREATE INDEX kinds ON rows (kind, what, attempt, offset);
+CREATE INDEX kinds ON rows (kind, attempt, offset, what);
 """
 
 
