@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import StorageError
@@ -28,9 +28,7 @@ from rnnlm_tui.schema.metrics import (
     CommandRow,
     EventKind,
     EventRow,
-    HardwareRow,
     Phase,
-    Progress,
     SampleRow,
     StartRow,
     StepRow,
@@ -41,16 +39,15 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import LockPage, RunLock, boot_id, host_name
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 
+if TYPE_CHECKING:
+    from rnnlm_tui.system.machine import MachineReader
+
 MAX_KEPT_ROWS = 200_000
-"""Rows kept in memory before training waits for the disk."""
+"""Rows kept in memory (67 MiB, measured) before training waits for the disk."""
 TEXT_ROW = 400
 """Characters of a sample that count as one row."""
 APPENDED_AT_ONCE = 10_000
 """Rows of one write: after a wait, a disk with little space gets some of them."""
-
-
-class HardwareReader(Protocol):
-    def sample(self) -> HardwareRow: ...
 
 
 class Recorder:
@@ -84,7 +81,7 @@ class Recorder:
         self._page = LockPage()
         self._reason = self._unsaved = ""
         self._fatal: StorageError | None = None
-        self._machine: HardwareReader | None = None
+        self._machine: MachineReader | None = None
         self._report: Callable[[str], None] = lambda _: None
         self._fault: str | None = None
         self._added, self._closing = threading.Event(), False
@@ -112,7 +109,7 @@ class Recorder:
         self._thread.start()
         return self._log.attempt
 
-    def watch(self, machine: HardwareReader, report: Callable[[str], None]) -> None:
+    def watch(self, machine: MachineReader, report: Callable[[str], None]) -> None:
         """Read the machine once a second.
 
         Args:
@@ -193,13 +190,9 @@ class Recorder:
             with suppress(StorageError):  # then the lock file's age shows it
                 self._lock.show(self._page)
 
-    def show_progress(self, progress: Progress | None) -> None:
-        """Show the progress before the first step; None: it is over."""
-        shown = progress and (progress.phase, progress.done, progress.total)
-        self.show(progress=shown)
-
     def saving_failed(self, error: StorageError, step: int) -> None:
         """Report that a checkpoint could not be written: the run is degraded until `saved`."""
+        self.check()
         first, self._unsaved = not self._unsaved, f"not saved: {self._in_words(error)}"
         self.show()
         if first:
@@ -260,9 +253,14 @@ class Recorder:
             try:
                 if late:
                     self._log.sync()  # a server may have dropped what was appended before
-                while rows := self._oldest():
+                while self._queue:
+                    with self._queue_turn:
+                        rows = tuple(islice(self._queue, APPENDED_AT_ONCE))
                     self._log.append(*rows)
-                    self._dequeue(rows)
+                    with self._queue_turn:
+                        for row in rows:
+                            self._queue.popleft()
+                            self._kept -= _size(row)
                     self._stored_late += len(rows) if late else 0
                 if sync or late:
                     self._log.sync()
@@ -271,16 +269,6 @@ class Recorder:
             except StorageError as error:
                 self._degrade(error)
                 raise
-
-    def _oldest(self) -> tuple[Row | Facts, ...]:
-        with self._queue_turn:
-            return tuple(islice(self._queue, APPENDED_AT_ONCE))
-
-    def _dequeue(self, rows: tuple[Row | Facts, ...]) -> None:
-        with self._queue_turn:
-            for row in rows:
-                self._queue.popleft()
-                self._kept -= _size(row)
 
     def _degrade(self, error: StorageError) -> None:
         """Keep rows from now on; the first time, say so in both logs."""
@@ -358,7 +346,7 @@ class Attempt:
 
     def enter(self, phase: Phase) -> None:
         """Show readers what happens before the first step; a phase may take minutes."""
-        self.recorder.show_progress(Progress(phase))
+        self.recorder.show(progress=(phase, 0, 0))
 
     @contextmanager
     def activity(self, activity: Activity) -> Iterator[None]:

@@ -101,7 +101,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     )
     guard = LossGuard(config.training.max_bad_steps, newest)
     metrics = StepMetrics(
-        recorder.add,
+        lambda rows: recorder.add(*rows),
         attempt.number,
         observe=guard.add,
         active_seconds=trainer.active_seconds,

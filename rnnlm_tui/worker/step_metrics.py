@@ -40,7 +40,7 @@ class StepMetrics:
 
     def __init__(
         self,
-        commit: Callable[..., None],
+        commit: Callable[[Sequence[StepRow]], None],
         attempt: int,
         *,
         observe: Callable[[StepRow], None] = lambda _: None,
@@ -141,7 +141,7 @@ class StepMetrics:
             )
         for row in rows:
             self._observe(row)
-        self._commit(*rows)
+        self._commit(rows)
 
     def _seconds(self, results: Sequence[StepResult]) -> list[float]:
         """Training time of each step of a block that has just arrived."""

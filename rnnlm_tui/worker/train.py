@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import NoReturn
 
@@ -138,7 +139,7 @@ class ProgressReporter:
         now = time.monotonic()
         if progress.phase != self._phase or now - self._shown_at >= PROGRESS_SECONDS:
             self._phase, self._shown_at = progress.phase, now
-            self._recorder.show_progress(progress)
+            self._recorder.show(progress=astuple(progress))
         self.handle_commands()
 
     def handle_commands(self) -> None:
@@ -251,7 +252,7 @@ class Worker:
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
             training = assemble(attempt, corpus, device)
-        self._recorder.show_progress(None)
+        self._recorder.show(progress=None)
         progress.handle_commands()
         self._commands.target = training
         return training.train()

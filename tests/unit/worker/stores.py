@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import write_whole
@@ -21,6 +22,10 @@ from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
 def new_run(name: str = "plain-otter") -> RunDirectory:
     """A run of the demo preset."""
     return create_run(RunConfig(), name)
+
+
+def evaluation(step: int, loss: float) -> EvaluationRow:
+    return EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0)
 
 
 @contextmanager

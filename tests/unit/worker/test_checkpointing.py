@@ -1,4 +1,4 @@
-"""The index of a run's checkpoints and the checkpoints on disk."""
+"""When checkpoints are written, which is the best and which are removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from rnnlm_tui.engine.checkpoint import training_state_files
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders, list_checkpoints
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
+from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.store.checkpoints import checkpoint_folders, checkpoint_rows, list_checkpoints
 from rnnlm_tui.store.manifest import MANIFEST_NAME, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -33,51 +34,44 @@ from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
-from tests.integration.runs import tiny_config
 from tests.unit.engine.builders import tokenizer_folder, trainer_of
-from tests.unit.store.rows import new_run
-from tests.unit.worker.stores import recorder_of
+from tests.unit.worker.stores import evaluation, new_run, recorder_of
 
 
 @contextmanager
-def checkpointer_of(run: RunDirectory, trainer: Trainer, tmp_path: Path) -> Iterator[Checkpointer]:
-    config = tiny_config(tmp_path / "text.txt", {"checkpoint.keep_last": 2})
-    with RunDatabase(run.database_path) as database:
-        recorder = recorder_of(database)
+def checkpointer_of(
+    run: RunDirectory, trainer: Trainer, tmp_path: Path, evaluations: Sequence[EvaluationRow] = ()
+) -> Iterator[Checkpointer]:
+    config = RunConfig(checkpoint=CheckpointConfig(keep_last=2))
+    with recorder_of(run) as recorder:
         attempt = Attempt(
             run, config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder)
         )
         yield Checkpointer(
             attempt,
             trainer,
-            StepMetrics(recorder.add_steps, 1),
+            StepMetrics(lambda rows: recorder.add(*rows), 1),
             tokenizer_files=tokenizer_folder(tmp_path / "codec"),
             facts={},
             parent=None,
+            evaluations=evaluations,
         )
 
 
-def test_a_best_checkpoint_whose_manifest_was_briefly_unreadable_stays_the_best(
+def test_a_loss_measured_after_the_save_keeps_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, trainer = new_run(), trainer_of("stream")
-
-    def without_the_first(run: RunDirectory) -> list[CheckpointEntry]:
-        return [entry for entry in list_checkpoints(run) if entry.step != 1]
-
-    with checkpointer_of(run, trainer, tmp_path) as checkpointer:
+    run, trainer, measured = new_run(), trainer_of("stream"), list[EvaluationRow]()
+    with checkpointer_of(run, trainer, tmp_path, measured) as checkpointer:
         for step in range(1, 6):
             trainer.train_step()
-            monkeypatch.setattr(
-                checkpointing,
-                "list_checkpoints",
-                without_the_first if step == 3 else list_checkpoints,
-            )
             checkpointer.save(None if step == 1 else 1.5)
             if step == 1:
-                checkpointer.label(1.0)  # measured after the save: its manifest doesn't have it
+                measured.append(evaluation(1, 1.0))  # its manifest doesn't have the loss
+                checkpointer.label()
         assert checkpointer.best == 1
     assert [entry.step for entry in list_checkpoints(run)] == [1, 4, 5]
+    assert [event[:2] for event in noted(run) if event[0] == "best"] == [("best", 1)]
 
 
 class Gate:
@@ -132,8 +126,7 @@ def test_training_goes_on_while_a_checkpoint_of_its_step_is_written(
         checkpointer.finish()
         assert (checkpointer.step, checkpointer.path) == (1, "checkpoints/step-000000001")
         assert not checkpointer.is_current
-    with RunReader(run) as reader:
-        rows = [(row.step, row.validation_loss, row.best) for row in reader.checkpoints()]
+    rows = [(row.step, row.validation_loss, row.best) for row in checkpoint_rows(run, ())]
     assert rows == [(1, 1.5, True)]
     assert [event[:2] for event in noted(run)] == [("checkpoint", 1), ("best", 1)]
     (tmp_path / "other").mkdir()
@@ -166,15 +159,15 @@ def test_a_checkpoint_due_while_another_is_written_has_its_own_step(
 def test_a_loss_measured_while_the_checkpoint_is_written_belongs_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, gate = new_run(), Gate(monkeypatch)
-    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
+    run, gate, measured = new_run(), Gate(monkeypatch), list[EvaluationRow]()
+    with checkpointer_of(run, trainer_of("stream"), tmp_path, measured) as checkpointer:
         checkpointer._trainer.train_step()
         checkpointer.save_beside_training(None)
         assert gate.reached.wait(60)
         threading.Timer(0.05, gate.open).start()
-        checkpointer.label(1.25)
-    with RunReader(run) as reader:
-        assert [(row.step, row.validation_loss) for row in reader.checkpoints()] == [(1, 1.25)]
+        measured.append(evaluation(1, 1.25))
+        checkpointer.label()
+    assert [event[0] for event in noted(run)] == ["checkpoint", "best"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, Problem, RnnlmError, RunStateError, StorageError
+from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import (
     Command,
     CommandResult,
@@ -20,8 +18,7 @@ from rnnlm_tui.schema.protocol import (
     Verb,
 )
 from rnnlm_tui.schema.steering import JournalledChange, journalled_change
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.worker.commands import CommandHandler, Requests
+from rnnlm_tui.worker.commands import CommandHandler, Request, Requests
 from rnnlm_tui.worker.control import PendingCommand
 
 
@@ -75,10 +72,24 @@ class Run:
         raise RunStateError("not now")
 
 
+class Journal:
+    """Remembers the commands; a failing one records none."""
+
+    def __init__(self) -> None:
+        self.rows: list[CommandRow] = []
+        self.error: StorageError | None = None
+
+    def journal_command(
+        self, id: str, verb: str, arguments: dict[str, object], result: dict[str, object]
+    ) -> None:
+        if self.error is not None:
+            raise self.error
+        self.rows.append(CommandRow(1, id, verb, arguments, result, 0.0))
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[RunDatabase]:
-    with RunDatabase(tmp_path / "run.db") as database:
-        yield database
+def journal() -> Journal:
+    return Journal()
 
 
 def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandResult:
@@ -93,70 +104,63 @@ def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandRes
     return answer
 
 
-def test_the_answer_has_the_state_after_the_command(database: RunDatabase) -> None:
+def test_the_answer_has_the_state_after_the_command(journal: Journal) -> None:
     run = Run()
-    answer = ask(CommandHandler(run, database), "pause")
+    answer = ask(CommandHandler(run, journal), "pause")
     assert (answer.ok, answer.status, answer.step) == (True, "paused", 12)
 
 
-def test_a_command_is_recorded_before_it_is_answered(database: RunDatabase) -> None:
-    commands = CommandHandler(Run(), database)
-    journalled: list[str | None] = []
+def test_a_command_is_recorded_before_it_is_answered(journal: Journal) -> None:
+    commands = CommandHandler(Run(), journal)
+    recorded: list[int] = []
     command = Command(id="a", verb="sample", prompt="We")
-    commands.handle(
-        PendingCommand(command, lambda result: journalled.append(database.journalled("a")))
-    )
-    (known,) = journalled
-    assert known is not None
-    assert CommandResult.model_validate_json(known).text == "and so on"
+    commands.handle(PendingCommand(command, lambda result: recorded.append(len(journal.rows))))
+    assert recorded == [1]
+    assert CommandResult.model_validate(journal.rows[0].result).text == "and so on"
 
 
-def test_a_repeated_id_gets_the_first_answer_and_acts_once(database: RunDatabase) -> None:
+def test_a_repeated_id_gets_the_first_answer_and_acts_once(journal: Journal) -> None:
     run = Run()
-    commands = CommandHandler(run, database)
+    commands = CommandHandler(run, journal)
     first = ask(commands, "sample", prompt="We")
     run.step = 99
     assert ask(commands, "sample", prompt="We") == first
     assert run.done == ["sample We"]
 
 
-def test_an_error_becomes_the_answer_with_its_hint(database: RunDatabase) -> None:
-    commands = CommandHandler(Run(), database)
+def test_an_error_becomes_the_answer_with_its_hint(journal: Journal) -> None:
+    commands = CommandHandler(Run(), journal)
     answer = ask(commands, "checkpoint")
     assert (answer.ok, answer.error, answer.hint) == (False, "the disk is full", "free some space")
     assert ask(commands, "snapshot").error == "not now"
 
 
-def test_a_stop_is_answered_only_by_answer_stops(database: RunDatabase) -> None:
-    commands = CommandHandler(Run(), database)
+def test_a_stop_is_answered_only_by_answer_stops(journal: Journal) -> None:
+    commands = CommandHandler(Run(), journal)
     answers: list[CommandResult] = []
     commands.handle(PendingCommand(Command(id="a", verb="stop"), answers.append))
     assert answers == []
-    assert database.journalled("a") is not None
+    assert [row.id for row in journal.rows] == ["a"]
     commands.answer_stops()
     commands.answer_stops()
     assert [answer.checkpoint for answer in answers] == ["checkpoints/step-000000012"]
 
 
-def test_a_change_is_journalled_with_who_asked_and_what_it_replaced(database: RunDatabase) -> None:
+def test_a_change_is_journalled_with_who_asked_and_what_it_replaced(journal: Journal) -> None:
     run = Run()
     answer = ask(
-        CommandHandler(run, database), "set", changes={"training.patience": 3}, who="alex, pts/3"
+        CommandHandler(run, journal), "set", changes={"training.patience": 3}, who="alex, pts/3"
     )
     assert run.done == ["set {'training.patience': 3}"]
     assert (answer.ok, answer.checkpoint) == (True, run.saved)
-    with sqlite3.connect(database.path) as connection:
-        ((arguments, result, moment),) = connection.execute(
-            "SELECT arguments, result, time FROM commands"
-        ).fetchall()
-    change = journalled_change(arguments, result, moment)
+    change = journalled_change(journal.rows[0])
     assert change == JournalledChange(
-        1, 12, moment, "alex, pts/3", (Setting(path="training.patience", old=None, new=3),)
+        1, 12, 0.0, "alex, pts/3", (Setting(path="training.patience", old=None, new=3),)
     )
 
 
-def test_problems_of_a_change_are_answered_by_field(database: RunDatabase) -> None:
-    answer = ask(CommandHandler(Run(), database), "set", changes={"model.hidden_size": 3})
+def test_problems_of_a_change_are_answered_by_field(journal: Journal) -> None:
+    answer = ask(CommandHandler(Run(), journal), "set", changes={"model.hidden_size": 3})
     assert not answer.ok
     assert [(one.path, one.message) for one in answer.problems] == [
         ("model.hidden_size", "can't change")
@@ -165,21 +169,21 @@ def test_problems_of_a_change_are_answered_by_field(database: RunDatabase) -> No
 
 @pytest.mark.parametrize("changes", [None, {}])
 def test_a_change_of_nothing_is_refused(
-    database: RunDatabase, changes: dict[str, JsonValue] | None
+    journal: Journal, changes: dict[str, JsonValue] | None
 ) -> None:
-    assert "needs changes" in ask(CommandHandler(Run(), database), "set", changes=changes).error
+    assert "needs changes" in ask(CommandHandler(Run(), journal), "set", changes=changes).error
 
 
-def test_a_planned_stop_is_answered_at_once(database: RunDatabase) -> None:
+def test_a_planned_stop_is_answered_at_once(journal: Journal) -> None:
     run = Run()
-    answer = ask(CommandHandler(run, database), "stop_after", after="epoch")
+    answer = ask(CommandHandler(run, journal), "stop_after", after="epoch")
     assert (answer.ok, answer.text) == (True, "stops after this epoch, at step 20")
     assert run.done == ["stop after epoch"]
 
 
 def test_requests_are_shown_until_they_are_answered() -> None:
-    shown: list[list[dict[str, str]]] = []
-    requests = Requests(lambda key, value: shown.append(json.loads(value) if value else []))
+    shown: list[tuple[Request, ...]] = []
+    requests = Requests(shown.append)
     answers: list[CommandResult] = []
     change = Command(id="a", verb="set", who="alex", changes={"optimizer.learning_rate": 0.001})
     first = requests.shown(PendingCommand(change, answers.append))
@@ -197,8 +201,8 @@ def test_requests_are_shown_until_they_are_answered() -> None:
 
 
 def test_commands_without_a_wait_are_not_shown() -> None:
-    def fail(key: str, value: str) -> None:
-        raise AssertionError((key, value))
+    def fail(requests: tuple[Request, ...]) -> None:
+        raise AssertionError(requests)
 
     pending = PendingCommand(Command(id="a", verb="snapshot"), lambda _: None)
     assert Requests(fail).shown(pending) is pending
@@ -213,22 +217,14 @@ def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
     return answers
 
 
-def test_status_needs_no_journal(database: RunDatabase) -> None:
-    commands = CommandHandler(Run(), database)
-    database.close()
-    assert commands.status(Command(id="a", verb="status")) == CommandResult(
-        id="a", ok=True, status="running", step=12
-    )
-
-
 def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(
-    database: RunDatabase,
+    journal: Journal,
 ) -> None:
-    before = CommandHandler(Run(), database)
+    before = CommandHandler(Run(), journal)
     first = stop(before)
     before.answer_stops()
     run = Run()
-    now = CommandHandler(run, database)
+    now = CommandHandler(run, journal, journal.rows)
     assert stop(now) == first
     assert run.done == []
     now.answer_stops()
@@ -236,15 +232,14 @@ def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(
 
 
 def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(
-    database: RunDatabase,
+    journal: Journal,
 ) -> None:
     run = Run()
-    commands = CommandHandler(run, database)
+    commands = CommandHandler(run, journal)
     first = stop(commands)
     second: list[CommandResult] = []
     # It waits, as the first one does.
     assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), second.append))
-    commands.close_journal()
     commands.answer_stops()
     commands.answer_after_end(
         PendingCommand(Command(id="a", verb="stop"), second.append), "stopped"
@@ -253,44 +248,22 @@ def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(
     assert run.done == ["stop"]
 
 
-def test_the_journal_is_not_used_after_it_is_closed(database: RunDatabase) -> None:
-    commands = CommandHandler(Run(), database)
-    commands.close_journal()
-    database.close()
-    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), lambda result: None))
-
-
 def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(
-    database: RunDatabase, capfd: pytest.CaptureFixture[str]
+    journal: Journal, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answer = ask(CommandHandler(Run(), database), "evaluate")
+    answer = ask(CommandHandler(Run(), journal), "evaluate")
     assert (answer.ok, answer.status, answer.error) == (False, "running", "evaluate: out of memory")
     assert "Tried to allocate 3 GiB" in capfd.readouterr().err
 
 
-class FullDisk:
-    """A journal that can't be written, or not even read."""
-
-    def __init__(self, *, readable: bool) -> None:
-        self.readable = readable
-
-    def journalled(self, id: str) -> str | None:
-        if not self.readable:
-            raise StorageError("the disk is gone")
-        return None
-
-    def journal_command(self, id: str, verb: str, arguments_json: str, result_json: str) -> None:
-        raise StorageError("the disk is full", hint="free some space")
-
-
-def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops() -> None:
-    run = Run()
-    commands = CommandHandler(run, FullDisk(readable=True))
+def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops(journal: Journal) -> None:
+    commands = CommandHandler(Run(), journal)
+    journal.error = StorageError("the run's folder is gone", hint="look for it")
     answer = ask(commands, "pause")
     assert (answer.ok, answer.error, answer.hint) == (
         False,
-        "pause was carried out but could not be recorded: the disk is full",
-        "free some space",
+        "pause was carried out but could not be recorded: the run's folder is gone",
+        "look for it",
     )
     answers = stop(commands)
     commands.answer_stops()
@@ -299,42 +272,32 @@ def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops() -> Non
     ]
 
 
-def test_a_command_that_cannot_be_looked_up_is_rejected_but_a_stop_is_carried_out() -> None:
-    run = Run()
-    commands = CommandHandler(run, FullDisk(readable=False))
-    answer = ask(commands, "pause")
-    assert (answer.ok, answer.error) == (False, "pause rejected: the disk is gone")
-    assert run.done == []
-    stop(commands)
-    assert run.done == ["stop"]
-
-
 def at_end(
-    database: RunDatabase, verb: Verb, ending: str, failure: RnnlmError | None = None
+    journal: Journal, verb: Verb, ending: str, failure: RnnlmError | None = None
 ) -> CommandResult:
     """The answer to a command that came when the attempt had ended."""
     answers: list[CommandResult] = []
-    CommandHandler(Run(), database).answer_after_end(
+    CommandHandler(Run(), journal).answer_after_end(
         PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure
     )
     (answer,) = answers
     return answer
 
 
-def test_a_command_after_the_end_is_too_late(database: RunDatabase) -> None:
-    answer = at_end(database, "pause", "finished")
+def test_a_command_after_the_end_is_too_late(journal: Journal) -> None:
+    answer = at_end(journal, "pause", "finished")
     assert (answer.ok, answer.step) == (False, 12)
     assert "finished" in answer.error
 
 
-def test_a_stop_after_the_end_succeeds_and_names_the_last_checkpoint(database: RunDatabase) -> None:
-    answer = at_end(database, "stop", "finished")
+def test_a_stop_after_the_end_succeeds_and_names_the_last_checkpoint(journal: Journal) -> None:
+    answer = at_end(journal, "stop", "finished")
     assert (answer.ok, answer.step, answer.checkpoint) == (True, 12, "checkpoints/step-000000010")
 
 
-def test_a_stop_of_a_failed_run_gets_the_reason(database: RunDatabase) -> None:
+def test_a_stop_of_a_failed_run_gets_the_reason(journal: Journal) -> None:
     answer = at_end(
-        database, "stop", "failed", StorageError("the disk is full", hint="free some space")
+        journal, "stop", "failed", StorageError("the disk is full", hint="free some space")
     )
     assert (answer.ok, answer.error, answer.hint) == (
         False,

@@ -33,17 +33,16 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.formatting import share
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.evaluation import Evaluator, in_words
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import Attempt
+from rnnlm_tui.worker.recorder import Attempt, Recorder
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
-from tests.unit.worker.stores import recorder_of
 
 CONFIG = RunConfig(
     corpus=CorpusConfig(source="elman", sentences=200),
@@ -55,12 +54,11 @@ CONFIG = RunConfig(
 
 
 @pytest.fixture
-def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        yield evaluator_of(CONFIG, tmp_path, database)
+def evaluator(tmp_path: Path, recorder: Recorder) -> Evaluator:
+    return evaluator_of(CONFIG, tmp_path, recorder)
 
 
-def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Evaluator:
+def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluator:
     """An evaluator of a tiny model after one step."""
     corpus = prepare_corpus(
         config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None
@@ -72,7 +70,6 @@ def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Eval
         model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
     )
     trainer.step = 1
-    recorder = recorder_of(database)
     attempt = Attempt(
         RunDirectory(folder),
         config,
@@ -82,9 +79,16 @@ def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Eval
         Inbox(),
         CommandHandler(PreparingRun(0), recorder),
     )
-    metrics = StepMetrics(recorder.add_steps, 1)
+    metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
+    evaluations = list[EvaluationRow]()
     checkpointer = Checkpointer(
-        attempt, trainer, metrics, tokenizer_files=corpus.path, facts={}, parent=None
+        attempt,
+        trainer,
+        metrics,
+        tokenizer_files=corpus.path,
+        facts={},
+        parent=None,
+        evaluations=evaluations,
     )
     budget = MemoryBudget(
         "plain-otter",
@@ -102,12 +106,13 @@ def evaluator_of(config: RunConfig, folder: Path, database: RunDatabase) -> Eval
         budget,
         corpus=corpus,
         codec=TextCodec(corpus.path),
-        before=(),
+        evaluations=evaluations,
     )
 
 
-def notes(folder: Path) -> list[str]:
-    with RunReader(RunDirectory(folder)) as reader:
+def notes(recorder: Recorder) -> list[str]:
+    recorder.flush()
+    with RunReader(recorder._run) as reader:
         return [event.text for event in reader.events() if event.kind == "note"]
 
 
@@ -131,6 +136,7 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     reported: str,
+    recorder: Recorder,
 ) -> None:
     evaluator._config = CONFIG.model_copy(
         update={"evaluation": EvaluationConfig(prompts=("the boys", "the dog"))}
@@ -146,7 +152,7 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     monkeypatch.setattr("rnnlm_tui.worker.generation.generate", generate)
     rows = evaluator.continue_prompts()
     assert [row.prompt for row in rows] == ["the dog"]
-    assert notes(tmp_path) == [f'no continuation of "the boys": {reported}']
+    assert notes(recorder) == [f'no continuation of "the boys": {reported}']
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     ],
 )
 def test_a_text_is_sampled_after_its_own_beginnings_instead_of_the_presets_prompts(
-    kind: Any, size: int, layout: Any, tmp_path: Path
+    kind: Any, size: int, layout: Any, tmp_path: Path, recorder: Recorder
 ) -> None:
     lines = ["the cat sat on the mat", "a dog saw the cat", "she sat on a mat"]
     unknown = ["an unknown line of words"] if (kind, size) == ("word", 14) else []
@@ -174,8 +180,7 @@ def test_a_text_is_sampled_after_its_own_beginnings_instead_of_the_presets_promp
             "evaluation": EvaluationConfig(),
         }
     )
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        rows = evaluator_of(config, tmp_path, database).continue_prompts()
+    rows = evaluator_of(config, tmp_path, recorder).continue_prompts()
     assert [row.prompt for row in rows] == ["the cat sat", "a dog saw", "she sat on"]
 
 
@@ -202,21 +207,20 @@ FEW_WORDS = CONFIG.model_copy(
 
 @pytest.mark.parametrize(("unknown", "drawn"), [("auto", False), ("avoid", False), ("allow", True)])
 def test_a_sample_of_a_word_model_has_no_unknown_token_unless_the_config_allows_it(
-    tmp_path: Path, unknown: str, drawn: bool
+    tmp_path: Path, unknown: str, drawn: bool, recorder: Recorder
 ) -> None:
     config = FEW_WORDS.model_copy(
         update={"sampling": FEW_WORDS.sampling.model_copy(update={"unknown": unknown})}
     )
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        row = evaluator_of(config, tmp_path, database).continue_prompt("the boys")
+    row = evaluator_of(config, tmp_path, recorder).continue_prompt("the boys")
     assert ("<unk>" in row.text) == drawn
 
 
 def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_words(
     tmp_path: Path,
+    recorder: Recorder,
 ) -> None:
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        (row,) = evaluator_of(FEW_WORDS, tmp_path, database)._measure_during_run()
+    (row,) = evaluator_of(FEW_WORDS, tmp_path, recorder)._measure_during_run()
     corpus = prepare_corpus(
         FEW_WORDS.corpus,
         FEW_WORDS.tokenizer,
@@ -233,6 +237,7 @@ def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_w
         in_words(row) == f"validation perplexity {row.perplexity:,.2f}, no bits per byte:"
         f" {share(row.unknown_share)} unknown"
     )
+    recorder.flush()
     with RunReader(RunDirectory(tmp_path)) as reader:
         assert reader.evaluations() == [row]
 
@@ -248,7 +253,7 @@ def test_a_text_does_not_repeat_the_blank_that_its_prompt_ends_with(evaluator: E
 @pytest.mark.parametrize("mode", ["stream", "sentences"])
 @pytest.mark.parametrize("kind", ["byte", "character", "word"])
 def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
-    tmp_path: Path, kind: str, mode: DataMode, most: int
+    tmp_path: Path, kind: str, mode: DataMode, most: int, recorder: Recorder
 ) -> None:
     config = CONFIG.model_copy(
         update={
@@ -257,8 +262,7 @@ def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
             "evaluation": EvaluationConfig(max_sentences=most),
         }
     )
-    with RunDatabase(RunDirectory(tmp_path).database_path) as database:
-        (row,) = evaluator_of(config, tmp_path, database)._measure_during_run()
+    (row,) = evaluator_of(config, tmp_path, recorder)._measure_during_run()
     corpus = prepare_corpus(
         config.corpus,
         config.tokenizer,
@@ -289,7 +293,11 @@ def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
 
 @pytest.mark.parametrize("frees", [0, 1, 2])
 def test_an_evaluation_out_of_memory_frees_what_training_can_spare_and_is_repeated(
-    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frees: int
+    evaluator: Evaluator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    frees: int,
+    recorder: Recorder,
 ) -> None:
     freed: list[str] = []
 
@@ -307,7 +315,7 @@ def test_an_evaluation_out_of_memory_frees_what_training_can_spare_and_is_repeat
     monkeypatch.setattr("rnnlm_tui.worker.evaluation.evaluate", score)
     if frees:
         assert evaluator.evaluate().startswith("validation perplexity ")
-        assert "out of memory in an evaluation" in notes(tmp_path)
+        assert "out of memory in an evaluation" in notes(recorder)
         assert evaluator._trainer.graph_note == ""
     else:
         with pytest.raises(DeviceError, match="out of memory in an evaluation of"):

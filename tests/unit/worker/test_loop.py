@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -43,6 +43,7 @@ from rnnlm_tui.worker.recorder import Attempt, Recorder
 from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
+from tests.unit.worker.stores import evaluation
 
 STEPS = 40
 
@@ -89,10 +90,6 @@ class FakeCheckpointer(Checkpointer):
         self.finish()
         if self.is_current:
             self.labelled.append(self._trainer.step)
-
-
-def evaluation(step: int, loss: float) -> EvaluationRow:
-    return EvaluationRow(1, step, "validation", "validation", loss, 10, 1.0, 0.1, 0.0)
 
 
 class Late:
@@ -153,7 +150,9 @@ class Bench:
             run, config, self.recorder, 1, None, self.inbox, self.commands
         )
         guard = LossGuard(training.max_bad_steps)
-        metrics = StepMetrics(self.recorder.add, 1, observe=guard.add, asynchronous=late)
+        metrics = StepMetrics(
+            lambda rows: self.recorder.add(*rows), 1, observe=guard.add, asynchronous=late
+        )
         budget = MemoryBudget(
             "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500
         )
@@ -296,9 +295,7 @@ def test_a_stop_in_the_last_evaluation_stops_the_run(tmp_path: Path, recorder: R
     assert bench.evaluator.tested == []
 
 
-def test_a_full_disk_is_logged_and_training_continues(
-    tmp_path: Path, recorder: Recorder
-) -> None:
+def test_a_full_disk_is_logged_and_training_continues(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder, every=20)
     bench.checkpointer.disk_full = True
     bench.evaluator.during = lambda: setattr(
@@ -481,9 +478,7 @@ def test_non_finite_weights_are_never_saved(tmp_path: Path, recorder: Recorder) 
     assert ("note", "no checkpoint: not saved: the weights are not finite") in bench.events()
 
 
-def test_a_run_with_non_finite_weights_can_be_stopped(
-    tmp_path: Path, recorder: Recorder
-) -> None:
+def test_a_run_with_non_finite_weights_can_be_stopped(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder)
     with torch.no_grad():
         bench.trainer.model.output.bias.fill_(math.nan)
@@ -515,9 +510,7 @@ def test_a_run_whose_patience_ends_at_its_last_step_does_not_stop_early(
     assert not any(text.startswith("stopping early") for _, text in bench.events())
 
 
-def test_the_best_evaluation_so_far_saves_a_checkpoint(
-    tmp_path: Path, recorder: Recorder
-) -> None:
+def test_the_best_evaluation_so_far_saves_a_checkpoint(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder, every=5, saved_every=20)
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
     assert bench.training.train() == "finished"
@@ -541,9 +534,7 @@ def test_earlier_attempts_count_for_the_best(tmp_path: Path, recorder: Recorder)
     assert bench.checkpointer.saved == [(20, 2.4), (40, 2.5)]
 
 
-def test_an_evaluation_by_command_saves_the_best_once(
-    tmp_path: Path, recorder: Recorder
-) -> None:
+def test_an_evaluation_by_command_saves_the_best_once(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder)
     bench.evaluator.losses = [3.0, 2.0, 2.0, 2.5]
     bench.training.evaluate()  # before the first step there is nothing to save

@@ -1,57 +1,51 @@
-"""While a corpus is prepared its progress is stored and commands are answered."""
+"""While a corpus is prepared its progress is shown and commands are answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, StopRequested
 from rnnlm_tui.worker.control import PendingCommand
+from rnnlm_tui.worker.recorder import Recorder
 from rnnlm_tui.worker.train import PreparingRun, ProgressReporter
-from tests.unit.worker.stores import recorder_of
 
 
 class Preparation:
     """A run that is being prepared."""
 
-    def __init__(self, run: RunDirectory, database: RunDatabase) -> None:
+    def __init__(self, run: RunDirectory, recorder: Recorder) -> None:
         self.run = run
         self.inbox = Inbox()
-        records = recorder_of(database)
-        self.commands = CommandHandler(PreparingRun(40, "checkpoints/step-000000040"), records)
-        self.report = ProgressReporter(records, self.inbox, self.commands)
+        self.commands = CommandHandler(PreparingRun(40, "checkpoints/step-000000040"), recorder)
+        self.report = ProgressReporter(recorder, self.inbox, self.commands)
         self.answers: list[CommandResult] = []
 
     def ask(self, verb: Verb) -> None:
         self.inbox.deliver(PendingCommand(Command(id=verb, verb=verb), self.answers.append))
 
-    def stored(self) -> Progress | None:
-        with RunReader(self.run) as reader:
-            return reader.progress()
+    def shown(self) -> tuple[str, int, int] | None:
+        return read_lock(self.run.lock_path).page.progress
 
 
 @pytest.fixture
-def preparation(tmp_path: Path) -> Iterator[Preparation]:
-    run = RunDirectory(tmp_path)
-    with RunDatabase(run.database_path) as database:
-        yield Preparation(run, database)
+def preparation(tmp_path: Path, recorder: Recorder) -> Preparation:
+    return Preparation(RunDirectory(tmp_path), recorder)
 
 
-def test_a_new_phase_is_stored_at_once_and_its_progress_periodically(
+def test_a_new_phase_is_shown_at_once_and_its_progress_periodically(
     preparation: Preparation,
 ) -> None:
     preparation.report(Progress("reading", 0, 100))
     preparation.report(Progress("reading", 1, 100))
-    assert preparation.stored() == Progress("reading", 0, 100)
+    assert preparation.shown() == ("reading", 0, 100)
     preparation.report(Progress("encoding", 5, 100))
-    assert preparation.stored() == Progress("encoding", 5, 100)
+    assert preparation.shown() == ("encoding", 5, 100)
 
 
 @pytest.mark.parametrize("verb", ["pause", "checkpoint", "evaluate", "sample", "snapshot"])

@@ -5,55 +5,57 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import psutil
 import pytest
 
-from rnnlm_tui.errors import DatabaseError, StorageError
-from rnnlm_tui.schema.metrics import EventRow, HardwareRow, Progress, SampleRow, StepRow
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EventRow, HardwareRow, SampleRow, StepRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.recorder import Recorder, versions
+from tests.unit.worker.stores import Disk
+
+NEVER = 3_600.0
+"""Seconds: the recorder does nothing by itself but append rows."""
 
 
 class Run:
-    """A run with its records, and a database that can be full: SQLite's own limit of pages stands
-    for the disk's."""
+    """A run with its recorder, which is asked to flush wherever its thread would retry."""
 
-    def __init__(self, path: Path) -> None:
-        self.directory = RunDirectory(path)
-        self.path = path
-        self.database = RunDatabase(self.directory.database_path)
+    def __init__(self, path: Path, seconds: float = NEVER) -> None:
+        self.directory, self.path = RunDirectory(path), path
         self.lock = RunLock(self.directory.lock_path)
         self.lock.acquire()
-        self.records = Recorder(self.directory, self.lock, self.database, max_kept=1_000)
-        self.records.make_ballast()
-        self.records.begin_attempt(1, "here", "boot", "cpu", 0, {})
-
-    def fill(self, *, leave: int = 0) -> None:
-        pages = self.database._connection.execute("PRAGMA page_count").fetchone()[0]
-        self.database._connection.execute(f"PRAGMA max_page_count = {pages + leave}")
-
-    def free(self) -> None:
-        self.database._connection.execute("PRAGMA max_page_count = 1000000")
+        self.recorder = Recorder(self.directory, self.lock, max_kept=1_000, seconds=seconds)
+        self.recorder.begin_attempt(0, {})
 
     def steps(self, first: int, last: int) -> None:
         """Add rows in batches of ten up to `last`."""
         for start in range(first, last + 1, 10):
-            self.records.add_steps(
-                [
+            self.recorder.add(
+                *(
                     StepRow(1, step, step, 0.0, 5.0, 1.0, 0.1, 9.0, step / 10, 0.0)
                     for step in range(start, min(start + 10, last + 1))
-                ]
+                )
             )
+
+    def degrade(self, disk: Disk) -> None:
+        """Ten steps on a full disk."""
+        disk.fill()
+        self.steps(1, 10)
+        with pytest.raises(StorageError):
+            self.recorder.flush()
 
     def stored(self) -> list[int]:
         with RunReader(self.directory) as reader:
@@ -63,276 +65,277 @@ class Run:
         with RunReader(self.directory) as reader:
             return [(event.step, event.kind, event.text) for event in reversed(reader.events())]
 
-    @property
-    def ballast(self) -> Path:
-        return self.path / "run.db.ballast"
+    def readings(self) -> int:
+        with RunReader(self.directory) as reader:
+            return len(reader.hardware())
+
+    def shown(self) -> str:
+        return read_lock(self.directory.lock_path).page.degraded
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     run = Run(tmp_path)
     yield run
-    run.database.close()
+    run.recorder.close()
     run.lock.release()
 
 
-def hardware() -> HardwareRow:
-    return HardwareRow(0.0, 1.0, 1.0, 1, 2, 1, 3)
+@pytest.fixture
+def beating(tmp_path: Path) -> Iterator[Run]:
+    """A run whose recorder does all that it does once a second many times a second."""
+    run = Run(tmp_path, seconds=0.01)
+    yield run
+    run.recorder.close()
+    run.lock.release()
 
 
-def until_degraded(run: Run, first: int = 1) -> int:
-    """The step after which the database was full."""
-    while not run.records.degraded:
-        run.steps(first, first + 9)
-        first += 10
-    return first - 1
+def until(question: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not question():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
-def test_a_full_disk_loses_no_row_and_stores_none_twice(run: Run) -> None:
-    run.steps(1, 20)
-    run.fill()
-    last = until_degraded(run, 21)
-    run.records.add_event(EventRow(1, last, "note", "kept", 0.0))
-    run.records.add_sample(SampleRow(1, last, "The", " cat", 1, 7, 0.0))
-    run.records.set_meta("settings", "{}")
-    run.steps(last + 1, last + 200)
-    assert len(run.stored()) < last
-    run.free()
-    run.records.heartbeat(time.time())
-    assert run.records.degraded == ""
-    assert run.stored() == list(range(1, last + 201))
+def test_rows_reach_readers_without_anyone_waiting_for_them(run: Run) -> None:
+    run.steps(1, 30)
+    until(lambda: run.stored() == list(range(1, 31)))
+
+
+def test_a_full_disk_loses_no_row_and_stores_none_twice(run: Run, disk: Disk) -> None:
+    run.degrade(disk)
+    run.recorder.add(EventRow(1, 10, "note", "kept", 0.0))
+    run.recorder.add(SampleRow(1, 10, "The", " cat", 1, 7, 0.0), Facts(settings={"a": 1}))
+    run.steps(11, 200)
+    assert run.stored() == []
+    disk.free()
+    run.recorder.flush()
+    assert run.recorder.degraded == ""
+    assert run.stored() == list(range(1, 201))
     assert [(step, kind) for step, kind, _ in run.events()] == [
-        (last, "degraded"),
-        (last, "note"),
-        (last + 200, "recovered"),
+        (10, "degraded"),
+        (10, "note"),
+        (200, "recovered"),
     ]
     with RunReader(run.directory) as reader:
         assert [row.text for row in reader.samples()] == [" cat"]
-        assert reader.meta()["settings"] == "{}"
+        assert reader.facts().settings == {"a": 1}
+        assert reader.damaged_lines == 0
 
 
-def test_the_ballast_makes_space_to_log_that_the_disk_is_full_and_is_restored(run: Run) -> None:
-    assert run.ballast.stat().st_blocks * 512 >= 4 * 2**20
-    run.fill()
-    until_degraded(run)
-    assert not run.ballast.exists()
-    run.free()
-    run.records.heartbeat(time.time())
-    assert run.ballast.stat().st_size == 4 * 2**20
-    run.records.close()
-    assert not run.ballast.exists()
+def test_a_degraded_run_is_retried_by_itself(beating: Run, disk: Disk) -> None:
+    beating.degrade(disk)
+    disk.free()
+    until(lambda: not beating.recorder.degraded)
+    assert beating.stored() == list(range(1, 11))
+    assert [kind for _, kind, _ in beating.events()] == ["degraded", "recovered"]
 
 
-def test_the_lock_file_shows_the_reason_and_that_the_worker_is_alive(run: Run) -> None:
-    run.fill()
-    until_degraded(run)
-    told = read_lock(run.directory.lock_path)
+def test_a_disk_that_fails_only_when_it_is_waited_for_degrades_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full server of NFS, which has dropped by then what was written."""
+
+    def fails(descriptor: int) -> None:
+        os.ftruncate(descriptor, begun)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    begun = run.recorder._log.path.stat().st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        for last in (10, 20):
+            run.steps(last - 9, last)
+            with pytest.raises(StorageError, match="quota"):
+                run.recorder.flush()
+        assert "disk quota" in run.recorder.degraded
+    run.recorder.flush()
+    assert run.stored() == list(range(1, 21))
+    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
+
+
+def test_the_lock_file_shows_the_reason_and_that_the_worker_is_alive(
+    beating: Run, disk: Disk
+) -> None:
+    beating.degrade(disk)
     assert (
-        "rows wait in memory (10): can't write run.db: database or disk is full; free some space on"
-        " this disk" in told.degraded
+        ": can't write log/000001.jsonl: No space left on device; free some space on this disk"
+        in beating.shown()
     )
-    os.utime(run.directory.lock_path, (1.0, 1.0))
-    run.records.heartbeat(time.time())
-    touched = read_lock(run.directory.lock_path).touched
-    assert touched is not None
-    assert touched > 1.0
-    run.free()
-    run.records.heartbeat(time.time())
-    assert read_lock(run.directory.lock_path).degraded == ""
+    until(lambda: beating.shown().startswith("rows wait in memory (11)"))  # with the event
+    os.utime(beating.directory.lock_path, (1.0, 1.0))
+    until(lambda: (read_lock(beating.directory.lock_path).touched or 0.0) > 1.0)
+    disk.free()
+    until(lambda: beating.shown() == "")
 
 
-def test_heartbeats_and_readings_during_a_full_disk_are_dropped(run: Run) -> None:
-    run.fill()
-    last = until_degraded(run)
-    for _ in range(5_000):
-        run.records.add_hardware(hardware())
-        run.records.set_progress(Progress("encoding", 1, 2))
-    assert not run.records.full
-    run.free()
-    run.records.heartbeat(time.time())
-    with RunReader(run.directory) as reader:
-        assert reader.hardware() == []
-    assert run.stored() == list(range(1, last + 1))
+def test_readings_during_a_full_disk_are_dropped(beating: Run, disk: Disk) -> None:
+    usual = MachineReader(beating.path, worker=True).sample()
+    read = threading.Semaphore(0)
+
+    class Counted(MachineReader):
+        def sample(self) -> HardwareRow:
+            read.release()
+            return usual
+
+    beating.degrade(disk)
+    beating.recorder.watch(Counted(beating.path, worker=True), lambda _: None)
+    for _ in range(5):
+        assert read.acquire(timeout=60)
+    assert beating.recorder.degraded.startswith("rows wait in memory (11)")
+    disk.free()
+    until(beating.readings)
 
 
-def test_memory_for_rows_is_limited(run: Run) -> None:
-    run.fill()
-    last = until_degraded(run)
-    run.steps(last + 1, last + 900)
-    assert not run.records.full
-    run.steps(last + 901, last + 1_000)
-    assert run.records.full
-    assert "and training for the disk" in run.records.degraded
-    run.free()
-    run.records.heartbeat(time.time())
-    assert not run.records.full
-    assert run.stored() == list(range(1, last + 1_001))
+def test_memory_for_rows_is_limited(run: Run, disk: Disk) -> None:
+    run.degrade(disk)
+    run.steps(11, 900)
+    assert not run.recorder.full
+    run.steps(901, 1_000)
+    assert run.recorder.full
+    assert "and training for the disk" in run.recorder.degraded
+    disk.free()
+    run.recorder.flush()
+    assert not run.recorder.full
+    assert run.stored() == list(range(1, 1_001))
 
 
-def test_a_disk_with_space_for_some_rows_gets_the_rest_later(run: Run) -> None:
-    run.fill()
-    last = until_degraded(run)
-    run.steps(last + 1, last + 900)
-    run.fill(leave=4)
-    run.records.heartbeat(time.time())
-    part = run.stored()
-    assert 0 < len(part) < last + 900
-    assert run.records.degraded
-    run.free()
-    run.records.heartbeat(time.time())
-    assert run.stored() == list(range(1, last + 901))
-    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
-
-
-def test_a_disk_that_fills_again_during_recovery_is_reported_as_recovered_once(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_with_space_for_some_rows_gets_the_rest_later(
+    run: Run, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.fill()
-    last = until_degraded(run)
-    run.free()
-    add = run.database.add_event
-    refusals = [2]
-
-    def refuses_at_first(row: EventRow) -> None:
-        if row.kind == "recovered" and refusals[0]:
-            refusals[0] -= 1
-            raise StorageError("the disk is full")
-        add(row)
-
-    monkeypatch.setattr(run.database, "add_event", refuses_at_first)
-    for _ in range(4):
-        run.records.heartbeat(time.time())
-    assert run.stored() == list(range(1, last + 1))
-    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
-
-
-def test_a_run_is_degraded_until_a_heartbeat_succeeds(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beat, refusals = run.database.heartbeat, [3]
-
-    def refuses_at_first(time: float) -> None:
-        if refusals[0]:
-            refusals[0] -= 1
-            raise StorageError("can't write metrics-1.jsonl: No space left on device")
-        beat(time)
-
-    monkeypatch.setattr(run.database, "heartbeat", refuses_at_first)
-    for last in (10, 20, 30, 40):
-        run.steps(last - 9, last)
-        run.records.heartbeat(time.time())
-        assert bool(run.records.degraded) == (last < 40)
-    assert run.stored() == list(range(1, 41))
+    monkeypatch.setattr("rnnlm_tui.worker.recorder.APPENDED_AT_ONCE", 100)
+    run.degrade(disk)
+    run.steps(11, 900)
+    disk.limit = run.recorder._log.path.stat().st_size + 50_000
+    with pytest.raises(StorageError):
+        run.recorder.flush()
+    assert 0 < len(run.stored()) < 900
+    assert run.recorder.degraded
+    disk.free()
+    run.recorder.flush()
+    assert run.stored() == list(range(1, 901))
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
 def test_threads_store_every_row_once_on_a_flaky_disk(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    beating: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transaction, calls = run.database._transaction, itertools.count()
+    calls = itertools.count()
 
-    def fails_now_and_then() -> AbstractContextManager[sqlite3.Connection]:
+    def fails_now_and_then(descriptor: int, data: bytes) -> None:
         if next(calls) % 7 == 0:
-            raise StorageError("the disk fails")
-        return transaction()
-
-    monkeypatch.setattr(run.database, "_transaction", fails_now_and_then)
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.is_set():
-            run.records.heartbeat(time.time())
+            write_whole(descriptor, data[: len(data) // 2])
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        write_whole(descriptor, data)
 
     def note() -> None:
         for number in range(300):
-            run.records.add_event(EventRow(1, number, "note", str(number), 0.0))
+            beating.recorder.add(EventRow(1, number, "note", str(number), 0.0))
+            time.sleep(0)
 
-    beating, noting = threading.Thread(target=beat), threading.Thread(target=note)
-    beating.start()
-    noting.start()
-    run.steps(1, 3_000)
-    noting.join()
-    ended.set()
-    beating.join()
-    monkeypatch.undo()
-    run.records.heartbeat(time.time())
-    assert run.stored() == list(range(1, 3_001))
-    assert [text for _, kind, text in run.events() if kind == "note"] == [
+    with monkeypatch.context() as patch:
+        patch.setattr("rnnlm_tui.store.log.write_whole", fails_now_and_then)
+        noting = threading.Thread(target=note)
+        noting.start()
+        beating.steps(1, 3_000)
+        noting.join()
+        until(lambda: next(calls) > 30)
+    beating.recorder.flush()
+    assert beating.stored() == list(range(1, 3_001))
+    assert [text for _, kind, text in beating.events() if kind == "note"] == [
         str(number) for number in range(300)
     ]
-    kinds = [kind for _, kind, _ in run.events()]
+    kinds = [kind for _, kind, _ in beating.events()]
     assert kinds.count("degraded") == kinds.count("recovered") > 0
-    assert run.records.degraded == ""
+    assert beating.recorder.degraded == ""
 
 
-def test_a_command_result_that_waits_for_the_disk_is_known_and_recorded_later(run: Run) -> None:
-    run.fill()
-    until_degraded(run)
-    run.records.journal_command("a", "pause", "{}", '{"ok": true}')
-    assert run.records.journalled("a") == '{"ok": true}'
-    assert run.database.journalled("a") is None
-    run.free()
-    run.records.heartbeat(time.time())
-    assert run.database.journalled("a") == '{"ok": true}'
-    assert run.records.journalled("a") == '{"ok": true}'
-
-
-def test_rows_are_stored_in_the_space_of_the_ballast_or_refused(run: Run) -> None:
-    run.fill()
-    last = until_degraded(run)
-    with pytest.raises(StorageError, match="disk is full"):
-        run.records.store_all()
-    run.free()
-    run.records.store_all()
-    assert run.stored() == list(range(1, last + 1))
-    assert run.records.degraded.startswith("rows wait in memory (0)")
-    run.steps(last + 1, last + 10)
-    assert run.stored()[-1] == last
-    run.records.heartbeat(time.time())
-    assert run.records.degraded == ""
-    assert run.stored()[-1] == last + 10
-
-
-def test_the_end_on_a_full_disk_stores_rows_in_the_space_of_the_ballast(
-    run: Run, capfd: pytest.CaptureFixture[str]
+def test_a_slow_disk_keeps_no_one_waiting_but_who_flushes(
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.fill()
-    last = until_degraded(run)
-    run.records.close()
-    assert "10 rows could not be stored: can't write run.db" in capfd.readouterr().err
-    run.free()
-    run.records.close()
-    assert run.stored() == list(range(1, last + 1))
-    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
-    assert not run.ballast.exists()
+    waits, answers, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        waits.set()
+        assert answers.wait(60)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    run.steps(1, 10)
+    flushing = threading.Thread(target=run.recorder.flush)
+    flushing.start()
+    assert waits.wait(60)
+    run.steps(11, 500)
+    run.recorder.show(activity="evaluating")
+    assert flushing.is_alive()
+    answers.set()
+    flushing.join(60)
+    until(lambda: run.stored() == list(range(1, 501)))
+
+
+def test_a_command_is_on_the_disk_before_it_is_answered_unless_the_disk_is_full(
+    run: Run, disk: Disk
+) -> None:
+    def recorded() -> list[tuple[str, str, object]]:
+        with RunReader(run.directory) as reader:
+            return [(row.id, row.verb, row.result) for row in reader.commands()]
+
+    run.recorder.journal_command("a", "pause", {}, {"ok": True})
+    assert recorded() == [("a", "pause", {"ok": True})]
+    run.degrade(disk)
+    run.recorder.journal_command("b", "resume", {}, {"ok": True})
+    assert len(recorded()) == 1
+    disk.free()
+    run.recorder.flush()
+    assert [id for id, _, _ in recorded()] == ["a", "b"]
+
+
+def test_the_end_stores_the_last_rows_and_counts_those_that_a_full_disk_refuses(
+    run: Run, disk: Disk, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run.steps(1, 10)
+    run.recorder.close()
+    assert run.stored() == list(range(1, 11))
+    with pytest.raises(StorageError, match="has ended"):
+        run.steps(11, 11)
+    again = Recorder(run.directory, run.lock)
+    again.begin_attempt(10, {})
+    disk.fill()
+    again.add(EventRow(2, 10, "note", "lost", 0.0))
+    with pytest.raises(StorageError):
+        again.flush()
+    again.close()
+    assert "2 rows could not be stored: can't write log/000002.jsonl" in capfd.readouterr().err
 
 
 def test_a_failed_checkpoint_is_reported_once_until_one_succeeds(run: Run) -> None:
     for _ in range(3):
-        run.records.saving_failed(
+        run.recorder.saving_failed(
             StorageError("a checkpoint needs 3 MB", hint="free some space"), 7
         )
-    assert run.records.degraded == "not saved: a checkpoint needs 3 MB; free some space"
+    assert run.recorder.degraded == "not saved: a checkpoint needs 3 MB; free some space"
     run.steps(8, 9)
+    run.recorder.flush()
     assert run.stored() == [8, 9]
-    run.records.saved(9)
-    run.records.saved(10)
-    assert run.records.degraded == ""
+    run.recorder.saved(9)
+    run.recorder.saved(10)
+    run.recorder.flush()
+    assert run.recorder.degraded == ""
     assert [(step, kind) for step, kind, _ in run.events()] == [(7, "degraded"), (9, "recovered")]
 
 
-@pytest.mark.parametrize("which", ["the folder", "the database"])
-def test_a_removed_folder_or_database_ends_the_run_with_the_reason(run: Run, which: str) -> None:
+@pytest.mark.parametrize("which", ["the folder", "the log"])
+def test_a_removed_folder_or_log_ends_the_run_with_the_reason(run: Run, which: str) -> None:
     if which == "the folder":
         run.path.rename(run.path.with_name("elsewhere"))
     else:
-        run.directory.database_path.unlink()
+        run.recorder._log.path.unlink()
+    run.steps(1, 1)
     with pytest.raises(StorageError, match="was removed or replaced during training") as caught:
-        run.records.add_event(EventRow(1, 1, "note", "", 0.0))
+        run.recorder.flush()
     assert "rnnlm-tui runs" in caught.value.hint
     with pytest.raises(StorageError, match="was removed"):
-        run.records.heartbeat(time.time())
-    assert run.path.exists() == (which == "the database")
+        run.steps(2, 2)
+    assert run.path.exists() == (which == "the log")
 
 
 def test_a_disk_that_briefly_fails_to_answer_does_not_end_the_run(
@@ -343,37 +346,49 @@ def test_a_disk_that_briefly_fails_to_answer_does_not_end_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", fails)
-        run.records.add_event(EventRow(1, 1, "note", "kept", 0.0))
+        run.recorder.add(EventRow(1, 1, "note", "kept", 0.0))
+        run.recorder.flush()
     assert [text for _, _, text in run.events()] == ["kept"]
 
 
-def test_a_damaged_database_is_not_a_full_disk(run: Run) -> None:
-    def damaged(row: EventRow) -> None:
-        raise DatabaseError("run.db is damaged: malformed")
-
-    run.database.add_event = damaged  # type: ignore[method-assign]
-    with pytest.raises(DatabaseError, match="damaged"):
-        run.records.add_event(EventRow(1, 1, "note", "", 0.0))
-    assert run.records.degraded == ""
-
-
-def test_an_attempt_that_cannot_be_stored_leaves_no_ballast(run: Run) -> None:
-    run.fill()
-    with pytest.raises(StorageError, match="disk is full"):
-        run.records.begin_attempt(1, "here", "boot", "cpu", 0, {"long": "x" * 100_000})
-    assert not run.ballast.exists()
-
-
-def test_a_run_starts_only_if_its_ballast_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_machine_is_read_also_after_a_reading_that_failed(
+    beating: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rnnlm_tui.system.disk.free_bytes", lambda path: 300_000)
-    with pytest.raises(
-        StorageError, match=r"a run needs 5\.2 MB free on the disk of .*, only 300 kB are"
-    ) as caught:
-        Run(tmp_path)
-    assert "free some space" in caught.value.hint
-    assert not (tmp_path / "run.db.ballast").exists()
+    class FailsOnce(MachineReader):
+        failed = False
+
+        def sample(self) -> HardwareRow:
+            if not self.failed:
+                self.failed = True
+                raise psutil.AccessDenied(4242)
+            return super().sample()
+
+    beating.recorder.watch(FailsOnce(beating.path, worker=True), lambda _: None)
+    until(lambda: beating.readings() >= 2)
+    assert "4242" in capfd.readouterr().err
+
+
+def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:
+    row = MachineReader(tmp_path, worker=True).sample()
+    assert 0 < row.memory_used < row.memory_total
+    assert row.process_memory > 10_000_000
+    assert row.disk_free > 0
+    assert 0 <= row.cpu_percent <= 100
+    assert row.gpu_name is None
+
+
+def test_each_fault_of_the_gpu_is_reported_once(beating: Run) -> None:
+    faults = [None, "Xid 48: memory error", "Xid 48: memory error", "card lost", "card lost"]
+    usual = MachineReader(beating.path, worker=True).sample()
+
+    class Failing(MachineReader):
+        def sample(self) -> HardwareRow:
+            return replace(usual, gpu_fault=faults.pop(0) if len(faults) > 1 else faults[0])
+
+    reported = list[str]()
+    beating.recorder.watch(Failing(beating.path, worker=True), reported.append)
+    until(lambda: beating.readings() >= 7)
+    assert reported == ["Xid 48: memory error", "card lost"]
 
 
 def test_versions_leave_out_packages_that_are_not_installed(

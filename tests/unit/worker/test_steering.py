@@ -171,9 +171,7 @@ def test_without_a_checkpoint_first_nothing_changes(
     assert facts(bench).settings == {}
 
 
-def test_a_refused_change_of_several_keys_changes_none(
-    tmp_path: Path, recorder: Recorder
-) -> None:
+def test_a_refused_change_of_several_keys_changes_none(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder)
     with pytest.raises(ConfigError):
         bench.training.set({"model.dropout": 0.4, "evaluation.every": -3})

@@ -4,13 +4,13 @@ ends."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.corpora import stored_corpora
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import (
@@ -23,10 +23,9 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.protocol import Command, CommandResult
-from rnnlm_tui.schema.status import GPU_KEY
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
@@ -66,13 +65,8 @@ def run(home: Path) -> RunDirectory:
 @contextmanager
 def worker_of(run: RunDirectory, inbox: Inbox | None = None) -> Iterator[Worker]:
     """A worker that has recorded its attempt."""
-    lock = RunLock(run.lock_path)
-    lock.acquire()
-    try:
-        with RunDatabase(run.database_path) as database:
-            yield Worker(run, lock, inbox or Inbox(), database)
-    finally:
-        lock.release()
+    with RunLock(run.lock_path) as lock:
+        yield Worker(run, lock, inbox or Inbox())
 
 
 def kinds(run: RunDirectory) -> list[str]:
@@ -80,15 +74,15 @@ def kinds(run: RunDirectory) -> list[str]:
         return [event.kind for event in reversed(reader.events())]
 
 
-def meta(run: RunDirectory) -> dict[str, str]:
+def facts(run: RunDirectory) -> Facts:
     with RunReader(run) as reader:
-        return reader.meta()
+        return reader.facts()
 
 
 def worker_threads() -> list[str]:
     """Threads of the worker that still run."""
     return [
-        thread.name for thread in threading.enumerate() if thread.name in ("heartbeat", "control")
+        thread.name for thread in threading.enumerate() if thread.name in ("recorder", "control")
     ]
 
 
@@ -99,16 +93,19 @@ def test_an_attempt_and_its_gpu_are_visible_before_its_checkpoints_are_read(
     monkeypatch.setenv(VISIBLE_VARIABLE, "GPU-a")
 
     def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-        seen.append((kinds(directory), meta(directory)[GPU_KEY]))
+        deadline = time.monotonic() + 60
+        while kinds(directory)[-1:] != ["preparing"] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append((kinds(directory), facts(directory).gpu_uuid))
         return newest_valid(directory)
 
     monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", look)
     with worker_of(run) as worker:
         assert worker.work() == 0
     assert seen == [(["started", "preparing"], "a")]
-    assert meta(run)[GPU_KEY] == ""  # its config asks for the CPU
+    assert facts(run).gpu_uuid == ""  # its config asks for the CPU
     assert kinds(run)[-1] == "finished"
-    assert (meta(run)["socket"], meta(run)["activity"]) == (str(run.socket_path), "")
+    assert facts(run).socket == str(run.socket_path)
 
 
 def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_nothing_behind(
@@ -119,7 +116,7 @@ def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_no
         assert worker.work() == StorageError.exit_code
         assert not read_lock(run.lock_path).held
     assert kinds(run) == ["started", "preparing", "failed"]
-    assert str(run.socket_path) in meta(run)["message"]
+    assert str(run.socket_path) in facts(run).message
     assert worker_threads() == []
 
 
@@ -133,7 +130,7 @@ def test_an_unreadable_machine_fails_the_run_with_a_message(
     with worker_of(run) as worker:
         assert worker.work() != 0
     assert kinds(run)[-1] == "failed"
-    assert "/proc/stat" in meta(run)["message"]
+    assert "/proc/stat" in facts(run).message
     assert worker_threads() == []
 
 
@@ -169,12 +166,13 @@ def test_the_entropy_of_a_generated_source_is_stored_if_comparable_with_the_loss
     run = create_run(config(data_mode))
     with worker_of(run) as worker:
         assert worker.work() == 0
-    facts = meta(run)
-    assert ("source_loss" in facts) == told
-    assert float(facts["baseline_loss"]) > 0
+    found = facts(run)
+    assert (found.source_loss is not None) == told
+    assert found.baseline_loss is not None
+    assert found.baseline_loss > 0
 
 
-def test_a_run_that_failed_before_training_counts_as_using_its_corpus(
+def test_a_run_that_failed_before_training_records_its_corpus(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [tmp_path / "a.txt", tmp_path / "b.txt"]
@@ -197,5 +195,4 @@ def test_a_run_that_failed_before_training_counts_as_using_its_corpus(
     run = create_run(second, "plain-otter")
     with worker_of(run) as worker:
         assert worker.work() == StorageError.exit_code
-    (stored,) = stored_corpora()
-    assert (stored.path, stored.needed_by) == (prepared.path, ("plain-otter",))
+    assert facts(run).corpus_hash == prepared.manifest.hash
