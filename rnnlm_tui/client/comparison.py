@@ -158,9 +158,8 @@ def _compared(run: RunDirectory, letter: str) -> ComparedRun:
         summary, reader = monitor.summary(), monitor.reader
         changes = changed_settings(reader.changes())
         step = _best(summary)[0] or 0
-        seconds = [row.active_seconds for row in reader.steps_between(step, step)]
-    best = seconds[0] if seconds and math.isfinite(seconds[0]) else None
-    return ComparedRun(letter, run.name, summary, run.read_config(), best, changes)
+        seconds = next((row.active_seconds for row in reader.steps_between(step, step)), None)
+    return ComparedRun(letter, run.name, summary, run.read_config(), seconds, changes)
 
 
 def changed_settings(changes: Iterable[JournalledChange]) -> dict[str, list[Change]]:

@@ -63,8 +63,8 @@ SIMILAR = 4.0
 """Largest ratio of work per step to a speed reference: small steps are mostly overhead."""
 OTHER_CELL = 2.0
 """A reference with another cell type counts as this factor away."""
-METRICS_BYTES_PER_STEP = 150
-"""Measured size of a step in the database, with roll-ups."""
+METRICS_BYTES_PER_STEP = 180
+"""Measured size of a step in the log."""
 
 TextKnown = Literal["prepared", "counted", "known", "unknown"]
 """How the length of a text is known: from its prepared corpus, counted in its files, published

@@ -66,8 +66,7 @@ def estimate_remaining(state: RunState) -> Eta | None:
 
     None if unknown: the run isn't training, has no maximum, or too few steps.
     """
-    steps = [row for row in state.recent if math.isfinite(row.active_seconds)]
-    max_steps = state.facts.max_steps
+    steps, max_steps = state.recent, state.facts.max_steps
     if state.status not in ("running", "paused") or max_steps is None or len(steps) < 3:
         return None
     done = steps[-1].step

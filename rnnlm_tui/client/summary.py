@@ -132,8 +132,7 @@ def last_activity_time(state: RunState) -> float | None:
 
 def median_step_seconds(state: RunState) -> float | None:
     """Median duration of recent steps in seconds; before two steps, that of the trial step."""
-    ends = [row.active_seconds for row in state.recent if math.isfinite(row.active_seconds)]
-    taken = [after - before for before, after in pairwise(ends)]
+    taken = [row.active_seconds - before.active_seconds for before, row in pairwise(state.recent)]
     return median(taken) if taken else state.facts.rehearsed_seconds
 
 
@@ -302,17 +301,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         ),
         source=SourceFigures(perplexity=known_perplexity(facts.source_loss)),
         reference=_reference(state),
-        tokens_per_second=(
-            None
-            if not state.recent
-            else (
-                _whole_speed(state.recent)
-                if not living
-                else _tokens_per_second(state.recent)
-                if state.status == "running"
-                else None
-            )
-        ),
+        tokens_per_second=_speed(state),
         eta_seconds=eta_seconds,
         checkpoints=CheckpointFigures(
             best=next((row.step for row in state.checkpoints if row.best), None),
@@ -355,13 +344,8 @@ def _requests(page: LockPage) -> tuple[RequestFigures, ...]:
 
 def _lineage(parent: Parent) -> LineageFigures:
     return LineageFigures(
-        run=parent.run,
-        checkpoint=parent.checkpoint,
-        step=parent.step,
-        created=parent.created,
-        optimizer=parent.optimizer,
+        **parent.model_dump(exclude={"hash", "validation_loss", "changed"}),
         perplexity=known_perplexity(parent.validation_loss),
-        corpus_hash=parent.corpus_hash,
         changed=tuple(
             ChangedField(key=key, before=_plain(before), after=_plain(after))
             for key, (before, after) in parent.changed.items()
@@ -406,26 +390,18 @@ def _gradient_norm(recent: Sequence[StepRow]) -> float:
     )
 
 
-def _whole_speed(recent: Sequence[StepRow]) -> float | None:
-    """Mean speed of a whole run; that of the last steps if its training time is unknown."""
-    last = recent[-1]
-    return (
-        last.tokens_seen / last.active_seconds
-        if last.active_seconds > 0 and math.isfinite(last.active_seconds)
-        else _tokens_per_second(recent)
-    )
-
-
-def _tokens_per_second(recent: Sequence[StepRow]) -> float | None:
-    """Speed over the last STEADY_SECONDS of training, at least SMOOTHED_STEPS: fifty quick steps
-    are too short a time."""
-    if len(recent) < 2:
+def _speed(state: RunState) -> float | None:
+    """Tokens per second: of a whole ended run, or while it trains over the last STEADY_SECONDS, at
+    least SMOOTHED_STEPS: fifty quick steps are too short a time."""
+    recent = state.recent
+    if not recent or (state.status in LIVING and state.status != "running"):
         return None
-    newest = recent[-1].active_seconds
-    first = bisect_left(recent, newest - STEADY_SECONDS, key=lambda row: row.active_seconds)
-    rows = recent[max(0, min(first, len(recent) - SMOOTHED_STEPS)) :]
-    seconds = rows[-1].active_seconds - rows[0].active_seconds
-    return (rows[-1].tokens_seen - rows[0].tokens_seen) / seconds if seconds > 0 else None
+    tokens, seconds = recent[-1].tokens_seen, recent[-1].active_seconds
+    if state.status == "running":
+        begin = bisect_left(recent, seconds - STEADY_SECONDS, key=lambda row: row.active_seconds)
+        first = recent[max(0, min(begin, len(recent) - SMOOTHED_STEPS))]
+        tokens, seconds = tokens - first.tokens_seen, seconds - first.active_seconds
+    return tokens / seconds if seconds > 0 else None
 
 
 def _updated(state: RunState) -> float:

@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -14,7 +16,7 @@ from rnnlm_tui.client.monitor import EVENTS, RunMonitor, summarize, summary_or_p
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, HardwareRow, StepRow
+from rnnlm_tui.schema.metrics import EventKind, EventRow, HardwareRow, StepRow
 from rnnlm_tui.schema.status import STALE_SECONDS
 from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels
@@ -26,7 +28,7 @@ from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import LockPage, RunLock
 from tests.unit.client.logs import begin, record
-from tests.unit.store.rows import parent_checkpoint
+from tests.unit.store.rows import evaluation_row, parent_checkpoint
 
 
 class Worker:
@@ -54,9 +56,10 @@ class Worker:
     def evaluation(
         self, step: int, loss: float, *, seconds: float = 2.0, name: str = "validation"
     ) -> None:
-        split = "test" if name == "test" else "validation"
+        row = evaluation_row(step, loss=loss)
+        split: Literal["validation", "test"] = "test" if name == "test" else "validation"
         now = time.time()
-        self.append(EvaluationRow(1, step, split, name, loss, 1_000, loss / 3, seconds, now))
+        self.append(replace(row, split=split, name=name, seconds=seconds, time=now))
 
     def reading(self, at: float, own: float = 20.0) -> None:
         self.append(HardwareRow(at, 100.0, own, 1, 2, 1, 1))

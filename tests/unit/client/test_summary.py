@@ -314,8 +314,6 @@ def test_the_speed_of_an_ended_run_is_its_mean() -> None:
     assert summarize_state(
         state(status="finished", recent=quick_at_the_end)
     ).tokens_per_second == pytest.approx(quick_at_the_end[-1].tokens_seen / 45.5)
-    rebuilt = [replace(row, active_seconds=0.0) for row in quick_at_the_end]
-    assert summarize_state(state(status="finished", recent=rebuilt)).tokens_per_second is None
 
 
 def test_the_gradient_norm_is_smoothed_unless_the_newest_is_not_finite() -> None:
