@@ -365,6 +365,7 @@ def _await_training(run: RunDirectory, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with RunReader(run) as reader:
         while time.monotonic() < deadline and read_lock(run.lock_path).held:
+            reader.refresh()
             state = reader.last_state()
             if state is not None and state.kind not in ("started", "resumed", "preparing"):
                 return

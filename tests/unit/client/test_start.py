@@ -16,8 +16,10 @@ from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, list_runs
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.client.logs import record
 
 
@@ -70,6 +72,20 @@ def test_a_refused_resume_is_raised_and_the_run_kept() -> None:
 @pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
 def test_a_training_or_slow_resume_is_not_a_failure(kind: EventKind) -> None:
     wait_for_resumed_training(run_that_is(kind), 0.0)
+
+
+def test_the_wait_ends_when_the_run_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_that_is("preparing")
+    looks = iter([None])
+
+    def begin_training(_: float) -> None:
+        next(looks)  # only one look finds it preparing
+        with RunLog(run, 1) as log:
+            log.append(EventRow(1, 0, "running", "", 1_005.0))
+
+    monkeypatch.setattr("rnnlm_tui.client.start.time.sleep", begin_training)
+    with RunLock(run.lock_path):
+        wait_for_resumed_training(run, 60.0)
 
 
 def test_invalid_input_creates_no_run() -> None:
