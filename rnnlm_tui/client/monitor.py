@@ -157,7 +157,7 @@ class RunMonitor:
         self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
         self._parent = Cached[Parent | None]()
         self._checkpoints = Cached[list[CheckpointRow]]()
-        self._manifests: dict[int, CheckpointEntry] = {}
+        self._manifests = Cached[dict[int, CheckpointEntry]]()
         self._notes = Cached[dict[int, str]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
@@ -285,7 +285,7 @@ class RunMonitor:
 
     def _read_state(self, lock: LockState, readings: int = LOAD_READINGS) -> RunState:
         reader, run = self.reader, self.run
-        facts, evaluations = reader.facts(), reader.evaluations()
+        facts, attempts, evaluations = reader.facts(), reader.attempts(), reader.evaluations()
         config = self._config.of(
             (settled(run.config_path), facts.settings),
             lambda: config_in_effect(run.read_config(), facts.settings),
@@ -297,7 +297,7 @@ class RunMonitor:
             config_path=str(run.config_path),
             status="draft",
             facts=facts,
-            attempts=reader.attempts(),
+            attempts=attempts,
             pid=lock.pid if lock.held else None,
             page=lock.page,
             created=run.created(),
@@ -307,8 +307,9 @@ class RunMonitor:
                 evaluations, lambda: read_evaluations(evaluations, config.evaluation.split)
             ),
             checkpoints=self._checkpoints.of(
-                (folder, evaluations),
-                lambda: checkpoint_rows(run, evaluations, self._manifests),
+                (folder, evaluations, len(attempts)),
+                # a later attempt may save a step again
+                lambda: checkpoint_rows(run, evaluations, self._manifests.of(len(attempts), dict)),
             ),
             pinned=self._pins.of(folder, lambda: pinned_steps(run)),
             last_state=reader.last_state(),

@@ -287,6 +287,17 @@ def test_a_pin_is_noticed_at_once_without_a_worker(run: RunDirectory, worker: Wo
     assert monitor.poll() is None
 
 
+def test_a_step_that_a_later_attempt_saves_again_is_read_again(
+    run: RunDirectory, worker: Worker
+) -> None:
+    worker.checkpoint(40, train_loss=3.1)
+    monitor = RunMonitor(run)
+    assert monitor.snapshot().checkpoints[0].train_loss == 3.1
+    record(run, EventRow(2, 0, "running", "", time.time()))
+    worker.checkpoint(40, train_loss=2.5)
+    assert monitor.snapshot().checkpoints[0].train_loss == 2.5
+
+
 def test_preparing_shows_its_progress(run: RunDirectory, worker: Worker) -> None:
     worker.lock.acquire()
     worker.event("preparing")
