@@ -417,15 +417,10 @@ def _patience(state: RunState) -> PatienceFigures | None:
 
 def _ended_by_patience(state: RunState) -> PatienceFigures | None:
     """The patience that stopped the run early; None if it did not."""
-    patience = _patience(state)
-    return (
-        patience
-        if state.status == "finished"
-        and patience is not None
-        and patience.waited >= patience.limit
-        and _steps_left(state)
-        else None
-    )
+    patience, most = _patience(state), state.facts.max_steps
+    if state.status != "finished" or patience is None or patience.waited < patience.limit:
+        return None
+    return patience if most and state.recent and state.recent[-1].step < most else None
 
 
 def _stalled_message(state: RunState) -> str:
@@ -551,9 +546,3 @@ def _durable(state: RunState) -> str:
         f"on disk: {rows} and"
         f" {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
     )
-
-
-def _steps_left(state: RunState) -> bool:
-    """Whether the run has not reached its maximum number of steps."""
-    max_steps = state.facts.max_steps
-    return max_steps is not None and bool(state.recent) and state.recent[-1].step < max_steps
