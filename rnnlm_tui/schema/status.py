@@ -78,8 +78,11 @@ class StatusFacts:
 
 
 def derive_status(facts: StatusFacts) -> RunStatus:
-    """Derive the status from lock and heartbeat. An unknown state is never shown as success."""
-    if facts.last_state is None and not facts.lock_held:
+    """Derive the status from lock and heartbeat. An unknown state is never shown as success.
+
+    A run without an event is a draft, whoever holds its lock: a change of its config does too.
+    """
+    if facts.last_state is None:
         return "draft"
     if facts.last_state in ("stopped", "finished", "failed"):
         return facts.last_state
@@ -96,7 +99,7 @@ def derive_status(facts: StatusFacts) -> RunStatus:
 def _living_status(facts: StatusFacts) -> RunStatus:
     if facts.last_state == "paused":
         return "paused"
-    if facts.last_state in (None, "started", "resumed", "preparing"):
+    if facts.last_state in ("started", "resumed", "preparing"):
         return "preparing"
     busy = facts.activity != "" and _is_fresh(facts)
     if facts.degraded:

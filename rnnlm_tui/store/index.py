@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from itertools import accumulate
-from operator import itemgetter, lt
+from operator import attrgetter, itemgetter, lt
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,7 +25,13 @@ from platformdirs import user_cache_path
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventRow, StepRow
+from rnnlm_tui.schema.metrics import (
+    MACHINE_COLUMNS,
+    METRIC_COLUMNS,
+    EventRow,
+    HardwareRow,
+    StepRow,
+)
 from rnnlm_tui.store.log import (
     FACTS,
     KIND_OF,
@@ -66,6 +72,7 @@ _CHECKED_BYTES = 2**16
 """The bytes before the offset that is reached have to be the same at the next look."""
 STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC_COLUMNS)
 """The order of a step's values in memory."""
+_machine_values = attrgetter(*MACHINE_COLUMNS)
 _step_values = itemgetter(*(SHORT[StepRow].get(name, name) for name in STEP_VALUES))
 _NUMBERS = frozenset({int, float})
 _MACHINE_PREFIX = b'{"kind":"machine",'
@@ -216,6 +223,7 @@ class RunIndex:
         with suppress(sqlite3.Error):
             if self._connection is not None:
                 self._connection.execute("BEGIN")
+                self._look()  # another process may have read on since the refresh
         try:
             yield
         finally:
@@ -231,15 +239,9 @@ class RunIndex:
         self.close()
         if damaged and not self._remade:
             self._remade = True
-            self._remove()
+            _remove(self._path)
         else:
             self._use_memory()
-
-    def _remove(self) -> None:
-        path = self._path
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(OSError):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def _use_memory(self) -> None:
         self.close()
@@ -281,32 +283,34 @@ class RunIndex:
     def _create(self) -> None:
         """Create the tables, anew in an index of another version or another run."""
         assert self._connection is not None
-        execute = self._connection.execute
         about = (str(self.run.path.resolve()), f"{FORMAT} {BUCKET_STEPS} {COLUMNS}")
-        if execute("SELECT count(*) FROM sqlite_master WHERE name = 'about'").fetchone()[0] and (
-            execute("SELECT path, columns FROM about").fetchall() == [about]
-        ):
+
+        def is_there() -> bool:
+            return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'about'")) and (
+                self._rows("SELECT path, columns FROM about") == [about]
+            )
+
+        if is_there():
             return
-        execute("BEGIN IMMEDIATE")
-        try:
-            for kind, name in execute("SELECT type, name FROM sqlite_master").fetchall():
-                if kind in ("table", "view"):
-                    execute(f'DROP {kind} IF EXISTS "{name}"')
+        with self._writing() as execute:
+            if is_there():  # since another process was faster
+                return
+            for (name,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                execute(f'DROP TABLE "{name}"')
             for statement in _TABLES.split(";"):
                 execute(statement)
             execute("INSERT INTO about VALUES (?, ?, ?)", (*about, _number()))
-            execute("COMMIT")
-        except BaseException:
-            execute("ROLLBACK")
-            raise
 
     def _update(self, report: Callable[[int, int], None] | None) -> None:
         """Read all logs up to their ends, block by block."""
         self._look()
         logs = logs_of(self.run)
         if gone := self._reached.keys() - {attempt for attempt, _ in logs}:
-            self._forget(sorted(gone))
-        done, total = 0, sum(path.stat().st_size for _, path in logs) if report else 0
+            self._forget(*sorted(gone))
+        done = total = 0
+        if report is not None:
+            with storage_errors("look into", self.run.logs_path):
+                total = sum(path.stat().st_size for _, path in logs)
         for attempt, path in logs:
             known = self._reached.get(attempt, Reached(attempt))
             with storage_errors("read", path), path.open("rb") as file:
@@ -314,7 +318,7 @@ class RunIndex:
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
                 if stamp != (known.inode, known.size, known.changed):
                     if not _continues(file, known, found.st_size):
-                        self._forget([attempt])
+                        self._forget(attempt)
                     while not self._read_block(file, attempt, stamp):
                         if report is not None:
                             report(done + file.tell(), total)
@@ -326,7 +330,7 @@ class RunIndex:
         found = self._rows("SELECT * FROM logs ORDER BY attempt")
         self._reached = {row[0]: Reached(*row) for row in found}
 
-    def _forget(self, attempts: Sequence[int]) -> None:
+    def _forget(self, *attempts: int) -> None:
         with self._writing() as execute:
             for attempt in attempts:
                 for table in ("logs", "buckets", "rows"):
@@ -355,15 +359,15 @@ class RunIndex:
             file.seek(known.offset)
             content = file.read(BLOCK_BYTES)
             at_end = len(content) < BLOCK_BYTES
-            begin = 0
-            if known.skipping:
-                begin = content.find(b"\n") + 1 or len(content)
-            end = max(begin, content.rfind(b"\n") + 1)
-            skipping = bool(known.skipping) and begin == end == len(content) != 0
+            end = content.rfind(b"\n") + 1
+            skipping, begin = bool(known.skipping), 0
+            if skipping:
+                skipping, begin = not end, content.find(b"\n") + 1
             damaged = known.damaged
-            if begin == end and len(content) - begin >= MAX_LINE:
+            if begin == end and not skipping and len(content) - end >= MAX_LINE:
+                skipping, damaged = True, damaged + 1
+            if skipping:
                 begin = end = len(content)
-                skipping, damaged = True, damaged + (not known.skipping)
             block = _Block(known, damaged)
             block.buckets = self._last_buckets(known)
             block.read(content[begin:end], known.offset + begin)
@@ -381,7 +385,9 @@ class RunIndex:
                 block.readings,
             )
             execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
-        self._reached[attempt] = known
+            if end and attempt < max(self._reached, default=0):
+                execute("UPDATE about SET built = ?", (_number(),))  # readers know later rows
+        self._look()
         return at_end
 
     def _last_buckets(self, known: Reached) -> dict[tuple[str, int], _Bucket]:
@@ -451,8 +457,8 @@ class _Block:
 
     def _add_row(self, line: bytes, offset: int) -> None:
         row = decode(line, self.attempt)
-        if row is None:
-            self.damaged += not _is_of_unknown_kind(line)
+        if row is None or isinstance(row, StepRow | HardwareRow):  # without its prefix
+            self.damaged += row is not None or not _is_of_unknown_kind(line)
             return
         kind = FACTS if isinstance(row, dict) else KIND_OF[type(row)]
         what = row.kind if isinstance(row, EventRow) else ""
@@ -471,15 +477,13 @@ class _Block:
         if steps[0] <= self.step or not all(map(lt, steps, steps[1:])):
             self._add_increasing(rows, offsets)
             return
-        tokens = [self.tokens, *(row[1] for row in rows)]
-        begin = 0
+        begin, before = 0, (self.step, self.tokens)
         while begin < len(rows):
             number = (steps[begin] - 1) // BUCKET_STEPS
             end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
-            figures = step_figures(rows[begin:end], tokens[begin])
-            self._add(number, offsets[begin], figures)
-            begin = end
-        self.step, self.tokens = steps[-1], tokens[-1]
+            self._add(number, offsets[begin], step_figures(rows[begin:end], before))
+            begin, before = end, rows[end - 1][:2]
+        self.step, self.tokens = before
 
     def _add_increasing(self, rows: list[tuple[Any, ...]], offsets: list[int]) -> None:
         """Add steps of a log that somebody has edited: those that were there before are left
@@ -489,16 +493,17 @@ class _Block:
                 self.damaged += 1
                 continue
             number = (row[0] - 1) // BUCKET_STEPS
-            self._add(number, offset, step_figures([row], self.tokens))
-            self.step, self.tokens = row[0], row[1]
+            self._add(number, offset, step_figures([row], (self.step, self.tokens)))
+            self.step, self.tokens = row[:2]
 
     def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
         parts: dict[int, list[array[float]]] = {}
         for line, offset in zip(lines, offsets, strict=True):
-            figures = reading_figures(line, self.readings + 1)
-            if figures is None:
+            row = decode(line, self.attempt)
+            if not isinstance(row, HardwareRow):
                 self.damaged += 1
                 continue
+            figures = reading_figures(row, self.readings + 1)
             number = self.readings // BUCKET_READINGS
             if number not in parts:
                 known = self.buckets.get((MACHINE, number))
@@ -543,14 +548,17 @@ def merged(parts: Sequence[array[float]], places: int) -> array[float]:
     return figures
 
 
-def step_figures(rows: Sequence[Sequence[Any]], tokens_before: int) -> array[float]:
+def step_figures(rows: Sequence[Sequence[Any]], before: Sequence[int]) -> array[float]:
     """The figures of a bucket of steps, given as in `STEP_VALUES`.
 
     Minimum and maximum leave out an epoch's last batch if it has less than half of the usual
     tokens: NaN if there are no others.
+
+    Args:
+        before: step and tokens of the row before.
     """
     last, columns = rows[-1], list(zip(*rows, strict=True))
-    short = _short_steps(columns[:3], tokens_before)
+    short = _short_steps(columns[:3], before)
     figures = array("d", (last[0], 0, *last[1:5]))
     for column in columns[5:]:
         finite = column
@@ -567,15 +575,21 @@ def step_figures(rows: Sequence[Sequence[Any]], tokens_before: int) -> array[flo
     return figures
 
 
-def _short_steps(columns: Sequence[tuple[Any, ...]], tokens_before: int) -> set[int]:
+def _short_steps(columns: Sequence[tuple[Any, ...]], before: Sequence[int]) -> set[int]:
     """The places of steps that end an epoch with less than half of the usual tokens."""
     steps, tokens, epochs = columns
-    before = (tokens_before, *tokens)
+    before_each = [before, *zip(steps, tokens, strict=True)]
     return {
         at
         for at, epoch in enumerate(epochs)
-        if epoch % 1 == 0 and 2 * (tokens[at] - before[at]) < tokens[at] / steps[at]
+        if epoch % 1 == 0 and is_short(before_each[at], (steps[at], tokens[at]))
     }
+
+
+def is_short(before: Sequence[int], step: Sequence[int]) -> bool:
+    """Whether a step, the next after `before`, has less than half of the usual tokens; each is
+    given by its number and the tokens so far."""
+    return step[0] == before[0] + 1 and 2 * (step[1] - before[1]) < step[1] / step[0]
 
 
 def parsed_steps(lines: Sequence[bytes]) -> Sequence[tuple[Any, ...] | None]:
@@ -617,31 +631,18 @@ def _are_numbers(rows: Sequence[tuple[Any, ...]]) -> bool:
 
 def _parsed_step(line: bytes) -> tuple[Any, ...] | None:
     row = decode(line, 0)
-    if not isinstance(row, StepRow) or row.step < 1 or row.tokens_seen < 0:
+    if not isinstance(row, StepRow) or not 0 < row.step < LARGEST_STEP or row.tokens_seen < 0:
         return None
     return tuple(getattr(row, name) for name in STEP_VALUES)
 
 
-def reading_figures(line: bytes, number: int) -> array[float] | None:
-    """The figures of a reading of the machine; None: the line is damaged."""
-    try:
-        values = from_json(line)
-        figures = array("d", (number, 0, _finite(values["time"])))
-        for name in MACHINE_COLUMNS:
-            value = values.get(name)
-            if value is None:
-                figures.extend((0, math.nan, math.nan, 0))
-            else:
-                figures.extend((1, _finite(value), value, value))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None
+def reading_figures(row: HardwareRow, number: int) -> array[float]:
+    """The figures of a reading of the machine."""
+    figures = array("d", (number, 0, row.time))
+    for value in _machine_values(row):
+        known = value is not None and math.isfinite(value)
+        figures.extend((1, value, value, value) if known else (0, math.nan, math.nan, 0))
     return figures
-
-
-def _finite(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise TypeError(value)
-    return value
 
 
 def _is_of_unknown_kind(line: bytes) -> bool:
@@ -681,6 +682,12 @@ def _is_held(error: sqlite3.Error) -> bool:
     return (error.sqlite_errorcode or 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def _number() -> int:
     return int.from_bytes(os.urandom(6))
 
@@ -689,6 +696,6 @@ def _remove_unused(folder: Path) -> None:
     """Remove indexes that nobody has read for long: of runs that were renamed or deleted."""
     limit = time.time() - UNUSED_SECONDS
     with suppress(OSError):
-        for path in folder.iterdir():
+        for path in folder.glob("*.db"):
             if path.stat().st_mtime < limit:
-                path.unlink()
+                _remove(path)

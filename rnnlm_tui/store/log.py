@@ -139,15 +139,20 @@ def encode(row: Row | Facts) -> bytes:
     return _line({"kind": kind, **{short.get(name, name): value for name, value in values.items()}})
 
 
-def _line(values: Mapping[str, object]) -> bytes:
-    """The line of these values; long texts are cut."""
-    cut = {
-        name: f"{value[:MAX_TEXT]}…" if isinstance(value, str) and len(value) > MAX_TEXT else value
-        for name, value in values.items()
-    }
-    text = json.dumps(cut, ensure_ascii=False, separators=(",", ":"), default=str)
+def _line(values: Mapping[str, object], most: int = MAX_TEXT) -> bytes:
+    """The line of these values; texts are cut after `most` characters, or earlier to fit."""
+    text = json.dumps(_cut(values, most), ensure_ascii=False, separators=(",", ":"), default=str)
     # no reader takes the escape of half a character
-    return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text).encode() + b"\n"
+    line = _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text).encode() + b"\n"
+    return line if len(line) <= MAX_LINE or not most else _line(values, most // 8)
+
+
+def _cut(value: object, most: int) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= most else f"{value[:most]}…"
+    if isinstance(value, Mapping):
+        return {name: _cut(one, most) for name, one in value.items()}
+    return [_cut(one, most) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _set_fields(row: Any) -> dict[str, Any]:
@@ -196,9 +201,7 @@ def _row(kind: type[Any], values: dict[str, Any]) -> Any:
     Raises:
         ValueError, KeyError, TypeError, OverflowError: a value is missing or of another type.
     """
-    for name, text in values.pop("nonfinite", {}).items():
-        if values[name] is None:
-            values[name] = _NOT_FINITE[text]
+    lost = values.get("nonfinite", {})
     found: dict[str, Any] = {}
     for name, (types, allowed, default) in _checks(kind).items():
         value = values.get(name, default)
@@ -207,11 +210,15 @@ def _row(kind: type[Any], values: dict[str, Any]) -> Any:
         if name == "other_gpus":
             found[name] = tuple(_row(GpuRow, card) for card in value)
             continue
+        if value is None and name in lost and float in types:
+            value = _NOT_FINITE[lost[name]]
+        elif type(value) is float and not math.isfinite(value):
+            raise ValueError(name)  # 1e400
         if type(value) is int and float in types:
             value = float(value)
         if type(value) not in types or (allowed and value not in allowed):
             raise TypeError(name)
-        if type(value) is int and not -LARGEST_STEP <= value <= 2**63:
+        if type(value) is int and not -LARGEST_STEP <= value < 2**63:
             raise ValueError(name)
         found[name] = value
     return kind(**found)

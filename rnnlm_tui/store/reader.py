@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,15 +23,17 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
 )
 from rnnlm_tui.store.index import (
+    BLOCK_BYTES,
     BUCKET_READINGS,
     BUCKET_STEPS,
     STEP_VALUES,
     RunIndex,
+    is_short,
     parsed_steps,
     reading_figures,
     step_figures,
 )
-from rnnlm_tui.store.log import FACTS, STEP_PREFIX, decode
+from rnnlm_tui.store.log import FACTS, MAX_LINE, STEP_PREFIX, decode
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import (
     RAW_LIMIT,
@@ -45,7 +47,6 @@ from rnnlm_tui.store.series import (
     SeriesTable,
     Tail,
     bucket_width,
-    empty_machine,
     empty_table,
 )
 from rnnlm_tui.system.files import storage_errors
@@ -124,7 +125,7 @@ class RunReader:
         self._facts: Cached[Facts] = Cached()
         self._evaluations = Cached[list[EvaluationRow]]()
         self._changes: Cached[list[JournalledChange]] = Cached()
-        self._short_every: int | None = None
+        self._short_every = Cached[int]()
 
     def close(self) -> None:
         """Close the index; the next call opens it again."""
@@ -193,55 +194,53 @@ class RunReader:
 
     def attempts(self) -> list[AttemptRow]:
         """The run's attempts, oldest first, with the steps that they really started from."""
-        rows: list[AttemptRow] = self._tail("attempt")
 
         def read() -> list[AttemptRow]:
             from dataclasses import replace
 
-            found = {row.attempt: row for row in rows}
+            found = {row.attempt: row for row in self._tail("attempt")}
             return [
-                replace(found[attempt], start_step=start)
-                if attempt in found
-                else AttemptRow(attempt, 0, "", "", "", start, {}, 0.0)
+                replace(
+                    found.get(attempt) or AttemptRow(attempt, 0, "", "", "", 0, {}, 0.0),
+                    start_step=start,
+                )
                 for attempt, start in self._start_steps().items()
             ]
 
-        return list(self._attempts.of((self._key, tuple(rows)), read))
+        with self._turn:
+            return list(self._attempts.of(self._known.version, read))
 
     def _start_steps(self) -> dict[int, int]:
-        """The step after which each attempt started."""
-        index = self._known
-        rows = self._tail("start")
-        heads: list[AttemptRow] = self._tail("attempt")
+        """The step after which each attempt started, of those that are known to have."""
 
         def read() -> dict[int, int]:
-            starts = {row.attempt: row.start_step for row in heads}
-            starts |= {row.attempt: row.step for row in rows}
-            for attempt in index.logs.keys() - starts.keys():  # its first line is damaged
-                first = next(self._steps(attempt, 1, ALL, most=1), None)
-                starts[attempt] = ALL if first is None else first[0] - 1
-            return {attempt: starts[attempt] for attempt in index.logs}
+            starts = {row.attempt: row.start_step for row in self._tail("attempt")}
+            starts |= {row.attempt: row.step for row in self._tail("start")}
+            for attempt in self._known.logs.keys() - starts.keys():  # its first line is damaged
+                for first in islice(self._steps(attempt, 1, ALL, chunk=1), 1):
+                    starts[attempt] = first[0] - 1
+            return dict(sorted(starts.items()))
 
-        key = (index.built, len(rows), len(heads), tuple(index.logs))
-        return self._starts.of(key if len(heads) == len(index.logs) else index.version, read)
+        with self._turn:
+            return self._starts.of(self._known.version, read)
 
     def _cuts(self) -> dict[int, int]:
-        """The last step of each attempt that no later attempt supersedes."""
+        """The last step of each attempt that no later attempt supersedes, the latest first."""
+        starts = self._start_steps()
         cuts, cut = {}, ALL
-        for attempt, start in reversed(self._start_steps().items()):
+        for attempt in sorted(self._known.logs, reverse=True):
             cuts[attempt] = cut
-            cut = min(cut, start)
+            cut = min(cut, starts.get(attempt, ALL))
         return cuts
 
     def _spans(self) -> list[Span]:
+        """In order."""
         logs, starts = self._known.logs, self._start_steps()
         found = [
-            Span(attempt, starts[attempt] + 1, min(cut, logs[attempt].step))
-            for attempt, cut in self._cuts().items()
+            Span(attempt, starts.get(attempt, ALL) + 1, min(cut, logs[attempt].step))
+            for attempt, cut in reversed(self._cuts().items())
         ]
-        return sorted(
-            (span for span in found if span.first <= span.last), key=lambda span: span.first
-        )
+        return [span for span in found if span.first <= span.last]
 
     @property
     def _key(self) -> object:
@@ -264,22 +263,22 @@ class RunReader:
             spans = self._spans()
             if not spans:
                 return empty_table()
-            first, last = 1, max(span.last for span in spans)
+            newest = spans[-1].last
+            first, last = 1, newest
             if stretch is not None:
                 first, last = max(1, stretch[0]), min(last, stretch[1])
             count = max(0, last - first + 1)
             width = bucket_width(count, max_buckets, self._raw_limit, BUCKET_STEPS)
-            raw = count <= self._raw_limit or width < BUCKET_STEPS
+            raw = count <= self._raw_limit
 
             def read(begin: int, end: int) -> Iterator[Figures]:
-                low, high = begin * width + 1, min(end * width, last)
                 for span in spans:
-                    inside = max(low, span.first), min(high, span.last)
-                    if inside[0] <= inside[1]:
-                        yield from self._figures(span, *inside, width, raw=raw)
+                    low, high = max(begin * width + 1, span.first), min(end * width, span.last)
+                    if low <= high:
+                        yield from self._figures(span, low, high, width, raw=raw)
 
             key = (self._key, raw)
-            return builder.update(key, width, (first, last), read, self._short_steps())
+            return builder.update(key, width, (first, last), read, self._short_steps(newest))
 
     def _figures(
         self, span: Span, first: int, last: int, width: int, *, raw: bool
@@ -292,12 +291,12 @@ class RunReader:
             while begin < len(rows):
                 number = (steps[begin] - 1) // width
                 end = bisect_right(steps, (number + 1) * width, begin)
-                before = rows[begin - 1][1] if begin else 0
+                before = rows[begin - 1][:2] if begin else (0, 0)
                 yield number, step_figures(rows[begin:end], before)
                 begin = end
             return
         group = width // BUCKET_STEPS
-        for number, blob in self._index.rows(
+        for number, blob in self._rows(
             "SELECT bucket, figures FROM buckets WHERE series = 'steps' AND attempt = ? AND"
             " bucket BETWEEN ? AND ? ORDER BY bucket",
             (span.attempt, (first - 1) // BUCKET_STEPS, (last - 1) // BUCKET_STEPS),
@@ -313,19 +312,16 @@ class RunReader:
             else:
                 yield number // group, figures
 
-    def _short_steps(self) -> int:
+    def _short_steps(self, newest: int) -> int:
         """Steps an epoch if its last batch has less than half of the usual tokens; else 0, as
         before the end of the first epoch."""
-        if self._short_every is None:
-            newest = self.recent_steps(1)
-            if newest and newest[0].epoch >= 1:
-                step, epoch, tokens = newest[0].step, newest[0].epoch, newest[0].tokens_seen
-                every = self.facts().steps_per_epoch or round(step / epoch)
-                ends = [row.tokens_seen for row in self.steps_between(every - 1, every)]
-                if len(ends) == 2:
-                    short = 2 * (ends[1] - ends[0]) < tokens / step
-                    self._short_every = every if short else 0
-        return self._short_every or 0
+        every = self.facts().steps_per_epoch or 0
+
+        def read() -> int:
+            ends = [(row.step, row.tokens_seen) for row in self.steps_between(every - 1, every)]
+            return every if len(ends) == 2 and is_short(*ends) else 0
+
+        return self._short_every.of((self._key, every), read) if 1 < every <= newest else 0
 
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps in order."""
@@ -361,45 +357,54 @@ class RunReader:
         """The steps from `first` to `last` in order, read in chunks."""
         for span in self._spans():
             low, high = max(first, span.first), min(last, span.last)
-            while low <= high:
-                rows = list(self._steps(span.attempt, low, high, most=chunk))
-                if not rows:
-                    break
-                yield from (step_row(span.attempt, row) for row in rows)
-                low = rows[-1][0] + 1
+            for row in self._steps(span.attempt, low, high, chunk=chunk):
+                yield step_row(span.attempt, row)
 
     def _steps(
-        self, attempt: int, first: int, last: int, *, most: int | None = None
+        self, attempt: int, first: int, last: int, *, chunk: int = ALL
     ) -> Iterator[tuple[Any, ...]]:
-        """The values of an attempt's steps, superseded or not, at most so many."""
-        index = self._known
-        if most is not None:
-            last = min(last, first + most * 64)
-        begin = index.rows(
-            "SELECT offset FROM buckets WHERE series = 'steps' AND attempt = ? AND bucket <= ?"
-            " ORDER BY bucket DESC LIMIT 1",
-            (attempt, (first - 1) // BUCKET_STEPS),
-        )
-        end = index.rows(
-            "SELECT offset FROM buckets WHERE series = 'steps' AND attempt = ? AND bucket > ?"
-            " ORDER BY bucket LIMIT 1",
-            (attempt, min(last - 1, ALL) // BUCKET_STEPS),
-        )
-        place = begin[0][0] if begin else 0
-        reached = index.logs[attempt].offset if attempt in index.logs else 0
-        lines = self._lines(attempt, place, end[0][0] if end else reached)
+        """The values of an attempt's steps, superseded or not, read in chunks."""
         before = 0
-        for row in parsed_steps([line for line in lines if line.startswith(STEP_PREFIX)]):
-            if row is not None and row[0] > before:
-                before = row[0]
-                if first <= before <= last:
-                    yield row
+        number, begin = self._bucket(attempt, (first - 1) // BUCKET_STEPS)
+        while number * BUCKET_STEPS < last:
+            upto = min(number + 1 + chunk // BUCKET_STEPS, (last - 1) // BUCKET_STEPS + 1)
+            number, end = self._bucket(attempt, upto)
+            lines = [
+                line for line in self._lines(attempt, begin, end) if line.startswith(STEP_PREFIX)
+            ]
+            for row in parsed_steps(lines):
+                if row is not None and row[0] > before:
+                    before = row[0]
+                    if first <= before <= last:
+                        yield row
+            begin = end
 
-    def _lines(self, attempt: int, begin: int, end: int) -> list[bytes]:
+    def _bucket(self, attempt: int, number: int) -> tuple[int, int]:
+        """The first bucket of steps from a number on, and where it begins; beyond all of them, the
+        end of what was read."""
+        with self._turn:
+            log = self._known.logs.get(attempt)
+            found = self._rows(
+                "SELECT bucket, offset FROM buckets WHERE series = 'steps' AND attempt = ?"
+                " AND bucket >= ? ORDER BY bucket LIMIT 1",
+                (attempt, number),
+            )
+            return found[0] if found else (ALL, log.offset if log is not None else 0)
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._turn:
+            return self._known.rows(query, values)
+
+    def _lines(self, attempt: int, begin: int, end: int) -> Iterator[bytes]:
+        """Lines of a log; those that are too long are left out."""
         path = self.run.logs_path / f"{attempt:06d}.jsonl"
         with storage_errors("read", path), path.open("rb") as file:
             file.seek(begin)
-            return file.read(max(0, end - begin)).split(b"\n")
+            rest = b""
+            while block := file.read(max(0, min(BLOCK_BYTES, end - file.tell()))):
+                *lines, rest = (rest + block).split(b"\n")
+                rest = rest[:MAX_LINE]
+                yield from (line for line in lines if len(line) < MAX_LINE)
 
     def extent(self) -> Extent:
         """How far the run's series go now, for readers that follow them row by row."""
@@ -435,8 +440,7 @@ class RunReader:
         self, kind: str, place: Position, chunk: int, where: str = ""
     ) -> Iterator[tuple[Position, Any]]:
         while True:
-            with self._turn:
-                places = self._places(kind, place, chunk, newest=False, where=where)
+            places = self._places(kind, place, chunk, newest=False, where=where)
             yield from ((at, row) for at, row in places if row is not None)
             if len(places) < chunk:
                 return
@@ -446,7 +450,7 @@ class RunReader:
         self, kind: str, after: Position, most: int | None, *, newest: bool, where: str = ""
     ) -> list[tuple[Position, Any]]:
         """Positions and rows of a kind in order; None: a damaged row."""
-        found = self._known.rows(
+        found = self._rows(
             "SELECT attempt, offset, line FROM rows WHERE kind = ? AND (attempt, offset) > (?, ?)"
             f" {where} ORDER BY attempt {'DESC' if newest else ''},"
             f" offset {'DESC' if newest else ''} LIMIT ?",
@@ -468,7 +472,7 @@ class RunReader:
             with storage_errors("read", path), path.open("rb") as file:
                 for _, offset in group:
                     file.seek(offset)
-                    yield file.readline()
+                    yield file.readline(MAX_LINE)
 
     def _tail(self, kind: str, limit: int | None = None, where: str = "") -> list[Any]:
         """The newest rows of a kind in order, superseded or not."""
@@ -500,7 +504,7 @@ class RunReader:
     def sample_steps(self) -> list[int]:
         """The steps with samples, in order."""
         query = f"SELECT DISTINCT step FROM rows WHERE kind = 'sample' {self._valid()} ORDER BY 1"
-        return [step for (step,) in self._known.rows(query)]
+        return [step for (step,) in self._rows(query)]
 
     def samples_at(self, step: int) -> list[SampleRow]:
         """The samples of one step, in the order they were generated."""
@@ -554,33 +558,31 @@ class RunReader:
         with self._turn:
             logs = self._known.logs.values()
             newest = sum(log.readings for log in logs)
-            if not newest:
-                return empty_machine()
             raw = newest <= RAW_READINGS
             unit = 1 if raw else BUCKET_READINGS
-            units = newest if raw else sum(-(-log.readings // unit) for log in logs)
+            units = sum(-(-log.readings // unit) for log in logs)
             width = bucket_width(units, max_buckets, units, 1)
             table = "rows WHERE kind = 'machine'" if raw else "buckets WHERE series = 'machine'"
             column = "offset" if raw else "figures"
             order = "offset" if raw else "bucket"
 
             def read(begin: int, end: int) -> Iterator[Figures]:
-                found = self._index.rows(
+                found = self._rows(
                     f"SELECT attempt, {column} FROM {table} ORDER BY attempt, {order}"
                     " LIMIT ? OFFSET ?",
                     ((end - begin) * width, begin * width),
                 )
+                lines = self._lines_at(found) if raw else ()
+                rows = (decode(line, 0) for line in lines)
                 all_figures = (
-                    (reading_figures(line, 0) for line in self._lines_at(found))
+                    (reading_figures(row, 0) for row in rows if isinstance(row, HardwareRow))
                     if raw
                     else (array_of(figures) for _, figures in found)
                 )
                 for place, figures in enumerate(all_figures, begin * width):
-                    if figures is not None:
-                        yield place // width, figures
+                    yield place // width, figures
 
-            key = (self._index.built, raw, tuple(log.attempt for log in logs))
-            return self._machine.update(key, width, newest, read)
+            return self._machine.update((self._index.built, raw), width, newest, units, read)
 
 
 def array_of(blob: bytes) -> array[float]:

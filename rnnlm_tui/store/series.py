@@ -259,14 +259,21 @@ class MachineBuilder:
         key: object,
         width: int,
         newest: int,
+        units: int,
         read: Callable[[int, int], Iterable[Figures]],
     ) -> MachineTable:
-        """The history of `newest` readings, the same object if nothing is new."""
-        if (key, width, newest) == (*(self._key or (None, 0)), self._newest):  # type: ignore[misc]
+        """The history of `newest` readings, the same object if nothing is new.
+
+        Args:
+            width: units per bucket; a unit is a reading, or a bucket of the index.
+            units: number of all units.
+        """
+        key = (key, width)
+        if (key, newest) == (self._key, self._newest):
             return self._table
-        if (key, width) != self._key:
-            self._key, self._columns, self._read_to = (key, width), _machine_columns(), 0
-        begin, end = max(0, self._read_to - 1), -(-newest // width)
+        if key != self._key:
+            self._key, self._columns, self._read_to = key, _machine_columns(), 0
+        begin, end = max(0, self._read_to - 1), -(-units // width)
         self._columns.drop_from(begin)
         self._columns.add(read(begin, end), PLACES[MACHINE])
         self._read_to, self._newest, self._table = end, newest, _machine_table(self._columns)

@@ -364,7 +364,9 @@ def _write_info(descriptor: int, info: LockInfo) -> None:
     """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
     one."""
     values = asdict(info)
-    while len(text := json.dumps(values).encode()) >= _FILE_BYTES:
+    while (
+        len(text := json.dumps(values, ensure_ascii=False).encode(errors="replace")) >= _FILE_BYTES
+    ):
         values["page"]["requests"] = values["page"]["requests"][:-1]
     os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
@@ -404,7 +406,7 @@ def _parse(text: bytes, *, held: bool) -> LockState:
         if not 0 <= known[1] <= LATEST:
             return LockState(held)
         return LockState(held, *known, _parse_page(values.get("page", {})) if held else LockPage())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return LockState(held)
 
 

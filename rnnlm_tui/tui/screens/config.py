@@ -88,8 +88,6 @@ class ConfigScreen(PaneScreen):
         super().__init__()
         self._kept: KeptDraft | None = None
         """The draft being edited; None while a run's frozen config is shown."""
-        self._followed: RunDirectory | None = None
-        """The run of the draft that is open in the app."""
         self._reading: RunDirectory | None = None
         """The run whose draft is being read."""
         self._keep_problem = ""
@@ -109,9 +107,8 @@ class ConfigScreen(PaneScreen):
             with Horizontal(id="config-top"):
                 yield SectionList(id="sections")
                 with TitledContainer(id="form-box"):
-                    yield ConfigForm(
-                        Draft(DEMO, "preset demo"), wide=self.app.size.width >= WIDE_FROM, id="form"
-                    )
+                    wide = self.app.size.width >= WIDE_FROM
+                    yield ConfigForm(Draft(DEMO, "preset demo"), self.edit, wide=wide, id="form")
             yield EstimatePanel(id="gives")
 
     # what is shown
@@ -296,33 +293,42 @@ class ConfigScreen(PaneScreen):
         """Whether a run's frozen config is shown."""
         return self._kept is None
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether the app has the edited draft open: no other one, and no other run."""
+        context, kept = self.context, self._kept
+        if kept is None:
+            return False
+        if kept.run is None:
+            return context.draft is self._shared
+        return context.draft is None and context.run_directory == kept.run
+
     def _load_draft(self) -> None:
         """Take the app's draft, that of the open run, or a new one if no run is open."""
-        context, kept = self.context, self._kept
-        run = context.run_directory
+        context, run = self.context, self.context.run_directory
         if context.draft is None and run is None:
             context.draft, context.draft_from, context.draft_parent = DEMO, "", None
         given = context.draft
+        if self._is_open and (given is not None or self._run_status in ("", "draft")):
+            return
         if given is not None:
-            if given is not self._shared or kept is None:
-                origin = safe_text(context.draft_from, limit=40)
-                self._begin(
-                    Draft(given, origin, parent=context.draft_parent) if origin else draft_of(given)
-                )
-        elif kept is not None and kept.run == run and self._run_status in ("", "draft"):
-            pass
-        else:
-            self.let_go()
-            self._kept = self._shared = None
-            if run is not None and self._run_status == "draft":
-                self._read_draft(run)
+            origin = safe_text(context.draft_from, limit=40)
+            self._begin(
+                Draft(given, origin, parent=context.draft_parent) if origin else draft_of(given)
+            )
+            return
+        self.let_go()
+        self._kept = None
+        if run is not None and self._run_status == "draft":
+            self._read_draft(run)
 
     def _read_draft(self, run: RunDirectory) -> None:
         """Edit the draft that the open run keeps."""
 
         def found(draft: Draft) -> None:
             self._reading = None
-            if self.context.run_directory == run and self.context.draft is None:
+            context = self.context
+            if self._kept is None and context.run_directory == run and context.draft is None:
                 self._begin(draft, run)
                 self._show()
 
@@ -332,7 +338,8 @@ class ConfigScreen(PaneScreen):
 
     def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
         self.let_go()
-        self._kept, self._followed = KeptDraft(draft, run), run
+        self._kept = KeptDraft(draft, run)
+        self._shared = self.context.draft = None
         self._history.clear()
         self._cycle.reset()
         self._files.forget_path()
@@ -354,7 +361,7 @@ class ConfigScreen(PaneScreen):
         """Keep the newest state on disk, and tell the app about a draft that no run keeps yet."""
         if self._kept is None:
             return
-        if self._kept.run is None:
+        if self._kept.run is None and self._is_open:
             self._shared = self.context.draft = self._kept.draft.nearest_config()
         # what is being typed may still be cancelled
         if not self._kept.is_kept and not self.form.editing:
@@ -363,35 +370,33 @@ class ConfigScreen(PaneScreen):
     def _keep(
         self, then: Callable[[RunDirectory], None] | None = None, *, on_purpose: bool = False
     ) -> None:
-        """Write the draft in a thread, then open the run that keeps it."""
-        kept, watcher = self._kept, self.context.watcher
+        """Write the draft in a thread, then open the run that keeps it.
+
+        Args:
+            then: called with that run.
+            on_purpose: keep the draft without changes too.
+        """
+        kept = self._kept
         if kept is None:
             return
-        before = kept.run
-        if before is not None and kept.is_superfluous and not on_purpose:
-            watcher.mark_removed(before.name)
+        kept.stays |= on_purpose
+        if (deleted := kept.ask()) is not None:
+            self.context.watcher.mark_removed(deleted.name)
 
         def written(run: RunDirectory | None) -> None:
             self._keep_problem = ""
-            if run is not None:
-                kept.name = run.name
-                watcher.unmark_removed(run.name)
-            # a later change may have deleted or created the run meanwhile, and follows that
-            if kept is self._kept and run == kept.run != self._followed:
-                self._follow(run)
+            self._follow(kept)
             if run is not None and then is not None:
                 then(run)
 
         def failed(error: RnnlmError | OSError) -> None:
             """Report a problem once, not with each key on a disk that is full or read-only."""
-            if before is not None:
-                watcher.unmark_removed(before.name)
+            self._follow(kept)
             known, self._keep_problem = self._keep_problem, str(error)
             if then is not None or known != self._keep_problem:
                 self.context.report_error(error)
 
-        work = partial(kept.keep, self.context.services, on_purpose=on_purpose)
-        self.context.in_thread(work, written, failed)
+        self.context.in_thread(partial(kept.write, self.context.services), written, failed)
 
     def let_go(self) -> None:
         """Keep the draft with what is being typed: nothing is lost, or gets into another draft.
@@ -403,26 +408,29 @@ class ConfigScreen(PaneScreen):
             return
         # no form while the pane is mounted or removed
         for form in self.query(ConfigForm):
-            if form.editing:
-                with self.prevent(ConfigForm.Changed):
-                    form.keep_typed()
-                self._history.record(kept.draft, form.draft)
-                kept.draft = form.draft
+            form.keep_typed()
         kept.stays |= bool(kept.draft.changes) or kept.draft.parent is not None
         if not kept.is_kept:
             self._keep()
 
-    def _follow(self, run: RunDirectory | None) -> None:
-        """Open the run that keeps the draft now; None: it was deleted with the last change."""
-        context = self.context
-        self._followed = run
-        if run is None:
-            context.close_run()
-            self._share_draft()
-        else:
-            context.draft = None
-            if context.run_directory is None or self.app.current_mode == self.PANE:
-                context.select_run(run)
+    def _follow(self, kept: KeptDraft) -> None:
+        """Open the run that keeps the draft now, or none if it was deleted with the last change.
+
+        While another write is under way, that one is followed.
+        """
+        context, before = self.context, kept.run
+        was_open = kept is self._kept and self._is_open
+        if not kept.end_write():
+            return
+        if kept.run is not None:
+            context.watcher.unmark_removed(kept.run.name)
+        if not was_open or kept.run is before:
+            return
+        self._shared = context.draft = None if kept.run else kept.draft.nearest_config()
+        if context.run_directory in (None, before) or self.app.current_mode == self.PANE:
+            context.close_run()  # also one of the same name, which was deleted meanwhile
+            if kept.run is not None:
+                context.select_run(kept.run)
         context.watcher.poll_now()
         self.refresh_frame()
 
@@ -431,10 +439,6 @@ class ConfigScreen(PaneScreen):
     @property
     def form(self) -> ConfigForm:
         return self.query_one("#form", ConfigForm)
-
-    def on_config_form_changed(self, event: ConfigForm.Changed) -> None:
-        if not self.locked:
-            self.edit(event.draft, event.group)
 
     def edit(self, draft: Draft, group: str = "") -> None:
         """Replace the draft, which can be undone.

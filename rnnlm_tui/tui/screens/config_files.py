@@ -101,46 +101,63 @@ class KeptDraft:
         self.draft = draft
         """The newest state."""
         self.run = run
-        """None as long as nothing was changed."""
+        """The run once no write is under way; None as long as nothing was changed."""
         self.name = run.name if run is not None else ""
         """The run's name; empty until one was suggested."""
-        self._written: Draft | None = draft
         self.stays = run is not None
         """Whether it stays without changes; else its run goes when the last one is undone."""
+        self._asked = draft if run is not None else None
+        """What the newest write puts on the disk; None: no run."""
+        self._writes = 0
+        """Writes under way."""
         self._turn = Lock()
+        self._stored, self._written = run, self._asked
+        """The run and what it has; they belong to the thread whose turn it is."""
+
+    @property
+    def _wanted(self) -> Draft | None:
+        """What is to be on the disk; None: no run."""
+        return self.draft if self.draft.changes or self.stays else None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the newest state needs no `keep`."""
-        if self.stays and self.run is None:
-            return False
-        return self.draft is self._written or self.draft == self._written
+        """Whether the newest state is on the disk, or is being written."""
+        return self._wanted == self._asked
 
-    @property
-    def is_superfluous(self) -> bool:
-        """Whether the next `keep` deletes its run: all changes were undone."""
-        return self.run is not None and not (self.draft.changes or self.stays)
+    def ask(self) -> RunDirectory | None:
+        """Announce a `write` of the newest state; return the run that it deletes, if any."""
+        self._asked = self._wanted
+        self._writes += 1
+        return self.run if self._asked is None else None
 
-    def keep(self, services: Services, *, on_purpose: bool = False) -> RunDirectory | None:
-        """Write the newest state into its run, which is created first; to be called in a thread.
+    def write(self, services: Services) -> RunDirectory | None:
+        """Write what was asked for last into the run, which is created first; called in a thread.
 
-        Args:
-            on_purpose: keep it without changes too.
+        Without changes the run is deleted, unless it stays.
         """
         with self._turn:
-            draft = self.draft
-            self.stays |= on_purpose
-            if not (draft.changes or self.stays):
-                if self.run is not None:
-                    services.delete(self.run)
-                self.run, self._written = None, draft
+            draft = self._asked
+            if draft is None:
+                if self._stored is not None:
+                    services.delete(self._stored)
+                self._stored = self._written = None
                 return None
-            if self.run is None:
-                self.run, self._written = self._create(services, draft), None
+            if self._stored is None:
+                self._stored = self._create(services, draft)
+                self.name = self._stored.name
+                self._written = Draft(draft.base, draft.base_name, parent=draft.parent)
             if draft != self._written:
-                services.write_draft(self.run, draft)
+                services.write_draft(self._stored, draft)
                 self._written = draft
-            return self.run
+            return self._stored
+
+    def end_write(self) -> bool:
+        """Note that a `write` has ended; return whether it was the last one under way."""
+        self._writes -= 1
+        if self._writes:
+            return False
+        self.run, self._asked = self._stored, self._written
+        return True
 
     def _create(self, services: Services, draft: Draft) -> RunDirectory:
         try:

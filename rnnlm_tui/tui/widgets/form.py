@@ -5,7 +5,7 @@ The form has a row per field, in sections, and is edited with the keyboard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -245,16 +245,6 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     ConfigForm #nothing { height: auto; color: #808080; display: none; }
     """
 
-    class Changed(Message):
-        """A field's value changed."""
-
-        def __init__(self, draft: Draft, group: str = "") -> None:
-            super().__init__()
-            self.draft = draft
-            """The changed draft."""
-            self.group = group
-            """The same for all keys typed into a field's editor while it is open; else empty."""
-
     class FocusMoved(Message):
         """Another field or section got the focus."""
 
@@ -271,9 +261,24 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.row = row
             """The field's row."""
 
-    def __init__(self, draft: Draft, *, wide: bool = False, id: str | None = None) -> None:
+    def __init__(
+        self,
+        draft: Draft,
+        edit: Callable[[Draft, str], None],
+        *,
+        wide: bool = False,
+        id: str | None = None,
+    ) -> None:
+        """Show a draft.
+
+        Args:
+            edit: called at once with each changed draft, which it shows; a message would come
+                after the next refresh, which brings the former draft back. Its second argument is
+                the same for all keys typed into an editor while it is open; else empty.
+        """
         super().__init__(id=id, classes="-wide" if wide else None)
         self.draft = draft
+        self._edit = edit
         self.section = SECTIONS[0]
         self.problems: tuple[Problem, ...] = ()
         self._locked = False
@@ -586,8 +591,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def _take(self, draft: Draft, group: str = "") -> None:
         if draft != self.draft:
-            self.draft = draft
-            self.post_message(self.Changed(draft, group))
+            self._edit(draft, group)
 
     def _states(self, facts: Mapping[str, str]) -> dict[str, FieldState]:
         wrong = by_field(self.problems)

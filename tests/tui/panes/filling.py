@@ -50,8 +50,6 @@ async def edit(pilot: Pilot[int], path: str) -> FieldEditor:
 
 async def write(pilot: Pilot[int], path: str, text: str) -> None:
     """Edit a field and keep the text."""
-    await go(pilot, path)
-    await pilot.press("enter", *text, "enter")
-    assert isinstance(pilot.app, RnnlmApp)
-    row = pane(pilot.app).form.row(path)
-    await until(pilot, lambda: not row.editing)
+    editor = await edit(pilot, path)
+    await pilot.press(*text, "enter")
+    await until(pilot, lambda: not editor.is_attached)

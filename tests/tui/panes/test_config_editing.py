@@ -52,6 +52,16 @@ async def test_space_switches_a_field_and_undo_and_redo_follow() -> None:
         assert changes(app) == {"corpus.lowercase": True}
 
 
+async def test_an_edit_is_part_of_the_next_one_also_if_the_form_is_drawn_between() -> None:
+    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        assert app.machine is not None
+        pane(app).form.set_value("training.seed", 43)
+        pane(app).show_machine(app.machine)
+        pane(app).form.set_value("training.epochs", 3)
+        await pilot.pause()
+        assert changes(app) == {"training.seed": 43, "training.epochs": 3}
+
+
 async def test_what_was_typed_into_a_field_is_one_edit_and_a_cancelled_one_is_none() -> None:
     async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.seed", "431")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -25,7 +28,7 @@ from rnnlm_tui.tui.settings import last_session, load_settings
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.panes.filling import edit, pane, write
 from tests.tui.panes.seeing import screen_text, until_shown
-from tests.tui.support import until
+from tests.tui.support import DEADLINE, until
 
 CHANGES = {"training.seed": 43, "model.dropout": 1.5}
 
@@ -120,6 +123,81 @@ async def test_a_deleted_draft_comes_back_with_its_problems() -> None:
         await until_shown(pilot, "moved to the trash")
         await pilot.press("u")
         await until(pilot, lambda: drafts() == {run.name: CHANGES})
+
+
+async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = create_run(DEMO, "other")
+    app = RnnlmApp(None, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until_shown(pilot, "draft, not started")
+        await until(pilot, lambda: pane(app).run_name != "")
+        writes: list[tuple[Callable[[], object], Callable[[object], None]]] = []
+
+        def in_thread(work: Any, then: Any = None, _failed: Any = None) -> None:
+            if getattr(work, "args", ()) == (app.services,):
+                writes.append((work, then))
+
+        async def begin_change(seed: int) -> tuple[Callable[[], object], Callable[[object], None]]:
+            pane(app).form.set_value("training.seed", seed)
+            await pilot.pause()
+            return writes.pop()
+
+        monkeypatch.setattr(app, "in_thread", in_thread)
+        create, created = await begin_change(43)
+        run = create()
+        delete, deleted = await begin_change(42)
+        created(run)
+        assert app.run_directory is None, "it is about to be deleted"
+        deleted(delete())
+        assert list_runs() == [other]
+        create, created = await begin_change(44)
+        created(create())
+        before = app.run_directory
+        assert before is not None
+        delete, deleted = await begin_change(42)
+        delete()
+        create, created = await begin_change(45)
+        run = create()
+        deleted(None)
+        created(run)
+        assert app.run_directory == before
+        assert app.run_directory is not before, "a new folder of this name: it is opened again"
+        delete, deleted = await begin_change(42)
+        delete()
+        app.open_run(other)
+        deleted(None)
+        assert app.run_directory == other
+
+
+async def test_a_draft_that_is_read_twice_is_edited_from_the_first_answer_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = create_run(DEMO, "one"), create_run(DEMO, "two")
+    begun: list[str] = []
+    slow = Event()
+
+    def read(_services: Services, run: RunDirectory) -> Draft:
+        begun.append(run.name)
+        if len(begun) == 1:
+            slow.wait(DEADLINE)
+        return Draft(DEMO, "preset demo")
+
+    monkeypatch.setattr(Services, "read_draft", read)
+    app = RnnlmApp(one, "config")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: begun == ["one"])
+        app.open_run(two, "config")
+        await until_shown(pilot, "two ○ draft, not started")
+        app.open_run(one, "config")
+        await until_shown(pilot, "one ○ draft, not started")
+        await until(pilot, lambda: not pane(app).locked)
+        pane(app).form.set_value("training.seed", 43)
+        await pilot.pause()
+        slow.set()
+        await until(pilot, lambda: all(one.group != "services" for one in app.workers))
+        assert pane(app).form.draft.changes == {"training.seed": 43}
 
 
 @pytest.mark.parametrize("keys", [("ctrl+l",), ("ctrl+q",)])

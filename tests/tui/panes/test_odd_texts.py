@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import tomllib
 from collections import Counter
 
 import pytest
+from textual.pilot import Pilot
 
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig
@@ -368,7 +368,7 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
                 else:  # a choice, switch or list has no editor in its row
                     form.set_value(field.path, read_value(field, text))
                 expected, value = from_the_command_line(field, text), read_value(field, text)
-                await shown(form, row, value, refused=expected is None)
+                await shown(pilot, form, row, value, refused=expected is None)
                 if expected is not None:
                     assert edited(app) == expected, (field.path, text[:80])
                 else:
@@ -381,11 +381,14 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
         assert app.is_running
 
 
-async def shown(form: ConfigForm, row: FieldRow, value: object, *, refused: bool) -> None:
+async def shown(
+    pilot: Pilot[int], form: ConfigForm, row: FieldRow, value: object, *, refused: bool
+) -> None:
     """Wait until the row shows the value, and the form its problem."""
-    for _ in range(5_000):
-        await asyncio.sleep(0)
+
+    def is_shown() -> bool:
         shown = list(row.state.value) if isinstance(row.state.value, tuple) else row.state.value
-        if shown == value and bool(form.problems) == refused:
-            return
-    raise AssertionError((row.field.path, str(value)[:80], refused, row.state))
+        return shown == value and bool(form.problems) == refused
+
+    await pilot.pause()
+    await until(pilot, is_shown)

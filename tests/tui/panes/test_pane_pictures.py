@@ -64,12 +64,9 @@ async def test_config_with_changes_and_a_problem(
             ("optimizer.learning_rate", 5e-3),
         ):
             screen.form.set_value(path, value)
+        await until_shown(pilot, "3 changed from plain-otter")
         screen.form.go_to("schedule.warmup_steps")
-        await until_shown(
-            pilot,
-            "3 changed from plain-otter",
-            f"{mark} is 6,000, must be below the run's 4,752 steps",
-        )
+        await until_shown(pilot, f"{mark} is 6,000, must be below the run's 4,752 steps")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 

@@ -42,7 +42,7 @@ def facts(
     ("seen", "status"),
     [
         (facts(None, held=False, heartbeat=None), "draft"),
-        (facts(None), "preparing"),
+        (facts(None), "draft"),  # its config is being changed
         (facts("started"), "preparing"),
         (facts("preparing"), "preparing"),
         (facts("resumed"), "preparing"),

@@ -1,4 +1,4 @@
-"""A new run, its writer and its reader. A module may define its own `run`."""
+"""A new run, the log of its first attempt and its reader. A module may define its own `run`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from tests.unit.store.rows import new_run
+from tests.unit.store.rows import begin, new_run
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def run() -> RunDirectory:
 
 
 @pytest.fixture
-def database(run: RunDirectory) -> Iterator[RunDatabase]:
-    with RunDatabase(run.database_path) as opened:
+def log(run: RunDirectory) -> Iterator[RunLog]:
+    with begin(run) as opened:
         yield opened
 
 

@@ -82,21 +82,19 @@ def sample_row(step: int, attempt: int = 1, *, text: str = " is strong.") -> Sam
     return SampleRow(attempt, step, "The state of the Union", text, 4, 7, STARTED + step)
 
 
-def event_row(kind: EventKind, step: int = 0, *, text: str = "") -> EventRow:
+def event_row(kind: EventKind, step: int = 0, attempt: int = 1, *, text: str = "") -> EventRow:
     """An event."""
-    return EventRow(1, step, kind, text, STARTED + step)
+    return EventRow(attempt, step, kind, text, STARTED + step)
 
 
-def checkpoint_row(
-    step: int, *, validation_loss: float | None = None, train_loss: float = 4.5
-) -> CheckpointRow:
-    """A checkpoint's index row; the database sets `best` and `last`."""
+def checkpoint_row(step: int, *, validation_loss: float | None = None) -> CheckpointRow:
+    """A checkpoint in a list, neither the best nor the last."""
     return CheckpointRow(
         1,
         step,
         step / 1000,
         step * 700,
-        train_loss,
+        4.5,
         validation_loss,
         1_000,
         f"checkpoints/step-{step:09d}",

@@ -21,6 +21,7 @@ from typing import IO, cast
 
 import pytest
 import zstandard
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.errors import (
     CheckpointError,
@@ -35,7 +36,6 @@ from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import archive
 from rnnlm_tui.store.archive import read_archive, write_archive
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import change_labels, checkpoint_notes, note_checkpoint, read_labels
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
+from rnnlm_tui.store import checkpoints
 from rnnlm_tui.store.checkpoints import (
+    CheckpointEntry,
+    checkpoint_rows,
     list_checkpoints,
+    read_checkpoints,
     remove_checkpoint,
     sweep_temporary,
     write_checkpoint,
     write_snapshot,
 )
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import (
     change_labels,
     checkpoint_notes,
@@ -28,7 +31,7 @@ from rnnlm_tui.store.labels import (
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
-from tests.unit.store.rows import checkpoint_row, write_model
+from tests.unit.store.rows import begin, evaluation_row, write_model
 
 
 def write(run: RunDirectory, step: int, validation_loss: float | None = None) -> Path:
@@ -114,14 +117,36 @@ def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
 def test_a_loss_measured_after_the_checkpoint_also_decides_the_best(
     run: RunDirectory,
 ) -> None:
-    for step, loss in ((500, 5.0), (1_000, None)):
+    for step, loss in ((500, 5.0), (1_000, None), (2_000, math.nan)):
         write(run, step, loss)
-    with RunDatabase(run.database_path) as database:
-        database.put_checkpoint(checkpoint_row(1_000, validation_loss=4.0))
-        database.put_checkpoint(checkpoint_row(1_500, validation_loss=3.0))
-    assert resolve_checkpoint(run, "best").name == "step-000001000"
-    run.database_path.write_bytes(b"damaged" * 1_000)
     assert resolve_checkpoint(run, "best").name == "step-000000500"
+    with begin(run) as log:
+        log.append(evaluation_row(500, loss=9.0), evaluation_row(1_000), evaluation_row(1_500))
+    assert resolve_checkpoint(run, "best").name == "step-000001000"
+    rows = read_checkpoints(run)
+    assert [(row.step, row.best, row.last) for row in rows] == [
+        (500, False, False),
+        (1_000, True, False),
+        (2_000, False, True),
+    ]
+    assert [row.validation_loss for row in rows[:2]] == [5.0, 4.0]
+
+
+def test_the_folders_are_the_list_of_checkpoints_and_each_manifest_is_read_once(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: dict[int, CheckpointEntry] = {}
+    for step in (1, 2):
+        write(run, step, 5.0)
+    assert [row.step for row in checkpoint_rows(run, [], known)] == [1, 2]
+    assert remove_checkpoint(run, 1)
+    with monkeypatch.context() as moment:
+        moment.setattr(checkpoints, "read_manifest", None)
+        assert [row.step for row in checkpoint_rows(run, [], known)] == [2]
+    write(run, 3)
+    (run.checkpoints_path / "step-000000004").mkdir()
+    rows = checkpoint_rows(run, [], known)
+    assert [(row.step, row.best, row.last) for row in rows] == [(2, True, False), (3, False, True)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +287,7 @@ def test_sweeping_keeps_everything_that_is_complete(run: RunDirectory) -> None:
     sweep_temporary(run)
     assert names(run.checkpoints_path) == ["step-000000500"]
     assert names(run.snapshots_path) == [snapshot.name]
-    assert names(run.path) == ["checkpoints", "config.toml", "run.db", "snapshots"]
+    assert names(run.path) == ["checkpoints", "config.toml", "snapshots"]
 
 
 def test_a_starting_worker_leaves_what_another_process_is_writing(
@@ -286,7 +311,7 @@ def test_a_starting_worker_leaves_what_another_process_is_writing(
 
 def test_sweeping_a_run_without_checkpoints_does_nothing(run: RunDirectory) -> None:
     sweep_temporary(run)
-    assert names(run.path) == ["config.toml", "run.db"]
+    assert names(run.path) == ["config.toml"]
 
 
 def test_the_newest_two_snapshots_are_kept_under_unique_paths(run: RunDirectory) -> None:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import queue_file
 from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
 from rnnlm_tui.store.runs import create_run, rename_run

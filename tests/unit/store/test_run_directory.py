@@ -51,10 +51,10 @@ def test_an_invalid_name_error_has_the_rule_and_no_control_characters(name: str)
 def test_the_paths_match_the_documentation(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "plain-otter")
     assert run.name == "plain-otter"
-    paths = [run.config_path, run.database_path, run.lock_path, run.log_path, run.checkpoints_path]
+    paths = [run.config_path, run.logs_path, run.lock_path, run.log_path, run.checkpoints_path]
     assert [path.name for path in paths] == [
         "config.toml",
-        "run.db",
+        "log",
         "worker.lock",
         "worker.log",
         "checkpoints",
@@ -92,6 +92,18 @@ def test_the_frozen_config_is_read_as_written() -> None:
         }
     )
     assert create_run(config, "other").read_config() == config
+
+
+def test_a_run_of_an_unreleased_version_is_refused_by_name(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "plain-otter")
+    run.path.mkdir()
+    run.check_version()
+    (run.path / "run.db").touch()
+    with pytest.raises(StorageError, match="plain-otter was made by an unreleased version") as old:
+        run.check_version()
+    assert old.value.hint == "keep it for that version, or set RNNLM_TUI_HOME to a new folder"
+    run.logs_path.mkdir()
+    run.check_version()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import runs
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.index import index_folder
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
-from rnnlm_tui.store.paths import DATABASES_VARIABLE, RUN_NAME, runs_dir
+from rnnlm_tui.store.paths import RUN_NAME, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import (
     change_draft,
@@ -35,7 +35,6 @@ from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import (
     begin,
-    checkpoint_row,
     new_run,
     parent_checkpoint,
     step_row,
@@ -51,13 +50,10 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
     os.umask(old)
 
 
-def test_a_run_has_its_config_its_database_and_its_facts() -> None:
+def test_a_new_run_has_only_its_config() -> None:
     run = create_run(RunConfig(), "plain-otter")
     assert run.path == runs_dir() / "plain-otter"
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
-    meta = RunReader(run).meta()
-    assert "parent" not in meta
-    assert float(meta["created"]) == pytest.approx(run.created(), abs=60)
+    assert [path.name for path in run.path.iterdir()] == ["config.toml"]
 
 
 def test_no_worker_can_start_while_a_draft_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,21 +72,11 @@ def test_no_worker_can_start_while_a_draft_is_changed(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("umask")
 def test_folders_are_0700_and_files_0600_with_any_umask(home: Path) -> None:
     run = new_run()
-    with (
-        RunDatabase(run.database_path) as database,
-        RunReader(run) as reader,
-        RunLock(run.lock_path),
-    ):
-        database.set_meta("a", "b")
-        reader.meta()
-        found = {path: path.stat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
-    assert {path.name for path in found} >= {
-        "run.db",
-        "run.db-wal",
-        "run.db-shm",
-        "config.toml",
-        "worker.lock",
-    }
+    with begin(run), RunReader(run) as reader, RunLock(run.lock_path):
+        reader.refresh()
+        places = (home, *home.rglob("*"), *index_folder().parent.rglob("*"))
+        found = {path: path.stat().st_mode & 0o777 for path in places}
+    assert {path.suffix for path in found} >= {".toml", ".jsonl", ".lock", ".db", ".db-wal"}
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in found.items()), found
 
 
@@ -125,10 +111,10 @@ def test_a_config_with_contradicting_fields_creates_nothing(home: Path) -> None:
 
 
 def test_a_failed_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(database: RunDatabase, key: str, value: str) -> None:
+    def broken(path: Path, text: str) -> None:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(RunDatabase, "set_meta", broken)
+    monkeypatch.setattr(runs, "write_text_atomically", broken)
     with pytest.raises(StorageError, match="full"):
         new_run()
     assert list(runs_dir().iterdir()) == []
@@ -234,11 +220,9 @@ def test_a_run_keeps_its_age_if_a_change_of_its_device_is_interrupted(
 
 def test_a_renamed_run_is_unchanged_under_its_new_name() -> None:
     run = new_run()
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(1)])
-        write_checkpoint(run, 1, write_model, None, {})
-        database.put_checkpoint(checkpoint_row(1))
+    with begin(run) as log:
+        log.append(step_row(1))
+    write_checkpoint(run, 1, write_model, None, {})
     socket = run.socket_path
     renamed = rename_run(run, "brisk-heron")
     assert [found.name for found in list_runs()] == ["brisk-heron"]
@@ -263,8 +247,6 @@ def test_a_refused_rename_changes_nothing() -> None:
         rename_run(run, "other")
     assert caught.value.hint == "`rnnlm-tui stop plain-otter` first"
     assert sorted(found.name for found in list_runs()) == ["plain-otter", "taken"]
-    with RunDatabase(run.database_path) as database:
-        database.set_meta("still", "there")
 
 
 def test_a_rename_waits_for_a_change_of_labels() -> None:
@@ -328,18 +310,3 @@ def test_an_unreferenced_former_name_is_free() -> None:
     renamed = rename_run(new_run(), "brisk-heron")
     assert new_run().name == "plain-otter"
     assert read_labels(renamed).former_names == ()
-
-
-def test_a_renamed_run_keeps_its_database_on_another_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
-    run = new_run()
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(1)])
-    place = run.database_path
-    renamed = rename_run(run, "brisk-heron")
-    assert renamed.database_path == place
-    with RunReader(renamed) as reader:
-        assert [row.step for row in reader.recent_steps(9)] == [1]

@@ -12,17 +12,13 @@ import pytest
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, change_labels, labels_file
-from rnnlm_tui.store.paths import DATABASES_VARIABLE, RunDirectory, runs_dir, trash_dir
-from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.paths import RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
 from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
 from tests.unit.store.rows import (
-    begin,
     new_run,
     parent_checkpoint,
-    step_row,
     write_model,
 )
 
@@ -38,7 +34,7 @@ def test_a_deleted_run_is_in_the_trash_and_its_name_is_free() -> None:
         == sum(path.stat().st_size for path in first.path.rglob("*") if path.is_file())
         > 0
     )
-    assert (first.path / "run.db").exists()
+    assert (first.path / "config.toml").exists()
     assert list_runs() == []
     second = delete_run(new_run())
     assert second.path != first.path
@@ -147,21 +143,3 @@ def test_the_rest_of_a_killed_purge_is_swept_by_a_later_one() -> None:
     assert list_trash() == [trashed]
     purge([trashed])
     assert list(trash_dir().iterdir()) == []
-
-
-def test_a_database_on_another_disk_is_restored_and_purged_with_its_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(DATABASES_VARIABLE, str(tmp_path / "local"))
-    run = new_run()
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(1)])
-    size = run.database_path.stat().st_size
-    trashed = delete_run(run)
-    assert trashed.bytes >= size
-    restored = restore_run(trashed, "other")
-    with RunReader(restored) as reader:
-        assert [row.step for row in reader.recent_steps(9)] == [1]
-    purge([delete_run(restored)])
-    assert list((tmp_path / "local").iterdir()) == []
