@@ -147,7 +147,7 @@ class RunIndex:
         self._path = index_path(run)
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
-        self._in_memory = self._remade = False
+        self._in_memory = self._remade = self._caught_up = False
         self._reached: dict[int, Reached] = {}
         self._built = 0
         self._held_since: float | None = None
@@ -157,6 +157,7 @@ class RunIndex:
         if self._connection is not None:
             self._connection.close()
             self._connection, self._reached = None, {}
+        self._caught_up = False
 
     @property
     def logs(self) -> dict[int, Reached]:
@@ -191,16 +192,16 @@ class RunIndex:
                 if not _is_held(error):
                     self._make_again(error)
                     continue
-                # what is there is shown, and the next look tries again
+                # a reader that follows shows what it knows, and tries again at its next look
                 self._held_since = self._held_since or since
                 if time.monotonic() - self._held_since >= PATIENCE_SECONDS:
                     self._use_memory()
-                elif self._reached:
+                elif self._caught_up:
                     return
                 else:
                     time.sleep(0.01)
             else:
-                self._held_since, self._remade = None, False
+                self._held_since, self._remade, self._caught_up = None, False, True
                 return
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -598,7 +599,9 @@ def parsed_steps(lines: Sequence[bytes]) -> Sequence[tuple[Any, ...] | None]:
     for begin in range(0, len(lines), PARSED_LINES):
         some = lines[begin : begin + PARSED_LINES]
         try:
-            rows = list(map(_step_values, from_json(b"[" + b",".join(some) + b"]")))
+            rows = list(
+                map(_step_values, from_json(b"[" + b",".join(some) + b"]", allow_inf_nan=False))
+            )
         except (ValueError, KeyError, TypeError):
             rows = []
         found += _checked(rows, some) if len(rows) == len(some) else map(_parsed_step, some)

@@ -6,7 +6,16 @@ import math
 import os
 import random
 import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +43,11 @@ from rnnlm_tui.schema.metrics import (
 from rnnlm_tui.schema.steering import journalled_change
 from rnnlm_tui.store import index, reader
 from rnnlm_tui.store.index import index_path
-from rnnlm_tui.store.log import STEP_PREFIX, decode, encode, logs_of
+from rnnlm_tui.store.log import FACTS, KINDS, STEP_PREFIX, RunLog, decode, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step
-from tests.unit.store.rows import evaluation_row, event_row, sample_row, step_row
+from tests.unit.store.rows import STARTED, begin, evaluation_row, event_row, sample_row, step_row
+from tests.unit.store.test_log import full_disk
 
 BUCKETS = (3, 16, 2_048)
 RAW_LIMITS = (0, 20, 10_000)
@@ -449,3 +459,265 @@ def test_whatever_happens_to_its_logs_a_run_shows_what_their_lines_say(
     finally:
         for each in readers:
             each.close()
+
+
+def shown_by(shown: RunReader) -> list[int]:
+    """Refresh, and check that rows and curves agree."""
+    shown.refresh()
+    steps = [row.step for row in shown.steps_since()]
+    assert list(shown.series(10_000).step) == steps
+    return steps
+
+
+def forked(act: Callable[[], None]) -> int:
+    """Run a function in another process; returns its pid. It ends with 0 if nothing fails."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """Wait for a process; its exit code, negative if a signal ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def random_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    place = random.Random(len(content)).randrange(1, len(content) // 4_096) * 4_096
+    content[place : place + 4_096] = random.Random(0).randbytes(4_096)
+    path.write_bytes(content)
+
+
+def of_another_run(path: Path) -> None:
+    other = RunDirectory(path.parent / "other")
+    other.path.mkdir()
+    with begin(other) as log, RunReader(other) as shown:
+        log.append(*map(step_row, range(1, 9)))
+        shown.refresh()
+    shutil.copyfile(index_path(other), path)
+
+
+def another_database(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE logs (attempt, offset)")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: os.truncate(path, 0),
+    "random bytes": lambda path: path.write_bytes(random.Random(0).randbytes(20_000)),
+    "a random page": random_page,
+    "of another run": of_another_run,
+    "another database": another_database,
+    "a folder": folder,
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_spoiled_index_is_made_again(
+    run: RunDirectory, log: RunLog, reader: RunReader, how: str
+) -> None:
+    steps = list(range(1, 3_001))
+    log.append(*map(step_row, steps))
+    log.append(*(event_row("note", step) for step in range(500)))
+    assert shown_by(reader) == steps
+    reader.close()
+    with RunReader(run) as open_one:
+        open_one.refresh()
+        SPOILED[how](index_path(run))
+        assert shown_by(reader) == steps
+        log.append(step_row(3_001))
+        assert shown_by(open_one) == shown_by(reader) == [*steps, 3_001]
+    assert len(reader.events()) == 500
+
+
+def test_without_a_cache_folder_a_run_is_read_in_memory(
+    run: RunDirectory, log: RunLog, home: Path
+) -> None:
+    (home.parent / "cache").write_text("a file")
+    log.append(step_row(1))
+    with RunReader(run) as shown:
+        assert shown_by(shown) == [1]
+        log.append(step_row(2))
+        assert shown_by(shown) == [1, 2]
+
+
+@pytest.mark.parametrize("room", [0, 5_000, 40_000, 100_000])
+def test_on_a_full_disk_a_run_is_read_in_memory(
+    run: RunDirectory, log: RunLog, reader: RunReader, room: int
+) -> None:
+    log.append(*map(step_row, range(1, 3_001)))
+    with full_disk(room):
+        assert shown_by(reader) == list(range(1, 3_001))
+    with RunReader(run) as later:
+        assert shown_by(later) == list(range(1, 3_001))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "never opened"])
+def test_an_index_that_a_stopped_process_holds_is_waited_for_and_then_left(
+    run: RunDirectory,
+    log: RunLog,
+    reader: RunReader,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    monkeypatch.setattr(index, "PATIENCE_SECONDS", 0.3)
+    log.append(step_row(1))
+    if known:
+        reader.refresh()
+
+    def hold() -> None:
+        with RunReader(run) as holder:
+            holder.refresh()
+            connection = holder._index._connection
+            assert connection is not None
+            connection.execute("BEGIN IMMEDIATE")
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    pid = forked(hold)
+    os.waitpid(pid, os.WUNTRACED)
+    try:
+        log.append(step_row(2))
+        if known:
+            assert shown_by(reader) == [1], "what is there"
+            time.sleep(0.31)
+        assert shown_by(reader) == [1, 2]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        ended(pid)
+    with RunReader(run) as later:
+        assert shown_by(later) == [1, 2]
+
+
+def test_a_reader_killed_at_any_moment_of_a_refresh_changes_no_row(
+    run: RunDirectory, log: RunLog, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(*map(step_row, range(1, 60)), event_row("note"))
+    statements = Counter[str]()
+
+    class Dying(sqlite3.Connection):
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            statements["all"] += 1
+            if statements["all"] == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().execute(*arguments)
+
+    def read() -> None:
+        with monkeypatch.context() as moment:
+            connect = sqlite3.connect
+            moment.setattr(sqlite3, "connect", lambda *a, **b: connect(*a, factory=Dying, **b))
+            with RunReader(run) as dying:
+                dying.refresh()
+
+    at, killed = 1, 0
+    while ended(forked(read)) == -signal.SIGKILL:
+        killed += 1
+        if killed % 5 == 0:
+            with RunReader(run) as shown:
+                assert shown_by(shown) == list(range(1, 60))
+                assert len(shown.events()) == 1
+            for path in index_path(run).parent.iterdir():
+                path.unlink()
+        at += 3
+    assert killed > 10
+
+
+def test_readers_in_other_processes_miss_no_step_of_a_live_run(
+    run: RunDirectory, log: RunLog, small: None
+) -> None:
+    def follow() -> None:
+        seen = [0]
+        with RunReader(run) as shown:
+            while seen[-1] < 1_000:
+                steps = shown_by(shown)
+                assert steps == list(range(1, len(steps) + 1))
+                assert len(steps) >= seen[-1]
+                seen.append(len(steps))
+        assert len(set(seen)) > 3
+
+    readers = [forked(follow) for _ in range(2)]
+    for first in range(1, 1_001, 20):
+        log.append(*map(step_row, range(first, first + 20)))
+        time.sleep(0.005)
+    assert [ended(pid) for pid in readers] == [0, 0]
+
+
+WITHOUT_A_LINE_BREAK = """
+import resource, sys
+from pathlib import Path
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+with RunReader(RunDirectory(Path(sys.argv[1]))) as reader:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    steps = [row.step for row in reader.steps_since()], reader.damaged_lines
+    print(steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000)
+"""
+
+
+def test_a_huge_line_is_left_out_in_little_memory(
+    run: RunDirectory, log: RunLog
+) -> None:
+    log.append(step_row(1))
+    with log.path.open("ab") as file:
+        file.truncate(2**28)
+        file.seek(2**28)
+        file.write(b"\n" + encode(step_row(2)))
+    command = [sys.executable, "-c", WITHOUT_A_LINE_BREAK, str(run.path)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert found.stdout == "([1, 2], 1) True\n"
+
+
+def test_a_run_is_the_same_when_copied_moved_or_put_in_anothers_place(
+    run: RunDirectory, log: RunLog, reader: RunReader
+) -> None:
+    log.append(*map(step_row, range(1, 100)))
+    assert len(shown_by(reader)) == 99
+    copy = RunDirectory(run.path.with_name("brisk-heron"))
+    shutil.copytree(run.path, copy.path)
+    log.append(step_row(100))
+    with RunReader(copy) as shown:
+        assert len(shown_by(shown)) == 99
+        shutil.rmtree(copy.path)
+        assert shown_by(shown) == []
+        run.path.rename(copy.path)
+        assert len(shown_by(shown)) == 100
+        log.append(step_row(101))  # as a worker does that trains on
+        assert len(shown_by(shown)) == 101
+    assert shown_by(reader) == []
+
+
+def test_an_index_that_nobody_uses_is_removed_when_another_is_made(
+    run: RunDirectory, log: RunLog, reader: RunReader
+) -> None:
+    folder = index.index_folder()
+    folder.mkdir(parents=True, mode=0o700)
+    for name in ("old.db", "old.db-wal", "newer.db"):
+        (folder / name).touch()
+    os.utime(folder / "old.db", (STARTED, STARTED))
+    folder.parent.chmod(0o700)
+    reader.refresh()
+    assert {path.name for path in folder.glob("*.db*")} >= {"newer.db", index_path(run).name}
+    assert not list(folder.glob("old*"))
+
+
+def test_the_index_of_a_home_on_the_network_is_on_a_local_disk(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "is_network", lambda kind: True)
+    assert index.index_folder() == Path(f"/var/tmp/rnnlm-tui-{os.getuid()}/index")
+    assert index_path(run).parent == index.index_folder()
