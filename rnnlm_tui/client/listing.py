@@ -9,24 +9,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
 
-from rnnlm_tui import __version__
 from rnnlm_tui.client.monitor import RunMonitor, problem_summary
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.filters import parse_filter, parse_order
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.index import index_folder
 from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.json_files import JsonFile
-from rnnlm_tui.system.locks import host_name
+from rnnlm_tui.store.summaries import kept_summary
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
 """Statuses that depend only on the files, not on the clock."""
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again with the same timestamp: its run is read again."""
-FORMAT = 3
 
 Stamp = tuple[tuple[int, int, int], ...]
 """Inode, size and modification time of each file a summary is made from; zeros for a missing
@@ -38,9 +34,8 @@ Known = dict[str, tuple[Stamp, RunSummary]]
 class RunList:
     """Caches the summaries of runs; call `look` from one thread.
 
-    Summaries of ended runs are also stored in the cache, with the stamps of their runs' files. If
-    a stamp differs, or the stored summaries are missing, damaged or from another version, the run
-    itself is read.
+    A summary is kept while the stamps of its run's files are the same. That of an ended run is at
+    the end of its log; other runs are read with their index.
     """
 
     def __init__(self) -> None:
@@ -49,8 +44,6 @@ class RunList:
         self._known: Known = {}
         self._monitors: dict[str, RunMonitor] = {}
         self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
-        self._kept: Known | None = None
-        """As stored on disk; None before the first look."""
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
         """The summaries of all runs, newest first; an unreadable run has the status `lost` and a
@@ -62,8 +55,6 @@ class RunList:
             StorageError: the data home can't be read.
         """
         runs = list_runs()
-        if self._kept is None:
-            self._known = self._kept = summaries_file().look().value
         known: Known = {}
         new, deadline, self.complete = 0, monotonic() + patience, True
         for run in runs:
@@ -80,8 +71,6 @@ class RunList:
         self._known = known
         for name in [name for name in self._monitors if name not in known]:
             self._monitors.pop(name).close()
-        if self.complete:
-            self._keep()
         return [summary for _, summary in known.values()]
 
     def close(self) -> None:
@@ -92,7 +81,12 @@ class RunList:
     def _read(self, run: RunDirectory) -> RunSummary | None:
         """The current summary, or None if the run was renamed or deleted. A run that has not ended
         stays open, so that the next call reads only new rows."""
-        monitor = self._monitors.pop(run.name, None) or RunMonitor(run)
+        monitor = self._monitors.pop(run.name, None)
+        if monitor is None:
+            with suppress(RnnlmError):
+                if (kept := kept_summary(run)) is not None:
+                    return kept
+            monitor = RunMonitor(run)
         try:
             summary = monitor.summary()
         except RnnlmError as error:
@@ -103,19 +97,6 @@ class RunList:
         else:
             self._monitors[run.name] = monitor
         return summary
-
-    def _keep(self) -> None:
-        """Store the summaries of ended runs if they changed; if that fails, the runs are read again
-        at the next start."""
-        kept = {
-            name: entry
-            for name, entry in self._known.items()
-            if entry[0] and entry[1].status in ENDED
-        }
-        if kept != self._kept:
-            self._kept = kept
-            with suppress(RnnlmError):
-                summaries_file().write(kept)
 
     def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
         """The configs of these runs by name, read again only if changed; missing and unreadable
@@ -210,13 +191,3 @@ def _stat(path: str) -> tuple[int, int, int]:
 def _settled(stamp: Stamp) -> bool:
     newest = max((changed for _, _, changed in stamp), default=0)
     return time() - newest / 1e9 > SETTLED_SECONDS
-
-
-def summaries_file() -> JsonFile[Known]:
-    """The summaries of the ended runs of this home, as this version and this host see them; anyone
-    may delete the file."""
-    import hashlib  # OpenSSL costs the first screen milliseconds
-
-    of = f"{FORMAT} {__version__} {host_name()} {runs_dir().resolve()}"
-    name = f"{hashlib.sha256(os.fsencode(of)).hexdigest()[:32]}.json"
-    return JsonFile(index_folder() / name, Known, {}, 2**28)

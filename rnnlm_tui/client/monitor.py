@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from rnnlm_tui.client.remaining import estimate_remaining
-from rnnlm_tui.client.summary import (
-    LOAD_READINGS,
-    RECENT_STEPS,
-    Evaluations,
-    RunState,
-    last_activity_time,
-    median_step_seconds,
-    read_evaluations,
-    summarize_state,
-)
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.schema.status import (
-    STALE_SECONDS,
-    RunStatus,
-    StatusFacts,
-    derive_status,
-    failure_prefix,
-)
-from rnnlm_tui.schema.steering import JournalledChange, config_in_effect
+from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
-from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
-from rnnlm_tui.store.labels import RunLabels, checkpoint_notes, labels_file
-from rnnlm_tui.store.lineage import PARENT_NAME, read_parent
+from rnnlm_tui.store.labels import checkpoint_notes, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
-from rnnlm_tui.system.json_files import Found
-from rnnlm_tui.system.locks import LockState, host_name, read_lock
+from rnnlm_tui.store.summaries import LOG_LINES, RunStates, settled, stamp
+from rnnlm_tui.store.summary import RunState, summarize_state
+from rnnlm_tui.system.locks import LockState, read_lock
 from rnnlm_tui.system.processes import last_lines
 
 EVENTS = 200
@@ -48,45 +26,6 @@ SAMPLES = 48
 HARDWARE = 600
 """Ten minutes of readings."""
 MACHINE_BUCKETS = 1024
-LOG_LINES = 200
-
-
-@dataclass(slots=True)
-class Age:
-    """Age of a timestamp in seconds, by the monotonic clock since it was first seen: clock jumps
-    don't count."""
-
-    stamp: float | None = None
-    age_when_seen: float = 0.0
-    seen: float = 0.0
-
-    def of(self, stamp: float | None) -> float | None:
-        """The age of this timestamp; None if there is none."""
-        if stamp is None:
-            return None
-        if stamp != self.stamp:
-            self.stamp, self.age_when_seen, self.seen = (
-                stamp,
-                max(0.0, time.time() - stamp),
-                time.monotonic(),
-            )
-        return self.age_when_seen + time.monotonic() - self.seen
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """A value that changes with a file's content or a folder's entries."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_size, found.st_mtime_ns)
-
-
-def settled(path: Path) -> object:
-    """A stamp to use as a cache key. Unique within a second of a change: another may get the same
-    time."""
-    found = stamp(path)
-    return found if time.time() - found[1] / 1e9 > 1.0 else object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +84,14 @@ class RunMonitor:
         self.run = run
         self.reader = RunReader(run)
         self._max_buckets, self._report = max_buckets, report
-        self._config = Cached[RunConfig]()
+        self._states = RunStates(self.reader)
         self._seen: tuple[object, ...] = ()
-        self._heartbeat_age, self._activity_age = Age(), Age()
         self._state: RunState | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
         self._events = Cached[tuple[EventRow, ...]]()
-        self._evaluations, self._log = Cached[Evaluations](), Cached[tuple[str, ...]]()
-        self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
-        self._parent = Cached[Parent | None]()
-        self._checkpoints = Cached[list[CheckpointRow]]()
-        self._manifests = Cached[dict[int, CheckpointEntry]]()
+        self._log = Cached[tuple[str, ...]]()
         self._notes = Cached[dict[int, str]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
@@ -182,7 +116,7 @@ class RunMonitor:
         known = (
             seen == self._seen
             and self._state is not None
-            and self._status(self._state, lock) == self._state.status
+            and self._states.status(self._state, lock) == self._state.status
         )
         if known and self._looked_at == self._shown_steps:
             return None
@@ -215,7 +149,7 @@ class RunMonitor:
         lock = self._look_at_lock()
         self.reader.refresh(self._report)
         with self.reader.read_transaction():
-            state = self._read_state(lock)
+            state = self._states.read(lock)
         eta = estimate_remaining(state)
         return summarize_state(state, None if eta is None else eta.seconds), state.config
 
@@ -229,7 +163,7 @@ class RunMonitor:
         return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:
-        self._state = state = self._read_state(lock, HARDWARE)
+        self._state = state = self._states.read(lock, HARDWARE)
         eta = estimate_remaining(state)
         series = self.reader.series(self._max_buckets)
         return RunSnapshot(
@@ -282,77 +216,6 @@ class RunMonitor:
         beside = min((last - first + 1) // 2, max(0, (DETAIL_LIMIT - (last - first + 1)) // 2))
         detail = self.reader.stretch(max(1, first - beside), last + beside, self._max_buckets)
         return detail if detail.width < series.width and len(detail) else None
-
-    def _read_state(self, lock: LockState, readings: int = LOAD_READINGS) -> RunState:
-        reader, run = self.reader, self.run
-        facts, attempts, evaluations = reader.facts(), reader.attempts(), reader.evaluations()
-        config = self._config.of(
-            (settled(run.config_path), facts.settings),
-            lambda: config_in_effect(run.read_config(), facts.settings),
-        )
-        folder, labels = settled(run.checkpoints_path), labels_file(run)
-        state = RunState(
-            name=run.name,
-            config=config,
-            config_path=str(run.config_path),
-            status="draft",
-            facts=facts,
-            attempts=attempts,
-            pid=lock.pid if lock.held else None,
-            page=lock.page,
-            created=run.created(),
-            parent=self._parent.of(settled(run.path / PARENT_NAME), self._read_parent),
-            recent=reader.recent_steps(RECENT_STEPS),
-            evaluations=self._evaluations.of(
-                evaluations, lambda: read_evaluations(evaluations, config.evaluation.split)
-            ),
-            checkpoints=self._checkpoints.of(
-                (folder, evaluations, len(attempts)),
-                # a later attempt may save a step again
-                lambda: checkpoint_rows(run, evaluations, self._manifests.of(len(attempts), dict)),
-            ),
-            pinned=self._pins.of(folder, lambda: pinned_steps(run)),
-            last_state=reader.last_state(),
-            hardware=reader.hardware(readings),
-            labels=self._labels.of(settled(labels.path), labels.look),
-        )
-        status = self._status(state, lock)
-        words = self._last_words(state) if status == "crashed" else ""
-        return replace(state, status=status, last_words=words)
-
-    def _read_parent(self) -> Parent | None:
-        try:
-            return read_parent(self.run)
-        except StorageError:
-            return None  # starting the run reports it
-
-    def _last_words(self, state: RunState) -> str:
-        """Why the attempt failed, from its output if the worker couldn't append it to the log;
-        empty if it isn't there."""
-        opening = failure_prefix(state.attempts[-1].attempt if state.attempts else 0)
-        found = (
-            line.removeprefix(opening)
-            for line in reversed(last_lines(self.run.log_path, LOG_LINES))
-            if line.startswith(opening)
-        )
-        return next(found, "")
-
-    def _status(self, state: RunState, lock: LockState) -> RunStatus:
-        step_age = self._activity_age.of(last_activity_time(state))
-        return derive_status(
-            StatusFacts(
-                lock_held=lock.held,
-                same_host=state.host in (None, host_name()),
-                last_state=None if state.last_state is None else state.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(lock.touched),
-                step_age=step_age,
-                median_step_seconds=median_step_seconds(state)
-                if step_age is not None and step_age > STALE_SECONDS
-                else None,
-                activity=lock.page.activity,
-                degraded=lock.page.degraded != "",
-            )
-        )
 
 
 def summarize(run: RunDirectory) -> RunSummary:

@@ -13,7 +13,7 @@ from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.gpus import gpu_of
 from rnnlm_tui.client.listing import RunList
-from rnnlm_tui.client.monitor import stamp, summarize
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import (
     InputError,
@@ -29,6 +29,7 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory, home, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
+from rnnlm_tui.store.summaries import stamp
 from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device

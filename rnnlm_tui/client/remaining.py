@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.summary import RunState
     from rnnlm_tui.schema.metrics import StepRow
+    from rnnlm_tui.store.summary import RunState
 
 RATE_PARTS = 5
 """The recent steps are split into this many parts, whose spread gives the margin of the ETA."""

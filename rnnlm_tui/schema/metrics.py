@@ -102,6 +102,17 @@ class CommandRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """The run's summary at the end of an attempt; a shortcut for lists."""
+
+    version: int
+    summary: dict[str, object]
+    """Fields of `RunSummary`, without those of files that may change later."""
+    checkpoints: list[int]
+    """The steps on disk."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepRow:
     """One optimizer step."""
 

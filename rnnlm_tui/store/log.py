@@ -36,6 +36,7 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     StartRow,
     StepRow,
+    SummaryRow,
 )
 from rnnlm_tui.system.files import (
     fsync_directory,
@@ -59,7 +60,7 @@ LARGEST_STEP = 2**53
 
 Row = (
     AttemptRow | StartRow | StepRow | EvaluationRow | SampleRow | EventRow | HardwareRow
-    | CommandRow
+    | CommandRow | SummaryRow
 )  # fmt: skip
 """What a log has beside facts."""
 KINDS: Mapping[str, type[Any]] = {
@@ -71,6 +72,7 @@ KINDS: Mapping[str, type[Any]] = {
     "event": EventRow,
     "machine": HardwareRow,
     "command": CommandRow,
+    "summary": SummaryRow,
 }
 """The class of each kind of line but `facts`."""
 FACTS = "facts"
@@ -150,6 +152,8 @@ def _line(values: Mapping[str, object], most: int = MAX_TEXT) -> bytes:
 def _cut(value: object, most: int) -> object:
     if isinstance(value, str):
         return value if len(value) <= most else f"{value[:most]}…"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such numbers
     if isinstance(value, Mapping):
         return {name: _cut(one, most) for name, one in value.items()}
     return [_cut(one, most) for one in value] if isinstance(value, list | tuple) else value

@@ -36,6 +36,7 @@ from rnnlm_tui.schema.metrics import (
 from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, Activity
 from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.summaries import append_summary
 from rnnlm_tui.system.locks import LockPage, RunLock, boot_id, host_name
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 
@@ -163,7 +164,8 @@ class Recorder:
         self._store(sync=True)
 
     def close(self) -> None:
-        """At the end, store what is queued; rows that can't be stored are counted in worker.log."""
+        """At the end, store what is queued, then the run's summary; rows that can't be stored are
+        counted in worker.log."""
         self._closing = True
         self._added.set()
         self._thread.join()
@@ -172,6 +174,11 @@ class Recorder:
         except StorageError as error:
             what = counted(self._kept, "row") if self._kept else "the last rows"
             _say(f"{what} could not be stored: {self._in_words(error)}")
+        else:
+            try:
+                append_summary(self._run, self._log)
+            except Exception as error:  # lists then read the log
+                _say(f"no summary at the end of the log: {error}")
         self._log.close()
 
     def journal_command(

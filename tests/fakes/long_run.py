@@ -31,10 +31,11 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
 )
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.log import Row, RunLog
+from rnnlm_tui.store.log import Row, RunLog, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.summaries import append_summary
 from rnnlm_tui.system.locks import LockPage, RunLock, boot_id, host_name
 from tests.fakes import nvml
 
@@ -87,8 +88,8 @@ def build(name: str, steps: int = 1_000_000, *, ended: bool = True) -> RunDirect
             "validation_loss": _validation_loss(step),
         }
         write_checkpoint(run, step, _weights, None, facts)
-    with RunLock(run.lock_path):
-        pass  # its worker was alive until now
+    with RunLock(run.lock_path), RunLog(run, len(logs_of(run))) as log:
+        append_summary(run, log)
     return run
 
 
@@ -100,13 +101,11 @@ def build_many(count: int, steps: int = 2_000, name: str = "otter") -> list[RunD
         for index in range(min(count, DIFFERENT))
     ]
     for index in range(len(runs), count):
-        runs.append(
-            RunDirectory(
-                shutil.copytree(
-                    runs[index % DIFFERENT].path, runs[0].path.with_name(f"{name}-{index:04d}")
-                )
-            )
-        )
+        origin = runs[index % DIFFERENT]
+        copy = origin.path.with_name(f"{name}-{index:04d}")
+        runs.append(RunDirectory(shutil.copytree(origin.path, copy)))
+        log = logs_of(runs[-1])[-1][1]
+        log.write_bytes(log.read_bytes().replace(origin.name.encode(), copy.name.encode()))
     for index, run in enumerate(runs):
         make_older(run, 60 + 3_600 * index)
     return runs

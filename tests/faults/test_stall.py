@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client import monitor
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema import status
+from rnnlm_tui.store import summaries
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
@@ -36,7 +36,7 @@ def test_a_worker_without_progress_is_stalled_and_running_again_when_it_continue
     os.kill(pid, signal.SIGSTOP)
     try:
         assert summarize(run).status == "running"  # less than a minute has passed
-        for module in (status, monitor):
+        for module in (status, summaries):
             monkeypatch.setattr(module, "STALE_SECONDS", SOON)
         wait_for(lambda: summarize(run).status == "stalled", "a stall")
         message = str(summarize(run).message)

@@ -8,12 +8,12 @@ from array import array
 from dataclasses import replace
 
 from rnnlm_tui.client.monitor import RunSnapshot
-from rnnlm_tui.client.summary import reference_figures
 from rnnlm_tui.schema.metrics import METRIC_COLUMNS, EvaluationRow, HardwareRow
 from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, ModelFigures, TrainFigures
 from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.store.summary import reference_figures
 from tests.tui.fakes import START, make_hardware, make_snapshot
 
 STEPS, EVERY = 172_148, 1_563

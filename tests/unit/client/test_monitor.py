@@ -456,7 +456,7 @@ def test_a_clock_that_jumps_does_not_stall_a_run(
     monitor = RunMonitor(run)
     assert monitor.snapshot().summary.status == "running"
     jumped = time.time() + 86_400
-    monkeypatch.setattr("rnnlm_tui.client.monitor.time.time", lambda: jumped)
+    monkeypatch.setattr("rnnlm_tui.store.summaries.time.time", lambda: jumped)
     worker.append(Facts(device="cpu"))
     assert monitor.snapshot().summary.status == "running"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.client.summary import LOAD_READINGS, others_cores
 from rnnlm_tui.schema.metrics import HardwareRow
+from rnnlm_tui.store.summary import LOAD_READINGS, others_cores
 
 
 def reading(busy: float, own: float) -> HardwareRow:

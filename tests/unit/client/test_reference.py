@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.client.summary import Evaluations, RunState, reference_figures, summarize_state
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.presets import BOOK
+from rnnlm_tui.store.summary import Evaluations, RunState, reference_figures, summarize_state
 
 
 def test_the_reference_has_the_evaluation_nearest_in_sentences() -> None:

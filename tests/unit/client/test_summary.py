@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
-from rnnlm_tui.client.summary import Evaluations, RunState, read_evaluations, summarize_state
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
 from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.store.summary import Evaluations, RunState, read_evaluations, summarize_state
 from rnnlm_tui.system.json_files import Found
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.summary import others_cores
 from rnnlm_tui.schema.metrics import HardwareRow
+from rnnlm_tui.store.summary import others_cores
 from rnnlm_tui.system.machine import MachineReader, usable_cores, usable_loads
 
 DEADLINE = 60.0

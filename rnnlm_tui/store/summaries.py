@@ -1,0 +1,259 @@
+"""Read what a run's files say at one moment, and keep a summary of it in its log.
+
+A worker's last act is to append the summary of its run, so that a list needs no index.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.lineage import Parent
+from rnnlm_tui.schema.metrics import CheckpointRow, SummaryRow
+from rnnlm_tui.schema.status import (
+    STALE_SECONDS,
+    RunStatus,
+    StatusFacts,
+    derive_status,
+    failure_prefix,
+)
+from rnnlm_tui.schema.steering import config_in_effect
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
+from rnnlm_tui.store.labels import RunLabels, labels_file
+from rnnlm_tui.store.lineage import PARENT_NAME, read_parent
+from rnnlm_tui.store.log import RunLog, decode, logs_of
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.retention import pinned_steps, steps_on_disk
+from rnnlm_tui.store.series import Cached
+from rnnlm_tui.store.summary import (
+    LOAD_READINGS,
+    RECENT_STEPS,
+    Evaluations,
+    RunState,
+    last_activity_time,
+    median_step_seconds,
+    read_evaluations,
+    summarize_state,
+)
+from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.json_files import Found
+from rnnlm_tui.system.locks import LockState, host_name, read_lock
+from rnnlm_tui.system.processes import last_lines
+
+LOG_LINES = 200
+SUMMARY_VERSION = 1
+"""Of the summaries in logs. Raise it when a summary says something else of the same run."""
+MOST_UNREAD = 100 * 2**20
+"""Bytes of a log that a worker reads at its end for the summary: about a second."""
+LAST_BYTES = 2**16
+"""The summary is within the last bytes of a log."""
+
+
+@dataclass(slots=True)
+class Age:
+    """Age of a timestamp in seconds, by the monotonic clock since it was first seen: clock jumps
+    don't count."""
+
+    stamp: float | None = None
+    age_when_seen: float = 0.0
+    seen: float = 0.0
+
+    def of(self, stamp: float | None) -> float | None:
+        """The age of this timestamp; None if there is none."""
+        if stamp is None:
+            return None
+        if stamp != self.stamp:
+            self.stamp, self.age_when_seen, self.seen = (
+                stamp,
+                max(0.0, time.time() - stamp),
+                time.monotonic(),
+            )
+        return self.age_when_seen + time.monotonic() - self.seen
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """A value that changes with a file's content or a folder's entries."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def settled(path: Path) -> object:
+    """A stamp to use as a cache key. Unique within a second of a change: another may get the same
+    time."""
+    found = stamp(path)
+    return found if time.time() - found[1] / 1e9 > 1.0 else object()
+
+
+class RunStates:
+    """Reads the state of one run again and again: of its files only those that changed."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._run, self._reader = reader.run, reader
+        self._heartbeat_age, self._activity_age = Age(), Age()
+        self._config = Cached[RunConfig]()
+        self._evaluations = Cached[Evaluations]()
+        self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
+        self._parent = Cached[Parent | None]()
+        self._checkpoints = Cached[list[CheckpointRow]]()
+        self._manifests = Cached[dict[int, CheckpointEntry]]()
+
+    def read(self, lock: LockState, readings: int = LOAD_READINGS) -> RunState:
+        """The run's state, with this many readings of the machine; `lock` is its worker's."""
+        reader, run = self._reader, self._run
+        facts, attempts, evaluations = reader.facts(), reader.attempts(), reader.evaluations()
+        config = self._config.of(
+            (settled(run.config_path), facts.settings),
+            lambda: config_in_effect(run.read_config(), facts.settings),
+        )
+        folder, labels = settled(run.checkpoints_path), labels_file(run)
+        state = RunState(
+            name=run.name,
+            config=config,
+            config_path=str(run.config_path),
+            status="draft",
+            facts=facts,
+            attempts=attempts,
+            pid=lock.pid if lock.held else None,
+            page=lock.page,
+            created=run.created(),
+            parent=self._parent.of(settled(run.path / PARENT_NAME), self._read_parent),
+            recent=reader.recent_steps(RECENT_STEPS),
+            evaluations=self._evaluations.of(
+                evaluations, lambda: read_evaluations(evaluations, config.evaluation.split)
+            ),
+            checkpoints=self._checkpoints.of(
+                (folder, evaluations, len(attempts)),
+                # a later attempt may save a step again
+                lambda: checkpoint_rows(run, evaluations, self._manifests.of(len(attempts), dict)),
+            ),
+            pinned=self._pins.of(folder, lambda: pinned_steps(run)),
+            last_state=reader.last_state(),
+            hardware=reader.hardware(readings),
+            labels=self._labels.of(settled(labels.path), labels.look),
+        )
+        status = self.status(state, lock)
+        words = self._last_words(state) if status == "crashed" else ""
+        return replace(state, status=status, last_words=words)
+
+    def _read_parent(self) -> Parent | None:
+        try:
+            return read_parent(self._run)
+        except StorageError:
+            return None  # starting the run reports it
+
+    def _last_words(self, state: RunState) -> str:
+        """Why the attempt failed, from its output if the worker couldn't append it to the log;
+        empty if it isn't there."""
+        opening = failure_prefix(state.attempts[-1].attempt if state.attempts else 0)
+        found = (
+            line.removeprefix(opening)
+            for line in reversed(last_lines(self._run.log_path, LOG_LINES))
+            if line.startswith(opening)
+        )
+        return next(found, "")
+
+    def status(self, state: RunState, lock: LockState) -> RunStatus:
+        """The run's status at this moment."""
+        step_age = self._activity_age.of(last_activity_time(state))
+        return derive_status(
+            StatusFacts(
+                lock_held=lock.held,
+                same_host=state.host in (None, host_name()),
+                last_state=None if state.last_state is None else state.last_state.kind,
+                heartbeat_age=self._heartbeat_age.of(lock.touched),
+                step_age=step_age,
+                median_step_seconds=median_step_seconds(state)
+                if step_age is not None and step_age > STALE_SECONDS
+                else None,
+                activity=lock.page.activity,
+                degraded=lock.page.degraded != "",
+            )
+        )
+
+
+def append_summary(run: RunDirectory, log: RunLog) -> None:
+    """Append the summary of a run whose last row is in its log; `kept_summary` reads it.
+
+    None is appended if the attempt has not ended, if its log is too long to read it now, or if the
+    summary names the run's folder, which may be moved.
+
+    Raises:
+        RnnlmError: config or log can't be read, or the log can't be written.
+    """
+
+    def report(done: int, total: int) -> None:
+        if total - done > MOST_UNREAD:
+            raise StorageError(f"{total - done:,} bytes are too many to read at the end")
+
+    with RunReader(run) as reader:
+        reader.refresh(report)
+        state = RunStates(reader).read(LockState(held=False))
+    if state.status not in ("stopped", "finished", "failed") or state.facts.memory_warning:
+        return
+    summary = summarize_state(state).model_dump(
+        exclude={
+            "created": True,
+            "tags": True,
+            "note": True,
+            "pinned": True,
+            "labels_damaged": True,
+            "checkpoints": {"pinned"},
+        },
+        exclude_defaults=True,
+    )
+    log.append(SummaryRow(SUMMARY_VERSION, summary, [row.step for row in state.checkpoints]))
+    log.sync()
+
+
+def kept_summary(run: RunDirectory) -> RunSummary | None:
+    """The summary at the end of a run's newest log, with today's labels and pins.
+
+    None: there is none, the run has a worker, or its files have changed since.
+
+    Raises:
+        StorageError: the run's folder or the log can't be read.
+    """
+    logs, parent = logs_of(run), run.path / PARENT_NAME
+    if not logs or logs[-1][0] != len(logs) or read_lock(run.lock_path).held:
+        return None
+    attempt, newest = logs[-1]
+    with storage_errors("read", newest), newest.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+        row = decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], attempt)
+    if not isinstance(row, SummaryRow) or row.version != SUMMARY_VERSION:
+        return None
+    try:
+        summary = RunSummary.model_validate(row.summary)
+    except ValidationError:
+        return None
+    others = [run.config_path, parent, *(path for _, path in logs[:-1])]
+    if (
+        summary.run != run.name
+        or set(row.checkpoints) != steps_on_disk(run)
+        or (summary.parent is not None) != parent.exists()
+        or max(stamp(path)[1] for path in others) > stamp(newest)[1]
+    ):
+        return None
+    labels, damage = labels_file(run).look()
+    pinned = tuple(sorted(pinned_steps(run).intersection(row.checkpoints)))
+    return summary.model_copy(
+        update={
+            "created": run.created(),
+            "tags": labels.tags,
+            "note": labels.note,
+            "pinned": labels.pinned,
+            "labels_damaged": bool(damage),
+            "checkpoints": summary.checkpoints.model_copy(update={"pinned": pinned}),
+        }
+    )
