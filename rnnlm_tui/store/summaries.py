@@ -240,7 +240,7 @@ def kept_summary(run: RunDirectory) -> RunSummary | None:
     others = [run.config_path, parent, *(path for _, path in logs[:-1])]
     if (
         summary.run != run.name
-        or set(row.checkpoints) != steps_on_disk(run)
+        or row.checkpoints != sorted(steps_on_disk(run))
         or (summary.parent is not None) != parent.exists()
         or max(stamp(path)[1] for path in others) > stamp(newest)[1]
     ):

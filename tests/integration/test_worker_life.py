@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.index import index_folder
+from rnnlm_tui.store.labels import RunLabels, labels_file
+from rnnlm_tui.store.log import logs_of
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.summaries import kept_summary
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 
@@ -53,6 +59,33 @@ def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> Non
     assert kinds[-1] == "finished"
     for entry in list_checkpoints(run):
         assert verify_checkpoint(entry.path).step == entry.step
+
+
+def test_an_ended_run_is_shown_alike_from_its_last_line_its_index_and_its_rows(
+    text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start(tiny_config(text))
+    wait_until_ended(run)
+    labels_file(run).write(RunLabels(("paper",), "worth a second look", pinned=True))
+
+    def shown() -> tuple[str, str]:
+        outputs = []
+        for arguments in (["show", run.name, "--json"], ["runs", "--json"]):
+            assert run_command(arguments) == 0
+            outputs.append(capsys.readouterr().out)
+        return outputs[0], outputs[1]
+
+    assert kept_summary(run) is not None
+    first = shown()
+    shutil.rmtree(index_folder(), ignore_errors=True)
+    assert shown() == first
+    log = logs_of(run)[0][1]
+    *_, last = lines = log.read_bytes().splitlines(keepends=True)
+    assert last.startswith(b'{"kind":"summary"')
+    log.write_bytes(b"".join(lines[:-1]))
+    assert shown() == first
+    shutil.rmtree(index_folder(), ignore_errors=True)
+    assert shown() == first
 
 
 def test_retention_keeps_the_newest_and_the_best(text: Path) -> None:

@@ -1,8 +1,9 @@
-"""RunList: stored summaries of ended runs are used, and never stale."""
+"""RunList: ended runs are shown from the last lines of their logs, and never as they were."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -10,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.listing import RunList, listed_runs, summaries_file
+from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.store.index import index_folder
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
-from rnnlm_tui.store.log import RunLog
+from rnnlm_tui.store.log import RunLog, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
+from rnnlm_tui.store.summaries import append_summary, kept_summary
 from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
 from rnnlm_tui.system.locks import RunLock
 from tests.fakes.long_run import build, build_many, make_older
@@ -64,26 +67,32 @@ def listed() -> list[str]:
         runs.close()
 
 
+def end_again(run: RunDirectory) -> None:
+    """Append the summary once more, as the run is now."""
+    with RunLog(run, len(logs_of(run))) as log:
+        append_summary(run, log)
+
+
 @pytest.fixture
 def runs() -> list[RunDirectory]:
-    """Three runs that ended at least a minute ago, with stored summaries."""
+    """Three runs that ended at least a minute ago."""
     made = build_many(3, 1_000)
     parent = ParentCheckpoint(made[0], made[0].checkpoints_path / "step-000001000")
     take_parent(made[1], parent, made[1].read_config())
+    end_again(made[1])
     make_older(made[1])
-    assert listed() == truth()
-    assert summaries_file().path.exists()
     return made
 
 
-def test_a_second_listing_opens_one_file_for_any_number_of_runs(
-    runs: list[RunDirectory],
-) -> None:
-    assert opened_by(lambda: RunList().look()) == [str(summaries_file().path)]
-    assert not [path for path in opened_by(listed_runs) if "/runs/" in path]
+def test_ended_runs_are_listed_without_an_index(runs: list[RunDirectory]) -> None:
+    opened = opened_by(RunList().look)
+    assert not [path for path in opened if path.startswith(str(index_folder()))]
+    logs = [str(logs_of(run)[-1][1]) for run in runs]
+    assert [path for path in opened if path.endswith(".jsonl")] == logs
+    assert listed() == truth()
 
 
-def test_stored_summaries_equal_the_runs_also_with_nan() -> None:
+def test_ended_runs_are_listed_as_they_are_also_with_nan() -> None:
     run = build("odd-otter", 1_000)
     with RunLog(run, 2) as log:
         log.append(
@@ -93,10 +102,9 @@ def test_stored_summaries_equal_the_runs_also_with_nan() -> None:
             ),
             EventRow(2, 1_199, "failed", "losses are no numbers", 2.0),
         )
-    make_older(run)
-    assert "nan" in truth()[0] or "inf" in truth()[0]
-    assert listed() == truth()
-    assert listed() == truth()
+    end_again(run)
+    assert "inf" in truth()[0]
+    assert [repr(kept_summary(run))] == truth() == listed()
 
 
 def rename(run: RunDirectory) -> None:
@@ -148,6 +156,33 @@ def lose_the_parent(run: RunDirectory) -> None:
     (run.path / "parent.json").unlink()
 
 
+def lose_a_log(run: RunDirectory) -> None:
+    (run.logs_path / "000001.jsonl").unlink()
+
+
+def lose_a_checkpoint(run: RunDirectory) -> None:
+    shutil.rmtree(run.checkpoints_path / "step-000001000")
+
+
+def cut_the_last_line(run: RunDirectory) -> None:
+    path = logs_of(run)[-1][1]
+    os.truncate(path, path.stat().st_size - 9)
+
+
+def damage_the_last_line(run: RunDirectory) -> None:
+    path = logs_of(run)[-1][1]
+    path.write_bytes(path.read_bytes().replace(b'"summary":{', b'"summary":{"state":1,'))
+
+
+def damage_the_last_steps(run: RunDirectory) -> None:
+    path = logs_of(run)[-1][1]
+    path.write_bytes(path.read_bytes().replace(b'"checkpoints":[', b'"checkpoints":[[],'))
+
+
+def change_the_config(run: RunDirectory) -> None:
+    run.config_path.write_text(run.config_path.read_text().replace("192", "96"))
+
+
 CHANGES = (
     rename,
     delete,
@@ -159,7 +194,15 @@ CHANGES = (
     begin_again,
     lose_the_log,
     lose_the_parent,
+    lose_a_log,
+    lose_a_checkpoint,
+    change_the_config,
+    cut_the_last_line,
+    damage_the_last_line,
+    damage_the_last_steps,
 )
+UNSEEN = (delete_and_restore, cut_the_last_line, damage_the_last_line, damage_the_last_steps)
+"""These change no summary."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -171,7 +214,7 @@ def test_every_change_of_a_run_is_listed_at_once(
     change(runs[1])
     assert listed() == truth()
     assert [repr(summary) for summary in open_list.look()] == truth()
-    assert change is delete_and_restore or before != truth()
+    assert change in UNSEEN or before != truth()
 
 
 def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
@@ -182,9 +225,8 @@ def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
         log.append(EventRow(3, 1_000, "running", "", time.time()))
         assert "running" in {summary.status for summary in RunList().look()}
         log.append(EventRow(3, 1_000, "finished", "", time.time()))
-    assert listed() == truth()
-    make_older(run)
-    assert listed() == truth()
+        append_summary(run, log)
+    assert kept_summary(run) is not None
     assert listed() == truth()
 
 
@@ -205,31 +247,12 @@ def test_a_change_with_equal_size_and_time_is_noticed(
     assert listed() == truth()
 
 
-def test_summaries_of_another_host_or_version_are_not_used(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_summary_of_another_version_is_not_used(
+    runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = summaries_file().path
-    with monkeypatch.context() as patched:
-        patched.setattr("rnnlm_tui.client.listing.host_name", lambda: "elsewhere")
-        assert summaries_file().path != own
-    monkeypatch.setattr("rnnlm_tui.client.listing.__version__", "0.0")
-    assert summaries_file().path != own
-
-
-def test_damaged_stored_summaries_are_stored_again(runs: list[RunDirectory]) -> None:
-    expected, path = truth(), summaries_file().path
-    whole = path.read_text()
-    for damaged in ("", "[]", whole[:-9], whole.replace('"finished"', '"ended"', 1)):
-        path.write_text(damaged)
-        assert listed() == expected
-        assert opened_by(lambda: RunList().look()) == [str(path)]
-
-
-def test_runs_are_read_if_summaries_cannot_be_stored(runs: list[RunDirectory]) -> None:
-    path = summaries_file().path
-    path.unlink()
-    path.mkdir()
-    assert listed() == truth()
+    assert kept_summary(runs[0]) is not None
+    monkeypatch.setattr("rnnlm_tui.store.summaries.SUMMARY_VERSION", 0)
+    assert kept_summary(runs[0]) is None
 
 
 def test_an_empty_home_stays_empty(home: Path) -> None:

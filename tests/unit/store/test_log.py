@@ -41,6 +41,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, object]: st.dictionaries(
         st.text(), st.none() | st.booleans() | st.text() | st.integers(-(2**70), 2**70)
     ),
+    list[int]: st.lists(st.integers()),
     type(None): st.none(),
 }
 

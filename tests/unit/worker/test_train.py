@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import (
@@ -29,6 +31,7 @@ from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.summaries import kept_summary
 from rnnlm_tui.store.verify import DamagedCheckpoint, newest_valid
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import RunLock, read_lock
@@ -77,6 +80,10 @@ def kinds(run: RunDirectory) -> list[str]:
 def facts(run: RunDirectory) -> Facts:
     with RunReader(run) as reader:
         return reader.facts()
+
+
+def refuse(*_: object) -> NoReturn:
+    raise ZeroDivisionError("out of order")
 
 
 def worker_threads() -> list[str]:
@@ -157,6 +164,41 @@ def test_a_pending_stop_of_a_failed_run_gets_the_reason(
         answers[0].error.startswith("the run has failed: can't look into"),
         answers[0].hint,
     ) == (True, "look at this disk")
+
+
+def test_the_summary_is_the_last_line_of_an_attempt_that_ends(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", refuse)
+    with worker_of(run) as worker:
+        assert worker.work() != 0
+    failed = kept_summary(run)
+    monkeypatch.undo()
+    inbox = Inbox()
+    inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda _: None))
+    with worker_of(run, inbox) as worker:
+        assert worker.work() == 0
+    stopped = kept_summary(run)
+    with worker_of(run) as worker:
+        assert worker.work() == 0
+    finished = kept_summary(run)
+    assert finished == summarize(run)
+    assert [one and one.status for one in (failed, stopped, finished)] == [
+        "failed",
+        "stopped",
+        "finished",
+    ]
+
+
+def test_a_summary_that_cannot_be_made_changes_nothing_but_the_workers_output(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.worker.recorder.append_summary", refuse)
+    with worker_of(run) as worker:
+        assert worker.work() == 0
+    assert kinds(run)[-1] == "finished"
+    assert kept_summary(run) is None
+    assert "no summary at the end of the log: out of order" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("data_mode", "told"), [("stream", True), ("sentences", False)])
