@@ -51,7 +51,7 @@ from rnnlm_tui.system.processes import last_lines
 LOG_LINES = 200
 SUMMARY_VERSION = 1
 """Of the summaries in logs. Raise it when a summary says something else of the same run."""
-MOST_UNREAD = 100 * 2**20
+MOST_UNREAD = 50 * 2**20
 """Bytes of a log that a worker reads at its end for the summary: about a second."""
 LAST_BYTES = 2**16
 """The summary is within the last bytes of a log."""
@@ -201,16 +201,8 @@ def append_summary(run: RunDirectory, log: RunLog) -> None:
         state = RunStates(reader).read(LockState(held=False))
     if state.status not in ("stopped", "finished", "failed") or state.facts.memory_warning:
         return
-    summary = summarize_state(state).model_dump(
-        exclude={
-            "created": True,
-            "tags": True,
-            "note": True,
-            "pinned": True,
-            "labels_damaged": True,
-            "checkpoints": {"pinned"},
-        },
-        exclude_defaults=True,
+    summary = summarize_state(replace(state, pinned=())).model_dump(
+        exclude={"created", "tags", "note", "pinned", "labels_damaged"}, exclude_defaults=True
     )
     log.append(SummaryRow(SUMMARY_VERSION, summary, [row.step for row in state.checkpoints]))
     log.sync()
