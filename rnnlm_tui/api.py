@@ -17,7 +17,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     Table = dict[str, NDArray[Any]]
 
 __all__ = ["Model", "Run", "load", "run", "runs"]
-
-_CHUNK = 65_536
 
 
 def runs(filter: str = "") -> list[Run]:
@@ -191,8 +188,8 @@ class Run:
     def _table(self, table: MetricTable) -> Table:
         from rnnlm_tui.store.reader import RunReader
 
-        with RunReader(self._directory) as reader:
-            return _as_arrays(table, table.rows(reader, reader.extent()))
+        with RunReader(self._directory) as reader, reader.read_transaction():
+            return _as_arrays(table, table.rows(reader))
 
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
@@ -364,22 +361,9 @@ def _never() -> bool:
 def _as_arrays(table: MetricTable, rows: Iterator[tuple[Any, ...]]) -> Table:
     import numpy as np
 
-    kinds = list(table.columns.values())
-    parts: list[list[NDArray[Any]]] = [[] for _ in kinds]
-    while chunk := list(islice(rows, _CHUNK)):
-        for held, kind, values in zip(parts, kinds, zip(*chunk, strict=True), strict=True):
-            if kind == "text":
-                array: NDArray[Any] = np.empty(len(values), dtype=object)
-                array[:] = values
-            elif kind == "int" and None not in values:
-                array = np.array(values, dtype=np.int64)
-            else:
-                array = np.array(
-                    [np.nan if value is None else value for value in values], dtype=np.float64
-                )
-            held.append(array)
-    empty = {"text": object, "int": np.int64, "float": np.float64}
-    return {
-        name: np.concatenate(held) if held else np.empty(0, dtype=empty[kind])
-        for (name, kind), held in zip(table.columns.items(), parts, strict=True)
-    }
+    types = {name: object if kind == "text" else float for name, kind in table.columns.items()}
+    found = np.fromiter(rows, np.dtype(list(types.items())))  # None becomes NaN
+    for name, kind in table.columns.items():
+        if kind == "int" and not np.isnan(found[name]).any():
+            types[name] = int
+    return {name: found[name].astype(types[name]) for name in types}

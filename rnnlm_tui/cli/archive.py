@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, RunArgument
-from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
-from rnnlm_tui.schema.formatting import counted, disk, percent, user_path
+from rnnlm_tui.cli.output import line, note, print_json, showing_bytes
+from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.archive import ArchiveHead
@@ -38,7 +36,7 @@ def archive(
     from rnnlm_tui.store.runs import find_run
 
     directory, target = find_run(run), user_path(str(file)).absolute()
-    with _progress(f"archiving {directory.name}") as report:
+    with showing_bytes(f"archiving {directory.name}") as report:
         head = write_archive(directory, target, report)
     size = target.stat().st_size
     if json:
@@ -75,7 +73,7 @@ def unarchive(
     from rnnlm_tui.store.archive import read_archive
 
     path = user_path(str(file))
-    with _progress(f"reading {path.name}") as report:
+    with showing_bytes(f"reading {path.name}") as report:
         run, head = read_archive(path, name, report)
     place = _corpus_here(head)
     if json:
@@ -99,15 +97,3 @@ def _corpus_here(head: ArchiveHead) -> bool:
 
     source = head.corpus
     return source in BUILT_IN_SOURCES or os.path.exists(source)  # noqa: PTH110 (any name is fine)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how much is done, on a terminal."""
-    shown = ProgressLine()
-    try:
-        yield lambda done, total: shown(
-            f"{what}: {disk(done)} of {disk(total)} ({percent(done / max(1, total))})"
-        )
-    finally:
-        shown.clear()

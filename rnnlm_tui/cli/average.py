@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.average import StagedAverage
     from rnnlm_tui.schema.protocol import TaskProgress
-    from rnnlm_tui.store.averages import AverageEntry
+    from rnnlm_tui.store.checkpoints import CheckpointEntry
     from rnnlm_tui.store.lineage import ParentCheckpoint
 
 
@@ -151,7 +151,7 @@ def progress_text(at: TaskProgress) -> str:
 
 def _decide(
     staged: StagedAverage, *, keep: bool, if_better: bool, json: bool
-) -> AverageEntry | None:
+) -> CheckpointEntry | None:
     """Print the losses, and keep the average as the options or the user say."""
     from rnnlm_tui.cli.manage import confirmed
 
@@ -187,7 +187,7 @@ def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
         print_json({"removed": removed})
 
 
-def _as_json(staged: StagedAverage, kept: AverageEntry | None) -> dict[str, object]:
+def _as_json(staged: StagedAverage, kept: CheckpointEntry | None) -> dict[str, object]:
     result = staged.result
     return {
         "run": staged.run.name,

@@ -340,7 +340,7 @@ def check_gpus() -> CheckResult:
 
     here, problem, known = cards(), gpu_problem(), driver()
     names = [
-        f"{card.name or 'unknown GPU'}"
+        card.name
         + (f", {memory(card.memory_total)}" if card.memory_total else "")
         + (f", {card.fault}" if card.fault else "")
         for card in here

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
-from rnnlm_tui.cli.output import ProgressLine, json_text, line, note, print_json, shown, table
+from rnnlm_tui.cli.output import (
+    ProgressLine,
+    json_text,
+    line,
+    note,
+    print_json,
+    reading_log,
+    shown,
+    table,
+)
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, counted, figure, first_of, user_path
 from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
@@ -81,6 +90,8 @@ def metrics(
         export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
         return
     with RunReader(directory) as reader:
+        with reading_log(directory) as report:
+            reader.refresh(report)
         if evaluations:
             columns, rows = EVALUATION_COLUMNS, evaluation_rows(reader)
         else:

@@ -118,7 +118,7 @@ def complete_address(incomplete: str) -> list[str]:
     try:
         run = find_run(name)
         steps = [str(entry.step) for entry in list_checkpoints(run)]
-        steps += [average for average, _ in average_folders(run)]
+        steps += average_folders(run)
     except RnnlmError:
         return []
     return [

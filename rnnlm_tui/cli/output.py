@@ -10,15 +10,19 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.store.paths import RunDirectory
 
 ItemT = TypeVar("ItemT", bound=Hashable)
 
 _WORDS = re.compile(r"[^\s`]*`[^`\n]*`[^\s`]*|\S+")
 """A command between backticks counts as one word if it fits on a line."""
+LONG_SECONDS = 0.5
+"""What takes longer shows its progress."""
 LEAST_TEXT = 20
 """Minimum width for wrapping the last column; below it, the terminal breaks the lines."""
 _JOINED = re.compile(
@@ -56,11 +60,15 @@ def note(text: str) -> None:
 
 
 class ProgressLine:
-    """A line of progress on stderr that is updated in place; nothing unless it is a terminal."""
+    """A line of progress on stderr that is updated in place; nothing unless it is a terminal.
 
-    def __init__(self) -> None:
+    Args:
+        after: seconds until it is shown.
+    """
+
+    def __init__(self, after: float = 0.0) -> None:
         self._on = columns(sys.stderr) is not None
-        self._next = 0.0
+        self._next = time.monotonic() + after
         self._written = False
 
     def __call__(self, text: str) -> None:
@@ -79,6 +87,25 @@ class ProgressLine:
         if self._written:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._written = False
+
+
+@contextmanager
+def showing_bytes(what: str, after: float = 0.0) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many bytes are done, of how many, after some seconds."""
+    from rnnlm_tui.schema.formatting import disk, percent
+
+    shown = ProgressLine(after)
+    try:
+        yield lambda done, total: shown(
+            f"{what}: {disk(done)} of {disk(total)} ({percent(done / max(1, total))})"
+        )
+    finally:
+        shown.clear()
+
+
+def reading_log(run: RunDirectory) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Show how much of a run's log is read, if that takes long: it has no index yet."""
+    return showing_bytes(f"reading the log of {run.name}", LONG_SECONDS)
 
 
 def print_error(error: RnnlmError) -> None:

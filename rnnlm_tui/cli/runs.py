@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +25,7 @@ from rnnlm_tui.cli.output import (
     line,
     note,
     print_json,
+    reading_log,
     table,
 )
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
@@ -181,7 +181,8 @@ def show(
 
         print_frame(directory, ascii_only=ascii_only)
         return
-    summary = summarize(directory)
+    with reading_log(directory) as report:
+        summary = summarize(directory, report)
     if json:
         print_json(summary.model_dump(mode="json"))
     else:
@@ -226,10 +227,7 @@ def compare(
     line()
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
-        figures = [
-            (row.label, *_cells(replace(row, differences=("",) * len(row.words))))
-            for row in comparison.figures
-        ]
+        figures = [(row.label, *_cells(row, differences=False)) for row in comparison.figures]
     table(("figures", *heads), figures, right=right)
     if comparison.remark:
         note(comparison.remark)
@@ -251,13 +249,15 @@ def _short(text: str, room: int) -> str:
     return "…" + flat[1 - room :] if "/" in flat else flat[: room - 1] + "…"
 
 
-def _cells(row: FigureRow) -> list[str]:
+def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:
     """Format each run's figure: the best with a star, the others with the difference.
 
     Two trailing characters keep the digits aligned.
     """
     return [
-        f"{words} ({difference})  " if difference else f"{words} {'★' if run == row.best else ' '}"
+        f"{words} ({difference})  "
+        if difference and differences
+        else f"{words} {'★' if run == row.best else ' '}"
         for run, (words, difference) in enumerate(zip(row.words, row.differences, strict=True))
     ]
 

@@ -173,8 +173,8 @@ def _journal_rows(journal: Iterable[JournalledChange]) -> Iterable[tuple[str, st
         when = datetime.fromtimestamp(change.time).strftime("%Y-%m-%d %H:%M:%S")
         mark = f" (undoes {change.undoes})" if change.undoes else ""
         for one in change.settings:
-            number = str(change.number) if change.number else ""
-            yield number, f"{change.step:,}", when, _setting_text(one) + mark, change.who
+            what = _setting_text(one) + mark
+            yield str(change.number), f"{change.step:,}", when, what, change.who
 
 
 def _change_json(change: JournalledChange) -> dict[str, object]:

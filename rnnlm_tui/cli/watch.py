@@ -7,10 +7,21 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rnnlm_tui.cli.output import TextStream, cells, columns, encodable, facts, json_text, line, note
+from rnnlm_tui.cli.output import (
+    TextStream,
+    cells,
+    columns,
+    encodable,
+    facts,
+    json_text,
+    line,
+    note,
+    reading_log,
+)
 from rnnlm_tui.cli.summaries import (
     FULL_WIDTH,
     clipped,
@@ -112,6 +123,8 @@ def follow(
     monitor = RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
+        with reading_log(directory) as report:
+            monitor.reader.refresh(report)
         snapshot = monitor.snapshot()
         while True:
             summary = snapshot.summary
@@ -325,11 +338,11 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     """Print one frame of a run on stdout."""
     from rnnlm_tui.client.monitor import RunMonitor
 
-    monitor = RunMonitor(run, max_buckets=BUCKETS)
-    try:
+    with (
+        reading_log(run) as report,
+        closing(RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
+    ):
         snapshot = monitor.snapshot()
-    finally:
-        monitor.close()
     for text in frame_lines(
         snapshot, TimeLeft().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only
     ):

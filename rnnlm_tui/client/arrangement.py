@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from rnnlm_tui.schema.filters import RunKey, Value, best_perplexity, find_key
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.schema.summary import LineageFigures, RunSummary
 
 SAME_SECONDS = 1.0
 """A parent is recognized by the time at which it was created, within this: it may be renamed, and
@@ -122,7 +121,7 @@ def changed_words(run: RunSummary) -> str:
     Keys whose last parts are equal are whole.
     """
     if run.lineage is None:
-        return run.parent or ""
+        return ""
     changed = run.lineage.changed
     ends = [field.key.rpartition(".")[2] for field in changed]
     return (
@@ -187,30 +186,28 @@ def grouped_rows(groups: Iterable[RunGroup], folded: Collection[str] = ()) -> li
 
 def _parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
     """By run, its parent among `runs`. Cycles in the files are cut."""
-    by_name = {run.run: run for run in runs}
-    dated = sorted(
-        ((run.created, run.run) for run in runs if run.created is not None),
-        key=lambda entry: entry[0],
-    )
-    times = [created for created, _ in dated]
+    by_second: dict[int, list[RunSummary]] = {}
+    for run in runs:
+        if run.created is not None:
+            by_second.setdefault(round(run.created), []).append(run)
 
-    def find(run: RunSummary) -> RunSummary | None:
-        lineage = run.lineage
-        if lineage is None:
-            return None
-        first = bisect_left(times, lineage.created - SAME_SECONDS)
-        last = bisect_right(times, lineage.created + SAME_SECONDS)
-        near = dated[first:last]
-        names = [name for _, name in near if name != run.run]
-        if not names:
-            return None
-        if lineage.run in names:
-            return by_name[lineage.run]
-        return by_name[min(near, key=lambda entry: abs(entry[0] - lineage.created))[1]]
+    def find(run: RunSummary, lineage: LineageFigures) -> RunSummary | None:
+        second = round(lineage.created)
+        near = [
+            other
+            for at in (second - 1, second, second + 1)
+            for other in by_second.get(at, ())
+            if other.run != run.run
+            and abs((other.created or 0.0) - lineage.created) <= SAME_SECONDS
+        ]
+        named = [other for other in near if other.run == lineage.run]
+        return min(
+            named or near, key=lambda run: abs((run.created or 0.0) - lineage.created), default=None
+        )
 
     parents: dict[str, RunSummary] = {}
     for run in runs:
-        parent = find(run)
+        parent = None if run.lineage is None else find(run, run.lineage)
         if parent is None:
             continue
         above: RunSummary | None = parent

@@ -17,13 +17,12 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.averages import (
-    AverageEntry,
     find_average,
     keep_average,
     list_averages,
     remove_average,
 )
-from rnnlm_tui.store.checkpoints import checkpoint_folders
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import run_named
@@ -55,7 +54,7 @@ class StagedAverage:
         """Whether its loss is lower than that of each part."""
         return math.isfinite(self.result.loss) and self.result.loss < self.best_part
 
-    def keep(self) -> AverageEntry:
+    def keep(self) -> CheckpointEntry:
         """Keep it.
 
         Raises:
@@ -163,7 +162,7 @@ def average_checkpoints(
         return StagedAverage(run, result, Path(request.folder), held.pop_all())
 
 
-def remove(run: RunDirectory, name: str) -> AverageEntry:
+def remove(run: RunDirectory, name: str) -> CheckpointEntry:
     """Remove a kept average permanently; returns what it was.
 
     Raises:

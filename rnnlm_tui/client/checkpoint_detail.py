@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
     from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.schema.steering import JournalledChange
-    from rnnlm_tui.store.manifest import Manifest
+    from rnnlm_tui.store.manifest import Manifest, ManifestFile
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.tensors import TensorInfo
 
@@ -30,22 +30,13 @@ _MOST_STATE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFile:
-    """A checkpoint's file, as listed in its manifest."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class CheckpointDetail:
     """What is known about a checkpoint beside its row in the list."""
 
     step: int
     path: str
-    files: tuple[CheckpointFile, ...] = ()
-    """Of its manifest, the most important first."""
+    files: Mapping[str, ManifestFile] = field(default_factory=dict)
+    """Of its manifest by name, the most important first."""
     changes: tuple[Setting, ...] = ()
     """What `set` had changed since the run started."""
     changed_at: Mapping[str, int] = field(default_factory=dict)
@@ -103,8 +94,9 @@ def read_detail(
         StorageError: the run's config can't be read.
     """
     # after the app's first paint
-    from rnnlm_tui.schema.steering import settings_of
-    from rnnlm_tui.store.lineage import config_at
+    from rnnlm_tui.schema.protocol import Setting
+    from rnnlm_tui.schema.steering import kept_changes, settings_of
+    from rnnlm_tui.store.lineage import PARENT_FOLDER, config_at, read_parent
     from rnnlm_tui.store.manifest import read_manifest
     from rnnlm_tui.store.tensors import read_tensors
 
@@ -114,28 +106,40 @@ def read_detail(
     except (StorageError, OSError) as error:
         message = error.message if isinstance(error, StorageError) else str(error)
         return CheckpointDetail(row.step, str(folder), damage=short_problem(message, folder))
-    names = sorted(
-        manifest.files,
-        key=lambda name: (FIRST_FILES.index(name) if name in FIRST_FILES else 9, name),
-    )
     try:
         tensors, problem = read_tensors(folder / MODEL_NAME), ""
     except StorageError as error:
         tensors, problem = (), short_problem(error.message, folder)
-    parent, parent_changes = _parent(run)
-    before, before_name = _before(run, row, others, parent)
+    parent = None
+    with suppress(StorageError):
+        parent = read_parent(run)
+    before = before_name = ""
+    if earlier := [other for other in others if other.step < row.step]:
+        nearest = max(earlier, key=lambda other: other.step)
+        before, before_name = str(run.path / nearest.path), f"step {nearest.step:,}"
+    elif parent is not None and (run.path / PARENT_FOLDER / MODEL_NAME).is_file():
+        before, before_name = str(run.path / PARENT_FOLDER), parent.address
     changes = settings_of(run.read_config(), config_at(run, manifest))
+    made = {(one.path, one.new) for one in changes}
+    files = manifest.files
+    names = [name for name in FIRST_FILES if name in files]
     return CheckpointDetail(
         step=row.step,
         path=str(folder),
-        files=tuple(
-            CheckpointFile(name, manifest.files[name].size, manifest.files[name].sha256)
-            for name in names
-        ),
+        files={name: files[name] for name in dict.fromkeys((*names, *sorted(files)))},
         changes=changes,
-        changed_at=_changed_at(changes, row.step, journal),
-        parent=parent,
-        parent_changes=parent_changes,
+        changed_at={
+            one.path: change.step
+            for change in kept_changes(journal)
+            if change.step <= row.step
+            for one in change.settings
+            if (one.path, one.new) in made
+        },
+        parent="" if parent is None else parent.address,
+        parent_changes=tuple(
+            Setting(path=path, old=old, new=new)
+            for path, (old, new) in ({} if parent is None else parent.changed).items()
+        ),
         position=_position(folder, row),
         random_state=_random_state(manifest),
         written_by=_written_by(manifest),
@@ -185,48 +189,6 @@ def sample_steps_for(steps: Sequence[int], step: int) -> list[int]:
         return []
     earlier = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))
     return [known[-1], *earlier[:3]]
-
-
-def _changed_at(
-    changes: Iterable[Setting], step: int, journal: Sequence[JournalledChange]
-) -> dict[str, int]:
-    from rnnlm_tui.schema.steering import kept_changes
-
-    return {
-        one.path: change.step
-        for change in kept_changes(journal)
-        if change.step <= step
-        for one in change.settings
-        if any((made.path, made.new) == (one.path, one.new) for made in changes)
-    }
-
-
-def _parent(run: RunDirectory) -> tuple[str, tuple[Setting, ...]]:
-    from rnnlm_tui.schema.protocol import Setting
-    from rnnlm_tui.store.lineage import read_parent
-
-    try:
-        parent = read_parent(run)
-    except StorageError:
-        return "", ()
-    if parent is None:
-        return "", ()
-    return parent.address, tuple(
-        Setting(path=path, old=old, new=new) for path, (old, new) in parent.changed.items()
-    )
-
-
-def _before(
-    run: RunDirectory, row: CheckpointRow, others: Iterable[CheckpointRow], parent: str
-) -> tuple[str, str]:
-    earlier = [other for other in others if other.step < row.step]
-    if earlier:
-        nearest = max(earlier, key=lambda other: other.step)
-        return str(run.path / nearest.path), f"step {nearest.step:,}"
-    from rnnlm_tui.store.lineage import PARENT_FOLDER
-
-    weights = run.path / PARENT_FOLDER / MODEL_NAME
-    return (str(weights.parent), parent) if parent and weights.is_file() else ("", "")
 
 
 def _position(folder: Path, row: CheckpointRow) -> str:

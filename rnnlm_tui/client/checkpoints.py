@@ -92,31 +92,12 @@ def weights_words(path: str, step: int) -> str:
     return weights_name(path) if is_average_path(path) else f"step {step:,}"
 
 
-def average_rows(run: RunDirectory, rows: Iterable[CheckpointRow]) -> list[CheckpointRow]:
-    """The kept averages of a run as rows, by step.
-
-    Args:
-        rows: the run's checkpoints, of which an average of the same step takes its epoch.
-    """
+def average_rows(run: RunDirectory) -> list[CheckpointRow]:
+    """The kept averages of a run as rows, by step; epoch and tokens are those of the newest
+    part."""
     from rnnlm_tui.store.averages import list_averages
 
-    same = {row.step: row for row in rows}
-    return [
-        CheckpointRow(
-            attempt=0,
-            step=entry.step,
-            epoch=same[entry.step].epoch if entry.step in same else math.nan,
-            tokens_seen=same[entry.step].tokens_seen if entry.step in same else 0,
-            train_loss=math.nan,
-            validation_loss=entry.validation_loss,
-            bytes=entry.bytes,
-            path=f"{entry.path.parent.name}/{entry.path.name}",
-            best=False,
-            last=False,
-            time=entry.created,
-        )
-        for entry in list_averages(run)
-    ]
+    return [entry.row() for entry in list_averages(run)]
 
 
 def listed(
@@ -257,8 +238,7 @@ def rows_on_disk(run: RunDirectory) -> list[CheckpointRow]:
     """
     from rnnlm_tui.store.checkpoints import read_checkpoints
 
-    rows = read_checkpoints(run)
-    return [*rows, *average_rows(run, rows)]
+    return [*read_checkpoints(run), *average_rows(run)]
 
 
 def list_run(run: RunDirectory) -> list[ListedCheckpoint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from pydantic import JsonValue
@@ -80,15 +80,17 @@ class FigureRow:
     name: str
     values: tuple[float | None, ...]
     """None if a run has none (yet)."""
-    words: tuple[str, ...]
-    """The values, formatted."""
-    differences: tuple[str, ...]
-    """Each run's difference to the best: `+2.7`, `−17.7k`; empty for the best, and if nothing is
-    comparable."""
+    shown: Callable[[float | None], str]
+    """Formats a value."""
     better: Better = ""
     """Which values are better; empty: neither."""
     label: str = ""
     """The name with the evaluated split: `best test ppl`."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values, formatted."""
+        return tuple(NOTHING if value is None else self.shown(value) for value in self.values)
 
     @property
     def best(self) -> int | None:
@@ -103,12 +105,24 @@ class FigureRow:
         return (min if self.better == "lower" else max)(known)[1]
 
     @property
-    def behind(self) -> tuple[float | None, ...]:
-        """Each run's difference to the best; None without a value or a best run."""
-        best = None if self.best is None else self.values[self.best]
+    def differences(self) -> tuple[str, ...]:
+        """Each run's difference to the best, with the value's decimals: `+2.7`, `−17.7k`; empty for
+        the best, for one that is shown as equal, and if nothing is comparable."""
+        words, best = self.words, self.best
+        top = None if best is None else self.values[best]
+        if best is None or top is None:
+            return ("",) * len(words)
         return tuple(
-            None if best is None or value is None else value - best for value in self.values
+            ""
+            if value is None or not math.isfinite(value) or shown == words[best]
+            else f"{'−' if value < top else '+'}{self._as_fine(abs(value - top), shown)}"
+            for value, shown in zip(self.values, words, strict=True)
         )
+
+    def _as_fine(self, value: float, beside: str) -> str:
+        _, point, decimals = beside.partition(".")
+        fine = point and decimals.isdecimal()
+        return f"{value:,.{len(decimals)}f}" if fine else self.shown(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,47 +207,28 @@ def setting_words(value: object) -> str:
 def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
     rows = []
     for path in ("preset", *field_paths()):
-        values = [value_of(run.config, path) for run in runs]
-        changes = [run.changes.get(path, ()) for run in runs]
-        if any(value != values[0] for value in values) or any(
-            list(change) != list(changes[0]) for change in changes
-        ):
-            words = tuple(
-                _changing_words(value, change)
-                for value, change in zip(values, changes, strict=True)
-            )
+        found = [(value_of(run.config, path), [*run.changes.get(path, ())]) for run in runs]
+        if any(one != found[0] for one in found):
             rows.append(
                 SettingRow(
                     path,
-                    words,
                     tuple(
-                        _changing(value, change)
-                        for value, change in zip(values, changes, strict=True)
+                        ", ".join((setting_words(value), *map(_changed_words, changes)))
+                        for value, changes in found
+                    ),
+                    tuple(
+                        {"value": value, "changed": list(map(asdict, changes))}
+                        if changes
+                        else value
+                        for value, changes in found
                     ),
                 )
             )
     return rows
 
 
-def _changing_words(value: object, changes: Sequence[Change]) -> str:
-    """`0.003, 0.001 from step 943`."""
-    return ", ".join(
-        [
-            setting_words(value),
-            *(f"{setting_words(change.value)} from step {change.step:,}" for change in changes),
-        ]
-    )
-
-
-def _changing(value: object, changes: Sequence[Change]) -> object:
-    return (
-        value
-        if not changes
-        else {
-            "value": value,
-            "changed": [{"step": change.step, "value": change.value} for change in changes],
-        }
-    )
+def _changed_words(change: Change) -> str:
+    return f"{setting_words(change.value)} from step {change.step:,}"
 
 
 def _best(summary: RunSummary) -> tuple[int | None, float | None]:
@@ -247,10 +242,11 @@ def _two(value: float | None) -> str:
     return figure(value, 2 if value is not None and value < 10 else 1)
 
 
-UNKNOWN = "unknown"
-"""The row with the share of unknown tokens; shown if any run has some."""
-SCORED = "scored"
-"""The row with the share of the text that was scored; shown if any run left some out."""
+_ONLY_IF: dict[str, Callable[[float | None], object]] = {
+    "unknown": bool,
+    "scored": scored_part_text,
+}
+"""Rows that are shown only if any run has such a value: unknown tokens, or a part left out."""
 SAME_BYTES = 0.001
 """Bits per byte are of the same text if the scored bytes differ by at most this share: those of the
 first token of a stream, or of rare unknown words."""
@@ -267,14 +263,9 @@ _ROWS: tuple[
         lambda value: figure(value, 3),
         "lower",
     ),
+    ("scored", lambda run: run.summary.evaluation.scored_share, scored_share_text, ""),
     (
-        SCORED,
-        lambda run: run.summary.evaluation.scored_share,
-        scored_share_text,
-        "",
-    ),
-    (
-        UNKNOWN,
+        "unknown",
         lambda run: run.summary.evaluation.unknown_share,
         lambda value: share(value or 0.0),
         "",
@@ -306,22 +297,10 @@ def _figures(runs: Sequence[ComparedRun], incomparable: Collection[str]) -> list
     rows = []
     for name, read, words, better in _ROWS:
         values = tuple(read(run) for run in runs)
-        hidden = (name == UNKNOWN and not any(values)) or (
-            name == SCORED and not any(map(scored_part_text, values))
-        )
-        if any(value is not None for value in values) and not hidden:
-            shown = tuple(NOTHING if value is None else words(value) for value in values)
-            row = FigureRow(
-                name,
-                values,
-                shown,
-                ("",) * len(values),
-                "" if name in incomparable else better,
-                _label(name, runs),
-            )
-            rows.append(
-                row if row.best is None else replace(row, differences=_differences(row, words))
-            )
+        known = [value for value in values if value is not None]
+        if any(map(_ONLY_IF.get(name, lambda _: True), known)):
+            compared = "" if name in incomparable else better
+            rows.append(FigureRow(name, values, words, compared, _label(name, runs)))
     return rows
 
 
@@ -332,25 +311,6 @@ def _label(name: str, runs: Sequence[ComparedRun]) -> str:
     splits = {run.config.evaluation.split for run in runs}
     sets = ("val" if splits == {"validation"} else "test") if len(splits) == 1 else "val or test"
     return name.replace("val", sets)
-
-
-def _differences(row: FigureRow, words: Callable[[float | None], str]) -> tuple[str, ...]:
-    """Each run's difference to the best, with the value's decimals; empty if the formatted values
-    are equal."""
-    assert row.best is not None
-    return tuple(
-        (
-            ""
-            if not behind or not math.isfinite(behind) or shown == row.words[row.best]
-            else f"{'−' if behind < 0 else '+'}{_as_fine(abs(behind), shown, words)}"
-        )
-        for behind, shown in zip(row.behind, row.words, strict=True)
-    )
-
-
-def _as_fine(value: float, beside: str, words: Callable[[float | None], str]) -> str:
-    _, point, decimals = beside.partition(".")
-    return f"{value:,.{len(decimals)}f}" if point and decimals.isdecimal() else words(value)
 
 
 def _comparability(runs: Sequence[ComparedRun]) -> tuple[str, frozenset[str]]:

@@ -47,15 +47,9 @@ from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, read_lock
 from rnnlm_tui.system.processes import (
     child_environment,
-    last_lines,
-    lower_priority,
     python_command,
     start_detached,
 )
-
-START_SECONDS = 60.0
-"""Longest wait for a worker to take its lock; ten seconds were seen with a cold disk on a busy
-machine."""
 
 LEAVE_SECONDS = 5.0
 """How long a worker may take from its final event to releasing the lock."""
@@ -144,25 +138,21 @@ def launch(run: RunDirectory, *, gpu: str = "") -> int:
     settings = WORKER_SETTINGS
     with suppress(RnnlmError):  # the worker reports a config that can't be read
         settings = training_settings(run.read_config())
-    process, before = start_detached(
+    started = start_detached(
         python_command("rnnlm_tui.worker.train", str(run.path)),
         run.log_path,
         child_environment(settings) | ({VISIBLE_VARIABLE: gpu} if gpu else {}),
+        lambda pid: _has_begun(run, pid),
+        niceness=niceness,
     )
-    lower_priority(process.pid, niceness)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        # checked first, so that all its writes are visible if it ended
-        ended = process.poll() is not None
-        if _has_begun(run, process.pid):
-            return process.pid
-        if ended:
-            raise _failure(run, process.returncode, before)
-        time.sleep(0.02)
-    process.kill()
+    if started.code is None:
+        return started.pid
+    run.check_there()
+    if started.code == RunStateError.exit_code:
+        raise RunStateError(started.lines[0])
+    output = "\n".join(started.lines[-5:])
     raise WorkerError(
-        f"the worker of {run.name} did not start within {START_SECONDS:.0f} s",
-        hint=f"its log: {run.log_path}",
+        f"the worker of {run.name} failed to start: {output}", hint=f"its log: {run.log_path}"
     )
 
 
@@ -215,26 +205,9 @@ def _has_begun(run: RunDirectory, pid: int) -> bool:
     if read_lock(run.lock_path).pid != pid:
         return False
     with RunReader(run) as reader:
-        state = reader.last_state()
-        attempts = reader.attempts()
-    return (
-        state is not None
-        and bool(attempts)
-        and attempts[-1].pid == pid
-        and attempts[-1].attempt == state.attempt
-    )
-
-
-def _failure(run: RunDirectory, code: int, log_size_before: int) -> WorkerError | RunStateError:
-    run.check_there()
-    lines = last_lines(run.log_path, 20, since=log_size_before)
-    words = [line for line in lines if line.strip()]
-    if code == RunStateError.exit_code and words:
-        return RunStateError(words[0])
-    output = "\n".join(words[-5:]) or f"exit code {code}"
-    return WorkerError(
-        f"the worker of {run.name} failed to start: {output}", hint=f"its log: {run.log_path}"
-    )
+        state, attempts = reader.last_state(), reader.attempts()
+    begun = {(row.attempt, row.pid) for row in attempts[-1:]}
+    return state is not None and (state.attempt, pid) in begun
 
 
 def resume(run: RunDirectory) -> int:
@@ -413,10 +386,7 @@ def _ask(
             connection.settimeout(max(0.01, deadline - time.monotonic()))
             part = connection.recv(65_536)
             if not part:
-                raise WorkerError(
-                    f"the worker of {run.name} exited before it answered {verb}",
-                    hint=f"its log: {run.log_path}",
-                )
+                raise ConnectionResetError
             received += part
     except TimeoutError:
         raise WorkerError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import re
 import shutil
 import time
@@ -14,8 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
-from rnnlm_tui.client.listing import RunList
+from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.corpus.build import is_held, move_aside_unheld, root_lock
+from rnnlm_tui.corpus.count import has_few_files
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import (
     InputError,
@@ -39,11 +39,14 @@ from rnnlm_tui.schema.corpora import (
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
 from rnnlm_tui.schema.protocol import TokensDone
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.processes import python_command
 
 _SHOWN_RUNS = 8
+_NEEDING = LIVING | RESUMABLE | {"lost"}
+"""Statuses of a run that needs its corpus."""
 
 MOST_PREVIEWED_FILES = 5_000
 """A folder with more files isn't searched for a preview: it would take more than a tenth of a
@@ -72,37 +75,18 @@ class StoredCorpus:
     """Whether a process is preparing it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
-    run: str
-    needs: bool
-    """Whether it trains or can be resumed."""
-    corpus_hash: str | None
-    config: RunConfig | None
-
-    def uses(self, manifest: CorpusManifest) -> bool:
-        if self.corpus_hash is not None:
-            return self.corpus_hash == manifest.hash
-        return self.config is not None and manifest.is_from(
-            self.config.corpus, self.config.tokenizer
-        )
-
-
 def stored_corpora() -> list[StoredCorpus]:
     """All corpora, newest first; unfinished ones last.
 
     Raises:
         StorageError: the data home can't be read.
     """
-    users = _users()
+    users: dict[str | None, list[RunSummary]] = {}
+    for summary in listed_runs().runs:
+        users.setdefault(summary.corpus_hash, []).append(summary)
     found = []
     for manifest in list_corpora():
-        mine = [user for user in users if user.uses(manifest)]
-        path = corpora_dir() / manifest.folder
-        runs, needed_by = (
-            tuple(user.run for user in mine),
-            tuple(user.run for user in mine if user.needs),
-        )
+        path, mine = corpora_dir() / manifest.folder, users.get(manifest.hash, ())
         found.append(
             StoredCorpus(
                 path,
@@ -110,8 +94,8 @@ def stored_corpora() -> list[StoredCorpus]:
                 manifest.corpus.source,
                 _size(path),
                 manifest,
-                runs,
-                needed_by,
+                tuple(user.run for user in mine),
+                tuple(user.run for user in mine if user.status in _NEEDING),
             )
         )
     return found + _unfinished()
@@ -204,22 +188,6 @@ def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
             f"not all of {left[0]} can be removed", hint="look at its owner and permissions"
         )
     return found
-
-
-def _users() -> list[_User]:
-    """Every run except drafts. A run of an earlier version has no corpus hash: its corpus follows
-    from its config."""
-    runs = RunList()
-    try:
-        summaries = [summary for summary in runs.look() if summary.status != "draft"]
-    finally:
-        runs.close()
-    configs = runs.configs(summary.run for summary in summaries if summary.corpus_hash is None)
-    needing = LIVING | RESUMABLE | {"lost"}
-    return [
-        _User(summary.run, summary.status in needing, summary.corpus_hash, configs.get(summary.run))
-        for summary in summaries
-    ]
 
 
 def _unfinished() -> list[StoredCorpus]:
@@ -365,13 +333,7 @@ def _is_large(name: str) -> bool:
     path = user_path(name)
     while glob.has_magic(str(path)) and path != path.parent:
         path = path.parent
-    seen = 0
-    for _, folders, names in os.walk(path):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        seen += len(names) + len(folders)
-        if seen > MOST_PREVIEWED_FILES:
-            return True
-    return False
+    return not has_few_files(path, MOST_PREVIEWED_FILES)
 
 
 def visible(piece: str) -> str:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, EvaluationRow, HardwareRow, SampleRow
+from rnnlm_tui.client.metric_tables import MACHINE, STEPS
+from rnnlm_tui.schema.metrics import EvaluationRow, HardwareRow, SampleRow
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import Extent, RunReader
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import Position
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
@@ -30,16 +31,12 @@ from rnnlm_tui.system.files import (
     storage_errors,
 )
 
-STEP_SCALARS = (
-    "loss", "grad_norm", "learning_rate", "tokens_per_second", "tokens_seen", "epoch",
-    "active_seconds",
-)  # fmt: skip
+STEP_SCALARS = [name for name in STEPS.columns if name not in ("attempt", "step", "time")]
 EVALUATION_SCALARS = ("loss", "perplexity", "bits_per_byte")
-MACHINE_SCALARS = (*MACHINE_COLUMNS, "gpu_watts_limit", "gpu_clock_mhz", "gpu_clock_max_mhz")
-GPU_SCALARS = (
-    "percent", "memory_used", "memory_own", "watts", "celsius", "watts_limit", "clock_mhz",
-    "clock_max_mhz",
-)  # fmt: skip
+MACHINE_SCALARS = [
+    name for name, kind in MACHINE.columns.items() if kind != "text" and name != "time"
+]
+GPU_SCALARS = [name.removeprefix("gpu_") for name in MACHINE_SCALARS if name.startswith("gpu_")]
 """Of each other GPU."""
 MACHINE_FOLDER = "machine"
 _NAMES = "events.out.tfevents.*"
@@ -119,7 +116,8 @@ class _Written:
 
     main: _EventFile
     machine: _EventFile
-    attempts: tuple[tuple[int, int], ...]
+    attempts: list[tuple[int, int]]
+    """Number and start step of each: a new one supersedes the rows after its start."""
     step: int = 0
     sample: Position = (0, -1)
     reading: Position = (0, -1)
@@ -132,28 +130,27 @@ class _Written:
 
 
 class EventFiles:
-    """Writes a run's event files, then what is new in them."""
+    """Writes a run's event files, then, at each call, what is new in them."""
 
     def __init__(self, run: RunDirectory, folder: Path) -> None:
         self._run, self._folder = run, folder
         self._files = 0
         self._written: _Written | None = None
 
-    def update(self, reader: RunReader, extent: Extent) -> dict[str, int]:
-        """Append what is new up to `extent`, and return the rows of each series."""
+    def __call__(self, reader: RunReader) -> dict[str, int]:
+        """Append what is new, and return the rows of each series."""
         evaluations = {
-            (row.attempt, row.step, row.name, row.time): row for row in extent.evaluations
+            (row.attempt, row.step, row.name, row.time): row for row in reader.evaluations()
         }
+        attempts = [(row.attempt, row.start_step) for row in reader.attempts()]
         written = self._written
         if (
             written is None
-            or written.attempts != extent.attempts
+            or written.attempts != attempts
             or not written.evaluations <= evaluations.keys()
         ):
-            written = self._begun(extent)
+            written = self._begun(attempts)
         for step in reader.steps_since(written.step):
-            if step.step > extent.step:
-                break
             written.main.scalars(step.step, step.time, figures_of(step, "train", STEP_SCALARS))
             written.step = step.step
             written.rows["steps"] += 1
@@ -164,8 +161,6 @@ class EventFiles:
                 written.evaluations.add(key)
                 written.rows["evaluations"] += 1
         for at, sample in reader.samples_after(written.sample):
-            if at >= extent.end:
-                break
             # those of one step have different tags: TensorBoard shows one value of a tag at a step
             written.samples[sample.step] += 1
             tag = f"samples/{written.samples[sample.step]}"
@@ -173,8 +168,6 @@ class EventFiles:
             written.sample = at
             written.rows["samples"] += 1
         for at, reading in reader.hardware_after(written.reading):
-            if at >= extent.end:
-                break
             written.rows["machine"] += 1
             number = written.rows["machine"]
             written.machine.scalars(number, reading.time, machine_figures(reading))
@@ -189,7 +182,7 @@ class EventFiles:
             self._written.main.close()
             self._written.machine.close()
 
-    def _begun(self, extent: Extent) -> _Written:
+    def _begun(self, attempts: list[tuple[int, int]]) -> _Written:
         """New files, with the config: the first ones, or after a resume."""
         from tensorboard.plugins.hparams import summary_v2
 
@@ -201,7 +194,7 @@ class EventFiles:
         self._written = written = _Written(
             _EventFile(self._folder, self._files),
             _EventFile(self._folder / MACHINE_FOLDER, self._files),
-            extent.attempts,
+            attempts,
         )
         raw, created = config_to_raw(self._run.read_config()), self._run.created()
         text = "".join(f"    {line}\n" for line in toml_text(raw).splitlines())
@@ -234,12 +227,11 @@ def machine_figures(row: HardwareRow) -> dict[str, float]:
     another, by the driver's number."""
     found = figures_of(row, "machine", MACHINE_SCALARS)
     for gpu in row.other_gpus:
-        own = figures_of(gpu, "machine", GPU_SCALARS)
-        found |= {
-            tag.replace("/", f"/gpu{gpu.index}_"): value
-            for tag, value in own.items()
-            if gpu.index is not None
-        }
+        if gpu.index is not None:
+            found |= {
+                tag.replace("/", f"/gpu{gpu.index}_"): value
+                for tag, value in figures_of(gpu, "machine", GPU_SCALARS).items()
+            }
     return found
 
 

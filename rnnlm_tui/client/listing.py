@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, time
 
 from rnnlm_tui.client.monitor import RunMonitor, problem_summary
@@ -36,9 +37,14 @@ class RunList:
 
     A summary is kept while the stamps of its run's files are the same. That of an ended run is at
     the end of its log; other runs are read with their index.
+
+    Args:
+        report: called with a run, the bytes that were read of its logs and those to read, if that
+            takes long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[str, int, int], None] = lambda *_: None) -> None:
+        self._report = report
         self.complete = True
         """Whether the last `look` read every run."""
         self._known: Known = {}
@@ -86,7 +92,7 @@ class RunList:
             with suppress(RnnlmError):
                 if (kept := kept_summary(run)) is not None:
                     return kept
-            monitor = RunMonitor(run)
+            monitor = RunMonitor(run, report=partial(self._report, run.name))
         try:
             summary = monitor.summary()
         except RnnlmError as error:

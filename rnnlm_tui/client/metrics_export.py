@@ -12,16 +12,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from rnnlm_tui.client.metric_tables import TABLES, Cell, MetricTable
 from rnnlm_tui.errors import InputError, install_extra
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import Extent, RunReader
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     fsync_directory,
@@ -70,46 +72,34 @@ class ExportedMetrics:
     files: tuple[str, ...]
 
 
-class MetricsWriter(Protocol):
-    """Writes one format."""
-
-    def update(self, reader: RunReader, extent: Extent) -> dict[str, int]:
-        """Write up to `extent`, and return the rows of each series."""
-
-    def close(self) -> None:
-        """Close files, also after an error."""
+Write = Callable[[RunReader], dict[str, int]]
+"""Writes one format, and returns the rows of each series."""
 
 
-class _TableWriter:
-    """CSV or Parquet: every update rewrites all files."""
-
-    def __init__(self, folder: Path, kind: Literal["csv", "parquet"]) -> None:
-        self._folder, self._kind = folder, kind
-
-    def update(self, reader: RunReader, extent: Extent) -> dict[str, int]:
-        write = _write_csv if self._kind == "csv" else _write_parquet
-        counts: dict[str, int] = {}
-        finished: dict[Path, Path] = {}
-        try:
-            with storage_errors("write", self._folder):
-                for table in TABLES:
-                    target = self._folder / f"{table.name}.{self._kind}"
-                    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-                    temporary.unlink(missing_ok=True)
-                    finished[temporary] = target
-                    os.close(open_private(temporary, os.O_WRONLY))
-                    counts[table.name] = write(temporary, table, table.rows(reader, extent))
-                    fsync_file(temporary)
-                for temporary, target in finished.items():
-                    temporary.replace(target)
-                fsync_directory(self._folder)
-        finally:
-            for temporary in finished:
+def _write_tables(
+    folder: Path, kind: Literal["csv", "parquet"], reader: RunReader
+) -> dict[str, int]:
+    """Write all files anew."""
+    write = _write_csv if kind == "csv" else _write_parquet
+    counts: dict[str, int] = {}
+    finished: dict[Path, Path] = {}
+    try:
+        with storage_errors("write", folder):
+            for table in TABLES:
+                target = folder / f"{table.name}.{kind}"
+                temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
                 temporary.unlink(missing_ok=True)
-        return counts
-
-    def close(self) -> None:
-        """Nothing stays open."""
+                finished[temporary] = target
+                os.close(open_private(temporary, os.O_WRONLY))
+                counts[table.name] = write(temporary, table, table.rows(reader))
+                fsync_file(temporary)
+            for temporary, target in finished.items():
+                temporary.replace(target)
+            fsync_directory(folder)
+    finally:
+        for temporary in finished:
+            temporary.unlink(missing_ok=True)
+    return counts
 
 
 def _write_csv(path: Path, table: MetricTable, rows: Iterator[tuple[Cell, ...]]) -> int:
@@ -170,11 +160,8 @@ def export_metrics(
         raise InputError(f"{folder} is a file", hint="name a folder")
     with sole_writer(folder), RunReader(run) as reader:
         _claim(run, format, folder)
-        writer = _writer(run, format, folder)
-        try:
-            rows, extent, ended = _write(run, reader, writer, format, report, follow=follow)
-        finally:
-            writer.close()
+        with _writer(run, format, folder) as write:
+            rows, step, ended = _write(run, reader, write, format, report, follow=follow)
     with storage_errors("look into", folder):
         files = tuple(
             sorted(
@@ -183,7 +170,7 @@ def export_metrics(
                 if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX)
             )
         )
-    return ExportedMetrics(folder, format, rows, extent.step, ended, files)
+    return ExportedMetrics(folder, format, rows, step, ended, files)
 
 
 def _check_library(format: MetricFormat) -> None:
@@ -200,13 +187,13 @@ def _check_library(format: MetricFormat) -> None:
 def _write(
     run: RunDirectory,
     reader: RunReader,
-    writer: MetricsWriter,
+    write: Write,
     format: MetricFormat,
     report: Callable[[int], None] | None,
     *,
     follow: bool,
-) -> tuple[dict[str, int], Extent, bool]:
-    """Write once, or until the run has ended; the rows, how far, and whether it has ended."""
+) -> tuple[dict[str, int], int, bool]:
+    """Write once, or until the run has ended; the rows, the newest step, whether it has ended."""
     seen: object = None
     pause_until = 0.0
     while True:
@@ -215,27 +202,30 @@ def _write(
         if ended or not follow or (version != seen and time.monotonic() >= pause_until):
             began = time.monotonic()
             with reader.read_transaction():  # a resume meanwhile comes with the next look
-                extent = reader.extent()
-                rows, seen = writer.update(reader, extent), version
+                rows, seen = write(reader), version
+                step = max((row.step for row in reader.recent_steps(1)), default=0)
             if format != "tensorboard":
                 pause_until = time.monotonic() + (time.monotonic() - began) / BUSY_SHARE
             if report is not None:
-                report(extent.step)
+                report(step)
             if ended or not follow:
-                return rows, extent, ended
+                return rows, step, ended
         time.sleep(POLL_SECONDS)
 
 
-def _writer(run: RunDirectory, format: MetricFormat, folder: Path) -> MetricsWriter:
+@contextmanager
+def _writer(run: RunDirectory, format: MetricFormat, folder: Path) -> Iterator[Write]:
     if format == "tensorboard":
         from rnnlm_tui.client.event_files import EventFiles
 
-        return EventFiles(run, folder)
-    if format == "wandb":
-        from rnnlm_tui.client.wandb_run import WandbWriter
+        with closing(EventFiles(run, folder)) as files:
+            yield files
+    elif format == "wandb":
+        from rnnlm_tui.client.wandb_run import write_run
 
-        return WandbWriter(run, folder)
-    return _TableWriter(folder, format)
+        yield partial(write_run, run, folder)
+    else:
+        yield partial(_write_tables, folder, format)
 
 
 def _claim(run: RunDirectory, format: MetricFormat, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -159,7 +159,6 @@ class RunMonitor:
 
     def _look_at_lock(self) -> LockState:
         self.run.check_there()
-        self.run.check_version()
         return read_lock(self.run.lock_path)
 
     def _build(self, lock: LockState) -> RunSnapshot:
@@ -183,19 +182,17 @@ class RunMonitor:
             checkpoint_notes=self._notes.of(
                 settled(self.run.checkpoints_path), lambda: checkpoint_notes(self.run)
             ),
-            averages=self._averages.of(
-                settled(self.run.checkpoints_path), lambda: self._read_averages(state.checkpoints)
-            ),
+            averages=self._averages.of(settled(self.run.checkpoints_path), self._read_averages),
             changes=tuple(self.reader.changes()),
             detail=self._detail(series),
         )
 
-    def _read_averages(self, rows: Sequence[CheckpointRow]) -> tuple[CheckpointRow, ...]:
+    def _read_averages(self) -> tuple[CheckpointRow, ...]:
         if not any(self.run.checkpoints_path.glob("average-step-*")):
             return ()
         from rnnlm_tui.client.checkpoints import average_rows
 
-        return tuple(average_rows(self.run, rows))
+        return tuple(average_rows(self.run))
 
     def _read_events(self) -> tuple[EventRow, ...]:
         """The newest events, and older ones that charts mark."""
@@ -218,13 +215,13 @@ class RunMonitor:
         return detail if detail.width < series.width and len(detail) else None
 
 
-def summarize(run: RunDirectory) -> RunSummary:
-    """The summary of a run, as in `show --json`.
+def summarize(run: RunDirectory, report: Callable[[int, int], None] | None = None) -> RunSummary:
+    """The summary of a run, as in `show --json`; `report` as in `RunMonitor`.
 
     Raises:
         RnnlmError: the config or a log can't be read.
     """
-    with closing(RunMonitor(run)) as monitor:
+    with closing(RunMonitor(run, report=report)) as monitor:
         return monitor.summary()
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.gpus import gpu_of
-from rnnlm_tui.client.listing import RunList
+from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import (
@@ -33,15 +33,8 @@ from rnnlm_tui.store.summaries import stamp
 from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device
-from rnnlm_tui.system.processes import (
-    child_environment,
-    last_lines,
-    python_command,
-    start_detached,
-)
+from rnnlm_tui.system.processes import child_environment, python_command, start_detached
 
-START_SECONDS = 60.0
-"""Longest wait for the queue's process to take its lock."""
 ESTIMATE_SECONDS = 30.0
 """An estimate is computed again after this time."""
 
@@ -97,11 +90,7 @@ def entries() -> QueueListing:
     Raises:
         StorageError: the data home or the queue can't be read.
     """
-    runs = RunList()
-    try:
-        return list_queue(runs.look())
-    finally:
-        runs.close()
+    return list_queue(listed_runs().runs)
 
 
 def move(run: str, to: int | Direction) -> int:
@@ -223,25 +212,19 @@ def ensure_running() -> str:
     queue = read_queue()
     if queue.paused or not queue.entries or read_lock(queue_lock()).held:
         return words
-    process, before = start_detached(
+    started = start_detached(
         python_command("rnnlm_tui.client.queue_process"),
         queue_log(),
         child_environment({}),
+        lambda _: read_lock(queue_lock()).held,
         folder=home(),
     )
-    deadline = time.monotonic() + START_SECONDS
-    while not read_lock(queue_lock()).held:
-        code = process.poll()
-        if code == 0:  # it had nothing left to do
-            break
-        if code is not None or time.monotonic() > deadline:
-            lines = last_lines(queue_log(), 5, since=before)
-            why = "\n".join(line for line in lines if line.strip()) or "it wrote nothing"
-            raise WorkerError(
-                f"the queue's process failed to start: {why}",
-                hint="added runs wait; `rnnlm-tui queue` starts it again",
-            )
-        time.sleep(0.02)
+    if started.code:  # with 0 it had nothing left to do
+        why = "\n".join(started.lines[-5:])
+        raise WorkerError(
+            f"the queue's process failed to start: {why}",
+            hint="added runs wait; `rnnlm-tui queue` starts it again",
+        )
     return words
 
 

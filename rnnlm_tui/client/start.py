@@ -335,45 +335,29 @@ def check_draft_before_start(run: RunDirectory) -> None:
                 check_fits(config, checkpoint)
 
 
-def wait_for_training(run: RunDirectory, seconds: float) -> None:
-    """Wait until a new run trains, at most `seconds`: preparing a large corpus takes longer.
+def wait_for_training(run: RunDirectory, seconds: float, *, new: bool = True) -> None:
+    """Wait until a run's newest attempt trains, at most `seconds`: preparing a large corpus takes
+    longer.
+
+    Args:
+        new: it is a new run, which is moved to the trash if the worker rejects its config.
 
     Raises:
-        InputError: the worker rejected the config; the run was moved to the trash.
-        RnnlmError: as `wait_for_resumed_training`.
-    """
-    _await_training(run, seconds)
-    refusal = discard_refused(run)
-    if refusal is not None:
-        raise refusal
-    _check_not_ended(run)
-
-
-def wait_for_resumed_training(run: RunDirectory, seconds: float) -> None:
-    """Wait until a run's new attempt trains, at most `seconds`.
-
-    Raises:
-        RnnlmError: the worker refused to resume, or failed at once; the run's checkpoints are
-            unchanged.
+        RnnlmError: the worker rejected the config, refused to resume, or failed at once; the run's
+            checkpoints are unchanged.
         WorkerError: the worker exited without an event, for example because it was killed.
     """
-    _await_training(run, seconds)
-    _check_not_ended(run)
-
-
-def _await_training(run: RunDirectory, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with RunReader(run) as reader:
         while time.monotonic() < deadline and read_lock(run.lock_path).held:
             reader.refresh()
             state = reader.last_state()
             if state is not None and state.kind not in ("started", "resumed", "preparing"):
-                return
+                break
+            reader.refresh()
             time.sleep(_LOOK_SECONDS)
-
-
-def _check_not_ended(run: RunDirectory) -> None:
-    """Raise the error of a worker that failed or was killed."""
+    if new and (refusal := discard_refused(run)) is not None:
+        raise refusal
     with RunReader(run) as reader:
         state, facts = reader.last_state(), reader.facts()
     if state is not None and state.kind == "failed":
@@ -388,14 +372,8 @@ def discard_refused(run: RunDirectory) -> InputError | None:
     error."""
     with RunReader(run) as reader:
         state, facts = reader.last_state(), reader.facts()
-    refused = (
-        state is not None
-        and state.kind == "failed"
-        and state.attempt == 1
-        and state.step == 0
-        and facts.exit_code == InputError.exit_code
-    )
-    if not refused:
+    failed = None if state is None else (state.kind, state.attempt, state.step, facts.exit_code)
+    if failed != ("failed", 1, 0, InputError.exit_code):
         return None
     delete_run(run)
     return InputError(facts.message or "the worker rejected the config", hint=facts.hint)
@@ -432,36 +410,35 @@ class PendingResume:
             UntrustedDatasetError: it would run code that the user hasn't named in this home.
             RunStateError: the run has a worker, on another device.
         """
-        if self.before.status in {"draft", *RESUMABLE}:
-            check_datasets(self.run.read_config().corpus)
-        if device:
-            self._move_to(device)
-        elif self.before.status in {"draft", *RESUMABLE}:
-            training = self.run.read_config().training
-            try:
-                check_device(training.device)
-            except DeviceError as error:
-                others = (one.name for one in training_devices(training) if one.name != "auto")
-                moves = [
-                    f"`rnnlm-tui resume {self.run.name} --device {name}` continues there"
-                    for name in islice(others, 1)
-                ]
-                hint = "; ".join(filter(None, (*moves, error.hint)))
-                raise DeviceError(error.message, hint=hint) from None
-        return resume(self.run)
-
-    def _move_to(self, device: str) -> None:
-        if self.before.status in LIVING or read_lock(self.run.lock_path).held:
+        run, before = self.run, self.before
+        if device and (before.status in LIVING or read_lock(run.lock_path).held):
             raise RunStateError(
-                f"{self.run.name} has a worker: its device can't change now",
-                hint=f"rnnlm-tui stop {self.run.name}, then resume it with --device {device}",
+                f"{run.name} has a worker: its device can't change now",
+                hint=f"rnnlm-tui stop {run.name}, then resume it with --device {device}",
             )
-        if self.before.status not in {"draft", *RESUMABLE}:
-            return  # resuming reports why it isn't possible
-        wanted = parse_config(merge(self.run.read_config(), {"training.device": device}))
-        check_device(wanted.training.device)
-        check_precision(wanted.training)
-        set_device(self.run, device)
+        if before.status in {"draft", *RESUMABLE}:  # else resuming reports why it isn't possible
+            config = run.read_config()
+            check_datasets(config.corpus)
+            if device:
+                config = parse_config(merge(config, {"training.device": device}))
+                check_device(config.training.device)
+                check_precision(config.training)
+                set_device(run, device)
+            else:
+                self._check_own_device(config.training)
+        return resume(run)
+
+    def _check_own_device(self, training: TrainingConfig) -> None:
+        try:
+            check_device(training.device)
+        except DeviceError as error:
+            others = (one.name for one in training_devices(training) if one.name != "auto")
+            moves = [
+                f"`rnnlm-tui resume {self.run.name} --device {name}` continues there"
+                for name in islice(others, 1)
+            ]
+            hint = "; ".join(filter(None, (*moves, error.hint)))
+            raise DeviceError(error.message, hint=hint) from None
 
     def wait(self, seconds: float = BEGIN_SECONDS) -> str:
         """Wait until it trains, at most `seconds`; returns `plain-otter resumed at step 600`.
@@ -469,12 +446,12 @@ class PendingResume:
         Raises:
             RnnlmError: the worker refused to resume, or failed at once.
         """
-        if self.before.status == "draft":
-            wait_for_resumed_training(self.run, seconds)
+        step, status = self.before.step, self.before.status
+        if status != "paused":
+            wait_for_training(self.run, seconds, new=False)
+        if status == "draft":
             return f"{self.run.name} started"
-        step = self.before.step
-        if self.before.status != "paused":
-            wait_for_resumed_training(self.run, seconds)
+        if status != "paused":
             with RunReader(self.run) as reader:
                 step = reader.attempts()[-1].start_step
         return (

@@ -189,8 +189,8 @@ def _paths(name: str) -> list[Path] | None:
     if path.is_file():
         return None if path.suffix in _COMPRESSED else [path]
     if is_pattern(name) and not path.exists():
-        return _few(matching_files(name)) if _is_small(_fixed_part(path)) else None
-    if path.is_dir() and _is_small(path):
+        return _few(matching_files(name)) if has_few_files(_fixed_part(path)) else None
+    if path.is_dir() and has_few_files(path):
         return _few(text_files(path)[0])
     return None
 
@@ -203,11 +203,12 @@ def _fixed_part(pattern: Path) -> Path:
     return next((parent for parent in pattern.parents if parent.is_dir()), Path("/"))
 
 
-def _is_small(folder: Path) -> bool:
+def has_few_files(folder: Path, most: int = MOST_FILES) -> bool:
+    """Whether a folder has at most so many files and folders in it, hidden ones aside."""
     seen = 0
     for _, folders, names in os.walk(folder):
         folders[:] = [inner for inner in folders if not inner.startswith(".")]
         seen += len(names) + len(folders)
-        if seen > MOST_FILES:
+        if seen > most:
             return False
     return True

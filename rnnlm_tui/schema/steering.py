@@ -52,7 +52,7 @@ class JournalledChange:
     """A change of settings as the run's journal has it: one or several keys at once."""
 
     number: int
-    """Counted from 1; 0: made by an earlier version, without the old values."""
+    """Counted from 1."""
     step: int
     """Updates that were done when it was made: it acts from the next step on."""
     time: float
@@ -256,8 +256,8 @@ def kept_changes(changes: Sequence[JournalledChange]) -> list[JournalledChange]:
     """The changes that count, in their order: without those that a later one discards."""
     discarded = {number for change in changes for number in change.discards}
     return sorted(
-        (change for change in changes if not change.number or change.number not in discarded),
-        key=lambda change: (change.number, change.time),
+        (change for change in changes if change.number not in discarded),
+        key=attrgetter("number"),
     )
 
 
@@ -268,7 +268,7 @@ def next_to_undo(changes: Sequence[JournalledChange]) -> JournalledChange | None
         (
             change
             for change in reversed(kept_changes(changes))
-            if change.number and not change.undoes and change.number not in undone
+            if not change.undoes and change.number not in undone
         ),
         None,
     )

@@ -264,7 +264,7 @@ def _weights_of(run: RunDirectory) -> list[Path]:
     parent = run.path / PARENT_FOLDER
     return [
         *(path for _, path in checkpoint_folders(run)),
-        *(path for _, path in average_folders(run)),
+        *average_folders(run).values(),
         *([parent] if parent.is_dir() and not parent.is_symlink() else []),
     ]
 

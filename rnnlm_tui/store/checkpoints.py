@@ -8,29 +8,26 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
-
-from pydantic import JsonValue
+from typing import Literal
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow
+from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.labels import note_path
-from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, MANIFEST_NAME, describe_files, read_manifest
+from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, seal, step_folders
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
-    folders_named,
     fsync_directory,
-    fsync_file,
     make_private_directory,
     remove,
     run_to_end,
     storage_errors,
-    write_text_atomically,
 )
 from rnnlm_tui.system.locks import STAGING_NAME, has_readers, read_lock, sweep_staging
 
@@ -44,58 +41,65 @@ _ASIDE_PREFIX = ".old-"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEntry:
-    """A finished checkpoint on disk, its files not yet verified."""
+    """A finished checkpoint or average on disk, its files not yet verified."""
 
-    step: int
     path: Path
-    facts: Mapping[str, JsonValue]
-    """From the manifest: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
+    manifest: Manifest
     bytes: int
     """Total size of the files."""
-    created: float
-    """Unix seconds."""
-    parent: str | None
 
     @property
-    def validation_loss(self) -> float | None:
-        """Validation loss at this step in nats per token; None if there was no evaluation."""
-        loss = self.facts.get("validation_loss")
-        return float(loss) if isinstance(loss, int | float) else None
+    def step(self) -> int:
+        return self.manifest.step
 
-    def row(self, measured: float | None, *, best: bool, last: bool) -> CheckpointRow:
-        """The checkpoint in a list.
+    @property
+    def name(self) -> str:
+        """As in an address: `1500`, or `average-1500`."""
+        return weights_name(str(self.path))
+
+    def row(self, measured: float | None = None) -> CheckpointRow:
+        """The checkpoint in a list, neither best nor last.
 
         Args:
             measured: validation loss from an evaluation after the checkpoint was written.
         """
-        attempt, epoch, tokens, loss = (
-            self.facts.get(name) for name in ("attempt", "epoch", "tokens_seen", "train_loss")
-        )
+        fact = self.manifest.number
+        validation, train = fact("validation_loss"), fact("train_loss")
         return CheckpointRow(
-            attempt=attempt if isinstance(attempt, int) else 1,
+            attempt=int(fact("attempt") or 0),
             step=self.step,
-            epoch=float(epoch) if isinstance(epoch, int | float) else 0.0,
-            tokens_seen=tokens if isinstance(tokens, int) else 0,
-            train_loss=float(loss) if isinstance(loss, int | float) else math.nan,
-            validation_loss=measured if self.validation_loss is None else self.validation_loss,
+            epoch=fact("epoch") or 0.0,
+            tokens_seen=int(fact("tokens_seen") or 0),
+            train_loss=math.nan if train is None else train,
+            validation_loss=measured if validation is None else validation,
             bytes=self.bytes,
             path=f"{self.path.parent.name}/{self.path.name}",
-            best=best,
-            last=last,
-            time=self.created,
+            best=False,
+            last=False,
+            time=self.manifest.created,
         )
 
 
-def checkpoint_folders(run: RunDirectory) -> Iterator[tuple[int, Path]]:
+def checkpoint_folders(run: RunDirectory) -> list[tuple[int, Path]]:
     """(step, folder) of each folder named like a checkpoint, by step."""
-    found = folders_named(run.checkpoints_path, CHECKPOINT_FOLDER)
-    yield from sorted((int(path.name.rpartition("-")[2]), path) for path in found)
+    return step_folders(run.checkpoints_path)
 
 
 def list_checkpoints(run: RunDirectory) -> list[CheckpointEntry]:
     """The finished checkpoints by step; folders with a missing or damaged manifest are skipped."""
-    entries = (_entry(step, path) for step, path in checkpoint_folders(run))
-    return [entry for entry in entries if entry is not None]
+    return read_entries(path for _, path in checkpoint_folders(run))
+
+
+def read_entries(folders: Iterable[Path]) -> list[CheckpointEntry]:
+    """Read the manifests of checkpoints or averages; damaged ones (`newest_valid` reports them) and
+    those that were just removed are skipped."""
+    found = []
+    for path in folders:
+        with suppress(StorageError, FileNotFoundError):
+            manifest = read_manifest(path)
+            size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
+            found.append(CheckpointEntry(path, manifest, size))
+    return found
 
 
 def checkpoint_rows(
@@ -114,17 +118,11 @@ def checkpoint_rows(
     folders = dict(checkpoint_folders(run))
     for step in known.keys() - folders.keys():
         del known[step]
-    for step in folders.keys() - known.keys():
-        if (entry := _entry(step, folders[step])) is not None:
-            known[step] = entry
-    best = best_step(
-        (step, losses.get(step) if entry.validation_loss is None else entry.validation_loss)
-        for step, entry in known.items()
-    )
-    return [
-        known[step].row(losses.get(step), best=step == best, last=step == max(known))
-        for step in sorted(known)
-    ]
+    new = read_entries(folders[step] for step in folders.keys() - known.keys())
+    known.update((entry.step, entry) for entry in new)
+    rows = [known[step].row(losses.get(step)) for step in sorted(known)]
+    best = best_step((row.step, row.validation_loss) for row in rows)
+    return [replace(row, best=row.step == best, last=row is rows[-1]) for row in rows]
 
 
 def read_checkpoints(run: RunDirectory) -> list[CheckpointRow]:
@@ -137,15 +135,6 @@ def read_checkpoints(run: RunDirectory) -> list[CheckpointRow]:
 
     with RunReader(run) as reader:
         return checkpoint_rows(run, reader.evaluations())
-
-
-def _entry(step: int, path: Path) -> CheckpointEntry | None:
-    try:
-        manifest = read_manifest(path)
-        size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
-    except (StorageError, FileNotFoundError):
-        return None  # damaged (newest_valid reports it), or just removed
-    return CheckpointEntry(step, path, manifest.facts, size, manifest.created, manifest.parent)
 
 
 def write_checkpoint(
@@ -280,20 +269,7 @@ def _write(
         make_private_directory(temporary, parents=False)
         with storage_errors("write the checkpoint", target):
             hashes = yield from write_files(temporary)
-            manifest = describe_files(
-                temporary,
-                kind,
-                run.name,
-                step,
-                parent,
-                cast(dict[str, JsonValue], dict(facts)),
-                hashes,
-            )
-            for name in manifest.files:
-                (temporary / name).chmod(0o600)
-                fsync_file(temporary / name)
-                yield
-            write_text_atomically(temporary / MANIFEST_NAME, manifest.text())
+            yield from seal(temporary, kind, run.name, step, parent, facts, hashes)
             _put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

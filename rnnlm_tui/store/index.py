@@ -293,14 +293,14 @@ class RunIndex:
 
         if is_there():
             return
-        with self._writing() as execute:
+        with self._writing() as connection:
             if is_there():  # since another process was faster
                 return
             for (name,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
-                execute(f'DROP TABLE "{name}"')
+                connection.execute(f'DROP TABLE "{name}"')
             for statement in _TABLES.split(";"):
-                execute(statement)
-            execute("INSERT INTO about VALUES (?, ?, ?)", (*about, _number()))
+                connection.execute(statement)
+            connection.execute("INSERT INTO about VALUES (?, ?, ?)", (*about, _number()))
 
     def _update(self, report: Callable[[int, int], None] | None) -> None:
         """Read all logs up to their ends, block by block."""
@@ -332,20 +332,20 @@ class RunIndex:
         self._reached = {row[0]: Reached(*row) for row in found}
 
     def _forget(self, *attempts: int) -> None:
-        with self._writing() as execute:
+        with self._writing() as connection:
             for attempt in attempts:
                 for table in ("logs", "buckets", "rows"):
-                    execute(f"DELETE FROM {table} WHERE attempt = ?", (attempt,))
-            execute("UPDATE about SET built = ?", (_number(),))
+                    connection.execute(f"DELETE FROM {table} WHERE attempt = ?", (attempt,))
+            connection.execute("UPDATE about SET built = ?", (_number(),))
         self._look()
 
     @contextmanager
-    def _writing(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+    def _writing(self) -> Iterator[sqlite3.Connection]:
         assert self._connection is not None
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            yield connection.execute
+            yield connection
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -354,26 +354,22 @@ class RunIndex:
 
     def _read_block(self, file: BinaryIO, attempt: int, stamp: tuple[int, int, int]) -> bool:
         """Read and commit the next block of a log; returns whether that was the last one."""
-        with self._writing() as execute:
+        with self._writing() as connection:
             self._look()  # another process may have read on meanwhile
             known = self._reached.get(attempt, Reached(attempt))
             file.seek(known.offset)
             content = file.read(BLOCK_BYTES)
             at_end = len(content) < BLOCK_BYTES
             end = content.rfind(b"\n") + 1
-            skipping, begin = bool(known.skipping), 0
-            if skipping:
-                skipping, begin = not end, content.find(b"\n") + 1
-            damaged = known.damaged
-            if begin == end and not skipping and len(content) - end >= MAX_LINE:
+            begin = content.find(b"\n") + 1 if known.skipping else 0
+            skipping, damaged = known.skipping and not end, known.damaged
+            if not skipping and len(content) - end >= MAX_LINE:
                 skipping, damaged = True, damaged + 1
-            if skipping:
-                begin = end = len(content)
             block = _Block(known, damaged)
             block.buckets = self._last_buckets(known)
             block.read(content[begin:end], known.offset + begin)
-            block.store(execute)
-            offset = known.offset + end
+            block.store(connection)
+            offset = known.offset + (len(content) if skipping else end)
             known = Reached(
                 attempt,
                 offset,
@@ -385,9 +381,10 @@ class RunIndex:
                 block.tokens,
                 block.readings,
             )
-            execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
+            connection.execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
             if end and attempt < max(self._reached, default=0):
-                execute("UPDATE about SET built = ?", (_number(),))  # readers know later rows
+                # readers know later rows
+                connection.execute("UPDATE about SET built = ?", (_number(),))
         self._look()
         return at_end
 
@@ -446,15 +443,14 @@ class _Block:
         self._add_steps([lines[at] for at in steps], [offsets[at] for at in steps])
         self._add_readings([lines[at] for at in machine], [offsets[at] for at in machine])
 
-    def store(self, execute: Callable[..., sqlite3.Cursor]) -> None:
+    def store(self, connection: sqlite3.Connection) -> None:
         """Write rows and buckets."""
-        for row in self.rows:
-            execute(f"INSERT OR REPLACE INTO rows VALUES ({_marks(6)})", row)
-        for (series, number), bucket in self.buckets.items():
-            execute(
-                f"INSERT OR REPLACE INTO buckets VALUES ({_marks(5)})",
-                (series, self.attempt, number, bucket.offset, bucket.figures.tobytes()),
-            )
+        connection.executemany(f"INSERT OR REPLACE INTO rows VALUES ({_marks(6)})", self.rows)
+        buckets = (
+            (series, self.attempt, number, bucket.offset, bucket.figures.tobytes())
+            for (series, number), bucket in self.buckets.items()
+        )
+        connection.executemany(f"INSERT OR REPLACE INTO buckets VALUES ({_marks(5)})", buckets)
 
     def _add_row(self, line: bytes, offset: int) -> None:
         row = decode(line, self.attempt)
@@ -482,7 +478,7 @@ class _Block:
         while begin < len(rows):
             number = (steps[begin] - 1) // BUCKET_STEPS
             end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
-            self._add(number, offsets[begin], step_figures(rows[begin:end], before))
+            self._add(STEPS, number, offsets[begin], step_figures(rows[begin:end], before))
             begin, before = end, rows[end - 1][:2]
         self.step, self.tokens = before
 
@@ -494,36 +490,27 @@ class _Block:
                 self.damaged += 1
                 continue
             number = (row[0] - 1) // BUCKET_STEPS
-            self._add(number, offset, step_figures([row], (self.step, self.tokens)))
+            self._add(STEPS, number, offset, step_figures([row], (self.step, self.tokens)))
             self.step, self.tokens = row[:2]
 
     def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
-        parts: dict[int, list[array[float]]] = {}
-        for line, offset in zip(lines, offsets, strict=True):
-            row = decode(line, self.attempt)
-            if not isinstance(row, HardwareRow):
-                self.damaged += 1
-                continue
-            figures = reading_figures(row, self.readings + 1)
-            number = self.readings // BUCKET_READINGS
-            if number not in parts:
-                known = self.buckets.get((MACHINE, number))
-                self.buckets[MACHINE, number] = known or _Bucket(offset, figures)
-                parts[number] = [known.figures] if known is not None else []
-            parts[number].append(figures)
-            self.readings += 1
-            self.rows.append((self.attempt, offset, "machine", "", None, None))
-        for number, of_bucket in parts.items():
-            bucket = self.buckets[MACHINE, number]
-            self.buckets[MACHINE, number] = _Bucket(
-                bucket.offset, merged(of_bucket, PLACES[MACHINE])
-            )
+        found = ((decode(line, self.attempt), at) for line, at in zip(lines, offsets, strict=True))
+        readings = [(row, at) for row, at in found if isinstance(row, HardwareRow)]
+        self.damaged += len(lines) - len(readings)
+        self.rows += [(self.attempt, at, "machine", "", None, None) for _, at in readings]
+        begin = 0
+        while begin < len(readings):
+            number, inside = divmod(self.readings, BUCKET_READINGS)
+            some = readings[begin : begin + BUCKET_READINGS - inside]
+            begin, self.readings = begin + len(some), self.readings + len(some)
+            figures = reading_figures([row for row, _ in some], self.readings)
+            self._add(MACHINE, number, some[0][1], figures)
 
-    def _add(self, number: int, offset: int, figures: array[float]) -> None:
-        known = self.buckets.get((STEPS, number))
+    def _add(self, series: str, number: int, offset: int, figures: array[float]) -> None:
+        known = self.buckets.get((series, number))
         if known is not None:
-            offset, figures = known.offset, merged((known.figures, figures), PLACES[STEPS])
-        self.buckets[STEPS, number] = _Bucket(offset, figures)
+            offset, figures = known.offset, merged((known.figures, figures), PLACES[series])
+        self.buckets[series, number] = _Bucket(offset, figures)
 
 
 def merged(parts: Sequence[array[float]], places: int) -> array[float]:
@@ -639,12 +626,13 @@ def _parsed_step(line: bytes) -> tuple[Any, ...] | None:
     return tuple(getattr(row, name) for name in STEP_VALUES)
 
 
-def reading_figures(row: HardwareRow, number: int) -> array[float]:
-    """The figures of a reading of the machine."""
-    figures = array("d", (number, 0, row.time))
-    for value in _machine_values(row):
-        known = value is not None and math.isfinite(value)
-        figures.extend((1, value, value, value) if known else (0, math.nan, math.nan, 0))
+def reading_figures(rows: Sequence[HardwareRow], number: int) -> array[float]:
+    """The figures of a bucket of readings of the machine; `number` is the last one's."""
+    figures = array("d", (number, 0, rows[-1].time))
+    for column in zip(*map(_machine_values, rows), strict=True):
+        known = [value for value in column if value is not None and math.isfinite(value)]
+        low, high = min(known, default=math.nan), max(known, default=math.nan)
+        figures.extend((len(known), low, high, sum(known)))
     return figures
 
 

@@ -8,10 +8,8 @@ deleted.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue, ValidationError
 
 from rnnlm_tui.errors import (
-    CheckpointError,
     ConfigError,
     InputError,
     Problem,
@@ -27,9 +24,9 @@ from rnnlm_tui.errors import (
     UnknownCheckpointError,
 )
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
+from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -70,9 +67,7 @@ class ParentCheckpoint:
     @property
     def checkpoint(self) -> str:
         """The step, or `average-1500`."""
-        kind, _, step = self.path.name.rpartition("step-")
-        number, _, again = step.partition("-")
-        return f"{kind}{int(number)}{'-' if again else ''}{again}"
+        return weights_name(str(self.path))
 
     @property
     def address(self) -> str:
@@ -200,21 +195,19 @@ def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
         ConfigError: every field that doesn't fit, with both values.
         InputError: the optimizer's state can't be kept.
         UnknownCheckpointError: the checkpoint is gone.
-        CheckpointError: its config.json can't be read, or describes another kind of model.
         StorageError: the parent's config can't be read.
     """
     if not parent.path.is_dir():
         raise _gone(parent)
-    before, trained = parent.run.read_config(), _trained_model(parent)
-    vocabulary = trained.get("vocab_size")
+    before = parent.run.read_config()
     problems = [
-        *_vocabulary_problems(config, before, vocabulary),
-        *_shape_problems(config.model, before.model, trained),
+        *_vocabulary_problems(config, before),
+        *_shape_problems(config.model, before.model),
     ]
     if problems:
         raise ConfigError(problems)
     if parent.optimizer == "keep":
-        _check_optimizer(config, before, parent, tied=bool(_tied(trained, before.model)))
+        _check_optimizer(config, before, parent)
 
 
 def changed_fields(before: RunConfig, after: RunConfig) -> dict[str, tuple[JsonValue, JsonValue]]:
@@ -226,15 +219,15 @@ def changed_fields(before: RunConfig, after: RunConfig) -> dict[str, tuple[JsonV
 
 
 def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> Parent:
-    loss, corpus = manifest.facts.get("validation_loss"), manifest.facts.get("corpus_hash")
+    corpus = manifest.facts.get("corpus_hash")
     return Parent(
         run=parent.run.name,
         checkpoint=parent.checkpoint,
         step=manifest.step,
-        hash=manifest.checksum or manifest.digest(),
+        hash=manifest.checksum,
         created=parent.run.created(),
         optimizer=parent.optimizer,
-        validation_loss=float(loss) if isinstance(loss, int | float) else None,
+        validation_loss=manifest.number("validation_loss"),
         corpus_hash=corpus if isinstance(corpus, str) else None,
         changed=changed_fields(config_at(parent.run, manifest), config),
     )
@@ -259,36 +252,16 @@ def _link(source: Path, target: Path) -> None:
         fsync_file(target)
 
 
-def _trained_model(parent: ParentCheckpoint) -> Mapping[str, object]:
-    """The checkpoint's config.json."""
-    path = parent.path / "config.json"
-    try:
-        values = json.loads(read_at_most(path, _MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} can't be read: {error}",
-            hint=f"`rnnlm-tui verify {parent.run.name}` checks all of its checkpoints",
-        ) from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "rnnlm":
-        raise CheckpointError(
-            f'{parent.address} has a model of type "{kind}", only "rnnlm" can be trained',
-            hint="choose a checkpoint that rnnlm-tui has written",
-        )
-    return dict(values)
-
-
-def _vocabulary_problems(config: RunConfig, before: RunConfig, vocabulary: object) -> list[Problem]:
+def _vocabulary_problems(config: RunConfig, before: RunConfig) -> list[Problem]:
     from rnnlm_tui.schema.corpora import unused_tokenizer_fields
 
     wanted, trained = config.tokenizer, before.tokenizer
     unused = unused_tokenizer_fields(trained)
-    types = f" ({counted(vocabulary, 'type')})" if isinstance(vocabulary, int) else ""
     return [
         Problem(
             f"tokenizer.{name}",
             f"is {value!r}, but the checkpoint was trained with {getattr(trained, name)!r}",
-            f"its vocabulary is {trained.kind}{types}, and the new run keeps it; another"
+            f"its vocabulary is {trained.kind}, and the new run keeps it; another"
             " vocabulary needs a run from initial weights",
         )
         for name, value in wanted
@@ -297,32 +270,25 @@ def _vocabulary_problems(config: RunConfig, before: RunConfig, vocabulary: objec
 
 
 _SHAPES = ("cell_type", "embedding_dim", "hidden_size", "num_layers", "num_heads")
-"""Fields of a model that decide its weights' shapes, in a config and in config.json."""
+"""Fields of a model that decide its weights' shapes."""
 KEPT_BY_FORKS = ("tokenizer.", "model.tie_weights", *(f"model.{name}" for name in _SHAPES))
 """Beginnings of the fields in which a fork can't differ from its checkpoint."""
 
 
-def _shape_problems(
-    wanted: ModelConfig, before: ModelConfig, trained: Mapping[str, object]
-) -> list[Problem]:
-    found = {name: trained.get(name, getattr(before, name)) for name in _SHAPES}
-    if wanted.cell_type == found["cell_type"] and wanted.cell_type not in HEADED_CELLS:
-        found["num_heads"] = wanted.num_heads  # has no effect
-    here = {name: getattr(wanted, name) for name in _SHAPES}
-    both = (
-        f"weights: {_shape(found)}, config: {_shape(here)};"
-        " another shape needs a run from initial weights"
-    )
+def _shape_problems(wanted: ModelConfig, trained: ModelConfig) -> list[Problem]:
+    headed = {wanted.cell_type, trained.cell_type}.intersection(HEADED_CELLS)
     problems = [
         Problem(
             f"model.{name}",
-            f"is {getattr(wanted, name)!r}, but the checkpoint was trained with {value!r}",
-            both,
+            f"is {getattr(wanted, name)!r}, but the checkpoint was trained with"
+            f" {getattr(trained, name)!r}",
+            f"weights: {_shape(trained)}, config: {_shape(wanted)};"
+            " another shape needs a run from initial weights",
         )
-        for name, value in found.items()
-        if getattr(wanted, name) != value
+        for name in _SHAPES
+        if (headed or name != "num_heads") and getattr(wanted, name) != getattr(trained, name)
     ]
-    if wanted.tie_weights and not _tied(trained, before):
+    if wanted.tie_weights and not trained.tie_weights:
         problems.append(
             Problem(
                 "model.tie_weights",
@@ -333,22 +299,16 @@ def _shape_problems(
     return problems
 
 
-def _shape(model: Mapping[str, object]) -> str:
+def _shape(model: ModelConfig) -> str:
     """`lstm 2 × 192, embedding 128`."""
-    heads = f", {model['num_heads']} heads" if model["cell_type"] in HEADED_CELLS else ""
+    heads = f", {model.num_heads} heads" if model.cell_type in HEADED_CELLS else ""
     return (
-        f"{model['cell_type']} {model['num_layers']} × {model['hidden_size']},"
-        f" embedding {model['embedding_dim']}{heads}"
+        f"{model.cell_type} {model.num_layers} × {model.hidden_size},"
+        f" embedding {model.embedding_dim}{heads}"
     )
 
 
-def _tied(trained: Mapping[str, object], before: ModelConfig) -> object:
-    return trained.get("tie_word_embeddings", before.tie_weights)
-
-
-def _check_optimizer(
-    config: RunConfig, before: RunConfig, parent: ParentCheckpoint, *, tied: bool
-) -> None:
+def _check_optimizer(config: RunConfig, before: RunConfig, parent: ParentCheckpoint) -> None:
     """Raise InputError if the optimizer's state of the checkpoint can't be kept."""
     hint = "start with a fresh optimizer: --optimizer fresh"
     if not all((parent.path / name).is_file() for name in STATE_FILES):
@@ -361,7 +321,7 @@ def _check_optimizer(
             f"the optimizer's state can't be kept: it is of {trained}, the config has {wanted}",
             hint=hint,
         )
-    if tied != config.model.tie_weights:
+    if before.model.tie_weights != config.model.tie_weights:
         raise InputError(
             "the optimizer's state can't be kept: it has one state for the tied matrix, the config"
             " has two matrices",

@@ -83,6 +83,15 @@ SHORT: Mapping[type[Any], Mapping[str, str]] = {
 """Fields with another key in the log: a step should take less than 200 bytes, and `kind` is the
 line's."""
 
+_STEP_LINE = (
+    STEP_PREFIX.decode()
+    + ",".join(
+        f'"{SHORT[StepRow].get(field.name, field.name)}":%r'
+        for field in fields(StepRow)
+        if field.name != "attempt"
+    )
+    + "}\n"
+)
 _NAME = re.compile(r"(\d{6})\.jsonl")
 KIND_OF = {row: kind for kind, row in KINDS.items()}
 """The kind of each class of rows."""
@@ -95,23 +104,22 @@ def logs_of(run: RunDirectory) -> list[tuple[int, Path]]:
     """(attempt, path) of a run's logs in order; links are left out.
 
     Raises:
-        StorageError: the folder can't be read.
+        StorageError: the folder can't be read, or the run is of an unreleased version.
     """
     with storage_errors("look into", run.logs_path):
         try:
             entries = [entry for entry in os.scandir(run.logs_path) if not entry.is_symlink()]
         except FileNotFoundError:
+            run.check_version()
             return []
     found = ((_NAME.fullmatch(entry.name), entry) for entry in entries)
     return sorted((int(match[1]), Path(entry.path)) for match, entry in found if match)
 
 
 def shortest(value: float) -> float:
-    """The shortest decimal number that rounds to the same float32 as this one."""
-    try:
-        packed = _FLOAT32.pack(value)
-    except OverflowError:
-        return value  # beyond float32
+    """The shortest decimal number that rounds to the same float32 as this one; six digits of a
+    number that is too large for one."""
+    packed = _FLOAT32.pack(value)
     for digits in (6, 7, 8):
         short = float(f"{value:.{digits}g}")
         if _FLOAT32.pack(short) == packed:
@@ -121,15 +129,18 @@ def shortest(value: float) -> float:
 
 def encode(row: Row | Facts) -> bytes:
     """A row as a line of its attempt's log."""
+    if isinstance(row, StepRow):
+        numbers = _rounded(row).values()
+        if all(map(math.isfinite, numbers)):  # three times as fast
+            return (_STEP_LINE % tuple(numbers)).encode()
     kind = KIND_OF.get(type(row), FACTS)
     values: dict[str, Any] = (
         row.model_dump(exclude_unset=True) if not is_dataclass(row) else _set_fields(row)
     )
     if isinstance(row, StepRow):
-        values |= {name: shortest(values[name]) for name in ("loss", "grad_norm", "learning_rate")}
-        values["tokens_per_second"] = float(f"{row.tokens_per_second:.6g}")
-        values["epoch"] = round(row.epoch, 4)
-        values |= {name: round(values[name], 3) for name in ("active_seconds", "time")}
+        values |= _rounded(row)
+    elif isinstance(row, HardwareRow):
+        values |= {name: round(one, 3) for name, one in values.items() if isinstance(one, float)}
     lost = {
         name: str(value)
         for name, value in values.items()
@@ -139,6 +150,21 @@ def encode(row: Row | Facts) -> bytes:
         values |= {**dict.fromkeys(lost), "nonfinite": lost}
     short = SHORT.get(type(row), {})
     return _line({"kind": kind, **{short.get(name, name): value for name, value in values.items()}})
+
+
+def _rounded(row: StepRow) -> dict[str, float]:
+    """The values of a step as its line has them."""
+    return {
+        "step": row.step,
+        "tokens_seen": row.tokens_seen,
+        "epoch": round(row.epoch, 4),
+        "loss": shortest(row.loss),
+        "grad_norm": shortest(row.grad_norm),
+        "learning_rate": shortest(row.learning_rate),
+        "tokens_per_second": float(f"{row.tokens_per_second:.6g}"),
+        "active_seconds": round(row.active_seconds, 3),
+        "time": round(row.time, 3),
+    }
 
 
 def _line(values: Mapping[str, object], most: int = MAX_TEXT) -> bytes:
@@ -194,7 +220,8 @@ def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
         row = KINDS[kind]
         for name, short in SHORT.get(row, {}).items():
             values[name] = values.pop(short)
-        return _row(row, values | {"attempt": attempt})
+        found: Row = _row(row, values | {"attempt": attempt})
+        return found
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
@@ -207,23 +234,27 @@ def _row(kind: type[Any], values: dict[str, Any]) -> Any:
     """
     lost = values.get("nonfinite", {})
     found: dict[str, Any] = {}
-    for name, (types, allowed, default) in _checks(kind).items():
+    for name, (types, allowed, default) in _checks(kind).items():  # type: ignore[arg-type]
         value = values.get(name, default)
-        if value is MISSING:
-            raise KeyError(name)
-        if name == "other_gpus":
-            found[name] = tuple(_row(GpuRow, card) for card in value)
-            continue
         if value is None and name in lost and float in types:
             value = _NOT_FINITE[lost[name]]
-        elif type(value) is float and not math.isfinite(value):
-            raise ValueError(name)  # 1e400
-        if type(value) is int and float in types:
-            value = float(value)
-        if type(value) not in types or (allowed and value not in allowed):
-            raise TypeError(name)
-        if type(value) is int and not -LARGEST_STEP <= value < 2**63:
-            raise ValueError(name)
+        elif value is default:
+            if value is MISSING:
+                raise KeyError(name)
+            continue
+        elif name == "other_gpus":
+            value = tuple(_row(GpuRow, card) for card in value)
+        else:
+            if type(value) is int and float in types:
+                value = float(value)
+            if type(value) not in types or (allowed and value not in allowed):
+                raise TypeError(name)
+            if (
+                not math.isfinite(value)  # 1e400
+                if type(value) is float
+                else type(value) is int and not -LARGEST_STEP <= value < 2**63
+            ):
+                raise ValueError(name)
         found[name] = value
     return kind(**found)
 

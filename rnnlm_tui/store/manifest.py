@@ -8,18 +8,24 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import (
+    PRIVATE_FILE,
+    folders_named,
+    fsync_file,
+    storage_errors,
+    write_text_atomically,
+)
 
 MANIFEST_NAME = "manifest.json"
 CHECKPOINT_FORMAT = 1
@@ -29,22 +35,10 @@ MAX_MANIFEST_BYTES = 4_000_000
 CHECKPOINT_FOLDER = re.compile(r"step-(\d{9,12})")
 """The name of a finished checkpoint's folder, and its step."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-PICKLE_SUFFIXES: frozenset[str] = frozenset(
-    {
-        ".bin",
-        ".ckpt",
-        ".dill",
-        ".joblib",
-        ".npy",
-        ".npz",
-        ".pickle",
-        ".pk",
-        ".pkl",
-        ".pt",
-        ".pth",
-        ".torch",
-    }
-)
+PICKLE_SUFFIXES = frozenset({
+    ".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pk", ".pkl", ".pt", ".pth",
+    ".torch",
+})  # fmt: skip
 """Files that may hold a pickle. Reading one can run arbitrary code, so they are refused
 unopened."""
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
@@ -78,8 +72,8 @@ class Manifest(BaseModel):
     facts: dict[str, JsonValue] = {}
     """From the worker: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     files: dict[str, ManifestFile]
-    checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the manifest without this field; None in manifests of the first versions."""
+    checksum: str = ""
+    """SHA-256 of the manifest without this field; empty until it is written."""
 
     def text(self) -> str:
         """The manifest as JSON, with its checksum."""
@@ -89,53 +83,64 @@ class Manifest(BaseModel):
         """The correct checksum."""
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
+    def number(self, fact: str) -> float | None:
+        """A fact; None if it is none, or no number."""
+        value = self.facts.get(fact)
+        return value if isinstance(value, int | float) else None
+
     @property
     def bytes(self) -> int:
         """Size of all files except the manifest."""
         return sum(file.size for file in self.files.values())
 
 
-def describe_files(
+def seal(
     folder: Path,
     kind: Literal["checkpoint", "snapshot"],
     run: str,
     step: int,
     parent: str | None,
-    facts: dict[str, JsonValue],
+    facts: Mapping[str, object],
     hashes: Mapping[str, str] = MappingProxyType({}),
-) -> Manifest:
-    """The manifest of the files in `folder`.
+) -> Generator[None, None, None]:
+    """Make the files in `folder` private and durable and write their manifest, the last of them;
+    yields between two files.
 
     Args:
+        facts: JSON values.
         hashes: SHA-256 of files that were hashed while they were written; the others are read.
 
     Raises:
         CheckpointError: one is a pickle, a folder or a link, or has an invalid name.
     """
-    files = {
-        path.name: ManifestFile(
-            size=_size_of_regular(path), sha256=hashes.get(path.name) or _sha256(path)
-        )
-        for path in sorted(folder.iterdir())
-    }
-    versions = {"rnnlm_tui": __version__, "python": platform.python_version()}
-    return Manifest(
+    manifest = Manifest(
         kind=kind,
         run=run,
         step=step,
         parent=parent,
         created=time.time(),
-        versions=versions,
-        facts=facts,
-        files=files,
+        versions={"rnnlm_tui": __version__, "python": platform.python_version()},
+        facts=cast(dict[str, JsonValue], dict(facts)),
+        files={
+            path.name: ManifestFile(
+                size=_size_of_regular(path), sha256=hashes.get(path.name) or _sha256(path)
+            )
+            for path in sorted(folder.iterdir())
+        },
     )
+    for name in manifest.files:
+        (folder / name).chmod(PRIVATE_FILE)
+        fsync_file(folder / name)
+        yield
+    write_text_atomically(folder / MANIFEST_NAME, manifest.text())
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a manifest without checking the files.
 
     Raises:
-        CheckpointError: it is missing, damaged, not a regular file, or from a newer version.
+        CheckpointError: it is missing, damaged, not a regular file, from a newer version, or from
+            another folder.
     """
     with _advised(folder):
         return _manifest(folder)
@@ -143,7 +148,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
-    _refuse_other_kinds(folder)
+    _refuse_pickle(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}"
+            if folder.exists()
+            else f"checkpoint not found: {folder}"
+        )
     if not os.path.lexists(path):
         raise CheckpointError(
             f"{folder} has no {MANIFEST_NAME}: it is unfinished, or not a checkpoint of rnnlm-tui"
@@ -156,27 +167,27 @@ def _manifest(folder: Path) -> Manifest:
         )
     with storage_errors("read", path):
         text = path.read_bytes()
+    newer = re.search(rb'"format":\s*(\d{1,6})\b', text)
+    if newer and int(newer[1]) > CHECKPOINT_FORMAT:
+        raise NewerCheckpointError(
+            f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})",
+            hint="update rnnlm-tui",
+        )
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        newer = re.search(rb'"format":\s*(\d{1,6})\b', text)
-        if newer and int(newer[1]) > CHECKPOINT_FORMAT:
-            raise NewerCheckpointError(
-                f"{folder} was written by a newer version of rnnlm-tui (format {int(newer[1])})",
-                hint="update rnnlm-tui",
-            ) from error
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CheckpointError(
             f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}"
         ) from error
-    if manifest.format > CHECKPOINT_FORMAT:
-        raise NewerCheckpointError(
-            f"{folder} was written by a newer version of rnnlm-tui (format {manifest.format})",
-            hint="update rnnlm-tui",
-        )
-    if manifest.checksum is not None and manifest.checksum != manifest.digest():
+    if manifest.checksum != manifest.digest():
         raise CheckpointError(f"{path} is damaged: its checksum doesn't match")
+    place = CHECKPOINT_FOLDER.fullmatch(folder.name)
+    if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
+        raise CheckpointError(
+            f"{path} is from another folder: it says {manifest.kind} of step {manifest.step:,}"
+        )
     return manifest
 
 
@@ -210,12 +221,6 @@ def check_sizes(path: Path) -> Manifest:
 
 def _check_sizes(path: Path) -> Manifest:
     manifest = _manifest(path)
-    place = CHECKPOINT_FOLDER.fullmatch(path.name)
-    if place is not None and (manifest.kind != "checkpoint" or manifest.step != int(place[1])):
-        raise CheckpointError(
-            f"{path / MANIFEST_NAME} is from another folder: it says {manifest.kind} of step"
-            f" {manifest.step:,}"
-        )
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise CheckpointError(f"{path / MANIFEST_NAME} has an invalid file name: {name[:80]!r}")
@@ -255,24 +260,26 @@ def _advice(folder: Path) -> str:
     """A hint for a damaged checkpoint: the newest other one that passes `check_sizes`."""
     if CHECKPOINT_FOLDER.fullmatch(folder.name) is None:
         return "give a checkpoint as RUN@STEP; `rnnlm-tui runs` lists the runs"
-    run = folder.absolute().parents[1].name
-    other = _newest_whole(folder)
-    instead = f"no other checkpoint of {run} is valid" if other is None else f"use {run}@{other}"
-    return f"{instead}; `rnnlm-tui verify {run}` checks all of them"
+    run, instead = folder.absolute().parents[1].name, ""
+    with suppress(StorageError):
+        for step, other in reversed(step_folders(folder.parent)):
+            with suppress(StorageError):
+                if not instead and other.name != folder.name and _check_sizes(other):
+                    instead = f"use {run}@{step}"
+    return (
+        f"{instead or f'no other checkpoint of {run} is valid'}; `rnnlm-tui verify {run}` checks"
+        " all of them"
+    )
 
 
-def _newest_whole(damaged: Path) -> int | None:
-    """The step of the newest other checkpoint that passes `check_sizes`."""
-    try:
-        names = [path.name for path in damaged.parent.iterdir() if path.name != damaged.name]
-    except OSError:
-        return None
-    steps = {int(match[1]): match[0] for match in map(CHECKPOINT_FOLDER.fullmatch, names) if match}
-    for step in sorted(steps, reverse=True):
-        with suppress(StorageError):
-            _check_sizes(damaged.with_name(steps[step]))
-            return step
-    return None
+def step_folders(place: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of each folder in `place` that is named like a checkpoint, by step.
+
+    Raises:
+        StorageError: the place can't be read.
+    """
+    found = folders_named(place, CHECKPOINT_FOLDER)
+    return sorted((int(path.name.rpartition("-")[2]), path) for path in found)
 
 
 def _refuse_pickle(path: Path) -> None:
@@ -281,16 +288,6 @@ def _refuse_pickle(path: Path) -> None:
             f"refused to open {path}: {path.suffix} files may hold a pickle, which can run"
             " arbitrary code",
             hint="only safetensors files are read",
-        )
-
-
-def _refuse_other_kinds(folder: Path) -> None:
-    _refuse_pickle(folder)
-    if not folder.exists():
-        raise CheckpointError(f"checkpoint not found: {folder}")
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is not a checkpoint: a checkpoint is a folder with a {MANIFEST_NAME}"
         )
 
 

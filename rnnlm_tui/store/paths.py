@@ -202,12 +202,12 @@ class RunDirectory:
             )
 
     def check_version(self) -> None:
-        """Refuse a run of an unreleased version, which had its rows in a database.
+        """Refuse a run without logs of an unreleased version, which had its rows in a database.
 
         Raises:
             StorageError: it is one.
         """
-        if (self.path / "run.db").exists() and not self.logs_path.exists():
+        if (self.path / "run.db").exists():
             raise StorageError(
                 f"{self.name} was made by an unreleased version of rnnlm-tui",
                 hint=f"keep it for that version, or set {HOME_VARIABLE} to a new folder",

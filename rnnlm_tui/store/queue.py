@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.schema.metrics import AttemptRow
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
 from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_file, runs_dir
-from rnnlm_tui.store.reader import AttemptRow, RunReader
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.json_files import JsonFile
 from rnnlm_tui.system.locks import folder_lock, read_lock

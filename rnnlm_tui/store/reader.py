@@ -71,21 +71,6 @@ class Span:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far a run's series go at one moment. A row up to here doesn't change while `attempts` and
-    `evaluations` don't."""
-
-    attempts: tuple[tuple[int, int], ...]
-    """Number and start step of each attempt; a new one supersedes the rows after its start."""
-    step: int
-    """The newest step; 0 if there is none."""
-    end: Position
-    """The position behind the newest row."""
-    evaluations: tuple[EvaluationRow, ...]
-    """All of them, by step."""
-
-
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     """Sort by step, with the latest row of each step and set: a set may be evaluated again."""
     latest: dict[object, EvaluationRow] = {}
@@ -406,18 +391,6 @@ class RunReader:
                 rest = rest[:MAX_LINE]
                 yield from (line for line in lines if len(line) < MAX_LINE)
 
-    def extent(self) -> Extent:
-        """How far the run's series go now, for readers that follow them row by row."""
-        with self.read_transaction():
-            spans = self._spans()
-            ends = [(log.attempt, log.offset) for log in self._index.logs.values()]
-            return Extent(
-                tuple(self._start_steps().items()),
-                spans[-1].last if spans else 0,
-                max(ends, default=(0, 0)),
-                tuple(self.evaluations()),
-            )
-
     def samples_after(
         self, place: Position = (0, -1), *, chunk: int = 256
     ) -> Iterator[tuple[Position, SampleRow]]:
@@ -575,7 +548,7 @@ class RunReader:
                 lines = self._lines_at(found) if raw else ()
                 rows = (decode(line, 0) for line in lines)
                 all_figures = (
-                    (reading_figures(row, 0) for row in rows if isinstance(row, HardwareRow))
+                    (reading_figures([row], 0) for row in rows if isinstance(row, HardwareRow))
                     if raw
                     else (array_of(figures) for _, figures in found)
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rnnlm_tui.errors import (
     UnknownCheckpointError,
     did_you_mean,
 )
-from rnnlm_tui.store.averages import average_folders, find_average, is_average
+from rnnlm_tui.store.averages import average_folders, find_average
 from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, read_checkpoints
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -30,117 +31,6 @@ VERIFIED_SECONDS = 600.0
 """After this time a checkpoint is read again before an older one is removed."""
 _SHOWN_STEPS = 12
 _Identities = tuple[tuple[str, int, int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DamagedCheckpoint:
-    """A checkpoint that failed its verification."""
-
-    step: int
-    path: Path
-    problem: str
-    """Which file and why, in one sentence."""
-
-
-def newest_valid(run: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
-    """The newest checkpoint that passes verification, and the damaged newer ones. Call
-    `sweep_temporary` first.
-
-    Raises:
-        NewerCheckpointError: a newer version wrote the newest; resuming from an older one would
-            lose work.
-    """
-    damaged = []
-    for step, path in reversed(list(checkpoint_folders(run))):
-        try:
-            verify_checkpoint(path)
-        except NewerCheckpointError:
-            raise
-        except StorageError as error:
-            damaged.append(DamagedCheckpoint(step, path, error.message))
-        else:
-            return path, damaged
-    return None, damaged
-
-
-def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last` or a step (`1500`), not verified.
-
-    `average-1500` is an average: see `averages`.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the existing ones.
-        CheckpointError: the manifest of this step is damaged.
-    """
-    if is_average(which) and (average := find_average(run, which)) is not None:
-        return average
-    entries = list_checkpoints(run)
-    if not entries:
-        raise UnknownCheckpointError(
-            f"{run.name} has no checkpoint yet",
-            hint=f"while it runs, `rnnlm-tui checkpoint {run.name}` writes one",
-        )
-    if which == "last":
-        return entries[-1].path
-    by_step = {entry.step: entry.path for entry in entries}
-    if which == "best":
-        best = next((row.step for row in read_checkpoints(run) if row.best), None)
-        if best is None:
-            raise UnknownCheckpointError(
-                f"no checkpoint of {run.name} was evaluated, so none is the best",
-                hint=f"use {run.name}@last",
-            )
-        return by_step[best]
-    digits = which.replace(",", "")
-    if digits.isascii() and digits.isdecimal() and len(digits) <= 12 and int(digits) in by_step:
-        return by_step[int(digits)]
-    if (
-        digits.isascii()
-        and digits.isdecimal()
-        and len(digits) <= 12
-        and int(digits) in (folders := dict(checkpoint_folders(run)))
-    ):
-        read_manifest(folders[int(digits)])  # raises: its manifest is damaged
-    steps = [str(step) for step in by_step]
-    averages = [name for name, _ in average_folders(run)]
-    listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
-    shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
-    raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: it has best, last and"
-        f" {', '.join([listed, *averages])}",
-        hint=did_you_mean(which[:40], ["best", "last", *steps, *averages]),
-    )
-
-
-def resolve_folder(run: RunDirectory, which: str) -> Path:
-    """Like `resolve_checkpoint`, but a step is found even if its manifest is damaged.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the existing ones.
-    """
-    digits = which.replace(",", "")
-    if digits.isascii() and digits.isdecimal() and len(digits) <= 12:
-        folder = dict(checkpoint_folders(run)).get(int(digits))
-        if folder is not None:
-            return folder
-    return resolve_checkpoint(run, which)
-
-
-def move_damaged_aside(damaged: DamagedCheckpoint) -> Path:
-    """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new
-    path.
-
-    Raises:
-        StorageError: the folder can't be renamed.
-    """
-    path = damaged.path
-    target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
-    with storage_errors("move aside", path):
-        if target.exists():
-            target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
-        path.rename(target)
-        fsync_directory(path.parent)
-    return target
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +52,97 @@ class CheckpointCheck:
     pinned: bool = False
     newer: bool = False
     """A newer version of rnnlm-tui wrote it: it can't be verified, and the run can't be resumed."""
+
+
+def newest_valid(run: RunDirectory) -> tuple[Path | None, list[CheckpointCheck]]:
+    """The newest checkpoint that passes verification, and the damaged newer ones. Call
+    `sweep_temporary` first.
+
+    Raises:
+        NewerCheckpointError: a newer version wrote the newest; resuming from an older one would
+            lose work.
+    """
+    damaged = []
+    for step, path in reversed(checkpoint_folders(run)):
+        try:
+            verify_checkpoint(path)
+        except NewerCheckpointError:
+            raise
+        except StorageError as error:
+            damaged.append(CheckpointCheck(step, path, error.message))
+        else:
+            return path, damaged
+    return None, damaged
+
+
+def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
+    """The folder of `best`, `last`, a step (`1500`) or an average (`average-1500`), not verified.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the existing ones.
+        CheckpointError: the manifest of this step is damaged.
+    """
+    if (average := find_average(run, which)) is not None:
+        return average
+    if (folder := _folder_of(run, which)) is not None:
+        read_manifest(folder)
+        return folder
+    entries = list_checkpoints(run)
+    if not entries:
+        raise UnknownCheckpointError(
+            f"{run.name} has no checkpoint yet",
+            hint=f"while it runs, `rnnlm-tui checkpoint {run.name}` writes one",
+        )
+    if which == "last":
+        return entries[-1].path
+    if which == "best":
+        best = next((row for row in read_checkpoints(run) if row.best), None)
+        if best is None:
+            raise UnknownCheckpointError(
+                f"no checkpoint of {run.name} was evaluated, so none is the best",
+                hint=f"use {run.name}@last",
+            )
+        return run.path / best.path
+    steps = [entry.name for entry in entries]
+    averages = list(average_folders(run))
+    listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
+    shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
+    raise UnknownCheckpointError(
+        f"{run.name} has no checkpoint {shown}: it has best, last and"
+        f" {', '.join([listed, *averages])}",
+        hint=did_you_mean(which[:40], ["best", "last", *steps, *averages]),
+    )
+
+
+def resolve_folder(run: RunDirectory, which: str) -> Path:
+    """Like `resolve_checkpoint`, but a step is found even if its manifest is damaged.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint; lists the existing ones.
+    """
+    return _folder_of(run, which) or resolve_checkpoint(run, which)
+
+
+def _folder_of(run: RunDirectory, step: str) -> Path | None:
+    digits = step.replace(",", "")
+    number = int(digits) if re.fullmatch(r"[0-9]{1,12}", digits) else -1
+    return dict(checkpoint_folders(run)).get(number)
+
+
+def move_damaged_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint to `damaged-step-…`, so that it no longer counts; returns its new
+    path.
+
+    Raises:
+        StorageError: the folder can't be renamed.
+    """
+    target = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+    with storage_errors("move aside", path):
+        if target.exists():
+            target = path.with_name(f"{target.name}-{secrets.token_hex(4)}")
+        path.rename(target)
+        fsync_directory(path.parent)
+    return target
 
 
 def check_checkpoints(run: RunDirectory, only: Path | None = None) -> Iterator[CheckpointCheck]:

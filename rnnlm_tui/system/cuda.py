@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from pathlib import Path
 from rnnlm_tui.schema.formatting import first_of, memory
 from rnnlm_tui.system.gpu import (
     VISIBLE_VARIABLE,
+    GpuDevice,
     cards,
     driver_cuda_version,
     driver_problem,
@@ -42,9 +43,6 @@ GPU."""
 TORCH_BUILDS = "https://pytorch.org/get-started/locally"
 """Lists torch's builds with pip's URL for each; they change with every release."""
 DRIVERS = "https://www.nvidia.com/drivers"
-
-Capability = tuple[int, int]
-"""A GPU's compute capability: (9, 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,41 +71,17 @@ class TorchBuild:
 
 
 @dataclass(frozen=True, slots=True)
-class CudaGpu:
-    """A GPU that CUDA may use."""
-
-    name: str
-    capability: Capability | None
-    """None: not reported."""
-
-
-@dataclass(frozen=True, slots=True)
 class Driver:
     """The NVIDIA driver and the GPUs that CUDA may use, in its numbering."""
 
     version: str
     cuda: tuple[int, int] | None
     """The newest CUDA that it supports; None: not reported."""
-    cards: tuple[CudaGpu, ...]
+    cards: tuple[GpuDevice, ...]
 
     def __str__(self) -> str:
         newest = f", CUDA {self.cuda[0]}.{self.cuda[1]}" if self.cuda else ""
         return f"driver {self.version}{newest}"
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that holds memory of a GPU."""
-
-    pid: int
-    user: str
-    """Empty: unknown."""
-    memory: int | None
-    """Bytes; None: not reported."""
-
-    def __str__(self) -> str:
-        who = f"pid {self.pid}" + (f" ({self.user})" if self.user else "")
-        return who if self.memory is None else f"{who} holds {memory(self.memory)}"
 
 
 def use_driver_order() -> None:
@@ -152,16 +126,18 @@ def driver() -> Driver | None:
     uuids = gpu_uuids()
     if not uuids:
         return None
-    found = {}
-    for board in cards():
-        for device in (board, *board.instances):
-            capability = device.compute_capability or board.compute_capability
-            found[device.uuid] = CudaGpu(device.name or "NVIDIA GPU", capability)
+    found = {device.uuid: device for device in _devices()}
     return Driver(
         driver_version() or "of unknown version",
         driver_cuda_version(),
-        tuple(found.get(uuid, CudaGpu("NVIDIA GPU", None)) for uuid in uuids),
+        tuple(found.get(uuid, GpuDevice(at)) for at, uuid in enumerate(uuids)),
     )
+
+
+def _devices() -> Iterator[GpuDevice]:
+    """Every GPU and every MIG instance of one."""
+    for board in cards():
+        yield from (board, *board.instances)
 
 
 def broken_driver(bus: Path = PCI_DEVICES) -> GpuProblem | None:
@@ -238,7 +214,7 @@ def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
 
 
 def unsupported_card(
-    build: TorchBuild, known: Driver, card: CudaGpu, architectures: Iterable[str]
+    build: TorchBuild, known: Driver, card: GpuDevice, architectures: Iterable[str]
 ) -> GpuProblem | None:
     """The problem if torch has no code for a card; None if it has, or this isn't known.
 
@@ -246,9 +222,9 @@ def unsupported_card(
         architectures: those of `torch.cuda.get_arch_list()`.
     """
     built = tuple(architectures)
-    if not built or card.capability is None or supports(card.capability, built):
+    if not built or card.compute_capability is None or supports(card.compute_capability, built):
         return None
-    major, minor = card.capability
+    major, minor = card.compute_capability
     return GpuProblem(
         f"{build} has no code for the {card.name}, whose compute capability is {major}.{minor}: it"
         f" was built for {', '.join(built)}",
@@ -256,7 +232,7 @@ def unsupported_card(
     )
 
 
-def supports(capability: Capability, architectures: Iterable[str]) -> bool:
+def supports(capability: tuple[int, int], architectures: Iterable[str]) -> bool:
     """Whether code of one of these architectures runs on a GPU.
 
     Machine code (`sm_80`) runs on later minor versions of its major version, `sm_90a` on its own
@@ -281,7 +257,7 @@ def supports(capability: Capability, architectures: Iterable[str]) -> bool:
 def fitting_torch(known: Driver) -> str:
     """How to install a torch that fits this driver and its GPUs."""
     newest = f" {known.cuda[0]} or older" if known.cuda else ""
-    needed = sorted({card.capability for card in known.cards if card.capability})
+    needed = sorted({card.compute_capability for card in known.cards if card.compute_capability})
     code = "".join(f" and compute capability {major}.{minor}" for major, minor in needed)
     return (
         f"install a torch built for CUDA{newest}{code}: pip install --force-reinstall torch"
@@ -289,9 +265,9 @@ def fitting_torch(known: Driver) -> str:
     )
 
 
-def holders(uuid: str, *, computes: bool = False) -> tuple[Holder, ...]:
-    """The other processes that hold memory of a GPU, the largest first; empty if the driver doesn't
-    say, as in containers.
+def holder_words(uuid: str, *, computes: bool = False) -> str:
+    """The other processes that hold memory of a GPU, the largest first: `pid 4711 (alex) holds
+    70 GiB and 1 more`; empty if the driver doesn't say, as in containers.
 
     Args:
         uuid: with or without `GPU-` or `MIG-`.
@@ -300,21 +276,20 @@ def holders(uuid: str, *, computes: bool = False) -> tuple[Holder, ...]:
     """
     found = [
         process
-        for board in cards()
-        for device in (board, *board.instances)
+        for device in _devices()
         if device.uuid is not None and uuid and device.uuid.endswith(uuid)
         for process in device.processes
     ]
     others = [process for process in found if process.pid != os.getpid()]
     if computes and len(others) == len(found):
-        return ()
-    held = [Holder(process.pid, _user(process.pid), process.memory) for process in others]
-    return tuple(sorted(held, key=lambda one: -(one.memory or 0)))
-
-
-def holder_words(uuid: str, *, computes: bool = False) -> str:
-    """`pid 4711 (alex) holds 70 GiB and 1 more`; empty if no process is known to hold memory."""
-    return first_of([str(holder) for holder in holders(uuid, computes=computes)], 2)
+        return ""
+    words = [
+        f"pid {process.pid}"
+        + (f" ({user})" if (user := _user(process.pid)) else "")
+        + (f" holds {memory(process.memory)}" if process.memory is not None else "")
+        for process in sorted(others, key=lambda one: -(one.memory or 0))
+    ]
+    return first_of(words, 2)
 
 
 def _user(pid: int) -> str:
@@ -326,5 +301,5 @@ def _user(pid: int) -> str:
         return ""  # another container's, or it has just ended
 
 
-def _names(cards: tuple[CudaGpu, ...]) -> str:
+def _names(cards: tuple[GpuDevice, ...]) -> str:
     return first_of(list(dict.fromkeys(card.name for card in cards)), 2)

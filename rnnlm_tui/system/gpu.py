@@ -7,22 +7,21 @@ memory, power, temperature, clock, and what slows a card down or is wrong with i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pynvml
 
 from rnnlm_tui.schema.metrics import CARD_LOST, GpuRow
-
-ValueT = TypeVar("ValueT")
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 """Environment variable: GPUs that CUDA may use, by index or UUID, in its order; unset: all, empty:
 none."""
 
 NO_ANSWER = "card doesn't answer"
+UNNAMED = "NVIDIA GPU"
 
 _FAULTS = {
     pynvml.NVML_ERROR_GPU_IS_LOST: CARD_LOST,
@@ -89,14 +88,14 @@ class GpuDevice:
 
     index: int
     """The driver's index (PCI order, as nvidia-smi shows it); of an instance: within its GPU."""
-    uuid: str | None
+    uuid: str | None = None
     """`GPU-…`, of an instance `MIG-…`."""
-    name: str | None
-    compute_capability: tuple[int, int] | None
+    name: str = UNNAMED
+    compute_capability: tuple[int, int] | None = None
     """As torch.cuda.get_device_capability: (9, 0) for an H100."""
-    memory_used: int | None
-    memory_total: int | None
-    processes: tuple[GpuProcess, ...]
+    memory_used: int | None = None
+    memory_total: int | None = None
+    processes: tuple[GpuProcess, ...] = ()
     """Empty if there are none or, in many containers, if they can't be seen."""
     instances: tuple[GpuDevice, ...] = ()
     """Its MIG instances; CUDA then computes on them only."""
@@ -106,21 +105,13 @@ class GpuDevice:
 
 def driver_version() -> str | None:
     """The NVIDIA driver's version, such as `550.54.15`; None without a working driver."""
-    if not _started():
-        return None
-    found = _ask(lambda _: pynvml.nvmlSystemGetDriverVersion(), None)
-    return None if found is None else _text(found)
+    return _ask("nvmlSystemGetDriverVersion") if _started() else None
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
     """The newest CUDA version that the driver can run, such as (12, 4); None if unknown."""
-    if not _started():
-        return None
-    for name in ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"):
-        found = _ask(lambda _, name=name: int(getattr(pynvml, name)()), None)  # type: ignore[misc]
-        if found:
-            return found // 1000, found % 1000 // 10
-    return None
+    found = _ask("nvmlSystemGetCudaDriverVersion") if _started() else None
+    return (found // 1000, found % 1000 // 10) if found else None
 
 
 def driver_problem() -> str | None:
@@ -141,13 +132,9 @@ def cards() -> list[GpuDevice]:
     """Every NVIDIA GPU of the machine in the driver's order, whatever CUDA_VISIBLE_DEVICES says;
     empty without a driver."""
     found = []
-    for index in range(_count() if _started() else 0):
-        faults: list[str] = []
-        board = _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults, always=True)
+    for index, board, faults in _boards():
         if board is None:
-            found.append(
-                GpuDevice(index, None, None, None, None, None, (), fault=next(iter(faults), None))
-            )
+            found.append(GpuDevice(index, fault=next(iter(faults), None)))
             continue
         device = _describe(board, board, index, faults)
         instances = tuple(
@@ -170,7 +157,7 @@ def gpu_uuids() -> list[str]:
         return [
             card
             if isinstance(card, str)
-            else _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
+            else str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
             for card in _visible()
         ]
     except pynvml.NVMLError:
@@ -214,10 +201,6 @@ class GpuProbe:
             self._errors = _ErrorWatch(self._card)
 
     @property
-    def there(self) -> bool:
-        return self._card is not None
-
-    @property
     def driver_index(self) -> int | None:
         """The driver's index of the GPU, or of the one that a MIG instance is part of; None if
         there is none."""
@@ -239,7 +222,7 @@ class GpuProbe:
             self._errors.close()
         if self._card is not None:
             self._card = self._errors = self._fault = None
-            _ask(lambda _: pynvml.nvmlShutdown(), None)
+            _ask("nvmlShutdown")
 
 
 class OtherCards:
@@ -253,16 +236,10 @@ class OtherCards:
     def __init__(self, place: int | None = None) -> None:
         self._cards: dict[int, _Card | str] = {}
         """By the driver's index; a text is the fault of a card that can't be reached."""
-        for index in range(_count() if _started() else 0):
-            if index == place:
-                continue
-            faults: list[str] = []
-            handle = _ask(
-                lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), index, faults, always=True
-            )
-            if handle is not None:
-                self._cards[index] = _Card(handle, handle, index, _ask(_name, handle))
-            elif faults:
+        for index, board, faults in _boards():
+            if index != place and board is not None:
+                self._cards[index] = _Card(board, board, index, _ask("nvmlDeviceGetName", board))
+            elif index != place and faults:
                 self._cards[index] = faults[0]
 
     def sample(self) -> tuple[GpuRow, ...]:
@@ -280,9 +257,7 @@ class _ErrorWatch:
     def __init__(self, card: _Card) -> None:
         self._events: Any = None
         self._instance = (
-            None
-            if card.handle is card.board
-            else _ask(lambda mig: pynvml.nvmlDeviceGetGpuInstanceId(mig), card.handle)
+            None if card.handle is card.board else _ask("nvmlDeviceGetGpuInstanceId", card.handle)
         )
         with suppress(*_UNREADABLE):
             events = pynvml.nvmlEventSetCreate()
@@ -329,9 +304,12 @@ class _ErrorWatch:
 def _read(card: _Card) -> GpuRow:
     faults: list[str] = []
     handle, board = card.handle, card.board
-    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults, always=True)
-    load = _ask(lambda at: pynvml.nvmlDeviceGetUtilizationRates(at), handle, faults)
-    milliwatts = _figure(lambda at: pynvml.nvmlDeviceGetPowerUsage(at), board, faults)
+    memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
+    load = _ask("nvmlDeviceGetUtilizationRates", handle, faults=faults)
+    milliwatts = _figure("nvmlDeviceGetPowerUsage", board, faults=faults)
+    limit = _figure(
+        "nvmlDeviceGetEnforcedPowerLimit nvmlDeviceGetPowerManagementLimit", board, faults=faults
+    )
     own = [process.memory for process in _processes(handle, faults) if process.pid == os.getpid()]
     known = [size for size in own if size is not None]
     return GpuRow(
@@ -342,13 +320,16 @@ def _read(card: _Card) -> GpuRow:
         memory_own=sum(known) if known else None,
         memory_total=None if memory is None else int(memory.total),
         watts=None if milliwatts is None else milliwatts / 1000,
-        celsius=_celsius(board, faults),
-        watts_limit=_watts_limit(board, faults),
-        clock_mhz=_figure(
-            lambda at: pynvml.nvmlDeviceGetClockInfo(at, pynvml.NVML_CLOCK_SM), board, faults
+        celsius=_figure(
+            "nvmlDeviceGetTemperatureV nvmlDeviceGetTemperature",
+            board,
+            pynvml.NVML_TEMPERATURE_GPU,
+            faults=faults,
         ),
+        watts_limit=limit / 1000 if limit else None,
+        clock_mhz=_figure("nvmlDeviceGetClockInfo", board, pynvml.NVML_CLOCK_SM, faults=faults),
         clock_max_mhz=_figure(
-            lambda at: pynvml.nvmlDeviceGetMaxClockInfo(at, pynvml.NVML_CLOCK_SM), board, faults
+            "nvmlDeviceGetMaxClockInfo", board, pynvml.NVML_CLOCK_SM, faults=faults
         ),
         throttle=_throttle(board, faults),
         fault=next(iter(faults), None),
@@ -356,12 +337,12 @@ def _read(card: _Card) -> GpuRow:
 
 
 def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevice:
-    memory = _ask(lambda at: pynvml.nvmlDeviceGetMemoryInfo(at), handle, faults, always=True)
-    capability = _ask(lambda at: pynvml.nvmlDeviceGetCudaComputeCapability(at), board, faults)
+    memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
+    capability = _ask("nvmlDeviceGetCudaComputeCapability", board, faults=faults)
     return GpuDevice(
         index=index,
-        uuid=_ask(lambda at: _text(pynvml.nvmlDeviceGetUUID(at)), handle, faults),
-        name=_ask(_name, handle, faults),
+        uuid=_ask("nvmlDeviceGetUUID", handle, faults=faults),
+        name=_ask("nvmlDeviceGetName", handle, faults=faults) or UNNAMED,
         compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
         memory_used=None if memory is None else int(memory.used),
         memory_total=None if memory is None else int(memory.total),
@@ -372,52 +353,18 @@ def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevi
 
 def _processes(handle: Any, faults: list[str]) -> Iterator[GpuProcess]:
     """The processes that compute on a GPU or MIG instance."""
-    found = None
-    # Drivers before 510 lack the function that the library calls by itself.
-    for name in (
-        "nvmlDeviceGetComputeRunningProcesses",
-        "nvmlDeviceGetComputeRunningProcesses_v2",
-    ):
-        found = _ask(lambda at, name=name: getattr(pynvml, name)(at), handle, faults)  # type: ignore[misc]
-        if found is not None:
-            break
-    for process in found or []:
+    for process in _ask("nvmlDeviceGetComputeRunningProcesses", handle, faults=faults) or []:
         size = process.usedGpuMemory
         yield GpuProcess(int(process.pid), None if size is None else int(size))
 
 
-def _watts_limit(board: Any, faults: list[str]) -> float | None:
-    """The limit in force, or the one that was set."""
-    limit = _figure(lambda at: pynvml.nvmlDeviceGetEnforcedPowerLimit(at), board, faults)
-    if limit is None:
-        limit = _figure(lambda at: pynvml.nvmlDeviceGetPowerManagementLimit(at), board, faults)
-    return limit / 1000 if limit else None
-
-
-def _celsius(board: Any, faults: list[str]) -> float | None:
-    """Temperature, by the current NVML function or the one of older libraries and drivers."""
-    found = _figure(
-        lambda at: pynvml.nvmlDeviceGetTemperatureV(at, pynvml.NVML_TEMPERATURE_GPU), board, faults
-    )
-    if found is None:
-        found = _figure(
-            lambda at: pynvml.nvmlDeviceGetTemperature(at, pynvml.NVML_TEMPERATURE_GPU),
-            board,
-            faults,
-        )
-    return found
-
-
 def _throttle(board: Any, faults: list[str]) -> str | None:
     """What keeps the clock down, in words; empty: nothing."""
-    reasons = None
-    for name in (
-        "nvmlDeviceGetCurrentClocksEventReasons",
-        "nvmlDeviceGetCurrentClocksThrottleReasons",  # drivers before 535
-    ):
-        reasons = _ask(lambda at, name=name: int(getattr(pynvml, name)(at)), board, faults)  # type: ignore[misc]
-        if reasons is not None:
-            break
+    reasons = _ask(
+        "nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons",
+        board,
+        faults=faults,
+    )
     if reasons is None:
         return None
     words = [word for bit, word in _THROTTLES if reasons & bit]
@@ -439,7 +386,15 @@ def _started() -> bool:
 
 
 def _count() -> int:
-    return _ask(lambda _: int(pynvml.nvmlDeviceGetCount()), None) or 0
+    return int(_ask("nvmlDeviceGetCount") or 0)
+
+
+def _boards() -> Iterator[tuple[int, Any, list[str]]]:
+    """Index, handle (None: no answer) and faults of each GPU; none without a driver."""
+    for index in range(_count() if _started() else 0):
+        faults: list[str] = []
+        handle = _ask("nvmlDeviceGetHandleByIndex", index, faults=faults, always=True)
+        yield index, handle, faults
 
 
 def _handle_at(index: int, faults: list[str]) -> Any:
@@ -450,7 +405,7 @@ def _handle_at(index: int, faults: list[str]) -> Any:
     card = visible[index]
     if isinstance(card, str):
         return _handle_of(card, faults)
-    return _ask(lambda at: pynvml.nvmlDeviceGetHandleByIndex(at), card, faults, always=True)
+    return _ask("nvmlDeviceGetHandleByIndex", card, faults=faults, always=True)
 
 
 def _index_at(index: int) -> int | None:
@@ -462,10 +417,7 @@ def _index_at(index: int) -> int | None:
 def _handle_of(uuid: str, faults: list[str]) -> Any:
     """The handle of a GPU or MIG instance by its UUID, which torch gives without a prefix."""
     names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
-    found = (
-        _ask(lambda name: pynvml.nvmlDeviceGetHandleByUUID(name), name, faults, always=True)
-        for name in names
-    )
+    found = (_ask("nvmlDeviceGetHandleByUUID", name, faults=faults, always=True) for name in names)
     return next((handle for handle in found if handle is not None), None)
 
 
@@ -474,33 +426,27 @@ def _computing_card(handle: Any) -> _Card:
 
     It takes the first one that CUDA_VISIBLE_DEVICES names, or else the first one.
     """
-    board = _ask(lambda mig: pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig), handle)
-    if board is None or not _is_instance(handle):
+    board = _ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+    if board is None or not _ask("nvmlDeviceIsMigDeviceHandle", handle):
         board = handle
         instances = [instance for _, instance in _instances(board)]
         if instances:
             named = [name for name in _visible() if isinstance(name, str)]
-            uuids = [_ask(lambda at: _text(pynvml.nvmlDeviceGetUUID(at)), at) for at in instances]
+            uuids = [_ask("nvmlDeviceGetUUID", at) for at in instances]
             chosen = next((uuids.index(name) for name in named if name in uuids), 0)
             handle = instances[chosen]
-    index = _ask(lambda at: int(pynvml.nvmlDeviceGetIndex(at)), board)
-    name = _ask(_name, handle)
-    return _Card(handle, board, index, _ask(_name, board) if name is None else name)
-
-
-def _is_instance(handle: Any) -> bool:
-    return bool(_ask(lambda at: pynvml.nvmlDeviceIsMigDeviceHandle(at), handle))
+    name = _ask("nvmlDeviceGetName", handle) or _ask("nvmlDeviceGetName", board)
+    return _Card(handle, board, _ask("nvmlDeviceGetIndex", board), name)
 
 
 def _instances(board: Any) -> list[tuple[int, Any]]:
     """The MIG instances of a GPU with their numbers; none outside MIG mode."""
-    mode = _ask(lambda at: pynvml.nvmlDeviceGetMigMode(at), board)
+    mode = _ask("nvmlDeviceGetMigMode", board)
     if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
         return []
-    most = _ask(lambda at: int(pynvml.nvmlDeviceGetMaxMigDeviceCount(at)), board) or 0
     found = (
-        (place, _ask(lambda at: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(board, at), place))
-        for place in range(most)
+        (place, _ask("nvmlDeviceGetMigDeviceHandleByIndex", board, place))
+        for place in range(_ask("nvmlDeviceGetMaxMigDeviceCount", board) or 0)
     )
     return [(place, instance) for place, instance in found if instance is not None]
 
@@ -530,13 +476,9 @@ def _named(name: str, count: int) -> int | str | None:
     if name.startswith("MIG-"):
         return name
     if name.startswith("GPU-"):
-        uuids = (
-            _ask(
-                lambda at: _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(at))),
-                place,
-            )
-            for place in range(count)
-        )
+        uuids = [
+            "" if board is None else _ask("nvmlDeviceGetUUID", board) for _, board, _ in _boards()
+        ]
         alike = [place for place, uuid in enumerate(uuids) if uuid and uuid.startswith(name)]
         return alike[0] if len(alike) == 1 else None
     return int(name) if name.isdecimal() and int(name) < count else None
@@ -545,41 +487,27 @@ def _named(name: str, count: int) -> int | str | None:
 # asking
 
 
-def _ask(
-    question: Callable[[Any], ValueT],
-    handle: Any,
-    faults: list[str] | None = None,
-    *,
-    always: bool = False,
-) -> ValueT | None:
-    """The answer to a question; None if there is none. A fault of the card is added to `faults`.
+def _ask(functions: str, *given: Any, faults: list[str] | None = None, always: bool = False) -> Any:
+    """NVML's answer to a question; None if there is none. A fault of the card is added to `faults`.
 
     Args:
+        functions: names of functions that answer it, the newest first, which older drivers lack.
         always: a card that works answers this; some drivers say "unknown error" of a lost card.
     """
-    try:
-        return question(handle)
-    except _UNREADABLE as error:
-        code = getattr(error, "value", None)
-        fault = _FAULTS.get(code)
-        if always and code == pynvml.NVML_ERROR_UNKNOWN:
-            fault = NO_ANSWER
-        if fault is not None and faults is not None and fault not in faults:
-            faults.append(fault)
-        return None
+    for name in functions.split():
+        try:
+            return getattr(pynvml, name)(*given)
+        except _UNREADABLE as error:
+            code = getattr(error, "value", None)
+            fault = _FAULTS.get(code)
+            if always and code == pynvml.NVML_ERROR_UNKNOWN:
+                fault = NO_ANSWER
+            if fault is not None and faults is not None and fault not in faults:
+                faults.append(fault)
+    return None
 
 
-def _figure(
-    question: Callable[[Any], Any], handle: Any, faults: list[str] | None = None
-) -> float | None:
+def _figure(functions: str, *given: Any, faults: list[str] | None = None) -> float | None:
     """A number; None if there is no answer, or the one that means "not available"."""
-    found = _ask(lambda at: float(question(at)), handle, faults)
-    return None if found is None or found >= _NOT_AVAILABLE else found
-
-
-def _name(handle: Any) -> str:
-    return _text(pynvml.nvmlDeviceGetName(handle))
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    found = _ask(functions, *given, faults=faults)
+    return None if found is None or found >= _NOT_AVAILABLE else float(found)

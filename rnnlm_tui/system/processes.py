@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import rnnlm_tui
 from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
@@ -21,6 +23,10 @@ from rnnlm_tui.system.files import open_private, storage_errors
 PARENT = "RNNLM_TUI_PARENT"
 """Environment variable: pid of the process that a child must not outlive."""
 _PR_SET_PDEATHSIG = 1
+
+START_SECONDS = 60.0
+"""Longest wait for a detached process to begin; ten seconds were seen of a worker, with a cold disk
+on a busy machine."""
 
 CONFIG_FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Folders of logind.conf and its drop-ins, in increasing priority."""
@@ -54,16 +60,32 @@ def dependent_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**child_environment(settings), PARENT: str(os.getpid())}
 
 
+class Started(NamedTuple):
+    """How a detached process started."""
+
+    pid: int
+    code: int | None
+    """None: it has begun; else it ended before, with this exit code."""
+    lines: tuple[str, ...]
+    """The last lines that it wrote, if it ended."""
+
+
 def start_detached(
-    command: list[str], log: Path, environment: Mapping[str, str], *, folder: Path | None = None
-) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a process in its own session, with its output appended to a log.
+    command: list[str],
+    log: Path,
+    environment: Mapping[str, str],
+    begun: Callable[[int], bool],
+    *,
+    folder: Path | None = None,
+    niceness: int = 0,
+) -> Started:
+    """Start a process in its own session, with its output appended to a log, and wait until it has
+    begun; after START_SECONDS it is killed.
 
     Args:
+        begun: whether the process of this pid has begun.
         folder: its working directory; None: ours.
-
-    Returns:
-        The process, and the log's size before, for `last_lines`.
+        niceness: lowers its priority.
 
     Raises:
         StorageError: the log can't be written.
@@ -85,7 +107,20 @@ def start_detached(
         os.close(output)
     # Reap it in the background, so that it doesn't stay a zombie while this process runs.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
-    return process, before
+    lower_priority(process.pid, niceness)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        code = process.poll()  # first, so that all its writes are visible if it ended
+        if begun(process.pid):
+            return Started(process.pid, None, ())
+        if code is not None:
+            lines = [line for line in last_lines(log, 20, since=before) if line.strip()]
+            return Started(process.pid, code, tuple(lines or [f"exit code {code}"]))
+        if time.monotonic() > deadline:
+            process.kill()
+            late = f"it did not start within {START_SECONDS:.0f} s"
+            return Started(process.pid, -signal.SIGKILL, (late,))
+        time.sleep(0.02)
 
 
 def end_with_parent() -> None:

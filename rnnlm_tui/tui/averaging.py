@@ -12,7 +12,7 @@ from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.average import StagedAverage
-    from rnnlm_tui.store.averages import AverageEntry
+    from rnnlm_tui.store.checkpoints import CheckpointEntry
     from rnnlm_tui.tui.context import AppContext
 
 
@@ -36,7 +36,7 @@ def average(
         else:
             app.in_thread(staged.discard, lambda _nothing: app.report("average discarded"))
 
-    def shown(staged: StagedAverage, entry: AverageEntry) -> None:
+    def shown(staged: StagedAverage, entry: CheckpointEntry) -> None:
         app.watcher.poll_now()
         app.report(f"kept as {staged.run.name}@{entry.name}")
 

@@ -15,6 +15,7 @@ from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.formatting import percent
 from rnnlm_tui.tui import terminal
 from rnnlm_tui.tui.messages import (
     ComparedChanged,
@@ -198,6 +199,8 @@ FIRST_POLL_SECONDS = 0.05
 because a Textual timer that starts late is never called."""
 PAINT_SECONDS = 0.5
 """How long everything else waits at most until a run is first painted."""
+LONG_SECONDS, TELL_SECONDS = 0.5, 0.25
+"""A read of a log that takes longer says so, and how often."""
 MACHINE_SECONDS = 60.0
 """Seconds between two reads of the machine's memory and disk."""
 
@@ -253,6 +256,12 @@ class Watcher:
         self._readings = IdleMachinePoller(
             services, reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live))
         )
+        services.report_read = self._report_read
+        self._read_run = ""
+        """Whose log is read just now."""
+        self._tell_read = 0.0
+        """When to say so next."""
+        self._told_read = False
         self.polls = 0
         """How often the thread has polled; tests wait for it."""
 
@@ -354,6 +363,7 @@ class Watcher:
                     "machine", lambda: self._post(MachineChanged(self._services.machine()))
                 )
                 next_machine = monotonic() + MACHINE_SECONDS
+            self._end_read()
             self._wake.wait(self._seconds)
         self._leave_run()
         self._compared.close()
@@ -391,6 +401,22 @@ class Watcher:
         if self._monitor is not None:
             self._monitor.close()
         self._monitor = None
+
+    def _report_read(self, run: str, done: int, total: int) -> None:
+        """Say how much of a run's log is read, if that takes long: it has no index yet."""
+        now = monotonic()
+        if run != self._read_run:
+            self._read_run, self._tell_read = run, now + LONG_SECONDS
+        if now >= self._tell_read:
+            self._told_read, self._tell_read = True, now + TELL_SECONDS
+            part = percent(done / max(1, total))
+            self._post(NoticePosted(Notice(f"reading the log of {run}: {part}")))
+
+    def _end_read(self) -> None:
+        """Say that the log is read, if the app said that it reads it."""
+        if self._told_read:
+            self._post(NoticePosted(Notice(f"the log of {self._read_run} is read", "done")))
+        self._read_run, self._told_read = "", False
 
     def _poll_list(self) -> None:
         def poll() -> None:

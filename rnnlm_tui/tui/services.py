@@ -6,7 +6,7 @@ wait for the first paint.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -74,11 +74,16 @@ class Services:
     list_complete: bool = True
     """Whether the last `summaries` read all runs."""
 
+    def __init__(self) -> None:
+        self.report_read: Callable[[str, int, int], None] = lambda *_: None
+        """Called, while a run's logs are read, with its name, the bytes that were read and those to
+        read."""
+
     @cached_property
     def _list(self) -> RunList:
         from rnnlm_tui.client.listing import RunList
 
-        return RunList()
+        return RunList(self.report_read)
 
     @cached_property
     def checkpoint_files(self) -> CheckpointServices:
@@ -98,7 +103,7 @@ class Services:
         """Return a monitor of one run; it must stay in the thread that asked for it."""
         from rnnlm_tui.client.monitor import RunMonitor
 
-        return RunMonitor(run)
+        return RunMonitor(run, report=partial(self.report_read, run.name))
 
     def summaries(self) -> list[RunSummary]:
         """Return the summaries of all runs, newest first.

@@ -33,7 +33,6 @@ from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.retention import pinned_steps, removable_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
 from rnnlm_tui.store.verify import (
-    DamagedCheckpoint,
     RecentVerifications,
     move_damaged_aside,
 )
@@ -494,7 +493,7 @@ class Checkpointer:
             return True
         except CheckpointError as error:
             if path.exists():
-                aside = move_damaged_aside(DamagedCheckpoint(step, path, error.message))
+                aside = move_damaged_aside(path)
                 problem = f"the checkpoint of step {step:,} is damaged: {error.message}"
                 self._attempt.note(step, f"{problem}; moved to {aside.relative_to(self._run.path)}")
             return False

@@ -91,10 +91,9 @@ class Steering:
         """
         undone = next_to_undo(self._journal)
         if undone is None:
-            made = any(change.number for change in self._journal)
             raise RunStateError(
                 "nothing to undo: "
-                + ("all changes are undone" if made else "no setting was changed")
+                + ("all changes are undone" if self._journal else "no setting was changed")
             )
         values = {one.path: one.old for one in undone.settings}
         after = changed_config(self.config, values, self._position)

@@ -328,7 +328,7 @@ class Worker:
             else "there is no other, so the run restarts from step 0"
         )
         for one in damaged:
-            aside = self._relative(move_damaged_aside(one))
+            aside = self._relative(move_damaged_aside(one.path))
             self._event(
                 "note",
                 f"the checkpoint of step {one.step:,} is damaged, {instead}: {one.problem}; moved"
@@ -437,7 +437,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lock = RunLock(run.lock_path)
     try:
         run.check_own_files()
-        run.check_version()
         lock.acquire()
         return Worker(run, lock, inbox).work()
     except RnnlmError as error:

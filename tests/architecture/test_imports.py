@@ -177,25 +177,3 @@ def test_an_app_opened_without_options_imports_no_option_parser(arguments: list[
         "typer",
         "pydantic",
     }
-
-
-def test_reading_a_run_does_not_import_the_recovery_code() -> None:
-    code = "import sys, rnnlm_tui.client.monitor; print(*sys.modules)"
-    loaded = set(
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-            cwd=ROOT,
-        ).stdout.split()
-    )
-    assert (
-        loaded
-        & {
-            f"rnnlm_tui.store.{name}"
-            for name in ("rebuild", "salvage", "refill", "database", "manifest", "checkpoint_list")
-        }
-        == set()
-    )

@@ -37,10 +37,10 @@ from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
 from tests.benchmarks.terminal_cost import opened_app, read_for, settle, watch
-from tests.unit.store.rows import begin, checkpoint_row, step_row
+from tests.unit.client.logs import record
+from tests.unit.store.rows import step_row
 
 VOCABULARIES = (4_096, 32_011)
 AT_ONCE = 8
@@ -110,12 +110,13 @@ def stored_run(name: str, vocab_size: int, cell: str, hidden: int) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer_files(Path(folder), vocab_size)
         path = write_checkpoint(
-            run, 1, lambda target: write_model(target, model, Path(folder)), None, {}
+            run,
+            1,
+            lambda target: write_model(target, model, Path(folder)),
+            None,
+            {"validation_loss": 4.0},
         )
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(1)])
-        database.put_checkpoint(checkpoint_row(1, validation_loss=4.0))
+    record(run, step_row(1))
     return path
 
 

@@ -68,6 +68,7 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     """Blocks in turns, in this process."""
     import numpy as np
     import torch
+    from rnnlm_tui.store.database import RunDatabase
 
     from rnnlm_tui.engine.batches import StreamBatches
     from rnnlm_tui.engine.device import set_threads
@@ -75,7 +76,6 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     from rnnlm_tui.engine.trainer import Trainer
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.estimates import Schedule
-    from rnnlm_tui.store.database import RunDatabase
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.system.locks import RunLock
     from rnnlm_tui.worker.checkpointing import Checkpointer

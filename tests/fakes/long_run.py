@@ -184,7 +184,7 @@ def _write(
         def event(step: int, kind: EventKind, text: str = "") -> EventRow:
             return EventRow(log.attempt, step, kind, text, began + step / STEPS_A_SECOND)
 
-        first = "resumed" if start_step else "started"
+        first: EventKind = "resumed" if start_step else "started"
         log.append(
             event(start_step, first, f"from step {start_step:,}" if start_step else ""),
             event(start_step, "preparing"),

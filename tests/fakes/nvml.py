@@ -129,8 +129,6 @@ class FakeNvml:
     def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
         self.calls.append(name)
         if name in self.recording.missing:
-            if name == "nvmlDeviceGetComputeRunningProcesses":
-                raise pynvml.NVMLLibraryMismatchError("older driver")
             raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
         special = self._special().get(name)
         if name != "nvmlInit" and self.users < 1:
@@ -162,7 +160,6 @@ class FakeNvml:
             "nvmlInit": self._init,
             "nvmlShutdown": self._shutdown,
             "nvmlSystemGetDriverVersion": lambda: self.recording.driver,
-            "nvmlSystemGetCudaDriverVersion_v2": lambda: self.recording.cuda,
             "nvmlSystemGetCudaDriverVersion": lambda: self.recording.cuda,
             "nvmlDeviceGetCount": lambda: len(self.recording.cards),
             "nvmlDeviceGetHandleByIndex": self._by_index,
@@ -492,7 +489,7 @@ OLD_DRIVER = Recording(
         RecordedCard(
             "GPU-fe01ee0e-c5ac-8dc0-a5ac-1b86f48a7a93",
             {
-                "Name": b"Tesla T4",
+                "Name": "Tesla T4",
                 "CudaComputeCapability": (7, 5),
                 "MemoryInfo": _memory(3_011, 15_109),
                 "UtilizationRates": {"gpu": 88, "memory": 40},
@@ -502,22 +499,15 @@ OLD_DRIVER = Recording(
                 "ClockInfo": 1_005,
                 "MaxClockInfo": 1_590,
                 "CurrentClocksThrottleReasons": 0x4 | 0x8,
-                "ComputeRunningProcesses_v2": [_process(THIS_PROCESS, 2_900)],
+                "ComputeRunningProcesses": [_process(THIS_PROCESS, 2_900)],
             },
         ),
     ),
-    driver="470.256.02",
-    cuda=11_040,
-    missing=frozenset(
-        {
-            "nvmlDeviceGetComputeRunningProcesses",
-            "nvmlDeviceGetCurrentClocksEventReasons",
-            "nvmlDeviceGetTemperatureV",
-            "nvmlDeviceIsMigDeviceHandle",
-        }
-    ),
+    driver="525.147.05",
+    cuda=12_000,
+    missing=frozenset({"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetTemperatureV"}),
 )
-"""A T4 (70 W, 1,590 MHz) with a driver of 2024 for old kernels, which lacks newer functions
+"""A T4 (70 W, 1,590 MHz) with the oldest driver that can run CUDA 12, which lacks newer functions
 (change log in nvml.h)."""
 
 NO_DRIVER = Recording(init=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)

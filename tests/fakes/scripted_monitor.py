@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,8 @@ def play(
     opened: list[tuple[RunDirectory, int]] = []
 
     class Scripted:
+        reader = SimpleNamespace(refresh=lambda report: None)
+
         def __init__(self, run: RunDirectory, *, max_buckets: int) -> None:
             opened.append((run, max_buckets))
 

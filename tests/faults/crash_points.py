@@ -121,7 +121,7 @@ _CALLS = {
     "copy.after": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", False),
     "tensors.inside": _Call("os", "write", True, _is_tensor_file),
     "files.inside": _Call("rnnlm_tui.worker.checkpointing", "training_state_files", True),
-    "files.after": _Call("rnnlm_tui.store.checkpoints", "describe_files", True),
+    "files.after": _Call("rnnlm_tui.store.checkpoints", "seal", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
     "fsync.after": _Call(
         "tempfile", "mkstemp", True, lambda *, dir, **_: _is_unfinished(Path(dir))

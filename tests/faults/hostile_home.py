@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from rnnlm_tui.store.database import RunDatabase
+
 from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
@@ -17,7 +19,6 @@ from rnnlm_tui.schema.lineage import LINEAGE_KEY, Parent
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import KEPT_DAYS, delete_checkpoints, last_deleted, list_trash

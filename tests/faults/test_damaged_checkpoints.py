@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import checkpoint_folders, write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -89,7 +89,7 @@ def change_manifest(folder: Path, change: Callable[[dict[str, object]], object])
     path = folder / "manifest.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
-    path.write_text(Manifest.model_validate({**values, "checksum": None}).text(), encoding="utf-8")
+    path.write_text(Manifest.model_validate(values).text(), encoding="utf-8")
 
 
 def rename_file(values: dict[str, object], new: str) -> None:

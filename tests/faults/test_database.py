@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.recovery import check_database, open_database, repair_database
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import resume
@@ -21,10 +23,8 @@ from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.errors import DatabaseError, NewerDatabaseError, RunStateError
 from rnnlm_tui.schema.protocol import CHANGED_FACT, SETTINGS_KEY
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.recovery import check_database, open_database, repair_database
 from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock, read_lock
 from tests.faults.crash_points import crash_environment

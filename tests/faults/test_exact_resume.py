@@ -211,7 +211,7 @@ def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(
     )
     assert workers.work(child) == 0
     assert (summarize(child).status, summarize(child).parent) == ("finished", parent)
-    assert [entry.parent for entry in list_checkpoints(child)] == [parent]
+    assert [entry.manifest.parent for entry in list_checkpoints(child)] == [parent]
 
 
 def test_settings_for_measuring_and_keeping_may_change(

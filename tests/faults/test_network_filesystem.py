@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import MetricsLog, RunDatabase, logged_rows
+from rnnlm_tui.store.recovery import open_database, refill, refresh_copy, repair_database
 
 from rnnlm_tui.cli.doctor import check_filesystem
 from rnnlm_tui.cli.main import run as command
@@ -23,10 +25,8 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store import paths
 from rnnlm_tui.store.checkpoints import checkpoint_folders, write_checkpoint
-from rnnlm_tui.store.database import MetricsLog, RunDatabase, logged_rows
 from rnnlm_tui.store.paths import DATABASES_VARIABLE, POINTER_NAME, RunDirectory
 from rnnlm_tui.store.reader import COPY_SECONDS, RunReader
-from rnnlm_tui.store.recovery import open_database, refill, refresh_copy, repair_database
 from rnnlm_tui.store.trash import delete_run, purge
 from rnnlm_tui.system import disk as disk_module
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for, wait_for_step

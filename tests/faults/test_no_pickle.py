@@ -19,7 +19,7 @@ from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, StorageError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
+from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
 from tests.unit.store.rows import new_run, write_model
@@ -71,8 +71,7 @@ def list_in_manifest(checkpoint: Path, name: str) -> None:
     manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
     content = (checkpoint / name).read_bytes()
     manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest.pop("checksum", None)
-    (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
+    (checkpoint / MANIFEST_NAME).write_text(Manifest.model_validate(manifest).text())
 
 
 @pytest.mark.parametrize(

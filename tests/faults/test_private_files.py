@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.recovery import repair_database
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import launch, send
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.recovery import repair_database
 from rnnlm_tui.store.runs import create_run, find_run, run_named
 from rnnlm_tui.store.state import append_history, save_state
 from rnnlm_tui.store.trash import delete_run, purge_deleted

@@ -304,7 +304,9 @@ class State:
         entries = list_checkpoints(life.run)
         valid = [entry.step for entry in entries if life.is_valid(entry.step)]
         losses = verify.indexed_losses(life.run)
-        known = {entry.step: losses.get(entry.step, entry.validation_loss) for entry in entries}
+        known = {
+            entry.step: losses.get(entry.step, entry.row().validation_loss) for entry in entries
+        }
         best = best_step(known.items())
         return cls(
             tuple(valid[-2:]),

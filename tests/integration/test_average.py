@@ -64,7 +64,9 @@ def test_an_average_is_the_mean_evaluated_beside_its_parts_and_kept_on_request(
         assert torch.equal(tensor, exact.float()), name
     manifest = verify_checkpoint(entry.path)
     assert manifest.facts["averaged"] == list(parts)
-    assert manifest.facts["validation_loss"] == found["validation_loss"] == entry.validation_loss
+    assert (
+        manifest.facts["validation_loss"] == found["validation_loss"] == entry.row().validation_loss
+    )
 
     assert command(["sample", "plain-otter@average-60", "The cat"]) == 0
     assert "from plain-otter@average-60" in capfd.readouterr().err
@@ -76,7 +78,7 @@ def test_an_average_is_the_mean_evaluated_beside_its_parts_and_kept_on_request(
     otter = rnnlm_tui.run("plain-otter")
     listed = {one.name: one for one in otter.checkpoints}
     assert sorted(listed) == ["40", "60", "average-60"]
-    assert listed["average-60"].row.validation_loss == entry.validation_loss
+    assert listed["average-60"].row.validation_loss == entry.row().validation_loss
     assert otter.load("average-60").path == entry.path
     capfd.readouterr()
     assert command(["checkpoints", "plain-otter"]) == 0

@@ -36,7 +36,6 @@ from rnnlm_tui.schema.exports import (
 )
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.exports import exports_file
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
@@ -57,6 +56,7 @@ from rnnlm_tui.worker.export_comparison import (
 from rnnlm_tui.worker.models import ModelCache
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import tiny_config, write_text
+from tests.unit.client.logs import record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 12
@@ -127,11 +127,10 @@ def train(config: RunConfig, name: str) -> Trained:
         None,
         facts,
     )
-    with RunDatabase(run.database_path) as database:
-        row = EvaluationRow(
-            1, STEPS, "validation", "validation", 2.5, 100, 1.2345, 0.1, time.time(), 0
-        )
-        database.add_evaluation(row)
+    record(
+        run,
+        EvaluationRow(1, STEPS, "validation", "validation", 2.5, 100, 1.2345, 0.1, time.time(), 0),
+    )
     return Trained(run, path)
 
 

@@ -81,7 +81,7 @@ def test_another_text_is_split_by_the_parents_tokenizer_without_the_parent_and_a
     assert (summary.status, summary.parent) == ("finished", "parent@20")
     newest = list_checkpoints(undisturbed)[-1]
     assert vocabulary(newest.path) == vocabulary(undisturbed.path / "parent")
-    assert newest.parent == "parent@20"
+    assert newest.manifest.parent == "parent@20"
     model = load_model(newest.path)
     assert not model.tie_weights  # separate matrices, from one that was tied
     assert not model.output.weight.equal(model.embedding.weight)

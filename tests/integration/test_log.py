@@ -35,7 +35,7 @@ def test_the_guides_line_of_pandas_reads_what_metrics_prints(
     run = start(tiny_config(text, {"training.max_steps": 150}))
     wait_for_step(run, 70)
     kill(run)
-    assert run_command(["resume", run.name, "--no-follow"]) == 0
+    assert run_command(["resume", run.name, "--detach"]) == 0
     assert wait_until_ended(run).status == "finished"
     (example,) = re.findall(r"^```python\n(import pathlib.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {}

@@ -69,11 +69,11 @@ def test_the_small_penn_treebank_model_trains_to_its_end_with_the_published_sche
     summary = wait_until_ended(run)
     assert summary.status == "finished"
     with RunReader(run) as reader:
-        meta, rows = reader.meta(), reader.recent_steps(10_000)
-    per_epoch = int(meta["steps_per_epoch"])
+        facts, rows = reader.facts(), reader.recent_steps(10_000)
+    per_epoch = facts.steps_per_epoch or 0
     assert summary.step == summary.max_steps == 7 * per_epoch
     # Each word of the files, the end of a line and the padding.
-    assert int(meta["vocab_size"]) == len(WORDS) + 2
+    assert facts.vocab_size == len(WORDS) + 2
     rates = {row.step: row.learning_rate for row in rows}
     assert [rates[epoch * per_epoch] for epoch in range(1, 8)] == [
         20.0,

@@ -78,7 +78,7 @@ def test_the_examples_of_the_guide_run(
     assert summary.status == "finished", summary.message
     assert run.read_config().corpus.source == f"python:my_data:Sentences@{tmp_path}"
     with RunReader(run) as reader:
-        assert reader.meta()["corpus_title"] == "800 items of my_data:Sentences"
+        assert reader.facts().corpus_title == "800 items of my_data:Sentences"
 
 
 def test_metrics_are_the_stored_rows(trained: RunDirectory) -> None:

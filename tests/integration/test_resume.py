@@ -59,4 +59,4 @@ def test_a_run_from_a_checkpoint_starts_with_its_weights(text: Path) -> None:
     with RunReader(child) as ours, RunReader(parent) as theirs:
         assert ours.evaluations()[-1].loss == pytest.approx(theirs.evaluations()[-1].loss, abs=1e-3)
         assert ours.recent_steps(10)[0].step == 1
-    assert [entry.parent for entry in list_checkpoints(child)] == ["parent@200"]
+    assert [entry.manifest.parent for entry in list_checkpoints(child)] == ["parent@200"]

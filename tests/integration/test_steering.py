@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,9 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.client.steering import steer, stop_after, undo
 from rnnlm_tui.errors import ConfigError, InputError, RunStateError
+from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.checkpoints import list_checkpoints, read_checkpoints
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -31,22 +29,15 @@ from tests.integration.runs import (
     wait_for_step,
     wait_until_ended,
 )
+from tests.unit.client.logs import record
 
 pytestmark = pytest.mark.usefixtures("warm")
 
 
-def journal(run: RunDirectory) -> list[tuple[str, str]]:
-    """Verb and answer of every journalled command, in order."""
-    connection = sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)
-    try:
-        return [
-            (verb, result)
-            for verb, result in connection.execute(
-                "SELECT verb, result FROM commands ORDER BY time"
-            )
-        ]
-    finally:
-        connection.close()
+def journal(run: RunDirectory) -> list[CommandRow]:
+    """Every recorded command, in order."""
+    with RunReader(run) as reader:
+        return reader.commands()
 
 
 def test_every_command_is_recorded(text: Path) -> None:
@@ -79,7 +70,7 @@ def test_every_command_is_recorded(text: Path) -> None:
     with RunReader(run) as reader:
         assert reader.samples(1)[0].text == sampled.text
         assert reader.samples(1)[0].prompt == "The dog"
-        assert reader.checkpoints()[-1].validation_loss == reader.evaluations()[-1].loss
+        assert read_checkpoints(run)[-1].validation_loss == reader.evaluations()[-1].loss
 
     assert send(run, "set", changes={"optimizer.learning_rate": 0.001}).ok
     assert resume(run) == summarize(run).pid
@@ -90,7 +81,7 @@ def test_every_command_is_recorded(text: Path) -> None:
     assert stopped.checkpoint == f"checkpoints/step-{stopped.step:09d}"
     assert verify_checkpoint(run.path / stopped.checkpoint).step == stopped.step
     assert summarize(run).status == "stopped"
-    verbs = [verb for verb, _ in journal(run)]
+    verbs = [row.verb for row in journal(run)]
     assert verbs == [
         "pause",
         "checkpoint",
@@ -101,7 +92,7 @@ def test_every_command_is_recorded(text: Path) -> None:
         "resume",
         "stop",
     ]
-    assert all(json.loads(result)["ok"] for _, result in journal(run))
+    assert all(row.result["ok"] for row in journal(run))
 
 
 def test_a_changed_setting_is_kept_in_the_next_attempt_and_in_a_fork(
@@ -147,7 +138,7 @@ def test_a_changed_setting_is_kept_in_the_next_attempt_and_in_a_fork(
     wait_for_step(run, stopped.step + 60)
     with RunReader(run) as reader:
         rates = {row.learning_rate for row in reader.recent_steps(30)}
-        saved = [row.step for row in reader.checkpoints()]
+    saved = [row.step for row in list_checkpoints(run)]
     assert rates == {0.0005}
     assert saved[-1] % 25 == 0
     kill(run)
@@ -179,20 +170,11 @@ def test_invalid_commands_are_refused_with_the_reason(text: Path) -> None:
         send(run, "pause")
     with pytest.raises(RunStateError, match="can't be steered: it is stopped"):
         steer(run, {"evaluation.every": 9})
-    assert [verb for verb, result in journal(run) if json.loads(result)["ok"]] == ["stop"]
-
-
-def commands_of(run: RunDirectory) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return connection.execute(
-            "SELECT * FROM commands WHERE verb IN ('set', 'undo') ORDER BY time"
-        ).fetchall()
+    assert [row.verb for row in journal(run) if row.result["ok"]] == ["stop"]
 
 
 def weights(run: RunDirectory) -> bytes:
-    with RunReader(run) as reader:
-        path = reader.checkpoints()[-1].path
-    return (run.path / path / "model.safetensors").read_bytes()
+    return (list_checkpoints(run)[-1].path / "model.safetensors").read_bytes()
 
 
 def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) -> None:
@@ -229,9 +211,7 @@ def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) ->
     assert max(rates[step] for step in range(changes[-1].step + 1, 321)) <= 0.001
 
     again = create_run(config, "repeated")
-    with RunDatabase(again.database_path) as database:
-        for id, verb, arguments, result, _ in commands_of(run):
-            database.journal_command(str(id), str(verb), str(arguments), str(result))
+    record(again, *(row for row in journal(run) if row.verb in ("set", "undo")))
     launch(again)
     assert wait_until_ended(again).step == 320
     assert weights(again) == weights(run)

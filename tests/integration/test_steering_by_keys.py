@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.steering import read_steering, steer
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
@@ -63,18 +61,13 @@ async def undo_by_keys(app: RnnlmApp, pilot: Pilot[int]) -> None:
 
 
 def journal_of(run: RunDirectory) -> list[tuple[int, str, object, object, int]]:
-    """Step, key, old and new value and what it undoes, for each change in the run's database."""
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT result FROM commands WHERE verb IN ('set', 'undo') ORDER BY time"
-        ).fetchall()
-    changes = [json.loads(result)["change"] for (result,) in rows]
-    return [
-        (change["step"], one["path"], one["old"], one["new"], change["undoes"])
-        for change in changes
-        if change is not None
-        for one in change["settings"]
-    ]
+    """Step, key, old and new value and what it undoes, for each recorded change."""
+    with RunReader(run) as reader:
+        return [
+            (change.step, one.path, one.old, one.new, change.undoes)
+            for change in reader.changes()
+            for one in change.settings
+        ]
 
 
 async def test_a_learning_rate_is_changed_and_changed_back(text: Path) -> None:
@@ -109,7 +102,7 @@ async def test_a_learning_rate_is_changed_and_changed_back(text: Path) -> None:
         await until(pilot, lambda: "can't be steered: it is stopped" in text_of(app))
     with RunReader(run) as reader:
         rates = {row.step: row.learning_rate for row in reader.steps_since()}
-        saved = {row.step for row in reader.checkpoints()}
+    saved = list_checkpoints(run)
     assert rates[first[0] + 1] in (0.001, 0.003)
     assert rates[second[0] + 1] == 0.003
     assert saved, "a checkpoint came first"

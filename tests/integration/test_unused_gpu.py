@@ -49,7 +49,7 @@ def test_cuda_is_refused_and_auto_trains_on_the_cpu_and_says_so_everywhere(
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         notes = [event.text for event in reader.events() if event.kind == "note"]
-        device = reader.meta()["device"]
+        device = reader.facts().device
     warning = next(words for words in notes if words.startswith("trains on the CPU: torch "))
     assert "NVIDIA H100 PCIe (driver 550.54.15, CUDA 12.4)" in warning
     assert device.startswith("cpu")

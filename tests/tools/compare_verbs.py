@@ -1,9 +1,9 @@
 """Compare two checkouts' command lines: `python -m tests.tools.compare_verbs BEFORE AFTER`.
 
 Runs the help of every verb, every verb that has --json, and a list of good and bad calls in both
-checkouts, each on a fresh copy of the same data home. Prints what differs: help, JSON, exit codes;
-with --texts also the other outputs. What differs between two runs of BEFORE, such as times, counts
-as equal.
+checkouts, each on a data home that its own code has just made. Prints what differs: help, JSON,
+exit codes; with --texts also the other outputs. What differs between two runs of BEFORE, such as
+times, counts as equal.
 """
 
 from __future__ import annotations
@@ -15,16 +15,70 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.tools.earlier_home import ARCHIVE, DELETED, DRAFT, FINISHED, KILLED, PAUSED, PROMPT
+CONFIG = """\
+[corpus]
+source = "elman"
 
+[tokenizer]
+kind = "character"
+vocab_size = 64
+
+[model]
+embedding_dim = 16
+hidden_size = 16
+num_layers = 1
+dropout = 0.1
+
+[schedule]
+warmup_steps = 5
+
+[training]
+max_steps = 400
+batch_size = 2
+bptt = 48
+threads = 1
+deterministic = true
+device = "cpu"
+
+[evaluation]
+every = 100
+prompts = ["the boy"]
+
+[checkpoint]
+every = 100
+keep_last = 2
+
+[sampling]
+max_new_tokens = 12
+"""
+FINISHED, KILLED, PAUSED, DRAFT, DELETED = (
+    "plain-otter",
+    "brisk-heron",
+    "calm-badger",
+    "dusty-lynx",
+    "stern-crane",
+)
+PROMPT = "the boy"
+TRAIN = "train --config config.toml --name"
+HOME = f"""
+{TRAIN} {FINISHED} --follow
+tag {FINISHED} paper small
+note {FINISHED} the first one that works
+pin {FINISHED} {FINISHED}@400
+{TRAIN} {DELETED} --set training.max_steps=20 --follow
+delete {DELETED}
+{TRAIN} {DRAFT} --draft
+"""
+ENDED_STEPS = 2_000
+"""Steps of the runs whose workers are killed on the way, after their first checkpoint."""
 CALLS = f"""
 runs --json
 runs --json --filter otter
@@ -139,17 +193,37 @@ class Answer:
 
 
 def answers(checkout: Path, folder: Path) -> dict[str, Answer]:
-    """Every call's answer, with this checkout's code on a fresh copy of the home."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    """Every call's answer, with this checkout's code on a home that it made."""
+    make_home(checkout, folder)
     found: dict[str, Answer] = {}
     helps = [f"{verb} --help".strip() for verb in ("", *verbs(checkout, folder))]
     for call in (*helps, *filter(None, CALLS.splitlines())):
         print(f"… {checkout.name}: {call}", file=sys.stderr)  # noqa: T201
         found[call] = answer(checkout, folder, call)
     return found
+
+
+def make_home(checkout: Path, folder: Path) -> None:
+    """Make runs of each kind: finished, crashed, crashed while paused, a draft, deleted."""
+
+    def call(words: str) -> str:
+        done = answer(checkout, folder, words)
+        if done.code:
+            sys.exit(f"{words}: exit code {done.code}\n{done.errors}")
+        return done.output
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "config.toml").write_text(CONFIG)
+    for words in filter(None, HOME.splitlines()):
+        call(words)
+    for run in (PAUSED, KILLED):
+        call(f"{TRAIN} {run} --set training.max_steps={ENDED_STEPS} --detach")
+        while (shown := json.loads(call(f"show {run} --json")))["step"] < 150:
+            pass
+        if run == PAUSED:
+            call(f"pause {run}")
+        os.kill(shown["pid"], signal.SIGKILL)
 
 
 def verbs(checkout: Path, folder: Path) -> list[str]:

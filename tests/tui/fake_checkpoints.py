@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui.client.checkpoint_detail import (
     CheckpointDetail,
-    CheckpointFile,
     FoundSamples,
     find_samples,
 )
@@ -19,7 +18,6 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
-from rnnlm_tui.store.checkpoints import CheckpointEntry
 from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.pruning import PrunePlan
@@ -67,10 +65,7 @@ class FakeCheckpoints(CheckpointServices):
         return CheckpointDetail(
             step=row.step,
             path=str(run.path / row.path),
-            files=tuple(
-                CheckpointFile(name, file.size, file.sha256)
-                for name, file in manifest.files.items()
-            ),
+            files=manifest.files,
             changes=self.changed,
             changed_at={one.path: 1_512 for one in self.changed},
             position=f"step {row.step:,}, token 104,960 of epoch 7",
@@ -129,18 +124,7 @@ class FakeCheckpoints(CheckpointServices):
         rows = self._fake.snapshots[run.name].checkpoints
         goes = removable_steps(rows, keep_last, keep_every=keep_every)
         return PrunePlan(
-            tuple(
-                CheckpointEntry(
-                    row.step,
-                    run.path / row.path,
-                    {"validation_loss": row.validation_loss},
-                    row.bytes,
-                    row.time,
-                    None,
-                )
-                for row in rows
-                if row.step in goes
-            ),
+            tuple(row for row in rows if row.step in goes),
             {row.step: "best" if row.best else "newest" for row in rows if row.step not in goes},
         )
 

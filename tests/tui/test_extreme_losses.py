@@ -1,4 +1,4 @@
-"""Every chart and panel is painted with the most extreme losses that a database can hold."""
+"""Every chart and panel is painted with the most extreme losses that a log can hold."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from pydantic import BaseModel
 
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
-from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.sampling import (
     AlternativesRequest,
     InspectRequest,
     ReachRequest,
     StatesRequest,
 )
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.log import Row
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.screens.train import DATA
@@ -36,7 +36,8 @@ from tests.tui.panes.test_versus_pane import step_of, surprised, versus
 from tests.tui.pictures import SIZES
 from tests.tui.support import running_app, shows, text_of, until, with_runs
 from tests.tui.widgets.chart.pictures import look
-from tests.unit.store.rows import STARTED, begin, evaluation_row, new_run, step_row
+from tests.unit.client.logs import record
+from tests.unit.store.rows import evaluation_row, new_run, step_row, write_model
 
 EXTREMES = (0.0, 1e-30, 690.0, 1e300, math.inf, math.nan)
 CURVES: tuple[Sequence[float], ...] = (
@@ -57,23 +58,16 @@ def stored(name: str, losses: Sequence[float]) -> RunSnapshot:
     def at(step: int) -> float:
         return losses[step % len(losses)]
 
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps(
-            [
-                step_row(step, loss=at(step), grad_norm=at(step), speed=at(step))
-                for step in range(1, STEPS + 1)
-            ]
-        )
-        for step in range(EVERY, STEPS + 1, EVERY):
-            loss = at(step // EVERY)
-            database.add_evaluation(replace(evaluation_row(step, loss=loss), bits_per_byte=loss))
-            folder = f"checkpoints/step-{step:09d}"
-            database.put_checkpoint(
-                CheckpointRow(
-                    1, step, step / 99, step, loss, loss, 9, folder, False, False, STARTED + step
-                )
-            )
+    rows: list[Row] = [
+        step_row(step, loss=at(step), grad_norm=at(step), speed=at(step))
+        for step in range(1, STEPS + 1)
+    ]
+    for step in range(EVERY, STEPS + 1, EVERY):
+        loss = at(step // EVERY)
+        rows.append(replace(evaluation_row(step, loss=loss), bits_per_byte=loss))
+        facts = {"train_loss": loss, "epoch": step / 99}
+        write_checkpoint(run, step, write_model, None, facts)
+    record(run, *rows)
     return RunMonitor(run).snapshot()
 
 

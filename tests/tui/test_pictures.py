@@ -69,8 +69,8 @@ class State:
 
 RUN = make_snapshot()
 TROUBLE = (
-    "it trains on; rows wait in memory (1,204), a checkpoint for space: can't write run.db:"
-    " database or disk is full; free some space on this disk"
+    "it trains on; rows wait in memory (1,204), a checkpoint for space: can't write"
+    " log/000001.jsonl: No space left on device; free some space on this disk and try again"
 )
 PROCESS = "no step since 14:31:07, the process (pid 41207) lives"
 QUEUE = (

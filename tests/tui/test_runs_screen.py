@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.errors import CorpusError, DatabaseError, install_extra
+from rnnlm_tui.errors import CorpusError, StorageError, install_extra
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -352,29 +352,29 @@ def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])
-async def test_a_damaged_database_is_shown_in_list_and_detail_with_a_hint(
+async def test_an_unreadable_run_is_shown_in_list_and_detail_with_a_hint(
     size: tuple[int, int],
 ) -> None:
     unreadable = {
-        "message": "/home/runs/div/run.db is damaged: it is no longer a database",
-        "hint": "`rnnlm-tui verify div` or `rnnlm-tui resume div` rebuilds it",
+        "message": "div was made by an unreleased version of rnnlm-tui",
+        "hint": "keep it for that version, or set RNNLM_TUI_HOME to a new folder",
     }
 
     class Broken(FakeServices):
         def monitor(self, run: RunDirectory) -> FakeMonitor:
-            raise DatabaseError(unreadable["message"], hint=unreadable["hint"])
+            raise StorageError(unreadable["message"], hint=unreadable["hint"])
 
     damaged = make_snapshot("lost", 0, name="div").summary.model_copy(
-        update={"unreadable": "damaged database", **unreadable}
+        update={"unreadable": "can't be read", **unreadable}
     )
     async with running_app(Broken(runs=[damaged]), run=None, pane="runs", size=size) as (
         app,
         pilot,
     ):
-        await until(pilot, lambda: "? damaged database" in text_of(app))
+        await until(pilot, lambda: "? can't be read" in text_of(app))
         assert "lost contact" not in text_of(app)
-        await until(pilot, lambda: "is damaged: it is no longer a database" in text_of(app))
-        assert "rnnlm-tui verify div" in text_of(app)
+        await until(pilot, lambda: "made by an unreleased version" in text_of(app))
+        assert "keep it for that version" in text_of(app)
 
 
 async def test_the_order_is_shown_once_in_a_head_or_in_the_edge() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from rnnlm_tui.errors import DatabaseError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui import palette
@@ -142,7 +142,7 @@ class Unreadable(FakeServices):
     def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
         self.attempts += 1
         if self.away:
-            raise DatabaseError("run.db is damaged")
+            raise StorageError("the disk is gone")
         return super().samples_at(run, step)
 
 

@@ -304,8 +304,8 @@ async def test_a_model_that_is_being_built_shows_the_stage_and_what_memory_lacks
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_a_degraded_run_shows_its_reason_and_hint_in_full(size: tuple[int, int]) -> None:
     why = (
-        "it trains on; rows wait in memory (1,204): can't write run.db: database or disk is full;"
-        " free some space on this disk"
+        "it trains on; rows wait in memory (1,204): can't write log/000001.jsonl: No space left on"
+        " device; free some space on this disk and try again"
     )
     async with running_app(with_runs(make_snapshot("degraded", message=why)), size=size) as (
         app,

@@ -12,18 +12,19 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 from textual.message import Message
 
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
-from rnnlm_tui.errors import DatabaseError, StorageError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import RunLabels, labels_file
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
@@ -136,9 +137,7 @@ def test_a_runs_files_are_closed_when_another_is_opened_and_at_the_end() -> None
 def test_an_unreadable_run_is_reported_once() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise DatabaseError(
-                "run.db of plain-otter is damaged", hint="it is rebuilt at the next resume"
-            )
+            raise StorageError("config.toml of plain-otter is damaged", hint="restore the file")
 
     services = Broken()
     with watching(services) as (watcher, posted):
@@ -146,8 +145,29 @@ def test_an_unreadable_run_is_reported_once() -> None:
         wait_for_looks(watcher, 10)
     told = [message.notice for message in posted if isinstance(message, NoticePosted)]
     assert [(notice.text, notice.kind) for notice in told] == [
-        ("run.db of plain-otter is damaged", "trouble")
+        ("config.toml of plain-otter is damaged", "trouble")
     ]
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_log_that_takes_long_to_read_is_named_with_how_far_it_is(
+    long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(FakeServices):
+        def monitor(self, run: RunDirectory) -> FakeMonitor:
+            for done in range(4):
+                self.report_read(run.name, done * 10**7, 4 * 10**7)
+            return super().monitor(run)
+
+    monkeypatch.setattr("rnnlm_tui.tui.poller.LONG_SECONDS", 0.0 if long else DEADLINE)
+    monkeypatch.setattr("rnnlm_tui.tui.poller.TELL_SECONDS", 0.0)
+    services = Slow(make_snapshot())
+    with watching(services) as (watcher, posted):
+        watcher.open(services.run("plain-otter"))
+        wait_for_looks(watcher, 5)
+    told = [message.notice.text for message in posted if isinstance(message, NoticePosted)]
+    parts = [f"reading the log of plain-otter: {part} %" for part in (0, 25, 50, 75)]
+    assert told == ([*parts, "the log of plain-otter is read"] if long else [])
 
 
 def test_a_missing_disk_is_reported_once_for_each_read() -> None:
@@ -223,17 +243,16 @@ def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
 async def test_space_works_for_an_unreadable_run() -> None:
     class Broken(FakeServices):
         def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise DatabaseError(
-                "/nowhere/runs/plain-otter/run.db is damaged",
-                hint="`rnnlm-tui resume plain-otter` rebuilds it",
+            raise StorageError(
+                "/nowhere/runs/plain-otter/config.toml is damaged", hint="restore the file"
             )
 
     services = Broken()
     async with running_app(services, run=None, size=(120, 40)) as (app, pilot):
         app.open_run(services.run("plain-otter"))
-        await until(pilot, lambda: "run.db is damaged" in text_of(app))
+        await until(pilot, lambda: "config.toml is damaged" in text_of(app))
         assert "/nowhere" not in text_of(app)
-        assert "resume plain-otter" in text_of(app)
+        assert "restore the file" in text_of(app)
         await pilot.press("space")
         await until(pilot, lambda: services.resumed == ["plain-otter"])
 
@@ -322,17 +341,17 @@ def test_only_news_of_a_running_run_is_read(
     opened: list[str] = []
     make = RunMonitor.__init__
 
-    def counting(monitor: RunMonitor, run: RunDirectory) -> None:
+    def counting(monitor: RunMonitor, run: RunDirectory, **options: Any) -> None:
         opened.append(run.name)
-        make(monitor, run)
+        make(monitor, run, **options)
 
     monkeypatch.setattr(RunMonitor, "__init__", counting)
     run = build("long-haul", 1_000, ended=False)
     with RunLock(run.lock_path):
         runs = RunList()
         assert [(summary.step, summary.status) for summary in runs.look()] == [(1_000, "running")]
-        with RunDatabase(run.database_path) as database:
-            database.add_steps([step_row(1_001, 2)])
+        with RunLog(run, 2) as log:
+            log.append(step_row(1_001, 2))
         assert [summary.step for summary in runs.look()] == [1_001]
         assert opened == ["long-haul"]
     assert [summary.status for summary in runs.look()] == ["crashed"]

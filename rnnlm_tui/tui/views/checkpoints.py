@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.content import Content
 
+from rnnlm_tui.client.checkpoint_detail import FIRST_FILES
 from rnnlm_tui.client.checkpoints import (
     CHECKPOINT_KEYS,
     MARK_SIGNS,
@@ -25,9 +26,10 @@ from rnnlm_tui.tui.text import bar, safe_content, safe_text
 from rnnlm_tui.tui.views.runs import fitted
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, CheckpointFile
+    from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
     from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.schema.sampling import TensorChange
+    from rnnlm_tui.store.manifest import ManifestFile
 
 ORDER_SETTING = "checkpoints order"
 """Name of the saved setting."""
@@ -285,11 +287,13 @@ def detail_lines(
 
 def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Content]:
     good = "✓" if detail.verified is not None and not detail.damage else " "
-    main = [file for file in detail.files if file.name in _MAIN_FILES or file.name in detail.damage]
-    rest = [file for file in detail.files if file not in main]
+    main = [name for name in detail.files if name in FIRST_FILES or name in detail.damage]
+    rest = [file for name, file in detail.files.items() if name not in main]
     lines = [
-        _file_line(file, width, "✗" if file.name in detail.damage else good, wide=wide)
-        for file in main
+        _file_line(
+            name, detail.files[name], width, "✗" if name in detail.damage else good, wide=wide
+        )
+        for name in main
     ]
     if rest and wide:
         size = formatting.disk(sum(file.size for file in rest)).rjust(8)
@@ -303,11 +307,9 @@ def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Con
     return lines
 
 
-_MAIN_FILES = ("model.safetensors", "training_state.safetensors", "training_state.json")
-
-
-def _file_line(file: CheckpointFile, width: int, mark: str, *, wide: bool) -> Content:
-    name = file.name if wide else file.name.removesuffix(".safetensors").removeprefix("training_")
+def _file_line(name: str, file: ManifestFile, width: int, mark: str, *, wide: bool) -> Content:
+    if not wide:
+        name = name.removesuffix(".safetensors").removeprefix("training_")
     size = formatting.disk(file.size).rjust(8)
     digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
     room = max(4, width - 2 - len(size) - len(digest) - 3)

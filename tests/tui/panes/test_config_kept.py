@@ -18,7 +18,6 @@ from rnnlm_tui.client.queue import add_run
 from rnnlm_tui.errors import InputError, RunStateError
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
@@ -29,6 +28,7 @@ from rnnlm_tui.tui.views.form import Draft
 from tests.tui.panes.filling import edit, pane, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import DEADLINE, until
+from tests.unit.client.logs import record
 
 CHANGES = {"training.seed": 43, "model.dropout": 1.5}
 
@@ -280,8 +280,7 @@ def test_a_draft_is_read_again_by_what_follows_it_and_frozen_once_it_was_started
     Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 43}))
     assert monitor.snapshot().config.training.seed == 43
     monitor.close()
-    with RunDatabase(run.database_path) as database:
-        database.add_event(EventRow(1, 0, "started", "", 1.0))
+    record(run, EventRow(1, 0, "started", "", 1.0))
     with pytest.raises(RunStateError, match="plain-otter was started"):
         Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 44}))
     assert run.read_config().training.seed == 43

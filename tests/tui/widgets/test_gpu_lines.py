@@ -62,7 +62,7 @@ def test_faults_come_first_and_name_the_card() -> None:
     assert edge(broken, 40).plain == "gpu5: card lost"
 
 
-def test_a_text_from_the_database_cannot_act_on_the_terminal() -> None:
+def test_a_text_from_the_log_cannot_act_on_the_terminal() -> None:
     evil = "\x1b]52;c;x\x07"
     for row in (row_of("h100", throttle=evil), row_of("h100", fault=evil)):
         assert "\x1b" not in edge(row, 60).plain

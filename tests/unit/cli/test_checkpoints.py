@@ -8,13 +8,12 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.labels import checkpoint_notes, note_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.trash import list_trash, trash_path
 from tests.unit.cli.test_trash import Answer
-from tests.unit.store.rows import checkpoint_row, new_run, write_model
+from tests.unit.store.rows import new_run, write_model
 
 LOSSES = {100: 5.0, 200: 3.0, 300: 4.0, 400: None, 500: 3.5, 600: None}
 
@@ -23,10 +22,8 @@ LOSSES = {100: 5.0, 200: 3.0, 300: 4.0, 400: None, 500: 3.5, 600: None}
 def otter() -> RunDirectory:
     """A run with six checkpoints, the best at step 200; 100 is pinned."""
     otter = new_run()
-    with RunDatabase(otter.database_path) as database:
-        for step, loss in LOSSES.items():
-            write_checkpoint(otter, step, write_model, None, {"validation_loss": loss})
-            database.put_checkpoint(checkpoint_row(step, validation_loss=loss))
+    for step, loss in LOSSES.items():
+        write_checkpoint(otter, step, write_model, None, {"validation_loss": loss})
     pin_checkpoint(otter, 100)
     return otter
 

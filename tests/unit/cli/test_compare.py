@@ -10,8 +10,14 @@ import pytest
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.store.log import RunLog
 from tests.unit.cli.test_runs import trained_run
+
+
+def evaluated(name: str, loss: float) -> None:
+    """A finished run whose last evaluation has this loss."""
+    with RunLog(trained_run(name), 1) as log:
+        log.append(EvaluationRow(1, 3, "validation", "validation", loss, 1000, 1.7, 0.5, 1_003.0))
 
 
 def test_compare_shows_differing_settings_and_the_best_run(
@@ -42,12 +48,7 @@ def test_a_narrow_terminal_gets_the_best_run_without_differences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, name in enumerate("abcd"):
-        with RunDatabase(trained_run(f"run-{name}").database_path) as database:
-            database.add_evaluation(
-                EvaluationRow(
-                    1, 3, "validation", "validation", 4.1 + number, 1000, 1.7, 0.5, 1_003.0
-                )
-            )
+        evaluated(f"run-{name}", 4.1 + number)
     compare = ["compare", *(f"run-{name}" for name in "abcd")]
     assert run(compare) == 0
     assert "(+103.7)" in capsys.readouterr().out
@@ -63,10 +64,7 @@ def test_of_two_runs_whose_figures_are_written_alike_the_better_one_has_the_star
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, loss in (("run-a", 4.1), ("run-b", 4.0999), ("run-c", 5.0)):
-        with RunDatabase(trained_run(name).database_path) as database:
-            database.add_evaluation(
-                EvaluationRow(1, 3, "validation", "validation", loss, 1000, 1.7, 0.5, 1_003.0)
-            )
+        evaluated(name, loss)
     assert run(["compare", "run-a", "run-b", "run-c"]) == 0
     row = next(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("best val ppl")

@@ -13,12 +13,11 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.corpus.build import claimed
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.schema.status import CORPUS_HASH_KEY, CORPUS_NOTES_KEY
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.system.locks import boot_id, host_name
+from tests.unit.client.logs import record
 
 
 def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
@@ -50,16 +49,8 @@ def run_on(
     manifest: CorpusManifest, name: str, ending: EventKind, *, noted: bool = True
 ) -> RunDirectory:
     directory = create_run(RunConfig(corpus=manifest.corpus), name)
-    with RunDatabase(directory.database_path) as database:
-        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-        database.add_event(EventRow(attempt, 0, "started", "", 1.0))
-        database.add_event(EventRow(attempt, 9, ending, "", 2.0))
-        for key, value in (
-            {CORPUS_HASH_KEY: manifest.hash, CORPUS_NOTES_KEY: json.dumps(manifest.notes)}.items()
-            if noted
-            else ()
-        ):
-            database.set_meta(key, value)
+    corpus = Facts(corpus_hash=manifest.hash, corpus_notes=manifest.notes) if noted else Facts()
+    record(directory, EventRow(1, 0, "started", "", 1.0), EventRow(1, 9, ending, "", 2.0), corpus)
     return directory
 
 
@@ -71,7 +62,7 @@ def test_corpora_are_listed_with_sizes_and_runs(
         prepared(home, "elman", "b"),
     )
     run_on(first, "brisk-heron", "finished")
-    run_on(first, "plain-otter", "stopped", noted=False)
+    run_on(first, "plain-otter", "stopped")
     create_run(RunConfig(corpus=second.corpus), "calm-draft")
     assert run(["corpus"]) == 0
     lines = capsys.readouterr().out.splitlines()

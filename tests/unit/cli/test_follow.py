@@ -28,12 +28,12 @@ from rnnlm_tui.schema.summary import (
     RunSummary,
     TrainFigures,
 )
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.queue import change_queue
 from rnnlm_tui.store.series import SeriesTable
 from tests.fakes import scripted_monitor
-from tests.unit.store.rows import begin, new_run
+from tests.unit.client.logs import record
+from tests.unit.store.rows import new_run
 
 RUN = RunDirectory(Path("/nowhere/brisk-heron"))
 
@@ -121,8 +121,7 @@ def test_following_a_run_that_was_never_started_says_so(
 ) -> None:
     draft = new_run("plain-otter")
     if killed:
-        with RunDatabase(draft.database_path) as database:
-            begin(database)
+        record(draft)
     assert run([*verb, draft.name]) == RunStateError.exit_code
     assert "`rnnlm-tui resume plain-otter` starts it" in capsys.readouterr().err
 

@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as run_command
-from rnnlm_tui.store.database import RunDatabase
-from tests.unit.store.rows import begin, evaluation_row, new_run, step_row
+from tests.unit.client.logs import record
+from tests.unit.store.rows import evaluation_row, new_run, step_row
 
 
 @pytest.fixture(autouse=True)
 def otter() -> None:
-    run = new_run()
-    with RunDatabase(run.database_path) as database:
-        begin(database)
-        database.add_steps([step_row(step) for step in range(1, 4)])
-        database.add_evaluation(evaluation_row(3))
+    record(new_run(), *map(step_row, range(1, 4)), evaluation_row(3))
 
 
 def test_what_is_in_the_folder_is_reported(

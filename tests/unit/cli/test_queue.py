@@ -11,13 +11,14 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.client import queue
 from rnnlm_tui.errors import InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory, queue_file, runs_dir
 from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.locks import RunLock
 from tests.integration.runs import write_text
+from tests.unit.client.logs import record
 
 SMALL = ("--set", "tokenizer.kind=character", "--set", "training.max_steps=40")
 
@@ -91,10 +92,7 @@ def test_a_draft_can_be_added_by_its_first_letters() -> None:
 def test_the_list_has_places_results_and_the_state_of_the_queue(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with RunDatabase(find_run("otter").database_path) as database:
-        attempt = database.begin_attempt(1, host_name(), boot_id(), "cpu", 0, {})
-        database.set_meta("message", "it broke")
-        database.add_event(EventRow(attempt, 0, "failed", "it broke", 1.0))
+    record(find_run("otter"), Facts(message="it broke"), EventRow(1, 0, "failed", "it broke", 1.0))
     for words in (["queue"], ["queue", "list"]):
         assert run(words) == 0
         out = capsys.readouterr().out.splitlines()

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,16 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
-from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from tests.fakes import sampler
+from tests.unit.client.logs import record
 
 SHOW_KEYS = {
     "run",
@@ -61,32 +64,15 @@ def put_config(folder: Path) -> None:
 def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> RunDirectory:
     """Create a finished run of three steps with two checkpoints."""
     directory = create_run(config or RunConfig(), name)
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.add_steps([step_row(1), step_row(2, math.nan), step_row(3)])
-        database.add_evaluation(
-            EvaluationRow(1, 3, "validation", "validation", 4.1, 1000, 1.7, 0.5, 1_003.0)
-        )
-        database.add_event(EventRow(1, 3, "finished", "", 1_004.0))
-        for step, loss in ((2, 4.1), (3, 4.3)):
-            path = write_checkpoint(directory, step, put_config, None, {"validation_loss": loss})
-            relative = str(path.relative_to(directory.path))
-            database.put_checkpoint(
-                CheckpointRow(
-                    1,
-                    step,
-                    0.1,
-                    700 * step,
-                    4.0,
-                    loss,
-                    2,
-                    relative,
-                    best=False,
-                    last=False,
-                    time=1_003.0,
-                )
-            )
-        database.set_meta("max_steps", "3")
+    record(
+        directory,
+        Facts(max_steps=3),
+        *(step_row(1), step_row(2, math.nan), step_row(3)),
+        EvaluationRow(1, 3, "validation", "validation", 4.1, 1000, 1.7, 0.5, 1_003.0),
+        EventRow(1, 3, "finished", "", 1_004.0),
+    )
+    for step, loss in ((2, 4.1), (3, 4.3)):
+        write_checkpoint(directory, step, put_config, None, {"validation_loss": loss})
     return directory
 
 
@@ -137,6 +123,32 @@ def test_runs_and_show_print_plain_text_without_json(capsys: pytest.CaptureFixtu
     assert "status       finished" in out
     assert "3 / 3 (100 %)" in out
     assert "perplexity 60.3" in out
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["show", "--once"], ["metrics"], ["metrics", "--csv"], ["follow"]]
+)
+@pytest.mark.parametrize("long", [True, False])
+def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
+    words: list[str],
+    long: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refresh = RunReader.refresh
+
+    def slow(reader: RunReader, report: Callable[[int, int], None] | None = None) -> object:
+        if report is not None:
+            report(61_000_000, 145_000_000)
+        return refresh(reader)
+
+    trained_run()
+    monkeypatch.setattr(RunReader, "refresh", slow)
+    monkeypatch.setattr("rnnlm_tui.cli.output.columns", lambda stream: 100)
+    monkeypatch.setattr("rnnlm_tui.cli.output.LONG_SECONDS", 0.0 if long else 60.0)
+    assert run([*words, "brisk-heron"]) == 0
+    told = "\rreading the log of brisk-heron: 61 MB of 145 MB (42 %)\x1b[K\r\x1b[K"
+    assert (told in capsys.readouterr().err) is long
 
 
 def test_csv_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,6 +273,28 @@ def test_an_unknown_run_suggests_similar_names(
     assert "brisk-heron" in err
 
 
+@pytest.mark.parametrize(
+    "verb",
+    ["show", "metrics", "checkpoints", "follow", "verify", "set", "resume", "queue add", "archive"],
+)
+def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = create_run(RunConfig(), "brisk-heron")
+    (directory.path / "run.db").touch()
+    listed = json_of(["runs"], capsys)
+    assert isinstance(listed, list)
+    assert [(item["status"], item["unreadable"]) for item in listed] == [("lost", "can't be read")]
+    rest = [str(tmp_path / "run.tar.zst")] if verb == "archive" else []
+    assert run([*verb.split(), "brisk-heron", *rest]) == 5
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        "rnnlm-tui: brisk-heron was made by an unreleased version of rnnlm-tui\n"
+        "keep it for that version, or set RNNLM_TUI_HOME to a new folder\n"
+    )
+
+
 @pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
 def test_a_run_that_is_not_running_cannot_be_controlled(
     verb: str, capsys: pytest.CaptureFixture[str]
@@ -302,15 +336,11 @@ def test_a_failure_is_reported_with_its_hint_and_exit_code(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.add_event(EventRow(1, 0, "failed", "", 1_004.0))
-        for key, value in (
-            ("message", "the disk is full"),
-            ("hint", "free some"),
-            ("exit_code", "5"),
-        ):
-            database.set_meta(key, value)
+    record(
+        directory,
+        Facts(message="the disk is full", hint="free some", exit_code=5),
+        EventRow(1, 0, "failed", "", 1_004.0),
+    )
     assert run(["follow", "brisk-heron", *options]) == 5
     assert "the disk is full\nfree some\n" in capsys.readouterr().err
 

@@ -33,12 +33,12 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.paths import RunDirectory, samples_file
 from rnnlm_tui.store.runs import create_run
 from tests.unit.cli.test_runs import trained_run
-from tests.unit.store.rows import begin, checkpoint_row, new_run, write_model
+from tests.unit.client.logs import record
+from tests.unit.store.rows import new_run, write_model
 from tests.unit.store.test_states import keep
 
 PROMPT = "\tdef می\u200cخواهم():"
@@ -108,10 +108,8 @@ class ScriptedSampler:
 def sampler(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedSampler]:
     """Create a finished run `plain-otter` with a checkpoint, and install a fake sampler."""
     directory = new_run()
-    write_checkpoint(directory, 20, write_model, None, {})
-    with RunDatabase(directory.database_path) as database:
-        begin(database)
-        database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
+    write_checkpoint(directory, 20, write_model, None, {"validation_loss": 4.0})
+    record(directory)
     played = type("Played", (ScriptedSampler,), {"requests": [], "devices": [], "yields": []})
     monkeypatch.setattr("rnnlm_tui.client.sampler.SamplerClient", played)
     return played

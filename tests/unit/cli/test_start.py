@@ -15,10 +15,10 @@ from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
-from tests.unit.store.rows import begin, checkpoint_row, event_row, write_model
+from tests.unit.client.logs import record
+from tests.unit.store.rows import event_row, write_model
 
 TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
 RESUME = ["resume", "plain-otter"]
@@ -73,23 +73,17 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setattr("rnnlm_tui.cli.watch.follow_run", found.progress)
     monkeypatch.setattr("rnnlm_tui.client.start.launch", lambda run: 4711)
     monkeypatch.setattr("rnnlm_tui.client.start.discard_refused", lambda run: None)
-    monkeypatch.setattr("rnnlm_tui.client.start.wait_for_training", lambda run, seconds: None)
+    monkeypatch.setattr("rnnlm_tui.client.start.wait_for_training", lambda run, seconds, **_: None)
     monkeypatch.setattr("rnnlm_tui.client.start.resume", lambda run: 4711)
-    monkeypatch.setattr(
-        "rnnlm_tui.client.start.wait_for_resumed_training", lambda run, seconds: None
-    )
     return found
 
 
 def stopped(name: str = "plain-otter") -> RunDirectory:
     """Create a stopped run with its best checkpoint at step 20 and a later one at 40."""
     directory = create_run(RunConfig(), name)
-    with RunDatabase(directory.database_path) as database:
-        begin(database)
-        for step, loss in ((20, 3.0), (40, 4.0)):
-            write_checkpoint(directory, step, write_model, None, {"validation_loss": loss})
-            database.put_checkpoint(checkpoint_row(step, validation_loss=loss))
-        database.add_event(event_row("stopped", 40))
+    for step, loss in ((20, 3.0), (40, 4.0)):
+        write_checkpoint(directory, step, write_model, None, {"validation_loss": loss})
+    record(directory, event_row("stopped", 40))
     return directory
 
 

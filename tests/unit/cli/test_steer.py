@@ -12,12 +12,14 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.steer import parse_settings
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
-from rnnlm_tui.schema.metrics import EventRow
-from rnnlm_tui.schema.protocol import SETTINGS_KEY, CommandResult, Setting, SettingsChange
-from rnnlm_tui.store.database import RunDatabase
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import CommandRow, EventRow
+from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from tests.unit.store.rows import checkpoint_row
+from tests.unit.client.logs import record
+from tests.unit.store.rows import write_model
 
 RATE = "optimizer.learning_rate"
 
@@ -38,14 +40,13 @@ def prepared(
     config = RunConfig(schedule=ScheduleConfig(kind=kind, warmup_steps=50))
     directory = create_run(config, "brisk-heron")
     answer = changed(Setting(path=RATE, old=3e-3, new=1e-3), step=90)
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        for key in ("max_steps", "150"), ("steps_per_epoch", "30"), ("warmup_steps", "50"):
-            database.set_meta(*key)
-        database.set_meta(SETTINGS_KEY, json.dumps({RATE: 1e-3}))
-        arguments = json.dumps({"changes": {RATE: 1e-3}, "who": "alex, pts/3"})
-        database.journal_command("a", "set", arguments, answer.model_dump_json())
-        database.add_event(EventRow(1, 0, state, "", 0.0))  # type: ignore[arg-type]
+    arguments: dict[str, object] = {"changes": {RATE: 1e-3}, "who": "alex, pts/3"}
+    record(
+        directory,
+        Facts(max_steps=150, steps_per_epoch=30, warmup_steps=50, settings={RATE: 1e-3}),
+        CommandRow(1, "a", "set", arguments, answer.model_dump(mode="json"), 0.0),
+        EventRow(1, 0, state, "", 0.0),  # type: ignore[arg-type]
+    )
     return directory
 
 
@@ -124,8 +125,7 @@ def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
 ) -> None:
     directory = prepared(state=state)
     if saved:
-        with RunDatabase(directory.database_path) as database:
-            database.put_checkpoint(checkpoint_row(90))
+        write_checkpoint(directory, 90, write_model, None, {})
     for words in (["set", "brisk-heron", f"{RATE}=0.002"], ["set", "brisk-heron", "--undo"]):
         assert run(words) == 3
         printed = capsys.readouterr()

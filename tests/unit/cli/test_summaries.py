@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.schema.presets import BOOK, DEMO
 from rnnlm_tui.schema.summary import (
@@ -20,8 +22,8 @@ from rnnlm_tui.schema.summary import (
     RequestFigures,
     RunSummary,
 )
-from rnnlm_tui.store.database import RunDatabase
 from rnnlm_tui.store.runs import create_run
+from tests.unit.client.logs import record
 
 SLICE = "first 1,024 test sentences"
 SUMMARY = RunSummary(
@@ -37,33 +39,25 @@ def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
     A finished run is evaluated on the whole test set too.
     """
     directory = create_run(BOOK, "brisk-heron")
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu, 2 threads", 0, {})
-        for key, value in {
-            "device": "cpu, 2 threads",
-            "matmul": "medium",
-            "precision": "float32",
-            "cores": "2",
-            "threads": "2",
-            "max_steps": "23445",
-            "epochs": str(epochs),
-        }.items():
-            database.set_meta(key, value)
-        database.add_steps(
-            [StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0)]
-        )
-        for name, split, loss in (
-            (SLICE, "test", 4.55),
-            ("first 1,024 validation sentences", "validation", 4.56),
-        ):
-            database.add_evaluation(
-                EvaluationRow(1, 23_445, split, name, loss, 30_000, 1.7, 1.0, 9_001.0)  # type: ignore[arg-type]
-            )
-        if whole_test:
-            database.add_evaluation(
-                EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0)
-            )
-        database.add_event(EventRow(1, 23_445, "finished", "", 9_003.0))
+    whole = EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0)
+    part = replace(whole, name=SLICE, loss=4.55, tokens=30_000)
+    record(
+        directory,
+        Facts(
+            device="cpu, 2 threads",
+            matmul="medium",
+            precision="float32",
+            cores=2,
+            threads=2,
+            max_steps=23_445,
+            epochs=epochs,
+        ),
+        StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0),
+        part,
+        replace(part, split="validation", name="first 1,024 validation sentences", loss=4.56),
+        *([whole] if whole_test else []),
+        EventRow(1, 23_445, "finished", "", 9_003.0),
+    )
 
 
 @pytest.mark.parametrize("whole_test", [False, True])
@@ -212,18 +206,15 @@ def test_show_and_metrics_have_the_share_of_unknown_tokens(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     directory = create_run(RunConfig(), "few-words")
-    with RunDatabase(directory.database_path) as database:
-        database.begin_attempt(1, "box", "boot", "cpu", 0, {})
-        database.add_steps([StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0)])
-        database.add_evaluation(
-            EvaluationRow(
-                1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
-            )
-        )
-        database.add_evaluation(
-            EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4)
-        )
-        database.add_event(EventRow(1, 1, "finished", "", 9_003.0))
+    record(
+        directory,
+        StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0),
+        EvaluationRow(
+            1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
+        ),
+        EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4),
+        EventRow(1, 1, "finished", "", 9_003.0),
+    )
     assert run(["show", "few-words"]) == 0
     shown = capsys.readouterr().out
     assert "perplexity 2.46, no bits a byte: 73 % unknown at step 1" in shown

@@ -60,7 +60,7 @@ def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> No
     found = detail(
         otter, *(rate_change(number, step, 1e-3, 1e-4) for number, step in ((1, 1_512), (2, 3_800)))
     )
-    assert [file.name for file in found.files] == [
+    assert list(found.files) == [
         "model.safetensors",
         "training_state.json",
         "config.json",

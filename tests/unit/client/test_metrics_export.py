@@ -18,10 +18,10 @@ import pytest
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
-from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import Extent, RunReader
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock, sole_writer
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
 
@@ -271,16 +271,17 @@ def test_a_run_that_is_resumed_while_it_is_read_is_written_as_it_was_before(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     fill(begin(run))
-    extent = RunReader.extent
+    evaluations = RunReader.evaluations
 
-    def resumed(reader: RunReader) -> Extent:
-        before = extent(reader)
+    def resumed(reader: RunReader) -> list[EvaluationRow]:
+        before = evaluations(reader)
+        monkeypatch.undo()
         fill(begin(run, 10), 11, 15)
         with RunReader(run) as other:
             assert other.recent_steps(1)[0].step == 15
         return before
 
-    monkeypatch.setattr(RunReader, "extent", resumed)
+    monkeypatch.setattr(RunReader, "evaluations", resumed)
     assert export_metrics(run, kind, tmp_path / "out").rows["steps"] == 30
     if kind == "tensorboard":
         check_events(tmp_path / "out", 30, {0: 1})
@@ -410,7 +411,7 @@ def test_the_history_of_wandb_joins_steps_and_evaluations(run: RunDirectory) -> 
     log = fill(begin(run))
     log.append(evaluation_row(35, loss=1.0))
     with RunReader(run) as reader:
-        found = dict(history(reader, reader.extent()))
+        found = dict(history(reader))
     assert list(found) == [*range(1, 31), 35]
     assert found[20]["validation/loss"] == 4.0 - 20 / 101
     assert found[20]["train/loss"] == 5.0 - 20 / 128

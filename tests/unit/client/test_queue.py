@@ -11,16 +11,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.client import queue
 from rnnlm_tui.client.queue import Timetable, devices, entries
 from rnnlm_tui.client.queue_process import QueueRunner
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.schema.status import GPU_KEY
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory, queue_file, queue_lock, runs_dir
 from rnnlm_tui.store.queue import read_queue, waiting
 from rnnlm_tui.store.reader import RunReader
@@ -50,12 +50,18 @@ def add(config: RunConfig, name: str, *, stop_on_failure: bool = False) -> None:
 
 def record_attempt(run: RunDirectory, *kinds: EventKind, boot: str = "", message: str = "") -> None:
     """Write what a worker that ran and ended writes."""
-    with RunDatabase(run.database_path) as database:
-        attempt = database.begin_attempt(os.getpid(), host_name(), boot or boot_id(), "cpu", 0, {})
-        if message:
-            database.set_meta("message", message)
-        for kind in kinds:
-            database.add_event(EventRow(attempt, 0, kind, message, time.time()))
+    with RunLog.begin(
+        run,
+        pid=os.getpid(),
+        host=host_name(),
+        boot_id=boot or boot_id(),
+        device="cpu",
+        start_step=0,
+        environment={},
+        started=time.time(),
+    ) as log:
+        log.append(Facts(message=message))
+        log.append(*(EventRow(log.attempt, 0, kind, message, time.time()) for kind in kinds))
 
 
 class Workers:
@@ -80,12 +86,12 @@ class Workers:
         self.locks[run.name] = RunLock(run.lock_path)
         self.locks[run.name].acquire()
         record_attempt(run, "started", "running")
-        with RunDatabase(run.database_path) as database:
-            database.set_meta(GPU_KEY, gpu.removeprefix("GPU-"))
+        with RunLog(run, 1) as log:
+            log.append(Facts(gpu_uuid=gpu.removeprefix("GPU-")))
 
     def end(self, name: str, kind: EventKind = "finished") -> None:
-        with RunDatabase(RunDirectory(runs_dir() / name).database_path) as database:
-            database.add_event(EventRow(1, 0, kind, "", time.time()))
+        with RunLog(RunDirectory(runs_dir() / name), 1) as log:
+            log.append(EventRow(1, 0, kind, "", time.time()))
         self.locks.pop(name).release()
 
     @property

@@ -9,7 +9,6 @@ import pytest
 from rnnlm_tui.client.start import (
     discard_refused,
     start_run,
-    wait_for_resumed_training,
     wait_for_training,
 )
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError
@@ -64,14 +63,14 @@ def test_other_runs_are_kept_and_a_failure_is_raised(
 def test_a_refused_resume_is_raised_and_the_run_kept() -> None:
     run = run_that_is("failed", step=3, exit_code=5)
     with pytest.raises(StorageError, match="the text is too short") as refused:
-        wait_for_resumed_training(run, 5.0)
+        wait_for_training(run, 5.0, new=False)
     assert refused.value.hint == "take more"
     assert list_runs() == [run]
 
 
 @pytest.mark.parametrize("kind", ["resumed", "preparing", "running", "paused"])
 def test_a_training_or_slow_resume_is_not_a_failure(kind: EventKind) -> None:
-    wait_for_resumed_training(run_that_is(kind), 0.0)
+    wait_for_training(run_that_is(kind), 0.0, new=False)
 
 
 def test_the_wait_ends_when_the_run_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +84,7 @@ def test_the_wait_ends_when_the_run_trains(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("rnnlm_tui.client.start.time.sleep", begin_training)
     with RunLock(run.lock_path):
-        wait_for_resumed_training(run, 60.0)
+        wait_for_training(run, 60.0, new=False)
 
 
 def test_invalid_input_creates_no_run() -> None:

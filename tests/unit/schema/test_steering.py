@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig, TrainingConfig
+from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.steering import (
     STEERABLE,
@@ -21,7 +23,6 @@ from rnnlm_tui.schema.steering import (
     kept_changes,
     next_to_undo,
     settings_of,
-    stored_settings,
     value_of,
 )
 
@@ -130,20 +131,20 @@ def test_discarded_changes_no_longer_count() -> None:
     assert [one.number for one in kept_changes(journal)] == [1, 3]
 
 
-def test_changes_of_an_earlier_version_are_read() -> None:
-    read = journalled_change(
-        '{"path": "optimizer.learning_rate", "value": 0.001}',
-        '{"id": "a", "ok": true, "error": "", "hint": "", "status": "running", "step": 7,'
-        ' "checkpoint": "", "text": ""}',
-        3.0,
-    )
-    assert read is not None
-    assert (read.number, read.step) == (0, 7)
-    assert read.settings == (Setting(path="optimizer.learning_rate", old=None, new=0.001),)
-    assert next_to_undo([read]) is None
+def test_a_command_is_a_change_if_it_was_carried_out() -> None:
+    settings = [{"path": "training.patience", "old": 0, "new": 3}]
+    made = {"number": 3, "step": 7, "settings": settings, "undoes": 2, "discards": [1]}
+    result: dict[str, object] = {"id": "a", "ok": True, "step": 7, "change": made}
+    row = CommandRow(1, "a", "set", {"who": "alex"}, result, 5.0)
+    setting = Setting(path="training.patience", old=0, new=3)
+    assert journalled_change(row) == JournalledChange(3, 7, 5.0, "alex", (setting,), 2, (1,))
+    for wrong in ({**result, "ok": False}, {**result, "change": None}, {**result, "ok": "x"}, {}):
+        assert journalled_change(replace(row, result=wrong)) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"model.dropout": 9}', '{"a": 1}', "\x00"])
-def test_a_damaged_fact_changes_nothing(text: str) -> None:
-    assert config_in_effect(CONFIG, stored_settings(text)) == CONFIG
-    assert journalled_change(text, text, 0.0) is None
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"model.dropout": 9}, {"a": 1}, {"training.patience": "many"}, {"training": None}],
+)
+def test_a_damaged_fact_changes_nothing(settings: dict[str, JsonValue]) -> None:
+    assert config_in_effect(CONFIG, settings) == CONFIG

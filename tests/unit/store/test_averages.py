@@ -10,12 +10,11 @@ from rnnlm_tui.client.average import newest_parts, parts_at, remove
 from rnnlm_tui.errors import CheckpointError, InputError, UnknownCheckpointError
 from rnnlm_tui.store.averages import (
     AVERAGED_FACT,
-    AverageEntry,
     keep_average,
     list_averages,
     write_average,
 )
-from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
+from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints, sweep_temporary
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
@@ -33,7 +32,7 @@ def run() -> RunDirectory:
     return run
 
 
-def kept(run: RunDirectory, step: int = 1_000) -> AverageEntry:
+def kept(run: RunDirectory, step: int = 1_000) -> CheckpointEntry:
     with staging(run.checkpoints_path) as place:
         write_average(run, place / "average", step, write_model, FACTS)
         return keep_average(run, place / "average")
@@ -42,7 +41,7 @@ def kept(run: RunDirectory, step: int = 1_000) -> AverageEntry:
 def test_an_average_is_found_by_its_name_and_by_nothing_else(run: RunDirectory) -> None:
     entry, again = kept(run), kept(run)
     assert [entry.name, again.name] == ["average-1000", "average-1000-2"]
-    assert (entry.parts, entry.validation_loss) == (("plain-otter@500", "plain-otter@1000"), 4.0)
+    assert entry.row().validation_loss == 4.0
     assert list_averages(run) == [entry, again]
     assert resolve_checkpoint(run, "average-1,000") == entry.path
     assert ParentCheckpoint(run, again.path).address == "plain-otter@average-1000-2"

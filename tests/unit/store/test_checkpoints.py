@@ -86,7 +86,7 @@ def test_a_nan_loss_leaves_the_manifest_valid(run: RunDirectory) -> None:
         parse_constant=lambda word: pytest.fail(word),
     )
     assert verify_checkpoint(path).step == 1
-    assert list_checkpoints(run)[0].validation_loss is None
+    assert list_checkpoints(run)[0].row().validation_loss is None
 
 
 def test_checkpoints_are_listed_by_step_with_their_facts(run: RunDirectory) -> None:
@@ -96,7 +96,7 @@ def test_checkpoints_are_listed_by_step_with_their_facts(run: RunDirectory) -> N
     (run.checkpoints_path / "notes").mkdir()
     entries = list_checkpoints(run)
     assert [entry.step for entry in entries] == [500, 1_000, 2_000_000_000]
-    assert {entry.validation_loss for entry in entries} == {4.0}
+    assert {entry.row().validation_loss for entry in entries} == {4.0}
     assert entries[0].bytes == sum(path.stat().st_size for path in entries[0].path.iterdir())
 
 
@@ -329,12 +329,12 @@ def test_a_damaged_checkpoint_moved_aside_is_no_longer_the_last(run: RunDirector
     good, bad = write(run, 500), write(run, 1_000)
     (bad / "model.safetensors").write_bytes(b"")
     _, (damaged,) = newest_valid(run)
-    assert move_damaged_aside(damaged) == run.checkpoints_path / "damaged-step-000001000"
+    assert move_damaged_aside(damaged.path) == run.checkpoints_path / "damaged-step-000001000"
     assert resolve_checkpoint(run, "last") == good
     assert [entry.step for entry in list_checkpoints(run)] == [500]
     (write(run, 1_000) / "model.safetensors").write_bytes(b"")
     _, (again,) = newest_valid(run)
-    second = move_damaged_aside(again)
+    second = move_damaged_aside(again.path)
     assert second.name.startswith("damaged-step-000001000-")
     sweep_temporary(run)
     assert names(run.checkpoints_path) == sorted(

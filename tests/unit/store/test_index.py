@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Lines:
     def __init__(self, run: RunDirectory) -> None:
         self.damaged = 0
         self.rows: list[Any] = []
+        self.readings: dict[int, list[HardwareRow]] = {}
         facts: dict[str, object] = {}
         self.numbers = [attempt for attempt, _ in logs_of(run)]
         own: dict[int, list[StepRow]] = {attempt: [] for attempt in self.numbers}
@@ -108,6 +110,8 @@ class Lines:
                 ):
                     self.damaged += bool(line.strip()) and not is_of_later_version(line)
                     continue
+                elif isinstance(row, HardwareRow):
+                    self.readings.setdefault(attempt, []).append(row)
                 self.rows.append(row)
         self.facts = merged_facts(facts)
         self.starts = {row.attempt: row.start_step for row in self.of(AttemptRow)}
@@ -117,6 +121,11 @@ class Lines:
             for attempt, rows in own.items()
             if rows and attempt not in self.starts
         }
+        ends_here = {
+            attempt: min(self.cut(attempt), rows[-1].step) for attempt, rows in own.items() if rows
+        }
+        self.newest = max((end for n, end in ends_here.items() if end > self.starts[n]), default=0)
+        """The last step; if lines before a resume are lost, the step that it resumed from."""
         self.steps = sorted(
             (
                 row
@@ -133,9 +142,9 @@ class Lines:
     def valid(self, kind: type[Any]) -> list[Any]:
         return [row for row in self.of(kind) if row.step <= self.cut(row.attempt)]
 
-    def cut(self, attempt: int) -> float:
+    def cut(self, attempt: int) -> int:
         later = [start for number, start in self.starts.items() if number > attempt]
-        return min(later, default=math.inf)
+        return min(later, default=2**63)
 
     def curves(self, width: int, first: int, last: int) -> list[list[float]]:
         """Entries of the buckets that have a step from `first` to `last`."""
@@ -163,16 +172,28 @@ class Lines:
             return 0
         return every if 2 * (tokens[every] - tokens[every - 1]) < tokens[every] / every else 0
 
-    def machine(self, sizes: list[int]) -> list[list[float]]:
-        rows, entries = iter(self.of(HardwareRow)), []
-        for size in sizes:
-            some = [next(rows) for _ in range(size)]
-            entry = [some[-1].time]
-            for name in MACHINE_COLUMNS:
-                values = [value for row in some if (value := getattr(row, name)) is not None]
-                entry += band(values)
-            entries.append(entry)
-        return entries
+    def machine(self, buckets: int) -> list[list[float]]:
+        units = [[row] for row in self.of(HardwareRow)]
+        if len(units) > 9:  # RAW_READINGS of this test
+            size = index.BUCKET_READINGS
+            units = [
+                rows[begin : begin + size]
+                for rows in self.readings.values()
+                for begin in range(0, len(rows), size)
+            ]
+        width = 1
+        while width * buckets < len(units):
+            width *= 2
+        return [
+            self._reading(list(chain(*units[begin : begin + width])))
+            for begin in range(0, len(units), width)
+        ]
+
+    def _reading(self, rows: list[HardwareRow]) -> list[float]:
+        entry = [rows[-1].time]
+        for name in MACHINE_COLUMNS:
+            entry += band(value for row in rows if (value := getattr(row, name)) is not None)
+        return entry
 
 
 def entries(table: Any) -> list[list[float]]:
@@ -199,9 +220,7 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random) -> None:
     shown.refresh()
     said = Lines(shown.run)
     steps, events, samples = said.steps, said.of(EventRow), said.valid(SampleRow)
-    newest = shown.extent().step
-    # it is more only if the lines before a resume are lost
-    assert newest >= max((row.step for row in steps), default=0)
+    newest = said.newest
     states = [row for row in events if row.kind in STATE_EVENTS]
     changes = [journalled_change(row) for row in said.of(CommandRow) if row.verb == "set"]
     evaluations = by_step(said.valid(EvaluationRow))
@@ -224,11 +243,7 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random) -> None:
         for buckets in BUCKETS:
             table = shown.machine(buckets)
             assert len(table) <= buckets
-            # the newest reading of each bucket tells which ones it has
-            at = [place for place, row in enumerate(readings, 1) if row.time in set(table.time)]
-            sizes = [end - start for start, end in zip([0, *at], at, strict=False)]
-            assert sum(sizes) == len(readings)
-            assert_close(entries(table), said.machine(sizes))
+            assert_close(entries(table), said.machine(buckets))
 
     def equal(found: Any, wanted: Any) -> Callable[[], None]:
         def check() -> None:
@@ -270,14 +285,6 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random) -> None:
         ),
         equal(lambda: shown.commands(), said.of(CommandRow)),
         equal(lambda: shown.damaged_lines, said.damaged),
-        equal(
-            lambda: (
-                (extent := shown.extent()).attempts,
-                extent.evaluations,
-                all(at < extent.end for at, _ in shown.hardware_after()),
-            ),
-            (tuple(sorted(said.starts.items())), tuple(evaluations), True),
-        ),
     ]
     draw.shuffle(looks)
     for look in looks:
@@ -302,7 +309,7 @@ class Author:
         self.run = run
         self.run.logs_path.mkdir(parents=True)
         self.copies: list[tuple[Path, bytes]] = []
-        self.clock = self.readings = 0
+        self.clock = 0
 
     def act(self, what: str, draw: random.Random) -> None:
         logs = [path for _, path in logs_of(self.run)]
@@ -312,7 +319,7 @@ class Author:
             if not path.exists():
                 self.put(path, self.head(draw, number, draw.choice([0, 3, draw.randint(0, 150)])))
             return
-        path = draw.choice([*logs, *logs[-1:] * 4])
+        path = draw.choice([*logs, *logs[-1:]])
         content = path.read_bytes()
         if draw.random() < 0.3:
             self.copies.append((path, content))
@@ -366,9 +373,8 @@ class Author:
             if kind == "step":
                 yield self.step(draw, attempt, step)
             elif kind == "machine":
-                self.readings += 1  # no two at the same time
                 yield HardwareRow(
-                    self.readings, draw.uniform(0, 100), 1.5, draw.randint(0, 9), 9, 2, 3,
+                    draw.uniform(0, 9), draw.uniform(0, 100), 1.5, draw.randint(0, 9), 9, 2, 3,
                     gpu_percent=draw.choice([None, 12.5]),
                 )  # fmt: skip
             else:
@@ -417,14 +423,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ACTS = (
-    "append", "append", "append", "attempt", "tear", "flip", "cut", "rewrite", "junk", "replace",
-    "remove", "look", "look", "look", "lose the index",
+    *("append",) * 6, "attempt", "attempt", *("look",) * 8, "lose the index",
+    "tear", "flip", "cut", "rewrite", "junk", "replace", "remove",
 )  # fmt: skip
 
 
 @settings(
     deadline=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
@@ -669,9 +675,7 @@ with RunReader(RunDirectory(Path(sys.argv[1]))) as reader:
 """
 
 
-def test_a_huge_line_is_left_out_in_little_memory(
-    run: RunDirectory, log: RunLog
-) -> None:
+def test_a_huge_line_is_left_out_in_little_memory(run: RunDirectory, log: RunLog) -> None:
     log.append(step_row(1))
     with log.path.open("ab") as file:
         file.truncate(2**28)

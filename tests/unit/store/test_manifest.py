@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest, read_manifest, verify_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
 Values = dict[str, object]
@@ -25,8 +25,8 @@ def edit(checkpoint: Path, change: Callable[[Values], None]) -> None:
     path = checkpoint / "manifest.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
-    del values["checksum"]  # as an attacker would write it, with a valid checksum
-    path.write_text(json.dumps(values), encoding="utf-8")
+    # as an attacker would write it, with a valid checksum
+    path.write_text(Manifest.model_validate(values).text(), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_an_invalid_manifest_is_reported(checkpoint: Path, value: str) -> None:
 
 @pytest.mark.parametrize("more", [{}, {"new_field": 1}])
 def test_a_newer_format_is_distinguished_from_damage(checkpoint: Path, more: Values) -> None:
-    edit(checkpoint, lambda values: values.update({"format": 2, **more}))
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, **more}))
     with pytest.raises(CheckpointError, match=r"newer version of rnnlm-tui \(format 2\)") as caught:
         verify_checkpoint(checkpoint)
     assert caught.value.hint == "update rnnlm-tui"

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
@@ -16,6 +15,7 @@ from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
 from rnnlm_tui.store.runs import create_run, rename_run
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import RunLock
+from tests.unit.store.rows import begin
 
 
 def queue_of(*runs: str) -> QueueFile:
@@ -83,8 +83,7 @@ def test_a_run_waits_until_a_worker_holds_it_or_has_begun_an_attempt() -> None:
     with RunLock(run.lock_path):
         assert waiting(queue) == []
     assert waiting(queue) == [*queue.entries]
-    with RunDatabase(run.database_path) as database:
-        database.begin_attempt(1, "host", "boot", "cpu", 0, {})
+    begin(run).close()
     assert waiting(queue) == []
     resumed = queue.entries[0].model_copy(update={"attempts": 1})
     assert waiting(QueueFile(entries=(resumed,))) == [resumed]

@@ -25,7 +25,6 @@ def test_a_run_without_logs_reads_as_empty_until_it_has_one(tmp_path: Path) -> N
         assert not any([*lists, reader.attempts(), reader.commands(), reader.recent_steps(9)])
         assert (reader.last_state(), len(reader.series()), len(reader.machine())) == (None, 0, 0)
         assert reader.facts() == Facts()
-        assert reader.extent().end == (0, 0)
         assert not run.path.exists()
         run.path.mkdir()
         with begin(run) as log:
@@ -112,16 +111,12 @@ def test_a_read_transaction_sees_one_consistent_state_also_if_another_reader_rea
     assert len(reader.evaluations()) == 1
 
 
-def test_rows_up_to_an_extent_stay_while_a_run_is_followed(
-    run: RunDirectory, log: RunLog, reader: RunReader
-) -> None:
+def test_only_rows_behind_a_place_are_read_again(log: RunLog, reader: RunReader) -> None:
     log.append(step_row(1), event_row("running"), sample_row(1))
-    extent = reader.extent()
-    assert (extent.attempts, extent.step) == (((1, 0),), 1)
+    ((place, _),) = reader.events_after()
     log.append(event_row("paused"))
     reader.refresh()
-    kinds = [(at < extent.end, row.kind) for at, row in reader.events_after()]
-    assert kinds == [(True, "running"), (False, "paused")]
+    assert [row.kind for _, row in reader.events_after(place)] == ["paused"]
     ((place, _),) = reader.samples_after()
     assert list(reader.samples_after(place)) == []
 

@@ -265,7 +265,7 @@ def test_cards_are_numbered_as_cuda_numbers_them(
     assert gpu_count() == len(places)
     assert gpu_uuids() == [TWO_PLAIN.cards[place].uuid for place in places]
     assert [GpuProbe(index=index).driver_index for index in range(len(places))] == places
-    assert not GpuProbe(index=len(places)).there
+    assert GpuProbe(index=len(places)).sample() == GpuRow()
     assert planned_device("auto") == ("cuda" if places else "cpu")
     # whatever CUDA sees, all cards share power and cooling
     assert [card.index for card in OtherCards().sample()] == [0, 1]
@@ -349,7 +349,7 @@ def test_an_old_driver_answers_with_its_older_functions(monkeypatch: pytest.Monk
     row = GpuProbe().sample()
     assert (row.name, row.memory_own, row.celsius) == ("Tesla T4", 2_900 * MIB, 78.0)
     assert row.throttle == "power cap, hardware slowdown"
-    assert (driver_version(), driver_cuda_version()) == ("470.256.02", (11, 4))
+    assert (driver_version(), driver_cuda_version()) == ("525.147.05", (12, 0))
 
 
 def test_every_card_is_described_with_its_instances_and_processes(
@@ -378,7 +378,7 @@ def test_without_a_working_driver_there_is_nothing_to_read(
 ) -> None:
     replay(monkeypatch, recording)
     probe = GpuProbe()
-    assert (probe.there, probe.driver_index, probe.sample()) == (False, None, GpuRow())
+    assert (probe.driver_index, probe.sample()) == (None, GpuRow())
     assert (OtherCards().sample(), cards(), gpu_count(), gpu_uuids()) == ((), [], 0, [])
     assert (driver_version(), driver_cuda_version()) == (None, None)
     found = driver_problem()

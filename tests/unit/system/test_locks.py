@@ -16,9 +16,11 @@ import pytest
 
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.system.locks import (
+    MAX_REASON,
     REPLACED,
     STAGING_NAME,
     LockInfo,
+    LockPage,
     LockState,
     RunLock,
     boot_id,
@@ -110,13 +112,56 @@ def test_readers_do_not_block_each_other_and_a_worker_waits_for_them(path: Path)
             assert read_lock(path).held
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff", IN_NO_YEAR])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff", IN_NO_YEAR]
+    + [
+        IN_NO_YEAR.replace(b"1e300", b"7, " + page)
+        for page in (
+            b'"page": 7', b'"page": {"progress": []}', b'"page": {"progress": ["x", 1, 1e999]}',
+            b'"page": {"requests": 7}',
+        )
+    ],
+)  # fmt: skip
 def test_a_damaged_lock_file_still_shows_whether_it_is_held(path: Path, text: bytes) -> None:
     with RunLock(path):
         path.write_bytes(text)
         assert replace(read_lock(path), touched=None) == LockState(held=True)
         with pytest.raises(RunStateError, match="plain-otter is running"):
             RunLock(path).acquire(patience=0)
+
+
+def test_a_held_lock_shows_what_its_holder_does_and_since_when(path: Path) -> None:
+    page = LockPage("the disk is full", "evaluating", ("encoding", 5, 10), ({"id": "a"},))
+    with RunLock(path) as lock:
+        before = read_lock(path)
+        assert before.page == LockPage()
+        lock.show(page)
+        assert read_lock(path).page == page
+        os.utime(path, (1, 1))
+        lock.show(page)
+        beat = read_lock(path)
+        assert before.touched is not None
+        assert beat == replace(before, page=page, touched=beat.touched)
+        assert (beat.touched or 0) >= before.touched, "the heartbeat of an unchanged page"
+    assert read_lock(path).page == LockPage()
+    lock.show(page)
+    assert read_lock(path).page == LockPage(), "it is free"
+
+
+@pytest.mark.parametrize("reason", ["x" * 10_000, "\0" * 10_000, "😀" * 10_000, "\ud800" * 10_000])
+def test_a_page_keeps_its_length_and_leaves_out_what_does_not_fit(path: Path, reason: str) -> None:
+    requests: tuple[dict[str, str | float], ...] = tuple({"id": str(at)} for at in range(900))
+    with RunLock(path) as lock:
+        size = path.stat().st_size
+        lock.show(LockPage(reason, "evaluating", None, requests))
+        page = read_lock(path).page
+        assert path.stat().st_size == size
+    assert page.degraded[0] in (reason[0], "?")
+    assert len(page.degraded) == MAX_REASON
+    assert page.activity == "evaluating"
+    assert 0 < len(page.requests) < 900
+    assert page.requests == requests[: len(page.requests)]
 
 
 def test_a_shorter_text_replaces_a_longer_one_completely(path: Path) -> None:

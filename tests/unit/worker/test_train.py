@@ -32,7 +32,7 @@ from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.summaries import kept_summary
-from rnnlm_tui.store.verify import DamagedCheckpoint, newest_valid
+from rnnlm_tui.store.verify import CheckpointCheck, newest_valid
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import RunLock, read_lock
 from rnnlm_tui.worker.commands import Inbox
@@ -99,7 +99,7 @@ def test_an_attempt_and_its_gpu_are_visible_before_its_checkpoints_are_read(
     seen: list[tuple[list[str], str]] = []
     monkeypatch.setenv(VISIBLE_VARIABLE, "GPU-a")
 
-    def look(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
+    def look(directory: RunDirectory) -> tuple[Path | None, list[CheckpointCheck]]:
         deadline = time.monotonic() + 60
         while kinds(directory)[-1:] != ["preparing"] and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -148,7 +148,7 @@ def test_a_pending_stop_of_a_failed_run_gets_the_reason(
     answers: list[CommandResult] = []
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), answers.append))
 
-    def unreadable(directory: RunDirectory) -> tuple[Path | None, list[DamagedCheckpoint]]:
+    def unreadable(directory: RunDirectory) -> tuple[Path | None, list[CheckpointCheck]]:
         raise StorageError(
             f"can't look into {directory.checkpoints_path}: Input/output error",
             hint="look at this disk",

@@ -8,6 +8,7 @@ from typing import overload
 
 import pytest
 
+from rnnlm_tui.store.index import BUCKET_STEPS
 from rnnlm_tui.store.series import RAW_LIMIT, bucket_width
 from rnnlm_tui.tui.palette import TRAIN
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
@@ -42,7 +43,7 @@ class Counted(Sequence[float]):
 
 def buckets(steps: int) -> tuple[array[float], array[float]]:
     """Return steps and values of a run of so many steps, as the store does."""
-    width = bucket_width(steps, BUCKETS, RAW_LIMIT)
+    width = bucket_width(steps, BUCKETS, RAW_LIMIT, BUCKET_STEPS)
     count = -(-steps // width)
     return array("d", (width * (1 + at) for at in range(count))), perplexities(count)
 
