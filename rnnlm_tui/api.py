@@ -138,30 +138,22 @@ class Run:
     @property
     def metrics(self) -> Table:
         """Every step: loss, grad_norm, learning_rate, tokens_per_second and so on."""
-        from rnnlm_tui.client.metric_tables import STEPS
-
-        return self._table(STEPS)
+        return self._table("steps")
 
     @property
     def evaluations(self) -> Table:
         """Every evaluation: step, split, name, loss, perplexity, bits_per_byte and so on."""
-        from rnnlm_tui.client.metric_tables import EVALUATIONS
-
-        return self._table(EVALUATIONS)
+        return self._table("evaluations")
 
     @property
     def machine(self) -> Table:
         """The machine's readings, about one a second."""
-        from rnnlm_tui.client.metric_tables import MACHINE
-
-        return self._table(MACHINE)
+        return self._table("machine")
 
     @property
     def events(self) -> Table:
         """Its log: started, resumed, checkpoint, setting and so on."""
-        from rnnlm_tui.client.metric_tables import EVENTS
-
-        return self._table(EVENTS)
+        return self._table("events")
 
     @property
     def samples(self) -> list[SampleRow]:
@@ -185,9 +177,11 @@ class Run:
         """
         return load(self.name if which is None else f"{self.name}@{which}", device=device)
 
-    def _table(self, table: MetricTable) -> Table:
+    def _table(self, name: str) -> Table:
+        from rnnlm_tui.client.metric_tables import TABLES
         from rnnlm_tui.store.reader import RunReader
 
+        table = next(table for table in TABLES if table.name == name)
         with RunReader(self._directory) as reader, reader.read_transaction():
             return _as_arrays(table, table.rows(reader))
 

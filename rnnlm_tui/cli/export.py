@@ -109,8 +109,7 @@ def import_model(
 
     path = user_path(str(file))
     with _progress(f"importing {path.name}") as report:
-        imported = import_book(path, name, tokenizer=tokenizer, report=report)
-    run, done = imported.run, imported.done
+        run, done = import_book(path, name, tokenizer=tokenizer, report=report)
     if json:
         print_json({"run": run.name, "path": str(run.path), "step": 0, **_import_facts(done)})
         return

@@ -10,23 +10,16 @@ from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import WORKER_SETTINGS
-from rnnlm_tui.client.start import check_datasets
+from rnnlm_tui.client.start import check_datasets, parent_at
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import TaskProgress
-from rnnlm_tui.store.averages import (
-    find_average,
-    keep_average,
-    list_averages,
-    remove_average,
-)
+from rnnlm_tui.store.averages import keep_average, list_averages, remove_average
 from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import run_named
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import reading, staging
 from rnnlm_tui.system.processes import python_command
@@ -104,12 +97,7 @@ def parts_at(addresses: Sequence[str]) -> list[ParentCheckpoint]:
     Raises:
         UnknownRunError, UnknownCheckpointError: one is gone.
     """
-    found = []
-    for address in addresses:
-        name, _, which = address.partition("@")
-        run = run_named(name)
-        found.append(ParentCheckpoint(run, resolve_checkpoint(run, which or "last")))
-    return found
+    return [parent_at(address) for address in addresses]
 
 
 def average_checkpoints(
@@ -169,14 +157,12 @@ def remove(run: RunDirectory, name: str) -> CheckpointEntry:
         InputError: there is no such average; lists those that exist.
         StorageError: it can't be removed.
     """
-    path = find_average(run, name)
-    entries = list_averages(run)
-    entry = next((entry for entry in entries if entry.path == path), None)
-    if path is None or entry is None:
-        known = ", ".join(entry.name for entry in entries)
+    entries = {entry.name: entry for entry in list_averages(run)}
+    entry = entries.get(name.replace(",", ""))
+    if entry is None:
         raise InputError(
             f'{run.name} has no average "{name[:40]}"',
-            hint=f"it has {known}" if known else "it has none",
+            hint=f"it has {', '.join(entries) or 'none'}",
         )
-    remove_average(path)
+    remove_average(entry.path)
     return entry

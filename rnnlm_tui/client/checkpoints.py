@@ -92,14 +92,6 @@ def weights_words(path: str, step: int) -> str:
     return weights_name(path) if is_average_path(path) else f"step {step:,}"
 
 
-def average_rows(run: RunDirectory) -> list[CheckpointRow]:
-    """The kept averages of a run as rows, by step; epoch and tokens are those of the newest
-    part."""
-    from rnnlm_tui.store.averages import list_averages
-
-    return [entry.row() for entry in list_averages(run)]
-
-
 def listed(
     rows: Iterable[CheckpointRow],
     *,
@@ -116,12 +108,8 @@ def listed(
     """
     found = list(rows)
     notes, problems = notes or {}, problems or {}
-    losses = [
-        row.validation_loss
-        for row in found
-        if row.validation_loss is not None and not is_average_path(row.path)
-    ]
-    finite = [loss for loss in losses if math.isfinite(loss)]
+    of_steps = [row.validation_loss for row in found if not is_average_path(row.path)]
+    finite = [loss for loss in of_steps if loss is not None and math.isfinite(loss)]
     best = perplexity(min(finite)) if finite else None
     items = []
     for row in found:
@@ -236,9 +224,10 @@ def rows_on_disk(run: RunDirectory) -> list[CheckpointRow]:
     Raises:
         StorageError: a log or a folder can't be read.
     """
+    from rnnlm_tui.store.averages import list_averages
     from rnnlm_tui.store.checkpoints import read_checkpoints
 
-    return [*read_checkpoints(run), *average_rows(run)]
+    return [*read_checkpoints(run), *(entry.row() for entry in list_averages(run))]
 
 
 def list_run(run: RunDirectory) -> list[ListedCheckpoint]:

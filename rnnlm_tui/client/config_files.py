@@ -15,7 +15,7 @@ from pathlib import Path
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.toml import MOST_BYTES, ConfigText, parse_toml
+from rnnlm_tui.schema.toml import MOST_BYTES, parse_toml
 from rnnlm_tui.schema.validation import Raw, overlay, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import read_at_most, storage_errors, write_text_atomically
@@ -57,20 +57,15 @@ def parse_config_text(text: str, name: str) -> ReadConfig:
     chosen = written.raw.get("preset", DEMO.preset)
     preset = PRESETS.get(chosen, DEMO) if isinstance(chosen, str) else DEMO
     raw = overlay(preset, written.raw)
-    problems = [*_preset_problem(written, chosen)]
-    config = None
+    problems, config = [], None
+    if isinstance(chosen, str) and chosen not in PRESETS:
+        hint = did_you_mean(chosen, PRESETS) or f"it must be one of {', '.join(PRESETS)}"
+        problems.append(written.located(Problem("preset", f"unknown preset {chosen!r}", hint)))
     try:
         config = parse_config(raw)
     except ConfigError as error:
         problems += [written.located(problem) for problem in error.problems]
     return ReadConfig(text, raw, preset, None if problems else config, tuple(problems))
-
-
-def _preset_problem(written: ConfigText, chosen: object) -> Sequence[Problem]:
-    if not isinstance(chosen, str) or chosen in PRESETS:
-        return ()
-    hint = did_you_mean(chosen, PRESETS) or f"it must be one of {', '.join(PRESETS)}"
-    return (written.located(Problem("preset", f"unknown preset {chosen!r}", hint)),)
 
 
 def check_draft(run: RunDirectory) -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from rnnlm_tui.client.config_files import check_draft
-from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.monitor import stamp, summarize
 from rnnlm_tui.errors import (
     ConfigError,
     InputError,
@@ -39,14 +39,16 @@ from rnnlm_tui.schema.protocol import (
     decode_line,
     encode_line,
 )
+from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
-from rnnlm_tui.system.locks import LockState, held_message, read_lock
+from rnnlm_tui.system.locks import LockState, held_message, host_name, read_lock
 from rnnlm_tui.system.processes import (
     child_environment,
+    last_lines,
     python_command,
     start_detached,
 )
@@ -234,7 +236,7 @@ def resume(run: RunDirectory) -> int:
         )
     if status == "lost":
         raise RunStateError(
-            f"{run.name} was last seen on another host, and its state is unknown here",
+            f"{run.name} was last seen on {summary.host}, and its state is unknown here",
             hint="resume it there",
         )
     raise RunStateError(f"{run.name} is already {status}")
@@ -345,9 +347,16 @@ def _connect(run: RunDirectory, verb: Verb) -> socket.socket:
             connection.settimeout(CONNECT_SECONDS)
         except OSError as error:
             connection.close()
-            if not read_lock(run.lock_path).held:
+            lock = read_lock(run.lock_path)
+            is_elsewhere = lock.host not in (None, host_name())
+            if is_elsewhere or not lock.held:
                 now = summarize(run)
                 hint = ""
+                if is_elsewhere and now.status in (*LIVING, "lost"):
+                    raise RunStateError(
+                        f"{run.name} was started on {lock.host}: only there it takes commands",
+                        hint="steer it there",
+                    ) from None
                 if now.diverged:
                     hint = now.hint or ""
                 elif now.status in ("stopped", "crashed", "failed"):
@@ -402,56 +411,22 @@ def _ask(
 
 
 class LogFollower:
-    """Reads new lines of a log with each `look`. For one thread at a time."""
+    """The end of a log, read again by each `look` if the log changed. For one thread at a time."""
 
-    def __init__(
-        self, path: Path, *, most_bytes: int = MOST_BYTES, most_lines: int = MOST_LINES
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.skipped = 0
-        """Bytes at the log's start that were not read."""
-        self.lines: list[str] = []
+        self.lines: tuple[str, ...] = ()
         """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
-        self.dropped = 0
-        """Number of lines that were read and dropped."""
-        self._most_bytes, self._most_lines = most_bytes, most_lines
-        self._rest = b""
-        self._offset = 0
-        self._file: tuple[int, int] | None = None
+        self.is_cut = False
+        """Whether the log's start was not read."""
+        self._stamp = (0, 0)
 
     def look(self) -> bool:
-        """Read new lines; returns whether anything changed. A replaced log is read again, a missing
-        one is empty."""
-        try:
-            with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
-                    self._begin((status.st_dev, status.st_ino), status.st_size)
-                if status.st_size == self._offset:
-                    return False
-                file.seek(self._offset)
-                new = file.read(status.st_size - self._offset)
-        except OSError:
-            changed = bool(self.lines)
-            self._begin(None, 0)
-            return changed
-        self._offset += len(new)
-        self._take(new)
+        """Read the log if it changed, and return whether it did; a missing one is empty."""
+        before, self._stamp = self._stamp, stamp(self.path)
+        if self._stamp == before:
+            return False
+        lines = last_lines(self.path, MOST_LINES + 1, max_bytes=MOST_BYTES)
+        self.is_cut = self._stamp[0] > MOST_BYTES or len(lines) > MOST_LINES
+        self.lines = lines[-MOST_LINES:]
         return True
-
-    def _begin(self, file: tuple[int, int] | None, size: int) -> None:
-        self._file, self._rest, self.lines, self.dropped = file, b"", [], 0
-        self.skipped = self._offset = max(0, size - self._most_bytes)
-
-    def _take(self, new: bytes) -> None:
-        if self._rest:
-            self.lines.pop()  # the incomplete last line
-        whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
-        if newline:
-            self.lines += (whole + newline).decode("utf-8", errors="replace").splitlines()
-        if self._rest:
-            self.lines.append(self._rest.decode("utf-8", errors="replace"))
-        more = len(self.lines) - self._most_lines
-        if more > 0:
-            del self.lines[:more]
-            self.dropped += more

@@ -22,7 +22,7 @@ from rnnlm_tui.client.gpus import (
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import Problem, RnnlmError
-from rnnlm_tui.schema.config import RunConfig, TokenizerConfig, TokenizerKind
+from rnnlm_tui.schema.config import RunConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest, baseline_key
 from rnnlm_tui.schema.estimates import (
     ParameterCount,
@@ -175,8 +175,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
-    kind: Literal["run", "probe"]
     run: str | None
+    """None: of a probe."""
     cell_type: str
     flops_per_second: float
     flops_per_step: float
@@ -202,31 +202,25 @@ def training_text(config: RunConfig) -> TrainingText:
     moment."""
     corpus, tokenizer = config.corpus, config.tokenizer
     manifest = find_corpus(corpus, tokenizer)
-    if manifest is not None and changed_after(corpus, manifest.created):
-        manifest = None
-    vocab_size, exact = expected_vocabulary(tokenizer, manifest)
-    if manifest is not None:
+    if manifest is not None and not changed_after(corpus, manifest.created):
         train = manifest.splits["train"]
-        return TrainingText("prepared", manifest, train.sentences, train.tokens, vocab_size, exact)
-    # In stream mode, steps follow from tokens alone, which a learned tokenizer doesn't have yet.
-    countable = config.training.data_mode == "sentences" or tokenizer.kind in COUNTABLE_TOKENIZERS
-    found = None
-    if countable:
-        with suppress(OSError):
-            found = count_text(corpus, tokenizer, corpora_dir())
-    if found is not None:
         return TrainingText(
-            "counted",
-            None,
-            found.sentences,
-            found.tokens,
-            vocab_size if found.vocab_size is None else found.vocab_size,
-            exact or found.vocab_size is not None,
+            "prepared", manifest, train.sentences, train.tokens, manifest.vocab_size, True
         )
+    size, exact = tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained", "byte")
+    if tokenizer.kind == "byte":
+        size = 256 + 1 + tokenizer.end_of_sentence  # padding, and the end token if there is one
+    # In stream mode, steps follow from tokens alone, which a learned tokenizer doesn't have yet.
+    if config.training.data_mode == "sentences" or tokenizer.kind in COUNTABLE_TOKENIZERS:
+        with suppress(OSError):
+            if (found := count_text(corpus, tokenizer, corpora_dir())) is not None:
+                if found.vocab_size is not None:
+                    size, exact = found.vocab_size, True
+                return TrainingText("counted", None, found.sentences, found.tokens, size, exact)
     if corpus.source == NEWS:
         sentences = round(SENTENCES * (1 - corpus.validation_fraction))
-        return TrainingText("known", None, sentences, None, vocab_size, exact)
-    return TrainingText("unknown", None, None, None, vocab_size, exact)
+        return TrainingText("known", None, sentences, None, size, exact)
+    return TrainingText("unknown", None, None, None, size, exact)
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -268,10 +262,8 @@ def estimate(config: RunConfig) -> Estimate:
     if measured is not None and device == "cpu":
         measured += WORKER_BYTES
     needed = parts.training if measured is None else measured
-    one, kept = (
-        checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm),
-        kept_checkpoints(config, steps),
-    )
+    one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
+    kept = kept_checkpoints(config, steps)
     return Estimate(
         parameters=parameter_count(config.model, vocab_size),
         vocab_size=vocab_size,
@@ -299,8 +291,8 @@ def estimate(config: RunConfig) -> Estimate:
         checkpoints=kept,
         disk_bytes=kept * one + METRICS_BYTES_PER_STEP * (steps or 0),
         seconds=seconds,
-        calibrated_by=None if seconds is None or speed is None else speed.kind,
-        calibrated_run=None if seconds is None or speed is None else speed.run,
+        calibrated_by=None if speed is None else "run" if speed.run else "probe",
+        calibrated_run=None if speed is None else speed.run,
         baseline_perplexity=_baseline(config, text.manifest),
         step_flops=step_flops,
         text_known=text.known,
@@ -359,21 +351,6 @@ def smaller_batch_words(config: RunConfig, found: Estimate) -> str:
     return f"training.batch_size = {batch // 2} needs less"
 
 
-def expected_vocabulary(
-    tokenizer: TokenizerConfig, manifest: CorpusManifest | None
-) -> tuple[int, bool]:
-    """Vocabulary size of the prepared corpus, or the expected one, and whether it is exact."""
-    if manifest is not None:
-        return manifest.vocab_size, True
-    if tokenizer.kind == "byte":
-        # padding, and the end token if there is one
-        return (
-            256 + 1 + tokenizer.end_of_sentence,
-            True,
-        )
-    return tokenizer.vocab_size, tokenizer.kind in ("bpe", "pretrained")
-
-
 def _planned(
     config: RunConfig, sentences: int | None, tokens: int | None
 ) -> tuple[int | None, int | None]:
@@ -420,9 +397,7 @@ def _calibration(
 ) -> _Speed | None:
     """The newest run or probe on this host whose steps are most similar."""
     speeds = [
-        _Speed(
-            "probe", None, probe.cell_type, probe.flops_per_second, probe.flops_per_step, probe.time
-        )
+        _Speed(None, probe.cell_type, probe.flops_per_second, probe.flops_per_step, probe.time)
         for probe in probes
     ]
     for run in list_runs()[:CALIBRATION_RUNS]:
@@ -460,7 +435,6 @@ def _speed(run: RunDirectory, device: Device) -> _Speed | None:
     config = run.read_config()
     done = rows[0].tokens_seen * config_flops_per_token(config, facts.vocab_size)
     return _Speed(
-        "run",
         run.name,
         config.model.cell_type,
         done / rows[0].active_seconds,

@@ -6,7 +6,6 @@ checkpoint; only then the folder gets its name.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rnnlm_tui.client.child import run_child
-from rnnlm_tui.errors import InputError, RnnlmError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
     BOOK_NAME,
@@ -79,14 +78,6 @@ class Exported:
     """What the comparison found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """A run made of a foreign state dict."""
-
-    run: RunDirectory
-    done: ImportDone
-
-
 def export_checkpoint(
     run: RunDirectory,
     checkpoint: Path,
@@ -129,16 +120,13 @@ def export_checkpoint(
         )
         with reading(checkpoint):
             done = _answer_of(request, ExportDone, report, command, "the export")
-        marker = _read_marker(folder)
-        if marker is None:
-            raise WorkerError("the export ended without its list of files")
+        with storage_errors("look into", folder):
+            written = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         _put_in_place(folder, target, force=force)
     with suppress(StorageError):  # the export is complete; a read-only run can't be marked
         add_export(run, Export(done.step, format, str(target), time.time()))
-    files = tuple(sorted((*marker.files, MARKER_NAME)))
-    with storage_errors("look into", target):
-        written = sum((target / name).stat().st_size for name in files)
-    return Exported(run.name, done.step, format, target, written, files, done)
+    size = sum(written.values())
+    return Exported(run.name, done.step, format, target, size, tuple(written), done)
 
 
 def check_target(target: Path, *, force: bool = False) -> None:
@@ -196,7 +184,7 @@ def import_book(
     tokenizer: str | None = None,
     report: Report = lambda _: None,
     command: list[str] | None = None,
-) -> Imported:
+) -> tuple[RunDirectory, ImportDone]:
     """Make a run with one checkpoint of a state dict of the book's model (.pth).
 
     Args:
@@ -236,7 +224,7 @@ def import_book(
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
         done = _answer_of(request, ImportDone, report, command, "the import")
-        return Imported(_make_run(files, file, name, vocabulary, done), done)
+        return _make_run(files, file, name, vocabulary, done), done
 
 
 def _tokenizer_beside(file: Path) -> str:
@@ -323,12 +311,7 @@ def _put_in_place(folder: Path, target: Path, *, force: bool) -> None:
     with storage_errors("write", target):
         if target.is_dir():
             target.rename(replaced / target.name)
-        try:
-            folder.rename(target)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                check_target(target)
-            raise
+        folder.rename(target)
         fsync_directory(target.parent)
 
 

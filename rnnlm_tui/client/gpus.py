@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +79,18 @@ def gpu_of(run: RunDirectory) -> str:
     return ""
 
 
-def runs_on(uuid: str) -> list[RunDirectory]:
-    """The runs of this data home that train on a GPU, by its UUID with or without a prefix."""
-    found = []
+def training_here() -> Iterator[RunDirectory]:
+    """The runs of this data home that have a worker on this machine."""
     for run in list_runs():
         with suppress(RnnlmError):
             state = read_lock(run.lock_path)
             if state.held and state.host in (None, host_name()):
-                own = gpu_of(run)
-                if own and uuid.endswith(own):
-                    found.append(run)
-    return found
+                yield run
+
+
+def runs_on(uuid: str) -> list[RunDirectory]:
+    """The runs of this data home that train on a GPU, by its UUID with or without a prefix."""
+    return [run for run in training_here() if (own := gpu_of(run)) and uuid.endswith(own)]
 
 
 def has_amd_gpu() -> bool:
@@ -201,15 +203,11 @@ def _numbered_gpus(count: int) -> str:
 
 def check_precision(training: TrainingConfig) -> None:
     """Raise DeviceError for bf16 without a GPU."""
+    device = training.device
     if training.precision == "float32" or (
-        training.device not in ("cpu", "mps") and (gpu_count() or has_amd_gpu())
+        device not in ("cpu", "mps") and (gpu_count() or has_amd_gpu())
     ):
         return
-    raise unsupported_precision(
-        training.precision,
-        (
-            ("mps" if sys.platform == "darwin" else "cpu")
-            if training.device == "auto"
-            else training.device
-        ),
-    )
+    if device == "auto":
+        device = "mps" if sys.platform == "darwin" else "cpu"
+    raise unsupported_precision(training.precision, device)

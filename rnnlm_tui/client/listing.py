@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.series import Cached
 from rnnlm_tui.store.summaries import kept_summary
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
@@ -49,7 +51,7 @@ class RunList:
         """Whether the last `look` read every run."""
         self._known: Known = {}
         self._monitors: dict[str, RunMonitor] = {}
-        self._configs: dict[str, tuple[Stamp, RunConfig]] = {}
+        self._configs = defaultdict[str, Cached[RunConfig]](Cached)
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
         """The summaries of all runs, newest first; an unreadable run has the status `lost` and a
@@ -110,15 +112,9 @@ class RunList:
         found = {}
         for name in names:
             run = RunDirectory(runs_dir() / name)
-            stamp = (_stat(f"{run.path}/config.toml"),)
-            known = self._configs.get(name)
-            try:
-                found[name] = (
-                    known[1] if known is not None and known[0] == stamp else run.read_config()
-                )
-            except RnnlmError:
-                continue
-            self._configs[name] = (stamp, found[name])
+            with suppress(RnnlmError):
+                stamp = _stat(f"{run.path}/config.toml")
+                found[name] = self._configs[name].of(stamp, run.read_config)
         return found
 
 

@@ -190,9 +190,9 @@ class RunMonitor:
     def _read_averages(self) -> tuple[CheckpointRow, ...]:
         if not any(self.run.checkpoints_path.glob("average-step-*")):
             return ()
-        from rnnlm_tui.client.checkpoints import average_rows
+        from rnnlm_tui.store.averages import list_averages
 
-        return tuple(average_rows(self.run))
+        return tuple(entry.row() for entry in list_averages(self.run))
 
     def _read_events(self) -> tuple[EventRow, ...]:
         """The newest events, and older ones that charts mark."""

@@ -15,15 +15,7 @@ SIZE_PATH = "tokenizer.vocab_size"
 FOLDER_STARTS = ("/", "./", "../", "~")
 """How the name of a tokenizer begins that is a path, not one of the hub."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_SPECIAL = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
+_SPECIAL = [f"{kind}_token" for kind in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
 
 
 def check_tokenizer(tokenizer: TokenizerConfig) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rnnlm_tui.client.control import launch, wanted_niceness
+from rnnlm_tui.client.gpus import training_here
 from rnnlm_tui.client.monitor import summarize, summary_or_problem
 from rnnlm_tui.client.queue import config_device, device_of, devices
 from rnnlm_tui.client.start import check_disk
@@ -23,7 +24,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
 from rnnlm_tui.schema.status import LIVING, RunStatus
-from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock, queue_log, runs_dir
+from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock, runs_dir
 from rnnlm_tui.store.queue import (
     attempts_since,
     change_queue,
@@ -32,7 +33,6 @@ from rnnlm_tui.store.queue import (
     read_queue,
     waiting,
 )
-from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.files import keep_private, make_private_directory
 from rnnlm_tui.system.gpu import gpu_uuids
 from rnnlm_tui.system.locks import RunLock, boot_id, host_name, read_lock
@@ -40,8 +40,6 @@ from rnnlm_tui.system.locks import RunLock, boot_id, host_name, read_lock
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 """Wait after the queue couldn't be read or written, for example because the disk is full."""
-MOST_LOG_BYTES = 1024 * 1024
-"""A longer log is emptied when the process starts."""
 MOST_MESSAGE = 500
 """Longest stored message, in characters."""
 KEPT_ENDED = 20
@@ -122,7 +120,7 @@ class QueueRunner:
         """Start the first waiting run with a free device; whether to look again at once."""
         queue = read_queue()
         waits = [] if queue.paused else waiting(queue)
-        occupied = _occupied() if waits else set()
+        occupied = set(map(device_of, training_here() if waits else ()))
         for entry in waits:
             run = RunDirectory(runs_dir() / entry.run)
             for device in devices(config_device(run)):
@@ -156,17 +154,6 @@ class QueueRunner:
         else:
             report(f"{entry.run}: started on {device}")
         return True
-
-
-def _occupied() -> set[str]:
-    """The devices of the runs that train on this machine."""
-    occupied = set[str]()
-    for run in list_runs():
-        with suppress(RnnlmError):
-            state = read_lock(run.lock_path)
-            if state.held and state.host in (None, host_name()):
-                occupied.add(device_of(run))
-    return occupied
 
 
 def _gpu(config: RunConfig, device: str) -> str:
@@ -209,7 +196,6 @@ def main() -> int:
         wanted_niceness()  # an invalid one would fail every run
         make_private_directory(queue_dir())
         with RunLock(queue_lock()) as lock:
-            _shorten_log()
             report(f"process {os.getpid()} begins")
             serve(QueueRunner(), lock)
             report(f"process {os.getpid()} ends: nothing left to start")
@@ -217,12 +203,6 @@ def main() -> int:
         report(str(error))
         return error.exit_code
     return 0
-
-
-def _shorten_log() -> None:
-    with suppress(OSError):
-        if queue_log().stat().st_size > MOST_LOG_BYTES:
-            os.truncate(queue_log(), 0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -152,23 +152,17 @@ class SamplerClient:
                     return answer
         raise self._death()
 
-    async def generate(
-        self, request: SampleRequest
-    ) -> AsyncGenerator[SamplePiece | SampleDone, None]:
+    def generate(self, request: SampleRequest) -> AsyncGenerator[SamplePiece | SampleDone, None]:
         """Yield pieces of text as they are generated, and one SampleDone for each of the request's
         samples. Leaving the iteration cancels the request.
 
         Raises:
             RnnlmError: the sampler rejected the request; WorkerError if it died.
         """
-        async with contextlib.aclosing(
-            self._answers(request, SampleDone, count=request.count)
-        ) as answers:
-            async for answer in answers:
-                if isinstance(answer, SamplePiece | SampleDone):
-                    yield answer
+        answers = self._answers(request, SampleDone, count=request.count)
+        return cast(AsyncGenerator[SamplePiece | SampleDone, None], answers)
 
-    async def score(
+    def score(
         self, request: ScoreRequest
     ) -> AsyncGenerator[ScoreProgress | ScorePiece | ScoreDone, None]:
         """Yield the progress and the scored tokens of a file, if the request wants them, then
@@ -177,10 +171,8 @@ class SamplerClient:
         Raises:
             RnnlmError: the sampler rejected the request; WorkerError if it died.
         """
-        async with contextlib.aclosing(self._answers(request, ScoreDone)) as answers:
-            async for answer in answers:
-                if isinstance(answer, ScoreProgress | ScorePiece | ScoreDone):
-                    yield answer
+        answers = self._answers(request, ScoreDone)
+        return cast(AsyncGenerator[ScoreProgress | ScorePiece | ScoreDone, None], answers)
 
     async def _answers(
         self, request: SamplerRequest, last: type[BaseModel], *, count: int = 1
@@ -233,9 +225,6 @@ class SamplerClient:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        await self._clear_away()
-
-    async def _clear_away(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -21,7 +21,6 @@ from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
 from rnnlm_tui.client.estimate import (
-    expected_vocabulary,
     planned_steps,
     training_text,
     warning_before_start,
@@ -58,7 +57,7 @@ from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.corpora import add_calibration, find_corpus
+from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits, read_parent
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
@@ -117,13 +116,10 @@ def check_text(config: RunConfig) -> None:
 
 def check_disk(config: RunConfig) -> None:
     """Raise StorageError if the disk has too little space for a run of this config."""
-    vocab_size, exact = expected_vocabulary(
-        config.tokenizer, find_corpus(config.corpus, config.tokenizer)
-    )
+    text = training_text(config)
     # the text may have fewer types: the worker checks again
-    checkpoint = checkpoint_bytes(
-        config.model, vocab_size if exact else 1, config.optimizer.algorithm
-    )
+    vocab_size = text.vocab_size if text.vocab_exact else 1
+    checkpoint = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
     require_space(runs_dir(), SPACE_FACTOR * checkpoint + ROOM_FOR_ROWS, "a run of this size")
 
 

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError, UnknownCheckpointError
+from rnnlm_tui.errors import InputError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import (
+    entries_named,
     fsync_directory,
     read_at_most,
     storage_errors,
@@ -25,7 +26,7 @@ from rnnlm_tui.system.json_files import JsonFile
 MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
 MOST_NOTE_CHARACTERS = 500
-_CHECKPOINT_NOTE = re.compile(r"note-(\d{9,12})")
+_CHECKPOINT_NOTE = re.compile(r"note-\d{9,12}")
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
 _MOST_BYTES = 64 * 1024
@@ -132,15 +133,13 @@ def note_path(run: RunDirectory, step: int) -> Path:
 def checkpoint_notes(run: RunDirectory) -> dict[int, str]:
     """The notes on a run's checkpoints by step; files that can't be read are skipped."""
     found: dict[int, str] = {}
-    with suppress(OSError):
-        for path in run.checkpoints_path.iterdir():
-            match = _CHECKPOINT_NOTE.fullmatch(path.name)
-            if match is not None:
-                with suppress(OSError):
-                    text = read_at_most(path, _MOST_BYTES, links=False).decode("utf-8", "replace")
-                    line = safe(" ".join(text.split()), keep="")[:MOST_NOTE_CHARACTERS]
-                    if line:
-                        found[int(match[1])] = line
+    with suppress(StorageError):
+        for entry in entries_named(run.checkpoints_path, _CHECKPOINT_NOTE):
+            with suppress(OSError):
+                text = read_at_most(Path(entry.path), _MOST_BYTES, links=False)
+                words = text.decode("utf-8", "replace").split()
+                if line := safe(" ".join(words), keep="")[:MOST_NOTE_CHARACTERS]:
+                    found[int(entry.name.rpartition("-")[2])] = line
     return found
 
 

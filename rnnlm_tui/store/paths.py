@@ -183,10 +183,9 @@ class RunDirectory:
         Raises:
             StorageError: another user owns the folder or can enter it.
         """
-        socket, folder = self.socket_path, self.socket_path.parent
-        if folder == self.path:
-            return socket
-        make_own_directory(folder)
+        socket = self.socket_path
+        if socket.parent != self.path:
+            make_own_directory(socket.parent)
         return socket
 
     def check_there(self) -> None:

@@ -14,14 +14,13 @@ from contextlib import suppress
 from rnnlm_tui.errors import NewerCheckpointError, UnknownCheckpointError
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import fsync_directory, open_private, storage_errors
+from rnnlm_tui.system.files import entries_named, fsync_directory, open_private, storage_errors
 
 VALID_AT_LEAST = 2
 """At least this many verified checkpoints are kept: if the newest is lost, another can be resumed
 from."""
 
-_PIN = re.compile(r"pinned-(\d{9,12})")
-_CHECKPOINT = re.compile(r"step-(\d{9,12})")
+_PIN = re.compile(r"pinned-\d{9,12}")
 
 
 def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
@@ -79,25 +78,8 @@ def pinned_steps(run: RunDirectory) -> frozenset[int]:
     Raises:
         StorageError: the folder can't be read.
     """
-    return _steps_named(run, _PIN)
-
-
-def steps_on_disk(run: RunDirectory) -> frozenset[int]:
-    """Steps with a folder or file named like a checkpoint's, without opening any.
-
-    Raises:
-        StorageError: the folder can't be read.
-    """
-    return _steps_named(run, _CHECKPOINT)
-
-
-def _steps_named(run: RunDirectory, name: re.Pattern[str]) -> frozenset[int]:
-    with storage_errors("look into", run.checkpoints_path):
-        try:
-            names = [entry.name for entry in run.checkpoints_path.iterdir()]
-        except FileNotFoundError:
-            return frozenset()
-    return frozenset(int(match[1]) for match in map(name.fullmatch, names) if match)
+    pins = entries_named(run.checkpoints_path, _PIN)
+    return frozenset(int(pin.name.rpartition("-")[2]) for pin in pins)
 
 
 def pin_checkpoint(run: RunDirectory, step: int) -> bool:

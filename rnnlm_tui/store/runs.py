@@ -207,15 +207,21 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
     check_name_free(check_run_name(name), but=run)
     keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
     with folder_lock(run.path), storage_errors("move", run.path):
-        check_name_free(name, but=run)
-        try:
-            run.path.rename(runs_dir() / name)
-        except OSError as error:
-            if error.errno in _TAKEN:
-                check_name_free(name, but=run)
-            raise
-        fsync_directory(runs_dir())
+        moved = _rename(run.path, name, but=run)
         fsync_directory(run.path.parent)
+    return moved
+
+
+def _rename(folder: Path, name: str, *, but: RunDirectory | None = None) -> RunDirectory:
+    """Rename a folder to `runs/name`; as `check_name_free`, also if the name is taken just now."""
+    check_name_free(name, but=but)
+    try:
+        folder.rename(runs_dir() / name)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            check_name_free(name, but=but)
+        raise
+    fsync_directory(runs_dir())
     return RunDirectory(runs_dir() / name)
 
 
@@ -400,17 +406,13 @@ def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
         StorageError: the folder can't be renamed.
     """
     while True:
-        chosen = name if name is not None else suggest_name()
-        check_name_free(chosen)
+        chosen = suggest_name() if name is None else name
         with storage_errors("create", runs_dir() / chosen):
             try:
-                unfinished.rename(runs_dir() / chosen)
-            except OSError as error:
-                if error.errno not in _TAKEN:
+                return _rename(unfinished, chosen)
+            except RunNameError:  # just taken
+                if name is not None:
                     raise
-                continue  # just taken: refuse a given name, or generate another
-            fsync_directory(runs_dir())
-            return RunDirectory(runs_dir() / chosen)
 
 
 def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:

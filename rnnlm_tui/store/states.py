@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
 
-from rnnlm_tui.errors import InputError, StorageError, did_you_mean
+from rnnlm_tui.errors import CheckpointError, InputError, StorageError, did_you_mean
 from rnnlm_tui.schema.formatting import LATEST, counted, user_path
 from rnnlm_tui.store.paths import RUN_NAME, states_dir
+from rnnlm_tui.store.tensors import read_header
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    entries_named,
     make_private_directory,
     storage_errors,
     write_bytes_atomically,
@@ -27,11 +28,11 @@ from rnnlm_tui.system.files import (
 from rnnlm_tui.system.locks import folder_lock
 
 SUFFIX = ".safetensors"
+_STATE = re.compile(rf"(?!{re.escape(TEMPORARY_PREFIX)}).*{re.escape(SUFFIX)}")
 METADATA_KEY = "rnnlm_state"
 """In the metadata of the safetensors header: the StateInfo as JSON."""
 KEPT_CHARACTERS = 2_000
 """Characters of the text before the state that are kept to show them."""
-_MAX_HEADER_BYTES = 1 << 20
 
 
 class StateInfo(BaseModel):
@@ -90,12 +91,8 @@ def state_shape(cell_type: str, num_layers: int, hidden_size: int) -> str:
 def list_states() -> list[StateInfo]:
     """All kept states, newest first. A damaged file is listed too, with its `problem`."""
     try:
-        paths = [
-            path
-            for path in states_dir().iterdir()
-            if path.suffix == SUFFIX and not path.name.startswith(TEMPORARY_PREFIX)
-        ]
-    except OSError:
+        paths = [Path(entry.path) for entry in entries_named(states_dir(), _STATE)]
+    except StorageError:
         return []
     found = []
     for path in paths:
@@ -139,21 +136,12 @@ def read_state_info(path: Path) -> StateInfo:
     Raises:
         StorageError: the file can't be read, or is not a kept state.
     """
-    with storage_errors("read", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            size = os.fstat(descriptor).st_size
-            length = int.from_bytes(file.read(8), "little")
-            data = file.read(length) if length <= min(size - 8, _MAX_HEADER_BYTES) else b""
-    damaged = StorageError(f"{path} is damaged, or not a kept state", hint="delete it")
     try:
-        header = from_json(data)
-        info = StateInfo.model_validate_json(header["__metadata__"][METADATA_KEY])
-        end = max(item["data_offsets"][1] for key, item in header.items() if key != "__metadata__")
-    except (ValueError, ValidationError, KeyError, TypeError, IndexError):
-        raise damaged from None
-    if size != 8 + length + end:
-        raise damaged
+        metadata, _ = read_header(Path(os.path.realpath(path)))
+        info = StateInfo.model_validate_json(metadata[METADATA_KEY])
+    except (CheckpointError, ValidationError, KeyError, TypeError):
+        raise StorageError(f"{path} is damaged, or not a kept state", hint="delete it") from None
+    size = path.stat().st_size
     return info.model_copy(update={"name": path.stem, "path": path, "bytes": size, "problem": ""})
 
 

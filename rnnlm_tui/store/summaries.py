@@ -25,13 +25,13 @@ from rnnlm_tui.schema.status import (
 )
 from rnnlm_tui.schema.steering import config_in_effect
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.lineage import PARENT_NAME, read_parent
 from rnnlm_tui.store.log import RunLog, decode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pinned_steps, steps_on_disk
+from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.series import Cached
 from rnnlm_tui.store.summary import (
     LOAD_READINGS,
@@ -232,7 +232,7 @@ def kept_summary(run: RunDirectory) -> RunSummary | None:
     others = [run.config_path, parent, *(path for _, path in logs[:-1])]
     if (
         summary.run != run.name
-        or row.checkpoints != sorted(steps_on_disk(run))
+        or row.checkpoints != [step for step, _ in checkpoint_folders(run)]
         or (summary.parent is not None) != parent.exists()
         or max(stamp(path)[1] for path in others) > stamp(newest)[1]
     ):

@@ -36,11 +36,17 @@ class TensorInfo:
 
 
 def read_tensors(path: Path) -> tuple[TensorInfo, ...]:
-    """The tensors of a safetensors file, in the order of their data; reads only the header.
+    """The tensors of a safetensors file; as `read_header`."""
+    return read_header(path)[1]
+
+
+def read_header(path: Path) -> tuple[dict[str, str], tuple[TensorInfo, ...]]:
+    """The metadata of a safetensors file and its tensors in the order of their data; reads only the
+    header.
 
     Raises:
         CheckpointError: not a safetensors file, or its header doesn't fit its size: says how.
-        StorageError: the file can't be read.
+        StorageError: the file can't be read, or is a link.
     """
     with storage_errors("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -63,8 +69,9 @@ def read_tensors(path: Path) -> tuple[TensorInfo, ...]:
         header = json.loads(text)
         if not isinstance(header, dict):
             raise TypeError("it is not an object")
+        metadata = header.pop("__metadata__", {})
         found = sorted(
-            (_tensor(name, values) for name, values in header.items() if name != "__metadata__"),
+            (_tensor(name, values) for name, values in header.items()),
             key=lambda found: found[0],
         )
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -81,7 +88,7 @@ def read_tensors(path: Path) -> tuple[TensorInfo, ...]:
         raise CheckpointError(
             f"{path} is damaged: its header describes {end:,} bytes, it holds {size - 8 - length:,}"
         )
-    return tuple(tensor for _, tensor in found)
+    return metadata, tuple(tensor for _, tensor in found)
 
 
 def _tensor(name: str, values: object) -> tuple[tuple[int, int], TensorInfo]:

@@ -151,13 +151,13 @@ def delete_run(run: RunDirectory) -> Trashed:
 
 
 def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashed]:
-    """Move checkpoints to the run's trash, all of them or none. Safe while a worker trains.
+    """Move checkpoints to the run's trash. Safe while a worker trains.
 
     Raises:
         UnknownCheckpointError: there is no such checkpoint.
         RunStateError: one must be kept; says which and why.
-        StorageError: one can't be moved, or the run's folder has a link, which could lead out of
-            the home.
+        StorageError: one can't be moved; those before it are in the trash. Or the run's folder has
+            a link, which could lead out of the home.
     """
     if not steps:
         return []
@@ -168,15 +168,7 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
             raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
         earlier, now = list(map(_seconds, _folders(run))), time.time()
         deletion = _deletion(earlier)
-        done: list[Trashed] = []
-        try:
-            for step in sorted(steps):
-                done.append(_delete(run, step, deletion))  # noqa: PERF401 (undone if one fails)
-        except BaseException:
-            for one in done:
-                with suppress(OSError):
-                    _put_back(run, one)
-            raise
+        done = [_delete(run, step, deletion) for step in sorted(steps)]
     # One wrong clock must not purge anything: what counts is the time between two deletions, of
     # which neither is this one or in the future.
     seen = max((deleted for deleted in earlier if deleted <= now), default=0)
@@ -207,9 +199,6 @@ def restore_run(trashed: Trashed, name: str | None = None) -> RunDirectory:
             error.message,
             hint=f"`rnnlm-tui restore {trashed.name} --as NAME` restores it under another name",
         ) from error
-    except StorageError:
-        _check_there(trashed)
-        raise
 
 
 def restore_checkpoints(run: RunDirectory, trashed: Sequence[Trashed]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,26 +53,21 @@ def is_network(kind: str) -> bool:
     return any(part in kind.lower() for part in NETWORK_FILESYSTEMS)
 
 
+def disk_space(path: Path) -> tuple[int, int]:
+    """(total, free) bytes of the disk of `path`, which need not exist yet; free is what this user
+    can still write.
+
+    Raises:
+        StorageError: the disk can't be read.
+    """
+    with storage_errors("look at the disk of", path):
+        found = shutil.disk_usage(nearest_existing(path))
+    return found.total, found.free
+
+
 def free_bytes(path: Path) -> int:
-    """Bytes that this user can still write to the disk of `path`, which need not exist yet.
-
-    Raises:
-        StorageError: the disk can't be read.
-    """
-    with storage_errors("look at the disk of", path):
-        found = os.statvfs(nearest_existing(path))
-    return found.f_bavail * found.f_frsize
-
-
-def total_bytes(path: Path) -> int:
-    """Size of the disk of `path`, which need not exist yet.
-
-    Raises:
-        StorageError: the disk can't be read.
-    """
-    with storage_errors("look at the disk of", path):
-        found = os.statvfs(nearest_existing(path))
-    return found.f_blocks * found.f_frsize
+    """The free part of `disk_space`."""
+    return disk_space(path)[1]
 
 
 def require_space(path: Path, need: int, what: str) -> None:
@@ -89,12 +83,3 @@ def require_space(path: Path, need: int, what: str) -> None:
             f"{what} needs {disk(need)} free on the disk of {path}, only {disk(have)} are",
             hint="free some space on this disk",
         )
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk or quota caused this error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False

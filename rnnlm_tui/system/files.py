@@ -193,14 +193,19 @@ def folders_named(place: Path, name: re.Pattern[str]) -> list[Path]:
     Raises:
         StorageError: the place can't be read.
     """
+    return [
+        Path(entry.path)
+        for entry in entries_named(place, name)
+        if entry.is_dir(follow_symlinks=False)
+    ]
+
+
+def entries_named(place: Path, name: re.Pattern[str]) -> list[os.DirEntry[str]]:
+    """As `folders_named`, but everything that has such a name."""
     with storage_errors("look into", place):
         try:
             with os.scandir(place) as entries:
-                return [
-                    Path(entry.path)
-                    for entry in entries
-                    if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
-                ]
+                return [entry for entry in entries if name.fullmatch(entry.name)]
         except FileNotFoundError:
             return []
 

@@ -73,30 +73,13 @@ class LockPage:
 
 
 @dataclass(frozen=True, slots=True)
-class LockInfo:
-    """The holder of a lock, as written in the lock file."""
-
-    pid: int
-    started: float
-    """Unix seconds."""
-    boot_id: str
-    host: str
-    page: LockPage = LockPage()
-
-    @classmethod
-    def of_this_process(cls) -> LockInfo:
-        """This process, started now."""
-        return cls(pid=os.getpid(), started=time.time(), boot_id=boot_id(), host=host_name())
-
-
-@dataclass(frozen=True, slots=True)
 class LockState:
     """The content of a lock file; all but `held` are None if it was never taken or is damaged."""
 
     held: bool
     pid: int | None = None
     started: float | None = None
-    boot_id: str | None = None
+    """Unix seconds."""
     host: str | None = None
     page: LockPage = LockPage()
     """What the holder does; empty if the lock is free."""
@@ -111,19 +94,19 @@ class RunLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
-        self._info: LockInfo | None = None
+        self._started = 0.0
+        self._page = LockPage()
         self._turn = Lock()
 
-    def acquire(self, info: LockInfo | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
-        """Take the lock and write `info` (by default this process) into the file.
+    def acquire(self, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Take the lock, and write into the file who holds it since when.
 
         Raises:
             RunStateError: another worker holds it; names its pid and start.
             StorageError: the file can't be opened or locked, or the run was just renamed or
                 deleted.
         """
-        info = info or LockInfo.of_this_process()
-        self._info = info
+        self._started, self._page = time.time(), LockPage()
         with storage_errors("lock", self.path):
             descriptor = open_private(self.path, os.O_RDWR)
             try:
@@ -135,7 +118,7 @@ class RunLock:
                         hint="only one worker at a time can train a run",
                     )
                 _check_still_there(descriptor, self.path, self.path.parent.name)
-                _write_info(descriptor, info)
+                self._write(descriptor)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -152,14 +135,14 @@ class RunLock:
         """
         page = replace(page, degraded=page.degraded[:MAX_REASON])
         with self._turn:
-            if self._descriptor is None or self._info is None:
+            if self._descriptor is None:
                 return
             with storage_errors("write", self.path):
-                if page == self._info.page:
+                if page == self._page:
                     os.utime(self._descriptor)
                 else:
-                    self._info = replace(self._info, page=page)
-                    _write_info(self._descriptor, self._info)
+                    self._page = page
+                    self._write(self._descriptor)
 
     def release(self) -> None:
         """Free the lock; a second call does nothing."""
@@ -167,6 +150,15 @@ class RunLock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
+
+    def _write(self, descriptor: int) -> None:
+        """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
+        one."""
+        page = asdict(self._page)
+        holder = {"pid": os.getpid(), "started": self._started, "host": host_name(), "page": page}
+        while len(text := json.dumps(holder).encode()) >= _FILE_BYTES:
+            page["requests"] = page["requests"][:-1]
+        os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
     def __enter__(self) -> RunLock:
         if self._descriptor is None:
@@ -360,17 +352,6 @@ def _remove_staging(folder: Path, descriptor: int) -> None:
         folder.rmdir()  # NFS keeps an unlinked file until it is closed
 
 
-def _write_info(descriptor: int, info: LockInfo) -> None:
-    """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
-    one."""
-    values = asdict(info)
-    while (
-        len(text := json.dumps(values, ensure_ascii=False).encode(errors="replace")) >= _FILE_BYTES
-    ):
-        values["page"]["requests"] = values["page"]["requests"][:-1]
-    os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
-
-
 def _check_still_there(descriptor: int, path: Path, name: str) -> None:
     """Refuse a file or folder that the previous holder of the lock renamed or deleted."""
     with suppress(FileNotFoundError):
@@ -397,15 +378,11 @@ def _lock_exclusively(descriptor: int, patience: float) -> bool:
 def _parse(text: bytes, *, held: bool) -> LockState:
     try:
         values = json.loads(text.partition(b"\n")[0])
-        known = (
-            int(values["pid"]),
-            float(values["started"]),
-            str(values["boot_id"]),
-            str(values["host"]),
-        )
-        if not 0 <= known[1] <= LATEST:
+        pid, started, host = int(values["pid"]), float(values["started"]), str(values["host"])
+        if not 0 <= started <= LATEST:
             return LockState(held)
-        return LockState(held, *known, _parse_page(values.get("page", {})) if held else LockPage())
+        page = _parse_page(values["page"]) if held else LockPage()
+        return LockState(held, pid, started, host, page)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return LockState(held)
 

@@ -6,6 +6,7 @@ CPU cores and memory that are available to this process or a new one.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ import psutil
 
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.system.cuda import is_driver_order, torch_fits_driver
-from rnnlm_tui.system.disk import free_bytes, total_bytes
+from rnnlm_tui.system.disk import disk_space, free_bytes
 from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count
 from rnnlm_tui.system.locks import host_name
 
@@ -54,36 +55,33 @@ def _quota() -> int | None:
         return None  # no such file, or "max": no quota
 
 
+def _limit(name: str) -> int | None:
+    try:
+        return int((CGROUP / name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None  # no such file, or "max": no limit
+
+
 def memory_available() -> int:
     """Bytes available to a new process without swapping, within the container's limit if there is
     one."""
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        limit, used = (
-            int((CGROUP / name).read_text(encoding="ascii"))
-            for name in ("memory.max", "memory.current")
-        )
-        cached = next(
-            (
-                int(line.split()[1])
-                for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
-                if line.startswith("inactive_file ")
-            ),
-            0,
-        )
-        free = min(free, max(0, limit - used + cached))
+    free, limit = int(psutil.virtual_memory().available), _limit("memory.max")
+    if limit is not None:
+        with suppress(OSError):
+            used = _limit("memory.current") or 0
+            stat = (CGROUP / "memory.stat").read_text(encoding="ascii")
+            cached = re.search(r"^inactive_file (\d+)$", stat, re.MULTILINE)
+            free = min(free, max(0, limit - used + (int(cached[1]) if cached else 0)))
     return free
 
 
 def memory_total() -> int:
     """Bytes of main memory and swap, or the container's limits of both if there are any."""
     ram, swap = int(psutil.virtual_memory().total), int(psutil.swap_memory().total)
-    with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
-        swappable = (CGROUP / "memory.swap.max").read_text(encoding="ascii").strip()
-        ram = min(ram, limit)
-        swap = swap if swappable == "max" else min(swap, int(swappable))
-    return ram + swap
+    limit, swappable = _limit("memory.max"), _limit("memory.swap.max")
+    if limit is None:
+        return ram + swap
+    return min(ram, limit) + (swap if swappable is None else min(swap, swappable))
 
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -116,20 +114,20 @@ class MachineFacts:
 def describe_machine(directory: Path) -> MachineFacts:
     """Describe this machine, with the disk of `directory`. Takes milliseconds; waking an NVIDIA
     driver some hundred."""
-    memory = psutil.virtual_memory()
+    total, free = disk_space(directory)
     probe = GpuProbe()
     gpu = probe.sample()
     probe.close()
     return MachineFacts(
         host=host_name(),
         cpu_count=usable_cores(),
-        memory_total=int(memory.total),
+        memory_total=int(psutil.virtual_memory().total),
         memory_free=memory_available(),
-        disk_free=free_bytes(directory),
+        disk_free=free,
         gpu_name=gpu.name,
         gpu_memory_total=gpu.memory_total,
         gpu_memory_used=gpu.memory_used,
-        disk_total=total_bytes(directory),
+        disk_total=total,
     )
 
 

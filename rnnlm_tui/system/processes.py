@@ -257,15 +257,15 @@ def kills_processes_of(user: str, settings: Mapping[str, str]) -> bool:
 
 
 def _config_files(root: Path) -> list[Path]:
-    """The main file of the highest priority, then drop-ins by name; of the same name, that of the
-    highest priority."""
-    main = [path for folder in CONFIG_FOLDERS if (path := root / folder / "logind.conf").is_file()]
-    drop_ins = {
-        path.name: path
-        for folder in CONFIG_FOLDERS
-        for path in (root / folder / "logind.conf.d").glob("*.conf")
-    }
-    return main[-1:] + [drop_ins[name] for name in sorted(drop_ins)]
+    """The main files, then the drop-ins by name, each in increasing priority."""
+    return [
+        path
+        for pattern in ("logind.conf", "logind.conf.d/*.conf")
+        for path in sorted(
+            (path for folder in CONFIG_FOLDERS for path in (root / folder).glob(pattern)),
+            key=lambda path: path.name,
+        )
+    ]
 
 
 def _user_name() -> str:

@@ -28,6 +28,7 @@ from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
+from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
 from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import RunLock
@@ -159,7 +160,7 @@ class Worker:
 
         Raises:
             RunStateError: the run is finished.
-            StorageError: the run's files can't be read or written.
+            StorageError: the run's files can't be read or written, or the disk is nearly full.
         """
         self._run = run
         self._lock = lock
@@ -174,6 +175,7 @@ class Worker:
                 hint=f"to train on from its weights: rnnlm-tui train --from {run.name}@last",
             )
         sweep_temporary(run)
+        require_space(run.path, ROOM_FOR_ROWS, "a run's log")
         newest = list_checkpoints(run)[-1:]
         self._step = newest[0].step if newest else 0
         self._attempt = self._recorder.begin_attempt(self._step, versions())

@@ -2,7 +2,7 @@
 [--rounds 6] [--steps N] [--against CHECKOUT]`.
 
 Blocks of steps alternate: one without a checkpoint, and one at whose first step a checkpoint is
-begun, which includes its end, its row in the index and the removal of an old one. The difference is
+begun, which includes its end and the removal of an old one. The difference is
 the cost of a checkpoint, as wall time, processor time (which other programs disturb less) and
 stalls: what steps, and the waits between them, take beyond the median of the blocks without one.
 The last columns are shares of a run that saves every 30 seconds: of its time, by the wall time,
@@ -68,7 +68,6 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     """Blocks in turns, in this process."""
     import numpy as np
     import torch
-    from rnnlm_tui.store.database import RunDatabase
 
     from rnnlm_tui.engine.batches import StreamBatches
     from rnnlm_tui.engine.device import set_threads
@@ -99,32 +98,31 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (run.path / name).write_text("{}", encoding="utf-8")
     blocks: list[Block] = []
-    with RunDatabase(run.database_path) as database:
-        recorder = Recorder(run, RunLock(run.lock_path), database)
+    with RunLock(run.lock_path) as lock:
+        recorder = Recorder(run, lock)
+        recorder.begin_attempt(0, {})
         commands = CommandHandler(PreparingRun(0), recorder)
         attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
-        metrics = StepMetrics(recorder.add_steps, 1)
-        keeper: Any = Checkpointer(
-            attempt, trainer, metrics, tokenizer_files=run.path, facts={}, parent=None
-        )
-        begin = getattr(keeper, "save_beside_training", None) or keeper.save_if_possible
-        collect = getattr(keeper, "collect", lambda: None)
-        finish = getattr(keeper, "finish", lambda: None)
+        metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
+        keeper = Checkpointer(
+            attempt, trainer, metrics, tokenizer_files=run.path, facts={}, parent=None,
+            evaluations=[],
+        )  # fmt: skip
 
         def block(saves: bool) -> Block:
             used, began, times, blocked = os.times(), time.perf_counter(), [], 0.0
             last = began
             for number in range(steps):
-                collect()
+                keeper.collect()
                 metrics.add(trainer.train_step())
                 if saves and number == 0:
                     start = time.perf_counter()
-                    begin(None)
+                    keeper.save_beside_training(None)
                     blocked = time.perf_counter() - start
                 now = time.perf_counter()
                 times.append(now - last)
                 last = now
-            finish()
+            keeper.finish()
             wall, end = time.perf_counter() - began, os.times()
             processor = end.user + end.system - used.user - used.system
             return Block(saves, wall, processor, blocked, times)
@@ -134,6 +132,7 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
         for turn in range(rounds):
             order = (True, False) if turn % 2 else (False, True)
             blocks.extend([block(saves) for saves in order])
+        recorder.close()
         size = sum(file.stat().st_size for file in (run.path / keeper.path).iterdir())
     return {"bytes": size, "blocks": [block_json(one) for one in blocks]}
 
@@ -143,15 +142,15 @@ def block_json(one: Block) -> dict[str, Any]:
 
 
 def in_child(code: Path, shape: str, rounds: int, steps: int, threads: int) -> dict[str, Any]:
-    """Measure in a process that imports rnnlm_tui from a checkout, set up as a worker is."""
+    """Measure in a process with the code of a checkout, set up as a worker is."""
     from rnnlm_tui.client.control import WORKER_SETTINGS
 
     with tempfile.TemporaryDirectory(prefix="checkpoint-cost-") as home:
         environment = {**WORKER_SETTINGS, **os.environ, "PYTHONPATH": str(code)}
         environment["RNNLM_TUI_HOME"] = f"{home}/home"
         ended = subprocess.run(
-            [sys.executable, __file__, "--child", shape, "--rounds", str(rounds), "--steps",
-             str(steps), "--threads", str(threads)],
+            [sys.executable, code / "tests/benchmarks/checkpoint_cost.py", "--child", shape,
+             "--rounds", str(rounds), "--steps", str(steps), "--threads", str(threads)],
             check=True, capture_output=True, text=True, env=environment, cwd=code,
         )  # fmt: skip
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])

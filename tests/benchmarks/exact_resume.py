@@ -151,11 +151,11 @@ def reached(run: RunDirectory, pid: int, step: int) -> int:
 
     def answer() -> int | None:
         with RunReader(run) as reader:
-            attempts, known = reader.attempts(), reader.meta()
+            attempts, facts = reader.attempts(), reader.facts()
         if (
             not attempts
             or attempts[-1].pid != pid
-            or known.get("socket") is None
+            or not facts.socket
             or read_lock(run.lock_path).pid != pid
         ):
             return None

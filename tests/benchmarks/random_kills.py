@@ -1,21 +1,25 @@
 """Kill workers at random moments, in training and in saves, and report what was lost: `python -m
-tests.benchmarks.random_kills`."""
+tests.benchmarks.random_kills [KILLS] [--readers N]`.
+
+With `--readers`, readers of a growing log are killed too, in their refreshes.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import secrets
 import signal
-import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -23,7 +27,9 @@ from threading import Lock
 from psutil import pid_exists
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.config import CellType, DataMode
+from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
+from rnnlm_tui.schema.metrics import StepRow
+from rnnlm_tui.store.index import index_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -32,6 +38,7 @@ from rnnlm_tui.system.files import TEMPORARY_PREFIX
 from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
+from tests.unit.store.rows import begin, step_row
 
 KILLS = 200
 KILLS_A_RUN = 20
@@ -110,7 +117,7 @@ def kill_one_run(
         losses(straight),
     ):
         tally.unequal += 1
-    tally.steps, tally.lost = len(seen), len(seen - _committed(run))
+    tally.steps, tally.lost = len(seen), len(seen.difference(committed_steps(run)))
     return tally
 
 
@@ -136,7 +143,7 @@ def _kill(
     if aimed:
         wait_for(lambda: _half_made(run) or not pid_exists(pid), "a save")
     time.sleep(draw.uniform(0, SAVE_SECONDS if aimed else LIFE_SECONDS))
-    seen |= _committed(run)
+    seen.update(committed_steps(run))
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     code = workers.wait()
@@ -170,10 +177,14 @@ def _valid(path: Path) -> bool:
         return False
 
 
-def _committed(run: RunDirectory) -> set[tuple[int, int]]:
-    """(attempt, step) of every row, including superseded ones."""
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return set(connection.execute("SELECT attempt, step FROM steps").fetchall())
+def committed_steps(run: RunDirectory) -> list[tuple[int, int]]:
+    """(attempt, step) of every whole line of the logs, including superseded ones."""
+    return [
+        (int(path.stem), json.loads(line)["step"])
+        for path in sorted(run.logs_path.glob("*.jsonl"))
+        for line in path.read_bytes().split(b"\n")[:-1]
+        if line.startswith(b'{"kind":"step"')
+    ]
 
 
 def kill_randomly(
@@ -215,6 +226,67 @@ def kill_randomly(
     return total
 
 
+FIRST_ROWS, MORE_ROWS = 100_000, 500
+"""Steps in the log that readers are killed over, and those that each of its appends adds."""
+READ_SECONDS = 0.3
+"""A kill of a reader comes within this time; reading the first rows takes longer."""
+READER = """
+import sys
+from pathlib import Path
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+reader = RunReader(RunDirectory(Path(sys.argv[1])))
+print("reads", flush=True)
+while True:
+    reader.refresh()
+"""
+
+
+def kill_readers(kills: int, draw: random.Random) -> tuple[int, int]:
+    """Kill a process that refreshes its index of a growing log, every other time one that has just
+    begun to make it.
+
+    Returns the steps of the log at the end, and the kills after which the next reader showed other
+    steps or curves than a new index.
+    """
+    run, wrong, steps = create_run(RunConfig(), "read"), 0, 0
+
+    def rows(more: int) -> list[StepRow]:
+        numbers = range(steps + 1, steps + 1 + more)
+        # sums of these are exact, in whatever order
+        return [
+            step_row(n, loss=n % 1_024 / 8, learning_rate=2**-10, speed=n % 64) for n in numbers
+        ]
+
+    with begin(run) as log:
+        log.append(*rows(FIRST_ROWS))
+        steps += FIRST_ROWS
+        for number in range(kills):
+            if number % 2 == 0:
+                index_path(run).unlink(missing_ok=True)
+            reader = subprocess.Popen(
+                [sys.executable, "-c", READER, str(run.path)], stdout=subprocess.PIPE
+            )
+            assert reader.stdout is not None
+            reader.stdout.readline()
+            until = time.monotonic() + draw.uniform(0, READ_SECONDS)
+            while time.monotonic() < until:
+                log.append(*rows(MORE_ROWS))
+                steps += MORE_ROWS
+            reader.kill()
+            reader.communicate()
+            with RunReader(run) as after:
+                shown = (
+                    [(row.step, row.loss) for row in after.steps_since()],
+                    asdict(after.series()),
+                )
+            index_path(run).unlink()
+            with RunReader(run) as new:
+                curves = asdict(new.series())
+            wrong += shown != ([(n, n % 1_024 / 8) for n in range(1, steps + 1)], curves)
+    return steps, wrong
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kill and print the tally; 0 if nothing was lost."""
     parser = argparse.ArgumentParser(
@@ -225,16 +297,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=int, default=None, help="of the moments; random if omitted, and printed"
     )
+    parser.add_argument("--readers", type=int, default=0, help="kills of a reader, besides")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
-        os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
+        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", XDG_CACHE_HOME=f"{folder}/cache")
         tally = kill_randomly(
             write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed)
         )
+        steps, wrong = kill_readers(given.readers, random.Random(seed))
     print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201
-    return 0 if tally.clean else 1
+    if given.readers:
+        print(  # noqa: T201
+            f"{given.readers} kills of a reader of up to {steps:,} steps: {wrong} times the next"
+            " one showed other steps or curves"
+        )
+    return 0 if tally.clean and not wrong else 1
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ import psutil
 from rnnlm_tui.client.control import WORKER_SETTINGS, send
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, LIVING
+from rnnlm_tui.store.index import index_path
+from rnnlm_tui.store.log import logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.processes import child_environment
@@ -51,8 +53,8 @@ class Held:
     descriptors: int
     threads: int
     """Without that which writes a checkpoint beside training: how long it lives is the disk's."""
-    log: int
-    """Bytes of the database's write-ahead log."""
+    wal: int
+    """Bytes of the index's write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,10 @@ class Soaked:
     status: str
     rows: int
     """Steps found by a reader at the end."""
-    database: int
-    """Bytes of the database."""
+    log: int
+    """Bytes of the run's log."""
+    index: int
+    """Bytes of its index."""
     worker: tuple[Held, ...]
     reader: tuple[Held, ...]
 
@@ -75,7 +79,7 @@ def held(run: RunDirectory, step: int) -> Held:
     gc.collect()
     gc.freeze()  # so that the next collection skips these million blocks, mostly torch's
     process = psutil.Process()
-    wal = run.database_path.with_name(run.database_path.name + "-wal")
+    wal = index_path(run).with_suffix(".db-wal")
     size = wal.stat().st_size if wal.exists() else 0
     writing = sum(thread.name == "checkpoint" for thread in threading.enumerate())
     return Held(
@@ -91,6 +95,7 @@ def held(run: RunDirectory, step: int) -> Held:
 def soak(home: Path, steps: int) -> Soaked:
     """Train `steps` steps under `home`, read them as the app does, and measure both processes."""
     os.environ["RNNLM_TUI_HOME"] = str(home)
+    os.environ["XDG_CACHE_HOME"] = str(home.with_name("cache"))
     every = max(3_000, steps // 200)
     changes = {
         "training.max_steps": steps,
@@ -133,7 +138,8 @@ def soak(home: Path, steps: int) -> Soaked:
         seconds=time.monotonic() - began,
         status=snapshot.summary.status,
         rows=int(table.step[-1]) if len(table) else 0,
-        database=run.database_path.stat().st_size,
+        log=sum(path.stat().st_size for _, path in logs_of(run)),
+        index=index_path(run).stat().st_size,
         worker=worker_marks,
         reader=tuple(reader),
     )
@@ -162,7 +168,7 @@ def work(run: RunDirectory, steps: int) -> int:
     from rnnlm_tui.engine.model import State
     from rnnlm_tui.engine.trainer import StepResult, Trainer
     from rnnlm_tui.worker import step_metrics, train
-    from rnnlm_tui.worker.recorder import Heartbeat
+    from rnnlm_tui.worker.recorder import Recorder
 
     loss, norm = torch.tensor(2.5), torch.tensor(0.5)
     train_step, marks = Trainer.train_step, run.path.parents[1] / MARKS_NAME
@@ -191,8 +197,8 @@ def work(run: RunDirectory, steps: int) -> int:
         ),
         mock.patch.object(
             train,
-            "Heartbeat",
-            functools.partial(Heartbeat, seconds=HEARTBEAT_SECONDS / ACCELERATED),
+            "Recorder",
+            functools.partial(Recorder, seconds=HEARTBEAT_SECONDS / ACCELERATED),
         ),
     ):
         return train.main([str(run.path)])
@@ -203,11 +209,12 @@ def table(soaked: Soaked) -> str:
     lines = [
         (
             f"{soaked.steps:,} steps in {soaked.seconds:.0f} s, {soaked.status}; {soaked.rows:,}"
-            f" steps in a database of {soaked.database / 2**20:.1f} MB"
+            f" steps in a log of {soaked.log / soaked.rows:.0f} bytes a step and an index of"
+            f" {soaked.index / 2**20:.1f} MB"
         ),
         (
             f"{'':8}{'step':>12}{'memory MB':>12}{'blocks':>12}{'descriptors':>13}{'threads':>9}"
-            f"{'log KB':>9}"
+            f"{'WAL KB':>9}"
         ),
     ]
     for name, marks in (("worker", soaked.worker), ("reader", soaked.reader)):
@@ -218,7 +225,7 @@ def table(soaked: Soaked) -> str:
         )
         lines += [
             f"{name:8}{mark.step:>12,}{mark.memory / 2**20:>12.1f}{mark.blocks:>12,}"
-            f"{mark.descriptors:>13}{mark.threads:>9}{mark.log // 1024:>9,}"
+            f"{mark.descriptors:>13}{mark.threads:>9}{mark.wal // 1024:>9,}"
             for mark in shown
         ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Break a process at a chosen point while it writes a checkpoint or rebuilds a database.
+"""Break a process at a chosen point while it writes a checkpoint or a log.
 
 The product knows nothing of this: a point is a call of the standard library or of one function of
 ours, wrapped in the process under test. Forks call `install`; processes that are started afresh
@@ -11,7 +11,7 @@ import errno
 import importlib
 import os
 import signal
-import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 """Environment variable with the argument of `install`."""
+SLOW_SECONDS = 0.3
+"""What the action `slow` waits."""
 
 
 def crash_environment(wanted: str) -> dict[str, str]:
@@ -36,15 +38,15 @@ def install(wanted: str) -> None:
     """
     point, action, *times = wanted.split(":")
     crash = _Crash(point, action, int(times[0]) if times else None)
-    if point in _STATEMENTS:
-        _install_in_database(point, crash)
-        return
     call = _CALLS[point]
     module = importlib.import_module(call.module)
     original: Callable[..., Any] = getattr(module, call.function)
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         reached = call.matches(*arguments, **named)
+        if reached and point in HALF_WRITTEN and crash.is_next:
+            descriptor, data = arguments
+            original(descriptor, data[: len(data) // 2])
         if reached and call.before:
             crash()
         result = original(*arguments, **named)
@@ -60,9 +62,18 @@ class _Crash:
         self._point, self._action, self._time = point, action, time
         self._seen = 0
 
+    @property
+    def is_next(self) -> bool:
+        """The next call acts."""
+        return self._time in (None, self._seen + 1)
+
     def __call__(self) -> None:
+        acts = self.is_next
         self._seen += 1
-        if self._time not in (None, self._seen):
+        if not acts:
+            return
+        if self._action == "slow":
+            time.sleep(SLOW_SECONDS)
             return
         if self._action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -72,7 +83,7 @@ class _Crash:
             raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
         if self._action == "raise":
             raise RuntimeError(f"broken at {self._point}, as a test asked")
-        code = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}[self._action]
+        code = getattr(errno, self._action)
         raise OSError(code, os.strerror(code))
 
 
@@ -103,6 +114,16 @@ def _is_checkpoint_file(descriptor: int) -> bool:
 def _is_tensor_file(descriptor: int, *_: object) -> bool:
     path = _open_file(descriptor)
     return _is_unfinished(path.parent) and path.suffix == ".safetensors"
+
+
+def _is_log(descriptor: int) -> bool:
+    path = _open_file(descriptor)
+    return path.parent.name == "log" and path.suffix == ".jsonl"
+
+
+def _has(kind: str) -> Callable[[int, bytes], bool]:
+    """Match what is written to a log by the kind of its lines."""
+    return lambda _, content: f'{{"kind":"{kind}",'.encode() in content
 
 
 def _is_manifest(descriptor: int) -> bool:
@@ -141,11 +162,12 @@ _CALLS = {
         False,
         lambda path, *_, **__: Path(path).name.startswith(".tmp-removed-"),
     ),
-    "rebuild.inside": _Call(
-        "os", "fsync", True, lambda file: _open_file(file).name.startswith(".tmp-run.db-")
-    ),
-    "rebuild.written": _Call("os", "rename", False, _moves(target="run.db.rebuilt")),
-    "rebuild.aside": _Call("os", "rename", False, _moves("run.db", "run.db.damaged-")),
+    "begin.inside": _Call("rnnlm_tui.store.log", "write_whole", True, _has("attempt")),
+    "append.before": _Call("rnnlm_tui.store.log", "write_whole", True, _has("step")),
+    "append.inside": _Call("rnnlm_tui.store.log", "write_whole", True, _has("step")),
+    "append.after": _Call("rnnlm_tui.store.log", "write_whole", False, _has("step")),
+    "sync.before": _Call("os", "fsync", True, _is_log),
+    "sync.after": _Call("os", "fsync", False, _is_log),
     "queue.unwritten": _Call("os", "replace", True, _moves(target="queue.json")),
     "queue.written": _Call("os", "replace", False, _moves(target="queue.json")),
     "step.update": _Call("rnnlm_tui.engine.step", "update_when_finite", True),
@@ -156,45 +178,16 @@ _CALLS = {
     ),
 }
 
-_STATEMENTS = {
-    "index.before": "INSERT OR REPLACE INTO checkpoints",
-    "index.inside": "INSERT OR REPLACE INTO checkpoints",
-    "index.after": "INSERT OR REPLACE INTO checkpoints",
-    "prune.index": "DELETE FROM checkpoints WHERE step =",
-}
-"""Points in the database, by the statement that they are before, after or one commit after."""
-
 CHECKPOINT_POINTS = tuple(
     point
-    for point in (*_CALLS, *_STATEMENTS)
-    if not point.startswith(("rebuild", "queue", "worker", "step", "evaluation", "sample"))
+    for point in _CALLS
+    if point.partition(".")[0]
+    in ("copy", "files", "tensors", "fsync", "manifest", "rename", "prune")
 )
 """The points on a checkpoint's way: the copy, before and after its thread starts, its files, their
-way to the disk, the manifest, the name (`aside`: that of an older one of the same step), the row in
-the index, and the removal of old ones.
-"""
-
-
-def _install_in_database(point: str, crash: _Crash) -> None:
-    connect, statement = sqlite3.connect, _STATEMENTS[point]
-
-    class Connection(sqlite3.Connection):
-        written = False
-
-        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            reached = sql.startswith(statement)
-            if reached and point == "index.before":
-                crash()
-            cursor = super().execute(sql, parameters)
-            if (reached and point in ("index.inside", "prune.index")) or (
-                self.written and sql == "COMMIT" and point == "index.after"
-            ):
-                self.written = False
-                crash()
-            self.written = self.written or reached
-            return cursor
-
-    def wrapped(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        return connect(*arguments, **named, factory=Connection)
-
-    setattr(sqlite3, "connect", wrapped)  # noqa: B010 (an assignment would have to match every overload)
+way to the disk, the manifest, the name (`aside`: that of an older one of the same step), and the
+removal of old ones."""
+LOG_POINTS = tuple(point for point in _CALLS if point.startswith(("append", "sync")))
+"""The points on a step's way into the log, and of the log onto the disk."""
+HALF_WRITTEN = ("begin.inside", "append.inside")
+"""Points at which half of what is written has arrived."""

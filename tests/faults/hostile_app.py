@@ -102,7 +102,7 @@ class HostileLog(LogFollower):
 
     def look(self) -> bool:
         if not self.lines:
-            self.lines = [*self._text.splitlines(), self._text * 9]
+            self.lines = (*self._text.splitlines(), self._text * 9)
             return True
         return False
 

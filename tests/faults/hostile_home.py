@@ -8,23 +8,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnlm_tui.store.database import RunDatabase
-
 from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
-from rnnlm_tui.schema.lineage import LINEAGE_KEY, Parent
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.lineage import PARENT_NAME
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
-from tests.unit.store.rows import begin, checkpoint_row, step_row, write_model
+from tests.unit.store.rows import step_row, write_model
 from tests.unit.store.test_kept_samples import keep as keep_sample
 from tests.unit.store.test_kept_samples import make as make_sample
 from tests.unit.store.test_states import keep as keep_state
@@ -36,19 +36,6 @@ ENDS: dict[str, EventKind] = {
     "left-run": "stopped",
 }
 """Runs by name, with the last event of each."""
-META = (
-    "message",
-    "hint",
-    "device",
-    "precision",
-    "matmul",
-    "corpus_title",
-    "host",
-    "exit_code",
-    "activity",
-    "socket",
-)
-
 SLOW = ("sample", "score", "resume", "doctor", "train")
 """Slow verbs, tried once; the others are tried with --json too."""
 
@@ -77,7 +64,7 @@ def fill(text: str) -> None:
         write_checkpoint(
             run, 20, write_model, f"{text}@7", {"device": text, "torch": text, "train_loss": 4.5}
         )
-        _fill_database(run, text, end)
+        _fill_log(run, text, end)
         labels_file(run).path.write_text(
             json.dumps(
                 {"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}
@@ -103,22 +90,27 @@ def _keep(text: str) -> None:
     named.with_stem(f"{named.stem}-damaged").write_bytes(b"?")
 
 
-def _fill_database(run: RunDirectory, text: str, end: EventKind) -> None:
+def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
     now = time.time()
-    with RunDatabase(run.database_path) as database:
-        attempt = begin(database)
-        database.add_steps([step_row(step) for step in range(1, 31)])
-        database.add_evaluation(
-            EvaluationRow(attempt, 20, "validation", text, 4.0, 1_000, 1.6, 0.1, now)
+    kinds: tuple[EventKind, ...] = ("note", "setting", "running", end)
+    with RunLog.begin(
+        run, pid=1, host=text, boot_id=text, device=text, start_step=0, environment={text: text},
+        started=now,
+    ) as log:  # fmt: skip
+        log.append(
+            Facts.model_validate(
+                {
+                    name: text
+                    for name, field in Facts.model_fields.items()
+                    if field.annotation is str
+                }
+            ),
+            Facts(corpus_notes=(text,), settings={text: text}),
+            *(step_row(step) for step in range(1, 31)),
+            EvaluationRow(1, 20, "validation", text, 4.0, 1_000, 1.6, 0.1, now),
+            SampleRow(1, 20, text, text, 12, 7, now),
+            *(EventRow(1, 30, kind, text, now) for kind in kinds),
         )
-        database.add_sample(SampleRow(attempt, 20, text, text, 12, 7, now))
-        database.put_checkpoint(checkpoint_row(20, validation_loss=4.0))
-        database.heartbeat(now - 3_600)
-        for key in META:
-            database.set_meta(key, text)
-        database.set_meta(LINEAGE_KEY, (run.path / PARENT_NAME).read_text())
-        for kind in ("note", "setting", "running", end):
-            database.add_event(EventRow(attempt, 30, kind, text, now))
 
 
 def _prepare_corpus(config: RunConfig, text: str) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +80,11 @@ def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
         text=True,
         timeout=300,
         check=False,
-        env={**os.environ, "RNNLM_TUI_HOME": str(folder / "disk" / "home")},
+        env={
+            **os.environ,
+            "RNNLM_TUI_HOME": str(folder / "disk" / "home"),
+            "XDG_CACHE_HOME": str(folder / "disk" / "cache"),
+        },
     )
     assert told.returncode == 0, told.stdout + told.stderr
     facts: dict[str, object] = json.loads(told.stdout.splitlines()[-1])
@@ -178,10 +183,7 @@ def ended(folder: Path) -> dict[str, object]:
         facts["size"], facts["free"] = size, free_bytes(run.path)
         send(run, "resume")
         wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
-        facts["left"] = sorted(
-            path.name for path in run.path.iterdir() if path.name.startswith("run.db")
-        )
-        fill(other)  # before any reader leaves SQLite's files there
+        fill(other)
         facts["free_at_last"] = free_bytes(run.path)
         facts["read"] = {" ".join(verb): done(*verb) for verb in READING_VERBS}
         summary = summarize(run)
@@ -212,15 +214,11 @@ def filled(folder: Path) -> dict[str, object]:
         ),
         "plain-otter",
     )
-    ballast = run.path / "run.db.ballast"
     with cleaned_up(run, other):
         wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
-        facts["ballast_before"] = ballast.stat().st_size
         fill(other)
         told = become(run, "degraded")
-        wait_for(lambda: any(kind == "degraded" for kind, _ in events(run)) or None, "the event")
-        fill(other)  # includes the released ballast
-        facts["message"], facts["ballast_while_full"] = told.message, ballast.exists()
+        facts["message"] = told.message
         checkpoints = [entry.step for entry in list_checkpoints(run)]
         stored, begun = stored_steps(run)[-1], step_now(run)
         pause = send(run, "pause")
@@ -254,9 +252,6 @@ def filled(folder: Path) -> dict[str, object]:
         other.unlink()
         become(run, "running")
         wait_for_step(run, at_last + 100)
-        facts["ballast_after"] = wait_for(
-            lambda: ballast.exists() and ballast.stat().st_size, "the ballast"
-        )
         facts["stopped"] = send(run, "stop").ok
         steps = stored_steps(run)
         facts["steps"], facts["every_step_once"] = (
@@ -266,7 +261,6 @@ def filled(folder: Path) -> dict[str, object]:
         facts["events"] = [
             [kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")
         ]
-        facts["ballast_at_end"] = ballast.exists()
         fill(other, leave=500_000)
         facts["train_refused"] = done("train", "--preset", "demo", "--detach")
         try:
@@ -276,7 +270,21 @@ def filled(folder: Path) -> dict[str, object]:
         other.unlink()
         resume(run)
         facts["resumed_after"] = wait_for_step(run, len(steps) + 50) > len(steps)
-        end(run)
+        fill(other)
+        pid = become(run, "degraded").pid
+        assert pid is not None
+        stored = stored_steps(run)[-1]
+        for _ in range(2):
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.5)  # two signals at once are one
+        wait_for(lambda: not read_lock(run.lock_path).held, "the end after a second signal")
+        steps = stored_steps(run)
+        facts["kept_by_a_stop"] = [
+            summarize(run).status,
+            steps[-1] >= stored,
+            steps == list(range(1, len(steps) + 1)),
+        ]
+        other.unlink()
         large = folder / "large.txt"
         large.write_text(text.read_text() * 600)
         failed = wait_until_ended(

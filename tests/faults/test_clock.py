@@ -3,26 +3,26 @@ order."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import KEPT_DAYS, delete_checkpoints, last_deleted, list_trash
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.locks import LockState, read_lock
 from tests.unit.store.rows import new_run, write_model
+from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_loop import STEPS, Bench
-
-pytestmark = pytest.mark.faults
 
 DAY = 86_400.0
 END_OF_SUMMER_TIME = 1_792_890_000.0
@@ -42,9 +42,15 @@ class WallClock:
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
-    """The clock used by everything in this process."""
+    """The clock used by everything in this process, and by the file that shows heartbeats."""
     clock = WallClock()
     monkeypatch.setattr(time, "time", clock)
+
+    def look(path: Path) -> LockState:
+        state = read_lock(path)
+        return replace(state, touched=(state.touched or 0.0) + clock.offset)
+
+    monkeypatch.setattr("rnnlm_tui.client.monitor.read_lock", look)
     return clock
 
 
@@ -58,10 +64,9 @@ def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[Run
     """Run the real loop to its end; the figures that a reader sees at each evaluation, right after
     the clock jumped."""
     found = []
-    with RunDatabase(run.database_path) as database, RunLock(run.lock_path):
-        database.begin_attempt(os.getpid(), host_name(), boot_id(), "cpu", 0, {})
-        database.set_meta("max_steps", str(STEPS))
-        bench, monitor = Bench(run.path, database, every=10), RunMonitor(run)
+    with recorder_of(run) as recorder:
+        recorder.add(Facts(max_steps=STEPS))
+        bench, monitor = Bench(run.path, recorder, every=10), RunMonitor(run)
 
         def look() -> None:
             jumps.get(bench.trainer.step, lambda: None)()
@@ -73,6 +78,7 @@ def trained(run: RunDirectory, jumps: dict[int, Callable[[], None]]) -> list[Run
     return found
 
 
+@pytest.mark.fault("the terminal changes its size, the clock jumps")
 @pytest.mark.parametrize(
     "jump", [-DAY, -3_600.0, 31 * DAY], ids=["a day back", "an hour back", "a month ahead"]
 )
@@ -100,6 +106,7 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(
     )  # the clock did jump
 
 
+@pytest.mark.fault("the terminal changes its size, the clock jumps")
 def test_the_end_of_summer_time_in_mid_run_changes_no_order_in_any_verb(
     run: RunDirectory,
     wall: WallClock,

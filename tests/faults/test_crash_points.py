@@ -22,7 +22,9 @@ from tests.faults.workers import Workers
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.unit.store.rows import new_run, write_model
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "the worker is killed, even while it writes a checkpoint beside training"
+)
 
 WORKER_POINTS = tuple(point for point in CHECKPOINT_POINTS if point != "rename.aside")
 """A worker saves a step twice only after its settings change at that step; this point has its own

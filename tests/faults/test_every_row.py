@@ -1,49 +1,22 @@
-"""Every fault has a test, and `pytest -m faults` runs every test in this folder."""
+"""Every row of the guide's tables of faults has a test that names it."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
-import pytest
-
-from tests.faults.rows import ROWS, Row
-
-pytestmark = pytest.mark.faults
-
-FOLDER = Path(__file__).parent
-FILES = sorted(FOLDER.glob("test_*.py"))
+TESTS = Path(__file__).parents[1]
+GUIDE = TESTS.parent / "rnnlm_tui" / "docs" / "reliability.md"
 
 
-def names_in(path: Path) -> set[str]:
-    """The test functions of a file."""
-    return {
-        node.name
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
+def test_each_row_of_the_reliability_guide_is_the_marker_of_a_test_and_each_marker_a_row() -> None:
+    rows = re.findall(r"^\| (?!what goes wrong|---)(.+?) \| ", GUIDE.read_text(), re.M)
+    marked = {
+        ast.literal_eval(node.args[0])
+        for path in TESTS.rglob("test_*.py")
+        if "mark.fault(" in (source := path.read_text())
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.fault"
     }
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault[:40])
-def test_a_fault_has_its_tests(row: Row) -> None:
-    assert row.tests
-    for name in row.tests:
-        file, _, test = name.partition("::")
-        assert test in names_in(FOLDER / f"{file}.py"), name
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_file_here_is_run_by_the_marker(path: Path) -> None:
-    marks = [
-        node
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Assign)
-        and ast.unparse(node.targets[0]) == "pytestmark"
-        and "pytest.mark.faults" in ast.unparse(node.value)
-    ]
-    assert len(marks) == 1
-
-
-def test_no_fault_is_listed_twice() -> None:
-    assert len({row.fault for row in ROWS}) == len(ROWS)
+    assert sorted(marked) == sorted(rows)

@@ -8,11 +8,9 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
@@ -33,11 +31,9 @@ from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
 from tests.benchmarks.exact_resume import CELLS, PROMPTS, compare, exact_config, weights_hash
-from tests.benchmarks.random_kills import kill_randomly, losses
+from tests.benchmarks.random_kills import committed_steps, kill_randomly, losses
 from tests.faults.workers import Workers
 from tests.integration.runs import write_text
-
-pytestmark = pytest.mark.faults
 
 STEPS = 60
 
@@ -57,12 +53,14 @@ def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
     assert outcome.samples == 2 * len(PROMPTS)
 
 
+@pytest.mark.fault("the worker is killed, even while it writes a checkpoint beside training")
 def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> None:
     tally = kill_randomly(text, 20, random.Random(), steps=150, abreast=1, a_run=10)
     assert tally.clean, str(tally)
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
 
 
+@pytest.mark.fault("the worker is killed, even while it writes a checkpoint beside training")
 def test_steps_repeated_by_later_attempts_replace_the_old_ones(
     workers: Workers, text: Path
 ) -> None:
@@ -84,10 +82,7 @@ def test_steps_repeated_by_later_attempts_replace_the_old_ones(
     assert begun == [0, 40, 80]
     assert marks == [(2, 40), (3, 80)]
     assert attempts == [1] * 40 + [2] * 40 + [3] * 70
-    with closing(sqlite3.connect(run.database_path)) as connection:
-        kept = connection.execute(
-            "SELECT attempt, step FROM steps WHERE superseded = 1 ORDER BY attempt, step"
-        ).fetchall()
+    kept = [(attempt, step) for attempt, step in committed_steps(run) if step > 40 * attempt < 120]
     repeated = {1: range(41, 81), 2: range(81, 121)}
     assert set(kept) >= {(attempt, step) for attempt, steps in repeated.items() for step in steps}
     # Training went on beside the save until the kill.
@@ -183,6 +178,7 @@ REFUSED: tuple[tuple[dict[str, object], list[str]], ...] = (
 """Changed settings, and the words of the refusal."""
 
 
+@pytest.mark.fault("the corpus, the tokenizer or the config has changed")
 def test_a_resume_with_another_setting_is_refused_with_every_difference(
     workers: Workers, run: RunDirectory, template: Stopped
 ) -> None:
@@ -229,6 +225,7 @@ def test_settings_for_measuring_and_keeping_may_change(
     assert finishes_bit_equal(workers, run, template)
 
 
+@pytest.mark.fault("the corpus, the tokenizer or the config has changed")
 def test_a_changed_corpus_is_refused_with_both_hashes(
     workers: Workers, run: RunDirectory, template: Stopped
 ) -> None:
@@ -244,6 +241,7 @@ def test_a_changed_corpus_is_refused_with_both_hashes(
     assert finishes_bit_equal(workers, run, template)
 
 
+@pytest.mark.fault("the corpus, the tokenizer or the config has changed")
 def test_a_changed_tokenizer_is_refused_with_both_hashes(
     workers: Workers, run: RunDirectory, template: Stopped
 ) -> None:

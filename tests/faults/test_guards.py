@@ -25,7 +25,7 @@ from rnnlm_tui.worker.guards import FIRST_STEPS, KNOWN_STEPS, LossGuard
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("loss or gradient is not finite")
 
 DIVERGING: Mapping[str, object] = {
     "model.cell_type": "mingru",

@@ -15,7 +15,7 @@ from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
 from tests.integration.runs import tiny_config
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("text contains control bytes, escape sequences or markup")
 
 DEADLINE = 60.0
 ESCAPE, UP, DOWN, RIGHT = "\x1b", "\x1b[A", "\x1b[B", "\x1b[C"

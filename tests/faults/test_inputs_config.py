@@ -13,7 +13,9 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import ConfigError
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "an endless prompt, a corpus without text, an impossible config or name"
+)
 
 FILE = """
 [model]

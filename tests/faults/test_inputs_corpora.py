@@ -17,7 +17,9 @@ from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.store.runs import list_runs
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "an endless prompt, a corpus without text, an impossible config or name"
+)
 
 DEADLINE = 120.0
 HUGE = int(os.environ.get("RNNLM_TUI_HUGE_LINE", str(64 * 2**20)))

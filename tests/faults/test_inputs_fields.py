@@ -12,7 +12,9 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.validation import allowed_range, field_paths, parse_config, section_model
 from rnnlm_tui.store.runs import create_run
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "an endless prompt, a corpus without text, an impossible config or name"
+)
 
 WRONG: tuple[object, ...] = (
     0,

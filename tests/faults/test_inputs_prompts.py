@@ -22,7 +22,9 @@ from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "an endless prompt, a corpus without text, an impossible config or name"
+)
 
 DEADLINE = 60.0
 MEGABYTE = 2**20

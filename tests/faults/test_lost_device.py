@@ -20,7 +20,7 @@ from rnnlm_tui.system.locks import RunLock
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import tiny_config, wait_until_ended
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("the card fails while a run trains (Xid, ECC, launch failure)")
 
 CHANGES = {"training.max_steps": 30, "checkpoint.every": 10, "evaluation.every": 15}
 

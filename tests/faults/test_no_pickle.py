@@ -16,7 +16,7 @@ import pytest
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.corpus.tokenizers import check_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
-from rnnlm_tui.errors import CheckpointError, StorageError, TokenizerError, UnknownCheckpointError
+from rnnlm_tui.errors import CheckpointError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, verify_checkpoint
@@ -24,7 +24,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
 from tests.unit.store.rows import new_run, write_model
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("a pickle or `.pt` file is offered as checkpoint or tokenizer")
 
 
 class Trap:
@@ -192,12 +192,3 @@ def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(
     with pytest.raises(TokenizerError):
         check_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
     assert "evil" not in sys.modules
-
-
-def test_a_database_that_is_a_pickle_is_moved_aside_unopened(
-    checkpoint: Path, trap: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = run_of(checkpoint)
-    run.database_path.write_bytes(trap)
-    assert command(["show", run.name]) == StorageError.exit_code
-    assert "run.db is damaged" in capsys.readouterr().err

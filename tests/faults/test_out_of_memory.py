@@ -31,7 +31,7 @@ from tests.integration.runs import tiny_config, wait_for_step
 from tests.tui.fakes import FakeServices
 from tests.tui.support import lines_of, running_app, until
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("memory is short")
 
 MIB = 2**20
 
@@ -93,8 +93,8 @@ def allow(pid: int, more: int | None) -> None:
 def failure(run: RunDirectory) -> tuple[RunSummary, str, str]:
     """The figures, the message and the hint of a run that failed."""
     with RunReader(run) as reader:
-        meta = reader.meta()
-    return summarize(run), meta["message"], meta["hint"]
+        facts = reader.facts()
+    return summarize(run), facts.message, facts.hint
 
 
 def notes(run: RunDirectory) -> list[tuple[int, str]]:

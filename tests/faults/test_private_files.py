@@ -9,24 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rnnlm_tui.store.database import RunDatabase
-from rnnlm_tui.store.recovery import repair_database
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import launch, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
 from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.index import index_folder, index_path
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, run_named
 from rnnlm_tui.store.state import append_history, save_state
 from rnnlm_tui.store.trash import delete_run, purge_deleted
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.terminal import log_traceback
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
-from tests.unit.store.rows import checkpoint_row, new_run, write_model
+from tests.unit.store.rows import begin, new_run, write_model
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("other users, a permissive umask, links")
 
 
 @pytest.fixture(params=[0o000, 0o777], ids=["umask 000", "umask 777"])
@@ -75,16 +75,12 @@ def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
     exported = ["export", "private", str(tmp_path / "exported"), "--format", "book"]
     assert command(exported) == 0
     assert modes(tmp_path / "exported") == {}
-    run.database_path.write_bytes(b"damaged" * 99)
-    repair_database(run)
-    assert modes(home) == {}
+    assert modes(index_folder()) == {}
     delete_run(run)
     everything = {path.name for path in home.rglob("*")}
     assert modes(home) == {}
     assert living >= {
-        "run.db",
-        "run.db-wal",
-        "run.db-shm",
+        "000001.jsonl",
         "config.toml",
         "worker.lock",
         "worker.log",
@@ -155,14 +151,14 @@ def test_no_checkpoint_is_moved_or_marked_through_a_link_in_its_run(
 
 
 @pytest.mark.parametrize(
-    "place", ["checkpoints", "snapshots", "worker.log", "worker.lock", "run.db", "config.toml"]
+    "place", ["checkpoints", "snapshots", "worker.log", "worker.lock", "log", "config.toml"]
 )
 def test_nothing_is_written_or_removed_through_a_link_in_a_run(
     place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = new_run()
     target = tmp_path / "elsewhere"
-    if place in ("checkpoints", "snapshots"):
+    if place in ("checkpoints", "snapshots", "log"):
         target.mkdir()
         (target / ".tmp-precious").write_text("precious")
     else:
@@ -183,7 +179,7 @@ def test_nothing_is_written_or_removed_through_a_link_in_a_run(
     } | dict.fromkeys(target.glob("*"), b"") == before
 
 
-def test_a_lock_or_database_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+def test_a_lock_log_or_index_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     run = new_run()
     target = tmp_path / "elsewhere"
     target.write_bytes(b"precious")
@@ -191,31 +187,11 @@ def test_a_lock_or_database_that_is_a_link_is_not_written_through(tmp_path: Path
     with pytest.raises(StorageError, match=r"worker\.lock") as caught:
         RunLock(run.lock_path).acquire()
     assert "link" in caught.value.hint
-    run.database_path.unlink()
-    run.database_path.symlink_to(target)
-    with pytest.raises(StorageError, match=r"run\.db"):
-        RunDatabase(run.database_path)
+    begin(run).close()
+    (run.logs_path / "000002.jsonl").symlink_to(target)
+    with pytest.raises(StorageError, match=r"000002\.jsonl"):
+        RunLog(run, 2)
+    index_path(run).parent.mkdir(parents=True, mode=0o700)
+    index_path(run).symlink_to(target)
+    assert summarize(run).attempt == 1
     assert target.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../../../etc",
-        "/etc",
-        "checkpoints/../../other",
-        "checkpoints/step-000000100/../../x",
-        "snapshots/step-000000100",
-    ],
-)
-def test_an_index_that_points_out_of_its_run_names_no_checkpoint(path: str) -> None:
-    run = new_run()
-    with RunDatabase(run.database_path) as database:
-        database.put_checkpoint(checkpoint_row(100))
-        database._connection.execute(
-            "INSERT INTO checkpoints SELECT 200, attempt, epoch, tokens_seen, 1, 1, 1, ?, 1, 1, 1,"
-            " NULL FROM checkpoints",
-            (path,),
-        )
-    with RunReader(run) as reader:
-        assert [row.step for row in reader.checkpoints()] == [100]

@@ -36,8 +36,6 @@ from tests.integration.runs import (
     wait_for_step,
 )
 
-pytestmark = pytest.mark.faults
-
 QUIET: dict[str, object] = {
     "training.max_steps": ENDLESS,
     "checkpoint.every": 0,
@@ -79,6 +77,7 @@ def wait_until_running(run: RunDirectory, step: int) -> None:
     wait_for(there, f"step {step}")
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
     run = create_run(tiny_config(text, SLOW))
     with worker_of(run) as worker:
@@ -97,6 +96,7 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
     )
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET))
     with worker_of(run) as worker:
@@ -108,6 +108,7 @@ def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) 
     assert resolve_checkpoint(run, "last").name == f"step-{paused.step:09d}"
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
     run = create_run(
         tiny_config(text, {**SLOW, "training.batch_size": 512})
@@ -152,6 +153,7 @@ def worker_that_rehearses(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]
         yield worker
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 @pytest.mark.parametrize("asked", ["by command", "by SIGTERM"])
 def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked: str) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")
@@ -166,16 +168,17 @@ def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked:
             worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == 0
     with RunReader(run) as reader:
-        meta, kinds = reader.meta(), [event.kind for event in reader.events()]
-    assert "rehearsed_seconds" not in meta, "the step had not ended"
+        facts, kinds = reader.facts(), [event.kind for event in reader.events()]
+    assert facts.rehearsed_seconds is None, "the step had not ended"
     assert (kinds[0], kinds.count("stopped"), "failed" in kinds) == ("stopped", 1, False)
     assert (
         summarize(run).status,
         read_lock(run.lock_path).held,
-        Path(meta["socket"]).exists(),
+        Path(facts.socket).exists(),
     ) == ("stopped", False, False)
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")
     with worker_that_rehearses(run) as worker:
@@ -192,7 +195,7 @@ def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> N
     assert not read_lock(run.lock_path).held
     assert summarize(run).status in ("stopped", "crashed")
     with RunReader(run) as reader:
-        assert "rehearsed_seconds" not in reader.meta(), "the step had not ended"
+        assert reader.facts().rehearsed_seconds is None, "the step had not ended"
 
 
 def is_pending(pid: int, number: signal.Signals) -> bool:
@@ -205,6 +208,7 @@ def is_pending(pid: int, number: signal.Signals) -> bool:
     )
 
 
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> None:
     run = start(tiny_config(text, QUIET))
     wait_for_step(run, 5)
@@ -219,6 +223,7 @@ def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> N
     assert summarize(run).status == "running"
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) -> None:
     run = create_run(tiny_config(text, QUIET), "orphan")
     script = (
@@ -241,6 +246,7 @@ def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) 
     assert summarize(run).status == "stopped"
 
 
+@pytest.mark.fault("two workers on one run")
 def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(
     text: Path,
 ) -> None:
@@ -265,6 +271,7 @@ def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_f
         resume(run)
 
 
+@pytest.mark.fault("two workers on one run")
 def test_of_two_workers_started_at_once_one_trains(text: Path) -> None:
     run = create_run(tiny_config(text, {"training.max_steps": 20}))
     with worker_of(run) as first, worker_of(run) as second:
@@ -337,6 +344,7 @@ print(children()[0].pid, flush=True)
 have begun."""
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process of its parent's end"
 )

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 from tests.terminal import Terminal
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
+pytestmark = pytest.mark.usefixtures("warm")
 
 OPEN = [sys.executable, "-m", "rnnlm_tui", "open", "otter"]
 DEADLINE = 60.0
@@ -92,6 +90,7 @@ def wait_until_gone(processes: list[psutil.Process], why: str) -> None:
     wait_for(lambda: all(gone(one) for one in processes), f"the app's end after {why}")
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 def test_a_killed_app_leaves_no_process_and_a_run_that_continues_with_every_point(
     run: RunDirectory,
 ) -> None:
@@ -127,6 +126,7 @@ def wait_until_shown(app: Terminal, step: int) -> None:
     app.wait_for(lambda: shown_step(app) >= step, DEADLINE)
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 def test_a_suspended_app_delays_nothing_and_shows_every_point_afterwards(run: RunDirectory) -> None:
     with opened() as app:
         os.kill(app.pid, signal.SIGSTOP)
@@ -158,6 +158,7 @@ asyncio.run(main())
 """An app that paints through Textual's writer to a terminal whose output isn't read."""
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_an_app_on_a_terminal_that_takes_no_output_quits_on_a_signal(
     number: signal.Signals,
@@ -174,6 +175,7 @@ def test_an_app_on_a_terminal_that_takes_no_output_quits_on_a_signal(
     assert app.exit_code == 128 + number
 
 
+@pytest.mark.fault("the terminal closes, the app is killed or stopped")
 def test_an_app_quits_while_a_command_is_unanswered(run: RunDirectory) -> None:
     worker = read_lock(run.lock_path).pid
     assert worker is not None
@@ -190,6 +192,7 @@ def test_an_app_quits_while_a_command_is_unanswered(run: RunDirectory) -> None:
             os.kill(worker, signal.SIGCONT)
 
 
+@pytest.mark.fault("two apps on one run")
 def test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order(
     run: RunDirectory,
 ) -> None:
@@ -206,6 +209,7 @@ def test_two_apps_show_and_control_one_run_and_the_journal_keeps_the_order(
     assert changes(run) == ["running", "paused", "running", "paused", "running"]
 
 
+@pytest.mark.fault("two apps on one run")
 def test_simultaneous_commands_act_one_after_the_other_and_none_twice(run: RunDirectory) -> None:
     with ThreadPoolExecutor(4) as pool:
         verbs: list[Verb] = ["pause", "pause", "resume", "resume"] * 5
@@ -235,5 +239,5 @@ def changes(run: RunDirectory) -> list[str]:
 
 def commands(run: RunDirectory) -> list[str]:
     """The verbs of the journal, in order."""
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return [verb for (verb,) in connection.execute("SELECT verb FROM commands ORDER BY time")]
+    with RunReader(run) as reader:
+        return [row.verb for row in reader.commands()]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, kill, start, tiny_config, wait_for_step
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
+pytestmark = [pytest.mark.usefixtures("warm"), pytest.mark.fault("two apps on one run")]
 
 
 @pytest.fixture
@@ -51,11 +50,8 @@ def ask(run: RunDirectory, *lines: bytes) -> list[CommandResult]:
 
 
 def journalled(run: RunDirectory) -> list[str]:
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return [
-            identifier
-            for (identifier,) in connection.execute("SELECT id FROM commands ORDER BY time")
-        ]
+    with RunReader(run) as reader:
+        return [row.id for row in reader.commands()]
 
 
 def test_a_repeated_id_acts_once(run: RunDirectory) -> None:

@@ -21,7 +21,9 @@ from rnnlm_tui.system.processes import (
 from tests.tui.fakes import FakeServices
 from tests.tui.support import lines_of, running_app, until
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "the login manager ends what you leave running (`KillUserProcesses`)"
+)
 
 SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
 MANAGED = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/tmux.scope\n"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.protocol import Command, CommandResult, encode_line
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.worker.control import (
     BURST_SECONDS,
     CPU_SHARE,
@@ -29,7 +29,10 @@ from rnnlm_tui.worker.control import (
 )
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
+pytestmark = [
+    pytest.mark.usefixtures("warm"),
+    pytest.mark.fault("something else connects to a worker's socket"),
+]
 
 STATUS = encode_line(Command(id="a", verb="status"))
 REFUSED = {
@@ -77,9 +80,9 @@ def answers_of(path: Path, line: bytes) -> list[CommandResult]:
     return [CommandResult.model_validate_json(one) for one in received.splitlines()]
 
 
-def journalled(run: RunDirectory) -> list[tuple[str, str]]:
-    with closing(sqlite3.connect(f"file:{run.database_path}?mode=ro", uri=True)) as connection:
-        return list(connection.execute("SELECT verb, result FROM commands ORDER BY time"))
+def journalled(run: RunDirectory) -> list[str]:
+    with RunReader(run) as reader:
+        return [row.verb for row in reader.commands() if row.result["ok"]]
 
 
 def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path) -> None:
@@ -117,9 +120,7 @@ def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path
     wait_for_step(run, summarize(run).step + 20)
     assert summarize(run).status == "running"
     assert run.read_config() == config
-    assert [
-        verb for verb, result in journalled(run) if CommandResult.model_validate_json(result).ok
-    ] == []
+    assert journalled(run) == []
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import wait_for, wait_until_ended
 
-pytestmark = pytest.mark.faults
-
 
 def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str, str]:
     """Exit code and output of a verb whose worker is killed as soon as it holds the run's lock."""
@@ -50,6 +48,7 @@ def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str,
     return verb.returncode, out, err
 
 
+@pytest.mark.fault("a worker is killed before its first step, or the queue's process at any moment")
 def test_a_worker_killed_while_train_detach_waits_is_not_reported_as_started(text: Path) -> None:
     run = RunDirectory(runs_dir() / "otter")
     settings = (f"corpus.source={text}", "tokenizer.kind=character", "tokenizer.vocab_size=64")

@@ -21,7 +21,9 @@ from tests.faults.crash_points import crash_environment
 from tests.integration.runs import wait_for
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault(
+    "a worker is killed before its first step, or the queue's process at any moment"
+)
 
 NAMES = ("first", "second", "third")
 SETTINGS = (

@@ -15,7 +15,7 @@ import pytest
 from tests.faults.resizing_app import TRAINS
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("the terminal changes its size, the clock jumps")
 
 DEADLINE = 60.0
 PATIENCE = 5.0

@@ -1,7 +1,7 @@
 """Which checkpoints survive random sequences of saves, evaluations, pins, crashes and deletions.
 
-The worker's checkpointer and the store are real; only the files are tiny and the index is a
-dictionary, which outlives a crash as the database does.
+The worker's checkpointer and the store are real; only the files are tiny, and the log's evaluations
+are a list, which outlives a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,14 +23,14 @@ import torch
 
 from rnnlm_tui.errors import RunStateError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store import verify
-from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, sweep_temporary
+from rnnlm_tui.store.checkpoints import checkpoint_folders, checkpoint_rows, sweep_temporary
 from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.pruning import plan_prune, why_kept
-from rnnlm_tui.store.retention import best_step, pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
 from rnnlm_tui.store.trash import (
     Trashed,
     delete_checkpoints,
@@ -42,9 +42,9 @@ from rnnlm_tui.store.trash import (
 )
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from tests.unit.store.rows import new_run
+from tests.unit.store.rows import evaluation_row, new_run
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.fault("a checkpoint is damaged")
 
 SEQUENCES, OPERATIONS = 1_000, 14
 PARTS = 4
@@ -78,44 +78,13 @@ class Disk:
         return wrapped
 
 
-@dataclass
-class Index:
-    """The index of checkpoints, in place of the database."""
-
-    disk: Disk
-    rows: dict[int, CheckpointRow] = field(default_factory=dict)
-
-    def __call__(self, _run: RunDirectory) -> Any:
-        listed = list(self.rows.values())
-        return nullcontext(
-            SimpleNamespace(
-                checkpoints=lambda: listed, evaluations=list, meta=dict, last_state=lambda: None
-            )
-        )
-
-    def put_checkpoint(self, row: CheckpointRow) -> None:
-        self.disk.change()
-        self.rows[row.step] = row
-
-    def remove_checkpoint(self, step: int) -> None:
-        self.disk.change()
-        self.rows.pop(step, None)
-
-    def check(self) -> None:
-        """The run's folder is there."""
-
-    def saved(self, step: int) -> None:
-        """A save went well."""
-
-    def store_all(self) -> None:
-        """Nothing waits."""
-
-
 class Life:
     """A run, its worker and somebody who deletes."""
 
-    def __init__(self, run: RunDirectory, index: Index, disk: Disk, draw: random.Random) -> None:
-        self.run, self.index, self.disk, self.draw = run, index, disk, draw
+    def __init__(
+        self, run: RunDirectory, disk: Disk, log: list[EvaluationRow], draw: random.Random
+    ) -> None:
+        self.run, self.disk, self.log, self.draw = run, disk, log, draw
         self.step = 0
         self.keep = draw.choice((2, 2, 3))
         self.every = draw.choice((0, 0, 3))
@@ -126,7 +95,7 @@ class Life:
         sweep_temporary(self.run)
         newest, damaged = verify.newest_valid(self.run)
         for one in damaged:
-            verify.move_damaged_aside(one)
+            verify.move_damaged_aside(one.path)
         self.step = 0 if newest is None else int(newest.name.rpartition("-")[2])
         config = RunConfig().model_copy(
             update={
@@ -135,9 +104,10 @@ class Life:
                 )
             }
         )
+        recorder = SimpleNamespace(check=lambda: None, saved=lambda _step: None, flush=lambda: None)
         attempt = SimpleNamespace(
             run=self.run,
-            recorder=self.index,
+            recorder=recorder,
             checkpoint=newest,
             config=config,
             number=1,
@@ -158,6 +128,7 @@ class Life:
             tokenizer_files=self.run.path,
             facts={},
             parent=None,
+            evaluations=self.log,
         )
 
     def loss(self, step: int) -> float:
@@ -184,7 +155,10 @@ class Life:
         self.worker.save(self.draw.choice((None, self.loss(self.step))))
 
     def evaluate(self) -> None:
-        self.worker.label(self.loss(self.step))
+        if self.worker.is_current:
+            loss = self.loss(self.step)
+            self.log.append(replace(evaluation_row(self.step), loss=loss))
+            self.worker.label()
 
     def pin(self) -> None:
         with suppress(StorageError, UnknownCheckpointError):  # it is damaged, or there is none
@@ -252,7 +226,9 @@ OPERATIONS_AND_WEIGHTS: Mapping[Callable[[Life], None], int] = {
 
 
 @contextmanager
-def tiny_files(index: Index, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def tiny_files(
+    disk: Disk, log: list[EvaluationRow], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Checkpoints of a few bytes, and a disk that can end the process."""
 
     def model_files(folder: pathlib.Path, *_: object, **_named: object) -> Files:
@@ -276,8 +252,8 @@ def tiny_files(index: Index, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Ite
         patch.setattr(checkpointing, "model_files", model_files)
         patch.setattr(checkpointing, "training_state_files", state_files)
         patch.setattr(checkpointing, "require_space", lambda *_: None)
-        patch.setattr(checkpointing, "RunReader", index)
-        patch.setattr(verify, "RunReader", index)
+        reader = SimpleNamespace(evaluations=lambda: log)
+        patch.setattr("rnnlm_tui.store.reader.RunReader", lambda _run: nullcontext(reader))
         patch.setattr(os, "fsync", lambda _descriptor: disk.change())
         for name in ("rename", "replace", "unlink", "mkdir"):
             patch.setattr(pathlib.Path, name, disk.wrap(getattr(pathlib.Path, name)))
@@ -301,13 +277,10 @@ class State:
 
     @classmethod
     def of(cls, life: Life) -> State:
-        entries = list_checkpoints(life.run)
-        valid = [entry.step for entry in entries if life.is_valid(entry.step)]
-        losses = verify.indexed_losses(life.run)
-        known = {
-            entry.step: losses.get(entry.step, entry.row().validation_loss) for entry in entries
-        }
-        best = best_step(known.items())
+        rows = checkpoint_rows(life.run, life.log)
+        valid = [row.step for row in rows if life.is_valid(row.step)]
+        known = {row.step: row.validation_loss for row in rows}
+        best = next((row.step for row in rows if row.best), None)
         return cls(
             tuple(valid[-2:]),
             math.inf if best not in valid else known[best] or math.inf,
@@ -362,15 +335,14 @@ def test_best_pinned_and_the_newest_two_valid_survive_every_sequence(
     run = new_run()
     for seed in range(part, SEQUENCES, PARTS):
         draw, disk = random.Random(seed), Disk()
-        index = Index(disk)
-        with tiny_files(index, disk, monkeypatch):
-            life = Life(run, index, disk, draw)
+        log: list[EvaluationRow] = []
+        with tiny_files(disk, log, monkeypatch):
+            life = Life(run, disk, log, draw)
             for operation in draw.choices(names, weights, k=OPERATIONS):
                 happens(life, operation)
             life.restart()
             for step, path in checkpoint_folders(run):
                 if life.is_valid(step):
                     verify_checkpoint(path)
-            assert set(index.rows) == set(life.steps)
         for folder in (run.checkpoints_path, trash_path(run)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,7 @@ from tests.integration.runs import (
     wait_for_step,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 def worker_of(run: RunDirectory) -> subprocess.Popen[str]:
@@ -59,6 +59,7 @@ def how_it_ended(worker: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.fault("a run's folder is removed or moved while it trains")
 def test_a_run_directory_removed_during_training_ends_the_run_and_is_not_created_again(
     text: Path,
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_run_directory_removed_during_training_ends_the_run_and_is_not_created
     assert not run.path.exists()
 
 
+@pytest.mark.fault("a run's folder is removed or moved while it trains")
 def test_a_run_directory_moved_away_and_back_resumes_from_its_last_checkpoint(text: Path) -> None:
     run = new_run(text)
     worker = worker_of(run)
@@ -112,6 +114,7 @@ def read_only_mount(run: RunDirectory) -> list[str]:
     return ["unshare", "-rm", "sh", "-c", script, str(run.path)]
 
 
+@pytest.mark.fault("the disk is full, fails or becomes read-only")
 def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text: Path) -> None:
     if why := unavailable():
         pytest.skip(f"no mount of its own for this test: {why}")
@@ -128,9 +131,10 @@ def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text:
         f"can't lock {run.lock_path}: Read-only file system\nits disk is read-only: `show`,"
         " `sample` and `verify` work here; to write, copy"
     )
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.toml", "run.db"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.toml"]
 
 
+@pytest.mark.fault("the disk is full, fails or becomes read-only")
 @pytest.mark.parametrize("verb", ["show", "resume", "checkpoints", "verify", "runs"])
 def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(
     text: Path, verb: str
@@ -201,6 +205,7 @@ def test_a_run_directory_that_may_not_be_entered_is_reported_and_hides_no_other_
         assert "Permission denied" in done.stderr
 
 
+@pytest.mark.fault("the disk is full, fails or becomes read-only")
 def test_a_run_is_degraded_while_its_checkpoints_can_not_be_written(text: Path) -> None:
     run = new_run(text)
     run.checkpoints_path.mkdir()

@@ -15,7 +15,7 @@ from rnnlm_tui.store import summaries
 from rnnlm_tui.system.locks import read_lock
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for, wait_for_step
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("warm")]
+pytestmark = [pytest.mark.usefixtures("warm"), pytest.mark.fault("no step ends for a long time")]
 
 SOON = 3.0
 """Seconds instead of the minute: three heartbeats."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.store.checkpoints import checkpoint_folders
+from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -33,7 +33,7 @@ class Ending:
     """Optimizer, carried state and random generators."""
     rows: list[tuple[int, float, float, int]]
     checkpoints: list[tuple[int, bool, bool]]
-    """Step, best and last of each entry in the index."""
+    """Step, best and last of each."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def bench_in(folder: Path, workers: Workers) -> Iterator[Bench]:
     config = tiny_config(write_text(folder / "text.txt", sentences=200), changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         run = create_run(config, "undisturbed")
         code = workers.work(run)
         assert code == 0, run.log_path.read_text(encoding="utf-8")
@@ -75,7 +76,6 @@ def ending_of(run: RunDirectory) -> Ending:
         rows = [
             (row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()
         ]
-        index = [(row.step, row.best, row.last) for row in reader.checkpoints()]
         state = reader.last_state()
     assert state is not None
     assert state.kind == "finished"
@@ -83,7 +83,7 @@ def ending_of(run: RunDirectory) -> Ending:
         (last / "model.safetensors").read_bytes(),
         (last / "training_state.safetensors").read_bytes(),
         rows,
-        index,
+        [(row.step, row.best, row.last) for row in read_checkpoints(run)],
     )
 
 

@@ -79,8 +79,9 @@ class Workers:
     ) -> int:
         """Start one attempt; the worker's pid."""
         assert self._process.stdin is not None
-        home = {name: os.environ[name] for name in ("RNNLM_TUI_HOME",) if name in os.environ}
-        variables = {**home, **(environment or {})}
+        folders = ("RNNLM_TUI_HOME", "XDG_CACHE_HOME")
+        own = {name: os.environ[name] for name in folders if name in os.environ}
+        variables = {**own, **(environment or {})}
         self._process.stdin.write(
             json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n"
         )

@@ -340,7 +340,7 @@ def test_any_export_for_the_book_comes_back_with_its_layout_and_data_mode(
     folder = tmp_path / "out"
     folder.mkdir()
     write_export(request_of(one, folder, "book"), lambda _: None)
-    imported = import_book(folder / BOOK_NAME).run
+    imported = import_book(folder / BOOK_NAME)[0]
     mine, back = (
         ModelCache().get(str(path))
         for path in (one.checkpoint, resolve_checkpoint(imported, "last"))

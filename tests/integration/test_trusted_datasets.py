@@ -202,6 +202,7 @@ def test_no_verb_imports_a_dataset_that_the_user_hasnt_named(
     assert list_averages(find_run("copy")) == []
 
 
+@pytest.mark.fault("an archive, a config file or a fork names a dataset of Python (`python:`)")
 def test_a_dataset_runs_once_it_is_trusted_until_it_changes(
     mark: Path, files: dict[str, str], source: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,9 +168,7 @@ class WorkerLogScreen(LinesOverlay):
         if follower is None or not self.is_mounted:
             return
         if follower.lines or not self._events:
-            self.panel.show(
-                follower.lines, "its end" if follower.skipped or follower.dropped else ""
-            )
+            self.panel.show(follower.lines, "its end" if follower.is_cut else "")
         else:
             self.panel.show(self._events, "No worker output. Events:")
 

@@ -112,7 +112,7 @@ def test_evaluating_a_finished_run_names_the_verb_that_can(run: RunDirectory) ->
 
 def test_a_run_on_another_host_is_not_resumed_here(run: RunDirectory) -> None:
     ended(run, "running", host="elsewhere")
-    with pytest.raises(RunStateError, match="last seen on another host"):
+    with pytest.raises(RunStateError, match="last seen on elsewhere"):
         resume(run)
 
 

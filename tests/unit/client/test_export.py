@@ -169,6 +169,7 @@ import_book(place / "model.pth", tokenizer="x", command=command)
 }
 
 
+@pytest.mark.fault("an export, import, archive or average is killed")
 @pytest.mark.faults
 @pytest.mark.parametrize("verb", KILLED)
 def test_the_files_of_a_killed_export_or_import_are_removed_by_the_next(

@@ -101,6 +101,7 @@ def test_a_run_is_offered_the_devices_that_it_can_train_on(machine: pytest.Monke
     assert training_devices(bf16) == ()
 
 
+@pytest.mark.fault("the card is no longer there at a resume")
 def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     machine: pytest.MonkeyPatch, home: object
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_run_whose_gpu_is_gone_is_not_started_and_may_move(
     assert device_choice(run, always=True).problem == "cuda:0 failed: unspecified launch failure"
 
 
+@pytest.mark.fault("a second run on the same card")
 def test_a_second_run_on_a_gpu_is_warned_of_with_its_name_and_the_memory_left(
     machine: pytest.MonkeyPatch, other: str
 ) -> None:

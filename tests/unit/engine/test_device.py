@@ -132,6 +132,7 @@ def test_a_gpu_becomes_the_current_one_of_torch(monkeypatch: pytest.MonkeyPatch)
     assert current == [torch.device("cuda:1"), torch.device("cuda:0")]
 
 
+@pytest.mark.fault("a device isn't there, such as `cuda:3` of two")
 def test_a_missing_gpu_is_refused_with_the_names_of_those_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -142,6 +143,9 @@ def test_a_missing_gpu_is_refused_with_the_names_of_those_there(
     assert "cpu, cuda:1 (NVIDIA H200), cuda:0 (NVIDIA H100 PCIe)" in caught.value.message
 
 
+@pytest.mark.fault(
+    "torch can't use the GPU: built without CUDA, for a newer driver, or without code for the card"
+)
 @pytest.mark.parametrize(
     ("build", "newest", "words", "fix"),
     [
@@ -201,6 +205,7 @@ def test_hidden_gpus_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> N
     assert cpu_warning("auto", resolve_device("auto")) == ""
 
 
+@pytest.mark.fault("the card is full, or reserved by another process")
 def test_a_full_gpu_is_refused_with_the_process_that_holds_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -85,6 +85,7 @@ def test_no_problem_is_reported_without_a_driver_or_with_hidden_gpus(
         assert gpu_problem() is None
 
 
+@pytest.mark.fault("the driver was updated without a restart, or isn't loaded")
 def test_a_driver_that_was_updated_without_a_restart_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

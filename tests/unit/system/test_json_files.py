@@ -79,6 +79,9 @@ def test_a_value_is_read_exactly_as_it_was_written_to_a_private_file(book: JsonF
     assert book.path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.fault(
+    "the app's state, the queue, the prompt history, kept samples or labels are damaged"
+)
 @pytest.mark.parametrize(
     ("content", "valid"),
     [
@@ -186,6 +189,9 @@ def test_lines_are_read_in_order_exactly_as_they_were_appended(tmp_path: Path) -
     assert file.path.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.fault(
+    "the app's state, the queue, the prompt history, kept samples or labels are damaged"
+)
 def test_damaged_lines_are_skipped_and_moved_aside(tmp_path: Path) -> None:
     file = lines(tmp_path)
     file.append(Note(1))

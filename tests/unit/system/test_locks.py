@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
@@ -19,11 +20,10 @@ from rnnlm_tui.system.locks import (
     MAX_REASON,
     REPLACED,
     STAGING_NAME,
-    LockInfo,
     LockPage,
     LockState,
     RunLock,
-    boot_id,
+    host_name,
     read_lock,
     staging,
     sweep_staging,
@@ -39,7 +39,7 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
-IN_NO_YEAR = b'{"pid": 7, "started": 1e300, "boot_id": "boot", "host": "box"}'
+IN_NO_YEAR = b'{"pid": 7, "started": 1e300, "host": "box"}'
 
 
 @pytest.fixture
@@ -55,16 +55,12 @@ def test_a_new_lock_is_free_and_reading_it_creates_nothing(path: Path) -> None:
 
 
 def test_a_held_lock_names_its_holder(path: Path) -> None:
-    info = LockInfo(pid=42, started=1_760_000_000.0, boot_id="boot", host="box")
-    with RunLock(path) as lock:
-        lock.release()
-        lock.acquire(info)
-        assert replace(read_lock(path), touched=None) == LockState(
-            True, 42, 1_760_000_000.0, "boot", "box"
-        )
-    assert replace(read_lock(path), touched=None) == LockState(
-        False, 42, 1_760_000_000.0, "boot", "box"
-    )
+    before = time.time()
+    with RunLock(path):
+        held = read_lock(path)
+        assert (held.held, held.pid, held.host) == (True, os.getpid(), host_name())
+        assert before <= (held.started or 0) <= time.time()
+    assert replace(read_lock(path), touched=None) == replace(held, held=False, touched=None)
 
 
 def test_a_second_worker_is_refused_with_the_pid_and_start_of_the_first(path: Path) -> None:
@@ -90,7 +86,7 @@ def test_killing_the_holder_in_another_process_frees_the_lock(
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         state = read_lock(path)
-        assert (state.held, state.pid, state.boot_id) == (True, holder.pid, boot_id())
+        assert (state.held, state.pid) == (True, holder.pid)
         with pytest.raises(RunStateError, match=f"pid {holder.pid}"):
             RunLock(path).acquire(patience=0)
         holder.send_signal(signal.SIGKILL)
@@ -164,11 +160,13 @@ def test_a_page_keeps_its_length_and_leaves_out_what_does_not_fit(path: Path, re
     assert page.requests == requests[: len(page.requests)]
 
 
-def test_a_shorter_text_replaces_a_longer_one_completely(path: Path) -> None:
+def test_a_shorter_text_replaces_a_longer_one_completely(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for host in ("a-host-with-a-long-name", "b"):
-        lock = RunLock(path)
-        lock.acquire(LockInfo(1, 2.0, "boot", host))
-        lock.release()
+        monkeypatch.setattr("rnnlm_tui.system.locks.host_name", lambda host=host: host)
+        with RunLock(path):
+            pass
     assert path.read_bytes().count(b"\n") == 1
     assert read_lock(path).host == "b"
 
