@@ -549,9 +549,10 @@ def step_figures(rows: Sequence[Sequence[Any]], before: Sequence[int]) -> array[
     short = _short_steps(columns[:3], before)
     figures = array("d", (last[0], 0, *last[1:5]))
     for column in columns[5:]:
-        finite = column
-        if not math.isfinite(sum(column)):
+        finite, total = column, sum(column)
+        if not math.isfinite(total):
             finite = tuple(filter(math.isfinite, column))
+            total = sum(finite)
             figures[1] = sum(not all(map(math.isfinite, row[5:])) for row in rows)
         usual = finite
         if short:
@@ -559,7 +560,7 @@ def step_figures(rows: Sequence[Sequence[Any]], before: Sequence[int]) -> array[
                 value for at, value in enumerate(column) if at not in short and math.isfinite(value)
             )
         low, high = min(usual, default=math.nan), max(usual, default=math.nan)
-        figures.extend((len(finite), low, high, sum(finite)))
+        figures.extend((len(finite), low, high, total))
     return figures
 
 
@@ -585,10 +586,10 @@ def parsed_steps(lines: Sequence[bytes]) -> Sequence[tuple[Any, ...] | None]:
     found: list[tuple[Any, ...] | None] = []
     for begin in range(0, len(lines), PARSED_LINES):
         some = lines[begin : begin + PARSED_LINES]
+        joined = b"[" + b",".join(some) + b"]"
         try:
-            rows = list(
-                map(_step_values, from_json(b"[" + b",".join(some) + b"]", allow_inf_nan=False))
-            )
+            parsed = from_json(joined, allow_inf_nan=False, cache_strings="keys")
+            rows = list(map(_step_values, parsed))
         except (ValueError, KeyError, TypeError):
             rows = []
         found += _checked(rows, some) if len(rows) == len(some) else map(_parsed_step, some)
