@@ -194,7 +194,7 @@ class Model:
 
     def __init__(self, directory: RunDirectory, path: Path, device: str) -> None:
         from rnnlm_tui.schema.sampling import LoadRequest
-        from rnnlm_tui.store.addresses import weights_step
+        from rnnlm_tui.store.paths import weights_step
         from rnnlm_tui.system.locks import reading
 
         self._directory, self._device = directory, device

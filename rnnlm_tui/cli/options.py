@@ -14,8 +14,8 @@ from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
-from rnnlm_tui.store.addresses import weights_name as weights_name
-from rnnlm_tui.store.addresses import weights_step as weights_step
+from rnnlm_tui.store.paths import weights_name as weights_name
+from rnnlm_tui.store.paths import weights_step as weights_step
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient

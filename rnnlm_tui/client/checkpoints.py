@@ -9,8 +9,7 @@ from typing import Literal, get_args
 
 from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError, did_you_mean
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.store.addresses import weights_name
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, weights_name
 
 Mark = Literal["damaged", "best", "last", "pinned", "averaged", "exported"]
 CheckpointKey = Literal[

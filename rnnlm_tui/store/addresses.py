@@ -45,17 +45,3 @@ def checkpoint_path(directory: RunDirectory, which: str | None) -> Path:
         if which is not None:
             raise
         return resolve_checkpoint(directory, "last")
-
-
-def weights_step(path: str) -> int:
-    """Return the step of a checkpoint's or a snapshot's folder."""
-    return int(path.rpartition("step-")[2].partition("-")[0])
-
-
-def weights_name(path: str) -> str:
-    """Return how an address names a checkpoint's or a snapshot's folder: `1500`, `average-1500`."""
-    name = path.rpartition("/")[2]
-    if not name.startswith("average-"):
-        return str(weights_step(path))
-    _, _, number = name.removeprefix("average-step-").partition("-")
-    return f"average-{weights_step(path)}{f'-{number}' if number else ''}"

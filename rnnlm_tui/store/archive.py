@@ -17,7 +17,6 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -421,14 +420,13 @@ def _unpack(members: _Members, head: ArchiveHead, folder: Path, report: Progress
 
 
 def _check_usable(run: RunDirectory, head: ArchiveHead, path: Path) -> None:
-    """Check that this version can use what was unpacked, and forget whose names the run had: in
-    this home they may be those of others."""
+    """Check that this version can use what was unpacked."""
     try:
         run.read_config()
         if hashlib.sha256(run.config_path.read_bytes()).hexdigest() != head.config_sha256:
             raise StorageError("its config.toml is another one than its head says")
         read_parent(run)
-        change_labels(run, lambda labels: replace(labels, former_names=()))
+        change_labels(run, lambda labels: labels)  # checks them
         for folder in _weights_of(run):
             verify_checkpoint(folder)
         for attempt, log in logs_of(run):

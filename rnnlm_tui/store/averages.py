@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.checkpoints import CheckpointEntry, read_entries
 from rnnlm_tui.store.manifest import seal, verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     folders_named,

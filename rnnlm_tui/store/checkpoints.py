@@ -16,10 +16,9 @@ from typing import Literal
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow
-from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, seal, step_folders
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
@@ -31,9 +30,9 @@ from rnnlm_tui.system.files import (
 )
 from rnnlm_tui.system.locks import STAGING_NAME, has_readers, read_lock, sweep_staging
 
-WriteInPieces = Callable[[Path], Generator[None, None, Mapping[str, str]]]
-"""Writes a checkpoint's files into a folder, yields between two pieces, and returns the SHA-256 of
-the files that it hashed on the way."""
+WriteFiles = Callable[[Path], Generator[None, None, Mapping[str, str]] | None]
+"""Writes a checkpoint's files into a folder. If it yields between two pieces, it returns the
+SHA-256 of the files that it hashed on the way."""
 KEPT_SNAPSHOTS = 2
 """The newest, and the one before it, which a sampler may still be reading."""
 _ASIDE_PREFIX = ".old-"
@@ -155,13 +154,13 @@ def write_checkpoint(
         CheckpointError: `write_files` created a pickle, a folder or a link.
         StorageError: the disk is full or not writable; older checkpoints are unchanged.
     """
-    return run_to_end(write_checkpoint_in_pieces(run, step, _in_one(write_files), parent, facts))
+    return run_to_end(write_checkpoint_in_pieces(run, step, write_files, parent, facts))
 
 
 def write_checkpoint_in_pieces(
     run: RunDirectory,
     step: int,
-    write_files: WriteInPieces,
+    write_files: WriteFiles,
     parent: str | None,
     facts: Mapping[str, object],
 ) -> Generator[None, None, Path]:
@@ -179,7 +178,7 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
     Raises: as `write_checkpoint`.
     """
     target = run.snapshots_path / f"step-{step:09d}-{secrets.token_hex(4)}"
-    path = run_to_end(_write(run, "snapshot", target, step, _in_one(write_files), None, {}))
+    path = run_to_end(_write(run, "snapshot", target, step, write_files, None, {}))
     with storage_errors("tidy", run.snapshots_path):
         finished = sorted(
             (entry for entry in run.snapshots_path.iterdir() if entry.name.startswith("step-")),
@@ -245,21 +244,12 @@ def sweep_temporary(run: RunDirectory) -> None:
             fsync_directory(folder)
 
 
-def _in_one(write_files: Callable[[Path], None]) -> WriteInPieces:
-    def write(folder: Path) -> Generator[None, None, Mapping[str, str]]:
-        write_files(folder)
-        yield from ()
-        return {}
-
-    return write
-
-
 def _write(
     run: RunDirectory,
     kind: Literal["checkpoint", "snapshot"],
     target: Path,
     step: int,
-    write_files: WriteInPieces,
+    write_files: WriteFiles,
     parent: str | None,
     facts: Mapping[str, object],
 ) -> Generator[None, None, Path]:
@@ -268,7 +258,8 @@ def _write(
     try:
         make_private_directory(temporary, parents=False)
         with storage_errors("write the checkpoint", target):
-            hashes = yield from write_files(temporary)
+            pieces = write_files(temporary)
+            hashes = {} if pieces is None else (yield from pieces)
             yield from seal(temporary, kind, run.name, step, parent, facts, hashes)
             _put_in_place(temporary, target)
     except BaseException:

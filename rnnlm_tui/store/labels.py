@@ -1,4 +1,4 @@
-"""A run's labels (tags, note, pin, former names) and the notes on its checkpoints.
+"""A run's labels (tags, note, pin) and the notes on its checkpoints.
 
 A note on a checkpoint is a file beside it, as a pin is, so that neither needs a worker.
 """
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError, StorageError, UnknownCheckpointError
+from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import (
@@ -43,8 +43,6 @@ class RunLabels:
     """One line."""
     pinned: bool = False
     """Stays on top of the list."""
-    former_names: tuple[str, ...] = ()
-    """Names by which runs that started from this run's weights still refer to it."""
 
 
 def labels_file(run: RunDirectory) -> JsonFile[RunLabels]:
@@ -164,7 +162,4 @@ def note_checkpoint(run: RunDirectory, step: int, note: str) -> str:
         if folder.is_dir():
             return line
         path.unlink(missing_ok=True)
-    raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint of step {step:,}",
-        hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
-    )
+    raise run.no_checkpoint(step)

@@ -26,14 +26,13 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.manifest import (
     MANIFEST_NAME,
     Manifest,
     read_manifest,
     verify_checkpoint,
 )
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.system.files import (
     fsync_directory,
     fsync_file,

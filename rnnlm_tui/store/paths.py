@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path
 
-from rnnlm_tui.errors import ConfigError, RunNameError, StorageError
+from rnnlm_tui.errors import ConfigError, RunNameError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.system.disk import filesystem_here, is_network
 from rnnlm_tui.system.files import make_own_directory, storage_errors
@@ -118,6 +118,20 @@ def check_run_name(name: str) -> str:
     )
 
 
+def weights_step(path: str) -> int:
+    """Return the step of a checkpoint's or a snapshot's folder."""
+    return int(path.rpartition("step-")[2].partition("-")[0])
+
+
+def weights_name(path: str) -> str:
+    """Return how an address names a checkpoint's or a snapshot's folder: `1500`, `average-1500`."""
+    name = path.rpartition("/")[2]
+    if not name.startswith("average-"):
+        return str(weights_step(path))
+    _, _, number = name.removeprefix("average-step-").partition("-")
+    return f"average-{weights_step(path)}{f'-{number}' if number else ''}"
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """One run's folder. Only its methods and `socket_path` read the disk."""
@@ -199,6 +213,13 @@ class RunDirectory:
                 f"{self.path} is gone: it was removed or moved",
                 hint="`rnnlm-tui runs` shows what is left",
             )
+
+    def no_checkpoint(self, step: int) -> UnknownCheckpointError:
+        """The error for a step without a checkpoint."""
+        return UnknownCheckpointError(
+            f"{self.name} has no checkpoint of step {step:,}",
+            hint=f"`rnnlm-tui checkpoints {self.name}` lists them",
+        )
 
     def check_version(self) -> None:
         """Refuse a run without logs of an unreleased version, which had its rows in a database.

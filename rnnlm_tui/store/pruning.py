@@ -10,7 +10,6 @@ from rnnlm_tui.errors import (
     CheckpointError,
     InputError,
     NewerCheckpointError,
-    UnknownCheckpointError,
 )
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
@@ -39,10 +38,7 @@ def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
     """
     wanted, folders = set(steps), dict(checkpoint_folders(run))
     for step in sorted(wanted - folders.keys()):
-        raise UnknownCheckpointError(
-            f"{run.name} has no checkpoint of step {step:,}",
-            hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
-        )
+        raise run.no_checkpoint(step)
 
     @cache
     def is_valid(step: int) -> bool:

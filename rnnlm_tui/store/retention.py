@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
-from rnnlm_tui.errors import NewerCheckpointError, UnknownCheckpointError
+from rnnlm_tui.errors import NewerCheckpointError
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import entries_named, fsync_directory, open_private, storage_errors
@@ -104,15 +104,10 @@ def pin_checkpoint(run: RunDirectory, step: int) -> bool:
         if not known and run.checkpoints_path.is_dir():
             os.close(open_private(path, os.O_WRONLY))
             fsync_directory(path.parent)
-        there = folder.is_dir()
-        if not there:
-            path.unlink(missing_ok=True)
-    if not there:
-        raise UnknownCheckpointError(
-            f"{run.name} has no checkpoint of step {step:,}",
-            hint=f"`rnnlm-tui checkpoints {run.name}` lists them",
-        )
-    return not known
+        if folder.is_dir():
+            return not known
+        path.unlink(missing_ok=True)
+    raise run.no_checkpoint(step)
 
 
 def unpin_checkpoint(run: RunDirectory, step: int) -> bool:

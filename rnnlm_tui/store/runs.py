@@ -1,4 +1,4 @@
-"""Create, list, find and rename runs, and keep former names that other runs refer to."""
+"""Create, list, find and rename runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from rnnlm_tui.errors import (
     did_you_mean,
 )
 from rnnlm_tui.schema.formatting import counted, first_of
-from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import (
     RUN_NAME,
     RunDirectory,
@@ -76,10 +74,9 @@ def suggest_name() -> str:
     unaffected."""
 
     draw = secrets.SystemRandom()
-    folders = _run_paths()
     for _ in range(64):
         name = f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}"
-        if not os.path.lexists(runs_dir() / name) and find_by_former_name(name, folders) is None:
+        if not os.path.lexists(runs_dir() / name) and renamed_run(name) is None:
             return name
     return f"{draw.choice(ADJECTIVES)}-{draw.choice(ANIMALS)}-{secrets.token_hex(3)}"
 
@@ -144,19 +141,10 @@ def find_run(name_or_prefix: str) -> RunDirectory:
             hint="type more of the name",
         )
 
-    renamed = find_by_former_name(name_or_prefix, _run_paths())
+    renamed = renamed_run(name_or_prefix)
     if renamed is not None:
         raise UnknownRunError(f"no run {shown}", hint=f'it was renamed to "{renamed.name}"')
-    hint = (
-        _in_trash(name_or_prefix)
-        or did_you_mean(name_or_prefix[:64], names)
-        or (
-            "`rnnlm-tui runs` lists them"
-            if names
-            else "there are no runs yet: `rnnlm-tui train` starts one"
-        )
-    )
-    raise UnknownRunError(f"no run {shown}", hint=hint)
+    raise _unknown(name_or_prefix, names)
 
 
 def run_named(name: str) -> RunDirectory:
@@ -166,14 +154,22 @@ def run_named(name: str) -> RunDirectory:
         UnknownRunError: there is none; suggests similar names.
     """
     names = sorted(path.name for path in _run_paths())
-    if name in names:
-        return RunDirectory(runs_dir() / name)
+    found = RunDirectory(runs_dir() / name) if name in names else renamed_run(name)
+    if found is None:
+        raise _unknown(name, names)
+    return found
 
-    renamed = find_by_former_name(name, _run_paths())
-    if renamed is not None:
-        return renamed
-    raise UnknownRunError(
-        f"no run {shown_name(name)}", hint=_in_trash(name) or did_you_mean(name[:64], names)
+
+def _unknown(name: str, names: list[str]) -> UnknownRunError:
+    """The error for a run that isn't among these."""
+    known = (
+        "`rnnlm-tui runs` lists them"
+        if names
+        else "there are no runs yet: `rnnlm-tui train` starts one"
+    )
+    return UnknownRunError(
+        f"no run {shown_name(name)}",
+        hint=_in_trash(name) or did_you_mean(name[:64], names) or known,
     )
 
 
@@ -193,11 +189,11 @@ def rename_run(run: RunDirectory, name: str) -> RunDirectory:
     from rnnlm_tui.store.queue import following_rename
 
     with lock_run(run, "renamed"), following_rename(run.name, name):
-        return move_in_place(run, run.name, name)
+        return move_in_place(run, name)
 
 
-def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
-    """Move a run's folder to `runs/name`, and keep its former name if other runs refer to it.
+def move_in_place(run: RunDirectory, name: str) -> RunDirectory:
+    """Move a run's folder to `runs/name`.
 
     Raises:
         RunNameError: the name is invalid or taken.
@@ -205,7 +201,6 @@ def move_in_place(run: RunDirectory, former: str, name: str) -> RunDirectory:
     """
 
     check_name_free(check_run_name(name), but=run)
-    keep_former_name(run, former, name, [*_run_paths(), *trashed_paths()])
     with folder_lock(run.path), storage_errors("move", run.path):
         moved = _rename(run.path, name, but=run)
         fsync_directory(run.path.parent)
@@ -309,7 +304,7 @@ def check_name_free(name: str, *, but: RunDirectory | None = None) -> None:
             hint=f"choose another name; `rnnlm-tui open {name}` opens that run",
         )
 
-    known = find_by_former_name(name, _run_paths())
+    known = renamed_run(name)
     if known is not None and known != but:
         raise RunNameError(
             f'"{name}" is a former name of {known.name}, which runs that started from its weights'
@@ -415,44 +410,15 @@ def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
                     raise
 
 
-def keep_former_name(run: RunDirectory, former: str, name: str, others: Iterable[Path]) -> None:
-    """Before a rename from `former` to `name`: record `former` if another run started from this
-    one.
-
-    Args:
-        run: its current folder, which may be in the trash.
-        others: folders of all runs, including the trash.
-
-    Raises:
-        StorageError: the labels can't be written.
-    """
-    before = read_labels(run).former_names
-    kept = [former for former in before if former != name]
-    if former not in (*kept, name) and any(
-        _started_from(RunDirectory(path), former) for path in others if path != run.path
-    ):
-        kept.append(former)
-    if tuple(kept) != before:
-        change_labels(run, lambda labels: _named(labels, kept))
-
-
-def find_by_former_name(name: str, folders: Iterable[Path]) -> RunDirectory | None:
-    """The run among these folders with this former name."""
-    return next(
-        (run for run in map(RunDirectory, folders) if name in read_labels(run).former_names), None
-    )
-
-
-def _named(labels: RunLabels, names: Iterable[str]) -> RunLabels:
-    return replace(labels, former_names=tuple(names))
-
-
-def _started_from(run: RunDirectory, name: str) -> bool:
-    """Whether the run's weights came from the run of that name; True if it can't be read."""
+def renamed_run(name: str) -> RunDirectory | None:
+    """The run that had this name when another, which may be deleted, started from its weights."""
     from rnnlm_tui.store.lineage import read_parent
 
-    try:
-        parent = read_parent(run)
-    except RnnlmError:
-        return True
-    return parent is not None and parent.run == name
+    known = {run.created(): run for run in map(RunDirectory, _run_paths())}
+    for child in map(RunDirectory, [*_run_paths(), *trashed_paths()]):
+        with suppress(RnnlmError):
+            parent = read_parent(child)
+            found = known.get(parent.created) if parent is not None else None
+            if parent is not None and parent.run == name and found not in (None, child):
+                return found
+    return None

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
@@ -438,7 +437,7 @@ def _stalled_message(state: RunState) -> str:
 def _hint(state: RunState) -> str | None:
     """What to do next."""
     if state.status == "failed":
-        return _with_current_name(state.facts.hint, state) or None
+        return state.facts.hint or None
     if state.status in ("crashed", "stopped"):
         last = _last_saved(state)
         if state.facts.memory_warning:
@@ -460,15 +459,6 @@ def _hint(state: RunState) -> str | None:
             " patience"
         )
     return None
-
-
-def _with_current_name(hint: str, state: RunState) -> str:
-    """Replace the run's former names in a stored hint by its current one."""
-    for former in state.labels.value.former_names:
-        hint = re.sub(
-            rf"(?<![\w.-]){re.escape(former)}(?=@|/config\.toml|`|$)", lambda _: state.name, hint
-        )
-    return hint
 
 
 def _memory_hint(state: RunState, last: int | None) -> str:

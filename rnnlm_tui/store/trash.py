@@ -189,9 +189,7 @@ def restore_run(trashed: Trashed, name: str | None = None) -> RunDirectory:
     _check_there(trashed)
     make_private_directory(runs_dir())
     try:
-        return move_in_place(
-            RunDirectory(trashed.path), trashed.name, trashed.name if name is None else name
-        )
+        return move_in_place(RunDirectory(trashed.path), trashed.name if name is None else name)
     except RunNameError as error:
         if name is not None:
             raise

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal, Protocol
@@ -205,6 +205,8 @@ class MachineReader:
                 self._others = OtherCards()
             card, others = self._card, self._others
         gpu = GpuRow() if card is None else card.sample()
+        if self._process is None:
+            gpu = replace(gpu, memory_own=None)
         memory = psutil.virtual_memory()
         whole, own = self._cpu_loads()
         return HardwareRow(
@@ -215,19 +217,8 @@ class MachineReader:
             memory_total=memory.total,
             process_memory=0 if self._process is None else self._process.memory_info().rss,
             disk_free=free_bytes(self._directory),
-            gpu_name=gpu.name,
-            gpu_percent=gpu.percent,
-            gpu_memory_used=gpu.memory_used,
-            gpu_memory_own=None if self._process is None else gpu.memory_own,
-            gpu_memory_total=gpu.memory_total,
-            gpu_watts=gpu.watts,
-            gpu_celsius=gpu.celsius,
             other_gpus=others.sample(),
-            gpu_watts_limit=gpu.watts_limit,
-            gpu_clock_mhz=gpu.clock_mhz,
-            gpu_clock_max_mhz=gpu.clock_max_mhz,
-            gpu_throttle=gpu.throttle,
-            gpu_fault=gpu.fault,
+            **{f"gpu_{name}": value for name, value in asdict(gpu).items() if name != "index"},
         )
 
     def close(self) -> None:

@@ -66,9 +66,7 @@ def fill(text: str) -> None:
         )
         _fill_log(run, text, end)
         labels_file(run).path.write_text(
-            json.dumps(
-                {"tags": [text, "fine"], "note": text, "pinned": text, "former_names": [text]}
-            ),
+            json.dumps({"tags": [text, "fine"], "note": text, "pinned": text}),
             encoding="utf-8",
         )
         run.log_path.write_text(

@@ -19,11 +19,10 @@ from rnnlm_tui.client.average import average_checkpoints, parts_at
 from rnnlm_tui.corpus import corpus as corpus_module
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
-from rnnlm_tui.store.addresses import weights_name
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.store.paths import RunDirectory, corpora_dir, weights_name
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.worker.average import average, mean_of_weights

@@ -13,9 +13,7 @@ from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
-from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.store.summary import Evaluations, RunState, read_evaluations, summarize_state
-from rnnlm_tui.system.json_files import Found
 
 
 def step(number: int, active: float, wall: float = 0.0) -> StepRow:
@@ -325,19 +323,6 @@ def test_the_gradient_norm_is_smoothed_unless_the_newest_is_not_finite() -> None
     assert summarize_state(
         state(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])
     ).train.grad_norm == float("inf")
-
-
-def test_a_hint_stored_under_a_former_name_shows_the_current_name() -> None:
-    why = Facts(
-        hint="a new run may do better: `rnnlm-tui train --from hot@best --set"
-        " optimizer.learning_rate=0.001`, not with hot-lr@3"
-    )
-    hint = summarize_state(
-        state(status="failed", facts=why, labels=Found(RunLabels(former_names=("hot",))))
-    ).hint
-    assert hint is not None
-    assert "--from plain-otter@best" in hint
-    assert "hot-lr@3" in hint
 
 
 def test_a_run_on_the_cpu_beside_an_unused_gpu_says_so_as_long_as_it_lives() -> None:

@@ -452,8 +452,7 @@ def test_a_foreign_run_runs_no_code_and_takes_no_name(archived: Path, tmp_path: 
 
     def change(held: Held) -> None:
         held.put("run/config.toml", toml_text(config_to_raw(config)).encode())
-        labels = {"former_names": ["plain-otter", "victim"], "tags": ["kept"]}
-        held.put("run/labels.json", json.dumps(labels).encode())
+        held.put("run/labels.json", json.dumps({"tags": ["kept"]}).encode())
         adding("run/log/000002.jsonl", b"\xff\0 of another program\n" * 100)(held)
         adding("run/checkpoints/pinned-999999999999", b"")(held)
         adding("run/checkpoints/note-000000030", b"\xff\x1b[31m" * 1_000)(held)

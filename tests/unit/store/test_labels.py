@@ -22,9 +22,7 @@ from tests.unit.store.rows import new_run
 def test_labels_are_read_as_written() -> None:
     run = new_run()
     assert read_labels(run) == RunLabels()
-    labels = RunLabels(
-        ("paper", "größer"), "the one of the talk", pinned=True, former_names=("old",)
-    )
+    labels = RunLabels(("paper", "größer"), "the one of the talk", pinned=True)
     change_labels(run, lambda _: labels)
     assert read_labels(run) == labels
     assert labels_file(run).path.stat().st_mode & 0o777 == 0o600
