@@ -299,11 +299,7 @@ def estimate(config: RunConfig) -> Estimate:
         train_sentences=sentences,
         evaluation_seconds=evaluating,
         tokens_seen=None if steps is None else steps * step_tokens,
-        problems=(
-            text_problems(config, tokens=tokens, sentences=sentences)
-            if text.known in ("prepared", "counted")
-            else ()
-        ),
+        problems=text_problems(config, tokens=tokens, sentences=sentences),
         notes=() if text.manifest is None else text.manifest.all_notes,
         unused_gpu=unused_gpu(config.training.device),
     )

@@ -107,10 +107,8 @@ def check_before_start(config: RunConfig) -> None:
 def check_text(config: RunConfig) -> None:
     """Raise ConfigError for a batch or a warm-up that doesn't fit a text of known length."""
     text = training_text(config)
-    if text.known in ("prepared", "counted"):
-        problems = text_problems(config, tokens=text.tokens, sentences=text.sentences)
-        if problems:
-            raise ConfigError(problems)
+    if problems := text_problems(config, tokens=text.tokens, sentences=text.sentences):
+        raise ConfigError(problems)
     check_warmup(config, config.training.max_steps)
 
 

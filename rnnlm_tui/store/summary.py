@@ -62,6 +62,7 @@ RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
 
 _NONE = EvaluationFigures()
+_SHAPE = set(ModelFigures.model_fields)
 _REQUESTS = TypeAdapter(tuple[RequestFigures, ...])
 TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
@@ -283,10 +284,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         corpus_layout=facts.corpus_layout,
         corpus_source=config.corpus.source,
         model=ModelFigures(
-            cell_type=config.model.cell_type,
-            num_layers=config.model.num_layers,
-            hidden_size=config.model.hidden_size,
-            tie_weights=config.model.tie_weights,
+            **config.model.model_dump(include=_SHAPE),
             parameters=facts.parameters,
             vocab_size=facts.vocab_size,
         ),
@@ -369,23 +367,16 @@ def _others(state: RunState) -> float | None:
 def _train_figures(recent: Sequence[StepRow]) -> TrainFigures:
     if not recent:
         return TrainFigures()
-    losses = [row.loss for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.loss)]
+    rows, newest = recent[-SMOOTHED_STEPS:], recent[-1]
+    losses = [row.loss for row in rows if math.isfinite(row.loss)]
+    norms = [row.grad_norm for row in rows if math.isfinite(row.grad_norm)]
     loss = fmean(losses) if losses else None
     return TrainFigures(
         loss=loss,
         perplexity=known_perplexity(loss),
-        grad_norm=_gradient_norm(recent),
-        learning_rate=recent[-1].learning_rate,
-    )
-
-
-def _gradient_norm(recent: Sequence[StepRow]) -> float:
-    """Smoothed like the loss; if the newest step's is not finite, that one."""
-    newest = recent[-1].grad_norm
-    return (
-        fmean(row.grad_norm for row in recent[-SMOOTHED_STEPS:] if math.isfinite(row.grad_norm))
-        if math.isfinite(newest)
-        else newest
+        # smoothed like the loss; if the newest step's is not finite, that one
+        grad_norm=fmean(norms) if math.isfinite(newest.grad_norm) else newest.grad_norm,
+        learning_rate=newest.learning_rate,
     )
 
 
