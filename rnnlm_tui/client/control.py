@@ -17,7 +17,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from rnnlm_tui.client.config_files import check_draft
-from rnnlm_tui.client.monitor import stamp, summarize
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import (
     ConfigError,
     InputError,
@@ -42,6 +42,7 @@ from rnnlm_tui.schema.protocol import (
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.summaries import stamp
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
