@@ -26,7 +26,9 @@ from rnnlm_tui.store.index import (
     BLOCK_BYTES,
     BUCKET_READINGS,
     BUCKET_STEPS,
+    MACHINE,
     STEP_VALUES,
+    STEPS,
     RunIndex,
     is_short,
     parsed_steps,
@@ -38,15 +40,15 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import (
     RAW_LIMIT,
     RAW_READINGS,
+    Buckets,
     Cached,
     Figures,
-    MachineBuilder,
     MachineTable,
     Position,
-    SeriesBuilder,
     SeriesTable,
     Tail,
     bucket_width,
+    empty_machine,
     empty_table,
 )
 from rnnlm_tui.system.files import storage_errors
@@ -102,8 +104,9 @@ class RunReader:
         self._turn = RLock()
         self._fresh = False
         self._in_transaction = False
-        self._series, self._stretch = SeriesBuilder(), SeriesBuilder()
-        self._machine = MachineBuilder()
+        self._series, self._stretch = Buckets(STEPS), Buckets(STEPS)
+        self._shown = {self._series: empty_table(), self._stretch: empty_table()}
+        self._machine, self._history = Buckets(MACHINE), empty_machine()
         self._tails: dict[tuple[object, ...], Tail[Any]] = {}
         self._starts = Cached[dict[int, int]]()
         self._attempts = Cached[list[AttemptRow]]()
@@ -242,7 +245,7 @@ class RunReader:
         return self._curves(self._stretch, (first_step, last_step), max_buckets)
 
     def _curves(
-        self, builder: SeriesBuilder, stretch: tuple[int, int] | None, max_buckets: int
+        self, buckets: Buckets, stretch: tuple[int, int] | None, max_buckets: int
     ) -> SeriesTable:
         with self._turn:
             spans = self._spans()
@@ -262,8 +265,12 @@ class RunReader:
                     if low <= high:
                         yield from self._figures(span, low, high, width, raw=raw)
 
-            key = (self._key, raw)
-            return builder.update(key, width, (first, last), read, self._short_steps(newest))
+            short_every = self._short_steps(newest)
+            begin = (first - 1) // width
+            end = -(-last // width) if count else begin
+            if buckets.update((self._key, raw, width, short_every), begin, end, read):
+                self._shown[buckets] = buckets.curves(width, short_every)
+            return self._shown[buckets]
 
     def _figures(
         self, span: Span, first: int, last: int, width: int, *, raw: bool
@@ -545,8 +552,7 @@ class RunReader:
                     " LIMIT ? OFFSET ?",
                     ((end - begin) * width, begin * width),
                 )
-                lines = self._lines_at(found) if raw else ()
-                rows = (decode(line, 0) for line in lines)
+                rows = (decode(line, 0) for line in (self._lines_at(found) if raw else ()))
                 all_figures = (
                     (reading_figures([row], 0) for row in rows if isinstance(row, HardwareRow))
                     if raw
@@ -555,7 +561,9 @@ class RunReader:
                 for place, figures in enumerate(all_figures, begin * width):
                     yield place // width, figures
 
-            return self._machine.update((self._index.built, raw), width, newest, units, read)
+            if self._machine.update((self._index.built, raw, width), 0, -(-units // width), read):
+                self._history = self._machine.history()
+            return self._history
 
 
 def array_of(blob: bytes) -> array[float]:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS
-from rnnlm_tui.store.index import MACHINE, PLACES, STEPS, merged
+from rnnlm_tui.store.index import COLUMNS, MACHINE, PLACES, STEPS, merged
 
 RAW_LIMIT = 32_768
 """Up to this many steps are read one by one; beyond, from the index's buckets."""
@@ -72,151 +71,12 @@ class SeriesTable:
         return len(self.step)
 
 
-def empty_table() -> SeriesTable:
-    """The curves of a run without steps."""
-    return _table(_columns(), 1)
-
-
 def bucket_width(count: int, max_buckets: int, raw_limit: int, unit: int) -> int:
     """Rows per bucket: the smallest power of two for at most `max_buckets`; beyond `raw_limit` at
     least `unit`."""
     wanted = max(1, -(-count // max(1, max_buckets)))
     width = 1 << (wanted - 1).bit_length()
     return width if count <= raw_limit else max(unit, width)
-
-
-@dataclass(slots=True)
-class Columns:
-    """The growing arrays behind a table: each entry's bucket, positions (step, time and so on) and
-    bands."""
-
-    bucket: list[int]
-    place: list[array[float]]
-    bands: list[Band]
-
-    def drop_from(self, bucket: int) -> None:
-        """Drop the buckets from `bucket` on."""
-        self._keep(0, bisect_left(self.bucket, bucket))
-
-    def drop_before(self, bucket: int) -> None:
-        """Drop the buckets before `bucket`."""
-        self._keep(bisect_left(self.bucket, bucket), len(self.bucket))
-
-    def _keep(self, first: int, end: int) -> None:
-        if first > 0 or end < len(self.bucket):
-            for values in self._every():
-                del values[end:], values[:first]
-            del self.bucket[end:], self.bucket[:first]
-
-    def add(self, found: Iterable[Figures], places: int) -> None:
-        """Add buckets, several parts of one after the other."""
-        parts: dict[int, list[array[float]]] = {}
-        for number, figures in found:
-            parts.setdefault(number, []).append(figures)
-        self.bucket += parts
-        for figures in (merged(of_bucket, places) for of_bucket in parts.values()):
-            for values, value in zip(self.place, figures[:places], strict=True):
-                values.append(value)
-            for at, band in zip(range(places, len(figures), 4), self.bands, strict=True):
-                n, low, high, total = figures[at : at + 4]
-                mean = total / n if n else math.nan
-                band.mean.append(mean)
-                band.low.append(mean if math.isnan(low) else low)
-                band.high.append(mean if math.isnan(high) else high)
-
-    def last_entry(self) -> str:
-        """The last bucket as text, to notice changes: only this bucket can change without a new
-        one."""
-        return repr([values[-1] for values in self._every() if values])
-
-    def copied(self) -> tuple[list[array[float]], list[Band]]:
-        """Copies of positions and bands."""
-        return [values[:] for values in self.place], [
-            Band(band.low[:], band.high[:], band.mean[:]) for band in self.bands
-        ]
-
-    def _every(self) -> Iterator[array[float]]:
-        yield from self.place
-        for band in self.bands:
-            yield band.low
-            yield band.high
-            yield band.mean
-
-
-def empty_columns(places: int, bands: int) -> Columns:
-    """No bucket yet."""
-    return Columns(
-        [],
-        [array("d") for _ in range(places)],
-        [Band(array("d"), array("d"), array("d")) for _ in range(bands)],
-    )
-
-
-def _columns() -> Columns:
-    return empty_columns(PLACES[STEPS], len(METRIC_COLUMNS))
-
-
-def _machine_columns() -> Columns:
-    return empty_columns(PLACES[MACHINE], len(MACHINE_COLUMNS))
-
-
-def _table(columns: Columns, width: int, short_every: int = 0) -> SeriesTable:
-    (step, nonfinite, tokens, epoch, active, time), bands = columns.copied()
-    return SeriesTable(
-        width,
-        step,
-        tokens,
-        epoch,
-        active,
-        time,
-        nonfinite,
-        dict(zip(METRIC_COLUMNS, bands, strict=True)),
-        short_every,
-    )
-
-
-class SeriesBuilder:
-    """Updates a run's curves, or a range of them: reads only the last bucket and newer steps.
-
-    Everything is read again if `key` or the width changes, or the range moves back.
-    """
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._columns = _columns()
-        self._table = empty_table()
-        self._shown: object = None
-        self._read_from = self._read_to = 0
-
-    def update(
-        self,
-        key: object,
-        width: int,
-        steps: tuple[int, int],
-        read: Callable[[int, int], Iterable[Figures]],
-        short_every: int = 0,
-    ) -> SeriesTable:
-        """The curves of `steps` (first, last); the same object if unchanged.
-
-        Args:
-            read: the figures of the buckets from the first number up to but not including the
-                second one.
-        """
-        first, last = steps
-        begin = (first - 1) // width
-        end = -(-last // width) if last >= first else begin
-        key = (key, width, short_every)
-        if key != self._key or not self._read_from <= begin <= self._read_to:
-            self._key, self._columns, self._read_to = key, _columns(), begin
-        fresh = max(begin, min(self._read_to - 1, end))  # the last bucket may have grown
-        self._columns.drop_before(begin)
-        self._columns.drop_from(fresh)
-        self._columns.add(read(fresh, end), PLACES[STEPS])
-        self._read_from, self._read_to = begin, end
-        shown = (key, begin, len(self._columns.bucket), self._columns.last_entry())
-        if shown != self._shown:
-            self._shown, self._table = shown, _table(self._columns, width, short_every)
-        return self._table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,50 +94,96 @@ class MachineTable:
         return len(self.time)
 
 
+def empty_table() -> SeriesTable:
+    """The curves of a run without steps."""
+    return Buckets(STEPS).curves(1)
+
+
 def empty_machine() -> MachineTable:
     """A history without readings."""
-    return _machine_table(_machine_columns())
+    return Buckets(MACHINE).history()
 
 
-def _machine_table(columns: Columns) -> MachineTable:
-    (_, _, time), bands = columns.copied()
-    return MachineTable(time, dict(zip(MACHINE_COLUMNS, bands, strict=True)))
+class Buckets:
+    """The growing arrays behind a table of a series: the positions (step, time and so on) and the
+    bands of each bucket."""
 
-
-class MachineBuilder:
-    """Updates a history: reads only the last bucket and newer readings, or all if `key` or the
-    width changes."""
-
-    def __init__(self) -> None:
+    def __init__(self, series: str) -> None:
+        self._series = series
         self._key: object = None
-        self._columns = _machine_columns()
-        self._read_to = self._newest = 0
-        self._table = empty_machine()
+        self._shown: object = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._number: list[int] = []
+        self._place = [array("d") for _ in range(PLACES[self._series])]
+        self._bands = {
+            name: Band(array("d"), array("d"), array("d")) for name in COLUMNS[self._series]
+        }
+        self._read_from = self._read_to = 0
 
     def update(
-        self,
-        key: object,
-        width: int,
-        newest: int,
-        units: int,
-        read: Callable[[int, int], Iterable[Figures]],
-    ) -> MachineTable:
-        """The history of `newest` readings, the same object if nothing is new.
+        self, key: object, begin: int, end: int, read: Callable[[int, int], Iterable[Figures]]
+    ) -> bool:
+        """Have the buckets from number `begin` up to but not including `end`; returns whether any
+        has changed.
+
+        Only the last one and newer ones are read, or all if `key` changes or the range moves back.
 
         Args:
-            width: units per bucket; a unit is a reading, or a bucket of the index.
-            units: number of all units.
+            read: the figures of the buckets from one number up to but not including another.
         """
-        key = (key, width)
-        if (key, newest) == (self._key, self._newest):
-            return self._table
-        if key != self._key:
-            self._key, self._columns, self._read_to = key, _machine_columns(), 0
-        begin, end = max(0, self._read_to - 1), -(-units // width)
-        self._columns.drop_from(begin)
-        self._columns.add(read(begin, end), PLACES[MACHINE])
-        self._read_to, self._newest, self._table = end, newest, _machine_table(self._columns)
-        return self._table
+        if key != self._key or not self._read_from <= begin <= self._read_to:
+            self._clear()
+            self._key, self._read_to = key, begin
+        fresh = max(begin, min(self._read_to - 1, end))  # the last bucket may have grown
+        first, last = bisect_left(self._number, begin), bisect_left(self._number, fresh)
+        del self._number[last:], self._number[:first]
+        for values in self._every():
+            del values[last:], values[:first]
+        self._add(read(fresh, end))
+        self._read_from, self._read_to = begin, end
+        newest = repr([values[-1] for values in self._every() if values])
+        before, self._shown = self._shown, (key, begin, len(self._number), newest)
+        return before != self._shown
+
+    def _add(self, found: Iterable[Figures]) -> None:
+        parts: dict[int, list[array[float]]] = {}
+        for number, figures in found:
+            parts.setdefault(number, []).append(figures)
+        self._number += parts
+        places = len(self._place)
+        for figures in (merged(of_bucket, places) for of_bucket in parts.values()):
+            for values, value in zip(self._place, figures[:places], strict=True):
+                values.append(value)
+            for at, band in zip(range(places, len(figures), 4), self._bands.values(), strict=True):
+                n, low, high, total = figures[at : at + 4]
+                mean = total / n if n else math.nan
+                band.mean.append(mean)
+                band.low.append(mean if math.isnan(low) else low)
+                band.high.append(mean if math.isnan(high) else high)
+
+    def _every(self) -> Iterator[array[float]]:
+        yield from self._place
+        for band in self._bands.values():
+            yield from (band.low, band.high, band.mean)
+
+    def _columns(self) -> dict[str, Band]:
+        return {
+            name: Band(band.low[:], band.high[:], band.mean[:])
+            for name, band in self._bands.items()
+        }
+
+    def curves(self, width: int, short_every: int = 0) -> SeriesTable:
+        """A table of steps."""
+        step, nonfinite, tokens, epoch, active, time = (values[:] for values in self._place)
+        return SeriesTable(
+            width, step, tokens, epoch, active, time, nonfinite, self._columns(), short_every
+        )
+
+    def history(self) -> MachineTable:
+        """A table of readings of the machine."""
+        return MachineTable(self._place[2][:], self._columns())
 
 
 class Cached(Generic[ValueT]):
