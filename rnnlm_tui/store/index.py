@@ -183,6 +183,8 @@ class RunIndex:
         Raises:
             StorageError: a log can't be read.
         """
+        if self._connection is None and not logs_of(self.run):
+            return  # a draft
         since = time.monotonic()
         while True:
             try:
