@@ -222,12 +222,14 @@ class RunDirectory:
         )
 
     def check_version(self) -> None:
-        """Refuse a run without logs of an unreleased version, which had its rows in a database.
+        """Refuse a run of an unreleased version, which had its rows in a database.
 
         Raises:
-            StorageError: it is one.
+            StorageError: it is one, or its folder can't be read.
         """
-        if (self.path / "run.db").exists():
+        with storage_errors("look into", self.path):
+            is_unreleased = (self.path / "run.db").exists()
+        if is_unreleased:
             raise StorageError(
                 f"{self.name} was made by an unreleased version of rnnlm-tui",
                 hint=f"keep it for that version, or set {HOME_VARIABLE} to a new folder",

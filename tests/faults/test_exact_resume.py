@@ -109,7 +109,7 @@ def template(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Stop
         patch.setenv("RNNLM_TUI_HOME", str(folder / "home"))
         whole, run = create_run(config, "whole"), create_run(config, "stopped")
         assert workers.work(whole) == 0
-        assert workers.work(run, "index.after:kill:2") == -signal.SIGKILL
+        assert workers.work(run, "rename.after:kill:2") == -signal.SIGKILL
         return Stopped(folder / "home", text, 30, weights_hash(whole, STEPS))
 
 

@@ -35,7 +35,8 @@ def killed_while_it_waits(run: RunDirectory, *arguments: str) -> tuple[int, str,
     with RunReader(run) as reader:
         wait_for(
             lambda: (
-                (attempts := reader.attempts())
+                reader.refresh()
+                and (attempts := reader.attempts())
                 and attempts[-1].pid == pid
                 and (state := reader.last_state())
                 and state.attempt == attempts[-1].attempt
