@@ -238,7 +238,7 @@ class RunIndex:
         """Make a damaged index again; in memory if that doesn't help, or it can't be written."""
         if self._in_memory:
             raise error  # a bug of ours
-        damaged = (error.sqlite_errorcode or 0) & 0xFF in _DAMAGED
+        damaged = _code(error) in _DAMAGED
         self.close()
         if damaged and not self._remade:
             self._remade = True
@@ -673,7 +673,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _is_held(error: sqlite3.Error) -> bool:
-    return (error.sqlite_errorcode or 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Python's own errors have none: a value of the file can't be read."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
 
 
 def _remove(path: Path) -> None:

@@ -428,7 +428,7 @@ ACTS = (
 
 @settings(
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
@@ -515,6 +515,11 @@ def another_database(path: Path) -> None:
         other.execute("CREATE TABLE logs (attempt, offset)")
 
 
+def no_text(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as spoiled, spoiled:
+        spoiled.execute("UPDATE about SET path = CAST(x'FF' AS TEXT)")
+
+
 def folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -528,6 +533,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "a random page": random_page,
     "of another run": of_another_run,
     "another database": another_database,
+    "a text that is none": no_text,
     "a folder": folder,
 }
 
