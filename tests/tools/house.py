@@ -1,23 +1,18 @@
-"""Measure the code's structure: `python -m tests.tools.house [--list] [PATH ...]`.
+"""Measure the code's structure: import cycles, bases with one subclass, and uses of Textual's
+private names.
 
-Each PATH is a checkout; two of them are printed side by side, such as before and after a change.
-`--list` names every place.
 Everything is read from the source with `ast`; only Textual itself is imported, to know its private
 names.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
 import inspect
-import re
-import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +21,6 @@ import textual
 PACKAGE = "rnnlm_tui"
 TEXTUAL_MODULE = "tui/_textual.py"
 """The one file that may use Textual's private names."""
-SHORT_FILE = 60
-LINE_LENGTH = 100
-PRAGMA = re.compile(r"\s+# (noqa|type: ignore|fmt:|pragma:).*$")
-PARAMETERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +29,6 @@ class Import:
 
     target: str
     """The project's module."""
-    line: int
-    local: bool
     typing_only: bool
 
 
@@ -49,58 +38,25 @@ class Module:
 
     name: str
     path: str
-    text: str
     tree: ast.Module
     names: dict[str, str]
     """Local name → the dotted name that it was imported as."""
     imports: tuple[Import, ...]
 
-    @property
-    def lines(self) -> int:
-        return len(self.text.splitlines())
 
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """The figures of one checkout: what was measured → every place, in words."""
-
-    modules: int
-    median: float
-    largest: tuple[int, str]
-    found: dict[str, list[str]] = field(default_factory=dict)
-
-
-def measure(root: Path) -> House:
-    """Measure the checkout at `root`."""
+def measure(root: Path) -> dict[str, list[str]]:
+    """What is found in the checkout at `root`: every place, in words."""
     modules = read_modules(root)
-    sizes = sorted((module.lines, module.path) for module in modules.values())
     cycles = import_cycles(modules, typing=False)
     every_cycle = import_cycles(modules, typing=True)
-    return House(
-        len(modules),
-        statistics.median(size for size, _ in sizes),
-        sizes[-1],
-        {
-            f"files under {SHORT_FILE} lines with one importer": list(single_importers(modules)),
-            "bases with one subclass": list(lonely_bases(modules)),
-            "import cycles": cycles,
-            "import cycles through TYPE_CHECKING": [
-                cycle for cycle in every_cycle if cycle not in cycles
-            ],
-            f"uses of Textual's private names outside {TEXTUAL_MODULE}": list(
-                private_uses(modules)
-            ),
-            f"lines over {LINE_LENGTH} columns in {PACKAGE}": list(long_lines(root, PACKAGE)),
-            f"lines over {LINE_LENGTH} columns in tests": list(long_lines(root, "tests")),
-            "class names used more than once": list(repeated_classes(modules)),
-            f"constructors with more than {PARAMETERS} parameters": list(
-                wide_functions(modules, constructors=True)
-            ),
-            f"functions with more than {PARAMETERS} parameters": list(
-                wide_functions(modules, constructors=False)
-            ),
-        },
-    )
+    return {
+        "bases with one subclass": list(lonely_bases(modules)),
+        "import cycles": cycles,
+        "import cycles through TYPE_CHECKING": [
+            cycle for cycle in every_cycle if cycle not in cycles
+        ],
+        f"uses of Textual's private names outside {TEXTUAL_MODULE}": list(private_uses(modules)),
+    }
 
 
 # ---------------------------------------------------------------- reading
@@ -108,18 +64,16 @@ def measure(root: Path) -> House:
 
 def read_modules(root: Path) -> dict[str, Module]:
     """Every module of the package by its dotted name."""
-    found: dict[str, tuple[str, str, ast.Module]] = {}
+    found: dict[str, tuple[str, ast.Module]] = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        text = path.read_text(encoding="utf-8")
-        found[name] = path.relative_to(root / PACKAGE).as_posix(), text, ast.parse(text)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found[name] = path.relative_to(root / PACKAGE).as_posix(), tree
     known = frozenset(found)
     return {
-        name: Module(
-            name, path, text, tree, imported_names(tree), tuple(project_imports(tree, known))
-        )
-        for name, (path, text, tree) in found.items()
+        name: Module(name, path, tree, imported_names(tree), tuple(project_imports(tree, known)))
+        for name, (path, tree) in found.items()
     }
 
 
@@ -143,7 +97,7 @@ def project_imports(tree: ast.Module, known: frozenset[str]) -> Iterator[Import]
     """The project's modules that a module imports, at its top, in functions and for type
     checkers."""
 
-    def visit(body: Iterable[ast.AST], local: bool, typing_only: bool) -> Iterator[Import]:
+    def visit(body: Iterable[ast.AST], typing_only: bool) -> Iterator[Import]:
         for node in body:
             if isinstance(node, ast.Import):
                 targets = [alias.name for alias in node.names]
@@ -151,18 +105,17 @@ def project_imports(tree: ast.Module, known: frozenset[str]) -> Iterator[Import]
                 whole = [f"{node.module}.{alias.name}" for alias in node.names]
                 targets = [name if name in known else node.module for name in whole]
             else:
-                inside = local or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
                 if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-                    yield from visit(node.body, inside, True)
-                    yield from visit(node.orelse, inside, typing_only)
+                    yield from visit(node.body, True)
+                    yield from visit(node.orelse, typing_only)
                 else:
-                    yield from visit(ast.iter_child_nodes(node), inside, typing_only)
+                    yield from visit(ast.iter_child_nodes(node), typing_only)
                 continue
             for target in dict.fromkeys(targets):
                 if target in known:
-                    yield Import(target, node.lineno, local, typing_only)
+                    yield Import(target, typing_only)
 
-    yield from visit(tree.body, False, False)
+    yield from visit(tree.body, False)
 
 
 def classes(modules: dict[str, Module]) -> Iterator[tuple[Module, ast.ClassDef]]:
@@ -186,22 +139,6 @@ def qualified(module: Module, node: ast.expr) -> str:
 
 
 # ---------------------------------------------------------------- structure
-
-
-def single_importers(modules: dict[str, Module]) -> Iterator[str]:
-    """Short files that one other file imports."""
-    importers: dict[str, set[str]] = defaultdict(set)
-    for module in modules.values():
-        for imported in module.imports:
-            importers[imported.target].add(module.name)
-    for name, module in modules.items():
-        if (
-            module.lines < SHORT_FILE
-            and not module.path.endswith("__init__.py")
-            and len(importers[name] - {name}) == 1
-        ):
-            (importer,) = importers[name] - {name}
-            yield f"{module.path}: {module.lines} lines, imported by {importer}"
 
 
 def lonely_bases(modules: dict[str, Module]) -> Iterator[str]:
@@ -265,51 +202,6 @@ def strong_components(graph: dict[str, set[str]]) -> list[set[str]]:
         if node not in index:
             connect(node)
     return found
-
-
-def repeated_classes(modules: dict[str, Module]) -> Iterator[str]:
-    """Names that more than one class has; not those inside a class, such as a widget's message
-    `Changed`."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for module in modules.values():
-        for node in module.tree.body:
-            if isinstance(node, ast.ClassDef):
-                places[node.name].append(module.path)
-    yield from (
-        f"{name}: {', '.join(paths)}" for name, paths in sorted(places.items()) if len(paths) > 1
-    )
-
-
-def wide_functions(modules: dict[str, Module], *, constructors: bool) -> Iterator[str]:
-    """Constructors, or other functions, with many parameters; a verb's options are its parameters
-    and don't count."""
-    for module in modules.values():
-        for node in ast.walk(module.tree):
-            if (
-                not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-                or (node.name == "__init__") != constructors
-            ):
-                continue
-            given = node.args
-            count = len(
-                [
-                    one
-                    for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)
-                    if one.arg not in ("self", "cls")
-                ]
-            )
-            is_verb = module.path.startswith("cli/") and "typer." in ast.unparse(given)
-            if count > PARAMETERS and not is_verb:
-                yield f"{module.path}:{node.lineno}: {node.name}, {count}"
-
-
-def long_lines(root: Path, folder: str) -> Iterator[str]:
-    """Lines over LINE_LENGTH, as ruff counts them: tool comments and long words are allowed."""
-    for path in sorted((root / folder).rglob("*.py")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            plain = PRAGMA.sub("", line)
-            if len(plain) > LINE_LENGTH and len(plain.lstrip("# ").split()) > 1:
-                yield f"{path.relative_to(root)}:{number}: {len(line)} columns"
 
 
 # ---------------------------------------------------------------- Textual's private names
@@ -483,56 +375,3 @@ def class_source(found: type) -> ast.AST:
 @cache
 def _module_source(path: str) -> ast.Module:
     return ast.parse(Path(path).read_text(encoding="utf-8"))
-
-
-# ---------------------------------------------------------------- report
-
-
-def table(houses: dict[str, House], *, listed: bool) -> str:
-    """The figures, a column per checkout; with `listed` every place of the last one."""
-    rows = [
-        ("", *houses),
-        ("modules", *(f"{house.modules:,}" for house in houses.values())),
-        ("median lines", *(f"{house.median:g}" for house in houses.values())),
-        ("largest file", *(f"{house.largest[0]} {house.largest[1]}" for house in houses.values())),
-    ]
-    last = list(houses.values())[-1]
-    rows += [
-        (name, *(f"{len(house.found[name]):,}" for house in houses.values())) for name in last.found
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    if listed:
-        for name, places in last.found.items():
-            if places:
-                lines += ["", f"{name}:", *(f"  {place}" for place in places)]
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.tools.house", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=Path,
-        default=[Path()],
-        metavar="PATH",
-        help="a checkout (default: this folder)",
-    )
-    parser.add_argument("--list", action="store_true", help="name every place in the last checkout")
-    given = parser.parse_args(arguments)
-    for path in given.paths:
-        if not (path / PACKAGE).is_dir():
-            parser.error(f"{path}: no folder {PACKAGE}")
-    print(table({str(path.resolve()): measure(path) for path in given.paths}, listed=given.list))  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
