@@ -31,6 +31,7 @@ from rnnlm_tui.store.labels import (
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
+from tests.unit.store.damages import DAMAGES
 from tests.unit.store.rows import begin, evaluation_row, write_model
 
 
@@ -180,47 +181,21 @@ def test_saving_a_step_again_replaces_its_checkpoint(run: RunDirectory) -> None:
     assert names(run.checkpoints_path) == ["step-000000500"]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "flipped",
-        "shorter",
-        "longer",
-        "missing",
-        "no manifest",
-        "half a manifest",
-        "linked",
-        "moved",
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     run: RunDirectory, damage: str
 ) -> None:
-    good, bad = write(run, 500), write(run, 1_000)
-    model, manifest = bad / "model.safetensors", bad / "manifest.json"
-    data = bytearray(model.read_bytes())
-    if damage == "flipped":
-        data[777] ^= 1
-        model.write_bytes(data)
-    elif damage == "shorter":
-        model.write_bytes(data[:-1])
-    elif damage == "longer":
-        model.write_bytes(data + b"\0")
-    elif damage == "missing":
-        model.unlink()
-    elif damage == "no manifest":
-        manifest.unlink()
-    elif damage == "half a manifest":
-        manifest.write_bytes(manifest.read_bytes()[:100])
-    elif damage == "linked":
-        model.unlink()
-        model.symlink_to(good / "model.safetensors")
-    elif damage == "moved":
-        manifest.write_bytes((good / "manifest.json").read_bytes())
+    def write_files(folder: Path) -> None:
+        write_model(folder)
+        for name in ("training_state.json", "training_state.safetensors"):
+            (folder / name).write_bytes(bytes(64))
+
+    good, bad = (write_checkpoint(run, step, write_files, None, {}) for step in (400, 600))
+    DAMAGES[damage](bad)
     path, damaged = newest_valid(run)
     assert path == good
-    assert [entry.step for entry in damaged] == [1_000]
-    assert "step-000001000" in damaged[0].problem
+    assert [entry.step for entry in damaged] == [600]
+    assert "step-000000600" in damaged[0].problem
 
 
 def test_newest_valid_is_none_if_all_are_damaged(run: RunDirectory) -> None:
