@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import psutil
 
+from rnnlm_tui.client.control import send
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.interference import Speed, say, speed_for, spread
 from tests.benchmarks.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
@@ -32,6 +32,30 @@ from tests.terminal import Terminal
 ENDLESS = 200_000
 """Steps; about an hour."""
 WARM_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The worker's speed over an interval."""
+
+    steps: float
+    """Steps per second."""
+    work: float
+    """Processor seconds per step, over all threads."""
+
+
+def speed_for(run: RunDirectory, worker: psutil.Process, seconds: float) -> Speed:
+    """Measure the speed over `seconds`; the step comes from the worker's socket, since rows are
+    written a moment later."""
+
+    def look() -> tuple[int, float, float]:
+        step, used = send(run, "status").step, worker.cpu_times()
+        return step, time.monotonic(), used.user + used.system
+
+    before = look()
+    time.sleep(seconds)
+    steps, wall, work = (now - then for now, then in zip(look(), before, strict=True))
+    return Speed(steps / wall, work / steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +121,14 @@ def measure(seconds: float, rounds: int) -> Iterator[Attached]:
         end(run)
 
 
+def spread(ratios: list[float]) -> str:
+    """The median and the quartiles."""
+    low, middle, high = (
+        statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    )
+    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -133,6 +165,11 @@ def main() -> None:
 def _tokens_a_step() -> int:
     training = live_config(ENDLESS).training
     return training.batch_size * training.bptt
+
+
+def say(text: str) -> None:
+    """Print and flush."""
+    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.interference import say
+from tests.benchmarks.attached_cost import say
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 MEMORY_BAR, TIME_BAR = 0.15, 0.30
