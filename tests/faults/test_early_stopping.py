@@ -134,18 +134,3 @@ def test_a_run_killed_between_its_best_evaluation_and_the_save_keeps_the_same_be
     assert (
         weights_hash(killed) == weights_hash(whole) == weights_hash(seldom)
     )  # so intermediate saves change nothing
-
-
-def test_without_patience_the_same_run_trains_to_its_last_step(
-    workers: Workers, text: Path
-) -> None:
-    run = create_run(
-        tiny_config(text, {**LEARNS_NOTHING, "training.patience": 0, "training.max_steps": 30}),
-        "patient",
-    )
-    assert workers.work(run) == 0
-    assert (summarize(run).step, summarize(run).patience, summarize(run).message) == (
-        30,
-        None,
-        None,
-    )

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
@@ -122,22 +121,6 @@ def test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_
     assert workers.work(run) == 1
     assert steps(run)[-1].step == first + 6
     assert weights_hash(run, first + 6) == kept
-
-
-def test_the_best_checkpoint_of_a_diverged_run_starts_a_new_one_that_learns(
-    workers: Workers, text: Path
-) -> None:
-    ended(workers, text, "diverging", DIVERGING, code=1)
-    healthy = {
-        **DIVERGING,
-        "optimizer.learning_rate": 0.05,
-        "optimizer.max_grad_norm": 1.0,
-        "training.max_steps": 20,
-    }
-    run = create_run(tiny_config(text, healthy), "again", parent_at("diverging@best"))
-    assert workers.work(run) == 0
-    assert all(is_finite(row) for row in steps(run))
-    assert events(run, "skipped") == []
 
 
 def test_the_hint_for_a_run_that_diverged_before_its_first_best_restarts_it_and_it_learns(

@@ -178,26 +178,6 @@ def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked:
     ) == ("stopped", False, False)
 
 
-@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
-def test_a_second_sigterm_exits_at_once_during_a_trial_step_too(text: Path) -> None:
-    run = create_run(tiny_config(text, HEAVY), "heavy")
-    with worker_that_rehearses(run) as worker:
-        worker.send_signal(signal.SIGTERM)
-        wait_for(
-            lambda: worker.poll() is not None or not is_pending(worker.pid, signal.SIGTERM),
-            "the first signal to arrive",
-        )
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_SECONDS) in (
-            0,
-            EXIT_KILLED,
-        ), "the first one's stop may be done before the second comes"
-    assert not read_lock(run.lock_path).held
-    assert summarize(run).status in ("stopped", "crashed")
-    with RunReader(run) as reader:
-        assert reader.facts().rehearsed_seconds is None, "the step had not ended"
-
-
 def is_pending(pid: int, number: signal.Signals) -> bool:
     """Whether the process has a pending signal."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()

@@ -54,16 +54,6 @@ def journalled(run: RunDirectory) -> list[str]:
         return [row.id for row in reader.commands()]
 
 
-def test_a_repeated_id_acts_once(run: RunDirectory) -> None:
-    send(run, "pause")
-    line = encode_line(Command(id="same", verb="sample", prompt="The cat"))
-    first, second = ask(run, line, line)
-    assert first == second
-    assert first.ok
-    with RunReader(run) as reader:
-        assert len([row for row in reader.samples() if row.prompt == "The cat"]) == 1
-
-
 @pytest.mark.parametrize("verb", ["pause", "stop"])
 def test_an_id_repeated_in_the_next_attempt_is_answered_and_has_no_effect(
     run: RunDirectory, verb: Verb

@@ -5,23 +5,17 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
-
-
-def new_run(name: str = "plain-otter") -> RunDirectory:
-    """A run of the demo preset."""
-    return create_run(RunConfig(), name)
 
 
 def evaluation(step: int, loss: float) -> EvaluationRow:
@@ -62,3 +56,11 @@ class Disk:
     def free(self) -> None:
         """Accept everything again."""
         self.limit = math.inf
+
+
+def until(question: Callable[[], object]) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + 60
+    while not question():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -35,7 +35,8 @@ from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.engine.builders import tokenizer_folder, trainer_of
-from tests.unit.worker.stores import evaluation, new_run, recorder_of
+from tests.unit.store.rows import new_run
+from tests.unit.worker.stores import evaluation, recorder_of
 
 
 @contextmanager

@@ -50,11 +50,6 @@ def test_sighup_is_ignored() -> None:
     assert (heard.returncode, heard.stdout) == (0, "")
 
 
-def test_a_second_sigterm_exits_at_once() -> None:
-    heard = listen(signal.SIGTERM, signal.SIGTERM)
-    assert (heard.returncode, heard.stdout) == (EXIT_KILLED, "")
-
-
 REFUSED = """
 import os, signal, sys
 from rnnlm_tui.schema.protocol import CommandResult

@@ -228,25 +228,16 @@ class Bench:
         return read_lock(self.directory.lock_path).page.activity
 
 
-def test_the_end_evaluates_saves_and_tests_once(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
+@pytest.mark.parametrize(("every", "evaluated"), [(20, [20, 40]), (0, [40])])
+def test_the_end_evaluates_saves_and_tests_once(
+    tmp_path: Path, recorder: Recorder, every: int, evaluated: list[int]
+) -> None:
+    bench = Bench(tmp_path, recorder, every=every)
     assert bench.training.train() == "finished"
-    assert bench.evaluator.evaluated == [20, 40]
-    assert bench.checkpointer.saved == [(20, 3.0), (40, 3.0)]
+    assert bench.evaluator.evaluated == evaluated
+    assert bench.checkpointer.saved == [(step, 3.0) for step in evaluated]
     assert bench.evaluator.tested == [40]
     assert bench.steps() == list(range(1, STEPS + 1))
-
-
-def test_without_intervals_it_is_evaluated_and_saved_at_the_end(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench = Bench(tmp_path, recorder)
-    assert bench.training.train() == "finished"
-    assert (bench.evaluator.evaluated, bench.checkpointer.saved, bench.evaluator.tested) == (
-        [40],
-        [(40, 3.0)],
-        [40],
-    )
 
 
 def test_pending_snapshots_give_way_to_a_later_stop(tmp_path: Path, recorder: Recorder) -> None:
@@ -268,8 +259,11 @@ def test_a_stop_before_the_first_step_saves_nothing(tmp_path: Path, recorder: Re
     assert bench.checkpointer.saved == []
 
 
-def test_a_stop_interrupts_an_evaluation_and_saves(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
+@pytest.mark.parametrize(("every", "step"), [(20, 20), (0, 40)], ids=["periodic", "last"])
+def test_a_stop_interrupts_an_evaluation_and_saves(
+    tmp_path: Path, recorder: Recorder, every: int, step: int
+) -> None:
+    bench = Bench(tmp_path, recorder, every=every)
 
     def stop_comes() -> None:
         bench.ask("stop")
@@ -277,37 +271,9 @@ def test_a_stop_interrupts_an_evaluation_and_saves(tmp_path: Path, recorder: Rec
 
     bench.evaluator.during = stop_comes
     assert bench.training.train() == "stopped"
-    assert bench.evaluator.evaluated == []
-    assert bench.checkpointer.saved == [(20, None)]
-    assert ("note", "evaluation interrupted by stop") in bench.events()
-
-
-def test_a_stop_in_the_last_evaluation_stops_the_run(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder)
-
-    def stop_comes() -> None:
-        bench.ask("stop")
-        bench.inbox.check_stop()
-
-    bench.evaluator.during = stop_comes
-    assert bench.training.train() == "stopped"
-    assert bench.checkpointer.saved == [(40, None)]
-    assert bench.evaluator.tested == []
-
-
-def test_a_full_disk_is_logged_and_training_continues(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
-    bench.checkpointer.disk_full = True
-    bench.evaluator.during = lambda: setattr(
-        bench.checkpointer, "disk_full", bench.trainer.step < 40
-    )
-    assert bench.training.train() == "finished"
-    assert bench.checkpointer.saved == [(40, 3.0)]
-    assert (
-        "degraded",
-        "not saved: can't write the checkpoint: no space left; free some space",
-    ) in bench.events()
-    assert ("recovered", "a checkpoint could be written again") in bench.events()
+    assert (bench.evaluator.evaluated, bench.evaluator.tested) == ([], [])
+    assert bench.checkpointer.saved == [(step, None)]
+    assert (("note", "evaluation interrupted by stop") in bench.events()) == (every > 0)
 
 
 def test_a_stop_that_cannot_be_saved_is_refused_and_training_continues(
@@ -341,29 +307,6 @@ def lose_the_loss(bench: Bench, first: int, last: int = STEPS) -> None:
 
 def weights(bench: Bench) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in bench.trainer.model.parameters()]
-
-
-def test_late_non_finite_losses_end_the_run_with_the_same_weights_and_step_numbers(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench, good = (
-        Bench(tmp_path, recorder, training=TrainingConfig(max_bad_steps=5), late=True),
-        Bench(tmp_path, recorder),
-    )
-    lose_the_loss(bench, first=11)
-    with pytest.raises(RnnlmError, match=r"for 5 steps in a row up to step 15 ") as caught:
-        bench.training.train()
-    step = bench.trainer.step
-    assert 15 < step <= STEPS, "a block later"
-    assert f"no update was done after step 10, and the checkpoint of step {step}" in str(
-        caught.value.message
-    )
-    assert bench.checkpointer.saved == [(step, None)]
-    assert bench.steps() == list(range(1, step + 1))
-    assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
-    for _ in range(10):
-        good.trainer.train_step()
-    assert all(map(torch.equal, weights(bench), weights(good)))
 
 
 def test_all_losses_are_here_before_an_evaluation_a_checkpoint_a_sample_and_a_pause(
@@ -415,11 +358,12 @@ def test_all_losses_are_here_before_an_evaluation_a_checkpoint_a_sample_and_a_pa
     assert bench.steps() == list(range(1, 38))
 
 
+@pytest.mark.parametrize("late", [False, True])
 def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
-    tmp_path: Path, recorder: Recorder
+    tmp_path: Path, recorder: Recorder, late: bool
 ) -> None:
     bench, good = (
-        Bench(tmp_path, recorder, training=TrainingConfig(max_bad_steps=5)),
+        Bench(tmp_path, recorder, training=TrainingConfig(max_bad_steps=5), late=late),
         Bench(tmp_path, recorder),
     )
     lose_the_loss(bench, first=11)
@@ -428,9 +372,11 @@ def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
         match=r"not finite for 5 steps in a row up to step 15 \(loss nan, gradient nan\)",
     ) as caught:
         bench.training.train()
+    step = bench.trainer.step
+    assert 15 < step <= STEPS if late else step == 15, "late losses come a block later"
     assert (
-        "no update was done after step 10, and the checkpoint of step 15 has its weights"
-        " (checkpoints/step-000000015)" in caught.value.message
+        f"no update was done after step 10, and the checkpoint of step {step} has its weights"
+        f" (checkpoints/step-{step:09d})" in caught.value.message
     )
     config = runs_dir() / "plain-otter" / "config.toml"
     assert (
@@ -438,15 +384,12 @@ def test_non_finite_losses_end_the_run_with_the_last_finite_weights_saved(
         in caught.value.hint
     )
     # Without a validation loss it is never the best.
-    assert bench.checkpointer.saved == [(15, None)]
-    assert bench.steps() == list(range(1, 16))
+    assert bench.checkpointer.saved == [(step, None)]
+    assert bench.steps() == list(range(1, step + 1))
     assert bench.marks("skipped") == [(11, "update skipped: loss nan, gradient nan")]
     for _ in range(10):
         good.trainer.train_step()
-    assert all(
-        torch.equal(ours, theirs)
-        for ours, theirs in zip(weights(bench), weights(good), strict=True)
-    )
+    assert all(map(torch.equal, weights(bench), weights(good)))
 
 
 def test_a_few_non_finite_steps_are_logged_and_training_continues(
@@ -489,14 +432,14 @@ def test_a_run_with_non_finite_weights_can_be_stopped(tmp_path: Path, recorder: 
     assert bench.checkpointer.saved == []
 
 
-def test_patience_ends_a_run_whose_validation_loss_stops_improving(
+def test_patience_ends_a_run_whose_validation_loss_stops_improving_and_saves_its_last_weights(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    bench = Bench(tmp_path, recorder, every=5, training=TrainingConfig(patience=2))
-    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan]
+    bench = Bench(tmp_path, recorder, every=5, saved_every=0, training=TrainingConfig(patience=2))
+    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, math.nan, 2.4]
     assert bench.training.train() == "finished"
     assert (bench.evaluator.evaluated, bench.evaluator.tested) == ([5, 10, 15, 20, 25, 30], [30])
-    assert bench.checkpointer.saved[-1][0] == 30
+    assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (30, 2.4)]
     assert ("note", "stopping early: no better validation loss in 2 evaluations") in bench.events()
 
 
@@ -515,15 +458,6 @@ def test_the_best_evaluation_so_far_saves_a_checkpoint(tmp_path: Path, recorder:
     bench.evaluator.losses = [3.0, 2.5, 2.6, 2.4, 2.4, math.nan, 2.3, 2.2]
     assert bench.training.train() == "finished"
     assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.4), (35, 2.3), (40, 2.2)]
-
-
-def test_the_last_weights_are_saved_when_patience_ends_a_run(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench = Bench(tmp_path, recorder, every=5, saved_every=0, training=TrainingConfig(patience=2))
-    bench.evaluator.losses = [3.0, 2.5, 2.6, 2.7]
-    assert bench.training.train() == "finished"
-    assert bench.checkpointer.saved == [(5, 3.0), (10, 2.5), (20, 2.7)]
 
 
 def test_earlier_attempts_count_for_the_best(tmp_path: Path, recorder: Recorder) -> None:

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -24,7 +24,7 @@ from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock, read_lock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.recorder import Recorder, versions
-from tests.unit.worker.stores import Disk
+from tests.unit.worker.stores import Disk, until
 
 NEVER = 3_600.0
 """Seconds: the recorder does nothing by itself but append rows."""
@@ -90,13 +90,6 @@ def beating(tmp_path: Path) -> Iterator[Run]:
     run.lock.release()
 
 
-def until(question: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not question():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def test_rows_reach_readers_without_anyone_waiting_for_them(run: Run) -> None:
     run.steps(1, 30)
     until(lambda: run.stored() == list(range(1, 31)))
@@ -129,28 +122,6 @@ def test_a_degraded_run_is_retried_by_itself(beating: Run, disk: Disk) -> None:
     until(lambda: not beating.recorder.degraded)
     assert beating.stored() == list(range(1, 11))
     assert [kind for _, kind, _ in beating.events()] == ["degraded", "recovered"]
-
-
-def test_a_disk_that_fails_only_when_it_is_waited_for_degrades_the_run(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a full server of NFS, which has dropped by then what was written."""
-
-    def fails(descriptor: int) -> None:
-        os.ftruncate(descriptor, begun)
-        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-
-    begun = run.recorder._log.path.stat().st_size
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fails)
-        for last in (10, 20):
-            run.steps(last - 9, last)
-            with pytest.raises(StorageError, match="quota"):
-                run.recorder.flush()
-        assert "disk quota" in run.recorder.degraded
-    run.recorder.flush()
-    assert run.stored() == list(range(1, 21))
-    assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
 
 
 def test_the_lock_file_shows_the_reason_and_that_the_worker_is_alive(
@@ -366,15 +337,6 @@ def test_the_machine_is_read_also_after_a_reading_that_failed(
     beating.recorder.watch(FailsOnce(beating.path, worker=True), lambda _: None)
     until(lambda: beating.readings() >= 2)
     assert "4242" in capfd.readouterr().err
-
-
-def test_a_reading_is_of_this_machine(tmp_path: Path) -> None:
-    row = MachineReader(tmp_path, worker=True).sample()
-    assert 0 < row.memory_used < row.memory_total
-    assert row.process_memory > 10_000_000
-    assert row.disk_free > 0
-    assert 0 <= row.cpu_percent <= 100
-    assert row.gpu_name is None
 
 
 def test_each_fault_of_the_gpu_is_reported_once(beating: Run) -> None:

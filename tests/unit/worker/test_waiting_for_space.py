@@ -4,8 +4,7 @@ commands meanwhile."""
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker import checkpointing, loop
 from rnnlm_tui.worker.checkpointing import Moment
-from tests.unit.worker.stores import Disk, recorder_of
+from tests.unit.worker.stores import Disk, recorder_of, until
 from tests.unit.worker.test_loop import STEPS, Bench
 
 LIMIT = 12
@@ -27,13 +26,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> Iterat
     monkeypatch.setattr(checkpointing, "FINAL_RETRY_SECONDS", 0.01)
     with recorder_of(RunDirectory(tmp_path), max_kept=LIMIT) as recorder:
         yield Bench(tmp_path, recorder, every=20)
-
-
-def until(question: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not question():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def start(bench: Bench) -> threading.Thread:
