@@ -68,16 +68,6 @@ def test_a_checkpoint_has_its_files_and_their_manifest(run: RunDirectory) -> Non
     assert names(run.checkpoints_path) == ["step-000001500"]
 
 
-def test_a_checkpoint_is_private_with_any_umask(run: RunDirectory) -> None:
-    old = os.umask(0)
-    try:
-        path = write(run, 1)
-    finally:
-        os.umask(old)
-    assert {entry.stat().st_mode & 0o777 for entry in path.iterdir()} == {0o600}
-    assert {path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777} == {0o700}
-
-
 def test_a_nan_loss_leaves_the_manifest_valid(run: RunDirectory) -> None:
     path = write_checkpoint(
         run, 1, write_model, None, {"train_loss": math.nan, "validation_loss": math.inf}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from rnnlm_tui.store.exports import MOST_EXPORTS, Export, add_export, exported_steps, exports_file
 from rnnlm_tui.store.paths import RunDirectory
@@ -33,11 +32,3 @@ def test_only_the_newest_exports_are_kept(run: RunDirectory) -> None:
     found = exports_file(run).read().value
     assert len(found) == MOST_EXPORTS
     assert (found[0].step, found[-1].step) == (1, -1)
-
-
-def test_an_invalid_export_is_left_out_and_the_others_are_kept(run: RunDirectory) -> None:
-    exports_file(run).path.write_text(json.dumps([asdict(ONE), {"step": "x"}, 7]))
-    assert exported_steps(run) == {100}
-    add_export(run, replace(ONE, step=200))
-    assert exported_steps(run) == {100, 200}
-    assert exports_file(run).path.with_name("exports.json.unusable").exists()

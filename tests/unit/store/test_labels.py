@@ -35,15 +35,6 @@ def test_a_training_run_can_be_labelled() -> None:
     assert read_labels(run).pinned
 
 
-def test_an_invalid_tag_is_left_out_and_the_rest_is_shown() -> None:
-    run = new_run()
-    labels_file(run).path.write_text('{"tags": ["paper", 3], "note": "kept", "pinned": "?"}')
-    assert labels_file(run).look() == (RunLabels(("paper",), "kept"), "2 invalid values")
-    change_labels(run, lambda labels: replace(labels, pinned=True))
-    assert read_labels(run) == RunLabels(("paper",), "kept", pinned=True)
-    assert labels_file(run).path.with_name("labels.json.unusable").exists()
-
-
 def test_tags_are_single_words_without_duplicates() -> None:
     assert check_tags(["b", "a", "b"]) == ("b", "a")
     for tag in (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -17,7 +16,6 @@ from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import runs
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.index import index_folder
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import RUN_NAME, runs_dir
 from rnnlm_tui.store.reader import RunReader
@@ -43,13 +41,6 @@ from tests.unit.store.rows import (
 from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
 
-@pytest.fixture(params=[0o000, 0o022, 0o277])
-def umask(request: pytest.FixtureRequest) -> Iterator[None]:
-    old = os.umask(request.param)
-    yield
-    os.umask(old)
-
-
 def test_a_new_run_has_only_its_config() -> None:
     run = create_run(RunConfig(), "plain-otter")
     assert run.path == runs_dir() / "plain-otter"
@@ -67,17 +58,6 @@ def test_no_worker_can_start_while_a_draft_is_changed(monkeypatch: pytest.Monkey
     changed = RunConfig(model=ModelConfig(num_layers=3))
     change_draft(run, changed, toml_text(config_to_raw(changed)))
     assert run.read_config() == changed
-
-
-@pytest.mark.usefixtures("umask")
-def test_folders_are_0700_and_files_0600_with_any_umask(home: Path) -> None:
-    run = new_run()
-    with begin(run), RunReader(run) as reader, RunLock(run.lock_path):
-        reader.refresh()
-        places = (home, *home.rglob("*"), *index_folder().parent.rglob("*"))
-        found = {path: path.stat().st_mode & 0o777 for path in places}
-    assert {path.suffix for path in found} >= {".toml", ".jsonl", ".lock", ".db", ".db-wal"}
-    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in found.items()), found
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -287,20 +286,6 @@ def plain_bits(weights: dict[str, NDArray[np.float64]], ids: list[int]) -> list[
         logits = weights["output.weight"] @ x + weights["output.bias"]
         bits.append((np.log(np.exp(logits).sum()) - logits[after]) / math.log(2))
     return bits
-
-
-def test_the_surprise_of_each_token_is_that_of_a_plain_pass(tmp_path: Path) -> None:
-    corpus = corpus_of(tmp_path)
-    loaded = loaded_for(corpus)
-    found, _ = score(loaded, tmp_path / "test.txt", tokens=True)
-    model, ids = loaded.model.double(), torch.tensor([[token.token for token in found]])
-    with torch.no_grad():
-        logits_BTV, _ = model(ids, model.initial_state(1))
-    bits = torch.nn.functional.cross_entropy(logits_BTV[0, :-1], ids[0, 1:], reduction="none")
-    assert found[0].bits is None
-    assert [token.bits for token in found[1:]] == pytest.approx(
-        (bits / math.log(2)).tolist(), abs=1e-4
-    )
 
 
 def test_each_sentence_starts_from_zero_and_ends_at_the_context_length(tmp_path: Path) -> None:
