@@ -1,5 +1,4 @@
-"""A wall clock that jumps, or is set back in autumn, changes no rate, no remaining time and no
-order."""
+"""A wall clock that jumps changes no rate, no remaining time and no order."""
 
 from __future__ import annotations
 
@@ -25,8 +24,6 @@ from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_loop import STEPS, Bench
 
 DAY = 86_400.0
-END_OF_SUMMER_TIME = 1_792_890_000.0
-"""2026-10-25 01:00 UTC: in Berlin 03:00 becomes 02:00 again."""
 
 
 class WallClock:
@@ -104,33 +101,6 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(
     assert any(
         abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows)
     )  # the clock did jump
-
-
-@pytest.mark.fault("the terminal changes its size, the clock jumps")
-def test_the_end_of_summer_time_in_mid_run_changes_no_order_in_any_verb(
-    run: RunDirectory,
-    wall: WallClock,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        wall.offset = END_OF_SUMMER_TIME - 1.0 - time.time()
-        assert (
-            time.localtime(END_OF_SUMMER_TIME - 1).tm_isdst,
-            time.localtime(END_OF_SUMMER_TIME).tm_isdst,
-        ) == (1, 0)
-        seen = trained(run, {20: lambda: setattr(wall, "offset", wall.offset + 2.0)})
-        for arguments in (["show"], ["checkpoints"], ["metrics"], ["metrics", "--csv"]):
-            assert command([arguments[0], run.name, *arguments[1:]]) == 0
-            assert "Traceback" not in "".join(capsys.readouterr())
-    time.tzset()
-    assert [summary.step for summary in seen] == sorted(summary.step for summary in seen)
-    with RunReader(run) as reader:
-        times = [row.time for row in reader.steps_since()]
-    assert times == sorted(times)
-    assert times[0] < END_OF_SUMMER_TIME < times[-1]
 
 
 def test_a_deleted_checkpoint_is_purged_by_a_deletion_after_a_week_and_never_by_a_list(

@@ -9,8 +9,6 @@ import pytest
 
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.schema.toml import toml_text
-from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
@@ -56,25 +54,6 @@ def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(
     ]
     assert all("FileNotFoundError" in words for _, words in told)
     assert "Traceback" in run.log_path.read_text()
-
-
-def test_a_run_with_an_invalid_temperature_of_an_earlier_version_trains_and_samples(
-    workers: Workers, text: Path
-) -> None:
-    run = create_run(tiny_config(text), "cold")
-    run.config_path.write_text(
-        toml_text(
-            merge(
-                config_to_raw(run.read_config()),
-                {"sampling.temperature": 1e-40, "sampling.repetition_penalty": 1e-38},
-            )
-        )
-    )
-    assert workers.work(run) == 0, run.log_path.read_text()
-    summary = summarize(run)
-    assert (summary.status, summary.checkpoints.last) == ("finished", 60)
-    with RunReader(run) as reader:
-        assert [row.step for row in reader.samples()] == [60, 40, 20]
 
 
 def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(

@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CellType, DataMode
@@ -178,20 +177,6 @@ def test_a_resume_with_another_setting_is_refused_with_every_difference(
         assert f"rnnlm-tui train {start}" in str(summary.hint)
         run.config_path.write_bytes(frozen)
     assert finishes_bit_equal(workers, run, template)
-
-
-def test_a_new_run_from_its_weights_may_have_another_batch_and_names_its_parent(
-    workers: Workers, run: RunDirectory, template: Stopped
-) -> None:
-    parent = f"stopped@{template.step}"
-    child = create_run(
-        parse_config(merge(run.read_config(), {"training.batch_size": 8, "checkpoint.every": 0})),
-        "child",
-        parent_at(parent),
-    )
-    assert workers.work(child) == 0
-    assert (summarize(child).status, summarize(child).parent) == ("finished", parent)
-    assert [entry.manifest.parent for entry in list_checkpoints(child)] == [parent]
 
 
 @pytest.mark.fault("the corpus, the tokenizer or the config has changed")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -127,16 +125,3 @@ def test_no_verb_accepts_an_invalid_name_or_a_path(
         assert (out + err).replace("\n", "").isprintable()
         assert "Traceback" not in err
     assert (outside / "config.toml").read_text() == "kept"
-
-
-def test_an_unknown_option_is_not_a_run_name(home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "rnnlm_tui", "delete", "-rf"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "-r" in done.stderr
-    assert not home.exists()

@@ -16,7 +16,6 @@ from rnnlm_tui.engine.softmax import Softmax
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     flops_per_token,
-    parameter_count,
     positions_per_step,
 )
 from tests.tools import arithmetic
@@ -140,19 +139,6 @@ def _state(optimizer: torch.optim.Optimizer, weights: list[torch.nn.Parameter]) 
     return [[weight, weight.grad, dict(optimizer.state[weight])] for weight in weights]
 
 
-def test_sizes_of_the_book_s_step() -> None:
-    sizes = arithmetic._sizes(BOOK, "bf16")
-    assert sizes.positions == 128 * 29
-    assert sizes.padded == 32_064
-    assert sizes.rows == round(0.76 * sizes.positions)
-    assert sizes.chunks == 1
-    assert arithmetic._sizes(BOOK, "tf32").chunks == 2
-    assert sizes.parameters == parameter_count(BOOK.config.model, 32_011).total == 8_292_619
-    assert BOOK.steps_per_epoch == 172_148
-    assert arithmetic.sequential_steps(BOOK.config) == 2 * 2 * 29
-    assert arithmetic.sequential_steps(SHAPES["lstm 2x1024"].config) == 280
-
-
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.name)
 def test_estimates_are_ordered(shape: Shape) -> None:
     for numbers in arithmetic.NAMES:
@@ -180,14 +166,6 @@ def test_estimates_are_ordered(shape: Shape) -> None:
 def test_cards_are_known_by_their_names(device: str, name: str | None) -> None:
     card = arithmetic.card_named(device)
     assert (card and card.name) == name
-
-
-def test_a_kernel_takes_as_long_as_its_slower_half() -> None:
-    card = CARDS[0]
-    bytes_alone = arithmetic.Kernel("head", "", 1e9).seconds(card)
-    assert bytes_alone == pytest.approx(1e9 / (0.85 * 3.35e12))
-    products = arithmetic.Kernel("head", "", 1e9, 1e15, "bf16").seconds(card)
-    assert products == pytest.approx(1e15 / (0.6 * 989.4e12))
 
 
 def test_parts_of_a_step_add_up_to_what_is_expected() -> None:

@@ -51,15 +51,6 @@ def test_a_path_outside_the_folder_in_a_manifest_is_refused_unread(
         verify_checkpoint(checkpoint)
 
 
-def test_a_pickle_named_by_a_manifest_is_refused_unopened(checkpoint: Path) -> None:
-    edit(
-        checkpoint,
-        lambda values: values.update(files={"model.pt": {"size": 0, "sha256": "0" * 64}}),
-    )
-    with pytest.raises(CheckpointError, match=r"refused to open .*model\.pt"):
-        verify_checkpoint(checkpoint)
-
-
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "training_state.safetensors", "tokenizer.json"]
 )

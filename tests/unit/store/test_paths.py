@@ -9,24 +9,6 @@ import pytest
 from rnnlm_tui.store import paths
 
 
-def test_all_paths_are_in_the_home_of_the_environment_variable(home: Path) -> None:
-    found = [
-        paths.runs_dir(),
-        paths.corpora_dir(),
-        paths.trash_dir(),
-        paths.states_dir(),
-        paths.state_file(),
-        paths.history_file(),
-    ]
-    assert all(path.is_relative_to(home) for path in found)
-    assert len(set(found)) == len(found)
-
-
-def test_paths_create_nothing(home: Path) -> None:
-    paths.runs_dir(), paths.state_file()
-    assert not home.exists()
-
-
 def test_the_users_data_folder_is_used_without_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
