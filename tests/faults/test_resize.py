@@ -1,5 +1,4 @@
-"""A terminal that changes size in a loop, on every screen, while data arrives: nothing fails.
-`python -m tests.faults.test_resize ROUNDS` for longer."""
+"""A terminal that changes size in a loop, on every screen, while data arrives: nothing fails."""
 
 from __future__ import annotations
 
@@ -22,7 +21,6 @@ PATIENCE = 5.0
 """Seconds after which a key is typed again."""
 ESCAPE_SECONDS = 0.5
 """A key that comes sooner after esc is one with alt."""
-ROUNDS = 1
 EXTREMES = (
     (1, 1),
     (300, 1),
@@ -114,10 +112,9 @@ def _stands(opened: Terminal, words: str) -> bool:
     return words[1:] not in opened.text if words.startswith("-") else words in opened.text
 
 
-def resize_everywhere(opened: Terminal, seed: int) -> int:
-    """Run one round over all screens; the number of sizes."""
-    draw = random.Random(seed)
-    changed = 0
+def resize_everywhere(opened: Terminal) -> None:
+    """Run one round over all screens."""
+    draw = random.Random(0)
     for name, way in SCREENS.items():
         walk(opened, way)
         for columns, rows in sizes(draw):
@@ -127,12 +124,10 @@ def resize_everywhere(opened: Terminal, seed: int) -> int:
                 f"the app ended with {opened.exit_code} on {name} at"
                 f" {columns}×{rows}\n{opened.raw[-2_000:].decode(errors='replace')}"
             )
-            changed += 1
         settle(opened)
         with suppress(AssertionError):  # an overlay may have closed
             opened.wait_for(partial(_stands, opened, way[-1][1]), PATIENCE)
     walk(opened, BACK)
-    return changed
 
 
 def open_app() -> Terminal:
@@ -145,8 +140,7 @@ def open_app() -> Terminal:
 def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:
     with open_app() as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
-        changed = sum(resize_everywhere(opened, seed) for seed in range(ROUNDS))
-        assert changed == ROUNDS * len(SCREENS) * (len(EXTREMES) + OTHERS)
+        resize_everywhere(opened)
         opened.send("q")
         opened.wait_for("Leave rnnlm-tui?", DEADLINE)
         opened.send("\r")
@@ -174,21 +168,3 @@ def is_whole(rows: list[str]) -> bool:
         and "Leave" in rows[-1]
         and "plain-otter" in rows[0]
     )
-
-
-def main() -> None:
-    """As many rounds as requested, each with other sizes."""
-    rounds = int(sys.argv[1])
-    with open_app() as opened:
-        opened.wait_for("plain-otter ● running", DEADLINE)
-        done = 0
-        for seed in count(1):
-            done += resize_everywhere(opened, seed)
-            sys.stdout.write(f"round {seed}: {done:,} sizes, no exception\n")
-            sys.stdout.flush()
-            if seed >= rounds:
-                return
-
-
-if __name__ == "__main__":
-    main()

@@ -48,21 +48,6 @@ def test_an_invalid_name_error_has_the_rule_and_no_control_characters(name: str)
     assert len(caught.value.message) < 200
 
 
-def test_the_paths_match_the_documentation(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path / "plain-otter")
-    assert run.name == "plain-otter"
-    paths = [run.config_path, run.logs_path, run.lock_path, run.log_path, run.checkpoints_path]
-    assert [path.name for path in paths] == [
-        "config.toml",
-        "log",
-        "worker.lock",
-        "worker.log",
-        "checkpoints",
-    ]
-    assert all(path.parent == run.path for path in paths)
-    assert not run.path.exists()
-
-
 def test_a_run_with_a_short_path_has_its_socket_inside() -> None:
     run = RunDirectory(Path("/srv/runs/plain-otter"))
     assert run.socket_path == run.path / "control.sock"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from rnnlm_tui.store import reader as reader_module
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.series import Cached, bucket_width
+from rnnlm_tui.store.series import bucket_width
 from tests.unit.store.rows import STARTED, event_row, step_row
 from tests.unit.store.test_index import entries
 
@@ -152,14 +151,3 @@ def test_a_machine_without_a_gpu_has_gaps_and_its_history_is_the_same_object_unt
     log.append(HardwareRow(STARTED + 1, 1.5, 1.0, 2, 3, 4, 5, gpu_watts=300.5))
     reader.refresh()
     assert list(reader.machine().columns["gpu_watts"].mean)[1:] == [300.5]
-
-
-def test_a_cached_value_is_computed_once_per_key() -> None:
-    known, made = Cached[list[int]](), list[int]()
-
-    def work_out() -> list[int]:
-        made.append(1)
-        return list(made)
-
-    keys: list[Any] = ["a", "a", "b", None, None]
-    assert [len(known.of(key, work_out)) for key in keys] == [1, 1, 2, 3, 3]

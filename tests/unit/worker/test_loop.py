@@ -507,25 +507,6 @@ def test_patience_counts_evaluations_of_earlier_attempts(
     assert bench.evaluator.evaluated == [10]
 
 
-def test_an_evaluation_out_of_memory_is_logged_with_its_shape_and_training_continues(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
-
-    def exhausted() -> None:
-        if bench.trainer.step == 20:
-            raise out_of_memory("an evaluation", (16, 128)) from MemoryError()
-
-    bench.evaluator.during = exhausted
-    assert bench.training.train() == "finished"
-    (told,) = [text for kind, text in bench.events() if text.startswith("no evaluation")]
-    assert told.startswith(
-        "no evaluation: out of memory in an evaluation of 16 x 128 tokens (elman, 2 x 192 units, 11"
-        " types, "
-    )
-    assert bench.checkpointer.saved == [(20, None), (40, 3.0)]
-
-
 def test_news_about_cuda_graphs_are_logged_once(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder)
     bench.trainer.graph_note = "CUDA graphs: a step was measured 2.10 times as fast"
@@ -534,31 +515,6 @@ def test_news_about_cuda_graphs_are_logged_once(tmp_path: Path, recorder: Record
         bench.events().count(("note", "CUDA graphs: a step was measured 2.10 times as fast")) == 1
     )
     assert bench.trainer.graph_note == ""
-
-
-def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_a_hint(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
-    forward = bench.trainer.model.forward
-
-    def short_of_memory(*arguments: object, **settings: object) -> object:
-        if bench.trainer.step == 30:
-            torch.empty(2**60)
-        return forward(*arguments, **settings)  # type: ignore[arg-type]
-
-    bench.trainer.model.forward = short_of_memory  # type: ignore[method-assign, assignment]
-    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 6 tokens") as caught:
-        bench.training.train()
-    assert (
-        "step 20 is saved: `rnnlm-tui resume plain-otter` continues from it once more memory is"
-        " free" in caught.value.hint
-    )
-    assert (
-        "`rnnlm-tui train --from plain-otter@20 --set training.batch_size=10` starts a new run"
-        in caught.value.hint
-    )
-    assert bench.steps() == list(range(1, 31))
 
 
 def test_a_pause_lasts_until_resume(tmp_path: Path, recorder: Recorder) -> None:
@@ -645,25 +601,6 @@ def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(
     assert bench.checkpointer.saved == [(1, None)]
     assert bench.training.evaluate().startswith("validation perplexity 20.09")
     assert bench.checkpointer.labelled == [1]
-
-
-def test_a_failed_evaluation_is_the_answer_and_training_continues(
-    tmp_path: Path, recorder: Recorder
-) -> None:
-    bench = Bench(tmp_path, recorder)
-
-    def breaks() -> None:
-        if bench.trainer.step < STEPS:
-            raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"
-            )
-
-    bench.evaluator.during = breaks
-    bench.ask("evaluate")
-    assert bench.training.train() == "finished"
-    assert [(answer.ok, answer.error) for answer in bench.inbox_answers] == [
-        (False, "evaluate: out of memory")
-    ]
 
 
 def test_readers_see_the_current_activity(tmp_path: Path, recorder: Recorder) -> None:
