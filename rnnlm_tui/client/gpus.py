@@ -16,7 +16,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.cuda import GpuProblem, driver, gpu_problem, holder_words, is_driver_order
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, GpuProbe, gpu_count, gpu_uuids
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count, gpu_uuids, read_gpu
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import free_training_memory, planned_device, usable_cores
 
@@ -40,9 +40,7 @@ def shared_gpu_warning(config: RunConfig) -> str:
     names = [] if not uuid else [run.name for run in runs_on(uuid)]
     if not names:
         return ""
-    probe = GpuProbe(uuid)
-    gpu = probe.sample()
-    probe.close()
+    gpu = read_gpu(uuid)
     left = (
         ""
         if gpu.memory_total is None or gpu.memory_used is None

@@ -149,7 +149,7 @@ class RunMonitor:
         lock = self._look_at_lock()
         self.reader.refresh(self._report)
         with self.reader.read_transaction():
-            state = self._states.read(lock)
+            state = self._states.read(self._lock_of_rows(lock))
         eta = estimate_remaining(state)
         return summarize_state(state, None if eta is None else eta.seconds), state.config
 
@@ -161,8 +161,13 @@ class RunMonitor:
         self.run.check_there()
         return read_lock(self.run.lock_path)
 
+    def _lock_of_rows(self, before: LockState) -> LockState:
+        """The lock as it was while the rows were read: a worker takes it before its first row, and
+        frees it after its last."""
+        return before if before.held else self._look_at_lock()
+
     def _build(self, lock: LockState) -> RunSnapshot:
-        self._state = state = self._states.read(lock, HARDWARE)
+        self._state = state = self._states.read(self._lock_of_rows(lock), HARDWARE)
         eta = estimate_remaining(state)
         series = self.reader.series(self._max_buckets)
         return RunSnapshot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Literal
 
@@ -261,21 +261,8 @@ class HardwareRow:
     @property
     def gpu(self) -> GpuRow:
         """The GPU used for training."""
-        return GpuRow(
-            None,
-            self.gpu_name,
-            self.gpu_percent,
-            self.gpu_memory_used,
-            self.gpu_memory_own,
-            self.gpu_memory_total,
-            self.gpu_watts,
-            self.gpu_celsius,
-            self.gpu_watts_limit,
-            self.gpu_clock_mhz,
-            self.gpu_clock_max_mhz,
-            self.gpu_throttle,
-            self.gpu_fault,
-        )
+        names = [field.name for field in fields(GpuRow) if field.name != "index"]
+        return GpuRow(**{name: getattr(self, f"gpu_{name}") for name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,9 @@ PARSED_LINES = 1_024
 PATIENCE_SECONDS = 2.0
 """After that, an index that another process holds is made again in memory."""
 UNUSED_SECONDS = 30 * 86_400.0
-_CHECKED_BYTES = 2**16
-"""The bytes before the offset that is reached have to be the same at the next look."""
+_HEAD_BYTES, _CHECKED_BYTES = 256, 2**16
+"""The first bytes of a log, and those before the offset that is reached, have to be the same at the
+next look."""
 STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC_COLUMNS)
 """The order of a step's values in memory."""
 _machine_values = attrgetter(*MACHINE_COLUMNS)
@@ -655,9 +656,11 @@ def _continues(file: BinaryIO, known: Reached, size: int) -> bool:
 
 
 def _checksum(file: BinaryIO, offset: int) -> int:
-    begin = max(0, offset - _CHECKED_BYTES)
-    file.seek(begin)
-    return zlib.crc32(file.read(offset - begin))
+    """Of the first bytes of a log, which hold its id, and of those before an offset."""
+    file.seek(0)
+    head = zlib.crc32(file.read(min(offset, _HEAD_BYTES)))
+    file.seek(max(0, offset - _CHECKED_BYTES))
+    return zlib.crc32(file.read(min(offset, _CHECKED_BYTES)), head)
 
 
 def _marks(count: int) -> str:

@@ -225,6 +225,14 @@ class GpuProbe:
             _ask("nvmlShutdown")
 
 
+def read_gpu(uuid: str | None = None, *, index: int = 0) -> GpuRow:
+    """Read a GPU once; as `GpuProbe`."""
+    probe = GpuProbe(uuid, index=index)
+    row = probe.sample()
+    probe.close()
+    return row
+
+
 class OtherCards:
     """Reads all GPUs of the machine except one. Ignores CUDA_VISIBLE_DEVICES: all share power and
     cooling. A GPU in MIG mode is one card; the instances are not listed.

@@ -20,7 +20,7 @@ import psutil
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.system.cuda import is_driver_order, torch_fits_driver
 from rnnlm_tui.system.disk import disk_space, free_bytes
-from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count
+from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count, read_gpu
 from rnnlm_tui.system.locks import host_name
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -115,9 +115,7 @@ def describe_machine(directory: Path) -> MachineFacts:
     """Describe this machine, with the disk of `directory`. Takes milliseconds; waking an NVIDIA
     driver some hundred."""
     total, free = disk_space(directory)
-    probe = GpuProbe()
-    gpu = probe.sample()
-    probe.close()
+    gpu = read_gpu()
     return MachineFacts(
         host=host_name(),
         cpu_count=usable_cores(),
@@ -147,9 +145,7 @@ def free_training_memory(name: str) -> int | None:
         return memory_available()
     if not is_driver_order() and gpu_count() > 1:
         return None  # CUDA may give this number to another GPU
-    probe = GpuProbe(index=int(name.partition(":")[2] or 0))
-    gpu = probe.sample()
-    probe.close()
+    gpu = read_gpu(index=int(name.partition(":")[2] or 0))
     return (
         None
         if gpu.memory_total is None or gpu.memory_used is None

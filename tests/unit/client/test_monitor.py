@@ -12,12 +12,19 @@ from typing import Literal
 
 import pytest
 
-from rnnlm_tui.client.monitor import EVENTS, RunMonitor, summarize, summary_or_problem
+from rnnlm_tui.client.monitor import (
+    EVENTS,
+    RunMonitor,
+    RunSnapshot,
+    summarize,
+    summary_or_problem,
+)
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow, HardwareRow, StepRow
 from rnnlm_tui.schema.status import STALE_SECONDS
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.lineage import take_parent
@@ -212,6 +219,28 @@ def test_a_run_that_takes_long_to_read_reports_how_far_it_is(
         read(monitor)
     assert seen == sorted(seen)
     assert {total for _, total in seen} == {worker.log.path.stat().st_size}
+
+
+@pytest.mark.parametrize("read", [RunMonitor.snapshot, RunMonitor.summary])
+def test_a_worker_that_begins_while_its_run_is_read_lives(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, read: Callable[[RunMonitor], object]
+) -> None:
+    begun: list[Worker] = []
+    refresh = RunReader.refresh
+
+    def beginning(reader: RunReader, report: object = None) -> object:
+        if not begun:
+            begun.append(Worker(run))
+            begun[0].lock.acquire()
+            begun[0].event("started")
+        return refresh(reader)
+
+    monkeypatch.setattr(RunReader, "refresh", beginning)
+    with closing(RunMonitor(run)) as monitor:
+        found = read(monitor)
+    summary = found.summary if isinstance(found, RunSnapshot) else found
+    assert isinstance(summary, RunSummary)
+    assert summary.status == "preparing"
 
 
 def test_old_events_that_charts_mark_are_included(run: RunDirectory, worker: Worker) -> None:

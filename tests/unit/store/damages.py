@@ -33,7 +33,7 @@ def replace_by(path: Path, make: Callable[[Path], object]) -> None:
 def become_a_snapshot(folder: Path) -> None:
     """Change the manifest and correct its checksum, as an attacker would."""
     path = folder / "manifest.json"
-    values = {**json.loads(path.read_text(encoding="utf-8")), "kind": "snapshot", "checksum": ""}
+    values = {**json.loads(path.read_text(encoding="utf-8")), "kind": "snapshot"}
     path.write_text(Manifest.model_validate(values).text(), encoding="utf-8")
 
 

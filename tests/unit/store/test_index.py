@@ -47,7 +47,15 @@ from rnnlm_tui.store.index import index_path
 from rnnlm_tui.store.log import FACTS, KINDS, STEP_PREFIX, RunLog, decode, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step
-from tests.unit.store.rows import STARTED, begin, evaluation_row, event_row, sample_row, step_row
+from tests.unit.store.rows import (
+    STARTED,
+    begin,
+    evaluation_row,
+    event_row,
+    new_run,
+    sample_row,
+    step_row,
+)
 from tests.unit.store.test_log import full_disk
 
 READERS = ((0, 3), (20, 16), (10_000, 2_048))
@@ -293,12 +301,16 @@ def steps_after(steps: list[StepRow], step: int) -> list[StepRow]:
     return [row for row in steps if row.step > step]
 
 
+READING = encode(HardwareRow(1.5, 2.0, 1.0, 2, 3, 4, 5)).strip()
+
+
 class Author:
     """Writes, damages and replaces the logs of a run."""
 
     JUNK = (
         b"{", b"[1]", b"\0\xff", b"of another program", b"", b'{"kind":"later","step":7}',
-        b'{"kind":"step","step":"5"}', b'{"kind": "step", "step": 5}', b"x" * (3 * LONGEST),
+        b'{"kind":"step","step":"5"}', b"x" * (3 * LONGEST),
+        encode(step_row(5)).replace(b":", b": ").strip(), READING.replace(b":", b": "),
         b'{"kind":"event","event":"note","step":1,"text":"' + b"y" * LONGEST + b'","time":1.0}',
         b"\n".join([b"y" * LONGEST] * 2), b'{"kind":"step","step":1},{"kind":"step","step":2}',
     )  # fmt: skip
@@ -382,8 +394,8 @@ class Author:
         """Ten steps an epoch, the last one short."""
         values = [draw.choice([draw.uniform(0, 9)] * 9 + [math.nan, math.inf]) for _ in range(3)]
         row = step_row(step, attempt, loss=values[0], grad_norm=values[1], speed=values[2])
-        tokens = step * 630 - step % 10 * (-70) - draw.choice([0, 0, 0, 400])
-        return replace(row, epoch=step / 10, tokens_seen=tokens)
+        tokens = step * 630 - step % 10 * (-70) - draw.choice([0, 0, 0, 400, 1_500])
+        return replace(row, epoch=step / 10, tokens_seen=max(0, tokens))
 
     def rare(self, draw: random.Random, attempt: int, step: int) -> Any:
         change = {"number": step, "step": step, "settings": [], "undoes": 0, "discards": []}
@@ -729,3 +741,16 @@ def test_the_index_of_a_home_on_the_network_is_on_a_local_disk(
     monkeypatch.setattr(index, "is_network", lambda kind: True)
     assert index.index_folder() == Path(f"/var/tmp/rnnlm-tui-{os.getuid()}/index")
     assert index_path(run).parent == index.index_folder()
+
+
+def test_another_run_of_the_name_is_not_taken_for_the_one_before() -> None:
+    """Also if both logs end alike, in zeros after a power cut."""
+    for loss in (1.0, 2.0):
+        run = new_run()
+        with begin(run) as log:
+            log.append(*(step_row(step, loss=loss) for step in range(1, 201)))
+        with log.path.open("ab") as file:
+            file.write(bytes(100_000) + b"\n")
+        with RunReader(run, raw_limit=10) as reader:
+            assert set(reader.series().columns["loss"].low) == {loss}
+        shutil.rmtree(run.path)
