@@ -168,7 +168,7 @@ def reached(run: RunDirectory, pid: int, step: int) -> int:
 def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
     """Run one attempt that is killed, terminated or stopped near a step; returns `kill 117`, or ""
     if the run ended before."""
-    if _finished(run):
+    if finished(run):
         return ""
     pid = workers.start(run)
     found = step
@@ -181,13 +181,14 @@ def _stop_at(workers: Workers, run: RunDirectory, step: int, how: str) -> str:
     except (RunStateError, WorkerError, ProcessLookupError):
         pass  # it is just ending
     code = workers.wait()
-    if _finished(run):
+    if finished(run):
         return ""
     assert code == (-signal.SIGKILL if how == "kill" else 0), (run.name, how, code)
     return f"{how} {found}"
 
 
-def _finished(run: RunDirectory) -> bool:
+def finished(run: RunDirectory) -> bool:
+    """Whether the last event says so; a kill may come later, while the process exits."""
     with RunReader(run) as reader:
         state = reader.last_state()
     return state is not None and state.kind == "finished"

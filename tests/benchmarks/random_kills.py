@@ -35,7 +35,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import TEMPORARY_PREFIX
-from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, weights_hash
+from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, finished, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
 from tests.unit.store.rows import begin, step_row
@@ -108,9 +108,9 @@ def kill_one_run(
     straight, run = create_run(config, f"{name}-straight"), create_run(config, f"{name}-killed")
     assert workers.work(straight) == 0
     tally, seen = Tally(runs=1), set[tuple[int, int]]()
-    while tally.kills < kills and not _is_finished(run) and _kill(workers, run, draw, tally, seen):
+    while tally.kills < kills and not finished(run) and _kill(workers, run, draw, tally, seen):
         pass
-    if not _is_finished(run) and workers.work(run) != 0:
+    if not finished(run) and workers.work(run) != 0:
         tally.stuck += 1
     elif (weights_hash(run, steps), losses(run)) != (
         weights_hash(straight, steps),
@@ -119,13 +119,6 @@ def kill_one_run(
         tally.unequal += 1
     tally.steps, tally.lost = len(seen), len(seen.difference(committed_steps(run)))
     return tally
-
-
-def _is_finished(run: RunDirectory) -> bool:
-    """Whether the last event says so; a kill may come later, while the process exits."""
-    with RunReader(run) as reader:
-        state = reader.last_state()
-    return state is not None and state.kind == "finished"
 
 
 def _kill(
