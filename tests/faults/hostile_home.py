@@ -139,6 +139,7 @@ def commands(text: str, file: Path) -> Iterator[list[str]]:
     argument = text.replace("\0", "")
     on_runs = (
         "show",
+        "show --once",
         "follow",
         "metrics",
         "checkpoints",

@@ -93,6 +93,11 @@ def tiny_config(source: Path, changes: Mapping[str, object] | None = None) -> Ru
     return parse_config(merge(config, changes or {}))
 
 
+def settings(*changes: str) -> tuple[str, ...]:
+    """`--set` for each of these changes."""
+    return tuple(part for change in changes for part in ("--set", change))
+
+
 def start(config: RunConfig, name: str | None = None, parent: str | None = None) -> RunDirectory:
     """Create a run and start its worker."""
     run = create_run(config, name, None if parent is None else parent_at(parent))

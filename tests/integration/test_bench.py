@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rnnlm_tui.bench.report import BenchReport
+from tests.integration.runs import settings
 
 TINY = (
     "model.embedding_dim=16",
@@ -21,7 +22,6 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def report() -> BenchReport:
-    settings = [part for change in TINY for part in ("--set", change)]
     command = [
         sys.executable,
         "-m",
@@ -34,7 +34,7 @@ def report() -> BenchReport:
         "--seconds",
         "0.1",
         "--json",
-        *settings,
+        *settings(*TINY),
     ]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert answer.returncode == 0, answer.stderr

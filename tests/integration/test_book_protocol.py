@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.control import resume, send
-from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import check_before_start
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.schema.config import RunConfig
@@ -16,7 +14,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.reader import RunReader
 from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.integration.runs import start, wait_for, wait_until_ended
+from tests.integration.runs import start, wait_until_ended
 
 LINES = [
     sentence for topic in builtin.read_topics()[:40] for sentence in builtin.topic_sentences(topic)
@@ -87,51 +85,3 @@ def test_the_books_run_downloads_evaluates_and_samples_as_in_the_book(
         "train.txt",
     ]
     assert not list((home / "corpora").glob(".*"))
-
-
-def test_a_run_stopped_during_a_download_continues_it_after_resume(
-    config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    text = {
-        name: "".join(f"{line}\n" for line in lines).encode()
-        for name, lines in (("news/train.txt", TRAIN), ("news/test.txt", TEST))
-    }
-    # Each request brings one more byte: the worker neither gives up nor finishes before it is
-    # stopped.
-    with serving(ArchiveServer(archive_of(text), cuts=[2_000], always_cut=1)) as server:
-        run = start(
-            parse_config(merge(config, {"corpus.url": server.url, "training.max_steps": 2}))
-        )
-        wait_for(
-            lambda: (
-                (shown := summarize(run).preparing) is not None
-                and shown.phase == "downloading"
-                and shown.done >= 2_000
-            ),
-            "the first bytes",
-        )
-        assert send(run, "stop").ok
-        assert wait_until_ended(run).status == "stopped"
-        assert sorted(path.name for path in (home / "corpora").iterdir()) == [
-            ".news.part",
-            ".news.part.json",
-        ]
-        held = (home / "corpora" / ".news.part").stat().st_size
-        assert held >= 2_000
-        server.always_cut = None
-        resume(run)
-        assert wait_until_ended(run).status == "finished"
-        assert server.requests[-1]["Range"] == f"bytes={held}-"
-
-
-def test_a_failed_download_fails_the_run_with_a_message_and_leaves_nothing(
-    config: RunConfig, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    with serving(ArchiveServer(b"", status=404)) as server:
-        summary = wait_until_ended(start(parse_config(merge(config, {"corpus.url": server.url}))))
-    assert summary.status == "failed"
-    assert summary.message is not None
-    assert "404 Not Found" in summary.message
-    assert list((home / "corpora").iterdir()) == []

@@ -15,39 +15,27 @@ from typing import Any
 import pytest
 
 from tests.faults.workers import Workers
-from tests.terminal import Terminal
+from tests.integration.runs import settings
 
 COMMAND = (sys.executable, "-m", "rnnlm_tui")
 """For what a terminal or a session does to a command; other commands start as forks."""
 SMALL = (
-    "--preset",
-    "elman",
-    "--set",
-    "corpus.sentences=600",
-    "--set",
-    "model.embedding_dim=16",
-    "--set",
-    "model.hidden_size=16",
-    "--set",
-    "training.batch_size=8",
-    "--set",
-    "schedule.warmup_steps=10",
-    "--set",
-    "evaluation.every=30",
-    "--set",
-    "checkpoint.every=30",
-    "--set",
-    "training.threads=1",
+    *("--preset", "elman"),
+    *settings(
+        "corpus.sentences=600",
+        "model.embedding_dim=16",
+        "model.hidden_size=16",
+        "training.batch_size=8",
+        "schedule.warmup_steps=10",
+        "evaluation.every=30",
+        "checkpoint.every=30",
+        "training.threads=1",
+    ),
 )
 """Options of a run with steps of some milliseconds."""
 ENDLESS = (
     *SMALL,
-    "--set",
-    "training.max_steps=1000000",
-    "--set",
-    "evaluation.every=0",
-    "--set",
-    "checkpoint.every=0",
+    *settings("training.max_steps=1000000", "evaluation.every=0", "checkpoint.every=0"),
 )
 
 
@@ -134,37 +122,6 @@ def test_a_followed_run_ends_with_its_summary_as_one_object(
     assert last["source"]["perplexity"] < last["test"]["perplexity"]
     assert (last["checkpoints"]["last"], last["checkpoints"]["count"]) == (60, 2)
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-
-
-@pytest.mark.usefixtures("followed")
-def test_the_same_seed_samples_the_same_text_and_another_seed_another(machine: Machine) -> None:
-    drawn = [
-        machine.json("sample", "small@best", "the boys", "--seed", seed)["text"]
-        for seed in ("1", "1", "2")
-    ]
-    assert drawn[0] == drawn[1] != drawn[2]
-    greedy = machine.json("sample", "sma@last", "the boys", "--greedy", "--max-new-tokens", "5")
-    assert (greedy["seed"], greedy["tokens"], greedy["checkpoint"], greedy["run"]) == (
-        None,
-        5,
-        60,
-        "small",
-    )
-    assert (
-        "read as <unk>: Zebra"
-        in machine.run("sample", "small", "the Zebra", "--max-new-tokens", "2").stderr
-    )
-    plain = machine.run("sample", "small@60", "the boys", "--greedy", "--max-new-tokens", "5")
-    assert plain.stdout == f"the boys{greedy['text']}\n"
-
-
-@pytest.mark.usefixtures("followed")
-def test_metrics_checkpoints_and_corpus_show_the_run(machine: Machine) -> None:
-    assert len(machine.run("metrics", "small", "--csv").stdout.splitlines()) == 61
-    assert [row["step"] for row in machine.json("checkpoints", "small")] == [60, 30]
-    assert [found["source"] for found in machine.json("corpus")["prepared"]] == ["elman"]
-    estimate = machine.json("estimate", *SMALL)
-    assert estimate["seconds"] is None or estimate["steps"] > 0
 
 
 @pytest.mark.usefixtures("followed")
@@ -288,64 +245,6 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     out, _ = again.communicate(timeout=30)
     assert again.returncode == 3
     assert json.loads(out.splitlines()[-1])["status"] == "stopped"
-
-
-def test_without_a_terminal_a_run_is_followed_in_plain_lines(machine: Machine) -> None:
-    done = machine.run("train", *SMALL, "--set", "training.max_steps=40", "--name", "plain")
-    assert "\x1b" not in done.stdout + done.stderr
-    assert done.stdout.startswith("plain: ")  # the step at the first look depends on the machine
-    assert "plain finished at step 40 / 40 (100 %)" in done.stdout
-    assert "to beat" in done.stdout
-    assert done.stdout.rstrip().splitlines()[-1]
-    assert "the boys who" in done.stdout.partition("plain finished")[2]
-
-
-def test_in_a_terminal_the_app_opens_the_new_run_and_closing_it_does_not_end_the_run(
-    machine: Machine,
-) -> None:
-    with Terminal(
-        [*COMMAND, "train", *ENDLESS, "--name", "seen"],
-        columns=100,
-        rows=30,
-        environment=machine.environment,
-    ) as terminal:
-        terminal.wait_for("seen", 60)
-        terminal.wait_for("tok/s", 60)
-        terminal.send("q")
-        terminal.wait_for("Leave rnnlm-tui?")
-        terminal.send("\r")
-        assert terminal.wait() == 0
-    summary = machine.json("show", "seen")
-    assert summary["status"] in ("preparing", "running")
-    machine.until("seen", lambda later: later["step"] > summary["step"])
-    machine.run("stop", "seen")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--set", "training.batch_size=0", "--set", "modle.hidden_size=3"], "2 problems"),
-        (["--preset", "deom"], 'did you mean "demo"'),
-        (["--config", "/nowhere/config.toml"], "cannot read the config file"),
-        (["--set", "corpus.source=/nowhere/text.txt"], "/nowhere/text.txt"),
-        (["--set", "training.device=cuda:63"], "cuda:63"),
-        (["--name", "../x"], "../x"),
-        (["--name", "small"], "already exists"),
-        (["--from", "small@7"], "no checkpoint"),
-        (["--from", "nobody@best"], "no run"),
-        (["--follow", "--detach"], "are mutually exclusive"),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) else "",
-)
-@pytest.mark.usefixtures("followed")
-def test_wrong_input_exits_with_code_2_and_leaves_nothing(
-    machine: Machine, arguments: list[str], words: str
-) -> None:
-    before = sorted((machine.home / "runs").iterdir())
-    follow = [] if "--follow" in arguments else ["--follow", "--json"]
-    done = machine.run("train", *arguments, *follow, code=2)
-    assert words in done.stderr
-    assert sorted((machine.home / "runs").iterdir()) == before
 
 
 @pytest.mark.parametrize("ending", ["--follow", "--detach"])

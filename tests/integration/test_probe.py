@@ -13,6 +13,7 @@ import pytest
 
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
 from rnnlm_tui.schema.memory import WORKER_BYTES
+from tests.integration.runs import settings
 from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 
@@ -62,12 +63,6 @@ def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     assert "measured" in words
 
 
-def test_a_probe_of_a_missing_text_is_refused_and_leaves_nothing(machine: Machine) -> None:
-    refused = machine.run("estimate", "--set", "corpus.source=/nowhere/text.txt", "--probe", code=2)
-    assert "/nowhere/text.txt" in refused.stderr
-    assert not machine.home.exists()
-
-
 def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine: Machine) -> None:
     endless = (*SMALL, "--set", "corpus.sentences=400000")  # slow to prepare
     process = subprocess.Popen(
@@ -96,14 +91,10 @@ def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine
 
 def test_a_config_that_does_not_fit_gets_a_warning_with_a_batch_that_fits(machine: Machine) -> None:
     huge = (
-        "--preset",
-        "elman",
-        "--set",
-        "model.hidden_size=4096",
-        "--set",
-        "model.embedding_dim=4096",
-        "--set",
-        "training.batch_size=60000",
+        *("--preset", "elman"),
+        *settings(
+            "model.hidden_size=4096", "model.embedding_dim=4096", "training.batch_size=60000"
+        ),
     )
     found = machine.json("estimate", *huge)
     assert found["memory_bytes"] > found["memory_free"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
 import os
@@ -21,7 +20,7 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.checkpoint import write_model
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import InputError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import (
     Alternatives,
@@ -466,38 +465,6 @@ async def test_a_wrong_request_is_refused_and_the_next_one_answered(
     with pytest.raises(StorageError, match="not found"):
         await client.ask(InspectRequest.model_validate(text_of(asked(copy))), Inspection)
     assert (await sample(client, trained["characters"], max_new_tokens=3)).tokens == 3
-
-
-async def test_a_request_that_is_left_frees_the_sampler_for_the_next(
-    client: SamplerClient, trained: dict[str, Path]
-) -> None:
-    endless = client.generate(asked(trained["characters"], max_new_tokens=1_000_000))
-    await anext(endless)
-    waiting = [
-        asyncio.create_task(
-            sample(client, trained["characters"], seed=seed, max_new_tokens=900_000)
-        )
-        for seed in range(3)
-    ]
-    answered = asyncio.create_task(sample(client, trained["characters"], max_new_tokens=2))
-    await asyncio.sleep(0)
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    await endless.aclose()
-    assert (await answered).tokens == 2
-
-
-async def test_a_killed_sampler_is_reported_and_started_again(
-    client: SamplerClient, trained: dict[str, Path]
-) -> None:
-    endless = client.generate(asked(trained["characters"], max_new_tokens=1_000_000))
-    await anext(endless)
-    process_of(client).kill()
-    with pytest.raises(WorkerError, match="the sampler exited: it was killed"):
-        async for _ in endless:
-            pass
-    assert (await sample(client, trained["characters"], max_new_tokens=2)).tokens == 2
 
 
 async def test_out_of_memory_is_reported_with_sizes_and_survived(

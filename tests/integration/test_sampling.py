@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rnnlm_tui.client.control import send
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
@@ -16,11 +15,8 @@ from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import (
-    ENDLESS,
-    kill,
     start,
     tiny_config,
-    wait_for_step,
     wait_until_ended,
 )
 
@@ -126,36 +122,3 @@ async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling
     assert (done.reason, done.stop) == ("stop", stop)
     assert done.text == whole.text[: whole.text.index(stop)]
     assert done.tokens < whole.tokens
-
-
-async def test_a_running_run_is_sampled_from_a_snapshot(text: Path, client: SamplerClient) -> None:
-    run = start(
-        tiny_config(
-            text, {"training.max_steps": ENDLESS, "checkpoint.every": 0, "evaluation.every": 0}
-        )
-    )
-    wait_for_step(run, 5)
-    snapshot = send(run, "snapshot")
-    done = await draw(client, run.path / snapshot.checkpoint, max_new_tokens=20)
-    assert done.tokens == 20
-    wait_for_step(run, snapshot.step + 20)
-    kill(run)
-
-
-async def test_a_long_sample_is_cancelled_at_once(text: Path, client: SamplerClient) -> None:
-    run = start(tiny_config(text, {"training.max_steps": 20}))
-    wait_until_ended(run)
-    request = SampleRequest(
-        id="long",
-        checkpoint=str(resolve_checkpoint(run, "last")),
-        prompt="",
-        settings=SamplingConfig(max_new_tokens=1_000_000),
-    )
-    answers: list[SamplePiece | SampleDone] = []
-    async for answer in client.generate(request):
-        answers.append(answer)
-        if len(answers) == 1:
-            await client.cancel("long")
-    assert isinstance(answers[-1], SampleDone)
-    assert answers[-1].reason == "cancelled"
-    assert answers[-1].tokens < 1_000_000

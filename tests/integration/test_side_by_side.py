@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -150,30 +149,3 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         assert current is not None
         assert current.prompt == "The cat"
         assert current.text == a.text, "the same seed and temperature"
-
-
-async def test_a_side_that_is_deleted_or_damaged_says_so_and_the_other_goes_on(
-    runs: list[RunDirectory],
-) -> None:
-    app = RnnlmApp(runs[0], "versus")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until_shown(pilot, "A calm-otter @best", "B calm-otter")
-        screen = app.pane_screen
-        assert isinstance(screen, VersusScreen)
-        row = screen.shown.sides[1].row
-        assert row is not None
-        model = runs[0].path / row.path / "model.safetensors"
-        model.write_bytes(model.read_bytes()[:-8])
-        await pilot.press(*"The cat", "enter")
-        await until_shown(pilot, "✗ ", "model.safetensors")
-        await until(pilot, lambda: not screen.sampling)
-        first = screen.shown.text(0)
-        assert first is not None
-        assert first.state == "done"
-        shutil.rmtree(runs[0].path / row.path)
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ ", "not found")
-        await until(pilot, lambda: not screen.sampling)
-        again = screen.shown.text(0)
-        assert again is not None
-        assert again.text == first.text

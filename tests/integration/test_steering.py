@@ -11,8 +11,7 @@ from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import parent_at
-from rnnlm_tui.client.steering import steer, stop_after, undo
-from rnnlm_tui.errors import ConfigError, InputError, RunStateError
+from rnnlm_tui.client.steering import steer, undo
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import list_checkpoints, read_checkpoints
@@ -144,35 +143,6 @@ def test_a_changed_setting_is_kept_in_the_next_attempt_and_in_a_fork(
     kill(run)
 
 
-def test_invalid_commands_are_refused_with_the_reason(text: Path) -> None:
-    run = start(
-        tiny_config(
-            text, {"training.max_steps": ENDLESS, "evaluation.every": 0, "checkpoint.every": 0}
-        )
-    )
-    wait_for_step(run, 5)
-    with pytest.raises(ConfigError, match="can't change while the run trains"):
-        send(run, "set", changes={"model.hidden_size": 9})
-    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
-        send(run, "set", changes={"optimizer.learning_rate": -1.0})
-    with pytest.raises(ConfigError, match=r"checkpoint\.every"):
-        send(run, "set", changes={"checkpoint.every": 2.5})
-    with pytest.raises(ConfigError, match=r"training\.max_steps: is 2, must be above step"):
-        steer(run, {"training.max_steps": 2})
-    with pytest.raises(InputError, match=r"evaluation\.every is already 0"):
-        steer(run, {"evaluation.every": 0})
-    with pytest.raises(RunStateError, match="nothing to undo: no setting was changed"):
-        undo(run)
-    with pytest.raises(RunStateError, match=r"evaluation\.every is 0"):
-        stop_after(run, "evaluation")
-    send(run, "stop")
-    with pytest.raises(RunStateError, match=r"is not running \(status stopped\)"):
-        send(run, "pause")
-    with pytest.raises(RunStateError, match="can't be steered: it is stopped"):
-        steer(run, {"evaluation.every": 9})
-    assert [row.verb for row in journal(run) if row.result["ok"]] == ["stop"]
-
-
 def weights(run: RunDirectory) -> bytes:
     return (list_checkpoints(run)[-1].path / "model.safetensors").read_bytes()
 
@@ -215,22 +185,3 @@ def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) ->
     launch(again)
     assert wait_until_ended(again).step == 320
     assert weights(again) == weights(run)
-
-
-def test_a_run_stops_after_its_epoch_unless_that_is_cancelled(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS, "evaluation.every": 0}))
-    wait_for_step(run, 5)
-    planned = stop_after(run, "epoch")
-    assert planned.text.startswith("stops after this epoch, at step ")
-    assert summarize(run).stop_after in ("epoch", None)
-    ended = wait_until_ended(run)
-    assert ended.status == "stopped"
-    assert ended.epoch == int(ended.epoch)
-    resume(run)
-    wait_for_step(run, ended.step + 1)
-    send(run, "pause")
-    stop_after(run, "epoch")
-    assert summarize(run).stop_after == "epoch"
-    stop_after(run, None)
-    assert summarize(run).stop_after is None
-    kill(run)

@@ -13,8 +13,6 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.steering import read_steering, steer
-from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
@@ -68,44 +66,6 @@ def journal_of(run: RunDirectory) -> list[tuple[int, str, object, object, int]]:
             for change in reader.changes()
             for one in change.settings
         ]
-
-
-async def test_a_learning_rate_is_changed_and_changed_back(text: Path) -> None:
-    run = start(
-        tiny_config(
-            text,
-            {
-                "training.max_steps": ENDLESS,
-                "schedule.kind": "constant",
-                "evaluation.every": 0,
-                "checkpoint.every": 0,
-            },
-        ),
-        "steered",
-    )
-    wait_for_step(run, 10)
-    app = RnnlmApp(run, "train", services=Services(), fps=20.0)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.step > 0)
-        await change_rate_by_keys(app, pilot, run, "0.001")
-        await undo_by_keys(app, pilot)
-        first, second = journal_of(run)
-        assert first[1:] == (RATE, 0.003, 0.001, 0)
-        assert second[1:] == (RATE, 0.001, 0.003, 1)
-        assert second[0] >= first[0]
-        await until(pilot, lambda: app.snapshot is not None and "Δ" in text_of(app))
-
-        await pilot.press("S", "p")  # the epoch is long over before anyone could read it
-        await until(pilot, lambda: summarize(run).status not in LIVING)
-        await until(pilot, lambda: "stopped" in lines_of(app)[0])
-        await pilot.press("E")
-        await until(pilot, lambda: "can't be steered: it is stopped" in text_of(app))
-    with RunReader(run) as reader:
-        rates = {row.step: row.learning_rate for row in reader.steps_since()}
-    saved = list_checkpoints(run)
-    assert rates[first[0] + 1] in (0.001, 0.003)
-    assert rates[second[0] + 1] == 0.003
-    assert saved, "a checkpoint came first"
 
 
 async def test_what_was_asked_is_seen_in_every_terminal_until_it_is_confirmed(text: Path) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.client.control import resume, send
-from rnnlm_tui.client.monitor import RunMonitor, summarize
-from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.store.checkpoints import list_checkpoints, read_checkpoints
-from rnnlm_tui.store.index import index_folder
-from rnnlm_tui.store.labels import RunLabels, labels_file
-from rnnlm_tui.store.log import logs_of
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.summaries import kept_summary
-from rnnlm_tui.system.locks import read_lock
-from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
+from tests.integration.runs import start, tiny_config, wait_until_ended
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -61,51 +53,6 @@ def test_a_run_trains_to_its_last_step_and_records_everything(text: Path) -> Non
         assert verify_checkpoint(entry.path).step == entry.step
 
 
-def test_an_ended_run_is_shown_alike_from_its_last_line_its_index_and_its_rows(
-    text: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = start(tiny_config(text))
-    wait_until_ended(run)
-    labels_file(run).write(RunLabels(("paper",), "worth a second look", pinned=True))
-
-    def shown() -> tuple[str, str]:
-        outputs = []
-        for arguments in (["show", run.name, "--json"], ["runs", "--json"]):
-            assert run_command(arguments) == 0
-            outputs.append(capsys.readouterr().out)
-        return outputs[0], outputs[1]
-
-    assert kept_summary(run) is not None
-    first = shown()
-    shutil.rmtree(index_folder(), ignore_errors=True)
-    assert shown() == first
-    log = logs_of(run)[0][1]
-    *_, last = lines = log.read_bytes().splitlines(keepends=True)
-    assert last.startswith(b'{"kind":"summary"')
-    log.write_bytes(b"".join(lines[:-1]))
-    assert shown() == first
-    shutil.rmtree(index_folder(), ignore_errors=True)
-    assert shown() == first
-
-
-def test_retention_keeps_the_newest_and_the_best(text: Path) -> None:
-    run = start(
-        tiny_config(
-            text,
-            {"checkpoint.keep_last": 2, "checkpoint.every": 10, "optimizer.learning_rate": 0.003},
-        )
-    )
-    wait_until_ended(run)
-    rows = read_checkpoints(run)
-    assert [row.step for row in rows][-2:] == [50, 60]
-    assert [row.step for row in rows if row.last] == [60]
-    best = min(
-        (row for row in rows if row.validation_loss is not None),
-        key=lambda row: row.validation_loss or 0.0,
-    )
-    assert [row.step for row in rows if row.best] == [best.step]
-
-
 def test_a_missing_corpus_fails_the_run_with_the_reason(tmp_path: Path) -> None:
     run = start(tiny_config(tmp_path / "nowhere.txt"))
     summary = wait_until_ended(run)
@@ -125,34 +72,6 @@ def test_a_missing_device_fails_before_the_corpus_is_built(text: Path, home: Pat
     assert summary.status == "failed"
     assert 'no device "cuda:77"' in str(summary.message)
     assert not any((home / "corpora").glob("*"))
-
-
-def test_a_monitor_sees_every_step_once(text: Path) -> None:
-    run = start(tiny_config(text))
-    monitor = RunMonitor(run)
-    seen = []
-
-    def finished() -> bool:
-        snapshot = monitor.poll()
-        if snapshot is not None:
-            seen.append(snapshot.summary.step)
-        return snapshot is not None and snapshot.summary.status == "finished"
-
-    wait_for(finished, "the monitor to see the end")
-    wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
-    last = monitor.snapshot()
-    assert monitor.poll() is None
-    assert last.series.width == 1
-    assert list(last.series.step) == [float(step) for step in range(1, 61)]
-    assert seen == sorted(seen)
-    assert RunMonitor(run).snapshot().series.step == last.series.step
-
-
-def test_a_finished_run_is_not_resumed(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": 10}))
-    wait_until_ended(run)
-    with pytest.raises(RunStateError, match="is finished"):
-        resume(run)
 
 
 def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> None:

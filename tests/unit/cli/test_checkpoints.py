@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,9 @@ def test_checkpoints_are_sorted_by_any_column(
         found = [row["step"] for row in json.loads(capsys.readouterr().out)]
         assert found == (expected or sorted(LOSSES, reverse=True))
     assert run(["checkpoints", otter.name, "--sort", "step", "--json"]) == 0
-    assert [row["step"] for row in json.loads(capsys.readouterr().out)] == sorted(LOSSES)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in rows] == sorted(LOSSES)
+    assert [Path(row["path"]) for row in rows] == [one.path for one in list_checkpoints(otter)]
     assert run(["checkpoints", otter.name, "--sort", "pll"]) == 2
     assert "ppl" in capsys.readouterr().err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,74 +29,8 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_default_config_is_the_demo() -> None:
-    assert build_config(None, None, None) == PRESETS["demo"]
-
-
-def test_assignments_override_the_file_and_the_file_overrides_the_preset(tmp_path: Path) -> None:
-    file = written(tmp_path, "[training]\nseed = 1\nbatch_size = 7\n")
-    config = build_config("elman", file, ["training.seed=2"])
-    assert (config.preset, config.training.seed, config.training.batch_size, config.model) == (
-        "elman",
-        2,
-        7,
-        PRESETS["elman"].model,
-    )
-
-
 def test_a_file_that_names_a_preset_starts_from_it(tmp_path: Path) -> None:
     assert build_config(None, written(tmp_path, 'preset = "book"\n'), None) == PRESETS["book"]
-
-
-def test_a_file_with_an_unknown_preset_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown preset"):
-        build_config(None, written(tmp_path, 'preset = "bok"\n'), None)
-
-
-def test_problems_of_file_and_assignments_are_reported_together(tmp_path: Path) -> None:
-    file = written(tmp_path, "[model]\nhiden_size = 3\n[optimizer]\nlearning_rate = 7.0\n")
-    with pytest.raises(ConfigError) as caught:
-        build_config(None, file, ["training.sed=1", "training.epochs=0", "training.batch_size"])
-    assert {problem.path for problem in caught.value.problems} == {
-        "model.hiden_size",
-        "optimizer.learning_rate",
-        "training.sed",
-        "training.epochs",
-        "training.batch_size",
-    }
-
-
-def test_an_unknown_section_is_reported_with_all_other_problems(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        build_config(
-            None, written(tmp_path, "model = 3\n"), ["model.num_layers=1", "training.epochs=0"]
-        )
-    assert {problem.path for problem in caught.value.problems} == {"model", "training.epochs"}
-
-
-def test_an_empty_assignment_clears_an_optional_field(tmp_path: Path) -> None:
-    file = written(tmp_path, "[training]\nmax_steps = 500\n")
-    assert build_config(None, file, None).training.max_steps == 500
-    assert build_config(None, file, ["training.max_steps="]).training.max_steps is None
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"a = [", "not valid TOML"),
-        (b"\xff\xfe", "not UTF-8"),
-        (b"[a]\n[a]", "not valid TOML"),
-        (b"a = " + b"9" * 5_000, "not valid TOML"),
-    ],
-)
-def test_an_invalid_config_file_is_rejected_with_the_position(
-    tmp_path: Path, content: bytes, words: str
-) -> None:
-    path = tmp_path / "config.toml"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=words) as caught:
-        read_toml(path)
-    assert str(path) in caught.value.message
 
 
 def test_a_missing_file_or_a_folder_is_rejected(tmp_path: Path) -> None:
@@ -106,43 +39,11 @@ def test_a_missing_file_or_a_folder_is_rejected(tmp_path: Path) -> None:
             read_toml(path)
 
 
-@pytest.mark.parametrize("explain", [False, True])
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_shown_config_can_be_read_back(name: str, explain: bool, tmp_path: Path) -> None:
-    config = PRESETS[name]
-    text = explained_toml(config) if explain else toml_text(config_to_raw(config))
-    assert parse_config(tomllib.loads(text)) == PRESETS[name]
-    assert build_config(None, written(tmp_path, text), None) == PRESETS[name]
-
-
 def test_an_explained_config_has_a_line_for_every_field() -> None:
     text = explained_toml(PRESETS["demo"])
     for path in field_paths():
         name = path.partition(".")[2]
         assert f"\n{name} = " in text or f"\n# {name} =" in text
-
-
-@pytest.mark.parametrize("steps_in_file", [True, False])
-def test_a_warmup_from_the_file_is_checked_like_one_from_set(
-    tmp_path: Path, steps_in_file: bool
-) -> None:
-    file = written(
-        tmp_path,
-        "[schedule]\nwarmup_steps = 90\n"
-        + ("[training]\nmax_steps = 30\n" if steps_in_file else ""),
-    )
-    with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
-        build_config(None, file, None if steps_in_file else ["training.max_steps=30"])
-
-
-def test_the_printed_config_of_a_short_run_is_a_valid_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["config", "show", "--set", "training.max_steps=30"]) == 0
-    file = written(tmp_path, capsys.readouterr().out)
-    assert build_config(None, file, None).training.max_steps == 30
-    with pytest.raises(ConfigError, match="must be below the run's 30 steps"):
-        build_config(None, file, ["schedule.warmup_steps=100"])
 
 
 def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
@@ -159,17 +60,6 @@ def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
             build_config(None, *chosen)
     assert build_config(None, None, [byte]).schedule.warmup_steps == 100
     assert build_config(None, None, None).schedule.warmup_steps == 100
-
-
-def test_show_names_the_field_that_a_misspelled_assignment_should_be(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    asked = ["config", "show", "--preset", "demo", "--set", "optimizer.learnign_rate=1"]
-    assert run(asked) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    meant = '(did you mean "optimizer.learning_rate"?)'
-    assert f"optimizer.learnign_rate: unknown config key {meant}" in err
 
 
 def test_origins_are_shown_for_each_value(

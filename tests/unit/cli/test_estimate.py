@@ -7,9 +7,7 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.corpus.count import TextSize
 from rnnlm_tui.schema.memory import memory_parts
-from rnnlm_tui.store.runs import list_runs
 
 
 @pytest.mark.parametrize(
@@ -40,23 +38,9 @@ def test_an_unavailable_device_or_precision_is_rejected(
     assert words in err
 
 
-def test_a_chosen_warmup_as_long_as_the_run_is_rejected_and_a_presets_is_shortened(
+def test_a_presets_warmup_that_is_shortened_is_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for chosen in ("60000", "30", "100"):
-        assert (
-            run(
-                [
-                    "estimate",
-                    "--set",
-                    "training.max_steps=30",
-                    "--set",
-                    f"schedule.warmup_steps={chosen}",
-                ]
-            )
-            == 2
-        )
-        assert "must be below the run's 30 steps" in capsys.readouterr().err
     assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
     assert any(
         "warm-up shortened to 3 steps, a tenth of the run" in words
@@ -78,24 +62,3 @@ def test_memory_of_cuda_graphs_is_named_beside_the_peak(
         assert run(["estimate", "--json", *chosen]) == 0
         parts = json.loads(capsys.readouterr().out)["memory_parts"]
         assert (parts["graphs"] > 0) == named
-
-
-def test_a_warmup_is_checked_against_the_steps_of_a_counted_text(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        "rnnlm_tui.client.estimate.count_text",
-        lambda *_: TextSize(sentences=10_000, tokens=452_200, vocab_size=300),
-    )
-    byte = ["--set", "tokenizer.kind=byte"]
-    assert run(["estimate", "--set", "schedule.warmup_steps=60000", *byte]) == 2
-    assert (
-        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
-        in capsys.readouterr().err
-    )
-    assert run(["train", "--detach", "--set", "schedule.warmup_steps=60000", *byte]) == 2
-    assert (
-        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps"
-        in capsys.readouterr().err
-    )
-    assert list_runs() == []

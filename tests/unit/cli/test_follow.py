@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -282,35 +281,3 @@ def test_a_failed_run_says_why_and_how_to_resume(
     assert "out of memory" in err
     assert "\x1b" not in err
     assert "rnnlm-tui resume brisk-heron" in err
-
-
-def test_generated_text_cannot_control_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    hostile = sample(100, prompt="\x1b]0;title\x07", text="\x9b31m\r")
-    monkeypatch.setenv("NO_COLOR", "1")
-    for terminal in (False, True):
-        play(
-            monkeypatch,
-            [
-                snapshot(summary("running")),
-                snapshot(summary("finished", 100), [evaluation(100)], [hostile]),
-            ],
-        )
-        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
-        follow_run(RUN, json=False)
-        out = capsys.readouterr().out
-        assert bool(set("\x1b\x07\x9b\r") & set(out)) != terminal
-        assert ("\x1b]0;title\x07\x9b31m\r\n" in out) != terminal, "a file gets the text as it is"
-
-
-def test_one_step_is_singular(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = summary("running").model_copy(update={"max_steps": 1})
-    play(
-        monkeypatch,
-        [snapshot(one), snapshot(summary("finished", 1).model_copy(update={"max_steps": 1}))],
-    )
-    follow_run(RUN, json=False)
-    assert ", 1 step\n" in capsys.readouterr().out

@@ -29,8 +29,10 @@ from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import queue_dir, queue_file, runs_dir
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import write_model
+from tests.unit.store.test_states import keep
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -97,26 +99,6 @@ def test_version_and_help_exit_with_success(capsys: pytest.CaptureFixture[str]) 
     assert run(["--ascii", "--version"]) == 0
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["shwo"],
-        ["show"],
-        ["show", "a", "b"],
-        ["train", "--bogus"],
-        ["config", "shwo"],
-        ["sample", "a", "b", "--seed", "x"],
-    ],
-)
-def test_an_unknown_command_is_invalid_input(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(arguments) == 2
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    assert out + err
-
-
 def test_a_misspelled_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     run(["shwo"])
     assert "Did you mean 'show'" in capsys.readouterr().err
@@ -168,17 +150,13 @@ def test_a_group_without_a_verb_does_what_its_first_verb_does(
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_every_verb_has_its_own_help(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_its_own_help_with_arguments_as_typed(
+    verb: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*verb.name.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert "--help" in out
     assert (verb.load().__doc__ or "").partition("\n")[0] in " ".join(out.split())
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_help_shows_arguments_as_typed(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    run([*verb.name.split(), "--help"])
-    out = capsys.readouterr().out
     usage = " ".join(out.partition("\n\n")[0].split())
     assert "[[" not in out
     assert "......" not in out
@@ -230,6 +208,11 @@ def test_help_names_every_preset(verb: str, capsys: pytest.CaptureFixture[str]) 
         ("rnnlm-tui pin nothing-like-it@", set()),
         ("rnnlm-tui config pre", {"presets"}),
         ("rnnlm-tui docs re", {"reliability"}),
+        ("rnnlm-tui restore go", {"gone-crane"}),
+        ("rnnlm-tui runs --sort embedding_dim", {"embedding_dim"}),
+        ("rnnlm-tui state show in", {"intro"}),
+        ("rnnlm-tui sample brisk-heron x --state ", {"intro", "outro"}),
+        ("rnnlm-tui state ", {"list", "keep", "show", "delete"}),
     ],
 )
 def test_the_shell_completes_verbs_runs_and_presets(
@@ -237,6 +220,10 @@ def test_the_shell_completes_verbs_runs_and_presets(
 ) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     busy = create_run(RunConfig(), "busy-wren")
+    for _ in range(2):
+        delete_run(create_run(RunConfig(), "gone-crane"))
+    for name in ("intro", "outro"):
+        keep(name)
     for step in (20, 40):
         write_checkpoint(directory, step, write_model, None, {"validation_loss": 4.0})
     monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
@@ -244,7 +231,7 @@ def test_the_shell_completes_verbs_runs_and_presets(
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     with RunLock(busy.lock_path):
         assert run([]) == 0
-    assert set(capsys.readouterr().out.split()) == words
+    assert sorted(capsys.readouterr().out.split()) == sorted(words)
 
 
 @pytest.mark.faults

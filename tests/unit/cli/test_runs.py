@@ -190,22 +190,6 @@ def test_plain_metrics_are_the_latest(capsys: pytest.CaptureFixture[str]) -> Non
     assert run(["metrics", "brisk-heron", "--csv", "--json"]) == 2
 
 
-def test_checkpoints_are_listed_newest_first_with_marks(capsys: pytest.CaptureFixture[str]) -> None:
-    directory = trained_run()
-    found = json_of(["checkpoints", "brisk-heron"], capsys)
-    assert isinstance(found, list)
-    assert [(row["step"], row["best"], row["last"]) for row in found] == [
-        (3, False, True),
-        (2, True, False),
-    ]
-    assert all(
-        Path(row["path"]).is_dir() and Path(row["path"]).is_relative_to(directory.path)
-        for row in found
-    )
-    assert run(["checkpoints", "brisk-heron"]) == 0
-    assert "★ best" in capsys.readouterr().out
-
-
 def test_runs_are_filtered_and_sorted_with_pinned_ones_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -295,21 +279,6 @@ def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
     )
 
 
-@pytest.mark.parametrize("verb", ["pause", "stop", "checkpoint", "evaluate"])
-def test_a_run_that_is_not_running_cannot_be_controlled(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained_run()
-    assert run([verb, "brisk-heron"]) == 3
-    assert "finished" in capsys.readouterr().err
-
-
-def test_a_finished_run_cannot_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
-    trained_run()
-    assert run(["resume", "brisk-heron"]) == 3
-    assert "--from brisk-heron@last" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")]
 )
@@ -377,18 +346,6 @@ def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFi
     assert "it has best, last and 2, 3" in capsys.readouterr().err
     assert run(["unpin", "brisk@1"]) == 0
     assert not (directory.checkpoints_path / "pinned-000000001").exists()
-
-
-@pytest.mark.parametrize("address", ["brisk@", "brisk@now", "brisk@../2", "other@2"])
-def test_an_invalid_checkpoint_is_not_pinned(
-    address: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    directory = trained_run()
-    assert run(["pin", address]) == 2
-    assert capsys.readouterr().out == ""
-    assert not [
-        path for path in directory.checkpoints_path.iterdir() if path.name.startswith("pinned")
-    ]
 
 
 def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

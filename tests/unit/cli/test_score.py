@@ -17,8 +17,8 @@ from rnnlm_tui.errors import CheckpointError, CorpusError
 from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
+from tests.unit.cli.test_output import read_until
 from tests.unit.cli.test_runs import trained_run
-from tests.unit.cli.test_sample import read_until
 
 TEXT = "The state\tof\x1b[31m the\r\nUnion \\ is 👩\u200d👧\u2028strong"
 

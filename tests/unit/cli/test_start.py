@@ -120,15 +120,6 @@ def test_train_and_resume_show_a_run_the_same_way(
         assert out == "plain-otter\n", "its name, for scripts; what one can do with it is on stderr"
 
 
-@pytest.mark.parametrize("arguments", [TRAIN, RESUME], ids=lambda arguments: arguments[0])
-def test_follow_and_detach_are_mutually_exclusive(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    stopped("plain-otter")
-    assert run([*arguments, "--follow", "--detach"]) == 2
-    assert "are mutually exclusive" in capsys.readouterr().err
-
-
 def test_resume_as_json_prints_one_object_and_exits(
     shown: Shown, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
 from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import list_states
@@ -57,14 +55,6 @@ def test_the_state_after_the_last_token_of_a_text_is_kept(
     assert kept(sampler)[-1].state == str(states_dir() / "intro.safetensors")
 
 
-def test_a_text_is_read_from_standard_input(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert run(["state", "keep", "brisk-heron", "piped", "-"]) == 0
-    assert kept(sampler)[0].prompt == "one\ntwo"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -87,17 +77,6 @@ def test_a_state_that_cannot_be_kept_is_rejected(
     assert message in capsys.readouterr().err
     assert kept(sampler) == []
     assert [info.name for info in list_states()] == ["taken"]
-
-
-def test_a_state_of_another_model_is_refused_with_both_shapes(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keep("other")
-    sampler.answers[KeepStateRequest] = InputError(
-        'the state "other" is lstm, 2 x 1,024, the model is elman, 2 x 192'
-    )
-    assert run(["state", "keep", "brisk-heron", "new", "x", "--state", "other"]) == 2
-    assert "lstm, 2 x 1,024, the model is elman, 2 x 192" in capsys.readouterr().err
 
 
 def test_characters_outside_the_vocabulary_are_named(
@@ -169,23 +148,6 @@ def test_states_are_deleted_after_a_confirmation(capsys: pytest.CaptureFixture[s
     assert run(["state", "delete", "b", "-y"]) == 0
     assert capsys.readouterr().out == "b deleted\n"
     assert [path.name for path in states_dir().iterdir()] == ["c.safetensors"]
-
-
-def test_the_shell_completes_names_of_states(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keep("intro")
-    keep("outro")
-    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
-    for words, found in (
-        ("rnnlm-tui state show in", {"intro"}),
-        ("rnnlm-tui sample brisk-heron x --state ", {"intro", "outro"}),
-        ("rnnlm-tui state ", {"list", "keep", "show", "delete"}),
-    ):
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-        assert run([]) == 0
-        assert set(capsys.readouterr().out.split()) == found
 
 
 def test_a_path_can_stand_for_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

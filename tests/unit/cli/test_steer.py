@@ -18,6 +18,7 @@ from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.client.logs import record
 from tests.unit.store.rows import write_model
 
@@ -136,22 +137,18 @@ def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
     assert run(["stop", "brisk-heron", "--after", "epoch"]) == 3
 
 
+def test_a_change_to_the_value_that_holds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = prepared(state="running")
+    with RunLock(directory.lock_path):
+        assert run(["set", "brisk-heron", f"{RATE}=0.001"]) == 2
+    assert f"{RATE} is already 0.001" in capsys.readouterr().err
+
+
 def test_a_wrong_mark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     assert run(["stop", "brisk-heron", "--after", "epok"]) == 2
     assert 'did you mean "epoch"?' in capsys.readouterr().err
     assert run(["stop", "brisk-heron", "--after", "epoch", "--cancel"]) == 2
-
-
-def test_values_are_read_like_those_of_a_config() -> None:
-    assert parse_settings(
-        [f"{RATE}=1e-3", "evaluation.every=200", "training.max_steps=", 'evaluation.prompts=["a"]']
-    ) == {
-        RATE: 1e-3,
-        "evaluation.every": 200,
-        "training.max_steps": None,
-        "evaluation.prompts": ["a"],
-    }
 
 
 def test_all_keys_that_can_not_be_set_are_named_at_once() -> None:

@@ -12,7 +12,7 @@ from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
-from rnnlm_tui.schema.presets import BOOK, DEMO
+from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
     EvaluationFigures,
@@ -33,8 +33,8 @@ SUMMARY = RunSummary(
 )
 
 
-def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
-    """Create a run of the book, evaluated after 15 × 1,563 steps of `epochs` epochs.
+def book_run(*, whole_test: bool) -> None:
+    """Create a run of the book, evaluated after 15 × 1,563 steps of one epoch.
 
     A finished run is evaluated on the whole test set too.
     """
@@ -50,7 +50,7 @@ def book_run(*, whole_test: bool, epochs: float = 1.0) -> None:
             cores=2,
             threads=2,
             max_steps=23_445,
-            epochs=epochs,
+            epochs=1.0,
         ),
         StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0),
         part,
@@ -75,38 +75,6 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(
     assert "neighbours" not in lines
 
 
-def test_show_json_has_the_reference_and_the_run_at_the_same_sentences(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    book_run(whole_test=True)
-    assert run(["show", "brisk", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["reference"] == {
-        "sentences": 3_000_960,
-        "perplexity": 92.16,
-        "reference_sentences": 3_000_960,
-    }
-    assert (shown["evaluation"]["name"], shown["test"]["name"]) == (SLICE, "test")
-    assert (shown["matmul"], shown["precision"], shown["cores"], shown["others_cores"]) == (
-        "medium",
-        "float32",
-        2,
-        None,
-    )
-
-
-def test_show_has_no_reference_after_the_first_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    book_run(whole_test=True, epochs=3.0)
-    assert run(["show", "brisk"]) == 0
-    assert "reference" not in capsys.readouterr().out
-    assert run(["show", "brisk", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["reference"] == {
-        "sentences": 3_000_960,
-        "perplexity": None,
-        "reference_sentences": None,
-    }
-
-
 def test_a_reference_at_another_number_of_sentences_is_marked() -> None:
     reference = ReferenceFigures(
         sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280
@@ -116,12 +84,6 @@ def test_a_reference_at_another_number_of_sentences_is_marked() -> None:
         lines["reference"]
         == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
     )
-
-
-def test_another_run_has_no_reference(capsys: pytest.CaptureFixture[str]) -> None:
-    create_run(DEMO, "plain-otter")
-    assert run(["show", "plain", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["reference"] is None
 
 
 def test_show_reports_other_processes_on_the_cores() -> None:

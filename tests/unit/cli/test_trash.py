@@ -164,22 +164,6 @@ def test_an_interrupted_purge_reports_what_was_removed(
     assert len(list_runs()) == 1
 
 
-def test_the_shell_completes_deleted_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deleted("brisk-heron", "brisk-heron", "plain-otter")
-    capsys.readouterr()
-    monkeypatch.setenv("_RNNLM_TUI_COMPLETE", "complete_bash")
-    for line, words in {
-        "rnnlm-tui restore bri": ["brisk-heron"],
-        "rnnlm-tui runs --sort embedding_dim": ["embedding_dim"],
-    }.items():
-        monkeypatch.setenv("COMP_WORDS", line)
-        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
-        assert run([]) == 0
-        assert capsys.readouterr().out.split() == words
-
-
 def test_several_runs_are_deleted_and_restored_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("brisk-heron", "plain-otter", "amber-crane"):
         create_run(RunConfig(), name)

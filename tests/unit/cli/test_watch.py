@@ -18,8 +18,7 @@ from rnnlm_tui.cli.summaries import clipped, frame_lines, one_line
 from rnnlm_tui.cli.watch import replacing
 from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import UNSAFE
-from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, GpuRow, SampleRow
+from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.store.runs import create_run
 from tests.fakes.nvml import read_machine
@@ -122,24 +121,6 @@ def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
 def test_a_preparing_run_has_a_frame() -> None:
     assert any("turning text into tokens" in line for line in frame_lines(preparing(), None))
     assert "preparing" in one_line(preparing(), None)
-
-
-def test_control_characters_in_run_data_are_escaped() -> None:
-    evil = "\x1b]52;c;x\x07\x9b31m\u202e[red]\nsecond"
-    now = make_snapshot()
-    hostile = replace(
-        now,
-        summary=now.summary.model_copy(
-            update={"message": evil, "hint": evil, "corpus": evil, "device": evil, "tags": (evil,)}
-        ),
-        events=(EventRow(1, 3, "note", evil, 1.0),),
-        samples=(SampleRow(1, 3, evil, evil, 3, 7, 1.0),),
-        hardware=tuple(
-            replace(row, gpu_name=evil, other_gpus=(GpuRow(1, evil, 3.0),)) for row in now.hardware
-        ),
-    )
-    for line in (*frame_lines(hostile, None, 400), one_line(hostile, None)):
-        assert not UNSAFE.search(line)
 
 
 def test_each_other_gpu_has_a_line() -> None:

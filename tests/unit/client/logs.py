@@ -11,13 +11,15 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import boot_id, host_name
 
 
-def begin(run: RunDirectory, *, start_step: int = 0, host: str | None = None) -> RunLog:
+def begin(
+    run: RunDirectory, *, start_step: int = 0, host: str | None = None, boot: str = ""
+) -> RunLog:
     """The log of the run's next attempt."""
     return RunLog.begin(
         run,
         pid=4_242,
         host=host or host_name(),
-        boot_id=boot_id(),
+        boot_id=boot or boot_id(),
         device="cpu",
         start_step=start_step,
         environment={},
@@ -25,7 +27,7 @@ def begin(run: RunDirectory, *, start_step: int = 0, host: str | None = None) ->
     )
 
 
-def record(run: RunDirectory, *rows: Row | Facts, host: str | None = None) -> None:
+def record(run: RunDirectory, *rows: Row | Facts, host: str | None = None, boot: str = "") -> None:
     """The run's next attempt with these rows."""
     with begin(run, host=host) as log:
         log.append(*rows)

@@ -38,12 +38,6 @@ def test_launch_returns_once_the_attempt_is_recorded(run: RunDirectory) -> None:
         assert reader.last_state() is not None
 
 
-def test_the_worker_has_its_own_session(run: RunDirectory) -> None:
-    pid = launch(run)
-    assert os.getsid(pid) == pid
-    assert os.getsid(pid) != os.getsid(0)
-
-
 def weight_of(pid: int) -> tuple[int, str]:
     """Niceness of a process and of its session's autogroup on Linux."""
     group = Path(f"/proc/{pid}/autogroup")
@@ -52,23 +46,18 @@ def weight_of(pid: int) -> tuple[int, str]:
     ].strip() if group.exists() else ""
 
 
-def test_workers_run_at_lower_priority(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(NICENESS_VARIABLE)
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    niceness, of_session = weight_of(launch(run))
-    assert niceness == max(before, NICENESS)
-    assert of_session in (str(NICENESS), "")
-
-
-@pytest.mark.parametrize("wanted", [0, 12, 19])
-def test_the_niceness_can_be_set(
-    wanted: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wanted", [None, 0, 12, 19])
+def test_workers_run_at_a_lower_priority_that_can_be_set(
+    wanted: int | None, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(NICENESS_VARIABLE, str(wanted))
+    monkeypatch.delenv(NICENESS_VARIABLE)
+    if wanted is not None:
+        monkeypatch.setenv(NICENESS_VARIABLE, str(wanted))
     before = os.getpriority(os.PRIO_PROCESS, 0)
     niceness, of_session = weight_of(launch(run))
-    assert niceness == max(before, wanted)
-    assert of_session in (str(wanted), "")
+    expected = NICENESS if wanted is None else wanted
+    assert niceness == max(before, expected)
+    assert of_session in (str(expected), "")
 
 
 @pytest.mark.parametrize("text", ["-1", "20", "1.5", "low", "٣", "9" * 5_000, "\x1b[31m"])
@@ -84,22 +73,16 @@ def test_an_invalid_niceness_is_refused_before_anything_starts(
     assert not run.log_path.exists()
 
 
-def test_spinning_of_torch_threads_is_limited_by_default(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("users", "spins"), [(None, "1000"), ("7", "7")])
+def test_spinning_of_torch_threads_is_limited_unless_the_user_says_otherwise(
+    users: str | None, spins: str, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if users is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", users)
     launch(run)
     with RunReader(run) as reader:
-        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "1000"}
-
-
-def test_a_users_environment_variable_takes_precedence(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    launch(run)
-    with RunReader(run) as reader:
-        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": "7"}
+        assert reader.attempts()[-1].environment == {"GOMP_SPINCOUNT": spins}
 
 
 @pytest.mark.parametrize(

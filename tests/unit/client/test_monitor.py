@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Literal
 
@@ -203,22 +202,6 @@ def test_following_a_long_run_keeps_what_it_has_read(run: RunDirectory, worker: 
     for name in ("evaluations", "events", "hardware"):
         old, new = getattr(before, name), getattr(after, name)
         assert all(any(row is other for other in old) for row in new[1:-1])
-
-
-@pytest.mark.parametrize("read", [RunMonitor.snapshot, RunMonitor.summary])
-def test_a_run_that_takes_long_to_read_reports_how_far_it_is(
-    run: RunDirectory,
-    worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
-    read: Callable[[RunMonitor], object],
-) -> None:
-    monkeypatch.setattr("rnnlm_tui.store.index.BLOCK_BYTES", 100_000)
-    worker.steps(1, 3_000)
-    seen: list[tuple[int, int]] = []
-    with closing(RunMonitor(run, report=lambda *at: seen.append(at))) as monitor:
-        read(monitor)
-    assert seen == sorted(seen)
-    assert {total for _, total in seen} == {worker.log.path.stat().st_size}
 
 
 @pytest.mark.parametrize("read", [RunMonitor.snapshot, RunMonitor.summary])

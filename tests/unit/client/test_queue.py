@@ -27,7 +27,8 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run, rename_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.files import write_text_atomically
-from rnnlm_tui.system.locks import RunLock, boot_id, host_name
+from rnnlm_tui.system.locks import RunLock
+from tests.unit.client.logs import begin
 
 CPU = parse_config(merge(RunConfig(), {"training.device": "cpu"}))
 GPU = parse_config(merge(RunConfig(), {"training.device": "cuda"}))
@@ -50,16 +51,7 @@ def add(config: RunConfig, name: str, *, stop_on_failure: bool = False) -> None:
 
 def record_attempt(run: RunDirectory, *kinds: EventKind, boot: str = "", message: str = "") -> None:
     """Write what a worker that ran and ended writes."""
-    with RunLog.begin(
-        run,
-        pid=os.getpid(),
-        host=host_name(),
-        boot_id=boot or boot_id(),
-        device="cpu",
-        start_step=0,
-        environment={},
-        started=time.time(),
-    ) as log:
+    with begin(run, boot=boot) as log:
         log.append(Facts(message=message))
         log.append(*(EventRow(log.attempt, 0, kind, message, time.time()) for kind in kinds))
 

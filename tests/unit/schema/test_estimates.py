@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rnnlm_tui.errors import ConfigError
@@ -27,11 +25,6 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.presets import BOOK, DEMO, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
-from tests.fakes.random_corpus import random_corpus
-
-
-def test_the_book_model_has_its_published_number_of_parameters() -> None:
-    assert parameter_count(BOOK.model, 32_011).total == 8_292_619
 
 
 def test_the_demo_model_counts_its_tied_matrix_once() -> None:
@@ -149,11 +142,6 @@ def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
         )
         == kept
     )
-
-
-def test_a_test_corpus_has_the_expected_path(tmp_path: Path) -> None:
-    corpus = random_corpus(tmp_path, DEMO, 100, sentences=10)
-    assert (len(corpus.tokens("train")), len(corpus.offsets("train"))) == (330, 11)
 
 
 def config(*assignments: str, preset: str = "demo") -> RunConfig:

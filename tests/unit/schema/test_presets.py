@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui import errors
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, did_you_mean
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.estimates import checkpoint_bytes, parameter_count, steps_per_epoch
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import perplexity
@@ -32,6 +32,7 @@ def test_every_preset_has_a_summary() -> None:
 def test_every_preset_is_valid_and_can_be_counted(name: str) -> None:
     config = PRESETS[name]
     assert parse_config(config_to_raw(config)) == config
+    assert config.preset == name
     assert parameter_count(config.model, config.tokenizer.vocab_size).total > 10_000
     assert (
         memory_parts(config, config.tokenizer.vocab_size).total
@@ -127,18 +128,6 @@ def test_every_error_has_a_documented_exit_code() -> None:
         assert kind.__name__ in (errors.__doc__ or "")
         assert kind.exit_code in (1, 2, 3, 4, 5)
     assert {kind.exit_code for kind in kinds if issubclass(kind, InputError)} == {2}
-
-
-def test_a_config_error_lists_all_its_problems() -> None:
-    error = ConfigError([Problem("a.b", "is 1", "try 2"), Problem("c.d", "is 3")])
-    assert str(error) == "2 problems in the config:\n  a.b: is 1 (try 2)\n  c.d: is 3"
-
-
-def test_similar_names_are_suggested() -> None:
-    assert (
-        did_you_mean("brisk-hern", ["brisk-heron", "plain-otter"]) == 'did you mean "brisk-heron"?'
-    )
-    assert did_you_mean("zzz", ["brisk-heron"]) == ""
 
 
 def test_perplexity_of_a_huge_loss_is_infinite() -> None:

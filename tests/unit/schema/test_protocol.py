@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from rnnlm_tui.errors import InputError
@@ -75,25 +73,3 @@ def test_a_message_of_another_kind_is_rejected() -> None:
     )
     with pytest.raises(InputError):
         decode_line(encode_line(done), SamplePiece)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"temperature": 1e-40},
-        {"repetition_penalty": 1e-38},
-        {"repetition_penalty": 101.0},
-        {"top_p": 0.0},
-        {"min_p": 1.5},
-        {"typical_p": 0.0},
-        {"penalty_window": -1},
-    ],
-)
-def test_a_sample_request_rejects_settings_that_would_overflow(
-    settings: dict[str, float],
-) -> None:
-    line = json.dumps(
-        {"kind": "sample", "id": "a", "checkpoint": "/x", "prompt": "We", "settings": settings}
-    ).encode()
-    with pytest.raises(InputError, match="not a valid message"):
-        decode_line(line, SampleRequest)

@@ -18,7 +18,7 @@ from rnnlm_tui.schema.status import (
     StatusFacts,
     derive_status,
 )
-from rnnlm_tui.schema.summary import ModelFigures, RunSummary, TrainFigures
+from rnnlm_tui.schema.summary import TrainFigures
 
 
 def facts(
@@ -81,38 +81,6 @@ def test_no_run_is_finished_without_the_event() -> None:
 def test_living_and_resumable_do_not_overlap() -> None:
     assert not LIVING & RESUMABLE
     assert set(get_args(RunStatus)) >= LIVING | RESUMABLE
-
-
-def test_a_summary_has_the_documented_json_keys() -> None:
-    summary = RunSummary(
-        run="a",
-        status="running",
-        model=ModelFigures(cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True),
-    )
-    known = summary.model_dump(mode="json")
-    assert {
-        "run",
-        "status",
-        "attempt",
-        "step",
-        "max_steps",
-        "epoch",
-        "tokens_seen",
-        "pid",
-        "started",
-        "tokens_per_second",
-        "eta_seconds",
-    } <= set(known)
-    groups = {
-        "train": "loss perplexity",
-        "validation": "perplexity",
-        "test": "perplexity bits_per_byte",
-        "baseline": "perplexity",
-        "source": "perplexity",
-        "checkpoints": "best last",
-    }
-    for group, names in groups.items():
-        assert set(names.split()) <= set(known[group])
 
 
 def test_non_finite_numbers_are_null_in_json() -> None:

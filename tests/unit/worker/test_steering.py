@@ -80,12 +80,14 @@ def test_undo_restores_the_values_as_a_new_change(tmp_path: Path, recorder: Reco
     ask_at(
         bench,
         {
+            3: [("undo", {})],
             5: [("set", {"changes": first}), ("set", {"changes": second})],
             8: [("undo", {}), ("undo", {}), ("undo", {})],
         },
     )
     bench.training.train()
-    *_, refused = bench.inbox_answers
+    early, *_, refused = bench.inbox_answers
+    assert early.error == "nothing to undo: no setting was changed"
     assert refused.error == "nothing to undo: all changes are undone"
     assert bench.trainer.model.dropout == 0.1
     with bench.read() as reader:
