@@ -96,12 +96,12 @@ def estimate_json(
             "layers": list(count.layers),
             "output": count.output,
         },
-        "vocab_size": found.vocab_size,
-        "vocab_exact": found.vocab_exact,
+        "vocab_size": found.text.vocab_size,
+        "vocab_exact": found.text.vocab_exact,
         "vocabulary_share": found.vocabulary_share,
-        "train_tokens": found.train_tokens,
-        "train_sentences": found.train_sentences,
-        "text_known": found.text_known,
+        "train_tokens": found.text.tokens,
+        "train_sentences": found.text.sentences,
+        "text_known": found.text.known,
         "tokens_seen": found.tokens_seen,
         "tokens_per_parameter": found.tokens_per_parameter,
         "unique_tokens_per_parameter": found.unique_tokens_per_parameter,
@@ -185,14 +185,14 @@ def _estimate_lines(
     count = found.parameters
     layers = " + ".join(f"{layer:,}" for layer in count.layers)
     parts = f"embedding {count.embedding:,}, layers {layers}, output {count.output:,}"
-    vocabulary = "" if found.vocab_exact else " at most, depends on the text"
+    vocabulary = "" if found.text.vocab_exact else " at most, depends on the text"
     vocabulary += f", {percent(found.vocabulary_share)} of the parameters"
     tokens = steps = time = "known after the first start, which prepares the corpus"
-    how = " (counted)" if found.text_known == "counted" else ""
-    if found.train_tokens is not None:
-        tokens = f"{found.train_tokens:,} for training{how}"
-    elif found.train_sentences is not None:
-        tokens = f"of {counted(found.train_sentences, 'sentence')} for training{how}"
+    how = " (counted)" if found.text.known == "counted" else ""
+    if found.text.tokens is not None:
+        tokens = f"{found.text.tokens:,} for training{how}"
+    elif found.text.sentences is not None:
+        tokens = f"of {counted(found.text.sentences, 'sentence')} for training{how}"
     per_parameter = ""
     if found.tokens_per_parameter is not None:
         per_parameter = f"{figure(found.tokens_per_parameter)} tokens"
@@ -219,7 +219,7 @@ def _estimate_lines(
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.vocab_size:,}{vocabulary}"),
+        ("vocabulary", f"{found.text.vocab_size:,}{vocabulary}"),
         ("tokens", tokens),
         ("per parameter", per_parameter),
         ("steps", steps),
@@ -228,7 +228,10 @@ def _estimate_lines(
         ("speed", speed),
         ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
-        ("at the start", f"loss {figure(found.start_loss, 2)}, perplexity {found.vocab_size:,}"),
+        (
+            "at the start",
+            f"loss {figure(found.start_loss, 2)}, perplexity {found.text.vocab_size:,}",
+        ),
         ("to beat", baseline),
         *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import InputError
@@ -78,24 +80,18 @@ def tree_of(runs: Sequence[RunSummary], folded: Collection[str] = ()) -> list[Ar
         else:
             children.setdefault(parent.run, []).append(run)
     rows: list[ArrangedRun] = []
-    waiting = [(root, "", "", False) for root in reversed(roots)]
+    waiting = [(root, "", "") for root in reversed(roots)]
     while waiting:
-        run, before, branch, hides = waiting.pop()
-        below = children.get(run.run, ())
-        folds = run.run in folded and bool(below)
-        if not hides:
-            row = ArrangedRun(
-                run,
-                before + branch,
-                delta_to(parents.get(run.run), run),
-                foldable=bool(below),
-                hidden=_descendants(run.run, children) if folds else 0,
-            )
-            rows.append(row)
+        run, before, branch = waiting.pop()
+        below, folds = children.get(run.run, []), run.run in folded
+        hidden = _descendants(run.run, children) if folds else 0
+        delta = delta_to(parents.get(run.run), run)
+        rows.append(ArrangedRun(run, before + branch, delta, foldable=bool(below), hidden=hidden))
         inner = before + {"": "", "├ ": "│ ", "└ ": "  "}[branch]
-        for place, child in reversed(list(enumerate(below))):
-            last = place == len(below) - 1
-            waiting.append((child, inner, "└ " if last else "├ ", hides or folds))
+        waiting += [
+            (child, inner, "└ " if child is below[-1] else "├ ")
+            for child in reversed(() if folds else below)
+        ]
     return rows
 
 
@@ -186,24 +182,15 @@ def grouped_rows(groups: Iterable[RunGroup], folded: Collection[str] = ()) -> li
 
 def _parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
     """By run, its parent among `runs`. Cycles in the files are cut."""
-    by_second: dict[int, list[RunSummary]] = {}
-    for run in runs:
-        if run.created is not None:
-            by_second.setdefault(round(run.created), []).append(run)
+    by_time = sorted((run.created, run.run, run) for run in runs if run.created is not None)
 
     def find(run: RunSummary, lineage: LineageFigures) -> RunSummary | None:
-        second = round(lineage.created)
-        near = [
-            other
-            for at in (second - 1, second, second + 1)
-            for other in by_second.get(at, ())
-            if other.run != run.run
-            and abs((other.created or 0.0) - lineage.created) <= SAME_SECONDS
-        ]
-        named = [other for other in near if other.run == lineage.run]
-        return min(
-            named or near, key=lambda run: abs((run.created or 0.0) - lineage.created), default=None
-        )
+        first = bisect_left(by_time, lineage.created - SAME_SECONDS, key=itemgetter(0))
+        last = bisect_right(by_time, lineage.created + SAME_SECONDS, key=itemgetter(0))
+        near = [found for found in by_time[first:last] if found[1] != run.run]
+        named = [found for found in near if found[1] == lineage.run]
+        nearest = min(named or near, key=lambda one: abs(one[0] - lineage.created), default=None)
+        return None if nearest is None else nearest[2]
 
     parents: dict[str, RunSummary] = {}
     for run in runs:

@@ -163,9 +163,8 @@ def find_samples(
     wanted = sample_steps_for(steps, step)
     if not wanted:
         return FoundSamples()
-    chosen: dict[str, SampleRow] = {}
-    for sample in sorted(samples_at.get(wanted[0], ()), key=lambda sample: sample.time):
-        chosen[sample.prompt] = sample
+    newest = sorted(samples_at.get(wanted[0], ()), key=lambda sample: sample.time)
+    chosen = {sample.prompt: sample for sample in newest}
     first = next(iter(chosen.values()), None)
     earlier = next(
         (

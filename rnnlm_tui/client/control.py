@@ -388,16 +388,13 @@ def _socket_path(run: RunDirectory) -> str:
 def _ask(
     connection: socket.socket, line: bytes, run: RunDirectory, verb: Verb, seconds: float
 ) -> CommandResult:
-    deadline = time.monotonic() + seconds
-    received = bytearray()
     try:
         connection.sendall(line)
-        while not received.endswith(b"\n"):
-            connection.settimeout(max(0.01, deadline - time.monotonic()))
-            part = connection.recv(65_536)
-            if not part:
-                raise ConnectionResetError
-            received += part
+        connection.settimeout(seconds)
+        with connection.makefile("rb") as answers:
+            received = answers.readline()
+        if not received.endswith(b"\n"):
+            raise ConnectionResetError
     except TimeoutError:
         raise WorkerError(
             f"the worker of {run.name} did not answer {verb} within {seconds:.0f} s, but may still"
@@ -408,7 +405,7 @@ def _ask(
             f"the worker of {run.name} exited before it answered {verb}",
             hint=f"its log: {run.log_path}",
         ) from error
-    return decode_line(bytes(received), CommandResult)
+    return decode_line(received, CommandResult)
 
 
 class LogFollower:

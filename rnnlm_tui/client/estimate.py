@@ -66,11 +66,24 @@ OTHER_CELL = 2.0
 METRICS_BYTES_PER_STEP = 180
 """Measured size of a step in the log."""
 
-TextKnown = Literal["prepared", "counted", "known", "unknown"]
-"""How the length of a text is known: from its prepared corpus, counted in its files, published
-(news), or not before it is prepared."""
 COUNTABLE_TOKENIZERS: tuple[TokenizerKind, ...] = ("byte", "character", "word")
 """Tokenizers that needn't be learned to count their tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingText:
+    """What is known of the training set before the start."""
+
+    known: Literal["prepared", "counted", "known", "unknown"]
+    """How its length is known: from its prepared corpus, counted in its files, published (news), or
+    not before it is prepared."""
+    manifest: CorpusManifest | None
+    """The prepared corpus, unless its text changed since."""
+    sentences: int | None
+    tokens: int | None
+    vocab_size: int
+    vocab_exact: bool
+    """False: an upper bound, the corpus may have fewer types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +91,8 @@ class Estimate:
     """Requirements of a config; None if unknown before the corpus is prepared or a first run was
     measured."""
 
+    text: TrainingText
     parameters: ParameterCount
-    vocab_size: int
-    vocab_exact: bool
-    """False: an upper bound, the corpus may have fewer types."""
-    train_tokens: int | None
-    """Tokens of the training set."""
     steps_per_epoch: int | None
     steps: int | None
     memory: MemoryParts
@@ -112,9 +121,6 @@ class Estimate:
     """The bigram model's, on the test set."""
     step_flops: float
     """Floating-point operations of a step, from `flops_per_token`."""
-    text_known: TextKnown = "unknown"
-    """How tokens, sentences and steps are known."""
-    train_sentences: int | None = None
     evaluation_seconds: float | None = None
     """Time of all evaluations of the run, besides `seconds`."""
     tokens_seen: float | None = None
@@ -129,7 +135,7 @@ class Estimate:
     @property
     def start_loss(self) -> float:
         """ln V: the loss of a uniform prediction."""
-        return math.log(self.vocab_size)
+        return math.log(self.text.vocab_size)
 
     @property
     def run_flops(self) -> float | None:
@@ -151,7 +157,8 @@ class Estimate:
     @property
     def unique_tokens_per_parameter(self) -> float | None:
         """Tokens of the training set for each parameter: what can be learned without repetition."""
-        return None if self.train_tokens is None else self.train_tokens / self.parameters.total
+        tokens = self.text.tokens
+        return None if tokens is None else tokens / self.parameters.total
 
     @property
     def too_large(self) -> bool:
@@ -181,20 +188,6 @@ class _Speed:
     flops_per_second: float
     flops_per_step: float
     time: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingText:
-    """What is known of the training set before the start."""
-
-    known: TextKnown
-    manifest: CorpusManifest | None
-    """The prepared corpus, unless its text changed since."""
-    sentences: int | None
-    tokens: int | None
-    vocab_size: int
-    vocab_exact: bool
-    """False: an upper bound, the corpus may have fewer types."""
 
 
 def training_text(config: RunConfig) -> TrainingText:
@@ -265,10 +258,8 @@ def estimate(config: RunConfig) -> Estimate:
     one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
     kept = kept_checkpoints(config, steps)
     return Estimate(
+        text=text,
         parameters=parameter_count(config.model, vocab_size),
-        vocab_size=vocab_size,
-        vocab_exact=text.vocab_exact,
-        train_tokens=tokens,
         steps_per_epoch=per_epoch,
         steps=steps,
         memory=parts,
@@ -295,8 +286,6 @@ def estimate(config: RunConfig) -> Estimate:
         calibrated_run=None if speed is None else speed.run,
         baseline_perplexity=_baseline(config, text.manifest),
         step_flops=step_flops,
-        text_known=text.known,
-        train_sentences=sentences,
         evaluation_seconds=evaluating,
         tokens_seen=None if steps is None else steps * step_tokens,
         problems=text_problems(config, tokens=tokens, sentences=sentences),
@@ -329,11 +318,7 @@ def warning_before_start(config: RunConfig) -> str | None:
         short = memory_warning(estimate(config))
         if short is not None and (who := holders_warning(config)):
             short += f" ({who})"
-        found = (
-            unused_gpu_warning(config.training.device),
-            shared_gpu_warning(config),
-            short,
-        )
+        found = (unused_gpu_warning(config.training.device), shared_gpu_warning(config), short)
     except RnnlmError:
         return None  # starting the run reports this error
     return "\n".join(filter(None, found)) or None

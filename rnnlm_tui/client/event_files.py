@@ -160,14 +160,14 @@ class EventFiles:
                 written.main.scalars(row.step, row.time, figures)
                 written.evaluations.add(key)
                 written.rows["evaluations"] += 1
-        for at, sample in reader.samples_after(written.sample):
+        for at, sample in reader.rows_after(SampleRow, written.sample):
             # those of one step have different tags: TensorBoard shows one value of a tag at a step
             written.samples[sample.step] += 1
             tag = f"samples/{written.samples[sample.step]}"
             written.main.text(sample.step, sample.time, tag, sample_text(sample))
             written.sample = at
             written.rows["samples"] += 1
-        for at, reading in reader.hardware_after(written.reading):
+        for at, reading in reader.rows_after(HardwareRow, written.reading):
             written.rows["machine"] += 1
             number = written.rows["machine"]
             written.machine.scalars(number, reading.time, machine_figures(reading))

@@ -32,7 +32,7 @@ from rnnlm_tui.schema.exports import (
 )
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted, first_of, user_path
-from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.metrics import AttemptRow, EventRow
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -86,7 +86,6 @@ def export_checkpoint(
     *,
     force: bool = False,
     report: Report = lambda _: None,
-    command: list[str] | None = None,
 ) -> Exported:
     """Write a checkpoint to the folder `target` in another format, compared with the checkpoint.
 
@@ -96,7 +95,6 @@ def export_checkpoint(
         checkpoint: the checkpoint's folder in the run.
         force: replace an existing export, but no other folder.
         report: called with each phase; an exception ends the export.
-        command: another process with the same protocol.
 
     Raises:
         InputError: the target isn't empty, the format can't hold the model, or packages are
@@ -119,7 +117,7 @@ def export_checkpoint(
             format=format,
         )
         with reading(checkpoint):
-            done = _answer_of(request, ExportDone, report, command, "the export")
+            done = _answer_of(request, ExportDone, report, "the export")
         with storage_errors("look into", folder):
             written = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         _put_in_place(folder, target, force=force)
@@ -183,7 +181,6 @@ def import_book(
     *,
     tokenizer: str | None = None,
     report: Report = lambda _: None,
-    command: list[str] | None = None,
 ) -> tuple[RunDirectory, ImportDone]:
     """Make a run with one checkpoint of a state dict of the book's model (.pth).
 
@@ -223,7 +220,7 @@ def import_book(
             target=str(files),
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
-        done = _answer_of(request, ImportDone, report, command, "the import")
+        done = _answer_of(request, ImportDone, report, "the import")
         return _make_run(files, file, name, vocabulary, done), done
 
 
@@ -249,20 +246,11 @@ def _make_run(
                 shutil.copyfile(path, folder / path.name)
 
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
-        now, note = (
-            time.time(),
-            f"imported from {origin}: weights only, it can be sampled and forked",
-        )
-        with RunLog.begin(
-            run,
-            pid=os.getpid(),
-            host=host_name(),
-            boot_id=boot_id(),
-            device="cpu",
-            start_step=0,
-            environment={"imported_from": str(origin)},
-            started=now,
-        ) as log:
+        now = time.time()
+        note = f"imported from {origin}: weights only, it can be sampled and forked"
+        process = os.getpid(), host_name(), boot_id()
+        row = AttemptRow(1, *process, "cpu", 0, {"imported_from": str(origin)}, now)
+        with RunLog.begin(run, row) as log:
             log.append(
                 Facts(
                     parameters=done.parameters,
@@ -323,11 +311,9 @@ def _read_marker(folder: Path) -> ExportMarker | None:
         return None
 
 
-def _answer_of(
-    request: BaseModel, done: type[DoneT], report: Report, command: list[str] | None, what: str
-) -> DoneT:
+def _answer_of(request: BaseModel, done: type[DoneT], report: Report, what: str) -> DoneT:
     return run_child(
-        command or python_command("rnnlm_tui.worker.export"),
+        python_command("rnnlm_tui.worker.export"),
         request,
         done,
         report,

@@ -37,8 +37,6 @@ class FolderListing:
     folder: Path
     entries: tuple[Entry, ...]
     """Folders first, then files, by name; hidden ones at the end."""
-    more: bool = False
-    """Whether the folder has more than MOST_ENTRIES entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +61,16 @@ def list_folder(folder: Path, *, tokenizers: bool = False) -> FolderListing:
     """
     try:
         with os.scandir(folder) as scan:
-            found = list(islice(scan, MOST_ENTRIES + 1))
+            found = list(islice(scan, MOST_ENTRIES))
     except OSError as error:
         raise InputError(
             f"can't list {folder}: {error.strerror or error}", hint="choose another folder"
         ) from error
     entries = [
-        _entry(item, tokenizers=tokenizers)
-        for item in found[:MOST_ENTRIES]
-        if not UNSAFE.search(item.name)
+        _entry(item, tokenizers=tokenizers) for item in found if not UNSAFE.search(item.name)
     ]
     entries.sort(key=lambda entry: (entry.name.startswith("."), not entry.is_folder, entry.name))
-    return FolderListing(folder, tuple(entries), more=len(found) > MOST_ENTRIES)
+    return FolderListing(folder, tuple(entries))
 
 
 def _entry(item: os.DirEntry[str], *, tokenizers: bool) -> Entry:
@@ -112,13 +108,8 @@ def complete_path(text: str, words: Sequence[str] = ()) -> Completion:
         names += [word for word in words if word.startswith(part) and word not in names]
     if not names:
         return Completion(text)
-    return Completion(before + slash + _common_start(names), tuple(names) if len(names) > 1 else ())
-
-
-def _common_start(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    same = (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
-    return first[: next(same, min(len(first), len(last)))]
+    same = os.path.commonprefix(names)  # noqa: RUF071 (of one part of a path, by characters)
+    return Completion(before + slash + same, tuple(names) if len(names) > 1 else ())
 
 
 def start_folder(text: str) -> Path:

@@ -159,12 +159,8 @@ def listed_runs(
         runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
     elif reverse:
         runs.reverse()
-    return Listing(tuple(pinned_first(summary for summary, _ in runs)), len(summaries), configs)
-
-
-def pinned_first(runs: Iterable[RunSummary]) -> list[RunSummary]:
-    """The runs in the same order, with pinned ones first."""
-    return sorted(runs, key=lambda run: not run.pinned)
+    pinned_first = sorted((run for run, _ in runs), key=lambda run: not run.pinned)
+    return Listing(tuple(pinned_first), len(summaries), configs)
 
 
 _FILES = (

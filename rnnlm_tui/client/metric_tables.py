@@ -56,15 +56,15 @@ EVALUATIONS = MetricTable(
     lambda reader: sorted(reader.evaluations(), key=lambda row: (row.step, row.time)),
 )
 SAMPLES = MetricTable(
-    "samples", _kinds(SampleRow), lambda reader: (row for _, row in reader.samples_after())
+    "samples", _kinds(SampleRow), lambda reader: (row for _, row in reader.rows_after(SampleRow))
 )
 EVENTS = MetricTable(
-    "events", _kinds(EventRow), lambda reader: (row for _, row in reader.events_after())
+    "events", _kinds(EventRow), lambda reader: (row for _, row in reader.rows_after(EventRow))
 )
 MACHINE = MetricTable(
     "machine",
     _kinds(HardwareRow, other_gpus="text"),
-    lambda reader: (row for _, row in reader.hardware_after()),
+    lambda reader: (row for _, row in reader.rows_after(HardwareRow)),
     {
         "other_gpus": _others,
         # an empty cell of a CSV file means that the driver doesn't report it

@@ -35,7 +35,7 @@ from rnnlm_tui.system.files import (
     write_bytes_atomically,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import read_lock, sole_writer
+from rnnlm_tui.system.locks import folder_lock, read_lock
 
 MetricFormat = Literal["csv", "parquet", "tensorboard", "wandb"]
 FORMATS: tuple[MetricFormat, ...] = get_args(MetricFormat)
@@ -158,7 +158,7 @@ def export_metrics(
         make_private_directory(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is a file", hint="name a folder")
-    with sole_writer(folder), RunReader(run) as reader:
+    with folder_lock(folder, wait=False), RunReader(run) as reader:
         _claim(run, format, folder)
         with _writer(run, format, folder) as write:
             rows, step, ended = _write(run, reader, write, format, report, follow=follow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
@@ -248,8 +248,6 @@ def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
         message=error.message,
         hint=error.hint or None,
         unreadable="can't be read",
-        tags=labels.tags,
-        note=labels.note,
-        pinned=labels.pinned,
         labels_damaged=bool(damage),
+        **asdict(labels),
     )

@@ -28,7 +28,7 @@ from rnnlm_tui.schema.queue import QueuedRun, QueueEntry, QueueFile, QueueListin
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory, home, queue_lock, queue_log, runs_dir
-from rnnlm_tui.store.queue import change_queue, queue_json, read_queue, waiting
+from rnnlm_tui.store.queue import change_queue, locked_queue, queue_json, read_queue, waiting
 from rnnlm_tui.store.summaries import stamp
 from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
@@ -69,17 +69,14 @@ def add_run(
         stop_on_failure=stop_on_failure,
     )
 
-    def change(queue: QueueFile) -> QueueFile:
-        nonlocal place
+    with locked_queue() as queue:
         waits = waiting(queue)
         for at, other in enumerate(waits, 1):
             if other.run == run.name:
                 raise RunStateError(f"{run.name} is in the queue already, at place {at}")
         place = len(waits) + 1 if place is None else min(place, len(waits) + 1)
         waits.insert(place - 1, entry)
-        return _in_order(queue.without(run.name), waits)
-
-    change_queue(change)
+        queue_json().write(_in_order(queue.without(run.name), waits))
     ensure_running()
     return _queued(entry, summary, state="waiting", place=place)
 
@@ -101,11 +98,7 @@ def move(run: str, to: int | Direction) -> int:
         InputError: there is no such place.
         StorageError: the queue can't be read or written.
     """
-
-    place = 0
-
-    def change(queue: QueueFile) -> QueueFile:
-        nonlocal place
+    with locked_queue() as queue:
         waits, before = _waiting(queue, run, "moved")
         last = len(waits)
         if (to, before) in (("up", 1), ("down", last)):
@@ -120,9 +113,7 @@ def move(run: str, to: int | Direction) -> int:
                 hint="`rnnlm-tui queue` lists them",
             )
         waits.insert(place - 1, waits.pop(before - 1))
-        return _in_order(queue, waits)
-
-    change_queue(change)
+        queue_json().write(_in_order(queue, waits))
     return place
 
 
@@ -133,12 +124,9 @@ def remove(run: str) -> None:
         RunStateError: the run isn't waiting.
         StorageError: the queue can't be read or written.
     """
-
-    def change(queue: QueueFile) -> QueueFile:
+    with locked_queue() as queue:
         _waiting(queue, run, "removed")
-        return queue.without(run)
-
-    change_queue(change)
+        queue_json().write(queue.without(run))
 
 
 def _waiting(queue: QueueFile, run: str, done: str) -> tuple[list[QueueEntry], int]:

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from rnnlm_tui.client.control import launch, wanted_niceness
@@ -30,6 +29,7 @@ from rnnlm_tui.store.queue import (
     change_queue,
     has_begun,
     locked_queue,
+    queue_json,
     read_queue,
     waiting,
 )
@@ -46,114 +46,101 @@ KEPT_ENDED = 20
 """Number of ended entries that are kept for the listing."""
 
 
-class QueueRunner:
-    """Starts the queue's runs. Only the holder of the queue's lock may call `look`.
+def look() -> None:
+    """Take the runs that have ended out of the queue, then start those that may start now. Only the
+    holder of the queue's lock may call it.
 
-    Args:
-        start: starts a run's worker on a GPU of this UUID; empty: any.
+    Raises:
+        StorageError: the queue can't be read or written.
     """
-
-    def __init__(self, start: Callable[[RunDirectory, str], object] | None = None) -> None:
-        self._start = start or (lambda run, gpu: launch(run, gpu=gpu))
-
-    def look(self) -> None:
-        """Take the runs that have ended out of the queue, then start those that may start now.
-
-        Raises:
-            StorageError: the queue can't be read or written.
-        """
-        while True:
-            for entry in read_queue().entries:
-                self._watch(entry)
-            if not self._start_next():
-                return
-
-    def _watch(self, entry: QueueEntry) -> None:
-        """Find out what became of a run, perhaps started by a process that was killed."""
-        run = RunDirectory(runs_dir() / entry.run)
-        if not run.path.is_dir():
-            change_queue(lambda queue: queue.without(entry.run))
-            report(f"{entry.run}: deleted")
+    while True:
+        for entry in read_queue().entries:
+            _watch(entry)
+        if not _start_next():
             return
-        attempts = [] if read_lock(run.lock_path).held else attempts_since(entry)
-        if not attempts:
-            return
-        last, summary = attempts[-1], summary_or_problem(run)
-        rebooted = last.host == host_name() and last.boot_id != boot_id()
-        if rebooted and summary.status in ("stopped", "crashed"):
-            self._wait_again(entry, last.attempt)
-        elif summary.status not in LIVING:
-            self._end(entry, summary.status, summary.message or "")
 
-    def _wait_again(self, entry: QueueEntry, attempts: int) -> None:
-        def change(queue: QueueFile) -> QueueFile:
-            if entry not in queue.entries:
-                return queue
+
+def _watch(entry: QueueEntry) -> None:
+    """Find out what became of a run, perhaps started by a process that was killed."""
+    run = RunDirectory(runs_dir() / entry.run)
+    if not run.path.is_dir():
+        change_queue(lambda queue: queue.without(entry.run))
+        report(f"{entry.run}: deleted")
+        return
+    attempts = [] if read_lock(run.lock_path).held else attempts_since(entry)
+    if not attempts:
+        return
+    last, summary = attempts[-1], summary_or_problem(run)
+    rebooted = last.host == host_name() and last.boot_id != boot_id()
+    if rebooted and summary.status in ("stopped", "crashed"):
+        _wait_again(entry, last.attempt)
+    elif summary.status not in LIVING:
+        _end(entry, summary.status, summary.message or "")
+
+
+def _wait_again(entry: QueueEntry, attempts: int) -> None:
+    with locked_queue() as queue:
+        if entry in queue.entries:
             others = queue.without(entry.run).entries
             again = entry.model_copy(update={"attempts": attempts})
-            return queue.model_copy(update={"entries": (again, *others)})
+            queue_json().write(queue.model_copy(update={"entries": (again, *others)}))
+    report(f"{entry.run}: a reboot interrupted it, it waits at place 1")
 
-        change_queue(change)
-        report(f"{entry.run}: a reboot interrupted it, it waits at place 1")
 
-    def _end(
-        self, entry: QueueEntry, outcome: RunStatus, message: str, *, started: bool = True
-    ) -> None:
-        line = safe(" ".join(message.split()), keep="")[:MOST_MESSAGE]
-        ended = entry.model_copy(update={"problem": "" if started else line})
-
-        def change(queue: QueueFile) -> QueueFile:
-            if entry not in queue.entries:
-                return queue  # renamed or removed just now
+def _end(entry: QueueEntry, outcome: RunStatus, message: str, *, started: bool = True) -> None:
+    line = safe(" ".join(message.split()), keep="")[:MOST_MESSAGE]
+    ended = entry.model_copy(update={"problem": "" if started else line})
+    with locked_queue() as queue:
+        if entry in queue.entries:  # else renamed or removed just now
             after = queue.without(entry.run)
-            after = after.model_copy(update={"ended": (*after.ended, ended)[-KEPT_ENDED:]})
+            changes: dict[str, object] = {"ended": (*after.ended, ended)[-KEPT_ENDED:]}
             stops = entry.stop_on_failure or queue.stop_on_failure
-            if not stops or queue.paused or outcome in ("finished", "stopped"):
-                return after
-            words = f"{entry.run} {'was lost' if outcome == 'lost' else outcome}"
-            return after.model_copy(update={"paused": True, "reason": words})
+            if stops and not queue.paused and outcome not in ("finished", "stopped"):
+                words = f"{entry.run} {'was lost' if outcome == 'lost' else outcome}"
+                changes |= {"paused": True, "reason": words}
+            queue_json().write(after.model_copy(update=changes))
+    report(f"{entry.run}: {outcome}" + (f": {line}" if line else ""))
 
-        change_queue(change)
-        report(f"{entry.run}: {outcome}" + (f": {line}" if line else ""))
 
-    def _start_next(self) -> bool:
-        """Start the first waiting run with a free device; whether to look again at once."""
-        queue = read_queue()
-        waits = [] if queue.paused else waiting(queue)
-        occupied = set(map(device_of, training_here() if waits else ()))
-        for entry in waits:
-            run = RunDirectory(runs_dir() / entry.run)
-            for device in devices(config_device(run)):
-                if device not in occupied:
-                    return self._begin(queue, entry, run, device)
-        return False
+def _start_next() -> bool:
+    """Start the first waiting run with a free device; whether to look again at once."""
+    queue = read_queue()
+    waits = [] if queue.paused else waiting(queue)
+    occupied = set(map(device_of, training_here() if waits else ()))
+    for entry in waits:
+        run = RunDirectory(runs_dir() / entry.run)
+        for device in devices(config_device(run)):
+            if device not in occupied:
+                return _begin(queue, entry, run, device)
+    return False
 
-    def _begin(self, queue: QueueFile, entry: QueueEntry, run: RunDirectory, device: str) -> bool:
-        try:
-            summarize(run)
-            config = run.read_config()
-        except RnnlmError as error:
-            self._end(entry, "failed", in_one_sentence(error), started=False)
-            return True
-        try:
-            check_disk(config)
-        except StorageError as error:
-            reason = in_one_sentence(error)
-            change_queue(lambda queue: queue.model_copy(update={"paused": True, "reason": reason}))
-            report(f"paused before {entry.run}: {reason}")
-            return False
-        except InputError:
-            pass  # the worker reports it, and the run shows it
-        if has_begun(entry) or read_queue() != queue:
-            return True  # repaired, started by hand, moved, removed or paused just now
-        try:
-            self._start(run, _gpu(config, device))
-        except RnnlmError as error:
-            if not has_begun(entry):  # else the run has the reason, or trains
-                self._end(entry, "failed", in_one_sentence(error), started=False)
-        else:
-            report(f"{entry.run}: started on {device}")
+
+def _begin(queue: QueueFile, entry: QueueEntry, run: RunDirectory, device: str) -> bool:
+    try:
+        summarize(run)
+        config = run.read_config()
+    except RnnlmError as error:
+        _end(entry, "failed", in_one_sentence(error), started=False)
         return True
+    try:
+        check_disk(config)
+    except StorageError as error:
+        reason = in_one_sentence(error)
+        change_queue(lambda queue: queue.model_copy(update={"paused": True, "reason": reason}))
+        report(f"paused before {entry.run}: {reason}")
+        return False
+    except InputError:
+        pass  # the worker reports it, and the run shows it
+    if has_begun(entry) or read_queue() != queue:
+        return True  # repaired, started by hand, moved, removed or paused just now
+    try:
+        launch(run, gpu=_gpu(config, device))
+    except RnnlmError as error:
+        if not has_begun(entry):  # else the run has the reason, or trains
+            _end(entry, "failed", in_one_sentence(error), started=False)
+    else:
+        report(f"{entry.run}: started on {device}")
+    return True
 
 
 def _gpu(config: RunConfig, device: str) -> str:
@@ -171,11 +158,11 @@ def report(words: str) -> None:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), words, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def serve(runner: QueueRunner, lock: RunLock) -> None:
+def serve(lock: RunLock) -> None:
     """Start runs until nothing is left to do, then release the lock."""
     while True:
         try:
-            runner.look()
+            look()
             with locked_queue() as queue:
                 waits = bool(queue.entries) and not queue.paused
                 if not waits and not any(map(has_begun, queue.entries)):
@@ -197,7 +184,7 @@ def main() -> int:
         make_private_directory(queue_dir())
         with RunLock(queue_lock()) as lock:
             report(f"process {os.getpid()} begins")
-            serve(QueueRunner(), lock)
+            serve(lock)
             report(f"process {os.getpid()} ends: nothing left to start")
     except RnnlmError as error:
         report(str(error))

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import BaseModel
 
-from rnnlm_tui.errors import InputError, RnnlmError, WorkerError, error_kind
+from rnnlm_tui.errors import InputError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     ANSWERS,
@@ -55,7 +55,6 @@ class SamplerClient:
     """Starts a sampler process and sends it requests. If it died, the next call starts a new one.
 
     Args:
-        command: another process with the same protocol.
         device: where it computes: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`. The sampler of an app
             uses the CPU, so that no training loses memory to it.
         yields: when a training run on this machine goes first: while the sampler computes, or also
@@ -67,7 +66,6 @@ class SamplerClient:
 
     def __init__(
         self,
-        command: Sequence[str] | None = None,
         *,
         device: str = "cpu",
         yields: Literal["never", "computing", "always"] = "never",
@@ -78,7 +76,7 @@ class SamplerClient:
 
             arguments += ["--niceness", str(sampler_niceness())]
             arguments += ["--nice-start"] if yields == "always" else []
-        self._command = list(command or python_command("rnnlm_tui.worker.sampler", *arguments))
+        self._command = python_command("rnnlm_tui.worker.sampler", *arguments)
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, asyncio.Queue[SamplerAnswer | None]] = {}
@@ -192,7 +190,7 @@ class SamplerClient:
                         raise self._death()
                     if isinstance(answer, SampleFailed):
                         missing = 0
-                        raise as_error(answer)
+                        raise error_kind(answer.exit_code)(answer.message, hint=answer.hint)
                     missing -= isinstance(answer, last)
                     yield answer
             finally:
@@ -274,8 +272,3 @@ class SamplerClient:
             f"the sampler exited{how}" + (f": {words}" if words else ""),
             hint="the next sample starts it again",
         )
-
-
-def as_error(failed: SampleFailed) -> RnnlmError:
-    """Convert a sampler's error message to an exception, by its exit code."""
-    return error_kind(failed.exit_code)(failed.message, hint=failed.hint)

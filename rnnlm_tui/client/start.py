@@ -20,11 +20,7 @@ from pathlib import Path
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
-from rnnlm_tui.client.estimate import (
-    planned_steps,
-    training_text,
-    warning_before_start,
-)
+from rnnlm_tui.client.estimate import planned_steps, training_text, warning_before_start
 from rnnlm_tui.client.gpus import check_device, check_precision, training_devices
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
@@ -225,7 +221,6 @@ def run_probe(
     config: RunConfig,
     report: Callable[[TaskProgress], None],
     hint_for_memory: Callable[[], str],
-    command: list[str] | None = None,
     *,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
@@ -234,7 +229,6 @@ def run_probe(
     Args:
         report: called with each progress message.
         hint_for_memory: returns a hint if the probe ran out of memory.
-        command: another process with the same protocol.
         warn: called if it measured the CPU beside a GPU that torch can't use.
 
     Raises:
@@ -244,7 +238,7 @@ def run_probe(
     """
     check_before_start(config)
     answer = run_child(
-        command or python_command("rnnlm_tui.worker.probe"),
+        python_command("rnnlm_tui.worker.probe"),
         config,
         ProbeDone,
         report,

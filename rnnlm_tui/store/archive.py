@@ -33,16 +33,13 @@ from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.lineage import PARENT_FOLDER, read_parent
 from rnnlm_tui.store.log import MAX_LINE, RunLog, decode, logs_of
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
-from rnnlm_tui.store.paths import (
-    RunDirectory,
-    check_run_name,
-    runs_dir,
-)
+from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import check_name_free, put_in_place
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
 from rnnlm_tui.system.files import (
     fsync_directory,
+    link_or_copy,
     make_private_directory,
     open_private,
     storage_errors,
@@ -250,12 +247,7 @@ def _link_files(run: RunDirectory, place: Path, folder: Path) -> None:
     for source in place.iterdir():
         name = source.relative_to(run.path)
         if _is_member(f"run/{name}") and stat.S_ISREG(source.lstat().st_mode):
-            try:
-                os.link(source, folder / name, follow_symlinks=False)
-            except FileNotFoundError:
-                raise
-            except OSError:  # a filesystem without links
-                shutil.copyfile(source, folder / name, follow_symlinks=False)
+            link_or_copy(source, folder / name)
 
 
 def _weights_of(run: RunDirectory) -> list[Path]:

@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import accumulate
 from operator import attrgetter, itemgetter, lt
 from pathlib import Path
@@ -56,6 +56,8 @@ _PRAGMAS = (
 )
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 """Codes of a file that isn't an index."""
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Codes of one that another process holds."""
 BLOCK_BYTES = 2**22
 """Bytes of a log that are read and committed at once, more than MAX_LINE."""
 BUCKET_STEPS = 64
@@ -103,7 +105,7 @@ CREATE INDEX kinds ON rows (kind, attempt, offset, what);
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reached:
     """How far a log has been read."""
 
@@ -192,7 +194,7 @@ class RunIndex:
                 self._open()
                 self._update(report)
             except sqlite3.Error as error:
-                if not _is_held(error):
+                if _code(error) not in _HELD:
                     self._make_again(error)
                     continue
                 # a reader that follows shows what it knows, and tries again at its next look
@@ -359,31 +361,21 @@ class RunIndex:
         """Read and commit the next block of a log; returns whether that was the last one."""
         with self._writing() as connection:
             self._look()  # another process may have read on meanwhile
-            known = self._reached.get(attempt, Reached(attempt))
+            known = replace(self._reached.get(attempt, Reached(attempt)))
             file.seek(known.offset)
             content = file.read(BLOCK_BYTES)
             at_end = len(content) < BLOCK_BYTES
             end = content.rfind(b"\n") + 1
             begin = content.find(b"\n") + 1 if known.skipping else 0
-            skipping, damaged = known.skipping and not end, known.damaged
+            skipping = known.skipping and not end
             if not skipping and len(content) - end >= MAX_LINE:
-                skipping, damaged = True, damaged + 1
-            block = _Block(known, damaged)
-            block.buckets = self._last_buckets(known)
+                skipping, known.damaged = True, known.damaged + 1
+            block = _Block(known, self._last_buckets(known))
             block.read(content[begin:end], known.offset + begin)
             block.store(connection)
-            offset = known.offset + (len(content) if skipping else end)
-            known = Reached(
-                attempt,
-                offset,
-                _checksum(file, offset),
-                *(stamp if at_end else (0, 0, 0)),
-                block.damaged,
-                int(skipping),
-                block.step,
-                block.tokens,
-                block.readings,
-            )
+            known.offset += len(content) if skipping else end
+            known.before, known.skipping = _checksum(file, known.offset), int(skipping)
+            known.inode, known.size, known.changed = stamp if at_end else (0, 0, 0)
             connection.execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
             if end and attempt < max(self._reached, default=0):
                 # readers know later rows
@@ -419,19 +411,18 @@ class _Bucket(NamedTuple):
 class _Block:
     """Whole lines of a log, and what the index has of them."""
 
-    def __init__(self, known: Reached, damaged: int) -> None:
-        self.attempt = known.attempt
-        self.step, self.tokens, self.readings = known.step, known.tokens, known.readings
-        self.damaged = damaged
+    def __init__(self, known: Reached, buckets: dict[tuple[str, int], _Bucket]) -> None:
+        self.known = known
+        """Its counts grow."""
         self.rows: list[tuple[object, ...]] = []
-        self.buckets: dict[tuple[str, int], _Bucket] = {}
+        self.buckets = buckets
         """By series and number."""
 
     def read(self, content: bytes, offset: int) -> None:
         """Read lines, the first of which begins at `offset` of the log."""
         lines = content.split(b"\n")[:-1]
         if len(max(lines, key=len, default=b"")) >= MAX_LINE:
-            self.damaged += sum(len(line) >= MAX_LINE for line in lines)
+            self.known.damaged += sum(len(line) >= MAX_LINE for line in lines)
             lines = [line if len(line) < MAX_LINE else b" " * len(line) for line in lines]
         offsets = list(accumulate((len(line) + 1 for line in lines), initial=offset))
         steps: list[int] = []
@@ -450,63 +441,54 @@ class _Block:
         """Write rows and buckets."""
         connection.executemany(f"INSERT OR REPLACE INTO rows VALUES ({_marks(6)})", self.rows)
         buckets = (
-            (series, self.attempt, number, bucket.offset, bucket.figures.tobytes())
+            (series, self.known.attempt, number, bucket.offset, bucket.figures.tobytes())
             for (series, number), bucket in self.buckets.items()
         )
         connection.executemany(f"INSERT OR REPLACE INTO buckets VALUES ({_marks(5)})", buckets)
 
     def _add_row(self, line: bytes, offset: int) -> None:
-        row = decode(line, self.attempt)
+        row = decode(line, self.known.attempt)
         if row is None or isinstance(row, StepRow | HardwareRow):  # without its prefix
-            self.damaged += row is not None or not _is_of_unknown_kind(line)
+            self.known.damaged += row is not None or not _is_of_unknown_kind(line)
             return
         kind = FACTS if isinstance(row, dict) else KIND_OF[type(row)]
         what = row.kind if isinstance(row, EventRow) else ""
         step = getattr(row, "step", None)
-        self.rows.append((self.attempt, offset, kind, what, step, line))
+        self.rows.append((self.known.attempt, offset, kind, what, step, line))
 
     def _add_steps(self, lines: list[bytes], offsets: list[int]) -> None:
-        found = parsed_steps(lines)
+        known, found = self.known, parsed_steps(lines)
         rows = [row for row in found if row is not None]
-        if len(rows) < len(lines):
-            self.damaged += len(lines) - len(rows)
-            offsets = [at for row, at in zip(found, offsets, strict=True) if row is not None]
         steps = [row[0] for row in rows]
-        if not steps:
-            return
-        if steps[0] <= self.step or not all(map(lt, steps, steps[1:])):
-            self._add_increasing(rows, offsets)
-            return
-        begin, before = 0, (self.step, self.tokens)
+        if len(rows) < len(lines) or not all(map(lt, (known.step, *steps), steps)):
+            # damaged, or edited by somebody: steps that were there before are left out
+            kept = list[tuple[tuple[Any, ...], int]]()
+            for row, at in zip(found, offsets, strict=True):
+                if row is not None and row[0] > (kept[-1][0][0] if kept else known.step):
+                    kept.append((row, at))
+            known.damaged += len(lines) - len(kept)
+            rows, offsets = [row for row, _ in kept], [at for _, at in kept]
+            steps = [row[0] for row in rows]
+        begin, before = 0, (known.step, known.tokens)
         while begin < len(rows):
             number = (steps[begin] - 1) // BUCKET_STEPS
             end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
             self._add(STEPS, number, offsets[begin], step_figures(rows[begin:end], before))
             begin, before = end, rows[end - 1][:2]
-        self.step, self.tokens = before
-
-    def _add_increasing(self, rows: list[tuple[Any, ...]], offsets: list[int]) -> None:
-        """Add steps of a log that somebody has edited: those that were there before are left
-        out."""
-        for row, offset in zip(rows, offsets, strict=True):
-            if row[0] <= self.step:
-                self.damaged += 1
-                continue
-            number = (row[0] - 1) // BUCKET_STEPS
-            self._add(STEPS, number, offset, step_figures([row], (self.step, self.tokens)))
-            self.step, self.tokens = row[:2]
+        known.step, known.tokens = before
 
     def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
-        found = ((decode(line, self.attempt), at) for line, at in zip(lines, offsets, strict=True))
+        known = self.known
+        found = ((decode(line, known.attempt), at) for line, at in zip(lines, offsets, strict=True))
         readings = [(row, at) for row, at in found if isinstance(row, HardwareRow)]
-        self.damaged += len(lines) - len(readings)
-        self.rows += [(self.attempt, at, "machine", "", None, None) for _, at in readings]
+        known.damaged += len(lines) - len(readings)
+        self.rows += [(known.attempt, at, "machine", "", None, None) for _, at in readings]
         begin = 0
         while begin < len(readings):
-            number, inside = divmod(self.readings, BUCKET_READINGS)
+            number, inside = divmod(known.readings, BUCKET_READINGS)
             some = readings[begin : begin + BUCKET_READINGS - inside]
-            begin, self.readings = begin + len(some), self.readings + len(some)
-            figures = reading_figures([row for row, _ in some], self.readings)
+            begin, known.readings = begin + len(some), known.readings + len(some)
+            figures = reading_figures([row for row, _ in some], known.readings)
             self._add(MACHINE, number, some[0][1], figures)
 
     def _add(self, series: str, number: int, offset: int, figures: array[float]) -> None:
@@ -673,10 +655,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _is_held(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _code(error: sqlite3.Error) -> int:

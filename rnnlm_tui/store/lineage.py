@@ -7,9 +7,6 @@ deleted.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,16 +23,11 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
-from rnnlm_tui.store.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    read_manifest,
-    verify_checkpoint,
-)
+from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.system.files import (
     fsync_directory,
-    fsync_file,
+    link_or_copy,
     make_private_directory,
     read_at_most,
     storage_errors,
@@ -174,7 +166,7 @@ def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfi
     with storage_errors("copy the weights to", folder):
         try:
             for name in files:
-                _link(parent.path / name, folder / name)
+                link_or_copy(parent.path / name, folder / name)
         except FileNotFoundError:
             raise _gone(parent) from None
         fsync_directory(folder)
@@ -199,10 +191,7 @@ def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
     if not parent.path.is_dir():
         raise _gone(parent)
     before = parent.run.read_config()
-    problems = [
-        *_vocabulary_problems(config, before),
-        *_shape_problems(config.model, before.model),
-    ]
+    problems = [*_vocabulary_problems(config, before), *_shape_problems(config.model, before.model)]
     if problems:
         raise ConfigError(problems)
     if parent.optimizer == "keep":
@@ -237,18 +226,6 @@ def _gone(parent: ParentCheckpoint) -> UnknownCheckpointError:
         f"{parent.address} is gone: it was deleted or pruned since it was chosen",
         hint=f"`rnnlm-tui checkpoints {parent.run.name}` lists what is left",
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link or copy one file; never follows a symbolic link, which verification refuses then."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        shutil.copyfile(source, target, follow_symlinks=False)
-        target.chmod(0o600)
-        fsync_file(target)
 
 
 def _vocabulary_problems(config: RunConfig, before: RunConfig) -> list[Problem]:

@@ -283,7 +283,7 @@ class RunLog:
             call, which can be repeated.
     """
 
-    def __init__(self, run: RunDirectory, attempt: int, *, new: bool = False) -> None:
+    def __init__(self, run: RunDirectory, attempt: int) -> None:
         self.path = run.logs_path / f"{attempt:06d}.jsonl"
         self.attempt = attempt
         self._turn = Lock()
@@ -293,33 +293,17 @@ class RunLog:
             make_private_directory(run.logs_path, parents=False)
             fsync_directory(run.path)
         with storage_errors("write", self.path):
-            self._descriptor = open_private(self.path, os.O_WRONLY | (os.O_EXCL if new else 0))
+            self._descriptor = open_private(self.path, os.O_WRONLY)
             self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
             fsync_directory(run.logs_path)
 
     @classmethod
-    def begin(
-        cls,
-        run: RunDirectory,
-        *,
-        pid: int,
-        host: str,
-        boot_id: str,
-        device: str,
-        start_step: int,
-        environment: Mapping[str, object],
-        started: float,
-    ) -> RunLog:
-        """Begin the next attempt, which resumes after `start_step` (0: from the start)."""
-        attempt = max((number for number, _ in logs_of(run)), default=0) + 1
-        log = cls(run, attempt, new=True)
-        row = AttemptRow(
-            attempt, pid, host, boot_id, device, start_step, dict(environment), started
-        )
-        values = _set_fields(row)
-        head = {"kind": "attempt", "version": LOG_VERSION, "id": secrets.token_hex(8), **values}
+    def begin(cls, run: RunDirectory, row: AttemptRow) -> RunLog:
+        """Begin the next attempt; its number is not the row's."""
+        log = cls(run, max((number for number, _ in logs_of(run)), default=0) + 1)
+        head = {"kind": "attempt", "version": LOG_VERSION, "id": secrets.token_hex(8)}
         try:
-            log._append(_line(head))
+            log._append(_line(head | _set_fields(row)))
             log.sync()
         except BaseException:
             log.close()

@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from rnnlm_tui.errors import (
-    CheckpointError,
-    InputError,
-    NewerCheckpointError,
-)
+from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint

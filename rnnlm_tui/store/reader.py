@@ -35,7 +35,7 @@ from rnnlm_tui.store.index import (
     reading_figures,
     step_figures,
 )
-from rnnlm_tui.store.log import FACTS, MAX_LINE, STEP_PREFIX, decode
+from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import (
     RAW_LIMIT,
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT")
 
 ALL = 2**62
+CHUNK = 4_096
+"""Rows that are read at once where all of them are wanted."""
 _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evaluation", "sample"})
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
@@ -205,7 +207,7 @@ class RunReader:
             starts = {row.attempt: row.start_step for row in self._tail("attempt")}
             starts |= {row.attempt: row.step for row in self._tail("start")}
             for attempt in self._known.logs.keys() - starts.keys():  # its first line is damaged
-                for first in islice(self._steps(attempt, 1, ALL, chunk=1), 1):
+                for first in islice(self._steps(attempt, 1, ALL), 1):
                     starts[attempt] = first[0] - 1
             return dict(sorted(starts.items()))
 
@@ -341,25 +343,23 @@ class RunReader:
 
             return list(tail.rows(key, read)) if newest else []
 
-    def steps_since(self, step: int = 0, *, chunk: int = 4_096) -> Iterator[StepRow]:
+    def steps_since(self, step: int = 0) -> Iterator[StepRow]:
         """All steps after `step` in order, read in chunks."""
-        yield from self.steps_between(step + 1, ALL, chunk=chunk)
+        return self.steps_between(step + 1, ALL)
 
-    def steps_between(self, first: int, last: int, *, chunk: int = 4_096) -> Iterator[StepRow]:
+    def steps_between(self, first: int, last: int) -> Iterator[StepRow]:
         """The steps from `first` to `last` in order, read in chunks."""
         for span in self._spans():
             low, high = max(first, span.first), min(last, span.last)
-            for row in self._steps(span.attempt, low, high, chunk=chunk):
+            for row in self._steps(span.attempt, low, high):
                 yield step_row(span.attempt, row)
 
-    def _steps(
-        self, attempt: int, first: int, last: int, *, chunk: int = ALL
-    ) -> Iterator[tuple[Any, ...]]:
+    def _steps(self, attempt: int, first: int, last: int) -> Iterator[tuple[Any, ...]]:
         """The values of an attempt's steps, superseded or not, read in chunks."""
         before = 0
         number, begin = self._bucket(attempt, (first - 1) // BUCKET_STEPS)
         while number * BUCKET_STEPS < last:
-            upto = min(number + 1 + chunk // BUCKET_STEPS, (last - 1) // BUCKET_STEPS + 1)
+            upto = min(number + 1 + CHUNK // BUCKET_STEPS, (last - 1) // BUCKET_STEPS + 1)
             number, end = self._bucket(attempt, upto)
             lines = [
                 line for line in self._lines(attempt, begin, end) if line.startswith(STEP_PREFIX)
@@ -398,32 +398,14 @@ class RunReader:
                 rest = rest[:MAX_LINE]
                 yield from (line for line in lines if len(line) < MAX_LINE)
 
-    def samples_after(
-        self, place: Position = (0, -1), *, chunk: int = 256
-    ) -> Iterator[tuple[Position, SampleRow]]:
-        """Samples with their positions after one, in order, read in chunks."""
-        return self._after("sample", place, chunk, self._valid())
-
-    def events_after(
-        self, place: Position = (0, -1), *, chunk: int = 4_096
-    ) -> Iterator[tuple[Position, EventRow]]:
-        """Events with their positions after one, in order, read in chunks."""
-        return self._after("event", place, chunk)
-
-    def hardware_after(
-        self, place: Position = (0, -1), *, chunk: int = 4_096
-    ) -> Iterator[tuple[Position, HardwareRow]]:
-        """Machine readings with their positions after one, in order, read in chunks."""
-        return self._after("machine", place, chunk)
-
-    def _after(
-        self, kind: str, place: Position, chunk: int, where: str = ""
-    ) -> Iterator[tuple[Position, Any]]:
-        while True:
-            places = self._places(kind, place, chunk, newest=False, where=where)
+    def rows_after(
+        self, kind: type[RowT], place: Position = (0, -1)
+    ) -> Iterator[tuple[Position, RowT]]:
+        """Samples, events or machine readings with their positions after one, in order, read in
+        chunks."""
+        where = self._valid() if kind is SampleRow else ""
+        while places := self._places(KIND_OF[kind], place, CHUNK, newest=False, where=where):
             yield from ((at, row) for at, row in places if row is not None)
-            if len(places) < chunk:
-                return
             place = places[-1][0]
 
     def _places(

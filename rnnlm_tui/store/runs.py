@@ -21,13 +21,7 @@ from rnnlm_tui.errors import (
     did_you_mean,
 )
 from rnnlm_tui.schema.formatting import counted, first_of
-from rnnlm_tui.store.paths import (
-    RUN_NAME,
-    RunDirectory,
-    check_run_name,
-    runs_dir,
-    trash_dir,
-)
+from rnnlm_tui.store.paths import RUN_NAME, RunDirectory, check_run_name, runs_dir, trash_dir
 from rnnlm_tui.system.files import (
     folders_named,
     fsync_directory,
@@ -98,6 +92,7 @@ def create_run(
         StorageError: the folder can't be written.
     """
     from rnnlm_tui.schema.validation import config_to_raw, parse_config
+    from rnnlm_tui.store.lineage import take_parent
 
     config = with_absolute_paths(parse_config(config_to_raw(config)))
     if name is not None:
@@ -108,7 +103,10 @@ def create_run(
     with staging(runs_dir()) as folder:
         unfinished = folder / "run"
         make_private_directory(unfinished)
-        _fill(RunDirectory(unfinished), config, parent)
+        run = RunDirectory(unfinished)
+        if parent is not None:
+            take_parent(run, parent, config)
+        write_text_atomically(run.config_path, _config_text(config))
         return put_in_place(unfinished, name)
 
 
@@ -320,16 +318,12 @@ def set_device(run: RunDirectory, device: str) -> None:
         ConfigError: no device has this name.
         StorageError: the config can't be read or written.
     """
-    from rnnlm_tui.schema.toml import toml_text
-    from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
+    from rnnlm_tui.schema.validation import merge, parse_config
 
     before = run.read_config()
     config = parse_config(merge(before, {"training.device": device}))
-    if config == before:
-        return
-    text = toml_text(config_to_raw(config))
-    # the file's time is the run's creation
-    write_text_atomically(run.config_path, text, modified=run.created())
+    if config != before:  # the file's time is the run's creation
+        write_text_atomically(run.config_path, _config_text(config), modified=run.created())
 
 
 def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
@@ -345,8 +339,7 @@ def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
     """
     import tomllib
 
-    from rnnlm_tui.schema.toml import toml_text
-    from rnnlm_tui.schema.validation import config_to_raw, parse_stored_config
+    from rnnlm_tui.schema.validation import parse_stored_config
     from rnnlm_tui.store.lineage import record_changes
     from rnnlm_tui.store.reader import RunReader
 
@@ -368,7 +361,7 @@ def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
                 run.draft_path.unlink(missing_ok=True)
         else:
             write_text_atomically(run.draft_path, text)
-            write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
+            write_text_atomically(run.config_path, _config_text(config))
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -380,14 +373,11 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"corpus": corpus, "tokenizer": tokenizer})
 
 
-def _fill(run: RunDirectory, config: RunConfig, parent: ParentCheckpoint | None) -> None:
+def _config_text(config: RunConfig) -> str:
     from rnnlm_tui.schema.toml import toml_text
     from rnnlm_tui.schema.validation import config_to_raw
-    from rnnlm_tui.store.lineage import take_parent
 
-    if parent is not None:
-        take_parent(run, parent, config)
-    write_text_atomically(run.config_path, toml_text(config_to_raw(config)))
+    return toml_text(config_to_raw(config))
 
 
 def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:

@@ -232,19 +232,7 @@ def _unusable(path: Path, problem: str) -> StateInfo:
         created, size = max(0.0, min(found.st_mtime, LATEST)), found.st_size
     except OSError:
         created, size = 0.0, 0
-    return StateInfo(
-        name=path.stem,
-        created=created,
-        run="",
-        step=0,
-        cell_type="",
-        num_layers=0,
-        hidden_size=0,
-        vocab_size=0,
-        tokenizer="",
-        text="",
-        tokens=0,
-        path=path,
-        bytes=size,
-        problem=problem,
-    )
+    unknown: dict[str, object] = dict.fromkeys(("run", "cell_type", "tokenizer", "text"), "")
+    unknown |= dict.fromkeys(("step", "num_layers", "hidden_size", "vocab_size", "tokens"), 0)
+    known = {"name": path.stem, "created": created, "path": path, "bytes": size}
+    return StateInfo.model_validate(unknown | known | {"problem": problem})

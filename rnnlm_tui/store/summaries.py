@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -242,10 +242,8 @@ def kept_summary(run: RunDirectory) -> RunSummary | None:
     return summary.model_copy(
         update={
             "created": run.created(),
-            "tags": labels.tags,
-            "note": labels.note,
-            "pinned": labels.pinned,
             "labels_damaged": bool(damage),
             "checkpoints": summary.checkpoints.model_copy(update={"pinned": pinned}),
+            **asdict(labels),
         }
     )

@@ -10,7 +10,7 @@ import math
 import shlex
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
@@ -63,6 +63,8 @@ RECENT_STEPS = 400
 
 _NONE = EvaluationFigures()
 _SHAPE = set(ModelFigures.model_fields)
+_AS_THEY_ARE = {"epochs", "cores", "corpus_notes", "corpus_layout"}
+"""Facts in a summary."""
 _REQUESTS = TypeAdapter(tuple[RequestFigures, ...])
 TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
@@ -261,14 +263,12 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         step=reached.step if reached else 0,
         max_steps=config.training.max_steps if facts.max_steps is None else facts.max_steps,
         epoch=reached.epoch if reached else 0.0,
-        epochs=facts.epochs,
         tokens_seen=reached.tokens_seen if reached else 0,
         pid=state.pid if living else None,
         host=state.host,
         device=state.device,
         precision=facts.precision or None,
         matmul=facts.matmul or None,
-        cores=facts.cores,
         others_cores=_others(state),
         started=(
             datetime.fromtimestamp(state.attempts[0].started, UTC).isoformat(timespec="seconds")
@@ -280,8 +280,6 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         preset=config.preset,
         corpus=facts.corpus_title or config.corpus.source,
         corpus_hash=facts.corpus_hash or None,
-        corpus_notes=facts.corpus_notes,
-        corpus_layout=facts.corpus_layout,
         corpus_source=config.corpus.source,
         model=ModelFigures(
             **config.model.model_dump(include=_SHAPE),
@@ -316,11 +314,10 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         created=state.created,
         message=_message(state),
         hint=_hint(state),
-        tags=state.labels.value.tags,
-        note=state.labels.value.note,
-        pinned=state.labels.value.pinned,
         labels_damaged=bool(state.labels.damage),
         diverged=_diverged(state),
+        **asdict(state.labels.value),
+        **facts.model_dump(include=_AS_THEY_ARE),
     )
 
 
@@ -440,14 +437,10 @@ def _hint(state: RunState) -> str | None:
         )
     patience = _ended_by_patience(state)
     if patience is not None:
-        best = any(row.best for row in state.checkpoints)
-        start = (
-            f"`rnnlm-tui train --from {state.name}@{'best' if best else 'last'} --set"
-            f" training.patience={2 * patience.limit}`"
-        )
+        which = "best" if any(row.best for row in state.checkpoints) else "last"
+        start = f"train --from {state.name}@{which} --set training.patience={2 * patience.limit}"
         return (
-            f"{start} starts a new run from its {'best' if best else 'last'} weights with twice the"
-            " patience"
+            f"`rnnlm-tui {start}` starts a new run from its {which} weights with twice the patience"
         )
     return None
 
@@ -499,11 +492,8 @@ def _message(state: RunState) -> str | None:
     if state.status == "preparing" and state.facts.memory_warning and not state.page.degraded:
         return state.facts.memory_warning
     if state.page.degraded and state.status in LIVING:
-        return (
-            f"it keeps training, {_durable(state)}; {state.page.degraded}"
-            if state.status == "degraded"
-            else f"{_durable(state)}; {state.page.degraded}"
-        )
+        words = f"{_durable(state)}; {state.page.degraded}"
+        return f"it keeps training, {words}" if state.status == "degraded" else words
     if state.status in LIVING and state.facts.device_warning:
         return state.facts.device_warning
     patience = _ended_by_patience(state)
@@ -523,7 +513,5 @@ def _durable(state: RunState) -> str:
     """What is already on disk if the worker should die."""
     last = _last_saved(state)
     rows = f"metrics up to step {state.recent[-1].step:,}" if state.recent else "no metrics"
-    return (
-        f"on disk: {rows} and"
-        f" {'no checkpoint' if last is None else f'the checkpoint of step {last:,}'}"
-    )
+    saved = "no checkpoint" if last is None else f"the checkpoint of step {last:,}"
+    return f"on disk: {rows} and {saved}"

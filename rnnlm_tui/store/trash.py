@@ -28,11 +28,7 @@ from rnnlm_tui.errors import (
 )
 from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
-from rnnlm_tui.store.paths import (
-    RunDirectory,
-    runs_dir,
-    trash_dir,
-)
+from rnnlm_tui.store.paths import RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.pruning import why_kept
 from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import DELETION, lock_run, move_in_place, shown_name, trashed_paths

@@ -193,12 +193,7 @@ def gpu_problem() -> GpuProblem | None:
     if known is None:
         return broken_driver() if os.environ.get(VISIBLE_VARIABLE) != "" else None
     build = installed_torch()
-    return None if build is None else mismatch(build, known)
-
-
-def mismatch(build: TorchBuild, known: Driver) -> GpuProblem | None:
-    """Why this torch can't work with this driver; None: nothing is known against it."""
-    if _fits(build, known.cuda):
+    if build is None or _fits(build, known.cuda):
         return None
     names = _names(known.cards)
     if build.cuda is None:

@@ -284,6 +284,19 @@ def write_bytes_atomically(path: Path, data: bytes, *, modified: float | None = 
         fsync_directory(path.parent)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file that is never changed in place, or copy it where that isn't possible; a symbolic
+    link isn't followed."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target, follow_symlinks=False)
+        target.chmod(PRIVATE_FILE)
+        fsync_file(target)
+
+
 def fsync_file(path: Path) -> None:
     """Wait until the file's content is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -93,7 +94,6 @@ class GpuDevice:
     name: str = UNNAMED
     compute_capability: tuple[int, int] | None = None
     """As torch.cuda.get_device_capability: (9, 0) for an H100."""
-    memory_used: int | None = None
     memory_total: int | None = None
     processes: tuple[GpuProcess, ...] = ()
     """Empty if there are none or, in many containers, if they can't be seen."""
@@ -289,10 +289,7 @@ class _ErrorWatch:
             except _UNREADABLE:
                 break
             xid, instance = int(event.eventData), int(event.gpuInstanceId)
-            elsewhere = self._instance is not None and instance not in (
-                self._instance,
-                _NOT_AVAILABLE,
-            )
+            elsewhere = self._instance not in (None, instance) and instance != _NOT_AVAILABLE
             if xid not in _HARMLESS_XIDS and not elsewhere:
                 words = _XIDS.get(xid)
                 newest = f"Xid {xid}: {words}" if words else f"Xid {xid}"
@@ -310,14 +307,13 @@ class _ErrorWatch:
 
 
 def _read(card: _Card) -> GpuRow:
-    faults: list[str] = []
-    handle, board = card.handle, card.board
+    handle, board, faults = card.handle, card.board, list[str]()
+    figure = partial(_figure, faults=faults)
     memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
     load = _ask("nvmlDeviceGetUtilizationRates", handle, faults=faults)
-    milliwatts = _figure("nvmlDeviceGetPowerUsage", board, faults=faults)
-    limit = _figure(
-        "nvmlDeviceGetEnforcedPowerLimit nvmlDeviceGetPowerManagementLimit", board, faults=faults
-    )
+    milliwatts = figure("nvmlDeviceGetPowerUsage", board)
+    limit = figure("nvmlDeviceGetEnforcedPowerLimit nvmlDeviceGetPowerManagementLimit", board)
+    heat = "nvmlDeviceGetTemperatureV nvmlDeviceGetTemperature"
     own = [process.memory for process in _processes(handle, faults) if process.pid == os.getpid()]
     known = [size for size in own if size is not None]
     return GpuRow(
@@ -328,17 +324,10 @@ def _read(card: _Card) -> GpuRow:
         memory_own=sum(known) if known else None,
         memory_total=None if memory is None else int(memory.total),
         watts=None if milliwatts is None else milliwatts / 1000,
-        celsius=_figure(
-            "nvmlDeviceGetTemperatureV nvmlDeviceGetTemperature",
-            board,
-            pynvml.NVML_TEMPERATURE_GPU,
-            faults=faults,
-        ),
+        celsius=figure(heat, board, pynvml.NVML_TEMPERATURE_GPU),
         watts_limit=limit / 1000 if limit else None,
-        clock_mhz=_figure("nvmlDeviceGetClockInfo", board, pynvml.NVML_CLOCK_SM, faults=faults),
-        clock_max_mhz=_figure(
-            "nvmlDeviceGetMaxClockInfo", board, pynvml.NVML_CLOCK_SM, faults=faults
-        ),
+        clock_mhz=figure("nvmlDeviceGetClockInfo", board, pynvml.NVML_CLOCK_SM),
+        clock_max_mhz=figure("nvmlDeviceGetMaxClockInfo", board, pynvml.NVML_CLOCK_SM),
         throttle=_throttle(board, faults),
         fault=next(iter(faults), None),
     )
@@ -352,7 +341,6 @@ def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevi
         uuid=_ask("nvmlDeviceGetUUID", handle, faults=faults),
         name=_ask("nvmlDeviceGetName", handle, faults=faults) or UNNAMED,
         compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
-        memory_used=None if memory is None else int(memory.used),
         memory_total=None if memory is None else int(memory.total),
         processes=tuple(_processes(handle, faults)),
         fault=next(iter(faults), None),
@@ -368,11 +356,8 @@ def _processes(handle: Any, faults: list[str]) -> Iterator[GpuProcess]:
 
 def _throttle(board: Any, faults: list[str]) -> str | None:
     """What keeps the clock down, in words; empty: nothing."""
-    reasons = _ask(
-        "nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons",
-        board,
-        faults=faults,
-    )
+    either = "nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons"
+    reasons = _ask(either, board, faults=faults)
     if reasons is None:
         return None
     words = [word for bit, word in _THROTTLES if reasons & bit]
@@ -407,12 +392,11 @@ def _boards() -> Iterator[tuple[int, Any, list[str]]]:
 
 def _handle_at(index: int, faults: list[str]) -> Any:
     """The handle of a GPU by its place in CUDA's numbering."""
-    visible = _visible()
-    if index >= len(visible):
-        return None
-    card = visible[index]
+    card = next(iter(_visible()[index:]), None)
     if isinstance(card, str):
         return _handle_of(card, faults)
+    if card is None:
+        return None
     return _ask("nvmlDeviceGetHandleByIndex", card, faults=faults, always=True)
 
 

@@ -215,16 +215,23 @@ def flocked(path: Path, how: int) -> Iterator[int]:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Lock a folder while one of its files is read and rewritten. Locks the folder itself, without
     a lock file.
 
     Raises:
+        RunStateError: another process holds it, and this one doesn't wait.
         StorageError: the folder can't be opened or locked, or was just renamed or deleted.
     """
     with ExitStack() as held:
         with storage_errors("lock", folder):
-            descriptor = held.enter_context(flocked(folder, fcntl.LOCK_EX))
+            try:
+                how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+                descriptor = held.enter_context(flocked(folder, how))
+            except BlockingIOError:
+                raise RunStateError(
+                    f"another process is writing to {folder}", hint="wait for it, or end it first"
+                ) from None
             _check_still_there(descriptor, folder, folder.name)
         yield
 
@@ -251,25 +258,6 @@ def has_readers(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder as its only writer, without waiting. Locks the folder itself.
-
-    Raises:
-        RunStateError: another process holds it.
-        StorageError: the folder can't be opened or locked.
-    """
-    with ExitStack() as held:
-        with storage_errors("lock", folder):
-            try:
-                held.enter_context(flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise RunStateError(
-                    f"another process is writing to {folder}", hint="wait for it, or end it first"
-                ) from None
-        yield
 
 
 @contextmanager

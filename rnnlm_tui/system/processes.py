@@ -47,10 +47,7 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
         child.setdefault(name, value)
     root = str(Path(rnnlm_tui.__file__).parent.parent)
     # a checkout: the child must import the same one
-    if Path(root).name not in (
-        "site-packages",
-        "dist-packages",
-    ):
+    if Path(root).name not in ("site-packages", "dist-packages"):
         child["PYTHONPATH"] = os.pathsep.join(filter(None, [root, child.get("PYTHONPATH", "")]))
     return child
 
@@ -107,7 +104,7 @@ def start_detached(
         os.close(output)
     # Reap it in the background, so that it doesn't stay a zombie while this process runs.
     threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()
-    lower_priority(process.pid, niceness)
+    lower_priority(niceness, process.pid)
     deadline = time.monotonic() + START_SECONDS
     while True:
         code = process.poll()  # first, so that all its writes are visible if it ended
@@ -139,25 +136,16 @@ def end_with_parent() -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def lower_priority(pid: int, niceness: int) -> None:
-    """Lower the priority of a process that leads its session, and of the session: with Linux
-    autogroups, niceness only counts within a session."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
-    with suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
-
-
-def lower_own_priority(niceness: int) -> None:
-    """Lower the priority of this thread, of those that it starts, and of this process's session if
-    it leads one."""
+def lower_priority(niceness: int, pid: int = 0) -> None:
+    """Lower the priority of a process, or of this thread and those that it starts, and of the
+    session if it leads one: with Linux autogroups, niceness only counts within a session."""
     if not niceness:
         return
     with suppress(OSError):  # on Linux only this thread
-        os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(niceness))
+        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
+    with suppress(OSError):
+        if os.getsid(pid) == (pid or os.getpid()):
+            Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(niceness))
 
 
 def last_lines(

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import (
+    AttemptRow,
     CommandRow,
     EventKind,
     EventRow,
@@ -96,16 +97,9 @@ class Recorder:
             StorageError: it can't be stored; nothing has begun yet.
         """
         self._step = start_step
-        self._log = RunLog.begin(
-            self._run,
-            pid=os.getpid(),
-            host=host_name(),
-            boot_id=boot_id(),
-            device="",
-            start_step=start_step,
-            environment=environment,
-            started=time.time(),
-        )
+        process, begun = (os.getpid(), host_name(), boot_id()), time.time()
+        row = AttemptRow(0, *process, "", start_step, dict(environment), begun)
+        self._log = RunLog.begin(self._run, row)
         self._places = [(path, _identity(path)) for path in (self._run.path, self._log.path)]
         self._thread.start()
         return self._log.attempt

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.sampling import (
     SamplerReady,
     SamplerRequest,
 )
-from rnnlm_tui.system.processes import end_with_parent, lower_own_priority
+from rnnlm_tui.system.processes import end_with_parent, lower_priority
 
 
 class Mailbox:
@@ -132,7 +132,7 @@ def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     from rnnlm_tui.engine.device import is_lost, lost_device
     from rnnlm_tui.worker.answers import Answers
 
-    lower_own_priority(niceness)
+    lower_priority(niceness)
     answers = Answers(device)
     while True:
         request = mailbox.get()
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--nice-start", action="store_true", help="also while it starts")
     given = parser.parse_args()
     if given.nice_start:
-        lower_own_priority(given.niceness)
+        lower_priority(given.niceness)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     mailbox, write = Mailbox(), Writer(answers)
     write(SamplerReady(device=given.device))

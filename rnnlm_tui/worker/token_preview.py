@@ -17,7 +17,7 @@ from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, Text
 from rnnlm_tui.schema.protocol import TokensDone, decode_line
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.system.processes import lower_own_priority
+from rnnlm_tui.system.processes import lower_priority
 from rnnlm_tui.worker.task import answer
 
 MOST_CHARACTERS = 2_000_000
@@ -94,7 +94,7 @@ def _cleaned(unit: str, corpus: CorpusConfig, layout: TextLayout) -> str:
 def main() -> int:
     """Answer the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
     keep_private()
-    lower_own_priority(NICENESS)
+    lower_priority(NICENESS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return answer(lambda request, _report: preview_tokens(decode_line(request, RunConfig)))
 

@@ -24,6 +24,7 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import (
+    AttemptRow,
     EvaluationRow,
     EventKind,
     EventRow,
@@ -176,16 +177,9 @@ def _write(
 ) -> None:
     """Write the log of an attempt."""
     started = began + start_step / STEPS_A_SECOND
-    with RunLog.begin(
-        run,
-        pid=os.getpid(),
-        host=host_name(),
-        boot_id=boot_id(),
-        device="cpu, 2 threads",
-        start_step=start_step,
-        environment={"threads": 2},
-        started=started,
-    ) as log:
+    process, device = (os.getpid(), host_name(), boot_id()), "cpu, 2 threads"
+    row = AttemptRow(1, *process, device, start_step, {"threads": 2}, started)
+    with RunLog.begin(run, row) as log:
 
         def event(step: int, kind: EventKind, text: str = "") -> EventRow:
             return EventRow(log.attempt, step, kind, text, began + step / STEPS_A_SECOND)

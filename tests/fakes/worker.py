@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from rnnlm_tui.schema.metrics import EventKind, EventRow
+from rnnlm_tui.schema.metrics import AttemptRow, EventKind, EventRow
 from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
@@ -28,19 +28,10 @@ def main() -> None:
         status=lambda command: CommandResult(id=command.id, ok=True, status="running"),
         deliver=inbox.deliver,
     )
-    with (
-        RunLock(run.lock_path),
-        RunLog.begin(
-            run,
-            pid=os.getpid(),
-            host=host_name(),
-            boot_id=boot_id(),
-            device="cpu",
-            start_step=0,
-            environment={"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")},
-            started=time.time(),
-        ) as log,
-    ):
+    process = os.getpid(), host_name(), boot_id()
+    environment = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT")}
+    row = AttemptRow(1, *process, "cpu", 0, {**environment}, time.time())
+    with RunLock(run.lock_path), RunLog.begin(run, row) as log:
 
         def event(kind: EventKind) -> None:
             log.append(EventRow(log.attempt, 0, kind, "", time.time()))

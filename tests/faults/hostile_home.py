@@ -15,7 +15,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.lineage import Parent
-from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow
+from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
@@ -91,10 +91,7 @@ def _keep(text: str) -> None:
 def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
     now = time.time()
     kinds: tuple[EventKind, ...] = ("note", "setting", "running", end)
-    with RunLog.begin(
-        run, pid=1, host=text, boot_id=text, device=text, start_step=0, environment={text: text},
-        started=now,
-    ) as log:  # fmt: skip
+    with RunLog.begin(run, AttemptRow(1, 1, text, text, text, 0, {text: text}, now)) as log:
         log.append(
             Facts.model_validate(
                 {

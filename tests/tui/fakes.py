@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.corpora import Preview
-from rnnlm_tui.client.estimate import Estimate
+from rnnlm_tui.client.estimate import Estimate, TrainingText
 from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT, SamplerClient
@@ -386,11 +386,10 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     """The figures of a config on a corpus of 380,320 tokens, timed by an earlier run."""
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
+    tokens = None if steps is None else 380_320
     return Estimate(
+        text=TrainingText("unknown", None, None, tokens, vocabulary, vocab_exact=True),
         parameters=count,
-        vocab_size=vocabulary,
-        vocab_exact=True,
-        train_tokens=None if steps is None else 380_320,
         steps_per_epoch=None if steps is None else 594,
         steps=steps,
         memory=memory_parts(config, vocabulary),

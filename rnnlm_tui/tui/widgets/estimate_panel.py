@@ -151,7 +151,7 @@ class EstimatePanel(Panel):
             parts += [(f"layer {at}", size, THIRD) for at, size in enumerate(count.layers, start=1)]
         else:
             parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
-        last = "bias" if count.output == estimate.vocab_size else "output"
+        last = "bias" if count.output == estimate.text.vocab_size else "output"
         parts.append((last, count.output, TRAIN))
         rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
         rows.append(Content(""))
@@ -179,8 +179,8 @@ class EstimatePanel(Panel):
             _row(name, Content.styled(formatting.count(value), TEXT), width)
             for name, value in (
                 (
-                    "tokens, counted" if estimate.text_known == "counted" else "tokens",
-                    estimate.train_tokens,
+                    "tokens, counted" if estimate.text.known == "counted" else "tokens",
+                    estimate.text.tokens,
                 ),
                 ("steps/epoch", estimate.steps_per_epoch),
                 ("steps", estimate.steps),

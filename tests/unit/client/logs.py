@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import StepRow
+from rnnlm_tui.schema.metrics import AttemptRow, StepRow
 from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import boot_id, host_name
@@ -15,21 +15,13 @@ def begin(
     run: RunDirectory, *, start_step: int = 0, host: str | None = None, boot: str = ""
 ) -> RunLog:
     """The log of the run's next attempt."""
-    return RunLog.begin(
-        run,
-        pid=4_242,
-        host=host or host_name(),
-        boot_id=boot or boot_id(),
-        device="cpu",
-        start_step=start_step,
-        environment={},
-        started=time.time(),
-    )
+    process = 4_242, host or host_name(), boot or boot_id()
+    return RunLog.begin(run, AttemptRow(1, *process, "cpu", start_step, {}, time.time()))
 
 
 def record(run: RunDirectory, *rows: Row | Facts, host: str | None = None, boot: str = "") -> None:
     """The run's next attempt with these rows."""
-    with begin(run, host=host) as log:
+    with begin(run, host=host, boot=boot) as log:
         log.append(*rows)
 
 

@@ -51,7 +51,7 @@ def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> N
 def test_the_books_model_has_the_published_number_of_parameters() -> None:
     found = estimate(preset("book"))
     assert found.parameters.total == 8_292_619
-    assert (found.vocab_size, found.vocab_exact) == (32_011, True)
+    assert (found.text.vocab_size, found.text.vocab_exact) == (32_011, True)
     assert found.start_loss == pytest.approx(math.log(32_011))
     assert found.checkpoint_bytes == 12 * 8_292_619
 
@@ -61,9 +61,13 @@ def test_every_preset_can_be_estimated_without_its_text(name: str) -> None:
     config = PRESETS[name]
     found = estimate(config)
     if name == "elman":  # generated, so its types are counted
-        assert (found.vocab_size, found.vocab_exact, found.text_known) == (36, True, "counted")
+        assert (found.text.vocab_size, found.text.vocab_exact, found.text.known) == (
+            36,
+            True,
+            "counted",
+        )
     else:
-        assert found.vocab_size == config.tokenizer.vocab_size
+        assert found.text.vocab_size == config.tokenizer.vocab_size
     assert (
         found.memory_bytes > found.checkpoint_bytes >= 4 * found.parameters.total
     )  # SGD has no moments to save
@@ -73,7 +77,7 @@ def test_every_preset_can_be_estimated_without_its_text(name: str) -> None:
 def test_without_a_corpus_steps_are_known_only_from_max_steps() -> None:
     found = estimate(RunConfig())
     assert (
-        found.train_tokens,
+        found.text.tokens,
         found.steps_per_epoch,
         found.steps,
         found.seconds,
@@ -87,7 +91,7 @@ def test_the_news_sentences_are_known_before_the_download(home: Path) -> None:
     found = estimate(
         book.model_copy(update={"training": book.training.model_copy(update={"device": "cpu"})})
     )
-    assert (found.steps_per_epoch, found.steps, found.train_tokens) == (171_804, 171_804, None)
+    assert (found.steps_per_epoch, found.steps, found.text.tokens) == (171_804, 171_804, None)
     assert found.memory.corpus == 12 * 21_990_841
     larger = book.training.model_copy(update={"device": "cpu", "batch_size": 1_000, "epochs": 2})
     assert estimate(book.model_copy(update={"training": larger})).steps == 2 * 21_991
@@ -119,7 +123,7 @@ def test_a_vocabulary_is_exact_or_an_upper_bound(
     tokenizer: TokenizerConfig, expected: tuple[int, bool]
 ) -> None:
     found = estimate(RunConfig(tokenizer=tokenizer))
-    assert (found.vocab_size, found.vocab_exact) == expected
+    assert (found.text.vocab_size, found.text.vocab_exact) == expected
 
 
 def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
@@ -129,7 +133,11 @@ def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
     )
     prepare(home, config, tokens=70_001, vocab_size=2_000)
     found = estimate(config)
-    assert (found.train_tokens, found.vocab_size, found.vocab_exact) == (70_001, 2_000, True)
+    assert (found.text.tokens, found.text.vocab_size, found.text.vocab_exact) == (
+        70_001,
+        2_000,
+        True,
+    )
     assert (found.steps_per_epoch, found.steps) == (100, 800)
     assert found.baseline_perplexity == pytest.approx(73.0)
     assert found.seconds is None
@@ -298,17 +306,21 @@ def test_the_figures_of_a_counted_text_follow_from_its_length(tmp_path: Path) ->
         training=TrainingConfig(epochs=3, batch_size=8, bptt=10),
     )
     found = estimate(config)
-    assert (found.text_known, found.vocab_size, found.vocab_exact) == ("counted", 258, True)
-    assert found.train_tokens is not None
-    assert found.train_tokens == 13 * (found.train_sentences or 0)
-    assert found.steps_per_epoch == math.ceil((found.train_tokens - 1) // 8 / 10)
+    assert (found.text.known, found.text.vocab_size, found.text.vocab_exact) == (
+        "counted",
+        258,
+        True,
+    )
+    assert found.text.tokens is not None
+    assert found.text.tokens == 13 * (found.text.sentences or 0)
+    assert found.steps_per_epoch == math.ceil((found.text.tokens - 1) // 8 / 10)
     assert found.steps == 3 * found.steps_per_epoch
-    assert found.tokens_seen == pytest.approx(3 * found.train_tokens)
+    assert found.tokens_seen == pytest.approx(3 * found.text.tokens)
     assert found.run_flops == pytest.approx(
-        3 * found.train_tokens * flops_per_token(config.model, 258, 10)
+        3 * found.text.tokens * flops_per_token(config.model, 258, 10)
     )
     assert found.unique_tokens_per_parameter == pytest.approx(
-        found.train_tokens / found.parameters.total
+        found.text.tokens / found.parameters.total
     )
     assert found.tokens_per_parameter == pytest.approx(3 * (found.unique_tokens_per_parameter or 0))
     count = found.parameters
@@ -330,12 +342,12 @@ def test_a_prepared_text_that_changed_is_counted_again(home: Path, tmp_path: Pat
     )
     prepare(home, config, tokens=7_777, vocab_size=99)
     found = estimate(config)
-    assert (found.text_known, found.train_tokens, found.vocab_size) == ("prepared", 7_777, 99)
+    assert (found.text.known, found.text.tokens, found.text.vocab_size) == ("prepared", 7_777, 99)
     text.write_text("The cat sat.\n" * 500, encoding="utf-8")
     os.utime(text, (time.time() + 60, time.time() + 60))
     again = estimate(config)
-    assert again.text_known == "counted"
-    assert again.train_tokens not in (None, 7_777)
+    assert again.text.known == "counted"
+    assert again.text.tokens not in (None, 7_777)
 
 
 def test_evaluations_take_a_third_of_a_steps_work_for_each_token(home: Path) -> None:

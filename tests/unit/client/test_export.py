@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from rnnlm_tui.client.export import check_target, export_checkpoint, import_book
+from rnnlm_tui.client.export import Exported, check_target, export_checkpoint, import_book
 from rnnlm_tui.errors import (
     InputError,
     RnnlmError,
@@ -61,15 +63,15 @@ def run() -> RunDirectory:
     return found
 
 
-def export(run: RunDirectory, target: Path, command: list[str], **options: object) -> None:
-    export_checkpoint(
-        run,
-        run.checkpoints_path / "step-000000005",
-        target,
-        "hf",
-        command=command,
-        **options,  # type: ignore[arg-type]
-    )
+def running(command: list[str]) -> AbstractContextManager[object]:
+    """Inside the block, exports and imports start this process."""
+    return patch("rnnlm_tui.client.export.python_command", lambda _: command)
+
+
+def export(run: RunDirectory, target: Path, command: list[str], **options: object) -> Exported:
+    checkpoint = run.checkpoints_path / "step-000000005"
+    with running(command):
+        return export_checkpoint(run, checkpoint, target, "hf", **options)  # type: ignore[arg-type]
 
 
 def test_a_complete_folder_gets_its_name_and_the_checkpoint_its_mark(
@@ -77,14 +79,7 @@ def test_a_complete_folder_gets_its_name_and_the_checkpoint_its_mark(
 ) -> None:
     phases: list[str] = []
     target = tmp_path / "out"
-    exported = export_checkpoint(
-        run,
-        run.checkpoints_path / "step-000000005",
-        target,
-        "hf",
-        command=fake(),
-        report=lambda progress: phases.append(progress.phase),
-    )
+    exported = export(run, target, fake(), report=lambda progress: phases.append(progress.phase))
     assert phases == ["writing"]
     assert sorted(path.name for path in target.iterdir()) == ["model.bin", MARKER_NAME]
     assert exported.files == ("model.bin", MARKER_NAME)
@@ -156,15 +151,13 @@ def test_a_caller_that_stops_ends_the_process_and_leaves_nothing(
 
 KILLED = {
     "export": """
-from rnnlm_tui.client.export import export_checkpoint
 from rnnlm_tui.store.runs import find_run
 run = find_run("plain-otter")
 checkpoint = run.checkpoints_path / "step-000000005"
-export_checkpoint(run, checkpoint, place / "out", "hf", command=command)
+export_checkpoint(run, checkpoint, place / "out", "hf")
 """,
     "import": """
-from rnnlm_tui.client.export import import_book
-import_book(place / "model.pth", tokenizer="x", command=command)
+import_book(place / "model.pth", tokenizer="x")
 """,
 }
 
@@ -183,7 +176,11 @@ def test_the_files_of_a_killed_export_or_import_are_removed_by_the_next(
         "from rnnlm_tui.system.processes import end_with_parent; end_with_parent();"
         f" pathlib.Path({str(tmp_path / 'waits')!r}).touch(); time.sleep(600)"
     )
-    start = f"from pathlib import Path; command = {fake(waiting)!r}; place = Path({str(place)!r})"
+    start = (
+        "from pathlib import Path; from rnnlm_tui.client import export;"
+        f" export.python_command = lambda _: {fake(waiting)!r}; place = Path({str(place)!r});"
+        " export_checkpoint, import_book = export.export_checkpoint, export.import_book"
+    )
     with subprocess.Popen([sys.executable, "-c", start + KILLED[verb]]) as process:
         while not (tmp_path / "waits").exists():
             assert process.poll() is None
@@ -192,8 +189,8 @@ def test_the_files_of_a_killed_export_or_import_are_removed_by_the_next(
     if verb == "export":
         export(run, place / "after", fake())
     else:
-        with pytest.raises(StorageError, match="refused"):
-            import_book(place / "model.pth", tokenizer="x", command=failing("refused", 5))
+        with pytest.raises(StorageError, match="refused"), running(failing("refused", 5)):
+            import_book(place / "model.pth", tokenizer="x")
     places = (place, temporary, runs_dir())
     left = {path.name for folder in places for path in folder.iterdir()}
     assert left - {"after"} == {"model.pth", run.name}
@@ -254,31 +251,30 @@ def test_a_foreign_file_named_like_our_list_makes_no_export(content: str, tmp_pa
         check_target(tmp_path, force=True)
 
 
-def test_an_import_is_refused_before_its_process_starts(tmp_path: Path) -> None:
-    never = [sys.executable, "-c", "raise SystemExit('started')"]
+def test_an_import_is_refused_before_its_process_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.export.run_child", None)
     file = tmp_path / "model.pth"
     with pytest.raises(StorageError, match="is missing, not a state dict"):
-        import_book(file, command=never)
+        import_book(file)
     file.write_bytes(b"PK")
     with pytest.raises(InputError, match="a state dict holds weights alone") as refusal:
-        import_book(file, command=never)
+        import_book(file)
     assert "--tokenizer" in refusal.value.hint
     with pytest.raises(StorageError, match="is a folder"):
-        import_book(tmp_path, command=never)
+        import_book(tmp_path)
     with pytest.raises(RunNameError, match="invalid run name"):
-        import_book(file, "../x", command=never)
+        import_book(file, "../x")
     create_run(RunConfig(), "plain-otter")
     with pytest.raises(RunNameError, match="already exists"):
-        import_book(file, "plain-otter", tokenizer="x", command=never)
+        import_book(file, "plain-otter", tokenizer="x")
 
 
 @pytest.mark.faults
 def test_a_refused_import_leaves_no_run(tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(b"PK")
-    with pytest.raises(StorageError, match="is damaged"):
-        import_book(
-            tmp_path / "model.pth",
-            tokenizer=str(tmp_path),
-            command=failing("model.pth is damaged", StorageError.exit_code),
-        )
+    refusing = failing("model.pth is damaged", StorageError.exit_code)
+    with pytest.raises(StorageError, match="is damaged"), running(refusing):
+        import_book(tmp_path / "model.pth", tokenizer=str(tmp_path))
     assert list_runs() == []

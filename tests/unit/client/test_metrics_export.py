@@ -22,7 +22,7 @@ from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.system.locks import RunLock, sole_writer
+from rnnlm_tui.system.locks import RunLock, folder_lock
 from tests.unit.store.rows import begin, evaluation_row, event_row, new_run, sample_row, step_row
 
 ODD_TEXT = 'a,"b"\r\n\0\x1b[31m\u2028ü\r'
@@ -306,7 +306,7 @@ def test_only_an_earlier_export_of_the_run_is_written_over(
     with pytest.raises(InputError, match="export of plain-otter as csv"):
         export_metrics(run, "tensorboard", tmp_path / "second")
     assert sorted(path.name for path in out.iterdir()) == ["notes.txt"]
-    with sole_writer(tmp_path / "second"), pytest.raises(RunStateError):
+    with folder_lock(tmp_path / "second"), pytest.raises(RunStateError):
         export_metrics(run, "csv", tmp_path / "second")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -38,13 +40,18 @@ def saying(*messages: TaskProgress | ProbeDone | TaskFailed, then: str = "") -> 
     return child(f"sys.stdout.buffer.write({lines!r})\nsys.stdout.flush()\n{then}")
 
 
+def running(command: list[str]) -> AbstractContextManager[object]:
+    """Inside the block, a probe starts this process."""
+    return patch("rnnlm_tui.client.start.python_command", lambda _: command)
+
+
 def probed(command: list[str], reported: list[TaskProgress] | None = None) -> object:
-    return run_probe(
-        CONFIG,
-        (reported if reported is not None else []).append,
-        lambda: "take a smaller batch",
-        command,
-    )
+    with running(command):
+        return run_probe(
+            CONFIG,
+            (reported if reported is not None else []).append,
+            lambda: "take a smaller batch",
+        )
 
 
 def test_a_probes_result_is_stored(home: Path) -> None:
@@ -61,7 +68,8 @@ def test_a_probe_of_the_cpu_beside_an_unused_gpu_warns(home: Path) -> None:
     warnings: list[str] = []
     for words in ("trains on the CPU: no code for the P4", ""):
         command = saying(ProbeDone(calibration=calibration(20), warning=words))
-        run_probe(CONFIG, lambda _: None, str, command, warn=warnings.append)
+        with running(command):
+            run_probe(CONFIG, lambda _: None, str, warn=warnings.append)
     assert warnings == ["trains on the CPU: no code for the P4"]
 
 
@@ -146,18 +154,14 @@ def test_a_probe_ends_with_its_parent(home: Path) -> None:
 
     progress = '{"kind": "progress", "phase": "steps", "done": %d, "total": 0}'
     waiting = f"print({progress!r} % os.getpid(), flush=True)\nsignal.pause()"
-    with pytest.raises(KeyboardInterrupt):
-        run_probe(CONFIG, interrupt, str, child(waiting))
+    with pytest.raises(KeyboardInterrupt), running(child(waiting)):
+        run_probe(CONFIG, interrupt, str)
     with pytest.raises(ProcessLookupError):
         os.kill(reported[0], 0)
     assert not (home / "calibration.json").exists()
 
 
 def test_a_missing_text_is_refused_before_anything_starts(home: Path) -> None:
-    with pytest.raises(CorpusError):
-        run_probe(
-            RunConfig(corpus=CorpusConfig(source="/nowhere/text.txt")),
-            lambda _progress: None,
-            str,
-            ["/nowhere/python"],
-        )
+    config = RunConfig(corpus=CorpusConfig(source="/nowhere/text.txt"))
+    with pytest.raises(CorpusError), running(["/nowhere/python"]):
+        run_probe(config, lambda _: None, str)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from rnnlm_tui.client import queue
+from rnnlm_tui.client import queue, queue_process
 from rnnlm_tui.client.queue import Timetable, devices, entries
-from rnnlm_tui.client.queue_process import QueueRunner
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
@@ -108,9 +108,15 @@ def waits() -> list[str]:
     return [entry.run for entry in waiting(read_queue())]
 
 
-def look_until_idle(runner: QueueRunner) -> None:
+def look(start: Callable[[RunDirectory, str], object]) -> None:
+    """Look once as the queue's process, with this in the place of a worker's start."""
+    with patch("rnnlm_tui.client.queue_process.launch", lambda run, gpu: start(run, gpu)):
+        queue_process.look()
+
+
+def look_until_idle(start: Callable[[RunDirectory, str], object]) -> None:
     for _ in range(20):
-        runner.look()
+        look(start)
         if not read_queue().entries or read_queue().paused:
             return
     raise AssertionError(f"still busy: {read_queue()}")
@@ -123,13 +129,12 @@ def test_runs_start_one_after_another_and_a_failure_does_not_stop_the_queue(
         add(CPU, name)
     workers.endings["two"] = "failed"
     workers.living.add("one")
-    runner = QueueRunner(workers)
-    runner.look()
-    runner.look()
+    look(workers)
+    look(workers)
     assert workers.names == ["one"]
     assert states() == {"one": "running", "two": "waiting", "three": "waiting"}
     workers.end("one")
-    look_until_idle(runner)
+    look_until_idle(workers)
     assert workers.names == ["one", "two", "three"]
     assert outcomes() == {"one": "finished", "two": "failed", "three": "finished"}
     assert entries().ended[1].message == "it broke"
@@ -141,11 +146,11 @@ def test_a_failure_pauses_the_queue_if_asked(by: str, workers: Workers) -> None:
     add(CPU, "two")
     queue.set_stop_on_failure(by == "queue")
     workers.endings["one"] = "failed"
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert workers.names == ["one"]
     assert (read_queue().paused, read_queue().reason) == (True, "one failed")
     queue.set_paused(False)
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert workers.names == ["one", "two"]
     assert read_queue().reason == ""
 
@@ -154,16 +159,16 @@ def test_a_paused_queue_starts_nothing_and_a_stopped_run_is_no_failure(workers: 
     for name in ("one", "two", "three"):
         add(CPU, name, stop_on_failure=True)
     queue.set_paused(True)
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert workers.names == []
     queue.set_paused(False)
     workers.endings["one"] = "stopped"
     workers.living.add("two")
-    QueueRunner(workers).look()
+    look(workers)
     assert workers.names == ["one", "two"]
     queue.set_paused(True)
     workers.end("two", "failed")
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert (workers.names, read_queue().reason) == (["one", "two"], "")
 
 
@@ -195,7 +200,7 @@ def test_killed_anywhere_it_neither_loses_a_run_nor_starts_one_twice(
     )
     for _ in range(100):
         try:
-            look_until_idle(QueueRunner(killable(workers)))
+            look_until_idle(killable(workers))
         except Killed:
             continue
         break
@@ -216,7 +221,7 @@ def test_a_run_that_a_reboot_interrupted_is_resumed_first(
     add(CPU, "one")
     add(CPU, "two")
     record_attempt(find_run("two"), "started", "running", ending, boot=boot)
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert workers.names == (["two", "one"] if boot else ["one"])
     ended = "stopped" if ending == "stopped" else "crashed"
     assert outcomes() == {"two": "finished" if boot else ended, "one": "finished"}
@@ -226,14 +231,13 @@ def test_the_queue_waits_for_runs_that_were_started_by_hand_its_own_too(workers:
     workers.begin(create_run(CPU, "mine"))
     add(CPU, "one")
     add(CPU, "two")
-    runner = QueueRunner(workers)
-    runner.look()
+    look(workers)
     workers.begin(find_run("two"))
     workers.end("mine")
-    runner.look()
+    look(workers)
     assert (workers.names, states()) == ([], {"two": "running", "one": "waiting"})
     workers.end("two")
-    look_until_idle(runner)
+    look_until_idle(workers)
     assert outcomes() == {"two": "finished", "one": "finished"}
 
 
@@ -254,11 +258,10 @@ def test_each_gpu_gets_a_run(workers: Workers) -> None:
         add(GPU, name)
     add(CPU, "four")
     workers.living |= {"one", "two", "three", "four"}
-    runner = QueueRunner(workers)
-    runner.look()
+    look(workers)
     assert workers.started == [("one", "GPU-a"), ("two", "GPU-b"), ("four", "")]
     workers.end("two")
-    runner.look()
+    look(workers)
     assert workers.started[-1] == ("three", "GPU-b")
 
 
@@ -278,17 +281,17 @@ def test_a_waiting_run_that_is_being_renamed_keeps_its_place(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(CPU, "one")
-    look = threading.Thread(target=QueueRunner(workers).look)
+    looking = threading.Thread(target=look, args=[workers])
 
     def looked_at_meanwhile(path: Path) -> None:
-        if path == runs_dir() and not look.ident:
-            look.start()
-            look.join(0.2)
+        if path == runs_dir() and not looking.ident:
+            looking.start()
+            looking.join(0.2)
 
     monkeypatch.setattr("rnnlm_tui.store.runs.fsync_directory", looked_at_meanwhile)
     rename_run(RunDirectory(runs_dir() / "one"), "other")
-    look.join()
-    look_until_idle(QueueRunner(workers))
+    looking.join()
+    look_until_idle(workers)
     assert outcomes() == {"other": "finished"}
 
 
@@ -307,7 +310,7 @@ def test_a_run_that_cannot_start_fails_in_words_and_the_next_one_starts(workers:
     config = RunDirectory(runs_dir() / "two").config_path
     config.write_text(config.read_text().replace("hidden_size", "hidden_width"))
     delete_run(RunDirectory(runs_dir() / "three"))
-    look_until_idle(QueueRunner(start))
+    look_until_idle(start)
     assert list(outcomes().values()) == ["failed", "failed", "failed", "finished"]
     _, four, two, one = entries().ended
     assert "failed to start: no torch. its log: x" in one.message
@@ -324,7 +327,7 @@ def test_a_full_disk_pauses_the_queue_instead_of_failing_its_runs(
 
     monkeypatch.setattr("rnnlm_tui.client.queue_process.check_disk", full)
     add(CPU, "one")
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert waits() == ["one"]
     assert read_queue().reason == "a run of this size needs 3 GB, 1 GB are free"
 
@@ -336,7 +339,7 @@ def test_a_run_that_is_removed_at_the_last_moment_is_not_started(
     monkeypatch.setattr(
         "rnnlm_tui.client.queue_process.check_disk", lambda config: queue.remove("one")
     )
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert workers.names == []
 
 
@@ -346,7 +349,7 @@ def test_a_run_that_is_removed_while_its_start_fails_is_not_listed() -> None:
         raise WorkerError("no torch")
 
     add(CPU, "one")
-    look_until_idle(QueueRunner(start))
+    look_until_idle(start)
     assert entries().ended == ()
 
 
@@ -356,7 +359,7 @@ def test_only_the_last_ended_runs_are_kept(
     monkeypatch.setattr("rnnlm_tui.client.queue_process.KEPT_ENDED", 1)
     add(CPU, "one")
     add(CPU, "two")
-    look_until_idle(QueueRunner(workers))
+    look_until_idle(workers)
     assert outcomes() == {"two": "finished"}
 
 
@@ -412,8 +415,8 @@ def test_the_listing_has_places_expected_starts_and_results(
     for name in ("one", "two", "three", "four"):
         add(CPU, name)
     workers.living.add("two")
-    QueueRunner(workers).look()
-    QueueRunner(workers).look()
+    look(workers)
+    look(workers)
     listing = entries()
     found = [(run.run, run.state, run.place) for run in listing.runs]
     assert found == [
@@ -446,7 +449,6 @@ def test_a_run_starts_where_a_device_is_free_first() -> None:
 def test_two_processes_the_second_says_so_and_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rnnlm_tui.client import queue_process
 
     monkeypatch.setattr("signal.signal", lambda *_: None)
     add(CPU, "one")

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
@@ -33,9 +34,15 @@ from rnnlm_tui.system.locks import has_readers
 from tests.unit.client.conftest import FAKE_SAMPLER
 
 
+def running(*command: str) -> SamplerClient:
+    """A client that starts this process."""
+    with patch("rnnlm_tui.client.sampler.python_command", lambda *_: list(command)):
+        return SamplerClient()
+
+
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[SamplerClient]:
-    client = SamplerClient(FAKE_SAMPLER)
+    client = running(*FAKE_SAMPLER)
     yield client
     await client.close()
 
@@ -185,7 +192,7 @@ async def test_a_dead_sampler_is_reported_with_its_output_and_restarted(
 
 
 async def test_a_sampler_that_fails_to_start_is_reported() -> None:
-    client = SamplerClient([*FAKE_SAMPLER, "broken"])
+    client = running(*FAKE_SAMPLER, "broken")
     with pytest.raises(WorkerError, match="the sampler exited"):
         await client.start()
     await client.close()
@@ -228,7 +235,7 @@ async def test_close_leaves_no_process(client: SamplerClient) -> None:
 
 
 async def test_a_sampler_that_cannot_be_started_is_a_worker_error() -> None:
-    client = SamplerClient(["/nowhere/python"])
+    client = running("/nowhere/python")
     with pytest.raises(WorkerError, match="can't be started: No such file"):
         await client.start()
     assert not client.alive

@@ -188,7 +188,7 @@ def test_the_app_and_the_verbs_never_import_a_dataset(
     check_before_start(config)
     for changes in ({}, {"corpus.source": "elman", "corpus.test_source": config.corpus.source}):
         assert preview(parse_config(merge(config, changes))) is None
-        assert estimate(parse_config(merge(config, changes))).text_known == "unknown"
+        assert estimate(parse_config(merge(config, changes))).text.known == "unknown"
     run = create_run(config, "own")
     assert run.read_config().corpus.source == f"python:own_data:texts@{folder}"
     installed = parse_config(merge(RunConfig(), {"corpus.source": "python:installed.data:x"}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import (
+    AttemptRow,
     CheckpointRow,
     EvaluationRow,
     EventKind,
@@ -34,16 +35,8 @@ def parent_checkpoint(run: RunDirectory, step: int = 500) -> ParentCheckpoint:
 
 def begin(run: RunDirectory, start_step: int = 0) -> RunLog:
     """The log of a new attempt."""
-    return RunLog.begin(
-        run,
-        pid=4711,
-        host="host",
-        boot_id="boot",
-        device="cpu",
-        start_step=start_step,
-        environment={"threads": 2},
-        started=STARTED,
-    )
+    row = AttemptRow(1, 4711, "host", "boot", "cpu", start_step, {"threads": 2}, STARTED)
+    return RunLog.begin(run, row)
 
 
 def step_row(

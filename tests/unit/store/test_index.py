@@ -262,17 +262,15 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random, buckets: int) 
         stretch,
         machine,
         equal(lambda: shown.recent_steps(7), steps[-7:]),
-        equal(
-            lambda: list(shown.steps_since(newest // 2, chunk=5)), steps_after(steps, newest // 2)
-        ),
+        equal(lambda: list(shown.steps_since(newest // 2)), steps_after(steps, newest // 2)),
         equal(lambda: shown.evaluations(), evaluations),
         equal(lambda: shown.samples(), samples[::-1]),
         equal(lambda: shown.samples(2), samples[:-3:-1]),
         equal(lambda: shown.sample_steps(), sorted({row.step for row in samples})),
         equal(lambda: shown.samples_at(10), [row for row in samples if row.step == 10]),
-        equal(lambda: [row for _, row in shown.samples_after(chunk=2)], samples),
+        equal(lambda: [row for _, row in shown.rows_after(SampleRow)], samples),
         equal(lambda: shown.events(), events[::-1]),
-        equal(lambda: [row for _, row in shown.events_after(chunk=3)], events),
+        equal(lambda: [row for _, row in shown.rows_after(EventRow)], events),
         equal(
             lambda: shown.landmarks(3),
             [row for row in events[::-1] if row.kind not in _ROUTINE_KINDS][:3],
@@ -427,6 +425,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             ("BUCKET_READINGS", 4),
             ("PARSED_LINES", 5),
             ("RAW_READINGS", 9),
+            ("CHUNK", 3),
         ):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)

@@ -10,7 +10,7 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import StartRow
+from rnnlm_tui.schema.metrics import EventRow, SampleRow, StartRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -71,7 +71,10 @@ def test_cached_rows_are_replaced_by_those_of_a_later_attempt(
     assert [row.start_step for row in reader.attempts()] == [0, 12]
 
 
-def test_threads_can_share_a_reader_and_close_it(log: RunLog, reader: RunReader) -> None:
+def test_threads_can_share_a_reader_and_close_it(
+    log: RunLog, reader: RunReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.store.reader.CHUNK", 10)
     log.append(*map(step_row, range(1, 200)))
     problems: list[BaseException] = []
 
@@ -79,7 +82,7 @@ def test_threads_can_share_a_reader_and_close_it(log: RunLog, reader: RunReader)
         try:
             for _ in range(30):
                 assert reader.series().step[-1] == 199
-                assert len(list(reader.steps_since(chunk=10))) == 199
+                assert len(list(reader.steps_since())) == 199
                 reader.close()
         except BaseException as error:
             problems.append(error)
@@ -113,12 +116,12 @@ def test_a_read_transaction_sees_one_consistent_state_also_if_another_reader_rea
 
 def test_only_rows_behind_a_place_are_read_again(log: RunLog, reader: RunReader) -> None:
     log.append(step_row(1), event_row("running"), sample_row(1))
-    ((place, _),) = reader.events_after()
+    ((place, _),) = reader.rows_after(EventRow)
     log.append(event_row("paused"))
     reader.refresh()
-    assert [row.kind for _, row in reader.events_after(place)] == ["paused"]
-    ((place, _),) = reader.samples_after()
-    assert list(reader.samples_after(place)) == []
+    assert [row.kind for _, row in reader.rows_after(EventRow, place)] == ["paused"]
+    ((place, _),) = reader.rows_after(SampleRow)
+    assert list(reader.rows_after(SampleRow, place)) == []
 
 
 def test_progress_is_reported_while_a_long_log_is_read(
