@@ -167,10 +167,7 @@ def high_water_mark(pid: int) -> int:
 def report(preset: str, whole: Estimate, probe: Calibration, run: Measured) -> None:
     """Print estimates beside measurements, and whether each ratio is within its bar."""
     mib = 2**20
-    say(
-        f"{preset}: {whole.parameters.total:,} parameters, vocabulary {whole.vocab_size:,},"
-        f" {probe.threads} threads"
-    )
+    say(f"{preset}: {whole.parameters.total:,} parameters, {probe.threads} threads")
     say(f"  {'':24}{'estimate':>12}{'run':>12}{'ratio':>8}")
     steps = whole.steps or 0
     busy = psutil.getloadavg()[0] > probe.threads + 0.5

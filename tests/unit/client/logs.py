@@ -19,9 +19,9 @@ def begin(
     return RunLog.begin(run, AttemptRow(1, *process, "cpu", start_step, {}, time.time()))
 
 
-def record(run: RunDirectory, *rows: Row | Facts, host: str | None = None, boot: str = "") -> None:
+def record(run: RunDirectory, *rows: Row | Facts, host: str | None = None) -> None:
     """The run's next attempt with these rows."""
-    with begin(run, host=host, boot=boot) as log:
+    with begin(run, host=host) as log:
         log.append(*rows)
 
 
