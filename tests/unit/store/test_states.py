@@ -95,28 +95,12 @@ def test_a_state_is_never_written_through_a_link_to_another_folder(tmp_path: Pat
     "damage",
     [
         lambda data: b"",
-        lambda data: data[:5],
         lambda data: data[:-1],
-        lambda data: data + b"x",
-        lambda data: b"\xff" * 8 + data[8:],
         lambda data: data.replace(b"rnnlm_state", b"other_state"),
         lambda data: data.replace(b"num_layers", b"num_lawyer"),
         lambda data: data.replace(b"1000.0", b"1e0300"),
-        lambda data: (2).to_bytes(8, "little") + b"[]",
-        lambda data: (2).to_bytes(8, "little") + b"{}",
     ],
-    ids=[
-        "empty",
-        "cut header",
-        "cut",
-        "longer",
-        "length",
-        "no key",
-        "no field",
-        "in no year",
-        "list",
-        "nothing",
-    ],
+    ids=["empty", "cut", "no key", "no field", "in no year"],
 )
 def test_a_damaged_file_is_listed_with_its_problem_and_refused(damage: object) -> None:
     path = keep("x")

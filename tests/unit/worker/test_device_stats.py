@@ -31,6 +31,16 @@ class Driver:
         return self.reading
 
 
+class Others:
+    """The cards 0 and 3 of a driver, but the one that trains."""
+
+    def __init__(self, place: int | None = None) -> None:
+        self.driver_index = place
+
+    def sample(self) -> tuple[GpuRow, ...]:
+        return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
+
+
 def module(**answers: object) -> SimpleNamespace:
     return SimpleNamespace(
         get_device_properties=lambda device: SimpleNamespace(
@@ -131,13 +141,6 @@ def test_a_device_unknown_to_torch_has_no_readings(monkeypatch: pytest.MonkeyPat
 def test_a_row_separates_the_training_card_from_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    class Others:
-        def __init__(self, place: int | None = None) -> None:
-            self.driver_index = place
-
-        def sample(self) -> tuple[GpuRow, ...]:
-            return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
-
     monkeypatch.setattr(machine_module, "OtherCards", Others)
     machine = MachineReader(tmp_path, worker=True)
     before = machine.sample()
@@ -157,17 +160,14 @@ def test_a_card_set_during_the_first_reading_is_not_read_twice(
 ) -> None:
     waking, awake = Event(), Event()
 
-    class Others:
+    class Waking(Others):
         def __init__(self, place: int | None = None) -> None:
-            self.driver_index = place
+            super().__init__(place)
             if place is None:
                 waking.set()
                 awake.wait(10)
 
-        def sample(self) -> tuple[GpuRow, ...]:
-            return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
-
-    monkeypatch.setattr(machine_module, "OtherCards", Others)
+    monkeypatch.setattr(machine_module, "OtherCards", Waking)
     machine = MachineReader(tmp_path, worker=True)
     pulse = Thread(target=machine.sample)
     pulse.start()
