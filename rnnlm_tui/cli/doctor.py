@@ -106,10 +106,11 @@ def _print(result: CheckResult, width: int) -> None:
 def run_checks() -> list[CheckResult]:
     """Run all checks, in a fixed order."""
     from rnnlm_tui.store.paths import keymap_file
+    from rnnlm_tui.system.files import text_of
 
     found = [check_versions(), check_torch(sys.executable)]
     found += check_machine()
-    found.append(check_matmul(read_cpuinfo()))
+    found.append(check_matmul(text_of(Path("/proc/cpuinfo"))))
     found += check_terminal(
         os.environ,
         sys.stdout.encoding or "",
@@ -390,14 +391,6 @@ def check_loss_kernel() -> Iterator[CheckResult]:
 def _runs(names: list[str]) -> list[tuple[str, int]]:
     """Each name once, with how often it occurs."""
     return [(name, names.count(name)) for name in dict.fromkeys(names)]
-
-
-def read_cpuinfo() -> str:
-    """Read /proc/cpuinfo; empty on systems other than Linux."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def check_matmul(cpuinfo: str) -> CheckResult:

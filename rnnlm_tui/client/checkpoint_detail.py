@@ -98,7 +98,7 @@ def read_detail(
     from rnnlm_tui.schema.steering import kept_changes, settings_of
     from rnnlm_tui.store.lineage import PARENT_FOLDER, config_at, read_parent
     from rnnlm_tui.store.manifest import read_manifest
-    from rnnlm_tui.store.tensors import read_tensors
+    from rnnlm_tui.store.tensors import read_header
 
     folder = run.path / row.path
     try:
@@ -107,7 +107,7 @@ def read_detail(
         message = error.message if isinstance(error, StorageError) else str(error)
         return CheckpointDetail(row.step, str(folder), damage=short_problem(message, folder))
     try:
-        tensors, problem = read_tensors(folder / MODEL_NAME), ""
+        (_, tensors), problem = read_header(folder / MODEL_NAME), ""
     except StorageError as error:
         tensors, problem = (), short_problem(error.message, folder)
     parent = None

@@ -342,12 +342,11 @@ def wait_for_training(run: RunDirectory, seconds: float, *, new: bool = True) ->
             state = reader.last_state()
             if state is not None and state.kind not in ("started", "resumed", "preparing"):
                 break
-            reader.refresh()
             time.sleep(_LOOK_SECONDS)
+        reader.refresh()
+        state, facts = reader.last_state(), reader.facts()
     if new and (refusal := discard_refused(run)) is not None:
         raise refusal
-    with RunReader(run) as reader:
-        state, facts = reader.last_state(), reader.facts()
     if state is not None and state.kind == "failed":
         raise error_kind(facts.exit_code)(facts.message or state.text, hint=facts.hint)
     summary = summarize(run)

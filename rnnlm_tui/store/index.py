@@ -395,9 +395,7 @@ class RunIndex:
                 "SELECT offset, figures FROM buckets WHERE (series, attempt, bucket) = (?, ?, ?)",
                 (series, known.attempt, number),
             ):
-                values = array("d")
-                values.frombytes(figures)
-                found[series, number] = _Bucket(offset, values)
+                found[series, number] = _Bucket(offset, array("d", figures))
         return found
 
 

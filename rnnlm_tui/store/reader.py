@@ -295,7 +295,7 @@ class RunReader:
             " bucket BETWEEN ? AND ? ORDER BY bucket",
             (span.attempt, (first - 1) // BUCKET_STEPS, (last - 1) // BUCKET_STEPS),
         ):
-            figures = array_of(blob)
+            figures = array("d", blob)
             begin, end = number * BUCKET_STEPS + 1, (number + 1) * BUCKET_STEPS
             if figures[0] > last or begin < first:  # a part of it is superseded
                 part = max(begin, first), min(end, last)
@@ -538,7 +538,7 @@ class RunReader:
                 all_figures = (
                     (reading_figures([row], 0) for row in rows if isinstance(row, HardwareRow))
                     if raw
-                    else (array_of(figures) for _, figures in found)
+                    else (array("d", figures) for _, figures in found)
                 )
                 for place, figures in enumerate(all_figures, begin * width):
                     yield place // width, figures
@@ -546,13 +546,6 @@ class RunReader:
             if self._machine.update((self._index.built, raw, width), 0, -(-units // width), read):
                 self._history = self._machine.history()
             return self._history
-
-
-def array_of(blob: bytes) -> array[float]:
-    """A bucket's figures."""
-    figures = array("d")
-    figures.frombytes(blob)
-    return figures
 
 
 def _names(names: frozenset[str]) -> str:

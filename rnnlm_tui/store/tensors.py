@@ -35,11 +35,6 @@ class TensorInfo:
         return math.prod(self.shape)
 
 
-def read_tensors(path: Path) -> tuple[TensorInfo, ...]:
-    """The tensors of a safetensors file; as `read_header`."""
-    return read_header(path)[1]
-
-
 def read_header(path: Path) -> tuple[dict[str, str], tuple[TensorInfo, ...]]:
     """The metadata of a safetensors file and its tensors in the order of their data; reads only the
     header.

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rnnlm_tui.schema.formatting import first_of, memory
+from rnnlm_tui.system.files import text_of
 from rnnlm_tui.system.gpu import (
     VISIBLE_VARIABLE,
     GpuDevice,
@@ -158,17 +159,10 @@ def pci_cards(bus: Path = PCI_DEVICES) -> int:
     """The NVIDIA GPUs on the PCI bus, with or without a driver; a container sees those of its host,
     too."""
     return sum(
-        _first_line(device / "vendor") == "0x10de"
-        and _first_line(device / "class").startswith(("0x0300", "0x0302"))
+        text_of(device / "vendor").strip() == "0x10de"
+        and text_of(device / "class").startswith(("0x0300", "0x0302"))
         for device in (bus.iterdir() if bus.is_dir() else ())
     )
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def torch_fits_driver() -> bool:

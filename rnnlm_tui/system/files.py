@@ -141,6 +141,14 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def text_of(path: Path) -> str:
+    """What the system says in a file, such as one of /proc; empty if it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def read_at_most(path: Path, most: int, *, links: bool = True) -> bytes:
     """Read a small file; never blocks on a pipe.
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import rnnlm_tui
 from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
-from rnnlm_tui.system.files import open_private, storage_errors
+from rnnlm_tui.system.files import open_private, storage_errors, text_of
 
 PARENT = "RNNLM_TUI_PARENT"
 """Environment variable: pid of the process that a child must not outlive."""
@@ -187,11 +187,11 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
     """
     if not (root / "run/systemd/system").exists():
         return None
-    group, user = own_group(_read(root / "proc/self/cgroup")), _user_name()
+    group, user = own_group(text_of(root / "proc/self/cgroup")), _user_name()
     lingers = (root / "var/lib/systemd/linger" / user).exists()
     if re.search(r"/session-[^/]+\.scope(/|$)", group):
         if not kills_processes_of(
-            user, login_settings(_read(path) for path in _config_files(root))
+            user, login_settings(text_of(path) for path in _config_files(root))
         ):
             return None
         first = "" if lingers else "loginctl enable-linger, then "
@@ -262,10 +262,3 @@ def _user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

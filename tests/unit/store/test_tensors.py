@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from rnnlm_tui.errors import CheckpointError, StorageError
-from rnnlm_tui.store.tensors import TensorInfo, read_tensors
+from rnnlm_tui.store.tensors import TensorInfo, read_header
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def with_header(path: Path, header: object, data: bytes = b"") -> Path:
 
 
 def test_names_types_and_shapes_are_those_that_were_written(weights: Path) -> None:
-    found = read_tensors(weights)
+    _, found = read_header(weights)
     assert set(found) == {
         TensorInfo("embedding.weight", "F32", (5, 3), 60),
         TensorInfo("steps", "I64", (), 8),
@@ -66,7 +66,7 @@ def test_a_header_that_lies_is_refused(
     tmp_path: Path, header: object, data: bytes, words: str
 ) -> None:
     with pytest.raises(CheckpointError, match="safetensors") as caught:
-        read_tensors(with_header(tmp_path / "model.safetensors", header, data))
+        read_header(with_header(tmp_path / "model.safetensors", header, data))
     assert words in caught.value.message
 
 
@@ -75,12 +75,12 @@ def test_a_length_beyond_the_file_is_refused_without_reading(tmp_path: Path) -> 
     for start in (b"", b"\0" * 8, b"\xff" * 8, (100).to_bytes(8, "little") + b"{}"):
         path.write_bytes(start)
         with pytest.raises(CheckpointError, match="not a safetensors file"):
-            read_tensors(path)
+            read_header(path)
     with path.open("wb") as file:
         file.write((30_000_000).to_bytes(8, "little"))
         file.truncate(40_000_000)
     with pytest.raises(CheckpointError, match="at most 25,000,000"):
-        read_tensors(path)
+        read_header(path)
 
 
 def test_any_changed_byte_gives_tensors_or_an_error_of_ours(weights: Path) -> None:
@@ -90,7 +90,7 @@ def test_any_changed_byte_gives_tensors_or_an_error_of_ours(weights: Path) -> No
         changed[draw.randrange(len(whole))] = draw.randrange(256)
         weights.write_bytes(bytes(changed[: draw.choice((len(whole), draw.randrange(len(whole))))]))
         try:
-            read_tensors(weights)
+            read_header(weights)
         except CheckpointError:
             continue
 
@@ -100,4 +100,4 @@ def test_links_folders_and_missing_files_are_refused(tmp_path: Path, weights: Pa
     link.symlink_to(weights)
     for path in (link, tmp_path, tmp_path / "none"):
         with pytest.raises(StorageError):
-            read_tensors(path)
+            read_header(path)
