@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, evaluations_during_run
 from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, seal, step_folders
 from rnnlm_tui.store.paths import RunDirectory, weights_name
@@ -112,7 +112,7 @@ def checkpoint_rows(
         evaluations: of the run, with the losses of checkpoints that were evaluated later.
         known: what a caller has read before; a manifest never changes.
     """
-    losses = {row.step: row.loss for row in evaluations if row.split == "validation"}
+    losses = {row.step: row.loss for row in evaluations_during_run([*evaluations], "validation")}
     known = {} if known is None else known
     folders = dict(checkpoint_folders(run))
     for step in known.keys() - folders.keys():

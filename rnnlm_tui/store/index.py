@@ -45,7 +45,12 @@ from rnnlm_tui.store.log import (
 )
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.disk import filesystem_here, is_network
-from rnnlm_tui.system.files import make_own_directory, open_private, storage_errors
+from rnnlm_tui.system.files import (
+    make_own_directory,
+    make_private_directory,
+    open_private,
+    storage_errors,
+)
 
 FORMAT = 1
 _PRAGMAS = (
@@ -245,7 +250,8 @@ class RunIndex:
         self.close()
         if damaged and not self._remade:
             self._remade = True
-            _remove(self._path)
+            if _identity(self._path) == self._inode:  # else another process made it again
+                _remove(self._path)
         else:
             self._use_memory()
 
@@ -262,13 +268,15 @@ class RunIndex:
             self.close()
         if not self._in_memory and not path.exists():
             try:
-                make_own_directory(path.parent.parent)
-                make_own_directory(path.parent)
+                own = path.is_relative_to("/var/tmp")  # where others can create folders too
+                for folder in (path.parent.parent, path.parent):
+                    make_own_directory(folder) if own else make_private_directory(folder)
                 os.close(open_private(path, os.O_RDWR))
             except (StorageError, OSError):
                 self._in_memory = True
             else:
                 _remove_unused(path.parent)
+        self._inode = _identity(path)
         connection = sqlite3.connect(
             ":memory:" if self._in_memory else path,
             timeout=0,
@@ -280,7 +288,6 @@ class RunIndex:
                 connection.execute(f"PRAGMA {pragma}")
             self._connection = connection
             self._create()
-            self._inode = _identity(path)
         except BaseException:
             self.close()
             connection.close()

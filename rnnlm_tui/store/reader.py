@@ -62,6 +62,8 @@ RowT = TypeVar("RowT")
 ALL = 2**62
 CHUNK = 4_096
 """Rows that are read at once where all of them are wanted."""
+SAMPLES = 256
+"""The same for samples, whose texts are longer."""
 _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evaluation", "sample"})
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
@@ -170,7 +172,6 @@ class RunReader:
 
     def facts(self) -> Facts:
         """The run's facts, of all attempts."""
-        rows = self._tail(FACTS)
 
         def merge() -> Facts:
             from rnnlm_tui.schema.facts import merged_facts
@@ -180,7 +181,9 @@ class RunReader:
                 merged |= row
             return merged_facts(merged)
 
-        return self._facts.of((len(rows), self._index.built), merge)
+        with self._turn:
+            rows = self._tail(FACTS)
+            return self._facts.of((len(rows), self._index.built), merge)
 
     def attempts(self) -> list[AttemptRow]:
         """The run's attempts, oldest first, with the steps that they really started from."""
@@ -207,7 +210,8 @@ class RunReader:
             starts = {row.attempt: row.start_step for row in self._tail("attempt")}
             starts |= {row.attempt: row.step for row in self._tail("start")}
             for attempt in self._known.logs.keys() - starts.keys():  # its first line is damaged
-                for first in islice(self._steps(attempt, 1, ALL), 1):
+                bucket = self._bucket(attempt, 0)[0] * BUCKET_STEPS
+                for first in islice(self._steps(attempt, bucket + 1, bucket + BUCKET_STEPS), 1):
                     starts[attempt] = first[0] - 1
             return dict(sorted(starts.items()))
 
@@ -358,7 +362,7 @@ class RunReader:
         """The values of an attempt's steps, superseded or not, read in chunks."""
         before = 0
         number, begin = self._bucket(attempt, (first - 1) // BUCKET_STEPS)
-        while number * BUCKET_STEPS < last:
+        while number * BUCKET_STEPS < min(last, ALL):
             upto = min(number + 1 + CHUNK // BUCKET_STEPS, (last - 1) // BUCKET_STEPS + 1)
             number, end = self._bucket(attempt, upto)
             lines = [
@@ -404,7 +408,8 @@ class RunReader:
         """Samples, events or machine readings with their positions after one, in order, read in
         chunks."""
         where = self._valid() if kind is SampleRow else ""
-        while places := self._places(KIND_OF[kind], place, CHUNK, newest=False, where=where):
+        most = SAMPLES if kind is SampleRow else CHUNK
+        while places := self._places(KIND_OF[kind], place, most, newest=False, where=where):
             yield from ((at, row) for at, row in places if row is not None)
             place = places[-1][0]
 
@@ -444,20 +449,21 @@ class RunReader:
             return [(at, row) for at, row in found if row is not None]
 
         with self._turn:
+            ends = ((attempt, log.offset - 1) for attempt, log in self._known.logs.items())
             tail = self._tails.setdefault((kind, limit, where), Tail(limit))
-            return tail.rows(self._known.built, read)
+            return tail.rows(self._known.built, read, max(ends, default=(0, -1)))
 
     def _valid(self) -> str:
         """A condition of rows whose steps no later attempt supersedes."""
-        cuts = self._cuts().items()
-        return " ".join(
-            f"AND NOT (attempt = {attempt} AND step > {cut})" for attempt, cut in cuts if cut < ALL
-        )
+        cuts = {attempt: cut for attempt, cut in self._cuts().items() if cut < ALL}
+        whens = " ".join(f"WHEN {attempt} THEN {cut}" for attempt, cut in cuts.items())
+        return f"AND step <= CASE attempt {whens} ELSE {ALL} END" if cuts else ""
 
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluations by step."""
-        rows: list[EvaluationRow] = self._tail("evaluation", where=self._valid())
-        return list(self._evaluations.of((self._key, len(rows)), lambda: by_step(rows)))
+        with self._turn:
+            rows: list[EvaluationRow] = self._tail("evaluation", where=self._valid())
+            return list(self._evaluations.of((self._key, len(rows)), lambda: by_step(rows)))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """Samples, newest first."""
@@ -528,12 +534,12 @@ class RunReader:
             column = "offset" if raw else "figures"
             order = "offset" if raw else "bucket"
 
-            def read(begin: int, end: int) -> Iterator[Figures]:
+            def read(begin: int, _end: int) -> Iterator[Figures]:
                 found = self._rows(
-                    f"SELECT attempt, {column} FROM {table} ORDER BY attempt, {order}"
-                    " LIMIT ? OFFSET ?",
-                    ((end - begin) * width, begin * width),
-                )
+                    f"SELECT attempt, {column} FROM {table}"
+                    f" ORDER BY attempt DESC, {order} DESC LIMIT ?",
+                    (units - begin * width,),
+                )[::-1]
                 rows = (decode(line, 0) for line in (self._lines_at(found) if raw else ()))
                 all_figures = (
                     (reading_figures([row], 0) for row in rows if isinstance(row, HardwareRow))

@@ -213,13 +213,17 @@ class Tail(Generic[RowT]):
         self._rows: list[RowT] = []
 
     def rows(
-        self, key: object, read: Callable[[Position, int | None], list[tuple[Position, RowT]]]
+        self,
+        key: object,
+        read: Callable[[Position, int | None], list[tuple[Position, RowT]]],
+        end: Position = (0, -1),
     ) -> list[RowT]:
         """The rows, newest last; the same list if none is new. All are read again when `key`
         changes.
 
         Args:
             read: the newest rows after a position, at most so many, in order.
+            end: up to here all rows have been read: the next look begins behind it.
         """
         if key != self._key:
             self._key, self._newest, self._rows = key, (0, -1), []
@@ -228,4 +232,5 @@ class Tail(Generic[RowT]):
             self._newest = found[-1][0]
             rows = [*self._rows, *(row for _, row in found)]
             self._rows = rows if self._limit is None else rows[max(0, len(rows) - self._limit) :]
+        self._newest = max(self._newest, end)
         return self._rows

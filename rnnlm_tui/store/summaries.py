@@ -171,7 +171,7 @@ class RunStates:
                 lock_held=lock.held,
                 same_host=state.host in (None, host_name()),
                 last_state=None if state.last_state is None else state.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(lock.touched),
+                heartbeat_age=self._heartbeat_age.of(_heartbeat(state, lock)),
                 step_age=step_age,
                 median_step_seconds=median_step_seconds(state)
                 if step_age is not None and step_age > STALE_SECONDS
@@ -180,6 +180,18 @@ class RunStates:
                 degraded=lock.page.degraded != "",
             )
         )
+
+
+def _heartbeat(state: RunState, lock: LockState) -> float | None:
+    """When the run's worker was last heard of, in Unix seconds; None: never.
+
+    Whoever copies or renames a run touches its lock, so a free one says nothing.
+    """
+    if lock.held:
+        return lock.touched
+    heard = [row.time for row in state.hardware[-1:]]
+    heard += [state.last_state.time] if state.last_state is not None else []
+    return max(heard, default=None)
 
 
 def append_summary(run: RunDirectory, log: RunLog) -> None:

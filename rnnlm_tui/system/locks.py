@@ -118,7 +118,7 @@ class RunLock:
                         hint="only one worker at a time can train a run",
                     )
                 _check_still_there(descriptor, self.path, self.path.parent.name)
-                self._write(descriptor)
+                self._write(descriptor, self._page)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -141,8 +141,8 @@ class RunLock:
                 if page == self._page:
                     os.utime(self._descriptor)
                 else:
+                    self._write(self._descriptor, page)
                     self._page = page
-                    self._write(self._descriptor)
 
     def release(self) -> None:
         """Free the lock; a second call does nothing."""
@@ -151,13 +151,13 @@ class RunLock:
                 os.close(self._descriptor)
                 self._descriptor = None
 
-    def _write(self, descriptor: int) -> None:
+    def _write(self, descriptor: int, page: LockPage) -> None:
         """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
         one."""
-        page = asdict(self._page)
-        holder = {"pid": os.getpid(), "started": self._started, "host": host_name(), "page": page}
+        shown = asdict(page)
+        holder = {"pid": os.getpid(), "started": self._started, "host": host_name(), "page": shown}
         while len(text := json.dumps(holder).encode()) >= _FILE_BYTES:
-            page["requests"] = page["requests"][:-1]
+            shown["requests"] = shown["requests"][:-1]
         os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
     def __enter__(self) -> RunLock:

@@ -456,6 +456,10 @@ class Checkpointer:
 
     def _note_best(self, step: int) -> None:
         """Log that the checkpoint of this step is the best, if it wasn't before."""
+        with suppress(StorageError):  # the folder can't be listed at this moment
+            self._compare_best(step)
+
+    def _compare_best(self, step: int) -> None:
         before, best = self._best, next((row for row in self._rows() if row.best), None)
         self._best = None if best is None else best.step
         if best is not None and best.step == step != before and best.validation_loss is not None:

@@ -165,9 +165,10 @@ class Recorder:
         self._thread.join()
         try:
             self._store(sync=True)
-        except StorageError as error:
+        except Exception as error:  # whatever it is, the end goes on
             what = counted(self._kept, "row") if self._kept else "the last rows"
-            _say(f"{what} could not be stored: {self._in_words(error)}")
+            why = self._in_words(error) if isinstance(error, StorageError) else repr(error)
+            _say(f"{what} could not be stored: {why}")
         else:
             try:
                 append_summary(self._run, self._log)
@@ -223,7 +224,7 @@ class Recorder:
             except Exception as error:
                 # Any error is only printed: without this thread the run would look stalled, and
                 # rows that wait for disk space would never be stored.
-                _say(f"no reading of the machine: {error}")
+                _say(f"not recorded, or not read of the machine: {error}")
 
     def _beat(self) -> None:
         self.show()  # first: a slow disk must not look like a dead worker
