@@ -47,12 +47,7 @@ from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, host_name, read_lock
-from rnnlm_tui.system.processes import (
-    child_environment,
-    last_lines,
-    python_command,
-    start_detached,
-)
+from rnnlm_tui.system.processes import child_environment, last_lines, python_command, start_detached
 
 LEAVE_SECONDS = 5.0
 """How long a worker may take from its final event to releasing the lock."""

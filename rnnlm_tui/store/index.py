@@ -25,13 +25,7 @@ from platformdirs import user_cache_path
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import (
-    MACHINE_COLUMNS,
-    METRIC_COLUMNS,
-    EventRow,
-    HardwareRow,
-    StepRow,
-)
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventRow, HardwareRow, StepRow
 from rnnlm_tui.store.log import (
     FACTS,
     KIND_OF,

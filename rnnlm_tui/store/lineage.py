@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue, ValidationError
 
-from rnnlm_tui.errors import (
-    ConfigError,
-    InputError,
-    Problem,
-    StorageError,
-    UnknownCheckpointError,
-)
+from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
