@@ -186,6 +186,7 @@ class RunIndex:
             StorageError: a log can't be read.
         """
         if self._connection is None and not logs_of(self.run):
+            self._reached, self._built = {}, 0
             return  # a draft
         since = time.monotonic()
         while True:

@@ -529,11 +529,9 @@ def test_an_empty_prompt_starts_from_the_initial_state(
 
 PIPED = """
 import sys
-from functools import partial
 import rnnlm_tui.client.sampler as sampler
 from rnnlm_tui.cli.main import main
-fake = [sys.executable, "-m", "tests.fakes.sampler"]
-sampler.SamplerClient = partial(sampler.SamplerClient, fake)
+sampler.python_command = lambda *_: [sys.executable, "-m", "tests.fakes.sampler"]
 main(["sample", "plain-otter", *sys.argv[1:]])
 """
 """The command line in a process of its own, with a sampler that needs no model."""

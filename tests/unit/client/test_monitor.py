@@ -28,7 +28,7 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.store.lineage import take_parent
-from rnnlm_tui.store.log import Row
+from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pin_checkpoint
@@ -475,14 +475,16 @@ def test_a_clock_that_jumps_does_not_stall_a_run(
 
 
 def test_a_run_on_a_silent_host_is_lost(run: RunDirectory) -> None:
-    with RunLock(run.lock_path):
-        record(run, EventRow(1, 0, "running", "", time.time()), host="elsewhere")
-    assert summarize(run).status == "running"
+    """Also if its lock was just copied or touched."""
     long_ago = time.time() - 2 * STALE_SECONDS
-    os.utime(run.lock_path, (long_ago, long_ago))
+    with RunLock(run.lock_path):
+        record(run, EventRow(1, 0, "running", "", long_ago), host="elsewhere")
     summary = summarize(run)
     assert summary.status == "lost"
     assert "elsewhere" in str(summary.message)
+    with RunLog(run, 1) as log:
+        log.append(HardwareRow(time.time(), 0.0, 0.0, 0, 0, 0, 0))
+    assert summarize(run).status == "running"
 
 
 def test_summaries_have_the_newest_and_the_best_evaluation(
