@@ -76,7 +76,6 @@ STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC
 """The order of a step's values in memory."""
 _machine_values = attrgetter(*MACHINE_COLUMNS)
 _step_values = itemgetter(*(SHORT[StepRow].get(name, name) for name in STEP_VALUES))
-_NUMBERS = frozenset({int, float})
 _MACHINE_PREFIX = b'{"kind":"machine",'
 
 STEPS, MACHINE = "steps", "machine"
@@ -599,9 +598,10 @@ def _are_numbers(rows: Sequence[tuple[Any, ...]]) -> bool:
     types = [set(map(type, column)) for column in columns]
     return (
         all(found == {int} for found in types[:2])
-        and all(found <= _NUMBERS for found in types[2:])
-        and all(min(column) > -LARGEST_STEP and max(column) < LARGEST_STEP for column in columns)
+        and all(found == {float} for found in types[2:])
+        and all(math.isfinite(sum(column)) for column in columns[2:])
         and min(columns[0]) > 0 <= min(columns[1])
+        and max(columns[0]) < LARGEST_STEP > max(columns[1])
     )
 
 
