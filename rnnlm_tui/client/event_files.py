@@ -4,7 +4,7 @@ The folder is one run of TensorBoard: scalars of steps (`train/…`) and evaluat
 (`validation/…`, `test/…`) by step, samples and the config as texts, hyperparameters. Machine
 readings have no step; they are a separate run, `machine/`, whose step counts the readings.
 
-An export replaces the files of an earlier one; a followed run's files grow, and are written anew
+An export replaces the files of an earlier one; a followed run's files grow, and are written again
 where it is resumed from an earlier step. Numbers are 32-bit floats, as TensorBoard stores them.
 """
 

@@ -79,7 +79,7 @@ Write = Callable[[RunReader], dict[str, int]]
 def _write_tables(
     folder: Path, kind: Literal["csv", "parquet"], reader: RunReader
 ) -> dict[str, int]:
-    """Write all files anew."""
+    """Write all files again."""
     write = _write_csv if kind == "csv" else _write_parquet
     counts: dict[str, int] = {}
     finished: dict[Path, Path] = {}

@@ -60,8 +60,8 @@ _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 BLOCK_BYTES = 2**22
 """Bytes of a log that are read and committed at once, more than MAX_LINE."""
 BUCKET_STEPS = 64
-"""Bucket b holds steps 64 b + 1 to 64 (b + 1) of an attempt. 1,024 as in a chart of a million steps
-would need a tenth of the index's space, but a chart of 20,000 steps then only its lines."""
+"""Bucket b holds steps 64 b + 1 to 64 (b + 1) of an attempt. Buckets of 1,024 would take a tenth of
+the space, but then a chart of 100,000 steps would have to read every line of the log."""
 BUCKET_READINGS = 16
 """The same for readings of the machine, which are counted from 1 in each attempt."""
 PARSED_LINES = 1_024
