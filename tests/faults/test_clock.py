@@ -94,9 +94,9 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(
         rows, table = list(reader.steps_since()), reader.series()
     assert [row.step for row in rows] == list(range(1, STEPS + 1))
     assert list(table.step) == [float(step) for step in range(1, STEPS + 1)]
-    assert all(
-        before.active_seconds < after.active_seconds < spent for before, after in pairwise(rows)
-    )
+    # two fast steps may end in the same millisecond
+    assert all(before.active_seconds <= after.active_seconds for before, after in pairwise(rows))
+    assert 0 <= rows[0].active_seconds < rows[-1].active_seconds < spent
     assert all(0 < row.tokens_per_second < 1e9 for row in rows)
     assert any(
         abs(after.time - before.time) > abs(jump) / 2 for before, after in pairwise(rows)
