@@ -339,12 +339,12 @@ def check_gpus() -> CheckResult:
     from rnnlm_tui.system.cuda import driver, gpu_problem, pci_cards
     from rnnlm_tui.system.gpu import cards, gpu_count
 
-    here, problem, known = cards(), gpu_problem(), driver()
+    here, problem, known = [card.sample() for card in cards()], gpu_problem(), driver()
     names = [
-        card.name
-        + (f", {memory(card.memory_total)}" if card.memory_total else "")
-        + (f", {card.fault}" if card.fault else "")
-        for card in here
+        f"{gpu.name}"
+        + (f", {memory(gpu.memory_total)}" if gpu.memory_total else "")
+        + (f", {gpu.fault}" if gpu.fault else "")
+        for gpu in here
     ]
     words = "; ".join(f"{number} × {name}" if number > 1 else name for name, number in _runs(names))
     if here and not gpu_count():
@@ -357,7 +357,7 @@ def check_gpus() -> CheckResult:
     if known is not None:
         if problem is not None:  # the check of torch says why, and how to fix it
             words += ", which torch can't use"
-        faulty = problem is not None or any(card.fault for card in here)
+        faulty = problem is not None or any(gpu.fault for gpu in here)
         return CheckResult("GPU", "bad" if faulty else "ok", f"{words}, {known}")
     if pci_cards():
         return CheckResult(

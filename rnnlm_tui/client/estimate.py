@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnlm_tui import __version__
-from rnnlm_tui.client.gpus import (
-    holders_warning,
-    shared_gpu_warning,
-    unused_gpu,
-    unused_gpu_warning,
-)
+from rnnlm_tui.client.gpus import planned_gpu, shared_gpu_warning, unused_gpu_warning
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import Problem, RnnlmError
@@ -51,7 +46,7 @@ from rnnlm_tui.store.corpora import find_corpus, load_calibrations
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.cuda import GpuProblem
+from rnnlm_tui.system.cuda import GpuProblem, gpu_problem, holder_words
 from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import Device, free_training_memory, planned_device, usable_cores
 
@@ -290,7 +285,7 @@ def estimate(config: RunConfig) -> Estimate:
         tokens_seen=None if steps is None else steps * step_tokens,
         problems=text_problems(config, tokens=tokens, sentences=sentences),
         notes=() if text.manifest is None else text.manifest.all_notes,
-        unused_gpu=unused_gpu(config.training.device),
+        unused_gpu=gpu_problem() if config.training.device == "auto" else None,
     )
 
 
@@ -316,7 +311,7 @@ def warning_before_start(config: RunConfig) -> str | None:
     it has too little free memory for this config. None if there are none."""
     try:
         short = memory_warning(estimate(config))
-        if short is not None and (who := holders_warning(config)):
+        if short is not None and (who := holder_words(planned_gpu(config.training.device))):
             short += f" ({who})"
         found = (unused_gpu_warning(config.training.device), shared_gpu_warning(config), short)
     except RnnlmError:

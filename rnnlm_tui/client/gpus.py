@@ -15,21 +15,16 @@ from rnnlm_tui.schema.formatting import counted, first_of, memory, unsupported_p
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.cuda import GpuProblem, driver, gpu_problem, holder_words, is_driver_order
-from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count, gpu_uuids, read_gpu
+from rnnlm_tui.system.cuda import gpu_problem, is_driver_order
+from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count, gpu_uuids, read_gpu, visible_cards
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import free_training_memory, planned_device, usable_cores
 
 
-def unused_gpu(device: str) -> GpuProblem | None:
-    """Why the device `auto` is not the GPU that this machine has; None if it is, there is none, or
-    another device is asked for."""
-    return gpu_problem() if device == "auto" else None
-
-
 def unused_gpu_warning(device: str, verb: str = "trains") -> str:
-    """The same as a warning, `trains on the CPU: …`; empty: nothing is wrong."""
-    problem = unused_gpu(device)
+    """A warning that the device `auto` is not the GPU that this machine has: `trains on the CPU:
+    …`; empty: it is, there is none, or another device is asked for."""
+    problem = gpu_problem() if device == "auto" else None
     return "" if problem is None else f"{verb} on the CPU: {problem.fact}; {problem.fix}"
 
 
@@ -54,19 +49,12 @@ def shared_gpu_warning(config: RunConfig) -> str:
     )
 
 
-def holders_warning(config: RunConfig) -> str:
-    """Which processes hold memory of the GPU that a run of this config would take; empty: none, or
-    not known."""
-    uuid = planned_gpu(config.training.device)
-    return holder_words(uuid) if uuid else ""
-
-
 def planned_gpu(device: str) -> str:
     """The UUID of the GPU that `training.device` selects here; empty: none, or not known."""
-    if planned_device(device) != "cuda" or (not is_driver_order() and gpu_count() > 1):
+    uuids = gpu_uuids()
+    if planned_device(device) != "cuda" or (not is_driver_order() and len(uuids) > 1):
         return ""
-    uuids, index = gpu_uuids(), int(device.partition(":")[2] or 0)
-    return uuids[index] if index < len(uuids) else ""
+    return next(iter(uuids[int(device.partition(":")[2] or 0) :]), "")
 
 
 def gpu_of(run: RunDirectory) -> str:
@@ -100,19 +88,19 @@ def check_device(device: str) -> None:
     """Raise DeviceError for cuda without a driver or this GPU, and for mps except on a Mac."""
     hint = "training.device=auto selects the best available device"
     if device.startswith("cuda"):
-        count = gpu_count()
-        problem = gpu_problem()
-        if not count and problem is None and not has_amd_gpu():
+        cards, problem = visible_cards(), gpu_problem()
+        if not cards and problem is None and not has_amd_gpu():
             chosen = os.environ.get(VISIBLE_VARIABLE)
             why = "no graphics driver is loaded"
             if chosen is not None:
                 why += f', or {VISIBLE_VARIABLE}="{chosen}" hides all GPUs'
             raise DeviceError(f'no device "{device}" on this machine: {why}', hint=hint)
         index = int(device.partition(":")[2] or 0)
-        if count and index >= count:
+        if cards and index >= len(cards):
+            numbered = [f"cuda:{at} ({card.name})" for at, card in enumerate(cards)]
             raise DeviceError(
-                f'no device "{device}" on this machine: it has {counted(count, "GPU")},'
-                f" {_numbered_gpus(count)}",
+                f'no device "{device}" on this machine: it has {counted(len(cards), "GPU")},'
+                f" {first_of(numbered, 8)}",
                 hint=hint,
             )
         if problem is not None:
@@ -136,11 +124,10 @@ class TrainingDevice:
 
 def training_devices(training: TrainingConfig) -> tuple[TrainingDevice, ...]:
     """The devices that a run with these settings can train on here; `auto` first."""
-    known, count = driver(), gpu_count()
+    cards = visible_cards()
     names = {"auto": "the best of them"}
-    for at in range(count):
-        names[f"cuda:{at}"] = known.cards[at].name if known and at < len(known.cards) else "GPU"
-    if not count and has_amd_gpu():
+    names |= {f"cuda:{at}": card.name for at, card in enumerate(cards)}
+    if not cards and has_amd_gpu():
         names["cuda"] = "AMD GPU"
     if sys.platform == "darwin":
         names["mps"] = "Apple GPU"
@@ -189,14 +176,6 @@ def device_choice(run: RunDirectory, *, always: bool) -> DeviceChoice:
     current = "cuda:0" if training.device == "cuda" and gpu_count() else training.device
     devices = training_devices(training) if problem or always else ()
     return DeviceChoice(problem, current, devices)
-
-
-def _numbered_gpus(count: int) -> str:
-    """`cuda:0 (NVIDIA H100) and cuda:1 (NVIDIA H100)`, or the first and last number."""
-    known = driver()
-    if known is None:
-        return f"cuda:0 to cuda:{count - 1}"
-    return first_of([f"cuda:{at} ({card.name})" for at, card in enumerate(known.cards)], 8)
 
 
 def check_precision(training: TrainingConfig) -> None:

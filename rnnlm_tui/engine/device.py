@@ -17,7 +17,7 @@ from rnnlm_tui.errors import DeviceError, InputError, LostDeviceError, RnnlmErro
 from rnnlm_tui.schema.formatting import counted, unsupported_precision
 from rnnlm_tui.system import cuda
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE, GpuProblem
-from rnnlm_tui.system.gpu import GpuDevice
+from rnnlm_tui.system.gpu import Card
 from rnnlm_tui.system.machine import usable_cores
 
 NO_PRIMITIVE = "could not create a primitive"
@@ -152,7 +152,7 @@ def unsupported(device: torch.device) -> GpuProblem | None:
     devices."""
     if device.type != "cuda" or not torch.version.cuda:
         return None
-    card = GpuDevice(
+    card = Card(
         device.index or 0,
         name=torch.cuda.get_device_name(device),
         compute_capability=torch.cuda.get_device_capability(device),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,12 +18,13 @@ from rnnlm_tui.schema.formatting import first_of, memory
 from rnnlm_tui.system.files import text_of
 from rnnlm_tui.system.gpu import (
     VISIBLE_VARIABLE,
-    GpuDevice,
+    Card,
     cards,
     driver_cuda_version,
     driver_problem,
     driver_version,
-    gpu_uuids,
+    visible_cards,
+    with_instances,
 )
 
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
@@ -53,9 +54,6 @@ class GpuProblem:
     fact: str
     fix: str
 
-    def __str__(self) -> str:
-        return f"{self.fact}\n{self.fix}"
-
 
 @dataclass(frozen=True, slots=True)
 class TorchBuild:
@@ -78,7 +76,7 @@ class Driver:
     version: str
     cuda: tuple[int, int] | None
     """The newest CUDA that it supports; None: not reported."""
-    cards: tuple[GpuDevice, ...]
+    cards: tuple[Card, ...]
 
     def __str__(self) -> str:
         newest = f", CUDA {self.cuda[0]}.{self.cuda[1]}" if self.cuda else ""
@@ -124,21 +122,9 @@ def installed_torch() -> TorchBuild | None:
 def driver() -> Driver | None:
     """The driver, if it has a GPU that CUDA may use; None without one, and if CUDA_VISIBLE_DEVICES
     hides all GPUs."""
-    uuids = gpu_uuids()
-    if not uuids:
-        return None
-    found = {device.uuid: device for device in _devices()}
-    return Driver(
-        driver_version() or "of unknown version",
-        driver_cuda_version(),
-        tuple(found.get(uuid, GpuDevice(at)) for at, uuid in enumerate(uuids)),
-    )
-
-
-def _devices() -> Iterator[GpuDevice]:
-    """Every GPU and every MIG instance of one."""
-    for board in cards():
-        yield from (board, *board.instances)
+    found = tuple(visible_cards())
+    version = driver_version() or "of unknown version"
+    return Driver(version, driver_cuda_version(), found) if found else None
 
 
 def broken_driver(bus: Path = PCI_DEVICES) -> GpuProblem | None:
@@ -165,19 +151,6 @@ def pci_cards(bus: Path = PCI_DEVICES) -> int:
     )
 
 
-def torch_fits_driver() -> bool:
-    """Whether the installed torch can work with the driver of this machine's GPUs, as far as their
-    versions show."""
-    build = installed_torch()
-    return build is None or _fits(build, driver_cuda_version())
-
-
-def _fits(build: TorchBuild, newest: tuple[int, int] | None) -> bool:
-    if build.cuda is None:
-        return False
-    return newest is None or int(build.cuda.partition(".")[0]) <= newest[0]
-
-
 def gpu_problem() -> GpuProblem | None:
     """Why torch can't use the GPUs that the driver has; None if it can, or there are none.
 
@@ -187,9 +160,11 @@ def gpu_problem() -> GpuProblem | None:
     if known is None:
         return broken_driver() if os.environ.get(VISIBLE_VARIABLE) != "" else None
     build = installed_torch()
-    if build is None or _fits(build, known.cuda):
+    if build is None or (
+        build.cuda and (known.cuda is None or int(build.cuda.partition(".")[0]) <= known.cuda[0])
+    ):
         return None
-    names = _names(known.cards)
+    names = first_of(list(dict.fromkeys(card.name for card in known.cards)), 2)
     if build.cuda is None:
         kind = "for AMD GPUs" if build.hip else "without CUDA"
         return GpuProblem(
@@ -203,7 +178,7 @@ def gpu_problem() -> GpuProblem | None:
 
 
 def unsupported_card(
-    build: TorchBuild, known: Driver, card: GpuDevice, architectures: Iterable[str]
+    build: TorchBuild, known: Driver, card: Card, architectures: Iterable[str]
 ) -> GpuProblem | None:
     """The problem if torch has no code for a card; None if it has, or this isn't known.
 
@@ -265,18 +240,18 @@ def holder_words(uuid: str, *, computes: bool = False) -> str:
     """
     found = [
         process
-        for device in _devices()
-        if device.uuid is not None and uuid and device.uuid.endswith(uuid)
-        for process in device.processes
+        for card in with_instances(cards())
+        if card.uuid is not None and uuid and card.uuid.endswith(uuid)
+        for process in card.processes()
     ]
-    others = [process for process in found if process.pid != os.getpid()]
+    others = [(pid, size) for pid, size in found if pid != os.getpid()]
     if computes and len(others) == len(found):
         return ""
     words = [
-        f"pid {process.pid}"
-        + (f" ({user})" if (user := _user(process.pid)) else "")
-        + (f" holds {memory(process.memory)}" if process.memory is not None else "")
-        for process in sorted(others, key=lambda one: -(one.memory or 0))
+        f"pid {pid}"
+        + (f" ({user})" if (user := _user(pid)) else "")
+        + (f" holds {memory(size)}" if size is not None else "")
+        for pid, size in sorted(others, key=lambda one: -(one[1] or 0))
     ]
     return first_of(words, 2)
 
@@ -288,7 +263,3 @@ def _user(pid: int) -> str:
         return str(psutil.Process(pid).username())
     except (psutil.Error, OSError, KeyError):
         return ""  # another container's, or it has just ended
-
-
-def _names(cards: tuple[GpuDevice, ...]) -> str:
-    return first_of(list(dict.fromkeys(card.name for card in cards)), 2)

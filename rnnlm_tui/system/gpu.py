@@ -1,13 +1,12 @@
 """Read NVIDIA GPUs through NVML; without a GPU or driver there are none.
 
-`cards()` and `driver_version()` describe the machine once; `GpuProbe` and `OtherCards` read load,
-memory, power, temperature, clock, and what slows a card down or is wrong with it.
+A `Card` says what a GPU is, and reads load, memory, power, temperature, clock, and what slows it
+down or is wrong with it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,33 +73,83 @@ _NOT_AVAILABLE = 0xFFFFFFFF
 """NVML_VALUE_NOT_AVAILABLE as unsigned int."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """A process that computes on a GPU."""
-
-    pid: int
-    memory: int | None
-    """Bytes; None if the driver doesn't report it."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuDevice:
-    """A GPU of the machine, or a MIG instance of one. Sizes in bytes; None: not reported."""
+@dataclass(eq=False, slots=True)
+class Card:
+    """A GPU of the machine, or a MIG instance of one, with what never changes."""
 
     index: int
-    """The driver's index (PCI order, as nvidia-smi shows it); of an instance: within its GPU."""
+    """The driver's index of the GPU (PCI order, as nvidia-smi shows it)."""
+    handle: Any = None
+    """NVML's handle of what computes: memory and processes are its own. None: no answer."""
+    board: Any = None
+    """The GPU as a whole: power, temperature and clock are its own. The same without MIG."""
+    fault: str | None = None
+    """Why it doesn't answer."""
     uuid: str | None = None
-    """`GPU-…`, of an instance `MIG-…`."""
+    """`GPU-…`, of an instance `MIG-…`; None: not reported."""
     name: str = UNNAMED
     compute_capability: tuple[int, int] | None = None
-    """As torch.cuda.get_device_capability: (9, 0) for an H100."""
-    memory_total: int | None = None
-    processes: tuple[GpuProcess, ...] = ()
-    """Empty if there are none or, in many containers, if they can't be seen."""
-    instances: tuple[GpuDevice, ...] = ()
+    """As torch.cuda.get_device_capability: (9, 0) for an H100; None: not reported."""
+    instances: tuple[Card, ...] = ()
     """Its MIG instances; CUDA then computes on them only."""
-    fault: str | None = None
-    """As `GpuRow.fault`."""
+
+    @classmethod
+    def of(cls, index: int, handle: Any, board: Any = None) -> Card:
+        """The card of a handle.
+
+        Args:
+            board: the GPU that the MIG instance is part of; None: the handle is a GPU's.
+        """
+        instances = _instances(handle) if board is None else []
+        board = handle if board is None else board
+        capability = _ask("nvmlDeviceGetCudaComputeCapability", board)
+        return cls(
+            index,
+            handle,
+            board,
+            uuid=_ask("nvmlDeviceGetUUID", handle),
+            name=_ask("nvmlDeviceGetName", handle) or _ask("nvmlDeviceGetName", board) or UNNAMED,
+            compute_capability=capability and tuple(capability),
+            instances=tuple(cls.of(index, instance, board) for instance in instances),
+        )
+
+    def processes(self, faults: list[str] | None = None) -> list[tuple[int, int | None]]:
+        """The ids of the processes that compute on it, and their bytes if the driver reports them;
+        empty if there are none or, in many containers, if they can't be seen."""
+        found = _ask("nvmlDeviceGetComputeRunningProcesses", self.handle, faults=faults)
+        return [(process.pid, process.usedGpuMemory) for process in found or []]
+
+    def sample(self) -> GpuRow:
+        """Read it once; values that the driver doesn't report are None.
+
+        Load isn't reported for MIG instances.
+        """
+        if self.handle is None:
+            return GpuRow(self.index, self.name, fault=self.fault)
+        handle, board, faults = self.handle, self.board, list[str]()
+        figure = partial(_figure, faults=faults)
+        memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
+        load = _ask("nvmlDeviceGetUtilizationRates", handle, faults=faults)
+        milliwatts = figure("nvmlDeviceGetPowerUsage", board)
+        limit = figure("nvmlDeviceGetEnforcedPowerLimit nvmlDeviceGetPowerManagementLimit", board)
+        heat = "nvmlDeviceGetTemperatureV nvmlDeviceGetTemperature"
+        processes = self.processes(faults)
+        own = [size for pid, size in processes if pid == os.getpid() and size is not None]
+        return GpuRow(
+            index=self.index,
+            name=self.name,
+            percent=None if load is None else float(load.gpu),
+            memory_used=None if memory is None else int(memory.used),
+            memory_own=sum(own) if own else None,
+            memory_total=None if memory is None else int(memory.total),
+            watts=None if milliwatts is None else milliwatts / 1000,
+            celsius=figure(heat, board, pynvml.NVML_TEMPERATURE_GPU),
+            watts_limit=limit / 1000 if limit else None,
+            clock_mhz=figure("nvmlDeviceGetClockInfo", board, pynvml.NVML_CLOCK_SM),
+            clock_max_mhz=figure("nvmlDeviceGetMaxClockInfo", board, pynvml.NVML_CLOCK_SM),
+            throttle=_throttle(board, faults),
+            fault=next(iter(faults), None),
+        )
 
 
 def driver_version() -> str | None:
@@ -128,157 +177,131 @@ def driver_problem() -> str | None:
     return None
 
 
-def cards() -> list[GpuDevice]:
+def cards() -> list[Card]:
     """Every NVIDIA GPU of the machine in the driver's order, whatever CUDA_VISIBLE_DEVICES says;
     empty without a driver."""
     found = []
-    for index, board, faults in _boards():
-        if board is None:
-            found.append(GpuDevice(index, fault=next(iter(faults), None)))
-            continue
-        device = _describe(board, board, index, faults)
-        instances = tuple(
-            _describe(instance, board, place, []) for place, instance in _instances(board)
-        )
-        found.append(replace(device, instances=instances))
+    for index in range((_ask("nvmlDeviceGetCount") or 0) if _started() else 0):
+        faults: list[str] = []
+        handle = _ask("nvmlDeviceGetHandleByIndex", index, faults=faults, always=True)
+        lost = Card(index, fault=next(iter(faults), None))
+        found.append(lost if handle is None else Card.of(index, handle))
     return found
+
+
+def with_instances(boards: list[Card]) -> list[Card]:
+    """GPUs, each followed by its MIG instances."""
+    return [card for board in boards for card in (board, *board.instances)]
+
+
+def visible_cards() -> list[Card]:
+    """The GPUs and MIG instances in CUDA's numbering.
+
+    Like CUDA: a UUID may be shortened if it stays unique, an unknown name ends the list, and a
+    duplicate leaves no GPU. Different GPUs are in the driver's order, which CUDA_DEVICE_ORDER may
+    change: what trains is found by its UUID.
+    """
+    boards, wanted = cards(), os.environ.get(VISIBLE_VARIABLE)
+    if wanted is None:
+        return boards
+    found: list[Card] = []
+    for name in map(str.strip, wanted.split(",")):
+        if name.startswith(("GPU-", "MIG-")):
+            alike = [card for card in with_instances(boards) if (card.uuid or "").startswith(name)]
+        else:
+            alike = boards[int(name) :][:1] if name.isdecimal() else []
+        if len(alike) != 1:
+            break
+        found += alike
+    return found if len(set(found)) == len(found) else []
 
 
 def gpu_count() -> int:
     """Number of NVIDIA GPUs that CUDA can use, by CUDA_VISIBLE_DEVICES; 0 without a driver."""
-    return len(_visible()) if _started() else 0
+    return len(visible_cards())
 
 
 def gpu_uuids() -> list[str]:
-    """The UUIDs of these GPUs in CUDA's numbering, as CUDA_VISIBLE_DEVICES accepts them."""
-    if not _started():
-        return []
-    try:
-        return [
-            card
-            if isinstance(card, str)
-            else str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(card)))
-            for card in _visible()
-        ]
-    except pynvml.NVMLError:
-        return []
+    """The UUIDs of these GPUs in CUDA's numbering, as CUDA_VISIBLE_DEVICES accepts them; empty
+    texts for those that don't answer."""
+    return [card.uuid or "" for card in visible_cards()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """A GPU or MIG instance to read, with what never changes."""
+def find_card(uuid: str | None = None, *, index: int = 0) -> Card | None:
+    """A GPU by torch's UUID (with or without `GPU-` or `MIG-`) or index: 1 for `cuda:1`; None if
+    there is none.
 
-    handle: Any
-    """NVML's handle of what computes: memory and processes are its own."""
-    board: Any
-    """The GPU as a whole: power, temperature and clock are its own. The same without MIG."""
-    index: int | None
-    """The driver's index of the GPU."""
-    name: str | None
+    A GPU that doesn't answer may be the one of the UUID. For a GPU in MIG mode, the instance on
+    which CUDA computes: the first one that CUDA_VISIBLE_DEVICES names, or else the first one.
+    """
+    visible = visible_cards()
+    if uuid is None:
+        card = next(iter(visible[index:]), None)
+    else:
+        every = with_instances(cards())
+        alike = [card for card in every if (card.uuid or "").endswith(uuid)]
+        card = next(iter(alike or [card for card in every if card.fault]), None)
+    if card is None or not card.instances:
+        return card
+    uuids = [instance.uuid for instance in card.instances]
+    return next((one for one in visible if one.uuid in uuids), card.instances[0])
+
+
+def read_gpu(uuid: str | None = None, *, index: int = 0) -> GpuRow:
+    """Read a GPU once, found as by `find_card`; without one, all values are None."""
+    card = find_card(uuid, index=index)
+    return GpuRow() if card is None else card.sample()
+
+
+def other_cards(place: int | None = None) -> list[Card]:
+    """All GPUs of the machine except one, whatever CUDA_VISIBLE_DEVICES says: all share power and
+    cooling. Those that this process may not use are left out.
+
+    Args:
+        place: the driver's index of the GPU to leave out; None: none.
+    """
+    return [
+        card
+        for card in cards()
+        if card.index != place and (card.handle is not None or card.fault is not None)
+    ]
 
 
 class GpuProbe:
-    """Reads one GPU, by torch's UUID (with or without `GPU-` or `MIG-`) or index: 1 for `cuda:1`.
-
-    In MIG mode, the instance on which CUDA computes is read: load isn't reported for it; power,
-    temperature and clock are those of the whole GPU.
-    """
+    """Reads one GPU, found as by `find_card`, and collects its Xid errors; there are none where the
+    driver doesn't report them (not on Linux, or not allowed)."""
 
     def __init__(self, uuid: str | None = None, *, index: int = 0) -> None:
-        self._card: _Card | None = None
-        self._errors: _ErrorWatch | None = None
+        self._card = find_card(uuid, index=index)
+        self._instance: int | None = None
         self._fault: str | None = None
-        self._lost_index: int | None = None
-        if not _started():
+        self._events: Any = None
+        if self._card is None or self._card.handle is None:
             return
-        faults: list[str] = []
-        handle = _handle_at(index, faults) if uuid is None else _handle_of(uuid, faults)
-        if handle is None and faults:
-            self._fault = faults[0]
-            self._lost_index = _index_at(index) if uuid is None else None
-        elif handle is not None:
-            self._card = _computing_card(handle)
-            self._errors = _ErrorWatch(self._card)
+        if self._card.handle is not self._card.board:
+            self._instance = _ask("nvmlDeviceGetGpuInstanceId", self._card.handle)
+        with suppress(*_UNREADABLE):
+            self._events = pynvml.nvmlEventSetCreate()
+            pynvml.nvmlDeviceRegisterEvents(
+                self._card.board, pynvml.nvmlEventTypeXidCriticalError, self._events
+            )
 
     @property
     def driver_index(self) -> int | None:
         """The driver's index of the GPU, or of the one that a MIG instance is part of; None if
         there is none."""
-        return self._lost_index if self._card is None else self._card.index
+        return None if self._card is None else self._card.index
 
     def sample(self) -> GpuRow:
         """Read the GPU once; values that the driver doesn't report are None."""
         if self._card is None:
-            return GpuRow(fault=self._fault)
-        row = _read(self._card)
-        found = self._errors.poll() if self._errors is not None else None
+            return GpuRow()
+        row = self._card.sample()
         # An Xid stays: the card may read as usual although what it computes is wrong.
-        self._fault = found or self._fault
-        return replace(row, index=None, fault=row.fault or self._fault)
+        self._fault = self._newest_error() or self._fault
+        return replace(row, fault=row.fault or self._fault)
 
-    def close(self) -> None:
-        """Release NVML; later readings are empty."""
-        if self._errors is not None:
-            self._errors.close()
-        if self._card is not None:
-            self._card = self._errors = self._fault = None
-            _ask("nvmlShutdown")
-
-
-def read_gpu(uuid: str | None = None, *, index: int = 0) -> GpuRow:
-    """Read a GPU once; as `GpuProbe`."""
-    probe = GpuProbe(uuid, index=index)
-    row = probe.sample()
-    probe.close()
-    return row
-
-
-class OtherCards:
-    """Reads all GPUs of the machine except one. Ignores CUDA_VISIBLE_DEVICES: all share power and
-    cooling. A GPU in MIG mode is one card; the instances are not listed.
-
-    Args:
-        place: the driver's index of the GPU to leave out; None: none.
-    """
-
-    def __init__(self, place: int | None = None) -> None:
-        self._cards: dict[int, _Card | str] = {}
-        """By the driver's index; a text is the fault of a card that can't be reached."""
-        for index, board, faults in _boards():
-            if index != place and board is not None:
-                self._cards[index] = _Card(board, board, index, _ask("nvmlDeviceGetName", board))
-            elif index != place and faults:
-                self._cards[index] = faults[0]
-
-    def sample(self) -> tuple[GpuRow, ...]:
-        """Read each GPU once; values that the driver doesn't report are None."""
-        return tuple(
-            GpuRow(index, fault=card) if isinstance(card, str) else _read(card)
-            for index, card in self._cards.items()
-        )
-
-
-class _ErrorWatch:
-    """Collects a GPU's Xid errors; none where the driver doesn't report them (not on Linux, or not
-    allowed)."""
-
-    def __init__(self, card: _Card) -> None:
-        self._events: Any = None
-        self._instance = (
-            None if card.handle is card.board else _ask("nvmlDeviceGetGpuInstanceId", card.handle)
-        )
-        with suppress(*_UNREADABLE):
-            events = pynvml.nvmlEventSetCreate()
-            try:
-                pynvml.nvmlDeviceRegisterEvents(
-                    card.board, pynvml.nvmlEventTypeXidCriticalError, events
-                )
-                self._events = events
-            finally:
-                if self._events is None:
-                    pynvml.nvmlEventSetFree(events)
-
-    def poll(self) -> str | None:
+    def _newest_error(self) -> str | None:
         """The newest error since the previous call as words, without waiting."""
         newest = None
         for _ in range(_MOST_EVENTS if self._events is not None else 0):
@@ -296,62 +319,10 @@ class _ErrorWatch:
         return newest
 
     def close(self) -> None:
-        """Stop collecting."""
+        """Stop collecting errors."""
         if self._events is not None:
-            with suppress(*_UNREADABLE):
-                pynvml.nvmlEventSetFree(self._events)
+            _ask("nvmlEventSetFree", self._events)
             self._events = None
-
-
-# one reading
-
-
-def _read(card: _Card) -> GpuRow:
-    handle, board, faults = card.handle, card.board, list[str]()
-    figure = partial(_figure, faults=faults)
-    memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
-    load = _ask("nvmlDeviceGetUtilizationRates", handle, faults=faults)
-    milliwatts = figure("nvmlDeviceGetPowerUsage", board)
-    limit = figure("nvmlDeviceGetEnforcedPowerLimit nvmlDeviceGetPowerManagementLimit", board)
-    heat = "nvmlDeviceGetTemperatureV nvmlDeviceGetTemperature"
-    own = [process.memory for process in _processes(handle, faults) if process.pid == os.getpid()]
-    known = [size for size in own if size is not None]
-    return GpuRow(
-        index=card.index,
-        name=card.name,
-        percent=None if load is None else float(load.gpu),
-        memory_used=None if memory is None else int(memory.used),
-        memory_own=sum(known) if known else None,
-        memory_total=None if memory is None else int(memory.total),
-        watts=None if milliwatts is None else milliwatts / 1000,
-        celsius=figure(heat, board, pynvml.NVML_TEMPERATURE_GPU),
-        watts_limit=limit / 1000 if limit else None,
-        clock_mhz=figure("nvmlDeviceGetClockInfo", board, pynvml.NVML_CLOCK_SM),
-        clock_max_mhz=figure("nvmlDeviceGetMaxClockInfo", board, pynvml.NVML_CLOCK_SM),
-        throttle=_throttle(board, faults),
-        fault=next(iter(faults), None),
-    )
-
-
-def _describe(handle: Any, board: Any, index: int, faults: list[str]) -> GpuDevice:
-    memory = _ask("nvmlDeviceGetMemoryInfo", handle, faults=faults, always=True)
-    capability = _ask("nvmlDeviceGetCudaComputeCapability", board, faults=faults)
-    return GpuDevice(
-        index=index,
-        uuid=_ask("nvmlDeviceGetUUID", handle, faults=faults),
-        name=_ask("nvmlDeviceGetName", handle, faults=faults) or UNNAMED,
-        compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
-        memory_total=None if memory is None else int(memory.total),
-        processes=tuple(_processes(handle, faults)),
-        fault=next(iter(faults), None),
-    )
-
-
-def _processes(handle: Any, faults: list[str]) -> Iterator[GpuProcess]:
-    """The processes that compute on a GPU or MIG instance."""
-    for process in _ask("nvmlDeviceGetComputeRunningProcesses", handle, faults=faults) or []:
-        size = process.usedGpuMemory
-        yield GpuProcess(int(process.pid), None if size is None else int(size))
 
 
 def _throttle(board: Any, faults: list[str]) -> str | None:
@@ -366,117 +337,23 @@ def _throttle(board: Any, faults: list[str]) -> str | None:
     return ", ".join(words)
 
 
-# which cards there are
+def _instances(board: Any) -> list[Any]:
+    """The handles of a GPU's MIG instances; none outside MIG mode."""
+    mode = _ask("nvmlDeviceGetMigMode", board)
+    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return []
+    places = range(_ask("nvmlDeviceGetMaxMigDeviceCount", board) or 0)
+    found = (_ask("nvmlDeviceGetMigDeviceHandleByIndex", board, place) for place in places)
+    return [instance for instance in found if instance is not None]
 
 
 def _started() -> bool:
-    """Whether there is a driver, which is then awake."""
+    """Whether there is a driver, which is then awake until this process ends."""
     try:
         pynvml.nvmlInit()
     except _UNREADABLE:
         return False
     return True
-
-
-def _count() -> int:
-    return int(_ask("nvmlDeviceGetCount") or 0)
-
-
-def _boards() -> Iterator[tuple[int, Any, list[str]]]:
-    """Index, handle (None: no answer) and faults of each GPU; none without a driver."""
-    for index in range(_count() if _started() else 0):
-        faults: list[str] = []
-        handle = _ask("nvmlDeviceGetHandleByIndex", index, faults=faults, always=True)
-        yield index, handle, faults
-
-
-def _handle_at(index: int, faults: list[str]) -> Any:
-    """The handle of a GPU by its place in CUDA's numbering."""
-    card = next(iter(_visible()[index:]), None)
-    if isinstance(card, str):
-        return _handle_of(card, faults)
-    if card is None:
-        return None
-    return _ask("nvmlDeviceGetHandleByIndex", card, faults=faults, always=True)
-
-
-def _index_at(index: int) -> int | None:
-    """The driver's index of a GPU by its place in CUDA's numbering; None for a MIG instance."""
-    card = next(iter(_visible()[index:]), None)
-    return card if isinstance(card, int) else None
-
-
-def _handle_of(uuid: str, faults: list[str]) -> Any:
-    """The handle of a GPU or MIG instance by its UUID, which torch gives without a prefix."""
-    names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
-    found = (_ask("nvmlDeviceGetHandleByUUID", name, faults=faults, always=True) for name in names)
-    return next((handle for handle in found if handle is not None), None)
-
-
-def _computing_card(handle: Any) -> _Card:
-    """The card of a handle; for a GPU in MIG mode, the instance that CUDA takes.
-
-    It takes the first one that CUDA_VISIBLE_DEVICES names, or else the first one.
-    """
-    board = _ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
-    if board is None or not _ask("nvmlDeviceIsMigDeviceHandle", handle):
-        board = handle
-        instances = [instance for _, instance in _instances(board)]
-        if instances:
-            named = [name for name in _visible() if isinstance(name, str)]
-            uuids = [_ask("nvmlDeviceGetUUID", at) for at in instances]
-            chosen = next((uuids.index(name) for name in named if name in uuids), 0)
-            handle = instances[chosen]
-    name = _ask("nvmlDeviceGetName", handle) or _ask("nvmlDeviceGetName", board)
-    return _Card(handle, board, _ask("nvmlDeviceGetIndex", board), name)
-
-
-def _instances(board: Any) -> list[tuple[int, Any]]:
-    """The MIG instances of a GPU with their numbers; none outside MIG mode."""
-    mode = _ask("nvmlDeviceGetMigMode", board)
-    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-        return []
-    found = (
-        (place, _ask("nvmlDeviceGetMigDeviceHandleByIndex", board, place))
-        for place in range(_ask("nvmlDeviceGetMaxMigDeviceCount", board) or 0)
-    )
-    return [(place, instance) for place, instance in found if instance is not None]
-
-
-def _visible() -> list[int | str]:
-    """The driver's indexes (UUIDs for MIG instances) of the GPUs in CUDA's numbering.
-
-    Like CUDA: a UUID may be shortened if it stays unique, an unknown name ends the list, and a
-    duplicate leaves no GPU. Different GPUs are in the driver's order, which CUDA_DEVICE_ORDER may
-    change: what trains is found by its UUID.
-    """
-    count = _count()
-    wanted = os.environ.get(VISIBLE_VARIABLE)
-    if wanted is None:
-        return list(range(count))
-    cards: list[int | str] = []
-    for name in wanted.split(","):
-        card = _named(name.strip(), count)
-        if card is None:
-            break
-        cards.append(card)
-    return cards if len(set(cards)) == len(cards) else []
-
-
-def _named(name: str, count: int) -> int | str | None:
-    """Resolve one entry of the variable among `count` GPUs."""
-    if name.startswith("MIG-"):
-        return name
-    if name.startswith("GPU-"):
-        uuids = [
-            "" if board is None else _ask("nvmlDeviceGetUUID", board) for _, board, _ in _boards()
-        ]
-        alike = [place for place, uuid in enumerate(uuids) if uuid and uuid.startswith(name)]
-        return alike[0] if len(alike) == 1 else None
-    return int(name) if name.isdecimal() and int(name) < count else None
-
-
-# asking
 
 
 def _ask(functions: str, *given: Any, faults: list[str] | None = None, always: bool = False) -> Any:

@@ -18,9 +18,9 @@ from typing import Literal, Protocol
 import psutil
 
 from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
-from rnnlm_tui.system.cuda import is_driver_order, torch_fits_driver
+from rnnlm_tui.system.cuda import gpu_problem, is_driver_order
 from rnnlm_tui.system.disk import disk_space, free_bytes
-from rnnlm_tui.system.gpu import GpuProbe, OtherCards, gpu_count, read_gpu
+from rnnlm_tui.system.gpu import GpuProbe, gpu_count, other_cards, read_gpu
 from rnnlm_tui.system.locks import host_name
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -133,7 +133,7 @@ def planned_device(name: str) -> Device:
     """The kind of device that `training.device` selects here; `auto` takes a GPU that torch can
     use."""
     if name == "auto":
-        if gpu_count() and torch_fits_driver():
+        if gpu_count() and gpu_problem() is None:
             return "cuda"
         return "mps" if sys.platform == "darwin" else "cpu"
     return "cuda" if name.startswith("cuda") else "mps" if name == "mps" else "cpu"
@@ -153,8 +153,8 @@ def free_training_memory(name: str) -> int | None:
     )
 
 
-class Card(Protocol):
-    """A GPU that can be read."""
+class Probe(Protocol):
+    """Reads a GPU."""
 
     @property
     def driver_index(self) -> int | None:
@@ -181,14 +181,14 @@ class MachineReader:
         self._cores = usable_cores()
         self._lock = Lock()  # the heartbeat thread reads while the training thread calls watch_card
         self._probe = None if worker else GpuProbe()
-        self._card: Card | None = self._probe
-        self._others = None if self._probe is None else OtherCards(self._probe.driver_index)
+        self._card: Probe | None = self._probe
+        self._others = None if self._probe is None else other_cards(self._probe.driver_index)
         self._cpu_loads()  # psutil measures loads between two calls: this is the first
 
-    def watch_card(self, card: Card) -> None:
+    def watch_card(self, card: Probe) -> None:
         """Read this card as the main one from now on."""
         with self._lock:
-            self._others, self._card = OtherCards(card.driver_index), card
+            self._others, self._card = other_cards(card.driver_index), card
 
     def sample(self) -> HardwareRow:
         """Read everything once; loads are means since the previous reading.
@@ -198,7 +198,7 @@ class MachineReader:
         """
         with self._lock:
             if self._others is None:
-                self._others = OtherCards()
+                self._others = other_cards()
             card, others = self._card, self._others
         gpu = GpuRow() if card is None else card.sample()
         if self._process is None:
@@ -213,7 +213,7 @@ class MachineReader:
             memory_total=memory.total,
             process_memory=0 if self._process is None else self._process.memory_info().rss,
             disk_free=free_bytes(self._directory),
-            other_gpus=others.sample(),
+            other_gpus=tuple(other.sample() for other in others),
             **{f"gpu_{name}": value for name, value in asdict(gpu).items() if name != "index"},
         )
 

@@ -88,8 +88,8 @@ class Handle:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, card: RecordedCard, board: RecordedCard, index: int) -> None:
-        self.card, self.board, self.index = card, board, index
+    def __init__(self, card: RecordedCard, board: RecordedCard) -> None:
+        self.card, self.board = card, board
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError("two handles of a card are not the same object")
@@ -101,8 +101,7 @@ class FakeNvml:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.calls: list[str] = []
-        self.users = 0
-        """nvmlInit without nvmlShutdown."""
+        self.started = self._watched = False
         self.event_sets = 0
         self._changes: dict[str, dict[str, object]] = {}
         self._lost: dict[str, int] = {}
@@ -131,7 +130,7 @@ class FakeNvml:
         if name in self.recording.missing:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
         special = self._special().get(name)
-        if name != "nvmlInit" and self.users < 1:
+        if name != "nvmlInit" and not self.started:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
         if special is not None:
             return special(*arguments)
@@ -158,19 +157,14 @@ class FakeNvml:
     def _special(self) -> dict[str, Callable[..., Any]]:
         return {
             "nvmlInit": self._init,
-            "nvmlShutdown": self._shutdown,
             "nvmlSystemGetDriverVersion": lambda: self.recording.driver,
             "nvmlSystemGetCudaDriverVersion": lambda: self.recording.cuda,
             "nvmlDeviceGetCount": lambda: len(self.recording.cards),
             "nvmlDeviceGetHandleByIndex": self._by_index,
-            "nvmlDeviceGetHandleByUUID": self._by_uuid,
             "nvmlDeviceGetUUID": lambda handle: self._check(handle).card.uuid,
-            "nvmlDeviceGetIndex": self._index,
             "nvmlDeviceGetMigMode": self._mig_mode,
             "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 7 if handle.board.mig else 0,
             "nvmlDeviceGetMigDeviceHandleByIndex": self._instance,
-            "nvmlDeviceIsMigDeviceHandle": lambda handle: int(handle.card is not handle.board),
-            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": self._board,
             "nvmlDeviceGetGpuInstanceId": lambda handle: handle.card.instance_id,
             "nvmlEventSetCreate": self._open_events,
             "nvmlDeviceRegisterEvents": self._register,
@@ -181,10 +175,7 @@ class FakeNvml:
     def _init(self) -> None:
         if self.recording.init is not None:
             raise pynvml.NVMLError(self.recording.init)
-        self.users += 1
-
-    def _shutdown(self) -> None:
-        self.users -= 1
+        self.started = True
 
     def _check(self, handle: Handle) -> Handle:
         code = self._lost.get(handle.board.uuid)
@@ -193,21 +184,8 @@ class FakeNvml:
         return handle
 
     def _by_index(self, index: int) -> Handle:
-        if not 0 <= index < len(self.recording.cards):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         card = self.recording.cards[index]
-        return self._check(Handle(card, card, index))
-
-    def _by_uuid(self, uuid: str) -> Handle:
-        for index, board in enumerate(self.recording.cards):
-            for card in (board, *board.instances):
-                if card.uuid == uuid:
-                    return self._check(Handle(card, board, index))
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-
-    def _index(self, handle: Handle) -> int:
-        assert handle.card is handle.board, "NVML numbers MIG instances within their GPU"
-        return self._check(handle).index
+        return self._check(Handle(card, card))
 
     def _mig_mode(self, handle: Handle) -> list[int]:
         if self._check(handle).card.mig is None:
@@ -218,12 +196,7 @@ class FakeNvml:
         self._check(handle)
         if index >= len(handle.card.instances):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        return Handle(handle.card.instances[index], handle.board, handle.index)
-
-    def _board(self, handle: Handle) -> Handle:
-        if handle.card is handle.board:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return Handle(handle.board, handle.board, handle.index)
+        return Handle(handle.card.instances[index], handle.board)
 
     def _open_events(self) -> object:
         self.event_sets += 1
@@ -233,10 +206,11 @@ class FakeNvml:
         assert kinds == pynvml.nvmlEventTypeXidCriticalError
         assert handle.card is handle.board, "MIG instances have no events of their own"
         self._check(handle)
+        self._watched = True
 
     def _wait(self, _events: object, milliseconds: int) -> object:
         assert milliseconds == 0, "a reading must not wait"
-        if self._events:
+        if self._events and self._watched:
             return self._events.pop(0)
         raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
 
@@ -294,9 +268,9 @@ def read(
     with pytest.MonkeyPatch.context() as patch:
         fake = replay(patch, recording)
         probe = gpu.GpuProbe(uuid)
-        others = gpu.OtherCards(probe.driver_index)
+        others = gpu.other_cards(probe.driver_index)
         prepare(fake)
-        return probe.sample(), others.sample()
+        return probe.sample(), tuple(card.sample() for card in others)
 
 
 def _memory(used: int, total: int) -> dict[str, int]:
