@@ -413,7 +413,7 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
 
 
 def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
-    from rnnlm_tui.tui.views.machine import steady_reading
+    from rnnlm_tui.tui.views.machine import has_card, steady_reading
 
     row = steady_reading(snapshot.hardware)
     if row is None:
@@ -426,7 +426,7 @@ def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
         f" disk {disk(row.disk_free)} free{when}",
     )
     gpu = row.gpu
-    if any(value is not None for value in (gpu.name, gpu.percent, gpu.memory_own, gpu.fault)):
+    if has_card(row):
         yield "GPU", _gpu_text(gpu)
     for card in row.other_gpus:
         yield f"GPU {card.index}", _gpu_text(card)
@@ -458,10 +458,10 @@ def _busy(snapshot: RunSnapshot) -> str:
     if not snapshot.hardware or snapshot.summary.status not in LIVING:
         return ""
     row = snapshot.hardware[-1]
-    if row.gpu_fault == CARD_LOST:
+    if row.gpu.fault == CARD_LOST:
         return "GPU lost"
-    if row.gpu_percent is not None:
-        return f"GPU {row.gpu_percent:.0f} %"
+    if row.gpu.percent is not None:
+        return f"GPU {row.gpu.percent:.0f} %"
     return f"CPU {row.cpu_percent:.0f} %"
 
 

@@ -33,11 +33,10 @@ from rnnlm_tui.system.files import (
 
 STEP_SCALARS = [name for name in STEPS.columns if name not in ("attempt", "step", "time")]
 EVALUATION_SCALARS = ("loss", "perplexity", "bits_per_byte")
-MACHINE_SCALARS = [
-    name for name, kind in MACHINE.columns.items() if kind != "text" and name != "time"
-]
-GPU_SCALARS = [name.removeprefix("gpu_") for name in MACHINE_SCALARS if name.startswith("gpu_")]
-"""Of each other GPU."""
+_KNOWN = [name for name, kind in MACHINE.columns.items() if kind != "text" and name != "time"]
+MACHINE_SCALARS = [name for name in _KNOWN if not name.startswith("gpu_")]
+GPU_SCALARS = [name.removeprefix("gpu_") for name in _KNOWN if name.startswith("gpu_")]
+"""Of each GPU."""
 MACHINE_FOLDER = "machine"
 _NAMES = "events.out.tfevents.*"
 
@@ -226,12 +225,9 @@ def machine_figures(row: HardwareRow) -> dict[str, float]:
     """A reading's figures: `machine/gpu_watts` of the GPU that trains, `machine/gpu1_watts` of
     another, by the driver's number."""
     found = figures_of(row, "machine", MACHINE_SCALARS)
-    for gpu in row.other_gpus:
-        if gpu.index is not None:
-            found |= {
-                tag.replace("/", f"/gpu{gpu.index}_"): value
-                for tag, value in figures_of(gpu, "machine", GPU_SCALARS).items()
-            }
+    for number, gpu in [("", row.gpu), *((str(other.index), other) for other in row.other_gpus)]:
+        figures = figures_of(gpu, "machine", GPU_SCALARS)
+        found |= {tag.replace("/", f"/gpu{number}_"): value for tag, value in figures.items()}
     return found
 
 

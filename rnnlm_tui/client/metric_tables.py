@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
 
-from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, HardwareRow, SampleRow, StepRow
+from rnnlm_tui.schema.metrics import (
+    EvaluationRow,
+    EventRow,
+    GpuRow,
+    HardwareRow,
+    SampleRow,
+    StepRow,
+)
 from rnnlm_tui.store.reader import RunReader
 
 Cell = int | float | str | None
@@ -61,14 +68,17 @@ SAMPLES = MetricTable(
 EVENTS = MetricTable(
     "events", _kinds(EventRow), lambda reader: (row for _, row in reader.rows_after(EventRow))
 )
+_GPU = {name: kind for name, kind in _kinds(GpuRow).items() if name != "index"}
+_MACHINE = _kinds(HardwareRow, **{f"gpu_{name}": kind for name, kind in _GPU.items()})
 MACHINE = MetricTable(
     "machine",
-    _kinds(HardwareRow, other_gpus="text"),
+    {name: kind for name, kind in _MACHINE.items() if name != "gpu"},
     lambda reader: (row for _, row in reader.rows_after(HardwareRow)),
     {
+        **{f"gpu_{name}": attrgetter(f"gpu.{name}") for name in _GPU},
         "other_gpus": _others,
         # an empty cell of a CSV file means that the driver doesn't report it
-        "gpu_throttle": lambda row: "none" if row.gpu_throttle == "" else row.gpu_throttle,
+        "gpu_throttle": lambda row: "none" if row.gpu.throttle == "" else row.gpu.throttle,
     },
 )
 TABLES: tuple[MetricTable, ...] = (STEPS, EVALUATIONS, SAMPLES, EVENTS, MACHINE)

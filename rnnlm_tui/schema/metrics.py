@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal
 
 EventKind = Literal[
@@ -45,7 +46,9 @@ MACHINE_COLUMNS: tuple[str, ...] = (
     "cpu_percent", "process_cpu_percent", "memory_used", "process_memory", "disk_free",
     "gpu_percent", "gpu_memory_used", "gpu_memory_own", "gpu_watts", "gpu_celsius",
 )  # fmt: skip
-"""The columns of `HardwareRow` shown in charts and stored in roll-ups."""
+"""The values of a `HardwareRow` shown in charts and stored in roll-ups."""
+machine_values = attrgetter(*(name.replace("gpu_", "gpu.") for name in MACHINE_COLUMNS))
+"""These values of a row."""
 
 MAX_UNKNOWN_SHARE = 1e-3
 """Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
@@ -211,7 +214,7 @@ class GpuRow:
     """A GPU at one moment, in bytes, percent, watts, °C and MHz; None if not reported."""
 
     index: int | None = None
-    """The driver's index of the card; None for the card that is read on its own."""
+    """The driver's index of the card; None: unknown."""
     name: str | None = None
     percent: float | None = None
     memory_used: int | None = None
@@ -243,26 +246,10 @@ class HardwareRow:
     memory_total: int
     process_memory: int
     disk_free: int
-    gpu_name: str | None = None
-    gpu_percent: float | None = None
-    gpu_memory_used: int | None = None
-    gpu_memory_own: int | None = None
-    gpu_memory_total: int | None = None
-    gpu_watts: float | None = None
-    gpu_celsius: float | None = None
+    gpu: GpuRow = GpuRow()
+    """The GPU used for training."""
     other_gpus: tuple[GpuRow, ...] = ()
-    """The machine's other GPUs; the `gpu_` fields describe the GPU used for training."""
-    gpu_watts_limit: float | None = None
-    gpu_clock_mhz: float | None = None
-    gpu_clock_max_mhz: float | None = None
-    gpu_throttle: str | None = None
-    gpu_fault: str | None = None
-
-    @property
-    def gpu(self) -> GpuRow:
-        """The GPU used for training."""
-        names = [field.name for field in fields(GpuRow) if field.name != "index"]
-        return GpuRow(**{name: getattr(self, f"gpu_{name}") for name in names})
+    """The machine's other GPUs."""
 
 
 @dataclass(frozen=True, slots=True)

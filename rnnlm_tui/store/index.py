@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from itertools import accumulate
-from operator import attrgetter, itemgetter, lt
+from operator import itemgetter, lt
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,7 +25,14 @@ from platformdirs import user_cache_path
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, EventRow, HardwareRow, StepRow
+from rnnlm_tui.schema.metrics import (
+    MACHINE_COLUMNS,
+    METRIC_COLUMNS,
+    EventRow,
+    HardwareRow,
+    StepRow,
+    machine_values,
+)
 from rnnlm_tui.store.log import (
     FACTS,
     KIND_OF,
@@ -74,7 +81,6 @@ _HEAD_BYTES, _CHECKED_BYTES = 256, 2**16
 next look."""
 STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC_COLUMNS)
 """The order of a step's values in memory."""
-_machine_values = attrgetter(*MACHINE_COLUMNS)
 _step_values = itemgetter(*(SHORT[StepRow].get(name, name) for name in STEP_VALUES))
 _MACHINE_PREFIX = b'{"kind":"machine",'
 
@@ -615,7 +621,7 @@ def _parsed_step(line: bytes) -> tuple[Any, ...] | None:
 def reading_figures(rows: Sequence[HardwareRow], number: int) -> array[float]:
     """The figures of a bucket of readings of the machine; `number` is the last one's."""
     figures = array("d", (number, 0, rows[-1].time))
-    for column in zip(*map(_machine_values, rows), strict=True):
+    for column in zip(*map(machine_values, rows), strict=True):
         known = [value for value in column if value is not None and math.isfinite(value)]
         low, high = min(known, default=math.nan), max(known, default=math.nan)
         figures.extend((len(known), low, high, sum(known)))

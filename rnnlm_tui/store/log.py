@@ -193,8 +193,9 @@ def _set_fields(row: Any) -> dict[str, Any]:
         if field.name != "attempt"
         and ((value := getattr(row, field.name)) != field.default or field.default is MISSING)
     }
-    if isinstance(row, HardwareRow) and row.other_gpus:
-        values["other_gpus"] = [_set_fields(card) for card in row.other_gpus]
+    if isinstance(row, HardwareRow):
+        gpus = {"gpu": _set_fields(row.gpu), "other_gpus": [*map(_set_fields, row.other_gpus)]}
+        values |= {name: value for name, value in gpus.items() if value}
     return values
 
 
@@ -242,6 +243,8 @@ def _row(kind: type[Any], values: dict[str, Any]) -> Any:
             if value is MISSING:
                 raise KeyError(name)
             continue
+        elif name == "gpu":
+            value = _row(GpuRow, value)
         elif name == "other_gpus":
             value = tuple(_row(GpuRow, card) for card in value)
         else:

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal, Protocol
@@ -104,9 +104,8 @@ class MachineFacts:
     """Available to a new process without swapping."""
     disk_free: int
     """On the disk of the described directory."""
-    gpu_name: str | None = None
-    gpu_memory_total: int | None = None
-    gpu_memory_used: int | None = None
+    gpu: GpuRow
+    """The first GPU that CUDA can use."""
     disk_total: int | None = None
     """Size of that disk."""
 
@@ -115,16 +114,13 @@ def describe_machine(directory: Path) -> MachineFacts:
     """Describe this machine, with the disk of `directory`. Takes milliseconds; waking an NVIDIA
     driver some hundred."""
     total, free = disk_space(directory)
-    gpu = read_gpu()
     return MachineFacts(
         host=host_name(),
         cpu_count=usable_cores(),
         memory_total=int(psutil.virtual_memory().total),
         memory_free=memory_available(),
         disk_free=free,
-        gpu_name=gpu.name,
-        gpu_memory_total=gpu.memory_total,
-        gpu_memory_used=gpu.memory_used,
+        gpu=read_gpu(),
         disk_total=total,
     )
 
@@ -213,8 +209,8 @@ class MachineReader:
             memory_total=memory.total,
             process_memory=0 if self._process is None else self._process.memory_info().rss,
             disk_free=free_bytes(self._directory),
+            gpu=gpu,
             other_gpus=tuple(other.sample() for other in others),
-            **{f"gpu_{name}": value for name, value in asdict(gpu).items() if name != "index"},
         )
 
     def close(self) -> None:

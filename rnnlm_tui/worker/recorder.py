@@ -235,9 +235,9 @@ class Recorder:
         row = self._machine.sample()
         if not self._reason:
             self.add(row)
-        if row.gpu_fault is not None and row.gpu_fault != self._fault:
-            self._report(row.gpu_fault)
-        self._fault = row.gpu_fault
+        if row.gpu.fault is not None and row.gpu.fault != self._fault:
+            self._report(row.gpu.fault)
+        self._fault = row.gpu.fault
 
     def _enqueue(self, *rows: Row | Facts) -> None:
         with self._queue_turn:

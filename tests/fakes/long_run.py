@@ -16,9 +16,8 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
@@ -155,21 +154,18 @@ def train_on(run: RunDirectory, *, seconds: float = math.inf, gpus: Sequence[Gpu
                         62 * GIB,
                         GIB,
                         212 * 10**9,
-                        **_gpu_fields(gpus, beats),
+                        *_moved(gpus, beats),
                     )
                 )
 
 
-def _gpu_fields(gpus: Sequence[GpuRow], beats: int) -> dict[str, Any]:
-    """The GPUs of a reading; loads vary a little."""
-    if not gpus:
-        return {}
+def _moved(gpus: Sequence[GpuRow], beats: int) -> tuple[GpuRow, tuple[GpuRow, ...]]:
+    """The GPUs of a reading: the first, and the others; loads vary a little."""
     moved = [
         gpu if gpu.percent is None else replace(gpu, percent=max(0.0, gpu.percent - beats // 4 % 5))
         for gpu in gpus
     ]
-    known = {f"gpu_{name}": value for name, value in asdict(moved[0]).items() if name != "index"}
-    return {**known, "other_gpus": tuple(moved[1:])}
+    return next(iter(moved), GpuRow()), tuple(moved[1:])
 
 
 def _write(
@@ -232,13 +228,16 @@ def _reading(second: int, at: float) -> HardwareRow:
         62 * GIB,
         GIB + second * 1000,
         212 * 10**9 - second * 100000,
-        "NVIDIA L4",
-        88.0 + second * 7919 % 12 - (70 if second % 2500 < 20 else 0),
-        5 * GIB,
-        4 * GIB,
-        23 * GIB,
-        60.0 + second * 104729 % 9,
-        58.0 + second * 31337 % 6,
+        GpuRow(
+            0,
+            "NVIDIA L4",
+            88.0 + second * 7919 % 12 - (70 if second % 2500 < 20 else 0),
+            5 * GIB,
+            4 * GIB,
+            23 * GIB,
+            60.0 + second * 104729 % 9,
+            58.0 + second * 31337 % 6,
+        ),
     )
 
 

@@ -281,7 +281,7 @@ def _process(pid: int, size: int | None) -> dict[str, int | None]:
     return {"pid": pid, "usedGpuMemory": None if size is None else size * MIB}
 
 
-def h100(number: int = 0, **changes: object) -> RecordedCard:
+def h100(number: int = 0, **changes: Any) -> RecordedCard:
     """An H100 SXM5 80 GB that trains at its power limit.
 
     Names and sizes of `nvidia-smi -q` on DGX H100 (81,559 MiB, 700 W, 1,980 MHz); the clock under

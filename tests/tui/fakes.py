@@ -8,7 +8,7 @@ import random
 import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
 from typing import Any, Literal, cast
@@ -36,6 +36,7 @@ from rnnlm_tui.schema.metrics import (
     GpuRow,
     HardwareRow,
     SampleRow,
+    machine_values,
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
@@ -219,15 +220,8 @@ def make_hardware(
     rows = []
     for index in range(count):
         level = busy if index >= count - 3 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
-        card: dict[str, object] = {
-            "gpu_name": "NVIDIA L4",
-            "gpu_percent": level,
-            "gpu_memory_used": int(4.7 * gib),
-            "gpu_memory_own": int(0.6 * gib),
-            "gpu_memory_total": 23 * gib,
-            "gpu_watts": 48.0,
-            "gpu_celsius": 61.0,
-        }
+        sizes = int(4.7 * gib), int(0.6 * gib), 23 * gib
+        card = GpuRow(0, "NVIDIA L4", level, *sizes, watts=48.0, celsius=61.0)
         rows.append(
             HardwareRow(
                 time=START + 2 * index,
@@ -237,7 +231,7 @@ def make_hardware(
                 memory_total=62 * gib,
                 process_memory=int(0.9 * gib),
                 disk_free=212 * 10**9,
-                **(card if gpu else {}),  # type: ignore[arg-type]
+                gpu=card if gpu else GpuRow(),
             )
         )
     return tuple(rows)
@@ -247,26 +241,21 @@ def with_cards(
     rows: Sequence[HardwareRow], card: GpuRow, others: tuple[GpuRow, ...]
 ) -> tuple[HardwareRow, ...]:
     """The readings with other GPUs; loads vary as those of `rows`."""
-    known: dict[str, Any] = {
-        f"gpu_{name}": value for name, value in asdict(card).items() if name != "index"
-    }
     levels = [
-        None if card.percent is None else min(100.0, card.percent + (row.gpu_percent or 0) - 71)
+        None if card.percent is None else min(100.0, card.percent + (row.gpu.percent or 0) - 71)
         for row in rows
     ]
     return tuple(
-        replace(row, **{**known, "gpu_percent": level}, other_gpus=others)
+        replace(row, gpu=replace(card, percent=level), other_gpus=others)
         for row, level in zip(rows, levels, strict=True)
     )
 
 
 def make_history(rows: Sequence[HardwareRow]) -> MachineTable:
     """The same readings as the machine of the whole run, one a bucket."""
-    bands = {}
-    for name in MACHINE_COLUMNS:
-        values = array(
-            "d", (math.nan if (value := getattr(row, name)) is None else value for row in rows)
-        )
+    bands, known = {}, [machine_values(row) for row in rows]
+    for place, name in enumerate(MACHINE_COLUMNS):
+        values = array("d", (math.nan if one[place] is None else one[place] for one in known))
         bands[name] = Band(values, values, values)
     return MachineTable(array("d", (row.time for row in rows)), bands)
 
@@ -350,19 +339,14 @@ def make_snapshot(
 def make_machine(*, gpu: bool = True) -> MachineFacts:
     """A machine with a card, or without."""
     gib = 2**30
-    facts = MachineFacts(
+    card = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * gib), memory_total=23 * gib)
+    return MachineFacts(
         host="gpu1",
         cpu_count=8,
         memory_total=62 * gib,
         memory_free=int(52.9 * gib),
         disk_free=212 * 10**9,
-    )
-    return (
-        replace(
-            facts, gpu_name="NVIDIA L4", gpu_memory_total=23 * gib, gpu_memory_used=int(4.1 * gib)
-        )
-        if gpu
-        else facts
+        gpu=card if gpu else GpuRow(),
     )
 
 

@@ -41,13 +41,7 @@ def on_gpu(name: str) -> RunSnapshot:
 def services(name: str) -> FakeServices:
     card, _ = READINGS[name]
     known = nvml.read(nvml.H100)[0] if card.name is None or card.fault else card
-    machine = replace(
-        make_machine(),
-        gpu_name=known.name,
-        gpu_memory_total=known.memory_total,
-        gpu_memory_used=known.memory_used,
-    )
-    return FakeServices(on_gpu(name), machine=machine)
+    return FakeServices(on_gpu(name), machine=replace(make_machine(), gpu=known))
 
 
 @pytest.mark.parametrize(("name", "size", "mode"), VIEWS)

@@ -333,7 +333,7 @@ def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     row = snapshot.hardware[-1] if snapshot.hardware else None
     if _measured(snapshot, "gpu_memory_used"):
         title, own, used = "GPU memory", "gpu_memory_own", "gpu_memory_used"
-        total = row.gpu_memory_total if row else None
+        total = row.gpu.memory_total if row else None
     else:
         title, own, used = "Memory", "process_memory", "memory_used"
         total = row.memory_total if row else None

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import arithmetic, other_load_text
+from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views.status import device_name, machine_label
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+    from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -86,7 +87,7 @@ def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
         },
         loads=loads,
         memory_total=rows[-1].memory_total,
-        gpu_memory_total=rows[-1].gpu_memory_total,
+        gpu_memory_total=rows[-1].gpu.memory_total,
         training_seconds=summary.active_seconds,
         whole_seconds=whole if whole >= summary.active_seconds else None,
     )
@@ -179,16 +180,7 @@ LITTLE_BYTES = 5 * 10**9
 
 def has_card(row: HardwareRow) -> bool:
     """Whether a GPU was measured, however little its driver reports."""
-    return any(
-        value is not None
-        for value in (
-            row.gpu_percent,
-            row.gpu_memory_total,
-            row.gpu_memory_own,
-            row.gpu_name,
-            row.gpu_fault,
-        )
-    )
+    return replace(row.gpu, index=None) != GpuRow()
 
 
 def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
@@ -206,11 +198,23 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
         newest,
         cpu_percent=fmean(row.cpu_percent for row in recent),
         process_cpu_percent=fmean(row.process_cpu_percent for row in recent),
-        gpu_percent=_mean(newest.gpu_percent, [row.gpu_percent for row in recent]),
-        gpu_watts=_mean(newest.gpu_watts, [row.gpu_watts for row in recent]),
-        gpu_clock_mhz=_mean(newest.gpu_clock_mhz, [row.gpu_clock_mhz for row in recent]),
-        gpu_throttle=_lasting([row.gpu_throttle for row in recent]),
-        other_gpus=_steady_cards(recent),
+        gpu=_steady([row.gpu for row in recent]),
+        other_gpus=tuple(
+            _steady([old for row in recent for old in row.other_gpus if old.index == card.index])
+            for card in newest.other_gpus
+        ),
+    )
+
+
+def _steady(recent: Sequence[GpuRow]) -> GpuRow:
+    """A GPU's readings, newest first, as `steady_reading`."""
+    newest = recent[0]
+    return replace(
+        newest,
+        percent=_mean(newest.percent, [old.percent for old in recent]),
+        watts=_mean(newest.watts, [old.watts for old in recent]),
+        clock_mhz=_mean(newest.clock_mhz, [old.clock_mhz for old in recent]),
+        throttle=_lasting([old.throttle for old in recent]),
     )
 
 
@@ -228,40 +232,21 @@ def _lasting(throttles: Sequence[str | None]) -> str | None:
     )
 
 
-def _steady_cards(recent: Sequence[HardwareRow]) -> tuple[GpuRow, ...]:
-    """The other GPUs of the newest reading, which is the first, as `steady_reading`."""
-    if not recent[0].other_gpus:
-        return ()
-    history: dict[int | None, list[GpuRow]] = {}
-    for row in recent:
-        for card in row.other_gpus:
-            history.setdefault(card.index, []).append(card)
-    return tuple(
-        replace(
-            card,
-            percent=_mean(card.percent, [old.percent for old in history[card.index]]),
-            watts=_mean(card.watts, [old.watts for old in history[card.index]]),
-            throttle=_lasting([old.throttle for old in history[card.index]]),
-        )
-        for card in recent[0].other_gpus
-    )
-
-
 def history(rows: Sequence[HardwareRow], columns: int) -> list[tuple[int, float]]:
     """Return the load of the GPU or CPU as (dot column, percent), newest at the right.
 
     Nothing if there is a GPU whose load isn't reported.
     """
-    if not rows or (has_card(rows[-1]) and rows[-1].gpu_percent is None):
+    if not rows or (has_card(rows[-1]) and rows[-1].gpu.percent is None):
         return []
-    card = rows[-1].gpu_percent is not None
+    card = rows[-1].gpu.percent is not None
     newest = int(rows[-1].time // HISTORY_SECONDS)
     loads: dict[int, list[float]] = {}
     for row in reversed(rows):
         bucket = int(row.time // HISTORY_SECONDS)
         if newest - bucket >= columns:
             break
-        value = row.gpu_percent if card else row.cpu_percent
+        value = row.gpu.percent if card else row.cpu_percent
         if value is not None:
             loads.setdefault(columns - 1 - (newest - bucket), []).append(value)
     return [(column, fmean(loads[column])) for column in sorted(loads)]

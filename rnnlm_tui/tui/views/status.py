@@ -208,10 +208,10 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:
     """Return the GPU's name, or `2 CPUs` without a GPU or if the run's `device` is the CPU."""
-    if machine.gpu_name and not (device or "").startswith("cpu"):
+    if machine.gpu.name and not (device or "").startswith("cpu"):
         if wide:
-            return safe_text(machine.gpu_name, limit=36, newlines="show")
-        first, *more = machine.gpu_name.removeprefix("NVIDIA ").removeprefix("GeForce ").split(" ")
+            return safe_text(machine.gpu.name, limit=36, newlines="show")
+        first, *more = machine.gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ").split(" ")
         model = first.partition("-")[0]  # A100-SXM4-40GB
         if model.isalpha() and more:  # RTX 4090, Tesla T4
             model = f"{model} {more[0]}"

@@ -86,9 +86,9 @@ def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
     row = steady_reading(rows)
     if row is None or status not in LIVING:
         return Content("")
-    if row.gpu_fault == CARD_LOST:
+    if row.gpu.fault == CARD_LOST:
         return Content.assemble(("GPU ", palette.DIM), ("lost", f"bold {palette.BAD}"))
-    name, value = "GPU ", row.gpu_percent
+    name, value = "GPU ", row.gpu.percent
     if value is None:
         name, value = "CPU ", row.cpu_percent
     return Content.assemble((name, palette.DIM), amount(f"{value:.0f} %", f"bold {_alarm(status)}"))

@@ -237,7 +237,7 @@ def machine_capacity(
     machine's."""
     if machine is None:
         return MachineCapacity()
-    total, used = machine.gpu_memory_total, machine.gpu_memory_used
+    total, used = machine.gpu.memory_total, machine.gpu.memory_used
     unused = estimate is not None and estimate.unused_gpu is not None
     if total and device not in ("cpu", "mps") and not unused:
         return MachineCapacity(total, used, on_gpu=True, disk_free=machine.disk_free)

@@ -114,7 +114,7 @@ class MachinePanel(Panel):
     def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
         room = max(6, width - 28)
         if has_card(row):
-            gpu, total, used = row.gpu, row.gpu_memory_total, row.gpu_memory_used
+            gpu, total, used = row.gpu, row.gpu.memory_total, row.gpu.memory_used
             watts = [
                 (_whole(gpu.watts).rjust(4), " W", watts_style(gpu)),
                 (_whole(gpu.celsius).rjust(4), " °C", celsius_style(gpu)),
@@ -185,11 +185,11 @@ class MachinePanel(Panel):
         return spread(Content.styled("GPU  ", DIM), fault(gpu.fault, width - 5), width)
 
     def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
-        total, used = row.gpu_memory_total, row.gpu_memory_used
+        total, used = row.gpu.memory_total, row.gpu.memory_used
         if total is None or used is None:  # the driver doesn't report it: use what the run reports
-            own = Content.assemble((gib(row.gpu_memory_own), TRAIN), (" GiB own", DIM))
+            own = Content.assemble((gib(row.gpu.memory_own), TRAIN), (" GiB own", DIM))
             return self._bar_line("mem  ", room, None, own, width)
-        return self._memory_line("mem", room, row.gpu_memory_own or 0, used, total, width)
+        return self._memory_line("mem", room, row.gpu.memory_own or 0, used, total, width)
 
     def _memory_line(
         self, name: str, room: int, own: int, used: int, total: int, width: int
@@ -227,19 +227,19 @@ class MachinePanel(Panel):
 
     def _with_card(self, row: HardwareRow, width: int) -> dict[str, Content]:
         room = max(6, width - 19)
-        busy = Content.assemble((_whole(row.gpu_percent), self._busy_style()), (" % busy", DIM))
+        busy = Content.assemble((_whole(row.gpu.percent), self._busy_style()), (" % busy", DIM))
         colour = WARN if self._view.alarm else TRAIN
-        load = _part(row.gpu_percent)
+        load = _part(row.gpu.percent)
         lines = {
             "GPU": self._lost_line(row.gpu, width)
             or self._bar_line("GPU  ", room, load, busy, width, colour=colour)
         }
-        total, used = row.gpu_memory_total, row.gpu_memory_used
+        total, used = row.gpu.memory_total, row.gpu.memory_used
         if total is None or used is None:
-            if not lost(row.gpu) or row.gpu_memory_own is not None:
+            if not lost(row.gpu) or row.gpu.memory_own is not None:
                 lines["mem"] = self._card_memory(row, room, width)
         else:
-            own = (row.gpu_memory_own or 0) if self._view.trains else 0
+            own = (row.gpu.memory_own or 0) if self._view.trains else 0
             others = max(0.0, _share(used - own, total))
             figures = _of(used, total)
             lines["mem"] = self._bar_line(

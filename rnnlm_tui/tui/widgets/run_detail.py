@@ -86,7 +86,7 @@ def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[C
             found.append(_fact("vs test bigram", (distance, palette.TEXT)))
     if snapshot.hardware:
         hardware = snapshot.hardware[-1]
-        own = memory(hardware.gpu_memory_own or hardware.process_memory)
+        own = memory(hardware.gpu.memory_own or hardware.process_memory)
         found.append(_fact("memory", amount(own)))
     kept = f", {summary.checkpoints.count} kept" if wide else ""
     found.append(_fact("checkpoints", amount(disk(summary.checkpoints.bytes) + kept)))

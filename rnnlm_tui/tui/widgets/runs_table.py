@@ -380,9 +380,9 @@ class FirstLaunch(Widget):
         memory = amount(
             f"{gib(machine.memory_free)} of {gib(machine.memory_total)} GiB free", bright
         )
-        if machine.gpu_name:
-            device = safe_content(machine.gpu_name, newlines="show", limit=30).stylize(text)
-            total, used = machine.gpu_memory_total, machine.gpu_memory_used
+        if machine.gpu.name:
+            device = safe_content(machine.gpu.name, newlines="show", limit=30).stylize(text)
+            total, used = machine.gpu.memory_total, machine.gpu.memory_used
             if total is not None and used is not None:
                 free = amount(f"{gib(total - used)} GiB free", bright)
                 device = Content.assemble(device, (f", {gib(total)} GiB, ", dim), free)

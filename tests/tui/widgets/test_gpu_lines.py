@@ -78,11 +78,11 @@ def test_only_throttling_that_lasts_is_shown() -> None:
     ]
     steady = steady_reading(rows)
     assert steady is not None
-    assert steady.gpu_throttle == "power cap"
+    assert steady.gpu.throttle == "power cap"
     for missing in (None, ""):
-        steady = steady_reading([*rows[:2], replace(rows[-1], gpu_throttle=missing, time=101.5)])
+        steady = steady_reading([*rows[:2], replace(row_of("h100", throttle=missing), time=101.5)])
         assert steady is not None
-        assert steady.gpu_throttle == (None if missing is None else "")
+        assert steady.gpu.throttle == (None if missing is None else "")
 
 
 def test_other_cards_are_averaged_by_their_number() -> None:
@@ -152,7 +152,7 @@ def test_every_machine_fits_every_size(
         text = "\n".join(line.plain for line in panel.lines)
         assert not ascii_only or text.replace("°", "").replace("–", "").isascii()
         assert "nan" not in text
-        if row.gpu_watts is None:
+        if row.gpu.watts is None:
             assert "0 W" not in text
         if size[1] >= 10:
             assert text.count("gpu") == len(row.other_gpus), "a line per card"

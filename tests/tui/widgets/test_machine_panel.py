@@ -119,31 +119,24 @@ def test_cards_without_a_line_of_their_own_share_lines(
 
 def test_values_missing_from_the_driver_are_dashes() -> None:
     row = make_hardware()[-1]
-    silent = replace(
-        row,
-        gpu_percent=None,
-        gpu_watts=None,
-        gpu_celsius=None,
-        gpu_memory_used=None,
-        gpu_memory_total=None,
-        gpu_memory_own=2 * GIB,
-    )
+    silent = replace(row, gpu=GpuRow(0, "NVIDIA L4", memory_own=2 * GIB))
     assert texts((silent,), NARROW)[:2] == [
         "GPU  ────────       – %   – W   – °C",
         "mem  ────────            2.0 GiB own",
     ]
     assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
     for changed in (
-        "gpu_percent",
-        "gpu_watts",
-        "gpu_celsius",
-        "gpu_memory_own",
-        "gpu_memory_used",
-        "gpu_memory_total",
-        "gpu_name",
+        "percent",
+        "watts",
+        "celsius",
+        "memory_own",
+        "memory_used",
+        "memory_total",
+        "name",
     ):
+        card = replace(row.gpu, **{changed: None})
         for size in (NARROW, WIDE, FULL):
-            assert lines((replace(row, **{changed: None}),), size)  # type: ignore[arg-type]
+            assert lines((replace(row, gpu=card),), size)
 
 
 def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size() -> None:
@@ -182,21 +175,20 @@ def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
         replace(
             make_hardware()[-1],
             time=100.0 + second,
-            gpu_percent=10.0 * second,
-            gpu_memory_used=second,
+            gpu=GpuRow(percent=10.0 * second, memory_used=second),
         )
         for second in range(10)
     ]
     steady = steady_reading(rows)
     assert steady is not None
-    assert steady.gpu_percent == pytest.approx(70.0)
-    assert steady.gpu_memory_used == 9
+    assert steady.gpu.percent == pytest.approx(70.0)
+    assert steady.gpu.memory_used == 9
     assert steady_reading(()) is None
 
 
 def test_the_curve_moves_with_the_clock_not_with_each_reading() -> None:
     rows = [
-        replace(make_hardware()[-1], time=6_000.0 + second, gpu_percent=float(second))
+        replace(make_hardware()[-1], time=6_000.0 + second, gpu=GpuRow(percent=float(second)))
         for second in range(40)
     ]
     before, after = history(rows[:33], 20), history(rows[:36], 20)
@@ -263,16 +255,7 @@ def test_an_ended_run_without_readings_shows_the_current_machine() -> None:
 
 
 def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:
-    row = replace(
-        make_hardware()[-1],
-        gpu_name=None,
-        gpu_percent=None,
-        gpu_memory_own=None,
-        gpu_memory_used=None,
-        gpu_memory_total=None,
-        gpu_watts=None,
-        gpu_celsius=None,
-    )
+    row = replace(make_hardware()[-1], gpu=GpuRow())
     panel = MachinePanel()
     panel.show(MachineView((row,), cores=2, others="others use 1.0 of 2 cores"))
     panel.prepare(*NARROW)

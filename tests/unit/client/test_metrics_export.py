@@ -45,13 +45,16 @@ def reading(number: int) -> HardwareRow:
         2,
         3,
         4,
-        "A",
-        other_gpus=(GpuRow(1, "B", 3.0, clock_mhz=1_305.0, throttle="power cap"),),
-        gpu_watts_limit=700.0,
-        gpu_clock_mhz=1_980.0 - number,
-        gpu_clock_max_mhz=1_980.0,
-        gpu_throttle="" if number % 8 == 1 else "thermal slowdown",
-        gpu_fault="Xid 48: memory error" if number % 8 == 3 else None,
+        GpuRow(
+            0,
+            "A",
+            watts_limit=700.0,
+            clock_mhz=1_980.0 - number,
+            clock_max_mhz=1_980.0,
+            throttle="" if number % 8 == 1 else "thermal slowdown",
+            fault="Xid 48: memory error" if number % 8 == 3 else None,
+        ),
+        (GpuRow(1, "B", 3.0, clock_mhz=1_305.0, throttle="power cap"),),
     )
 
 

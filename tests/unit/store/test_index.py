@@ -29,17 +29,18 @@ from pydantic_core import from_json
 from rnnlm_tui.errors import NewerLogError
 from rnnlm_tui.schema.facts import Facts, merged_facts
 from rnnlm_tui.schema.metrics import (
-    MACHINE_COLUMNS,
     METRIC_COLUMNS,
     STATE_EVENTS,
     AttemptRow,
     CommandRow,
     EvaluationRow,
     EventRow,
+    GpuRow,
     HardwareRow,
     SampleRow,
     StartRow,
     StepRow,
+    machine_values,
 )
 from rnnlm_tui.schema.steering import journalled_change
 from rnnlm_tui.store import index, reader
@@ -199,8 +200,8 @@ class Lines:
 
     def _reading(self, rows: list[HardwareRow]) -> list[float]:
         entry = [rows[-1].time]
-        for name in MACHINE_COLUMNS:
-            entry += band(value for row in rows if (value := getattr(row, name)) is not None)
+        for column in zip(*map(machine_values, rows), strict=True):
+            entry += band(value for value in column if value is not None)
         return entry
 
 
@@ -383,7 +384,7 @@ class Author:
             elif kind == "machine":
                 yield HardwareRow(
                     draw.uniform(0, 9), draw.uniform(0, 100), 1.5, draw.randint(0, 9), 9, 2, 3,
-                    gpu_percent=draw.choice([None, 12.5]),
+                    gpu=GpuRow(percent=draw.choice([None, 12.5])),
                 )  # fmt: skip
             else:
                 yield self.rare(draw, attempt, step)

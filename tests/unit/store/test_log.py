@@ -52,6 +52,8 @@ def strategy(kind: type[Any]) -> st.SearchStrategy[Any]:
     for name, hint in get_type_hints(kind, vars(metrics)).items():
         if name == "other_gpus":
             of[name] = st.lists(strategy(GpuRow), max_size=3).map(tuple)
+        elif hint is GpuRow:
+            of[name] = strategy(GpuRow)
         elif "Literal" in str(hint):
             of[name] = st.sampled_from(get_args(hint))
         else:
@@ -78,9 +80,7 @@ def float32(value: float) -> float:
 @given(st.one_of(*(strategy(kind) for kind in KINDS.values() if kind is not StepRow)))
 @example(SampleRow(3, 1, "\0\x1b[31m\u202e\ud800«", "\n\r\x85\u2028 😀\udc00", 1, 2**63 - 1, 0.5))
 @example(
-    HardwareRow(
-        1.5, 2.0, 3.0, 4, 5, 6, 7, gpu_fault="card lost", other_gpus=(GpuRow(1, "L4"), GpuRow(4))
-    )
+    HardwareRow(1.5, 2.0, 3.0, 4, 5, 6, 7, GpuRow(fault="card lost"), (GpuRow(1, "L4"), GpuRow(4)))
 )
 def test_every_row_is_read_as_it_was_written(row: Any) -> None:
     line = encode(row)

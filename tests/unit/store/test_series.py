@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, HardwareRow, StepRow
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, METRIC_COLUMNS, GpuRow, HardwareRow, StepRow
 from rnnlm_tui.store import reader as reader_module
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
@@ -148,6 +148,6 @@ def test_a_machine_without_a_gpu_has_gaps_and_its_history_is_the_same_object_unt
     log.append(step_row(1))
     reader.refresh()
     assert reader.machine() is table
-    log.append(HardwareRow(STARTED + 1, 1.5, 1.0, 2, 3, 4, 5, gpu_watts=300.5))
+    log.append(HardwareRow(STARTED + 1, 1.5, 1.0, 2, 3, 4, 5, gpu=GpuRow(watts=300.5)))
     reader.refresh()
     assert list(reader.machine().columns["gpu_watts"].mean)[1:] == [300.5]

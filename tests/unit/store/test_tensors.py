@@ -77,7 +77,7 @@ def test_a_length_beyond_the_file_or_the_limit_is_refused_without_reading(tmp_pa
     for length, size in ((0, 0), (2**64 - 1, 8), (100, 10), (30_000_000, 40_000_000)):
         path.write_bytes(length.to_bytes(8, "little")[:size])
         os.truncate(path, size)
-        with pytest.raises(CheckpointError, match="not a safetensors file.*25,000,000 are read"):
+        with pytest.raises(CheckpointError, match=r"not a safetensors file.*25,000,000 are read"):
             read_header(path)
 
 

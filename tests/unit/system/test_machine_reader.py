@@ -7,47 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.system import machine
 from rnnlm_tui.system.machine import MachineReader
-
-GIB = 2**30
-
-
-class Card:
-    driver_index = 0
-
-    def sample(self) -> GpuRow:
-        return GpuRow(None, "NVIDIA L4", 71.0, 4 * GIB, None, 23 * GIB, 48.0, 61.0)
-
-    def close(self) -> None:
-        pass
-
-
-class Others:
-    def __init__(self, place: int | None) -> None:
-        assert place == 0
-
-    def sample(self) -> tuple[GpuRow, ...]:
-        return (GpuRow(1, "NVIDIA L4", 3.0, GIB, None, 23 * GIB, 30.0, 40.0),)
+from tests.fakes.nvml import GIB, H100_NODE, replay
 
 
 def test_an_idle_reading_has_every_gpu_and_nothing_of_a_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(machine, "GpuProbe", Card)
-    monkeypatch.setattr(machine, "OtherCards", Others)
+    replay(monkeypatch, H100_NODE)
     row = MachineReader(tmp_path, worker=False).sample()
-    assert (
-        row.gpu_name,
-        row.gpu_percent,
-        row.gpu_memory_used,
-        row.gpu_memory_total,
-        row.gpu_watts,
-        row.gpu_celsius,
-    ) == ("NVIDIA L4", 71.0, 4 * GIB, 23 * GIB, 48.0, 61.0)
-    assert [card.index for card in row.other_gpus] == [1]
-    assert (row.gpu_memory_own, row.process_memory, row.process_cpu_percent) == (None, 0, 0.0)
+    assert (row.gpu.index, row.gpu.percent, row.gpu.watts) == (0, 99.0, 698.354)
+    assert [card.index for card in row.other_gpus] == list(range(1, 8))
+    assert (row.gpu.memory_own, row.process_memory, row.process_cpu_percent) == (None, 0, 0.0)
 
 
 @pytest.mark.parametrize(

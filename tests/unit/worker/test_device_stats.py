@@ -31,14 +31,9 @@ class Driver:
         return self.reading
 
 
-class Others:
+def others(place: int | None = None) -> list[Driver]:
     """The cards 0 and 3 of a driver, but the one that trains."""
-
-    def __init__(self, place: int | None = None) -> None:
-        self.driver_index = place
-
-    def sample(self) -> tuple[GpuRow, ...]:
-        return tuple(GpuRow(number) for number in (0, 3) if number != self.driver_index)
+    return [Driver(GpuRow(number)) for number in (0, 3) if number != place]
 
 
 def module(**answers: object) -> SimpleNamespace:
@@ -113,7 +108,7 @@ def test_the_mig_instance_that_torch_uses_is_read(
     assert [card.name for card in before.other_gpus] == ["NVIDIA A100-SXM4-40GB"]
     machine.watch_card(DeviceProbe(torch.device("cuda")))
     row = machine.sample()
-    assert (row.gpu_memory_own, row.gpu_watts, row.other_gpus) == (
+    assert (row.gpu.memory_own, row.gpu.watts, row.other_gpus) == (
         14_195 * nvml.MIB,
         186.412,
         (),
@@ -141,16 +136,16 @@ def test_a_device_unknown_to_torch_has_no_readings(monkeypatch: pytest.MonkeyPat
 def test_a_row_separates_the_training_card_from_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(machine_module, "OtherCards", Others)
+    monkeypatch.setattr(machine_module, "other_cards", others)
     machine = MachineReader(tmp_path, worker=True)
     before = machine.sample()
-    assert (before.gpu_name, [card.index for card in before.other_gpus]) == (None, [0, 3])
+    assert (before.gpu.name, [card.index for card in before.other_gpus]) == (None, [0, 3])
     machine.watch_card(Driver(GpuRow(None, "NVIDIA L4", 97.0, celsius=61.0)))
     row = machine.sample()
     assert (
-        row.gpu_name,
-        row.gpu_percent,
-        row.gpu_celsius,
+        row.gpu.name,
+        row.gpu.percent,
+        row.gpu.celsius,
         [card.index for card in row.other_gpus],
     ) == ("NVIDIA L4", 97.0, 61.0, [0])
 
@@ -160,14 +155,13 @@ def test_a_card_set_during_the_first_reading_is_not_read_twice(
 ) -> None:
     waking, awake = Event(), Event()
 
-    class Waking(Others):
-        def __init__(self, place: int | None = None) -> None:
-            super().__init__(place)
-            if place is None:
-                waking.set()
-                awake.wait(10)
+    def wake(place: int | None = None) -> list[Driver]:
+        if place is None:
+            waking.set()
+            awake.wait(10)
+        return others(place)
 
-    monkeypatch.setattr(machine_module, "OtherCards", Waking)
+    monkeypatch.setattr(machine_module, "other_cards", wake)
     machine = MachineReader(tmp_path, worker=True)
     pulse = Thread(target=machine.sample)
     pulse.start()

@@ -17,7 +17,7 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EventRow, HardwareRow, SampleRow, StepRow
+from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow, SampleRow, StepRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
@@ -345,7 +345,8 @@ def test_each_fault_of_the_gpu_is_reported_once(beating: Run) -> None:
 
     class Failing(MachineReader):
         def sample(self) -> HardwareRow:
-            return replace(usual, gpu_fault=faults.pop(0) if len(faults) > 1 else faults[0])
+            fault = faults.pop(0) if len(faults) > 1 else faults[0]
+            return replace(usual, gpu=GpuRow(fault=fault))
 
     reported = list[str]()
     beating.recorder.watch(Failing(beating.path, worker=True), reported.append)
