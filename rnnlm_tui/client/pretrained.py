@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import cast
 
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
@@ -56,9 +55,9 @@ def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
     if tokenizer.kind != "pretrained" or tokenizer.name is None:
         return None
     folder = user_path(tokenizer.name)
-    paths = [folder / name for name in _FILES] if folder.is_dir() else _cached(tokenizer.name)
     try:
-        return len(set(_types(paths))) or None
+        found = _types(folder if folder.is_dir() else _in_hub_cache(tokenizer.name))
+        return len(set(found)) or None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # damaged, or in a format that only transformers reads, which reports errors when it loads
         # the tokenizer
@@ -82,8 +81,16 @@ def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunCo
     if start.tokenizer.kind == "pretrained" and start.tokenizer.name == tokenizer.name:
         return config
     size = tokenizer_size(tokenizer)
-    if size is None and _is_on_the_hub(tokenizer.name):
-        _fetch(tokenizer.name)
+    on_hub = not tokenizer.name.startswith(FOLDER_STARTS) and not user_path(tokenizer.name).exists()
+    if size is None and on_hub:
+        try:
+            (_in_hub_cache(tokenizer.name, download=True) / _FILES[0]).stat()
+        except (OSError, ValueError) as error:  # the hub's errors are an OSError, too
+            reason = str(error).strip().split("\n")[0]
+            raise TokenizerError(
+                f'cannot download the tokenizer "{tokenizer.name}" to read its size: {reason}',
+                hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
+            ) from error
         size = tokenizer_size(tokenizer)
     return (
         config
@@ -94,64 +101,28 @@ def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunCo
     )
 
 
-def _types(paths: list[Path]) -> Iterator[str]:
-    """The names of all types, with duplicates."""
-    model, *configs = paths
+def _types(folder: Path) -> Iterator[str]:
+    """The names of all types of the tokenizer in a folder, with duplicates."""
+    model, *configs = (folder / name for name in _FILES)
     tokenizer = json.loads(model.read_bytes())
     vocabulary = tokenizer["model"]["vocab"]
     yield from vocabulary if isinstance(vocabulary, dict) else (name for name, _ in vocabulary)
     yield from (added["content"] for added in tokenizer.get("added_tokens") or ())
-    for path in configs:
-        if path.is_file():
-            settings = json.loads(path.read_bytes())
-            yield from (
-                added["content"] for added in (settings.get("added_tokens_decoder") or {}).values()
-            )
-            tokens = [settings.get(name) for name in _SPECIAL] + list(
-                settings.get("additional_special_tokens") or ()
-            )
-            yield from (
-                cast(str, token["content"] if isinstance(token, dict) else token)
-                for token in tokens
-                if token
-            )
+    for settings in (json.loads(path.read_bytes()) for path in configs if path.is_file()):
+        tokens = [
+            *(settings.get("added_tokens_decoder") or {}).values(),
+            *map(settings.get, _SPECIAL),
+            *(settings.get("additional_special_tokens") or ()),
+        ]
+        yield from (one["content"] if isinstance(one, dict) else one for one in tokens if one)
 
 
-def _is_on_the_hub(name: str) -> bool:
-    return not name.startswith(FOLDER_STARTS) and not user_path(name).exists()
-
-
-def _cached(name: str) -> list[Path]:
-    """The files of a tokenizer that are in the hub's cache, in the order of `_FILES`."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = [try_to_load_from_cache(name, file) for file in _FILES]
-    except HFValidationError:
-        return []
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
-def _fetch(name: str) -> None:
-    """Download a tokenizer's files into the hub's cache, which the worker reads too.
+def _in_hub_cache(name: str, *, download: bool = False) -> Path:
+    """The folder of a tokenizer's files in the hub's cache, which the worker reads too.
 
     Raises:
-        TokenizerError: the download failed.
+        OSError, ValueError: there is none, or it can't be downloaded.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub import snapshot_download
 
-    try:
-        hf_hub_download(name, _FILES[0])
-        for file in _FILES[1:]:
-            try:
-                hf_hub_download(name, file)
-            except EntryNotFoundError:
-                continue
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TokenizerError(
-            f'cannot download the tokenizer "{name}" to read its size: {reason}',
-            hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
-        ) from error
+    return Path(snapshot_download(name, allow_patterns=[*_FILES], local_files_only=not download))

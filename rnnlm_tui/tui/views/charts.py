@@ -17,7 +17,12 @@ from rnnlm_tui.schema.formatting import (
     short,
     unknown_share_text,
 )
-from rnnlm_tui.schema.metrics import evaluations_during_run, perplexity
+from rnnlm_tui.schema.metrics import (
+    MACHINE_COLUMNS,
+    evaluations_during_run,
+    machine_values,
+    perplexity,
+)
 from rnnlm_tui.schema.reference import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_text
@@ -367,7 +372,8 @@ def _machine_curve(
         [value * scale for value in part] if scale != 1.0 else part
         for part in (band.low, band.high, band.mean)
     )
-    newest = getattr(snapshot.hardware[-1], column) if snapshot.hardware else None
+    values = machine_values(snapshot.hardware[-1]) if snapshot.hardware else ()
+    newest = dict(zip(MACHINE_COLUMNS, values, strict=False)).get(column)
     return ChartSeries(
         name=name,
         colour=colour,

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.presets import PRESETS
+from tests.fakes.nvml import NO_DRIVER, replay
 
 TINY = TrainingConfig(batch_size=1)
 
@@ -91,7 +92,7 @@ def test_a_separate_test_set_leaves_more_training_text(tmp_path: Path) -> None:
 
 
 def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "gpu_count", lambda: 0)
+    replay(monkeypatch, NO_DRIVER)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "exists", lambda _: False)
     for device in ("cuda", "cuda:3", "mps"):
@@ -99,13 +100,6 @@ def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyP
             check_device(device)
     check_device("auto")
     check_device("cpu")
-
-
-def test_hidden_gpus_are_reported_with_the_variable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(gpus, "gpu_count", lambda: 0)
-    monkeypatch.setattr(Path, "exists", lambda _: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(DeviceError, match='CUDA_VISIBLE_DEVICES="" hides all GPUs'):
         check_device("cuda")

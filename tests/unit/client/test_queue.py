@@ -247,7 +247,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"rnnlm_tui.{module}.gpu_count", lambda: 2)
     for module in ("client.queue", "client.queue_process"):
         monkeypatch.setattr(f"rnnlm_tui.{module}.gpu_uuids", lambda: ["GPU-a", "GPU-b"])
-    monkeypatch.setattr("rnnlm_tui.system.machine.torch_fits_driver", lambda: True)
+    monkeypatch.setattr("rnnlm_tui.system.machine.gpu_problem", lambda: None)
 
 
 @pytest.mark.usefixtures("two_gpus")
