@@ -214,7 +214,7 @@ class MachineReader:
         )
 
     def close(self) -> None:
-        """Release the GPU driver."""
+        """Stop collecting the GPU's errors."""
         if self._probe is not None:
             self._probe.close()
 

@@ -90,9 +90,12 @@ def test_a_hub_tokenizer_is_read_from_the_cache(
     monkeypatch.setattr(
         "huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path / "hub")
     )
-    assert build_config(
-        None, None, ["tokenizer.kind=pretrained", "tokenizer.name=owner/name"]
-    ).tokenizer.vocab_size == tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder)))
+    wanted = ["tokenizer.kind=pretrained", "tokenizer.name=owner/name"]
+    size = tokenizer_size(TokenizerConfig(kind="pretrained", name=str(folder)))
+    assert build_config(None, None, wanted).tokenizer.vocab_size == size
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match='cannot download the tokenizer "owner/name"'):
+        build_config(None, None, wanted)
 
 
 def test_a_tokenizer_that_cannot_be_downloaded_is_refused() -> None:
