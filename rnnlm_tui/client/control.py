@@ -42,9 +42,9 @@ from rnnlm_tui.schema.protocol import (
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.summaries import stamp
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
+from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import LockState, held_message, host_name, read_lock
 from rnnlm_tui.system.processes import child_environment, last_lines, python_command, start_detached
@@ -412,7 +412,7 @@ class LogFollower:
         """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
         self.is_cut = False
         """Whether the log's start was not read."""
-        self._stamp = (0, 0)
+        self._stamp = (0, 0, 0)
 
     def look(self) -> bool:
         """Read the log if it changed, and return whether it did; a missing one is empty."""

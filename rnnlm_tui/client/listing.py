@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
-from rnnlm_tui.client.monitor import RunMonitor, problem_summary
+from pydantic import ValidationError
+
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.filters import parse_filter, parse_order
+from rnnlm_tui.schema.metrics import SUMMARY_VERSION, SummaryRow
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.lineage import PARENT_NAME
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from rnnlm_tui.store.labels import labels_file
+from rnnlm_tui.store.log import decode
+from rnnlm_tui.store.manifest import step_folders
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, runs_dir
+from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.store.series import Cached
-from rnnlm_tui.store.summaries import kept_summary
+from rnnlm_tui.system.files import Stamp, stamp, storage_errors
+from rnnlm_tui.system.locks import read_lock
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunMonitor
+    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.store.series import Cached
 
 ENDED = frozenset({"stopped", "finished", "failed", "crashed", "draft"})
 """Statuses that depend only on the files, not on the clock."""
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again with the same timestamp: its run is read again."""
+LAST_BYTES = 2**16
+"""The summary is within the last bytes of a log."""
 
-Stamp = tuple[tuple[int, int, int], ...]
-"""Inode, size and modification time of each file a summary is made from; zeros for a missing
-file."""
-Known = dict[str, tuple[Stamp, RunSummary]]
-"""Summaries by run, with the stamps of their files."""
+Files = dict[str, Stamp]
+"""The stamps of a run's files; empty if one of them was changed just now."""
+Known = dict[str, tuple[Files, RunSummary]]
+"""Summaries by run."""
 
 
 class RunList:
@@ -51,7 +61,7 @@ class RunList:
         """Whether the last `look` read every run."""
         self._known: Known = {}
         self._monitors: dict[str, RunMonitor] = {}
-        self._configs = defaultdict[str, Cached[RunConfig]](Cached)
+        self._configs: dict[str, Cached[RunConfig]] = {}
 
     def look(self, patience: float = math.inf) -> list[RunSummary]:
         """The summaries of all runs, newest first; an unreadable run has the status `lost` and a
@@ -66,16 +76,16 @@ class RunList:
         known: Known = {}
         new, deadline, self.complete = 0, monotonic() + patience, True
         for run in runs:
-            before, stamp = self._known.get(run.name), _stamp(run)
-            if before is not None and before[0] == stamp and before[1].status in ENDED:
+            before, files = self._known.get(run.name), stamps(run)
+            if before is not None and before[0] == files and before[1].status in ENDED:
                 known[run.name] = before
                 continue
             if before is None and new and monotonic() > deadline:
                 self.complete = False
                 continue
             new += before is None
-            if (summary := self._read(run)) is not None:
-                known[run.name] = (stamp if _settled(stamp) else (), summary)
+            if (summary := self._read(run, files)) is not None:
+                known[run.name] = (files if _settled(files) else {}, summary)
         self._known = known
         for name in [name for name in self._monitors if name not in known]:
             self._monitors.pop(name).close()
@@ -86,15 +96,18 @@ class RunList:
         while self._monitors:
             self._monitors.popitem()[1].close()
 
-    def _read(self, run: RunDirectory) -> RunSummary | None:
+    def _read(self, run: RunDirectory, files: Files) -> RunSummary | None:
         """The current summary, or None if the run was renamed or deleted. A run that has not ended
         stays open, so that the next call reads only new rows."""
         monitor = self._monitors.pop(run.name, None)
         if monitor is None:
             with suppress(RnnlmError):
-                if (kept := kept_summary(run)) is not None:
+                if (kept := kept_summary(run, files)) is not None:
                     return kept
-            monitor = RunMonitor(run, report=partial(self._report, run.name))
+        # imported late: ended runs need no reader
+        from rnnlm_tui.client.monitor import RunMonitor, problem_summary
+
+        monitor = monitor or RunMonitor(run, report=partial(self._report, run.name))
         try:
             summary = monitor.summary()
         except RnnlmError as error:
@@ -109,12 +122,14 @@ class RunList:
     def configs(self, names: Iterable[str]) -> dict[str, RunConfig]:
         """The configs of these runs by name, read again only if changed; missing and unreadable
         ones are left out."""
+        from rnnlm_tui.store.series import Cached
+
         found = {}
         for name in names:
             run = RunDirectory(runs_dir() / name)
             with suppress(RnnlmError):
-                stamp = _stat(f"{run.path}/config.toml")
-                found[name] = self._configs[name].of(stamp, run.read_config)
+                known = self._configs.setdefault(name, Cached())
+                found[name] = known.of(stamp(run.config_path), run.read_config)
         return found
 
 
@@ -163,29 +178,62 @@ def listed_runs(
     return Listing(tuple(pinned_first), len(summaries), configs)
 
 
-_FILES = (
+_SOURCES = (
     "config.toml", "worker.lock", "worker.log", "labels.json", "checkpoints", PARENT_NAME, "log",
 )  # fmt: skip
 """What a summary is made from in a run's folder, beside its logs; pins are in `checkpoints`."""
 
 
-def _stamp(run: RunDirectory) -> Stamp:
-    """Changes with every row, new worker, config, label and pin."""
-    folder = os.fspath(run.path)
-    logs: list[str] = []
-    with suppress(OSError):
-        logs = sorted(os.listdir(f"{folder}/log"))  # noqa: PTH208 (as below)
-    return tuple(_stat(f"{folder}/{name}") for name in (*_FILES, *(f"log/{log}" for log in logs)))
+def stamps(run: RunDirectory) -> dict[str, Stamp]:
+    """The stamps of what a run's summary is made from, by name in its folder; links to logs are
+    left out. They change with every row, new worker, config, label and pin."""
+    folder, names = str(run.path), [*_SOURCES]
+    with suppress(OSError), os.scandir(f"{folder}/log") as logs:
+        names += [f"log/{log.name}" for log in logs if not log.is_symlink()]
+    return {name: stamp(f"{folder}/{name}") for name in names}
 
 
-def _stat(path: str) -> tuple[int, int, int]:
+def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | None:
+    """The summary at the end of a run's newest log, with today's labels and pins.
+
+    None: there is none, the run has a worker, or its files have changed since.
+
+    Args:
+        files: the run's `stamps`.
+
+    Raises:
+        StorageError: the run's folder or the log can't be read.
+    """
+    attempt = len(files) - len(_SOURCES)
+    newest = f"log/{attempt:06d}.jsonl"
+    if newest not in files or read_lock(run.lock_path).held:
+        return None
+    path = run.path / newest
+    with storage_errors("read", path), path.open("rb", buffering=0) as file:
+        file.seek(max(0, files[newest][0] - LAST_BYTES))
+        row = decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], attempt)
+    if not isinstance(row, SummaryRow) or row.version != SUMMARY_VERSION:
+        return None
+    kept: dict[str, Any] = row.summary
+    others = ("config.toml", PARENT_NAME, "log/")
+    if (
+        kept.get("run") != run.name
+        or row.checkpoints != [step for step, _ in step_folders(run.checkpoints_path)]
+        or ("parent" in kept) != any(files[PARENT_NAME])
+        or max(file[1] for name, file in files.items() if name.startswith(others))
+        > files[newest][1]
+    ):
+        return None
+    labels, damage = labels_file(run).look()
+    pinned = sorted(pinned_steps(run).intersection(row.checkpoints))
+    today = {"created": run.created(), "labels_damaged": bool(damage), **asdict(labels)}
     try:
-        found = os.stat(path)  # noqa: PTH116 (thousands per `look`: a Path doubles the cost)
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+        checkpoints = {**kept.get("checkpoints", {}), "pinned": pinned}
+        return RunSummary.model_validate({**kept, **today, "checkpoints": checkpoints})
+    except (ValidationError, TypeError):
+        return None
 
 
-def _settled(stamp: Stamp) -> bool:
-    newest = max((changed for _, _, changed in stamp), default=0)
+def _settled(files: Files) -> bool:
+    newest = max(changed for _, changed, _ in files.values())
     return time() - newest / 1e9 > SETTLED_SECONDS

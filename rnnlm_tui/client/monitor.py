@@ -16,8 +16,9 @@ from rnnlm_tui.store.labels import checkpoint_notes, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
-from rnnlm_tui.store.summaries import LOG_LINES, RunStates, settled, stamp
+from rnnlm_tui.store.summaries import LOG_LINES, RunStates, settled
 from rnnlm_tui.store.summary import RunState, summarize_state
+from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.locks import LockState, read_lock
 from rnnlm_tui.system.processes import last_lines
 

@@ -29,7 +29,7 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory, home, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import change_queue, locked_queue, queue_json, read_queue, waiting
-from rnnlm_tui.store.summaries import stamp
+from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.gpu import gpu_count, gpu_uuids
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import planned_device

@@ -53,6 +53,9 @@ machine_values = attrgetter(*(name.replace("gpu_", "gpu.") for name in MACHINE_C
 MAX_UNKNOWN_SHARE = 1e-3
 """Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
 
+SUMMARY_VERSION = 1
+"""Of the summaries in logs. Raise it when a summary says something else of the same run."""
+
 SEEDS = 2**63
 """Seeds of samples are below this; consecutive ones continue from 0."""
 

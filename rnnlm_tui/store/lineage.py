@@ -18,7 +18,7 @@ from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory, weights_name
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, weights_name
 from rnnlm_tui.system.files import (
     fsync_directory,
     link_or_copy,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
 
 
-PARENT_NAME = "parent.json"
 PARENT_FOLDER = "parent"
 STATE_FILES: tuple[str, ...] = ("training_state.json", "training_state.safetensors")
 """The files of a checkpoint that only a resume and a kept optimizer state need."""

@@ -23,6 +23,7 @@ HOME_VARIABLE = "RNNLM_TUI_HOME"
 """Environment variable: the data home; empty counts as not set."""
 
 SNAPSHOTS_NAME = "snapshots"
+PARENT_NAME = "parent.json"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A valid name can't leave the runs folder, look like an option or be hidden."""
 MAX_SOCKET_PATH_BYTES = 107

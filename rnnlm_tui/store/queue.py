@@ -14,7 +14,6 @@ from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.schema.metrics import AttemptRow
 from rnnlm_tui.schema.queue import QueueEntry, QueueFile
 from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_file, runs_dir
-from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.json_files import JsonFile
 from rnnlm_tui.system.locks import folder_lock, read_lock
@@ -80,6 +79,8 @@ def has_begun(entry: QueueEntry) -> bool:
 def attempts_since(entry: QueueEntry) -> list[AttemptRow]:
     """The attempts of a run since it began to wait; none if they can't be read: its start repairs
     them, or fails in words."""
+    from rnnlm_tui.store.reader import RunReader  # imported late: an empty queue needs none
+
     with suppress(RnnlmError), RunReader(RunDirectory(runs_dir() / entry.run)) as reader:
         return [row for row in reader.attempts() if row.attempt > entry.attempts]
     return []

@@ -5,17 +5,14 @@ A worker's last act is to append the summary of its run, so that a list needs no
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.lineage import Parent
-from rnnlm_tui.schema.metrics import CheckpointRow, SummaryRow
+from rnnlm_tui.schema.metrics import SUMMARY_VERSION, CheckpointRow, SummaryRow
 from rnnlm_tui.schema.status import (
     STALE_SECONDS,
     RunStatus,
@@ -24,12 +21,11 @@ from rnnlm_tui.schema.status import (
     failure_prefix,
 )
 from rnnlm_tui.schema.steering import config_in_effect
-from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders, checkpoint_rows
+from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, labels_file
-from rnnlm_tui.store.lineage import PARENT_NAME, read_parent
-from rnnlm_tui.store.log import RunLog, decode, logs_of
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.lineage import read_parent
+from rnnlm_tui.store.log import RunLog
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.series import Cached
@@ -43,18 +39,14 @@ from rnnlm_tui.store.summary import (
     read_evaluations,
     summarize_state,
 )
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.json_files import Found
-from rnnlm_tui.system.locks import LockState, host_name, read_lock
+from rnnlm_tui.system.locks import LockState, host_name
 from rnnlm_tui.system.processes import last_lines
 
 LOG_LINES = 200
-SUMMARY_VERSION = 1
-"""Of the summaries in logs. Raise it when a summary says something else of the same run."""
 MOST_UNREAD = 50 * 2**20
 """Bytes of a log that a worker reads at its end for the summary: about a second."""
-LAST_BYTES = 2**16
-"""The summary is within the last bytes of a log."""
 
 
 @dataclass(slots=True)
@@ -77,15 +69,6 @@ class Age:
                 time.monotonic(),
             )
         return self.age_when_seen + time.monotonic() - self.seen
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """A value that changes with a file's content or a folder's entries."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_size, found.st_mtime_ns)
 
 
 def settled(path: Path) -> object:
@@ -195,7 +178,7 @@ def _heartbeat(state: RunState, lock: LockState) -> float | None:
 
 
 def append_summary(run: RunDirectory, log: RunLog) -> None:
-    """Append the summary of a run whose last row is in its log; `kept_summary` reads it.
+    """Append the summary of a run whose last row is in its log; `client.listing` reads it.
 
     None is appended if the attempt has not ended, if its log is too long to read it now, or if the
     summary names the run's folder, which may be moved.
@@ -218,44 +201,3 @@ def append_summary(run: RunDirectory, log: RunLog) -> None:
     )
     log.append(SummaryRow(SUMMARY_VERSION, summary, [row.step for row in state.checkpoints]))
     log.sync()
-
-
-def kept_summary(run: RunDirectory) -> RunSummary | None:
-    """The summary at the end of a run's newest log, with today's labels and pins.
-
-    None: there is none, the run has a worker, or its files have changed since.
-
-    Raises:
-        StorageError: the run's folder or the log can't be read.
-    """
-    logs, parent = logs_of(run), run.path / PARENT_NAME
-    if not logs or logs[-1][0] != len(logs) or read_lock(run.lock_path).held:
-        return None
-    attempt, newest = logs[-1]
-    with storage_errors("read", newest), newest.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
-        row = decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], attempt)
-    if not isinstance(row, SummaryRow) or row.version != SUMMARY_VERSION:
-        return None
-    try:
-        summary = RunSummary.model_validate(row.summary)
-    except ValidationError:
-        return None
-    others = [run.config_path, parent, *(path for _, path in logs[:-1])]
-    if (
-        summary.run != run.name
-        or row.checkpoints != [step for step, _ in checkpoint_folders(run)]
-        or (summary.parent is not None) != parent.exists()
-        or max(stamp(path)[1] for path in others) > stamp(newest)[1]
-    ):
-        return None
-    labels, damage = labels_file(run).look()
-    pinned = tuple(sorted(pinned_steps(run).intersection(row.checkpoints)))
-    return summary.model_copy(
-        update={
-            "created": run.created(),
-            "labels_damaged": bool(damage),
-            "checkpoints": summary.checkpoints.model_copy(update={"pinned": pinned}),
-            **asdict(labels),
-        }
-    )

@@ -171,6 +171,19 @@ def read_at_most(path: Path, most: int, *, links: bool = True) -> bytes:
         os.close(descriptor)
 
 
+Stamp = tuple[int, int, int]
+"""Size, modification time and inode of a file or folder; zeros if it is missing."""
+
+
+def stamp(path: Path | str) -> Stamp:
+    """A value that changes with a file's content or a folder's entries."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (thousands for a list: a Path doubles the cost)
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
+
+
 def free_aside_path(path: Path) -> Path:
     """A free path next to a file for its invalid content: `NAME.unusable`, or with a number
     appended."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import rnnlm_tui
-from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
 from rnnlm_tui.system.files import open_private, storage_errors, text_of
 
 PARENT = "RNNLM_TUI_PARENT"
@@ -42,6 +41,9 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """A child's environment: ours, `settings` as defaults, CUDA's GPUs in the driver's order unless
     the user set another, and this package first on the path."""
+    # imported late: it brings the driver's library, which lists of runs don't need
+    from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
+
     child = dict(os.environ)
     for name, value in {ORDER_VARIABLE: DRIVER_ORDER, **settings}.items():
         child.setdefault(name, value)

@@ -12,6 +12,7 @@ import pytest
 
 import rnnlm_tui
 from rnnlm_tui.store.paths import runs_dir
+from tests.fakes.long_run import build
 
 ROOT = Path(rnnlm_tui.__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
@@ -177,3 +178,9 @@ def test_an_app_opened_without_options_imports_no_option_parser(arguments: list[
         "typer",
         "pydantic",
     }
+
+
+def test_a_list_of_ended_runs_imports_neither_the_reader_nor_the_drivers_library() -> None:
+    build("plain-otter", 100)
+    loaded = loaded_after("from rnnlm_tui.cli.main import main; main(['runs'])")
+    assert not loaded & {"sqlite3", "pynvml"}

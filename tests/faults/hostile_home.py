@@ -19,9 +19,8 @@ from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, Event
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
-from rnnlm_tui.store.lineage import PARENT_NAME
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir, states_dir
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
 from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import step_row, write_model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.listing import RunList
+from rnnlm_tui.client.listing import RunList, kept_summary, stamps
 from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
@@ -22,7 +22,7 @@ from rnnlm_tui.store.log import RunLog, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
-from rnnlm_tui.store.summaries import append_summary, kept_summary
+from rnnlm_tui.store.summaries import append_summary
 from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
 from rnnlm_tui.system.locks import RunLock
 from tests.fakes.long_run import build, build_many, make_older
@@ -104,7 +104,7 @@ def test_ended_runs_are_listed_as_they_are_also_with_nan() -> None:
         )
     end_again(run)
     assert "inf" in truth()[0]
-    assert [repr(kept_summary(run))] == truth() == listed()
+    assert [repr(kept_summary(run, stamps(run)))] == truth() == listed()
 
 
 def rename(run: RunDirectory) -> None:
@@ -160,6 +160,12 @@ def lose_a_log(run: RunDirectory) -> None:
     (run.logs_path / "000001.jsonl").unlink()
 
 
+def link_a_log(run: RunDirectory) -> None:
+    path = run.logs_path / "000001.jsonl"
+    path.rename(run.path / "elsewhere.jsonl")
+    path.symlink_to(run.path / "elsewhere.jsonl")
+
+
 def lose_a_checkpoint(run: RunDirectory) -> None:
     shutil.rmtree(run.checkpoints_path / "step-000001000")
 
@@ -195,6 +201,7 @@ CHANGES = (
     lose_the_log,
     lose_the_parent,
     lose_a_log,
+    link_a_log,
     lose_a_checkpoint,
     change_the_config,
     cut_the_last_line,
@@ -226,7 +233,7 @@ def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
         assert "running" in {summary.status for summary in RunList().look()}
         log.append(EventRow(3, 1_000, "finished", "", time.time()))
         append_summary(run, log)
-    assert kept_summary(run) is not None
+    assert kept_summary(run, stamps(run)) is not None
     assert listed() == truth()
 
 
@@ -249,16 +256,16 @@ def test_a_change_with_equal_size_and_time_is_noticed(
 
 def test_a_run_that_has_a_worker_again_is_read(runs: list[RunDirectory]) -> None:
     with RunLock(runs[0].lock_path):
-        assert kept_summary(runs[0]) is None
+        assert kept_summary(runs[0], stamps(runs[0])) is None
         assert listed() == truth()
 
 
 def test_a_summary_of_another_version_is_not_used(
     runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kept_summary(runs[0]) is not None
-    monkeypatch.setattr("rnnlm_tui.store.summaries.SUMMARY_VERSION", 0)
-    assert kept_summary(runs[0]) is None
+    assert kept_summary(runs[0], stamps(runs[0])) is not None
+    monkeypatch.setattr("rnnlm_tui.client.listing.SUMMARY_VERSION", 0)
+    assert kept_summary(runs[0], stamps(runs[0])) is None
 
 
 def test_an_empty_home_stays_empty(home: Path) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from rnnlm_tui.client.listing import kept_summary, stamps
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.summaries import append_summary, kept_summary
+from rnnlm_tui.store.summaries import append_summary
 from tests.unit.store.rows import event_row, step_row
 
 
 def test_only_a_run_that_has_ended_has_a_summary_in_its_log(run: RunDirectory, log: RunLog) -> None:
     log.append(event_row("running"), step_row(1))
     append_summary(run, log)
-    assert kept_summary(run) is None
+    assert kept_summary(run, stamps(run)) is None
     log.append(event_row("stopped"))
     append_summary(run, log)
-    kept = kept_summary(run)
+    kept = kept_summary(run, stamps(run))
     assert kept is not None
     assert (kept.status, kept.step) == ("stopped", 1)
 
@@ -28,7 +29,7 @@ def test_a_hint_with_the_runs_folder_which_may_be_moved_is_not_kept(
 ) -> None:
     log.append(Facts(memory_warning="it is too large"), event_row("stopped"))
     append_summary(run, log)
-    assert kept_summary(run) is None
+    assert kept_summary(run, stamps(run)) is None
 
 
 def test_a_log_that_is_long_to_read_gets_no_summary(
@@ -39,4 +40,4 @@ def test_a_log_that_is_long_to_read_gets_no_summary(
     log.append(*(step_row(step) for step in range(1, 20)), event_row("stopped"))
     with pytest.raises(StorageError, match="too many to read"):
         append_summary(run, log)
-    assert kept_summary(run) is None
+    assert kept_summary(run, stamps(run)) is None

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 
+from rnnlm_tui.client.listing import kept_summary, stamps
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.errors import StorageError
@@ -31,7 +32,6 @@ from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.summaries import kept_summary
 from rnnlm_tui.store.verify import CheckpointCheck, newest_valid
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import RunLock, read_lock
@@ -172,16 +172,16 @@ def test_the_summary_is_the_last_line_of_an_attempt_that_ends(
     monkeypatch.setattr("rnnlm_tui.worker.train.newest_valid", refuse)
     with worker_of(run) as worker:
         assert worker.work() != 0
-    failed = kept_summary(run)
+    failed = kept_summary(run, stamps(run))
     monkeypatch.undo()
     inbox = Inbox()
     inbox.deliver(PendingCommand(Command(id="a", verb="stop"), lambda _: None))
     with worker_of(run, inbox) as worker:
         assert worker.work() == 0
-    stopped = kept_summary(run)
+    stopped = kept_summary(run, stamps(run))
     with worker_of(run) as worker:
         assert worker.work() == 0
-    finished = kept_summary(run)
+    finished = kept_summary(run, stamps(run))
     assert finished == summarize(run)
     assert [one and one.status for one in (failed, stopped, finished)] == [
         "failed",
@@ -197,7 +197,7 @@ def test_a_summary_that_cannot_be_made_changes_nothing_but_the_workers_output(
     with worker_of(run) as worker:
         assert worker.work() == 0
     assert kinds(run)[-1] == "finished"
-    assert kept_summary(run) is None
+    assert kept_summary(run, stamps(run)) is None
     assert "no summary at the end of the log: out of order" in capsys.readouterr().err
 
 
