@@ -292,7 +292,7 @@ def has_block_characters() -> bool:
 
 
 _ASCII_TWINS = str.maketrans(
-    dict(zip("–—×≈★▸⚑●‖✓✗◌○“”·−━╍─▼▲", '--x~*>#*=+x~o""--=~-v^', strict=True))
+    dict(zip("–—×≈★▸⚑●‖✓✗◌○◐◍■“”·−━╍─▼▲", '--x~*>#*=+x~o%&-""--=~-v^', strict=True))
     | {"…": "...", "±": "+-", "→": "->", "°": "", "≥": ">=", "≤": "<="}
 )
 

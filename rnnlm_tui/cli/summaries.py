@@ -312,8 +312,8 @@ def frame_lines(
     from rnnlm_tui.tui.views.train import figure_lines
 
     summary = snapshot.summary
-    lines = [_identity(snapshot, ascii_only=ascii_only)]
-    lines += [line.plain for line in figure_lines(snapshot, eta, width, ascii_only=ascii_only)]
+    lines = [_identity(snapshot)]
+    lines += [line.plain for line in figure_lines(snapshot, eta, width)]
     pairs = [
         ("", summary.message or ""),
         ("to do", summary.hint or ""),
@@ -367,11 +367,11 @@ def clipped(text: str, width: int, ellipsis: str = "…") -> str:
     return "".join(kept) + ellipsis
 
 
-def _identity(snapshot: RunSnapshot, *, ascii_only: bool) -> str:
+def _identity(snapshot: RunSnapshot) -> str:
     from rnnlm_tui.tui import palette
 
     summary = snapshot.summary
-    sign = palette.glyph(summary.status, ascii_only)[0]
+    sign = palette.STATUS_GLYPHS[summary.status][0]
     parameters = (
         f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
     )

@@ -127,12 +127,12 @@ def key_label(key: str) -> str:
 _ASCII_KEYS = str.maketrans({"↑": "up", "↓": "dn", "←": "left", "→": "right", "⇧": "S-"})
 
 
-def ascii_keys(keys: str) -> str:
-    """Return keys as shown to the user in ASCII: `up dn`, `S-F6`.
+def shown_keys(keys: str, app: object) -> str:
+    """Return keys as this app shows them, in ASCII `up dn` and `S-F6`.
 
-    `^` is the control key there, and `v`, `<` and `>` are keys.
+    There `^` is the control key, and `v`, `<` and `>` are keys.
     """
-    return keys.translate(_ASCII_KEYS)
+    return keys.translate(_ASCII_KEYS) if getattr(app, "ascii_only", False) else keys
 
 
 def types_text(key: str) -> bool:
@@ -526,7 +526,9 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
 def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
     """Return the table with its keys as shown in ASCII."""
     return tuple(
-        entry if entry.all_keys.isascii() else replace(entry, shown=ascii_keys(entry.all_keys))
+        entry
+        if entry.all_keys.isascii()
+        else replace(entry, shown=entry.all_keys.translate(_ASCII_KEYS))
         for entry in actions
     )
 

@@ -374,7 +374,9 @@ class RnnlmApp(App[int]):
 
     @property
     def marks_style(self) -> MarksStyle:
-        """What charts draw their dots with, unless in ASCII."""
+        """What charts draw their dots with."""
+        if self.ascii_only:
+            return "ascii"
         return "block" if self.settings.get("dots") == "block" else "braille"
 
     @property
@@ -685,7 +687,6 @@ class RnnlmApp(App[int]):
                     actions=self.actions,
                     focused=own,
                     first=screen.help_group(),
-                    ascii_only=self.ascii_only,
                 )
             )
 
@@ -706,7 +707,7 @@ class RnnlmApp(App[int]):
     def action_next_marks(self) -> None:
         from rnnlm_tui.tui.widgets.chart import Chart
 
-        self.settings["dots"] = "braille" if self.marks_style == "block" else "block"
+        self.settings["dots"] = "braille" if self.settings.get("dots") == "block" else "block"
         for screen in all_screens(self):
             for chart in screen.query(Chart):
                 chart.marks_style = self.marks_style

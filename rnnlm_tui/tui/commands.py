@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, replace_command_list
-from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, ascii_keys, key_label
+from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label, shown_keys
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BRIGHT
 from rnnlm_tui.tui.screens.overlay import GreyScreen
@@ -146,9 +146,6 @@ class ActionCommands(Provider):
                 if entry.works_on(here) or entry.on_app
                 else partial(self._go_and_run, entry, entry.panes[0])
             )
-            keys = " ".join(map(key_label, entry.keys))
-            if app.ascii_only:
-                keys = ascii_keys(keys)
             yield PaletteHit(
                 0.0,
                 "",
@@ -156,7 +153,7 @@ class ActionCommands(Provider):
                 entry.palette,
                 group=group_of(entry, here),
                 description=description(entry),
-                keys=keys,
+                keys=shown_keys(" ".join(map(key_label, entry.keys)), app),
                 also=f"{entry.help} {entry.verb}",
             )
         for guide in GUIDES:
@@ -283,7 +280,7 @@ class PaletteScreen(ChangedCellsScreen, CurrentSize, CommandPalette):
                 yield PaletteInput(placeholder=self._hint, select_on_focus=False)
             with Vertical(id="--results"):
                 commands = CommandList()
-                arrows = "up dn" if getattr(self.app, "ascii_only", False) else "↑ ↓"
+                arrows = shown_keys("↑ ↓", self.app)
                 commands.border_subtitle = f"{arrows} choose  enter run  esc close"
                 yield commands
                 yield LoadingIndicator()

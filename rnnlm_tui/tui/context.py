@@ -83,8 +83,6 @@ class AppContext(Protocol):
     """The thread that polls runs and machine."""
     actions: tuple[Action, ...]
     """The table of actions with the user's keys."""
-    ascii_only: bool
-    """Draw marks, panels and charts in ASCII."""
     pending_notice: Notice | None
     """The notice that the next pane that is ready shows."""
     marks: Marks

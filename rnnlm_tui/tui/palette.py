@@ -55,30 +55,24 @@ DIVERGING = (
 )  # fmt: skip
 """Activations from the most negative to the most positive; the one in the middle is near 0."""
 
-STATUS_GLYPHS: dict[RunStatus, tuple[str, str, str]] = {
-    "draft": ("○", "o", DIM),
-    "preparing": ("◐", "%", TRAIN),
-    "running": ("●", "*", TRAIN),
-    "paused": ("‖", "=", WARN),
-    "stopped": ("■", "-", DIM),
-    "finished": ("✓", "+", GOOD),
-    "failed": ("✗", "x", BAD),
-    "crashed": ("!", "!", BAD),
-    "stalled": ("◌", "~", WARN),
-    "degraded": ("◍", "&", WARN),
-    "lost": ("?", "?", WARN),
+STATUS_GLYPHS: dict[RunStatus, tuple[str, str]] = {
+    "draft": ("○", DIM),
+    "preparing": ("◐", TRAIN),
+    "running": ("●", TRAIN),
+    "paused": ("‖", WARN),
+    "stopped": ("■", DIM),
+    "finished": ("✓", GOOD),
+    "failed": ("✗", BAD),
+    "crashed": ("!", BAD),
+    "stalled": ("◌", WARN),
+    "degraded": ("◍", WARN),
+    "lost": ("?", WARN),
 }
-"""Status to glyph, ASCII glyph and colour."""
+"""Status to glyph and colour."""
 
 STATUS_WORDS: dict[RunStatus, str] = {
     status: "lost contact" if status == "lost" else status for status in STATUS_GLYPHS
 }
-
-
-def glyph(status: RunStatus, ascii: bool = False) -> tuple[str, str]:
-    """Return a status's glyph and its colour."""
-    sign, plain, colour = STATUS_GLYPHS[status]
-    return (plain if ascii else sign), colour
 
 
 def word_colour(status: RunStatus) -> str:

@@ -147,7 +147,6 @@ def amount(text: str, style: str = TEXT, *, width: int = 0) -> Content:
 
 
 OWN, OTHERS, FREE = "━", "╍", "─"
-ASCII_SIGNS = ("=", "~", "-")
 
 
 def bar(
@@ -157,14 +156,12 @@ def bar(
     *,
     colour: str = TRAIN,
     others_colour: str = THIRD,
-    ascii: bool = False,
 ) -> Content:
     """Draw a bar of `width` cells: `fraction` own, `others` used by others, the rest free.
 
     A share above 0 gets at least one cell, and only a full share fills all. A `fraction` of None
     (unknown) or NaN gives an empty bar.
     """
-    own, other, free = ASCII_SIGNS if ascii else (OWN, OTHERS, FREE)
     first = cells(width, fraction)
     both = (
         max(
@@ -175,9 +172,9 @@ def bar(
         else first
     )
     return Content.assemble(
-        (own * first, colour),
-        (other * (both - first), others_colour),
-        (free * (width - both), BORDER if not ascii else DIM),
+        (OWN * first, colour),
+        (OTHERS * (both - first), others_colour),
+        (FREE * (width - both), BORDER),
     )
 
 

@@ -29,7 +29,6 @@ SIZES = ((80, 24), (120, 40))
 LARGE = (200, 60)
 
 Mode = Literal["", "plain", "ascii"]
-PLAIN_MODES: tuple[Mode, ...] = ("ascii", "plain")
 """In colour, without colour, or in ASCII."""
 MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "runs": (((80, 24), "ascii"), ((80, 24), "plain")),
@@ -39,20 +38,22 @@ MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
     "checkpoints": (((80, 24), "ascii"), ((80, 24), "plain")),
     "prompt": (
         (LARGE, ""),
-        *((size, mode) for size in SIZES for mode in PLAIN_MODES),
+        ((80, 24), "ascii"),
+        *((size, "plain") for size in SIZES),
     ),
-    "prompt-together": (((80, 24), "ascii"), ((80, 24), "plain")),
+    "prompt-together": (((80, 24), "plain"),),
     "inspect": (
         (LARGE, ""),
         (LARGE, "plain"),
-        *((size, mode) for size in SIZES for mode in PLAIN_MODES),
+        ((80, 24), "ascii"),
+        *((size, "plain") for size in SIZES),
     ),
     "inspect-state": (((80, 24), "ascii"), ((80, 24), "plain")),
     "inspect-unit": (((80, 24), "ascii"), ((80, 24), "plain")),
     "inspect-reach": (((80, 24), "plain"),),
     "versus": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
-    "versus-differences": ((LARGE, ""), ((120, 40), "ascii"), ((80, 24), "plain")),
-    "versus-grid": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
+    "versus-differences": ((LARGE, ""), ((80, 24), "plain")),
+    "versus-grid": ((LARGE, ""), ((80, 24), "plain")),
     "help": ((LARGE, ""), ((80, 24), "ascii")),
 }
 """State → its further snapshots: where a pane has its own layout, and each pane once in ASCII

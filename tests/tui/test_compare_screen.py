@@ -254,15 +254,6 @@ async def test_letters_distinguish_curves_without_colour(
         assert inside.count("B") >= 3
 
 
-async def test_ascii_letters_draw_the_curves() -> None:
-    async with comparing(two_runs(), "plain-otter", "brisk-heron", ascii_only=True) as (app, pilot):
-        await until(pilot, lambda: "differs in" in text_of(app))
-        inside = "\n".join(line[8:70] for line in lines_of(app)[3:9])
-        assert inside.count("A") >= 5
-        assert inside.count("B") >= 5
-        assert not any(ord(sign) > 127 for sign in inside)
-
-
 async def test_the_points_of_the_chart_are_written_to_a_file_named_after_it() -> None:
     services = two_runs()
     async with comparing(services, "plain-otter", "brisk-heron") as (app, pilot):

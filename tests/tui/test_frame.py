@@ -150,12 +150,6 @@ async def test_text_from_outside_never_acts_on_the_terminal(
         )
 
 
-async def test_ascii_mode_draws_only_ascii() -> None:
-    async with running_app(ascii_only=True) as (app, _):
-        marks = {character for character in text_of(app) if ord(character) > 127}
-        assert marks <= set("×·–−…°±↑≈")
-
-
 async def test_without_colour_the_app_paints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     for pane in PANES:

@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.client.monitor import RunSnapshot
 from tests.fakes import nvml
 from tests.tui.fakes import FakeServices, make_hardware, make_machine, make_snapshot, with_cards
-from tests.tui.pictures import LARGE, Mode, ascii_lines, assert_picture
+from tests.tui.pictures import LARGE, Mode, assert_picture
 from tests.tui.support import running_app, text_of, until
 from tests.tui.test_pictures import PICTURES, still_clock
 
@@ -20,11 +20,9 @@ NARROW, WIDE = (80, 24), (120, 40)
 READINGS = {f"train-{name}": nvml.read_machine(name) for name in nvml.MACHINES}
 VIEWS: tuple[tuple[str, tuple[int, int], Mode], ...] = (
     *(("train-h100", size, "") for size in (NARROW, WIDE, LARGE)),
-    ("train-h100", NARROW, "ascii"),
     ("train-h100", WIDE, "plain"),
     *(("train-h100-node", size, "") for size in (NARROW, WIDE, LARGE)),
     ("train-h100-node", NARROW, "plain"),
-    ("train-h100-node", WIDE, "ascii"),
     *(("train-mig", size, "") for size in (NARROW, WIDE)),
     ("train-gtx1650", WIDE, ""),
     ("train-two-gpus", NARROW, ""),
@@ -48,10 +46,9 @@ def services(name: str) -> FakeServices:
 async def test_a_gpu_is_shown_as_in_its_snapshot(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    async with running_app(
-        services(name), run="plain-otter", pane="train", size=size, ascii_only=mode == "ascii"
-    ) as (app, pilot):
+    async with running_app(services(name), run="plain-otter", pane="train", size=size) as (
+        app,
+        pilot,
+    ):
         await until(pilot, lambda: "Machine" in text_of(app))
-        if mode == "ascii":
-            ascii_lines(app)
         await assert_picture(app, PICTURES, name, size, mode)

@@ -149,13 +149,3 @@ async def test_a_wide_table_is_a_list_where_it_has_no_room() -> None:
         await pilot.resize_terminal(60, 15)
         await pilot.pause()
         assert max(map(len, lines_of(app))) <= 60
-
-
-async def test_lists_and_tables_are_drawn_in_ascii() -> None:
-    async with running_app(size=(80, 24), ascii_only=True) as (app, pilot):
-        for topic in ("quick-start", "sampling", "configuration"):
-            screen = await open_guide(app, pilot, topic)
-            await until(pilot, lambda: screen.viewer.max_scroll_y > 0)  # noqa: B023  awaited here
-            await pilot.press("pagedown")
-            assert not set(text_of(app)) & set("•├┼┤┌┐└┘│─╭")
-            await pilot.press("escape")

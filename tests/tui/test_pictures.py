@@ -20,7 +20,7 @@ from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fake_queue import FakeQueue, waiting
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing, trashed_run
-from tests.tui.pictures import Mode, ascii_lines, assert_picture, each_view
+from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
 
 PICTURES = Path(__file__).parent / "snapshots"
@@ -162,12 +162,6 @@ async def test_screen_equals_its_snapshot(
 ) -> None:
     async with drawn(STATES[name], tmp_path, size, ascii_only=mode == "ascii") as app:
         await assert_picture(app, PICTURES, name, size, mode)
-
-
-@pytest.mark.parametrize("name", STATES)
-async def test_in_ascii_mode_every_character_is_ascii(name: str, tmp_path: Path) -> None:
-    async with drawn(STATES[name], tmp_path, (120, 40), ascii_only=True) as app:
-        ascii_lines(app)
 
 
 @asynccontextmanager

@@ -61,14 +61,10 @@ async def laid_out(
     keys: tuple[str, ...] = ("V",),
     *,
     size: tuple[int, int] = (120, 40),
-    mode: Mode = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The runs pane after these keys."""
     services = services or family()
-    async with running_app(services, pane="runs", size=size, ascii_only=mode == "ascii") as (
-        app,
-        pilot,
-    ):
+    async with running_app(services, pane="runs", size=size) as (app, pilot):
         await until(pilot, lambda: "plain-otter" in text_of(app) and "runs" in text_of(app))
         for key in keys:
             await pilot.press(key)
@@ -151,7 +147,7 @@ async def test_three_hundred_runs_are_arranged_without_drawing_hidden_rows(
 @each_view("runs-tree", "runs-groups")
 async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
     keys = ("V",) if name == "runs-tree" else ("V", "V")
-    async with laid_out(keys=keys, size=size, mode=mode) as (app, pilot):
+    async with laid_out(keys=keys, size=size) as (app, pilot):
         await until(pilot, lambda: ("tree" if name == "runs-tree" else "▾ corpus") in text_of(app))
         app.pane_screen.end_notice() if app.pane_screen is not None else None
         await assert_picture(app, PICTURES, name, size, mode)

@@ -72,7 +72,7 @@ async def test_the_history_opens_at_the_cursor_and_enter_moves_the_cursor() -> N
 
 @each_view("train-history-earlier")
 async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with running_app(size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with running_app(size=size) as (app, pilot):
         await opened(app, pilot)
         await pilot.press("left")
         await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))

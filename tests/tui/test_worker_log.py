@@ -190,9 +190,10 @@ PRINTED = (
 async def test_log_equals_its_snapshot(
     name: str, size: tuple[int, int], mode: Mode, tmp_path: Path
 ) -> None:
-    async with running_app(
-        services_with(tmp_path / "worker.log", PRINTED), size=size, ascii_only=mode == "ascii"
-    ) as (app, pilot):
+    async with running_app(services_with(tmp_path / "worker.log", PRINTED), size=size) as (
+        app,
+        pilot,
+    ):
         await opened(app, pilot)
         await pilot.press("slash", *"capacity", "enter")
         await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)

@@ -144,7 +144,7 @@ class BrowseScreen(FilteredList):
     def compose(self) -> ComposeResult:
         title = "Choose a text" if self._purpose == "text" else "Choose a tokenizer"
         keys = [("↑ ↓", "move"), ("enter", "choose"), ("→ ←", "folder"), ("esc", "cancel")]
-        legend = key_line(keys, 70, ascii_only=self.context.ascii_only)
+        legend = key_line(keys, 70, self.app)
         with TitledContainer(title=title, legend=legend, classes="-highlighted"):
             yield Static(id="browse-folder", markup=False)
             yield SafeInput(placeholder="type to filter", compact=True)

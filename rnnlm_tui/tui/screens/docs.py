@@ -14,7 +14,7 @@ from textual.widgets.markdown import MarkdownTableOfContents, TableOfContentsTyp
 
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.tui.actions import ascii_keys
+from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -172,9 +172,7 @@ class GuideScreen(Overlay[None]):
         """The guide in the width that the table of contents leaves."""
         columns = self.app.size.width
         room = columns - EDGES - (contents_width(columns) if contents else 0)
-        text = self.guide.text()
-        if self.context.ascii_only:
-            text = re.sub("`[^`]+`", lambda code: ascii_keys(code[0]), text)
+        text = re.sub("`[^`]+`", lambda code: shown_keys(code[0], self.app), self.guide.text())
         return fitted(text, room)
 
     async def _show_text(self) -> None:
@@ -188,9 +186,7 @@ class GuideScreen(Overlay[None]):
         box.panel_title = f"Guide, {self.guide.title}"
         place = GUIDES.index(self.guide) + 1
         box.legend = f"{place} of {len(GUIDES)}"
-        box.border_subtitle = key_line(
-            KEYS, self.app.size.width, ascii_only=self.context.ascii_only
-        )
+        box.border_subtitle = key_line(KEYS, self.app.size.width, self.app)
 
     def action_close(self) -> None:
         """Return to the pane."""

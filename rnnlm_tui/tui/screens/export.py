@@ -15,6 +15,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.text import safe_content, safe_text
@@ -178,7 +179,7 @@ class ExportScreen(Overlay[bool]):
 
     @property
     def _arrows(self) -> str:
-        return "up dn" if self.context.ascii_only else "↑ ↓"
+        return shown_keys("↑ ↓", self.app)
 
     @property
     def _can_change(self) -> bool:

@@ -11,7 +11,16 @@ from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
 from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS, RunStatus
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
+from rnnlm_tui.tui.actions import (
+    ACTIONS,
+    PANE_TITLES,
+    Action,
+    Group,
+    Pane,
+    actions_for,
+    key_rows,
+    shown_keys,
+)
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -80,7 +89,6 @@ class HelpScreen(Overlay[None]):
         actions: Sequence[Action] = ACTIONS,
         focused: Sequence[str] = (),
         first: Group = "screen",
-        ascii_only: bool = False,
     ) -> None:
         """`focused` are the focused widget's own action ids, `first` is the group to list first."""
         super().__init__()
@@ -88,7 +96,6 @@ class HelpScreen(Overlay[None]):
         self._entries = actions_for(pane, actions)
         self._focused = frozenset(focused)
         self._first = first
-        self._ascii = ascii_only
         self._search = ""
         self._above = 0
         """Lines scrolled away at the top."""
@@ -151,7 +158,7 @@ class HelpScreen(Overlay[None]):
         )
         scroll = (
             Content.assemble(
-                ("up dn" if self._ascii else "↑ ↓", f"bold {palette.TEXT}"),
+                (shown_keys("↑ ↓", self.app), f"bold {palette.TEXT}"),
                 (" more  ", palette.DIM),
             )
             if below
@@ -262,8 +269,7 @@ class HelpScreen(Overlay[None]):
         """Return the glyphs of statuses and chart marks, three in a row."""
         statuses = [
             Content.assemble(
-                status_glyph(status, ascii_only=self._ascii),
-                (f" {palette.STATUS_WORDS[status]}", palette.DIM),
+                status_glyph(status), (f" {palette.STATUS_WORDS[status]}", palette.DIM)
             )
             for status in STATUSES
         ]

@@ -129,7 +129,7 @@ class KeptSamplesPanel(Panel):
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return the keys."""
         keys = SEARCH_KEYS if self.searching else KEYS
-        return [(3, segments_of(key_line(keys, width, ascii_only=self.ascii_only)))]
+        return [(3, segments_of(key_line(keys, width, self.app)))]
 
     def legend_within(self, room: int) -> Content:
         """Return how many samples are listed and marked."""

@@ -78,9 +78,7 @@ class LinesOverlay(Overlay[None]):
             )
             return
         keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
-        self.panel.bottom = key_line(
-            keys, self.panel.size.width, ascii_only=self.context.ascii_only
-        )
+        self.panel.bottom = key_line(keys, self.panel.size.width, self.app)
 
     def on_key(self, event: Key) -> None:
         """Search on each key after `/`; enter keeps the search, esc drops it."""

@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
-from rnnlm_tui.tui.actions import ascii_keys
+from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
 from rnnlm_tui.tui.text import safe_content
@@ -236,13 +236,10 @@ class ConfirmScreen(Overlay[bool]):
         return Content("\n").join(lines)
 
 
-def key_line(keys: Sequence[tuple[str, str]], width: int, *, ascii_only: bool) -> Content:
+def key_line(keys: Sequence[tuple[str, str]], width: int, app: object) -> Content:
     """Return `↑ ↓ scroll  esc close` for `width` cells; keys before the last are dropped first."""
     items = [
-        Content.assemble(
-            (ascii_keys(key) if ascii_only else key, f"bold {palette.TEXT}"),
-            (f" {word}", palette.DIM),
-        )
+        Content.assemble((shown_keys(key, app), f"bold {palette.TEXT}"), (f" {word}", palette.DIM))
         for key, word in keys
     ]
     while len(items) > 1 and sum(item.cell_length + 2 for item in items) - 2 > width - 6:

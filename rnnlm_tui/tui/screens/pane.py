@@ -59,8 +59,8 @@ from rnnlm_tui.tui.actions import (
     Pane,
     action,
     actions_for,
-    ascii_keys,
     key_label,
+    shown_keys,
     unbound_key_hint,
 )
 from rnnlm_tui.tui.context import AppContext
@@ -142,13 +142,11 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             self.context.run_directory.name if self.context.run_directory else None,
             self.snapshot,
             width,
-            ascii_only=self.context.ascii_only,
         )
 
     def key_of(self, name: str) -> str:
         """Return the first key of an action as shown to the user."""
-        label = key_label(action(name, self.context.actions).keys[0])
-        return ascii_keys(label) if self.context.ascii_only else label
+        return shown_keys(key_label(action(name, self.context.actions).keys[0]), self.app)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the footer's actions with their verbs (empty: the table's), in order of use."""

@@ -83,7 +83,7 @@ class PickScreen(FilteredList):
 
     def compose(self) -> ComposeResult:
         keys = [("↑ ↓", "move"), ("enter", self._verb), ("esc", "cancel")]
-        legend = key_line(keys, 78, ascii_only=self.context.ascii_only)
+        legend = key_line(keys, 78, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeInput(placeholder=self._placeholder, compact=True)
             yield OptionList(markup=False)

@@ -15,7 +15,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, disk, figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import ascii_keys
+from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
 from rnnlm_tui.tui.text import safe_content, safe_text
@@ -163,7 +163,7 @@ class PruneScreen(Overlay[PruneChoice]):
 
     def _field_line(self, place: int, label: str, value: str, remark: str) -> Content:
         here = place == self._field
-        cursor = (">" if self.context.ascii_only else "›") if here else " "
+        cursor = "›" if here else " "
         arrows = ("← ", " →") if here else ("  ", "  ")
         return Content.assemble(
             (f"{cursor} ", f"bold {FOCUS}"),
@@ -210,13 +210,13 @@ class PruneScreen(Overlay[PruneChoice]):
     def _keys(self) -> Content:
         plan = self._plan
         keys = [("enter", "cancel"), ("↑ ↓", "field"), ("← →", "change")]
-        if self.context.ascii_only:
-            keys = [(ascii_keys(key), word) for key, word in keys]
         if plan is not None and plan.goes:
             verb = "purge" if self._purge else "delete"
             keys.append(("D", f"{verb}, {disk(plan.bytes)}"))
         return Content("   ").join(
-            Content.assemble((key, f"bold {palette.BRIGHT}"), (f" {word}", DIM))
+            Content.assemble(
+                (shown_keys(key, self.app), f"bold {palette.BRIGHT}"), (f" {word}", DIM)
+            )
             for key, word in keys
         )
 

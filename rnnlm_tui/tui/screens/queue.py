@@ -124,10 +124,9 @@ class QueueScreen(ListOverlay[str]):
 
     def _line(self, run: QueuedRun) -> Content:
         width = min(WIDTH, self.app.size.width) - 4
-        ascii_only = self.context.ascii_only
         name = safe_content(run.run, newlines="show", limit=NAME - 2)
         status: RunStatus = "draft" if run.state == "waiting" else run.outcome or run.status
-        glyph = status_glyph(status, ascii_only=ascii_only)
+        glyph = status_glyph(status)
         place = "" if run.place is None else str(run.place)
         start = Content.assemble(
             (place.rjust(3), f"bold {TRAIN}"), " ", glyph, " ", name, " " * (NAME - len(name))
@@ -180,7 +179,7 @@ class QueueScreen(ListOverlay[str]):
         state = queue_state(listing)
         if chosen is not None and chosen.state != "ended" and chosen.stop_on_failure:
             state = f"{chosen.run} pauses the queue if it fails; {state}"
-        below = key_line(keys, width, ascii_only=self.context.ascii_only)
+        below = key_line(keys, width, self.app)
         above = safe_content(state, newlines="space").stylize(TEXT) if self._listing else None
         self.show_below(below, self._outcome, trouble=self._trouble, tone=BRIGHT, above=above)
 

@@ -112,7 +112,6 @@ class QuitScreen(Overlay[str]):
             self.dismiss(answer)
 
     def _content(self) -> Content:
-        ascii_only = bool(getattr(self.app, "ascii_only", False))
         living = [summary.status for summary in self._living if summary.status in LIVING]
         kinds, several = set(living), len(living) > 1
         lines = [Content("")]
@@ -135,7 +134,7 @@ class QuitScreen(Overlay[str]):
                     "  ",
                     name,
                     " ",
-                    status_content(summary.status, ascii_only=ascii_only, bold=True),
+                    status_content(summary.status, bold=True),
                     (after, palette.TEXT),
                 )
             )

@@ -256,8 +256,8 @@ class RunsScreen(PaneScreen, SteersRuns):
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
         parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
         if running:
-            glyph = status_glyph("running", ascii_only=self.context.ascii_only)
-            parts.append(Content.assemble(glyph, (f" {running} running", f"bold {palette.TRAIN}")))
+            words = (f" {running} running", f"bold {palette.TRAIN}")
+            parts.append(Content.assemble(status_glyph("running"), words))
         waiting = waiting_runs(self.context.queue)
         if waiting:
             parts.append(Content.styled(f"{len(waiting)} waiting", palette.DIM))

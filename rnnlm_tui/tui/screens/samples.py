@@ -78,7 +78,7 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def on_resize(self) -> None:
         panel = self.query_one(HistoryPanel)
-        panel.bottom = key_line(KEYS, panel.size.width, ascii_only=self.context.ascii_only)
+        panel.bottom = key_line(KEYS, panel.size.width, self.app)
 
     @property
     def step(self) -> int:

@@ -138,11 +138,7 @@ class SteerScreen(Overlay[None]):
         line = (
             safe_content(text, newlines="space").stylize(style).truncate(2 * room, ellipsis=True)
             if text
-            else key_line(
-                [key for key in KEYS if self._works(key[0])],
-                room + 2,
-                ascii_only=self._app_context.ascii_only,
-            )
+            else key_line([key for key in KEYS if self._works(key[0])], room + 2, self.app)
         )
         self.query_one("#steer-note", OverlayText).update(line)
 

@@ -256,16 +256,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if snapshot is not None:
             self._placed.uncover()
         self._arrange(self.app.size)
-        ascii_only, width, axis = (
-            self.context.ascii_only,
-            self.app.size.width,
-            cast(Axis, self.view.axis),
-        )
+        width, axis = self.app.size.width, cast(Axis, self.view.axis)
         places = self._placed.places
         if figures := places.get("figures"):
-            self.query_one(KeyFigures).show(
-                snapshot, rows=figures.height, width=figures.width, ascii_only=ascii_only
-            )
+            self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width)
         self.show_charts(
             {
                 name: data(snapshot, axis) if snapshot is not None else ChartData("", ())
@@ -289,9 +283,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if snapshot is not None and step is not None:
             snapshot = snapshot_until(snapshot, step, self._older.until(snapshot, step))
         if region := places.get("sample-lines"):
-            self.query_one(SampleLines).show(
-                snapshot, (region.width, region.height), ascii_only=self.context.ascii_only
-            )
+            self.query_one(SampleLines).show(snapshot, (region.width, region.height))
         if "samples" in places:
             self.query_one(SamplesPanel).show(snapshot)
         nearest = self._nearest()
@@ -351,7 +343,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         places = arrangement(body, alone, hidden=hidden, cards=cards)
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
-        trouble = trouble_lines(self.snapshot, width, ascii_only=self.context.ascii_only)
+        trouble = trouble_lines(self.snapshot, width)
         return (
             arrangement(body, alone, below=len(trouble) + frame, hidden=hidden, cards=cards)
             if trouble

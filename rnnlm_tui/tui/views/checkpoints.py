@@ -244,8 +244,6 @@ def detail_lines(
     layers: Sequence[LayerChange] | str,
     width: int,
     height: int,
-    *,
-    ascii_only: bool,
 ) -> list[Content]:
     """Return the lines of the detail, the least important left out if there is no room.
 
@@ -268,7 +266,7 @@ def detail_lines(
     blocks = [
         [*_file_lines(detail, width, wide=wide), *damage],
         _change_lines("changed since the run started", detail.changes, detail.changed_at, width),
-        _weight_lines(detail, layers, width, ascii_only=ascii_only),
+        _weight_lines(detail, layers, width),
         _change_lines("changed from the parent's config", detail.parent_changes, {}, width),
         _fact_lines(facts, ("parent", "resumes from", "random state"), width),
         _tensor_lines(detail, width),
@@ -365,11 +363,7 @@ def _value(value: object) -> str:
 
 
 def _weight_lines(
-    detail: CheckpointDetail,
-    layers: Sequence[LayerChange] | str,
-    width: int,
-    *,
-    ascii_only: bool,
+    detail: CheckpointDetail, layers: Sequence[LayerChange] | str, width: int
 ) -> list[Content]:
     """The change of each layer's weights, as bars with their values."""
     if isinstance(layers, str):
@@ -377,7 +371,7 @@ def _weight_lines(
             return []
         return [Content.styled(safe_text(layers, limit=width, newlines="space"), DIM)]
     full = full_bar(layers)
-    norm = "|dW| / |W|" if ascii_only else "|ΔW| / |W|"
+    norm = "|ΔW| / |W|"
     scale = f", full bar {full:g}" if full < 1 else ""
     since = f"weights since {detail.before_name}, "
     heads = (
@@ -398,7 +392,7 @@ def _weight_lines(
         lines.append(
             Content.assemble(
                 (f"  {layer.name.ljust(longest)}  ", DIM),
-                bar(room, share, colour=TRAIN, ascii=ascii_only),
+                bar(room, share, colour=TRAIN),
                 (f"  {number}", TEXT),
             )
         )

@@ -137,11 +137,11 @@ class RunLayout:
         return "tree" if self.name == "tree" else ""
 
 
-def group_line(row: ArrangedRun, *, ascii_only: bool) -> Content:
+def group_line(row: ArrangedRun) -> Content:
     """Return the head of a group: `▾ hidden_size 192   5 runs   best 58.1 plain-otter`."""
     group = row.group
     assert group is not None
-    sign = (">" if row.hidden else "v") if ascii_only else ("▸" if row.hidden else "▾")
+    sign = "▸" if row.hidden else "▾"
     best = best_perplexity(group.best)
     found = (
         Content.assemble(

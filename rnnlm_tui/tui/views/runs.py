@@ -164,7 +164,6 @@ class RowContext:
     marks: Marks = field(default_factory=Marks)
     best: Mapping[str, float] = field(default_factory=dict)
     """By run, the best perplexity among the runs it is comparable with."""
-    ascii_only: bool = False
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     """By run, its place in the queue and its expected start."""
     arranged: Mapping[str, ArrangedRun] = field(default_factory=dict)
@@ -316,7 +315,7 @@ def fitted(content: Content, width: int, *, left: bool) -> Content:
 def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
     letter = beside.marks.letter(run.run)
     pin = " ⚑" if run.pinned else ""
-    lead, more = lead_of(beside.arranged.get(run.run), room // 2, ascii_only=beside.ascii_only)
+    lead, more = lead_of(beside.arranged.get(run.run), room // 2)
     taken = LEAD + 1 + len(pin) + len(lead) + len(more)
     name = safe_content(run.run, newlines="show", limit=max(1, room - taken))
     mark = (letter or " ", f"bold {beside.marks.colour(run.run) or palette.TEXT}")
@@ -325,10 +324,7 @@ def _name(run: RunSummary, room: int, beside: RowContext) -> Content:
     )
 
 
-_ASCII_LEADS = str.maketrans({"├": "|", "│": "|", "└": "`", "…": "~"})
-
-
-def lead_of(row: ArrangedRun | None, room: int, *, ascii_only: bool) -> tuple[str, str]:
+def lead_of(row: ArrangedRun | None, room: int) -> tuple[str, str]:
     """Return what stands before and after a run's name: the tree's lines, and what is folded.
 
     Args:
@@ -337,18 +333,15 @@ def lead_of(row: ArrangedRun | None, room: int, *, ascii_only: bool) -> tuple[st
     if row is None:
         return "", ""
     lead = row.lead if len(row.lead) <= room else f"…{row.lead[len(row.lead) - room + 1 :]}"
-    return (
-        lead.translate(_ASCII_LEADS) if ascii_only else lead,
-        f" +{row.hidden}" if row.hidden else "",
-    )
+    return lead, f" +{row.hidden}" if row.hidden else ""
 
 
 def _status(run: RunSummary, _room: int, beside: RowContext) -> Content:
     waiting = beside.waiting.get(run.run)
     if waiting is not None:
-        glyph = status_glyph(run.status, ascii_only=beside.ascii_only)
-        return Content.assemble(glyph, " ", (f"waiting {waiting.place}", palette.TEXT))
-    return run_status(run, ascii_only=beside.ascii_only)
+        words = f"waiting {waiting.place}"
+        return Content.assemble(status_glyph(run.status), " ", (words, palette.TEXT))
+    return run_status(run)
 
 
 def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
@@ -358,15 +351,14 @@ def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
     fraction = run.step / run.max_steps if run.max_steps else None
     trains = run.status in ("running", "stalled", "degraded")
     colour = progress_colour(run.status) if trains else palette.BASELINE
-    done = bar(room - 6, fraction, colour=colour, ascii=beside.ascii_only)
+    done = bar(room - 6, fraction, colour=colour)
     return done + amount(percent(fraction), width=4)
 
 
 def _perplexity(run: RunSummary, _room: int, beside: RowContext) -> Content:
     value = run.validation.best_perplexity
     if value is not None and value == beside.best.get(run.run):
-        star = "*" if beside.ascii_only else "★"
-        return Content.styled(f"{figure(value)}{star}", f"bold {palette.VALIDATION}")
+        return Content.styled(f"{figure(value)}★", f"bold {palette.VALIDATION}")
     return Content.styled(f"{figure(value)} ", palette.TEXT if value is not None else palette.DIM)
 
 

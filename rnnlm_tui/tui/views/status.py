@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 
-def status_glyph(status: RunStatus, *, ascii_only: bool = False) -> Content:
+def status_glyph(status: RunStatus) -> Content:
     """Return the coloured glyph, one column wide."""
-    sign, colour = palette.glyph(status, ascii_only)
+    sign, colour = palette.STATUS_GLYPHS[status]
     bold = status in ("paused", "crashed", "stalled", "degraded", "lost")
     return Content.styled(sign, f"bold {colour}" if bold else colour)
 
@@ -39,18 +39,17 @@ def status_word(status: RunStatus, *, bold: bool = False) -> Content:
     return Content.styled(palette.STATUS_WORDS[status], style)
 
 
-def status_content(status: RunStatus, *, ascii_only: bool = False, bold: bool = False) -> Content:
+def status_content(status: RunStatus, *, bold: bool = False) -> Content:
     """Return glyph and word."""
-    glyph = status_glyph(status, ascii_only=ascii_only)
-    return Content.assemble(glyph, " ", status_word(status, bold=bold))
+    return Content.assemble(status_glyph(status), " ", status_word(status, bold=bold))
 
 
-def run_status(run: RunSummary, *, ascii_only: bool = False) -> Content:
+def run_status(run: RunSummary) -> Content:
     """Return a listed run's glyph and word, or what of it can't be read."""
     word = status_word(run.status)
     if run.unreadable:
         word = Content.styled(run.unreadable, palette.WARN)
-    return Content.assemble(status_glyph(run.status, ascii_only=ascii_only), " ", word)
+    return Content.assemble(status_glyph(run.status), " ", word)
 
 
 def progress_colour(status: RunStatus) -> str:
@@ -71,9 +70,7 @@ DAY_SECONDS = 22 * 3600
 """A time of day is unambiguous for this long."""
 
 
-def run_identity(
-    name: str | None, snapshot: RunSnapshot | None, width: int, *, ascii_only: bool = False
-) -> Content:
+def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int) -> Content:
     """Describe the run in at most `width` columns: name, status, duration, model and corpus.
 
     Too long, it drops corpus and seed first, then "params", "tied", the size, the cell and the time
@@ -85,7 +82,7 @@ def run_identity(
         shown = safe_content(name, newlines="show").stylize(f"bold {palette.BRIGHT}")
         return Content.assemble(shown, (" opening…", palette.DIM))
     summary = snapshot.summary
-    status = Content.assemble(" ", status_content(summary.status, ascii_only=ascii_only, bold=True))
+    status = Content.assemble(" ", status_content(summary.status, bold=True))
     state = Content.assemble(status, (how_long(summary), palette.TEXT))
     if len(name) + state.cell_length > width:
         state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 Trend = Literal["falling", "level", "rising"]
 TREND_NATS = 0.003
 """Held-out losses within this of each other are level: 0.3 % of the perplexity."""
-TREND_SIGNS: dict[Trend, tuple[str, str, str]] = {
-    "falling": ("▼", "v", palette.GOOD),
-    "level": ("─", "-", palette.DIM),
-    "rising": ("▲", "^", palette.WARN),
+TREND_SIGNS: dict[Trend, tuple[str, str]] = {
+    "falling": ("▼", palette.GOOD),
+    "level": ("─", palette.DIM),
+    "rising": ("▲", palette.WARN),
 }
 PHASES = {
     "downloading": "fetching the archive",
@@ -128,10 +128,10 @@ def in_columns(
     return line
 
 
-def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_only: bool) -> Content:
+def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
     """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`."""
     if summary.preparing is not None:
-        return _preparing_line(summary, width, ascii_only=ascii_only)
+        return _preparing_line(summary, width)
     most = summary.max_steps
     step, end = count(summary.step), count(most) if most else NOTHING
     fraction = summary.step / most if most else None
@@ -140,7 +140,7 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_onl
         (step.rjust(len(end)), f"bold {palette.BRIGHT}"),
         (f" / {end}", palette.DIM),
     )
-    tail = _time_left(summary, eta, ascii_only=ascii_only)
+    tail = _time_left(summary, eta)
     reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
     percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
     room = width - head.cell_length - 2 - 1 - percents.cell_length - 2 - reserved - 1
@@ -149,15 +149,14 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int, *, ascii_onl
     tokens = Content("  ") + amount(f"{short(summary.tokens_seen)} tokens", width=5)
     if room - tokens.cell_length >= LEAST_BAR:
         head, room = head + tokens, room - tokens.cell_length
-    done = bar(room, fraction, colour=progress_colour(summary.status), ascii=ascii_only)
+    done = bar(room, fraction, colour=progress_colour(summary.status))
     return spread(Content.assemble(head, "  ", done, " ", percents), tail, width - 1, least=1)
 
 
-def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Content:
+def _time_left(summary: RunSummary, eta: Eta | None) -> Content:
     status = summary.status
     if status == "stalled":
-        sign = "~" if ascii_only else "◌"
-        return Content.styled(f"{sign} time left unknown", f"bold {palette.WARN}")
+        return Content.styled("◌ time left unknown", f"bold {palette.WARN}")
     if status == "running" and eta is not None:
         left, more = time_left(eta.seconds, eta.margin)
         margin = f" {more}" if more else ""
@@ -177,7 +176,7 @@ def _time_left(summary: RunSummary, eta: Eta | None, *, ascii_only: bool) -> Con
     return Content.styled(words.get(status, status), colour)
 
 
-def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Content:
+def _preparing_line(summary: RunSummary, width: int) -> Content:
     preparing = summary.preparing
     assert preparing is not None
     fraction = preparing.done / preparing.total if preparing.total else None
@@ -191,20 +190,18 @@ def _preparing_line(summary: RunSummary, width: int, *, ascii_only: bool) -> Con
     room = width - start - 1 - percents.cell_length - 2 - tail.cell_length - 1
     if room < 6:
         return spread(head, tail, width - 1, least=1)
-    done = bar(room, fraction, ascii=ascii_only)
+    done = bar(room, fraction)
     gap = " " * (start - head.cell_length)
     return Content.assemble(head, gap, done, " ", percents, "  ", tail)
 
 
-def figure_lines(
-    snapshot: RunSnapshot, eta: Eta | None, width: int, *, ascii_only: bool
-) -> list[Content]:
+def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Content]:
     """Return the three lines, each figure in a fixed column; more figures on wider terminals."""
     summary, status = snapshot.summary, snapshot.summary.status
     train, packed = summary.train, status not in LIVING
     roomy = width >= ROOMY
     learns = [
-        _validation(snapshot, with_best=not roomy, ascii_only=ascii_only),
+        _validation(snapshot, with_best=not roomy),
         _label("train", figure(train.perplexity)),
     ]
     loss = _label("train loss", figure(train.loss))
@@ -213,7 +210,7 @@ def figure_lines(
     norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
     passes, epochs = epoch_of(summary.epoch, summary.epochs)
     epoch = _quiet("epoch", passes, unit=f"of {epochs}" if epochs else "")
-    first = progress_line(summary, eta, width, ascii_only=ascii_only)
+    first = progress_line(summary, eta, width)
 
     def line(places: tuple[int, ...], *parts: Content) -> Content:
         return in_columns(places, list(parts), width, packed=packed)
@@ -285,7 +282,7 @@ def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationR
     return found[::-1]
 
 
-def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> Content:
+def _validation(snapshot: RunSnapshot, *, with_best: bool) -> Content:
     """Return `val 58.1 ★ ▼ falling`, or with the patience, or with the best in a narrow terminal.
 
     `val 58.1 patience 2/5` while patience is counting; `val 58.1 ▲ ★54.2 @3,700` if the best has no
@@ -303,19 +300,19 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool, ascii_only: bool) -> 
     value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
     if summary.status == "stalled":
         return value
-    judged, sign = summary.evaluation, "*" if ascii_only else "★"
+    judged = summary.evaluation
     best = judged.best_perplexity is not None and rows[-1].perplexity <= judged.best_perplexity
-    star = Content.styled(f" {sign}", palette.VALIDATION) if best else Content("")
+    star = Content.styled(" ★", palette.VALIDATION) if best else Content("")
     patience = summary.patience
     if patience is not None and patience.waited and summary.status in LIVING:
         words = f" patience {patience.waited}/{patience.limit}"
         return Content.assemble(value, star, (words, palette.WARN))
     going = trend(rows) if summary.status in ("running", "paused") else None
-    arrow, plain, colour = TREND_SIGNS[going] if going is not None else ("", "", "")
-    towards = f" {plain if ascii_only else arrow}" if going is not None else ""
+    arrow, colour = TREND_SIGNS[going] if going is not None else ("", "")
+    towards = f" {arrow}" if going is not None else ""
     if with_best and not best and judged.best_step is not None:
         at = count(judged.best_step) if judged.best_step < 100_000 else short(judged.best_step)
-        words = f" {sign}{figure(judged.best_perplexity)}"
+        words = f" ★{figure(judged.best_perplexity)}"
         ending = ((words, palette.VALIDATION), (f" @{at}", palette.DIM))
         return Content.assemble(value, (towards, colour), *ending)
     return Content.assemble(value, star, (f"{towards} {going}" if going else "", colour))

@@ -172,7 +172,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         if bar_cells:
             share = row.probability / best
             colour = DIM if removed else FOCUS
-            parts += [Content(" "), bar(bar_cells, share, colour=colour, ascii=self.ascii_only)]
+            parts += [Content(" "), bar(bar_cells, share, colour=colour)]
         parts += [
             Content.assemble((f" {number:>5}", value), (f" {percent}", unit)),
             Content.styled(f" {after:>{after_cells}}", DIM if removed else value),

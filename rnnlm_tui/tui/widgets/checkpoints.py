@@ -75,7 +75,7 @@ class CheckpointPanel(Panel):
         self.lines = (
             [Content.styled("no checkpoint yet", DIM)]
             if self._detail is None
-            else detail_lines(self._detail, self._layers, width, height, ascii_only=self.ascii_only)
+            else detail_lines(self._detail, self._layers, width, height)
         )
 
 

@@ -261,7 +261,7 @@ class ComparedRunsPanel(Panel):
     ) -> Content:
         summary = run.snapshot.summary
         shown = safe_content(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
-        sign = status_glyph(summary.status, ascii_only=self.ascii_only)
+        sign = status_glyph(summary.status)
         line = Content.assemble(
             (run.letter, f"bold {run.colour}"),
             " ",

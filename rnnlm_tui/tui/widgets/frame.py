@@ -15,8 +15,8 @@ from rnnlm_tui.tui.actions import (
     PROMPT_MODES,
     Action,
     Pane,
-    ascii_keys,
     on_pane,
+    shown_keys,
 )
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
@@ -177,8 +177,7 @@ class ModeLine(Line):
     def _keys_within(self, room: int) -> Content:
         line = Content("")
         for key, words in self._keys:
-            shown = ascii_keys(key) if getattr(self.app, "ascii_only", False) else key
-            item = Content.assemble((shown, f"bold {TEXT}"), (f" {words}", DIM))
+            item = Content.assemble((shown_keys(key, self.app), f"bold {TEXT}"), (f" {words}", DIM))
             longer = Content.assemble(line, "   ", item) if line.plain else item
             if longer.cell_length > room:
                 break

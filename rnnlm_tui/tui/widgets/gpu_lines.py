@@ -106,31 +106,27 @@ def _shared(count: int, width: int, most: int) -> tuple[int, int, bool]:
     return 1, 0, False
 
 
-def other_cards(
-    cards: Sequence[GpuRow], width: int, height: int, *, ascii_only: bool
-) -> list[Content]:
+def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
     """Return a line per other GPU; if they don't fit, two or three share a line, or all one."""
     if not cards or height < 1:
         return []
     if len(cards) <= height:
-        return [_line(card, width, ascii_only=ascii_only) for card in cards]
+        return [_line(card, width) for card in cards]
     rows, each, long = _shared(len(cards), width, height)
     if not each:
         return [_together(cards, width)]
     room = width // each
     return [
-        Content.assemble(
-            *(_cell(card, room, long=long, ascii_only=ascii_only) for card in cards[row::rows])
-        )
+        Content.assemble(*(_cell(card, room, long=long) for card in cards[row::rows]))
         for row in range(rows)
     ]
 
 
-def _line(card: GpuRow, width: int, *, ascii_only: bool) -> Content:
+def _line(card: GpuRow, width: int) -> Content:
     name = f"gpu{card.index}".ljust(5)
     if lost(card):
         return spread(Content.styled(name, DIM), fault(card.fault, width - 6), width)
-    figures = _load(card, ascii_only=ascii_only)
+    figures = _load(card)
     if card.memory_total is not None:
         sizes = f" {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
         figures += Content.assemble((sizes, TEXT), (" GiB", DIM))
@@ -145,24 +141,24 @@ def _line(card: GpuRow, width: int, *, ascii_only: bool) -> Content:
     if room < LEAST_BAR:
         return spread(Content.styled(name, DIM), figures, width)
     load = None if card.percent is None else card.percent / 100
-    shares = bar(room, 0.0, load or 0.0, ascii=ascii_only)
+    shares = bar(room, 0.0, load or 0.0)
     return spread(Content.assemble((name, DIM), shares), figures, width)
 
 
-def _load(card: GpuRow, *, ascii_only: bool) -> Content:
+def _load(card: GpuRow) -> Content:
     """Return ` 99 %`, with a sign behind it while the card is slowed down."""
-    sign = ("v" if ascii_only else "▼") if card.throttle else " "
+    sign = "▼" if card.throttle else " "
     return Content.assemble((whole(card.percent).rjust(3), TEXT), (" %", DIM), (sign, WARN))
 
 
-def _cell(card: GpuRow, room: int, *, long: bool, ascii_only: bool) -> Content:
+def _cell(card: GpuRow, room: int, *, long: bool) -> Content:
     """Return `gpu1  99 %   42 G` or, unless `long`, without memory, in `room` cells."""
     cell = Content.styled(f"gpu{card.index}".ljust(5), DIM)
     if card.fault:
         words = "lost" if card.fault == CARD_LOST else "error"
         cell += Content.styled(words, f"bold {BAD}")
     else:
-        cell += _load(card, ascii_only=ascii_only)
+        cell += _load(card)
         if long and card.memory_used is not None:
             cell += Content.assemble((gib(card.memory_used).rjust(4), TEXT), (" G", DIM))
     return cell.pad_right(max(0, room - cell.cell_length))

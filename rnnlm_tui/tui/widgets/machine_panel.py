@@ -175,7 +175,7 @@ class MachinePanel(Panel):
         others: float = 0.0,
         colour: str = TRAIN,
     ) -> Content:
-        shares = bar(room, fraction, others, colour=colour, ascii=self.ascii_only)
+        shares = bar(room, fraction, others, colour=colour)
         return spread(Content.assemble((name, DIM), shares), figures, width)
 
     def _lost_line(self, gpu: GpuRow, width: int) -> Content | None:
@@ -379,7 +379,7 @@ class MachinePanel(Panel):
     # parts of lines
 
     def _others(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        return other_cards(row.other_gpus, width, height, ascii_only=self.ascii_only)
+        return other_cards(row.other_gpus, width, height)
 
     def _busy_style(self) -> str:
         return f"bold {WARN if self._view.alarm else BRIGHT}"
@@ -389,19 +389,17 @@ class MachinePanel(Panel):
         return spread(left, _free(total - used), width) if width >= ROOMY else left
 
     def _own_and_other(self, own: str, other: str, unit: str, width: int) -> Content:
-        signs = ("=", "~") if self.ascii_only else (OWN, OTHERS)
         words = len(f"x own {own}{unit}  x other {other}{unit}")
         return Content.assemble(
             " " * max(0, min(5, width - words)),
-            (signs[0], TRAIN), (" own ", DIM), (own, TEXT), (f"{unit}  ", DIM),
-            (signs[1], THIRD), (" other ", DIM), (other, TEXT), (unit, DIM),
+            (OWN, TRAIN), (" own ", DIM), (own, TEXT), (f"{unit}  ", DIM),
+            (OTHERS, THIRD), (" other ", DIM), (other, TEXT), (unit, DIM),
         )  # fmt: skip
 
     def _others_line(self, width: int) -> Content:
         """Return `╍ other processes use 1.0 of 2 cores`."""
-        sign = "~ " if self.ascii_only else f"{OTHERS} "
-        indent = max(0, min(5, width - len(sign) - len(self._view.others)))
-        return Content.assemble(" " * indent, (sign, THIRD), (self._view.others, WARN))
+        indent = max(0, min(5, width - 2 - len(self._view.others)))
+        return Content.assemble(" " * indent, (f"{OTHERS} ", THIRD), (self._view.others, WARN))
 
     def _cpu_words(self, row: HardwareRow) -> Content:
         of = f" % of {self._view.cores}" if self._view.cores else " %"

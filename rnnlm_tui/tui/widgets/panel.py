@@ -35,9 +35,6 @@ __all__ = [
     "width_of",
 ]
 
-ROUND = ("╭", "─", "╮", "│", "╰", "╯")
-ASCII = ("+", "-", "+", "|", "+", "+")
-
 
 def title_segments(title: Label, focused: bool) -> list[Segment]:
     """Style a title: bold, the focus colour if focused, dim after a comma (`Perplexity, log`)."""
@@ -50,17 +47,11 @@ def title_segments(title: Label, focused: bool) -> list[Segment]:
     ]
 
 
-def top_edge(
-    width: int,
-    title: Sequence[Segment],
-    legend: Sequence[Segment],
-    colour: str,
-    glyphs: tuple[str, ...] = ROUND,
-) -> Strip:
+def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str) -> Strip:
     """Draw `╭─ title ──── legend ─╮`; drop a legend that doesn't fit, cut a long title."""
-    line, style = glyphs[1], ink(colour)
+    style = ink(colour)
     if width < 2:
-        return padded([Segment(line * width, style)] if width else [], width)
+        return padded([Segment("─" * width, style)] if width else [], width)
     used_title, used_legend = width_of(title), width_of(legend)
     if used_legend and used_legend + 2 + (used_title + 2 if used_title else 0) + 5 > width:
         legend, used_legend = [], 0
@@ -70,46 +61,41 @@ def top_edge(
         title = [*cut, Segment("…", cut[-1].style)] if cut else []
         used_title = width_of(title)
     head = (
-        [Segment(f"{glyphs[0]}{line} ", style), *title, Segment(" ", style)]
+        [Segment("╭─ ", style), *title, Segment(" ", style)]
         if used_title
-        else [Segment(glyphs[0], style)]
+        else [Segment("╭", style)]
     )
     tail = (
-        [Segment(" ", style), *legend, Segment(f" {line}{glyphs[2]}", style)]
+        [Segment(" ", style), *legend, Segment(" ─╮", style)]
         if used_legend
-        else [Segment(glyphs[2], style)]
+        else [Segment("╮", style)]
     )
     return Strip(
-        joined([*head, Segment(line * (width - width_of(head) - width_of(tail)), style), *tail]),
+        joined([*head, Segment("─" * (width - width_of(head) - width_of(tail)), style), *tail]),
         width,
     )
 
 
-def bottom_edge(
-    width: int,
-    labels: Sequence[tuple[int, Sequence[Segment]]],
-    colour: str,
-    glyphs: tuple[str, ...] = ROUND,
-) -> Strip:
+def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str) -> Strip:
     """Draw `╰── text ── text ──╯` with labels of (first column, segments).
 
     A label that would touch another or a corner is left out. The blanks around a label have its
     background.
     """
-    line, style = glyphs[1], ink(colour)
+    style = ink(colour)
     if width < 2:
-        return padded([Segment(line * width, style)] if width else [], width)
-    parts, at = [Segment(glyphs[4], style)], 1
+        return padded([Segment("─" * width, style)] if width else [], width)
+    parts, at = [Segment("╰", style)], 1
     for column, label in sorted(labels, key=lambda item: item[0]):
         used = width_of(label)
         if not used or column - 1 < at or column + used + 1 > width - 1:
             continue
         if column - 1 > at:
-            parts.append(Segment(line * (column - 1 - at), style))
+            parts.append(Segment("─" * (column - 1 - at), style))
         blank = Segment(" ", label[0].style if label[0].style and label[0].style.bgcolor else style)
         parts += [blank, *label, blank]
         at = column + used + 1
-    return Strip(joined([*parts, Segment(line * (width - 1 - at) + glyphs[5], style)]), width)
+    return Strip(joined([*parts, Segment("─" * (width - 1 - at) + "╯", style)]), width)
 
 
 def first_shown(top: int, at: int, room: int, count: int) -> int:
@@ -135,8 +121,9 @@ class Panel(Widget):
     """Text in the bottom edge."""
     highlighted: reactive[bool] = reactive(False, init=False, repaint=False)
     """Show the focus colour without having the focus."""
-    ascii_only: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Draw with ASCII only."""
+
+    ascii_only = False
+    """Whether charts are drawn in ASCII; the app's line filter translates all other signs."""
 
     def __init__(
         self,
@@ -171,9 +158,8 @@ class Panel(Widget):
 
     def hidden_labels(self, above: int, below: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return labels for the bottom edge that say how many lines are scrolled out of view."""
-        up, down = ("^", "v") if self.ascii_only else ("↑", "↓")
         signs = [
-            f"{sign} {hidden} more" for sign, hidden in ((up, above), (down, below)) if hidden > 0
+            f"{sign} {hidden} more" for sign, hidden in (("↑", above), ("↓", below)) if hidden > 0
         ]
         return [(3, segments_of("  ".join(signs), DIM))] if signs else []
 
@@ -244,12 +230,12 @@ class Panel(Widget):
         width, height = self.size
         inner = self.inner_size
         self.prepare(*inner)
-        glyphs, colour = ASCII if self.ascii_only else ROUND, FOCUS if self.shows_focus else BORDER
+        colour = FOCUS if self.shows_focus else BORDER
         title = title_segments(self.panel_title, self.shows_focus)
         room = width - 7 - (width_of(title) + 2 if title else 0)
         legend = segments_of(self.legend_within(max(room, 0)))
-        lines = [top_edge(width, title, legend, colour, glyphs)]
-        drawn_with, before = (self.size, glyphs, colour), None
+        lines = [top_edge(width, title, legend, colour)]
+        drawn_with, before = (self.size, colour), None
         if self._drawn_with == drawn_with and len(self._drawn_strips) == inner.height + 2:
             before = self._drawn_strips
         keys = [self.row_key(y) for y in range(inner.height)]
@@ -257,12 +243,12 @@ class Panel(Widget):
             if before is not None and key is not None and key == self._row_keys[y]:
                 lines.append(before[y + 1])
             else:
-                lines.append(self._framed(y, width, inner.width, glyphs[3], colour))
+                lines.append(self._framed(y, width, inner.width, colour))
         labels = self.bottom_labels(width)
         if before is not None and labels == self._bottom_labels:
             lines.append(before[-1])
         else:
-            lines.append(bottom_edge(width, labels, colour, glyphs))
+            lines.append(bottom_edge(width, labels, colour))
         self._drawn_strips, self._drawn_for, self._drawn_with = (
             lines[:height],
             self.size,
@@ -270,20 +256,19 @@ class Panel(Widget):
         )
         self._row_keys, self._bottom_labels = keys, labels
 
-    def _framed(self, y: int, width: int, inner: int, side: str, colour: str) -> Strip:
+    def _framed(self, y: int, width: int, inner: int, colour: str) -> Strip:
         style = ink(colour)
         if width < 4:
-            return padded([Segment(side * min(width, 2), style)], width)
+            return padded([Segment("│" * min(width, 2), style)], width)
         row = self.content_line(y, inner)
         if row.cell_length != inner:
             row = padded(list(row), inner)
-        left = Segment(f"{side}{' ' * self.LEFT_PADDING}", style)
-        return Strip(joined([left, *row, Segment(f" {side}", style)]), width)
+        left = Segment(f"│{' ' * self.LEFT_PADDING}", style)
+        return Strip(joined([left, *row, Segment(" │", style)]), width)
 
     def on_mount(self) -> None:
         """Take the app's choice of ASCII."""
-        if getattr(self.app, "ascii_only", False):
-            self.ascii_only = True
+        self.ascii_only = getattr(self.app, "ascii_only", False)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Show the focus in the border."""
@@ -302,9 +287,6 @@ class Panel(Widget):
     def watch_highlighted(self) -> None:
         self.redraw()
 
-    def watch_ascii_only(self) -> None:
-        self.redraw()
-
 
 class TitledContainer(Container):
     """A container of widgets in the same frame, in the focus colour while it contains the focus."""
@@ -313,8 +295,6 @@ class TitledContainer(Container):
     TitledContainer {{
         border: round {BORDER}; padding: 0 1;
         &:focus-within, &.-highlighted {{ border: round {FOCUS}; }}
-        &.-ascii {{ border: ascii {BORDER}; }}
-        &.-ascii:focus-within, &.-ascii.-highlighted {{ border: ascii {FOCUS}; }}
     }}
     """
 
@@ -350,23 +330,17 @@ class TitledContainer(Container):
 
     def _edge(self) -> Strip:
         focused = self.shows_focus
-        glyphs, colour = ASCII if self.has_class("-ascii") else ROUND, FOCUS if focused else BORDER
         edge = top_edge(
             self.outer_size.width,
             title_segments(self.panel_title, focused),
             segments_of(self.legend),
-            colour,
-            glyphs,
+            FOCUS if focused else BORDER,
         )
         background = self.background_colors[0]
         edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
         for line_filter in self.get_line_filters():
             edge = edge.apply_filter(line_filter, background)
         return edge
-
-    def on_mount(self) -> None:
-        """Take the app's choice of ASCII."""
-        self.set_class(bool(getattr(self.app, "ascii_only", False)), "-ascii")
 
     def watch_panel_title(self) -> None:
         self._repaint_edge()

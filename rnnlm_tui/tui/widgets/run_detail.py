@@ -53,18 +53,18 @@ MOST_NOTE_LINES, NOTE_ROOM = 3, 16
 """Most lines of a note, and the height above which it gets more than one."""
 
 
-def figures_of(snapshot: RunSnapshot, *, ascii_only: bool, wide: bool) -> list[Content]:
+def figures_of(snapshot: RunSnapshot, *, wide: bool) -> list[Content]:
     """Return label and value, one per line."""
     summary = snapshot.summary
     rows = held_out(snapshot)
     going = trend(rows)
     value = figure(rows[-1].perplexity) if rows else "–"
     best = bool(rows) and rows[-1].loss <= min(row.loss for row in rows)
-    star = (" *" if ascii_only else " ★") if best else ""
+    star = " ★" if best else ""
     arrow: tuple[str, str] = ("", palette.DIM)
     if going is not None and summary.status in ("running", "paused"):
-        sign, plain, colour = TREND_SIGNS[going]
-        arrow = (f" {plain if ascii_only else sign}", colour)
+        sign, colour = TREND_SIGNS[going]
+        arrow = (f" {sign}", colour)
     level = level_to_beat(snapshot)
     distance = change(rows[-1].perplexity - level[1]) if level and rows else "–"
     newest = (f"{value}{star}", f"bold {palette.VALIDATION}")
@@ -222,11 +222,11 @@ class RunDetail(Panel):
                 problem = safe_content(self._problem).stylize(palette.TEXT)
                 self._below = list(problem.wrap(max(8, width)))
             return
-        self._facts = figures_of(snapshot, ascii_only=self.ascii_only, wide=not self._with_curve)
+        self._facts = figures_of(snapshot, wide=not self._with_curve)
         if not self._with_curve:
             self._prepare_texts(snapshot, width, height)
             return
-        trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
+        trouble = trouble_lines(snapshot, width)
         below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
         self._chart_rows = height - below - (1 if below else 0)
         if trouble:
@@ -239,22 +239,19 @@ class RunDetail(Panel):
         data = _bare(perplexity_data(snapshot, "step"))
         newest = (series.x[-1] for series in data.series if len(series.x))
         end = data.x_end or max(newest, default=1.0)
-        marks: MarksStyle = (
-            "ascii" if self.ascii_only else getattr(self.app, "marks_style", "braille")
-        )
+        marks: MarksStyle = getattr(self.app, "marks_style", "braille")
         look = PlotOptions(0.0, end, end, True, 0.0, False, marks)
         self._plot = draw(data, look, width, max(1, self._chart_rows - 1), self._memory)
-        line, dots = ("=", "..") if self.ascii_only else ("━", "··")
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
-            level = level_words(data.baselines[0], look, self._plot)
-            heads.insert(0, f"{heads[0]}   {dots} {level}")
+            level = level_words(data.baselines[0], self._plot)
+            heads.insert(0, f"{heads[0]}   ·· {level}")
         head = next((one for one in heads if len(one) < width), "")
         if head:
-            self._head = Content.assemble((line, palette.VALIDATION), (head, palette.DIM))
+            self._head = Content.assemble(("━", palette.VALIDATION), (head, palette.DIM))
 
     def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
-        trouble = trouble_lines(snapshot, width, ascii_only=self.ascii_only)
+        trouble = trouble_lines(snapshot, width)
         room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
         notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []

@@ -119,7 +119,6 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._beside = RowContext(
             self._beside.marks if marks is None else marks,
             best,
-            self.ascii_only,
             self._beside.waiting if waiting is None else waiting,
         )
         self.empty = empty
@@ -175,7 +174,7 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
     def _line(self, row: ArrangedRun, width: int) -> Content:
         if row.group is None:
             return row_of(self.columns, row.run, self._beside)
-        line = group_line(row, ascii_only=self.ascii_only)
+        line = group_line(row)
         return line.truncate(width, ellipsis=True) if line.cell_length > width else line
 
     @property
@@ -317,7 +316,7 @@ class FirstLaunch(Widget):
     def render_line(self, y: int) -> Strip:
         """Return a line of the text, or an empty one."""
         width, height = self.size
-        lines = self._lines(ascii_only=bool(getattr(self.app, "ascii_only", False)))
+        lines = self._lines()
         middle = (height - len(lines)) // 2
         top = min(2, max(0, middle)) if height < 30 else middle - 1
         left = min(max(1, (width - BLOCK) // 2 - 1), 60) if width >= BLOCK + 8 else 1
@@ -327,7 +326,7 @@ class FirstLaunch(Widget):
         shown = Content.assemble(" " * left, line).truncate(width, ellipsis=True)
         return padded(segments_of(shown, palette.TEXT), width).apply_style(under)
 
-    def _lines(self, *, ascii_only: bool) -> list[Content]:
+    def _lines(self) -> list[Content]:
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
 
@@ -341,7 +340,7 @@ class FirstLaunch(Widget):
             Content(""),
             Content(""),
             Content.assemble(
-                (">" if ascii_only else "›", palette.FOCUS),
+                ("›", palette.FOCUS),
                 (" enter  ", f"bold {palette.FOCUS}"),
                 ("start the demo", f"bold {bright}"),
             ),
@@ -352,7 +351,7 @@ class FirstLaunch(Widget):
             Content.assemble(("  n      ", f"bold {bright}"), ("configure a new run", text)),
             Content(""),
             Content(""),
-            *self._has(ascii_only=ascii_only),
+            *self._has(),
         ]
 
     def _takes(self) -> Content:
@@ -368,14 +367,12 @@ class FirstLaunch(Widget):
             (size, palette.TEXT), (" on disk", palette.DIM),
         )  # fmt: skip
 
-    def _has(self, *, ascii_only: bool) -> list[Content]:
+    def _has(self) -> list[Content]:
         machine = self._machine
         if machine is None:
             return [Content.styled("  checking this machine", palette.DIM)]
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
-        ready = Content.assemble(
-            "   ", ("*" if ascii_only else "●", palette.GOOD), (" ready", text)
-        )
+        ready = Content.assemble("   ", ("●", palette.GOOD), (" ready", text))
         cores = amount(f"{machine.cpu_count} cores", bright)
         memory = amount(
             f"{gib(machine.memory_free)} of {gib(machine.memory_total)} GiB free", bright

@@ -43,17 +43,15 @@ SENTENCES = {
 }
 
 
-def lines_below(
-    snapshot: RunSnapshot, width: int, height: int, *, ascii_only: bool
-) -> list[Content]:
+def lines_below(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
     """Return at most `height` lines: trouble first, then samples."""
-    trouble = cut_lines(trouble_lines(snapshot, width, ascii_only=ascii_only), width, height)
+    trouble = cut_lines(trouble_lines(snapshot, width), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
     samples = sample_lines(snapshot, width, room)
     return [*trouble, *([Content("")] if trouble and samples else []), *samples]
 
 
-def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> list[Content]:
+def trouble_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
     """Return what is wrong, what to do and the last log line, in full; nothing if all is well."""
     summary = snapshot.summary
     warns = summary.status in WARNING_STATUSES
@@ -70,7 +68,7 @@ def trouble_lines(snapshot: RunSnapshot, width: int, *, ascii_only: bool) -> lis
     colour = palette.BAD if bad else palette.WARN if warns else palette.TEXT
     paragraphs = [
         Content.assemble(
-            status_glyph(summary.status, ascii_only=ascii_only),
+            status_glyph(summary.status),
             " ",
             safe_content(fact, newlines="space").stylize(colour),
         )
@@ -213,20 +211,14 @@ class SampleLines(Vertical):
         for _ in range(self.MOST):
             yield Line()
 
-    def show(
-        self, snapshot: RunSnapshot | None, size: tuple[int, int], *, ascii_only: bool
-    ) -> None:
+    def show(self, snapshot: RunSnapshot | None, size: tuple[int, int]) -> None:
         """Fill a region of this size."""
-        wanted = (content_key(snapshot), size, ascii_only)
+        wanted = (content_key(snapshot), size)
         if wanted == self._shown:
             return
         self._shown = wanted
         width, height = size
-        found = (
-            []
-            if snapshot is None
-            else lines_below(snapshot, width - 2, min(height, self.MOST), ascii_only=ascii_only)
-        )
+        found = [] if snapshot is None else lines_below(snapshot, width - 2, min(height, self.MOST))
         for index, line in enumerate(self.query(Line)):
             line.put(Content.assemble(" ", found[index]) if index < len(found) else Content(""))
 
@@ -255,11 +247,7 @@ class SamplesPanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        self.lines = (
-            []
-            if self._snapshot is None
-            else lines_below(self._snapshot, width, height, ascii_only=self.ascii_only)
-        )
+        self.lines = [] if self._snapshot is None else lines_below(self._snapshot, width, height)
 
 
 MOST_WORDS = 400

@@ -148,7 +148,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
     def with_cursor(self, line: Content, index: int, width: int) -> Strip:
         """Return the line of a row; its first cell is the cursor's."""
         if index == self._at:
-            cursor = Content.styled(">" if self.ascii_only else "›", f"bold {FOCUS}")
+            cursor = Content.styled("›", f"bold {FOCUS}")
             line = Content.assemble(cursor, line[1:])
             line = line.pad_right(max(0, width - line.cell_length)).stylize_before(
                 f"bold on {SELECTED}"
@@ -171,7 +171,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
     def _arrow(self) -> str:
         """The arrow points up if values increase from row to row."""
         up = self.rises()
-        return ("^" if up else "v") if self.ascii_only else ("▴" if up else "▾")
+        return "▴" if up else "▾"
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many rows are hidden above and below."""

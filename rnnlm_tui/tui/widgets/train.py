@@ -43,16 +43,10 @@ class KeyFigures(Vertical):
         for index in range(self.ROWS):
             yield Line(id=f"figures-{index}")
 
-    def show(
-        self, snapshot: RunSnapshot | None, *, rows: int, width: int, ascii_only: bool
-    ) -> None:
+    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int) -> None:
         """Show the run's figures in `rows` lines of `width` cells."""
         self._count_down(snapshot)
-        lines = (
-            []
-            if snapshot is None
-            else figure_lines(snapshot, self._eta, width, ascii_only=ascii_only)
-        )
+        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
 
@@ -117,11 +111,10 @@ class OtherRuns(Panel):
     def _first(self, run: RunSummary, width: int) -> Content:
         best = run.validation.best_perplexity
         star = best is not None and best == self._best.get(run.run)
-        sign = "*" if self.ascii_only else "★"
-        value = figure(best) + (sign if star else " ")
+        value = figure(best) + ("★" if star else " ")
         name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
         styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
-        left = Content.assemble(status_glyph(run.status, ascii_only=self.ascii_only), " ", styled)
+        left = Content.assemble(status_glyph(run.status), " ", styled)
         style = f"bold {palette.VALIDATION}" if star else palette.TEXT
         return spread(left, Content.styled(value, style), width, least=1)
 

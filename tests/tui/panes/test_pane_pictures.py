@@ -19,7 +19,7 @@ from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.panes.test_inspect_pane import inspecting, sampled
 from tests.tui.panes.test_prompt_overlays import state, with_samples
 from tests.tui.pictures import Mode, assert_picture, each_view
@@ -88,7 +88,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
 ) -> None:
     services = FakeServices(make_snapshot())
     services.preview_found = CODE
-    async with opened(services, "config", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(services, "config", size=size) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
@@ -97,11 +97,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
         screen.form.set_value("corpus.source", "src")
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
-        await until_shown(
-            pilot,
-            "first lines as tokens",
-            "def.push(heap" if mode == "ascii" else "→heap.append(item)··↵",
-        )
+        await until_shown(pilot, "first lines as tokens", "→heap.append(item)··↵")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
@@ -158,9 +154,7 @@ async def test_overlays_of_the_config(
 
 @each_view("config-of-run")
 async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(
-        FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii"
-    ) as (app, pilot):
+    async with opened(FakeServices(make_snapshot()), "config", size=size) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "textbook RNN")
@@ -199,9 +193,7 @@ async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None
 
 @each_view("checkpoints-prune")
 async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(
-        FakeServices(make_snapshot()), "checkpoints", size=size, ascii_only=mode == "ascii"
-    ) as (app, pilot):
+    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size) as (app, pilot):
         await until_shown(pilot, "0.91")
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
@@ -224,7 +216,7 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
 @each_view("prompt-together")
 async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mode: Mode) -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(services, "prompt", size=size) as (app, pilot):
         await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
         await until_shown(pilot, "3 samples", "1 of 3")
         if size[0] >= 120:
@@ -297,19 +289,6 @@ async def test_inspect_with_each_view(name: str, size: tuple[int, int], mode: Mo
         await pilot.press(*presses[1 if size[0] > 100 and presses[:1] == ("tab",) else 0 :])
         await until_shown(pilot, shown.get(name, "State" if "state" in name else "Inspect"))
         await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt"])
-async def test_in_ascii_mode_only_ascii_is_drawn(pane: Pane) -> None:
-    async with opened(FakeServices(make_snapshot()), pane, size=(120, 40), ascii_only=True) as (
-        app,
-        pilot,
-    ):
-        if pane == "prompt":
-            await pilot.press(*"We", "enter")
-            await until_shown(pilot, "We is strong", "+ 3 of 100 tokens")
-        await pilot.pause()
-        assert {sign for sign in screen_text(app) if not sign.isascii()} == set()
 
 
 @pytest.mark.parametrize("pane", ["config", "checkpoints", "prompt", "inspect"])

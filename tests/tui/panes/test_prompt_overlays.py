@@ -354,18 +354,3 @@ def test_a_preset_sets_every_filter_and_nothing_else() -> None:
     assert (after.stop, after.max_new_tokens, after.seed) == (("x",), 9, 4)
     assert wild.matches(after)
     assert replace(wild, settings=OFF).about == "temperature 1.0"
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [("f7", "space", "slash", "a"), ("f8",), ("f9",), ("f9", "s"), ("x", "enter", "f4")],
-    ids=" ".join,
-)
-async def test_in_ascii_mode_overlays_and_edited_texts_are_ascii(keys: tuple[str, ...]) -> None:
-    services = with_samples()
-    services.states = [state("congress")]
-    async with opened(services, "prompt", size=(120, 40), ascii_only=True) as (app, pilot):
-        await pilot.press(*keys)
-        for _ in range(3):
-            await pilot.pause()
-        assert {sign for sign in screen_text(app) if not sign.isascii()} == set()

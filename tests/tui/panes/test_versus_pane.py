@@ -503,17 +503,3 @@ async def test_every_size_draws_every_view(keys: tuple[str, ...]) -> None:
             await pilot.pause()
             assert len(cells_on(app)) == size[1]
         await until_shown(pilot, "plain-otter ● running")
-
-
-@pytest.mark.parametrize(
-    "keys", [(), ("ctrl+t",), ("ctrl+g",)], ids=["texts", "differences", "grid"]
-)
-async def test_in_ascii_every_view_is_ascii(keys: tuple[str, ...]) -> None:
-    async with opened(versus(), "versus", size=(120, 40), ascii_only=True) as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A")
-        await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("escape", *keys)
-        await until(pilot, lambda: not pane(app).sampling)
-        await pilot.pause()
-        assert {sign for sign in screen_text(app) if not sign.isascii()} == set()

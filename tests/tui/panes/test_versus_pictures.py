@@ -48,7 +48,7 @@ async def test_two_sides(name: str, size: tuple[int, int], mode: Mode) -> None:
 async def test_four_sides_and_a_marked_difference(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(versus(), "versus", size=size) as (app, pilot):
         await sampled(pilot)
         await pilot.press("ctrl+n", "ctrl+n", "enter")
         await answered(pilot, 8)
@@ -59,7 +59,7 @@ async def test_four_sides_and_a_marked_difference(
 
 @each_view("versus-differences")
 async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(versus(), "versus", size=size) as (app, pilot):
         await sampled(pilot)
         await pilot.press("ctrl+t")
         await until_shown(pilot, "of 18 tokens")
@@ -69,7 +69,7 @@ async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode
 
 @each_view("versus-grid")
 async def test_the_grid(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with opened(versus(), "versus", size=size) as (app, pilot):
         await pilot.press(*"The state of the Union", "escape", "ctrl+n", "ctrl+g")
         await answered(pilot, 12)
         await pilot.press("down")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 
-from rnnlm_tui.tui.theme import AsciiMarks
+import rnnlm_tui
+from rnnlm_tui.tui.theme import SIGNS, AsciiMarks
+from rnnlm_tui.tui.widgets.chart.raster import BLOCKS, BRAILLE
+
+OTHERS = {*BRAILLE, *BLOCKS, "␡", "\U0001f000"}
+"""Dots of charts, which have other marks in ASCII; a sign and the start of a range in texts."""
 
 
 @pytest.mark.parametrize(
@@ -23,3 +32,25 @@ def test_cuts_stay_visible_and_nothing_moves(text: str, drawn: str) -> None:
     (segment,) = AsciiMarks().apply([Segment(text)], Color(0, 0, 0))
     assert segment.text == drawn
     assert len(drawn) == len(text)
+
+
+def test_every_sign_of_the_app_has_an_ascii_form_of_the_same_width() -> None:
+    assert all(cell_len(sign) == len(form) == 1 for sign, form in SIGNS.items())
+    assert all(form.isascii() for form in SIGNS.values())
+    root = Path(rnnlm_tui.__file__).parent
+    for path in [*root.glob("tui/**/*.py"), *root.glob("schema/*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        texts = [
+            node.value
+            for node in nodes
+            if isinstance(node, ast.Constant) and node not in docstrings
+        ]
+        signs = {
+            sign
+            for text in texts
+            if isinstance(text, str)
+            for sign in text
+            if sign.isprintable() and cell_len(sign) == 1 and not sign.isascii()
+        }
+        assert signs - set(SIGNS) - OTHERS == set(), path

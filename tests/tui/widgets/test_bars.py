@@ -9,7 +9,6 @@ from rnnlm_tui.tui.text import bar, cells
 
 def test_own_others_and_free_have_their_own_signs() -> None:
     assert bar(10, 0.3, 0.2).plain == "━━━╍╍─────"
-    assert bar(10, 0.3, 0.2, ascii=True).plain == "===~~-----"
 
 
 @pytest.mark.parametrize(

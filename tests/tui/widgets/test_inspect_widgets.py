@@ -92,7 +92,7 @@ async def test_in_ascii_digits_stand_below_the_start_of_each_token() -> None:
     strip = HeatStrip()
     strip.show(("a", " great", "ness"), (None, 7.4, 12.0), 1)
     async with showing(strip, ascii_only=True) as (app, _):
-        assert rows(app)[2].startswith("|   7    9")
+        assert rows(app)[2].startswith("│   7    9")
 
 
 async def test_the_horizon_is_marked_before_the_token_that_lies_behind_it() -> None:
@@ -285,8 +285,8 @@ async def test_in_ascii_values_are_letters_below_zero_and_digits_above() -> None
     panel = StateMapPanel()
     panel.show(layer(2), TEXTS, "")
     async with showing(panel, (80, 12), ascii_only=True) as (app, _):
-        assert rows(app)[1].split("|")[1][:25] == "   1 d   b   .   2   4   "
-        assert rows(app)[2].split("|")[1][5:25] == "4   2   .   b   d   "
+        assert rows(app)[1].split("│")[1][:25] == "   1 d   b   .   2   4   "
+        assert rows(app)[2].split("│")[1][5:25] == "4   2   .   b   d   "
 
 
 async def test_gates_are_lines_of_means_with_their_values_at_the_cursor() -> None:

@@ -102,9 +102,8 @@ class Numbers(Panel):
 
 
 class Shown(App[None]):
-    def __init__(self, *, ascii_only: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.ascii_only = ascii_only
         self.panel = Numbers(title="Numbers, all", legend="3")
         self.box = TitledContainer(Button("press"), Static("text"), title="Box", legend="now")
 
@@ -162,16 +161,6 @@ async def test_container_holds_widgets_in_the_same_frame_and_follows_the_focus()
         app.box.panel_title = "Other"
         await pilot.pause()
         assert shown(app)[7] == "╭─ Other ──────────── later ─╮"
-
-
-async def test_ascii_frames_are_ascii_only() -> None:
-    app = Shown(ascii_only=True)
-    async with app.run_test(size=(30, 14)) as pilot:
-        await pilot.pause()
-        await pilot.pause()
-        assert shown(app)[0] == "+- Numbers, all --------- 3 -+"
-        assert shown(app)[7] == "+- Box ---------------- now -+"
-        assert all(row.isascii() for row in [*shown(app)[:8], shown(app)[-1]])
 
 
 async def test_no_color_draws_panels_and_containers(monkeypatch: pytest.MonkeyPatch) -> None:

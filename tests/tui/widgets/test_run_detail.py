@@ -19,8 +19,7 @@ def test_a_runs_text_notes_are_counted_in_a_narrow_detail_and_shown_in_a_wide_on
         snapshot, summary=snapshot.summary.model_copy(update={"corpus_notes": NOTES})
     )
     assert any(
-        line.plain.split() == ["text", "2", "notes"]
-        for line in figures_of(snapshot, ascii_only=False, wide=False)
+        line.plain.split() == ["text", "2", "notes"] for line in figures_of(snapshot, wide=False)
     )
     lines = remark_lines(NOTES, 30)
     assert all(line.cell_length <= 30 for line in lines)

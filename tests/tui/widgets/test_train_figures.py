@@ -53,7 +53,7 @@ LABELS = {
 
 
 def texts(snapshot: RunSnapshot, width: int, eta: Eta | None = None) -> list[str]:
-    lines = figure_lines(snapshot, eta, width, ascii_only=False)
+    lines = figure_lines(snapshot, eta, width)
     assert all(line.cell_length <= width for line in lines)
     return [line.plain for line in lines]
 
@@ -222,22 +222,20 @@ def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them(
 
 @pytest.mark.parametrize("width", [80, 96, 170])
 def test_the_figures_of_an_ended_run_are_packed_without_gaps(width: int) -> None:
-    for line in figure_lines(make_snapshot("finished", 4_754), None, width, ascii_only=False)[1:]:
+    for line in figure_lines(make_snapshot("finished", 4_754), None, width)[1:]:
         assert "    " not in line.plain.strip()
         assert line.cell_length <= width
 
 
 def test_the_epochs_of_a_run_that_ends_within_one_agree() -> None:
     snapshot = make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575)
-    assert "epoch 1.86 of 1.86" in figure_lines(snapshot, None, 120, ascii_only=False)[2].plain
+    assert "epoch 1.86 of 1.86" in figure_lines(snapshot, None, 120)[2].plain
 
 
 def test_before_the_first_evaluation_its_step_is_shown() -> None:
     snapshot = replace(make_snapshot(step=50), evaluations=())
     every = snapshot.config.evaluation.every
-    assert (
-        f"val –  first at {every}" in figure_lines(snapshot, None, 120, ascii_only=False)[1].plain
-    )
+    assert f"val –  first at {every}" in figure_lines(snapshot, None, 120)[1].plain
 
 
 def test_every_phase_has_a_description() -> None:

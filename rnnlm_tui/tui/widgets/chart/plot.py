@@ -106,6 +106,7 @@ def write_name(
 
 
 ASCII_SIGNS = "*o+x"
+ARROWS = "↓↑"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ def write_baseline_labels(
         dot = round(scale.row(line.value))
         row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
         outside = not 0 <= dot < raster.rows
-        text = line.label if not outside else f"{line.label} {_arrow(dot < 0, raster)}"
+        text = line.label if not outside else f"{line.label} {ARROWS[dot < 0]}"
         first = raster.width - len(text)
         if (
             first < 4
@@ -284,7 +285,7 @@ def write_star(
     if not 0 <= row < raster.height:
         return []
     at = column_of(x, look, raster.columns) // raster.sub_columns
-    raster.write(row, at, "*" if look.marks == "ascii" else "★", style)
+    raster.write(row, at, "★", style)
     return [(row, at)]
 
 
@@ -368,7 +369,7 @@ def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: boo
         for column, style in enumerate(raster.inks[rows[0]])
         if style and column <= leaves + 6
     ]
-    text = f"{_arrow(up, raster)} from {formatting.figure(value)}"
+    text = f"{ARROWS[up]} from {formatting.figure(value)}"
     gap = 2 if raster.width > 60 else 1
     right = max(beside, default=leaves) + gap
     left = min(beside, default=leaves) - len(text) - gap + 1
@@ -386,7 +387,7 @@ def _write_count(
     if not points:
         return
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
-    texts = [f"{_arrow(up, raster)} {points:,} off{rest}" for rest in (" scale", "")]
+    texts = [f"{ARROWS[up]} {points:,} off{rest}" for rest in (" scale", "")]
     for over in ((), bands):
         for text in texts:
             for row in rows:
@@ -394,12 +395,6 @@ def _write_count(
                     raster.write(row, raster.width - len(text) - 1, " ", 0)
                     raster.write(row, raster.width - len(text), text, dim)
                     return
-
-
-def _arrow(up: bool, raster: Raster) -> str:
-    if raster.marks == "ascii":
-        return "^" if up else "v"
-    return "↑" if up else "↓"
 
 
 def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[str, Style]]:
@@ -410,7 +405,7 @@ def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[
         return column_of(x, look, raster.columns) // raster.sub_columns
 
     if look.cursor is not None and look.start <= look.cursor <= look.end:
-        cells[cell(look.cursor)] = ("|" if look.marks == "ascii" else "│", ink(BRIGHT))
+        cells[cell(look.cursor)] = ("│", ink(BRIGHT))
     taken: set[int] = set()
     for mark in data.marks:
         if look.start <= mark.x <= look.end:
@@ -605,7 +600,7 @@ def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
         column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
         for row in range(raster.height):
             if raster.inks[row][column] in (0, baseline):
-                raster.write(row, column, "|" if look.marks == "ascii" else "│", len(styles) - 1)
+                raster.write(row, column, "│", len(styles) - 1)
     rows = [
         [(text, styles[style]) for text, style in raster.runs(row)] for row in range(raster.height)
     ]

@@ -20,6 +20,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import (
+    ARROWS,
     Plot,
     PlotOptions,
     PlotState,
@@ -172,18 +173,17 @@ def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
     series = data.series
     if not series:
         return []
-    dots = ".." if look.marks == "ascii" else "··"
     lines = (
         []
         if look.cursor is not None
         else [
-            Content.assemble((f"{dots} {level_words(line, look, plot)}", DIM))
+            Content.assemble((f"·· {level_words(line, plot)}", DIM))
             for line in data.baselines
             if line.label
         ]
     )
     guides, brief = (
-        [_guide(data, look, guide, dots, placed=placed) for guide in data.guides]
+        [_guide(data, look, guide, placed=placed) for guide in data.guides]
         for placed in (True, False)
     )
     head = _head(data, look) if look.cursor is not None else []
@@ -207,12 +207,12 @@ def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
     return [gap.join([part for part in choice if part]) for choice in choices]
 
 
-def level_words(line: Baseline, look: PlotOptions, plot: Plot) -> str:
+def level_words(line: Baseline, plot: Plot) -> str:
     """Return a level's label, with an arrow if it is outside the view."""
-    limits, arrows = plot.limits, "v^" if look.marks == "ascii" else "↓↑"
+    limits = plot.limits
     if limits is None or limits.low <= line.value <= limits.high:
         return line.label
-    return f"{line.label} {arrows[line.value > limits.high]}"
+    return f"{line.label} {ARROWS[line.value > limits.high]}"
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:
@@ -271,14 +271,10 @@ def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named:
     return Content(" ").join([Content.styled(text, style) for text, style in parts])
 
 
-def _guide(
-    data: ChartData, look: PlotOptions, guide: ChartSeries, dots: str, *, placed: bool
-) -> Content:
+def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, *, placed: bool) -> Content:
     """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
     if look.cursor is None:
-        return Content.styled(
-            " ".join(part for part in (dots, guide.name, guide.current) if part), DIM
-        )
+        return Content.styled(" ".join(filter(None, ("··", guide.name, guide.current))), DIM)
     at = nearest(guide, look.cursor)
     value = (
         written(guide, guide.mean[at])
@@ -290,7 +286,7 @@ def _guide(
         if placed and at is not None and value != formatting.NOTHING
         else ""
     )
-    return Content.styled(f"{dots} {guide.name} {value}{place}", DIM)
+    return Content.styled(f"·· {guide.name} {value}{place}", DIM)
 
 
 def value_of(data: ChartData, look: PlotOptions, plot: Plot, index: int) -> tuple[str, str]:
@@ -469,7 +465,6 @@ class Chart(Panel):
         """Draw the plot that `content_line` returns."""
         start, end = self.window
         low, high = self._window.whole(self.data)
-        marks: MarksStyle = "ascii" if self.ascii_only else self.marks_style
         no_colour = bool(getattr(self.app, "no_color", False))
         self._look = PlotOptions(
             start,
@@ -478,7 +473,7 @@ class Chart(Panel):
             self.log_y,
             self.smoothing,
             self.show_all,
-            marks,
+            self.marks_style,
             self.cursor,
             no_colour,
         )

@@ -225,15 +225,6 @@ async def test_another_title_resets_the_view() -> None:
         assert rows(app.chart)[0].startswith("╭─ Line ─")
 
 
-async def test_ascii_chart_is_ascii_only() -> None:
-    data = training(700)
-    app = Charts(ChartData(data.title, tuple(data.series[:1]), data.baselines, x_end=PLANNED))
-    async with app.run_test(size=(80, 16)):
-        app.chart.ascii_only = True
-        app.chart.cursor = 400
-        assert all(row.isascii() for row in rows(app.chart))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (4, 3), (7, 5), (20, 5), (200, 60)])
 async def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     app = Charts(training(700))

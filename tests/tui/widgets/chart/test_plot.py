@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rnnlm_tui.tui.palette import RAW, TEXT, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.theme import SIGNS
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, PlotOptions, PlotState, draw
 from rnnlm_tui.tui.widgets.chart.widget import legends
@@ -122,12 +123,7 @@ def test_the_best_point_has_a_star_on_its_curve(marks: MarksStyle) -> None:
         x_end=40,
     )
     _, rows = picture(data, 41, 9, marks=marks)
-    sign = "*" if marks == "ascii" else "★"
-    assert [
-        (row, text.index(sign))
-        for row, text in enumerate(rows)
-        if sign in text and (marks != "ascii" or row == len(rows) - 1)
-    ] == [(8, 18)]
+    assert [(row, text.index("★")) for row, text in enumerate(rows) if "★" in text] == [(8, 18)]
 
 
 def test_evaluations_are_marked_if_there_is_room_but_after_other_marks() -> None:
@@ -189,18 +185,17 @@ def test_cursor_is_a_line_that_leaves_curves_visible() -> None:
     assert kept[0] in {row[column] for row in without}
 
 
-def test_ascii_plot_is_ascii_only() -> None:
-    plot, rows = picture(
+def test_in_ascii_curves_have_signs_and_the_line_filter_knows_all_others() -> None:
+    _, rows = picture(
         ChartData("P", training(700).series, training(700).baselines, x_end=1000, log_y=True),
         96,
         15,
         marks="ascii",
         cursor=300,
     )
-    assert all(row.isascii() for row in rows)
-    assert all(label.isascii() for label in plot.labels.values())
     text = "".join(rows)
-    assert all(sign in text for sign in "*o:.|^")
+    assert text.translate(str.maketrans(SIGNS)).isascii()
+    assert all(sign in text for sign in "*o:.│↑")
 
 
 def test_markers_name_curves_without_colour() -> None:
