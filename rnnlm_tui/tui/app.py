@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.protocol import Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -644,21 +645,6 @@ class RnnlmApp(App[int]):
 
     # actions of every screen
 
-    def action_show_runs(self) -> None:
-        self.open_pane("runs")
-
-    def action_show_config(self) -> None:
-        self.open_pane("config")
-
-    def action_show_train(self) -> None:
-        self.open_pane("train")
-
-    def action_show_checkpoints(self) -> None:
-        self.open_pane("checkpoints")
-
-    def action_show_prompt(self) -> None:
-        self.open_pane("prompt")
-
     def action_next_mode(self) -> None:
         modes = list(PROMPT_MODES)
         here = next((place for place, mode in enumerate(modes) if mode == self.current_mode), -1)
@@ -728,20 +714,19 @@ class RnnlmApp(App[int]):
             events = [] if self.snapshot is None else event_lines(self.snapshot)
             self.push_screen(WorkerLogScreen(self.run_directory, events))
 
+    def action_send(self, verb: Verb) -> None:
+        """Send a command to the open run's worker."""
+        self.commands.send(verb)
+
+    def action_open_pane(self, pane: Pane) -> None:
+        """Go to a pane."""
+        self.open_pane(pane)
+
     def action_pause(self) -> None:
         self.commands.pause()
 
     def action_resume_elsewhere(self) -> None:
         self.commands.resume_elsewhere()
-
-    def action_sample(self) -> None:
-        self.commands.send("sample")
-
-    def action_checkpoint(self) -> None:
-        self.commands.send("checkpoint")
-
-    def action_evaluate(self) -> None:
-        self.commands.send("evaluate")
 
     def action_stop(self) -> None:
         """Ask whether to stop now or later; a run before its first step stops at once."""

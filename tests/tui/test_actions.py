@@ -46,7 +46,7 @@ def test_every_action_has_a_method_where_it_works(entry: Action) -> None:
     owners: list[type] = (
         [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
     )
-    method = f"action_{entry.textual_action.rpartition('.')[2]}"
+    method = f"action_{entry.textual_action.partition('.')[2].partition('(')[0]}"
     assert [owner.__name__ for owner in owners if not hasattr(owner, method)] == []
 
 

@@ -33,12 +33,6 @@ from rnnlm_tui.tui.views.chart_data import points_csv
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 
 RangeChange = Callable[[Chart], None]
-ZOOM = 2.0
-"""The factor of one zoom key."""
-PAN = 0.25
-"""The share of the shown range that one pan key moves by."""
-FAR = 10
-"""Cells that the cursor moves by with shift."""
 
 
 class ChartedScreen(PaneScreen):
@@ -219,18 +213,13 @@ class ChartedScreen(PaneScreen):
 
     # the chosen chart
 
-    def _step_chart(self, by: int) -> None:
+    def action_step_chart(self, by: int) -> None:
+        """Choose the chart `by` places after the chosen one."""
         names = self.reachable_charts()
         at = names.index(self.chosen) if self.chosen in names else 0
         name = names[(at + by) % len(names)]
         self.visiting = name not in self.arranged_charts()
         self.choose(chosen=name)
-
-    def action_next_chart(self) -> None:
-        self._step_chart(1)
-
-    def action_previous_chart(self) -> None:
-        self._step_chart(-1)
 
     def action_alone(self) -> None:
         """Show the chosen chart alone, or among the others again."""
@@ -279,17 +268,10 @@ class ChartedScreen(PaneScreen):
             chart.show_all = not self.view.whole_range
         self.choose(whole_range=not self.view.whole_range)
 
-    def action_smoother(self) -> None:
-        self._smooth(min(len(SMOOTHINGS) - 1, SMOOTHINGS.index(self.view.smoothing) + 1))
-
-    def action_rougher(self) -> None:
-        self._smooth(max(0, SMOOTHINGS.index(self.view.smoothing) - 1))
-
-    def action_raw(self) -> None:
-        self._smooth(0)
-
-    def _smooth(self, index: int) -> None:
-        value = SMOOTHINGS[index]
+    def action_smooth(self, by: int) -> None:
+        """Smooth all charts by so many degrees more, or less."""
+        degree = SMOOTHINGS.index(self.view.smoothing) + by
+        value = SMOOTHINGS[max(0, min(len(SMOOTHINGS) - 1, degree))]
         for chart in self.charts():
             chart.set_smoothing(value)
         self.choose(smoothing=value)
@@ -297,17 +279,9 @@ class ChartedScreen(PaneScreen):
 
     # the x range
 
-    def action_zoom_in(self) -> None:
-        self._change_range(partial(Chart.zoom, factor=ZOOM))
-
-    def action_zoom_out(self) -> None:
-        self._change_range(partial(Chart.zoom, factor=1 / ZOOM))
-
-    def action_pan_left(self) -> None:
-        self._pan(-PAN)
-
-    def action_pan_right(self) -> None:
-        self._pan(PAN)
+    def action_zoom(self, factor: float) -> None:
+        """Zoom the chosen chart in, or out if the factor is below 1."""
+        self._change_range(partial(Chart.zoom, factor=factor))
 
     def action_follow(self) -> None:
         """Follow the newest step.
@@ -334,7 +308,7 @@ class ChartedScreen(PaneScreen):
         self.view, self.pending_range = fresh, (None, True)
         self.choose()
 
-    def _pan(self, share: float) -> None:
+    def action_pan(self, share: float) -> None:
         lead = self.lead
         if lead is None or lead.part is None:
             self.context.report(f"the whole range is shown: {self.key_of('zoom_in')} zooms in")
@@ -362,36 +336,19 @@ class ChartedScreen(PaneScreen):
 
     # the cursor
 
-    def action_cursor_right(self) -> None:
-        self._move_cursor(1)
-
-    def action_cursor_left(self) -> None:
-        self._move_cursor(-1)
-
-    def action_cursor_far_right(self) -> None:
-        self._move_cursor(FAR)
-
-    def action_cursor_far_left(self) -> None:
-        self._move_cursor(-FAR)
-
-    def action_cursor_home(self) -> None:
-        self._cursor_to_end(0)
-
-    def action_cursor_end(self) -> None:
-        self._cursor_to_end(1)
-
     def on_chart_pointed(self, message: Chart.Pointed) -> None:
         """Set the cursor where the mouse clicked."""
         message.stop()
         if self.ends() is not None:
             self._set_cursor(message.x)
 
-    def _cursor_to_end(self, end: int) -> None:
+    def action_cursor_to_end(self, end: int) -> None:
+        """Put the cursor on the first (0) or the newest step (1)."""
         ends = self.ends()
         if ends is not None:
             self.move_cursor_to(ends[end])
 
-    def _move_cursor(self, cells: int) -> None:
+    def action_move_cursor(self, cells: int) -> None:
         """Move the cursor by cells of the lead.
 
         The first press puts it on the newest point that is shown.

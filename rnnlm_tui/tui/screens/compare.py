@@ -197,11 +197,9 @@ class CompareScreen(ChartedScreen):
     def view_key(self) -> str:
         return "=compare"  # no run can have this name
 
-    def action_table_down(self) -> None:
-        self.query_one(ComparedRunsPanel).scroll_lines(3)
-
-    def action_table_up(self) -> None:
-        self.query_one(ComparedRunsPanel).scroll_lines(-3)
+    def action_scroll_table(self, lines: int) -> None:
+        """Scroll the table down, or up if negative."""
+        self.query_one(ComparedRunsPanel).scroll_lines(lines)
 
     def csv_name(self) -> str:
         return self.chosen

@@ -476,17 +476,17 @@ class ConfigScreen(PaneScreen):
         else:
             ask_value(self.app, self.form, event.row)
 
-    def action_next_field(self) -> None:
-        self.form.move(1)
+    def action_move_field(self, by: int) -> None:
+        """Go to the field `by` places after this one."""
+        self.form.move(by)
 
-    def action_previous_field(self) -> None:
-        self.form.move(-1)
+    def action_move_section(self, by: int) -> None:
+        """Go to the section `by` places after this one."""
+        self.form.move_section(by)
 
-    def action_next_section(self) -> None:
-        self.form.move_section(1)
-
-    def action_previous_section(self) -> None:
-        self.form.move_section(-1)
+    def action_turn(self, by: int) -> None:
+        """Take the field's choice `by` places after the current one."""
+        self.form.turn(by)
 
     def action_edit_field(self) -> None:
         self.form.edit()
@@ -497,12 +497,6 @@ class ConfigScreen(PaneScreen):
             self.context.report(FROZEN)
         else:
             browse(self.app, self.form, self._editing)
-
-    def action_next_choice(self) -> None:
-        self.form.turn(1)
-
-    def action_previous_choice(self) -> None:
-        self.form.turn(-1)
 
     def action_reset_field(self) -> None:
         self.form.reset()
@@ -518,13 +512,7 @@ class ConfigScreen(PaneScreen):
         else:
             self.context.report("no problems")
 
-    def action_undo_edit(self) -> None:
-        self._travel(-1)
-
-    def action_redo_edit(self) -> None:
-        self._travel(1)
-
-    def _travel(self, direction: int) -> None:
+    def action_travel(self, direction: int) -> None:
         """Undo (-1) or redo (1) an edit, go to its field and say what has changed."""
         before = self._editing
         if before is None:

@@ -364,51 +364,26 @@ class InspectScreen(PaneScreen):
     def on_state_map_panel_pointed(self, event: StateMapPanel.Pointed) -> None:
         self._go(event.token)
 
-    def action_next_token(self) -> None:
-        self._go(self.cursor + 1)
+    def action_go_by(self, tokens: int) -> None:
+        """Move the cursor by tokens."""
+        self._go(self.cursor + tokens)
 
-    def action_previous_token(self) -> None:
-        self._go(self.cursor - 1)
-
-    def action_next_line(self) -> None:
-        self._vertical(1)
-
-    def action_previous_line(self) -> None:
-        self._vertical(-1)
-
-    def _vertical(self, by: int) -> None:
+    def action_move_line(self, by: int) -> None:
+        """Move the cursor by lines, or among the units in their view."""
         if self.active == "unit":
             self.units.follow(by)
         else:
             self._go(self.strip.vertical(by))
 
-    def action_page_down(self) -> None:
-        self._page(1)
-
-    def action_page_up(self) -> None:
-        self._page(-1)
-
-    def _page(self, by: int) -> None:
+    def action_move_page(self, by: int) -> None:
+        """Move by pages of the text, or of the units."""
         if self.active == "unit":
             self.units.follow(by * self.query_one(UnitList).page_rows)
         elif self.active != "state" or not self.query_one(StateMapPanel).scroll_units(by):
             self._go(self.strip.vertical(by * self.strip.page_lines))
 
-    def action_first_token(self) -> None:
-        """Go to the first token."""
-        self._go(0)
-
-    def action_last_token(self) -> None:
-        """Go to the end: what comes next."""
-        self._go(self.strip.tokens)
-
-    def action_next_surprise(self) -> None:
-        self._surprise(1)
-
-    def action_previous_surprise(self) -> None:
-        self._surprise(-1)
-
-    def _surprise(self, by: int) -> None:
+    def action_to_surprise(self, by: int) -> None:
+        """Go to the next surprising token, or with -1 to the one before."""
         found = self.scored.next_surprise(self.cursor, by) if self.scored is not None else None
         if found is None:
             where = "after" if by > 0 else "before"
@@ -418,13 +393,8 @@ class InspectScreen(PaneScreen):
 
     # views
 
-    def action_next_view(self) -> None:
-        self._turn(1)
-
-    def action_previous_view(self) -> None:
-        self._turn(-1)
-
-    def _turn(self, by: int) -> None:
+    def action_turn_view(self, by: int) -> None:
+        """Show the view `by` places after this one."""
         views = VIEWS[1:] if shows_two(self._body()) else VIEWS
         self.view = views[(views.index(self.active) + by) % len(views)]
         if self.view != "alternatives":

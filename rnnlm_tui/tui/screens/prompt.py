@@ -629,14 +629,6 @@ class PromptScreen(PaneScreen):
         else:
             self.set_focus(self.transcript)
 
-    def action_older_text(self) -> None:
-        """Scroll one page back, also from inside a field."""
-        self.transcript.action_scroll_page(1)
-
-    def action_newer_text(self) -> None:
-        """Scroll one page forward."""
-        self.transcript.action_scroll_page(-1)
-
     def action_side_by_side(self) -> None:
         """Show the samples of one request beside or below each other."""
         if self.transcript.columns < 2:
@@ -740,6 +732,10 @@ class PromptScreen(PaneScreen):
             partial(self.context.services.save_text, name, entry.whole + "\n"),
             lambda path: self.context.report(f"saved as {path}"),
         )
+
+    def action_to_older(self, pages: int) -> None:
+        """Scroll to older texts, or with -1 to newer ones."""
+        self.transcript.action_scroll_page(pages)
 
     def action_copy_newest(self) -> None:
         """Copy the newest text to the terminal's clipboard, if the terminal allows it."""

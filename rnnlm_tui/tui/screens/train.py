@@ -43,7 +43,7 @@ from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
 from rnnlm_tui.tui.widgets.samples import TROUBLE_STATUSES, SampleLines, SamplesPanel, trouble_lines
 from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, OtherRuns
-from rnnlm_tui.tui.widgets.train_layout import LEFT, LOWER, Placed, Places, arrangement
+from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -435,13 +435,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if event:
             self.context.report(event)
 
-    def action_next_evaluation(self) -> None:
-        self._to_evaluation(1)
-
-    def action_previous_evaluation(self) -> None:
-        self._to_evaluation(-1)
-
-    def _to_evaluation(self, by: int) -> None:
+    def action_to_evaluation(self, by: int) -> None:
         """Move to the next evaluation, from the cursor or the newest step."""
         step = self.cursor_step
         if self.snapshot is None:
@@ -495,13 +489,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if step is not None:
             self.move_cursor_to(self.x_of_step(step))
 
-    def action_older_events(self) -> None:
-        self._scroll_events(1)
-
-    def action_newer_events(self) -> None:
-        self._scroll_events(-1)
-
-    def _scroll_events(self, pages: int) -> None:
+    def action_scroll_events(self, pages: int) -> None:
+        """Scroll to older events, or with -1 to newer ones."""
         if "events" in self._placed.places:
             events = self.query_one(EventsPanel)
             events.scroll_by(pages * max(1, events.inner_size.height - 1))
@@ -554,14 +543,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     # other runs
 
-    def action_next_run(self) -> None:
-        """Open the next run of the list."""
-        self._to_run(1)
-
-    def action_previous_run(self) -> None:
-        self._to_run(-1)
-
-    def _to_run(self, by: int) -> None:
+    def action_to_run(self, by: int) -> None:
         """Open the run `by` places after the open one, or after the one that is being opened."""
         here = self._opening or (
             self.context.run_directory.name if self.context.run_directory is not None else ""
@@ -595,13 +577,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     # sidebars
 
-    def action_left_sidebar(self) -> None:
-        self._toggle(LEFT)
-
-    def action_lower_sidebar(self) -> None:
-        self._toggle(LOWER)
-
-    def _toggle(self, sidebar: str) -> None:
+    def action_toggle_sidebar(self, sidebar: str) -> None:
+        """Hide or show a sidebar."""
         shown = arrangement(body_size(self.app.size), hidden=self.view.hidden - {sidebar})
         if shown == arrangement(body_size(self.app.size), hidden=self.view.hidden | {sidebar}):
             self.context.report("this terminal is too small for that sidebar")

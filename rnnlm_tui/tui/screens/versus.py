@@ -321,15 +321,8 @@ class VersusScreen(PaneScreen):
         else:
             self._switch("texts")
 
-    def action_next_side(self) -> None:
-        """Choose the next side; after the last one, go to the box."""
-        self._walk_sides(1)
-
-    def action_previous_side(self) -> None:
-        """Choose the side before; before the first one, go to the box."""
-        self._walk_sides(-1)
-
-    def _walk_sides(self, by: int) -> None:
+    def action_walk_sides(self, by: int) -> None:
+        """Go to the side `by` places after this one, or to the prompt."""
         sides = len(self._found.sides)
         if not sides:
             return
@@ -382,13 +375,9 @@ class VersusScreen(PaneScreen):
         else:
             self.query_one(DifferenceStrip).scroll_lines(lines)
 
-    def action_older_text(self) -> None:
-        """Scroll one page up."""
-        self.action_scroll_texts(-self._page)
-
-    def action_newer_text(self) -> None:
-        """Scroll one page down."""
-        self.action_scroll_texts(self._page)
+    def action_to_older(self, pages: int) -> None:
+        """Scroll one page up, or with -1 down."""
+        self.action_scroll_texts(-pages * self._page)
 
     @property
     def _page(self) -> int:
@@ -636,15 +625,8 @@ class VersusScreen(PaneScreen):
         if self.grid.shown is None and not self.sampling and self.box.text and self._can_sample():
             self._begin_grid()
 
-    def action_next_difference(self) -> None:
-        """Go to the next difference."""
-        self._walk_differences(1)
-
-    def action_previous_difference(self) -> None:
-        """Go to the previous difference."""
-        self._walk_differences(-1)
-
-    def _walk_differences(self, by: int) -> None:
+    def action_walk_differences(self, by: int) -> None:
+        """Go to the next difference, or with -1 to the one before."""
         if self._view == "grid":
             return
         if self._view == "differences":
