@@ -227,9 +227,9 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
+    from rnnlm_tui.store.addresses import resolve_checkpoint
     from rnnlm_tui.store.averages import is_average
     from rnnlm_tui.store.retention import pinned_steps
-    from rnnlm_tui.store.verify import resolve_folder
 
     if is_average(which):
         raise InputError(
@@ -237,7 +237,7 @@ def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
             hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it",
         )
     try:
-        return int(resolve_folder(run, which).name.rpartition("-")[2])
+        return int(resolve_checkpoint(run, which).name.rpartition("-")[2])
     except UnknownCheckpointError:
         wanted = which.replace(",", "")
         left = next((step for step in pinned_steps(run) if pins and str(step) == wanted), None)

@@ -12,7 +12,7 @@ import typer
 
 from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
+from rnnlm_tui.store.addresses import resolve_checkpoint as resolve_checkpoint
 from rnnlm_tui.store.addresses import split_address as split_address
 from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
@@ -65,15 +65,15 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
 
 
 def weights_path(directory: RunDirectory, which: str | None) -> Path:
-    """Return the folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for
-    `now` that of a snapshot, which the run's worker saves between two steps.
+    """Return the folder of the weights to sample: a checkpoint's, or for `now` that of a snapshot,
+    which the run's worker saves between two steps.
 
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.
         RunStateError: `now`, but the run isn't training.
     """
     if which != "now":
-        return checkpoint_path(directory, which)
+        return resolve_checkpoint(directory, which)
     from rnnlm_tui.client.control import take_snapshot
 
     return take_snapshot(directory).path

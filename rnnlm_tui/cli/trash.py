@@ -53,8 +53,8 @@ def delete(
     two valid checkpoints of a run can't be deleted.
     """
     from rnnlm_tui.store import trash
+    from rnnlm_tui.store.addresses import resolve_checkpoint
     from rnnlm_tui.store.labels import read_labels
-    from rnnlm_tui.store.verify import resolve_folder
 
     found = list(map(split_address, addresses))
     for address, (run, _which) in zip(addresses, found, strict=True):
@@ -78,7 +78,7 @@ def delete(
         if which is None:
             deleted = trash.delete_run(run)
         else:
-            step = int(resolve_folder(run, which).name.rpartition("-")[2])
+            step = int(resolve_checkpoint(run, which).name.rpartition("-")[2])
             [deleted] = trash.delete_checkpoints(run, [step])
         return _as_json(deleted), (
             f"{deleted.name} moved to the trash ({disk(deleted.bytes)}): `rnnlm-tui restore"

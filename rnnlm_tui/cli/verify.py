@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.manage import AddressArgument
-from rnnlm_tui.cli.options import JsonOption, split_address
+from rnnlm_tui.cli.options import JsonOption, resolve_checkpoint, split_address
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
@@ -22,10 +22,10 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
     With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
     resumed; damaged lines of the logs are skipped. Exits with 5 if anything is damaged.
     """
-    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders, resolve_folder
+    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
 
     directory, which = split_address(run)
-    only = None if which is None else resolve_folder(directory, which)
+    only = None if which is None else resolve_checkpoint(directory, which)
     checks = [
         replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
         for check in check_checkpoints(directory, only)

@@ -53,13 +53,14 @@ from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits, read_parent
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, run_named, set_device
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.store.verify import damaged_folders, resolve_checkpoint
+from rnnlm_tui.store.verify import damaged_folders
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import python_command
@@ -298,7 +299,6 @@ def parent_at(address: str, optimizer: OptimizerStart = "fresh") -> ParentCheckp
 
     Raises:
         UnknownRunError, UnknownCheckpointError: it is gone; says whether the run is in the trash.
-        CheckpointError: its manifest is damaged.
     """
     name, _, which = address.partition("@")
     run = run_named(name)

@@ -55,11 +55,6 @@ def average_folders(run: RunDirectory) -> dict[str, Path]:
     return {weights_name(str(path)): path for path in sorted(found, key=place)}
 
 
-def find_average(run: RunDirectory, name: str) -> Path | None:
-    """The folder of `average-1500`, not verified; None if there is none."""
-    return average_folders(run).get(name.replace(",", ""))
-
-
 def write_average(
     run: RunDirectory,
     folder: Path,

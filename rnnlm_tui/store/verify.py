@@ -1,25 +1,18 @@
-"""Find checkpoints by step, `best` or `last`, verify them, and move damaged ones aside."""
+"""Verify checkpoints, and move damaged ones aside."""
 
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import (
-    NewerCheckpointError,
-    RnnlmError,
-    StorageError,
-    UnknownCheckpointError,
-    did_you_mean,
-)
-from rnnlm_tui.store.averages import average_folders, find_average
-from rnnlm_tui.store.checkpoints import checkpoint_folders, list_checkpoints, read_checkpoints
-from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, read_manifest, verify_checkpoint
+from rnnlm_tui.errors import NewerCheckpointError, RnnlmError, StorageError
+from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.checkpoints import checkpoint_folders
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import run_named
@@ -29,7 +22,6 @@ DAMAGED_PREFIX = "damaged-"
 """Prefix of the folder of a damaged checkpoint that was moved aside."""
 VERIFIED_SECONDS = 600.0
 """After this time a checkpoint is read again before an older one is removed."""
-_SHOWN_STEPS = 12
 _Identities = tuple[tuple[str, int, int, int, int], ...]
 
 
@@ -73,60 +65,6 @@ def newest_valid(run: RunDirectory) -> tuple[Path | None, list[CheckpointCheck]]
         else:
             return path, damaged
     return None, damaged
-
-
-def resolve_checkpoint(run: RunDirectory, which: str) -> Path:
-    """The folder of `best`, `last`, a step (`1500`) or an average (`average-1500`), not verified.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the existing ones.
-        CheckpointError: the manifest of this step is damaged.
-    """
-    if (average := find_average(run, which)) is not None:
-        return average
-    if (folder := _folder_of(run, which)) is not None:
-        read_manifest(folder)
-        return folder
-    entries = list_checkpoints(run)
-    if not entries:
-        raise UnknownCheckpointError(
-            f"{run.name} has no checkpoint yet",
-            hint=f"while it runs, `rnnlm-tui checkpoint {run.name}` writes one",
-        )
-    if which == "last":
-        return entries[-1].path
-    if which == "best":
-        best = next((row for row in read_checkpoints(run) if row.best), None)
-        if best is None:
-            raise UnknownCheckpointError(
-                f"no checkpoint of {run.name} was evaluated, so none is the best",
-                hint=f"use {run.name}@last",
-            )
-        return run.path / best.path
-    steps = [entry.name for entry in entries]
-    averages = list(average_folders(run))
-    listed = ("… " if len(steps) > _SHOWN_STEPS else "") + ", ".join(steps[-_SHOWN_STEPS:])
-    shown = f'"{which}"' if which.isprintable() and len(which) <= 40 else repr(which[:40])
-    raise UnknownCheckpointError(
-        f"{run.name} has no checkpoint {shown}: it has best, last and"
-        f" {', '.join([listed, *averages])}",
-        hint=did_you_mean(which[:40], ["best", "last", *steps, *averages]),
-    )
-
-
-def resolve_folder(run: RunDirectory, which: str) -> Path:
-    """Like `resolve_checkpoint`, but a step is found even if its manifest is damaged.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the existing ones.
-    """
-    return _folder_of(run, which) or resolve_checkpoint(run, which)
-
-
-def _folder_of(run: RunDirectory, step: str) -> Path | None:
-    digits = step.replace(",", "")
-    number = int(digits) if re.fullmatch(r"[0-9]{1,12}", digits) else -1
-    return dict(checkpoint_folders(run)).get(number)
 
 
 def move_damaged_aside(path: Path) -> Path:

@@ -23,10 +23,10 @@ from typing import get_args
 from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import RunStateError, WorkerError
 from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import read_lock
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for, write_text

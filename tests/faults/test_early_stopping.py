@@ -12,10 +12,10 @@ import pytest
 from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config
 

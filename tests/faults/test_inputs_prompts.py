@@ -16,9 +16,9 @@ import pytest
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
 from tests.terminal import Terminal
 

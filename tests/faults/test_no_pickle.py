@@ -18,10 +18,11 @@ from rnnlm_tui.corpus.tokenizers import check_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
+from rnnlm_tui.store.verify import newest_valid
 from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.fault("a pickle or `.pt` file is offered as checkpoint or tokenizer")

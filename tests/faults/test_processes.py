@@ -18,11 +18,11 @@ import pytest
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import child_environment, python_command
 from rnnlm_tui.worker.commands import EXIT_KILLED

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, write_text
 

@@ -35,11 +35,11 @@ from rnnlm_tui.schema.exports import (
     ExportRequest,
 )
 from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.exports import exports_file
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.export import _write_hf
 from rnnlm_tui.worker.export import export as write_export

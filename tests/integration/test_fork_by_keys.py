@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.tui.panes.filling import focused

@@ -39,11 +39,11 @@ from rnnlm_tui.schema.sampling import (
     StateMap,
     StatesRequest,
 )
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import write_snapshot
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.states import find_state, new_state_path
-from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_until_ended, write_text
 

@@ -12,8 +12,8 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.verify import resolve_checkpoint
 from tests.integration.runs import (
     start,
     tiny_config,

@@ -8,6 +8,7 @@ import pytest
 
 from rnnlm_tui.client.average import newest_parts, parts_at, remove
 from rnnlm_tui.errors import CheckpointError, InputError, UnknownCheckpointError
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.averages import (
     AVERAGED_FACT,
     keep_average,
@@ -17,7 +18,7 @@ from rnnlm_tui.store.averages import (
 from rnnlm_tui.store.checkpoints import CheckpointEntry, list_checkpoints, sweep_temporary
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import newest_valid, resolve_checkpoint
+from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.locks import staging
 from tests.unit.store.rows import new_run, parent_checkpoint, write_model
 

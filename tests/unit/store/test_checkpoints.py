@@ -12,6 +12,7 @@ import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
 from rnnlm_tui.store import checkpoints
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,
     checkpoint_rows,
@@ -30,7 +31,7 @@ from rnnlm_tui.store.labels import (
 )
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.verify import move_damaged_aside, newest_valid, resolve_checkpoint
+from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from tests.unit.store.damages import DAMAGES
 from tests.unit.store.rows import begin, evaluation_row, write_model
 
@@ -95,13 +96,16 @@ def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
     for step, loss in ((500, 5.0), (1_000, 4.0), (1_500, 4.5)):
         write(run, step, loss)
     found = {
-        which: resolve_checkpoint(run, which).name for which in ("best", "last", "500", "1,000")
+        which: resolve_checkpoint(run, which).name
+        for which in (None, "best", "last", "500", "1,000", "000001000")
     }
     assert found == {
+        None: "step-000001000",
         "best": "step-000001000",
         "last": "step-000001500",
         "500": "step-000000500",
         "1,000": "step-000001000",
+        "000001000": "step-000001000",
     }
 
 
@@ -162,6 +166,11 @@ def test_a_similar_name_is_suggested_and_last_is_suggested_without_a_best(
     with pytest.raises(UnknownCheckpointError, match="none is the best") as caught:
         resolve_checkpoint(run, "best")
     assert caught.value.hint == "use plain-otter@last"
+    assert resolve_checkpoint(run, None).name == "step-000000500"
+    damaged = write(run, 600) / "manifest.json"
+    damaged.write_text("{")
+    assert resolve_checkpoint(run, None).name == "step-000000500"
+    assert resolve_checkpoint(run, "600") == damaged.parent, "whoever reads it reports the damage"
 
 
 def test_saving_a_step_again_replaces_its_checkpoint(run: RunDirectory) -> None:

@@ -15,6 +15,7 @@ from rnnlm_tui.schema.config import ModelConfig, RunConfig
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import runs
+from rnnlm_tui.store.addresses import resolve_checkpoint
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import RUN_NAME, runs_dir
@@ -29,7 +30,6 @@ from rnnlm_tui.store.runs import (
     set_device,
     suggest_name,
 )
-from rnnlm_tui.store.verify import resolve_checkpoint
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import (
     begin,
