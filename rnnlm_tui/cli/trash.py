@@ -77,6 +77,11 @@ def delete(
         run, which = item
         if which is None:
             deleted = trash.delete_run(run)
+        elif which.startswith("average-"):
+            raise InputError(
+                f"{run.name}@{which} is an average, which the trash doesn't take",
+                hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it permanently",
+            )
         else:
             step = int(resolve_checkpoint(run, which).name.rpartition("-")[2])
             [deleted] = trash.delete_checkpoints(run, [step])

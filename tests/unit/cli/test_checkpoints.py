@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.store.averages import keep_average, list_averages, write_average
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import checkpoint_notes, note_path
 from rnnlm_tui.store.paths import RunDirectory
@@ -105,6 +106,19 @@ def test_what_must_be_kept_is_refused_with_the_reason(
     assert run(["delete", "plain-otter@400"]) == 3
     assert run(["delete", "plain-otter@600"]) == 0
     assert steps(otter) == [100, 200, 300, 400, 500]
+
+
+def test_an_average_is_not_taken_for_the_checkpoint_of_its_step(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    staged = otter.checkpoints_path / "written"
+    write_average(otter, staged, 300, write_model, {})
+    average = keep_average(otter, staged)
+    for verb in ("delete", "pin", "note"):
+        assert run([verb, "plain-otter@average-300"]) == 2
+        assert "`rnnlm-tui average --remove plain-otter@average-300`" in capsys.readouterr().err
+    assert steps(otter) == list(LOSSES)
+    assert list_averages(otter) == [average]
 
 
 def test_a_deleted_checkpoint_returns_with_its_note(
