@@ -228,10 +228,9 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
     from rnnlm_tui.store.addresses import resolve_checkpoint
-    from rnnlm_tui.store.averages import is_average
     from rnnlm_tui.store.retention import pinned_steps
 
-    if is_average(which):
+    if which.startswith("average-"):
         raise InputError(
             f"{run.name}@{which} is an average: averages need no pin: they stay",
             hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it",

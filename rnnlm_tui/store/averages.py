@@ -11,9 +11,9 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.checkpoints import CheckpointEntry, read_entries
 from rnnlm_tui.store.manifest import seal, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, weights_name
@@ -28,15 +28,7 @@ from rnnlm_tui.system.files import (
 
 AVERAGED_FACT = "averaged"
 """In the manifest's facts of an average: the addresses of its parts."""
-AVERAGE_FOLDER = re.compile(r"average-step-(\d{9,12})(?:-([2-9]|[1-9]\d))?")
-AVERAGE_NAME = re.compile(r"average-([\d,]{1,15})(?:-([2-9]|[1-9]\d))?")
-"""How an average is named in an address: `average-1500`, and `average-1500-2` for another one."""
-_MOST_OF_A_STEP = 99
-
-
-def is_average(name: str) -> bool:
-    """Whether the part of an address after the @ names an average."""
-    return AVERAGE_NAME.fullmatch(name) is not None
+AVERAGE_FOLDER = re.compile(r"average-step-\d{9,12}(-\d+)?")
 
 
 def list_averages(run: RunDirectory) -> list[CheckpointEntry]:
@@ -84,22 +76,15 @@ def keep_average(run: RunDirectory, staged: Path) -> CheckpointEntry:
     Raises:
         CheckpointError: it is damaged or was discarded.
         StorageError: it can't be renamed.
-        InputError: the step has too many averages.
     """
     step = verify_checkpoint(staged).step
-    for number in range(1, _MOST_OF_A_STEP + 1):
-        again = f"-{number}" if number > 1 else ""
-        target = run.checkpoints_path / f"average-step-{step:09d}{again}"
-        if target.exists():
-            continue
-        with storage_errors("keep the average", target):
-            staged.rename(target)
-            fsync_directory(target.parent)
-        return read_entries([target])[0]
-    raise InputError(
-        f"{run.name} has {_MOST_OF_A_STEP} averages of step {step:,}",
-        hint=f"remove some: rnnlm-tui average --remove {run.name}@average-{step}",
-    )
+    first = run.checkpoints_path / f"average-step-{step:09d}"
+    numbered = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    target = next(path for path in chain((first,), numbered) if not path.exists())
+    with storage_errors("keep the average", target):
+        staged.rename(target)
+        fsync_directory(target.parent)
+    return read_entries([target])[0]
 
 
 def remove_average(path: Path) -> None:
