@@ -7,11 +7,12 @@ deleted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
@@ -23,10 +24,10 @@ from rnnlm_tui.system.files import (
     fsync_directory,
     link_or_copy,
     make_private_directory,
-    read_at_most,
     storage_errors,
     write_text_atomically,
 )
+from rnnlm_tui.system.json_files import JsonFile
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -87,19 +88,18 @@ def read_parent(run: RunDirectory) -> Parent | None:
     Raises:
         StorageError: `parent.json` can't be read.
     """
-    path = run.path / PARENT_NAME
-    try:
-        with storage_errors("read", path):
-            try:
-                text = read_at_most(path, _MOST_BYTES)
-            except FileNotFoundError:
-                return None
-        return Parent.model_validate_json(text)
-    except ValidationError as error:
+    parent, damage = _record_file(run).read()
+    if damage:
         raise StorageError(
-            f"{path} is damaged, so the checkpoint that {run.name} starts from is unknown",
+            f"{run.path / PARENT_NAME} is damaged, so the checkpoint that {run.name} starts from is"
+            " unknown",
             hint="restore the file, or start a new run",
-        ) from error
+        )
+    return parent
+
+
+def _record_file(run: RunDirectory) -> JsonFile[Parent | None]:
+    return JsonFile(run.path / PARENT_NAME, Parent, None, _MOST_BYTES)
 
 
 def parent_config(parent: Parent, config: RunConfig) -> RunConfig:
@@ -124,8 +124,7 @@ def record_changes(run: RunDirectory, before: RunConfig, after: RunConfig) -> No
     if parent is None:
         return
     changed = changed_fields(parent_config(parent, before), after)
-    record = parent.model_copy(update={"changed": changed})
-    write_text_atomically(run.path / PARENT_NAME, record.model_dump_json(indent=1) + "\n")
+    _record_file(run).write(parent.model_copy(update={"changed": changed}))
 
 
 def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfig) -> Parent:
@@ -166,7 +165,7 @@ def take_parent(target: RunDirectory, parent: ParentCheckpoint, config: RunConfi
     write_text_atomically(folder / MANIFEST_NAME, kept.text())
     verify_checkpoint(folder)
     record = _record(parent, manifest, config)
-    write_text_atomically(target.path / PARENT_NAME, record.model_dump_json(indent=1) + "\n")
+    _record_file(target).write(record)
     return record
 
 
@@ -184,8 +183,7 @@ def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
     if not parent.path.is_dir():
         raise _gone(parent)
     before = parent.run.read_config()
-    problems = [*_vocabulary_problems(config, before), *_shape_problems(config.model, before.model)]
-    if problems:
+    if problems := list(_problems(config, before)):
         raise ConfigError(problems)
     if parent.optimizer == "keep":
         _check_optimizer(config, before, parent)
@@ -221,51 +219,36 @@ def _gone(parent: ParentCheckpoint) -> UnknownCheckpointError:
     )
 
 
-def _vocabulary_problems(config: RunConfig, before: RunConfig) -> list[Problem]:
-    from rnnlm_tui.schema.corpora import unused_tokenizer_fields
-
-    wanted, trained = config.tokenizer, before.tokenizer
-    unused = unused_tokenizer_fields(trained)
-    return [
-        Problem(
-            f"tokenizer.{name}",
-            f"is {value!r}, but the checkpoint was trained with {getattr(trained, name)!r}",
-            f"its vocabulary is {trained.kind}, and the new run keeps it; another"
-            " vocabulary needs a run from initial weights",
-        )
-        for name, value in wanted
-        if name not in unused and value != getattr(trained, name)
-    ]
-
-
 _SHAPES = ("cell_type", "embedding_dim", "hidden_size", "num_layers", "num_heads")
 """Fields of a model that decide its weights' shapes."""
 KEPT_BY_FORKS = ("tokenizer.", "model.tie_weights", *(f"model.{name}" for name in _SHAPES))
 """Beginnings of the fields in which a fork can't differ from its checkpoint."""
 
 
-def _shape_problems(wanted: ModelConfig, trained: ModelConfig) -> list[Problem]:
-    headed = {wanted.cell_type, trained.cell_type}.intersection(HEADED_CELLS)
-    problems = [
-        Problem(
-            f"model.{name}",
-            f"is {getattr(wanted, name)!r}, but the checkpoint was trained with"
-            f" {getattr(trained, name)!r}",
-            f"weights: {_shape(trained)}, config: {_shape(wanted)};"
-            " another shape needs a run from initial weights",
+def _problems(wanted: RunConfig, trained: RunConfig) -> Iterator[Problem]:
+    """The fields in which a config doesn't fit its checkpoint, with both values."""
+    from rnnlm_tui.schema.corpora import unused_tokenizer_fields
+
+    unused = unused_tokenizer_fields(trained.tokenizer)
+    if not {wanted.model.cell_type, trained.model.cell_type}.intersection(HEADED_CELLS):
+        unused.add("num_heads")
+    hints = {
+        "tokenizer": f"its vocabulary is {trained.tokenizer.kind}, and the new run keeps it;"
+        " another vocabulary needs a run from initial weights",
+        "model": f"weights: {_shape(trained.model)}, config: {_shape(wanted.model)};"
+        " another shape needs a run from initial weights",
+    }
+    for path, (old, new) in changed_fields(trained, wanted).items():
+        section, _, name = path.partition(".")
+        if path.startswith(KEPT_BY_FORKS) and name not in {*unused, "tie_weights"}:
+            text = f"is {new!r}, but the checkpoint was trained with {old!r}"
+            yield Problem(path, text, hints[section])
+    if wanted.model.tie_weights and not trained.model.tie_weights:
+        yield Problem(
+            "model.tie_weights",
+            "is True, but the checkpoint has separate matrices for embedding and output",
+            "only the other way is possible: tied weights can be separated",
         )
-        for name in _SHAPES
-        if (headed or name != "num_heads") and getattr(wanted, name) != getattr(trained, name)
-    ]
-    if wanted.tie_weights and not trained.tie_weights:
-        problems.append(
-            Problem(
-                "model.tie_weights",
-                "is True, but the checkpoint has separate matrices for embedding and output",
-                "only the other way is possible: tied weights can be separated",
-            )
-        )
-    return problems
 
 
 def _shape(model: ModelConfig) -> str:
