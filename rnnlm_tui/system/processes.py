@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,9 +192,7 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
     group, user = own_group(text_of(root / "proc/self/cgroup")), _user_name()
     lingers = (root / "var/lib/systemd/linger" / user).exists()
     if re.search(r"/session-[^/]+\.scope(/|$)", group):
-        if not kills_processes_of(
-            user, login_settings(text_of(path) for path in _config_files(root))
-        ):
+        if not kills_processes_of(user, login_settings(root)):
             return None
         first = "" if lingers else "loginctl enable-linger, then "
         return EndsAtLogout(
@@ -213,23 +211,19 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
 def own_group(cgroup: str) -> str:
     """systemd's cgroup in the text of a /proc/…/cgroup file (version 1 or 2); empty if there is
     none."""
-    groups = {
-        controllers: path
-        for _, controllers, path in (
-            line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2
-        )
-    }
+    groups = dict(re.findall(r"^\d+:([^:]*):(.*)$", cgroup, re.MULTILINE))
     return groups.get("name=systemd") or groups.get("", "")
 
 
-def login_settings(files: Iterable[str]) -> dict[str, str]:
-    """The settings in logind's files; later files take precedence."""
+def login_settings(root: Path) -> dict[str, str]:
+    """logind's settings: of its main files, then of the drop-ins by name, each in increasing
+    priority."""
     settings: dict[str, str] = {}
-    for text in files:
-        for raw in text.splitlines():
-            key, equals, value = raw.partition("=")
-            if equals:
-                settings[key.strip()] = value.strip()
+    for pattern in ("logind.conf", "logind.conf.d/*.conf"):
+        files = [path for folder in CONFIG_FOLDERS for path in (root / folder).glob(pattern)]
+        for path in sorted(files, key=lambda path: path.name):
+            lines = re.findall(r"^\s*(\w+)\s*=(.*)$", text_of(path), re.MULTILINE)
+            settings.update((key, value.strip()) for key, value in lines)
     return settings
 
 
@@ -244,18 +238,6 @@ def kills_processes_of(user: str, settings: Mapping[str, str]) -> bool:
         and user not in spared
         and (not only or user in only)
     )
-
-
-def _config_files(root: Path) -> list[Path]:
-    """The main files, then the drop-ins by name, each in increasing priority."""
-    return [
-        path
-        for pattern in ("logind.conf", "logind.conf.d/*.conf")
-        for path in sorted(
-            (path for folder in CONFIG_FOLDERS for path in (root / folder).glob(pattern)),
-            key=lambda path: path.name,
-        )
-    ]
 
 
 def _user_name() -> str:

@@ -114,8 +114,11 @@ def test_a_file_in_etc_overrides_one_of_the_same_name_in_usr(tmp_path: Path) -> 
         ("#KillUserProcesses=yes", "ann", False),
     ],
 )
-def test_users_that_the_login_manager_spares(settings: str, user: str, kills: bool) -> None:
-    assert kills_processes_of(user, login_settings([settings])) is kills
+def test_users_that_the_login_manager_spares(
+    tmp_path: Path, settings: str, user: str, kills: bool
+) -> None:
+    root = machine(tmp_path, SESSION, settings)
+    assert kills_processes_of(user, login_settings(root)) is kills
 
 
 def test_the_group_is_found_in_both_versions_of_control_groups() -> None:
