@@ -124,14 +124,9 @@ def _check(step: int, path: Path, *, pinned: bool) -> CheckpointCheck:
             step, path, error.message, pinned=pinned, newer=isinstance(error, NewerCheckpointError)
         )
     parent = manifest.parent or ""
-    place = CHECKPOINT_FOLDER.fullmatch(parent)
-    problem = ""
-    if place is not None and int(place[1]) >= step:
-        problem = f"{path}: its manifest names the later {parent} as its parent"
-    kept = (path.parent / parent).is_dir() if place is not None else _is_there(parent)
-    return CheckpointCheck(
-        step, path, problem, len(manifest.files), manifest.bytes, parent, kept, pinned
-    )
+    own, files = CHECKPOINT_FOLDER.fullmatch(parent) is not None, len(manifest.files)
+    kept = (path.parent / parent).is_dir() if own else _is_there(parent)
+    return CheckpointCheck(step, path, "", files, manifest.bytes, parent, kept, pinned)
 
 
 def _is_there(address: str) -> bool:
