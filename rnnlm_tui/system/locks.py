@@ -272,12 +272,15 @@ def staging(place: Path) -> Iterator[Path]:
         StorageError: `place` can't be written.
     """
     sweep_staging(place)
-    descriptor = None
+    folder = place / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+    unlocked = place / f"{TEMPORARY_PREFIX}new-{os.urandom(8).hex()}"
     with storage_errors("write into", place):
-        while descriptor is None:
-            folder = place / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
-            folder.mkdir(PRIVATE_DIRECTORY)
-            descriptor = _held_lock_of(folder)
+        unlocked.mkdir(PRIVATE_DIRECTORY)
+        unlocked.chmod(PRIVATE_DIRECTORY)  # whatever the umask
+        descriptor = open_private(unlocked / _STAGING_LOCK, os.O_RDWR)
+        with suppress(OSError):  # a filesystem without locks: no sweep gets one either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        unlocked.rename(folder)  # only now a sweep looks at it
     try:
         yield folder
     finally:
@@ -292,31 +295,11 @@ def sweep_staging(place: Path) -> None:
                 _sweep(folder)
 
 
-def _held_lock_of(folder: Path) -> int | None:
-    """Create and lock the file of a new staging folder; None if a sweep has just removed it."""
-    lock = folder / _STAGING_LOCK
-    try:
-        folder.chmod(PRIVATE_DIRECTORY)  # whatever the umask
-        descriptor = open_private(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    with suppress(OSError):  # a filesystem without locks: no sweep gets one either
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    if lock.exists():
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
 def _sweep(folder: Path) -> None:
     with suppress(OSError):
-        try:
-            descriptor = os.open(
-                folder / _STAGING_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            )
-        except FileNotFoundError:
-            folder.rmdir()  # killed before it had its lock; fails unless the folder is empty
-            return
+        descriptor = os.open(
+            folder / _STAGING_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
