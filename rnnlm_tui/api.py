@@ -86,7 +86,7 @@ def load(address: str, *, device: str = "cpu") -> Model:
         CheckpointError: its files are damaged.
         DeviceError: this machine has no such device.
     """
-    from rnnlm_tui.store.addresses import resolve_checkpoint, split_address
+    from rnnlm_tui.store.addresses import checkpoint_path, split_address
 
     directory, which = split_address(address)
     if which == "now":
@@ -94,7 +94,7 @@ def load(address: str, *, device: str = "cpu") -> Model:
 
         path = take_snapshot(directory).path
     else:
-        path = resolve_checkpoint(directory, which)
+        path = checkpoint_path(directory, which)
     return Model(directory, path, device)
 
 

@@ -10,8 +10,8 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     TrustOption,
     check_exclusive,
+    checkpoint_path,
     complete_address,
-    resolve_checkpoint,
     split_address,
 )
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json, table
@@ -128,7 +128,7 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
                 f'"{address}" names no checkpoint',
                 hint=f"use {run.name}@STEP for each, or --last N with one run",
             )
-        parts.append(ParentCheckpoint(run, resolve_checkpoint(run, which)))
+        parts.append(ParentCheckpoint(run, checkpoint_path(run, which)))
     return parts
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rnnlm_tui.cli.options import JsonOption, complete_address, resolve_checkpoint, split_address
+from rnnlm_tui.cli.options import JsonOption, checkpoint_path, complete_address, split_address
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk, user_path
@@ -60,7 +60,7 @@ def export(
             f"{run.name}@now can't be exported: the weights in memory have no checkpoint",
             hint=f"`rnnlm-tui checkpoint {run.name}` saves one; then export {run.name}@last",
         )
-    checkpoint = resolve_checkpoint(run, which)
+    checkpoint = checkpoint_path(run, which)
     target = user_path(str(folder))
     with _progress(f"exporting {run.name}") as report:
         exported = export_checkpoint(run, checkpoint, target, format, force=force, report=report)

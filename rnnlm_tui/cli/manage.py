@@ -227,7 +227,7 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
-    from rnnlm_tui.store.addresses import resolve_checkpoint
+    from rnnlm_tui.store.addresses import checkpoint_path
     from rnnlm_tui.store.retention import pinned_steps
 
     if which.startswith("average-"):
@@ -236,7 +236,7 @@ def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
             hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it",
         )
     try:
-        return int(resolve_checkpoint(run, which).name.rpartition("-")[2])
+        return int(checkpoint_path(run, which).name.rpartition("-")[2])
     except UnknownCheckpointError:
         wanted = which.replace(",", "")
         left = next((step for step in pinned_steps(run) if pins and str(step) == wanted), None)

@@ -12,7 +12,7 @@ import typer
 
 from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.store.addresses import resolve_checkpoint as resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
 from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
@@ -73,7 +73,7 @@ def weights_path(directory: RunDirectory, which: str | None) -> Path:
         RunStateError: `now`, but the run isn't training.
     """
     if which != "now":
-        return resolve_checkpoint(directory, which)
+        return checkpoint_path(directory, which)
     from rnnlm_tui.client.control import take_snapshot
 
     return take_snapshot(directory).path

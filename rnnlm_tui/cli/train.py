@@ -16,7 +16,7 @@ from rnnlm_tui.cli.options import (
     TextArgument,
     TrustOption,
     check_exclusive,
-    resolve_checkpoint,
+    checkpoint_path,
     split_address,
     with_text,
 )
@@ -159,7 +159,7 @@ def find_parent(address: str, optimizer: OptimizerStart) -> ParentCheckpoint:
     from rnnlm_tui.store.manifest import verify_checkpoint
 
     directory, which = split_address(address)
-    path = resolve_checkpoint(directory, which)
+    path = checkpoint_path(directory, which)
     verify_checkpoint(path)
     return ParentCheckpoint(directory, path, optimizer)
 

@@ -53,7 +53,7 @@ def delete(
     two valid checkpoints of a run can't be deleted.
     """
     from rnnlm_tui.store import trash
-    from rnnlm_tui.store.addresses import resolve_checkpoint
+    from rnnlm_tui.store.addresses import checkpoint_path
     from rnnlm_tui.store.labels import read_labels
 
     found = list(map(split_address, addresses))
@@ -83,7 +83,7 @@ def delete(
                 hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it permanently",
             )
         else:
-            step = int(resolve_checkpoint(run, which).name.rpartition("-")[2])
+            step = int(checkpoint_path(run, which).name.rpartition("-")[2])
             [deleted] = trash.delete_checkpoints(run, [step])
         return _as_json(deleted), (
             f"{deleted.name} moved to the trash ({disk(deleted.bytes)}): `rnnlm-tui restore"

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.manage import AddressArgument
-from rnnlm_tui.cli.options import JsonOption, resolve_checkpoint, split_address
+from rnnlm_tui.cli.options import JsonOption, checkpoint_path, split_address
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
@@ -25,7 +25,7 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
     from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
 
     directory, which = split_address(run)
-    only = None if which is None else resolve_checkpoint(directory, which)
+    only = None if which is None else checkpoint_path(directory, which)
     checks = [
         replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
         for check in check_checkpoints(directory, only)

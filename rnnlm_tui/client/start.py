@@ -53,7 +53,7 @@ from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits, read_parent
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, runs_dir
@@ -302,7 +302,7 @@ def parent_at(address: str, optimizer: OptimizerStart = "fresh") -> ParentCheckp
     """
     name, _, which = address.partition("@")
     run = run_named(name)
-    return ParentCheckpoint(run, resolve_checkpoint(run, which or "last"), optimizer)
+    return ParentCheckpoint(run, checkpoint_path(run, which or "last"), optimizer)
 
 
 def check_draft_before_start(run: RunDirectory) -> None:

@@ -33,7 +33,7 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     return run, (which if at else None)
 
 
-def resolve_checkpoint(run: RunDirectory, which: str | None) -> Path:
+def checkpoint_path(run: RunDirectory, which: str | None) -> Path:
     """The folder of `best`, `last`, a step (`1500`) or an average (`average-1500`), not verified;
     by default the best, or the last if none was evaluated.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.errors import NewerCheckpointError, RnnlmError, StorageError
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import checkpoint_folders
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -133,7 +133,7 @@ def _is_there(address: str) -> bool:
     """Whether `run@step` still exists."""
     name, _, which = address.partition("@")
     try:
-        return bool(which) and resolve_checkpoint(run_named(name), which).is_dir()
+        return bool(which) and checkpoint_path(run_named(name), which).is_dir()
     except RnnlmError:
         return False
 

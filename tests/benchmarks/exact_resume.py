@@ -23,7 +23,7 @@ from typing import get_args
 from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import RunStateError, WorkerError
 from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
@@ -76,7 +76,7 @@ def weights_hash(run: RunDirectory, steps: int = STEPS) -> str:
     assert state is not None, run.name
     assert state.kind == "finished", f"{run.name}: {state.kind}: {state.text}"
     return hashlib.sha256(
-        (resolve_checkpoint(run, str(steps)) / "model.safetensors").read_bytes()
+        (checkpoint_path(run, str(steps)) / "model.safetensors").read_bytes()
     ).hexdigest()
 
 

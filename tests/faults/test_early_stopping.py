@@ -12,7 +12,7 @@ import pytest
 from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
@@ -41,7 +41,7 @@ def evaluated(run: RunDirectory) -> list[int]:
 
 
 def weights_hash(run: RunDirectory, which: str = "last") -> str:
-    return sha256((resolve_checkpoint(run, which) / "model.safetensors").read_bytes()).hexdigest()
+    return sha256((checkpoint_path(run, which) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_one(

@@ -16,7 +16,7 @@ import pytest
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
@@ -122,7 +122,7 @@ def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
 
 
 async def test_unusual_prompts_are_continued_and_unknown_characters_reported(text: Path) -> None:
-    checkpoint = str(resolve_checkpoint(trained(text), "last"))
+    checkpoint = str(checkpoint_path(trained(text), "last"))
     client = SamplerClient()
 
     async def draw(prompt: str) -> SampleDone:

@@ -18,7 +18,7 @@ from rnnlm_tui.corpus.tokenizers import check_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -132,8 +132,8 @@ def test_a_pt_file_in_place_of_a_checkpoint_is_refused_by_its_kind(
         with pytest.raises(CheckpointError, match=r"step-000000200\.pt"):
             read(offered)
     with pytest.raises(UnknownCheckpointError):
-        resolve_checkpoint(run_of(checkpoint), "step-000000200.pt")
-    assert resolve_checkpoint(run_of(checkpoint), "last") == checkpoint
+        checkpoint_path(run_of(checkpoint), "step-000000200.pt")
+    assert checkpoint_path(run_of(checkpoint), "last") == checkpoint
     for verb in (
         ["sample", f"{run_of(checkpoint).name}@{offered}", "The"],
         ["train", "--from", f"{run_of(checkpoint).name}@{offered}", "--detach"],

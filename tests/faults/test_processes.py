@@ -18,7 +18,7 @@ import pytest
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -87,7 +87,7 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
         assert worker.wait(PATIENCE_SECONDS) == 0
     summary = summarize(run)
     assert summary.status == "stopped"
-    assert resolve_checkpoint(run, "last").name == f"step-{summary.step:09d}"
+    assert checkpoint_path(run, "last").name == f"step-{summary.step:09d}"
     with RunReader(run) as reader:
         later = [row for row in reader.recent_steps(100) if row.time > sent]
     assert len(later) <= 5, (
@@ -105,7 +105,7 @@ def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) 
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == 0
     assert (summarize(run).status, summarize(run).step) == ("stopped", paused.step)
-    assert resolve_checkpoint(run, "last").name == f"step-{paused.step:09d}"
+    assert checkpoint_path(run, "last").name == f"step-{paused.step:09d}"
 
 
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -71,7 +71,7 @@ def bench_in(folder: Path, workers: Workers) -> Iterator[Bench]:
 
 def ending_of(run: RunDirectory) -> Ending:
     """The result of a run; it must have finished."""
-    last = resolve_checkpoint(run, str(STEPS))
+    last = checkpoint_path(run, str(STEPS))
     with RunReader(run) as reader:
         rows = [
             (row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()

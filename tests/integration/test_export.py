@@ -35,7 +35,7 @@ from rnnlm_tui.schema.exports import (
     ExportRequest,
 )
 from rnnlm_tui.schema.metrics import EvaluationRow
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.exports import exports_file
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
@@ -305,7 +305,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     assert (summary.status, summary.step) == ("finished", 0)
     assert summary.model.parameters == ours.num_parameters()
     assert imported.read_config().tokenizer == one.run.read_config().tokenizer
-    loaded = ModelCache().get(str(resolve_checkpoint(imported, "last")))
+    loaded = ModelCache().get(str(checkpoint_path(imported, "last")))
     assert loaded.after_end, "it was trained on a stream"
     mine = dict(ours.named_parameters())
     assert all(
@@ -342,8 +342,7 @@ def test_any_export_for_the_book_comes_back_with_its_layout_and_data_mode(
     write_export(request_of(one, folder, "book"), lambda _: None)
     imported = import_book(folder / BOOK_NAME)[0]
     mine, back = (
-        ModelCache().get(str(path))
-        for path in (one.checkpoint, resolve_checkpoint(imported, "last"))
+        ModelCache().get(str(path)) for path in (one.checkpoint, checkpoint_path(imported, "last"))
     )
     assert (back.codec.layout, back.data_mode) == (changes["corpus.layout"], mine.data_mode)
     assert back.context_length == mine.context_length

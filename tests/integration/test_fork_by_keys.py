@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
@@ -52,7 +52,7 @@ async def test_a_checkpoint_is_forked_with_a_changed_field_and_stands_below_its_
 
         found = read_parent(child)
         assert found is not None
-        checkpoint = resolve_checkpoint(parent, found.checkpoint)
+        checkpoint = checkpoint_path(parent, found.checkpoint)
         assert (found.run, found.hash) == ("plain-otter", read_manifest(checkpoint).checksum)
         assert found.changed == {"training.seed": (42, 43)}
         assert child.read_config().training.seed == 43

@@ -39,7 +39,7 @@ from rnnlm_tui.schema.sampling import (
     StateMap,
     StatesRequest,
 )
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_snapshot
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -82,7 +82,7 @@ def trained(
             }
             for run in runs.values():
                 wait_until_ended(run)
-        yield {name: resolve_checkpoint(run, "last") for name, run in runs.items()}
+        yield {name: checkpoint_path(run, "last") for name, run in runs.items()}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

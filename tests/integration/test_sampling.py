@@ -12,7 +12,7 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.reader import RunReader
 from tests.integration.runs import (
     start,
@@ -56,14 +56,14 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
     config = tiny_config(text)
     run = start(config)
     wait_until_ended(run)
-    checkpoint = resolve_checkpoint(run, "40")
+    checkpoint = checkpoint_path(run, "40")
     first = await draw(client, checkpoint, max_new_tokens=200, seed=1)
     assert (first.tokens, first.reason) == (200, "length")
     assert first.bits_per_token > 0
     assert (await draw(client, checkpoint, max_new_tokens=200, seed=1)).text == first.text
     assert (await draw(client, checkpoint, max_new_tokens=200, seed=2)).text != first.text
     assert (
-        await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=200, seed=1)
+        await draw(client, checkpoint_path(run, "60"), max_new_tokens=200, seed=1)
     ).text != first.text
     greedy = [
         (await draw(client, checkpoint, max_new_tokens=50, greedy=True, seed=seed)).text
@@ -89,7 +89,7 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
     (checkpoint / "manifest.json").touch()
     with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
         await draw(client, checkpoint)
-    assert (await draw(client, resolve_checkpoint(run, "60"), max_new_tokens=5)).tokens == 5
+    assert (await draw(client, checkpoint_path(run, "60"), max_new_tokens=5)).tokens == 5
 
 
 async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling_settings(
@@ -107,7 +107,7 @@ async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling
         )
     )
     wait_until_ended(run)
-    checkpoint = resolve_checkpoint(run, "last")
+    checkpoint = checkpoint_path(run, "last")
     from transformers import GenerationConfig  # takes seconds, and other tests don't need it
 
     recorded = GenerationConfig.from_pretrained(checkpoint)

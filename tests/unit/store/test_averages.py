@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.client.average import newest_parts, parts_at, remove
 from rnnlm_tui.errors import CheckpointError, InputError, UnknownCheckpointError
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.averages import (
     AVERAGED_FACT,
     keep_average,
@@ -44,15 +44,15 @@ def test_an_average_is_found_by_its_name_and_by_nothing_else(run: RunDirectory) 
     assert [entry.name, again.name] == ["average-1000", "average-1000-2"]
     assert entry.row().validation_loss == 4.0
     assert list_averages(run) == [entry, again]
-    assert resolve_checkpoint(run, "average-1,000") == entry.path
+    assert checkpoint_path(run, "average-1,000") == entry.path
     assert ParentCheckpoint(run, again.path).address == "plain-otter@average-1000-2"
     assert parts_at(["plain-otter@average-1000-2"])[0].path == again.path
 
     assert [found.step for found in list_checkpoints(run)] == [500, 1_000]
-    assert resolve_checkpoint(run, "last").name == "step-000001000"
-    assert newest_valid(run)[0] == resolve_checkpoint(run, "1000")
+    assert checkpoint_path(run, "last").name == "step-000001000"
+    assert newest_valid(run)[0] == checkpoint_path(run, "1000")
     with pytest.raises(UnknownCheckpointError, match="500, 1000, average-1000, average-1000-2"):
-        resolve_checkpoint(run, "average-7")
+        checkpoint_path(run, "average-7")
 
 
 def test_an_average_is_invisible_until_it_is_kept_and_a_starting_worker_leaves_it(

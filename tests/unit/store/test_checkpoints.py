@@ -12,7 +12,7 @@ import pytest
 
 from rnnlm_tui.errors import CheckpointError, StorageError, UnknownCheckpointError
 from rnnlm_tui.store import checkpoints
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,
     checkpoint_rows,
@@ -96,7 +96,7 @@ def test_best_last_and_a_step_are_resolved(run: RunDirectory) -> None:
     for step, loss in ((500, 5.0), (1_000, 4.0), (1_500, 4.5)):
         write(run, step, loss)
     found = {
-        which: resolve_checkpoint(run, which).name
+        which: checkpoint_path(run, which).name
         for which in (None, "best", "last", "500", "1,000", "000001000")
     }
     assert found == {
@@ -114,10 +114,10 @@ def test_a_loss_measured_after_the_checkpoint_also_decides_the_best(
 ) -> None:
     for step, loss in ((500, 5.0), (1_000, None), (2_000, math.nan)):
         write(run, step, loss)
-    assert resolve_checkpoint(run, "best").name == "step-000000500"
+    assert checkpoint_path(run, "best").name == "step-000000500"
     with begin(run) as log:
         log.append(evaluation_row(500, loss=9.0), evaluation_row(1_000), evaluation_row(1_500))
-    assert resolve_checkpoint(run, "best").name == "step-000001000"
+    assert checkpoint_path(run, "best").name == "step-000001000"
     rows = read_checkpoints(run)
     assert [(row.step, row.best, row.last) for row in rows] == [
         (500, False, False),
@@ -150,7 +150,7 @@ def test_the_folders_are_the_list_of_checkpoints_and_each_manifest_is_read_once(
 def test_an_unknown_checkpoint_error_lists_the_existing_ones(run: RunDirectory, which: str) -> None:
     write(run, 500)
     with pytest.raises(UnknownCheckpointError, match="it has best, last and 500") as caught:
-        resolve_checkpoint(run, which)
+        checkpoint_path(run, which)
     assert caught.value.message.isprintable()
 
 
@@ -158,19 +158,19 @@ def test_a_similar_name_is_suggested_and_last_is_suggested_without_a_best(
     run: RunDirectory,
 ) -> None:
     with pytest.raises(UnknownCheckpointError, match="plain-otter has no checkpoint yet"):
-        resolve_checkpoint(run, "last")
+        checkpoint_path(run, "last")
     write(run, 500)
     with pytest.raises(UnknownCheckpointError) as caught:
-        resolve_checkpoint(run, "lst")
+        checkpoint_path(run, "lst")
     assert caught.value.hint == 'did you mean "last"?'
     with pytest.raises(UnknownCheckpointError, match="none is the best") as caught:
-        resolve_checkpoint(run, "best")
+        checkpoint_path(run, "best")
     assert caught.value.hint == "use plain-otter@last"
-    assert resolve_checkpoint(run, None).name == "step-000000500"
+    assert checkpoint_path(run, None).name == "step-000000500"
     damaged = write(run, 600) / "manifest.json"
     damaged.write_text("{")
-    assert resolve_checkpoint(run, None).name == "step-000000500"
-    assert resolve_checkpoint(run, "600") == damaged.parent, "whoever reads it reports the damage"
+    assert checkpoint_path(run, None).name == "step-000000500"
+    assert checkpoint_path(run, "600") == damaged.parent, "whoever reads it reports the damage"
 
 
 def test_saving_a_step_again_replaces_its_checkpoint(run: RunDirectory) -> None:
@@ -304,7 +304,7 @@ def test_a_damaged_checkpoint_moved_aside_is_no_longer_the_last(run: RunDirector
     (bad / "model.safetensors").write_bytes(b"")
     _, (damaged,) = newest_valid(run)
     assert move_damaged_aside(damaged.path) == run.checkpoints_path / "damaged-step-000001000"
-    assert resolve_checkpoint(run, "last") == good
+    assert checkpoint_path(run, "last") == good
     assert [entry.step for entry in list_checkpoints(run)] == [500]
     (write(run, 1_000) / "model.safetensors").write_bytes(b"")
     _, (again,) = newest_valid(run)

@@ -15,7 +15,7 @@ from rnnlm_tui.schema.config import ModelConfig, RunConfig
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store import runs
-from rnnlm_tui.store.addresses import resolve_checkpoint
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import RUN_NAME, runs_dir
@@ -206,7 +206,7 @@ def test_a_renamed_run_is_unchanged_under_its_new_name() -> None:
     socket = run.socket_path
     renamed = rename_run(run, "brisk-heron")
     assert [found.name for found in list_runs()] == ["brisk-heron"]
-    assert resolve_checkpoint(renamed, "last") == renamed.path / "checkpoints" / "step-000000001"
+    assert checkpoint_path(renamed, "last") == renamed.path / "checkpoints" / "step-000000001"
     with RunReader(renamed) as reader:
         assert [row.step for row in reader.recent_steps(9)] == [1]
     assert renamed.socket_path != socket
