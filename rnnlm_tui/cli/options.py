@@ -65,8 +65,8 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
 
 
 def weights_path(directory: RunDirectory, which: str | None) -> Path:
-    """Return the folder of the weights to sample: a checkpoint's, or for `now` that of a snapshot,
-    which the run's worker saves between two steps.
+    """Return the folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for
+    `now` that of a snapshot, which the run's worker saves between two steps.
 
     Raises:
         UnknownCheckpointError: no such checkpoint; lists the available ones.

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.listing import listed_runs
-from rnnlm_tui.corpus.build import is_held, move_aside_unheld, root_lock
+from rnnlm_tui.corpus.build import is_held, move_unheld, root_lock
 from rnnlm_tui.corpus.count import has_few_files
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import (
     InputError,
     RnnlmError,
     RunStateError,
-    StorageError,
     WorkerError,
     did_you_mean,
 )
@@ -42,6 +41,8 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
+from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.locks import staging
 from rnnlm_tui.system.processes import python_command
 
 _SHOWN_RUNS = 8
@@ -166,27 +167,19 @@ def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
         StorageError: a folder can't be removed.
     """
     chosen = {corpus.path for corpus in corpora}
-    aside = []
-    try:
+    with staging(corpora_dir()) as doomed:
         with root_lock(corpora_dir()):  # no run can start to use them until they are moved
             found = [corpus for corpus in stored_corpora() if corpus.path in chosen]
             check_unneeded(found)
             for corpus in found:
-                try:
-                    aside.append(move_aside_unheld(corpus.path))
-                except BlockingIOError:
-                    check_unneeded([replace(corpus, preparing=True)])
-                except OSError as error:
-                    raise StorageError(
-                        f"{corpus.path} can't be removed: {error.strerror or error}"
-                    ) from error
-    finally:
-        for path in aside:
-            shutil.rmtree(path, ignore_errors=True)
-    if left := [path for path in aside if path.exists()]:
-        raise StorageError(
-            f"not all of {left[0]} can be removed", hint="look at its owner and permissions"
-        )
+                with storage_errors("remove", corpus.path):
+                    try:
+                        move_unheld(corpus.path, doomed)
+                    except BlockingIOError:
+                        check_unneeded([replace(corpus, preparing=True)])
+        for corpus in found:
+            with storage_errors("remove all of", corpus.path):
+                shutil.rmtree(doomed / corpus.path.name)
     return found
 
 

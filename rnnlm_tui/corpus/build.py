@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
-from rnnlm_tui.system.files import TEMPORARY_PREFIX, fsync_file
-from rnnlm_tui.system.locks import STAGING_NAME, flocked, sweep_staging
+from rnnlm_tui.system.files import fsync_file
+from rnnlm_tui.system.locks import flocked, staging, sweep_staging
 
 KEPT_SECONDS = 7 * 86_400.0
 """An unfinished folder that wasn't resumed for this long is removed."""
@@ -102,23 +101,19 @@ def empty(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove a damaged folder, renaming it first so that it isn't opened."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(_move_aside(folder), ignore_errors=True)
+    with suppress(FileNotFoundError), staging(folder.parent) as doomed:
+        folder.rename(doomed / folder.name)
 
 
-def move_aside_unheld(folder: Path) -> Path:
-    """Rename a folder under its lock, so that no process builds in it, and return its new path.
+def move_unheld(folder: Path, place: Path) -> None:
+    """Move a folder into another under its lock, so that no process builds in it.
 
     Raises:
         BlockingIOError: another process is building in it.
         OSError: the folder doesn't exist or can't be renamed.
     """
     with flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-        return _move_aside(folder)
-
-
-def _move_aside(folder: Path) -> Path:
-    return folder.rename(folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{secrets.token_hex(4)}")
+        folder.rename(place / folder.name)
 
 
 def sweep(root: Path) -> None:
@@ -132,9 +127,6 @@ def sweep(root: Path) -> None:
     sweep_staging(root)
     try:
         with root_lock(root):
-            for folder in root.glob(f"{TEMPORARY_PREFIX}*"):  # moved aside, then not removed
-                if folder.is_dir() and not STAGING_NAME.fullmatch(folder.name):
-                    shutil.rmtree(folder, ignore_errors=True)
             for folder in root.glob(f"{UNFINISHED_PREFIX}*"):
                 if (
                     folder.is_dir()
@@ -144,14 +136,6 @@ def sweep(root: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"can't read or lock {root}: {error.strerror or error}") from error
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a file atomically."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(text, encoding="utf-8")
-    fsync_file(temporary)
-    temporary.replace(path)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from rnnlm_tui.corpus.build import (
     publish,
     root_lock,
     sweep,
-    write_text_atomically,
 )
 from rnnlm_tui.corpus.download import Meter, ProgressCallback
 from rnnlm_tui.corpus.encode import (
@@ -80,6 +79,7 @@ from rnnlm_tui.schema.corpora import (
     baseline_key,
 )
 from rnnlm_tui.schema.formatting import counted, share
+from rnnlm_tui.system.files import write_text_atomically
 
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
 

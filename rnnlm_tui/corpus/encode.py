@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from rnnlm_tui.corpus.build import write_text_atomically
 from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.sources import Advance, text_units
@@ -36,6 +35,7 @@ from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, folding_of
 from rnnlm_tui.schema.corpora import SPLITS, UNFINISHED_NAME, Split, TextLayout
 from rnnlm_tui.schema.formatting import share
 from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.system.files import write_text_atomically
 
 REPEAT_BYTES = 32
 COUNTED_REPEATS = 20_000

@@ -8,8 +8,6 @@ from; a resume and retention never see it. Its address is `RUN@average-1500`.
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from itertools import chain, count
 from pathlib import Path
@@ -18,13 +16,13 @@ from rnnlm_tui.store.checkpoints import CheckpointEntry, read_entries
 from rnnlm_tui.store.manifest import seal, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.system.files import (
-    TEMPORARY_PREFIX,
     folders_named,
     fsync_directory,
     make_private_directory,
     run_to_end,
     storage_errors,
 )
+from rnnlm_tui.system.locks import staging
 
 AVERAGED_FACT = "averaged"
 """In the manifest's facts of an average: the addresses of its parts."""
@@ -93,8 +91,6 @@ def remove_average(path: Path) -> None:
     Raises:
         StorageError: it can't be removed.
     """
-    doomed = path.with_name(f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}")
-    with storage_errors("remove", path):
-        path.rename(doomed)
+    with storage_errors("remove", path), staging(path.parent) as doomed:
+        path.rename(doomed / path.name)
         fsync_directory(path.parent)
-    shutil.rmtree(doomed, ignore_errors=True)  # a worker that starts now removes it as well

@@ -9,12 +9,10 @@ import pytest
 from rnnlm_tui.corpus.build import (
     claimed,
     discard,
-    move_aside_unheld,
+    move_unheld,
     publish,
     sweep,
-    write_text_atomically,
 )
-from rnnlm_tui.system.locks import staging
 
 
 def test_a_finished_folder_is_renamed_once_and_the_second_of_two_builders_is_told(
@@ -29,15 +27,6 @@ def test_a_finished_folder_is_renamed_once_and_the_second_of_two_builders_is_tol
     assert not (tmp_path / "first").exists()
 
 
-def test_folders_that_were_moved_aside_and_not_removed_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "abc").mkdir()
-    left = move_aside_unheld(tmp_path / "abc")
-    with staging(tmp_path) as alive:
-        sweep(tmp_path)
-        assert alive.exists()
-    assert not left.exists()
-
-
 def test_sweeping_a_missing_folder_creates_nothing(tmp_path: Path) -> None:
     sweep(tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -50,19 +39,14 @@ def test_a_damaged_folder_is_removed_completely(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_use_is_not_moved_aside(tmp_path: Path) -> None:
-    folder = tmp_path / "abc"
+def test_a_folder_in_use_is_not_moved(tmp_path: Path) -> None:
+    folder, place = tmp_path / "abc", tmp_path / "place"
+    place.mkdir()
     with claimed(folder, lambda: False, lambda: None):
         (folder / "text").write_text("kept")
         with pytest.raises(BlockingIOError):
-            move_aside_unheld(folder)
+            move_unheld(folder, place)
     assert (folder / "text").read_text() == "kept"
-    assert (move_aside_unheld(folder) / "text").exists()
+    move_unheld(folder, place)
+    assert (place / "abc" / "text").exists()
     assert not folder.exists()
-
-
-def test_a_text_is_replaced_atomically(tmp_path: Path) -> None:
-    for text in ("one", "two"):
-        write_text_atomically(tmp_path / "a.json", text)
-        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-        assert (tmp_path / "a.json").read_text() == text
