@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import gzip
 import os
-import shutil
 import tarfile
 import time
 import zlib
@@ -32,6 +31,7 @@ from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.formatting import disk
 from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.locks import staging
 
 MAX_EXPANSION = 60
@@ -47,11 +47,6 @@ _BLOCK = 1 << 18
 
 FreeBytes = Callable[[Path], int]
 """Returns the bytes that can still be written in a folder."""
-
-
-def free_bytes(folder: Path) -> int:
-    """Free disk space for this user at an existing folder."""
-    return shutil.disk_usage(folder).free
 
 
 def check_python() -> None:
