@@ -657,6 +657,13 @@ class SamplingConfig(Section):
         return self.greedy or self.temperature == 0
 
 
+SAMPLING_OFF: Mapping[str, object] = {
+    "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0,
+    "penalty_window": 0,
+}  # fmt: skip
+"""The values of sampling settings that turn them off; in the app also written `off`."""
+
+
 class RunConfig(Section):
     """The config of a run. Immutable: changing it makes a new object."""
 

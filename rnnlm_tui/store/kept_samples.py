@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
@@ -101,14 +101,9 @@ class KeptSample(BaseModel):
         else:
             parts += [f"seed {self.seed}", f"temperature {settings.temperature:g}"]
             parts += [
-                f"{name} {value:g}"
-                for name, value, off in (
-                    ("top-k", settings.top_k, 0),
-                    ("top-p", settings.top_p, 1),
-                    ("min-p", settings.min_p, 0),
-                    ("typical-p", settings.typical_p, 1),
-                )
-                if value != off
+                f"{name.replace('_', '-')} {getattr(settings, name):g}"
+                for name in ("top_k", "top_p", "min_p", "typical_p")
+                if getattr(settings, name) != SAMPLING_OFF[name]
             ]
         if settings.repetition_penalty != 1:
             window = settings.penalty_window

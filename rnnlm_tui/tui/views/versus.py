@@ -12,7 +12,7 @@ from textual.content import Content
 
 from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
@@ -295,15 +295,7 @@ def status_line(parts: Sequence[Content], room: int) -> Content:
 
 SHOWN_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens")
 FURTHER_SETTINGS = ("typical_p", "repetition_penalty", "penalty_window", "stop")
-OFF: dict[str, object] = {
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "typical_p": 1.0,
-    "repetition_penalty": 1.0,
-    "penalty_window": 0,
-    "stop": (),
-}
+OFF: dict[str, object] = {**SAMPLING_OFF, "stop": ()}
 
 
 def settings_line(settings: SamplingConfig, *, sides: int, random_seed: bool, room: int) -> Content:

@@ -18,6 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import ConfigError, Problem
+from rnnlm_tui.schema.config import SAMPLING_OFF as OFF
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.formatting import escaped_list, unescaped_list
 from rnnlm_tui.schema.sampling import MAX_SAMPLES
@@ -46,11 +47,6 @@ FIRST_TO_GO = ("min_p", "top_k", "top_p")
 FIELDS: dict[str, FormField] = {
     field.path.partition(".")[2]: field for field in FORM_FIELDS if field.section == "sampling"
 }
-OFF: dict[str, object] = {
-    "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0,
-    "penalty_window": 0,
-}  # fmt: skip
-"""Values that turn a setting off, also written `off`."""
 NOTHING: dict[str, object] = {**OFF, "stop": [], "samples": 1}
 """Values of settings that have no effect."""
 IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "typical_p", "seed")
