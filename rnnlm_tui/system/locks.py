@@ -284,7 +284,10 @@ def staging(place: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _remove_staging(folder, descriptor)
+        _empty(folder)
+        os.close(descriptor)
+        with suppress(OSError):
+            folder.rmdir()  # NFS keeps an unlinked file until it is closed
 
 
 def sweep_staging(place: Path) -> None:
@@ -302,14 +305,15 @@ def _sweep(folder: Path) -> None:
         )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _empty(folder)
+        finally:
             os.close(descriptor)
-        else:
-            _remove_staging(folder, descriptor)
+    with suppress(OSError):
+        folder.rmdir()  # fails unless it is empty
 
 
-def _remove_staging(folder: Path, descriptor: int) -> None:
-    """Remove a locked staging folder; what can't be removed is left for a later sweep."""
+def _empty(folder: Path) -> None:
+    """Empty a locked staging folder; what can't be removed is left for a later sweep."""
     with suppress(OSError):
         for path in (folder / REPLACED).glob("*"):
             if not os.path.lexists(folder.parent / path.name):
@@ -318,9 +322,6 @@ def _remove_staging(folder: Path, descriptor: int) -> None:
             if path.name != _STAGING_LOCK:
                 remove(path)
         (folder / _STAGING_LOCK).unlink()  # last: without it, a sweep leaves the folder alone
-    os.close(descriptor)
-    with suppress(OSError):
-        folder.rmdir()  # NFS keeps an unlinked file until it is closed
 
 
 def _check_still_there(descriptor: int, path: Path, name: str) -> None:

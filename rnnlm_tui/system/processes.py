@@ -211,7 +211,7 @@ def ends_at_logout(root: Path = Path("/")) -> EndsAtLogout | None:
 def own_group(cgroup: str) -> str:
     """systemd's cgroup in the text of a /proc/…/cgroup file (version 1 or 2); empty if there is
     none."""
-    groups = dict(re.findall(r"^\d+:([^:]*):(.*)$", cgroup, re.MULTILINE))
+    groups: dict[str, str] = dict(re.findall(r"^\d+:([^:]*):(.*)$", cgroup, re.MULTILINE))
     return groups.get("name=systemd") or groups.get("", "")
 
 

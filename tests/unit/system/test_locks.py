@@ -251,6 +251,7 @@ def test_only_staging_folders_of_dead_processes_are_removed_however_old(tmp_path
     die_while_staging(tmp_path, "back", "taken")
     (left,) = tmp_path.iterdir()
     (tmp_path / "taken").write_text("newer")
+    (tmp_path / ".tmp-0123456789abcdef").mkdir()  # killed just before it was gone
     foreign = tmp_path / ".tmp-fedcba9876543210"
     foreign.mkdir()
     (foreign / "thesis.tex").touch()
