@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Iterable, Iterator
-from time import monotonic
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -15,8 +15,8 @@ from textual.message_pump import MessagePump
 from textual.screen import Screen
 
 STALL_SECONDS, STALL_TURNS = 0.02, 20
-"""Messages that make no progress for this long, and for so many turns of the loop, wait for
-something else, such as a thread. A single turn may take long on a busy machine."""
+"""Messages that make no progress for so much of this thread's processor time, and for so many turns
+of the loop, wait for something else, such as a thread. On a busy machine, time passes alone."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,9 +35,9 @@ def no_sleeping() -> Iterator[None]:
 async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
     """Return when the app's widgets have handled their messages, or no longer make progress."""
     app = active_app.get()
-    end = monotonic() + max_sleep
+    end = thread_time() + max_sleep
     quiet, before, stalled, turns = 0, -1, end, 0
-    while quiet < 3 and monotonic() < end and (turns < STALL_TURNS or monotonic() < stalled):
+    while quiet < 3 and thread_time() < end and (turns < STALL_TURNS or thread_time() < stalled):
         await asyncio.sleep(0)
         turns += 1
         left = sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
@@ -46,7 +46,7 @@ async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> N
             continue
         quiet = 0 if left else quiet + 1
         if left != before:
-            before, stalled, turns = left, monotonic() + STALL_SECONDS, 0
+            before, stalled, turns = left, thread_time() + STALL_SECONDS, 0
 
 
 def _messages_of(pump: MessagePump) -> int:
