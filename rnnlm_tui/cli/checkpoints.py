@@ -141,7 +141,7 @@ def prune(
     """
     from rnnlm_tui.client.checkpoints import list_run
     from rnnlm_tui.store import trash
-    from rnnlm_tui.store.pruning import plan_prune
+    from rnnlm_tui.store.retention import plan_prune
     from rnnlm_tui.store.runs import find_run
 
     directory = find_run(run)

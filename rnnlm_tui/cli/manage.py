@@ -37,7 +37,7 @@ def usable_labels(run: RunDirectory) -> RunLabels:
 
     file = labels_file(run)
     if kept := file.move_damaged_aside():
-        output.note(f"the tags and note of {run.name} are damaged: the file is kept as {kept.name}")
+        output.note(f"the labels of {run.name} are damaged: the file is kept as {kept.name}")
     return file.read().value
 
 
@@ -119,39 +119,27 @@ def note(
 
     Without a text, print the note.
     """
-    from rnnlm_tui.store.labels import change_labels
+    from rnnlm_tui.store.labels import change_labels, note_checkpoint
 
     directory, which = split_address(run)
-    if which is not None:
-        _note_checkpoint(directory, which, text, json=json)
-        return
-    before = usable_labels(directory)
-    labels = before
-    if text:
-        labels = change_labels(directory, lambda found: replace(found, note=" ".join(text)))
+    name, step = directory.name, None if which is None else _step_of(directory, which, pins=False)
+    before = labels = usable_labels(directory)
+    words = " ".join(text or ())
+    if text and step is not None:
+        labels = note_checkpoint(directory, step, words)
+    elif text:
+        labels = change_labels(directory, lambda found: replace(found, note=words))
+    old, new = (
+        found.note if step is None else found.notes.get(step, "") for found in (before, labels)
+    )
+    at = {} if step is None else {"step": step}
+    address = name if step is None else f"{name}@{step}"
     if json:
-        print_json(
-            {"run": directory.name, "note": labels.note, "changed": labels.note != before.note}
-        )
-    elif labels.note:
-        line(labels.note if not text else f"{directory.name}: {labels.note}")
+        print_json({"run": name, **at, "note": new, "changed": new != old})
+    elif new:
+        line(new if not text else f"{address}: {new}")
     else:
-        line(f"{directory.name} has no note")
-
-
-def _note_checkpoint(run: RunDirectory, which: str, text: list[str] | None, *, json: bool) -> None:
-    from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
-
-    step = _step_of(run, which, pins=False)
-    before = checkpoint_notes(run).get(step, "")
-    found = note_checkpoint(run, step, " ".join(text)) if text else before
-    name = f"{run.name}@{step}"
-    if json:
-        print_json({"run": run.name, "step": step, "note": found, "changed": found != before})
-    elif found:
-        line(found if not text else f"{name}: {found}")
-    else:
-        line(f"{name} has no note")
+        line(f"{address} has no note")
 
 
 def rename(
@@ -199,10 +187,10 @@ def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
 
 
 def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[object, str]:
-    from rnnlm_tui.store.retention import pin_checkpoint, unpin_checkpoint
+    from rnnlm_tui.store.labels import pin_checkpoint
 
-    step = _step_of(run, which, pins=not pinned)
-    changed = pin_checkpoint(run, step) if pinned else unpin_checkpoint(run, step)
+    step, before = _step_of(run, which, pins=not pinned), usable_labels(run).pins
+    changed = pin_checkpoint(run, step, pinned=pinned).pins != before
     if changed:
         words = "pinned" if pinned else "unpinned"
     else:
@@ -228,7 +216,7 @@ def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
 def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
     """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
     from rnnlm_tui.store.addresses import checkpoint_path
-    from rnnlm_tui.store.retention import pinned_steps
+    from rnnlm_tui.store.labels import read_labels
 
     if which.startswith("average-"):
         raise InputError(
@@ -239,7 +227,7 @@ def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
         return int(checkpoint_path(run, which).name.rpartition("-")[2])
     except UnknownCheckpointError:
         wanted = which.replace(",", "")
-        left = next((step for step in pinned_steps(run) if pins and str(step) == wanted), None)
+        left = next((step for step in read_labels(run).pins if pins and str(step) == wanted), None)
         if left is None:
             raise
         return left

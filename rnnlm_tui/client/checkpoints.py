@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError, did_you_mean
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.store.labels import RunLabels, read_labels
 from rnnlm_tui.store.paths import RunDirectory, weights_name
 
 Mark = Literal["damaged", "best", "last", "pinned", "averaged", "exported"]
@@ -93,11 +94,8 @@ def weights_words(path: str, step: int) -> str:
 
 def listed(
     rows: Iterable[CheckpointRow],
-    *,
-    pinned: Collection[int] = (),
-    notes: Mapping[int, str] | None = None,
-    problems: Mapping[str, str] | None = None,
-    exported: Collection[int] = (),
+    labels: RunLabels,
+    problems: Mapping[str, str],
 ) -> list[ListedCheckpoint]:
     """Add to each row its marks, its note, what is wrong with it, and its distance to the best
     checkpoint, which an average may be better than.
@@ -106,7 +104,7 @@ def listed(
         problems: what is wrong, by the row's path; empty texts count as none.
     """
     found = list(rows)
-    notes, problems = notes or {}, problems or {}
+    exported = {export.step for export in labels.exports}
     of_steps = [row.validation_loss for row in found if not is_average_path(row.path)]
     finite = [loss for loss in of_steps if loss is not None and math.isfinite(loss)]
     best = perplexity(min(finite)) if finite else None
@@ -117,7 +115,7 @@ def listed(
             "damaged": bool(problems.get(row.path)),
             "best": row.best,
             "last": row.last,
-            "pinned": row.step in pinned and not average,
+            "pinned": row.step in labels.pins and not average,
             "averaged": average,
             "exported": row.step in exported and not average,
         }
@@ -126,7 +124,7 @@ def listed(
             ListedCheckpoint(
                 row,
                 tuple(mark for mark in MARK_SIGNS if applies[mark]),
-                "" if average else notes.get(row.step, ""),
+                "" if average else labels.notes.get(row.step, ""),
                 problems.get(row.path, ""),
                 None if value is None or best is None else perplexity(value) - best,
             )
@@ -235,16 +233,6 @@ def list_run(run: RunDirectory) -> list[ListedCheckpoint]:
     Raises:
         StorageError: a log or a folder can't be read.
     """
-    from rnnlm_tui.store.exports import exported_steps
-    from rnnlm_tui.store.labels import checkpoint_notes
-    from rnnlm_tui.store.retention import pinned_steps
-
     rows = rows_on_disk(run)
-    items = listed(
-        rows,
-        pinned=pinned_steps(run),
-        notes=checkpoint_notes(run),
-        problems=quick_problems(run, rows),
-        exported=exported_steps(run),
-    )
+    items = listed(rows, read_labels(run), quick_problems(run, rows))
     return list(sorted_checkpoints(items, "step"))

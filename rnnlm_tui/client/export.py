@@ -37,7 +37,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.exports import Export, add_export
+from rnnlm_tui.store.labels import Export, add_export
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir

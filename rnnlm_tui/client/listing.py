@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import decode
 from rnnlm_tui.store.manifest import step_folders
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, runs_dir
-from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.files import Stamp, stamp, storage_errors
 from rnnlm_tui.system.locks import read_lock
@@ -181,7 +180,7 @@ def listed_runs(
 _SOURCES = (
     "config.toml", "worker.lock", "worker.log", "labels.json", "checkpoints", PARENT_NAME, "log",
 )  # fmt: skip
-"""What a summary is made from in a run's folder, beside its logs; pins are in `checkpoints`."""
+"""What a summary is made from in a run's folder, beside its logs."""
 
 
 def stamps(run: RunDirectory) -> dict[str, Stamp]:
@@ -225,8 +224,8 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
     ):
         return None
     labels, damage = labels_file(run).look()
-    pinned = sorted(pinned_steps(run).intersection(row.checkpoints))
-    today = {"created": run.created(), "labels_damaged": bool(damage), **asdict(labels)}
+    pinned = [step for step in row.checkpoints if step in labels.pins]
+    today = {"created": run.created(), "labels_damaged": bool(damage), **labels.of_run}
     try:
         checkpoints = {**kept.get("checkpoints", {}), "pinned": pinned}
         return RunSummary.model_validate({**kept, **today, "checkpoints": checkpoints})

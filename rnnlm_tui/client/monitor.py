@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
@@ -12,7 +12,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
-from rnnlm_tui.store.labels import checkpoint_notes, labels_file
+from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
@@ -54,8 +54,7 @@ class RunSnapshot:
     """Margin of error of `summary.eta_seconds` in seconds; None without an ETA."""
     machine: MachineTable = field(default_factory=empty_machine)
     """Machine readings of the whole run."""
-    checkpoint_notes: Mapping[int, str] = field(default_factory=dict)
-    """By step."""
+    labels: RunLabels = field(default_factory=RunLabels)
     averages: tuple[CheckpointRow, ...] = ()
     """Kept averages of checkpoints, by step."""
     changes: tuple[JournalledChange, ...] = ()
@@ -93,7 +92,6 @@ class RunMonitor:
         self._shown_steps: tuple[int, int] | None = None
         self._events = Cached[tuple[EventRow, ...]]()
         self._log = Cached[tuple[str, ...]]()
-        self._notes = Cached[dict[int, str]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
@@ -185,9 +183,7 @@ class RunMonitor:
             ),
             eta_margin=None if eta is None else eta.margin,
             machine=self.reader.machine(MACHINE_BUCKETS),
-            checkpoint_notes=self._notes.of(
-                settled(self.run.checkpoints_path), lambda: checkpoint_notes(self.run)
-            ),
+            labels=state.labels.value,
             averages=self._averages.of(settled(self.run.checkpoints_path), self._read_averages),
             changes=tuple(self.reader.changes()),
             detail=self._detail(series),
@@ -250,5 +246,5 @@ def problem_summary(run: RunDirectory, error: RnnlmError) -> RunSummary:
         hint=error.hint or None,
         unreadable="can't be read",
         labels_damaged=bool(damage),
-        **asdict(labels),
+        **labels.of_run,
     )

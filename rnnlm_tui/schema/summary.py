@@ -230,6 +230,6 @@ class RunSummary(Figures):
     pinned: bool = False
     """Whether the user pinned the run to the top of the list."""
     labels_damaged: bool = False
-    """The file with tags, note and pin is damaged; the app moves it aside and shows a notice."""
+    """The file with the labels is damaged; the app moves it aside and shows a notice."""
     diverged: bool = False
     """Whether the run failed with non-finite losses or gradients; resuming it would fail again."""

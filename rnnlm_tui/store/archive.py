@@ -61,10 +61,9 @@ _MEMBERS = {
     for name, most_bytes in {
         re.escape(HEAD_MEMBER): _SMALL,
         r"run/config\.toml": _SMALL,
-        r"run/(labels|parent|exports)\.json": _SMALL,
+        r"run/(labels|parent)\.json": _SMALL,
         r"run/worker\.log": _ANY,
         r"run/log/\d{6}\.jsonl": _ANY,
-        r"run/checkpoints/(pinned|note)-\d{9,12}": _SMALL,
         rf"run/{_WEIGHTS}/[A-Za-z0-9][A-Za-z0-9._-]{{0,39}}\.(json|safetensors)": _ANY,
     }.items()
 }
@@ -104,8 +103,7 @@ class ArchiveHead(BaseModel):
 def write_archive(
     run: RunDirectory, target: Path, progress: Progress = lambda *_: None
 ) -> ArchiveHead:
-    """Write a run's config, rows, labels, logs and checkpoints with their pins and notes to one
-    file.
+    """Write a run's config, rows, labels, logs and checkpoints to one file.
 
     A live run keeps training: its finished checkpoints are held until they are read, and its rows
     are copied after them, so the archive continues from the newest of them. The file appears under

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rnnlm_tui.errors import StorageError
+from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, evaluations_during_run
-from rnnlm_tui.store.labels import note_path
+from rnnlm_tui.store.labels import pinned_steps
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, seal, step_folders
 from rnnlm_tui.store.paths import RunDirectory, weights_name
-from rnnlm_tui.store.retention import best_step, pinned_steps
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
     fsync_directory,
@@ -28,7 +27,7 @@ from rnnlm_tui.system.files import (
     run_to_end,
     storage_errors,
 )
-from rnnlm_tui.system.locks import STAGING_NAME, has_readers, read_lock, sweep_staging
+from rnnlm_tui.system.locks import STAGING_NAME, folder_lock, read_lock, sweep_staging
 
 WriteFiles = Callable[[Path], Generator[None, None, Mapping[str, str]] | None]
 """Writes a checkpoint's files into a folder. If it yields between two pieces, it returns the
@@ -99,6 +98,12 @@ def read_entries(folders: Iterable[Path]) -> list[CheckpointEntry]:
             size = manifest.bytes + (path / MANIFEST_NAME).stat().st_size
             found.append(CheckpointEntry(path, manifest, size))
     return found
+
+
+def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
+    """The step with the lowest finite loss, the earliest of equals; None if there is none."""
+    known = [(loss, step) for step, loss in losses if loss is not None and math.isfinite(loss)]
+    return min(known)[1] if known else None
 
 
 def checkpoint_rows(
@@ -193,27 +198,26 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
 def remove_checkpoint(run: RunDirectory, step: int) -> bool:
     """Remove a checkpoint atomically; True also if it is already gone.
 
-    Returns False if it is pinned, even if that happened just now, or if a process is reading it.
+    Returns False, without waiting, if it is pinned, a process is reading it, or the run's labels
+    are being written.
 
     Raises:
-        StorageError: the checkpoint can't be removed.
+        StorageError: the checkpoint can't be removed, or the labels are damaged.
     """
     path = run.checkpoints_path / f"step-{step:09d}"
     doomed = run.checkpoints_path / f"{TEMPORARY_PREFIX}removed-{secrets.token_hex(8)}"
     with storage_errors("remove", path):
-        if step in pinned_steps(run) or has_readers(path):
-            return False
         try:
-            path.rename(doomed)
-        except FileNotFoundError:
-            return True
-        if step in pinned_steps(run) or has_readers(doomed):
-            # since then; pin_checkpoint looks for the checkpoint after it wrote the pin: one of the
-            # two sees the other
-            doomed.rename(path)
+            with folder_lock(run.path, wait=False):
+                if not path.exists():
+                    return True
+                if step in pinned_steps(run):
+                    return False
+                with folder_lock(path, wait=False):  # its readers hold it
+                    path.rename(doomed)
+        except RunStateError:
             return False
         shutil.rmtree(doomed)
-        note_path(run, step).unlink(missing_ok=True)
     return True
 
 

@@ -1,41 +1,47 @@
-"""A run's labels (tags, note, pin) and the notes on its checkpoints.
+"""What the user says of a run and its checkpoints: tags, notes, pins and exports, in `labels.json`.
 
-A note on a checkpoint is a file beside it, as a pin is, so that neither needs a worker.
+Each change is made under the lock of the run's folder, which also what removes checkpoints holds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.errors import InputError, NewerCheckpointError, StorageError
 from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import (
-    entries_named,
-    fsync_directory,
-    read_at_most,
-    storage_errors,
-    write_text_atomically,
-)
 from rnnlm_tui.system.json_files import JsonFile
 
 MOST_TAGS = 16
 MOST_TAG_CHARACTERS = 32
 MOST_NOTE_CHARACTERS = 500
-_CHECKPOINT_NOTE = re.compile(r"note-\d{9,12}")
+MOST_EXPORTS = 200
+"""The newest are kept."""
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
-_MOST_BYTES = 64 * 1024
-"""A longer file is neither labels nor a note."""
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One export of a checkpoint."""
+
+    step: int
+    format: str
+    """`hf`, `onnx` or `book`."""
+    folder: str
+    """Where it was written, absolute; it may have been moved since."""
+    time: float
+    """Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLabels:
-    """A run's labels."""
+    """The labels of a run and its checkpoints."""
 
     tags: tuple[str, ...] = ()
     """In the order they were added, without duplicates."""
@@ -43,6 +49,17 @@ class RunLabels:
     """One line."""
     pinned: bool = False
     """Stays on top of the list."""
+    pins: frozenset[int] = frozenset()
+    """Steps of the pinned checkpoints, even if one is missing."""
+    notes: dict[int, str] = field(default_factory=dict)
+    """The notes on checkpoints by step, also on deleted ones."""
+    exports: tuple[Export, ...] = ()
+    """Oldest first, also of deleted checkpoints."""
+
+    @property
+    def of_run(self) -> dict[str, Any]:
+        """The fields that a run's summary has too."""
+        return {"tags": self.tags, "note": self.note, "pinned": self.pinned}
 
 
 def labels_file(run: RunDirectory) -> JsonFile[RunLabels]:
@@ -55,20 +72,95 @@ def read_labels(run: RunDirectory) -> RunLabels:
     return labels_file(run).look().value
 
 
+def pinned_steps(run: RunDirectory) -> frozenset[int]:
+    """Steps of the pinned checkpoints, for what removes others.
+
+    Raises:
+        StorageError: the labels can't be read, or are damaged: pins could be missing.
+    """
+    file = labels_file(run)
+    labels, damage = file.read()
+    if damage:
+        raise StorageError(
+            f"{file.path} is damaged ({damage}): which checkpoints are pinned is unknown",
+            hint=f"`rnnlm-tui tag {run.name}` keeps a copy and repairs it; then pin them again",
+        )
+    return labels.pins
+
+
 def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:
     """Change a run's labels under the folder's lock, and return the new ones.
 
     Raises:
-        InputError: a tag or the note is invalid; nothing was changed.
+        InputError: a tag or a note is invalid; nothing was changed.
         StorageError: the file can't be read or written.
     """
 
     def checked(before: RunLabels) -> RunLabels:
         after = change(before)
-        return replace(after, tags=check_tags(after.tags), note=check_note(after.note))
+        # a note goes with the checkpoint, once that isn't in the run's trash either
+        there = {path.name.partition(".")[0] for path in run.path.glob("*/step-*")}
+        notes = {step: check_note(note) for step, note in after.notes.items()}
+        return replace(
+            after,
+            tags=check_tags(after.tags),
+            note=check_note(after.note),
+            notes={step: note for step, note in notes.items() if note and _name(step) in there},
+            exports=after.exports[-MOST_EXPORTS:],
+        )
 
     run.check_there()
     return labels_file(run).change(checked)
+
+
+def pin_checkpoint(run: RunDirectory, step: int, *, pinned: bool = True) -> RunLabels:
+    """Pin or unpin a checkpoint, and return the new labels.
+
+    Raises:
+        UnknownCheckpointError: no such checkpoint to pin.
+        CheckpointError: names or sizes of its files don't match the manifest.
+        StorageError: the labels can't be read or written.
+    """
+    from rnnlm_tui.store.manifest import check_sizes
+
+    def change(labels: RunLabels) -> RunLabels:
+        if not pinned:
+            return replace(labels, pins=labels.pins - {step})
+        with suppress(NewerCheckpointError):
+            check_sizes(_existing(run, step))
+        return replace(labels, pins=labels.pins | {step})
+
+    return change_labels(run, change)
+
+
+def note_checkpoint(run: RunDirectory, step: int, note: str) -> RunLabels:
+    """Write the note on a checkpoint, and return the new labels; an empty one removes it.
+
+    Raises:
+        InputError: the note is too long.
+        UnknownCheckpointError: no such checkpoint.
+        StorageError: the labels can't be read or written.
+    """
+
+    def change(labels: RunLabels) -> RunLabels:
+        _existing(run, step)
+        return replace(labels, notes={**labels.notes, step: note})
+
+    return change_labels(run, change)
+
+
+def add_export(run: RunDirectory, export: Export) -> None:
+    """Record an export. One of the same step, format and folder is replaced.
+
+    Raises:
+        StorageError: the labels can't be read or written.
+    """
+
+    def change(labels: RunLabels) -> RunLabels:
+        others = [one for one in labels.exports if replace(one, time=export.time) != export]
+        return replace(labels, exports=(*others, export))
+
+    change_labels(run, change)
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -123,43 +215,12 @@ def check_note(note: str) -> str:
     return line
 
 
-def note_path(run: RunDirectory, step: int) -> Path:
-    """The file of the note on a checkpoint."""
-    return run.checkpoints_path / f"note-{step:09d}"
+def _existing(run: RunDirectory, step: int) -> Path:
+    folder = run.checkpoints_path / _name(step)
+    if not folder.is_dir():
+        raise run.no_checkpoint(step)
+    return folder
 
 
-def checkpoint_notes(run: RunDirectory) -> dict[int, str]:
-    """The notes on a run's checkpoints by step; files that can't be read are skipped."""
-    found: dict[int, str] = {}
-    with suppress(StorageError):
-        for entry in entries_named(run.checkpoints_path, _CHECKPOINT_NOTE):
-            with suppress(OSError):
-                text = read_at_most(Path(entry.path), _MOST_BYTES, links=False)
-                words = text.decode("utf-8", "replace").split()
-                if line := safe(" ".join(words), keep="")[:MOST_NOTE_CHARACTERS]:
-                    found[int(entry.name.rpartition("-")[2])] = line
-    return found
-
-
-def note_checkpoint(run: RunDirectory, step: int, note: str) -> str:
-    """Write the note on a checkpoint; an empty one removes it. Returns it as it was written.
-
-    Raises:
-        InputError: the note is too long.
-        UnknownCheckpointError: no such checkpoint, or it was just removed.
-        StorageError: the note can't be written, or the run's folder has a link.
-    """
-    run.check_own_files()
-    line, path = check_note(note), note_path(run, step)
-    folder = run.checkpoints_path / f"step-{step:09d}"
-    with storage_errors("write the note on", folder):
-        if line and folder.is_dir():
-            write_text_atomically(path, line + "\n")
-        else:
-            path.unlink(missing_ok=True)
-            if run.checkpoints_path.is_dir():
-                fsync_directory(run.checkpoints_path)
-        if folder.is_dir():
-            return line
-        path.unlink(missing_ok=True)
-    raise run.no_checkpoint(step)
+def _name(step: int) -> str:
+    return f"step-{step:09d}"

@@ -1,59 +1,51 @@
-"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned, and two valid ones.
-
-A pin is an empty file beside the checkpoint, so pinning needs no worker.
-"""
+"""Which checkpoints to keep: the newest, the best, every n-th step, the pinned and two valid."""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from rnnlm_tui.errors import NewerCheckpointError
+from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError
 from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.store.checkpoints import best_step, checkpoint_folders, read_checkpoints
+from rnnlm_tui.store.labels import pinned_steps
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import entries_named, fsync_directory, open_private, storage_errors
+from rnnlm_tui.system.locks import read_lock
 
 VALID_AT_LEAST = 2
 """At least this many verified checkpoints are kept: if the newest is lost, another can be resumed
 from."""
 
-_PIN = re.compile(r"pinned-\d{9,12}")
 
-
-def best_step(losses: Iterable[tuple[int, float | None]]) -> int | None:
-    """The step with the lowest finite loss, the earliest of equals; None if there is none."""
-    known = [(loss, step) for step, loss in losses if loss is not None and math.isfinite(loss)]
-    return min(known)[1] if known else None
-
-
-def removable_steps(
+def kept_steps(
     rows: Sequence[CheckpointRow],
     keep_last: int,
     *,
     keep_every: int = 0,
     pinned: Collection[int] = (),
-) -> list[int]:
-    """Steps of the checkpoints to remove, oldest first.
-
-    Kept are the newest `keep_last`, the best by validation loss, multiples of `keep_every` (0:
-    none) and the pinned.
-    """
+) -> dict[int, str]:
+    """The checkpoints to keep, with the reasons in words: the newest `keep_last`, the best by
+    validation loss, multiples of `keep_every` (0: none) and the pinned."""
     steps = sorted(row.step for row in rows)
-    kept = {
-        *steps[max(0, len(steps) - keep_last) :],
-        best_step((row.step, row.validation_loss) for row in rows),
-        *pinned,
-    }
-    return [
-        step for step in steps if step not in kept and not (keep_every and step % keep_every == 0)
-    ]
+    best = best_step((row.step, row.validation_loss) for row in rows)
+    newest = set(steps[max(0, len(steps) - keep_last) :])
+    kept = {}
+    for step in steps:
+        reasons = (
+            ("best", step == best),
+            ("pinned", step in pinned),
+            ("newest", step in newest),
+            (f"every {keep_every:,}", bool(keep_every) and step % keep_every == 0),
+        )
+        if words := [word for word, applies in reasons if applies]:
+            kept[step] = ", ".join(words)
+    return kept
 
 
 def spare_valid(
-    doomed: Sequence[int], kept: Sequence[int], is_valid: Callable[[int], bool]
+    doomed: Sequence[int], kept: Iterable[int], is_valid: Callable[[int], bool]
 ) -> list[int]:
     """Those of the `doomed` steps that can be removed: all but the newest `VALID_AT_LEAST` valid
     checkpoints.
@@ -72,56 +64,78 @@ def spare_valid(
     return [step for step in doomed if step not in spared]
 
 
-def pinned_steps(run: RunDirectory) -> frozenset[int]:
-    """Steps with a pin; the checkpoints are not verified.
+def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
+    """Why these checkpoints can't be deleted, in words; empty for those that can.
+
+    Kept are the pinned, the best and the newest two valid ones. Damaged ones can be deleted unless
+    they are pinned. The newest and the best are verified, which reads all their bytes. Runs that
+    start from a checkpoint have their own copy of its weights.
 
     Raises:
+        UnknownCheckpointError: there is no such checkpoint.
         StorageError: the folder can't be read.
     """
-    pins = entries_named(run.checkpoints_path, _PIN)
-    return frozenset(int(pin.name.rpartition("-")[2]) for pin in pins)
+    wanted, folders = set(steps), dict(checkpoint_folders(run))
+    for step in sorted(wanted - folders.keys()):
+        raise run.no_checkpoint(step)
 
-
-def pin_checkpoint(run: RunDirectory, step: int) -> bool:
-    """Pin a checkpoint; returns False if it was pinned already. Safe while a worker removes old
-    ones.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint, or it was just removed.
-        CheckpointError: names or sizes of its files don't match the manifest.
-        StorageError: the pin can't be written, or the run's folder has a link.
-    """
-    from rnnlm_tui.store.manifest import check_sizes
-
-    run.check_own_files()
-    path = run.checkpoints_path / f"pinned-{step:09d}"
-    folder = run.checkpoints_path / f"step-{step:09d}"
-    if folder.is_dir():
-        with suppress(NewerCheckpointError):
-            check_sizes(folder)
-    with storage_errors("pin", path):
-        known = path.exists()
-        if not known and run.checkpoints_path.is_dir():
-            os.close(open_private(path, os.O_WRONLY))
-            fsync_directory(path.parent)
-        if folder.is_dir():
-            return not known
-        path.unlink(missing_ok=True)
-    raise run.no_checkpoint(step)
-
-
-def unpin_checkpoint(run: RunDirectory, step: int) -> bool:
-    """Unpin a checkpoint; returns False if it was not pinned.
-
-    Raises:
-        StorageError: the pin can't be removed, or the run's folder has a link.
-    """
-    run.check_own_files()
-    path = run.checkpoints_path / f"pinned-{step:09d}"
-    with storage_errors("unpin", path):
+    @cache
+    def is_valid(step: int) -> bool:
+        """One of a newer version counts as valid."""
         try:
-            path.unlink()
-        except FileNotFoundError:
+            verify_checkpoint(run.checkpoints_path / f"step-{step:09d}")
+        except NewerCheckpointError:
+            return True
+        except CheckpointError:
             return False
-        fsync_directory(path.parent)
-    return True
+        return True
+
+    kept = dict.fromkeys(wanted & pinned_steps(run), "it is pinned: unpin it first")
+    living = read_lock(run.lock_path).held
+    needed = "the running worker needs it to resume" if living else "a resume needs it"
+    for step in wanted.difference(spare_valid([*wanted], folders, is_valid)):
+        kept.setdefault(step, f"{needed}: the newest two valid ones are kept")
+    losses = {row.step: row.validation_loss for row in read_checkpoints(run)}
+    while (best := best_step(losses.items())) is not None and not is_valid(best):
+        del losses[best]
+    if best in wanted:
+        kept[best] = "it is the best: no other has a lower validation loss"
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What a prune would delete, before it does."""
+
+    goes: tuple[CheckpointRow, ...]
+    """By step."""
+    kept: Mapping[int, str]
+    """Every other checkpoint by step, with the reason in words."""
+
+    @property
+    def bytes(self) -> int:
+        """What it frees, once it is purged."""
+        return sum(row.bytes for row in self.goes)
+
+
+def plan_prune(run: RunDirectory, keep_last: int, keep_every: int = 0) -> PrunePlan:
+    """Which checkpoints a prune deletes: all but the newest `keep_last`, multiples of `keep_every`
+    (0: none), the best, the pinned, and what else can't be deleted.
+
+    Raises:
+        InputError: fewer than two, or a negative number.
+        StorageError: a folder can't be read.
+    """
+    if keep_last < VALID_AT_LEAST:
+        raise InputError(
+            f"keep the newest {keep_last}: at least {VALID_AT_LEAST} are always kept",
+            hint=f"use {VALID_AT_LEAST} or more",
+        )
+    if keep_every < 0:
+        raise InputError(
+            f"keep every {keep_every} steps: the number must be 0 or more", hint="0 keeps none"
+        )
+    rows = read_checkpoints(run)
+    kept = kept_steps(rows, keep_last, keep_every=keep_every, pinned=pinned_steps(run))
+    kept |= why_kept(run, [row.step for row in rows if row.step not in kept])
+    return PrunePlan(tuple(row for row in rows if row.step not in kept), kept)

@@ -27,7 +27,6 @@ from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.series import Cached
 from rnnlm_tui.store.summary import (
     LOAD_READINGS,
@@ -86,7 +85,7 @@ class RunStates:
         self._heartbeat_age, self._activity_age = Age(), Age()
         self._config = Cached[RunConfig]()
         self._evaluations = Cached[Evaluations]()
-        self._pins, self._labels = Cached[frozenset[int]](), Cached[Found[RunLabels]]()
+        self._labels = Cached[Found[RunLabels]]()
         self._parent = Cached[Parent | None]()
         self._checkpoints = Cached[list[CheckpointRow]]()
         self._manifests = Cached[dict[int, CheckpointEntry]]()
@@ -120,7 +119,6 @@ class RunStates:
                 # a later attempt may save a step again
                 lambda: checkpoint_rows(run, evaluations, self._manifests.of(len(attempts), dict)),
             ),
-            pinned=self._pins.of(folder, lambda: pinned_steps(run)),
             last_state=reader.last_state(),
             hardware=reader.hardware(readings),
             labels=self._labels.of(settled(labels.path), labels.look),
@@ -196,8 +194,7 @@ def append_summary(run: RunDirectory, log: RunLog) -> None:
         state = RunStates(reader).read(LockState(held=False))
     if state.status not in ("stopped", "finished", "failed") or state.facts.memory_warning:
         return
-    summary = summarize_state(replace(state, pinned=())).model_dump(
-        exclude={"created", "tags", "note", "pinned", "labels_damaged"}, exclude_defaults=True
-    )
+    unlabelled = replace(state, labels=Found(RunLabels()))
+    summary = summarize_state(unlabelled).model_dump(exclude={"created"}, exclude_defaults=True)
     log.append(SummaryRow(SUMMARY_VERSION, summary, [row.step for row in state.checkpoints]))
     log.sync()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import shlex
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
@@ -102,8 +102,6 @@ class RunState:
     """Unix seconds."""
     parent: Parent | None = None
     """The checkpoint that the run started from."""
-    pinned: Collection[int] = ()
-    """Steps of pinned checkpoints."""
     hardware: Sequence[HardwareRow] = ()
     """The newest machine readings in order."""
     labels: Found[RunLabels] = field(default_factory=lambda: Found(RunLabels()))
@@ -249,6 +247,7 @@ def others_cores(rows: Sequence[HardwareRow], *, cores: int, threads: int) -> fl
 def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSummary:
     """Summarize a run; `eta_seconds` is from `estimate_remaining`."""
     facts, config, evaluations = state.facts, state.config, state.evaluations
+    labels = state.labels.value
     last = state.recent[-1] if state.recent else None
     reached = max(
         (rows[-1] for rows in (state.recent, state.checkpoints) if rows),
@@ -301,7 +300,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         checkpoints=CheckpointFigures(
             best=next((row.step for row in state.checkpoints if row.best), None),
             last=next((row.step for row in state.checkpoints if row.last), None),
-            pinned=tuple(row.step for row in state.checkpoints if row.step in state.pinned),
+            pinned=tuple(row.step for row in state.checkpoints if row.step in labels.pins),
             count=len(state.checkpoints),
             bytes=sum(row.bytes for row in state.checkpoints),
         ),
@@ -316,7 +315,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         hint=_hint(state),
         labels_damaged=bool(state.labels.damage),
         diverged=_diverged(state),
-        **asdict(state.labels.value),
+        **labels.of_run,
         **facts.model_dump(include=_AS_THEY_ARE),
     )
 

@@ -26,11 +26,9 @@ from rnnlm_tui.errors import (
     UnknownRunError,
     did_you_mean,
 )
-from rnnlm_tui.store.labels import note_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
 from rnnlm_tui.store.paths import RunDirectory, runs_dir, trash_dir
-from rnnlm_tui.store.pruning import why_kept
-from rnnlm_tui.store.retention import pinned_steps
+from rnnlm_tui.store.retention import why_kept
 from rnnlm_tui.store.runs import DELETION, lock_run, move_in_place, shown_name, trashed_paths
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
@@ -159,7 +157,7 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
         return []
     run.check_own_files()
     make_private_directory(trash_path(run), parents=False)
-    with storage_errors("look into", run.checkpoints_path), folder_lock(run.checkpoints_path):
+    with folder_lock(run.path):
         for step, why in why_kept(run, steps).items():
             raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
         earlier, now = list(map(_seconds, _folders(run))), time.time()
@@ -204,15 +202,18 @@ def restore_checkpoints(run: RunDirectory, trashed: Sequence[Trashed]) -> None:
     """
     run.check_own_files()
     make_private_directory(run.checkpoints_path, parents=False)
-    with storage_errors("restore", trash_path(run)), folder_lock(run.checkpoints_path):
+    with storage_errors("restore", trash_path(run)), folder_lock(run.path):
         for one in trashed:
             _check_there(one)
-            if (run.checkpoints_path / f"step-{one.step:09d}").exists():
+            target = run.checkpoints_path / f"step-{one.step:09d}"
+            if target.exists():
                 raise StorageError(
                     f"step {one.step:,} can't be restored: {run.name} has saved that step again",
                     hint=f"delete {one.name} first",
                 )
-            _put_back(run, one)
+            one.path.rename(target)
+            fsync_directory(trash_path(run))
+            fsync_directory(run.checkpoints_path)
 
 
 def purge(trashed: Iterable[Trashed]) -> int:
@@ -266,24 +267,9 @@ def _delete(run: RunDirectory, step: int, deletion: str) -> Trashed:
     target = trash_path(run) / f"{source.name}.{deletion}"
     with storage_errors("delete", source):
         source.rename(target)
-        if step in pinned_steps(run):
-            # pin_checkpoint looks for the checkpoint after it wrote the pin: one of the two sees
-            # the other
-            target.rename(source)
-            raise RunStateError(f"{run.name}@{step} can't be deleted: it was pinned just now")
-        with suppress(FileNotFoundError):
-            note_path(run, step).rename(_note_of(target))
         fsync_directory(source.parent)
         fsync_directory(target.parent)
     return Trashed(target, _bytes(target), run)
-
-
-def _put_back(run: RunDirectory, trashed: Trashed) -> None:
-    trashed.path.rename(run.checkpoints_path / f"step-{trashed.step:09d}")
-    with suppress(FileNotFoundError):
-        _note_of(trashed.path).rename(note_path(run, trashed.step))
-    fsync_directory(trash_path(run))
-    fsync_directory(run.checkpoints_path)
 
 
 def _purge(trashed: Trashed) -> int:
@@ -293,7 +279,6 @@ def _purge(trashed: Trashed) -> int:
             trashed.path.rename(doomed)
         except FileNotFoundError:  # restored or purged just now
             return 0
-        _note_of(trashed.path).unlink(missing_ok=True)
         shutil.rmtree(doomed)
         _sweep(doomed.parent)
         fsync_directory(doomed.parent)
@@ -315,11 +300,6 @@ def _check_there(trashed: Trashed) -> None:
             f"{trashed.name} is no longer in the trash: {path}",
             hint=f"`rnnlm-tui {words}` lists what is",
         )
-
-
-def _note_of(path: Path) -> Path:
-    """The note of a deleted checkpoint, beside it."""
-    return path.with_name(f"{path.name}.note")
 
 
 def _bytes(path: Path) -> int:

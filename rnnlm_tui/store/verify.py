@@ -12,9 +12,9 @@ from pathlib import Path
 from rnnlm_tui.errors import NewerCheckpointError, RnnlmError, StorageError
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import checkpoint_folders
+from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.retention import pinned_steps
 from rnnlm_tui.store.runs import run_named
 from rnnlm_tui.system.files import fsync_directory, storage_errors
 
@@ -93,7 +93,7 @@ def check_checkpoints(run: RunDirectory, only: Path | None = None) -> Iterator[C
         StorageError: the folder can't be read.
     """
     folders = dict(checkpoint_folders(run))
-    pinned = pinned_steps(run)
+    pinned = read_labels(run).pins
     for step, path in folders.items():
         if only is not None and path != only:
             continue

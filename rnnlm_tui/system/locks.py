@@ -238,26 +238,15 @@ def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def reading(*folders: Path) -> Iterator[None]:
-    """Hold folders as one of their readers, for `has_readers`. Locks the folders themselves.
+    """Hold folders as one of their readers, so that nobody has their `folder_lock`.
 
     Nothing is held of a folder that is gone, or where the file system has no such locks.
     """
     with ExitStack() as held:
         for folder in folders:
-            with suppress(OSError):  # `has_readers` holds it for an instant
+            with suppress(OSError):
                 held.enter_context(flocked(folder, fcntl.LOCK_SH))
         yield
-
-
-def has_readers(folder: Path) -> bool:
-    """Whether any process is `reading` a folder."""
-    try:
-        with flocked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -345,7 +345,7 @@ class RnnlmApp(App[int]):
 
         def moved(run: str, name: str) -> None:
             if name:
-                lost = f"the tags and note of {run} are damaged"
+                lost = f"the labels of {run} are damaged"
                 self.report_damage(f"{lost}: the file is kept as {name}")
 
         damaged = {summary.run for summary in summaries if summary.labels_damaged}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -44,8 +45,6 @@ class CheckpointFacts:
         of the one before."""
         self._problems: dict[str, str] = {}
         """What names and sizes of its files show to be wrong, by the checkpoint's directory."""
-        self.exported: frozenset[int] = frozenset()
-        """Steps that were exported."""
         self._known: tuple[str, ...] = ()
         """The checkpoints whose files were looked at."""
         self._questions = Questions(screen)
@@ -59,7 +58,7 @@ class CheckpointFacts:
             return False
         self._run = run
         self._details, self._samples, self._tensors, self._problems = {}, {}, {}, {}
-        self.exported, self._known, self._wanted = frozenset(), (), None
+        self._known, self._wanted = (), None
         self._questions.forget()
         return True
 
@@ -74,25 +73,23 @@ class CheckpointFacts:
         self.look_at(rows)
 
     def look_at(self, rows: Sequence[CheckpointRow]) -> None:
-        """Look for missing and cut files, and for exports, in a thread."""
+        """Look for missing and cut files in a thread."""
         run, files = self._run, self._screen.context.services.checkpoint_files
         if run is None:
             return
         self._known = tuple(row.path for row in rows)
 
-        def look() -> tuple[dict[str, str], frozenset[int]]:
-            return files.problems(run, rows), files.exported(run)
-
-        def found(outcome: tuple[dict[str, str], frozenset[int]]) -> None:
-            problems, exported = outcome
-            if run != self._run or (problems, exported) == (self._problems, self.exported):
+        def found(problems: dict[str, str]) -> None:
+            if run != self._run or problems == self._problems:
                 return
             for path in problems.keys() ^ self._problems.keys():
                 self._details.pop(path, None)
-            self._problems, self.exported = problems, exported
+            self._problems = problems
             self._refresh()
 
-        self._screen.context.in_thread(look, found, lambda _error: None)
+        self._screen.context.in_thread(
+            partial(files.problems, run, rows), found, lambda _error: None
+        )
 
     def damage(self, row: CheckpointRow) -> str:
         """What is wrong with a checkpoint; empty if nothing is known to be."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.protocol import TaskProgress
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.pruning import PrunePlan
+    from rnnlm_tui.store.retention import PrunePlan
     from rnnlm_tui.store.trash import Trashed
 
 
@@ -46,11 +46,11 @@ class CheckpointServices:
             found = {other: reader.samples_at(other) for other in sample_steps_for(steps, step)}
         return find_samples(steps, step, found)
 
-    def note(self, run: RunDirectory, step: int, note: str) -> str:
+    def note(self, run: RunDirectory, step: int, note: str) -> None:
         """Write the note on a checkpoint; raises InputError if it is too long."""
         from rnnlm_tui.store.labels import note_checkpoint
 
-        return note_checkpoint(run, step, note)
+        note_checkpoint(run, step, note)
 
     def delete(
         self, run: RunDirectory, steps: Sequence[int]
@@ -59,7 +59,7 @@ class CheckpointServices:
 
         Return what was deleted, and by step why others were not.
         """
-        from rnnlm_tui.store.pruning import why_kept
+        from rnnlm_tui.store.retention import why_kept
         from rnnlm_tui.store.trash import delete_checkpoints
 
         kept = why_kept(run, steps)
@@ -75,15 +75,9 @@ class CheckpointServices:
 
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         """Return which checkpoints a prune would delete."""
-        from rnnlm_tui.store.pruning import plan_prune
+        from rnnlm_tui.store.retention import plan_prune
 
         return plan_prune(run, keep_last, keep_every)
-
-    def exported(self, run: RunDirectory) -> frozenset[int]:
-        """Return the steps of exported checkpoints."""
-        from rnnlm_tui.store.exports import exported_steps
-
-        return exported_steps(run)
 
     def export(
         self,

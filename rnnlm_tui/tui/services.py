@@ -513,12 +513,9 @@ class Services:
 
     def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
         """Pin or unpin a checkpoint; raises UnknownCheckpointError if it is gone."""
-        from rnnlm_tui.store.retention import pin_checkpoint, unpin_checkpoint
+        from rnnlm_tui.store.labels import pin_checkpoint
 
-        if pinned:
-            pin_checkpoint(run, step)
-        else:
-            unpin_checkpoint(run, step)
+        pin_checkpoint(run, step, pinned=pinned)
 
     def log(self, run: RunDirectory) -> LogFollower:
         """Return a follower of the worker's output, which hasn't read it yet."""

@@ -29,8 +29,9 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint_in_pieces,
     write_snapshot,
 )
+from rnnlm_tui.store.labels import pinned_steps
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.retention import pinned_steps, removable_steps, spare_valid
+from rnnlm_tui.store.retention import kept_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
 from rnnlm_tui.store.verify import (
     RecentVerifications,
@@ -473,15 +474,15 @@ class Checkpointer:
             sweep_temporary(self._run)
             self._has_leftovers = False
         rows, retention = self._rows(), self._attempt.config.checkpoint
-        doomed = removable_steps(
+        kept = kept_steps(
             rows,
             retention.keep_last,
             keep_every=retention.keep_every,
             pinned=pinned_steps(self._run),
         )
+        doomed = [row.step for row in rows if row.step not in kept]
         if not doomed:
             return
-        kept = [row.step for row in rows if row.step not in doomed]
         for step in spare_valid(
             doomed, kept, lambda step: step == written or self._is_intact(step)
         ):

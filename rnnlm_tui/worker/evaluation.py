@@ -21,7 +21,7 @@ from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
 from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
 from rnnlm_tui.schema.presets import fitting_prompts
-from rnnlm_tui.store.retention import best_step
+from rnnlm_tui.store.checkpoints import best_step
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import continue_prompt

@@ -65,7 +65,9 @@ def fill(text: str) -> None:
         )
         _fill_log(run, text, end)
         labels_file(run).path.write_text(
-            json.dumps({"tags": [text, "fine"], "note": text, "pinned": text}),
+            json.dumps(
+                {"tags": [text, "fine"], "note": text, "pinned": text, "notes": {"20": text}}
+            ),
             encoding="utf-8",
         )
         run.log_path.write_text(

@@ -109,7 +109,7 @@ def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -
 
 
 @pytest.mark.parametrize("place", ["trash", "checkpoints"])
-def test_no_checkpoint_is_moved_or_marked_through_a_link_in_its_run(
+def test_no_checkpoint_is_moved_through_a_link_in_its_run(
     place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = new_run()
@@ -124,7 +124,6 @@ def test_no_checkpoint_is_moved_or_marked_through_a_link_in_its_run(
     before = sorted(target.rglob("*"))
     verbs = [["delete", "plain-otter@100"], ["prune", "plain-otter", "--keep-last", "2", "--yes"]]
     if place == "checkpoints":
-        verbs += [["pin", "plain-otter@100"], ["note", "plain-otter@100", "good"]]
         verbs += [["average", "plain-otter", "--last", "2", "--keep"]]
     for verb in verbs:
         assert command(verb) == StorageError.exit_code, verb

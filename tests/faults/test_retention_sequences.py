@@ -26,11 +26,10 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store import verify
 from rnnlm_tui.store.checkpoints import checkpoint_folders, checkpoint_rows, sweep_temporary
-from rnnlm_tui.store.labels import checkpoint_notes, note_checkpoint
+from rnnlm_tui.store.labels import note_checkpoint, pin_checkpoint, read_labels
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.pruning import plan_prune, why_kept
-from rnnlm_tui.store.retention import pin_checkpoint, pinned_steps, unpin_checkpoint
+from rnnlm_tui.store.retention import plan_prune, why_kept
 from rnnlm_tui.store.trash import (
     Trashed,
     delete_checkpoints,
@@ -165,7 +164,7 @@ class Life:
             pin_checkpoint(self.run, self.some())
 
     def unpin(self) -> None:
-        unpin_checkpoint(self.run, self.some())
+        pin_checkpoint(self.run, self.some(), pinned=False)
 
     def note(self) -> None:
         step = self.some()
@@ -176,7 +175,7 @@ class Life:
         steps = self.steps
         chosen = self.draw.sample(steps, min(len(steps), self.draw.choice((1, 1, 2))))
         refused = why_kept(self.run, chosen)
-        notes = checkpoint_notes(self.run)
+        notes = read_labels(self.run).notes
         try:
             done = delete_checkpoints(self.run, chosen)
         except RunStateError:
@@ -186,7 +185,7 @@ class Life:
         assert not refused
         assert set(self.steps) == set(steps) - set(chosen)
         assert {one.step for one in done} <= {one.step for one in list_trash(self.run)}
-        assert checkpoint_notes(self.run).keys() == notes.keys() - set(chosen)
+        assert read_labels(self.run).notes == notes, "restored with its note"
 
     def prune(self) -> None:
         plan = plan_prune(self.run, self.draw.choice((2, 3)), self.draw.choice((0, 2)))
@@ -285,7 +284,7 @@ class State:
             tuple(valid[-2:]),
             math.inf if best not in valid else known[best] or math.inf,
             min((loss for step in valid if (loss := known[step]) is not None), default=math.inf),
-            frozenset(pinned_steps(life.run) & set(valid)),
+            frozenset(read_labels(life.run).pins & set(valid)),
             tuple(list_trash(life.run)),
         )
 

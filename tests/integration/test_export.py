@@ -37,7 +37,7 @@ from rnnlm_tui.schema.exports import (
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.exports import exports_file
+from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
@@ -281,7 +281,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     generation = json.loads((target / "generation_config.json").read_text(encoding="utf-8"))
     assert "stop_strings" not in generation
     assert generation["suppress_tokens"] == [2], "the sampler never takes <unk> either"
-    (export,) = exports_file(one.run).read().value
+    (export,) = read_labels(one.run).exports
     assert (export.step, export.format, export.folder) == (STEPS, "hf", str(target))
     (item,) = list_run(one.run)
     assert "exported" in item.marks

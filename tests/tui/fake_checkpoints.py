@@ -20,8 +20,7 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
 from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.pruning import PrunePlan
-from rnnlm_tui.store.retention import removable_steps
+from rnnlm_tui.store.retention import PrunePlan, kept_steps
 from rnnlm_tui.store.tensors import TensorInfo
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.checkpoint_services import CheckpointServices
@@ -51,7 +50,6 @@ class FakeCheckpoints(CheckpointServices):
         self.export_gate: threading.Event | None = None
         """Exports end only after it is set."""
         self.export_failure: RnnlmError | None = None
-        self.exported_before: frozenset[int] = frozenset()
 
     def problems(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> dict[str, str]:
         return {row.path: self.cut[row.step] for row in rows if row.step in self.cut}
@@ -87,10 +85,8 @@ class FakeCheckpoints(CheckpointServices):
         found = {other: self._fake.samples_at(run, other) for other in steps}
         return find_samples(steps, step, found)
 
-    def note(self, run: RunDirectory, step: int, note: str) -> str:
-        line = check_note(note)
-        self._fake.calls.append(("note", run.name, step, line))
-        return line
+    def note(self, run: RunDirectory, step: int, note: str) -> None:
+        self._fake.calls.append(("note", run.name, step, check_note(note)))
 
     def delete(
         self, run: RunDirectory, steps: Sequence[int]
@@ -122,14 +118,8 @@ class FakeCheckpoints(CheckpointServices):
 
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         rows = self._fake.snapshots[run.name].checkpoints
-        goes = removable_steps(rows, keep_last, keep_every=keep_every)
-        return PrunePlan(
-            tuple(row for row in rows if row.step in goes),
-            {row.step: "best" if row.best else "newest" for row in rows if row.step not in goes},
-        )
-
-    def exported(self, run: RunDirectory) -> frozenset[int]:
-        return self.exported_before
+        kept = kept_steps(rows, keep_last, keep_every=keep_every)
+        return PrunePlan(tuple(row for row in rows if row.step not in kept), kept)
 
     def export(
         self,

@@ -286,7 +286,7 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
     app = RnnlmApp(None, "runs", services=Services(), settings={})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "the tags and note of plain-otter are damaged" in said(app))
+        await until(pilot, lambda: "the labels of plain-otter are damaged" in said(app))
         assert kept_aside(labels_file(run).path) == [b'{"tags": 3']
         app.open_pane("prompt")
         await until(

@@ -17,7 +17,7 @@ from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
-from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, RunLabels, check_note
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.messages import AverageRequested, ForkRequested
@@ -113,10 +113,8 @@ class CheckpointsScreen(PaneScreen):
         snapshot = self.snapshot
         items = listed(
             self._rows,
-            pinned=self._pinned(),
-            notes=snapshot.checkpoint_notes if snapshot is not None else {},
-            problems={row.path: self._facts.damage(row) for row in self._rows},
-            exported=self._facts.exported,
+            snapshot.labels if snapshot is not None else RunLabels(),
+            {row.path: self._facts.damage(row) for row in self._rows},
         )
         self._fit_rows()
         self._table.legend = self._legend()
@@ -211,8 +209,8 @@ class CheckpointsScreen(PaneScreen):
         layout = newlines_of(snapshot.summary.corpus_layout)
         samples.show(found, note, how if found.samples else "", layout)
 
-    def _pinned(self) -> tuple[int, ...]:
-        return self.snapshot.summary.checkpoints.pinned if self.snapshot is not None else ()
+    def _pinned(self) -> frozenset[int]:
+        return self.snapshot.labels.pins if self.snapshot is not None else frozenset()
 
     # the cursor and the marks
 
@@ -300,7 +298,7 @@ class CheckpointsScreen(PaneScreen):
 
         self.app.push_screen(
             ExportScreen(run, run.path / item.row.path, item.name),
-            lambda _exported: self._look_again(),
+            lambda _exported: self.context.watcher.poll_now(),
         )
 
     def action_average_checkpoints(self) -> None:
@@ -364,7 +362,7 @@ class CheckpointsScreen(PaneScreen):
 
         question = AskScreen(
             f"Note on step {row.step:,}",
-            snapshot.checkpoint_notes.get(row.step, ""),
+            snapshot.labels.notes.get(row.step, ""),
             check_note,
             about="one line; leave empty to remove it",
             most=MOST_NOTE_CHARACTERS,

@@ -23,7 +23,7 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.pruning import PrunePlan
+    from rnnlm_tui.store.retention import PrunePlan
 
 LEAST_KEPT, MOST_KEPT = 2, 1_000
 """How many of the newest checkpoints can be chosen to be kept."""

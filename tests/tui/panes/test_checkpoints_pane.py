@@ -21,6 +21,7 @@ from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.sampling import WeightChangeRequest
+from rnnlm_tui.store.labels import Export, RunLabels
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import SnapshotChanged
@@ -117,15 +118,8 @@ async def test_p_pins_and_unpins_a_checkpoint() -> None:
         await pilot.press("p")
         await until_shown(pilot, "step 3,000 pinned")
         assert ("pin", "plain-otter", 3000) in services.calls
-        snapshot = make_snapshot()
-        figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
-        app.post_message(
-            SnapshotChanged(
-                replace(
-                    snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures})
-                )
-            )
-        )
+        labels = RunLabels(pins=frozenset({3000}))
+        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
         await until_shown(pilot, "⚑ pinned", "p Unpin")
         await pilot.press("p")
         await until_shown(pilot, "step 3,000 unpinned")
@@ -165,14 +159,8 @@ async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
     async with opened(services, "checkpoints") as (app, pilot):
         snapshot = services.snapshots["plain-otter"] if services.snapshots else app.snapshot
         assert snapshot is not None
-        figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3750,)})
-        app.post_message(
-            SnapshotChanged(
-                replace(
-                    snapshot, summary=snapshot.summary.model_copy(update={"checkpoints": figures})
-                )
-            )
-        )
+        labels = RunLabels(pins=frozenset({3750}))
+        app.post_message(SnapshotChanged(replace(snapshot, labels=labels)))
         await until_shown(pilot, "★ best  ▸ last  ⚑ pinned")
         await pilot.press("C")
         await until_shown(pilot, "✗ damaged ★ ▸ ⚑")
@@ -395,11 +383,8 @@ async def test_m_writes_a_note() -> None:
         await until_shown(pilot, "Note on step 3,750")
         await pilot.press(*"good", "enter")
         await until(pilot, lambda: ("note", "plain-otter", 3750, "good") in services.calls)
-        app.post_message(
-            SnapshotChanged(
-                replace(make_snapshot(), checkpoint_notes={3750: "good [b]\x1b[2J", 9: "x"})
-            )
-        )
+        labels = RunLabels(notes={3750: "good [b]\x1b[2J", 9: "x"})
+        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
         await until_shown(pilot, "good [b]␛[2J")
 
 
@@ -507,7 +492,7 @@ async def test_w_exports_with_progress_and_the_outcome_of_the_comparison() -> No
     services = FakeServices(make_snapshot())
     files = services.checkpoint_files
     files.export_gate = threading.Event()
-    async with opened(services, "checkpoints") as (_app, pilot):
+    async with opened(services, "checkpoints") as (app, pilot):
         await pilot.press("down", "w")
         await until_shown(pilot, "Export plain-otter@3700", "/home/me/plain-otter-3700-hf")
         await pilot.press("down", "down")
@@ -520,8 +505,9 @@ async def test_w_exports_with_progress_and_the_outcome_of_the_comparison() -> No
         await until_shown(
             pilot, "1 file, 2.3 MB written", "131,072 logits differ by at most 2.0e-06"
         )
-        files.exported_before = frozenset({3700})
         await pilot.press("enter")
+        labels = RunLabels(exports=(Export(3700, "onnx", "", 0.0),))
+        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
         await until_shown(pilot, "→ exported")
     folder = "/home/me/plain-otter-3700-book-2"
     assert ("export", "plain-otter", 3700, "onnx", folder) in services.calls

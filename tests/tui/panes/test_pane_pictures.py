@@ -12,6 +12,7 @@ import pytest
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.folders import Entry, FolderListing
 from rnnlm_tui.schema.protocol import Setting
+from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
@@ -164,15 +165,8 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
 @each_view("checkpoints")
 async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
     mark = "~" if mode == "ascii" else "…"
-    snapshot = make_snapshot()
-    figures = snapshot.summary.checkpoints.model_copy(update={"pinned": (3000,)})
-    services = FakeServices(
-        replace(
-            snapshot,
-            summary=snapshot.summary.model_copy(update={"checkpoints": figures}),
-            checkpoint_notes={3000: "good rhythm"},
-        )
-    )
+    labels = RunLabels(pins=frozenset({3000}), notes={3000: "good rhythm"})
+    services = FakeServices(replace(make_snapshot(), labels=labels))
     services.checkpoint_files.changed = (Setting(path="model.dropout", old=0.1, new=0.15),)
     services.checkpoint_files.cut = {
         1000: "model.safetensors is damaged: it has 3 bytes, the manifest says 9"

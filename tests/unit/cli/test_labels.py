@@ -137,6 +137,6 @@ def test_damaged_labels_are_moved_aside_and_the_file_named(
     (kept,) = list_runs()[0].path.glob("labels.json.unusable")
     assert kept.read_text() == "junk"
     assert (
-        "the tags and note of brisk-heron are damaged: the file is kept as labels.json.unusable"
+        "the labels of brisk-heron are damaged: the file is kept as labels.json.unusable"
         in " ".join(capsys.readouterr().err.split())
     )

@@ -20,6 +20,7 @@ from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.labels import RunLabels, labels_file, read_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
@@ -341,11 +342,11 @@ def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(
 
 def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFixture[str]) -> None:
     directory = trained_run()
-    (directory.checkpoints_path / "pinned-000000001").touch()
+    labels_file(directory).write(RunLabels(pins=frozenset({1})))
     assert run(["pin", "brisk@1"]) == 2
     assert "it has best, last and 2, 3" in capsys.readouterr().err
     assert run(["unpin", "brisk@1"]) == 0
-    assert not (directory.checkpoints_path / "pinned-000000001").exists()
+    assert read_labels(directory).pins == frozenset()
 
 
 def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import MARKER_NAME
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.exports import exports_file
+from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system import disk
@@ -83,7 +83,7 @@ def test_a_complete_folder_gets_its_name_and_the_checkpoint_its_mark(
     assert phases == ["writing"]
     assert sorted(path.name for path in target.iterdir()) == ["model.bin", MARKER_NAME]
     assert exported.files == ("model.bin", MARKER_NAME)
-    assert [(one.step, one.folder) for one in exports_file(run).read().value] == [(5, str(target))]
+    assert [(one.step, one.folder) for one in read_labels(run).exports] == [(5, str(target))]
 
 
 class Stop(Exception):  # noqa: N818
@@ -121,11 +121,11 @@ def test_nothing_is_left_of_an_export_that_fails(
         export(run, place / "out", fake())
         (place / "out" / "model.bin").write_bytes(b"older")
     before = sorted(path.name for path in place.rglob("*"))
-    known = exports_file(run).read().value
+    known = read_labels(run).exports
     with pytest.raises(error, match=message):
         export(run, place / "out", command, force=force)
     assert sorted(path.name for path in place.rglob("*")) == before
-    assert exports_file(run).read().value == known
+    assert read_labels(run).exports == known
     assert not force or (place / "out" / "model.bin").read_bytes() == b"older"
 
 

@@ -16,11 +16,10 @@ from rnnlm_tui.client.monitor import summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.index import index_folder
-from rnnlm_tui.store.labels import RunLabels, labels_file
+from rnnlm_tui.store.labels import RunLabels, labels_file, pin_checkpoint
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
 from rnnlm_tui.store.log import RunLog, logs_of
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run
 from rnnlm_tui.store.summaries import append_summary
 from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
@@ -140,7 +139,7 @@ def say_something(run: RunDirectory) -> None:
 
 
 def pin_newest(run: RunDirectory) -> None:
-    assert pin_checkpoint(run, 1_000)
+    pin_checkpoint(run, 1_000)
 
 
 def begin_again(run: RunDirectory) -> None:

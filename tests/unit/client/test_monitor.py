@@ -26,12 +26,11 @@ from rnnlm_tui.schema.metrics import EventKind, EventRow, HardwareRow, StepRow
 from rnnlm_tui.schema.status import STALE_SECONDS
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
-from rnnlm_tui.store.labels import RunLabels, change_labels
+from rnnlm_tui.store.labels import RunLabels, change_labels, pin_checkpoint
 from rnnlm_tui.store.lineage import take_parent
 from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.retention import pin_checkpoint
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import LockPage, RunLock
 from tests.unit.client.logs import begin, record
@@ -296,7 +295,7 @@ def test_a_pin_is_noticed_at_once_without_a_worker(run: RunDirectory, worker: Wo
     pin_checkpoint(run, 500)
     snapshot = monitor.poll()
     assert snapshot is not None
-    assert snapshot.summary.checkpoints.pinned == (500,)
+    assert snapshot.summary.checkpoints.pinned == tuple(snapshot.labels.pins) == (500,)
     assert monitor.poll() is None
 
 

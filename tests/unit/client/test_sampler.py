@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from rnnlm_tui.client.control import NICENESS_VARIABLE
 from rnnlm_tui.client.sampler import SamplerClient
-from rnnlm_tui.errors import InputError, StorageError, WorkerError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     AlternativesRequest,
@@ -30,7 +30,7 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
     StateKept,
 )
-from rnnlm_tui.system.locks import has_readers
+from rnnlm_tui.system.locks import folder_lock
 from tests.unit.client.conftest import FAKE_SAMPLER
 
 
@@ -146,8 +146,10 @@ async def test_a_checkpoint_is_in_use_until_its_sample_ends(
     asked = request("a b c").model_copy(update={"checkpoint": str(tmp_path)})
     async with aclosing(client.generate(asked)) as pieces:
         await anext(pieces)
-        assert has_readers(tmp_path)
-    assert not has_readers(tmp_path)
+        with pytest.raises(RunStateError), folder_lock(tmp_path, wait=False):
+            pass
+    with folder_lock(tmp_path, wait=False):
+        pass
 
 
 async def test_a_score_ends_with_the_loss(client: SamplerClient, tmp_path: Path) -> None:

@@ -24,14 +24,17 @@ from rnnlm_tui.store.checkpoints import (
     write_snapshot,
 )
 from rnnlm_tui.store.labels import (
+    RunLabels,
     change_labels,
-    checkpoint_notes,
-    note_checkpoint,
+    labels_file,
+    pin_checkpoint,
     read_labels,
 )
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.trash import delete_checkpoints
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
+from rnnlm_tui.system.locks import reading
 from tests.unit.store.damages import DAMAGES
 from tests.unit.store.rows import begin, evaluation_row, write_model
 
@@ -252,6 +255,37 @@ def test_removing_a_missing_checkpoint_is_no_error(run: RunDirectory) -> None:
     assert names(run.checkpoints_path) == ["step-000001000"]
 
 
+def test_a_checkpoint_that_is_pinned_read_or_being_labelled_is_not_removed(
+    run: RunDirectory,
+) -> None:
+    folder, removed = write(run, 500), list[bool]()
+    pin_checkpoint(run, 500)
+    assert not remove_checkpoint(run, 500)
+    pin_checkpoint(run, 500, pinned=False)
+    with reading(folder, run.path / "gone"), reading(folder):
+        assert not remove_checkpoint(run, 500)
+
+    def pin(labels: RunLabels) -> RunLabels:
+        removed.append(remove_checkpoint(run, 500))
+        return replace(labels, pins=frozenset({500}))
+
+    change_labels(run, pin)
+    assert removed == [False]
+    assert names(run.checkpoints_path) == ["step-000000500"]
+
+
+@pytest.mark.parametrize("text", ['{"pins": [50', '{"pins": [500, "x"]}', "[]"])
+def test_with_damaged_labels_no_checkpoint_is_removed(run: RunDirectory, text: str) -> None:
+    write(run, 400)
+    labels_file(run).path.write_text(text)
+    for remove in (remove_checkpoint, lambda run, step: delete_checkpoints(run, [step])):
+        with pytest.raises(StorageError, match=r"labels.json is damaged .*pinned is unknown"):
+            remove(run, 400)
+    assert names(run.checkpoints_path) == ["step-000000400"]
+    labels_file(run).move_damaged_aside()
+    assert remove_checkpoint(run, 400)
+
+
 def test_sweeping_keeps_everything_that_is_complete(run: RunDirectory) -> None:
     write(run, 500)
     snapshot = write_snapshot(run, 7, write_model)
@@ -277,10 +311,8 @@ def test_a_starting_worker_leaves_what_another_process_is_writing(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", start_meanwhile)
-    note_checkpoint(run, 500, "good")
-    starts.clear()
     change_labels(run, lambda labels: replace(labels, note="better"))
-    assert (checkpoint_notes(run), read_labels(run).note) == ({500: "good"}, "better")
+    assert read_labels(run).note == "better"
 
 
 def test_sweeping_a_run_without_checkpoints_does_nothing(run: RunDirectory) -> None:

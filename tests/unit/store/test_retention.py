@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from rnnlm_tui.store.retention import best_step, removable_steps, spare_valid
+from rnnlm_tui.store.checkpoints import best_step
+from rnnlm_tui.store.retention import kept_steps, spare_valid
 from tests.unit.store.rows import checkpoint_row
 
 LOSSES: list[tuple[int, float | None]] = [
@@ -20,25 +21,25 @@ LOSSES: list[tuple[int, float | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("keep", "removed"),
+    ("keep", "kept"),
     [
-        (2, [500, 1500, 2000]),
-        (3, [500, 1500]),
-        (5, [500]),
-        (6, []),
-        (9, []),
-        (0, [500, 1500, 2000, 2500, 3000]),
+        (2, [1000, 2500, 3000]),
+        (3, [1000, 2000, 2500, 3000]),
+        (5, [1000, 1500, 2000, 2500, 3000]),
+        (6, [500, 1000, 1500, 2000, 2500, 3000]),
+        (9, [500, 1000, 1500, 2000, 2500, 3000]),
+        (0, [1000]),
     ],
 )
-def test_the_newest_and_the_best_are_kept_in_any_row_order(keep: int, removed: list[int]) -> None:
+def test_the_newest_and_the_best_are_kept_in_any_row_order(keep: int, kept: list[int]) -> None:
     rows = [checkpoint_row(step, validation_loss=loss) for step, loss in LOSSES]
-    assert removable_steps(rows, keep) == removed
-    assert removable_steps(rows[::-1], keep) == removed
+    assert list(kept_steps(rows, keep)) == kept
+    assert list(kept_steps(rows[::-1], keep)) == kept
 
 
 def test_without_evaluations_only_the_newest_are_kept() -> None:
-    assert removable_steps([checkpoint_row(step) for step in (1, 2, 3)], 2) == [1]
-    assert removable_steps([], 2) == []
+    assert list(kept_steps([checkpoint_row(step) for step in (1, 2, 3)], 2)) == [2, 3]
+    assert kept_steps([], 2) == {}
 
 
 def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
@@ -47,11 +48,15 @@ def test_the_best_is_finite_and_the_earliest_of_equals() -> None:
     assert best_step([(1, -math.inf), (2, 1.0)]) == 2
 
 
-def test_multiples_and_pinned_ones_are_never_removed() -> None:
+def test_multiples_and_pinned_ones_are_kept() -> None:
     rows = [checkpoint_row(step) for step in range(100, 1_100, 100)]
-    assert removable_steps(rows, 2, keep_every=300) == [100, 200, 400, 500, 700, 800]
-    assert removable_steps(rows, 2, keep_every=300, pinned={100, 800, 7}) == [200, 400, 500, 700]
-    assert removable_steps(rows, 2) == list(range(100, 900, 100))
+    assert kept_steps(rows, 2, keep_every=300, pinned={100, 900, 7}) == {
+        100: "pinned",
+        300: "every 300",
+        600: "every 300",
+        900: "pinned, newest, every 300",
+        1_000: "newest",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,30 @@
-"""Delete, restore and purge runs."""
+"""Delete, restore and purge runs and checkpoints."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.errors import RunNameError, StorageError, UnknownRunError
+from rnnlm_tui.errors import RunNameError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, change_labels, labels_file
 from rnnlm_tui.store.paths import RunDirectory, runs_dir, trash_dir
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, rename_run, run_named
-from rnnlm_tui.store.trash import delete_run, find_trashed, list_trash, purge, restore_run
+from rnnlm_tui.store.trash import (
+    Trashed,
+    delete_checkpoints,
+    delete_run,
+    find_trashed,
+    list_trash,
+    purge,
+    restore_run,
+)
 from tests.unit.store.rows import (
     new_run,
     parent_checkpoint,
@@ -143,3 +152,20 @@ def test_the_rest_of_a_killed_purge_is_swept_by_a_later_one() -> None:
     assert list_trash() == [trashed]
     purge([trashed])
     assert list(trash_dir().iterdir()) == []
+
+
+def test_a_deletion_waits_for_a_change_of_labels_and_sees_its_pin(run: RunDirectory) -> None:
+    for step in (1, 2, 3):
+        write_checkpoint(run, step, write_model, None, {})
+    deletions: list[Future[list[Trashed]]] = []
+
+    def change(labels: RunLabels) -> RunLabels:
+        deletions.append(pool.submit(delete_checkpoints, run, [1]))
+        wait(deletions, 0.1)
+        return replace(labels, pins=frozenset({1}))
+
+    with ThreadPoolExecutor() as pool:
+        change_labels(run, change)
+        with pytest.raises(RunStateError, match="it is pinned: unpin it first"):
+            deletions[0].result()
+    assert list_trash(run) == []
