@@ -8,8 +8,8 @@ measurement is stored for later estimates.
 
 from __future__ import annotations
 
-import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,10 +43,8 @@ from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetNam
 from rnnlm_tui.schema.estimates import (
     check_warmup,
     checkpoint_bytes,
-    smallest_training_split,
     warmup_note,
 )
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
@@ -65,8 +63,9 @@ from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import python_command
 
-MAX_READ_BYTES = 8_000_000
-"""How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
+READ_UNITS = 100_000
+"""How many lines or sentences of a text are read, which takes a tenth of a second. The worker reads
+the rest."""
 
 
 def with_available_corpus(config: RunConfig) -> RunConfig:
@@ -84,8 +83,8 @@ def check_before_start(config: RunConfig) -> None:
     Raises:
         DeviceError: this machine lacks the device, or it doesn't support the precision.
         UntrustedDatasetError: it would run code that the user hasn't named in this home.
-        CorpusError: the source is missing, empty, not text, or shorter than one batch; or files of
-            the Penn Treebank are missing for its preset.
+        CorpusError: the source is missing or not text, or files of the Penn Treebank are missing
+            for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
         ConfigError: the text's length is known, and the batch is larger, or a warm-up set by the
             user is as long as the whole run.
@@ -96,7 +95,7 @@ def check_before_start(config: RunConfig) -> None:
     check_precision(config.training)
     check_tokenizer(config.tokenizer)
     check_text(config)
-    check_corpus(config.corpus, config.training)
+    check_corpus(config.corpus)
     if config.preset.startswith("ptb-"):
         check_treebank(config.corpus)
 
@@ -155,8 +154,8 @@ def trust_dataset(source: str) -> None:
         remember_dataset(DatasetName.parse(source).found_from(Path.cwd()), corpora_dir())
 
 
-def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
-    """Raise CorpusError if the source can't be opened, isn't text, or is too short for a batch."""
+def check_corpus(corpus: CorpusConfig) -> None:
+    """Raise CorpusError if the source can't be opened, or its beginning isn't text."""
     if NEWS in (corpus.source, corpus.test_source) and news_files(corpora_dir()) is None:
         return  # the worker downloads it
     if dataset_names(corpus):
@@ -166,40 +165,9 @@ def check_corpus(corpus: CorpusConfig, training: TrainingConfig) -> None:
     source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
-    read = 0
-
-    def advance(count: int) -> None:
-        nonlocal read
-        read += count
-
-    sentences = most_tokens = 0
-    own_test = False
-    for document in source.documents(advance):
-        if document.split == "test":
-            own_test = True
-            continue
-        for sentence in document.sentences:
-            sentences += 1
-            # a token is at least one byte, and each sentence has an end token
-            most_tokens += len(os.fsencode(sentence)) + 1
-            if read > MAX_READ_BYTES:
-                return
-    if not sentences:
-        raise CorpusError(
-            f"{source.title} is empty: no text to train on",
-            hint="each non-empty line is a sentence",
-        )
-    share = 1 - corpus.validation_fraction - (0 if own_test else corpus.test_fraction)
-    have, what = (
-        (most_tokens, "token") if training.data_mode == "stream" else (sentences, "sentence")
-    )
-    needed = smallest_training_split(training)
-    if have * share < needed:
-        raise CorpusError(
-            f"{source.title} is too short: at most {counted(int(have * share), what)} to train on,"
-            f" a batch needs {needed:,}",
-            hint="use a longer text or a smaller training.batch_size",
-        )
+    documents = source.documents(lambda _: None)
+    units = (unit for document in documents for unit in document.sentences)
+    deque(islice(units, READ_UNITS), maxlen=0)
 
 
 def check_treebank(corpus: CorpusConfig) -> None:

@@ -19,15 +19,12 @@ from rnnlm_tui.client.start import (
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.schema.config import (
     CorpusConfig,
-    DataMode,
     RunConfig,
     TokenizerConfig,
     TrainingConfig,
 )
 from rnnlm_tui.schema.presets import PRESETS
 from tests.fakes.nvml import NO_DRIVER, replay
-
-TINY = TrainingConfig(batch_size=1)
 
 
 def source(path: Path) -> CorpusConfig:
@@ -41,7 +38,7 @@ def test_the_built_in_corpora_pass(name: str) -> None:
 
 def test_a_missing_test_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"none\.txt"):
-        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")), TINY)
+        check_corpus(CorpusConfig(source="elman", test_source=str(tmp_path / "none.txt")))
 
 
 def test_only_the_beginning_of_a_long_text_is_read(
@@ -49,46 +46,10 @@ def test_only_the_beginning_of_a_long_text_is_read(
 ) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
-    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000)
-    check_corpus(source(path), TINY)
-    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000_000)
+    check_corpus(source(path))
+    monkeypatch.setattr(start, "READ_UNITS", 1_000_000)
     with pytest.raises(CorpusError, match="UTF-8"):
-        check_corpus(source(path), TINY)
-
-
-@pytest.mark.parametrize(
-    ("data_mode", "fits", "needs"),
-    [
-        ("stream", 4, "at most 9 tokens to train on, a batch needs 10"),
-        ("sentences", 1, "at most 0 sentences"),
-    ],
-)
-def test_a_text_too_short_for_a_batch_is_refused(
-    data_mode: DataMode, fits: int, needs: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text("ten bytes\n" if data_mode == "stream" else "one\n")
-    with pytest.raises(CorpusError, match=needs):
-        check_corpus(
-            source(path),
-            TrainingConfig(
-                data_mode=data_mode, batch_size=fits + 1 if data_mode == "stream" else fits
-            ),
-        )
-    path.write_text("ten bytes\n" * 2)
-    check_corpus(source(path), TrainingConfig(data_mode=data_mode, batch_size=fits))
-
-
-def test_a_separate_test_set_leaves_more_training_text(tmp_path: Path) -> None:
-    path, test = tmp_path / "text.txt", tmp_path / "test.txt"
-    path.write_text("a\n" * 21)
-    test.write_text("b\n" * 5)
-    with pytest.raises(CorpusError, match="at most 18 sentences to train on, a batch needs 19"):
-        check_corpus(source(path), TrainingConfig(data_mode="sentences", batch_size=19))
-    check_corpus(
-        CorpusConfig(source=str(path), test_source=str(test)),
-        TrainingConfig(data_mode="sentences", batch_size=19),
-    )
+        check_corpus(source(path))
 
 
 def test_a_device_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,11 +151,11 @@ def test_presidents_falls_back_to_python_docs_without_its_package(
 def test_news_passes_before_the_download_and_is_checked_afterwards(
     home: Path,
 ) -> None:
-    check_corpus(CorpusConfig(source="news"), TINY)
-    check_corpus(CorpusConfig(source="elman", test_source="news"), TINY)
+    check_corpus(CorpusConfig(source="news"))
+    check_corpus(CorpusConfig(source="elman", test_source="news"))
     assert not home.exists()
     folder = home / "corpora" / "news"
     folder.mkdir(parents=True)
     for name in ("train.txt", "test.txt"):
         (folder / name).write_text("a b c\n", encoding="utf-8")
-    check_corpus(CorpusConfig(source="news"), TINY)
+    check_corpus(CorpusConfig(source="news"))
