@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,13 +25,10 @@ from rnnlm_tui.cli.output import (
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, counted, figure, first_of, user_path
-from rnnlm_tui.schema.metrics import EvaluationRow, StepRow
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.metric_tables import Cell
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.reader import RunReader
-
-Cell = int | float | str | None
 
 
 def metrics(
@@ -72,6 +69,7 @@ def metrics(
     Prints the latest steps, or all as CSV or JSON. With --format, steps, evaluations, samples,
     events, machine readings and the config are exported.
     """
+    from rnnlm_tui.client.metric_tables import EVALUATIONS, STEPS
     from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.runs import find_run
 
@@ -92,10 +90,9 @@ def metrics(
     with RunReader(directory) as reader:
         with reading_log(directory) as report:
             reader.refresh(report)
-        if evaluations:
-            columns, rows = EVALUATION_COLUMNS, evaluation_rows(reader)
-        else:
-            columns, rows = STEP_COLUMNS, step_rows(reader, newest=None if csv or json else 20)
+        newest = replace(STEPS, read=lambda reader: reader.recent_steps(20))
+        series = EVALUATIONS if evaluations else STEPS if csv or json else newest
+        columns, rows = tuple(series.columns), series.rows(reader)
         if csv:
             write_csv(columns, rows)
         elif json:
@@ -131,17 +128,7 @@ def export(
     finally:
         shown_step.clear()
     if json:
-        print_json(
-            {
-                "run": directory.name,
-                "format": format,
-                "folder": str(folder),
-                "rows": found.rows,
-                "step": found.step,
-                "ended": found.ended,
-                "files": found.files,
-            }
-        )
+        print_json({"run": directory.name, **asdict(found), "folder": str(folder)})
         return
     parts = [counted(number, *_NOUNS[name]) for name, number in found.rows.items() if number] or [
         "no rows"
@@ -158,26 +145,6 @@ _NOUNS: dict[str, tuple[str, str]] = {
     "events": ("event", ""),
     "machine": ("machine reading", ""),
 }
-
-
-STEP_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(StepRow))
-EVALUATION_COLUMNS: tuple[str, ...] = (
-    *(field.name for field in fields(EvaluationRow)),
-    "perplexity",
-)
-
-
-def step_rows(reader: RunReader, newest: int | None) -> Iterator[tuple[Cell, ...]]:
-    """Read the `newest` steps in order, or all if None."""
-    rows = reader.recent_steps(newest) if newest is not None else reader.steps_since(0)
-    for row in rows:
-        yield tuple(getattr(row, name) for name in STEP_COLUMNS)
-
-
-def evaluation_rows(reader: RunReader) -> Iterator[tuple[Cell, ...]]:
-    """Read the evaluations in order, with their perplexities."""
-    for row in sorted(reader.evaluations(), key=lambda row: (row.step, row.time)):
-        yield tuple(getattr(row, name) for name in EVALUATION_COLUMNS)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

@@ -61,8 +61,8 @@ GROUP_ROWS = 65_536
 class ExportedMetrics:
     """What is in the folder."""
 
-    folder: Path
     format: MetricFormat
+    folder: Path
     rows: dict[str, int]
     """Rows of each series."""
     step: int
@@ -170,7 +170,7 @@ def export_metrics(
                 if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX)
             )
         )
-    return ExportedMetrics(folder, format, rows, step, ended, files)
+    return ExportedMetrics(format, folder, rows, step, ended, files)
 
 
 def _check_library(format: MetricFormat) -> None:
