@@ -35,7 +35,7 @@ from rnnlm_tui.system.files import (
     write_bytes_atomically,
     write_text_atomically,
 )
-from rnnlm_tui.system.locks import folder_lock, read_lock
+from rnnlm_tui.system.locks import folder_lock, read_lock, staging
 
 MetricFormat = Literal["csv", "parquet", "tensorboard", "wandb"]
 FORMATS: tuple[MetricFormat, ...] = get_args(MetricFormat)
@@ -82,23 +82,15 @@ def _write_tables(
     """Write all files again."""
     write = _write_csv if kind == "csv" else _write_parquet
     counts: dict[str, int] = {}
-    finished: dict[Path, Path] = {}
-    try:
-        with storage_errors("write", folder):
-            for table in TABLES:
-                target = folder / f"{table.name}.{kind}"
-                temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-                temporary.unlink(missing_ok=True)
-                finished[temporary] = target
-                os.close(open_private(temporary, os.O_WRONLY))
-                counts[table.name] = write(temporary, table, table.rows(reader))
-                fsync_file(temporary)
-            for temporary, target in finished.items():
-                temporary.replace(target)
-            fsync_directory(folder)
-    finally:
-        for temporary in finished:
-            temporary.unlink(missing_ok=True)
+    with staging(folder) as place, storage_errors("write", folder):
+        for table in TABLES:
+            path = place / f"{table.name}.{kind}"
+            os.close(open_private(path, os.O_WRONLY))
+            counts[table.name] = write(path, table, table.rows(reader))
+            fsync_file(path)
+        for path in list(place.glob(f"*.{kind}")):
+            path.replace(folder / path.name)
+        fsync_directory(folder)
     return counts
 
 

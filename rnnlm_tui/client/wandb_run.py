@@ -21,7 +21,8 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.system.files import TEMPORARY_PREFIX, storage_errors
+from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.locks import staging
 
 RUN_FOLDER = "offline-run-"
 TABLE_ROWS = 10_000
@@ -39,20 +40,14 @@ _OWN_READINGS = {"x_disable_stats": True, "x_disable_meta": True, "x_disable_mac
 
 def write_run(run: RunDirectory, folder: Path, reader: RunReader) -> dict[str, int]:
     """Write everything in place of what was there; the rows of each series."""
-    work = folder / f"{TEMPORARY_PREFIX}wandb"
-    with storage_errors("write", folder):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(mode=0o700)
-        try:
-            counts = _write(run, work, reader)
-            found = list(work.glob(f"wandb/{RUN_FOLDER}*"))
-            if len(found) != 1:
-                raise StorageError(f"wandb wrote no run into {work}", hint="update wandb")
-            for old in folder.glob(f"{RUN_FOLDER}*"):
-                shutil.rmtree(old)
-            found[0].rename(folder / found[0].name)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with staging(folder) as work, storage_errors("write", folder):
+        counts = _write(run, work, reader)
+        found = list(work.glob(f"wandb/{RUN_FOLDER}*"))
+        if len(found) != 1:
+            raise StorageError(f"wandb wrote no run into {work}", hint="update wandb")
+        for old in folder.glob(f"{RUN_FOLDER}*"):
+            shutil.rmtree(old)
+        found[0].rename(folder / found[0].name)
     return counts
 
 
