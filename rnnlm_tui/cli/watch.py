@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rnnlm_tui.cli.output import (
@@ -37,7 +36,7 @@ from rnnlm_tui.cli.summaries import (
     status_text,
 )
 from rnnlm_tui.client.remaining import Eta, SteadyEta
-from rnnlm_tui.errors import EXIT_INTERRUPTED, RunStateError, WorkerError
+from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError, RunStateError, WorkerError
 from rnnlm_tui.schema.formatting import (
     bits_per_byte_text,
     counted,
@@ -83,7 +82,7 @@ class ProgressPrinter(Protocol):
         """Print what is new; called on every poll, even if nothing changed."""
         ...
 
-    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Print how the run ended, and why it failed."""
         ...
 
@@ -130,7 +129,9 @@ def follow(
             summary = snapshot.summary
             begun = summary.attempt >= attempt or time.monotonic() > give_up
             if summary.status in ENDED and begun:
-                failure = RunFailure.of(directory, summary) if summary.status == "failed" else None
+                from rnnlm_tui.client.start import failure_of
+
+                failure = failure_of(directory)
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
             if summary.status == "draft" and directory.name not in queue_places():
@@ -152,32 +153,10 @@ def follow(
         monitor.close()
 
 
-@dataclass(frozen=True, slots=True)
-class RunFailure:
-    """Why a run failed, as its worker recorded it."""
-
-    message: str
-    hint: str
-    exit_code: int
-
-    @classmethod
-    def of(cls, directory: RunDirectory, summary: RunSummary) -> RunFailure:
-        """Read the latest failure of a run."""
-        from rnnlm_tui.store.reader import RunReader
-
-        with RunReader(directory) as reader:
-            facts = reader.facts()
-        return cls(
-            facts.message or summary.message or "",
-            facts.hint,
-            facts.exit_code or ENDED["failed"],
-        )
-
-
-def print_failure(failure: RunFailure | None) -> None:
+def print_failure(failure: RnnlmError | None) -> None:
     """Print why a run failed on stderr."""
     if failure is not None:
-        note("\n".join(filter(None, (failure.message, failure.hint))))
+        note(str(failure))
 
 
 class JsonPrinter:
@@ -196,7 +175,7 @@ class JsonPrinter:
             self._printed, self._next_line = news, now + LINE_SECONDS
             self._print(summary)
 
-    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Print the last line, and why the run failed on stderr."""
         self._print(snapshot.summary)
         print_failure(failure)
@@ -232,7 +211,7 @@ class LinePrinter:
         self._print_evaluations(snapshot)
         self._print_sample(snapshot)
 
-    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Print the results, a sample and what to do next."""
         self._print_evaluations(snapshot)
         summary = snapshot.summary
@@ -402,7 +381,7 @@ class FramePrinter:
             self._stream.write(text)
             self._stream.flush()
 
-    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Leave the last frame, with the failure below it."""
         self.update(snapshot)
         print_failure(failure)
@@ -426,7 +405,7 @@ class LogPrinter:
             self._printed, self._last_line, self._next_line = news, text, now + LINE_SECONDS
             line(f"{time.strftime('%H:%M:%S')}  {text}")
 
-    def finish(self, snapshot: RunSnapshot, failure: RunFailure | None) -> None:
+    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Print the last line, and the failure on stderr."""
         self._next_line = 0.0
         self.update(snapshot)

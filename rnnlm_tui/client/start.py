@@ -32,6 +32,7 @@ from rnnlm_tui.errors import (
     CorpusError,
     DeviceError,
     InputError,
+    RnnlmError,
     RunStateError,
     UnknownCheckpointError,
     UnknownRunError,
@@ -311,27 +312,34 @@ def wait_for_training(run: RunDirectory, seconds: float, *, new: bool = True) ->
             if state is not None and state.kind not in ("started", "resumed", "preparing"):
                 break
             time.sleep(_LOOK_SECONDS)
-        reader.refresh()
-        state, facts = reader.last_state(), reader.facts()
-    if new and (refusal := discard_refused(run)) is not None:
-        raise refusal
-    if state is not None and state.kind == "failed":
-        raise error_kind(facts.exit_code)(facts.message or state.text, hint=facts.hint)
+    if (failure := (discard_refused(run) if new else None) or failure_of(run)) is not None:
+        raise failure
     summary = summarize(run)
     if summary.status == "crashed":
         raise WorkerError(f"{run.name}: {summary.message}", hint=summary.hint or "")
 
 
-def discard_refused(run: RunDirectory) -> InputError | None:
-    """Move a run to the trash if it failed with an InputError before its first step; returns the
-    error."""
+def failure_of(run: RunDirectory) -> RnnlmError | None:
+    """The error that ended a run's newest attempt, as its worker recorded it; None: it didn't
+    fail."""
     with RunReader(run) as reader:
         state, facts = reader.last_state(), reader.facts()
-    failed = None if state is None else (state.kind, state.attempt, state.step, facts.exit_code)
-    if failed != ("failed", 1, 0, InputError.exit_code):
+    if state is None or state.kind != "failed":
+        return None
+    return error_kind(facts.exit_code)(facts.message or state.text, hint=facts.hint)
+
+
+def discard_refused(run: RunDirectory) -> RnnlmError | None:
+    """Move a run to the trash if it failed with an InputError before its first step; returns the
+    error."""
+    failure = failure_of(run)
+    with RunReader(run) as reader:
+        state = reader.last_state()
+    first = state is not None and (state.attempt, state.step) == (1, 0)
+    if not first or not isinstance(failure, InputError):
         return None
     delete_run(run)
-    return InputError(facts.message or "the worker rejected the config", hint=facts.hint)
+    return failure
 
 
 @dataclass(frozen=True, slots=True)
