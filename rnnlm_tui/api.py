@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui.errors import CorpusError, InputError
-from rnnlm_tui.schema.formatting import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,16 +85,11 @@ def load(address: str, *, device: str = "cpu") -> Model:
         CheckpointError: its files are damaged.
         DeviceError: this machine has no such device.
     """
-    from rnnlm_tui.store.addresses import checkpoint_path, split_address
+    from rnnlm_tui.client.control import weights_path
+    from rnnlm_tui.store.addresses import split_address
 
     directory, which = split_address(address)
-    if which == "now":
-        from rnnlm_tui.client.control import take_snapshot
-
-        path = take_snapshot(directory).path
-    else:
-        path = checkpoint_path(directory, which)
-    return Model(directory, path, device)
+    return Model(directory, weights_path(directory, which), device)
 
 
 class Run:
@@ -296,37 +290,29 @@ class Model:
     def _continue(
         self, prompt: str, n: int, state: str, settings: SamplingConfig
     ) -> Iterator[SampleDone]:
-        from rnnlm_tui.schema.metrics import SEEDS
         from rnnlm_tui.schema.sampling import (
-            MAX_PROMPT_CHARACTERS,
-            MAX_SAMPLES,
             SampleDone,
             SampleRequest,
+            in_batches,
+            length_problem,
         )
         from rnnlm_tui.store.states import find_state
 
-        if len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise InputError(
-                f"the prompt has {counted(len(prompt), 'character')}, at most"
-                f" {MAX_PROMPT_CHARACTERS:,} are allowed"
-            )
-        start, done = str(find_state(state).path) if state else "", 0
-        while done < n:
-            seed = (settings.seed + done) % SEEDS
-            request = SampleRequest(
-                id="sample",
-                checkpoint=str(self.path),
-                prompt=prompt,
-                state=start,
-                settings=settings.model_copy(update={"seed": seed}),
-                count=min(MAX_SAMPLES, n - done, SEEDS - seed),
-            )
+        if problem := length_problem(len(prompt)):
+            raise InputError(problem)
+        request = SampleRequest(
+            id="sample",
+            checkpoint=str(self.path),
+            prompt=prompt,
+            state=str(find_state(state).path) if state else "",
+            settings=settings,
+        )
+        for done, one in in_batches(request, n):
             with self._answering() as answers:
-                parts = list(answers.of(request, _never))
+                parts = list(answers.of(one, _never))
             for part in parts:
                 if isinstance(part, SampleDone):
                     yield part.model_copy(update={"sample": done + part.sample})
-            done += request.count
 
     @contextmanager
     def _answering(self) -> Iterator[Answers]:

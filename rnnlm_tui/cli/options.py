@@ -19,7 +19,6 @@ from rnnlm_tui.store.paths import weights_step as weights_step
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.store.paths import RunDirectory
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
 """Environment variable, set when bash split the word being completed at one of SPLITTERS.
@@ -62,21 +61,6 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
             f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive",
             hint="; ".join(filter(None, ("use one of them", hint))),
         )
-
-
-def weights_path(directory: RunDirectory, which: str | None) -> Path:
-    """Return the folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for
-    `now` that of a snapshot, which the run's worker saves between two steps.
-
-    Raises:
-        UnknownCheckpointError: no such checkpoint; lists the available ones.
-        RunStateError: `now`, but the run isn't training.
-    """
-    if which != "now":
-        return checkpoint_path(directory, which)
-    from rnnlm_tui.client.control import take_snapshot
-
-    return take_snapshot(directory).path
 
 
 def sampler_for(path: str, device: str) -> SamplerClient:

@@ -119,13 +119,10 @@ def read_prompts(file: Path) -> list[str]:
 
 def _prompt_problem(prompt: str) -> str:
     """Say why a prompt is invalid; empty if it is valid."""
-    from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
+    from rnnlm_tui.schema.sampling import length_problem
 
     try:
         prompt.encode()
     except UnicodeError:
         return "the prompt is not UTF-8"
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        have = counted(len(prompt), "character")
-        return f"the prompt has {have}, the limit is {MAX_PROMPT_CHARACTERS:,}"
-    return ""
+    return length_problem(len(prompt))

@@ -17,7 +17,6 @@ from rnnlm_tui.cli.options import (
     sampler_for,
     split_address,
     weights_name,
-    weights_path,
     weights_step,
 )
 from rnnlm_tui.cli.output import note
@@ -25,7 +24,6 @@ from rnnlm_tui.cli.prompts import read_prompt, read_prompts
 from rnnlm_tui.cli.sample_report import Report, SampleBatch, in_order, outcome
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, read_number, unescaped
-from rnnlm_tui.schema.metrics import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -363,27 +361,25 @@ def make_batches(
         UnknownCheckpointError: no such checkpoint; lists the available ones.
         InputError: no such state.
     """
-    from rnnlm_tui.schema.sampling import MAX_SAMPLES, SampleRequest
+    from rnnlm_tui.client.control import weights_path
+    from rnnlm_tui.schema.sampling import SampleRequest, in_batches
     from rnnlm_tui.store.states import find_state
 
     start = str(find_state(state).path) if state else ""
     path = str(weights_path(directory, which))
-    batches = []
+    batches = list[SampleBatch]()
     for number, prompt in enumerate(prompts, start=1):
-        done = 0
-        while done < samples:
-            seed = (settings.seed + done) % SEEDS
-            request = SampleRequest(
-                id=f"{number}.{done}",
-                checkpoint=path,
-                prompt=prompt,
-                state=start,
-                settings=settings.model_copy(update={"seed": seed}),
-                count=min(MAX_SAMPLES, samples - done, SEEDS - seed),
-                alternatives=alternatives,
-            )
-            batches.append(SampleBatch(request, number, done + 1))
-            done += request.count
+        request = SampleRequest(
+            id=str(number),
+            checkpoint=path,
+            prompt=prompt,
+            state=start,
+            settings=settings,
+            alternatives=alternatives,
+        )
+        batches += [
+            SampleBatch(one, number, done + 1) for done, one in in_batches(request, samples)
+        ]
     return batches
 
 

@@ -21,7 +21,6 @@ from rnnlm_tui.cli.options import (
     sampler_for,
     split_address,
     weights_name,
-    weights_path,
     weights_step,
 )
 from rnnlm_tui.cli.output import (
@@ -92,6 +91,8 @@ def score(
     same share of a text.
     """
     import asyncio
+
+    from rnnlm_tui.client.control import weights_path
 
     if files.count(DASH) > 1:
         raise InputError("standard input can be read once", hint="name - once")

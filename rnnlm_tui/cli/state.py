@@ -17,7 +17,6 @@ from rnnlm_tui.cli.options import (
     sampler_for,
     split_address,
     weights_name,
-    weights_path,
 )
 from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
 from rnnlm_tui.cli.prompts import read_prompt
@@ -122,6 +121,7 @@ def state_keep(
     """
     import asyncio
 
+    from rnnlm_tui.client.control import weights_path
     from rnnlm_tui.schema.sampling import KeepStateRequest
     from rnnlm_tui.store.labels import check_note
     from rnnlm_tui.store.states import find_state, new_state_path, read_state_info

@@ -40,6 +40,7 @@ from rnnlm_tui.schema.protocol import (
     encode_line,
 )
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import newest_valid
@@ -314,14 +315,18 @@ class LiveWeights:
     """Unix seconds at which the worker answered."""
 
 
-def take_snapshot(run: RunDirectory) -> LiveWeights:
-    """Make the run's worker save its weights between two steps, which costs it no step.
+def weights_path(run: RunDirectory, which: str | None) -> Path:
+    """The folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for `now`
+    that of a snapshot, which the run's worker saves between two steps.
 
     Raises:
-        RunStateError: the run isn't training.
+        UnknownCheckpointError: no such checkpoint; lists the available ones.
+        RunStateError: `now`, but the run isn't training.
         WorkerError: no answer in time, or the worker died.
     """
-    return live_weights(run, send(run, "snapshot"))
+    if which != "now":
+        return checkpoint_path(run, which)
+    return live_weights(run, send(run, "snapshot")).path
 
 
 def live_weights(run: RunDirectory, result: CommandResult) -> LiveWeights:

@@ -8,12 +8,14 @@ one), then `ids`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.metrics import perplexity
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import SEEDS, perplexity
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_SAMPLES = 64
@@ -65,6 +67,27 @@ class SampleRequest(_TextRequest):
     """Samples, computed in one batch; sample i has the seed `settings.seed + i`."""
     alternatives: int = Field(default=0, ge=0, le=MAX_ALTERNATIVES)
     """Report this many alternatives for each generated token, in `SampleDone.choices`."""
+
+
+def length_problem(characters: int) -> str:
+    """Why a prompt of this length can't be sampled; empty if it can."""
+    if characters <= MAX_PROMPT_CHARACTERS:
+        return ""
+    limit = f"{MAX_PROMPT_CHARACTERS:,}"
+    return f"the prompt has {counted(characters, 'character')}, the limit is {limit}"
+
+
+def in_batches(request: SampleRequest, samples: int) -> Iterator[tuple[int, SampleRequest]]:
+    """Requests for several samples with consecutive seeds, each with the number of samples before
+    it."""
+    done = 0
+    while done < samples:
+        seed = (request.settings.seed + done) % SEEDS
+        settings = request.settings.model_copy(update={"seed": seed})
+        count = min(MAX_SAMPLES, samples - done, SEEDS - seed)
+        changes = {"id": f"{request.id}.{done}", "settings": settings, "count": count}
+        yield done, request.model_copy(update=changes)
+        done += count
 
 
 class InspectRequest(_TextRequest):

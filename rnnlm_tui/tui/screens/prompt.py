@@ -20,7 +20,7 @@ from textual.events import Resize, ScreenResume
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, safe
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
@@ -34,7 +34,6 @@ from rnnlm_tui.tui.views.prompt_session import (
     NO_RUN,
     PromptSession,
     draw_seed,
-    length_problem,
 )
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine

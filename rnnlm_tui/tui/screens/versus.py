@@ -19,6 +19,7 @@ from textual.timer import Timer
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
+from rnnlm_tui.schema.sampling import length_problem
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
@@ -28,12 +29,7 @@ from rnnlm_tui.tui.screens.score_view import ScoreView
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt_session import (
-    ALREADY_SAMPLING,
-    NO_RUN,
-    draw_seed,
-    length_problem,
-)
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
 from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.side_facts import texts_chart
 from rnnlm_tui.tui.views.versus import (

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
@@ -23,14 +21,6 @@ NO_RUN = "no run open: ^l lists the runs"
 def draw_seed() -> int:
     """Return a random seed."""
     return secrets.randbelow(LARGEST_RANDOM_SEED)
-
-
-def length_problem(characters: int) -> str:
-    """Return why a prompt of this length can't be sampled; empty if it can."""
-    if characters <= MAX_PROMPT_CHARACTERS:
-        return ""
-    limit = f"{MAX_PROMPT_CHARACTERS:,}"
-    return f"the prompt has {counted(characters, 'character')}, the limit is {limit}"
 
 
 @dataclass(slots=True)
