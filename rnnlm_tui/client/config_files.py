@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
+from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.precedence import resolve_config
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.toml import MOST_BYTES, parse_toml
-from rnnlm_tui.schema.validation import Raw, overlay, parse_config
+from rnnlm_tui.schema.toml import parse_toml
+from rnnlm_tui.schema.toml import read_config_text as read_config_text
+from rnnlm_tui.schema.validation import Raw, overlay
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import read_at_most, storage_errors, write_text_atomically
+from rnnlm_tui.system.files import storage_errors, write_text_atomically
 
 EDITORS = ("nano", "vim", "vi", "emacs")
 """Tried in this order if neither VISUAL nor EDITOR is set."""
@@ -54,18 +56,13 @@ def parse_config_text(text: str, name: str) -> ReadConfig:
         TomlError: the text isn't TOML, with line and column.
     """
     written = parse_toml(text, name)
-    chosen = written.raw.get("preset", DEMO.preset)
+    chosen = written.raw.get("preset")
     preset = PRESETS.get(chosen, DEMO) if isinstance(chosen, str) else DEMO
     raw = overlay(preset, written.raw)
-    problems, config = [], None
-    if isinstance(chosen, str) and chosen not in PRESETS:
-        hint = did_you_mean(chosen, PRESETS) or f"it must be one of {', '.join(PRESETS)}"
-        problems.append(written.located(Problem("preset", f"unknown preset {chosen!r}", hint)))
     try:
-        config = parse_config(raw)
+        return ReadConfig(text, raw, preset, resolve_config(file=written).config)
     except ConfigError as error:
-        problems += [written.located(problem) for problem in error.problems]
-    return ReadConfig(text, raw, preset, None if problems else config, tuple(problems))
+        return ReadConfig(text, raw, preset, None, error.problems)
 
 
 def check_draft(run: RunDirectory) -> None:
@@ -81,20 +78,6 @@ def check_draft(run: RunDirectory) -> None:
             f"the config of {run.name} has problems: {problems}",
             hint=f"fix it in the app: rnnlm-tui open {run.name}, then 1",
         )
-
-
-def read_config_text(path: Path) -> str:
-    """Read the text of a config file.
-
-    Raises:
-        InputError: missing, not a file, too large or not UTF-8.
-    """
-    try:
-        return read_at_most(path, MOST_BYTES).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start:,})") from None
 
 
 def write_config_text(path: Path, text: str) -> None:

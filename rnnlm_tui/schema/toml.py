@@ -98,6 +98,15 @@ def read_toml(path: Path) -> ConfigText:
         InputError: missing, not a file, too large, or not UTF-8.
         TomlError: not TOML, with line and column.
     """
+    return parse_toml(read_config_text(path), str(path))
+
+
+def read_config_text(path: Path) -> str:
+    """Read the text of a config file.
+
+    Raises:
+        InputError: missing, not a file, too large, or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -105,12 +114,11 @@ def read_toml(path: Path) -> ConfigText:
             raise InputError(
                 f"the config file {path} is too large: the limit is {counted(MOST_BYTES, 'byte')}"
             )
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
-    return parse_toml(text, str(path))
 
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
