@@ -142,8 +142,6 @@ def estimate_json(
 
 
 def _measure(config: RunConfig) -> Calibration:
-    from rnnlm_tui.client.estimate import estimate as estimate_config
-    from rnnlm_tui.client.estimate import smaller_batch_words
     from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.start import run_probe
 
@@ -151,12 +149,7 @@ def _measure(config: RunConfig) -> Calibration:
         if not unused_gpu_warning(config.training.device):  # the estimate has it otherwise
             note(f"warning: {words}")
 
-    return run_probe(
-        config,
-        _ProbeProgress(),
-        lambda: smaller_batch_words(config, estimate_config(config)),
-        warn=warn,
-    )
+    return run_probe(config, _ProbeProgress(), warn=warn)
 
 
 class _ProbeProgress:

@@ -22,7 +22,6 @@ from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import reading, staging
-from rnnlm_tui.system.processes import python_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +138,11 @@ def average_checkpoints(
         )
         with reading(*(part.path for part in different)):
             result = run_child(
-                python_command("rnnlm_tui.worker.average"),
+                "rnnlm_tui.worker.average",
                 request,
                 AverageDone,
                 report,
                 what="averaging",
-                hint_for_memory=lambda: "free some memory and try again",
                 settings=WORKER_SETTINGS,
             )
         return StagedAverage(run, result, Path(request.folder), held.pop_all())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from select import select
 from types import MappingProxyType
 from typing import IO, TypeVar, cast
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line
-from rnnlm_tui.system.processes import dependent_environment
+from rnnlm_tui.system.processes import dependent_environment, python_command
 
 DoneT = TypeVar("DoneT", bound=BaseModel)
 
@@ -27,19 +27,20 @@ KILLED = -9
 
 
 def run_child(
-    command: Sequence[str],
+    module: str,
     request: BaseModel,
     done: type[DoneT],
     report: Callable[[TaskProgress], None] = lambda _: None,
     *,
     what: str,
-    hint_for_memory: Callable[[], str],
+    hint_for_memory: Callable[[], str] = lambda: "close other programs and try again",
     settings: Mapping[str, str] = MappingProxyType({}),
     check: Callable[[], None] | None = None,
 ) -> DoneT:
     """Send a request to a child process and return its result. The child ends with this call.
 
     Args:
+        module: of this package, which the child runs.
         done: the model of the result, with the `kind` done.
         report: called with each progress message.
         what: the child's name in errors, such as `the probe`.
@@ -56,7 +57,7 @@ def run_child(
         sent.write(request.model_dump_json().encode())
         sent.seek(0)
         process = subprocess.Popen(
-            command,
+            python_command(module),
             stdin=sent,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -43,7 +43,6 @@ from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import staging
-from rnnlm_tui.system.processes import python_command
 
 _SHOWN_RUNS = 8
 _NEEDING = LIVING | RESUMABLE | {"lost"}
@@ -301,11 +300,10 @@ def token_preview(
 
     try:
         message = run_child(
-            python_command("rnnlm_tui.worker.token_preview"),
+            "rnnlm_tui.worker.token_preview",
             config,
             TokensDone,
             what="the token preview",
-            hint_for_memory=lambda: "free some memory and try again",
             check=check,
         )
     except _Cancelled:

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError
@@ -51,8 +50,8 @@ from rnnlm_tui.system.files import (
     storage_errors,
 )
 from rnnlm_tui.system.locks import REPLACED, boot_id, host_name, reading, staging
-from rnnlm_tui.system.processes import python_command
 
+MODULE = "rnnlm_tui.worker.export"
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
@@ -61,7 +60,6 @@ LARGEST_STATE_DICT = 16 * 2**30
 _MARKER_BYTES = 4 << 20
 
 Report = Callable[[TaskProgress], None]
-DoneT = TypeVar("DoneT", ExportDone, ImportDone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,9 @@ def export_checkpoint(
             format=format,
         )
         with reading(checkpoint):
-            done = _answer_of(request, ExportDone, report, "the export")
+            done = run_child(
+                MODULE, request, ExportDone, report, what="the export", settings=EXPORT_SETTINGS
+            )
         with storage_errors("look into", folder):
             written = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         _put_in_place(folder, target, force=force)
@@ -220,7 +220,9 @@ def import_book(
             target=str(files),
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
-        done = _answer_of(request, ImportDone, report, "the import")
+        done = run_child(
+            MODULE, request, ImportDone, report, what="the import", settings=EXPORT_SETTINGS
+        )
         return _make_run(files, file, name, vocabulary, done), done
 
 
@@ -309,15 +311,3 @@ def _read_marker(folder: Path) -> ExportMarker | None:
         return ExportMarker.model_validate_json(read_at_most(folder / MARKER_NAME, _MARKER_BYTES))
     except (OSError, ValidationError):
         return None
-
-
-def _answer_of(request: BaseModel, done: type[DoneT], report: Report, what: str) -> DoneT:
-    return run_child(
-        python_command("rnnlm_tui.worker.export"),
-        request,
-        done,
-        report,
-        what=what,
-        hint_for_memory=lambda: "close other programs and try again",
-        settings=EXPORT_SETTINGS,
-    )

@@ -20,7 +20,13 @@ from pathlib import Path
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
-from rnnlm_tui.client.estimate import planned_steps, training_text, warning_before_start
+from rnnlm_tui.client.estimate import (
+    estimate,
+    planned_steps,
+    smaller_batch_words,
+    training_text,
+    warning_before_start,
+)
 from rnnlm_tui.client.gpus import check_device, check_precision, training_devices
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
@@ -62,7 +68,6 @@ from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.store.verify import damaged_folders
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.locks import read_lock
-from rnnlm_tui.system.processes import python_command
 
 READ_UNITS = 100_000
 """How many lines or sentences of a text are read, which takes a tenth of a second. The worker reads
@@ -190,7 +195,6 @@ def check_treebank(corpus: CorpusConfig) -> None:
 def run_probe(
     config: RunConfig,
     report: Callable[[TaskProgress], None],
-    hint_for_memory: Callable[[], str],
     *,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
@@ -198,7 +202,6 @@ def run_probe(
 
     Args:
         report: called with each progress message.
-        hint_for_memory: returns a hint if the probe ran out of memory.
         warn: called if it measured the CPU beside a GPU that torch can't use.
 
     Raises:
@@ -208,12 +211,12 @@ def run_probe(
     """
     check_before_start(config)
     answer = run_child(
-        python_command("rnnlm_tui.worker.probe"),
+        "rnnlm_tui.worker.probe",
         config,
         ProbeDone,
         report,
         what="the probe",
-        hint_for_memory=hint_for_memory,
+        hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
         settings=WORKER_SETTINGS,
     )
     if answer.warning:

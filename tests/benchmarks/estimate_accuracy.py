@@ -217,7 +217,7 @@ def compare(preset: str, folder: Path, steps: int, threads: int) -> None:
             },
         )
     )
-    probe = run_probe(whole, lambda _: None, lambda: "")
+    probe = run_probe(whole, lambda _: None)
     report(preset, estimate(whole), probe, measure_run(short, f"{preset}-short"))
 
 

@@ -279,7 +279,7 @@ import psutil, sys
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.client.start import run_probe
 config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True), str)
+run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True))
 """
     ),
     "a child of bench": (

@@ -42,16 +42,12 @@ def saying(*messages: TaskProgress | ProbeDone | TaskFailed, then: str = "") -> 
 
 def running(command: list[str]) -> AbstractContextManager[object]:
     """Inside the block, a probe starts this process."""
-    return patch("rnnlm_tui.client.start.python_command", lambda _: command)
+    return patch("rnnlm_tui.client.child.python_command", lambda _: command)
 
 
 def probed(command: list[str], reported: list[TaskProgress] | None = None) -> object:
     with running(command):
-        return run_probe(
-            CONFIG,
-            (reported if reported is not None else []).append,
-            lambda: "take a smaller batch",
-        )
+        return run_probe(CONFIG, (reported if reported is not None else []).append)
 
 
 def test_a_probes_result_is_stored(home: Path) -> None:
@@ -69,7 +65,7 @@ def test_a_probe_of_the_cpu_beside_an_unused_gpu_warns(home: Path) -> None:
     for words in ("trains on the CPU: no code for the P4", ""):
         command = saying(ProbeDone(calibration=calibration(20), warning=words))
         with running(command):
-            run_probe(CONFIG, lambda _: None, str, warn=warnings.append)
+            run_probe(CONFIG, lambda _: None, warn=warnings.append)
     assert warnings == ["trains on the CPU: no code for the P4"]
 
 
@@ -104,7 +100,7 @@ def test_a_probe_without_enough_memory_has_a_hint(
 ) -> None:
     with pytest.raises(kind, match="memory") as caught:
         probed(command)
-    assert caught.value.hint == "take a smaller batch"
+    assert caught.value.hint == "training.batch_size = 10 needs less"
 
 
 def test_a_file_that_needs_too_much_memory_is_refused_as_a_file(home: Path) -> None:
@@ -125,19 +121,9 @@ def test_a_child_that_hangs_after_its_first_line_can_be_cancelled() -> None:
             raise InputError("cancelled")
 
     line = encode_line(TaskProgress(phase="downloading"))
-    with pytest.raises(InputError, match="cancelled"):
-        run_child(
-            child(
-                f"import time\nsys.stdout.buffer.write({line!r})\n"
-                "sys.stdout.flush()\ntime.sleep(600)"
-            ),
-            ProbeDone(calibration=calibration(1)),
-            ProbeDone,
-            said.append,
-            what="the child",
-            hint_for_memory=str,
-            check=check,
-        )
+    waiting = child(f"sys.stdout.buffer.write({line!r})\nsys.stdout.flush()\ntime.sleep(600)")
+    with running(waiting), pytest.raises(InputError, match="cancelled"):
+        run_child("x", CONFIG, ProbeDone, said.append, what="the child", check=check)
 
 
 def test_a_probe_that_dies_is_reported_with_its_output(home: Path) -> None:
@@ -155,7 +141,7 @@ def test_a_probe_ends_with_its_parent(home: Path) -> None:
     progress = '{"kind": "progress", "phase": "steps", "done": %d, "total": 0}'
     waiting = f"print({progress!r} % os.getpid(), flush=True)\nsignal.pause()"
     with pytest.raises(KeyboardInterrupt), running(child(waiting)):
-        run_probe(CONFIG, interrupt, str)
+        run_probe(CONFIG, interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(reported[0], 0)
     assert not (home / "calibration.json").exists()
@@ -164,4 +150,4 @@ def test_a_probe_ends_with_its_parent(home: Path) -> None:
 def test_a_missing_text_is_refused_before_anything_starts(home: Path) -> None:
     config = RunConfig(corpus=CorpusConfig(source="/nowhere/text.txt"))
     with pytest.raises(CorpusError), running(["/nowhere/python"]):
-        run_probe(config, lambda _: None, str)
+        run_probe(config, lambda _: None)
