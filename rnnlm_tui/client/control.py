@@ -47,7 +47,7 @@ from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
-from rnnlm_tui.system.locks import LockState, held_message, host_name, read_lock
+from rnnlm_tui.system.locks import held_message, host_name, read_lock
 from rnnlm_tui.system.processes import child_environment, last_lines, python_command, start_detached
 
 LEAVE_SECONDS = 5.0
@@ -130,9 +130,13 @@ def launch(run: RunDirectory, *, gpu: str = "") -> int:
     niceness = wanted_niceness()
     run.check_there()
     check_draft(run)
-    held = _wait_for_last_moments(run)
-    if held.held:
-        raise RunStateError(held_message(run.lock_path, held), hint=f"rnnlm-tui show {run.name}")
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (lock := read_lock(run.lock_path)).held:
+        if time.monotonic() >= deadline:
+            raise RunStateError(
+                held_message(run.lock_path, lock), hint=f"rnnlm-tui show {run.name}"
+            )
+        time.sleep(0.02)
     run.check_own_files()
     settings = WORKER_SETTINGS
     with suppress(RnnlmError):  # the worker reports a config that can't be read
@@ -184,20 +188,6 @@ def sampler_niceness() -> int:
     """
     niceness = wanted_niceness()
     return min(MOST_NICENESS, niceness + YIELDING) if niceness else 0
-
-
-def _wait_for_last_moments(run: RunDirectory) -> LockState:
-    """The lock's state; if the run has just ended, waits a moment for its worker to exit."""
-    deadline = time.monotonic() + LEAVE_SECONDS
-    while True:
-        state = read_lock(run.lock_path)
-        if not state.held or time.monotonic() >= deadline:
-            return state
-        with RunReader(run) as reader:
-            last = reader.last_state()
-        if last is None or last.kind not in ("stopped", "finished", "failed"):
-            return state
-        time.sleep(0.02)
 
 
 def _has_begun(run: RunDirectory, pid: int) -> bool:

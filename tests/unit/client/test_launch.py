@@ -123,7 +123,10 @@ def test_children_number_gpus_as_the_driver_and_exact_mode_sets_the_workspaces(
     )
 
 
-def test_a_held_run_is_refused_with_pid_and_time(run: RunDirectory) -> None:
+def test_a_held_run_is_refused_with_pid_and_time(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.control.LEAVE_SECONDS", 0.0)
     with (
         RunLock(run.lock_path),
         pytest.raises(
