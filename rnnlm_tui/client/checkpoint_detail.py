@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,42 +152,25 @@ def read_detail(
 
 
 def find_samples(
-    steps: Sequence[int], step: int, samples_at: Mapping[int, Sequence[SampleRow]]
+    steps: Sequence[int], step: int, samples_at: Callable[[int], Sequence[SampleRow]]
 ) -> FoundSamples:
-    """The samples of a step or of the nearest before it, and one of a much earlier step.
+    """The samples of a step or of the nearest before it, and one to contrast it with.
+
+    The best contrast is near a quarter of its step: the text is readable and still much worse.
 
     Args:
         steps: those with samples.
-        samples_at: the samples of the steps that `sample_steps_for` names.
-    """
-    wanted = sample_steps_for(steps, step)
-    if not wanted:
-        return FoundSamples()
-    newest = sorted(samples_at.get(wanted[0], ()), key=lambda sample: sample.time)
-    chosen = {sample.prompt: sample for sample in newest}
-    first = next(iter(chosen.values()), None)
-    earlier = next(
-        (
-            sample
-            for other in wanted[1:]
-            for sample in samples_at.get(other, ())
-            if first is not None and sample.prompt == first.prompt
-        ),
-        None,
-    )
-    return FoundSamples(tuple(chosen.values()), wanted[0], earlier)
-
-
-def sample_steps_for(steps: Sequence[int], step: int) -> list[int]:
-    """The step whose samples belong to a checkpoint, then those to contrast it with.
-
-    The best contrast is near a quarter of its step: the text is readable and still much worse.
+        samples_at: reads the samples of a step.
     """
     known = sorted({other for other in steps if other <= step})
     if not known:
-        return []
-    earlier = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))
-    return [known[-1], *earlier[:3]]
+        return FoundSamples()
+    newest = sorted(samples_at(known[-1]), key=lambda sample: sample.time)
+    chosen = {sample.prompt: sample for sample in newest}
+    first = next(iter(chosen), None)
+    before = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))[:3]
+    found = (sample for other in before for sample in samples_at(other) if sample.prompt == first)
+    return FoundSamples(tuple(chosen.values()), known[-1], next(found, None))
 
 
 def _position(folder: Path, row: CheckpointRow) -> str:

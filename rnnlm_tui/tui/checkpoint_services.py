@@ -38,13 +38,11 @@ class CheckpointServices:
 
     def samples(self, run: RunDirectory, step: int) -> FoundSamples:
         """Return the samples of a step or of the nearest before, and a much earlier one."""
-        from rnnlm_tui.client.checkpoint_detail import find_samples, sample_steps_for
+        from rnnlm_tui.client.checkpoint_detail import find_samples
         from rnnlm_tui.store.reader import RunReader
 
         with RunReader(run) as reader:
-            steps = reader.sample_steps()
-            found = {other: reader.samples_at(other) for other in sample_steps_for(steps, step)}
-        return find_samples(steps, step, found)
+            return find_samples(reader.sample_steps(), step, reader.samples_at)
 
     def note(self, run: RunDirectory, step: int, note: str) -> None:
         """Write the note on a checkpoint; raises InputError if it is too long."""

@@ -81,9 +81,9 @@ class FakeCheckpoints(CheckpointServices):
         )
 
     def samples(self, run: RunDirectory, step: int) -> FoundSamples:
-        steps = self._fake.sample_steps(run)
-        found = {other: self._fake.samples_at(run, other) for other in steps}
-        return find_samples(steps, step, found)
+        return find_samples(
+            self._fake.sample_steps(run), step, lambda other: self._fake.samples_at(run, other)
+        )
 
     def note(self, run: RunDirectory, step: int, note: str) -> None:
         self._fake.calls.append(("note", run.name, step, check_note(note)))

@@ -12,11 +12,7 @@ import pytest
 from pydantic import JsonValue
 
 from rnnlm_tui.client.average import StagedAverage
-from rnnlm_tui.client.checkpoint_detail import (
-    FoundSamples,
-    find_samples,
-    sample_steps_for,
-)
+from rnnlm_tui.client.checkpoint_detail import FoundSamples, find_samples
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.protocol import Setting
@@ -253,20 +249,22 @@ async def test_columns_align_with_their_heads_when_the_terminal_grows() -> None:
 
 
 def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
-    steps = [1000, 2000, 3700]
-    assert sample_steps_for(steps, 3700) == [3700, 1000, 2000]
-    assert sample_steps_for(steps, 2500) == [2000, 1000]
-    assert sample_steps_for(steps, 10) == []
-    found = find_samples(
-        [1000, 3700], 3700, {step: [row for row in SAMPLES if row.step == step] for step in steps}
-    )
+    read: list[int] = []
+
+    def samples_at(step: int) -> list[SampleRow]:
+        read.append(step)
+        return [row for row in SAMPLES if row.step == step]
+
+    found = find_samples([2000, 1000, 3700], 3700, samples_at)
+    assert read == [3700, 1000]
+    assert find_samples([1000, 2000, 3700], 2500, samples_at).step == 2000
     assert [sample.prompt for sample in found.samples] == [
         "The state of the Union",
         "My fellow Americans,",
         "We must",
     ]
     assert (found.step, found.earlier) == (3700, SAMPLES[3])
-    assert find_samples([], 10, {}) == FoundSamples()
+    assert find_samples([1000], 10, samples_at) == FoundSamples()
 
 
 async def test_the_same_prompt_at_an_earlier_step_is_shown_for_contrast() -> None:
