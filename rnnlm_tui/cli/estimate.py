@@ -53,7 +53,6 @@ def estimate(
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.gpus import check_device, check_precision
     from rnnlm_tui.client.pretrained import check_tokenizer
-    from rnnlm_tui.schema.estimates import check_warmup
 
     options = with_text(options, text)
     given = (options.preset, options.config, options.assignments)
@@ -67,7 +66,6 @@ def estimate(
     found, text_start = estimate_config(wanted), _preview(wanted)
     if found.problems:
         raise ConfigError(found.problems)
-    check_warmup(wanted, found.steps)
     if json:
         print_json(estimate_json(wanted, found, measured, text_start))
     else:

@@ -48,7 +48,6 @@ from rnnlm_tui.errors import (
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName, dataset_names
 from rnnlm_tui.schema.estimates import (
-    check_warmup,
     checkpoint_bytes,
     warmup_note,
 )
@@ -100,18 +99,12 @@ def check_before_start(config: RunConfig) -> None:
     check_device(config.training.device)
     check_precision(config.training)
     check_tokenizer(config.tokenizer)
-    check_text(config)
-    check_corpus(config.corpus)
-    if config.preset.startswith("ptb-"):
-        check_treebank(config.corpus)
-
-
-def check_text(config: RunConfig) -> None:
-    """Raise ConfigError for a batch or a warm-up that doesn't fit a text of known length."""
     text = training_text(config)
     if problems := text_problems(config, tokens=text.tokens, sentences=text.sentences):
         raise ConfigError(problems)
-    check_warmup(config, config.training.max_steps)
+    check_corpus(config.corpus)
+    if config.preset.startswith("ptb-"):
+        check_treebank(config.corpus)
 
 
 def check_disk(config: RunConfig) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import ceil, lcm
 from types import MappingProxyType
 
-from rnnlm_tui.errors import Adjustment, ConfigError, Problem
+from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import PRESETS
@@ -209,24 +209,6 @@ def warmup_note(config: RunConfig, steps: int | None) -> str:
         f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up"
         f" has {counted(preset, 'step')}, the run {steps:,}"
     )
-
-
-def check_warmup(config: RunConfig, steps: int | None) -> None:
-    """Check that a warm-up set by the user is shorter than the run.
-
-    Args:
-        steps: length of the run; None if unknown.
-
-    Raises:
-        ConfigError: the warm-up is not below the run's steps.
-    """
-    problem = (
-        None
-        if steps is None
-        else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
-    )
-    if problem is not None:
-        raise ConfigError([problem])
 
 
 def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:

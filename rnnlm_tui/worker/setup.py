@@ -10,8 +10,9 @@ from rnnlm_tui.engine.checkpoint import load_training_state
 from rnnlm_tui.engine.device import describe, seed_everything
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.corpora import baseline_key
-from rnnlm_tui.schema.estimates import check_warmup, planned_warmup, total_steps, warmup_note
+from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note, warmup_problem
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.store.manifest import Manifest, read_manifest
@@ -161,7 +162,8 @@ def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
     if saved is not None:
         started_with = saved.facts.get(WARMUP_FACT)
         return started_with if isinstance(started_with, int) else config.schedule.warmup_steps
-    check_warmup(config, steps)
+    if problem := warmup_problem(config.schedule.warmup_steps, config.preset, steps):
+        raise ConfigError([problem])
     if words := warmup_note(config, steps):
         attempt.note(0, words)
     return planned_warmup(config, steps)

@@ -139,9 +139,7 @@ class DraftCheck:
         if locked:
             self.blocking = self.problems = ()
             return
-        self.blocking = draft.problems_within(
-            found.estimate.steps if found is not None and found.config == config else None
-        )
+        self.blocking = draft.problems()
         if found is not None and found.config == config:
             wrong = by_field(self.blocking)
             self.blocking += tuple(

@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
@@ -246,16 +245,6 @@ class Draft:
                 sorted(error.problems, key=lambda problem: order.get(field_of(problem), len(order)))
             )
         return ()
-
-    def problems_within(self, steps: int | None) -> tuple[Problem, ...]:
-        """Return all problems, including a warm-up as long as the run's `steps`."""
-        problems, config = self.problems(), self.nearest_config()
-        found = (
-            None
-            if steps is None or WARMUP in by_field(problems)
-            else warmup_problem(config.schedule.warmup_steps, config.preset, steps)
-        )
-        return problems if found is None else (*problems, found)
 
     def nearest_config(self) -> RunConfig:
         """Return the config without its invalid changes, so that the estimate stays up to date."""

@@ -12,7 +12,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import Draft
-from tests.tui.fakes import FakeServices
+from tests.tui.fakes import FakeServices, make_estimate
 
 DRAFT = Draft(DEMO, "preset demo")
 OTHER = DRAFT.with_value("training.seed", 43)
@@ -96,7 +96,8 @@ def test_a_missing_test_text_is_shown_at_its_own_field(
 
 def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate() -> None:
     check = DraftCheck()
-    short, chosen = replace(FOUND.estimate, steps=10), DRAFT.with_value("schedule.warmup_steps", 60)
+    chosen = DRAFT.with_value("schedule.warmup_steps", 60)
+    short = make_estimate(chosen.config(), 10)
     check.update(Findings(OTHER.config(), short, {}, None))
     assert paths(check, chosen) == []
     check.update(replace(FOUND, config=chosen.config(), estimate=short))

@@ -162,14 +162,6 @@ def test_a_problem_between_fields_leaves_a_config_to_estimate() -> None:
     assert draft.nearest_config() == parse_config(merge(RunConfig(), {"training.seed": 3}))
 
 
-def test_a_warm_up_longer_than_the_run_is_a_problem_once_the_steps_are_known() -> None:
-    draft = Draft(RunConfig(), "preset demo").with_value("schedule.warmup_steps", 6000)
-    assert not draft.problems_within(None)
-    assert not draft.problems_within(6001)
-    (problem,) = draft.problems_within(4752)
-    assert short_message(problem) == "must be below the run's 4,752 steps"
-
-
 def test_a_config_comes_back_as_changes_to_its_preset() -> None:
     config = parse_config(merge(PRESETS["elman"], {"training.seed": 3, "training.max_steps": 500}))
     draft = draft_of(config)

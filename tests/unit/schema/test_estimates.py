@@ -13,7 +13,6 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.estimates import (
-    check_warmup,
     checkpoint_bytes,
     flops_per_token,
     kept_checkpoints,
@@ -22,6 +21,7 @@ from rnnlm_tui.schema.estimates import (
     steps_per_epoch,
     total_steps,
     warmup_note,
+    warmup_problem,
 )
 from rnnlm_tui.schema.presets import BOOK, DEMO, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
@@ -155,7 +155,7 @@ def test_a_presets_warm_up_is_a_tenth_of_a_shorter_run(steps: int, planned: int)
     wanted = config(f"training.max_steps={steps}")
     assert planned_warmup(wanted, steps) == planned
     assert bool(warmup_note(wanted, steps)) == (planned != 100)
-    check_warmup(wanted, steps)
+    assert warmup_problem(wanted.schedule.warmup_steps, "demo", steps) is None
 
 
 def test_a_shortened_warm_up_is_noted() -> None:
@@ -183,17 +183,13 @@ def test_a_configured_warm_up_as_long_as_the_run_is_rejected() -> None:
 
 def test_a_configured_warm_up_is_checked_once_the_steps_are_known() -> None:
     chosen = config("schedule.warmup_steps=60000")
-    check_warmup(chosen, 60_001)
-    with pytest.raises(
-        ConfigError,
-        match=(
-            r"schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps \(a tenth would"
-            r" be 323; --set schedule.warmup_steps=323\)"
-        ),
-    ):
-        check_warmup(chosen, 3_230)
+    assert warmup_problem(chosen.schedule.warmup_steps, "demo", 60_001) is None
+    assert str(warmup_problem(chosen.schedule.warmup_steps, "demo", 3_230)) == (
+        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps (a tenth would be"
+        " 323; --set schedule.warmup_steps=323)"
+    )
 
 
 def test_no_warm_up_fits_every_run() -> None:
     assert planned_warmup(config("schedule.warmup_steps=0", "training.max_steps=1"), 1) == 0
-    check_warmup(PRESETS["book"], 1)
+    assert warmup_problem(PRESETS["book"].schedule.warmup_steps, "book", 1) is None
