@@ -40,6 +40,7 @@ from rnnlm_tui.schema.protocol import (
     encode_line,
 )
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -280,6 +281,36 @@ def send(
     return result
 
 
+def check_live(run: RunSummary, verb: Verb | None = None) -> None:
+    """Check that a run takes commands.
+
+    Raises:
+        RunStateError: it isn't training; the hint says what to do instead.
+    """
+    name, status = run.run, run.status
+    if status in LIVING:
+        return
+    fork = (
+        f"`rnnlm-tui train --from {name}@last --set KEY=VALUE` starts a new run from its weights"
+        " with changes"
+        if run.checkpoints.count
+        else ""
+    )
+    if status == "finished":
+        score = f"`rnnlm-tui score {name} FILE` evaluates a checkpoint on a text"
+        hint = score if verb == "evaluate" else fork
+    elif status == "draft":
+        hint = f"`rnnlm-tui resume {name} --detach` starts it"
+    elif status == "lost":
+        hint = "steer it on the machine where it trains"
+    elif run.diverged:
+        hint = run.hint or fork
+    else:
+        again = f"`rnnlm-tui resume {name} --detach` resumes it"
+        hint = "; or ".join(filter(None, (again, fork)))
+    raise RunStateError(f"{name} takes no commands: it is {status}", hint=hint)
+
+
 def asker() -> str:
     """Who asks, for the run's journal: `alex, pts/3`, or `alex, no terminal`."""
     try:
@@ -342,21 +373,12 @@ def _connect(run: RunDirectory, verb: Verb) -> socket.socket:
             is_elsewhere = lock.host not in (None, host_name())
             if is_elsewhere or not lock.held:
                 now = summarize(run)
-                hint = ""
                 if is_elsewhere and now.status in (*LIVING, "lost"):
                     raise RunStateError(
                         f"{run.name} was started on {lock.host}: only there it takes commands",
                         hint="steer it there",
                     ) from None
-                if now.diverged:
-                    hint = now.hint or ""
-                elif now.status in ("stopped", "crashed", "failed"):
-                    hint = f"rnnlm-tui resume {run.name}"
-                elif now.status == "finished" and verb == "evaluate":
-                    hint = f"`rnnlm-tui score {run.name} FILE` evaluates a checkpoint on a text"
-                raise RunStateError(
-                    f"{run.name} is not running (status {now.status})", hint=hint
-                ) from None
+                check_live(now, verb)
             if time.monotonic() > deadline:
                 raise WorkerError(
                     f"cannot connect to the worker of {run.name}: {error.strerror or error}"

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from rnnlm_tui.client.control import check_live as check_live
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import RunMonitor
-from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
 from rnnlm_tui.schema.protocol import CommandResult, StopMark
-from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.steering import (
     JournalledChange,
     Position,
@@ -76,38 +75,6 @@ def read_steering(run: RunDirectory) -> SteeringState:
     return SteeringState(summary, config, position, tuple(journal))
 
 
-def check_live(summary: RunSummary) -> None:
-    """Check that a run can be steered.
-
-    Raises:
-        RunStateError: it isn't training; the hint says what to do instead.
-    """
-    name, status = summary.run, summary.status
-    if status in LIVING:
-        return
-    fork = (
-        f"`rnnlm-tui train --from {name}@last --set KEY=VALUE` starts a new run from its weights"
-        " with changes"
-        if summary.checkpoints.count
-        else ""
-    )
-    if status == "finished":
-        hint = fork
-    elif status == "draft":
-        hint = f"`rnnlm-tui resume {name} --detach` starts it"
-    elif status == "lost":
-        hint = "steer it on the machine where it trains"
-    elif summary.diverged:
-        hint = summary.hint or fork
-    else:
-        resumed = (
-            f"resume it first: `rnnlm-tui resume {name} --detach`, then `rnnlm-tui set {name}"
-            " KEY=VALUE`"
-        )
-        hint = f"{resumed}; or {fork}" if fork else resumed
-    raise RunStateError(f"{name} can't be steered: it is {status}", hint=hint)
-
-
 def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
     """Change settings of a live run, all or none, from the next step on.
 
@@ -132,7 +99,6 @@ def undo(run: RunDirectory) -> CommandResult:
     Raises:
         RunStateError: there is none, or as `steer`.
     """
-    check_live(read_steering(run).summary)
     return send(run, "undo")
 
 
@@ -142,5 +108,4 @@ def stop_after(run: RunDirectory, mark: StopMark | None) -> CommandResult:
     Raises:
         RunStateError: the run isn't training, or no evaluation is planned.
     """
-    check_live(read_steering(run).summary)
     return send(run, "stop_after", after=mark)

@@ -118,7 +118,7 @@ def test_set_alone_lists_values_and_changes(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(
     ("state", "hint"),
-    [("finished", ""), ("stopped", "resume it first: `rnnlm-tui resume brisk-heron --detach`")],
+    [("finished", ""), ("stopped", "`rnnlm-tui resume brisk-heron --detach` resumes it")],
 )
 @pytest.mark.parametrize("saved", [True, False], ids=["saved", "not saved"])
 def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
@@ -130,7 +130,7 @@ def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
     for words in (["set", "brisk-heron", f"{RATE}=0.002"], ["set", "brisk-heron", "--undo"]):
         assert run(words) == 3
         printed = capsys.readouterr()
-        assert f"brisk-heron can't be steered: it is {state}" in printed.err
+        assert f"brisk-heron takes no commands: it is {state}" in printed.err
         assert hint in printed.err
         fork = "`rnnlm-tui train --from brisk-heron@last --set KEY=VALUE`"
         assert (fork in printed.err) is saved

@@ -51,8 +51,8 @@ def test_waiting_for_an_answer_times_out(run: RunDirectory) -> None:
 @pytest.mark.parametrize(
     ("kind", "hint"),
     [
-        ("stopped", "rnnlm-tui resume plain-otter"),
-        ("running", "rnnlm-tui resume plain-otter"),
+        ("stopped", "`rnnlm-tui resume plain-otter --detach` resumes it"),
+        ("running", "`rnnlm-tui resume plain-otter --detach` resumes it"),
         ("finished", ""),
     ],
 )
@@ -62,7 +62,7 @@ def test_a_run_without_a_worker_is_reported_with_its_status(
     ended(run, kind)
     status = {"running": "crashed"}.get(kind, kind)
     with pytest.raises(
-        RunStateError, match=rf"plain-otter is not running \(status {status}\)"
+        RunStateError, match=f"plain-otter takes no commands: it is {status}"
     ) as caught:
         send(run, "pause")
     assert caught.value.hint == hint
@@ -105,7 +105,7 @@ def test_a_finished_run_is_not_resumed_and_has_a_hint(run: RunDirectory) -> None
 
 def test_evaluating_a_finished_run_names_the_verb_that_can(run: RunDirectory) -> None:
     ended(run, "finished")
-    with pytest.raises(RunStateError, match="plain-otter is not running") as caught:
+    with pytest.raises(RunStateError, match="plain-otter takes no commands") as caught:
         send(run, "evaluate")
     assert "`rnnlm-tui score plain-otter FILE`" in caught.value.hint
 
