@@ -35,7 +35,7 @@ from rnnlm_tui.cli.summaries import (
     result_lines,
     status_text,
 )
-from rnnlm_tui.client.remaining import Eta, SteadyEta
+from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError, RunStateError, WorkerError
 from rnnlm_tui.schema.formatting import (
     bits_per_byte_text,
@@ -323,33 +323,9 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     ):
         snapshot = monitor.snapshot()
     for text in frame_lines(
-        snapshot, TimeLeft().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only
+        snapshot, SteadyEta().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only
     ):
         line(text)
-
-
-class TimeLeft:
-    """The time left as in the app, counted down between two estimates."""
-
-    def __init__(self) -> None:
-        self._steady = SteadyEta()
-        self._snapshot: RunSnapshot | None = None
-        self._taken = 0.0
-        self._eta: Eta | None = None
-
-    def of(self, snapshot: RunSnapshot) -> Eta | None:
-        """Return the current time left; None if unknown."""
-        seconds, now = snapshot.summary.eta_seconds, time.monotonic()
-        if seconds is None or snapshot.summary.status != "running":
-            self._steady.forget()
-            self._eta = None
-        elif snapshot is not self._snapshot:
-            self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), now)
-            self._taken = now
-        self._snapshot = snapshot
-        if self._eta is None:
-            return None
-        return Eta(max(0.0, self._eta.seconds - (now - self._taken)), self._eta.margin)
 
 
 class FramePrinter:
@@ -360,7 +336,7 @@ class FramePrinter:
         self._ascii = ascii_only
         self._lines: list[str] = []
         self._size = (0, 0)
-        self._left = TimeLeft()
+        self._left = SteadyEta()
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Print the current frame."""
@@ -394,7 +370,7 @@ class LogPrinter:
         self._printed: tuple[object, ...] = ()
         self._last_line = ""
         self._next_line = 0.0
-        self._left = TimeLeft()
+        self._left = SteadyEta()
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Print a line if something is new."""

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import StepRow
     from rnnlm_tui.store.summary import RunState
 
@@ -39,6 +41,20 @@ class SteadyEta:
         self._end: float | None = None
         self._margin = self._shown = 0.0
         self._seen = 0.0
+        self._snapshot: RunSnapshot | None = None
+
+    def of(self, snapshot: RunSnapshot | None) -> Eta | None:
+        """The ETA to show of a run now; None if unknown."""
+        before, self._snapshot, now = self._snapshot, snapshot, monotonic()
+        seconds = None if snapshot is None else snapshot.summary.eta_seconds
+        if snapshot is None or seconds is None or snapshot.summary.status != "running":
+            self.forget()
+        elif snapshot is not before:
+            known = None if before is None else (before.summary.run, before.summary.attempt)
+            if known != (snapshot.summary.run, snapshot.summary.attempt):
+                self.forget()
+            self.take(Eta(seconds, snapshot.eta_margin or 0.0), now)
+        return None if self._end is None else Eta(max(0.0, self._end - now), self._shown)
 
     def forget(self) -> None:
         """Start over with the next estimate, for example after a pause or for another run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -45,27 +44,11 @@ class KeyFigures(Vertical):
 
     def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int) -> None:
         """Show the run's figures in `rows` lines of `width` cells."""
-        self._count_down(snapshot)
+        if snapshot is not self._counted:
+            self._counted, self._eta = snapshot, self._steady.of(snapshot)
         lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
-
-    def _count_down(self, snapshot: RunSnapshot | None) -> None:
-        """Update the time left once per snapshot."""
-        if snapshot is self._counted:
-            return
-        before, self._counted = self._counted, snapshot
-        seconds = None if snapshot is None else snapshot.summary.eta_seconds
-        if snapshot is None or seconds is None or snapshot.summary.status != "running":
-            self._eta = None
-            self._steady.forget()
-            return
-        if before is None or (before.summary.run, before.summary.attempt) != (
-            snapshot.summary.run,
-            snapshot.summary.attempt,
-        ):
-            self._steady.forget()
-        self._eta = self._steady.take(Eta(seconds, snapshot.eta_margin or 0.0), monotonic())
 
 
 class OtherRuns(Panel):

@@ -16,7 +16,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells
 from rnnlm_tui.cli.summaries import clipped, frame_lines, one_line
 from rnnlm_tui.cli.watch import replacing
-from rnnlm_tui.client.remaining import Eta
+from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
@@ -285,3 +285,14 @@ def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
         if line.startswith(" curve")
     )
     assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)
+
+
+def test_the_time_left_counts_down_and_starts_over_with_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter((0.0, 10.0, 20.0, 21.0))
+    monkeypatch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: next(clock))
+    steady, one = SteadyEta(), make_snapshot(eta_seconds=100.0)
+    other = make_snapshot(name="calm-badger", eta_seconds=101.0)
+    shown = [steady.of(snapshot) for snapshot in (one, one, other, make_snapshot("paused"))]
+    assert [None if eta is None else eta.seconds for eta in shown] == [100.0, 90.0, 101.0, None]
