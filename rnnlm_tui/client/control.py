@@ -21,7 +21,6 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import (
     ConfigError,
     InputError,
-    Problem,
     RnnlmError,
     RunStateError,
     StorageError,
@@ -275,7 +274,7 @@ def send(
     with _connect(run, verb) as connection:
         result = _ask(connection, line, run, verb, seconds)
     if result.problems:
-        raise ConfigError(Problem(one.path, one.message, one.hint) for one in result.problems)
+        raise ConfigError(result.problems)
     if not result.ok:
         raise RunStateError(result.error, hint=result.hint)
     return result

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, Problem
 from rnnlm_tui.schema.corpora import TextLayout
 from rnnlm_tui.schema.formatting import LATEST
 
@@ -101,14 +101,6 @@ class SettingsChange(Message):
     checkpoint."""
 
 
-class SettingProblem(Message):
-    """A problem with a field of a `set`."""
-
-    path: str
-    message: str
-    hint: str = ""
-
-
 class CommandResult(Message):
     """The answer to a command."""
 
@@ -130,7 +122,7 @@ class CommandResult(Message):
     """sample: the continuation; evaluate: the results; stop_after: when it stops, as text."""
     change: SettingsChange | None = None
     """set, undo: what was changed."""
-    problems: tuple[SettingProblem, ...] = ()
+    problems: tuple[Problem, ...] = ()
     """set, undo: all problems with the values, by field."""
 
 

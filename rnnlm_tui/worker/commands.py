@@ -18,12 +18,11 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, StorageError
+from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import (
     Command,
     CommandResult,
-    SettingProblem,
     SettingsChange,
     StopMark,
     Verb,
@@ -213,7 +212,7 @@ class CommandHandler:
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""
         change: SettingsChange | None = None
-        problems: tuple[SettingProblem, ...] = ()
+        problems: tuple[Problem, ...] = ()
         try:
             match command.verb:
                 case "status":
@@ -245,11 +244,7 @@ class CommandHandler:
             if change is not None:
                 checkpoint = self.target.saved
         except ConfigError as failure:
-            error, hint = failure.message, failure.hint
-            problems = tuple(
-                SettingProblem(path=one.path, message=one.message, hint=one.hint)
-                for one in failure.problems
-            )
+            error, hint, problems = failure.message, failure.hint, failure.problems
         except RnnlmError as failure:
             error, hint = failure.message, failure.hint
         except Exception as failure:
