@@ -323,7 +323,10 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     ):
         snapshot = monitor.snapshot()
     for text in frame_lines(
-        snapshot, SteadyEta().of(snapshot), _size(sys.stdout)[0], ascii_only=ascii_only
+        snapshot,
+        SteadyEta().of(snapshot.summary, snapshot.eta_margin),
+        _size(sys.stdout)[0],
+        ascii_only=ascii_only,
     ):
         line(text)
 
@@ -342,7 +345,7 @@ class FramePrinter:
         """Print the current frame."""
         size = _size(self._stream)
         columns, rows = size
-        eta = self._left.of(snapshot)
+        eta = self._left.of(snapshot.summary, snapshot.eta_margin)
         lines = frame_lines(snapshot, eta, columns, ascii_only=self._ascii)[: max(1, rows - 1)]
         lines = [clipped(encodable(text), columns) for text in lines]
         if size != self._size:
@@ -376,7 +379,7 @@ class LogPrinter:
         """Print a line if something is new."""
         summary, now = snapshot.summary, time.monotonic()
         news = (summary.status, summary.evaluation.step, summary.test.step)
-        text = one_line(snapshot, self._left.of(snapshot))
+        text = one_line(snapshot, self._left.of(snapshot.summary, snapshot.eta_margin))
         if text != self._last_line and (news != self._printed or now >= self._next_line):
             self._printed, self._last_line, self._next_line = news, text, now + LINE_SECONDS
             line(f"{time.strftime('%H:%M:%S')}  {text}")

@@ -10,8 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import StepRow
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.summary import RunState
 
 RATE_PARTS = 5
@@ -41,19 +41,21 @@ class SteadyEta:
         self._end: float | None = None
         self._margin = self._shown = 0.0
         self._seen = 0.0
-        self._snapshot: RunSnapshot | None = None
+        self._run: RunSummary | None = None
 
-    def of(self, snapshot: RunSnapshot | None) -> Eta | None:
-        """The ETA to show of a run now; None if unknown."""
-        before, self._snapshot, now = self._snapshot, snapshot, monotonic()
-        seconds = None if snapshot is None else snapshot.summary.eta_seconds
-        if snapshot is None or seconds is None or snapshot.summary.status != "running":
+    def of(self, run: RunSummary, margin: float | None) -> Eta | None:
+        """The ETA to show of a run now; None if unknown.
+
+        Args:
+            margin: of its `eta_seconds`.
+        """
+        before, self._run, now = self._run, run, monotonic()
+        if run.eta_seconds is None or run.status != "running":
             self.forget()
-        elif snapshot is not before:
-            known = None if before is None else (before.summary.run, before.summary.attempt)
-            if known != (snapshot.summary.run, snapshot.summary.attempt):
+        elif run is not before:
+            if before is None or (before.run, before.attempt) != (run.run, run.attempt):
                 self.forget()
-            self.take(Eta(seconds, snapshot.eta_margin or 0.0), now)
+            self.take(Eta(run.eta_seconds, margin or 0.0), now)
         return None if self._end is None else Eta(max(0.0, self._end - now), self._shown)
 
     def forget(self) -> None:

@@ -45,7 +45,9 @@ class KeyFigures(Vertical):
     def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int) -> None:
         """Show the run's figures in `rows` lines of `width` cells."""
         if snapshot is not self._counted:
-            self._counted, self._eta = snapshot, self._steady.of(snapshot)
+            self._counted, self._eta = snapshot, None
+            if snapshot is not None:
+                self._eta = self._steady.of(snapshot.summary, snapshot.eta_margin)
         lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width)
         for index, line in enumerate(self.query(Line)):
             line.put(lines[index] if index < min(rows, len(lines)) else Content(""))

@@ -294,5 +294,7 @@ def test_the_time_left_counts_down_and_starts_over_with_another_run(
     monkeypatch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: next(clock))
     steady, one = SteadyEta(), make_snapshot(eta_seconds=100.0)
     other = make_snapshot(name="calm-badger", eta_seconds=101.0)
-    shown = [steady.of(snapshot) for snapshot in (one, one, other, make_snapshot("paused"))]
+    shown = [
+        steady.of(snapshot.summary, 2.0) for snapshot in (one, one, other, make_snapshot("paused"))
+    ]
     assert [None if eta is None else eta.seconds for eta in shown] == [100.0, 90.0, 101.0, None]
