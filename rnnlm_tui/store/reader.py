@@ -46,7 +46,6 @@ from rnnlm_tui.store.series import (
     MachineTable,
     Position,
     SeriesTable,
-    Tail,
     bucket_width,
     empty_machine,
     empty_table,
@@ -111,7 +110,9 @@ class RunReader:
         self._series, self._stretch = Buckets(STEPS), Buckets(STEPS)
         self._shown = {self._series: empty_table(), self._stretch: empty_table()}
         self._machine, self._history = Buckets(MACHINE), empty_machine()
-        self._tails: dict[tuple[object, ...], Tail[Any]] = {}
+        self._tails: dict[tuple[object, ...], tuple[int, Position, list[Any]]] = {}
+        """By kind, limit and condition: the index's `built`, how far it was read, and the rows."""
+        self._recent = Cached[list[StepRow]]()
         self._starts = Cached[dict[int, int]]()
         self._attempts = Cached[list[AttemptRow]]()
         self._facts: Cached[Facts] = Cached()
@@ -323,29 +324,16 @@ class RunReader:
 
     def recent_steps(self, n: int) -> list[StepRow]:
         """The newest `n` steps in order."""
+
+        def read() -> list[StepRow]:
+            found = list(self.steps_between(newest - 2 * n + 1, newest))
+            if len(found) < n and newest > 2 * n:  # others are damaged
+                found = list(self.steps_between(1, newest))
+            return found[max(0, len(found) - n) :]
+
         with self._turn:
-            spans = self._spans()
-            key = (self._key, n)
-            newest = spans[-1].last if spans else 0
-            tail = self._tails.setdefault(("steps", n), Tail(n))
-
-            def read(after: Position, _: int | None) -> list[tuple[Position, StepRow]]:
-                found: list[tuple[Position, StepRow]] = []
-                for span in reversed(spans):
-                    wanted = n - len(found)
-                    first = max(span.first, after[1] + 1, span.last - wanted * 2)
-                    rows = list(self._steps(span.attempt, first, span.last))
-                    if len(rows) < wanted and first > max(span.first, after[1] + 1):
-                        first = max(span.first, after[1] + 1)
-                        rows = list(self._steps(span.attempt, first, span.last))
-                    found = [
-                        ((0, row[0]), step_row(span.attempt, row)) for row in rows[-wanted:]
-                    ] + found
-                    if len(found) >= n or first <= after[1] + 1:
-                        break
-                return found
-
-            return list(tail.rows(key, read)) if newest else []
+            newest = max((span.last for span in self._spans()), default=0)
+            return list(self._recent.of((self._key, n, newest), read))
 
     def steps_since(self, step: int = 0) -> Iterator[StepRow]:
         """All steps after `step` in order, read in chunks."""
@@ -442,16 +430,20 @@ class RunReader:
                     yield file.readline(MAX_LINE)
 
     def _tail(self, kind: str, limit: int | None = None, where: str = "") -> list[Any]:
-        """The newest rows of a kind in order, superseded or not."""
-
-        def read(after: Position, most: int | None) -> list[tuple[Position, Any]]:
-            found = self._places(kind, after, most, newest=True, where=where)
-            return [(at, row) for at, row in found if row is not None]
-
+        """The newest rows of a kind in order, superseded or not; only new ones are read. The same
+        list if there are none."""
         with self._turn:
-            ends = ((attempt, log.offset - 1) for attempt, log in self._known.logs.items())
-            tail = self._tails.setdefault((kind, limit, where), Tail(limit))
-            return tail.rows(self._known.built, read, max(ends, default=(0, -1)))
+            logs, built = self._known.logs, self._known.built
+            known = self._tails.get((kind, limit, where))
+            if known is None or known[0] != built:
+                known = (built, (0, -1), [])
+            _, after, rows = known
+            if found := self._places(kind, after, limit, newest=True, where=where):
+                rows = [*rows, *(row for _, row in found if row is not None)]
+                rows = rows[max(0, len(rows) - limit) :] if limit is not None else rows
+            end = max(((attempt, log.offset - 1) for attempt, log in logs.items()), default=after)
+            self._tails[kind, limit, where] = (built, max(after, end), rows)
+            return rows
 
     def _valid(self) -> str:
         """A condition of rows whose steps no later attempt supersedes."""

@@ -1,7 +1,7 @@
 """Curves and machine readings of a run in at most so many buckets.
 
 `SeriesTable` has the curves of all steps, or of a range of them; `MachineTable` has the machine
-readings. `Cached` and `Tail` compute a value, or read the newest rows, only when they are new.
+readings. `Cached` computes a value only when its key is new.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ Figures = tuple[int, "array[float]"]
 """The number of a bucket of the wanted width, and a part of its figures, in order."""
 Position = tuple[int, int]
 """Attempt and offset of a row."""
-RowT = TypeVar("RowT")
 ValueT = TypeVar("ValueT")
 
 
@@ -197,40 +196,3 @@ class Cached(Generic[ValueT]):
         if self._held is None or self._held[0] != state:
             self._held = (state, work_out())
         return self._held[1]
-
-
-class Tail(Generic[RowT]):
-    """The newest rows of a kind; only new ones are read.
-
-    Args:
-        limit: number of rows to keep; None: all.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._key: object = None
-        self._newest: Position = (0, -1)
-        self._rows: list[RowT] = []
-
-    def rows(
-        self,
-        key: object,
-        read: Callable[[Position, int | None], list[tuple[Position, RowT]]],
-        end: Position = (0, -1),
-    ) -> list[RowT]:
-        """The rows, newest last; the same list if none is new. All are read again when `key`
-        changes.
-
-        Args:
-            read: the newest rows after a position, at most so many, in order.
-            end: up to here all rows have been read: the next look begins behind it.
-        """
-        if key != self._key:
-            self._key, self._newest, self._rows = key, (0, -1), []
-        found = read(self._newest, self._limit)
-        if found:
-            self._newest = found[-1][0]
-            rows = [*self._rows, *(row for _, row in found)]
-            self._rows = rows if self._limit is None else rows[max(0, len(rows) - self._limit) :]
-        self._newest = max(self._newest, end)
-        return self._rows
