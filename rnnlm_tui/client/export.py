@@ -44,12 +44,11 @@ from rnnlm_tui.store.runs import check_name_free, create_run
 from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
 from rnnlm_tui.system.files import (
-    fsync_directory,
     make_private_directory,
     read_at_most,
     storage_errors,
 )
-from rnnlm_tui.system.locks import REPLACED, boot_id, host_name, reading, staging
+from rnnlm_tui.system.locks import boot_id, host_name, put_staged, reading, staging
 
 MODULE = "rnnlm_tui.worker.export"
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -120,7 +119,9 @@ def export_checkpoint(
             )
         with storage_errors("look into", folder):
             written = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        _put_in_place(folder, target, force=force)
+        check_target(target, force=force)  # it may have changed
+        with storage_errors("write", target):
+            put_staged(folder, target)
     with suppress(StorageError):  # the export is complete; a read-only run can't be marked
         add_export(run, Export(done.step, format, str(target), time.time()))
     size = sum(written.values())
@@ -291,18 +292,6 @@ def _config(tokenizer: str, done: ImportDone) -> RunConfig:
             },
         )
     )
-
-
-def _put_in_place(folder: Path, target: Path, *, force: bool) -> None:
-    """Rename the complete folder to the target, which was checked before and may have changed."""
-    check_target(target, force=force)
-    replaced = folder.parent / REPLACED
-    make_private_directory(replaced)
-    with storage_errors("write", target):
-        if target.is_dir():
-            target.rename(replaced / target.name)
-        folder.rename(target)
-        fsync_directory(target.parent)
 
 
 def _read_marker(folder: Path) -> ExportMarker | None:

@@ -27,14 +27,20 @@ from rnnlm_tui.system.files import (
     run_to_end,
     storage_errors,
 )
-from rnnlm_tui.system.locks import STAGING_NAME, folder_lock, read_lock, sweep_staging
+from rnnlm_tui.system.locks import (
+    STAGING_NAME,
+    folder_lock,
+    put_staged,
+    read_lock,
+    staging,
+    sweep_staging,
+)
 
 WriteFiles = Callable[[Path], Generator[None, None, Mapping[str, str]] | None]
 """Writes a checkpoint's files into a folder. If it yields between two pieces, it returns the
 SHA-256 of the files that it hashed on the way."""
 KEPT_SNAPSHOTS = 2
 """The newest, and the one before it, which a sampler may still be reading."""
-_ASIDE_PREFIX = ".old-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +242,7 @@ def sweep_temporary(run: RunDirectory) -> None:
         sweep_staging(folder)
         with storage_errors("tidy", folder):
             for path in sorted(folder.iterdir()):
-                if path.name.startswith(_ASIDE_PREFIX):
-                    target = folder / path.name.removeprefix(_ASIDE_PREFIX)
-                    remove(path) if target.exists() else path.rename(target)
-                elif (
+                if (
                     path.name.startswith(TEMPORARY_PREFIX)
                     and not STAGING_NAME.fullmatch(path.name)
                     and not (path.is_file() and read_lock(path).held)
@@ -258,31 +261,11 @@ def _write(
     facts: Mapping[str, object],
 ) -> Generator[None, None, Path]:
     make_private_directory(target.parent, parents=False)
-    temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{secrets.token_hex(4)}"
-    try:
-        make_private_directory(temporary, parents=False)
-        with storage_errors("write the checkpoint", target):
-            pieces = write_files(temporary)
-            hashes = {} if pieces is None else (yield from pieces)
-            yield from seal(temporary, kind, run.name, step, parent, facts, hashes)
-            _put_in_place(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with staging(target.parent) as place, storage_errors("write the checkpoint", target):
+        folder = place / target.name
+        make_private_directory(folder, parents=False)
+        pieces = write_files(folder)
+        hashes = {} if pieces is None else (yield from pieces)
+        yield from seal(folder, kind, run.name, step, parent, facts, hashes)
+        put_staged(folder, target)
     return target
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    """Rename into place. An older checkpoint of the same step is first renamed to `.old-…`."""
-    aside = target.parent / f"{_ASIDE_PREFIX}{target.name}"
-    try:
-        if target.exists():
-            remove(aside)
-            target.rename(aside)
-        temporary.rename(target)
-    except BaseException:
-        if aside.exists() and not target.exists():
-            aside.rename(target)
-        raise
-    fsync_directory(target.parent)
-    remove(aside)

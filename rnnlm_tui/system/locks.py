@@ -21,6 +21,8 @@ from rnnlm_tui.schema.formatting import LATEST
 from rnnlm_tui.system.files import (
     PRIVATE_DIRECTORY,
     TEMPORARY_PREFIX,
+    fsync_directory,
+    make_private_directory,
     open_private,
     remove,
     storage_errors,
@@ -277,6 +279,21 @@ def staging(place: Path) -> Iterator[Path]:
         os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()  # NFS keeps an unlinked file until it is closed
+
+
+def put_staged(staged: Path, target: Path) -> None:
+    """Rename what is complete in a `staging` folder to its place, durably. What is there goes, but
+    returns if the process dies before.
+
+    Raises:
+        OSError: it can't be renamed; the end of `staging` brings back what was there.
+    """
+    if os.path.lexists(target):
+        replaced = staged.parent / REPLACED
+        make_private_directory(replaced)
+        target.rename(replaced / target.name)
+    staged.rename(target)
+    fsync_directory(target.parent)
 
 
 def sweep_staging(place: Path) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnnlm_tui.system.locks import REPLACED, STAGING_NAME
+
 CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
 """Environment variable with the argument of `install`."""
 SLOW_SECONDS = 0.3
@@ -103,7 +105,8 @@ def _open_file(descriptor: int) -> Path:
 
 def _is_unfinished(folder: Path) -> bool:
     """Whether this is a checkpoint's folder before its rename."""
-    return folder.name.startswith(".tmp-step-")
+    staged = STAGING_NAME.fullmatch(folder.parent.name) is not None
+    return staged and folder.name.startswith("step-")
 
 
 def _is_checkpoint_file(descriptor: int) -> bool:
@@ -131,9 +134,9 @@ def _is_manifest(descriptor: int) -> bool:
     return _is_unfinished(path.parent) and path.name.endswith("-manifest.json")
 
 
-def _moves(source: str = "", target: str = "") -> Callable[[Path, Path], bool]:
-    """Match a rename by the beginnings of both names."""
-    return lambda old, new: Path(old).name.startswith(source) and Path(new).name.startswith(target)
+def _moves(target: str) -> Callable[[Path, Path], bool]:
+    """Match a rename by the beginning of the new name."""
+    return lambda _, new: Path(new).name.startswith(target)
 
 
 _CALLS = {
@@ -151,11 +154,11 @@ _CALLS = {
     "manifest.after": _Call(
         "os", "replace", False, lambda _, new: _is_unfinished(Path(new).parent)
     ),
-    "rename.before": _Call("os", "rename", True, _moves(".tmp-step-")),
-    "rename.aside": _Call("os", "rename", False, _moves(target=".old-step-")),
-    "rename.after": _Call("os", "rename", False, _moves(".tmp-step-")),
-    "prune.before": _Call("os", "rename", True, _moves(target=".tmp-removed-")),
-    "prune.inside": _Call("os", "rename", False, _moves(target=".tmp-removed-")),
+    "rename.before": _Call("os", "rename", True, lambda old, _: _is_unfinished(Path(old))),
+    "rename.aside": _Call("os", "rename", False, lambda _, new: Path(new).parent.name == REPLACED),
+    "rename.after": _Call("os", "rename", False, lambda old, _: _is_unfinished(Path(old))),
+    "prune.before": _Call("os", "rename", True, _moves(".tmp-removed-")),
+    "prune.inside": _Call("os", "rename", False, _moves(".tmp-removed-")),
     "prune.after": _Call(
         "shutil",
         "rmtree",
@@ -168,8 +171,8 @@ _CALLS = {
     "append.after": _Call("rnnlm_tui.store.log", "write_whole", False, _has("step")),
     "sync.before": _Call("os", "fsync", True, _is_log),
     "sync.after": _Call("os", "fsync", False, _is_log),
-    "queue.unwritten": _Call("os", "replace", True, _moves(target="queue.json")),
-    "queue.written": _Call("os", "replace", False, _moves(target="queue.json")),
+    "queue.unwritten": _Call("os", "replace", True, _moves("queue.json")),
+    "queue.written": _Call("os", "replace", False, _moves("queue.json")),
     "step.update": _Call("rnnlm_tui.engine.step", "update_when_finite", True),
     "evaluation.inside": _Call("rnnlm_tui.worker.evaluation", "evaluate", True),
     "sample.inside": _Call("rnnlm_tui.worker.evaluation", "continue_prompt", True),
