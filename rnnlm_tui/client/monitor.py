@@ -12,6 +12,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
+from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -90,8 +91,6 @@ class RunMonitor:
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
         self._shown_steps: tuple[int, int] | None = None
-        self._events = Cached[tuple[EventRow, ...]]()
-        self._log = Cached[tuple[str, ...]]()
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
@@ -178,33 +177,23 @@ class RunMonitor:
             events=self._read_events(),
             checkpoints=tuple(state.checkpoints),
             hardware=tuple(state.hardware),
-            log_tail=self._log.of(
-                settled(self.run.log_path), lambda: last_lines(self.run.log_path, LOG_LINES)
-            ),
+            log_tail=last_lines(self.run.log_path, LOG_LINES),
             eta_margin=None if eta is None else eta.margin,
             machine=self.reader.machine(MACHINE_BUCKETS),
             labels=state.labels.value,
-            averages=self._averages.of(settled(self.run.checkpoints_path), self._read_averages),
+            averages=self._averages.of(
+                settled(self.run.checkpoints_path),
+                lambda: tuple(entry.row() for entry in list_averages(self.run)),
+            ),
             changes=tuple(self.reader.changes()),
             detail=self._detail(series),
         )
 
-    def _read_averages(self) -> tuple[CheckpointRow, ...]:
-        if not any(self.run.checkpoints_path.glob("average-step-*")):
-            return ()
-        from rnnlm_tui.store.averages import list_averages
-
-        return tuple(entry.row() for entry in list_averages(self.run))
-
     def _read_events(self) -> tuple[EventRow, ...]:
         """The newest events, and older ones that charts mark."""
         newest = self.reader.events(EVENTS)
-
-        def with_landmarks() -> tuple[EventRow, ...]:
-            known = set(newest)
-            return (*newest, *(row for row in self.reader.landmarks(EVENTS) if row not in known))
-
-        return self._events.of((len(newest), *newest[:1]), with_landmarks)
+        known = set(newest)
+        return (*newest, *(row for row in self.reader.landmarks(EVENTS) if row not in known))
 
     def _detail(self, series: SeriesTable) -> SeriesTable | None:
         """The visible steps with half as many before and after, so that scrolling shows data at

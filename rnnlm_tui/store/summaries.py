@@ -6,12 +6,12 @@ A worker's last act is to append the summary of its run, so that a list needs no
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import SUMMARY_VERSION, CheckpointRow, SummaryRow
 from rnnlm_tui.schema.status import (
     STALE_SECONDS,
@@ -25,7 +25,7 @@ from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import Cached
 from rnnlm_tui.store.summary import (
@@ -85,8 +85,6 @@ class RunStates:
         self._heartbeat_age, self._activity_age = Age(), Age()
         self._config = Cached[RunConfig]()
         self._evaluations = Cached[Evaluations]()
-        self._labels = Cached[Found[RunLabels]]()
-        self._parent = Cached[Parent | None]()
         self._checkpoints = Cached[list[CheckpointRow]]()
         self._manifests = Cached[dict[int, CheckpointEntry]]()
 
@@ -98,7 +96,9 @@ class RunStates:
             (settled(run.config_path), facts.settings),
             lambda: config_in_effect(run.read_config(), facts.settings),
         )
-        folder, labels = settled(run.checkpoints_path), labels_file(run)
+        folder, parent = settled(run.checkpoints_path), None
+        with suppress(StorageError):  # starting the run reports it
+            parent = read_parent(run)
         state = RunState(
             name=run.name,
             config=config,
@@ -109,7 +109,7 @@ class RunStates:
             pid=lock.pid if lock.held else None,
             page=lock.page,
             created=run.created(),
-            parent=self._parent.of(settled(run.path / PARENT_NAME), self._read_parent),
+            parent=parent,
             recent=reader.recent_steps(RECENT_STEPS),
             evaluations=self._evaluations.of(
                 evaluations, lambda: read_evaluations(evaluations, config.evaluation.split)
@@ -121,17 +121,11 @@ class RunStates:
             ),
             last_state=reader.last_state(),
             hardware=reader.hardware(readings),
-            labels=self._labels.of(settled(labels.path), labels.look),
+            labels=labels_file(run).look(),
         )
         status = self.status(state, lock)
         words = self._last_words(state) if status == "crashed" else ""
         return replace(state, status=status, last_words=words)
-
-    def _read_parent(self) -> Parent | None:
-        try:
-            return read_parent(self._run)
-        except StorageError:
-            return None  # starting the run reports it
 
     def _last_words(self, state: RunState) -> str:
         """Why the attempt failed, from its output if the worker couldn't append it to the log;
