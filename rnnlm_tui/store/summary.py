@@ -63,8 +63,10 @@ RECENT_STEPS = 400
 
 _NONE = EvaluationFigures()
 _SHAPE = set(ModelFigures.model_fields)
-_AS_THEY_ARE = {"epochs", "cores", "corpus_notes", "corpus_layout"}
-"""Facts in a summary."""
+_AS_THEY_ARE = {
+    "precision", "matmul", "cores", "epochs", "corpus_hash", "corpus_notes", "corpus_layout",
+}  # fmt: skip
+"""Facts in a summary, if they are known."""
 _REQUESTS = TypeAdapter(tuple[RequestFigures, ...])
 TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
@@ -179,20 +181,12 @@ def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
     if not rows:
         return EvaluationFigures()
     newest = rows[-1]
+    found: dict[str, object] = {"perplexity": known_perplexity(newest.loss)}
     finite = [row for row in rows if row.name == newest.name and math.isfinite(row.loss)]
-    best = min(finite, key=lambda row: row.loss, default=None)
-    return EvaluationFigures(
-        name=newest.name,
-        step=newest.step,
-        loss=newest.loss,
-        perplexity=known_perplexity(newest.loss),
-        bits_per_byte=newest.bits_per_byte,
-        unknown_share=newest.unknown_share,
-        scored_bytes=newest.scored_bytes,
-        scored_share=newest.scored_share,
-        best_step=None if best is None else best.step,
-        best_perplexity=None if best is None else best.perplexity,
-    )
+    if finite:
+        best = min(finite, key=lambda row: row.loss)
+        found |= {"best_step": best.step, "best_perplexity": best.perplexity}
+    return EvaluationFigures.model_validate(newest, from_attributes=True).model_copy(update=found)
 
 
 def reference_figures(
@@ -266,19 +260,16 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         pid=state.pid if living else None,
         host=state.host,
         device=state.device,
-        precision=facts.precision or None,
-        matmul=facts.matmul or None,
         others_cores=_others(state),
         started=(
             datetime.fromtimestamp(state.attempts[0].started, UTC).isoformat(timespec="seconds")
             if state.attempts
             else None
         ),
-        updated=_updated(state),
+        updated=last_activity_time(state) or state.created,
         active_seconds=last.active_seconds if last else 0.0,
         preset=config.preset,
         corpus=facts.corpus_title or config.corpus.source,
-        corpus_hash=facts.corpus_hash or None,
         corpus_source=config.corpus.source,
         model=ModelFigures(
             **config.model.model_dump(include=_SHAPE),
@@ -316,7 +307,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         labels_damaged=bool(state.labels.damage),
         diverged=_diverged(state),
         **labels.of_run,
-        **facts.model_dump(include=_AS_THEY_ARE),
+        **facts.model_dump(include=_AS_THEY_ARE, exclude_defaults=True),
     )
 
 
@@ -388,12 +379,6 @@ def _speed(state: RunState) -> float | None:
         first = recent[max(0, min(begin, len(recent) - SMOOTHED_STEPS))]
         tokens, seconds = tokens - first.tokens_seen, seconds - first.active_seconds
     return tokens / seconds if seconds > 0 else None
-
-
-def _updated(state: RunState) -> float:
-    times = [rows[-1].time for rows in (state.recent, state.evaluations.rows) if rows]
-    times += [state.last_state.time] if state.last_state is not None else []
-    return max(times, default=state.created)
 
 
 def _patience(state: RunState) -> PatienceFigures | None:
