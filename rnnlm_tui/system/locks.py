@@ -198,17 +198,18 @@ def read_lock(path: Path) -> LockState:
 
 
 @contextmanager
-def flocked(path: Path, how: int) -> Iterator[int]:
+def flocked(path: Path, how: int, access: int = os.O_RDONLY) -> Iterator[int]:
     """Hold a lock on a file or folder, and yield its descriptor.
 
     Args:
         how: as in flock(2).
+        access: O_RDWR for an exclusive lock on a file, which NFS gives only to writers.
 
     Raises:
         BlockingIOError: `how` has LOCK_NB, and another process holds it.
         OSError: it can't be opened or locked.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, access | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, how)
         yield descriptor
@@ -305,15 +306,9 @@ def sweep_staging(place: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(
-            folder / _STAGING_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _empty(folder)
-        finally:
-            os.close(descriptor)
+    exclusively = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with suppress(OSError), flocked(folder / _STAGING_LOCK, exclusively, os.O_RDWR):
+        _empty(folder)
     with suppress(OSError):
         folder.rmdir()  # fails unless it is empty
 
