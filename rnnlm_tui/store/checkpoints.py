@@ -174,13 +174,28 @@ def write_checkpoint_in_pieces(
     write_files: WriteFiles,
     parent: str | None,
     facts: Mapping[str, object],
+    kind: Literal["checkpoint", "snapshot"] = "checkpoint",
 ) -> Generator[None, None, Path]:
     """As `write_checkpoint`, but yields between two pieces of the work.
 
     If it is closed early, nothing of the checkpoint is visible.
+
+    Args:
+        kind: a snapshot has a name of its own.
     """
-    target = run.checkpoints_path / f"step-{step:09d}"
-    return _write(run, "checkpoint", target, step, write_files, parent, facts)
+    if kind == "checkpoint":
+        target = run.checkpoints_path / f"step-{step:09d}"
+    else:
+        target = run.snapshots_path / f"step-{step:09d}-{secrets.token_hex(4)}"
+    make_private_directory(target.parent, parents=False)
+    with staging(target.parent) as place, storage_errors("write the checkpoint", target):
+        folder = place / target.name
+        make_private_directory(folder, parents=False)
+        pieces = write_files(folder)
+        hashes = {} if pieces is None else (yield from pieces)
+        yield from seal(folder, kind, run.name, step, parent, facts, hashes)
+        put_staged(folder, target)
+    return target
 
 
 def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], None]) -> Path:
@@ -188,8 +203,7 @@ def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], N
 
     Raises: as `write_checkpoint`.
     """
-    target = run.snapshots_path / f"step-{step:09d}-{secrets.token_hex(4)}"
-    path = run_to_end(_write(run, "snapshot", target, step, write_files, None, {}))
+    path = run_to_end(write_checkpoint_in_pieces(run, step, write_files, None, {}, "snapshot"))
     with storage_errors("tidy", run.snapshots_path):
         finished = sorted(
             (entry for entry in run.snapshots_path.iterdir() if entry.name.startswith("step-")),
@@ -249,23 +263,3 @@ def sweep_temporary(run: RunDirectory) -> None:
                 ):
                     remove(path)
             fsync_directory(folder)
-
-
-def _write(
-    run: RunDirectory,
-    kind: Literal["checkpoint", "snapshot"],
-    target: Path,
-    step: int,
-    write_files: WriteFiles,
-    parent: str | None,
-    facts: Mapping[str, object],
-) -> Generator[None, None, Path]:
-    make_private_directory(target.parent, parents=False)
-    with staging(target.parent) as place, storage_errors("write the checkpoint", target):
-        folder = place / target.name
-        make_private_directory(folder, parents=False)
-        pieces = write_files(folder)
-        hashes = {} if pieces is None else (yield from pieces)
-        yield from seal(folder, kind, run.name, step, parent, facts, hashes)
-        put_staged(folder, target)
-    return target
