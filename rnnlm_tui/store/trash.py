@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,12 @@ def list_trash(run: RunDirectory | None = None) -> list[Trashed]:
     Raises:
         StorageError: the trash can't be read.
     """
-    found = [Trashed(path, _bytes(path), run) for path in _folders(run)]
+    if run is None:
+        folders = trashed_paths()
+    else:
+        place = trash_path(run)
+        folders = [] if place.is_symlink() else folders_named(place, _CHECKPOINT)
+    found = [Trashed(path, _bytes(path), run) for path in folders]
     return sorted(found, key=lambda one: (-one.deleted, one.group, one.path.name))
 
 
@@ -136,7 +141,7 @@ def delete_run(run: RunDirectory) -> Trashed:
     """
     make_private_directory(trash_dir())
     with lock_run(run, "deleted"):
-        target = trash_dir() / f"{run.name}.{_deletion(map(_seconds, _folders()))}"
+        target = trash_dir() / f"{run.name}.{_deletion(list_trash())}"
         with folder_lock(run.path), storage_errors("delete", run.path):
             run.path.rename(target)
             fsync_directory(runs_dir())
@@ -160,12 +165,12 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
     with folder_lock(run.path):
         for step, why in why_kept(run, steps).items():
             raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
-        earlier, now = list(map(_seconds, _folders(run))), time.time()
+        earlier, now = list_trash(run), time.time()
         deletion = _deletion(earlier)
         done = [_delete(run, step, deletion) for step in sorted(steps)]
     # One wrong clock must not purge anything: what counts is the time between two deletions, of
     # which neither is this one or in the future.
-    seen = max((deleted for deleted in earlier if deleted <= now), default=0)
+    seen = max((one.deleted for one in earlier if one.deleted <= now), default=0)
     purge_deleted(run, until=seen - KEPT_DAYS * 86_400)
     return done
 
@@ -243,23 +248,11 @@ def purge_deleted(run: RunDirectory, *, until: float = math.inf) -> int:
     return freed
 
 
-def _folders(run: RunDirectory | None = None) -> list[Path]:
-    """The folders of deleted runs, or of a run's deleted checkpoints, in no order."""
-    if run is None:
-        return trashed_paths()
-    place = trash_path(run)
-    return [] if place.is_symlink() else folders_named(place, _CHECKPOINT)
-
-
-def _seconds(path: Path) -> int:
-    return int(path.name.rsplit(".", 2)[1])
-
-
-def _deletion(earlier: Iterable[int]) -> str:
+def _deletion(earlier: Iterable[Trashed]) -> str:
     """What the names in the trash end with of what is deleted now. Whatever the clock says, the
     last deleted comes last."""
-    seconds = max([int(time.time()), *(deleted + 1 for deleted in earlier)])
-    return f"{seconds:010d}.{secrets.token_hex(4)}"
+    seconds = max([time.time(), *(one.deleted + 1 for one in earlier)])
+    return f"{int(seconds):010d}.{secrets.token_hex(4)}"
 
 
 def _delete(run: RunDirectory, step: int, deletion: str) -> Trashed:
@@ -302,13 +295,11 @@ def _check_there(trashed: Trashed) -> None:
         )
 
 
-def _bytes(path: Path) -> int:
-    return sum(_sizes(path))
-
-
-def _sizes(folder: Path) -> Iterator[int]:
-    """Size of each file in a folder tree; unreadable ones are skipped."""
+def _bytes(folder: Path) -> int:
+    """Size of all files in a folder tree; unreadable ones are skipped."""
+    size = 0
     for parent, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):
-                yield os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path for each would cost more than lstat)
+                size += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path for each would cost more than lstat)
+    return size
