@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -56,8 +55,6 @@ ANIMALS = (
 
 
 _SHOWN_NAMES = 8
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-"""Errors of a rename onto an existing file or folder."""
 DELETION = r"\.\d{10,12}\.[0-9a-f]{8}"
 """What the name of a folder in the trash ends with: Unix seconds, and a number of the deletion."""
 _TRASHED = re.compile(RUN_NAME.pattern + DELETION)
@@ -116,8 +113,8 @@ def list_runs() -> list[RunDirectory]:
     Raises:
         StorageError: the data home is a file, or can't be read.
     """
-    found = [(run.created(), run.name, run) for run in map(RunDirectory, _run_paths())]
-    return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
+    runs = map(RunDirectory, _run_paths())
+    return sorted(runs, key=lambda run: (run.created(), run.name), reverse=True)
 
 
 def find_run(name_or_prefix: str) -> RunDirectory:
@@ -128,19 +125,15 @@ def find_run(name_or_prefix: str) -> RunDirectory:
     """
     shown = shown_name(name_or_prefix)
     names = sorted(path.name for path in _run_paths())
-    if name_or_prefix in names:
-        return RunDirectory(runs_dir() / name_or_prefix)
-    matches = [name for name in names if name.startswith(name_or_prefix)] if name_or_prefix else []
-    if len(matches) == 1:
-        return RunDirectory(runs_dir() / matches[0])
+    matches = [name for name in names if name_or_prefix and name.startswith(name_or_prefix)]
+    if name_or_prefix in names or len(matches) == 1:
+        return RunDirectory(runs_dir() / matches[0])  # the whole name is the first of them
     if matches:
         raise UnknownRunError(
             f"{shown} matches {counted(len(matches), 'run')}: {first_of(matches, _SHOWN_NAMES)}",
             hint="type more of the name",
         )
-
-    renamed = renamed_run(name_or_prefix)
-    if renamed is not None:
+    if renamed := renamed_run(name_or_prefix):
         raise UnknownRunError(f"no run {shown}", hint=f'it was renamed to "{renamed.name}"')
     raise _unknown(name_or_prefix, names)
 
@@ -197,8 +190,7 @@ def move_in_place(run: RunDirectory, name: str) -> RunDirectory:
         RunNameError: the name is invalid or taken.
         StorageError: the folder can't be moved.
     """
-
-    check_name_free(check_run_name(name), but=run)
+    check_run_name(name)
     with folder_lock(run.path), storage_errors("move", run.path):
         moved = _rename(run.path, name, but=run)
         fsync_directory(run.path.parent)
@@ -206,14 +198,9 @@ def move_in_place(run: RunDirectory, name: str) -> RunDirectory:
 
 
 def _rename(folder: Path, name: str, *, but: RunDirectory | None = None) -> RunDirectory:
-    """Rename a folder to `runs/name`; as `check_name_free`, also if the name is taken just now."""
+    """Rename a folder to `runs/name`, which must be free: see `check_name_free`."""
     check_name_free(name, but=but)
-    try:
-        folder.rename(runs_dir() / name)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            check_name_free(name, but=but)
-        raise
+    folder.rename(runs_dir() / name)
     fsync_directory(runs_dir())
     return RunDirectory(runs_dir() / name)
 
@@ -390,14 +377,9 @@ def put_in_place(unfinished: Path, name: str | None) -> RunDirectory:
         RunNameError: the name is taken.
         StorageError: the folder can't be renamed.
     """
-    while True:
-        chosen = suggest_name() if name is None else name
-        with storage_errors("create", runs_dir() / chosen):
-            try:
-                return _rename(unfinished, chosen)
-            except RunNameError:  # just taken
-                if name is not None:
-                    raise
+    chosen = suggest_name() if name is None else name
+    with storage_errors("create", runs_dir() / chosen):
+        return _rename(unfinished, chosen)
 
 
 def renamed_run(name: str) -> RunDirectory | None:
