@@ -217,7 +217,7 @@ def test_a_run_is_degraded_while_its_checkpoints_can_not_be_written(text: Path) 
         lambda: summarize(run).message if summarize(run).status == "degraded" else None,
         "a degraded run",
     )
-    assert "not saved: can't create the folder checkpoints" in told
+    assert "not saved: can't write into checkpoints" in told
     assert "Permission denied" in told
     assert wait_for_step(run, summarize(run).step + 50)
     run.checkpoints_path.chmod(0o700)
