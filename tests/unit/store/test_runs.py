@@ -255,7 +255,7 @@ def test_a_name_taken_during_a_rename_leaves_both_runs(monkeypatch: pytest.Monke
             return path.rename(target)
 
         moment.setattr(Path, "rename", taken_first)
-        with pytest.raises(StorageError, match="can't move .* not empty"):
+        with pytest.raises(StorageError, match=r"can't move .* not empty"):
             rename_run(run, "brisk-heron")
     assert sorted(left.name for left in list_runs()) == ["brisk-heron", "plain-otter"]
 
