@@ -90,7 +90,6 @@ class RunMonitor:
         self._state: RunState | None = None
         self._snapshot: RunSnapshot | None = None
         self._looked_at: tuple[int, int] | None = None
-        self._shown_steps: tuple[int, int] | None = None
         self._averages = Cached[tuple[CheckpointRow, ...]]()
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
@@ -103,28 +102,19 @@ class RunMonitor:
         lock = self._look_at_lock()
         seen = (
             self.reader.refresh(self._report),
-            lock.held,
-            lock.pid,
-            lock.page,
+            self._looked_at,
+            replace(lock, touched=None),  # without the heartbeat
             stamp(self.run.config_path),
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),
             stamp(labels_file(self.run).path),
         )
-        known = (
-            seen == self._seen
-            and self._state is not None
-            and self._states.status(self._state, lock) == self._state.status
-        )
-        if known and self._looked_at == self._shown_steps:
+        state = self._state
+        if seen == self._seen and state and self._states.status(state, lock) == state.status:
             return None
         with self.reader.read_transaction():
-            snapshot = (
-                replace(self._snapshot, detail=self._detail(self._snapshot.series))
-                if known and self._snapshot is not None
-                else self._build(lock)
-            )
-        self._seen, self._shown_steps = seen, self._looked_at
+            snapshot = self._build(lock)
+        self._seen = seen
         if snapshot == self._snapshot:
             return None
         self._snapshot = snapshot
@@ -132,9 +122,7 @@ class RunMonitor:
 
     def snapshot(self) -> RunSnapshot:
         """The current snapshot."""
-        new = self.poll()
-        if new is not None:
-            return new
+        self.poll()
         assert self._snapshot is not None  # the first poll returns one
         return self._snapshot
 
