@@ -77,7 +77,12 @@ KINDS: Mapping[str, type[Any]] = {
 """The class of each kind of line but `facts`."""
 FACTS = "facts"
 SHORT: Mapping[type[Any], Mapping[str, str]] = {
-    StepRow: {"tokens_seen": "tokens", "tokens_per_second": "speed", "active_seconds": "active"},
+    StepRow: {
+        "tokens_seen": "tokens",
+        "learning_rate": "lr",
+        "tokens_per_second": "speed",
+        "active_seconds": "active",
+    },
     EventRow: {"kind": "event"},
 }
 """Fields with another key in the log: a step should take less than 200 bytes, and `kind` is the
