@@ -16,8 +16,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
-from itertools import accumulate
-from operator import itemgetter, lt
+from io import BytesIO
+from itertools import accumulate, compress, count
+from operator import lt, not_
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -31,17 +32,15 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     HardwareRow,
     StepRow,
-    machine_values,
 )
 from rnnlm_tui.store.log import (
     FACTS,
     KIND_OF,
     KINDS,
-    LARGEST_STEP,
     MAX_LINE,
-    SHORT,
     STEP_PREFIX,
     decode,
+    decode_columns,
     logs_of,
 )
 from rnnlm_tui.store.paths import RunDirectory
@@ -66,13 +65,15 @@ _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 """Codes of one that another process holds."""
 BLOCK_BYTES = 2**22
 """Bytes of a log that are read and committed at once, more than MAX_LINE."""
+PIECE_BYTES = 2**19
+"""Bytes of them that are decoded at once: with more, the processor's cache is too small for the
+values, and a long log takes a third longer."""
+LARGEST_STEP = 2**53
 BUCKET_STEPS = 64
 """Bucket b holds steps 64 b + 1 to 64 (b + 1) of an attempt. Buckets of 1,024 would take a tenth of
 the space, but then a chart of 100,000 steps would have to read every line of the log."""
 BUCKET_READINGS = 16
 """The same for readings of the machine, which are counted from 1 in each attempt."""
-PARSED_LINES = 1_024
-"""Lines that are parsed at once."""
 PATIENCE_SECONDS = 2.0
 """After that, an index that another process holds is made again in memory."""
 UNUSED_SECONDS = 30 * 86_400.0
@@ -81,7 +82,8 @@ _HEAD_BYTES, _CHECKED_BYTES = 256, 2**16
 next look."""
 STEP_VALUES = ("step", "tokens_seen", "epoch", "active_seconds", "time", *METRIC_COLUMNS)
 """The order of a step's values in memory."""
-_step_values = itemgetter(*(SHORT[StepRow].get(name, name) for name in STEP_VALUES))
+READING_VALUES = ("time", *(name.replace("gpu_", "gpu.") for name in MACHINE_COLUMNS))
+"""The same for a reading of the machine."""
 _MACHINE_PREFIX = b'{"kind":"machine",'
 
 STEPS, MACHINE = "steps", "machine"
@@ -104,8 +106,7 @@ CREATE TABLE buckets (
     PRIMARY KEY (series, attempt, bucket)) WITHOUT ROWID;
 CREATE TABLE rows (
     attempt INTEGER, offset INTEGER, kind TEXT, what TEXT, step INTEGER, line BLOB,
-    PRIMARY KEY (attempt, offset)) WITHOUT ROWID;
-CREATE INDEX kinds ON rows (kind, attempt, offset, what);
+    PRIMARY KEY (kind, attempt, offset)) WITHOUT ROWID;
 """
 
 
@@ -392,18 +393,13 @@ class RunIndex:
 
     def _last_buckets(self, known: Reached) -> dict[tuple[str, int], _Bucket]:
         """The newest bucket of each series, which may grow."""
-        found = {}
-        for series, last, size in (
-            (STEPS, known.step, BUCKET_STEPS),
-            (MACHINE, known.readings, BUCKET_READINGS),
-        ):
-            number = (last - 1) // size
-            for offset, figures in self._rows(
-                "SELECT offset, figures FROM buckets WHERE (series, attempt, bucket) = (?, ?, ?)",
-                (series, known.attempt, number),
-            ):
-                found[series, number] = _Bucket(offset, array("d", figures))
-        return found
+        steps, readings = (known.step - 1) // BUCKET_STEPS, (known.readings - 1) // BUCKET_READINGS
+        found = self._rows(
+            "SELECT series, bucket, offset, figures FROM buckets WHERE attempt = ? AND"
+            " (series, bucket) IN (VALUES (?, ?), (?, ?))",
+            (known.attempt, STEPS, steps, MACHINE, readings),
+        )
+        return {(name, at): _Bucket(offset, array("d", blob)) for name, at, offset, blob in found}
 
 
 class _Bucket(NamedTuple):
@@ -425,22 +421,23 @@ class _Block:
 
     def read(self, content: bytes, offset: int) -> None:
         """Read lines, the first of which begins at `offset` of the log."""
-        lines = content.split(b"\n")[:-1]
-        if len(max(lines, key=len, default=b"")) >= MAX_LINE:
-            self.known.damaged += sum(len(line) >= MAX_LINE for line in lines)
-            lines = [line if len(line) < MAX_LINE else b" " * len(line) for line in lines]
-        offsets = list(accumulate((len(line) + 1 for line in lines), initial=offset))
-        steps: list[int] = []
-        machine: list[int] = []
-        for place, line in enumerate(lines):
-            if line.startswith(STEP_PREFIX):
-                steps.append(place)
-            elif line.startswith(_MACHINE_PREFIX):
-                machine.append(place)
-            elif line.strip():
-                self._add_row(line, offsets[place])
-        self._add_steps([lines[at] for at in steps], [offsets[at] for at in steps])
-        self._add_readings([lines[at] for at in machine], [offsets[at] for at in machine])
+        file = BytesIO(content)
+        while lines := file.readlines(PIECE_BYTES):
+            offsets = list(accumulate(map(len, lines), initial=offset))
+            offset = offsets.pop()
+            if offset - offsets[0] > MAX_LINE:
+                self.known.damaged += sum(len(line) > MAX_LINE for line in lines)
+                lines = [line if len(line) <= MAX_LINE else b"" for line in lines]
+            is_step = [line.startswith(STEP_PREFIX) for line in lines]
+            self._add_steps(list(compress(lines, is_step)), list(compress(offsets, is_step)))
+            readings, places = list[bytes](), list[int]()
+            for line, at in compress(zip(lines, offsets, strict=True), map(not_, is_step)):
+                if line.startswith(_MACHINE_PREFIX):
+                    readings.append(line)
+                    places.append(at)
+                elif line.strip():
+                    self._add_row(line, at)
+            self._add_readings(readings, places)
 
     def store(self, connection: sqlite3.Connection) -> None:
         """Write rows and buckets."""
@@ -462,39 +459,41 @@ class _Block:
         self.rows.append((self.known.attempt, offset, kind, what, step, line))
 
     def _add_steps(self, lines: list[bytes], offsets: list[int]) -> None:
-        known, found = self.known, parsed_steps(lines)
-        rows = [row for row in found if row is not None]
-        steps = [row[0] for row in rows]
-        if len(rows) < len(lines) or not all(map(lt, (known.step, *steps), steps)):
+        known, columns = self.known, decode_columns("step", STEP_VALUES, lines)
+        steps = columns[0]
+        if not all(steps) or not all(map(lt, (known.step, *steps), (*steps, LARGEST_STEP))):
             # damaged, or edited by somebody: steps that were there before are left out
-            kept = list[tuple[tuple[Any, ...], int]]()
-            for row, at in zip(found, offsets, strict=True):
-                if row is not None and row[0] > (kept[-1][0][0] if kept else known.step):
-                    kept.append((row, at))
+            kept, newest = list[int](), known.step
+            for place, step in enumerate(steps):
+                if step is not None and newest < step < LARGEST_STEP:
+                    kept.append(place)
+                    newest = step
             known.damaged += len(lines) - len(kept)
-            rows, offsets = [row for row, _ in kept], [at for _, at in kept]
-            steps = [row[0] for row in rows]
+            offsets, *columns = _picked(kept, offsets, *columns)
+            steps = columns[0]
         begin, before = 0, (known.step, known.tokens)
-        while begin < len(rows):
+        while begin < len(steps):
             number = (steps[begin] - 1) // BUCKET_STEPS
             end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
-            self._add(STEPS, number, offsets[begin], step_figures(rows[begin:end], before))
-            begin, before = end, rows[end - 1][:2]
+            some = [column[begin:end] for column in columns]
+            self._add(STEPS, number, offsets[begin], step_figures(some, before))
+            begin, before = end, (some[0][-1], some[1][-1])
         known.step, known.tokens = before
 
     def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
-        known = self.known
-        found = ((decode(line, known.attempt), at) for line, at in zip(lines, offsets, strict=True))
-        readings = [(row, at) for row, at in found if isinstance(row, HardwareRow)]
-        known.damaged += len(lines) - len(readings)
-        self.rows += [(known.attempt, at, "machine", "", None, None) for _, at in readings]
+        known, columns = self.known, decode_columns("machine", READING_VALUES, lines)
+        kept = [place for place, time in enumerate(columns[0]) if time is not None]
+        known.damaged += len(lines) - len(kept)
+        offsets, *columns = _picked(kept, offsets, *columns)
+        self.rows += [(known.attempt, at, "machine", "", None, None) for at in offsets]
         begin = 0
-        while begin < len(readings):
+        while begin < len(offsets):
             number, inside = divmod(known.readings, BUCKET_READINGS)
-            some = readings[begin : begin + BUCKET_READINGS - inside]
-            begin, known.readings = begin + len(some), known.readings + len(some)
-            figures = reading_figures([row for row, _ in some], known.readings)
-            self._add(MACHINE, number, some[0][1], figures)
+            end = min(len(offsets), begin + BUCKET_READINGS - inside)
+            known.readings += end - begin
+            figures = reading_figures([column[begin:end] for column in columns], known.readings)
+            self._add(MACHINE, number, offsets[begin], figures)
+            begin = end
 
     def _add(self, series: str, number: int, offset: int, figures: array[float]) -> None:
         known = self.buckets.get((series, number))
@@ -511,23 +510,19 @@ def merged(parts: Sequence[array[float]], places: int) -> array[float]:
     figures = parts[-1][:places]
     figures[1] = sum(columns[1])
     for at in range(places, len(columns), 4):
-        low, high = columns[at + 1 : at + 3]
-        if math.isnan(sum(low)):  # NaN stands for none
-            low = tuple(value for value in low if value == value)
-            high = tuple(value for value in high if value == value)
-        figures.extend(
-            (
-                sum(columns[at]),
-                min(low, default=math.nan),
-                max(high, default=math.nan),
-                sum(columns[at + 3]),
-            )
-        )
+        known, low, high, total = columns[at : at + 4]
+        lows, highs = filter(math.isfinite, low), filter(math.isfinite, high)  # NaN stands for none
+        figures.append(sum(known))
+        figures.extend((min(lows, default=math.nan), max(highs, default=math.nan), sum(total)))
     return figures
 
 
-def step_figures(rows: Sequence[Sequence[Any]], before: Sequence[int]) -> array[float]:
-    """The figures of a bucket of steps, given as in `STEP_VALUES`.
+def _picked(places: list[int], *lists: list[Any]) -> list[list[Any]]:
+    return [[values[place] for place in places] for values in lists]
+
+
+def step_figures(columns: Sequence[Sequence[Any]], before: Sequence[int]) -> array[float]:
+    """The figures of a bucket of steps, given by columns as in `STEP_VALUES`.
 
     Minimum and maximum leave out an epoch's last batch if it has less than half of the usual
     tokens: NaN if there are no others.
@@ -535,33 +530,33 @@ def step_figures(rows: Sequence[Sequence[Any]], before: Sequence[int]) -> array[
     Args:
         before: step and tokens of the row before.
     """
-    last, columns = rows[-1], list(zip(*rows, strict=True))
     short = _short_steps(columns[:3], before)
-    figures = array("d", (last[0], 0, *last[1:5]))
+    step, *others = (column[-1] for column in columns[:5])
+    figures = array("d", (step, 0, *others))
     for column in columns[5:]:
         finite, total = column, sum(column)
         if not math.isfinite(total):
-            finite = tuple(filter(math.isfinite, column))
+            finite = list(filter(math.isfinite, column))
             total = sum(finite)
-            figures[1] = sum(not all(map(math.isfinite, row[5:])) for row in rows)
+            rows = zip(*columns[5:], strict=True)
+            figures[1] = sum(not all(map(math.isfinite, row)) for row in rows)
         usual = finite
         if short:
-            usual = tuple(
+            usual = [
                 value for at, value in enumerate(column) if at not in short and math.isfinite(value)
-            )
+            ]
         low, high = min(usual, default=math.nan), max(usual, default=math.nan)
         figures.extend((len(finite), low, high, total))
     return figures
 
 
-def _short_steps(columns: Sequence[tuple[Any, ...]], before: Sequence[int]) -> set[int]:
+def _short_steps(columns: Sequence[Sequence[Any]], before: Sequence[int]) -> set[int]:
     """The places of steps that end an epoch with less than half of the usual tokens."""
     steps, tokens, epochs = columns
-    before_each = [before, *zip(steps, tokens, strict=True)]
     return {
         at
-        for at, epoch in enumerate(epochs)
-        if epoch % 1 == 0 and is_short(before_each[at], (steps[at], tokens[at]))
+        for at in compress(count(), map(float.is_integer, epochs))
+        if is_short((steps[at - 1], tokens[at - 1]) if at else before, (steps[at], tokens[at]))
     }
 
 
@@ -571,57 +566,12 @@ def is_short(before: Sequence[int], step: Sequence[int]) -> bool:
     return step[0] == before[0] + 1 and 2 * (step[1] - before[1]) < step[1] / step[0]
 
 
-def parsed_steps(lines: Sequence[bytes]) -> Sequence[tuple[Any, ...] | None]:
-    """The values of lines of steps, in the order of STEP_VALUES; None: the line is damaged."""
-    found: list[tuple[Any, ...] | None] = []
-    for begin in range(0, len(lines), PARSED_LINES):
-        some = lines[begin : begin + PARSED_LINES]
-        joined = b"[" + b",".join(some) + b"]"
-        try:
-            parsed = from_json(joined, allow_inf_nan=False, cache_strings="keys")
-            rows = list(map(_step_values, parsed))
-        except (ValueError, KeyError, TypeError):
-            rows = []
-        found += _checked(rows, some) if len(rows) == len(some) else map(_parsed_step, some)
-    return found
-
-
-def _checked(
-    rows: Sequence[tuple[Any, ...]], lines: Sequence[bytes]
-) -> Sequence[tuple[Any, ...] | None]:
-    """The rows; those with a null or another odd value are read again with care."""
-    if _are_numbers(rows):
-        return rows
-    if len(rows) == 1:
-        return [_parsed_step(lines[0])]
-    half = len(rows) // 2
-    return [*_checked(rows[:half], lines[:half]), *_checked(rows[half:], lines[half:])]
-
-
-def _are_numbers(rows: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether all values are finite numbers, steps and tokens whole ones in their ranges."""
-    columns = list(zip(*rows, strict=True))
-    types = [set(map(type, column)) for column in columns]
-    return (
-        all(found == {int} for found in types[:2])
-        and all(found == {float} for found in types[2:])
-        and all(math.isfinite(sum(column)) for column in columns[2:])
-        and min(columns[0]) > 0 <= min(columns[1])
-        and max(columns[0]) < LARGEST_STEP > max(columns[1])
-    )
-
-
-def _parsed_step(line: bytes) -> tuple[Any, ...] | None:
-    row = decode(line, 0)
-    if not isinstance(row, StepRow) or not 0 < row.step < LARGEST_STEP or row.tokens_seen < 0:
-        return None
-    return tuple(getattr(row, name) for name in STEP_VALUES)
-
-
-def reading_figures(rows: Sequence[HardwareRow], number: int) -> array[float]:
-    """The figures of a bucket of readings of the machine; `number` is the last one's."""
-    figures = array("d", (number, 0, rows[-1].time))
-    for column in zip(*map(machine_values, rows), strict=True):
+def reading_figures(columns: Sequence[Sequence[Any]], number: int) -> array[float]:
+    """The figures of a bucket of readings of the machine, given by columns as in `READING_VALUES`;
+    `number` is the last one's."""
+    times, *columns = columns
+    figures = array("d", (number, 0, times[-1]))
+    for column in columns:
         known = [value for value in column if value is not None and math.isfinite(value)]
         low, high = min(known, default=math.nan), max(known, default=math.nan)
         figures.extend((len(known), low, high, sum(known)))
@@ -630,12 +580,10 @@ def reading_figures(rows: Sequence[HardwareRow], number: int) -> array[float]:
 
 def _is_of_unknown_kind(line: bytes) -> bool:
     """Whether a line is whole, but of a kind that only later versions know."""
-    try:
-        values = from_json(line)
-        kind = values["kind"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return isinstance(kind, str) and kind not in KINDS and kind != FACTS
+    with suppress(ValueError, KeyError, TypeError):
+        kind = from_json(line)["kind"]
+        return isinstance(kind, str) and kind not in KINDS and kind != FACTS
+    return False
 
 
 def _continues(file: BinaryIO, known: Reached, size: int) -> bool:

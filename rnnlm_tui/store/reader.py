@@ -26,16 +26,17 @@ from rnnlm_tui.store.index import (
     BLOCK_BYTES,
     BUCKET_READINGS,
     BUCKET_STEPS,
+    LARGEST_STEP,
     MACHINE,
+    READING_VALUES,
     STEP_VALUES,
     STEPS,
     RunIndex,
     is_short,
-    parsed_steps,
     reading_figures,
     step_figures,
 )
-from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode
+from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode, decode_columns
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import (
     RAW_LIMIT,
@@ -291,7 +292,7 @@ class RunReader:
                 number = (steps[begin] - 1) // width
                 end = bisect_right(steps, (number + 1) * width, begin)
                 before = rows[begin - 1][:2] if begin else (0, 0)
-                yield number, step_figures(rows[begin:end], before)
+                yield number, step_figures(list(zip(*rows[begin:end], strict=True)), before)
                 begin = end
             return
         group = width // BUCKET_STEPS
@@ -356,8 +357,8 @@ class RunReader:
             lines = [
                 line for line in self._lines(attempt, begin, end) if line.startswith(STEP_PREFIX)
             ]
-            for row in parsed_steps(lines):
-                if row is not None and row[0] > before:
+            for row in zip(*decode_columns("step", STEP_VALUES, lines), strict=True):
+                if row[0] is not None and before < row[0] < LARGEST_STEP:
                     before = row[0]
                     if first <= before <= last:
                         yield row
@@ -532,9 +533,10 @@ class RunReader:
                     f" ORDER BY attempt DESC, {order} DESC LIMIT ?",
                     (units - begin * width,),
                 )[::-1]
-                rows = (decode(line, 0) for line in (self._lines_at(found) if raw else ()))
+                lines = list(self._lines_at(found)) if raw else []
+                rows = zip(*decode_columns("machine", READING_VALUES, lines), strict=True)
                 all_figures = (
-                    (reading_figures([row], 0) for row in rows if isinstance(row, HardwareRow))
+                    (reading_figures(list(zip(row)), 0) for row in rows if row[0] is not None)
                     if raw
                     else (array("d", figures) for _, figures in found)
                 )

@@ -102,11 +102,10 @@ class Lines:
             for line in lines:
                 row = decode(line, attempt) if len(line) < LONGEST else None
                 if isinstance(row, StepRow):
-                    ok = line.startswith(STEP_PREFIX) and ends.get(attempt, (0, 0))[0] < row.step
-                    if not (ok and row.step < 2**53 and row.tokens_seen >= 0):
+                    step, tokens = ends.get(attempt, (0, 0))
+                    if not (line.startswith(STEP_PREFIX) and step < row.step < 2**53):
                         self.damaged += 1
                         continue
-                    step, tokens = ends.get(attempt, (0, 0))
                     is_next = row.step == step + 1 and row.epoch % 1 == 0
                     if is_next and 2 * (row.tokens_seen - tokens) < row.tokens_seen / row.step:
                         self.short.add(id(row))
@@ -424,7 +423,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             ("BLOCK_BYTES", 2 * LONGEST),
             ("BUCKET_STEPS", 8),
             ("BUCKET_READINGS", 4),
-            ("PARSED_LINES", 5),
+            ("PIECE_BYTES", LONGEST),
             ("RAW_READINGS", 9),
             ("CHUNK", 3),
         ):
