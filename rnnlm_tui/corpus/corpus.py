@@ -290,7 +290,7 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         meter = Meter("reading", source.size, progress)
         pools = stage(source, order.corpus, here, meter.advance)
         meter.done()
-        check_bytes(pools["train"].bytes, order.training)
+        check_bytes(source.title, pools["train"].bytes, order.training)
         state = PreparationState(
             source=order.corpus.source,
             pools={split: pool.facts for split, pool in pools.items()},

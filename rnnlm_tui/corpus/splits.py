@@ -372,7 +372,7 @@ def _last_line(path: Path, end: int) -> int:
     return 0
 
 
-def check_bytes(size: int, training: TrainingConfig) -> None:
+def check_bytes(title: str, size: int, training: TrainingConfig) -> None:
     """Check early, by bytes, that a text can fill a batch: no token is shorter than a byte.
 
     Raises:
@@ -381,7 +381,7 @@ def check_bytes(size: int, training: TrainingConfig) -> None:
     wanted = smallest_training_split(training)
     if size < wanted:
         raise CorpusError(
-            f"the text is too short for a batch: it has {counted(size, 'byte')}, but"
+            f"{title} is too short for a batch: it has {counted(size, 'byte')}, but"
             f" {_need(training)}",
             hint="use more text, or lower training.batch_size",
         )

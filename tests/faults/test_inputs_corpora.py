@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (missing, "not found"),
     "empty": (holding(b""), "empty"),
     "blank lines": (holding(b"\n \n\t\n" * 50), "empty"),
-    "shorter than a window": (holding(b"one two\nthree\n"), "a batch needs"),
+    "shorter than a window": (holding(b"one two\nthree\n"), "too short for a batch"),
     "invalid UTF-8": (
         holding(TEXT + b"caf\xe9\n" + TEXT),
         "is not UTF-8: 0xe9 at byte 14,003 (line 401)",
