@@ -17,7 +17,7 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -234,6 +234,9 @@ def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
                 hint="update rnnlm-tui; the file was not changed",
             )
         (found,) = _checker(kind).validate_python([values | {"attempt": attempt}])
+        if kind == "machine":
+            gpu, *others = (GpuRow(**card) for card in (found["gpu"], *found["other_gpus"]))
+            found |= {"gpu": gpu, "other_gpus": tuple(others)}
         row: Row = KINDS[kind](**found)
         return row
     except _DAMAGES:
@@ -260,7 +263,7 @@ def decode_columns(kind: str, names: Sequence[str], lines: Sequence[bytes]) -> l
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str, part: str = "") -> list[Any]:
     column = [row[name] for row in rows]
-    return [getattr(value, part) for value in column] if part else column
+    return [value[part] for value in column] if part else column
 
 
 def _step_columns(lines: Sequence[bytes]) -> dict[str, list[Any]] | None:
@@ -311,8 +314,9 @@ def _values_schema(kind: type[Any], finite: bool) -> core_schema.CoreSchema:
         found["nonfinite"] = core_schema.typed_dict_field(nothing, required=False)
     for field in fields(kind):
         schema, is_given = _schema(hints[field.name], finite), field.default is MISSING
+        default = asdict(field.default) if isinstance(field.default, GpuRow) else field.default
         found[field.name] = core_schema.typed_dict_field(
-            schema if is_given else core_schema.with_default_schema(schema, default=field.default),
+            schema if is_given else core_schema.with_default_schema(schema, default=default),
             required=is_given and field.name != "attempt",  # a file's name says it
             validation_alias=short.get(field.name, field.name),
         )
@@ -328,9 +332,7 @@ def _schema(hint: Any, finite: bool) -> core_schema.CoreSchema:
     if kind is tuple:
         return core_schema.tuple_variable_schema(_schema(GpuRow, finite))
     if kind is GpuRow:
-        return core_schema.no_info_after_validator_function(
-            lambda values: GpuRow(**values), _values_schema(GpuRow, True)
-        )
+        return _values_schema(GpuRow, True)
     if kind is float:
         return core_schema.float_schema(strict=True, allow_inf_nan=not finite)
     return _SCHEMAS[kind]
