@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +66,9 @@ SAMPLES = 256
 """The same for samples, whose texts are longer."""
 _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evaluation", "sample"})
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
+
+
+_reading_values = attrgetter(*READING_VALUES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,23 +526,19 @@ class RunReader:
             unit = 1 if raw else BUCKET_READINGS
             units = sum(-(-log.readings // unit) for log in logs)
             width = bucket_width(units, max_buckets, units, 1)
-            table = "rows WHERE kind = 'machine'" if raw else "buckets WHERE series = 'machine'"
-            column = "offset" if raw else "figures"
-            order = "offset" if raw else "bucket"
 
             def read(begin: int, _end: int) -> Iterator[Figures]:
-                found = self._rows(
-                    f"SELECT attempt, {column} FROM {table}"
-                    f" ORDER BY attempt DESC, {order} DESC LIMIT ?",
-                    (units - begin * width,),
-                )[::-1]
-                lines = list(self._lines_at(found)) if raw else []
-                rows = zip(*decode_columns("machine", READING_VALUES, lines), strict=True)
-                all_figures = (
-                    (reading_figures(list(zip(row)), 0) for row in rows if row[0] is not None)
-                    if raw
-                    else (array("d", figures) for _, figures in found)
-                )
+                all_figures: Iterator[array[float]]
+                if raw:
+                    rows = map(_reading_values, self._tail("machine")[begin * width :])
+                    all_figures = (reading_figures(list(zip(row)), 0) for row in rows)
+                else:
+                    blobs = self._rows(
+                        "SELECT figures FROM buckets WHERE series = 'machine'"
+                        " ORDER BY attempt DESC, bucket DESC LIMIT ?",
+                        (units - begin * width,),
+                    )
+                    all_figures = (array("d", figures) for (figures,) in reversed(blobs))
                 for place, figures in enumerate(all_figures, begin * width):
                     yield place // width, figures
 
