@@ -37,7 +37,8 @@ def usable_labels(run: RunDirectory) -> RunLabels:
 
     file = labels_file(run)
     if kept := file.move_damaged_aside():
-        output.note(f"the labels of {run.name} are damaged: the file is kept as {kept.name}")
+        lost = f"the labels of {run.name} are damaged: the file is kept as {kept.name}"
+        output.note(f"{lost}, and all its checkpoints are pinned now")
     return file.read().value
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
@@ -68,9 +68,8 @@ from rnnlm_tui.store.verify import damaged_folders
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.locks import read_lock
 
-READ_UNITS = 100_000
-"""How many lines or sentences of a text are read, which takes a tenth of a second. The worker reads
-the rest."""
+MAX_READ_BYTES = 8_000_000
+"""How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
 
 
 def with_available_corpus(config: RunConfig) -> RunConfig:
@@ -164,9 +163,14 @@ def check_corpus(corpus: CorpusConfig) -> None:
     source = open_source(corpus, corpora_dir())
     if corpus.source in BUILT_IN_SOURCES and corpus.test_source is None:
         return
-    documents = source.documents(lambda _: None)
-    units = (unit for document in documents for unit in document.sentences)
-    deque(islice(units, READ_UNITS), maxlen=0)
+    read = 0
+
+    def advance(count: int) -> None:
+        nonlocal read
+        read += count
+
+    units = (unit for found in source.documents(advance) for unit in found.sentences)
+    deque(takewhile(lambda _: read < MAX_READ_BYTES, units), maxlen=0)
 
 
 def check_treebank(corpus: CorpusConfig) -> None:

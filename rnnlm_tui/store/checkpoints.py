@@ -16,7 +16,7 @@ from typing import Literal
 
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, evaluations_during_run
-from rnnlm_tui.store.labels import pinned_steps
+from rnnlm_tui.store.labels import labels_file, sound_labels
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, seal, step_folders
 from rnnlm_tui.store.paths import RunDirectory, weights_name
 from rnnlm_tui.system.files import (
@@ -231,10 +231,14 @@ def remove_checkpoint(run: RunDirectory, step: int) -> bool:
             with folder_lock(run.path, wait=False):
                 if not path.exists():
                     return True
-                if step in pinned_steps(run):
+                labels = sound_labels(run)
+                if step in labels.pins:
                     return False
                 with folder_lock(path, wait=False):  # its readers hold it
                     path.rename(doomed)
+                if labels.notes.pop(step, ""):
+                    with suppress(StorageError):  # the disk may be full
+                        labels_file(run).write(labels)
         except RunStateError:
             return False
         shutil.rmtree(doomed)

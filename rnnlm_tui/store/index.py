@@ -155,15 +155,17 @@ class RunIndex:
         self._path = index_path(run)
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
-        self._in_memory = self._remade = False
+        self._in_memory = self._remade = self._caught_up = False
         self._reached: dict[int, Reached] = {}
         self._built = 0
+        self._held_since: float | None = None
 
     def close(self) -> None:
         """Close the file; the next `refresh` opens it again."""
         if self._connection is not None:
             self._connection.close()
             self._connection, self._reached = None, {}
+        self._caught_up = False
 
     @property
     def logs(self) -> dict[int, Reached]:
@@ -192,7 +194,6 @@ class RunIndex:
         if self._connection is None and not logs_of(self.run):
             self._reached, self._built = {}, 0
             return  # a draft
-        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 self._open()
@@ -200,12 +201,17 @@ class RunIndex:
             except sqlite3.Error as error:
                 if _code(error) not in _HELD:
                     self._make_again(error)
-                elif time.monotonic() < deadline:
-                    time.sleep(0.01)
-                else:
+                    continue
+                # a reader that follows shows what it knows, and tries again at its next look
+                self._held_since = self._held_since or time.monotonic()
+                if time.monotonic() - self._held_since >= PATIENCE_SECONDS:
                     self._use_memory()
+                elif self._caught_up:
+                    return
+                else:
+                    time.sleep(0.01)
             else:
-                self._remade = False
+                self._held_since, self._remade, self._caught_up = None, False, True
                 return
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

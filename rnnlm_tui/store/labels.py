@@ -23,7 +23,7 @@ MOST_EXPORTS = 200
 """The newest are kept."""
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,14 @@ class RunLabels:
 
 def labels_file(run: RunDirectory) -> JsonFile[RunLabels]:
     """The file of a run's labels, created with the first label."""
-    return JsonFile(run.path / "labels.json", RunLabels, RunLabels(), _MOST_BYTES)
+
+    def with_every_pin(labels: RunLabels) -> RunLabels:
+        """Pin all checkpoints: which ones the damaged file had pinned is unknown."""
+        names = [path.name.removeprefix("step-") for path in run.checkpoints_path.glob("step-*")]
+        return replace(labels, pins=labels.pins | {int(name) for name in names if name.isdecimal()})
+
+    path = run.path / "labels.json"
+    return JsonFile(path, RunLabels, RunLabels(), _MOST_BYTES, with_every_pin)
 
 
 def read_labels(run: RunDirectory) -> RunLabels:
@@ -73,7 +80,12 @@ def read_labels(run: RunDirectory) -> RunLabels:
 
 
 def pinned_steps(run: RunDirectory) -> frozenset[int]:
-    """Steps of the pinned checkpoints, for what removes others.
+    """Steps of the pinned checkpoints; as `sound_labels`."""
+    return sound_labels(run).pins
+
+
+def sound_labels(run: RunDirectory) -> RunLabels:
+    """A run's labels, for what removes checkpoints.
 
     Raises:
         StorageError: the labels can't be read, or are damaged: pins could be missing.
@@ -83,9 +95,9 @@ def pinned_steps(run: RunDirectory) -> frozenset[int]:
     if damage:
         raise StorageError(
             f"{file.path} is damaged ({damage}): which checkpoints are pinned is unknown",
-            hint=f"`rnnlm-tui tag {run.name}` keeps a copy and repairs it; then pin them again",
+            hint=f"`rnnlm-tui tag {run.name}` keeps a copy and pins all of them; unpin what may go",
         )
-    return labels.pins
+    return labels
 
 
 def change_labels(run: RunDirectory, change: Callable[[RunLabels], RunLabels]) -> RunLabels:

@@ -443,6 +443,7 @@ class RunReader:
                 known = (built, (0, -1), [])
             _, after, rows = known
             if found := self._places(kind, after, limit, newest=True, where=where):
+                after = found[-1][0]  # of another process, which may have read further
                 rows = [*rows, *(row for _, row in found if row is not None)]
                 rows = rows[max(0, len(rows) - limit) :] if limit is not None else rows
             end = max(((attempt, log.offset - 1) for attempt, log in logs.items()), default=after)

@@ -64,6 +64,8 @@ class JsonFile(Generic[ValueT]):
     """The value of a missing file."""
     most_bytes: int
     """A longer file is damaged."""
+    repaired: Callable[[ValueT], ValueT] = lambda value: value
+    """What the valid part of a damaged file becomes when the file is written anew."""
 
     def read(self) -> Found[ValueT]:
         """Read the file.
@@ -136,8 +138,8 @@ class JsonFile(Generic[ValueT]):
         if not found.damage:
             return None
         aside = move_aside(self.path)
-        if found.value != self.empty:
-            self.write(found.value)
+        if (value := self.repaired(found.value)) != self.empty:
+            self.write(value)
         return aside
 
     def _valid_part(self, value: Any, error: Any) -> Found[ValueT]:

@@ -264,15 +264,8 @@ def staging(place: Path) -> Iterator[Path]:
         StorageError: `place` can't be written.
     """
     sweep_staging(place)
-    folder = place / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
-    unlocked = place / f"{TEMPORARY_PREFIX}new-{os.urandom(8).hex()}"
     with storage_errors("write into", place):
-        unlocked.mkdir(PRIVATE_DIRECTORY)
-        unlocked.chmod(PRIVATE_DIRECTORY)  # whatever the umask
-        descriptor = open_private(unlocked / _STAGING_LOCK, os.O_RDWR)
-        with suppress(OSError):  # a filesystem without locks: no sweep gets one either
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unlocked.rename(folder)  # only now a sweep looks at it
+        folder, descriptor = _staging_folder(place)
     try:
         yield folder
     finally:
@@ -280,6 +273,22 @@ def staging(place: Path) -> Iterator[Path]:
         os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()  # NFS keeps an unlinked file until it is closed
+
+
+def _staging_folder(place: Path) -> tuple[Path, int]:
+    """Make a staging folder and hold its lock; make another if a sweep has just removed it."""
+    while True:
+        folder = place / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+        folder.mkdir(PRIVATE_DIRECTORY)
+        lock = folder / _STAGING_LOCK
+        with suppress(FileNotFoundError):
+            folder.chmod(PRIVATE_DIRECTORY)  # whatever the umask
+            descriptor = open_private(lock, os.O_RDWR)
+            with suppress(OSError):  # a filesystem without locks: no sweep gets one either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if lock.exists():
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def put_staged(staged: Path, target: Path) -> None:

@@ -346,7 +346,8 @@ class RnnlmApp(App[int]):
         def moved(run: str, name: str) -> None:
             if name:
                 lost = f"the labels of {run} are damaged"
-                self.report_damage(f"{lost}: the file is kept as {name}")
+                pinned = "all its checkpoints are pinned now"
+                self.report_damage(f"{lost}: the file is kept as {name}, and {pinned}")
 
         damaged = {summary.run for summary in summaries if summary.labels_damaged}
         for run in damaged - self._labels_reported:

@@ -46,8 +46,9 @@ def test_only_the_beginning_of_a_long_text_is_read(
 ) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"a line of text\n" * 300_000 + b"\xff\n")
+    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000)
     check_corpus(source(path))
-    monkeypatch.setattr(start, "READ_UNITS", 1_000_000)
+    monkeypatch.setattr(start, "MAX_READ_BYTES", 100_000_000)
     with pytest.raises(CorpusError, match="UTF-8"):
         check_corpus(source(path))
 

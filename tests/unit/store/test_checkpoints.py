@@ -283,6 +283,8 @@ def test_with_damaged_labels_no_checkpoint_is_removed(run: RunDirectory, text: s
             remove(run, 400)
     assert names(run.checkpoints_path) == ["step-000000400"]
     labels_file(run).move_damaged_aside()
+    assert not remove_checkpoint(run, 400), "it may have been pinned"
+    pin_checkpoint(run, 400, pinned=False)
     assert remove_checkpoint(run, 400)
 
 

@@ -614,6 +614,9 @@ def test_an_index_that_a_stopped_process_holds_is_waited_for_and_then_left(
     os.waitpid(pid, os.WUNTRACED)
     try:
         log.append(step_row(2))
+        if known:
+            assert shown_by(reader) == [1], "what is there"
+            time.sleep(0.31)
         assert shown_by(reader) == [1, 2]
     finally:
         os.kill(pid, signal.SIGKILL)

@@ -124,6 +124,19 @@ def test_only_rows_behind_a_place_are_read_again(log: RunLog, reader: RunReader)
     assert list(reader.rows_after(SampleRow, place)) == []
 
 
+def test_rows_that_another_reader_has_read_meanwhile_are_shown_once(
+    log: RunLog, reader: RunReader
+) -> None:
+    log.append(event_row("note", text="one"))
+    reader.refresh()
+    log.append(event_row("note", text="two"))
+    with RunReader(reader.run) as other:
+        other.refresh()
+    reader.events()
+    reader.refresh()
+    assert [event.text for event in reader.events()] == ["two", "one"]
+
+
 def test_progress_is_reported_while_a_long_log_is_read(
     log: RunLog, reader: RunReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 
@@ -267,22 +268,18 @@ def test_only_staging_folders_of_dead_processes_are_removed_however_old(tmp_path
     assert [(tmp_path / name).read_text() for name in ("back", "taken")] == ["older", "newer"]
 
 
-def test_a_sweep_before_a_staging_folder_has_its_lock_leaves_it(
+def test_a_sweep_between_a_staging_folder_and_its_lock_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, lock = Path.mkdir, fcntl.flock
+    make, made = Path.mkdir, list[Path]()
 
-    def make_and_sweep(path: Path, mode: int) -> None:
-        make(path, mode)
-        sweep_staging(tmp_path)
+    def swept(path: Path, *arguments: Any, **options: Any) -> None:
+        make(path, *arguments, **options)
+        made.append(path)
+        if len(made) == 1:
+            sweep_staging(tmp_path)
 
-    def sweep_and_lock(descriptor: int, how: int) -> None:
-        sweep_staging(tmp_path)
-        lock(descriptor, how)
-
-    monkeypatch.setattr(Path, "mkdir", make_and_sweep)
-    monkeypatch.setattr(fcntl, "flock", sweep_and_lock)
+    monkeypatch.setattr(Path, "mkdir", swept)
     with staging(tmp_path) as folder:
-        monkeypatch.undo()
-        assert names(tmp_path) == [folder.name]
-        assert names(folder)
+        assert [path.exists() for path in made] == [False, True]
+        assert folder == made[1]
