@@ -14,6 +14,7 @@ from typing import Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.client.gpus import planned_gpu, shared_gpu_warning, unused_gpu_warning
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import Problem, RnnlmError
@@ -44,7 +45,6 @@ from rnnlm_tui.schema.reference import SENTENCES
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.store.corpora import find_corpus, load_calibrations
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
-from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.cuda import GpuProblem, gpu_problem, holder_words
 from rnnlm_tui.system.locks import host_name
@@ -396,27 +396,19 @@ def _calibration(
 
 
 def _speed(run: RunDirectory, device: Device) -> _Speed | None:
-    with RunReader(run) as reader:
-        facts, attempts, rows = reader.facts(), reader.attempts(), reader.recent_steps(1)
+    known = summarize(run)
+    vocab_size, cell_type = known.model.vocab_size, known.model.cell_type
     if (
-        facts.vocab_size is None
-        or not attempts
-        or attempts[-1].host != host_name()
-        or not (facts.device or attempts[-1].device).startswith(device)
-        or not rows
-        or rows[0].step < CALIBRATION_STEPS
-        or rows[0].active_seconds <= 0
+        vocab_size is None
+        or known.host != host_name()
+        or not (known.device or "").startswith(device)
+        or known.step < CALIBRATION_STEPS
+        or known.active_seconds <= 0
     ):
         return None
-    config = run.read_config()
-    done = rows[0].tokens_seen * config_flops_per_token(config, facts.vocab_size)
-    return _Speed(
-        run.name,
-        config.model.cell_type,
-        done / rows[0].active_seconds,
-        done / rows[0].step,
-        rows[0].time,
-    )
+    done = known.tokens_seen * config_flops_per_token(run.read_config(), vocab_size)
+    rate = done / known.active_seconds
+    return _Speed(run.name, cell_type, rate, done / known.step, known.updated or 0.0)
 
 
 def _measured_step(

@@ -156,31 +156,23 @@ class RunIndex:
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._in_memory = self._remade = self._caught_up = False
-        self._reached: dict[int, Reached] = {}
-        self._built = 0
+        self.logs: dict[int, Reached] = {}
+        """How far each log has been read, by attempt."""
+        self.built = 0
+        """Changes when rows that were known may have changed."""
         self._held_since: float | None = None
 
     def close(self) -> None:
         """Close the file; the next `refresh` opens it again."""
         if self._connection is not None:
             self._connection.close()
-            self._connection, self._reached = None, {}
+            self._connection, self.logs = None, {}
         self._caught_up = False
-
-    @property
-    def logs(self) -> dict[int, Reached]:
-        """How far each log has been read, by attempt."""
-        return self._reached
 
     @property
     def version(self) -> tuple[object, ...]:
         """Changes with everything new."""
-        return (self._built, *((log.attempt, log.offset) for log in self._reached.values()))
-
-    @property
-    def built(self) -> int:
-        """Changes when rows that were known may have changed."""
-        return self._built
+        return (self.built, *((log.attempt, log.offset) for log in self.logs.values()))
 
     def refresh(self, report: Callable[[int, int], None] | None = None) -> None:
         """Read what is new in the logs.
@@ -192,7 +184,7 @@ class RunIndex:
             StorageError: a log can't be read.
         """
         if self._connection is None and not logs_of(self.run):
-            self._reached, self._built = {}, 0
+            self.logs, self.built = {}, 0
             return  # a draft
         while True:
             try:
@@ -318,14 +310,14 @@ class RunIndex:
         """Read all logs up to their ends, block by block."""
         self._look()
         logs = logs_of(self.run)
-        if gone := self._reached.keys() - {attempt for attempt, _ in logs}:
+        if gone := self.logs.keys() - {attempt for attempt, _ in logs}:
             self._forget(*sorted(gone))
         done = total = 0
         if report is not None:
             with storage_errors("look into", self.run.logs_path):
                 total = sum(path.stat().st_size for _, path in logs)
         for attempt, path in logs:
-            known = self._reached.get(attempt, Reached(attempt))
+            known = self.logs.get(attempt, Reached(attempt))
             with storage_errors("read", path), path.open("rb") as file:
                 found = os.fstat(file.fileno())
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
@@ -339,9 +331,9 @@ class RunIndex:
 
     def _look(self) -> None:
         """See what this and other processes have read."""
-        ((self._built,),) = self._rows("SELECT built FROM about")
+        ((self.built,),) = self._rows("SELECT built FROM about")
         found = self._rows("SELECT * FROM logs ORDER BY attempt")
-        self._reached = {row[0]: Reached(*row) for row in found}
+        self.logs = {row[0]: Reached(*row) for row in found}
 
     def _forget(self, *attempts: int) -> None:
         with self._writing() as connection:
@@ -368,7 +360,7 @@ class RunIndex:
         """Read and commit the next block of a log; returns whether that was the last one."""
         with self._writing() as connection:
             self._look()  # another process may have read on meanwhile
-            known = replace(self._reached.get(attempt, Reached(attempt)))
+            known = replace(self.logs.get(attempt, Reached(attempt)))
             file.seek(known.offset)
             content = file.read(BLOCK_BYTES)
             at_end = len(content) < BLOCK_BYTES
@@ -384,7 +376,7 @@ class RunIndex:
             known.before, known.skipping = _checksum(file, known.offset), int(skipping)
             known.inode, known.size, known.changed = stamp if at_end else (0, 0, 0)
             connection.execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
-            if end and attempt < max(self._reached, default=0):
+            if end and attempt < max(self.logs, default=0):
                 # readers know later rows
                 connection.execute("UPDATE about SET built = ?", (_number(),))
         self._look()

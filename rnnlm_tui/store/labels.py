@@ -79,11 +79,6 @@ def read_labels(run: RunDirectory) -> RunLabels:
     return labels_file(run).look().value
 
 
-def pinned_steps(run: RunDirectory) -> frozenset[int]:
-    """Steps of the pinned checkpoints; as `sound_labels`."""
-    return sound_labels(run).pins
-
-
 def sound_labels(run: RunDirectory) -> RunLabels:
     """A run's labels, for what removes checkpoints.
 

@@ -9,7 +9,7 @@ from functools import cache
 from rnnlm_tui.errors import CheckpointError, InputError, NewerCheckpointError
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.store.checkpoints import best_step, checkpoint_folders, read_checkpoints
-from rnnlm_tui.store.labels import pinned_steps
+from rnnlm_tui.store.labels import sound_labels
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import read_lock
@@ -90,7 +90,7 @@ def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
             return False
         return True
 
-    kept = dict.fromkeys(wanted & pinned_steps(run), "it is pinned: unpin it first")
+    kept = dict.fromkeys(wanted & sound_labels(run).pins, "it is pinned: unpin it first")
     living = read_lock(run.lock_path).held
     needed = "the running worker needs it to resume" if living else "a resume needs it"
     for step in wanted.difference(spare_valid([*wanted], folders, is_valid)):
@@ -136,6 +136,6 @@ def plan_prune(run: RunDirectory, keep_last: int, keep_every: int = 0) -> PruneP
             f"keep every {keep_every} steps: the number must be 0 or more", hint="0 keeps none"
         )
     rows = read_checkpoints(run)
-    kept = kept_steps(rows, keep_last, keep_every=keep_every, pinned=pinned_steps(run))
+    kept = kept_steps(rows, keep_last, keep_every=keep_every, pinned=sound_labels(run).pins)
     kept |= why_kept(run, [row.step for row in rows if row.step not in kept])
     return PrunePlan(tuple(row for row in rows if row.step not in kept), kept)

@@ -29,7 +29,7 @@ from rnnlm_tui.store.checkpoints import (
     write_checkpoint_in_pieces,
     write_snapshot,
 )
-from rnnlm_tui.store.labels import pinned_steps
+from rnnlm_tui.store.labels import sound_labels
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.retention import kept_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
@@ -478,7 +478,7 @@ class Checkpointer:
             rows,
             retention.keep_last,
             keep_every=retention.keep_every,
-            pinned=pinned_steps(self._run),
+            pinned=sound_labels(self._run).pins,
         )
         doomed = [row.step for row in rows if row.step not in kept]
         if not doomed:
