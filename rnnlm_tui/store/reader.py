@@ -484,12 +484,12 @@ class RunReader:
     def landmarks(self, limit: int) -> list[EventRow]:
         """Events that aren't routine (see `_ROUTINE_KINDS`, of which a long run has thousands),
         newest first."""
-        return self._tail("event", limit, f"AND what NOT IN {_names(_ROUTINE_KINDS)}")[::-1]
+        return self._tail("event", limit, f"AND what NOT IN {tuple(_ROUTINE_KINDS)}")[::-1]
 
     def last_state(self) -> EventRow | None:
         """The newest state event (started, running, paused, finished and so on); None if the run
         never started."""
-        found: list[EventRow] = self._tail("event", 1, f"AND what IN {_names(STATE_EVENTS)}")
+        found: list[EventRow] = self._tail("event", 1, f"AND what IN {tuple(STATE_EVENTS)}")
         return found[0] if found else None
 
     def commands(self) -> list[CommandRow]:
@@ -546,7 +546,3 @@ class RunReader:
             if self._machine.update((self._index.built, raw, width), 0, -(-units // width), read):
                 self._history = self._machine.history()
             return self._history
-
-
-def _names(names: frozenset[str]) -> str:
-    return f"({', '.join(repr(name) for name in sorted(names))})"
