@@ -1,1 +1,20 @@
-"""Handles on the worker and the sampler for the app and the command line."""
+"""Handles on the worker and the sampler for the app and the command line.
+
+Its modules are imported when they are first used: after `from rnnlm_tui import client`, the app
+calls `client.queue.move(...)` in a thread, and its first paint imports none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnnlm_tui.client import (  # isort: skip
+        average, checkpoint_detail, checkpoints, config_files, control, corpora, estimate, export,
+        folders, gpus, listing, monitor, pretrained, queue, sampler, start, steering,
+    )  # fmt: skip
+else:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return import_module(f"{__name__}.{name}")

@@ -151,6 +151,14 @@ def read_detail(
     )
 
 
+def read_samples(run: RunDirectory, step: int) -> FoundSamples:
+    """Read the samples of a step or of the nearest before it, and one of a much earlier step."""
+    from rnnlm_tui.store.reader import RunReader
+
+    with RunReader(run) as reader:
+        return find_samples(reader.sample_steps(), step, reader.samples_at)
+
+
 def find_samples(
     steps: Sequence[int], step: int, samples_at: Callable[[int], Sequence[SampleRow]]
 ) -> FoundSamples:

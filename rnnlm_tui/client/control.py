@@ -10,7 +10,6 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -324,17 +323,6 @@ def asker() -> str:
     return safe(f"{user}, {terminal}", keep="")[:100]
 
 
-@dataclass(frozen=True, slots=True)
-class LiveWeights:
-    """The weights of a running run at a step, saved for sampling."""
-
-    path: Path
-    """Absolute path of the snapshot's directory."""
-    step: int
-    time: float
-    """Unix seconds at which the worker answered."""
-
-
 def weights_path(run: RunDirectory, which: str | None) -> Path:
     """The folder of the weights to sample: a checkpoint's as `checkpoint_path` does, or for `now`
     that of a snapshot, which the run's worker saves between two steps.
@@ -346,12 +334,7 @@ def weights_path(run: RunDirectory, which: str | None) -> Path:
     """
     if which != "now":
         return checkpoint_path(run, which)
-    return live_weights(run, send(run, "snapshot")).path
-
-
-def live_weights(run: RunDirectory, result: CommandResult) -> LiveWeights:
-    """The weights in a worker's answer to `snapshot`."""
-    return LiveWeights(run.path / result.checkpoint, result.step, time.time())
+    return run.path / send(run, "snapshot").checkpoint
 
 
 def _connect(run: RunDirectory, verb: Verb) -> socket.socket:

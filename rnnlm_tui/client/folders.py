@@ -1,14 +1,15 @@
-"""Look through folders for a text, a tokenizer or a config, and complete paths as a shell does."""
+"""Look through folders for a text, a tokenizer or a config, complete paths as a shell does, and
+find free names in the current folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.formatting import UNSAFE, user_path
 
 MOST_ENTRIES = 10_000
@@ -119,3 +120,38 @@ def start_folder(text: str) -> Path:
         if folder.is_dir():
             return folder
     return Path.cwd()
+
+
+MOST_NUMBERED = 9_999
+"""Numbers that a name gets at most, where others of that name exist."""
+
+
+def free_folder(name: str) -> Path:
+    """Return a folder in the current one that doesn't exist: `name`, `name-2` and so on."""
+    return next(folder for folder in _numbered(name) if not folder.exists())
+
+
+def save_text(name: str, text: str, ending: str = ".txt") -> Path:
+    """Write text to a new file in the current folder, never over another, and return its path.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    for path in _numbered(name, ending):
+        try:
+            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageError(
+                f"can't write {path}: {error.strerror}",
+                hint="start rnnlm-tui in a writable folder",
+            ) from error
+        return path
+    raise StorageError(f"{Path.cwd()} has {MOST_NUMBERED:,} files named {name}-N{ending}")
+
+
+def _numbered(name: str, ending: str = "") -> Iterator[Path]:
+    for number in range(1, MOST_NUMBERED + 1):
+        yield Path.cwd() / (f"{name}{ending}" if number == 1 else f"{name}-{number}{ending}")

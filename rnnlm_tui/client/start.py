@@ -292,6 +292,18 @@ def check_draft_before_start(run: RunDirectory) -> None:
                 check_fits(config, checkpoint)
 
 
+def start_draft(run: RunDirectory) -> RunDirectory:
+    """Launch the worker of a run that was never started.
+
+    Raises: as `check_draft_before_start` and `control.resume`, and
+        StorageError: not enough disk space; nothing was started.
+    """
+    check_draft_before_start(run)
+    check_disk(run.read_config())
+    resume(run)
+    return run
+
+
 def wait_for_training(run: RunDirectory, seconds: float, *, new: bool = True) -> None:
     """Wait until a run's newest attempt trains, at most `seconds`: preparing a large corpus takes
     longer.
@@ -428,3 +440,14 @@ class PendingResume:
         new = [path for path in damaged_folders(self.run) if path not in self.known]
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in new)
         return f"damaged and moved aside: {names}" if names else ""
+
+
+def resume_run(run: RunDirectory, device: str = "") -> str:
+    """Resume a run and wait until it trains, as `PendingResume` does.
+
+    Returns:
+        From which step, and which damaged files were moved aside.
+    """
+    resuming = PendingResume.of(run)
+    resuming.start(device)
+    return "; ".join(filter(None, (resuming.wait(), resuming.damaged_files())))

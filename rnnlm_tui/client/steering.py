@@ -75,6 +75,13 @@ def read_steering(run: RunDirectory) -> SteeringState:
     return SteeringState(summary, config, position, tuple(journal))
 
 
+def read_live(run: RunDirectory) -> SteeringState:
+    """Read what can be steered of a run that trains; raises RunStateError for another."""
+    state = read_steering(run)
+    check_live(state.summary)
+    return state
+
+
 def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
     """Change settings of a live run, all or none, from the next step on.
 
@@ -85,8 +92,7 @@ def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
         WorkerError: no answer.
     """
     check_keys(changes)
-    state = read_steering(run)
-    check_live(state.summary)
+    state = read_live(run)
     after = state.changed(changes)
     if not settings_of(state.config, after) and not state.summary.requests:
         raise nothing_changed(state.config, changes)

@@ -1,1 +1,19 @@
-"""The run store: the only code that knows paths and file formats."""
+"""The run store: the only code that knows paths and file formats.
+
+Its modules are imported when they are first used, as those of `client`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store import (  # isort: skip
+        corpora, kept_samples, labels, lineage, manifest, paths, reader, retention, runs, state,
+        states, trash,
+    )  # fmt: skip
+else:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return import_module(f"{__name__}.{name}")

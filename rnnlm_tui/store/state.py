@@ -52,6 +52,11 @@ def prompt_history() -> JsonLines[Prompt]:
     return JsonLines(history_file(), Prompt, "prompt history", KEPT_PROMPTS, _MOST_HISTORY_BYTES)
 
 
+def read_history() -> list[str]:
+    """The prompts of the history, oldest first."""
+    return [line.prompt for line in prompt_history().read()]
+
+
 def append_history(text: str) -> None:
     """Add a prompt, unless it is empty or the same as the last.
 

@@ -226,6 +226,24 @@ def restore_state(deleted: DeletedState) -> None:
     write_state_file(deleted.path, deleted.data)
 
 
+def copy_state(state: Path, path: str) -> Path:
+    """Copy a state's file to a new file, or into a folder, and return its path.
+
+    Raises:
+        InputError: the file exists.
+        StorageError: it can't be written.
+    """
+    target = user_path(path).absolute()
+    if target.is_dir() or path.endswith("/"):
+        target = target / state.name
+    elif not target.suffix:
+        target = target.with_suffix(SUFFIX)
+    with storage_errors("read", state):
+        data = state.read_bytes()
+    write_state_file(target, data)
+    return target
+
+
 def _unusable(path: Path, problem: str) -> StateInfo:
     try:
         found = path.stat()

@@ -175,6 +175,20 @@ def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashe
     return done
 
 
+def delete_unneeded(
+    run: RunDirectory, steps: Iterable[int]
+) -> tuple[list[Trashed], dict[int, str]]:
+    """Move those checkpoints to the run's trash that need not be kept.
+
+    Returns:
+        What was deleted, and by step why others were not.
+
+    Raises: as `delete_checkpoints`.
+    """
+    kept = why_kept(run, steps)
+    return delete_checkpoints(run, [step for step in steps if step not in kept]), kept
+
+
 def restore_run(trashed: Trashed, name: str | None = None) -> RunDirectory:
     """Restore a deleted run.
 

@@ -1,4 +1,4 @@
-"""RnnlmApp: connects screens, actions, the watcher's thread and the services.
+"""RnnlmApp: connects screens, actions and the watcher's thread.
 
 Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the
 watcher's thread polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot`
@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
 from io import TextIOWrapper
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
@@ -25,6 +26,7 @@ from textual.events import Event, Key, Paste, Resize
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
@@ -58,7 +60,6 @@ from rnnlm_tui.tui.messages import (
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
 from rnnlm_tui.tui.terminal import (
     REINSTALLED,
@@ -129,7 +130,6 @@ class RnnlmApp(App[int]):
         run: RunDirectory | None = None,
         pane: Pane | None = None,
         *,
-        services: Services | None = None,
         settings: dict[str, object] | None = None,
         display: Display | None = None,
         keymap: Keymap | None = None,
@@ -161,7 +161,6 @@ class RnnlmApp(App[int]):
         self.selected_checkpoint: str | None = None
         self.sampler: SamplerClient | None = None
         self.ascii_only = display.ascii_only
-        self.services = services or Services()
         self.settings: dict[str, object] = settings if settings is not None else {}
         self.draft: RunConfig | None = None
         self.draft_from = ""
@@ -178,9 +177,7 @@ class RnnlmApp(App[int]):
         self._sampler_lock = asyncio.Lock()
         self._alerts = Alerts(since=time())
         self._resizes = 0
-        self.watcher = Watcher(
-            self.services, self.post_message, fps=fps, reads_machine=self._reads_machine
-        )
+        self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
         self.commands = RunCommands(self, self.push_screen)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
@@ -343,16 +340,19 @@ class RnnlmApp(App[int]):
     def _move_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
         """Move each run's unusable labels aside, once: the next change would overwrite them."""
 
-        def moved(run: str, name: str) -> None:
-            if name:
+        def move(run: str) -> Path | None:
+            return store.labels.labels_file(store.runs.find_run(run)).move_damaged_aside()
+
+        def moved(run: str, kept: Path | None) -> None:
+            if kept is not None:
                 lost = f"the labels of {run} are damaged"
                 pinned = "all its checkpoints are pinned now"
-                self.report_damage(f"{lost}: the file is kept as {name}, and {pinned}")
+                self.report_damage(f"{lost}: the file is kept as {kept.name}, and {pinned}")
 
         damaged = {summary.run for summary in summaries if summary.labels_damaged}
         for run in damaged - self._labels_reported:
             self._labels_reported.add(run)
-            self.in_thread(partial(self.services.move_labels_aside, run), partial(moved, run))
+            self.in_thread(partial(move, run), partial(moved, run))
 
     # panes, runs and marks
 
@@ -476,8 +476,8 @@ class RnnlmApp(App[int]):
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         def read() -> RunConfig | None:
             if parent is not None:
-                return self.services.fork_config(parent)
-            return self.services.configs([run]).get(run)
+                return client.start.parent_at(parent.address).config()
+            return self.watcher.runs.configs([run]).get(run)
 
         def found(config: RunConfig | None) -> None:
             if config is None:
@@ -512,7 +512,7 @@ class RnnlmApp(App[int]):
             if then is not None and isawaitable(following := then(result)):
                 await following
 
-        self.run_worker(run(), group="services", exit_on_error=True)
+        self.run_worker(run(), group="threads", exit_on_error=True)
 
     def _ask_for_trust(
         self,
@@ -525,8 +525,11 @@ class RnnlmApp(App[int]):
 
         def answered(answer: str | None) -> None:
             if answer == "run it":
-                trust = partial(self.services.trust_dataset, error.source)
-                self.in_thread(trust, lambda _nothing: again(), failed)
+                self.in_thread(
+                    lambda: client.start.trust_dataset(error.source),
+                    lambda _nothing: again(),
+                    failed,
+                )
             else:
                 (failed or self.report_error)(error)
 
@@ -539,7 +542,7 @@ class RnnlmApp(App[int]):
     async def warm_sampler(self) -> SamplerClient:
         async with self._sampler_lock:
             if self.sampler is None:
-                sampler = self.services.sampler()
+                sampler = client.sampler.SamplerClient(yields="computing")
                 await sampler.start()
                 self.sampler = sampler
         return self.sampler
@@ -771,11 +774,10 @@ class RnnlmApp(App[int]):
     def _answered_quit(self, answer: str | None) -> None:
         if answer == "leave":
             self.leave_now()
-        elif answer == "stop" and self.run_directory is not None:
+        elif answer == "stop" and (run := self.run_directory) is not None:
             self.report(PROGRESS["stop"])
             self.in_thread(
-                partial(self.services.send, self.run_directory, "stop"),
-                lambda _result: self.leave_now(),
+                lambda: client.control.send(run, "stop"), lambda _result: self.leave_now()
             )
 
     def leave_now(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.messages import AverageRequested
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
@@ -43,7 +44,12 @@ def average(
     addresses = [f"{message.run}@{checkpoint}" for checkpoint in message.checkpoints]
     count = counted(len(addresses), "checkpoint")
     app.report(f"averaging and evaluating {count}…")
-    app.in_thread(partial(app.services.average, addresses), evaluated)
+    app.in_thread(
+        lambda: client.average.average_checkpoints(
+            client.average.parts_at(addresses), lambda _progress: None
+        ),
+        evaluated,
+    )
 
 
 def average_question(staged: StagedAverage) -> ConfirmScreen:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from textual.timer import Timer
 
+from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.screens.asking import Questions
@@ -74,7 +75,7 @@ class CheckpointFacts:
 
     def look_at(self, rows: Sequence[CheckpointRow]) -> None:
         """Look for missing and cut files in a thread."""
-        run, files = self._run, self._screen.context.services.checkpoint_files
+        run = self._run
         if run is None:
             return
         self._known = tuple(row.path for row in rows)
@@ -88,7 +89,7 @@ class CheckpointFacts:
             self._refresh()
 
         self._screen.context.in_thread(
-            partial(files.problems, run, rows), found, lambda _error: None
+            lambda: client.checkpoints.quick_problems(run, rows), found, lambda _error: None
         )
 
     def damage(self, row: CheckpointRow) -> str:
@@ -106,8 +107,7 @@ class CheckpointFacts:
             return found if found.damage == damage else replace(found, damage=damage)
 
         async def read() -> None:
-            files = self._screen.context.services.checkpoint_files
-            detail = await to_thread(files.detail, run, row, snapshot)
+            detail = await to_thread(_read_detail, run, row, snapshot)
             if row.path not in self._details:  # a verification came first, and knows more
                 self._keep(run, row, detail)
 
@@ -121,9 +121,8 @@ class CheckpointFacts:
             return found
 
         async def read() -> None:
-            files = self._screen.context.services.checkpoint_files
             try:
-                samples = await to_thread(files.samples, run, step)
+                samples = await to_thread(lambda: client.checkpoint_detail.read_samples(run, step))
             except (RnnlmError, OSError):
                 samples = FoundSamples()
             if run == self._run:
@@ -196,13 +195,12 @@ class CheckpointFacts:
         files = 0
         if run is None or snapshot is None:
             return damaged, files
-        services = self._screen.context.services
         for number, row in enumerate(rows, 1):
             if len(rows) > 1:
                 progress(f"verifying {number} of {len(rows)} …")
             folder, damage = run.path / row.path, ""
             try:
-                files += len((await to_thread(services.verify, folder)).files)
+                files += await to_thread(_verify, folder)
             except (StorageError, OSError) as error:
                 message = error.message if isinstance(error, RnnlmError) else str(error)
                 damage = message.replace(f"{folder}/", "")
@@ -211,7 +209,7 @@ class CheckpointFacts:
                 break
             detail = self._details.get(row.path)
             if detail is None:
-                detail = await to_thread(services.checkpoint_files.detail, run, row, snapshot)
+                detail = await to_thread(_read_detail, run, row, snapshot)
             verified = None if damage else now()
             self._keep(run, row, replace(detail, verified=verified, damage=damage))
         return damaged, files
@@ -220,13 +218,13 @@ class CheckpointFacts:
         self, rows: Sequence[CheckpointRow], damaged: Sequence[CheckpointRow]
     ) -> int | None:
         """The step of the newest other checkpoint whose files all match their hashes."""
-        run, services = self._run, self._screen.context.services
+        run = self._run
         if run is None:
             return None
         for row in sorted(rows, key=lambda row: row.step, reverse=True):
             if row not in damaged:
                 try:
-                    await to_thread(services.verify, run.path / row.path)
+                    await to_thread(_verify, run.path / row.path)
                 except (StorageError, OSError):
                     continue
                 return row.step
@@ -236,3 +234,14 @@ class CheckpointFacts:
         if run == self._run:
             self._details[row.path] = detail
             self._refresh()
+
+
+def _read_detail(run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot) -> CheckpointDetail:
+    return client.checkpoint_detail.read_detail(
+        run, row, others=snapshot.checkpoints, journal=snapshot.changes
+    )
+
+
+def _verify(folder: Path) -> int:
+    """Check a checkpoint's files against their hashes and return their number."""
+    return len(store.manifest.verify_checkpoint(folder).files)

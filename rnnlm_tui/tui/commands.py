@@ -16,6 +16,7 @@ from textual.content import Content
 from textual.widgets import LoadingIndicator
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import store
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, replace_command_list
@@ -206,7 +207,7 @@ class ActionCommands(Provider):
 
     def _open(self, name: str) -> None:
         app = cast(AppContext, self.app)
-        app.in_thread(partial(app.services.find, name), app.open_run)
+        app.in_thread(lambda: store.runs.find_run(name), app.open_run)
 
     async def discover(self) -> Hits:
         for hit in self.entries():

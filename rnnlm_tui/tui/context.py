@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.actions import Action, Pane
     from rnnlm_tui.tui.messages import Notice
     from rnnlm_tui.tui.poller import Watcher
-    from rnnlm_tui.tui.services import Services
     from rnnlm_tui.tui.views.compare import Marks
     from rnnlm_tui.tui.views.form import DraftParent
     from rnnlm_tui.tui.views.machine import Readings
@@ -77,8 +76,6 @@ class AppContext(Protocol):
     one."""
     sampler: SamplerClient | None
     """The one sampler; None until it has been started in the background."""
-    services: Services
-    """Store and client. Its methods block: call them through `in_thread`."""
     watcher: Watcher
     """The thread that polls runs and machine."""
     actions: tuple[Action, ...]

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.status import LIVING
@@ -63,7 +64,7 @@ class DeletedRuns:
             self.report_if_alive(targets[0])
 
     def _delete(self, runs: Sequence[str], living: Sequence[str]) -> None:
-        services, places = self._context.services, self._context.marks.places
+        places = self._context.marks.places
         marked = {run: places.index(run) for run in runs if run in places}
 
         def delete() -> tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]:
@@ -71,7 +72,7 @@ class DeletedRuns:
             failed: list[tuple[str, RnnlmError | OSError]] = []
             for run in runs:
                 try:
-                    done.append(services.delete(services.find(run)))
+                    done.append(store.trash.delete_run(store.runs.find_run(run)))
                 except (RnnlmError, OSError) as error:
                     failed.append((run, error))
             return done, failed
@@ -151,9 +152,7 @@ class DeletedRuns:
                 self._context.report_error(error)
 
         self._restoring.add(trashed.path)
-        self._context.in_thread(
-            partial(self._context.services.restore, trashed, name), restored, failed
-        )
+        self._context.in_thread(lambda: store.trash.restore_run(trashed, name), restored, failed)
 
     def _restore_as(self, trashed: Trashed) -> None:
         taken = {summary.run for summary in self._context.summaries or ()}

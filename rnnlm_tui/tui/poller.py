@@ -11,9 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property, partial
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import percent
 from rnnlm_tui.tui import terminal
@@ -31,32 +33,35 @@ from rnnlm_tui.tui.messages import (
 if TYPE_CHECKING:
     from textual.message import Message
 
-    from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.listing import RunList
+    from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
     from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineReader
-    from rnnlm_tui.tui.services import Monitor, Services
 
 
 class ComparedRuns:
     """Polls the followed runs.
 
     Every method but `follow` and `look_at` belongs to the watcher's thread.
+
+    Args:
+        monitor: returns a monitor of a run.
     """
 
     def __init__(
         self,
-        services: Services,
+        monitor: Callable[[RunDirectory], RunMonitor],
         show: Callable[[tuple[RunSnapshot, ...]], object],
         report: Callable[[str, RnnlmError | OSError], None],
     ) -> None:
-        self._services = services
+        self._monitor = monitor
         self._show = show
         self._report = report
         self._followed: tuple[str, ...] = ()
-        self._monitors: dict[str, Monitor] = {}
+        self._monitors: dict[str, RunMonitor] = {}
         self._snapshots: dict[str, RunSnapshot] = {}
         self._shown: tuple[RunSnapshot, ...] = ()
         self._steps: Mapping[str, tuple[int, int]] = {}
@@ -87,7 +92,7 @@ class ComparedRuns:
             first = name not in self._snapshots
             with self._reporting_errors(name):
                 if name not in self._monitors:
-                    self._monitors[name] = self._services.monitor(self._services.find(name))
+                    self._monitors[name] = self._monitor(store.runs.find_run(name))
                 self._monitors[name].look_at(self._steps.get(name))
                 snapshot = self._monitors[name].poll()
                 if snapshot is not None:
@@ -147,11 +152,9 @@ class IdleMachinePoller:
 
     def __init__(
         self,
-        services: Services,
         wanted: Callable[[], bool],
         show: Callable[[tuple[HardwareRow, ...], bool], object],
     ) -> None:
-        self._services = services
         self._wanted = wanted
         self._show = show
         self._last_key: float | None = None
@@ -173,7 +176,9 @@ class IdleMachinePoller:
         if self._last_key is None or now - self._last_key > PRESENT_SECONDS or not self._wanted():
             self.close()
         elif self._reader is None:
-            self._reader = self._services.machine_reader()
+            from rnnlm_tui.system.machine import MachineReader
+
+            self._reader = MachineReader(store.paths.home(), worker=False)
             self._next = now + FIRST_READING_SECONDS
             self._rows.clear()
         elif now >= self._next:
@@ -192,6 +197,8 @@ class IdleMachinePoller:
 
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
 """Seconds between two reads of the list of runs, while it is shown and while it isn't."""
+LIST_PATIENCE = 0.25
+"""Seconds after which the first read of the list shows the runs that it has."""
 LIST_SHARE = 100
 """Reading the list takes at most one part in this many of the time."""
 FIRST_POLL_SECONDS = 0.05
@@ -222,13 +229,11 @@ class Watcher:
 
     def __init__(
         self,
-        services: Services,
         post: Callable[[Message], object],
         *,
         fps: float,
         reads_machine: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._services = services
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
@@ -236,7 +241,7 @@ class Watcher:
         self._painted.set()
         self._closing = False
         self._run: RunDirectory | None = None
-        self._monitor: Monitor | None = None
+        self._monitor: RunMonitor | None = None
         self._monitored: RunDirectory | None = None
         self._steps: tuple[int, int] | None = None
         self._list_shown = self._list_due = True
@@ -251,12 +256,13 @@ class Watcher:
         """Runs that the app itself has deleted or renamed, or is about to: no error is reported
         when they are gone."""
         self._compared = ComparedRuns(
-            services, lambda snapshots: self._post(ComparedChanged(snapshots)), self._unreadable
+            self._new_monitor,
+            lambda snapshots: self._post(ComparedChanged(snapshots)),
+            self._unreadable,
         )
         self._readings = IdleMachinePoller(
-            services, reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live))
+            reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live))
         )
-        services.report_read = self._report_read
         self._read_run = ""
         """Whose log is read just now."""
         self._tell_read = 0.0
@@ -264,6 +270,11 @@ class Watcher:
         self._told_read = False
         self.polls = 0
         """How often the thread has polled; tests wait for it."""
+
+    @cached_property
+    def runs(self) -> RunList:
+        """All runs with their configs; first used in a thread, because its import is slow."""
+        return client.listing.RunList(self._report_read)
 
     def open(self, run: RunDirectory | None, *, paint_first: bool = False) -> None:
         """Poll all steps of this run from now on, and at once.
@@ -350,18 +361,16 @@ class Watcher:
             if now >= next_list or (self._list_due and self._list_shown):
                 self._list_due = False
                 before, began = self._list_took, thread_time()
-                self._poll_list()
+                complete = self._poll_list()
                 self._list_took = thread_time() - began
-                if not self._services.list_complete:
+                if not complete:
                     continue  # read the rest at once
                 self._guarded("queue", self._poll_queue)
                 next_list = monotonic() + seconds_to_next_list(
                     min(before, self._list_took), shown=self._list_shown
                 )
             if now >= next_machine:
-                self._guarded(
-                    "machine", lambda: self._post(MachineChanged(self._services.machine()))
-                )
+                self._guarded("machine", self._poll_machine)
                 next_machine = monotonic() + MACHINE_SECONDS
             self._end_read()
             self._wake.wait(self._seconds)
@@ -380,7 +389,7 @@ class Watcher:
 
         def poll() -> None:
             if self._monitor is None:
-                self._monitor = self._services.monitor(run)
+                self._monitor = self._new_monitor(run)
             self._monitor.look_at(self._steps)
             snapshot = self._monitor.poll()
             if snapshot is not None and run is self._run:
@@ -396,6 +405,9 @@ class Watcher:
                     raise
 
         self._guarded("run", poll_unless_removed)
+
+    def _new_monitor(self, run: RunDirectory) -> RunMonitor:
+        return client.monitor.RunMonitor(run, report=partial(self._report_read, run.name))
 
     def _leave_run(self) -> None:
         if self._monitor is not None:
@@ -418,25 +430,36 @@ class Watcher:
             self._post(NoticePosted(Notice(f"the log of {self._read_run} is read", "done")))
         self._read_run, self._told_read = "", False
 
-    def _poll_list(self) -> None:
+    def _poll_list(self) -> bool:
+        """Read the list. Return False if it has more runs: of hundreds, the first read takes those
+        that it can read in a moment."""
+        complete = True
+
         def poll() -> None:
-            summaries = tuple(self._services.summaries())
+            nonlocal complete
+            summaries = tuple(self.runs.look(LIST_PATIENCE))
+            complete = self.runs.complete
             if summaries != self._summaries:
                 self._summaries = summaries
-                self._post(RunsChanged(summaries, complete=self._services.list_complete))
+                self._post(RunsChanged(summaries, complete=complete))
 
         self._guarded("list", poll)
+        return complete
+
+    def _poll_machine(self) -> None:
+        from rnnlm_tui.system.machine import describe_machine
+
+        self._post(MachineChanged(describe_machine(store.paths.home())))
 
     def _poll_queue(self) -> None:
         """Read the queue; the first time, start its process if a run waits."""
-        queue = self._services.queue
-        if not queue.is_used():
+        if not store.paths.queue_file().exists():
             return
         if not self._queue_restarted:
             self._queue_restarted = True
-            if warning := queue.restart():
+            if warning := client.queue.ensure_running():
                 self._post(NoticePosted(Notice(warning, "trouble", stays=True)))
-        listing = queue.listing(self._summaries or ())
+        listing = client.queue.list_queue(self._summaries or ())
         if listing != self._queue:
             self._queue = listing
             self._post(QueueChanged(listing))

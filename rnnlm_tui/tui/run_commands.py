@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from rnnlm_tui import client
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.tui.messages import (
@@ -50,7 +50,7 @@ class RunCommands:
         return None if snapshot is None else snapshot.summary
 
     def start(self, config: RunConfig) -> None:
-        self._start(partial(self._context.services.start, config), config)
+        self._start(lambda: client.start.start_run(config), config)
 
     def start_draft(
         self,
@@ -58,7 +58,7 @@ class RunCommands:
         config: RunConfig,
         refused: Callable[[InputError], None] | None = None,
     ) -> None:
-        self._start(partial(self._context.services.start_saved, run), config, refused)
+        self._start(lambda: client.start.start_draft(run), config, refused)
 
     def _start(
         self,
@@ -95,14 +95,13 @@ class RunCommands:
             moved = {"device": device} if device else {}
             training = snapshot.config.training.model_copy(update=moved)
             self._warn_of_memory(snapshot.config.model_copy(update={"training": training}))
-        services = self._context.services
 
         def resumed(outcome: str) -> None:
             self._show_outcome(Notice(outcome, "done"))
             if status != "paused":
                 self._warn_of_logout()
 
-        self._context.in_thread(partial(services.resume, run, device), resumed)
+        self._context.in_thread(lambda: client.start.resume_run(run, device), resumed)
 
     def resume_where_possible(self, *, always_ask: bool = False) -> None:
         """Resume the open run where it trained. If that device is missing, or failed under the run,
@@ -131,8 +130,7 @@ class RunCommands:
             if device and self._context.run_directory is run:
                 self.resume(device)
 
-        work = partial(self._context.services.device_choice, run, always=always_ask)
-        self._context.in_thread(work, found)
+        self._context.in_thread(lambda: client.gpus.device_choice(run, always=always_ask), found)
 
     def resume_elsewhere(self) -> None:
         """Ask for the device of the open run, and resume it there."""
@@ -182,7 +180,7 @@ class RunCommands:
             later = "requested: stop later …" if mark else "requested: keep training …"
             self._context.report(later)
             self._context.in_thread(
-                partial(self._context.services.stop_after, run, mark),
+                lambda: client.steering.stop_after(run, mark),
                 lambda result: self._show_outcome(Notice(f"confirmed: {result.text}", "done")),
             )
 
@@ -208,7 +206,7 @@ class RunCommands:
 
         self._context.report(PROGRESS.get(verb, f"{verb}…"))
         self._context.in_thread(
-            partial(self._context.services.send, run, verb),
+            lambda: client.control.send(run, verb),
             lambda result: self._show_outcome(outcome(verb, result, stays(result))),
         )
 
@@ -223,13 +221,18 @@ class RunCommands:
             if warning is not None:
                 self._context.show_notification(warning)
 
-        self._context.in_thread(partial(self._context.services.warning_before_start, config), found)
+        self._context.in_thread(lambda: client.estimate.warning_before_start(config), found)
 
     def _warn_of_logout(self) -> None:
         """Warn if the worker that was just started would end with the user's login."""
+
+        def find() -> EndsAtLogout | None:
+            from rnnlm_tui.system.processes import ends_at_logout
+
+            return ends_at_logout()
 
         def found(end: EndsAtLogout | None) -> None:
             if end is not None:
                 self._context.show_notification(f"{end.fact}\n{end.hint}")
 
-        self._context.in_thread(self._context.services.ends_at_logout, found)
+        self._context.in_thread(find, found)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
@@ -106,9 +107,7 @@ def sibling(
     )
 
 
-async def take_weights(
-    context: AppContext, run: RunDirectory, row: CheckpointRow | None
-) -> Weights:
+async def take_weights(run: RunDirectory, row: CheckpointRow | None) -> Weights:
     """Return a checkpoint's weights, or for None a fresh snapshot of the running worker's.
 
     Raises:
@@ -116,8 +115,8 @@ async def take_weights(
     """
     if row is not None:
         return Weights(run.name, str(run.path / row.path), row.step, row)
-    live = await to_thread(context.services.snapshot, run)
-    return Weights(run.name, str(live.path), live.step)
+    answer = await to_thread(lambda: client.control.send(run, "snapshot"))
+    return Weights(run.name, str(run.path / answer.checkpoint), answer.step)
 
 
 async def keep_state(context: AppContext, name: str, position: int | None = None) -> StateKept:
@@ -129,12 +128,12 @@ async def keep_state(context: AppContext, name: str, position: int | None = None
     session = context.prompt_session
     if not session.shown_prompt and not session.shown_ids:
         raise InputError("no text to keep the state after: type a prompt first")
-    path = await to_thread(context.services.new_state_path, name)
+    path = await to_thread(lambda: store.states.new_state_path(name))
     weights = session.tree.current.weights if session.tree.current is not None else session.weights
     if weights is None:
         if session.run is None or session.choice is None or not session.choice.possible:
             raise RunStateError("no model to keep a state of: open a run with a checkpoint")
-        weights = await take_weights(context, session.run, None)
+        weights = await take_weights(session.run, None)
     request = KeepStateRequest(
         id=uuid4().hex,
         checkpoint=weights.path,
@@ -199,7 +198,7 @@ class SampleTask:
         request: SampleRequest | None = None
         try:
             if self.weights is None:
-                self.weights = await take_weights(self._context, self._run, self._row)
+                self.weights = await take_weights(self._run, self._row)
             state = f"from state {Path(self.plan.state).stem}" if self.plan.state else ""
             named = self._context.prompt_session.several_runs
             where = f"{self.weights.run} {self.weights.label}" if named else self.weights.label
@@ -291,4 +290,4 @@ class SampleTask:
 
     def _write(self, kept: list[KeptSample]) -> None:
         for sample in kept:
-            self._context.services.keep_sample(sample)
+            store.kept_samples.all_samples().append(sample)

@@ -9,6 +9,7 @@ from time import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
@@ -62,7 +63,7 @@ class SideRequests:
         """
         if side.problem:
             raise CheckpointError(side.problem)
-        weights = await take_weights(self._context, side.run, side.row)
+        weights = await take_weights(side.run, side.row)
         if weights.row is None:
             side.snapshot = (weights.step, time())
         return weights
@@ -108,7 +109,7 @@ class SideRequests:
         """Keep a sample with the others of app and command line."""
         if done.tokens:
             sample = KeptSample.of(request, done, run=weights.run, step=weights.step)
-            self._context.in_thread(partial(self._context.services.keep_sample, sample))
+            self._context.in_thread(lambda: store.kept_samples.all_samples().append(sample))
 
     async def sample_round(
         self,
@@ -169,7 +170,7 @@ class SideRequests:
                 continue
             side.unreadable = ""
             try:
-                rows = await to_thread(self._context.services.checkpoints, side.run)
+                rows = await to_thread(lambda run: client.checkpoints.rows_on_disk(run), side.run)
             except (RnnlmError, OSError) as error:
                 side.unreadable = in_one_sentence(error)
             else:
@@ -180,7 +181,7 @@ class SideRequests:
     async def tokenizer(self, weights: Weights) -> str:
         """Return the hash of the checkpoint's tokenizer; empty if it can't be read."""
         try:
-            manifest = await to_thread(self._context.services.manifest, Path(weights.path))
+            manifest = await to_thread(lambda: store.manifest.read_manifest(Path(weights.path)))
         except (RnnlmError, OSError):
             return ""
         file = manifest.files.get(TOKENIZER_FILE)

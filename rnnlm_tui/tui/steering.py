@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 
+from rnnlm_tui import client, store
+
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import RunConfig
@@ -33,14 +35,14 @@ class SteersRuns(Base):
 
     def action_steer(self) -> None:
         """Open the form that changes the run while it trains."""
-        name, services = self.steered_run(), self.context.services
+        name = self.steered_run()
         if name is None:
             self.context.report("no run open")
             return
 
         def read() -> tuple[RunDirectory, SteeringState]:
-            run = services.find(name)
-            return run, services.check_steering(run)
+            run = store.runs.find_run(name)
+            return run, client.steering.read_live(run)
 
         self.context.in_thread(read, self._open_form)
 
@@ -52,15 +54,15 @@ class SteersRuns(Base):
 
     def action_undo_setting(self) -> None:
         """Undo the run's newest change of settings."""
-        name, services = self.steered_run(), self.context.services
+        name = self.steered_run()
         if name is None:
             self.context.report("no run open")
             return
         self.context.report("requested: undo the last change …")
 
         def undo() -> tuple[CommandResult, RunConfig]:
-            run = services.find(name)
-            return services.undo_setting(run), services.steering(run).config
+            run = store.runs.find_run(name)
+            return client.steering.undo(run), client.steering.read_steering(run).config
 
         def undone(answer: tuple[CommandResult, RunConfig]) -> None:
             from rnnlm_tui.tui.views.steer import confirmed_text

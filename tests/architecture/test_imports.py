@@ -105,22 +105,22 @@ def test_a_verb_without_a_screen_imports_neither_torch_nor_textual(arguments: li
 
 FIRST_PICTURE = """
 import asyncio, sys, threading
+from types import SimpleNamespace
+from rnnlm_tui import client
 from rnnlm_tui.cli import start
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.services import Services
 
-class Waiting(Services):
+def wait(*_):
     \"\"\"Wait until the first frame was checked.\"\"\"
+    looked_at.wait(60)
+    raise OSError("nothing to see")
 
-    def summaries(self): looked_at.wait(60); raise OSError("nothing to see")
-    def monitor(self, run): looked_at.wait(60); raise OSError("nothing to see")
-    def machine(self): raise OSError("nothing to see")
-
+client.listing = SimpleNamespace(RunList=wait)
 looked_at = threading.Event()
 
 async def look(pane):
-    app = RnnlmApp(None, pane, services=Waiting(), settings={})
+    app = RnnlmApp(None, pane, settings={})
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert any("rnnlm-tui" in strip.text for strip in app.screen._compositor.render_strips())

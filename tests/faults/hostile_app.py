@@ -12,8 +12,8 @@ from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.estimate import Estimate
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT
-from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, WorkerError
-from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.errors import CheckpointError, CorpusError, WorkerError
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, SamplingConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.schema.presets import DEMO
@@ -29,7 +29,6 @@ from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.views.form import Draft
 from tests.fakes import answers
 from tests.faults.hostile import TEXTS, hostile
 from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot
@@ -121,7 +120,7 @@ class HostileServices(FakeServices):
     def sampler(self) -> HostileSampler:  # type: ignore[override]
         return HostileSampler(self.text)
 
-    def log(self, run: RunDirectory) -> LogFollower:
+    def log(self, path: Path) -> LogFollower:
         return HostileLog(self.text)
 
     def send(self, run: RunDirectory, verb: str, **arguments: object) -> CommandResult:
@@ -135,7 +134,7 @@ class HostileServices(FakeServices):
     def start_saved(self, run: RunDirectory) -> RunDirectory:
         raise CorpusError(f"{self.text} not found", hint=self.text)
 
-    def create_draft(self, draft: Draft, name: str | None) -> RunDirectory:
+    def create_run(self, config: RunConfig, name: str | None, parent: object) -> RunDirectory:
         raise WorkerError(f"not created {self.text}", hint=self.text)
 
     def delete(self, run: RunDirectory) -> Trashed:
@@ -147,15 +146,15 @@ class HostileServices(FakeServices):
     def estimate(self, config: RunConfig) -> Estimate:
         return hostile(make_estimate(config, 4_754), self.text)
 
-    def missing_source(self, config: RunConfig) -> InputError | None:
-        return CorpusError(f"{self.text} not found", hint=self.text)
+    def check_source(self, corpus: CorpusConfig) -> None:
+        raise CorpusError(f"{self.text} not found", hint=self.text)
 
-    def corpus(self, config: RunConfig) -> CorpusManifest | None:
+    def corpus(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManifest | None:
         facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
         manifest = CorpusManifest(
             hash="0" * 64,
-            corpus=config.corpus,
-            tokenizer=config.tokenizer,
+            corpus=corpus,
+            tokenizer=tokenizer,
             title="title",
             source_hash="0" * 64,
             vocab_size=2_048,
@@ -288,7 +287,8 @@ def main() -> int:
     kind, *pane = sys.argv[1:]
     services = HostileServices(TEXTS[kind])
     wanted: Pane = next((known for known in PANES if known in pane), "train")
-    return cast(int, RnnlmApp(services.run(OPEN), wanted, services=services, fps=10.0).run())
+    services.install()
+    return cast(int, RnnlmApp(services.run(OPEN), wanted, fps=10.0).run())
 
 
 if __name__ == "__main__":

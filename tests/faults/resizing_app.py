@@ -42,12 +42,12 @@ def main() -> int:
     snapshot = make_snapshot("running", 100, name=TRAINS)
     old = make_snapshot("finished", MOST, name=ENDED)
     services = Growth(snapshot, old)
+    services.install()
     return cast(
         int,
         RnnlmApp(
             services.run(sys.argv[1]),
             "train",
-            services=services,
             fps=20.0,
             settings={"marked": [TRAINS, ENDED]},
         ).run(),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import rnnlm_tui
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.average import average_checkpoints, parts_at
+from rnnlm_tui.client.checkpoints import rows_on_disk
 from rnnlm_tui.corpus import corpus as corpus_module
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, RnnlmError, StorageError
 from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
@@ -24,7 +25,6 @@ from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir, weights_name
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.worker.average import average, mean_of_weights
 from rnnlm_tui.worker.probe import prepare
 from tests.integration.runs import start, tiny_config, wait_until_ended
@@ -72,7 +72,7 @@ def test_an_average_is_the_mean_evaluated_beside_its_parts_and_kept_on_request(
     assert command(["train", "--from", "plain-otter@average-60", "--name", "child", "--draft"]) == 0
 
     assert command(["delete", "plain-otter@20"]) == 0
-    shown = Services().checkpoints(run)
+    shown = rows_on_disk(run)
     assert [weights_name(one.path) for one in shown] == ["40", "60", "average-60"]
     otter = rnnlm_tui.run("plain-otter")
     listed = {one.name: one for one in otter.checkpoints}

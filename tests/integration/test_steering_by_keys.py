@@ -18,7 +18,6 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.steer import SteerScreen
-from rnnlm_tui.tui.services import Services
 from tests.integration.runs import ENDLESS, start, tiny_config, wait_for_step
 from tests.tui.support import lines_of, text_of, until
 
@@ -81,7 +80,7 @@ async def test_what_was_asked_is_seen_in_every_terminal_until_it_is_confirmed(te
         "busy",
     )
     wait_for_step(run, 10)
-    app = RnnlmApp(run, "train", services=Services(), fps=20.0)
+    app = RnnlmApp(run, "train", fps=20.0)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.step > 0)
         with ThreadPoolExecutor(3) as others:

@@ -13,7 +13,6 @@ from rnnlm_tui.client.checkpoint_detail import (
     find_samples,
 )
 from rnnlm_tui.client.export import Exported
-from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
@@ -23,7 +22,6 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import PrunePlan, kept_steps
 from rnnlm_tui.store.tensors import TensorInfo
 from rnnlm_tui.store.trash import Trashed
-from rnnlm_tui.tui.checkpoint_services import CheckpointServices
 
 if TYPE_CHECKING:
     from tests.tui.fakes import FakeServices
@@ -32,7 +30,7 @@ DELETED = 1_760_000_000
 """Unix seconds at which checkpoints were deleted."""
 
 
-class FakeCheckpoints(CheckpointServices):
+class FakeCheckpoints:
     """Records what is asked of it in the `calls` of the services."""
 
     def __init__(self, services: FakeServices) -> None:
@@ -55,10 +53,15 @@ class FakeCheckpoints(CheckpointServices):
         return {row.path: self.cut[row.step] for row in rows if row.step in self.cut}
 
     def detail(
-        self, run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot
+        self,
+        run: RunDirectory,
+        row: CheckpointRow,
+        *,
+        others: Sequence[CheckpointRow],
+        journal: object,
     ) -> CheckpointDetail:
         manifest = self._fake.manifest(run.path / "checkpoints" / f"step-{row.step:09d}")
-        earlier = [other for other in snapshot.checkpoints if other.step < row.step]
+        earlier = [other for other in others if other.step < row.step]
         versions = manifest.versions
         return CheckpointDetail(
             step=row.step,
@@ -101,20 +104,19 @@ class FakeCheckpoints(CheckpointServices):
         self._fake.calls.append(("delete", run.name, *(one.step for one in done)))
         return done, kept
 
-    def restore(self, run: RunDirectory, trashed: Sequence[Trashed] | None = None) -> list[Trashed]:
-        if trashed is None:
-            found = self.groups.pop() if self.groups else []
-        else:
-            found = list(trashed)
-            self.take(found)
-        self._fake.calls.append(("restore", run.name, *(one.step for one in found)))
-        return found
+    def last_deleted(self, run: RunDirectory) -> list[Trashed]:
+        return self.groups[-1] if self.groups else []
+
+    def restore(self, run: RunDirectory, trashed: Sequence[Trashed]) -> None:
+        self._fake.calls.append(("restore", run.name, *(one.step for one in trashed)))
+        self.take(trashed)
 
     def trashed(self) -> list[Trashed]:
         return [one for group in reversed(self.groups) for one in group]
 
     def take(self, trashed: Sequence[Trashed]) -> None:
-        self.groups = [[one for one in group if one not in trashed] for group in self.groups]
+        left = ([one for one in group if one not in trashed] for group in self.groups)
+        self.groups = [group for group in left if group]
 
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         rows = self._fake.snapshots[run.name].checkpoints

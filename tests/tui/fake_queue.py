@@ -9,7 +9,6 @@ from rnnlm_tui.errors import InputError, RunStateError, StorageError
 from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.tui.queue_services import QueueServices
 
 
 def waiting(name: str, starts: float | None = None, **values: object) -> QueuedRun:
@@ -25,7 +24,7 @@ def waiting(name: str, starts: float | None = None, **values: object) -> QueuedR
     return QueuedRun.model_validate({**facts, **values})
 
 
-class FakeQueue(QueueServices):
+class FakeQueue:
     """A queue that changes at once; `refuse` is raised by every change."""
 
     def __init__(
@@ -36,9 +35,9 @@ class FakeQueue(QueueServices):
         *,
         process: QueueProcess | None = None,
     ) -> None:
-        super().__init__()
         self.running, self.waits, self.ended = list(running), list(waits), tuple(ended)
         self.process = process
+        self.removed: dict[str, QueuedRun] = {}
         self.paused = self.stops = False
         self.reason = ""
         self.unreadable: StorageError | None = None
@@ -70,13 +69,12 @@ class FakeQueue(QueueServices):
         self.restarts += 1
         return self.warning
 
-    def add_run(self, run: RunDirectory) -> QueuedRun:
-        self.waits.append(waiting(run.name))
-        return self.waits[-1].model_copy(update={"place": len(self.waits)})
-
-    def put_back(self, removed: QueuedRun) -> QueuedRun:
-        self.waits.insert((removed.place or 1) - 1, removed)
-        return removed
+    def add_run(
+        self, run: RunDirectory, *, stop_on_failure: bool = False, place: int | None = None
+    ) -> QueuedRun:
+        place = place or len(self.waits) + 1
+        self.waits.insert(place - 1, self.removed.get(run.name, waiting(run.name)))
+        return self.waits[place - 1].model_copy(update={"place": place})
 
     def move(self, run: str, to: int | Direction) -> int:
         place = self._place(run)
@@ -87,7 +85,7 @@ class FakeQueue(QueueServices):
         return new + 1
 
     def remove(self, run: str) -> None:
-        del self.waits[self._place(run)]
+        self.removed[run] = self.waits.pop(self._place(run))
 
     def pause(self, paused: bool) -> None:
         self.paused = paused

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
+from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate, TrainingText
@@ -22,13 +23,14 @@ from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT, SamplerClient
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
 from rnnlm_tui.schema.estimates import (
     config_flops_per_token,
     parameter_count,
     warmup_problem,
 )
+from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
     MACHINE_COLUMNS,
@@ -44,7 +46,6 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
-from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.sampling import (
     SampleDone,
     SamplePiece,
@@ -75,14 +76,13 @@ from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
-from rnnlm_tui.tui.queue_services import QueueServices
-from rnnlm_tui.tui.services import Services
-from rnnlm_tui.tui.views.form import Draft, DraftParent, draft_of
+from rnnlm_tui.tui.views.form import Draft, draft_of
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
 from tests.tui.fake_queue import FakeQueue
 from tests.tui.fake_steering import FakeSteering
+from tests.tui.in_place import put_in_place
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -518,7 +518,7 @@ class FakeReader:
         pass
 
 
-class FakeServices(FakeSteering, Services):
+class FakeServices(FakeSteering):
     """The app's services in memory; `calls` and further lists record what was asked of them."""
 
     def __init__(
@@ -533,9 +533,10 @@ class FakeServices(FakeSteering, Services):
         logout: EndsAtLogout | None = None,
     ) -> None:
         """Know these runs, the first one the newest; with `runs`, list those instead."""
-        super().__init__()
-        self.checkpoint_files: FakeCheckpoints = FakeCheckpoints(self)
-        self.queue: QueueServices = FakeQueue()
+        self.checkpoint_files = FakeCheckpoints(self)
+        self.queue = FakeQueue()
+        self.list_complete = True
+        self.report_read: Callable[[str, int, int], object] = lambda *_: None
         self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()
@@ -589,6 +590,10 @@ class FakeServices(FakeSteering, Services):
         self.states: list[StateInfo] = []
         """Kept states, newest first."""
 
+    def install(self) -> None:
+        """Let the app use these services in place of the real ones."""
+        put_in_place(self)
+
     def preview(self, config: RunConfig) -> Preview | None:
         return self.preview_found
 
@@ -598,17 +603,26 @@ class FakeServices(FakeSteering, Services):
     def monitor(self, run: RunDirectory) -> FakeMonitor:
         return FakeMonitor(self, run.name)
 
+    def reporting_monitor(
+        self, run: RunDirectory, *, report: Callable[[int, int], object]
+    ) -> FakeMonitor:
+        self.report_read = lambda _run, done, total: report(done, total)
+        return self.monitor(run)
+
+    def run_list(self, report: object) -> FakeRunList:
+        return FakeRunList(self)
+
+    def reader(self, run: RunDirectory) -> FakeRunReader:
+        return FakeRunReader(self, run)
+
     def summaries(self) -> list[RunSummary]:
         return list(self.runs)
 
     def machine(self) -> MachineFacts:
         return self.machine_facts
 
-    def machine_reader(self) -> FakeReader:  # type: ignore[override]
+    def machine_reader(self) -> FakeReader:
         return FakeReader()
-
-    def demo(self) -> RunConfig:
-        return self.demo_config
 
     def sampler(self) -> SamplerClient:
         return cast(SamplerClient, self.fake_sampler)
@@ -651,7 +665,7 @@ class FakeServices(FakeSteering, Services):
         self.resumed.append(f"{run.name} on {device}" if device else run.name)
         return f"{run.name} resumed at step 3,752"
 
-    def log(self, run: RunDirectory) -> LogFollower:
+    def log(self, path: Path) -> LogFollower:
         return LogFollower(self.log_path)
 
     def sample_steps(self, run: RunDirectory) -> list[int]:
@@ -709,22 +723,15 @@ class FakeServices(FakeSteering, Services):
                 del self.in_trash[one.path]
         return sum(one.bytes for one in trashed)
 
-    def label(
-        self,
-        run: RunDirectory,
-        *,
-        tags: tuple[str, ...] | None = None,
-        note: str | None = None,
-        pinned: bool | None = None,
+    def change_labels(
+        self, run: RunDirectory, change: Callable[[RunLabels], RunLabels]
     ) -> RunLabels:
-        changes = {
-            key: value
-            for key, value in (("tags", tags), ("note", note), ("pinned", pinned))
-            if value is not None
-        }
-        changed = self._summary(run.name).model_copy(update=changes)
+        before = self._summary(run.name)
+        labels = change(RunLabels(tags=before.tags, note=before.note, pinned=before.pinned))
+        update = {"tags": labels.tags, "note": labels.note, "pinned": labels.pinned}
+        changed = before.model_copy(update=update)
         self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
-        return RunLabels(changed.tags, changed.note, changed.pinned)
+        return labels
 
     def rename(self, run: RunDirectory, name: str) -> RunDirectory:
         changed = self._summary(run.name).model_copy(update={"run": name})
@@ -733,17 +740,18 @@ class FakeServices(FakeSteering, Services):
             self.snapshots[name] = replace(self.snapshots.pop(run.name), summary=changed)
         return self.run(name)
 
-    def fork_config(self, parent: DraftParent) -> RunConfig:
-        self.calls.append(("fork_config", parent.address))
-        return self.forked or self.snapshots[parent.address.partition("@")[0]].config
+    def parent_at(self, address: str, optimizer: OptimizerStart = "fresh") -> FakeParent:
+        return FakeParent(self, address, optimizer)
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
         self.configs_read.append(tuple(names))
         return {name: self.snapshots[name].config for name in names if name in self.snapshots}
 
-    def create_draft(self, draft: Draft, name: str | None) -> RunDirectory:
-        if draft.parent is not None:
-            self.calls.append(("parent", draft.parent.address, draft.parent.optimizer))
+    def create_run(
+        self, config: RunConfig, name: str | None, parent: FakeParent | None
+    ) -> RunDirectory:
+        if parent is not None:
+            self.calls.append(("parent", parent.address, parent.optimizer))
         name = name or "calm-badger"
         self.calls.append(("create", name))
         snapshot = make_snapshot("draft", 0, name=name)
@@ -760,22 +768,22 @@ class FakeServices(FakeSteering, Services):
     def read_draft(self, run: RunDirectory) -> Draft:
         return self.drafts.get(run.name) or draft_of(self.snapshots[run.name].config)
 
-    def add_to_queue(self, run: RunDirectory) -> QueuedRun:
+    def check_draft_before_start(self, run: RunDirectory) -> None:
         if self.refuse is not None:
             raise self.refuse
-        return self.queue.add_run(run)
 
     def suggest_name(self) -> str:
         return "calm-badger"
 
-    def corpus(self, config: RunConfig) -> CorpusManifest | None:
+    def corpus(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManifest | None:
         return None
 
     def estimate(self, config: RunConfig) -> Estimate:
         return make_estimate(config, self.steps, self.seconds)
 
-    def missing_source(self, config: RunConfig) -> InputError | None:
-        return self.missing
+    def check_source(self, corpus: CorpusConfig) -> None:
+        if self.missing is not None:
+            raise self.missing
 
     def history(self) -> list[str]:
         return ["The economy", "Tonight I want"]
@@ -825,9 +833,6 @@ class FakeServices(FakeSteering, Services):
         self.calls.append(("copy_state", state, path))
         return Path(path)
 
-    def move_damaged_samples_aside(self) -> str:
-        return ""
-
     def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
         if run.name not in self.snapshots:
             raise UnknownRunError(f'no run "{run.name}"')
@@ -857,6 +862,9 @@ class FakeServices(FakeSteering, Services):
 
     def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
         self.calls.append(("pin" if pinned else "unpin", run.name, step))
+
+    def average(self, addresses: Sequence[str]) -> StagedAverage:
+        raise NotImplementedError
 
     def verify(self, checkpoint: Path) -> Manifest:
         if checkpoint.name in self.damaged:
@@ -888,3 +896,54 @@ class FakeMonitor:
 
     def close(self) -> None:
         self.services.closed_monitors.append(self.name)
+
+
+@dataclass
+class FakeRunList:
+    """Lists the runs of the services."""
+
+    services: FakeServices
+
+    @property
+    def complete(self) -> bool:
+        return self.services.list_complete
+
+    def look(self, patience: float) -> list[RunSummary]:
+        return self.services.summaries()
+
+    def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
+        return self.services.configs(names)
+
+
+@dataclass
+class FakeRunReader:
+    """Reads samples of the services."""
+
+    services: FakeServices
+    run: RunDirectory
+
+    def __enter__(self) -> FakeRunReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def sample_steps(self) -> list[int]:
+        return self.services.sample_steps(self.run)
+
+    def samples_at(self, step: int) -> list[SampleRow]:
+        return self.services.samples_at(self.run, step)
+
+
+@dataclass
+class FakeParent:
+    """A checkpoint to start from."""
+
+    services: FakeServices
+    address: str
+    optimizer: OptimizerStart
+
+    def config(self) -> RunConfig:
+        self.services.calls.append(("fork_config", self.address))
+        found = self.services.snapshots[self.address.partition("@")[0]]
+        return self.services.forked or found.config

@@ -45,12 +45,12 @@ async def running_app(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on invented runs, after the first look at them."""
     services = services if services is not None else with_runs(make_snapshot())
+    services.install()
     app = RnnlmApp(
         services.run(run) if run is not None else None,
         pane,
         display=Display(ascii_only=ascii_only),
         fps=20.0,
-        services=services,
         settings=settings,
     )
     async with app.run_test(size=size, notifications=True) as pilot:

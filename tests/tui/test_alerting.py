@@ -41,7 +41,8 @@ class FileServices(FakeServices):
 
 snapshot = make_snapshot()
 services = FileServices(snapshot, runs=[])
-sys.exit(RnnlmApp(services.run("plain-otter"), "train", services=services, fps=20.0).run())
+services.install()
+sys.exit(RnnlmApp(services.run("plain-otter"), "train", fps=20.0).run())
 """
 BLUR, FOCUS = "\x1b[O", "\x1b[I"
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from rnnlm_tui import client
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -280,8 +281,12 @@ async def test_an_unreadable_run_is_reported_and_the_others_are_shown() -> None:
 
 async def test_two_unreadable_runs_are_reported_once_each() -> None:
     said: list[str] = []
+    services = with_runs(make_snapshot())
+    services.install()
     compared = ComparedRuns(
-        with_runs(make_snapshot()), lambda _snapshots: None, lambda name, _error: said.append(name)
+        lambda run: client.monitor.RunMonitor(run, report=print),
+        lambda _snapshots: None,
+        lambda name, _error: said.append(name),
     )
     compared.follow(("gone", "plain-otter", "lost"))
     for _ in range(5):
@@ -319,11 +324,11 @@ async def test_a_zoomed_range_is_read_at_full_resolution_in_every_run() -> None:
 
 async def test_compared_runs_come_back_at_the_next_start() -> None:
     services = two_runs()
+    services.install()
     app = RnnlmApp(
         services.run("plain-otter"),
         "compare",
         fps=20.0,
-        services=services,
         settings={"marked": ["plain-otter", "brisk-heron"]},
     )
     async with app.run_test(size=(80, 24)) as pilot:
@@ -358,11 +363,11 @@ async def test_dots_become_blocks_and_stay_blocks() -> None:
         return bool(blocks & set(text_of(app))) and not dots & set(text_of(app))
 
     for _start in range(2):
+        services.install()
         app = RnnlmApp(
             services.run("plain-otter"),
             "compare",
             fps=20.0,
-            services=services,
             settings=dict(settings),
         )
         async with app.run_test(size=(80, 24)) as pilot:

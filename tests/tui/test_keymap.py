@@ -165,7 +165,8 @@ async def test_changed_keys_work_and_are_shown_everywhere() -> None:
         'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f10"\nnext_theme = "f12"\n'
     )
     assert keymap.problems == ()
-    app = RnnlmApp(services.run("plain-otter"), fps=20.0, services=services, keymap=keymap)
+    services.install()
+    app = RnnlmApp(services.run("plain-otter"), fps=20.0, keymap=keymap)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: app.snapshot is not None)
         assert "P Pause" in lines_of(app)[-1]
@@ -192,10 +193,10 @@ async def test_changed_keys_work_and_are_shown_everywhere() -> None:
 
 async def test_a_bad_line_is_reported_at_the_start() -> None:
     services = with_runs(make_snapshot())
+    services.install()
     app = RnnlmApp(
         services.run("plain-otter"),
         fps=20.0,
-        services=services,
         keymap=parse_keymap('pausse = "P"'),
     )
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

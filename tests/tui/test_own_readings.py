@@ -39,9 +39,8 @@ def test_the_machine_is_read_only_while_the_user_is_present(
     clock: Clock,
 ) -> None:
     shown: list[tuple[int, bool]] = []
-    readings = IdleMachinePoller(
-        FakeServices(), lambda: True, lambda rows, live: shown.append((len(rows), live))
-    )
+    FakeServices().install()
+    readings = IdleMachinePoller(lambda: True, lambda rows, live: shown.append((len(rows), live)))
     for _ in range(200):
         readings.poll()
         clock.now += 0.5
@@ -57,9 +56,8 @@ def test_the_machine_is_read_only_while_the_user_is_present(
 def test_the_app_does_not_read_the_machine_while_a_worker_does(clock: Clock) -> None:
     shown: list[bool] = []
     trains = True
-    readings = IdleMachinePoller(
-        FakeServices(), lambda: not trains, lambda _rows, live: shown.append(live)
-    )
+    FakeServices().install()
+    readings = IdleMachinePoller(lambda: not trains, lambda _rows, live: shown.append(live))
     for tick in range(60):
         trains = tick < 20 or tick > 30
         readings.key_pressed()
@@ -84,7 +82,8 @@ def test_a_failed_reading_is_repeated_at_the_next_poll(clock: Clock) -> None:
 
     reader, services = Reader(), FakeServices()
     services.machine_reader = lambda: reader  # type: ignore[method-assign]
-    readings = IdleMachinePoller(services, lambda: True, lambda rows, _: shown.append(len(rows)))
+    services.install()
+    readings = IdleMachinePoller(lambda: True, lambda rows, _: shown.append(len(rows)))
     readings.key_pressed()
     readings.poll()
     clock.now += FIRST_READING_SECONDS

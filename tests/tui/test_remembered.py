@@ -16,12 +16,12 @@ from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.state import read_history
 from rnnlm_tui.tui import app as app_module
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import read_keymap
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.settings import saved_view
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.views.runs import saved_order
@@ -207,10 +207,10 @@ async def test_the_app_starts_with_any_settings_and_reports_unusable_ones(
     keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
     settings, warning = settings_module.load_settings()
     run, place = settings_module.last_session(settings)
+    FakeServices(make_snapshot()).install()
     app = RnnlmApp(
         run,
         place,
-        services=FakeServices(make_snapshot()),
         settings=settings,
         keymap=read_keymap(keymap_file()),
         warning=warning,
@@ -284,7 +284,7 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
     run = create_run(RunConfig(), "plain-otter")
     labels_file(run).path.write_bytes(b'{"tags": 3')
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
-    app = RnnlmApp(None, "runs", services=Services(), settings={})
+    app = RnnlmApp(None, "runs", settings={})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "the labels of plain-otter are damaged" in said(app))
         assert kept_aside(labels_file(run).path) == [b'{"tags": 3']
@@ -297,7 +297,7 @@ async def test_damaged_labels_and_prompts_are_moved_aside_and_reported(
             ),
         )
         assert kept_aside(history_file()) == [b'{"prom\n']
-        assert app.services.history() == ["We must"]
+        assert read_history() == ["We must"]
 
 
 def said(app: RnnlmApp) -> str:
@@ -317,7 +317,8 @@ async def test_settings_that_cannot_be_saved_are_reported_once(
 
     monkeypatch.setattr(app_module, "save_settings", refuse)
     monkeypatch.setattr(RnnlmApp, "report_error", lambda _, error: reports.append(str(error)))
-    app = RnnlmApp(None, "runs", services=FakeServices(make_snapshot()), settings={})
+    FakeServices(make_snapshot()).install()
+    app = RnnlmApp(None, "runs", settings={})
     async with app.run_test() as pilot:
         for pane in ("config", "runs", "config"):
             before = len(tries)

@@ -72,11 +72,11 @@ async def test_a_missing_run_loses_its_mark() -> None:
 
 async def test_a_marked_run_keeps_its_mark_while_the_list_is_being_read() -> None:
     services = three_runs()
+    services.install()
     app = RnnlmApp(
         services.run("plain-otter"),
         "runs",
         fps=20.0,
-        services=services,
         settings={"marked": ["amber-vole", "gone-goose"]},
     )
     async with app.run_test(size=(80, 24)) as pilot:
@@ -210,11 +210,11 @@ async def test_the_order_is_restored_at_the_next_start(
     kept: object,
 ) -> None:
     services = three_runs()
+    services.install()
     app = RnnlmApp(
         services.run("plain-otter"),
         "runs",
         fps=20.0,
-        services=services,
         settings={"runs order": kept},
     )
     async with app.run_test(size=(80, 24)) as pilot:

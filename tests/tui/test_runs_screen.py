@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
+from rnnlm_tui.client.start import with_available_corpus
 from rnnlm_tui.errors import CorpusError, StorageError, install_extra
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import BaselineFigures, EvaluationFigures, RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.runs import RowContext, RunColumn, row_of
 from tests.tui.fakes import (
@@ -66,7 +66,7 @@ def test_the_real_demo_falls_back_where_its_package_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.client.start.find_spec", lambda _name: None)
-    assert Services().demo().corpus.source == "python-docs"
+    assert with_available_corpus(DEMO).corpus.source == "python-docs"
 
 
 async def test_first_launch_names_a_machine_without_a_card() -> None:
@@ -302,7 +302,8 @@ async def test_the_cursor_is_on_the_run_that_was_just_started() -> None:
 
 async def test_after_a_restart_the_cursor_is_on_a_training_run() -> None:
     services = three_runs()
-    app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0, services=services)
+    services.install()
+    app = RnnlmApp(services.run("amber-vole"), "runs", fps=20.0)
     app.prefer_running = True
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "›   plain-otter" in text_of(app))

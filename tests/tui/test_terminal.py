@@ -43,7 +43,8 @@ class Counting(FakeServices):
 
 file = os.open(polls, os.O_WRONLY | os.O_CREAT)
 services = Counting(snapshot)
-sys.exit(RnnlmApp(services.run("plain-otter"), pane, services=services, fps=20.0).run())
+services.install()
+sys.exit(RnnlmApp(services.run("plain-otter"), pane, fps=20.0).run())
 """
 SHOWS: dict[Pane, str] = {
     "runs": "val ppl",

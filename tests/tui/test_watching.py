@@ -49,7 +49,8 @@ def watching(
 ) -> Iterator[tuple[Watcher, list[Message]]]:
     """A watcher in its thread, and what it has posted."""
     posted: list[Message] = []
-    watcher = Watcher(services, posted.append, fps=200.0, reads_machine=lambda: reads_machine)
+    services.install()
+    watcher = Watcher(posted.append, fps=200.0, reads_machine=lambda: reads_machine)
     thread = threading.Thread(target=watcher.loop)
     thread.start()
     try:
@@ -93,7 +94,8 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(
         if isinstance(message, SnapshotChanged):
             shown.set()
 
-    watcher = Watcher(services, post, fps=200.0)
+    services.install()
+    watcher = Watcher(post, fps=200.0)
     watcher.open(services.run("plain-otter"), paint_first=True)
     thread = threading.Thread(target=watcher.loop)
     thread.start()
@@ -221,7 +223,7 @@ def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
             read("machine")
             return super().machine()
 
-        def machine_reader(self) -> FakeReader:  # type: ignore[override]
+        def machine_reader(self) -> FakeReader:
             return Reader()
 
     services = Wavering(*(make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")))

@@ -18,6 +18,7 @@ from textual.events import Resize
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import RunConfig
@@ -35,7 +36,6 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.folders import FolderListing
-    from rnnlm_tui.tui.services import Services
 
 Purpose = Literal["text", "tokenizer"]
 """What is looked for: a text to train on, or a folder with a tokenizer."""
@@ -90,7 +90,7 @@ def lines_of(listing: FolderListing, purpose: Purpose, typed: str) -> list[_Line
     return lines
 
 
-def with_choice(services: Services, config: RunConfig, purpose: Purpose, target: str) -> RunConfig:
+def with_choice(config: RunConfig, purpose: Purpose, target: str) -> RunConfig:
     """Return the config with another text or tokenizer; blocks while the disk is read.
 
     Raises:
@@ -99,7 +99,7 @@ def with_choice(services: Services, config: RunConfig, purpose: Purpose, target:
     changes: dict[str, object] = {"corpus.source": target}
     if purpose == "tokenizer":
         changes = {"tokenizer.kind": "pretrained", "tokenizer.name": target}
-        size = services.tokenizer_size(parse_config(merge(config, changes)))
+        size = client.pretrained.tokenizer_size(parse_config(merge(config, changes)).tokenizer)
         changes |= {} if size is None else {"tokenizer.vocab_size": size}
     elif target in BUILT_IN_SOURCES:
         changes["corpus.layout"] = "auto"
@@ -307,12 +307,9 @@ class BrowseScreen(FilteredList):
         if cancel.is_set():
             return
         self._say("reading …", colour=DIM)
-        services = self.context.services
         try:
-            config = await to_thread(
-                partial(with_choice, services, self._config, self._purpose, target)
-            )
-            words = await to_thread(services.preview, config)
+            config = await to_thread(with_choice, self._config, self._purpose, target)
+            words = await to_thread(lambda: client.corpora.preview(config))
             if cancel.is_set():
                 return
             if words is not None and self._purpose == "text":
@@ -324,7 +321,7 @@ class BrowseScreen(FilteredList):
         if words is not None and words.exact and self._purpose == "text":
             return
         try:
-            tokens = await to_thread(services.token_preview, config, cancel.is_set)
+            tokens = await to_thread(lambda: client.corpora.token_preview(config, cancel.is_set))
         except (RnnlmError, OSError) as error:
             if not cancel.is_set():
                 self._show(words, problem=in_one_sentence(error))

@@ -25,6 +25,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
+from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -409,7 +410,7 @@ class ChartedScreen(PaneScreen):
         text, points = points_csv(chart.data, chart.part)
 
         def write() -> str:
-            return str(self.context.services.save_text(self.csv_name(), text, ".csv"))
+            return str(client.folders.save_text(self.csv_name(), text, ".csv"))
 
         self.context.in_thread(
             write, lambda path: self.context.report(f"{counted(points, 'point')} written to {path}")

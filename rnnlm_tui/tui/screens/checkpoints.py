@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Resize
 
+from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
 from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed
 from rnnlm_tui.schema import formatting
@@ -326,12 +327,12 @@ class CheckpointsScreen(PaneScreen):
             else f"step {row.step:,} unpinned: deleted when newer ones replace it"
         )
 
-        def done(_: None) -> None:
+        def done(_: RunLabels) -> None:
             self.context.watcher.poll_now()
             self.context.report(message)
 
         self.context.in_thread(
-            partial(self.context.services.pin, run, row.step, pinned=pinned), done
+            lambda: store.labels.pin_checkpoint(run, row.step, pinned=pinned), done
         )
 
     def _is_average(self, words: str) -> bool:
@@ -354,9 +355,8 @@ class CheckpointsScreen(PaneScreen):
 
         def answered(text: str | None) -> None:
             if text is not None:
-                files = self.context.services.checkpoint_files
                 self.context.in_thread(
-                    partial(files.note, run, row.step, text),
+                    lambda: store.labels.note_checkpoint(run, row.step, text),
                     lambda _note: self.context.watcher.poll_now(),
                 )
 
@@ -384,18 +384,16 @@ class CheckpointsScreen(PaneScreen):
         steps = [item.row.step for item in items if not item.is_average]
         if steps:
             self.context.report(f"{_named(steps)}: checking what must be kept …")
-            files = self.context.services.checkpoint_files
-            self.context.in_thread(partial(files.delete, run, steps), self._deleted)
+            self.context.in_thread(lambda: store.trash.delete_unneeded(run, steps), self._deleted)
 
     def _remove_averages(self, run: RunDirectory, items: Sequence[ListedCheckpoint]) -> None:
         """Remove averages after a question: they don't go to the trash."""
-        files = self.context.services.checkpoint_files
         names = [item.name for item in items]
         size = formatting.disk(sum(item.row.bytes for item in items))
 
         def remove() -> None:
             for name in names:
-                files.remove_average(run, name)
+                client.average.remove(run, name)
 
         def removed(_nothing: None) -> None:
             self._chosen.clear()
@@ -444,6 +442,11 @@ class CheckpointsScreen(PaneScreen):
         if run is None:
             return
 
+        def restore() -> list[Trashed]:
+            found = store.trash.last_deleted(run) if trashed is None else list(trashed)
+            store.trash.restore_checkpoints(run, found)
+            return found
+
         def restored(found: list[Trashed]) -> None:
             if not found:
                 self.context.report("nothing to undo: the run's trash is empty")
@@ -451,9 +454,7 @@ class CheckpointsScreen(PaneScreen):
             self.context.watcher.poll_now()
             self.context.report(f"{_named([one.step for one in found])} restored")
 
-        self.context.in_thread(
-            partial(self.context.services.checkpoint_files.restore, run, trashed), restored
-        )
+        self.context.in_thread(restore, restored)
 
     def action_show_checkpoint_trash(self) -> None:
         """Show the deleted checkpoints."""
@@ -469,7 +470,7 @@ class CheckpointsScreen(PaneScreen):
             if self.app.screen is self:
                 self.app.push_screen(TrashScreen(trashed, run), answered)
 
-        self.context.in_thread(partial(self.context.services.trash, run), show)
+        self.context.in_thread(lambda: store.trash.list_trash(run), show)
 
     def action_prune_checkpoints(self) -> None:
         """Choose which checkpoints to keep."""
@@ -496,9 +497,8 @@ class CheckpointsScreen(PaneScreen):
         self, run: RunDirectory, choice: PruneChoice
     ) -> tuple[list[Trashed], dict[int, str], int | None]:
         """Delete what was chosen, in a thread. Return the freed bytes if it was purged."""
-        files = self.context.services.checkpoint_files
-        done, kept = files.delete(run, choice.steps)
-        return done, kept, self.context.services.purge(done) if choice.purge else None
+        done, kept = store.trash.delete_unneeded(run, choice.steps)
+        return done, kept, store.trash.purge(done) if choice.purge else None
 
     def _pruned(self, outcome: tuple[list[Trashed], dict[int, str], int | None]) -> None:
         done, kept, freed = outcome

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
@@ -96,7 +97,7 @@ def choose_weights(
         current: marked in the lists.
         then: called with the answer; not if the user cancels.
     """
-    context, services = screen.context, screen.context.services
+    context = screen.context
     runs = {
         run.run: run
         for run in context.summaries or ()
@@ -111,8 +112,8 @@ def choose_weights(
             context.in_thread(lambda: _read(name), lambda found: ask(runs[name], *found))
 
     def _read(name: str) -> tuple[RunDirectory, list[CheckpointRow]]:
-        run = services.find(name)
-        return run, services.checkpoints(run)
+        run = store.runs.find_run(name)
+        return run, client.checkpoints.rows_on_disk(run)
 
     def ask(summary: RunSummary, run: RunDirectory, rows: list[CheckpointRow]) -> None:
         wanted = current.wanted if current is not None and current.run == run.name else None

@@ -17,6 +17,7 @@ from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
@@ -25,7 +26,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
-from rnnlm_tui.tui.screens.config_files import ConfigFiles, KeptDraft
+from rnnlm_tui.tui.screens.config_files import ConfigFiles, KeptDraft, read_draft
 from rnnlm_tui.tui.screens.config_questions import ask_field, ask_run, ask_value, browse
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
@@ -261,7 +262,7 @@ class ConfigScreen(PaneScreen):
     async def _estimate(self, config: RunConfig) -> None:
         """Estimate a config in a thread, because that reads the disk."""
         try:
-            found = await to_thread(look_up, self.context.services, config)
+            found = await to_thread(look_up, config)
         except (RnnlmError, OSError) as error:
             self.context.report_error(error)
             return
@@ -334,7 +335,7 @@ class ConfigScreen(PaneScreen):
 
         if self._reading != run:
             self._reading = run
-            self.context.in_thread(partial(self.context.services.read_draft, run), found)
+            self.context.in_thread(lambda: read_draft(run), found)
 
     def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
         self.let_go()
@@ -355,7 +356,7 @@ class ConfigScreen(PaneScreen):
                 kept.name = name
                 self.refresh_frame()
 
-        self.context.in_thread(self.context.services.suggest_name, suggested)
+        self.context.in_thread(lambda: store.runs.suggest_name(), suggested)
 
     def _share_draft(self) -> None:
         """Keep the newest state on disk, and tell the app about a draft that no run keeps yet."""
@@ -396,7 +397,7 @@ class ConfigScreen(PaneScreen):
             if then is not None or known != self._keep_problem:
                 self.context.report_error(error)
 
-        self.context.in_thread(partial(kept.write, self.context.services), written, failed)
+        self.context.in_thread(kept.write, written, failed)
 
     def let_go(self) -> None:
         """Keep the draft with what is being typed: nothing is lost, or gets into another draft.
@@ -648,14 +649,16 @@ class ConfigScreen(PaneScreen):
             self._check.forget_failure()
             self.context.report("adding it to the queue…")
 
-            def add(run: RunDirectory) -> None:
-                self.context.in_thread(
-                    partial(self.context.services.add_to_queue, run),
-                    self._queued,
-                    partial(self._refuse, config),
-                )
+            def add(run: RunDirectory) -> QueuedRun:
+                client.start.check_draft_before_start(run)
+                return client.queue.add_run(run)
 
-            self._keep(add, on_purpose=True)
+            self._keep(
+                lambda run: self.context.in_thread(
+                    lambda: add(run), self._queued, partial(self._refuse, config)
+                ),
+                on_purpose=True,
+            )
 
     def _queued(self, queued: QueuedRun) -> None:
         self.context.watcher.poll_now()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import (
     ConfigError,
     CorpusError,
@@ -24,7 +25,6 @@ from rnnlm_tui.tui.views.form import Draft, by_field, field_of
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.client.estimate import Estimate
-    from rnnlm_tui.tui.services import Services
 
 
 ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = (
@@ -53,14 +53,23 @@ class Findings:
     """Vocabulary size of its pretrained tokenizer; None if unknown."""
 
 
-def look_up(services: Services, config: RunConfig) -> Findings:
+def _refused(check: Callable[[], object]) -> InputError | None:
+    """Return the error that the check of a text or tokenizer raises, None if it passes."""
+    try:
+        check()
+    except (CorpusError, TokenizerError) as error:
+        return error
+    return None
+
+
+def look_up(config: RunConfig) -> Findings:
     """Look for a config's text and estimate it; blocks while the disk is read.
 
     Raises:
         RnnlmError, OSError: something on the disk can't be read.
     """
-    estimate = services.estimate(config)
-    corpus = services.corpus(config)
+    estimate = client.estimate.estimate(config)
+    corpus = store.corpora.find_corpus(config.corpus, config.tokenizer)
     facts: dict[str, str] = {}
     if corpus is not None:
         size = formatting.disk(sum(split.bytes for split in corpus.splits.values()))
@@ -71,18 +80,20 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         )
     if has_prompts_of_another_text(config):
         facts["evaluation.prompts"] = "this text's own beginnings instead"
-    found = Findings(config, estimate, facts, tokenizer_size=services.tokenizer_size(config))
-    missing = services.missing_source(config)
+    vocabulary = client.pretrained.tokenizer_size(config.tokenizer)
+    found = Findings(config, estimate, facts, tokenizer_size=vocabulary)
+    missing = _refused(lambda: client.start.check_source(config.corpus))
     if missing is not None:
+        train = config.corpus.model_copy(update={"test_source": None})
         at_test = (
             config.corpus.test_source is not None
-            and services.missing_source(_without_test_source(config)) is None
+            and _refused(lambda: client.start.check_source(train)) is None
         )
         return replace(
             found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source"
         )
     try:
-        preview = services.preview(config)
+        preview = client.corpora.preview(config)
     except CorpusError as error:  # training would fail too
         return replace(
             found,
@@ -99,7 +110,8 @@ def look_up(services: Services, config: RunConfig) -> Findings:
         facts["corpus.layout"] = (
             f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
         )
-    found, refused = replace(found, preview=preview), services.tokenizer_problem(config)
+    found = replace(found, preview=preview)
+    refused = _refused(lambda: client.pretrained.check_tokenizer(config.tokenizer))
     return (
         found if refused is None else replace(found, missing=refused, missing_at="tokenizer.name")
     )
@@ -191,12 +203,6 @@ class DraftCheck:
     def forget_failure(self) -> None:
         """Forget the failed start: it is tried again."""
         self._failure = None
-
-
-def _without_test_source(config: RunConfig) -> RunConfig:
-    return config.model_copy(
-        update={"corpus": config.corpus.model_copy(update={"test_source": None})}
-    )
 
 
 def _problem(path: str, error: InputError) -> Problem:

@@ -14,16 +14,24 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.schema.validation import merge
+from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Overlay, OverlayText
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, value_at, with_values
+from rnnlm_tui.tui.views.form import (
+    FORM_FIELDS,
+    PATH_FIELDS,
+    Draft,
+    DraftParent,
+    value_at,
+    with_values,
+)
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -32,7 +40,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.context import AppContext
-    from rnnlm_tui.tui.services import Services
 
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
@@ -94,6 +101,44 @@ def draft_toml(draft: Draft) -> str:
     return updated_toml(draft.document, kept)
 
 
+def write_draft(run: RunDirectory, draft: Draft) -> None:
+    """Write a draft, valid or not, into its run's folder.
+
+    Raises:
+        RunStateError: the run was started.
+    """
+    from rnnlm_tui.schema.toml import toml_text, updated_toml
+
+    nearest = draft.nearest_config()
+    config = store.runs.with_absolute_paths(nearest)
+    for path in PATH_FIELDS:
+        if draft.value(path) == value_at(nearest, path):
+            draft = draft.with_value(path, value_at(config, path))
+    raw = merge(draft.base, draft.changes)
+    text = updated_toml(draft.document, raw) if draft.document else toml_text(raw)
+    store.runs.change_draft(run, config, text)
+
+
+def read_draft(run: RunDirectory) -> Draft:
+    """Return the draft that a run keeps, as changes to its preset or its parent's config."""
+    from rnnlm_tui.schema.toml import parse_toml
+
+    config, parent = run.read_config(), store.lineage.read_parent(run)
+    path = run.draft_path if run.draft_path.exists() else run.config_path
+    text = client.config_files.read_config_text(path)
+    document = text if "#" in text else ""
+    if parent is not None:
+        start = DraftParent(parent.address, parent.optimizer)
+        base = store.lineage.parent_config(parent, config)
+        draft = Draft(base, parent.run, {}, start, document)
+    elif config.preset in PRESETS:
+        draft = Draft(PRESETS[config.preset], f"preset {config.preset}", document=document)
+    else:
+        draft = Draft(config, run.name, document=document)
+    raw = config_to_raw(config) if path == run.config_path else parse_toml(text, path.name).raw
+    return with_values(draft, raw)
+
+
 class KeptDraft:
     """A draft that is being edited, and the run that keeps it from its first change on."""
 
@@ -130,7 +175,7 @@ class KeptDraft:
         self._writes += 1
         return self.run if self._asked is None else None
 
-    def write(self, services: Services) -> RunDirectory | None:
+    def write(self) -> RunDirectory | None:
         """Write what was asked for last into the run, which is created first; called in a thread.
 
         Without changes the run is deleted, unless it stays.
@@ -139,15 +184,15 @@ class KeptDraft:
             draft = self._asked
             if draft is None:
                 if self._stored is not None:
-                    services.delete(self._stored)
+                    store.trash.delete_run(self._stored)
                 self._stored = self._written = None
                 return None
             if self._stored is None:
-                self._stored = self._create(services, draft)
+                self._stored = self._create(draft)
                 self.name = self._stored.name
                 self._written = Draft(draft.base, draft.base_name, parent=draft.parent)
             if draft != self._written:
-                services.write_draft(self._stored, draft)
+                write_draft(self._stored, draft)
                 self._written = draft
             return self._stored
 
@@ -159,11 +204,14 @@ class KeptDraft:
         self.run, self._asked = self._stored, self._written
         return True
 
-    def _create(self, services: Services, draft: Draft) -> RunDirectory:
+    def _create(self, draft: Draft) -> RunDirectory:
+        """Create the run; the draft's changes are still to be written."""
+        start = draft.parent
+        parent = None if start is None else client.start.parent_at(start.address, start.optimizer)
         try:
-            return services.create_draft(draft, self.name or None)
+            return store.runs.create_run(draft.base, self.name or None, parent)
         except RunNameError:  # another process took the suggested name meanwhile
-            return services.create_draft(draft, None)
+            return store.runs.create_run(draft.base, None, parent)
 
 
 class DraftHost(Protocol):
@@ -243,9 +291,9 @@ class ConfigFiles:
         elif kind == "file":
             self._read(name)
         elif kind == "run":
-            services = self._screen.context.services
-            self._screen.context.in_thread(
-                partial(services.configs, [name]), partial(self._begin_from_run, name)
+            context = self._screen.context
+            context.in_thread(
+                lambda: context.watcher.runs.configs([name]), partial(self._begin_from_run, name)
             )
 
     def _begin_from_run(self, name: str, configs: Mapping[str, RunConfig]) -> None:
@@ -279,7 +327,7 @@ class ConfigFiles:
 
     def _read(self, name: str) -> None:
         path = user_path(name.strip()).absolute()
-        screen, context = self._screen, self._screen.context
+        context = self._screen.context
 
         def read(found: ReadConfig) -> None:
             unknown = [problem for problem in found.problems if not _in_the_form(problem)]
@@ -294,7 +342,12 @@ class ConfigFiles:
                     trouble=True,
                 )
 
-        context.in_thread(partial(screen.context.services.read_config_file, path), read)
+        context.in_thread(
+            lambda: client.config_files.parse_config_text(
+                client.config_files.read_config_text(path), path.name
+            ),
+            read,
+        )
 
     def save(self) -> None:
         """Ask for a path and save the draft as TOML, with its comments."""
@@ -346,7 +399,7 @@ class ConfigFiles:
 
     def _write(self, draft: Draft, path: Path) -> str:
         text = draft_toml(draft)
-        self._screen.context.services.write_config_file(path, text)
+        client.config_files.write_config_text(path, text)
         return text
 
     def remember(self, path: Path) -> None:

@@ -75,7 +75,7 @@ def ask_run(
 
     def chosen(name: str | None) -> None:
         if name:
-            context.in_thread(partial(context.services.configs, [name]), partial(read, name))
+            context.in_thread(lambda: context.watcher.runs.configs([name]), partial(read, name))
 
     def read(name: str, configs: Mapping[str, RunConfig]) -> None:
         if name in configs:

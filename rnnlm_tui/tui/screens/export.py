@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input
 
+from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS
 from rnnlm_tui.schema.formatting import counted, disk, user_path
@@ -102,14 +102,10 @@ class ExportScreen(Overlay[bool]):
             return
         self._exporting, self._problem, self._export_phase = True, "", "loading"
         self._show()
+        folder, format = user_path(text), FORMATS[self._format]
         self.context.in_thread(
-            partial(
-                self.context.services.checkpoint_files.export,
-                self._run,
-                self._checkpoint,
-                user_path(text),
-                FORMATS[self._format],
-                self._report,
+            lambda: client.export.export_checkpoint(
+                self._run, self._checkpoint, folder, format, report=self._report
             ),
             self._exported,
             self._failed,
@@ -133,7 +129,7 @@ class ExportScreen(Overlay[bool]):
         box = self.query_one(SafeInput)
         if box.value == self._proposed:
             name = f"{self._run.name}-{self._checkpoint_name}-{FORMATS[self._format]}"
-            self._proposed = str(self.context.services.checkpoint_files.export_folder(name))
+            self._proposed = str(client.folders.free_folder(name))
             box.value = self._proposed
             box.cursor_position = len(box.value)
 

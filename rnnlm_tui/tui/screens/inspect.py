@@ -18,6 +18,7 @@ from textual.events import Resize
 from textual.geometry import Region, Size
 from textual.timer import Timer
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
@@ -280,7 +281,7 @@ class InspectScreen(PaneScreen):
         run = self.context.run_directory
         if run is None:
             raise RunStateError("no run open")
-        taken = await take_weights(self.context, run, None)
+        taken = await take_weights(run, None)
         return replace(source, checkpoint=taken.path, step=taken.step)
 
     def _with_current_weights(self) -> TextSource | None:
@@ -644,11 +645,11 @@ class InspectScreen(PaneScreen):
 
         def suggest(free: str) -> None:
             about = "the name of the state: letters, digits, . _ and -"
-            check = self.context.services.new_state_path
+            check = store.states.new_state_path
             self.app.push_screen(AskScreen(title, free, check, about=about), named)
 
         wanted = f"{source.run}-{source.step}-{position + 1}"
-        self.context.in_thread(partial(self.context.services.free_state_name, wanted), suggest)
+        self.context.in_thread(lambda: store.states.free_state_name(wanted), suggest)
 
     async def _keep(self, name: str, position: int) -> None:
         try:
@@ -685,9 +686,9 @@ class InspectScreen(PaneScreen):
                 return
             facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
             text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
-            name, services = f"{source.run}-inspection", self.context.services
+            name = f"{source.run}-inspection"
             self.context.in_thread(
-                partial(services.save_text, name, text, f".{ending}"),
+                lambda: client.folders.save_text(name, text, f".{ending}"),
                 lambda path: self.context.report(f"saved as {path}"),
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,9 +14,16 @@ from textual.content import Content
 from textual.events import Key, Paste
 from textual.strip import Strip
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
-from rnnlm_tui.store.kept_samples import SAMPLE_EXPORTS, SampleExport, matching
+from rnnlm_tui.store.kept_samples import (
+    EXPORT_ENDINGS,
+    SAMPLE_EXPORTS,
+    SampleExport,
+    export,
+    matching,
+)
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
@@ -229,7 +235,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         return self.query_one(KeptSamplesPanel)
 
     def _read(self) -> None:
-        self.context.in_thread(self.context.services.find_samples, self._take, self._failed)
+        self.context.in_thread(lambda: store.kept_samples.search(), self._take, self._failed)
 
     def _take(self, samples: list[KeptSample]) -> None:
         if self.is_attached:
@@ -346,9 +352,11 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         def answered(word: str | None) -> None:
             format = next((known for known in SAMPLE_EXPORTS if known == word), None)
             if format is not None:
-                work = partial(self.context.services.export_samples, chosen, format)
+                text, ending = export(chosen, format), EXPORT_ENDINGS[format]
                 self.context.in_thread(
-                    work, lambda path: self._say(f"saved as {path}"), self._failed
+                    lambda: client.folders.save_text("samples", text, ending),
+                    lambda path: self._say(f"saved as {path}"),
+                    self._failed,
                 )
 
         title = f"Export {counted(len(chosen), 'sample')} as"
@@ -365,8 +373,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
             self._say(f"{counted(len(samples), 'sample')} deleted, u undoes it")
             self._read()
 
-        work = partial(self.context.services.delete_samples, ids)
-        self.context.in_thread(work, deleted, self._failed)
+        self.context.in_thread(lambda: store.kept_samples.delete(ids), deleted, self._failed)
 
     def action_undo(self) -> None:
         """Restore what was deleted last."""
@@ -379,5 +386,4 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
             self._say(f"{counted(len(samples), 'sample')} restored")
             self._read()
 
-        work = partial(self.context.services.restore_samples, samples)
-        self.context.in_thread(work, restored, self._failed)
+        self.context.in_thread(lambda: store.kept_samples.restore(samples), restored, self._failed)

@@ -87,7 +87,7 @@ class LayoutKeys:
         """Read the configs that the groups need, in a thread."""
         if missing := self.layout.wanted_configs(summaries):
             self._context.in_thread(
-                lambda: self._context.services.configs(missing), self._take_configs
+                lambda: self._context.watcher.runs.configs(missing), self._take_configs
             )
 
     def _take_configs(self, configs: dict[str, RunConfig]) -> None:

@@ -10,6 +10,7 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 
+from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
@@ -157,7 +158,7 @@ class WorkerLogScreen(LinesOverlay):
 
     def _read(self) -> LogFollower | None:
         if self._follower is None:
-            self._follower = self.context.services.log(self._run)
+            self._follower = client.control.LogFollower(self._run.log_path)
             self._follower.look()
             return self._follower
         return self._follower if self._follower.look() else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -17,6 +16,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, safe
@@ -91,12 +91,14 @@ class PromptScreen(PaneScreen):
         yield ModeLine("prompt", id="prompt-modes")
 
     def on_mount(self) -> None:
-        self.context.in_thread(self.context.services.history, self.frame.history.load)
-        for move_aside in (
-            self.context.services.move_damaged_prompts_aside,
-            self.context.services.move_damaged_samples_aside,
-        ):
-            self.context.in_thread(move_aside, self.context.report_damage)
+        self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
+        self.context.in_thread(
+            lambda: store.state.prompt_history().move_damaged_aside(), self.context.report_damage
+        )
+        self.context.in_thread(
+            lambda: store.kept_samples.all_samples().move_damaged_aside(),
+            self.context.report_damage,
+        )
         self.transcript.side_by_side = self._remembered.get("side_by_side") is True
         self.set_interval(AGE_SECONDS, self._show_age)
 
@@ -340,7 +342,7 @@ class PromptScreen(PaneScreen):
         if settings is None:
             return
         if self.frame.history.add(prompt):
-            self.context.in_thread(partial(self.context.services.remember_prompt, prompt))
+            self.context.in_thread(lambda: store.state.append_history(prompt))
         settings = self._with_drawn_seed(settings)
         plan = SamplePlan(
             prompt, settings.sampling, count=settings.samples, state=self.session.state
@@ -728,7 +730,7 @@ class PromptScreen(PaneScreen):
             return
         name = f"{self.snapshot.summary.run}-sample"
         self.context.in_thread(
-            partial(self.context.services.save_text, name, entry.whole + "\n"),
+            lambda: client.folders.save_text(name, entry.whole + "\n"),
             lambda path: self.context.report(f"saved as {path}"),
         )
 

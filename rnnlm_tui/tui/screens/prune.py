@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, disk, figure
 from rnnlm_tui.schema.metrics import perplexity
@@ -134,9 +134,9 @@ class PruneScreen(Overlay[PruneChoice]):
                 self._problem = error.message if isinstance(error, RnnlmError) else str(error)
                 self._show()
 
-        services = self.context.services.checkpoint_files
+        last = self._keep_last
         self.context.in_thread(
-            partial(services.plan_prune, self._run, self._keep_last, every), found, failed
+            lambda: store.retention.plan_prune(self._run, last, every), found, failed
         )
 
     def _show(self) -> None:

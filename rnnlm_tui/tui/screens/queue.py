@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.queue import QueueListing
@@ -86,9 +87,9 @@ class QueueScreen(ListOverlay[str]):
 
     def _read(self, then: str = "") -> None:
         if self.is_attached:
-            services, summaries = self.context.services, self.context.summaries
+            summaries = self.context.summaries or ()
             self.context.in_thread(
-                lambda: services.queue.listing(summaries or ()),
+                lambda: client.queue.list_queue(summaries),
                 partial(self._take, then=then),
                 self._read_failed,
             )
@@ -210,18 +211,16 @@ class QueueScreen(ListOverlay[str]):
         """Move the waiting run under the cursor up or down."""
         chosen = self._chosen
         if chosen is not None:
-            services = self.context.services
-            self._change(lambda: services.queue.move(chosen.run, direction), "", chosen.run)
+            self._change(lambda: client.queue.move(chosen.run, direction), "", chosen.run)
 
     def action_remove(self) -> None:
         """Remove the waiting run under the cursor; it stays a draft."""
         chosen = self._chosen
         if chosen is not None:
-            services = self.context.services
             kept = "stays as it is" if chosen.step else "stays a draft"
 
             def remove() -> None:
-                services.queue.remove(chosen.run)
+                client.queue.remove(chosen.run)
                 self._removed.append(chosen)
 
             self._change(remove, f"{chosen.run} removed from the queue, it {kept}: u undoes it")
@@ -232,10 +231,11 @@ class QueueScreen(ListOverlay[str]):
             self._outcome, self._trouble = "nothing to undo", False
             self._show_keys()
             return
-        removed, services = self._removed[-1], self.context.services
+        removed = self._removed[-1]
 
         def put_back() -> None:
-            services.queue.put_back(removed)
+            run, stop = store.runs.find_run(removed.run), removed.stop_on_failure
+            client.queue.add_run(run, stop_on_failure=stop, place=removed.place)
             self._removed.remove(removed)
 
         self._change(put_back, f"{removed.run} waits in the queue again", removed.run)
@@ -244,9 +244,8 @@ class QueueScreen(ListOverlay[str]):
         """Add the run under the cursor of the list of runs."""
         run = self._run
         if run is not None and self._addable:
-            services = self.context.services
             self._change(
-                lambda: services.queue.add_run(services.find(run.run)),
+                lambda: client.queue.add_run(store.runs.find_run(run.run)),
                 f"{run.run} added to the queue",
                 run.run,
             )
@@ -254,14 +253,14 @@ class QueueScreen(ListOverlay[str]):
     def action_pause(self) -> None:
         """Pause or resume the queue."""
         if self._listing is not None:
-            services, paused = self.context.services, not self._listing.paused
-            self._change(lambda: services.queue.pause(paused), "")
+            paused = not self._listing.paused
+            self._change(lambda: client.queue.set_paused(paused), "")
 
     def action_stop_on_failure(self) -> None:
         """Set whether any failed run pauses the queue."""
         if self._listing is not None:
-            services, stop = self.context.services, not self._listing.stop_on_failure
-            self._change(lambda: services.queue.stop_on_failure(stop), "")
+            stop = not self._listing.stop_on_failure
+            self._change(lambda: client.queue.set_stop_on_failure(stop), "")
 
     def _change(self, work: Callable[[], object], outcome: str, then: str = "") -> None:
         def changed(_result: object) -> None:

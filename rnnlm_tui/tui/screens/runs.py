@@ -7,6 +7,7 @@ and the trash are edited here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.timer import Timer
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, UnknownRunError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
@@ -185,7 +187,7 @@ class RunsScreen(PaneScreen, SteersRuns):
         self._layouts.request_configs(summaries)
         if missing := self._filtering.wanted_configs(summaries):
             self.context.in_thread(
-                partial(self.context.services.configs, missing), self._take_configs
+                lambda: self.context.watcher.runs.configs(missing), self._take_configs
             )
 
     def _take_configs(self, configs: dict[str, RunConfig]) -> None:
@@ -290,12 +292,12 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
         if self._demo_wanted:
             self._demo_wanted = False
-            self.context.in_thread(self.context.services.demo, self._take_demo)
+            self.context.in_thread(_demo, self._take_demo)
 
     def _take_demo(self, demo: RunConfig) -> None:
         self._demo = demo
         self._show_first_launch()
-        self.context.in_thread(partial(self.context.services.estimate, demo), self._estimated)
+        self.context.in_thread(lambda: client.estimate.estimate(demo), self._estimated)
 
     def _estimated(self, estimate: Estimate) -> None:
         self._estimate = estimate
@@ -389,7 +391,7 @@ class RunsScreen(PaneScreen, SteersRuns):
         then: Callable[[RunDirectory], None],
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
-        self.context.in_thread(partial(self.context.services.find, name), then, failed)
+        self.context.in_thread(lambda: store.runs.find_run(name), then, failed)
 
     def _not_found(self, error: RnnlmError | OSError) -> None:
         """Report an error, except for a run that was just deleted or renamed."""
@@ -470,7 +472,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
         def answered(agreed: bool | None) -> None:
             if agreed:
-                self.context.in_thread(self.context.services.demo, self.context.commands.start)
+                self.context.in_thread(_demo, self.context.commands.start)
 
         if self.context.summaries == ():
             answered(True)
@@ -600,11 +602,11 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def _label(self, changes: Mapping[str, Mapping[str, Any]], done: str = "") -> None:
         """Change labels of runs by name, then report `done`."""
-        services = self.context.services
 
         def label() -> None:
             for name, labels in changes.items():
-                services.label(services.find(name), **labels)
+                change = partial(replace, **labels)
+                store.labels.change_labels(store.runs.find_run(name), change)
 
         def labelled(_nothing: None) -> None:
             self.context.watcher.poll_now()
@@ -630,7 +632,6 @@ class RunsScreen(PaneScreen, SteersRuns):
     def _rename(self, former: str, name: str | None) -> None:
         if name is None or name == former:
             return
-        services = self.context.services
 
         def renamed(run: RunDirectory) -> None:
             self.context.watcher.unmark_removed(run.name)
@@ -645,7 +646,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
         self.context.watcher.mark_removed(former)
         self.context.in_thread(
-            lambda: services.rename(services.find(former), name), renamed, failed
+            lambda: store.runs.rename_run(store.runs.find_run(former), name), renamed, failed
         )
 
     def action_delete_run(self) -> None:
@@ -669,8 +670,14 @@ class RunsScreen(PaneScreen, SteersRuns):
             if self.app.screen is self:
                 self.app.push_screen(TrashScreen(trashed), self._answered_trash)
 
-        self.context.in_thread(self.context.services.trash, show)
+        self.context.in_thread(lambda: store.trash.list_trash(), show)
 
     def _answered_trash(self, wanted: Trashed | None) -> None:
         if wanted is not None:
             self._deleted.restore(wanted)
+
+
+def _demo() -> RunConfig:
+    from rnnlm_tui.schema.presets import DEMO
+
+    return client.start.with_available_corpus(DEMO)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.binding import Binding
 
+from rnnlm_tui import store
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
@@ -71,9 +72,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         panel.highlighted = True
         self._reading = RepeatedRead(self.context)
         self.set_interval(CHECK_SECONDS, self._check_for_more)
-        self.context.in_thread(
-            partial(self.context.services.sample_steps, self._run), self._take_steps
-        )
+        self.context.in_thread(lambda: sample_steps(self._run), self._take_steps)
         self._show()
 
     def on_resize(self) -> None:
@@ -102,9 +101,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         if fresh.summary.attempt != before.summary.attempt:
             self._samples.clear()  # a resumed run writes samples again
         if more:
-            self.context.in_thread(
-                partial(self.context.services.sample_steps, self._run), self._take_steps
-            )
+            self.context.in_thread(lambda: sample_steps(self._run), self._take_steps)
 
     def _take_steps(self, steps: list[int]) -> None:
         """Take all steps with samples; the snapshot had only the newest.
@@ -151,7 +148,7 @@ class SampleHistoryScreen(Overlay[int | None]):
             self._reading.start(partial(self._read, missing), self._take_samples)
 
     def _read(self, steps: list[int]) -> dict[int, tuple[SampleRow, ...]]:
-        return {step: tuple(self.context.services.samples_at(self._run, step)) for step in steps}
+        return {step: tuple(samples_at(self._run, step)) for step in steps}
 
     def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
         """Take samples that were read, and read those needed by now."""
@@ -198,6 +195,18 @@ KEPT_SAMPLES = 100
 """Steps whose samples are kept in memory."""
 
 
+def sample_steps(run: RunDirectory) -> list[int]:
+    """Read which steps have samples, in order."""
+    with store.reader.RunReader(run) as reader:
+        return reader.sample_steps()
+
+
+def samples_at(run: RunDirectory, step: int) -> list[SampleRow]:
+    """Read the samples of a step, newest first."""
+    with store.reader.RunReader(run) as reader:
+        return reader.samples_at(step)
+
+
 class OlderSamples:
     """Samples of one run, read one step at a time."""
 
@@ -220,7 +229,7 @@ class OlderSamples:
             self._run, self._steps, self._rows = run.name, None, {}
         if self._steps is None:
             self._reading.start(
-                partial(self._context.services.sample_steps, run),
+                lambda: sample_steps(run),
                 partial(self._take_steps, run.name),
             )
             return ()
@@ -235,7 +244,7 @@ class OlderSamples:
         return self._rows.get(wanted, ())
 
     def _read_step(self, run: RunDirectory, step: int) -> tuple[int, tuple[SampleRow, ...]]:
-        return step, tuple(reversed(self._context.services.samples_at(run, step)))
+        return step, tuple(reversed(samples_at(run, step)))
 
     def _take_steps(self, run: str, steps: list[int]) -> None:
         if run == self._run:

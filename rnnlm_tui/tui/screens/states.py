@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import store
 from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import age, counted, disk
@@ -85,7 +86,7 @@ class StatesScreen(ListOverlay[str]):
     def _read(self, then: str = "") -> None:
         if not self.is_attached:
             return
-        self.context.in_thread(self.context.services.kept_states, partial(self._take, then=then))
+        self.context.in_thread(lambda: store.states.list_states(), partial(self._take, then=then))
 
     def _take(self, states: Sequence[StateInfo], *, then: str = "") -> None:
         """Take the list; the cursor goes to the state named `then`."""
@@ -134,8 +135,9 @@ class StatesScreen(ListOverlay[str]):
             )
             self.app.push_screen(question, self._keep)
 
-        work = partial(self.context.services.free_state_name, run or "state")
-        self.context.in_thread(work, ask, self._failed)
+        self.context.in_thread(
+            lambda: store.states.free_state_name(run or "state"), ask, self._failed
+        )
 
     def _check_name(self, name: str) -> None:
         check_state_name(name)
@@ -170,8 +172,7 @@ class StatesScreen(ListOverlay[str]):
             self._show(f"{found.path.stem} deleted, u undoes it")
             self._read()
 
-        work = partial(self.context.services.delete_state, state.name)
-        self.context.in_thread(work, deleted, self._failed)
+        self.context.in_thread(lambda: store.states.delete_state(state.name), deleted, self._failed)
 
     def action_undo(self) -> None:
         """Restore the state that was deleted last."""
@@ -184,8 +185,7 @@ class StatesScreen(ListOverlay[str]):
             self._show(f"{state.path.stem} restored")
             self._read(then=state.path.stem)
 
-        work = partial(self.context.services.restore_state, state)
-        self.context.in_thread(work, restored, self._failed)
+        self.context.in_thread(lambda: store.states.restore_state(state), restored, self._failed)
 
     def action_copy(self) -> None:
         """Copy the state under the cursor to a file, whose path is asked."""
@@ -195,9 +195,10 @@ class StatesScreen(ListOverlay[str]):
 
         def answered(path: str | None) -> None:
             if path:
-                work = partial(self.context.services.copy_state, state.path, path)
                 self.context.in_thread(
-                    work, lambda written: self._show(f"saved as {written}"), self._failed
+                    lambda: store.states.copy_state(state.path, path),
+                    lambda written: self._show(f"saved as {written}"),
+                    self._failed,
                 )
 
         question = AskScreen(

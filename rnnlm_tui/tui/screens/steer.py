@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
 
+from rnnlm_tui import client
 from rnnlm_tui.errors import ConfigError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
@@ -149,7 +150,7 @@ class SteerScreen(Overlay[None]):
         """Read the run again, unless an answer is awaited."""
         if self.is_attached and not self._asked and self.app.screen is self:
             self.context.in_thread(
-                partial(self.context.services.steering, self._run), self._take_state, lambda _: None
+                lambda: client.steering.read_steering(self._run), self._take_state, lambda _: None
             )
 
     def _take_state(self, state: SteeringState) -> None:
@@ -260,12 +261,12 @@ class SteerScreen(Overlay[None]):
     def _ask(self, words: str, changes: dict[str, JsonValue] | None) -> None:
         self._asked = True
         self.note(f"{words} …", WARN)
-        services = self.context.services
-        work = (
-            partial(services.undo_setting, self._run)
-            if changes is None
-            else partial(services.steer, self._run, changes)
-        )
+
+        def work() -> CommandResult:
+            if changes is None:
+                return client.steering.undo(self._run)
+            return client.steering.steer(self._run, changes)
+
         self.context.in_thread(work, self._confirmed, self._refused)
 
     def _confirmed(self, result: CommandResult) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.events import Resize
 from textual.geometry import Size
 
+from rnnlm_tui import store
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
@@ -535,7 +536,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
         def delete() -> None:
             self.context.watcher.mark_removed(run.name)
-            self.context.in_thread(partial(self.context.services.delete, run), deleted, failed)
+            self.context.in_thread(lambda: store.trash.delete_run(run), deleted, failed)
 
         # the list has the labels, such as the pin
         listed = [one for one in self.context.summaries or () if one.run == run.name]
@@ -562,7 +563,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return
         self._opening = names[at]
         self.context.in_thread(
-            partial(self.context.services.find, names[at]), self._found_run, self._run_not_found
+            lambda: store.runs.find_run(names[at]), self._found_run, self._run_not_found
         )
 
     def _found_run(self, run: RunDirectory) -> None:

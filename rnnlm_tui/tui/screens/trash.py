@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import age, counted, disk
 from rnnlm_tui.tui.palette import DIM
@@ -96,10 +97,10 @@ class TrashScreen(ListOverlay["Trashed"]):
 
     def _purge(self, items: list[Trashed]) -> tuple[int, Sequence[Trashed]]:
         """Purge these, in a thread. Return the freed bytes, and what is in the trash now."""
-        return self.context.services.purge(items), self._listed()
+        return store.trash.purge(items), self._listed()
 
     def _listed(self) -> list[Trashed]:
-        return self.context.services.trash(self._run)
+        return store.trash.list_trash(self._run)
 
     def _purged(self, outcome: tuple[int, Sequence[Trashed]]) -> None:
         freed, left = outcome

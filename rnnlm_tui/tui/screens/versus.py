@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +16,7 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import length_problem
@@ -146,7 +146,7 @@ class VersusScreen(PaneScreen):
         return self._scores
 
     def on_mount(self) -> None:
-        self.context.in_thread(self.context.services.history, self.frame.history.load)
+        self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
         self.query_one(Placed).uncover()
         self.box.put(self.context.prompt_session.prompt)
 
@@ -482,7 +482,7 @@ class VersusScreen(PaneScreen):
         def show(models: dict[str, RunConfig]) -> None:
             self.app.push_screen(StatesScreen(models, None), chosen)
 
-        self.context.in_thread(partial(self.context.services.configs, tuple(runs)), show)
+        self.context.in_thread(lambda: self.context.watcher.runs.configs(runs), show)
 
     # sampling
 
@@ -518,7 +518,7 @@ class VersusScreen(PaneScreen):
         """Add the prompt to the history, and draw a seed if it is random."""
         text, session = self.box.text, self.context.prompt_session
         if self.frame.history.add(text):
-            self.context.in_thread(partial(self.context.services.remember_prompt, text))
+            self.context.in_thread(lambda: store.state.append_history(text))
         if session.random_seed:
             self._use_seed(draw_seed())
 
@@ -682,7 +682,7 @@ class VersusScreen(PaneScreen):
         name = {"texts": "side-by-side", "differences": "differences", "grid": "grid"}[self._view]
         run = self._found.sides[0].run.name
         self.context.in_thread(
-            partial(self.context.services.save_text, f"{run}-{name}", text, ".md"),
+            lambda: client.folders.save_text(f"{run}-{name}", text, ".md"),
             lambda path: self.context.report(f"saved as {path}"),
         )
 

@@ -26,7 +26,8 @@ async def opened(
     ascii_only: bool = False,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """Run the app on a pane, after its first update."""
-    app = RnnlmApp(run, pane, services=services, display=Display(ascii_only=ascii_only))
+    services.install()
+    app = RnnlmApp(run, pane, display=Display(ascii_only=ascii_only))
     async with app.run_test(size=size, notifications=True) as pilot:
         if run is not None and services.snapshots:
             await until(pilot, lambda: app.snapshot is not None)

@@ -31,7 +31,7 @@ class Looking(FakeServices):
     def token_preview(self, config: RunConfig, cancelled: Callable[[], bool]) -> Preview | None:
         return None if cancelled() else SPLIT
 
-    def tokenizer_size(self, config: RunConfig) -> int | None:
+    def tokenizer_size(self, tokenizer: object) -> int | None:
         return 320
 
 

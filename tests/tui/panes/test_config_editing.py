@@ -425,10 +425,12 @@ class BusyQueue(FakeQueue):
 
     refuse: RnnlmError | None = None
 
-    def add_run(self, run: RunDirectory) -> QueuedRun:
+    def add_run(
+        self, run: RunDirectory, *, stop_on_failure: bool = False, place: int | None = None
+    ) -> QueuedRun:
         if self.refuse is not None:
             raise self.refuse
-        return super().add_run(run)
+        return super().add_run(run, stop_on_failure=stop_on_failure, place=place)
 
 
 async def test_a_draft_is_added_to_the_queue() -> None:

@@ -22,7 +22,7 @@ from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
 from rnnlm_tui.tui.settings import last_session, load_settings
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.panes.filling import edit, pane, write
@@ -35,7 +35,7 @@ CHANGES = {"training.seed": 43, "model.dropout": 1.5}
 
 def drafts() -> dict[str, dict[str, object]]:
     """Return the changes of all drafts on disk."""
-    return {run.name: dict(Services().read_draft(run).changes) for run in list_runs()}
+    return {run.name: dict(read_draft(run).changes) for run in list_runs()}
 
 
 async def change(pilot: Pilot[int]) -> RunDirectory:
@@ -136,7 +136,7 @@ async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_writte
         writes: list[tuple[Callable[[], object], Callable[[object], None]]] = []
 
         def in_thread(work: Any, then: Any = None, _failed: Any = None) -> None:
-            if getattr(work, "args", ()) == (app.services,):
+            if getattr(work, "__func__", None) is KeptDraft.write:
                 writes.append((work, then))
 
         async def begin_change(seed: int) -> tuple[Callable[[], object], Callable[[object], None]]:
@@ -178,13 +178,13 @@ async def test_a_draft_that_is_read_twice_is_edited_from_the_first_answer_on(
     begun: list[str] = []
     slow = Event()
 
-    def read(_services: Services, run: RunDirectory) -> Draft:
+    def read(run: RunDirectory) -> Draft:
         begun.append(run.name)
         if len(begun) == 1:
             slow.wait(DEADLINE)
         return Draft(DEMO, "preset demo")
 
-    monkeypatch.setattr(Services, "read_draft", read)
+    monkeypatch.setattr("rnnlm_tui.tui.screens.config.read_draft", read)
     app = RnnlmApp(one, "config")
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: begun == ["one"])
@@ -266,7 +266,7 @@ async def test_a_draft_whose_suggested_name_was_taken_gets_another() -> None:
 
 def test_a_draft_with_problems_is_neither_started_nor_queued() -> None:
     run = create_run(DEMO, "plain-otter")
-    Services().write_draft(run, Draft(DEMO, "preset demo", CHANGES))
+    write_draft(run, Draft(DEMO, "preset demo", CHANGES))
     for refused in (launch, add_run):
         with pytest.raises(InputError, match=r"plain-otter has problems: .*dropout: is 1\.5"):
             refused(run)
@@ -277,12 +277,12 @@ def test_a_draft_is_read_again_by_what_follows_it_and_frozen_once_it_was_started
     run = create_run(DEMO, "plain-otter")
     monitor = RunMonitor(run)
     assert monitor.snapshot().config.training.seed == 42
-    Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 43}))
+    write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 43}))
     assert monitor.snapshot().config.training.seed == 43
     monitor.close()
     record(run, EventRow(1, 0, "started", "", 1.0))
     with pytest.raises(RunStateError, match="plain-otter was started"):
-        Services().write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 44}))
+        write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 44}))
     assert run.read_config().training.seed == 43
 
 
@@ -293,10 +293,8 @@ def test_a_draft_keeps_comments_and_finds_its_text_from_any_folder(
     monkeypatch.chdir(tmp_path)
     run = create_run(DEMO, "plain-otter")
     document = '# mine\npreset = "demo"\n'
-    Services().write_draft(
-        run, Draft(DEMO, "a.toml", {"corpus.source": "book.txt"}, document=document)
-    )
-    draft = Services().read_draft(run)
+    write_draft(run, Draft(DEMO, "a.toml", {"corpus.source": "book.txt"}, document=document))
+    draft = read_draft(run)
     assert draft.document.startswith("# mine\n")
     assert draft.changes == {"corpus.source": str(tmp_path / "book.txt")}
     assert run.read_config().corpus.source == str(tmp_path / "book.txt")

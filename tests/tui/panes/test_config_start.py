@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import CorpusError, DeviceError, InputError, WorkerError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.client.start import check_source
+from rnnlm_tui.errors import CorpusError, DeviceError, WorkerError
+from rnnlm_tui.schema.config import CorpusConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.services import Services
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -88,8 +88,8 @@ async def test_a_preset_with_a_missing_text_is_reported_before_the_start(
     monkeypatch.chdir(tmp_path)
 
     class RealCheck(FakeServices):
-        def missing_source(self, config: RunConfig) -> InputError | None:
-            return Services.missing_source(self, config)
+        def check_source(self, corpus: CorpusConfig) -> None:
+            check_source(corpus)
 
     async with opened(RealCheck(), "config", run=None) as (app, pilot):
         await until_shown(pilot, "calm-badger")

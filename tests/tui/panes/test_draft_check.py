@@ -6,17 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from rnnlm_tui.client.corpora import Preview
+from rnnlm_tui.client.start import check_source
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
-from rnnlm_tui.tui.services import Services
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.fakes import FakeServices, make_estimate
+from tests.tui.in_place import take_out
 
 DRAFT = Draft(DEMO, "preset demo")
 OTHER = DRAFT.with_value("training.seed", 43)
-FOUND = look_up(FakeServices(), DEMO)
+
+
+def found_by(services: FakeServices, config: RunConfig) -> Findings:
+    services.install()
+    try:
+        return look_up(config)
+    finally:
+        take_out()
+
+
+FOUND = found_by(FakeServices(), DEMO)
 
 
 def test_a_table_without_the_column_is_a_problem_of_the_text_field() -> None:
@@ -27,7 +38,7 @@ def test_a_table_without_the_column_is_a_problem_of_the_text_field() -> None:
                 hint="its columns: id, body; set corpus.text_field to the one with the text",
             )
 
-    found = look_up(Tables(), DEMO)
+    found = found_by(Tables(), DEMO)
     assert found.missing is not None
     assert (found.missing_at, found.missing.message) == (
         "corpus.text_field",
@@ -80,17 +91,17 @@ def test_a_missing_test_text_is_shown_at_its_own_field(
     tmp_path: Path,
 ) -> None:
     class RealCheck(FakeServices):
-        def missing_source(self, config: RunConfig) -> InputError | None:
-            return Services.missing_source(self, config)
+        def check_source(self, corpus: CorpusConfig) -> None:
+            check_source(corpus)
 
     draft = DRAFT.with_value("corpus.test_source", str(tmp_path / "no.txt"))
-    found, check = look_up(RealCheck(), draft.config()), DraftCheck()
+    found, check = found_by(RealCheck(), draft.config()), DraftCheck()
     assert found.missing is not None
     check.update(found)
     assert paths(check, draft) == ["corpus.test_source"]
     assert check.start_failed(draft.config(), found.missing) == "corpus.test_source"
     both = draft.with_value("corpus.source", str(tmp_path / "neither.txt"))
-    check.update(look_up(RealCheck(), both.config()))
+    check.update(found_by(RealCheck(), both.config()))
     assert paths(check, both) == ["corpus.source"]
 
 
@@ -108,7 +119,7 @@ def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate() -> None:
 def test_a_presets_warm_up_is_shortened_in_a_short_run() -> None:
     services, check = FakeServices(), DraftCheck()
     services.steps = 30
-    check.update(look_up(services, DRAFT.config()))
+    check.update(found_by(services, DRAFT.config()))
     assert paths(check, DRAFT) == []
     assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
 
@@ -116,7 +127,7 @@ def test_a_presets_warm_up_is_shortened_in_a_short_run() -> None:
 def test_prompts_of_another_text_are_marked() -> None:
     check, own = DraftCheck(), DRAFT.with_value("corpus.source", "my-book.txt")
     for draft, marked in ((DRAFT, False), (own, True)):
-        check.update(look_up(FakeServices(), draft.config()))
+        check.update(found_by(FakeServices(), draft.config()))
         assert ("evaluation.prompts" in check.facts) is marked
 
 

@@ -14,8 +14,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import TomlError, parse_toml
 from rnnlm_tui.store.runs import create_run, with_absolute_paths
-from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml
-from rnnlm_tui.tui.services import Services
+from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, read_draft, write_draft
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
     ComparisonCycle,
@@ -105,9 +104,9 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
         documented = replace(draft, document=text)
         assert parse_toml(draft_toml(documented), "x").raw == parse_toml(text, "x").raw
         for kept in (draft, documented):
-            Services().write_draft(run, kept)
+            write_draft(run, kept)
             # paths and patterns have become absolute
-            assert set(changed_fields(kept, Services().read_draft(run))) <= set(PATH_FIELDS)
+            assert set(changed_fields(kept, read_draft(run))) <= set(PATH_FIELDS)
             assert run.read_config() == with_absolute_paths(kept.nearest_config())
 
 

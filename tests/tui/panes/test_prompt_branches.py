@@ -37,12 +37,9 @@ def speaking() -> FakeServices:
 
 async def sampled(app: RnnlmApp, pilot: Pilot[int], count: int) -> None:
     """Wait for the end of the request with this number."""
-    services = app.services
-    assert isinstance(services, FakeServices)
-    await until(
-        pilot,
-        lambda: len(services.fake_sampler.requests) == count and not pane(app).sampling,
-    )
+    sampler = await app.warm_sampler()
+    assert isinstance(sampler, FakeSampler)
+    await until(pilot, lambda: len(sampler.requests) == count and not pane(app).sampling)
     await pilot.pause()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from rnnlm_tui.tui.app import RnnlmApp
-from tests.tui.fakes import FakeServices
+from tests.tui.fakes import FakeSampler
 from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.panes.test_versus_pane import pane, versus
 from tests.tui.pictures import Mode, assert_picture, each_view
@@ -20,12 +20,9 @@ async def answered(pilot: Pilot[int], requests: int) -> None:
     """Wait until this many samples have ended and are scored."""
     app = pilot.app
     assert isinstance(app, RnnlmApp)
-    services = app.services
-    assert isinstance(services, FakeServices)
-    await until(
-        pilot,
-        lambda: len(services.fake_sampler.requests) == requests and not pane(app).sampling,
-    )
+    sampler = await app.warm_sampler()
+    assert isinstance(sampler, FakeSampler)
+    await until(pilot, lambda: len(sampler.requests) == requests and not pane(app).sampling)
 
 
 async def sampled(pilot: Pilot[int]) -> None:

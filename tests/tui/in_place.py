@@ -1,0 +1,157 @@
+"""Put a `FakeServices` in the place of functions of `client`, `store` and `system`.
+
+The app looks functions up as `client.queue.move`: a fake module stands in its package, with the
+fake's functions before the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from operator import attrgetter
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.tui.fakes import FakeServices
+
+PLACES: dict[str, str | Callable[..., Any]] = {
+    "client.average.average_checkpoints": lambda fake, parts, _report: fake.average(parts),
+    "client.average.parts_at": lambda _fake, addresses: addresses,
+    "client.average.remove": "checkpoint_files.remove_average",
+    "client.checkpoint_detail.read_detail": "checkpoint_files.detail",
+    "client.checkpoint_detail.read_samples": "checkpoint_files.samples",
+    "client.checkpoints.quick_problems": "checkpoint_files.problems",
+    "client.checkpoints.rows_on_disk": "checkpoints",
+    "client.control.LogFollower": "log",
+    "client.control.send": "send",
+    "client.corpora.preview": "preview",
+    "client.corpora.token_preview": "token_preview",
+    "client.estimate.estimate": "estimate",
+    "client.estimate.warning_before_start": "warning_before_start",
+    "client.export.export_checkpoint": "checkpoint_files.export",
+    "client.folders.free_folder": "checkpoint_files.export_folder",
+    "client.folders.save_text": "save_text",
+    "client.gpus.device_choice": "device_choice",
+    "client.listing.RunList": "run_list",
+    "client.monitor.RunMonitor": "reporting_monitor",
+    "client.pretrained.tokenizer_size": "tokenizer_size",
+    "client.queue.add_run": "queue.add_run",
+    "client.queue.ensure_running": "queue.restart",
+    "client.queue.list_queue": "queue.listing",
+    "client.queue.move": "queue.move",
+    "client.queue.remove": "queue.remove",
+    "client.queue.set_paused": "queue.pause",
+    "client.queue.set_stop_on_failure": "queue.stop_on_failure",
+    "client.sampler.SamplerClient": lambda fake, **_: fake.sampler(),
+    "client.start.check_draft_before_start": "check_draft_before_start",
+    "client.start.check_source": "check_source",
+    "client.start.parent_at": "parent_at",
+    "client.start.resume_run": "resume",
+    "client.start.start_draft": "start_saved",
+    "client.start.start_run": "start",
+    "client.start.with_available_corpus": lambda fake, _config: fake.demo_config,
+    "client.steering.read_live": "check_steering",
+    "client.steering.read_steering": "steering",
+    "client.steering.steer": "steer",
+    "client.steering.stop_after": "stop_after",
+    "client.steering.undo": "undo_setting",
+    "store.corpora.find_corpus": "corpus",
+    "store.kept_samples.all_samples": lambda fake: SimpleNamespace(
+        append=fake.keep_sample, move_damaged_aside=str
+    ),
+    "store.kept_samples.delete": "delete_samples",
+    "store.kept_samples.restore": "restore_samples",
+    "store.kept_samples.search": "find_samples",
+    "store.labels.change_labels": "change_labels",
+    "store.labels.note_checkpoint": "checkpoint_files.note",
+    "store.labels.pin_checkpoint": "pin",
+    "store.manifest.read_manifest": "manifest",
+    "store.manifest.verify_checkpoint": "verify",
+    "store.paths.queue_file": lambda fake: SimpleNamespace(exists=fake.queue.is_used),
+    "store.reader.RunReader": "reader",
+    "store.retention.plan_prune": "checkpoint_files.plan_prune",
+    "store.runs.create_run": "create_run",
+    "store.runs.find_run": "find",
+    "store.runs.rename_run": "rename",
+    "store.runs.suggest_name": "suggest_name",
+    "store.state.append_history": "remember_prompt",
+    "store.state.read_history": "history",
+    "store.states.copy_state": "copy_state",
+    "store.states.delete_state": "delete_state",
+    "store.states.free_state_name": "free_state_name",
+    "store.states.list_states": "kept_states",
+    "store.states.new_state_path": "new_state_path",
+    "store.states.restore_state": "restore_state",
+    "store.trash.delete_run": "delete",
+    "store.trash.delete_unneeded": "checkpoint_files.delete",
+    "store.trash.last_deleted": "checkpoint_files.last_deleted",
+    "store.trash.list_trash": "trash",
+    "store.trash.purge": "purge",
+    "store.trash.restore_checkpoints": "checkpoint_files.restore",
+    "store.trash.restore_run": "restore",
+    "system.machine.MachineReader": lambda fake, _home, worker: fake.machine_reader(),
+    "system.machine.describe_machine": lambda fake, _home: fake.machine(),
+    "system.processes.ends_at_logout": "ends_at_logout",
+    "tui.screens.config.read_draft": "read_draft",
+    "tui.screens.config_files.write_draft": "write_draft",
+}
+"""For each function that the app calls: the method of the fake, or a function of it and the
+arguments. A method that the fake lacks leaves the real function."""
+
+LAZY = ("client", "store")
+"""Packages whose modules the app looks up in the package."""
+_put: list[tuple[object, str, object]] = []
+"""What was replaced, with the real one."""
+
+
+class FakeModule(ModuleType):
+    """A module with some other functions."""
+
+    def __init__(self, real: ModuleType) -> None:
+        super().__init__(real.__name__)
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def put_in_place(services: FakeServices) -> None:
+    """Let the app use these services in place of the real functions, until `take_out`."""
+    take_out()
+    for place, call in PLACES.items():
+        name, function = place.rsplit(".", 1)
+        module = import_module(f"rnnlm_tui.{name}")
+        package, _, part = name.partition(".")
+        if package in LAZY:
+            owner = import_module(f"rnnlm_tui.{package}")
+            if not isinstance(vars(owner)[part], FakeModule):
+                _put.append((owner, part, module))
+                setattr(owner, part, FakeModule(module))
+            module = vars(owner)[part]
+        else:
+            _put.append((module, function, getattr(module, function)))
+        if callable(call):
+            setattr(module, function, partial(call, services))
+        elif _has(services, call):
+            setattr(module, function, partial(_call, services, call))
+
+
+def take_out() -> None:
+    """Put the real functions back."""
+    while _put:
+        setattr(*_put.pop())
+
+
+def _has(services: FakeServices, method: str) -> bool:
+    try:
+        attrgetter(method)(services)
+    except AttributeError:
+        return False
+    return True
+
+
+def _call(services: FakeServices, method: str, *arguments: Any, **named: Any) -> Any:
+    """Call the method that the fake has now: a test may replace it meanwhile."""
+    return attrgetter(method)(services)(*arguments, **named)
