@@ -1,8 +1,8 @@
 """RnnlmApp: connects screens, actions and the watcher's thread.
 
-Screens use it as `self.context`, through the interface in `context.py`. Data flows one way: the
-watcher's thread polls the open run's monitor and posts `SnapshotChanged`, the app sets `snapshot`
-here and on the current screen, and the screen's watch method repaints what changed.
+Screens use it as `self.context`. Data flows one way: the watcher's thread polls the open run's
+monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the current screen, and the
+screen's watch method repaints what changed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Paste, Resize
 from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from rnnlm_tui import client, store
@@ -42,7 +43,6 @@ from rnnlm_tui.tui._textual import (
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
-from rnnlm_tui.tui.context import Severity
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
     PROGRESS,
@@ -149,25 +149,47 @@ class RnnlmApp(App[int]):
         display = display or Display()
         self._keymap_file, self._warning = keymap or Keymap(), warning
         self.actions = self._keymap_file.actions
+        """The table of actions with the user's keys."""
         if display.ascii_only:
             self.actions = with_ascii_keys(self.actions)
         self.run_directory = run
+        """The open run."""
         self.snapshot: RunSnapshot | None = None
+        """The open run's current state; None until it has been read."""
         self.summaries: tuple[RunSummary, ...] | None = None
+        """All runs, newest first; None until they have been read."""
         self.queue: QueueListing | None = None
+        """The queue of runs; None until it has been read."""
         self.compared: tuple[RunSnapshot, ...] = ()
+        """The marked runs that have been read, in the order of their letters; updated only while a
+        pane shows them."""
         self.machine: MachineFacts | None = None
+        """This machine; None at first."""
         self.readings = Readings()
+        """This machine's load, as read by the app while no worker reads it."""
         self.selected_checkpoint: str | None = None
+        """Directory of the checkpoint to sample from, relative to the run's directory; None: the
+        best one."""
         self.sampler: SamplerClient | None = None
+        """The one sampler; None until it has been started in the background."""
         self.ascii_only = display.ascii_only
+        """Draw marks, panels and charts in ASCII."""
         self.settings: dict[str, object] = settings if settings is not None else {}
+        """Plain JSON values that are kept for the next start; screens read and write their own
+        keys."""
         self.draft: RunConfig | None = None
+        """The config of a new run that isn't changed yet: from its first change on, a run keeps
+        it."""
         self.draft_from = ""
+        """The run that the draft is based on; empty for a preset."""
         self.draft_parent: DraftParent | None = None
+        """The checkpoint that the draft's run starts from; None: initial weights."""
         self.marks = Marks.from_json(self.settings.get("marked"))
+        """The runs marked for comparison, with their letters and colours."""
         self.pending_notice: Notice | None = None
+        """The notice that the next pane that is ready shows."""
         self.prefer_running = False
+        """Begin the list of runs with one that trains: the open run is only the last session's."""
         self._saving = self._save_again = False
         """Whether settings are being saved, and whether they have changed since that began."""
         self._save_problem = ""
@@ -178,6 +200,7 @@ class RnnlmApp(App[int]):
         self._alerts = Alerts(since=time())
         self._resizes = 0
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
+        """The thread that polls runs and machine."""
         self.commands = RunCommands(self, self.push_screen)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
@@ -370,6 +393,7 @@ class RnnlmApp(App[int]):
 
     @cached_property
     def prompt_session(self) -> PromptSession:
+        """What the modes of the prompt share: the open text, settings and weights."""
         from rnnlm_tui.tui.views.prompt_session import PromptSession
 
         return PromptSession()
@@ -383,15 +407,18 @@ class RnnlmApp(App[int]):
 
     @property
     def marked(self) -> tuple[str, ...]:
+        """Names of the marked runs, in the order of their letters."""
         return self.marks.names
 
     def mark(self, run: str) -> None:
+        """Mark or unmark a run for comparison."""
         if self.marks.full and not self.marks.letter(run):
             self.report(f"{MOST_MARKED} runs are marked, the most possible: unmark one with space")
             return
         self.set_marks(self.marks.toggled(run))
 
     def set_marks(self, marks: Marks) -> None:
+        """Replace the marks, save them and update the current pane."""
         if marks != self.marks:
             self.marks = marks
             self.save_session()
@@ -405,12 +432,14 @@ class RnnlmApp(App[int]):
 
     @property
     def no_run_words(self) -> tuple[str, str]:
+        """What is true without an open run, and what to press."""
         if self.draft is None or not self.draft_from:
             return "No run open.", "^l lists the runs."
         start = f"Draft from {self.draft_from}, not started."
         return start, "esc 1 shows it, F5 there starts it."
 
     def open_pane(self, pane: Pane) -> None:
+        """Go to a pane."""
         if pane in ("train", "checkpoints") and self.run_directory is None:
             self.report(
                 f"{self.no_run_words[0].rstrip('.')}: {self.no_run_words[1]}"
@@ -432,12 +461,14 @@ class RnnlmApp(App[int]):
         self.save_session()
 
     def open_run(self, run: RunDirectory, pane: Pane | None = None) -> None:
+        """Open a run and go to the pane; None: the form of a draft, else its charts."""
         self.select_run(run)
         self.draft = None
         drafts = [summary.run for summary in self.summaries or () if summary.status == "draft"]
         self.open_pane(pane or ("config" if run.name in drafts else "train"))
 
     def select_run(self, run: RunDirectory) -> None:
+        """Open a run and stay on the pane; an unchanged draft stays on the config pane."""
         if self.watcher.is_removed(run.name):
             return  # it was found before it was deleted or renamed
         if self.run_directory is None or run.path != self.run_directory.path:
@@ -450,10 +481,12 @@ class RnnlmApp(App[int]):
         self.save_session()
 
     def close_run(self) -> None:
+        """Leave no run open."""
         self.run_directory = self.snapshot = self.selected_checkpoint = None
         self.watcher.open(None)
 
     def new_draft(self) -> None:
+        """Configure a new run: close the open run and show the draft on the config pane."""
         from rnnlm_tui.schema.presets import DEMO
 
         if self.draft is None:
@@ -474,6 +507,11 @@ class RnnlmApp(App[int]):
         average(self, message, self.push_screen)
 
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
+        """Configure a new run based on another.
+
+        With a parent, it starts from that checkpoint's weights.
+        """
+
         def read() -> RunConfig | None:
             if parent is not None:
                 return client.start.parent_at(parent.address).config()
@@ -496,6 +534,13 @@ class RnnlmApp(App[int]):
         then: Callable[[ResultT], Awaitable[None] | None] | None = None,
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
+        """Run `work` in a thread and call `then` with its result in the app.
+
+        Errors go to `failed`, or are reported. If it needs the code of a dataset that isn't trusted
+        yet, the user is asked, and it is done again. Look functions up in `client` and `store`
+        inside `work`: the first use of their modules imports them.
+        """
+
         async def run() -> None:
             try:
                 result = await to_thread(work)
@@ -540,6 +585,7 @@ class RnnlmApp(App[int]):
         )
 
     async def warm_sampler(self) -> SamplerClient:
+        """Return the sampler, started if necessary."""
         async with self._sampler_lock:
             if self.sampler is None:
                 sampler = client.sampler.SamplerClient(yields="computing")
@@ -567,24 +613,29 @@ class RnnlmApp(App[int]):
     # notices and alerts
 
     def report(self, text: str, *, trouble: bool = False) -> None:
+        """Show one line in place of the footer for some seconds."""
         self.show_notice(Notice(text, "trouble" if trouble else "fact"))
 
     def report_error(self, error: RnnlmError | OSError) -> None:
+        """Notify the user of an error with its hint."""
         message, hint = (
             (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
         )
         self.show_notification(f"{message}\n{hint}".strip(), "error")
 
     def report_damage(self, warning: str) -> None:
+        """Notify the user that a damaged file was moved aside; nothing for an empty text."""
         if warning:
             self.show_notification(warning, seconds=20)
 
     def show_notification(
-        self, text: str, severity: Severity = "warning", seconds: float = 12
+        self, text: str, severity: SeverityLevel = "warning", seconds: float = 12
     ) -> None:
+        """Show several lines over the pane for some seconds."""
         self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
+        """Show a notice on the current pane, or on the next one that is ready."""
         self.pending_notice = notice
         if self._ready_pane is not None:
             self._ready_pane.show_pending_notice()
@@ -617,6 +668,7 @@ class RnnlmApp(App[int]):
     # settings
 
     def save_session(self) -> None:
+        """Save the settings with the open run and the pane."""
         self.watcher.show_list(self.current_mode in ("runs", "train", "compare", "versus"))
         self._watch_compared()
         self.settings["pane"] = self.current_mode
@@ -625,6 +677,7 @@ class RnnlmApp(App[int]):
         self.save_settings()
 
     def save_settings(self) -> None:
+        """Save `settings` in the background; several calls in a row save once or twice."""
         if self._saving:
             self._save_again = True
             return

@@ -14,11 +14,11 @@ from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 if TYPE_CHECKING:
     from rnnlm_tui.client.average import StagedAverage
     from rnnlm_tui.store.checkpoints import CheckpointEntry
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 def average(
-    app: AppContext,
+    app: RnnlmApp,
     message: AverageRequested,
     ask: Callable[[ConfirmScreen, Callable[[bool | None], None]], object],
 ) -> None:

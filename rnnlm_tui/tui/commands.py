@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rich.console import RenderableType
 from textual.app import ComposeResult
@@ -21,12 +21,14 @@ from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, replace_command_list
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label, shown_keys
-from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BRIGHT
 from rnnlm_tui.tui.screens.overlay import GreyScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.widgets.text_field import OneLine
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.app import RnnlmApp
 
 TITLE_COLUMN = 27
 """Cells of a title before its description; a longer title takes what it needs."""
@@ -132,7 +134,7 @@ class ActionCommands(Provider):
         if not isinstance(screen, PaneScreen):
             return
         here = screen.PANE
-        app = cast(AppContext, self.app)
+        app = cast("RnnlmApp", self.app)
         order = [
             PANE_TITLES[here],
             *([CHARTS] if here in CHARTED else []),
@@ -197,7 +199,7 @@ class ActionCommands(Provider):
             else:
                 app.call_after_refresh(act)
 
-        cast(AppContext, app).open_pane(pane)
+        cast("RnnlmApp", app).open_pane(pane)
         app.call_after_refresh(act)
 
     def _open_guide(self, topic: str) -> None:
@@ -206,7 +208,7 @@ class ActionCommands(Provider):
         self.app.call_after_refresh(self.app.push_screen, GuideScreen(topic))
 
     def _open(self, name: str) -> None:
-        app = cast(AppContext, self.app)
+        app = cast("RnnlmApp", self.app)
         app.in_thread(lambda: store.runs.find_run(name), app.open_run)
 
     async def discover(self) -> Hits:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.trash import Trashed
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 LONGEST_NAME = 64
 SHOWN_NAMES = 3
@@ -39,7 +39,7 @@ class DeletedRuns:
 
     def __init__(
         self,
-        context: AppContext,
+        context: RnnlmApp,
         ask: Callable[..., object],
         restored: Callable[[RunDirectory], None],
     ) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.processes import EndsAtLogout
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.screens.choose import ChooseScreen
 
     Ask = Callable[[ChooseScreen, Callable[[str | None], None]], object]
@@ -41,7 +41,7 @@ class RunCommands:
         ask: shows a question and passes the answer on.
     """
 
-    def __init__(self, context: AppContext, ask: Ask) -> None:
+    def __init__(self, context: RnnlmApp, ask: Ask) -> None:
         self._context, self._ask = context, ask
 
     @property
@@ -50,6 +50,7 @@ class RunCommands:
         return None if snapshot is None else snapshot.summary
 
     def start(self, config: RunConfig) -> None:
+        """Create a run, launch its worker and show it on the train pane."""
         self._start(lambda: client.start.start_run(config), config)
 
     def start_draft(
@@ -58,6 +59,10 @@ class RunCommands:
         config: RunConfig,
         refused: Callable[[InputError], None] | None = None,
     ) -> None:
+        """Launch the worker of a run that was never started, and show it on the train pane.
+
+        A config that can't run here goes to `refused`; every other error is reported.
+        """
         self._start(lambda: client.start.start_draft(run), config, refused)
 
     def _start(
@@ -83,6 +88,7 @@ class RunCommands:
         self._warn_of_logout()
 
     def resume(self, device: str = "") -> None:
+        """Resume the open run, start its next attempt, or start a draft."""
         run, snapshot = self._context.run_directory, self._context.snapshot
         if run is None:
             return

@@ -28,7 +28,7 @@ from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
 if TYPE_CHECKING:
     from rnnlm_tui.store.kept_samples import KeptSample
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ async def take_weights(run: RunDirectory, row: CheckpointRow | None) -> Weights:
     return Weights(run.name, str(run.path / answer.checkpoint), answer.step)
 
 
-async def keep_state(context: AppContext, name: str, position: int | None = None) -> StateKept:
+async def keep_state(context: RnnlmApp, name: str, position: int | None = None) -> StateKept:
     """Keep the state of the session's model after a token of its text, the last one by default.
 
     Raises:
@@ -161,7 +161,7 @@ class SampleTask:
 
     def __init__(
         self,
-        context: AppContext,
+        context: RnnlmApp,
         plan: SamplePlan,
         run: RunDirectory,
         row: CheckpointRow | None,

@@ -31,7 +31,7 @@ from rnnlm_tui.tui.views.text_differences import TextScore
 from rnnlm_tui.tui.views.versus import SampleRound, Side, SideBySide, SideText
 
 if TYPE_CHECKING:
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 TOKENIZER_FILE = "tokenizer.json"
 MOST_KEPT_SCORES = 64
@@ -41,7 +41,7 @@ MOST_KEPT_SCORES = 64
 class SideRequests:
     """Samples and scores texts; errors are kept with the text that they concern."""
 
-    def __init__(self, context: AppContext) -> None:
+    def __init__(self, context: RnnlmApp) -> None:
         self._context = context
         self._asked = ""
         """The id of the request that is being answered; empty: none."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
     Base = Screen[None]
 else:
@@ -26,7 +26,7 @@ class SteersRuns(Base):
     if TYPE_CHECKING:
 
         @property
-        def context(self) -> AppContext: ...
+        def context(self) -> RnnlmApp: ...
 
     def steered_run(self) -> str | None:
         """Return the run that a change is for; None: none is open or selected."""

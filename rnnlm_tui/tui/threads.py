@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from rnnlm_tui.errors import RnnlmError
 
 if TYPE_CHECKING:
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 ResultT = TypeVar("ResultT")
 ArgumentsT = ParamSpec("ArgumentsT")
@@ -60,7 +60,7 @@ class RepeatedRead:
     An error is reported once until a read succeeds.
     """
 
-    def __init__(self, context: AppContext) -> None:
+    def __init__(self, context: RnnlmApp) -> None:
         self._context = context
         self._reading = False
         self._reported = ""

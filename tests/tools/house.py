@@ -19,6 +19,8 @@ from pathlib import Path
 import textual
 
 PACKAGE = "rnnlm_tui"
+APP = f"{PACKAGE}.tui.app"
+"""Screens name the app, which shows them, in their types: that is no cycle."""
 TEXTUAL_MODULE = "tui/_textual.py"
 """The one file that may use Textual's private names."""
 
@@ -170,7 +172,8 @@ def import_cycles(modules: dict[str, Module], *, typing: bool) -> list[str]:
         name: {
             imported.target
             for imported in module.imports
-            if (typing or not imported.typing_only) and imported.target != name
+            if imported.target != name
+            and not (imported.typing_only and (imported.target == APP or not typing))
         }
         for name, module in modules.items()
     }

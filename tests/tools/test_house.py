@@ -29,7 +29,12 @@ SOURCES = {
         "import os\nfrom textual.app import App\nfrom textual._compositor import"
         " Compositor\n\nclass Mine(App[None]):\n    def __init__(self):\n        self._own ="
         " os._exit\n        self._driver = self._own\n    def look(self, screen, name):\n       "
-        " return screen._compositor, getattr(screen, '_bindings'), screen._made_up\n"
+        " return screen._compositor, getattr(screen, '_bindings'), screen._made_up\nfrom"
+        " rnnlm_tui.tui import screen\n"
+    ),
+    "tui/screen.py": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rnnlm_tui.tui.app import"
+        " Mine\n"
     ),
     "tui/_textual.py": "from textual._compositor import Compositor\n",
 }

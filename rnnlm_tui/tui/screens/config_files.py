@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
@@ -222,7 +222,7 @@ class DraftHost(Protocol):
         """The app."""
 
     @property
-    def context(self) -> AppContext:
+    def context(self) -> RnnlmApp:
         """The app's interface."""
 
     @property

@@ -16,7 +16,7 @@ from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, edited_value, read_valu
 if TYPE_CHECKING:
     from textual.app import App
 
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.widgets.form import ConfigForm
     from rnnlm_tui.tui.widgets.form_row import FieldRow
 
@@ -64,7 +64,7 @@ def ask_field(app: App[int], form: ConfigForm, found: Callable[[str], None]) -> 
 
 
 def ask_run(
-    app: App[int], context: AppContext, but: str, compare: Callable[[DraftComparison], None]
+    app: App[int], context: RnnlmApp, but: str, compare: Callable[[DraftComparison], None]
 ) -> None:
     """Ask for a run to compare with, other than the run `but`."""
     items = [

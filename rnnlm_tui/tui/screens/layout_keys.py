@@ -13,7 +13,7 @@ from rnnlm_tui.tui.widgets.runs_table import RunsTable
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 WORDS = {"list": "all runs in one list", "tree": "forks below their parents"}
 
@@ -24,7 +24,7 @@ class LayoutKeys:
     """Changes the layout of the screen's table, and keeps it for the next start."""
 
     def __init__(
-        self, context: AppContext, table: Callable[[], RunsTable], show: Callable[[], None]
+        self, context: RnnlmApp, table: Callable[[], RunsTable], show: Callable[[], None]
     ) -> None:
         """Take the saved layout.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -19,13 +19,15 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
 from rnnlm_tui.tui.actions import shown_keys
-from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.path_field import PathInput
 from rnnlm_tui.tui.widgets.text_field import SafeInput
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.app import RnnlmApp
 
 ResultT = TypeVar("ResultT")
 
@@ -78,9 +80,9 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     """
 
     @property
-    def context(self) -> AppContext:
+    def context(self) -> RnnlmApp:
         """The app."""
-        return cast(AppContext, self.app)
+        return cast("RnnlmApp", self.app)
 
     def render(self) -> RenderableType:
         stack = self.app.screen_stack

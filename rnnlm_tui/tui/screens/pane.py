@@ -31,7 +31,7 @@ A pane is a subclass of `PaneScreen`:
   focus.
 * Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first:
   don't call `super()`.
-* `self.context` is the app, through the interface in `tui/context.py`.
+* `self.context` is the app, with its type.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ from rnnlm_tui.tui.actions import (
     shown_keys,
     unbound_key_hint,
 )
-from rnnlm_tui.tui.context import AppContext
 from rnnlm_tui.tui.views.status import run_identity
 from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.system.machine import MachineFacts
+    from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.widgets.prompt import PromptBox
 
 
@@ -159,9 +159,9 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         return "screen"
 
     @property
-    def context(self) -> AppContext:
+    def context(self) -> RnnlmApp:
         """The app."""
-        return cast(AppContext, self.app)
+        return cast("RnnlmApp", self.app)
 
     @property
     def run_path(self) -> Path | None:

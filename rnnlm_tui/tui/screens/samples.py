@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import SampleRow
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 CHECK_SECONDS = 1.0
@@ -210,7 +210,7 @@ def samples_at(run: RunDirectory, step: int) -> list[SampleRow]:
 class OlderSamples:
     """Samples of one run, read one step at a time."""
 
-    def __init__(self, context: AppContext, read: Callable[[], None]) -> None:
+    def __init__(self, context: RnnlmApp, read: Callable[[], None]) -> None:
         self._context, self._read = context, read
         self._run = ""
         self._steps: list[int] | None = None

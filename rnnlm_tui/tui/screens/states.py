@@ -27,7 +27,7 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import StateKept
     from rnnlm_tui.store.states import DeletedState, StateInfo
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 KEYS = (
     ("enter", "use"),
@@ -150,7 +150,7 @@ class StatesScreen(ListOverlay[str]):
             # of the app: it continues when this screen is closed while a long sample is computed
             self.app.run_worker(self._keep_now(self.context, name), group="state")
 
-    async def _keep_now(self, context: AppContext, name: str) -> None:
+    async def _keep_now(self, context: RnnlmApp, name: str) -> None:
         try:
             kept: StateKept = await keep_state(context, name)
         except (RnnlmError, OSError) as error:

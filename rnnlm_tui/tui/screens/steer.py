@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.context import AppContext
+    from rnnlm_tui.tui.app import RnnlmApp
 
 KEYS = (
     ("F5", "send"),
@@ -95,7 +95,7 @@ class SteerScreen(Overlay[None]):
             yield Chart(id="steer-plan")
 
     def on_mount(self) -> None:
-        self._app_context: AppContext = self.context
+        self._app_context: RnnlmApp = self.context
         self._rows[0].focus()
         self.query_one(Chart).show_all = True
         self._show()

@@ -16,7 +16,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import InspectedToken, Inspection, InspectRequest, SampleDone
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.tui.context import AppContext
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid, temperatures
@@ -242,7 +242,7 @@ async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() ->
     async def warm_sampler() -> object:
         return SimpleNamespace(start=AsyncMock(), ask=ask)
 
-    requests = SideRequests(cast(AppContext, SimpleNamespace(warm_sampler=warm_sampler)))
+    requests = SideRequests(cast(RnnlmApp, SimpleNamespace(warm_sampler=warm_sampler)))
     await requests.score(found, found.rounds[0], 0, 1)
     assert text.scores[1].bits == (2.0,)
     assert text.scores[1].bytes == (4,)

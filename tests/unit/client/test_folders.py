@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.client import folders
-from rnnlm_tui.client.folders import complete_path, list_folder, start_folder
-from rnnlm_tui.errors import InputError
+from rnnlm_tui.client.folders import (
+    complete_path,
+    free_folder,
+    list_folder,
+    save_text,
+    start_folder,
+)
+from rnnlm_tui.errors import InputError, StorageError
 
 
 @pytest.fixture
@@ -78,3 +84,19 @@ def test_browsing_begins_in_the_nearest_folder(here: Path) -> None:
     assert start_folder("notes/x/y.txt") == here / "notes"
     assert start_folder("") == here
     assert start_folder("/nowhere-at-all/x") == Path("/")
+
+
+def test_a_saved_text_and_a_folder_get_the_next_free_number(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert free_folder("exports") == here / "exports"
+    assert free_folder("notes") == here / "notes-2"
+    paths = [save_text("otter-sample", f"text {number}\udcff") for number in range(2)]
+    assert paths == [here / "otter-sample.txt", here / "otter-sample-2.txt"]
+    assert paths[0].read_text() == "text 0\\udcff"
+    monkeypatch.setattr(folders, "MOST_NUMBERED", 2)
+    with pytest.raises(StorageError, match="has 2 files named otter-sample"):
+        save_text("otter-sample", "")
+    with pytest.raises(StorageError, match="No such file") as caught:
+        save_text("nowhere/otter", "")
+    assert caught.value.hint == "start rnnlm-tui in a writable folder"

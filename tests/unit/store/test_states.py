@@ -16,6 +16,7 @@ from rnnlm_tui.store.states import (
     METADATA_KEY,
     StateInfo,
     check_state_name,
+    copy_state,
     delete_state,
     find_state,
     free_state_name,
@@ -181,3 +182,13 @@ def test_a_deleted_state_can_be_restored_unless_its_name_is_taken() -> None:
     with pytest.raises(InputError, match="exists already"):
         restore_state(deleted)
     assert find_state("a").step == 1
+
+
+def test_a_state_is_copied_to_a_new_file_or_into_a_folder(tmp_path: Path) -> None:
+    state = keep("a")
+    for path, target in (("b", "b.safetensors"), ("c.x", "c.x"), ("", "a.safetensors")):
+        copy = copy_state(state, str(tmp_path / path) if path else str(tmp_path))
+        assert copy == tmp_path / target
+        assert copy.read_bytes() == state.read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        copy_state(state, str(tmp_path / "b"))

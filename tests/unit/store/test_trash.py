@@ -20,6 +20,7 @@ from rnnlm_tui.store.trash import (
     Trashed,
     delete_checkpoints,
     delete_run,
+    delete_unneeded,
     find_trashed,
     list_trash,
     purge,
@@ -169,3 +170,14 @@ def test_a_deletion_waits_for_a_change_of_labels_and_sees_its_pin(run: RunDirect
         with pytest.raises(RunStateError, match="it is pinned: unpin it first"):
             deletions[0].result()
     assert list_trash(run) == []
+
+
+def test_of_several_checkpoints_those_that_must_be_kept_stay_with_the_reason() -> None:
+    run = new_run()
+    for step in (10, 20, 30):
+        write_checkpoint(run, step, write_model, None, {})
+    done, kept = delete_unneeded(run, [10, 20, 30])
+    assert [one.step for one in done] == [10]
+    assert sorted(kept) == [20, 30]
+    assert all("valid" in why for why in kept.values())
+    assert delete_unneeded(run, []) == ([], {})
