@@ -201,7 +201,7 @@ class RnnlmApp(App[int]):
         self._resizes = 0
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
         """The thread that polls runs and machine."""
-        self.commands = RunCommands(self, self.push_screen)
+        self.commands = RunCommands(self)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
@@ -504,7 +504,7 @@ class RnnlmApp(App[int]):
     def on_average_requested(self, message: AverageRequested) -> None:
         from rnnlm_tui.tui.averaging import average
 
-        average(self, message, self.push_screen)
+        average(self, message)
 
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         """Configure a new run based on another.

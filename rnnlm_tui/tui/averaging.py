@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,19 +16,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
 
 
-def average(
-    app: RnnlmApp,
-    message: AverageRequested,
-    ask: Callable[[ConfirmScreen, Callable[[bool | None], None]], object],
-) -> None:
-    """Average the checkpoints in a separate process; then ask whether to keep the result.
-
-    Args:
-        ask: shows a question and passes the answer on.
-    """
+def average(app: RnnlmApp, message: AverageRequested) -> None:
+    """Average the checkpoints in a separate process; then ask whether to keep the result."""
 
     def evaluated(staged: StagedAverage) -> None:
-        ask(average_question(staged), partial(answered, staged))
+        app.push_screen(average_question(staged), partial(answered, staged))
 
     def answered(staged: StagedAverage, kept: bool | None) -> None:
         if kept:

@@ -33,17 +33,11 @@ class DeletedRuns:
     """Runs deleted since the start, to be restored in the opposite order.
 
     Args:
-        ask: shows a screen that asks, and calls the function with its answer.
         restored: called with a restored run that gets the cursor.
     """
 
-    def __init__(
-        self,
-        context: RnnlmApp,
-        ask: Callable[..., object],
-        restored: Callable[[RunDirectory], None],
-    ) -> None:
-        self._context, self._ask, self._restored = context, ask, restored
+    def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
+        self._context, self._restored = context, restored
         self._groups: list[tuple[Trashed, ...]] = []
         """Runs that are in the trash, newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
@@ -58,7 +52,7 @@ class DeletedRuns:
         ended = [run for run in targets if run.status not in LIVING]
         if ended:
             confirm_delete(
-                ended, self._ask, lambda: self._delete([run.run for run in ended], living)
+                ended, self._context, lambda: self._delete([run.run for run in ended], living)
             )
         elif living:
             self.report_if_alive(targets[0])
@@ -168,7 +162,7 @@ class DeletedRuns:
             partial(check_free, taken=taken),
             about=about,
         )
-        self._ask(question, answered)
+        self._context.push_screen(question, answered)
 
     def _forget(self, trashed: Trashed) -> None:
         """Drop a run that is no longer in the trash."""
@@ -194,9 +188,7 @@ class DeletedRuns:
         return run.status in LIVING
 
 
-def confirm_delete(
-    runs: Sequence[RunSummary], ask: Callable[..., object], delete: Callable[[], None]
-) -> None:
+def confirm_delete(runs: Sequence[RunSummary], app: RnnlmApp, delete: Callable[[], None]) -> None:
     """Delete one run at once, since `undo` exists; ask first for several or a pinned one."""
     # read again: a pin that was set since the last poll isn't in the summary
     pinned = [
@@ -215,7 +207,7 @@ def confirm_delete(
         "keep them" if len(runs) > 1 else "keep it",
         f"move {what} to the trash",
     )
-    ask(question, lambda agreed: delete() if agreed else None)
+    app.push_screen(question, lambda agreed: delete() if agreed else None)
 
 
 def few_names(runs: Iterable[str]) -> str:

@@ -26,23 +26,16 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.app import RnnlmApp
-    from rnnlm_tui.tui.screens.choose import ChooseScreen
-
-    Ask = Callable[[ChooseScreen, Callable[[str | None], None]], object]
 
 FROM_NOW_ON = "The run trains there from now on."
 HAS_WORKER = "the device can't change while the run has a worker: S stops it first"
 
 
 class RunCommands:
-    """The commands; each shows its outcome in one line.
+    """The commands; each shows its outcome in one line."""
 
-    Args:
-        ask: shows a question and passes the answer on.
-    """
-
-    def __init__(self, context: RnnlmApp, ask: Ask) -> None:
-        self._context, self._ask = context, ask
+    def __init__(self, context: RnnlmApp) -> None:
+        self._context = context
 
     @property
     def _summary(self) -> RunSummary | None:
@@ -130,7 +123,8 @@ class RunCommands:
                 lines = [(one.name, safe_text(one.about)) for one in choice.devices]
                 note = "\n".join(filter(None, (safe_text(choice.problem), FROM_NOW_ON)))
                 title = f"Resume {run.name} on"
-                self._ask(ChooseScreen(title, lines, choice.current, note), answered)
+                question = ChooseScreen(title, lines, choice.current, note)
+                self._context.push_screen(question, answered)
 
         def answered(device: str | None) -> None:
             if device and self._context.run_directory is run:

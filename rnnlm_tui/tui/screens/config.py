@@ -563,7 +563,7 @@ class ConfigScreen(PaneScreen):
             self._show()
 
         if not self._cycle.advance(draft):
-            ask_run(self.app, self.context, run.name if run and self.locked else "", compare)
+            ask_run(self.context, run.name if run and self.locked else "", compare)
         self._show()
 
     def action_adjust_field(self) -> None:

@@ -63,30 +63,28 @@ def ask_field(app: App[int], form: ConfigForm, found: Callable[[str], None]) -> 
     )
 
 
-def ask_run(
-    app: App[int], context: RnnlmApp, but: str, compare: Callable[[DraftComparison], None]
-) -> None:
+def ask_run(app: RnnlmApp, but: str, compare: Callable[[DraftComparison], None]) -> None:
     """Ask for a run to compare with, other than the run `but`."""
     items = [
         PickItem(summary.run, summary.run, f"{summary.status}, {summary.preset}")
-        for summary in context.summaries or ()
+        for summary in app.summaries or ()
         if summary.run != but
     ]
 
     def chosen(name: str | None) -> None:
         if name:
-            context.in_thread(lambda: context.watcher.runs.configs([name]), partial(read, name))
+            app.in_thread(lambda: app.watcher.runs.configs([name]), partial(read, name))
 
     def read(name: str, configs: Mapping[str, RunConfig]) -> None:
         if name in configs:
             compare(DraftComparison(name, configs[name]))
         else:
-            context.report(f"the config of {name} can't be read", trouble=True)
+            app.report(f"the config of {name} can't be read", trouble=True)
 
     if items:
         app.push_screen(PickScreen("Show what differs from the run", items, verb="compare"), chosen)
     else:
-        context.report("all fields: there is no other run to compare with")
+        app.report("all fields: there is no other run to compare with")
 
 
 def browse(app: App[int], form: ConfigForm, draft: Draft) -> None:

@@ -94,7 +94,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     @cached_property
     def _deleted(self) -> DeletedRuns:
-        return DeletedRuns(self.context, self.app.push_screen, self._expect)
+        return DeletedRuns(self.context, self._expect)
 
     def _expect(self, run: RunDirectory) -> None:
         """Open a run that the list may not show yet; the cursor will go to it."""

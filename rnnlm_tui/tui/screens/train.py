@@ -540,7 +540,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
         # the list has the labels, such as the pin
         listed = [one for one in self.context.summaries or () if one.run == run.name]
-        confirm_delete(listed or [summary], self.app.push_screen, delete)
+        confirm_delete(listed or [summary], self.context, delete)
 
     # other runs
 
