@@ -14,8 +14,6 @@ from textual.css.stylesheet import Stylesheet
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 
-from tests.tui.in_place import take_out
-
 STALL_SECONDS, STALL_TURNS = 0.02, 20
 """Messages that make no progress for so much of this thread's processor time, and for so many turns
 of the loop, wait for something else, such as a thread. On a busy machine, time passes alone."""
@@ -89,10 +87,3 @@ def parsed_style_sheets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", parse_once)
         yield
-
-
-@pytest.fixture(autouse=True)
-def real_services_again() -> Iterator[None]:
-    """Take out the fakes that the test has installed."""
-    yield
-    take_out()
