@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.steering import JournalledChange
     from rnnlm_tui.store.manifest import Manifest, ManifestFile
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.tensors import TensorInfo
 
 MODEL_NAME = "model.safetensors"
@@ -152,33 +153,27 @@ def read_detail(
 
 
 def read_samples(run: RunDirectory, step: int) -> FoundSamples:
-    """Read the samples of a step or of the nearest before it, and one of a much earlier step."""
+    """Read the samples of a step or of the nearest before it, and one to contrast it with.
+
+    The best contrast is near a quarter of its step: the text is readable and still much worse.
+    """
     from rnnlm_tui.store.reader import RunReader
 
     with RunReader(run) as reader:
-        return find_samples(reader.sample_steps(), step, reader.samples_at)
+        return find_samples(reader, step)
 
 
-def find_samples(
-    steps: Sequence[int], step: int, samples_at: Callable[[int], Sequence[SampleRow]]
-) -> FoundSamples:
-    """The samples of a step or of the nearest before it, and one to contrast it with.
-
-    The best contrast is near a quarter of its step: the text is readable and still much worse.
-
-    Args:
-        steps: those with samples.
-        samples_at: reads the samples of a step.
-    """
-    known = sorted({other for other in steps if other <= step})
+def find_samples(reader: RunReader, step: int) -> FoundSamples:
+    """As `read_samples`, from an open run."""
+    known = sorted(other for other in reader.sample_steps() if other <= step)
     if not known:
         return FoundSamples()
-    newest = sorted(samples_at(known[-1]), key=lambda sample: sample.time)
+    newest = sorted(reader.samples_at(known[-1]), key=lambda sample: sample.time)
     chosen = {sample.prompt: sample for sample in newest}
     first = next(iter(chosen), None)
     before = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))[:3]
-    found = (sample for other in before for sample in samples_at(other) if sample.prompt == first)
-    return FoundSamples(tuple(chosen.values()), known[-1], next(found, None))
+    rows = (row for other in before for row in reader.samples_at(other) if row.prompt == first)
+    return FoundSamples(tuple(chosen.values()), known[-1], next(rows, None))
 
 
 def _position(folder: Path, row: CheckpointRow) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.client.checkpoint_detail import (
     CheckpointDetail,
@@ -19,6 +19,7 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
 from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import PrunePlan, kept_steps
 from rnnlm_tui.store.tensors import TensorInfo
 from rnnlm_tui.store.trash import Trashed
@@ -84,9 +85,7 @@ class FakeCheckpoints:
         )
 
     def samples(self, run: RunDirectory, step: int) -> FoundSamples:
-        return find_samples(
-            self._fake.sample_steps(run), step, lambda other: self._fake.samples_at(run, other)
-        )
+        return find_samples(cast(RunReader, self._fake.reader(run)), step)
 
     def note(self, run: RunDirectory, step: int, note: str) -> None:
         self._fake.calls.append(("note", run.name, step, check_note(note)))

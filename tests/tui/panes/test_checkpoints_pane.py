@@ -12,7 +12,6 @@ import pytest
 from pydantic import JsonValue
 
 from rnnlm_tui.client.average import StagedAverage
-from rnnlm_tui.client.checkpoint_detail import FoundSamples, find_samples
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.protocol import Setting
@@ -26,7 +25,7 @@ from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable
 from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES, checkpoint, make_snapshot
+from tests.tui.panes.fakes import CHECKPOINTS, NOW, checkpoint, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until_shown
 from tests.tui.support import until
 
@@ -246,25 +245,6 @@ async def test_columns_align_with_their_heads_when_the_terminal_grows() -> None:
             row = next(line for line in lines if "58.1 " in line)
             assert row.index("58.1") + 4 == head.index("val ppl") + 7
         assert pane(app).query_one(CheckpointTable).step == 3700
-
-
-def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
-    read: list[int] = []
-
-    def samples_at(step: int) -> list[SampleRow]:
-        read.append(step)
-        return [row for row in SAMPLES if row.step == step]
-
-    found = find_samples([2000, 1000, 3700], 3700, samples_at)
-    assert read == [3700, 1000]
-    assert find_samples([1000, 2000, 3700], 2500, samples_at).step == 2000
-    assert [sample.prompt for sample in found.samples] == [
-        "The state of the Union",
-        "My fellow Americans,",
-        "We must",
-    ]
-    assert (found.step, found.earlier) == (3700, SAMPLES[3])
-    assert find_samples([1000], 10, samples_at) == FoundSamples()
 
 
 async def test_the_same_prompt_at_an_earlier_step_is_shown_for_contrast() -> None:

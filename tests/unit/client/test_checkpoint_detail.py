@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, read_detail
+from rnnlm_tui.client.checkpoint_detail import (
+    CheckpointDetail,
+    FoundSamples,
+    read_detail,
+    read_samples,
+)
 from rnnlm_tui.client.checkpoints import list_run, quick_problems
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow
@@ -15,7 +21,8 @@ from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.store.checkpoints import read_checkpoints, write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from tests.unit.store.rows import new_run
+from tests.unit.client.logs import record
+from tests.unit.store.rows import new_run, sample_row
 
 HEADER = json.dumps(
     {"output.bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -103,3 +110,16 @@ def test_damaged_files_are_said_and_the_rest_is_still_read(otter: RunDirectory) 
     gone = read_detail(otter, before[-1])
     assert "no manifest.json" in gone.damage
     assert [item.row.step for item in list_run(otter)] == [3_000]
+
+
+def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
+    run = new_run()
+    assert read_samples(run, 10) == FoundSamples()
+    other = replace(sample_row(1000), prompt="We must")
+    samples = [other, sample_row(1000), sample_row(3700), replace(other, step=3700, time=1.0)]
+    record(run, replace(other, step=2000), replace(other, step=500), *samples)
+    assert read_samples(run, 499) == FoundSamples()
+    assert read_samples(run, 3710) == FoundSamples((samples[3], samples[2]), 3700, other)
+    assert read_samples(run, 1500) == FoundSamples(
+        (other, samples[1]), 1000, replace(other, step=500)
+    )
