@@ -158,7 +158,8 @@ def prune(
     if goes and not dry_run and not yes and not confirmed(question, "prune deletes checkpoints"):
         output.note("nothing was deleted")
         raise typer.Exit(1)
-    done = [] if dry_run else trash.delete_checkpoints(directory, goes)
+    done = [] if dry_run else trash.delete_checkpoints(directory, goes)[0]
+    count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = trash.purge(done) if purge else 0
     if json:
         print_json(
@@ -177,5 +178,5 @@ def prune(
         line(
             f"{count} moved to the trash for {trash.KEPT_DAYS} days: `rnnlm-tui restore"
             f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
-            f" {disk(plan.bytes)} now"
+            f" {size} now"
         )

@@ -54,13 +54,13 @@ def change(
     Without KEY=VALUE, `set` lists the keys that can change, their values, and all changes so far. A
     checkpoint is saved before each change. Later attempts keep the changed values.
     """
-    from rnnlm_tui.client import steering
+    from rnnlm_tui.client import control, steering
     from rnnlm_tui.store.runs import find_run
 
     check_exclusive(undo=undo, KEY=bool(assignments))
     directory = find_run(run)
     if undo:
-        result = steering.undo(directory)
+        result = control.send(directory, "undo")
     elif assignments:
         result = steering.steer(directory, parse_settings(assignments))
     else:
@@ -228,7 +228,7 @@ def plan_stops(names: list[str], after: str | None, *, json: bool) -> None:
     Raises:
         InputError: an unknown mark.
     """
-    from rnnlm_tui.client.steering import stop_after
+    from rnnlm_tui.client.control import send
     from rnnlm_tui.schema.protocol import StopMark
     from rnnlm_tui.store.runs import find_run
 
@@ -240,7 +240,7 @@ def plan_stops(names: list[str], after: str | None, *, json: bool) -> None:
     mark = cast("StopMark | None", after)
 
     def act(run: RunDirectory) -> tuple[object, str]:
-        result = stop_after(run, mark)
+        result = send(run, "stop_after", after=mark)
         value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
         return value, f"{run.name} {result.text}"
 

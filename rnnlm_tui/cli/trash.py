@@ -18,7 +18,7 @@ from rnnlm_tui.cli.options import (
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
-from rnnlm_tui.errors import InputError, StorageError, UnknownRunError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, counted, disk, first_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def delete(
             )
         else:
             step = int(checkpoint_path(run, which).name.rpartition("-")[2])
-            [deleted] = trash.delete_checkpoints(run, [step])
+            done, kept = trash.delete_checkpoints(run, [step])
+            if kept:
+                raise RunStateError(f"{run.name}@{step} can't be deleted: {kept[step]}")
+            [deleted] = done
         return _as_json(deleted), (
             f"{deleted.name} moved to the trash ({disk(deleted.bytes)}): `rnnlm-tui restore"
             f" {deleted.name}` restores it"

@@ -1,4 +1,4 @@
-"""Control a run's worker: launch it, resume a run, send commands, and follow the worker's log."""
+"""Control a run's worker: launch it, resume a run and send commands."""
 
 from __future__ import annotations
 
@@ -44,10 +44,9 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
-from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import held_message, host_name, read_lock
-from rnnlm_tui.system.processes import child_environment, last_lines, python_command, start_detached
+from rnnlm_tui.system.processes import child_environment, python_command, start_detached
 
 LEAVE_SECONDS = 5.0
 """How long a worker may take from its final event to releasing the lock."""
@@ -104,10 +103,6 @@ ANSWER_SECONDS: dict[Verb, float] = {
 """Longest wait for an answer; other verbs have ANSWER_SECONDS_OTHERWISE. A command first waits for
 the current step or evaluation."""
 ANSWER_SECONDS_OTHERWISE = 300.0
-
-MOST_BYTES = 1024 * 1024
-"""How much of a log's end is read."""
-MOST_LINES = 20_000
 
 
 def launch(run: RunDirectory, *, gpu: str = "") -> int:
@@ -400,25 +395,3 @@ def _ask(
             hint=f"its log: {run.log_path}",
         ) from error
     return decode_line(received, CommandResult)
-
-
-class LogFollower:
-    """The end of a log, read again by each `look` if the log changed. For one thread at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: tuple[str, ...] = ()
-        """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
-        self.is_cut = False
-        """Whether the log's start was not read."""
-        self._stamp = (0, 0, 0)
-
-    def look(self) -> bool:
-        """Read the log if it changed, and return whether it did; a missing one is empty."""
-        before, self._stamp = self._stamp, stamp(self.path)
-        if self._stamp == before:
-            return False
-        lines = last_lines(self.path, MOST_LINES + 1, max_bytes=MOST_BYTES)
-        self.is_cut = self._stamp[0] > MOST_BYTES or len(lines) > MOST_LINES
-        self.lines = lines[-MOST_LINES:]
-        return True

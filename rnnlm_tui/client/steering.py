@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from rnnlm_tui.client.control import check_live as check_live
-from rnnlm_tui.client.control import send
+from rnnlm_tui.client.control import check_live, send
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
-from rnnlm_tui.schema.protocol import CommandResult, StopMark
+from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.schema.steering import (
     JournalledChange,
     Position,
@@ -75,13 +74,6 @@ def read_steering(run: RunDirectory) -> SteeringState:
     return SteeringState(summary, config, position, tuple(journal))
 
 
-def read_live(run: RunDirectory) -> SteeringState:
-    """Read what can be steered of a run that trains; raises RunStateError for another."""
-    state = read_steering(run)
-    check_live(state.summary)
-    return state
-
-
 def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
     """Change settings of a live run, all or none, from the next step on.
 
@@ -92,26 +84,9 @@ def steer(run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
         WorkerError: no answer.
     """
     check_keys(changes)
-    state = read_live(run)
+    state = read_steering(run)
+    check_live(state.summary)
     after = state.changed(changes)
     if not settings_of(state.config, after) and not state.summary.requests:
         raise nothing_changed(state.config, changes)
     return send(run, "set", changes=changes)
-
-
-def undo(run: RunDirectory) -> CommandResult:
-    """Undo the newest change that isn't undone, as a new change.
-
-    Raises:
-        RunStateError: there is none, or as `steer`.
-    """
-    return send(run, "undo")
-
-
-def stop_after(run: RunDirectory, mark: StopMark | None) -> CommandResult:
-    """Stop a live run after this epoch or the next evaluation; None cancels that.
-
-    Raises:
-        RunStateError: the run isn't training, or no evaluation is planned.
-    """
-    return send(run, "stop_after", after=mark)

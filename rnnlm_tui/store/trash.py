@@ -20,7 +20,6 @@ from pathlib import Path
 
 from rnnlm_tui.errors import (
     RunNameError,
-    RunStateError,
     StorageError,
     UnknownCheckpointError,
     UnknownRunError,
@@ -149,44 +148,33 @@ def delete_run(run: RunDirectory) -> Trashed:
         return Trashed(target, _bytes(target))
 
 
-def delete_checkpoints(run: RunDirectory, steps: Collection[int]) -> list[Trashed]:
-    """Move checkpoints to the run's trash. Safe while a worker trains.
-
-    Raises:
-        UnknownCheckpointError: there is no such checkpoint.
-        RunStateError: one must be kept; says which and why.
-        StorageError: one can't be moved; those before it are in the trash. Or the run's folder has
-            a link, which could lead out of the home.
-    """
-    if not steps:
-        return []
-    run.check_own_files()
-    make_private_directory(trash_path(run), parents=False)
-    with folder_lock(run.path):
-        for step, why in why_kept(run, steps).items():
-            raise RunStateError(f"{run.name}@{step} can't be deleted: {why}")
-        earlier, now = list_trash(run), time.time()
-        deletion = _deletion(earlier)
-        done = [_delete(run, step, deletion) for step in sorted(steps)]
-    # One wrong clock must not purge anything: what counts is the time between two deletions, of
-    # which neither is this one or in the future.
-    seen = max((one.deleted for one in earlier if one.deleted <= now), default=0)
-    purge_deleted(run, until=seen - KEPT_DAYS * 86_400)
-    return done
-
-
-def delete_unneeded(
-    run: RunDirectory, steps: Iterable[int]
+def delete_checkpoints(
+    run: RunDirectory, steps: Collection[int]
 ) -> tuple[list[Trashed], dict[int, str]]:
-    """Move those checkpoints to the run's trash that need not be kept.
+    """Move those checkpoints to the run's trash that need not be kept. Safe while a worker trains.
 
     Returns:
         What was deleted, and by step why others were not.
 
-    Raises: as `delete_checkpoints`.
+    Raises:
+        UnknownCheckpointError: there is no such checkpoint.
+        StorageError: one can't be moved; those before it are in the trash. Or the run's folder has
+            a link, which could lead out of the home.
     """
-    kept = why_kept(run, steps)
-    return delete_checkpoints(run, [step for step in steps if step not in kept]), kept
+    if not steps:
+        return [], {}
+    run.check_own_files()
+    make_private_directory(trash_path(run), parents=False)
+    with folder_lock(run.path):
+        kept = why_kept(run, steps)
+        earlier, now = list_trash(run), time.time()
+        deletion = _deletion(earlier)
+        done = [_delete(run, step, deletion) for step in sorted(set(steps) - kept.keys())]
+    # One wrong clock must not purge anything: what counts is the time between two deletions, of
+    # which neither is this one or in the future.
+    seen = max((one.deleted for one in earlier if one.deleted <= now), default=0)
+    purge_deleted(run, until=seen - KEPT_DAYS * 86_400)
+    return done, kept
 
 
 def restore_run(trashed: Trashed, name: str | None = None) -> RunDirectory:

@@ -180,7 +180,7 @@ class RunCommands:
             later = "requested: stop later …" if mark else "requested: keep training …"
             self._context.report(later)
             self._context.in_thread(
-                lambda: client.steering.stop_after(run, mark),
+                lambda: client.control.send(run, "stop_after", after=mark),
                 lambda result: self._show_outcome(Notice(f"confirmed: {result.text}", "done")),
             )
 

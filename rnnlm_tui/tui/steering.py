@@ -42,7 +42,9 @@ class SteersRuns(Base):
 
         def read() -> tuple[RunDirectory, SteeringState]:
             run = store.runs.find_run(name)
-            return run, client.steering.read_live(run)
+            state = client.steering.read_steering(run)
+            client.control.check_live(state.summary)
+            return run, state
 
         self.context.in_thread(read, self._open_form)
 
@@ -62,7 +64,7 @@ class SteersRuns(Base):
 
         def undo() -> tuple[CommandResult, RunConfig]:
             run = store.runs.find_run(name)
-            return client.steering.undo(run), client.steering.read_steering(run).config
+            return client.control.send(run, "undo"), client.steering.read_steering(run).config
 
         def undone(answer: tuple[CommandResult, RunConfig]) -> None:
             from rnnlm_tui.tui.views.steer import confirmed_text

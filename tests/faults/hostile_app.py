@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.estimate import Estimate
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT
@@ -29,6 +28,7 @@ from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.log import LogFollower
 from tests.fakes import answers
 from tests.faults.hostile import TEXTS, hostile
 from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot

@@ -11,7 +11,7 @@ from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import parent_at
-from rnnlm_tui.client.steering import steer, undo
+from rnnlm_tui.client.steering import steer
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import list_checkpoints, read_checkpoints
@@ -165,7 +165,7 @@ def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) ->
     resume(run)
     wait_for_step(run, 60)
     steer(run, {"optimizer.learning_rate": 0.02, "checkpoint.every": 7})
-    undone = undo(run).change
+    undone = send(run, "undo").change
     assert undone is not None
     assert (undone.number, undone.undoes) == (5, 4)
     kill(run)

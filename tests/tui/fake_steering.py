@@ -9,7 +9,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from rnnlm_tui.client.monitor import RunSnapshot
-from rnnlm_tui.client.steering import SteeringState, check_live
+from rnnlm_tui.client.steering import SteeringState
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.protocol import CommandResult, SettingsChange, StopMark
@@ -39,11 +39,6 @@ class FakeSteering:
         per_epoch = (summary.max_steps or 1) // snapshot.config.training.epochs
         position = Position(summary.step, per_epoch, 100)
         return SteeringState(summary, snapshot.config, position, tuple(self.changes))
-
-    def check_steering(self, run: RunDirectory) -> SteeringState:
-        state = self.steering(run)
-        check_live(state.summary)
-        return state
 
     def steer(self, run: RunDirectory, changes: Mapping[str, JsonValue]) -> CommandResult:
         if self.slow_worker is not None:

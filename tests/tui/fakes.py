@@ -16,7 +16,6 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel
 
 from rnnlm_tui.client.average import StagedAverage
-from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate, TrainingText
 from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
@@ -76,6 +75,7 @@ from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
+from rnnlm_tui.tui.screens.log import LogFollower
 from rnnlm_tui.tui.views.form import Draft, draft_of
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
@@ -642,7 +642,11 @@ class FakeServices(FakeSteering):
         self.snapshots[snapshot.summary.run] = snapshot
         return self.run(snapshot.summary.run)
 
-    def send(self, run: RunDirectory, verb: Verb, **arguments: object) -> CommandResult:
+    def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
+        if verb == "undo":
+            return self.undo_setting(run)
+        if verb == "stop_after":
+            return self.stop_after(run, arguments["after"])
         if self.refuse is not None:
             raise self.refuse
         self.sent.append((run.name, verb, arguments))

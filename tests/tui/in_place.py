@@ -24,7 +24,6 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "client.checkpoint_detail.read_samples": "checkpoint_files.samples",
     "client.checkpoints.quick_problems": "checkpoint_files.problems",
     "client.checkpoints.rows_on_disk": "checkpoints",
-    "client.control.LogFollower": "log",
     "client.control.send": "send",
     "client.corpora.preview": "preview",
     "client.corpora.token_preview": "token_preview",
@@ -52,11 +51,8 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "client.start.start_draft": "start_saved",
     "client.start.start_run": "start",
     "client.start.with_available_corpus": lambda fake, _config: fake.demo_config,
-    "client.steering.read_live": "check_steering",
     "client.steering.read_steering": "steering",
     "client.steering.steer": "steer",
-    "client.steering.stop_after": "stop_after",
-    "client.steering.undo": "undo_setting",
     "store.corpora.find_corpus": "corpus",
     "store.kept_samples.all_samples": lambda fake: SimpleNamespace(
         append=fake.keep_sample, move_damaged_aside=str
@@ -85,7 +81,7 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "store.states.new_state_path": "new_state_path",
     "store.states.restore_state": "restore_state",
     "store.trash.delete_run": "delete",
-    "store.trash.delete_unneeded": "checkpoint_files.delete",
+    "store.trash.delete_checkpoints": "checkpoint_files.delete",
     "store.trash.last_deleted": "checkpoint_files.last_deleted",
     "store.trash.list_trash": "trash",
     "store.trash.purge": "purge",
@@ -96,6 +92,7 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "system.processes.ends_at_logout": "ends_at_logout",
     "tui.screens.config.read_draft": "read_draft",
     "tui.screens.config_files.write_draft": "write_draft",
+    "tui.screens.log.LogFollower": "log",
 }
 """For each function that the app calls: the method of the fake, or a function of it and the
 arguments. A method that the fake lacks leaves the real function."""

@@ -9,10 +9,9 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
-from rnnlm_tui.client.control import LogFollower
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.log import EventsScreen, WorkerLogScreen
+from rnnlm_tui.tui.screens.log import EventsScreen, LogFollower, WorkerLogScreen
 from rnnlm_tui.tui.widgets.log_panel import LogPanel
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view

@@ -384,7 +384,9 @@ class CheckpointsScreen(PaneScreen):
         steps = [item.row.step for item in items if not item.is_average]
         if steps:
             self.context.report(f"{_named(steps)}: checking what must be kept …")
-            self.context.in_thread(lambda: store.trash.delete_unneeded(run, steps), self._deleted)
+            self.context.in_thread(
+                lambda: store.trash.delete_checkpoints(run, steps), self._deleted
+            )
 
     def _remove_averages(self, run: RunDirectory, items: Sequence[ListedCheckpoint]) -> None:
         """Remove averages after a question: they don't go to the trash."""
@@ -497,7 +499,7 @@ class CheckpointsScreen(PaneScreen):
         self, run: RunDirectory, choice: PruneChoice
     ) -> tuple[list[Trashed], dict[int, str], int | None]:
         """Delete what was chosen, in a thread. Return the freed bytes if it was purged."""
-        done, kept = store.trash.delete_unneeded(run, choice.steps)
+        done, kept = store.trash.delete_checkpoints(run, choice.steps)
         return done, kept, store.trash.purge(done) if choice.purge else None
 
     def _pruned(self, outcome: tuple[list[Trashed], dict[int, str], int | None]) -> None:

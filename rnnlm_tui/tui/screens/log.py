@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -10,8 +11,9 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 
-from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted, is_joiner
+from rnnlm_tui.system.files import stamp
+from rnnlm_tui.system.processes import last_lines
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.threads import RepeatedRead
@@ -20,10 +22,13 @@ from rnnlm_tui.tui.widgets.log_panel import LogPanel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
-    from rnnlm_tui.client.control import LogFollower
     from rnnlm_tui.schema.sampling import TensorChange
     from rnnlm_tui.store.paths import RunDirectory
 
+
+MOST_BYTES = 1024 * 1024
+"""How much of a log's end is read."""
+MOST_LINES = 20_000
 
 KEYS = (
     ("↑ ↓", "scroll"),
@@ -136,6 +141,28 @@ READ_SECONDS = 0.5
 """Seconds between two reads of the file."""
 
 
+class LogFollower:
+    """The end of a log, read again by each `look` if the log changed. For one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: tuple[str, ...] = ()
+        """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
+        self.is_cut = False
+        """Whether the log's start was not read."""
+        self._stamp = (0, 0, 0)
+
+    def look(self) -> bool:
+        """Read the log if it changed, and return whether it did; a missing one is empty."""
+        before, self._stamp = self._stamp, stamp(self.path)
+        if self._stamp == before:
+            return False
+        lines = last_lines(self.path, MOST_LINES + 1, max_bytes=MOST_BYTES)
+        self.is_cut = self._stamp[0] > MOST_BYTES or len(lines) > MOST_LINES
+        self.lines = lines[-MOST_LINES:]
+        return True
+
+
 class WorkerLogScreen(LinesOverlay):
     """Follows `worker.log`, or shows the run's events if the worker printed nothing."""
 
@@ -158,7 +185,7 @@ class WorkerLogScreen(LinesOverlay):
 
     def _read(self) -> LogFollower | None:
         if self._follower is None:
-            self._follower = client.control.LogFollower(self._run.log_path)
+            self._follower = LogFollower(self._run.log_path)
             self._follower.look()
             return self._follower
         return self._follower if self._follower.look() else None

@@ -264,7 +264,7 @@ class SteerScreen(Overlay[None]):
 
         def work() -> CommandResult:
             if changes is None:
-                return client.steering.undo(self._run)
+                return client.control.send(self._run, "undo")
             return client.steering.steer(self._run, changes)
 
         self.context.in_thread(work, self._confirmed, self._refused)

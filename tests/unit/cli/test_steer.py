@@ -87,8 +87,8 @@ def test_undo_says_which_change(
 ) -> None:
     prepared()
     monkeypatch.setattr(
-        "rnnlm_tui.client.steering.undo",
-        lambda run: changed(Setting(path="training.max_steps", old=150, new=None), undoes=1),
+        "rnnlm_tui.client.control.send",
+        lambda run, verb: changed(Setting(path="training.max_steps", old=150, new=None), undoes=1),
     )
     assert run(["set", "brisk-heron", "--undo"]) == 0
     printed = capsys.readouterr()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client import control
-from rnnlm_tui.client.control import LogFollower
+from rnnlm_tui.tui.screens import log as module
+from rnnlm_tui.tui.screens.log import LogFollower
 
 
 def test_a_log_is_read_again_if_it_changed_and_its_last_line_grows(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_log_is_read_again_if_it_changed_and_its_last_line_grows(tmp_path: Pat
 
 
 def test_a_long_log_is_read_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "MOST_BYTES", 100)
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
     path = tmp_path / "worker.log"
     path.write_bytes(b"".join(b"line %d\n" % number for number in range(1_000)))
     log = LogFollower(path)
@@ -35,7 +35,7 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_number_of_lines_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "MOST_LINES", 4)
+    monkeypatch.setattr(module, "MOST_LINES", 4)
     path = tmp_path / "worker.log"
     path.write_bytes(b"".join(b"%d\n" % number for number in range(10)))
     log = LogFollower(path)
