@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rnnlm_tui.client import (  # isort: skip
         average, checkpoint_detail, checkpoints, config_files, control, corpora, estimate, export,
-        folders, gpus, listing, monitor, pretrained, queue, sampler, start, steering,
+        gpus, listing, monitor, pretrained, queue, sampler, start, steering,
     )  # fmt: skip
-else:
 
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return import_module(f"{__name__}.{name}")
+
+def __getattr__(name: str) -> object:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return import_module(f"{__name__}.{name}")

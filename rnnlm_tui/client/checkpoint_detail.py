@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import store
 from rnnlm_tui.client.checkpoints import short_problem
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.system.files import read_at_most
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.steering import JournalledChange
     from rnnlm_tui.store.manifest import Manifest, ManifestFile
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.reader import RunReader
     from rnnlm_tui.store.tensors import TensorInfo
 
 MODEL_NAME = "model.safetensors"
@@ -157,23 +157,16 @@ def read_samples(run: RunDirectory, step: int) -> FoundSamples:
 
     The best contrast is near a quarter of its step: the text is readable and still much worse.
     """
-    from rnnlm_tui.store.reader import RunReader
-
-    with RunReader(run) as reader:
-        return find_samples(reader, step)
-
-
-def find_samples(reader: RunReader, step: int) -> FoundSamples:
-    """As `read_samples`, from an open run."""
-    known = sorted(other for other in reader.sample_steps() if other <= step)
-    if not known:
-        return FoundSamples()
-    newest = sorted(reader.samples_at(known[-1]), key=lambda sample: sample.time)
-    chosen = {sample.prompt: sample for sample in newest}
-    first = next(iter(chosen), None)
-    before = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))[:3]
-    rows = (row for other in before for row in reader.samples_at(other) if row.prompt == first)
-    return FoundSamples(tuple(chosen.values()), known[-1], next(rows, None))
+    with store.reader.RunReader(run) as reader:
+        known = sorted(other for other in reader.sample_steps() if other <= step)
+        if not known:
+            return FoundSamples()
+        newest = sorted(reader.samples_at(known[-1]), key=lambda sample: sample.time)
+        chosen = {sample.prompt: sample for sample in newest}
+        first = next(iter(chosen), None)
+        before = sorted(known[:-1], key=lambda other: abs(other - known[-1] / 4))[:3]
+        rows = (row for other in before for row in reader.samples_at(other) if row.prompt == first)
+        return FoundSamples(tuple(chosen.values()), known[-1], next(rows, None))
 
 
 def _position(folder: Path, row: CheckpointRow) -> str:

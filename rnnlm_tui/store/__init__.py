@@ -11,9 +11,9 @@ if TYPE_CHECKING:
         corpora, kept_samples, labels, lineage, manifest, paths, reader, retention, runs, state,
         states, trash,
     )  # fmt: skip
-else:
 
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return import_module(f"{__name__}.{name}")
+
+def __getattr__(name: str) -> object:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return import_module(f"{__name__}.{name}")

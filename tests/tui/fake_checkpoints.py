@@ -5,13 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from rnnlm_tui.client.checkpoint_detail import (
-    CheckpointDetail,
-    FoundSamples,
-    find_samples,
-)
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
 from rnnlm_tui.client.export import Exported
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
@@ -19,7 +15,6 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
 from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.retention import PrunePlan, kept_steps
 from rnnlm_tui.store.tensors import TensorInfo
 from rnnlm_tui.store.trash import Trashed
@@ -83,9 +78,6 @@ class FakeCheckpoints:
             before=str(run.path / earlier[-1].path) if earlier else "",
             before_name=f"step {earlier[-1].step:,}" if earlier else "",
         )
-
-    def samples(self, run: RunDirectory, step: int) -> FoundSamples:
-        return find_samples(cast(RunReader, self._fake.reader(run)), step)
 
     def note(self, run: RunDirectory, step: int, note: str) -> None:
         self._fake.calls.append(("note", run.name, step, check_note(note)))

@@ -35,7 +35,7 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
-    from rnnlm_tui.client.folders import FolderListing
+    from rnnlm_tui.tui.folders import FolderListing
 
 Purpose = Literal["text", "tokenizer"]
 """What is looked for: a text to train on, or a folder with a tokenizer."""
@@ -153,7 +153,7 @@ class BrowseScreen(FilteredList):
                 yield Static(id="browse-look", markup=False)
 
     def on_mount(self) -> None:
-        from rnnlm_tui.client.folders import start_folder
+        from rnnlm_tui.tui.folders import start_folder
 
         built_in = self._start in BUILT_IN_SOURCES
         self._came_from = self._start if built_in else Path(self._start).name
@@ -230,7 +230,7 @@ class BrowseScreen(FilteredList):
     @work(group="list", exclusive=True)
     async def _go(self, folder: Path) -> None:
         """List a folder in a thread; one that can't be listed changes nothing."""
-        from rnnlm_tui.client.folders import list_folder
+        from rnnlm_tui.tui.folders import list_folder
 
         try:
             listing = await to_thread(

@@ -25,8 +25,8 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
@@ -410,7 +410,7 @@ class ChartedScreen(PaneScreen):
         text, points = points_csv(chart.data, chart.part)
 
         def write() -> str:
-            return str(client.folders.save_text(self.csv_name(), text, ".csv"))
+            return str(folders.save_text(self.csv_name(), text, ".csv"))
 
         self.context.in_thread(
             write, lambda path: self.context.report(f"{counted(points, 'point')} written to {path}")

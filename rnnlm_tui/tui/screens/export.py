@@ -15,6 +15,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
@@ -129,7 +130,7 @@ class ExportScreen(Overlay[bool]):
         box = self.query_one(SafeInput)
         if box.value == self._proposed:
             name = f"{self._run.name}-{self._checkpoint_name}-{FORMATS[self._format]}"
-            self._proposed = str(client.folders.free_folder(name))
+            self._proposed = str(folders.free_folder(name))
             box.value = self._proposed
             box.cursor_position = len(box.value)
 

@@ -18,7 +18,7 @@ from textual.events import Resize
 from textual.geometry import Region, Size
 from textual.timer import Timer
 
-from rnnlm_tui import client, store
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError, RunStateError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
@@ -30,7 +30,7 @@ from rnnlm_tui.schema.sampling import (
     StatesRequest,
 )
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
@@ -688,7 +688,7 @@ class InspectScreen(PaneScreen):
             text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
             name = f"{source.run}-inspection"
             self.context.in_thread(
-                lambda: client.folders.save_text(name, text, f".{ending}"),
+                lambda: folders.save_text(name, text, f".{ending}"),
                 lambda path: self.context.report(f"saved as {path}"),
             )
 

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.events import Key, Paste
 from textual.strip import Strip
 
-from rnnlm_tui import client, store
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.store.kept_samples import (
@@ -24,6 +24,7 @@ from rnnlm_tui.store.kept_samples import (
     export,
     matching,
 )
+from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
@@ -354,7 +355,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
             if format is not None:
                 text, ending = export(chosen, format), EXPORT_ENDINGS[format]
                 self.context.in_thread(
-                    lambda: client.folders.save_text("samples", text, ending),
+                    lambda: folders.save_text("samples", text, ending),
                     lambda path: self._say(f"saved as {path}"),
                     self._failed,
                 )

@@ -16,13 +16,13 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 
-from rnnlm_tui import client, store
+from rnnlm_tui import store
 from rnnlm_tui.errors import ConfigError, RnnlmError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
 from rnnlm_tui.tui.screens.choose import choose_weights
@@ -730,7 +730,7 @@ class PromptScreen(PaneScreen):
             return
         name = f"{self.snapshot.summary.run}-sample"
         self.context.in_thread(
-            lambda: client.folders.save_text(name, entry.whole + "\n"),
+            lambda: folders.save_text(name, entry.whole + "\n"),
             lambda path: self.context.report(f"saved as {path}"),
         )
 

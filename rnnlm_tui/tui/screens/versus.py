@@ -16,11 +16,11 @@ from textual.events import Resize, ScreenResume
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rnnlm_tui import client, store
+from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import length_problem
-from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -682,7 +682,7 @@ class VersusScreen(PaneScreen):
         name = {"texts": "side-by-side", "differences": "differences", "grid": "grid"}[self._view]
         run = self._found.sides[0].run.name
         self.context.in_thread(
-            lambda: client.folders.save_text(f"{run}-{name}", text, ".md"),
+            lambda: folders.save_text(f"{run}-{name}", text, ".md"),
             lambda path: self.context.report(f"saved as {path}"),
         )
 

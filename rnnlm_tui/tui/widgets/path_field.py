@@ -20,7 +20,7 @@ async def completed(text: str, words: Sequence[str] = ()) -> tuple[str, str]:
 
     Return the text as far as it is unambiguous, and the names that would fit, empty if it is.
     """
-    from rnnlm_tui.client.folders import complete_path
+    from rnnlm_tui.tui.folders import complete_path
 
     found = await to_thread(complete_path, text, words)
     names = found.candidates[:MOST_CANDIDATES]

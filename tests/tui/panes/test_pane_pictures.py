@@ -10,11 +10,11 @@ from time import tzset
 import pytest
 
 from rnnlm_tui.client.corpora import Preview
-from rnnlm_tui.client.folders import Entry, FolderListing
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.folders import Entry, FolderListing
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
@@ -109,14 +109,14 @@ async def test_overlays_of_the_config(
     services = FakeServices(make_snapshot())
     services.preview_found = CODE
     folder = Path("/tmp/rnnlm-tui-pictures")
-    monkeypatch.setattr("rnnlm_tui.client.folders.start_folder", lambda _path: folder)
+    monkeypatch.setattr("rnnlm_tui.tui.folders.start_folder", lambda _path: folder)
     entries = (
         Entry("src", folder / "src", True),
         Entry("heap.py", folder / "heap.py", False, 4_096),
         Entry("notes.txt", folder / "notes.txt", False, 120_000),
     )
     monkeypatch.setattr(
-        "rnnlm_tui.client.folders.list_folder",
+        "rnnlm_tui.tui.folders.list_folder",
         lambda path, tokenizers: FolderListing(path, entries),
     )
     async with opened(services, "config", size=size) as (app, pilot):

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client import folders
-from rnnlm_tui.client.folders import (
+from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.tui import folders
+from rnnlm_tui.tui.folders import (
     complete_path,
     free_folder,
     list_folder,
     save_text,
     start_folder,
 )
-from rnnlm_tui.errors import InputError, StorageError
 
 
 @pytest.fixture
