@@ -140,7 +140,7 @@ async def test_a_change_from_another_terminal_is_seen_in_the_open_form() -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [("finished", "is finished"), ("stopped", "resume it first")]
+    ("status", "words"), [("finished", "is finished"), ("stopped", "it is stopped")]
 )
 async def test_an_ended_run_is_not_changed(status: str, words: str) -> None:
     services = with_runs(make_snapshot(status))  # type: ignore[arg-type]
