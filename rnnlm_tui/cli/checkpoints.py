@@ -12,6 +12,7 @@ from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import confirmed
 from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption
 from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def prune(
     if goes and not dry_run and not yes and not confirmed(question, "prune deletes checkpoints"):
         output.note("nothing was deleted")
         raise typer.Exit(1)
-    done = [] if dry_run else trash.delete_checkpoints(directory, goes)[0]
+    done, spared = ([], {}) if dry_run else trash.delete_checkpoints(directory, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = trash.purge(done) if purge else 0
     if json:
@@ -167,7 +168,7 @@ def prune(
                 "run": directory.name,
                 "deletes": goes,
                 "bytes": plan.bytes,
-                "keeps": {str(step): why for step, why in sorted(plan.kept.items())},
+                "keeps": {str(step): why for step, why in sorted({**plan.kept, **spared}.items())},
                 "deleted": [one.step for one in done],
                 "freed": freed,
             }
@@ -180,3 +181,7 @@ def prune(
             f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
             f" {size} now"
         )
+    for step, why in spared.items():
+        output.note(f"{directory.name}@{step} was not deleted: {why}")
+    if spared:
+        raise typer.Exit(RunStateError.exit_code)

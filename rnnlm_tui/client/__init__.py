@@ -4,7 +4,7 @@ Its modules are imported when they are first used: after `from rnnlm_tui import 
 calls `client.queue.move(...)` in a thread, and its first paint imports none of them.
 """
 
-from importlib import import_module
+import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("__"):
+    if importlib.util.find_spec(f"{__name__}.{name}") is None:
         raise AttributeError(name)
-    return import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name}")

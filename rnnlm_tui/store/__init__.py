@@ -3,7 +3,7 @@
 Its modules are imported when they are first used, as those of `client`.
 """
 
-from importlib import import_module
+import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("__"):
+    if importlib.util.find_spec(f"{__name__}.{name}") is None:
         raise AttributeError(name)
-    return import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name}")

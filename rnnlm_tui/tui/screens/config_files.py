@@ -223,7 +223,7 @@ class DraftHost(Protocol):
 
     @property
     def context(self) -> RnnlmApp:
-        """The app's interface."""
+        """The app, with its type."""
 
     @property
     def shown(self) -> Draft | None:

@@ -353,9 +353,9 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         def answered(word: str | None) -> None:
             format = next((known for known in SAMPLE_EXPORTS if known == word), None)
             if format is not None:
-                text, ending = export(chosen, format), EXPORT_ENDINGS[format]
+                ending = EXPORT_ENDINGS[format]
                 self.context.in_thread(
-                    lambda: folders.save_text("samples", text, ending),
+                    lambda: folders.save_text("samples", export(chosen, format), ending),
                     lambda path: self._say(f"saved as {path}"),
                     self._failed,
                 )

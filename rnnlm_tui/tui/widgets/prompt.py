@@ -43,8 +43,8 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         Binding("down", "down_or_later", show=False),
         Binding("ctrl+j", "newline", show=False),
         Binding("ctrl+u", "clear", show=False),
-        Binding("pageup", "screen.older_text", show=False, id="older_text"),
-        Binding("pagedown", "screen.newer_text", show=False, id="newer_text"),
+        Binding("pageup", "screen.to_older(1)", show=False, id="older_text"),
+        Binding("pagedown", "screen.to_older(-1)", show=False, id="newer_text"),
         Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
         Binding("ctrl+y", "screen.copy_text", show=False, id="copy_text"),
         # Textual selects text with these two

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.averages import keep_average, list_averages, write_average
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import pin_checkpoint, read_labels
@@ -172,6 +173,20 @@ def test_prune_says_what_goes_and_asks(
     assert list_trash(otter) == []
     assert run(["prune", "plain-otter", "--yes"]) == 0
     assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_prune_leaves_and_names_a_checkpoint_that_is_pinned_while_it_asks(
+    otter: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirmed(*_: str) -> bool:
+        pin_checkpoint(otter, 300)
+        return True
+
+    monkeypatch.setattr("rnnlm_tui.cli.checkpoints.confirmed", confirmed)
+    assert run(["prune", "plain-otter", "--keep-last", "2"]) == RunStateError.exit_code
+    assert "plain-otter@300 was not deleted: it is pinned" in capsys.readouterr().err
+    assert 300 in steps(otter)
+    assert 400 not in steps(otter)
 
 
 def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
