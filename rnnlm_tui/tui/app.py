@@ -787,14 +787,14 @@ class RnnlmApp(App[int]):
 
     def action_stop(self) -> None:
         """Ask whether to stop now or later; a run before its first step stops at once."""
-        from rnnlm_tui.tui.screens.stop import StopScreen
+        from rnnlm_tui.tui.screens.stop import stop_question
 
         snapshot = self.snapshot
         if snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
             self.commands.send("stop")
         else:
             every = snapshot.config.evaluation.every
-            self.push_screen(StopScreen(snapshot.summary, every), self.commands.stop)
+            self.push_screen(stop_question(snapshot.summary, every), self.commands.stop)
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""

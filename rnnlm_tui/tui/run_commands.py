@@ -171,7 +171,7 @@ class RunCommands:
             self._context.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
 
     def stop(self, answer: str | None) -> None:
-        """Stop as answered on the `StopScreen`."""
+        """Stop as `stop_question` was answered."""
         run = self._context.run_directory
         if answer == "now":
             self._send("stop")

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui import client, store
@@ -20,8 +18,8 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.validation import config_to_raw, merge
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
-from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Overlay, OverlayText
+from rnnlm_tui.tui.palette import BAD, DIM, TEXT
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
@@ -32,7 +30,6 @@ from rnnlm_tui.tui.views.form import (
     value_at,
     with_values,
 )
-from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -499,7 +496,7 @@ class ConfigFiles:
                 self._open_editor(edited, draft, line)
 
         self._screen.app.push_screen(
-            EditedProblemsScreen(problems, str(edited.path), takes=found is not None), answered
+            edited_question(problems, str(edited.path), takes=found is not None), answered
         )
 
     @contextmanager
@@ -551,54 +548,21 @@ def check_new_path(text: str) -> None:
 EditedAnswer = Literal["again", "take", "discard"]
 
 
-class EditedProblemsScreen(Overlay[EditedAnswer]):
-    """Returns whether to open the editor again, take the text with its problems, or discard it."""
-
-    DEFAULT_CSS = """
-    EditedProblemsScreen TitledContainer { width: 90; max-width: 100%; height: auto;
-        max-height: 94%; background: #121212; }
-    EditedProblemsScreen OverlayText { height: auto; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,escape,q", "answer('again')", show=False),
-        Binding("t", "answer('take')", show=False),
-        Binding("D", "answer('discard')", show=False),
+def edited_question(
+    problems: Sequence[str], path: str, *, takes: bool = False
+) -> Question[EditedAnswer]:
+    """Ask whether to open the editor again, take the text with its problems, or discard it."""
+    lines = [
+        Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(TEXT))
+        for text in problems[:MOST_PROBLEMS]
     ]
-
-    def __init__(self, problems: Sequence[str], path: str, *, takes: bool = False) -> None:
-        super().__init__()
-        self._problems, self._path, self._takes = tuple(problems), path, takes
-
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title="The edited text can't be used", classes="-highlighted"):
-            yield OverlayText(self._text())
-
-    def action_answer(self, answer: EditedAnswer) -> None:
-        """Close with this answer."""
-        if answer != "take" or self._takes:
-            self.dismiss(answer)
-
-    def _text(self) -> Content:
-        lines = [
-            Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(TEXT))
-            for text in self._problems[:MOST_PROBLEMS]
-        ]
-        more = len(self._problems) - MOST_PROBLEMS
-        if more > 0:
-            lines.append(Content.styled(f"  and {more:,} more", DIM))
-        lines += [
-            Content(""),
-            safe_content(f"The text is kept in {self._path}", newlines="space").stylize(DIM),
-            Content(""),
-            Content.assemble(
-                ("› ", FOCUS), ("enter  ", f"bold {FOCUS}"), ("edit it again", f"bold {BRIGHT}")
-            ),
-        ]
-        if self._takes:
-            lines.append(
-                Content.assemble(
-                    ("  t      ", f"bold {TEXT}"), ("take it: the form shows the problems", TEXT)
-                )
-            )
-        lines.append(Content.assemble(("  D      ", f"bold {TEXT}"), ("discard the text", TEXT)))
-        return Content("\n").join(lines)
+    more = len(problems) - MOST_PROBLEMS
+    if more > 0:
+        lines.append(Content.styled(f"  and {more:,} more", DIM))
+    kept = safe_content(f"The text is kept in {path}", newlines="space").stylize(DIM)
+    answers: list[tuple[str, str, EditedAnswer]] = [("enter,escape,q", "edit it again", "again")]
+    if takes:
+        answers.append(("t", "take it: the form shows the problems", "take"))
+    answers.append(("D", "discard the text", "discard"))
+    title = "The edited text can't be used"
+    return Question(title, [*lines, Content(""), kept, Content("")], answers, classes="-wide")

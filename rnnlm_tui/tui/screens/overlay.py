@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
@@ -16,10 +17,9 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
 from rnnlm_tui.tui.actions import shown_keys
-from rnnlm_tui.tui.palette import BACKGROUND, BAD, DIM, GREY, TEXT, ink
+from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, FOCUS, GREY, TEXT, ink
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
 
 ResultT = TypeVar("ResultT")
+Answers = Sequence[tuple[str, str, ResultT]]
+"""The keys of each answer, of which the first is shown, its words, and what it returns."""
 
 
 class GreyScreen:
@@ -184,64 +186,78 @@ class FilteredList(Overlay[str]):
 def keys_in_line(keys: Sequence[tuple[str, str]], *, gap: int = 3) -> Content:
     """Return `enter use   esc close`, of any width."""
     return Content(" " * gap).join(
-        Content.assemble((key, f"bold {palette.BRIGHT}"), (f" {word}", palette.DIM))
-        for key, word in keys
+        Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys
     )
 
 
-class ConfirmScreen(Overlay[bool]):
-    """Returns True only for a capital D."""
+class Question(Overlay[ResultT]):
+    """Lines, and below them the answers, of which `enter` gives the first."""
 
-    BINDINGS = [  # noqa: RUF012
-        Binding("enter,escape,q", "answer(False)", show=False),
-        Binding("D", "answer(True)", show=False),
+    DEFAULT_CSS = """
+    Question TitledContainer { width: 60; max-width: 100%; height: auto; background: #121212; }
+    Question.-wide TitledContainer { width: 90; max-height: 94%; }
+    Question.-indented TitledContainer { padding: 0; }
+    Question OverlayText { width: 100%; height: auto; }
+    Question.-indented OverlayText { padding: 0 0 1 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, f"answer('{key}')", show=False)
+        for key in ("enter", "escape", *string.ascii_letters)
     ]
 
-    def __init__(self, title: str, fact: str, more: str, keep: str, proceed: str) -> None:
-        super().__init__()
-        self._title, self._fact, self._more, self._keep, self._proceed = (
-            title,
-            fact,
-            more,
-            keep,
-            proceed,
-        )
+    def __init__(
+        self,
+        title: str,
+        lines: Sequence[Content],
+        answers: Answers[ResultT],
+        *,
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(classes=classes)
+        self._title, self._lines, self._answers = title, lines, answers
 
     def compose(self) -> ComposeResult:
-        with TitledContainer(title=self._title, id="confirm-box", classes="-highlighted"):
-            yield OverlayText(self._text(), id="confirm-text")
+        with TitledContainer(title=self._title, classes="-highlighted"):
+            yield OverlayText(self._content())
 
-    def action_answer(self, answer: bool) -> None:
-        """Close with this answer."""
-        self.dismiss(answer)
+    def ask_again(self, lines: Sequence[Content], answers: Answers[ResultT]) -> None:
+        """Show these lines and answers from now on."""
+        if (lines, answers) != (self._lines, self._answers):
+            self._lines, self._answers = lines, answers
+            self.query_one(OverlayText).update(self._content())
 
-    def _text(self) -> Content:
-        lines = [
-            Content(""),
-            Content.assemble(
-                "  ", safe_content(self._fact, newlines="space", limit=54).stylize(palette.TEXT)
-            ),
-            Content.assemble(
-                "  ", safe_content(self._more, newlines="space", limit=54).stylize(palette.DIM)
-            ),
-            Content(""),
-            Content.assemble(
-                ("› ", palette.FOCUS),
-                ("enter  ", f"bold {palette.FOCUS}"),
-                (self._keep, f"bold {palette.BRIGHT}"),
-            ),
-            Content.assemble(
-                ("  D      ", f"bold {palette.TEXT}"),
-                safe_content(self._proceed, newlines="space").stylize(palette.TEXT),
-            ),
-        ]
+    def action_answer(self, key: str) -> None:
+        """Close with the answer that has this key."""
+        for keys, _, result in self._answers:
+            if key in keys.split(","):
+                self.dismiss(result)
+
+    def _content(self) -> Content:
+        lines = list(self._lines)
+        for number, (keys, words, _) in enumerate(self._answers):
+            key = keys.split(",")[0].replace("escape", "esc").ljust(7)
+            sign, tone, of_words = ("  ", TEXT, TEXT) if number else ("› ", FOCUS, f"bold {BRIGHT}")
+            text = safe_content(words, newlines="space").stylize(of_words)
+            lines.append(Content.assemble((sign, tone), (key, f"bold {tone}"), text))
         return Content("\n").join(lines)
+
+
+class ConfirmScreen(Question[bool]):
+    """Returns True only for a capital D."""
+
+    def __init__(self, title: str, fact: str, more: str, keep: str, proceed: str) -> None:
+        facts = [
+            safe_content(f"  {text}", newlines="space", limit=56).stylize(tone)
+            for text, tone in ((fact, TEXT), (more, DIM))
+        ]
+        answers = (("enter,escape,q", keep, False), ("D", proceed, True))
+        super().__init__(title, [Content(""), *facts, Content("")], answers, classes="-indented")
 
 
 def key_line(keys: Sequence[tuple[str, str]], width: int, app: object) -> Content:
     """Return `↑ ↓ scroll  esc close` for `width` cells; keys before the last are dropped first."""
     items = [
-        Content.assemble((shown_keys(key, app), f"bold {palette.TEXT}"), (f" {word}", palette.DIM))
+        Content.assemble((shown_keys(key, app), f"bold {TEXT}"), (f" {word}", DIM))
         for key, word in keys
     ]
     while len(items) > 1 and sum(item.cell_length + 2 for item in items) - 2 > width - 6:

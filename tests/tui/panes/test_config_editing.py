@@ -15,7 +15,7 @@ from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
+from rnnlm_tui.tui.screens.overlay import Question
 from rnnlm_tui.tui.screens.pick import PickScreen
 from tests.tui.fake_queue import FakeQueue
 from tests.tui.fakes import FakeServices
@@ -375,8 +375,8 @@ async def test_errors_of_the_editor_are_shown_at_their_line_and_the_text_is_kept
         await until(pilot, lambda: changes(app) == {"training.seed": 3} and overlay_closed(app))
         await pilot.press("f4")
         await until_shown(pilot, "editor.sh exited with code 3")
-        assert isinstance(app.screen, EditedProblemsScreen)
-        kept = Path(app.screen._path)
+        assert isinstance(app.screen, Question)
+        kept = Path(app.screen._lines[-2].plain.removeprefix("The text is kept in "))
         assert kept.read_text() == "nonsense"
         await pilot.press("D")
         await until_shown(pilot, "the edited text was discarded")

@@ -17,7 +17,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry, FolderListing
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.screens.config_files import EditedProblemsScreen
+from rnnlm_tui.tui.screens.config_files import edited_question
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, until_shown
@@ -148,7 +148,7 @@ async def test_overlays_of_the_config(
                 "line 9, column 1: training.epoch: unknown config key (did you mean"
                 ' "training.epochs"?)',
             )
-            app.push_screen(EditedProblemsScreen(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
+            app.push_screen(edited_question(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
             await until_shown(pilot, "The edited text can't be used")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
