@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
@@ -46,7 +46,6 @@ from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
     PROGRESS,
-    AverageRequested,
     ComparedChanged,
     ForkRequested,
     MachineChanged,
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
+    from rnnlm_tui.tui.screens.overlay import Overlay
     from rnnlm_tui.tui.views.form import DraftParent
     from rnnlm_tui.tui.views.prompt_session import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
@@ -501,11 +501,6 @@ class RnnlmApp(App[int]):
             message.run, DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
         )
 
-    def on_average_requested(self, message: AverageRequested) -> None:
-        from rnnlm_tui.tui.averaging import average
-
-        average(self, message)
-
     def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         """Configure a new run based on another.
 
@@ -528,61 +523,75 @@ class RnnlmApp(App[int]):
 
     # workers
 
+    def act(self, work: Coroutine[object, object, None]) -> None:
+        """Run `work` beside the app, and report its errors.
+
+        Several may wait for a user or a disk at once; the app's end cancels them.
+        """
+
+        async def run() -> None:
+            try:
+                await work
+            except (RnnlmError, OSError) as error:
+                self.report_error(error)
+            except ImportError as error:
+                log_traceback(error)
+                self.show_notification(REINSTALLED, "error")
+
+        self.run_worker(run(), group="threads", exit_on_error=True)
+
+    async def ask(self, question: Overlay[ResultT]) -> ResultT | None:
+        """Return the answer to a question; None if it is taken away unanswered."""
+        question.answer = self.push_screen(question, wait_for_dismiss=True)
+        try:
+            # not cancelled with the asker: the question still closes with an answer
+            return await asyncio.shield(question.answer)
+        finally:
+            if question.is_current and self.is_running:
+                question.dismiss()
+
+    async def wait_for(self, work: Callable[[], ResultT]) -> ResultT:
+        """Return what `work` returns in a thread.
+
+        If it needs the code of a dataset that isn't trusted yet, the user is asked, and it is done
+        again. Look functions up in `client` and `store` inside `work`: the first use of their
+        modules imports them.
+        """
+        try:
+            return await to_thread(work)
+        except UntrustedDatasetError as error:
+            await self._ask_for_trust(error)
+        return await self.wait_for(work)
+
     def in_thread(
         self,
         work: Callable[[], ResultT],
         then: Callable[[ResultT], Awaitable[None] | None] | None = None,
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
-        """Run `work` in a thread and call `then` with its result in the app.
-
-        Errors go to `failed`, or are reported. If it needs the code of a dataset that isn't trusted
-        yet, the user is asked, and it is done again. Look functions up in `client` and `store`
-        inside `work`: the first use of their modules imports them.
-        """
+        """Call `then` with what `work` returns; errors go to `failed`, or are reported."""
 
         async def run() -> None:
             try:
-                result = await to_thread(work)
-            except UntrustedDatasetError as error:
-                self._ask_for_trust(error, partial(self.in_thread, work, then, failed), failed)
-                return
+                result = await self.wait_for(work)
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
-                return
-            except ImportError as error:
-                log_traceback(error)
-                self.show_notification(REINSTALLED, "error")
                 return
             if then is not None and isawaitable(following := then(result)):
                 await following
 
-        self.run_worker(run(), group="threads", exit_on_error=True)
+        self.act(run())
 
-    def _ask_for_trust(
-        self,
-        error: UntrustedDatasetError,
-        again: Callable[[], None],
-        failed: Callable[[RnnlmError | OSError], None] | None,
-    ) -> None:
-        """Ask whether a dataset's code may run; if so, do what needs it again."""
+    async def _ask_for_trust(self, error: UntrustedDatasetError) -> None:
+        """Ask whether a dataset's code may run; raise the error if not."""
         from rnnlm_tui.tui.screens.choose import ChooseScreen
-
-        def answered(answer: str | None) -> None:
-            if answer == "run it":
-                self.in_thread(
-                    lambda: client.start.trust_dataset(error.source),
-                    lambda _nothing: again(),
-                    failed,
-                )
-            else:
-                (failed or self.report_error)(error)
 
         choices = [("cancel", ""), ("run it", "as you, with all your rights")]
         note = f"The text comes from {error.source}: its code is in {error.path}"
-        self.push_screen(
-            ChooseScreen("Run the dataset's code?", choices, note=safe_text(note)), answered
-        )
+        question = ChooseScreen("Run the dataset's code?", choices, note=safe_text(note))
+        if await self.ask(question) != "run it":
+            raise error
+        await to_thread(lambda: client.start.trust_dataset(error.source))
 
     async def warm_sampler(self) -> SamplerClient:
         """Return the sampler, started if necessary."""

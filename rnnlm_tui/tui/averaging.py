@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.tui.messages import AverageRequested
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.average import StagedAverage
-    from rnnlm_tui.store.checkpoints import CheckpointEntry
     from rnnlm_tui.tui.app import RnnlmApp
 
 
-def average(app: RnnlmApp, message: AverageRequested) -> None:
+async def average(app: RnnlmApp, addresses: Sequence[str]) -> None:
     """Average the checkpoints in a separate process; then ask whether to keep the result."""
-
-    def evaluated(staged: StagedAverage) -> None:
-        app.push_screen(average_question(staged), partial(answered, staged))
-
-    def answered(staged: StagedAverage, kept: bool | None) -> None:
-        if kept:
-            app.in_thread(staged.keep, partial(shown, staged))
-        else:
-            app.in_thread(staged.discard, lambda _nothing: app.report("average discarded"))
-
-    def shown(staged: StagedAverage, entry: CheckpointEntry) -> None:
-        app.watcher.poll_now()
-        app.report(f"kept as {staged.run.name}@{entry.name}")
-
-    addresses = [f"{message.run}@{checkpoint}" for checkpoint in message.checkpoints]
-    count = counted(len(addresses), "checkpoint")
-    app.report(f"averaging and evaluating {count}…")
-    app.in_thread(
+    app.report(f"averaging and evaluating {counted(len(addresses), 'checkpoint')}…")
+    staged = await app.wait_for(
         lambda: client.average.average_checkpoints(
             client.average.parts_at(addresses), lambda _progress: None
-        ),
-        evaluated,
+        )
     )
+    if await app.ask(average_question(staged)):
+        entry = await app.wait_for(staged.keep)
+        app.watcher.poll_now()
+        app.report(f"kept as {staged.run.name}@{entry.name}")
+    else:
+        await app.wait_for(staged.discard)
+        app.report("average discarded")
 
 
 def average_question(staged: StagedAverage) -> ConfirmScreen:

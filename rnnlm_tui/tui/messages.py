@@ -110,20 +110,6 @@ class ForkRequested(Message):
         """Whether the optimizer's state is kept."""
 
 
-class AverageRequested(Message):
-    """The user wants the mean of checkpoints' weights.
-
-    The app evaluates it and its parts in a separate process, then asks whether to keep it.
-    """
-
-    def __init__(self, run: str, checkpoints: Sequence[str]) -> None:
-        super().__init__()
-        self.run = run
-        """The run's name."""
-        self.checkpoints = tuple(checkpoints)
-        """Two or more of its steps or averages: `1500`, `average-1500`."""
-
-
 class NoticePosted(Message):
     """A notice from the watcher."""
 

@@ -1,15 +1,17 @@
-"""Threads of the app; those of asyncio's pool would keep it from leaving."""
+"""Actions that await, and the app's threads; those of asyncio's pool would keep it from leaving."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
+from functools import partial, wraps
 from time import monotonic
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+from textual.message_pump import MessagePump
 
 from rnnlm_tui.errors import RnnlmError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 ArgumentsT = ParamSpec("ArgumentsT")
+PumpT = TypeVar("PumpT", bound=MessagePump)
 
 NAME = "app-thread"
 EXIT_SECONDS = 0.5
@@ -52,6 +55,25 @@ async def to_thread(
 
     threading.Thread(target=partial(copy_context().run, run), name=NAME, daemon=True).start()
     return await future
+
+
+def act(
+    method: Callable[Concatenate[PumpT, ArgumentsT], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[PumpT, ArgumentsT], Coroutine[Any, Any, None]]:
+    """Run a method of a screen or of the app from now on with `RnnlmApp.act`.
+
+    Awaiting the call lasts until the method waits for the first time, so that the next key meets
+    the question that it asks. What the method has looked at may have changed after each await.
+    """
+
+    @wraps(method)
+    async def start(
+        pump: PumpT, /, *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
+    ) -> None:
+        cast("RnnlmApp", pump.app).act(method(pump, *arguments, **named))
+        await asyncio.sleep(0)
+
+    return start
 
 
 class RepeatedRead:

@@ -11,7 +11,7 @@ from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.schema.averaging import AverageDone, EvaluatedPart
 from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, write_average
 from rnnlm_tui.system.locks import staging
-from rnnlm_tui.tui.messages import AverageRequested
+from rnnlm_tui.tui.averaging import average
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened, until_shown
@@ -38,7 +38,7 @@ async def test_an_average_is_kept_or_discarded(keep: bool) -> None:
     services = Averaging()
     services.snapshots["plain-otter"] = make_snapshot("finished")
     async with opened(services, "checkpoints") as (app, pilot):
-        app.post_message(AverageRequested("plain-otter", ("3700", "3750")))
+        app.act(average(app, ("plain-otter@3700", "plain-otter@3750")))
         await until_shown(
             pilot,
             "Keep the average?",

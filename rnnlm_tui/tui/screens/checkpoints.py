@@ -20,14 +20,16 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, RunLabels, check_note
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.averaging import average
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
-from rnnlm_tui.tui.messages import AverageRequested, ForkRequested
+from rnnlm_tui.tui.messages import ForkRequested
 from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneChoice, PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples, CheckpointTable
 from rnnlm_tui.tui.widgets.samples import newlines_of
@@ -302,7 +304,8 @@ class CheckpointsScreen(PaneScreen):
             lambda _exported: self.context.watcher.poll_now(),
         )
 
-    def action_average_checkpoints(self) -> None:
+    @act
+    async def action_average_checkpoints(self) -> None:
         """Average the marked checkpoints, evaluate the result and ask whether to keep it."""
         run, parts = self.context.run_directory, self.targets
         if run is None or len(parts) < 2 or len(self._chosen) < 2:
@@ -310,7 +313,7 @@ class CheckpointsScreen(PaneScreen):
             return
         self._chosen.clear()
         self.refresh_all()
-        self.app.post_message(AverageRequested(run.name, [item.name for item in parts]))
+        await average(self.context, [f"{run.name}@{item.name}" for item in parts])
 
     def action_pin_checkpoint(self) -> None:
         """Pin or unpin the checkpoint."""

@@ -27,6 +27,8 @@ from rnnlm_tui.tui.widgets.path_field import PathInput
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from rnnlm_tui.tui.app import RnnlmApp
 
 ResultT = TypeVar("ResultT")
@@ -81,10 +83,24 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     Overlay OptionList > .option-list--option-disabled { color: #808080; }
     """
 
+    answer: Future[ResultT | None] | None = None
+    """What `RnnlmApp.ask` waits for."""
+
     @property
     def context(self) -> RnnlmApp:
         """The app."""
         return cast("RnnlmApp", self.app)
+
+    def on_unmount(self) -> None:
+        """Tell who asks that there will be no answer: another pane took the place, or the app ends.
+
+        An action that asks is cancelled with the app.
+        """
+        if self.answer is not None and not self.answer.done():
+            if self.app.is_running:
+                self.answer.set_result(None)
+            else:
+                self.answer.cancel()
 
     def render(self) -> RenderableType:
         stack = self.app.screen_stack
