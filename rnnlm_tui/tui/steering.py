@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from textual.screen import Screen
 
 from rnnlm_tui import client, store
+from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
@@ -33,7 +34,8 @@ class SteersRuns(Base):
         run = self.context.run_directory
         return None if run is None else run.name
 
-    def action_steer(self) -> None:
+    @act
+    async def action_steer(self) -> None:
         """Open the form that changes the run while it trains."""
         name = self.steered_run()
         if name is None:
@@ -46,15 +48,14 @@ class SteersRuns(Base):
             client.control.check_live(state.summary)
             return run, state
 
-        self.context.in_thread(read, self._open_form)
+        found = await self.context.wait_for(read)
+        if self.app.screen is self:
+            from rnnlm_tui.tui.screens.steer import SteerScreen
 
-    def _open_form(self, found: tuple[RunDirectory, SteeringState]) -> None:
-        from rnnlm_tui.tui.screens.steer import SteerScreen
-
-        if self.is_current:
             self.app.push_screen(SteerScreen(*found))
 
-    def action_undo_setting(self) -> None:
+    @act
+    async def action_undo_setting(self) -> None:
         """Undo the run's newest change of settings."""
         name = self.steered_run()
         if name is None:
@@ -66,11 +67,8 @@ class SteersRuns(Base):
             run = store.runs.find_run(name)
             return client.control.send(run, "undo"), client.steering.read_steering(run).config
 
-        def undone(answer: tuple[CommandResult, RunConfig]) -> None:
-            from rnnlm_tui.tui.views.steer import confirmed_text
+        from rnnlm_tui.tui.views.steer import confirmed_text
 
-            result, config = answer
-            self.context.watcher.poll_now()
-            self.context.report(confirmed_text(result, config.checkpoint))
-
-        self.context.in_thread(undo, undone)
+        result, config = await self.context.wait_for(undo)
+        self.context.watcher.poll_now()
+        self.context.report(confirmed_text(result, config.checkpoint))
