@@ -547,7 +547,7 @@ class RnnlmApp(App[int]):
             # not cancelled with the asker: the question still closes with an answer
             return await asyncio.shield(question.answer)
         finally:
-            if question.is_current and self.is_running:
+            if self.is_running and self.screen is question:
                 question.dismiss()
 
     async def wait_for(self, work: Callable[[], ResultT]) -> ResultT:

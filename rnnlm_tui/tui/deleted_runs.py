@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -46,52 +46,32 @@ class DeletedRuns:
         """The places of the marks of restored runs, until the list shows these runs."""
         self._restoring: set[Path] = set()
 
-    def delete(self, targets: Sequence[RunSummary]) -> None:
+    async def delete(self, targets: Sequence[RunSummary]) -> None:
         """Move the runs that have ended to the trash, several or a pinned one after a question."""
         living = [run.run for run in targets if run.status in LIVING]
         ended = [run for run in targets if run.status not in LIVING]
-        if ended:
-            confirm_delete(
-                ended, self._context, lambda: self._delete([run.run for run in ended], living)
-            )
-        elif living:
+        if not ended and living:
             self.report_if_alive(targets[0])
-
-    def _delete(self, runs: Sequence[str], living: Sequence[str]) -> None:
-        places = self._context.marks.places
-        marked = {run: places.index(run) for run in runs if run in places}
-
-        def delete() -> tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]:
-            done: list[Trashed] = []
-            failed: list[tuple[str, RnnlmError | OSError]] = []
-            for run in runs:
-                try:
-                    done.append(store.trash.delete_run(store.runs.find_run(run)))
-                except (RnnlmError, OSError) as error:
-                    failed.append((run, error))
-            return done, failed
-
-        def deleted(found: tuple[list[Trashed], list[tuple[str, RnnlmError | OSError]]]) -> None:
-            done, failed = found
-            for name, error in failed:
-                self._context.watcher.unmark_removed(name)
+        if not ended or not await may_delete(ended, self._context):
+            return
+        watcher, marks = self._context.watcher, self._context.marks.places
+        trashed: list[Trashed] = []
+        for run in ended:
+            watcher.mark_removed(run.run)
+        for name in [run.run for run in ended]:
+            try:
+                trashed.append(await self._context.wait_for(partial(_delete, name)))
+            except (RnnlmError, OSError) as error:
+                watcher.unmark_removed(name)
                 self._context.report_error(error)
-            if done:
-                self._deleted(done, marked, living)
-
-        for run in runs:
-            self._context.watcher.mark_removed(run)
-        self._context.in_thread(delete, deleted)
-
-    def _deleted(
-        self, trashed: Sequence[Trashed], marked: Mapping[str, int], living: Sequence[str]
-    ) -> None:
-        names, opened = [run.name for run in trashed], self._context.run_directory
+        if not trashed:
+            return
         self._groups.append(tuple(trashed))
-        self._marked |= {run.path: marked[run.name] for run in trashed if run.name in marked}
+        self._marked |= {run.path: marks.index(run.name) for run in trashed if run.name in marks}
+        names, opened = [run.name for run in trashed], self._context.run_directory
         if opened is not None and opened.name in names:
             self._context.close_run()
-        self._context.watcher.poll_now()
+        watcher.poll_now()
         message = f"{names[0]} moved to the trash, u undoes it"
         if len(names) > 1:
             message = (
@@ -100,73 +80,63 @@ class DeletedRuns:
         still = f"; still training: {few_names(living)}" if living else ""
         self._context.report(message + still)
 
-    def undo(self) -> None:
+    async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
         for group in reversed(self._groups):
             if not any(trashed.path in self._restoring for trashed in group):
-                for trashed in group:
-                    self.restore(trashed, among=group)
+                await self.restore(*group)
                 return
         if not self._restoring:
             self._context.report("nothing to undo: T shows the trash")
 
-    def restore(
-        self, trashed: Trashed, name: str | None = None, *, among: Sequence[Trashed] = ()
-    ) -> None:
-        """Restore a run; if its name is taken, ask for another.
-
-        Args:
-            name: another name.
-            among: the runs deleted together, of which the first gets the cursor.
-        """
-
-        def restored(run: RunDirectory) -> None:
-            self._forget(trashed)
-            self._context.watcher.unmark_removed(run.name)
-            if not among or among[0].path == trashed.path:
-                self._restored(run)
-            if trashed.path in self._marked:
-                self._mark_again[run.name] = self._marked.pop(trashed.path)
+    async def restore(self, *group: Trashed) -> None:
+        """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""
+        restored: list[str] = []
+        self._restoring |= {trashed.path for trashed in group}
+        for trashed in group:
+            try:
+                run = await self._restore_one(trashed)
+            except (RnnlmError, OSError) as error:
+                self._context.report_error(error)
+                run = None
+            finally:
+                self._restoring.discard(trashed.path)
+            if run is not None:
+                self._context.watcher.unmark_removed(run.name)
+                if not restored:
+                    self._restored(run)
+                if trashed.path in self._marked:
+                    self._mark_again[run.name] = self._marked.pop(trashed.path)
+                restored.append(run.name)
+            if run is not None or not trashed.path.exists():
+                self._forget(trashed)
+        if restored:
             self._context.watcher.poll_now()
             self._context.report(
-                f"{counted(len(among), 'run')} restored: {few_names(one.name for one in among)}"
-                if len(among) > 1
-                else f"{run.name} restored"
+                f"{counted(len(restored), 'run')} restored: {few_names(restored)}"
+                if len(restored) > 1
+                else f"{restored[0]} restored"
             )
 
-        def failed(error: RnnlmError | OSError) -> None:
-            taken = isinstance(error, RunNameError) and name is None
-            if taken or trashed.path.exists():
-                self._restoring.discard(trashed.path)
-            else:
-                self._forget(trashed)
-            if taken:
-                self._restore_as(trashed)
-            else:
-                self._context.report_error(error)
-
-        self._restoring.add(trashed.path)
-        self._context.in_thread(lambda: store.trash.restore_run(trashed, name), restored, failed)
-
-    def _restore_as(self, trashed: Trashed) -> None:
-        taken = {summary.run for summary in self._context.summaries or ()}
-
-        def answered(name: str | None) -> None:
-            if name is not None:
-                self.restore(trashed, name)
-
-        about = f"{safe_text(trashed.name, limit=30)} is the name of another run now"
-        question = AskScreen(
-            "Restore under another name",
-            _free_name(trashed.name, taken),
-            partial(check_free, taken=taken),
-            about=about,
-        )
-        self._context.push_screen(question, answered)
+    async def _restore_one(self, trashed: Trashed) -> RunDirectory | None:
+        """Restore a run; None if its name is taken and the user gives no other."""
+        try:
+            return await self._context.wait_for(lambda: store.trash.restore_run(trashed))
+        except RunNameError:
+            taken = {summary.run for summary in self._context.summaries or ()}
+            question = AskScreen(
+                "Restore under another name",
+                _free_name(trashed.name, taken),
+                partial(check_free, taken=taken),
+                about=f"{safe_text(trashed.name, limit=30)} is the name of another run now",
+            )
+        name = await self._context.ask(question)
+        if name is None:
+            return None
+        return await self._context.wait_for(lambda: store.trash.restore_run(trashed, name))
 
     def _forget(self, trashed: Trashed) -> None:
         """Drop a run that is no longer in the trash."""
-        self._restoring.discard(trashed.path)
         groups = (
             tuple(kept for kept in group if kept.path != trashed.path) for group in self._groups
         )
@@ -188,8 +158,8 @@ class DeletedRuns:
         return run.status in LIVING
 
 
-def confirm_delete(runs: Sequence[RunSummary], app: RnnlmApp, delete: Callable[[], None]) -> None:
-    """Delete one run at once, since `undo` exists; ask first for several or a pinned one."""
+async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
+    """Ask before several runs or a pinned one are deleted; for one, `undo` exists."""
     # read again: a pin that was set since the last poll isn't in the summary
     pinned = [
         run.run
@@ -197,8 +167,7 @@ def confirm_delete(runs: Sequence[RunSummary], app: RnnlmApp, delete: Callable[[
         if run.pinned or read_labels(RunDirectory(runs_dir() / run.run)).pinned
     ]
     if len(runs) == 1 and not pinned:
-        delete()
-        return
+        return True
     what = counted(len(runs), "run") if len(runs) > 1 else "the pinned run"
     question = ConfirmScreen(
         f"Move {what} to the trash?",
@@ -207,7 +176,11 @@ def confirm_delete(runs: Sequence[RunSummary], app: RnnlmApp, delete: Callable[[
         "keep them" if len(runs) > 1 else "keep it",
         f"move {what} to the trash",
     )
-    app.push_screen(question, lambda agreed: delete() if agreed else None)
+    return await app.ask(question) is True
+
+
+def _delete(name: str) -> Trashed:
+    return store.trash.delete_run(store.runs.find_run(name))
 
 
 def few_names(runs: Iterable[str]) -> str:

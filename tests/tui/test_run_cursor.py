@@ -47,8 +47,8 @@ async def test_an_overlay_keeps_a_filter_without_matches() -> None:
 
 async def test_the_trash_is_opened_once() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
-        app.screen.action_show_trash()  # type: ignore[attr-defined]
-        app.screen.action_show_trash()  # type: ignore[attr-defined]
+        await app.screen.action_show_trash()  # type: ignore[attr-defined]
+        await app.screen.action_show_trash()  # type: ignore[attr-defined]
         await until(pilot, lambda: isinstance(app.screen, TrashScreen))
         await pilot.pause()
         await pilot.press("escape")

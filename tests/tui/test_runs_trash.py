@@ -41,8 +41,8 @@ async def test_d_moves_the_run_to_the_trash_and_u_restores_it() -> None:
         await until(pilot, lambda: len(shown(app)) == 1)
         screen = app.screen
         assert isinstance(screen, RunsScreen)
-        screen.action_undo_delete()
-        screen.action_undo_delete()  # before the first is done
+        await screen.action_undo_delete()
+        await screen.action_undo_delete()  # before the first is done
         await until(pilot, lambda: len(shown(app)) == 3)
         assert services.in_trash == {}
         await pilot.press("u")
@@ -226,8 +226,11 @@ async def test_no_key_moves_several_runs_or_a_pinned_one_to_the_trash_without_a_
                 await pilot.press(key)
                 if isinstance(app.screen, ConfirmScreen) and "trash" in text_of(app):
                     asked.add(entry.id)
-                work = [worker for worker in app.workers if worker.group == "services"]
-                await until(pilot, lambda: all(worker.is_finished for worker in work))  # noqa: B023
+                work = [worker for worker in app.workers if worker.group == "threads"]
+                await until(
+                    pilot,
+                    lambda: len(app.screen_stack) > 1 or all(worker.is_finished for worker in work),  # noqa: B023
+                )
                 assert services.deleted == [], f"{key} on {pane}"
     assert asked == {"delete_run", "discard_run"}
 

@@ -34,6 +34,7 @@ from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
 from rnnlm_tui.tui.views.queue import waiting_runs
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.system.machine import MachineFacts
 
 SETTLE_SECONDS = 0.15
@@ -649,11 +649,13 @@ class RunsScreen(PaneScreen, SteersRuns):
             lambda: store.runs.rename_run(store.runs.find_run(former), name), renamed, failed
         )
 
-    def action_delete_run(self) -> None:
-        self._deleted.delete(self.targets if self.context.summaries else [])
+    @act
+    async def action_delete_run(self) -> None:
+        await self._deleted.delete(self.targets if self.context.summaries else [])
 
-    def action_undo_delete(self) -> None:
-        self._deleted.undo()
+    @act
+    async def action_undo_delete(self) -> None:
+        await self._deleted.undo()
 
     def action_show_queue(self) -> None:
         """Show the queue; its screen is imported only here, because it needs pydantic."""
@@ -665,16 +667,14 @@ class RunsScreen(PaneScreen, SteersRuns):
         if name is not None:
             self._find(name, self.context.open_run)
 
-    def action_show_trash(self) -> None:
-        def show(trashed: list[Trashed]) -> None:
-            if self.app.screen is self:
-                self.app.push_screen(TrashScreen(trashed), self._answered_trash)
-
-        self.context.in_thread(lambda: store.trash.list_trash(), show)
-
-    def _answered_trash(self, wanted: Trashed | None) -> None:
-        if wanted is not None:
-            self._deleted.restore(wanted)
+    @act
+    async def action_show_trash(self) -> None:
+        trashed = await self.context.wait_for(lambda: store.trash.list_trash())
+        if (
+            self.app.screen is self
+            and (wanted := await self.context.ask(TrashScreen(trashed))) is not None
+        ):
+            await self._deleted.restore(wanted)
 
 
 def _demo() -> RunConfig:

@@ -13,14 +13,16 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from rnnlm_tui import store
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.deleted_runs import confirm_delete
+from rnnlm_tui.tui.deleted_runs import may_delete
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
 from rnnlm_tui.tui.steering import SteersRuns
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
     adjacent_evaluation,
@@ -48,11 +50,9 @@ from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangemen
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import Trashed
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -509,7 +509,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if self.snapshot is not None:
             self.context.new_draft_from(self.snapshot.summary.run)
 
-    def action_discard_run(self) -> None:
+    @act
+    async def action_discard_run(self) -> None:
         """Move the run to the trash if it failed, crashed or never started."""
         run, summary = (
             self.context.run_directory,
@@ -521,26 +522,23 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.report("only a failed run can be discarded here: d on Runs deletes any")
             return
 
-        def deleted(_trashed: Trashed) -> None:
-            opened = self.context.run_directory
-            # else another run was opened meanwhile
-            if opened is not None and opened.name == run.name:
-                self.context.close_run()
-                self.context.open_pane("runs")
-            self.context.watcher.poll_now()
-            self.context.report(f"{run.name} moved to the trash, T shows it")
-
-        def failed(error: RnnlmError | OSError) -> None:
-            self.context.watcher.unmark_removed(run.name)
-            self.context.report_error(error)
-
-        def delete() -> None:
-            self.context.watcher.mark_removed(run.name)
-            self.context.in_thread(lambda: store.trash.delete_run(run), deleted, failed)
-
         # the list has the labels, such as the pin
         listed = [one for one in self.context.summaries or () if one.run == run.name]
-        confirm_delete(listed or [summary], self.context, delete)
+        if not await may_delete(listed or [summary], self.context):
+            return
+        self.context.watcher.mark_removed(run.name)
+        try:
+            await self.context.wait_for(lambda: store.trash.delete_run(run))
+        except (RnnlmError, OSError):
+            self.context.watcher.unmark_removed(run.name)
+            raise
+        opened = self.context.run_directory
+        # else another run was opened meanwhile
+        if opened is not None and opened.name == run.name:
+            self.context.close_run()
+            self.context.open_pane("runs")
+        self.context.watcher.poll_now()
+        self.context.report(f"{run.name} moved to the trash, T shows it")
 
     # other runs
 
