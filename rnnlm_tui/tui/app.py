@@ -70,7 +70,7 @@ from rnnlm_tui.tui.terminal import (
 )
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, Display, colour_name, repaint
-from rnnlm_tui.tui.threads import run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import act, run_before_exit, to_thread, wait_for_threads
 from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
 from rnnlm_tui.tui.views.machine import Readings
 
@@ -523,7 +523,7 @@ class RnnlmApp(App[int]):
 
     # workers
 
-    def act(self, work: Coroutine[object, object, None]) -> None:
+    def run_beside(self, work: Coroutine[object, object, None]) -> None:
         """Run `work` beside the app, and report its errors.
 
         Several may wait for a user or a disk at once; the app's end cancels them.
@@ -580,7 +580,7 @@ class RnnlmApp(App[int]):
             if then is not None and isawaitable(following := then(result)):
                 await following
 
-        self.act(run())
+        self.run_beside(run())
 
     async def _ask_for_trust(self, error: UntrustedDatasetError) -> None:
         """Ask whether a dataset's code may run; raise the error if not."""
@@ -780,30 +780,26 @@ class RnnlmApp(App[int]):
             events = [] if self.snapshot is None else event_lines(self.snapshot)
             self.push_screen(WorkerLogScreen(self.run_directory, events))
 
-    def action_send(self, verb: Verb) -> None:
+    @act
+    async def action_send(self, verb: Verb) -> None:
         """Send a command to the open run's worker."""
-        self.commands.send(verb)
+        await self.commands.send(verb)
 
     def action_open_pane(self, pane: Pane) -> None:
         """Go to a pane."""
         self.open_pane(pane)
 
-    def action_pause(self) -> None:
-        self.commands.pause()
+    @act
+    async def action_pause(self) -> None:
+        await self.commands.pause()
 
-    def action_resume_elsewhere(self) -> None:
-        self.commands.resume_elsewhere()
+    @act
+    async def action_resume_elsewhere(self) -> None:
+        await self.commands.resume_elsewhere()
 
-    def action_stop(self) -> None:
-        """Ask whether to stop now or later; a run before its first step stops at once."""
-        from rnnlm_tui.tui.screens.stop import stop_question
-
-        snapshot = self.snapshot
-        if snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
-            self.commands.send("stop")
-        else:
-            every = snapshot.config.evaluation.every
-            self.push_screen(stop_question(snapshot.summary, every), self.commands.stop)
+    @act
+    async def action_stop(self) -> None:
+        await self.commands.stop()
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""
@@ -813,15 +809,19 @@ class RnnlmApp(App[int]):
         """Leave without a question, as Textual's own quit action."""
         self.leave_now()
 
-    def action_leave(self) -> None:
+    @act
+    async def action_leave(self) -> None:
         from rnnlm_tui.tui.screens.quit import QuitScreen
 
+        run, answer = self.run_directory, "leave"
         living = [summary for summary in self.current_summaries() if summary.status in LIVING]
         if living:
-            opened = self.run_directory.name if self.run_directory else None
-            question = QuitScreen(living, opened, self.current_summaries)
-            self.push_screen(question, self._answered_quit)
-        else:
+            question = QuitScreen(living, run.name if run else None, self.current_summaries)
+            answer = await self.ask(question) or ""
+        if answer == "stop" and run is not None:
+            self.report(PROGRESS["stop"])
+            await self.wait_for(lambda: client.control.send(run, "stop"))
+        if answer:
             self.leave_now()
 
     def current_summaries(self) -> tuple[RunSummary, ...]:
@@ -832,15 +832,6 @@ class RnnlmApp(App[int]):
             if self.snapshot is None or summary.run != self.snapshot.summary.run
         )
         return others if self.snapshot is None else (self.snapshot.summary, *others)
-
-    def _answered_quit(self, answer: str | None) -> None:
-        if answer == "leave":
-            self.leave_now()
-        elif answer == "stop" and (run := self.run_directory) is not None:
-            self.report(PROGRESS["stop"])
-            self.in_thread(
-                lambda: client.control.send(run, "stop"), lambda _result: self.leave_now()
-            )
 
     def leave_now(self) -> None:
         """Leave without a question; settings are on disk already."""

@@ -60,7 +60,7 @@ async def to_thread(
 def act(
     method: Callable[Concatenate[PumpT, ArgumentsT], Coroutine[Any, Any, None]],
 ) -> Callable[Concatenate[PumpT, ArgumentsT], Coroutine[Any, Any, None]]:
-    """Run a method of a screen or of the app from now on with `RnnlmApp.act`.
+    """Run a method of a screen or of the app from now on with `RnnlmApp.run_beside`.
 
     Awaiting the call lasts until the method waits for the first time, so that the next key meets
     the question that it asks. What the method has looked at may have changed after each await.
@@ -70,7 +70,7 @@ def act(
     async def start(
         pump: PumpT, /, *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
     ) -> None:
-        cast("RnnlmApp", pump.app).act(method(pump, *arguments, **named))
+        cast("RnnlmApp", pump.app).run_beside(method(pump, *arguments, **named))
         await asyncio.sleep(0)
 
     return start

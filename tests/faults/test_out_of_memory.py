@@ -262,7 +262,7 @@ async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warni
     async with running_app(
         FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None
     ) as (app, pilot):
-        app.commands.start(DEMO)
+        app.run_beside(app.commands.start(DEMO))
         await until(
             pilot,
             lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)),

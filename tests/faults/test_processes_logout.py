@@ -162,6 +162,6 @@ async def test_starting_a_run_in_the_app_warns() -> None:
     async with running_app(
         FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None
     ) as (app, pilot):
-        app.commands.start(DEMO)
+        app.run_beside(app.commands.start(DEMO))
         await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))
         assert any("loginctl enable-linger" in line for line in lines_of(app))

@@ -260,7 +260,7 @@ async def test_the_app_asks_before_a_dataset_runs(mark: Path) -> None:
             await pilot.press("enter")
             await until(pilot, lambda: not asks())
             assert not mark.exists()
-        app.act(average(app, ("plain-otter@40", "plain-otter@60")))
+        app.run_beside(average(app, ("plain-otter@40", "plain-otter@60")))
         await until(pilot, asks)
         assert not mark.exists()
         await pilot.press("down", "enter")

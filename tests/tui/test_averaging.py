@@ -38,7 +38,7 @@ async def test_an_average_is_kept_or_discarded(keep: bool) -> None:
     services = Averaging()
     services.snapshots["plain-otter"] = make_snapshot("finished")
     async with opened(services, "checkpoints") as (app, pilot):
-        app.act(average(app, ("plain-otter@3700", "plain-otter@3750")))
+        app.run_beside(average(app, ("plain-otter@3700", "plain-otter@3750")))
         await until_shown(
             pilot,
             "Keep the average?",

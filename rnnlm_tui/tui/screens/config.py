@@ -6,7 +6,7 @@ opened. Every edit can be undone: a field, a whole preset, or a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -369,7 +369,10 @@ class ConfigScreen(PaneScreen):
             self._keep()
 
     def _keep(
-        self, then: Callable[[RunDirectory], None] | None = None, *, on_purpose: bool = False
+        self,
+        then: Callable[[RunDirectory], Awaitable[None] | None] | None = None,
+        *,
+        on_purpose: bool = False,
     ) -> None:
         """Write the draft in a thread, then open the run that keeps it.
 
@@ -384,11 +387,10 @@ class ConfigScreen(PaneScreen):
         if (deleted := kept.ask()) is not None:
             self.context.watcher.mark_removed(deleted.name)
 
-        def written(run: RunDirectory | None) -> None:
+        def written(run: RunDirectory | None) -> Awaitable[None] | None:
             self._keep_problem = ""
             self._follow(kept)
-            if run is not None and then is not None:
-                then(run)
+            return then(run) if run is not None and then is not None else None
 
         def failed(error: RnnlmError | OSError) -> None:
             """Report a problem once, not with each key on a disk that is full or read-only."""
@@ -639,10 +641,14 @@ class ConfigScreen(PaneScreen):
     def action_start_draft(self) -> None:
         if (config := self._ready()) is not None:
             self._check.forget_failure()
-            start = self.context.commands.start_draft
-            self._keep(
-                lambda run: start(run, config, partial(self._refuse, config)), on_purpose=True
-            )
+
+            async def start(run: RunDirectory) -> None:
+                try:
+                    await self.context.commands.start(config, run)
+                except InputError as error:
+                    self._refuse(config, error)
+
+            self._keep(start, on_purpose=True)
 
     def action_queue_draft(self) -> None:
         if (config := self._ready()) is not None:

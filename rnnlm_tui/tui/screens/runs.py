@@ -454,34 +454,28 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
 
-    def on_sorted_table_opened(self) -> None:
-        self.action_open_selected()
+    async def on_sorted_table_opened(self) -> None:
+        await self.action_open_selected()
 
     def steered_run(self) -> str | None:
         return self.chosen.run if self.chosen is not None else None
 
-    def action_open_selected(self) -> None:
+    async def action_open_selected(self) -> None:
         chosen = self.chosen
         if chosen is not None and self.context.summaries:
             self._find(chosen.run, self.context.open_run)
         elif self.context.summaries is not None and not self.context.summaries:
-            self.action_start_demo()
+            await self.action_start_demo()
 
-    def action_start_demo(self) -> None:
+    @act
+    async def action_start_demo(self) -> None:
         """Start the demo: at once on the first screen, else after a question."""
-
-        def answered(agreed: bool | None) -> None:
-            if agreed:
-                self.context.in_thread(_demo, self.context.commands.start)
-
-        if self.context.summaries == ():
-            answered(True)
-            return
         question = ConfirmScreen(
             "Start the demo?", "A new run on the presidents' speeches.", "It begins at once.",
             "don't start it", "start the demo",
         )  # fmt: skip
-        self.app.push_screen(question, answered)
+        if self.context.summaries == () or await self.context.ask(question):
+            await self.context.commands.start(await self.context.wait_for(_demo))
 
     def action_new_run(self) -> None:
         """Configure a run based on the one under the cursor; without runs, the demo."""
