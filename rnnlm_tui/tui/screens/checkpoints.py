@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.prune import PruneChoice, PruneScreen
+from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
@@ -291,7 +290,8 @@ class CheckpointsScreen(PaneScreen):
             return
         self.app.post_message(ForkRequested(run.name, item.name))
 
-    def action_export_checkpoint(self) -> None:
+    @act
+    async def action_export_checkpoint(self) -> None:
         """Write the checkpoint in another program's format."""
         item, run = self._table.row, self.context.run_directory
         if item is None or run is None:
@@ -299,10 +299,8 @@ class CheckpointsScreen(PaneScreen):
             return
         from rnnlm_tui.tui.screens.export import ExportScreen
 
-        self.app.push_screen(
-            ExportScreen(run, run.path / item.row.path, item.name),
-            lambda _exported: self.context.watcher.poll_now(),
-        )
+        await self.context.ask(ExportScreen(run, run.path / item.row.path, item.name))
+        self.context.watcher.poll_now()
 
     @act
     async def action_average_checkpoints(self) -> None:
@@ -315,7 +313,8 @@ class CheckpointsScreen(PaneScreen):
         self.refresh_all()
         await average(self.context, [f"{run.name}@{item.name}" for item in parts])
 
-    def action_pin_checkpoint(self) -> None:
+    @act
+    async def action_pin_checkpoint(self) -> None:
         """Pin or unpin the checkpoint."""
         row, run = self.chosen, self.context.run_directory
         if row is None or run is None:
@@ -330,13 +329,11 @@ class CheckpointsScreen(PaneScreen):
             else f"step {row.step:,} unpinned: deleted when newer ones replace it"
         )
 
-        def done(_: RunLabels) -> None:
-            self.context.watcher.poll_now()
-            self.context.report(message)
-
-        self.context.in_thread(
-            lambda: store.labels.pin_checkpoint(run, row.step, pinned=pinned), done
+        await self.context.wait_for(
+            lambda: store.labels.pin_checkpoint(run, row.step, pinned=pinned)
         )
+        self.context.watcher.poll_now()
+        self.context.report(message)
 
     def _is_average(self, words: str) -> bool:
         """Whether an average is under the cursor, which is then reported."""
@@ -346,7 +343,8 @@ class CheckpointsScreen(PaneScreen):
             return True
         return False
 
-    def action_note_checkpoint(self) -> None:
+    @act
+    async def action_note_checkpoint(self) -> None:
         """Edit the checkpoint's note."""
         row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
         if row is None or run is None or snapshot is None:
@@ -356,13 +354,6 @@ class CheckpointsScreen(PaneScreen):
         if self._is_average("can't have a note"):
             return
 
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self.context.in_thread(
-                    lambda: store.labels.note_checkpoint(run, row.step, text),
-                    lambda _note: self.context.watcher.poll_now(),
-                )
-
         question = AskScreen(
             f"Note on step {row.step:,}",
             snapshot.labels.notes.get(row.step, ""),
@@ -370,9 +361,13 @@ class CheckpointsScreen(PaneScreen):
             about="one line; leave empty to remove it",
             most=MOST_NOTE_CHARACTERS,
         )
-        self.app.push_screen(question, answered)
+        text = await self.context.ask(question)
+        if text is not None:
+            await self.context.wait_for(lambda: store.labels.note_checkpoint(run, row.step, text))
+            self.context.watcher.poll_now()
 
-    def action_delete_checkpoint(self) -> None:
+    @act
+    async def action_delete_checkpoint(self) -> None:
         """Move the checkpoint, or all marked ones, to the run's trash.
 
         There is no question, since it can be undone.
@@ -383,15 +378,15 @@ class CheckpointsScreen(PaneScreen):
             return
         averages = [item for item in items if item.is_average]
         if averages:
-            self._remove_averages(run, averages)
+            await self._remove_averages(run, averages)
         steps = [item.row.step for item in items if not item.is_average]
         if steps:
             self.context.report(f"{_named(steps)}: checking what must be kept …")
-            self.context.in_thread(
-                lambda: store.trash.delete_checkpoints(run, steps), self._deleted
+            self._deleted(
+                *await self.context.wait_for(lambda: store.trash.delete_checkpoints(run, steps))
             )
 
-    def _remove_averages(self, run: RunDirectory, items: Sequence[ListedCheckpoint]) -> None:
+    async def _remove_averages(self, run: RunDirectory, items: Sequence[ListedCheckpoint]) -> None:
         """Remove averages after a question: they don't go to the trash."""
         names = [item.name for item in items]
         size = formatting.disk(sum(item.row.bytes for item in items))
@@ -400,29 +395,21 @@ class CheckpointsScreen(PaneScreen):
             for name in names:
                 client.average.remove(run, name)
 
-        def removed(_nothing: None) -> None:
+        many = len(names) > 1
+        question = ConfirmScreen(
+            "Remove these averages?" if many else "Remove this average?",
+            f"{', '.join(names)}: {size}",
+            "This can't be undone.",
+            "keep them" if many else "keep it",
+            f"remove, free {size}",
+        )
+        if await self.context.ask(question):
+            await self.context.wait_for(remove)
             self._chosen.clear()
             self.context.watcher.poll_now()
             self.context.report(f"{', '.join(names)} removed")
 
-        def answered(agreed: bool | None) -> None:
-            if agreed:
-                self.context.in_thread(remove, removed)
-
-        many = len(names) > 1
-        self.app.push_screen(
-            ConfirmScreen(
-                "Remove these averages?" if many else "Remove this average?",
-                f"{', '.join(names)}: {size}",
-                "This can't be undone.",
-                "keep them" if many else "keep it",
-                f"remove, free {size}",
-            ),
-            answered,
-        )
-
-    def _deleted(self, outcome: tuple[list[Trashed], dict[int, str]]) -> None:
-        done, kept = outcome
+    def _deleted(self, done: Sequence[Trashed], kept: Mapping[int, str]) -> None:
         self._chosen.clear()
         self.context.watcher.poll_now()
         words = []
@@ -438,11 +425,12 @@ class CheckpointsScreen(PaneScreen):
         self.context.report("; ".join(words), trouble=bool(kept) and not done)
         self._show_table()
 
-    def action_undo_delete_checkpoint(self) -> None:
+    @act
+    async def action_undo_delete_checkpoint(self) -> None:
         """Restore what was deleted last, also by another app or by a command."""
-        self._restore(None)
+        await self._restore(None)
 
-    def _restore(self, trashed: Sequence[Trashed] | None) -> None:
+    async def _restore(self, trashed: Sequence[Trashed] | None) -> None:
         run = self.context.run_directory
         if run is None:
             return
@@ -452,32 +440,28 @@ class CheckpointsScreen(PaneScreen):
             store.trash.restore_checkpoints(run, found)
             return found
 
-        def restored(found: list[Trashed]) -> None:
-            if not found:
-                self.context.report("nothing to undo: the run's trash is empty")
-                return
-            self.context.watcher.poll_now()
-            self.context.report(f"{_named([one.step for one in found])} restored")
+        found = await self.context.wait_for(restore)
+        if not found:
+            self.context.report("nothing to undo: the run's trash is empty")
+            return
+        self.context.watcher.poll_now()
+        self.context.report(f"{_named([one.step for one in found])} restored")
 
-        self.context.in_thread(restore, restored)
-
-    def action_show_checkpoint_trash(self) -> None:
+    @act
+    async def action_show_checkpoint_trash(self) -> None:
         """Show the deleted checkpoints."""
         run = self.context.run_directory
         if run is None:
             return
+        trashed = await self.context.wait_for(lambda: store.trash.list_trash(run))
+        if self.app.screen is not self:
+            return
+        wanted = await self.context.ask(TrashScreen(trashed, run))
+        if wanted is not None:
+            await self._restore([wanted])
 
-        def answered(wanted: Trashed | None) -> None:
-            if wanted is not None:
-                self._restore([wanted])
-
-        def show(trashed: list[Trashed]) -> None:
-            if self.app.screen is self:
-                self.app.push_screen(TrashScreen(trashed, run), answered)
-
-        self.context.in_thread(lambda: store.trash.list_trash(run), show)
-
-    def action_prune_checkpoints(self) -> None:
+    @act
+    async def action_prune_checkpoints(self) -> None:
         """Choose which checkpoints to keep."""
         run, snapshot = self.context.run_directory, self.snapshot
         if run is None or snapshot is None or not self._rows:
@@ -485,31 +469,18 @@ class CheckpointsScreen(PaneScreen):
             return
         retention = snapshot.config.checkpoint
 
-        def answered(choice: PruneChoice | None) -> None:
-            if choice is not None:
-                self.context.in_thread(partial(self._prune, run, choice), self._pruned)
-
-        self.app.push_screen(
-            PruneScreen(
-                run,
-                every=retention.keep_every,
-                interval=retention.every or snapshot.config.evaluation.every,
-            ),
-            answered,
-        )
-
-    def _prune(
-        self, run: RunDirectory, choice: PruneChoice
-    ) -> tuple[list[Trashed], dict[int, str], int | None]:
-        """Delete what was chosen, in a thread. Return the freed bytes if it was purged."""
-        done, kept = store.trash.delete_checkpoints(run, choice.steps)
-        return done, kept, store.trash.purge(done) if choice.purge else None
-
-    def _pruned(self, outcome: tuple[list[Trashed], dict[int, str], int | None]) -> None:
-        done, kept, freed = outcome
-        if freed is None or not done:
-            self._deleted((done, kept))
+        interval = retention.every or snapshot.config.evaluation.every
+        question = PruneScreen(run, every=retention.keep_every, interval=interval)
+        choice = await self.context.ask(question)
+        if choice is None:
             return
+        done, kept = await self.context.wait_for(
+            lambda: store.trash.delete_checkpoints(run, choice.steps)
+        )
+        if not choice.purge or not done:
+            self._deleted(done, kept)
+            return
+        freed = await self.context.wait_for(lambda: store.trash.purge(done))
         self._chosen.clear()
         self.context.watcher.poll_now()
         self.context.report(

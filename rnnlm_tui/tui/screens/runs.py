@@ -540,7 +540,8 @@ class RunsScreen(PaneScreen, SteersRuns):
             ),
         ]
 
-    def action_tag_run(self) -> None:
+    @act
+    async def action_tag_run(self) -> None:
         """Edit the run's tags in one line; for marked runs, the tags that all of them have."""
         runs = self.targets
         if not runs:
@@ -564,84 +565,70 @@ class RunsScreen(PaneScreen, SteersRuns):
             for run in runs:
                 check_tags(changed(run, text))
 
-        def answered(text: str | None) -> None:
-            if text is None:
-                return
-            done = f"{counted(len(runs), 'run')} tagged: {few_names(run.run for run in runs)}"
-            tags = {run.run: {"tags": changed(run, text)} for run in runs}
-            self._label(tags, done if len(runs) > 1 else "")
+        before = "".join(f"{tag} " for tag in shared)
+        text = await self.context.ask(AskScreen(title, before, check, about=about))
+        if text is not None:
+            await self._label({run.run: {"tags": changed(run, text)} for run in runs})
+            if len(runs) > 1:
+                names = few_names(run.run for run in runs)
+                self.context.report(f"{counted(len(runs), 'run')} tagged: {names}")
 
-        self.app.push_screen(
-            AskScreen(title, "".join(f"{tag} " for tag in shared), check, about=about), answered
-        )
-
-    def action_note_run(self) -> None:
+    @act
+    async def action_note_run(self) -> None:
         run = self.chosen
         if run is None:
             return
-
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self._label({run.run: {"note": text}})
-
         title = f"Note on {safe_text(run.run, limit=40)}"
         about = "one line; leave empty to remove it"
-        self.app.push_screen(
-            AskScreen(title, run.note, check_note, about=about, most=MOST_NOTE_CHARACTERS), answered
+        text = await self.context.ask(
+            AskScreen(title, run.note, check_note, about=about, most=MOST_NOTE_CHARACTERS)
         )
+        if text is not None:
+            await self._label({run.run: {"note": text}})
 
-    def action_pin_run(self) -> None:
+    @act
+    async def action_pin_run(self) -> None:
         if self.chosen is not None:
-            self._label({self.chosen.run: {"pinned": not self.chosen.pinned}})
+            await self._label({self.chosen.run: {"pinned": not self.chosen.pinned}})
 
-    def _label(self, changes: Mapping[str, Mapping[str, Any]], done: str = "") -> None:
-        """Change labels of runs by name, then report `done`."""
+    async def _label(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change labels of runs by name."""
 
         def label() -> None:
             for name, labels in changes.items():
                 change = partial(replace, **labels)
                 store.labels.change_labels(store.runs.find_run(name), change)
 
-        def labelled(_nothing: None) -> None:
-            self.context.watcher.poll_now()
-            if done:
-                self.context.report(done)
+        await self.context.wait_for(label)
+        self.context.watcher.poll_now()
 
-        self.context.in_thread(label, labelled)
-
-    def action_rename_run(self) -> None:
+    @act
+    async def action_rename_run(self) -> None:
         run = self.chosen
         if run is None or self._deleted.report_if_alive(run):
             return
-        taken = {summary.run for summary in self.context.summaries or ()} - {run.run}
+        former, watcher = run.run, self.context.watcher
+        taken = {summary.run for summary in self.context.summaries or ()} - {former}
         about = "other runs keep referring to its old name"
-        question = AskScreen(
-            f"Rename {safe_text(run.run, limit=40)}",
-            run.run,
-            partial(check_free, taken=taken),
-            about=about,
+        title = f"Rename {safe_text(former, limit=40)}"
+        name = await self.context.ask(
+            AskScreen(title, former, partial(check_free, taken=taken), about=about)
         )
-        self.app.push_screen(question, partial(self._rename, run.run))
-
-    def _rename(self, former: str, name: str | None) -> None:
         if name is None or name == former:
             return
-
-        def renamed(run: RunDirectory) -> None:
-            self.context.watcher.unmark_removed(run.name)
-            rename_view(self.context.settings, former, run.name)
-            self._expect(run)
-            self.context.set_marks(self.context.marks.renamed(former, run.name))
-            self.context.watcher.poll_now()
-
-        def failed(error: RnnlmError | OSError) -> None:
-            self.context.watcher.unmark_removed(former)
-            self.context.report_error(error)
-
-        self.context.watcher.mark_removed(former)
-        self.context.in_thread(
-            lambda: store.runs.rename_run(store.runs.find_run(former), name), renamed, failed
-        )
+        watcher.mark_removed(former)
+        try:
+            renamed = await self.context.wait_for(
+                lambda: store.runs.rename_run(store.runs.find_run(former), name)
+            )
+        except (RnnlmError, OSError):
+            watcher.unmark_removed(former)
+            raise
+        watcher.unmark_removed(renamed.name)
+        rename_view(self.context.settings, former, renamed.name)
+        self._expect(renamed)
+        self.context.set_marks(self.context.marks.renamed(former, renamed.name))
+        watcher.poll_now()
 
     @act
     async def action_delete_run(self) -> None:
@@ -651,13 +638,12 @@ class RunsScreen(PaneScreen, SteersRuns):
     async def action_undo_delete(self) -> None:
         await self._deleted.undo()
 
-    def action_show_queue(self) -> None:
+    @act
+    async def action_show_queue(self) -> None:
         """Show the queue; its screen is imported only here, because it needs pydantic."""
         from rnnlm_tui.tui.screens.queue import QueueScreen
 
-        self.app.push_screen(QueueScreen(self.chosen), self._open_queued)
-
-    def _open_queued(self, name: str | None) -> None:
+        name = await self.context.ask(QueueScreen(self.chosen))
         if name is not None:
             self._find(name, self.context.open_run)
 
