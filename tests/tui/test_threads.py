@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import threading
@@ -88,46 +87,31 @@ def test_work_before_exit_is_awaited_and_may_fail() -> None:
     run_before_exit(lambda: refuse("full"), 60)
 
 
-@pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The answers of an action that `q` starts, and how actions without one ended."""
+async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_the_app(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ends = list[object]()
 
     async def action_leave(app: RnnlmApp) -> None:
+        answer: object = "cancelled"
         try:
-            answer = await app.ask(ConfirmScreen("Go on?", "", "", "stay", "go on"))
-        except asyncio.CancelledError:
-            ends.append("cancelled")
-            raise
-        ends.append(answer)
-        await app.wait_for(lambda: refuse("no answer"))
+            agreed = await app.ask(ConfirmScreen("Go on?", "", "", "stay", "go on"))
+            answer = agreed
+            await app.wait_for(lambda: refuse("no answer"))
+        finally:
+            ends.append(answer)
 
     monkeypatch.setattr(RnnlmApp, "action_leave", act(action_leave))
-    return ends
-
-
-async def test_an_action_asks_before_the_next_key_and_reports_its_error(
-    ends: list[object],
-) -> None:
     app = RnnlmApp(None, "runs")
     async with app.run_test(notifications=True) as pilot:
         for key in ("q", "D", "q", "q"):  # typed ahead
             app.simulate_key(key)
         await until(pilot, lambda: ends == [True, False] and shows(app, "no answer"))
-
-
-@pytest.mark.parametrize("leaves", [True, False])
-async def test_a_question_that_is_taken_away_or_whose_action_ends_leaves_nothing_behind(
-    leaves: bool, ends: list[object]
-) -> None:
-    app = RnnlmApp(None, "runs")
-    async with app.run_test() as pilot:
         await pilot.press("q")
         app.pop_screen()
-        await until(pilot, lambda: ends == [None])
+        await until(pilot, lambda: ends[2:] == [None])
         await pilot.press("q")
-        for worker in app.workers if not leaves else ():
-            if worker.group == "threads":
-                worker.cancel()
-        await until(pilot, lambda: leaves or not isinstance(app.screen, ConfirmScreen))
-    assert ends == [None, "cancelled"]
+        app.workers.cancel_group(app, "threads")
+        await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
+        await pilot.press("q")
+    assert ends[3:] == ["cancelled", "cancelled"]

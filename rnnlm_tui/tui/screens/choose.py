@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,7 +27,7 @@ from rnnlm_tui.tui.widgets.text_area import SafeTextArea
 if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.screens.pane import PaneScreen
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 class ChooseScreen(Overlay[str]):
@@ -84,20 +84,15 @@ class ChooseScreen(Overlay[str]):
         )
 
 
-def choose_weights(
-    screen: PaneScreen,
-    title: str,
-    current: CheckpointChoice | None,
-    then: Callable[[RunDirectory, CheckpointChoice, RunSummary], None],
-) -> None:
+async def choose_weights(
+    context: RnnlmApp, title: str, current: CheckpointChoice | None
+) -> tuple[RunDirectory, CheckpointChoice, RunSummary] | None:
     """Ask for a run, and for one of its checkpoints or its current weights.
 
     Args:
         title: of both lists: `Side B`.
         current: marked in the lists.
-        then: called with the answer; not if the user cancels.
     """
-    context = screen.context
     runs = {
         run.run: run
         for run in context.summaries or ()
@@ -105,40 +100,33 @@ def choose_weights(
     }
     if not runs:
         context.report("no run has a checkpoint yet")
-        return
+        return None
+    lines = [(name, run_words(run)) for name, run in runs.items()]
+    here = current.run if current is not None else ""
+    name = await context.ask(ChooseScreen(f"{title}: run", lines, here))
+    if not name:
+        return None
 
-    def read(name: str | None) -> None:
-        if name:
-            context.in_thread(lambda: _read(name), lambda found: ask(runs[name], *found))
-
-    def _read(name: str) -> tuple[RunDirectory, list[CheckpointRow]]:
+    def read() -> tuple[RunDirectory, list[CheckpointRow]]:
         run = store.runs.find_run(name)
         return run, client.checkpoints.rows_on_disk(run)
 
-    def ask(summary: RunSummary, run: RunDirectory, rows: list[CheckpointRow]) -> None:
-        wanted = current.wanted if current is not None and current.run == run.name else None
-        choice = CheckpointChoice.of(run.name, rows, wanted, living=summary.status in LIVING)
-        choices = weights_choices(choice, summary.checkpoints.pinned)
-        if not choices:
-            context.report(f"{run.name} has no checkpoint yet")
-            return
+    run, rows = await context.wait_for(read)
+    summary = runs[name]
+    wanted = current.wanted if current is not None and current.run == name else None
+    choice = CheckpointChoice.of(name, rows, wanted, living=summary.status in LIVING)
+    choices = weights_choices(choice, summary.checkpoints.pinned)
+    if not choices:
+        context.report(f"{name} has no checkpoint yet")
+        return None
+    word: str | None = next(iter(choices))
+    if len(choices) > 1:
         here = next(
             (word for word, (want, _) in choices.items() if choice.row == _row_of(choice, want)), ""
         )
-
-        def chosen(word: str | None) -> None:
-            if word:
-                then(run, replace(choice, wanted=choices[word][0]), summary)
-
-        if len(choices) == 1:
-            chosen(next(iter(choices)))
-            return
         lines = [(word, help_text) for word, (_, help_text) in choices.items()]
-        screen.app.push_screen(ChooseScreen(f"{title}: weights of {run.name}", lines, here), chosen)
-
-    lines = [(name, run_words(run)) for name, run in runs.items()]
-    name = current.run if current is not None else ""
-    screen.app.push_screen(ChooseScreen(f"{title}: run", lines, name), read)
+        word = await context.ask(ChooseScreen(f"{title}: weights of {name}", lines, here))
+    return (run, replace(choice, wanted=choices[word][0]), summary) if word else None
 
 
 def weights_choices(

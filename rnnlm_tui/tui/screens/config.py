@@ -27,14 +27,13 @@ from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.config_files import ConfigFiles, KeptDraft, read_draft
-from rnnlm_tui.tui.screens.config_questions import ask_field, ask_run, ask_value, browse
+from rnnlm_tui.tui.screens.config_questions import ask_run, ask_value, browse, field_question
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.threads import to_thread
+from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.editing import (
     AdjustmentCycle,
     ComparisonCycle,
-    DraftComparison,
     EditHistory,
     changed_fields,
     draft_identity,
@@ -473,11 +472,12 @@ class ConfigScreen(PaneScreen):
     def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
         self.form.open_section(event.section)
 
-    def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
+    @act
+    async def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self.locked:
             self.context.report(FROZEN)
         else:
-            ask_value(self.app, self.form, event.row)
+            await ask_value(self.context, self.form, event.row)
 
     def action_move_field(self, by: int) -> None:
         """Go to the field `by` places after this one."""
@@ -494,12 +494,13 @@ class ConfigScreen(PaneScreen):
     def action_edit_field(self) -> None:
         self.form.edit()
 
-    def action_browse_files(self) -> None:
+    @act
+    async def action_browse_files(self) -> None:
         """Browse for a text, or in the section of the tokenizer for a tokenizer."""
         if self._editing is None:
             self.context.report(FROZEN)
         else:
-            browse(self.app, self.form, self._editing)
+            await browse(self.context, self.form, self._editing)
 
     def action_reset_field(self) -> None:
         self.form.reset()
@@ -546,27 +547,27 @@ class ConfigScreen(PaneScreen):
         if not self.form.toggle():
             self.context.report("space switches yes and no: enter edits this field")
 
-    def action_find_field(self) -> None:
-        def found(path: str) -> None:
+    @act
+    async def action_find_field(self) -> None:
+        path = await self.context.ask(field_question(self.form))
+        if path:
             self._cycle.show_if_differing(path, self.shown)
             self._show()
             self.form.go_to(path)
 
-        ask_field(self.app, self.form, found)
-
-    def action_next_comparison(self) -> None:
+    @act
+    async def action_next_comparison(self) -> None:
         """Show only what differs from the next config: base, preset, defaults, a run; then all."""
         draft, run = self.shown, self.context.run_directory
         if draft is None:
             return
-
-        def compare(comparison: DraftComparison) -> None:
-            self._cycle.show(comparison)
-            self._show()
-
-        if not self._cycle.advance(draft):
-            ask_run(self.context, run.name if run and self.locked else "", compare)
+        advanced = self._cycle.advance(draft)
         self._show()
+        if not advanced:
+            comparison = await ask_run(self.context, run.name if run and self.locked else "")
+            if comparison is not None:
+                self._cycle.show(comparison)
+                self._show()
 
     def action_adjust_field(self) -> None:
         """Solve the selected field's problem, or the first one; again: in another way."""
@@ -608,19 +609,23 @@ class ConfigScreen(PaneScreen):
         undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
         self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
 
-    def action_choose_preset(self) -> None:
-        self._files.begin()
+    @act
+    async def action_choose_preset(self) -> None:
+        await self._files.begin()
 
-    def action_open_config(self) -> None:
+    @act
+    async def action_open_config(self) -> None:
         if not self._is_typing():
-            self._files.open()
+            await self._files.open()
 
-    def action_write_config(self) -> None:
-        self._files.save()
+    @act
+    async def action_write_config(self) -> None:
+        await self._files.save()
 
-    def action_edit_toml(self) -> None:
+    @act
+    async def action_edit_toml(self) -> None:
         if not self._is_typing():
-            self._files.edit()
+            await self._files.edit()
 
     def action_new_from_run(self) -> None:
         if not self.locked or self.snapshot is None:

@@ -14,7 +14,6 @@ from textual.content import Content
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.validation import config_to_raw, merge
@@ -32,8 +31,6 @@ from rnnlm_tui.tui.views.form import (
 )
 
 if TYPE_CHECKING:
-    from textual.app import App
-
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
@@ -215,12 +212,8 @@ class DraftHost(Protocol):
     """The config pane, as its files see it."""
 
     @property
-    def app(self) -> App[object]:
-        """The app."""
-
-    @property
     def context(self) -> RnnlmApp:
-        """The app, with its type."""
+        """The app."""
 
     @property
     def shown(self) -> Draft | None:
@@ -258,7 +251,7 @@ class ConfigFiles:
 
     # beginning
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Offer presets, files used lately and runs to begin from."""
         screen, context = self._screen, self._screen.context
         items = [
@@ -277,27 +270,18 @@ class ConfigFiles:
         ]
         shown = screen.shown
         current = f"preset:{shown.base.preset}" if shown is not None else ""
-        screen.app.push_screen(
-            PickScreen("Begin from", items, current=current, verb="begin"), self._begin_from
-        )
-
-    def _begin_from(self, chosen: str | None) -> None:
+        chosen = await context.ask(PickScreen("Begin from", items, current=current, verb="begin"))
         kind, _, name = (chosen or "").partition(":")
         if kind == "preset":
             self._take(Draft(PRESETS[name], f"preset {name}"))
         elif kind == "file":
-            self._read(name)
+            await self._read(name)
         elif kind == "run":
-            context = self._screen.context
-            context.in_thread(
-                lambda: context.watcher.runs.configs([name]), partial(self._begin_from_run, name)
-            )
-
-    def _begin_from_run(self, name: str, configs: Mapping[str, RunConfig]) -> None:
-        if name in configs:
-            self._take(Draft(configs[name], safe_text(name, limit=40)))
-        else:
-            self._screen.context.report(f"the config of {name} can't be read", trouble=True)
+            configs = await context.wait_for(lambda: context.watcher.runs.configs([name]))
+            if name in configs:
+                self._take(Draft(configs[name], safe_text(name, limit=40)))
+            else:
+                context.report(f"the config of {name} can't be read", trouble=True)
 
     def _take(self, draft: Draft, path: Path | None = None) -> None:
         self._screen.begin_from(draft)
@@ -309,90 +293,72 @@ class ConfigFiles:
 
     # files
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Ask for a file and open it."""
-        self._screen.app.push_screen(
-            AskScreen(
-                "Open a config file",
-                "",
-                check_config_path,
-                about="a TOML file; tab completes the path",
-                completes=True,
-            ),
-            lambda path: self._read(path) if path else None,
+        question = AskScreen(
+            "Open a config file",
+            "",
+            check_config_path,
+            about="a TOML file; tab completes the path",
+            completes=True,
         )
+        path = await self._screen.context.ask(question)
+        if path:
+            await self._read(path)
 
-    def _read(self, name: str) -> None:
+    async def _read(self, name: str) -> None:
         path = user_path(name.strip()).absolute()
         context = self._screen.context
-
-        def read(found: ReadConfig) -> None:
-            unknown = [problem for problem in found.problems if not _in_the_form(problem)]
-            if unknown:  # the form can't show them
-                context.report_error(ConfigError(unknown))
-                return
-            self._take(draft_of_text(found, path.name), path)
-            self.remember(path)
-            if found.problems:
-                context.report(
-                    f"{path.name} has {counted(len(found.problems), 'problem')}: g shows them",
-                    trouble=True,
-                )
-
-        context.in_thread(
+        found = await context.wait_for(
             lambda: client.config_files.parse_config_text(
                 client.config_files.read_config_text(path), path.name
-            ),
-            read,
+            )
         )
+        unknown = [problem for problem in found.problems if not _in_the_form(problem)]
+        if unknown:  # the form can't show them
+            raise ConfigError(unknown)
+        self._take(draft_of_text(found, path.name), path)
+        self.remember(path)
+        if found.problems:
+            context.report(
+                f"{path.name} has {counted(len(found.problems), 'problem')}: g shows them",
+                trouble=True,
+            )
 
-    def save(self) -> None:
+    async def save(self) -> None:
         """Ask for a path and save the draft as TOML, with its comments."""
-        screen = self._screen
+        screen, context = self._screen, self._screen.context
         shown = screen.shown
         if shown is None:
             return
-        proposed = self._path or Path.cwd() / f"{screen.run_name or 'config'}.toml"
-
-        def answered(name: str | None) -> None:
-            if not name:
-                return
-            path = user_path(name.strip()).absolute()
-            if path.exists() and path != self._path:
-                question = ConfirmScreen(
-                    "Overwrite the file?",
-                    f"{path.name} exists already.",
-                    str(path.parent),
-                    "keep it",
-                    "overwrite it",
-                )
-                screen.app.push_screen(question, lambda agreed: write(path) if agreed else None)
-            else:
-                write(path)
-
-        def write(path: Path) -> None:
-            screen.context.in_thread(partial(self._write, shown, path), partial(saved, path))
-
-        def saved(path: Path, text: str) -> None:
-            self._path = None if screen.locked else path
-            self.remember(path)
-            wrong = len(screen.problems)
-            with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
-            screen.context.report(
-                f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
-            )
-            screen.keep_document(shown, text)
-
-        screen.app.push_screen(
-            AskScreen(
-                "Save the config as",
-                str(proposed),
-                check_new_path,
-                about="a TOML file for train --config; tab completes the path",
-                completes=True,
-            ),
-            answered,
+        question = AskScreen(
+            "Save the config as",
+            str(self._path or Path.cwd() / f"{screen.run_name or 'config'}.toml"),
+            check_new_path,
+            about="a TOML file for train --config; tab completes the path",
+            completes=True,
         )
+        name = await context.ask(question)
+        if not name:
+            return
+        path = user_path(name.strip()).absolute()
+        if path.exists() and path != self._path:
+            overwrite = ConfirmScreen(
+                "Overwrite the file?",
+                f"{path.name} exists already.",
+                str(path.parent),
+                "keep it",
+                "overwrite it",
+            )
+            if not await context.ask(overwrite):
+                return
+        text = await context.wait_for(partial(self._write, shown, path))
+        self._path = None if screen.locked else path
+        self.remember(path)
+        wrong = len(screen.problems)
+        with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
+        context.report(f"saved{with_problems} as {safe_text(str(path), newlines='space')}")
+        screen.keep_document(shown, text)
 
     def _write(self, draft: Draft, path: Path) -> str:
         text = draft_toml(draft)
@@ -407,27 +373,43 @@ class ConfigFiles:
 
     # the editor
 
-    def edit(self) -> None:
-        """Open the draft's TOML in the user's editor, and take the result."""
+    async def edit(self) -> None:
+        """Open the draft's TOML in the user's editor, and take the result.
+
+        A text that can't be used is kept until the user discards it.
+        """
         screen = self._screen
         shown = screen.shown
         if shown is None or screen.locked:
             screen.context.report("a run's config never changes: n makes a new run from it")
             return
-        from rnnlm_tui.client.config_files import EditedFile
+        edited = client.config_files.EditedFile(draft_toml(shown), screen.run_name or "config")
+        line: int | None = None
+        while True:
+            problems, line, found = self._edited_text(edited, line)
+            if found is not None and not problems:
+                break
+            question = edited_question(problems, str(edited.path), takes=found is not None)
+            answer = await screen.context.ask(question)
+            if answer == "discard":
+                edited.discard()
+                screen.context.report("the edited text was discarded")
+            if answer in ("discard", None):
+                return
+            if answer == "take" and found is not None:
+                break
+        self._take_edited(edited, shown, found)
 
-        try:
-            edited = EditedFile(draft_toml(shown), screen.run_name or "config")
-        except RnnlmError as error:
-            screen.context.report_error(error)
-            return
-        self._open_editor(edited, shown)
+    def _edited_text(
+        self, edited: EditedFile, line: int | None
+    ) -> tuple[list[str], int | None, ReadConfig | None]:
+        """Open the editor at a line.
 
-    def _open_editor(self, edited: EditedFile, draft: Draft, line: int | None = None) -> None:
-        from rnnlm_tui.client.config_files import parse_config_text
+        Returns what is wrong with the text, where to begin again, and the text's values, if the
+        form can show all problems.
+        """
         from rnnlm_tui.schema.toml import TomlError
 
-        screen = self._screen
         try:
             with self._terminal_given_away():
                 edited.open_editor(line)
@@ -435,25 +417,24 @@ class ConfigFiles:
         except RnnlmError as error:
             if edited.unchanged:  # nothing can be lost: there is no editor, for example
                 edited.discard()
-                screen.context.report_error(error)
-            else:
-                self._ask_again(edited, draft, [error.message], None)
-            return
+                raise
+            return [error.message], None, None
         try:
-            found = parse_config_text(text, edited.path.name)
+            found = client.config_files.parse_config_text(text, edited.path.name)
         except TomlError as error:
             place = error.place
-            message = f"line {place.line}, column {place.column}: {error.reason}"
-            self._ask_again(edited, draft, [message], place.line)
-            return
-        if found.problems:
-            lines = [problem_line(problem) for problem in found.problems]
-            places = [problem.place.line for problem in found.problems if problem.place]
-            line = min(filter(None, places), default=None)
-            known = all(_in_the_form(problem) for problem in found.problems)
-            self._ask_again(edited, draft, lines, line, found if known else None)
-        else:
-            self._take_edited(edited, draft, found)
+            return (
+                [f"line {place.line}, column {place.column}: {error.reason}"],
+                place.line,
+                None,
+            )
+        places = [problem.place.line for problem in found.problems if problem.place]
+        known = all(_in_the_form(problem) for problem in found.problems)
+        return (
+            [problem_line(problem) for problem in found.problems],
+            min(filter(None, places), default=None),
+            found if known else None,
+        )
 
     def _take_edited(self, edited: EditedFile, draft: Draft, found: ReadConfig) -> None:
         """Take the values of the edited text, valid or not, and forget the file."""
@@ -471,38 +452,10 @@ class ConfigFiles:
         screen.edit(Draft(base.base, base.base_name, changed.changes, base.parent, found.text))
         screen.context.report("taken from the editor; F6 undoes it")
 
-    def _ask_again(
-        self,
-        edited: EditedFile,
-        draft: Draft,
-        problems: Sequence[str],
-        line: int | None,
-        found: ReadConfig | None = None,
-    ) -> None:
-        """Show what is wrong with the text, which is kept until the user discards it.
-
-        Args:
-            line: where the editor begins, if it is opened again.
-            found: the text's values, if the form can show all problems.
-        """
-
-        def answered(answer: EditedAnswer | None) -> None:
-            if answer == "discard":
-                edited.discard()
-                self._screen.context.report("the edited text was discarded")
-            elif answer == "take" and found is not None:
-                self._take_edited(edited, draft, found)
-            else:
-                self._open_editor(edited, draft, line)
-
-        self._screen.app.push_screen(
-            edited_question(problems, str(edited.path), takes=found is not None), answered
-        )
-
     @contextmanager
     def _terminal_given_away(self) -> Iterator[None]:
         """Leave the terminal to another program; an app without one has nothing to leave."""
-        app = self._screen.app
+        app = self._screen.context
         if app.is_headless:
             yield
         else:

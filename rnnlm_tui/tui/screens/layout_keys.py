@@ -43,27 +43,18 @@ class LayoutKeys:
             WORDS.get(self.layout.name, f"grouped {self.layout.legend()}: G changes the keys")
         )
 
-    def ask_keys(self, push: Callable[[AskScreen, Callable[[str | None], None]], object]) -> None:
-        """Ask for the keys to group by.
-
-        Args:
-            push: shows the question.
-        """
-
-        def answered(text: str | None) -> None:
-            if text is not None and self.layout.group_by(text):
-                self.layout.name = "groups"
-                self._changed()
-
-        push(
-            AskScreen(
-                "Group by",
-                self.layout.keys_text or DEFAULT_KEYS,
-                parse_group_keys,
-                about="figures or config keys, such as hidden_size,cell",
-            ),
-            answered,
+    async def ask_keys(self) -> None:
+        """Ask for the keys to group by."""
+        question = AskScreen(
+            "Group by",
+            self.layout.keys_text or DEFAULT_KEYS,
+            parse_group_keys,
+            about="figures or config keys, such as hidden_size,cell",
         )
+        text = await self._context.ask(question)
+        if text is not None and self.layout.group_by(text):
+            self.layout.name = "groups"
+            self._changed()
 
     def fold(self) -> None:
         """Fold the row under the cursor, or the one that it belongs to."""

@@ -28,6 +28,7 @@ from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import (
     ALREADY_SAMPLING,
@@ -43,7 +44,6 @@ from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.kept_samples import KeptSample
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -677,18 +677,16 @@ class PromptScreen(PaneScreen):
         self._show_hint()
         self.refresh_footer()
 
-    def action_choose_weights(self) -> None:
+    @act
+    async def action_choose_weights(self) -> None:
         """Choose a run and its weights from lists. Text, prompt and settings stay."""
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
-        else:
-            choose_weights(self, "Sample", self.choice, self._take_weights)
-
-    def _take_weights(
-        self, run: RunDirectory, choice: CheckpointChoice, _summary: RunSummary
-    ) -> None:
-        if self.sampling:
             return
+        found = await choose_weights(self.context, "Sample", self.choice)
+        if found is None or self.sampling:
+            return
+        run, choice, _ = found
         if run.path != self.run_path:
             self._moved_to = run.path
             self.session.move_to(run.path)

@@ -492,8 +492,9 @@ class RunsScreen(PaneScreen, SteersRuns):
     def action_next_layout(self) -> None:
         self._layouts.next_layout()
 
-    def action_group_runs(self) -> None:
-        self._layouts.ask_keys(self.app.push_screen)
+    @act
+    async def action_group_runs(self) -> None:
+        await self._layouts.ask_keys()
 
     def action_fold_runs(self) -> None:
         self._layouts.fold()

@@ -28,6 +28,7 @@ from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
 from rnnlm_tui.tui.screens.score_view import ScoreView
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.side_requests import SideRequests
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
 from rnnlm_tui.tui.views.sample_grid import Grid
@@ -62,8 +63,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.views.prompt import CheckpointChoice
 
 CELLS_PER_SECOND = 4_000
 """Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
@@ -452,20 +451,19 @@ class VersusScreen(PaneScreen):
             self._focus_view()
         self._show()
 
-    def action_choose_weights(self) -> None:
+    @act
+    async def action_choose_weights(self) -> None:
         """Choose the run of this side, and its checkpoint."""
         if not self._is_free():
             return
         side = self.side
-
-        def chosen(run: RunDirectory, choice: CheckpointChoice, summary: RunSummary) -> None:
-            if self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
-                return  # the sides have changed since
-            side.take_weights(run, choice, summary)
-            self._side_changed()
-            self._load_ahead()
-
-        choose_weights(self, f"Side {LETTERS[self._found.chosen]}", side.choice, chosen)
+        title = f"Side {LETTERS[self._found.chosen]}"
+        found = await choose_weights(self.context, title, side.choice)
+        if found is None or self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
+            return  # cancelled, or the sides have changed since
+        side.take_weights(*found)
+        self._side_changed()
+        self._load_ahead()
 
     def action_kept_states(self) -> None:
         """List the kept states, to start all sides from one."""
