@@ -158,15 +158,13 @@ async def test_under_an_overlay_only_its_own_keys_are_shown(
         await until(pilot, lambda: "space Pause" in lines_of(app)[-1])
 
 
-async def test_leaving_while_a_run_trains_tells_that_it_continues() -> None:
+async def test_on_q_escape_stays_and_enter_leaves_a_run_that_trains() -> None:
     async with running_app() as (app, pilot):
         await pilot.press("q")
-        assert isinstance(app.screen, QuitScreen)
-        text = text_of(app)
-        assert "plain-otter ● running, 24 s left" in text
-        assert "Training continues without this terminal." in text
-        assert "› enter  leave, keep training" in text
-        await pilot.press("enter")
+        assert "plain-otter ● running, 24 s left" in text_of(app)
+        await pilot.press("escape")
+        assert not isinstance(app.screen, QuitScreen)
+        await pilot.press("q", "enter")
         await until(pilot, lambda: app.return_value == 0)
 
 
@@ -212,14 +210,16 @@ async def test_the_quit_question_fits_each_status(status: RunStatus, size: tuple
         assert f"› enter  {leave} " in text
         assert stop in text
         assert "esc    stay" in text
-        if status in ("paused", "stalled"):
-            assert "Training continues" not in text
-            assert "keep training" not in text
 
 
-async def test_the_quit_question_distinguishes_runs_of_several_statuses() -> None:
+async def test_the_quit_question_has_one_fact_for_all_runs_or_one_for_each_status() -> None:
     services = with_runs(make_snapshot("paused"))
-    services.runs += [make_summary("brisk-heron"), make_summary("calm-crow", "preparing")]
+    services.runs += [make_summary("brisk-heron", "paused")]
+    async with running_app(services) as (app, pilot):
+        await pilot.press("q")
+        assert "They stay paused, in memory, until you resume them." in text_of(app)
+        assert "leave, keep them paused" in text_of(app)
+    services.runs[-1:] = [make_summary("brisk-heron"), make_summary("calm-crow", "preparing")]
     async with running_app(services, size=(60, 15)) as (app, pilot):
         await pilot.press("q")
         await until(pilot, lambda: "Leave rnnlm-tui?" in text_of(app))
@@ -232,35 +232,12 @@ async def test_the_quit_question_distinguishes_runs_of_several_statuses() -> Non
         assert "stop plain-otter at a checkpoint, then leave" in text
 
 
-async def test_two_paused_runs_are_in_the_plural() -> None:
-    services = with_runs(make_snapshot("paused"))
-    services.runs.append(make_summary("brisk-heron", "paused"))
-    async with running_app(services) as (app, pilot):
-        await pilot.press("q")
-        await until(pilot, lambda: "Leave rnnlm-tui?" in text_of(app))
-        assert "They stay paused, in memory, until you resume them." in text_of(app)
-        assert "leave, keep them paused" in text_of(app)
-
-
-async def test_escape_stays() -> None:
-    async with running_app() as (app, pilot):
-        await pilot.press("q", "escape")
-        assert not isinstance(app.screen, QuitScreen)
-        assert app.return_value is None
-
-
 async def test_capital_s_stops_the_open_run_and_leaves() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("q", "S")
         await until(pilot, lambda: app.return_value == 0)
         assert services.sent == [("plain-otter", "stop", {})]
-
-
-async def test_with_nothing_running_q_leaves_at_once() -> None:
-    async with running_app(with_runs(make_snapshot("finished", 4_754))) as (app, pilot):
-        await pilot.press("q")
-        await until(pilot, lambda: app.return_value == 0)
 
 
 async def test_another_training_run_is_named_and_cannot_be_stopped_here() -> None:
@@ -363,7 +340,7 @@ async def test_overlays_with_lists_fit_every_width(name: str) -> None:
         await until(pilot, lambda: word in text_of(app))
 
 
-async def test_the_quit_question_is_updated_while_it_is_shown() -> None:
+async def test_a_run_that_ends_changes_the_quit_question_and_the_next_q_leaves_at_once() -> None:
     services = with_runs(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("q")
@@ -371,9 +348,10 @@ async def test_the_quit_question_is_updated_while_it_is_shown() -> None:
         services.snapshots["plain-otter"] = make_snapshot("finished", 4_754)
         await until(pilot, lambda: "plain-otter ✓ finished" in text_of(app))
         assert "No run is training any more." in text_of(app)
-        assert "stop training" not in text_of(app)
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: app.return_value == 0)
 
 
 async def test_help_is_short_in_a_narrow_column_and_names_the_palette_once_a_group() -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.worker import WorkerState, get_current_worker
 
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
@@ -43,14 +45,11 @@ def refuse(words: str) -> int:
     raise WorkerError(words)
 
 
-async def test_a_result_and_an_error_come_back() -> None:
+async def test_a_result_and_an_error_come_back_from_another_thread() -> None:
+    assert await to_thread(threading.current_thread) is not threading.current_thread()
     assert await to_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(WorkerError, match="no answer"):
         await to_thread(refuse, words="no answer")
-
-
-async def test_work_runs_outside_the_loops_thread() -> None:
-    assert await to_thread(threading.current_thread) is not threading.current_thread()
 
 
 def test_endless_work_does_not_keep_the_process_alive() -> None:
@@ -76,11 +75,8 @@ def test_a_running_write_is_awaited(tmp_path: Path) -> None:
     assert (tmp_path / "words").read_text() == "kept"
 
 
-def test_without_threads_nothing_is_awaited() -> None:
-    wait_for_threads(60)
-
-
 def test_work_before_exit_is_awaited_and_may_fail() -> None:
+    wait_for_threads(60)  # there is none
     said: list[str] = []
     run_before_exit(lambda: said.append("kept"), 60)
     assert said == ["kept"]
@@ -90,16 +86,12 @@ def test_work_before_exit_is_awaited_and_may_fail() -> None:
 async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_the_app(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ends = list[object]()
+    ends = list[Any]()  # answers, and workers that wait for one
 
     async def action_leave(app: RnnlmApp) -> None:
-        answer: object = "cancelled"
-        try:
-            agreed = await app.ask(ConfirmScreen("Go on?", "", "", "stay", "go on"))
-            answer = agreed
-            await app.wait_for(lambda: refuse("no answer"))
-        finally:
-            ends.append(answer)
+        ends.append(get_current_worker())
+        ends[-1] = await app.ask(ConfirmScreen("Go on?", "", "", "stay", "go on"))
+        await app.wait_for(lambda: refuse("no answer"))
 
     monkeypatch.setattr(RnnlmApp, "action_leave", act(action_leave))
     app = RnnlmApp(None, "runs")
@@ -114,4 +106,4 @@ async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_
         app.workers.cancel_group(app, "threads")
         await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         await pilot.press("q")
-    assert ends[3:] == ["cancelled", "cancelled"]
+    assert [worker.state for worker in ends[3:]] == [WorkerState.CANCELLED] * 2
