@@ -494,14 +494,14 @@ class RnnlmApp(App[int]):
         self.close_run()
         self.open_pane("config")
 
-    def on_fork_requested(self, message: ForkRequested) -> None:
+    @act
+    async def on_fork_requested(self, message: ForkRequested) -> None:
         from rnnlm_tui.tui.views.form import DraftParent
 
-        self.new_draft_from(
-            message.run, DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
-        )
+        parent = DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
+        await self.new_draft_from(message.run, parent)
 
-    def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
+    async def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         """Configure a new run based on another.
 
         With a parent, it starts from that checkpoint's weights.
@@ -512,14 +512,12 @@ class RnnlmApp(App[int]):
                 return client.start.parent_at(parent.address).config()
             return self.watcher.runs.configs([run]).get(run)
 
-        def found(config: RunConfig | None) -> None:
-            if config is None:
-                self.report(f"the config of {run} can't be read", trouble=True)
-            else:
-                self.draft, self.draft_from, self.draft_parent = config, run, parent
-                self.new_draft()
-
-        self.in_thread(read, found)
+        config = await self.wait_for(read)
+        if config is None:
+            self.report(f"the config of {run} can't be read", trouble=True)
+        else:
+            self.draft, self.draft_from, self.draft_parent = config, run, parent
+            self.new_draft()
 
     # workers
 

@@ -17,6 +17,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 KEYS = (
@@ -199,15 +200,14 @@ class GuideScreen(Overlay[None]):
             self.viewer.document.focus(scroll_visible=False)
         await self._show_text()
 
-    def action_guides(self) -> None:
+    @act
+    async def action_guides(self) -> None:
         """Choose a guide from the list."""
 
-        async def chosen(topic: str | None) -> None:
-            if topic and topic != self.guide.topic:
-                await self.show_guide(find_guide(topic))
-
         choices = [(guide.topic, guide.summary) for guide in GUIDES]
-        self.app.push_screen(ChooseScreen("Guides", choices, self.guide.topic), chosen)
+        topic = await self.context.ask(ChooseScreen("Guides", choices, self.guide.topic))
+        if topic and topic != self.guide.topic:
+            await self.show_guide(find_guide(topic))
 
     async def action_step(self, by: int) -> None:
         """Show the next or the previous guide."""

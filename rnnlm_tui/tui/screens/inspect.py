@@ -42,6 +42,7 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.reach_view import ReachView
 from rnnlm_tui.tui.screens.unit_views import UnitViews
 from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.inspect import (
     LayerStates,
     ScoredText,
@@ -490,20 +491,18 @@ class InspectScreen(PaneScreen):
         self.units.next_order()
         self._ask_for_states()
 
-    def action_search_units(self) -> None:
-        def answered(query: str | None) -> None:
-            if not query:
-                return
+    @act
+    async def action_search_units(self) -> None:
+        about = f"for example {', '.join(UNIT_SEARCHES)}"
+        query = await self.context.ask(
+            AskScreen("Units that follow", self.units.query, str, about=about, most=60)
+        )
+        if query:
             self.units.search(query)
             if self.active not in ("state", "unit"):
                 self.view = "unit"
                 self._place()
             self._ask_for_states()
-
-        about = f"for example {', '.join(UNIT_SEARCHES)}"
-        self.app.push_screen(
-            AskScreen("Units that follow", self.units.query, str, about=about, most=60), answered
-        )
 
     # reach
 
@@ -556,7 +555,8 @@ class InspectScreen(PaneScreen):
         self.strip.legend = self._legend()
         self._questions.start("inspect", source, partial(self._score, source))
 
-    def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
+    @act
+    async def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
         answer, scored, source = self.choices.answer, self.scored, self._source
         if answer is None or scored is None or source is None or answer.position != self.cursor:
             return  # those of the token before the cursor moved
@@ -566,19 +566,12 @@ class InspectScreen(PaneScreen):
             self._branching()
             return
 
-        def typed(text: str | None) -> None:
-            if text:
-                self.run_worker(self._take_typed(source, scored, answer, text), group="typed")
-
         about = "a token, or several words: with a space in front if it begins a word"
         title = alternatives_title(answer).plain
-        self.app.push_screen(AskScreen(title, " ", str, about=about, most=MOST_TYPED), typed)
-
-    async def _take_typed(
-        self, source: TextSource, scored: ScoredText, answer: Alternatives, text: str
-    ) -> None:
-        await self._branches.start_typed(source, scored, answer, text)
-        self._branching()
+        typed = await self.context.ask(AskScreen(title, " ", str, about=about, most=MOST_TYPED))
+        if typed:
+            await self._branches.start_typed(source, scored, answer, typed)
+            self._branching()
 
     def _branching(self) -> None:
         """Go back to the text while a branch is sampled."""
@@ -631,7 +624,8 @@ class InspectScreen(PaneScreen):
 
     # files
 
-    def action_keep_state(self) -> None:
+    @act
+    async def action_keep_state(self) -> None:
         scored, source = self.scored, self._source
         if scored is None or source is None or not len(scored):
             self.context.report(NOT_SCORED)
@@ -639,19 +633,13 @@ class InspectScreen(PaneScreen):
         position = min(self.cursor, len(scored) - 1)
         title = f"Keep the state after {quoted(scored.texts[position])}"
 
-        def named(name: str | None) -> None:
-            if name is not None:
-                self.run_worker(self._keep(name, position), group="keep")
-
-        def suggest(free: str) -> None:
-            about = "the name of the state: letters, digits, . _ and -"
-            check = store.states.new_state_path
-            self.app.push_screen(AskScreen(title, free, check, about=about), named)
-
         wanted = f"{source.run}-{source.step}-{position + 1}"
-        self.context.in_thread(lambda: store.states.free_state_name(wanted), suggest)
-
-    async def _keep(self, name: str, position: int) -> None:
+        free = await self.context.wait_for(lambda: store.states.free_state_name(wanted))
+        about = "the name of the state: letters, digits, . _ and -"
+        check = store.states.new_state_path
+        name = await self.context.ask(AskScreen(title, free, check, about=about))
+        if name is None:
+            return
         try:
             kept = await keep_state(self.context, name, position)
         except (RnnlmError, OSError) as error:
@@ -660,40 +648,35 @@ class InspectScreen(PaneScreen):
             read = counted(kept.tokens, "token")
             self.context.report(f"kept {kept.name}, the state after {read}: F8 lists the states")
 
-    def action_kept_states(self) -> None:
+    @act
+    async def action_kept_states(self) -> None:
         """List the kept states, to start from one."""
         from rnnlm_tui.tui.screens.states import StatesScreen
 
-        def chosen(path: str | None) -> None:
-            if path is not None:
-                self.context.prompt_session.state = path
-                self._take_text()
-                where = f"the state {Path(path).stem}" if path else "the initial state"
-                self.context.report(f"the next sample starts from {where}")
-
         snapshot = self.snapshot
         models = {snapshot.summary.run: snapshot.config} if snapshot is not None else {}
-        self.app.push_screen(StatesScreen(models, next(iter(models), "")), chosen)
+        path = await self.context.ask(StatesScreen(models, next(iter(models), "")))
+        if path is not None:
+            self.context.prompt_session.state = path
+            self._take_text()
+            where = f"the state {Path(path).stem}" if path else "the initial state"
+            self.context.report(f"the next sample starts from {where}")
 
-    def action_write_inspection(self) -> None:
+    @act
+    async def action_write_inspection(self) -> None:
         scored, source = self.scored, self._source
         if scored is None or source is None:
             self.context.report(NOT_SCORED)
             return
-
-        def chosen(ending: str | None) -> None:
-            if not ending:
-                return
-            facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
-            text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
-            name = f"{source.run}-inspection"
-            self.context.in_thread(
-                lambda: folders.save_text(name, text, f".{ending}"),
-                lambda path: self.context.report(f"saved as {path}"),
-            )
-
         choices = (("tsv", "a row a token, for a spreadsheet"), ("json", "one object"))
-        self.app.push_screen(ChooseScreen("Write the inspection as", choices), chosen)
+        ending = await self.context.ask(ChooseScreen("Write the inspection as", choices))
+        if not ending:
+            return
+        facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
+        text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
+        name = f"{source.run}-inspection"
+        path = await self.context.wait_for(lambda: folders.save_text(name, text, f".{ending}"))
+        self.context.report(f"saved as {path}")
 
     # the footer
 

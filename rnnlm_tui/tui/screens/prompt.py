@@ -44,7 +44,6 @@ from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.store.kept_samples import KeptSample
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -568,7 +567,8 @@ class PromptScreen(PaneScreen):
 
     # overlays
 
-    def action_setting_presets(self) -> None:
+    @act
+    async def action_setting_presets(self) -> None:
         """Choose, save or delete presets of the settings."""
         from rnnlm_tui.tui.screens.setting_presets import SettingPresetsScreen
 
@@ -578,21 +578,17 @@ class PromptScreen(PaneScreen):
             self.context.report(self.settings_row.problem, trouble=True)
             return
 
-        def chosen(sampling: SamplingConfig | None) -> None:
-            if sampling is not None:
-                self.settings_row.take(replace(current, sampling=sampling))
-
         run = self.snapshot.config.sampling if self.snapshot is not None else None
-        self.app.push_screen(SettingPresetsScreen(current.sampling, run), chosen)
+        sampling = await self.context.ask(SettingPresetsScreen(current.sampling, run))
+        if sampling is not None:
+            self.settings_row.take(replace(current, sampling=sampling))
 
-    def action_kept_samples(self) -> None:
-        """Search everything that was sampled."""
+    @act
+    async def action_kept_samples(self) -> None:
+        """Search everything that was sampled, and take a sample's prompt and settings again."""
         from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 
-        self.app.push_screen(KeptSamplesScreen(), self._reuse)
-
-    def _reuse(self, sample: KeptSample | None) -> None:
-        """Take a kept sample's prompt and settings, to sample it again."""
+        sample = await self.context.ask(KeptSamplesScreen())
         if sample is None or self._edited is not None:
             return
         if self.run_path is None:
@@ -604,17 +600,16 @@ class PromptScreen(PaneScreen):
         self.set_focus(self.box)
         self._show_hint()
 
-    def action_kept_states(self) -> None:
+    @act
+    async def action_kept_states(self) -> None:
         """List the kept states, to start from one or to keep another."""
         from rnnlm_tui.tui.screens.states import StatesScreen
 
-        def chosen(path: str | None) -> None:
-            if path is not None:
-                self.session.state = path
-                self._show_hint()
-
         models = {self._run_name: self.snapshot.config} if self.snapshot is not None else {}
-        self.app.push_screen(StatesScreen(models, self._run_name), chosen)
+        path = await self.context.ask(StatesScreen(models, self._run_name))
+        if path is not None:
+            self.session.state = path
+            self._show_hint()
 
     # keys
 

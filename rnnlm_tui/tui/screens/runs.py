@@ -477,13 +477,14 @@ class RunsScreen(PaneScreen, SteersRuns):
         if self.context.summaries == () or await self.context.ask(question):
             await self.context.commands.start(await self.context.wait_for(_demo))
 
-    def action_new_run(self) -> None:
+    @act
+    async def action_new_run(self) -> None:
         """Configure a run based on the one under the cursor; without runs, the demo."""
         chosen = self.chosen if self.context.summaries else None
         if chosen is None:
             self.context.new_draft()
         else:
-            self.context.new_draft_from(chosen.run)
+            await self.context.new_draft_from(chosen.run)
 
     def _show_layout(self) -> None:
         self.show_runs(self.context.summaries)

@@ -476,17 +476,15 @@ class TrainScreen(ChartedScreen, SteersRuns):
         else:
             self.context.report("no checkpoint yet: press c to save one")
 
-    def action_sample_history(self) -> None:
+    @act
+    async def action_sample_history(self) -> None:
         """Open the samples step by step, beginning at the cursor."""
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
             self.context.report("no samples yet: press s")
             return
-        self.app.push_screen(
-            SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step),
-            self._to_step,
+        step = await self.context.ask(
+            SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step)
         )
-
-    def _to_step(self, step: int | None) -> None:
         if step is not None:
             self.move_cursor_to(self.x_of_step(step))
 
@@ -504,10 +502,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     # after a run that failed
 
-    def action_new_from_run(self) -> None:
+    @act
+    async def action_new_from_run(self) -> None:
         """Configure a new run based on this one."""
         if self.snapshot is not None:
-            self.context.new_draft_from(self.snapshot.summary.run)
+            await self.context.new_draft_from(self.snapshot.summary.run)
 
     @act
     async def action_discard_run(self) -> None:

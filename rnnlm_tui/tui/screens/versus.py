@@ -61,7 +61,6 @@ from rnnlm_tui.tui.widgets.versus import (
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
 
 CELLS_PER_SECOND = 4_000
@@ -465,22 +464,19 @@ class VersusScreen(PaneScreen):
         self._side_changed()
         self._load_ahead()
 
-    def action_kept_states(self) -> None:
+    @act
+    async def action_kept_states(self) -> None:
         """List the kept states, to start all sides from one."""
         if not self._is_free():
             return
         runs = dict.fromkeys(side.run.name for side in self._found.sides)
 
-        def chosen(path: str | None) -> None:
-            if path is not None:
-                self.context.prompt_session.state = path
-                self.grid.show(None)
-                self._show()
-
-        def show(models: dict[str, RunConfig]) -> None:
-            self.app.push_screen(StatesScreen(models, None), chosen)
-
-        self.context.in_thread(lambda: self.context.watcher.runs.configs(runs), show)
+        models = await self.context.wait_for(lambda: self.context.watcher.runs.configs(runs))
+        path = await self.context.ask(StatesScreen(models, None))
+        if path is not None:
+            self.context.prompt_session.state = path
+            self.grid.show(None)
+            self._show()
 
     # sampling
 

@@ -19,7 +19,7 @@ async def test_without_an_open_run_panes_name_the_draft_that_is_not_started() ->
     services = FakeServices()
     services.snapshots["plain-otter"] = make_snapshot("finished")
     async with opened(services, "checkpoints") as (app, pilot):
-        app.new_draft_from("plain-otter")
+        await app.new_draft_from("plain-otter")
         await until_shown(pilot, "draft, not started")
         words = "Draft from plain-otter, not started"
         await pilot.press("2")
