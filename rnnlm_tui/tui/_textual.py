@@ -28,7 +28,6 @@ from rnnlm_tui.tui.text import Cell, cells_of, changed_cells, look_alike
 
 if TYPE_CHECKING:
     from textual.app import App
-    from textual.command import Command, CommandPalette
     from textual.screen import Screen
     from textual.widget import Widget
 
@@ -161,23 +160,6 @@ def replace_crash_report(app: App[Any], report: Callable[[BaseException], Render
         app._close_messages_no_wait()
 
     app._fatal_error = fatal_error  # type: ignore[method-assign]
-
-
-def replace_command_list(
-    palette: CommandPalette, show: Callable[[Sequence[Command]], None]
-) -> None:
-    """Have `show` list the palette's matches, where Textual lists them sorted by score.
-
-    Private: `CommandPalette._refresh_command_list`, replaced; `_list_visible` and `_hit_count`.
-    """
-
-    def refresh(command_list: object, commands: list[Command], clear_current: bool) -> None:
-        del command_list, clear_current  # Textual's
-        show(commands)
-        palette._list_visible = bool(commands)
-        palette._hit_count = len(commands)
-
-    palette._refresh_command_list = refresh  # type: ignore[method-assign]
 
 
 # what is sent to the terminal

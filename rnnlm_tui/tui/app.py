@@ -42,7 +42,7 @@ from rnnlm_tui.tui._textual import (
 )
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
-from rnnlm_tui.tui.commands import ActionCommands, PaletteScreen
+from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import (
     PROGRESS,
@@ -114,7 +114,6 @@ class RnnlmApp(App[int]):
 
     CSS_PATH = "app.tcss"
     TITLE = "rnnlm-tui"
-    COMMANDS = {ActionCommands}  # noqa: RUF012 (declared so by Textual)
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         pane: partial(create_screen, pane) for pane in PANES
     }
@@ -715,9 +714,10 @@ class RnnlmApp(App[int]):
         self.open_pane(modes[(here + 1) % len(modes)])
 
     def action_command_palette(self) -> None:
-        if not isinstance(self.screen, PaletteScreen):
+        screen = self.screen
+        if isinstance(screen, PaneScreen):
             self.push_screen(
-                PaletteScreen(id="--command-palette", placeholder="type to search every command")
+                PaletteScreen(screen), lambda command: command() if command is not None else None
             )
 
     def action_keys(self) -> None:

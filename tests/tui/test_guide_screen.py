@@ -8,9 +8,10 @@ from textual.widgets import Markdown, Tree
 
 from rnnlm_tui.docs import GUIDES, find_guide
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.commands import ActionCommands
+from rnnlm_tui.tui.commands import commands
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.docs import GuideScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from tests.tui.support import lines_of, running_app, text_of, until
 
 
@@ -24,13 +25,13 @@ async def open_guide(app: RnnlmApp, pilot: Pilot[int], topic: str) -> GuideScree
 
 async def test_the_palette_lists_every_guide_and_opens_one() -> None:
     async with running_app(size=(80, 24)) as (app, pilot):
-        titles = [hit.title for hit in ActionCommands(app.screen).entries()]
-        assert [title for title in titles if title.startswith("Guide: ")] == [
+        assert isinstance(app.screen, PaneScreen)
+        items = list(commands(app.screen))
+        assert [item.name for item in items if item.name.startswith("Guide: ")] == [
             f"Guide: {guide.title}" for guide in GUIDES
         ]
         for words in (("docs",), ("documentation",), ("manual",), ("docs", "sampling")):
-            found = [hit.title for hit in ActionCommands(app.screen).entries() if hit.found(words)]
-            assert "Guide: Sampling" in found
+            assert "Guide: Sampling" in [item.name for item in items if item.score(words)]
         await pilot.press("ctrl+p", *"what a run guarantees")
         await until(pilot, lambda: "Guide: Reliability" in text_of(app))
         await pilot.press("enter")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 
 import pytest
-from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.status import LIVING, RunStatus
@@ -20,9 +21,11 @@ from rnnlm_tui.tui.actions import (
     actions_for,
 )
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.commands import ActionCommands, description
+from rnnlm_tui.tui.commands import PaletteScreen, commands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.pick import PickItem
 from rnnlm_tui.tui.screens.quit import QuitScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, trashed_run
@@ -262,7 +265,7 @@ async def test_the_palette_runs_actions_of_the_table_and_opens_runs() -> None:
     services = with_runs(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron"))
     async with running_app(services) as (app, pilot):
         await pilot.press("ctrl+p")
-        assert isinstance(app.screen, CommandPalette)
+        assert isinstance(app.screen, PaletteScreen)
         await pilot.press(*"evaluate")
         await until(pilot, lambda: "Evaluate now" in text_of(app))
         await pilot.press("enter")
@@ -274,14 +277,20 @@ async def test_the_palette_runs_actions_of_the_table_and_opens_runs() -> None:
 
 
 @pytest.mark.parametrize("pane", PANES)
-async def test_the_palette_has_every_action_on_every_screen(pane: Pane) -> None:
+async def test_the_palette_has_every_action_and_begins_with_those_of_the_pane(pane: Pane) -> None:
     async with running_app(pane=pane) as (app, pilot):
         await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
-        titles = [hit.title for hit in ActionCommands(app.screen).entries()]
-        assert [
-            entry.palette for entry in ACTIONS if entry.palette and entry.palette not in titles
-        ] == []
+        assert isinstance(app.screen, PaneScreen)
+        items = list(commands(app.screen))
+        titles = [item.name for item in items]
+        assert {entry.palette for entry in ACTIONS if entry.palette} <= set(titles)
         assert len(titles) == len(set(titles))
+        groups = [group for group, _ in groupby(item.group for item in items)]
+        assert groups[0] == PANE_TITLES[pane] or not any(
+            entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette
+        )
+        assert len(groups) == len(set(groups))
+        assert groups[-1] == "Open a run"
 
 
 async def test_the_palette_goes_to_the_screen_of_an_action_first() -> None:
@@ -392,84 +401,78 @@ def under_head(app: RnnlmApp, head: str, command: str) -> bool:
 
 def palette_rows(app: RnnlmApp) -> list[str]:
     """The rows of the palette's list, without its edges and its scroll bar."""
-    region = app.screen.query_one(CommandList).scrollable_content_region
+    region = app.screen.query_one(OptionList).scrollable_content_region
     return [
         strip.crop(region.x, region.right).text
         for strip in app.screen._compositor.render_strips()[region.y : region.bottom]
     ]
 
 
-@pytest.mark.parametrize(
-    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
-)
-async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge(
-    size: tuple[int, int],
-) -> None:
-    async with running_app(size=size) as (app, pilot):
+async def test_the_palette_has_one_line_a_command_with_its_key_at_the_right_edge() -> None:
+    keys = {
+        "Pause or resume": "space",
+        "Resume on another device": "R",
+        "Sample now": "s",
+        "Save checkpoint now": "c",
+        "Evaluate now": "e",
+        "Edit settings of the live run": "E",
+        "Undo change of settings": "F6",
+    }
+    async with running_app(size=(60, 15)) as (app, pilot):
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: "Sample now" in text_of(app))
-        rows = palette_rows(app)
-        assert rows[0].strip() == "Train"
-        keys = {
-            "Pause or resume": "space",
-            "Resume on another device": "R",
-            "Sample now": "s",
-            "Save checkpoint now": "c",
-            "Evaluate now": "e",
-            "Edit settings of the live run": "E",
-            "Undo change of settings": "F6",
-            "Stop training": "S",
-            "Sample history": "h",
-        }
-        assert len(rows) > 5
-        for number, (title, key) in enumerate(list(keys.items())[: len(rows) - 1], 1):
-            assert rows[number].startswith(f"  {title}")
-            assert rows[number].endswith(f" {key} "), "at the right edge"
+        for size in ((80, 24), (120, 40), (60, 15)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: "Sample now" in text_of(app))
+            rows = palette_rows(app)
+            assert rows[0].strip() == "Train"
+            for row, (title, key) in zip(rows[1:], keys.items(), strict=False):
+                assert row.startswith(f"  {title}")
+                assert row.endswith(f" {key} "), "at the right edge"
 
 
-@pytest.mark.parametrize(
-    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
-)
-async def test_the_palette_finds_what_a_command_does_and_puts_titles_first(
-    size: tuple[int, int],
-) -> None:
-    async with running_app(size=size) as (app, pilot):
+async def test_the_palette_finds_what_a_command_does_or_else_its_letters() -> None:
+    async with running_app(size=(60, 15)) as (app, pilot):
         await pilot.press("ctrl+p", *"samples step")
         await until(pilot, lambda: under_head(app, "Train", "Sample history"))
-        assert "step by step" in text_of(app)
-        await pilot.press("ctrl+u", *"charts zoom")
-        await until(
-            pilot, lambda: "Zoom in" in text_of(app) and "Sample history" not in text_of(app)
-        )
-        await pilot.press("ctrl+u", *"checkpoint")
-        await until(pilot, lambda: "Save checkpoint now" in text_of(app))
-        first = [row.strip().partition("  ")[0] for row in palette_rows(app)][:3]
-        assert first[1] == "Save checkpoint now", first
+        assert "step by step" in text_of(app), "the description is cut around the found words"
+        await pilot.press("ctrl+u", *"evalnow")
+        await until(pilot, lambda: under_head(app, "Train", "Evaluate now"))
+        await pilot.press("ctrl+u", *"zzz")
+        await until(pilot, lambda: "No matches found" in text_of(app))
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: palette_rows(app)[0].strip() == "Train")
 
 
-@pytest.mark.parametrize("pane", PANES)
-async def test_the_palette_lists_the_current_pane_first_and_every_group_once(
-    pane: Pane,
-) -> None:
-    async with running_app(pane=pane) as (app, pilot):
-        await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
-        hits = list(ActionCommands(app.screen).entries())
-        groups = [
-            hit.group
-            for number, hit in enumerate(hits)
-            if number == 0 or hits[number - 1].group != hit.group
-        ]
-        assert groups[0] == PANE_TITLES[pane] or not any(
-            entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette
-        )
-        assert len(groups) == len(set(groups))
-        assert groups[-1] == "Open a run"
-
-
-async def test_a_misspelt_command_is_found_by_its_letters() -> None:
+async def test_in_a_list_the_cursor_passes_headings_and_goes_round() -> None:
     async with running_app() as (app, pilot):
-        await pilot.press("ctrl+p", *"evalnow")
-        await until(pilot, lambda: "Evaluate now" in text_of(app))
+        await pilot.press("ctrl+p")
+        assert isinstance(app.screen, PaletteScreen)
+        names = []
+        for key in ("down", "up", "up", "down", "ctrl+end", "ctrl+home", "pagedown", "pageup"):
+            await pilot.press(key)
+            assert app.screen.current is not None
+            names.append(app.screen.current.name)
+        first, last = "Pause or resume", "Open plain-otter"
+        assert names[0] == "Resume on another device"
+        assert names[1:6] == [first, last, first, last, first]
+        assert names[6] not in (first, last)
+        assert names[7] == first
+        await pilot.click(offset=(0, 20))
+        await until(pilot, lambda: app.screen is app.pane_screen)
+
+
+def test_a_find_in_the_name_ranks_above_one_in_the_heading_and_that_above_other_texts() -> None:
+    items = [
+        PickItem("", "scale", "of the loss"),
+        PickItem("", "scale", also="loss"),
+        PickItem("", "scale", group="Loss"),
+        PickItem("", "the loss"),
+        PickItem("", "loss scale"),
+        PickItem("", "loss"),
+    ]
+    assert [item.score(["loss"]) for item in items] == [1, 2, 3, 4, 5, 6]
+    assert PickItem("", "loss", "of a run").score(["run", "loss"]) == 1
+    assert PickItem("", "loss").score(["run", "loss"]) == 0
 
 
 def test_short_help_fits_its_column() -> None:

@@ -19,7 +19,6 @@ import textual
 from rich.text import Text
 from textual import _compositor, keys
 from textual.app import App, ComposeResult
-from textual.command import CommandPalette
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, Resize
 from textual.geometry import Size
@@ -65,12 +64,6 @@ def expect(owner: object, name: str, arguments: list[str], piece: str) -> None:
         (App, "_fatal_error", ["self"], "replace_crash_report"),
         (App, "_close_messages_no_wait", ["self"], "replace_crash_report"),
         (
-            CommandPalette,
-            "_refresh_command_list",
-            ["self", "command_list", "commands", "clear_current"],
-            "replace_command_list",
-        ),
-        (
             _compositor.Compositor,
             "render_full_update",
             ["self", "simplify"],
@@ -106,11 +99,6 @@ def test_private_attributes_of_an_app_still_exist() -> None:
             f"Textual {textual.__version__} has no App.{name} any more: see {piece} in"
             " tui/_textual.py"
         )
-    palette = CommandPalette()
-    assert (palette._hit_count, palette._list_visible) == (
-        0,
-        False,
-    ), "see replace_command_list in tui/_textual.py"
 
 
 @pytest.mark.parametrize(("character", "key"), [("?", "question_mark"), ("+", "plus"), ("a", "a")])

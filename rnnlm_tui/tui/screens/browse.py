@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -16,7 +15,6 @@ from textual.containers import Container
 from textual.content import Content
 from textual.events import Resize
 from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
@@ -26,7 +24,8 @@ from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import FilteredList, key_line
+from rnnlm_tui.tui.screens.overlay import key_line
+from rnnlm_tui.tui.screens.pick import FilteredList, PickItem
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.form import preview_lines
@@ -40,53 +39,43 @@ if TYPE_CHECKING:
 Purpose = Literal["text", "tokenizer"]
 """What is looked for: a text to train on, or a folder with a tokenizer."""
 
-MOST_SHOWN = 500
-"""Entries in the list at once; typing more finds the others."""
 PAUSE_SECONDS = 0.25
 """The cursor rests this long before the text is read and split, so that moving stays quick."""
 UP, HERE = "../", "./"
 NAME = 26
 """Most cells that the details are indented by; they follow a longer name."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of the list."""
-
-    name: str
-    target: str
-    """What choosing it returns, or the folder that it opens."""
-    opens: bool = False
-    """Whether enter opens it as a folder."""
-    detail: str = ""
+Line = PickItem[str | Path]
+"""What is chosen, or the folder that enter opens."""
 
 
-def lines_of(listing: FolderListing, purpose: Purpose, typed: str) -> list[_Line]:
+def lines_of(listing: FolderListing, purpose: Purpose, typed: str) -> list[Line]:
     """Return the list's lines: the way up, the folder itself, folders, files, built-in texts.
 
     Args:
         typed: only names with this text; hidden files only if it starts with a dot.
     """
     word = typed.lower()
-    lines = []
+    lines: list[Line] = []
     if not typed:
-        lines.append(_Line(UP, str(listing.folder.parent), opens=True))
+        lines.append(PickItem(listing.folder.parent, UP))
         if purpose == "text":
-            lines.append(_Line(HERE, str(listing.folder), detail="all texts of this folder"))
+            lines.append(PickItem(str(listing.folder), HERE, "all texts of this folder"))
     for entry in listing.entries:
         if word not in entry.name.lower() or (
             entry.name.startswith(".") and not typed.startswith(".")
         ):
             continue
         if entry.is_folder:
+            chosen = purpose == "tokenizer" and entry.is_tokenizer
+            value = str(entry.path) if chosen else entry.path
             detail = "tokenizer" if entry.is_tokenizer else ""
-            opens = not (purpose == "tokenizer" and entry.is_tokenizer)
-            lines.append(_Line(f"{entry.name}/", str(entry.path), opens=opens, detail=detail))
+            lines.append(PickItem(value, f"{entry.name}/", detail))
         elif purpose == "text":
             size = "" if entry.bytes is None else formatting.disk(entry.bytes)
-            lines.append(_Line(entry.name, str(entry.path), detail=size))
+            lines.append(PickItem(str(entry.path), entry.name, size))
     if purpose == "text":
-        lines += [_Line(name, name, detail="built in") for name in BUILT_IN_SOURCES if word in name]
+        lines += [PickItem(name, name, "built in") for name in BUILT_IN_SOURCES if word in name]
     return lines
 
 
@@ -106,9 +95,10 @@ def with_choice(config: RunConfig, purpose: Purpose, target: str) -> RunConfig:
     return parse_config(merge(config, changes))
 
 
-class BrowseScreen(FilteredList):
+class BrowseScreen(FilteredList[str | Path]):
     """Returns the path of a text or tokenizer, or a built-in corpus; None for none."""
 
+    NAME_LIMIT = 60
     DEFAULT_CSS = """
     BrowseScreen TitledContainer { width: 116; max-width: 100%; height: 96%; background: #121212; }
     BrowseScreen #browse-both { layout: vertical; height: 1fr; }
@@ -135,7 +125,6 @@ class BrowseScreen(FilteredList):
         self._purpose: Purpose = purpose
         self._config, self._start = config, start
         self._listing: FolderListing | None = None
-        self._lines: list[_Line] = []
         self._came_from = ""
         """The entry to highlight: the folder that was left, or the current text."""
         self._looked_at = ""
@@ -172,41 +161,25 @@ class BrowseScreen(FilteredList):
     def on_unmount(self) -> None:
         self._cancel.set()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self._list()
-
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
         self._look()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.action_choose()
-
-    @property
-    def _current(self) -> _Line | None:
-        at = self.options.highlighted
-        return self._lines[at] if at is not None and at < len(self._lines) else None
 
     # keys
 
     def action_choose(self) -> None:
         """Open the folder, or close with the text or tokenizer."""
-        line = self._current
-        if line is None:
-            return
-        if line.opens:
-            self._open(line)
+        line = self.current
+        if line is not None and isinstance(line.value, Path):
+            self._go(line.value)
         else:
-            self._cancel.set()
-            self.dismiss(line.target)
+            super().action_choose()
 
     def action_open(self) -> None:
         """Open the folder under the cursor, also one that can be chosen."""
-        line = self._current
+        line = self.current
         if line is not None and line.name.endswith("/") and line.name != HERE:
-            self._open(line)
+            self._go(Path(line.value))
 
     def action_up(self) -> None:
         """Go to the folder above; in a filter, delete the last letter first."""
@@ -214,18 +187,7 @@ class BrowseScreen(FilteredList):
         if box.value:
             box.action_delete_left()
         elif self._listing is not None:
-            self._came_from = self._listing.folder.name
             self._go(self._listing.folder.parent)
-
-    def action_leave(self) -> None:
-        """Close without a choice."""
-        self._cancel.set()
-        self.dismiss(None)
-
-    def _open(self, line: _Line) -> None:
-        up = line.name == UP and self._listing is not None
-        self._came_from = self._listing.folder.name if up and self._listing is not None else ""
-        self._go(Path(line.target))
 
     @work(group="list", exclusive=True)
     async def _go(self, folder: Path) -> None:
@@ -241,12 +203,15 @@ class BrowseScreen(FilteredList):
             return
         if not self._is_open:
             return
+        if self._listing is not None:
+            goes_up = folder == self._listing.folder.parent
+            self._came_from = self._listing.folder.name if goes_up else ""
         self._listing = listing
         self._show_folder()
         box = self.query_one(SafeInput)
         with self.prevent(Input.Changed):
             box.value = ""
-        self._list()
+        self.find("")
 
     def _show_folder(self) -> None:
         """Show the folder's path; its end, if it is too long."""
@@ -258,30 +223,29 @@ class BrowseScreen(FilteredList):
         shown = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
         line.update(Content.styled(shown, DIM))
 
-    def _list(self) -> None:
+    def find(self, typed: str) -> None:
+        """List what has the text in its name, with the cursor on what was left, or on an entry."""
         if self._listing is None:
             return
-        typed = self.query_one(SafeInput).value
         lines = lines_of(self._listing, self._purpose, typed)
-        self._lines = lines[:MOST_SHOWN]
-        options = self.options
-        options.clear_options()
-        column = min(NAME, max((len(line.name) for line in self._lines), default=0))
-        options.add_options(Option(_shown(line, column)) for line in self._lines)
-        names = [line.name.rstrip("/") for line in self._lines]
-        first = next((at for at, line in enumerate(self._lines) if line.name not in (UP, HERE)), 0)
-        at = names.index(self._came_from) if self._came_from in names and not typed else first
-        options.highlighted = min(at, len(names) - 1) if names else None
-        if not names:
+        left = [line for line in lines if line.name.rstrip("/") == self._came_from and not typed]
+        entries = [line for line in lines if line.name not in (UP, HERE)]
+        column = min(NAME, max((len(line.name) for line in lines), default=0)) + 2
+        self.list_items(lines, column=column, at=next(iter((*left, *entries, *lines)), None))
+        if not lines:
             self._say("nothing here has this name" if typed else "nothing to choose here")
         self._look()
+
+    def named(self, item: Line) -> Content:
+        """Return the name, a folder's in colour."""
+        return super().named(item).stylize(TRAIN if item.name.endswith("/") else TEXT)
 
     # the look at the text
 
     def _look(self, *, again: bool = False) -> None:
         """Show the first lines of the entry under the cursor, as tokens once they are known."""
-        line = self._current
-        wanted = line.target if line is not None and self._is_readable(line) else ""
+        line = self.current
+        wanted = line.value if line is not None and isinstance(line.value, str) else ""
         if wanted == self._looked_at and not again:
             return
         self._looked_at = wanted
@@ -291,15 +255,6 @@ class BrowseScreen(FilteredList):
             self._read(wanted, self._cancel)
         elif line is not None:
             self._show_lines([Content.styled("enter opens the folder", DIM)])
-
-    def _is_readable(self, line: _Line) -> bool:
-        if line.name == UP:
-            return False
-        return (
-            not line.opens
-            if self._purpose == "tokenizer"
-            else not line.name.endswith("/") or (line.name == HERE)
-        )
 
     @work(group="look", exclusive=True)
     async def _read(self, target: str, cancel: Event) -> None:
@@ -350,9 +305,3 @@ class BrowseScreen(FilteredList):
     def _show_lines(self, lines: Sequence[Content]) -> None:
         if self._is_open:
             self.query_one("#browse-look", Static).update(Content("\n").join(lines))
-
-
-def _shown(line: _Line, column: int) -> Content:
-    colour = TRAIN if line.name.endswith("/") else TEXT
-    name = safe_text(line.name, newlines="space", limit=60)
-    return Content.assemble((name.ljust(column), colour), (f"  {line.detail}", DIM))

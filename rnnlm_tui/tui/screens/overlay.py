@@ -162,43 +162,6 @@ class ListOverlay(Overlay[ResultT]):
         self.dismiss(None)
 
 
-class FilteredList(Overlay[str]):
-    """A list that typing filters: the keys that move go to the list, all others to the text."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False, priority=True),
-        Binding("up", "move(-1)", show=False, priority=True),
-        Binding("down", "move(1)", show=False, priority=True),
-        Binding("pageup", "move(-10)", show=False, priority=True),
-        Binding("pagedown", "move(10)", show=False, priority=True),
-        Binding("enter", "choose", show=False, priority=True),
-    ]
-
-    def on_mount(self) -> None:
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
-        self.options.can_focus = False
-
-    @property
-    def options(self) -> OptionList:
-        """The list."""
-        return self.query_one(OptionList)
-
-    def action_move(self, by: int) -> None:
-        """Move the highlight over the items, past headings."""
-        options = self.options
-        places = [place for place, option in enumerate(options.options) if not option.disabled]
-        if places:
-            here = options.highlighted
-            at = places.index(here) if here in places else 0
-            options.highlighted = places[max(0, min(len(places) - 1, at + by))]
-
-    def action_leave(self) -> None:
-        """Close without a choice."""
-        self.dismiss(None)
-
-
 def keys_in_line(keys: Sequence[tuple[str, str]], *, gap: int = 3) -> Content:
     """Return `enter use   esc close`, of any width."""
     return Content(" " * gap).join(

@@ -1,148 +1,295 @@
-"""PickScreen: a list that is filtered by typing, under headings; for fields, configs and runs."""
+"""A list that typing filters, under headings: the base of the palette and of browsing, and
+PickScreen for fields, configs and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Generic
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Resize
+from textual.events import Click, Resize
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import RenderOptions, Visual
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN, VALIDATION
-from rnnlm_tui.tui.screens.overlay import FilteredList, OverlayText, key_line
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, ResultT, key_line
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
-MOST_SHOWN = 200
+MOST_SHOWN = 500
 """Items in the list at once; typing more finds the others."""
+LEAST_DETAIL = 12
+"""A detail with less room is omitted, if it would be cut."""
 WORD_ROOM = 30
 """Cells of an item's name at most, in a column of names."""
 
 
 @dataclass(frozen=True, slots=True)
-class PickItem:
-    """One line of the list."""
+class PickItem(Generic[ResultT]):
+    """One line of a list."""
 
-    id: str
+    value: ResultT
     """Returned when it is chosen."""
     name: str
     detail: str = ""
     """Dim, after the name."""
     group: str = ""
-    """The heading above the first item of the group; empty: none."""
+    """The heading that lists it; empty: none."""
     also: str = ""
     """More text that typing finds."""
+    keys: str = ""
+    """Its keys as shown to the user, at the right edge."""
 
-    def matches(self, words: Sequence[str]) -> bool:
-        """Whether every word occurs somewhere in the item."""
-        text = f"{self.name} {self.group} {self.also} {self.detail}".lower()
-        return all(word in text for word in words)
+    def score(self, words: Sequence[str]) -> int:
+        """Return how well it fits a search, 0 if a word is missing.
 
-    def rank(self, words: Sequence[str]) -> int:
-        """Where the words are found: 0 at the start of the name, 1 in it, 2 in the key, 3 else."""
-        typed, name = " ".join(words), self.name.lower()
-        if name.startswith(typed):
-            return 0
-        if typed in name:
-            return 1
-        return 2 if all(word in self.also.lower() for word in words) else 3
+        A match in the name ranks above one in the heading, and that above one in other texts.
+        """
+        name, searched = self.name.lower(), " ".join(words)
+        if name.startswith(searched):
+            return 6 if name == searched else 5
+        texts = (name, self.group, self.also, f"{self.detail} {self.keys}")
+        for place in range(len(texts)):
+            text = " ".join(texts[: place + 1]).lower()
+            if all(word in text for word in words):
+                return 4 - place
+        return 0
 
 
-class PickScreen(FilteredList):
-    """Returns the id of the chosen item, or None."""
+class _Line(Visual):
+    """A line of a list, drawn for the list's width when it is seen (Textual's hooks)."""
+
+    def __init__(self, draw: Callable[[int], Content]) -> None:
+        self._draw = draw
+
+    def render_strips(
+        self, width: int, height: int | None, style: Style, options: RenderOptions
+    ) -> list[Strip]:
+        return self._draw(width).render_strips(width, height, style, options)
+
+    def get_optimal_width(self, rules: object, container_width: int) -> int:  # noqa: ARG002
+        return container_width
+
+    def get_height(self, rules: object, width: int) -> int:  # noqa: ARG002
+        return 1
+
+
+class FilteredList(Overlay[ResultT]):
+    """A list that typing filters: the keys that move go to the list, all others to the text."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", show=False, priority=True),
+        Binding("enter", "choose", show=False, priority=True),
+        Binding("up", "move('cursor_up')", show=False, priority=True),
+        Binding("down", "move('cursor_down')", show=False, priority=True),
+        Binding("pageup", "move('page_up')", show=False, priority=True),
+        Binding("pagedown", "move('page_down')", show=False, priority=True),
+        Binding("ctrl+home", "move('first')", show=False, priority=True),
+        Binding("ctrl+end", "move('last')", show=False, priority=True),
+    ]
+    NAME_LIMIT: ClassVar[int] = 64
+    """The most characters of a name."""
+    FOUND: ClassVar[str] = VALIDATION
+    """The colour of found words."""
+    NOTHING: ClassVar[str] = ""
+    """Listed if nothing is found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: list[PickItem[ResultT] | None] = []
+        """The item of each line; None: a heading."""
+        self.words: Sequence[str] = ()
+        """What was searched, highlighted where it is found."""
+        self._column = 0
+        """Cells before the details."""
+
+    def on_mount(self) -> None:
+        box = self.query_one(SafeInput)
+        box.cursor_blink = False
+        box.focus()
+        self.options.can_focus = False
+
+    @property
+    def options(self) -> OptionList:
+        """The list."""
+        return self.query_one(OptionList)
+
+    @property
+    def current(self) -> PickItem[ResultT] | None:
+        """The item under the cursor."""
+        at = self.options.highlighted
+        return None if at is None else self._listed[at]
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.find(event.value)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_choose()
+
+    def on_click(self, event: Click) -> None:
+        """Close on a click beside the box."""
+        if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
+            self.action_leave()
+
+    def find(self, typed: str) -> None:
+        """List what fits the text."""
+        raise NotImplementedError
+
+    def list_items(
+        self,
+        items: Sequence[PickItem[ResultT]],
+        words: Sequence[str] = (),
+        *,
+        column: int,
+        at: PickItem[ResultT] | None = None,
+    ) -> None:
+        """List items under their headings, with the cursor on `at` or on the first.
+
+        Args:
+            words: found ones, which are highlighted.
+            column: cells before the details; they follow a longer name.
+        """
+        self.words, self._column = words, column
+        groups: dict[str, list[PickItem[ResultT]]] = {}
+        for item in items[:MOST_SHOWN]:
+            groups.setdefault(item.group, []).append(item)
+        lines: list[Option] = []
+        self._listed = []
+        for group, members in groups.items():
+            if group:
+                lines.append(Option(group, disabled=True))
+                self._listed.append(None)
+            lines += [Option(_Line(partial(self.line, item))) for item in members]
+            self._listed += members
+        if not lines and self.NOTHING:
+            lines, self._listed = [Option(_Line(self._nothing), disabled=True)], [None]
+        options = self.options.clear_options().add_options(lines)
+        first = next((place for place, item in enumerate(self._listed) if item is not None), None)
+        options.highlighted = first if at is None else self._listed.index(at)
+        if options.highlighted == first:
+            options.scroll_home(animate=False)  # with the heading
+
+    def _nothing(self, width: int) -> Content:
+        left = " " * ((width - len(self.NOTHING)) // 2)
+        return Content.styled(f"{left}{self.NOTHING}", "not bold")
+
+    def named(self, item: PickItem[ResultT]) -> Content:
+        """Return an item's name, and what stands before it."""
+        return Content(safe_text(item.name, newlines="space", limit=self.NAME_LIMIT))
+
+    def line(self, item: PickItem[ResultT], width: int) -> Content:
+        """Return an item as one line: its name, its detail, and its keys at the right edge."""
+        key_room = len(item.keys) + 2 if item.keys else 0
+        name = self.named(item).truncate(max(1, width - key_room), ellipsis=True)
+        column = max(self._column, name.cell_length + 2)
+        room = width - key_room - column
+        detail = safe_text(item.detail, newlines="space", limit=200)
+        line = self.lit(name)
+        if detail and room >= min(LEAST_DETAIL, len(detail)):
+            shown = self.detail(detail, room).stylize_before(DIM)
+            line = Content.assemble(line.truncate(column, pad=True), shown)
+        if item.keys:
+            line = Content.assemble(
+                line.truncate(width - len(item.keys), pad=True), (item.keys, f"bold {TEXT}")
+            )
+        return line
+
+    def detail(self, text: str, room: int) -> Content:
+        """Return a detail cut to `room` cells."""
+        return Content(text).truncate(room, ellipsis=True)
+
+    def lit(self, text: Content) -> Content:
+        """Highlight the words in a text."""
+        lowered = text.plain.lower()
+        for word in self.words:
+            at = lowered.find(word)
+            if at >= 0:
+                text = text.stylize(f"bold {self.FOUND}", at, at + len(word))
+        return text
+
+    def action_move(self, move: str) -> None:
+        """Move the cursor over the items, past headings, by an action of the list."""
+        getattr(self.options, f"action_{move}")()
+
+    def action_choose(self) -> None:
+        """Close with the item under the cursor."""
+        if self.current is not None:
+            self.dismiss(self.current.value)
+
+    def action_leave(self) -> None:
+        """Close without a choice."""
+        self.dismiss(None)
+
+
+class PickScreen(FilteredList[str]):
+    """Returns the value of the chosen item, or None."""
 
     DEFAULT_CSS = """
     PickScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 94%;
         background: #121212; }
     PickScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
+    NAME_LIMIT = WORD_ROOM
 
     def __init__(
-        self,
-        title: str,
-        items: Sequence[PickItem],
-        *,
-        current: str = "",
-        placeholder: str = "type to search",
-        verb: str = "choose",
+        self, title: str, items: Sequence[PickItem[str]], *, current: str = "", verb: str = "choose"
     ) -> None:
         """Offer items.
 
         Args:
-            current: id of the item that is marked and highlighted at first.
+            current: value of the item that is marked and highlighted at first.
             verb: what enter does.
         """
         super().__init__()
-        self._title, self._items, self._current = title, tuple(items), current
-        self._placeholder, self._verb = placeholder, verb
-        self._listed: list[PickItem] = []
+        self._title, self._items, self._current, self._verb = title, items, current, verb
+        self._longest = max((len(safe_text(item.name)) for item in items), default=0)
 
     def compose(self) -> ComposeResult:
         keys = [("↑ ↓", "move"), ("enter", self._verb), ("esc", "cancel")]
         legend = key_line(keys, 78, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield SafeInput(placeholder=self._placeholder, compact=True)
+            yield SafeInput(placeholder="type to search", compact=True)
             yield OptionList(markup=False)
-            yield OverlayText(id="pick-count")
+            yield OverlayText()
 
     def on_mount(self) -> None:
-        self._list("")
+        self.find("")
 
     def on_resize(self, _event: Resize) -> None:
         """Keep room for the border, the search and the count."""
         self.options.styles.max_height = max(3, min(20, self.size.height - 8))
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self._list(event.value)
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.dismiss(event.option.id)
-
-    def action_choose(self) -> None:
-        """Close with the highlighted item."""
-        options = self.options
-        if options.highlighted is not None:
-            self.dismiss(options.get_option_at_index(options.highlighted).id)
-
-    def _list(self, typed: str) -> None:
+    def find(self, typed: str) -> None:
+        """List what fits the text, the best first; its heading is in its line."""
         words = typed.lower().split()
-        found = [item for item in self._items if item.matches(words)]
-        if words:  # the best match first; sorting is stable
-            found.sort(key=lambda item: item.rank(words))
-        options = self.options
-        options.clear_options()
-        lines: list[Option] = []
-        group = ""
-        for item in found[:MOST_SHOWN]:
-            if item.group != group and not words:
-                lines.append(Option(Content.styled(item.group, DIM), disabled=True))
-            group = item.group
-            lines.append(Option(self._line(item, words), id=item.id))
-        options.add_options(lines)
-        places = [place for place, line in enumerate(lines) if not line.disabled]
-        chosen = [place for place in places if lines[place].id == self._current and not words]
-        options.highlighted = next(iter(chosen or places), None)
-        if options.highlighted is not None and places and options.highlighted == places[0]:
-            options.scroll_home(animate=False)
+        found, current = self._items, None
+        if words:
+            found = [
+                replace(item, group="", detail=f"{item.group}  {item.detail}".lstrip())
+                for item in sorted(self._items, key=lambda item: -item.score(words))
+                if item.score(words)
+            ]
+        else:
+            current = next((item for item in found if item.value == self._current), None)
+        column = min(WORD_ROOM, self._longest) + 4
+        self.list_items(found, words, column=column, at=current)
         count = f"{len(found)} of {len(self._items)}" if words else f"{len(self._items)} in all"
-        self.query_one("#pick-count", OverlayText).update(Content.styled(count, DIM))
+        self.query_one(OverlayText).update(Content.styled(count, DIM))
 
-    def _line(self, item: PickItem, words: Sequence[str]) -> Content:
-        longest = min(WORD_ROOM, max(len(safe_text(other.name)) for other in self._items))
-        here = ("● ", TRAIN) if item.id == self._current else ("  ", TEXT)
-        name = safe_text(item.name, newlines="space", limit=WORD_ROOM)
-        shown = Content.styled(name.ljust(longest), BRIGHT if item.id == self._current else TEXT)
-        for word in words:
-            at = name.lower().find(word)
-            if at >= 0:
-                shown = shown.stylize(f"bold {VALIDATION}", at, at + len(word))
-        detail = safe_text(item.detail, newlines="space", limit=200)
-        if words and item.group:
-            detail = f"{item.group}  {detail}"
-        return Content.assemble(here, shown, (f"  {detail}", DIM))
+    def named(self, item: PickItem[str]) -> Content:
+        """Return the name with the mark of the current item."""
+        is_current = item.value == self._current
+        return Content.assemble(
+            ("● ", TRAIN) if is_current else "  ",
+            super().named(item).stylize(BRIGHT if is_current else TEXT),
+        )

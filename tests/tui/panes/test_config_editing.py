@@ -16,7 +16,6 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import Question
-from rnnlm_tui.tui.screens.pick import PickScreen
 from tests.tui.fake_queue import FakeQueue
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -470,8 +469,6 @@ async def test_overlays_close_by_escape_without_an_effect() -> None:
         for keys in (("slash",), ("P",), ("ctrl+o",), ("w",), ("v", "v", "v")):
             await pilot.press(*keys)
             await until(pilot, lambda: not overlay_closed(app))
-            if isinstance(app.screen, PickScreen):
-                await pilot.press("up", "pagedown", "pageup", "down")
             await pilot.press("escape")
             await until(pilot, lambda: overlay_closed(app))
             assert changes(app) == {"training.seed": 43}
