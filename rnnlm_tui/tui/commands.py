@@ -67,10 +67,9 @@ def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
             f"{summary.unreadable or summary.status},"
             f" {safe_text(summary.corpus, limit=40, newlines='show')}"
         )
-        name = safe_text(summary.run, limit=64, newlines="show")
         yield PickItem(
             partial(_open, app, summary.run),
-            f"Open {name}",
+            f"Open {summary.run}",
             about,
             group=OPEN_RUN,
         )
