@@ -19,9 +19,8 @@ from rnnlm_tui.tui.actions import (
     Pane,
     actions_for,
     key_rows,
-    shown_keys,
 )
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -156,18 +155,11 @@ class HelpScreen(Overlay[None]):
             if self._search
             else Content.styled("type to search  ", palette.DIM)
         )
-        scroll = (
-            Content.assemble(
-                (shown_keys("↑ ↓", self.app), f"bold {palette.TEXT}"),
-                (" more  ", palette.DIM),
-            )
-            if below
-            else Content("")
-        )
-        close = Content.assemble(("esc", f"bold {palette.TEXT}"), (" close", palette.DIM))
-        legends = [Content.assemble(typed, scroll, close), Content.assemble(scroll, close)]
         room = width - len(self._title) - len("Keys: ") - LEGEND_GAP
-        box.legend = next((legend for legend in legends if legend.cell_length <= room), close)
+        more = [("↑ ↓", "more")] if below else []
+        keys = key_line([*more, ("esc", "close")], room + LEGEND_GAP, self.app)
+        legend = Content.assemble(typed, keys)
+        box.legend = legend if legend.cell_length <= room else keys
         self.query_one("#help-text", OverlayText).update(
             Content("\n").join(lines[self._above : self._above + height])
         )
@@ -218,32 +210,22 @@ class HelpScreen(Overlay[None]):
         names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
         rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
         of_palette = [entry for entry in entries if not entry.keys]
-        keyed = [entry for entry in entries if entry.keys and entry not in panes]
-        palette_row = next(
-            (number for number, entry in enumerate(keyed, 1) if entry.id == "command_palette"), None
-        )
-        more = [
-            self._line(
-                "" if number or palette_row else entry.all_keys, self._words(entry, room), room
-            )
+        for entry in entries:
+            if entry.keys and entry not in panes:
+                rows.append(self._row(entry, entry.all_keys, room))
+            if entry.id == "command_palette":
+                rows += [self._row(other, "", room) for other in of_palette]
+                of_palette = []
+        rows += [
+            self._row(entry, "" if number else entry.all_keys, room)
             for number, entry in enumerate(of_palette)
         ]
-        lines = [self._row(entry, room) for entry in keyed]
-        at = len(lines) if palette_row is None else palette_row
-        rows += [*lines[:at], *more, *lines[at:]]
         return [Content.styled(GROUP_TITLES[group], f"bold {palette.BRIGHT}"), *rows]
 
-    def _row(self, entry: Action, room: int) -> Content:
-        return self._line(entry.all_keys, self._words(entry, room), room)
-
-    @staticmethod
-    def _words(entry: Action, room: int) -> str:
+    def _row(self, entry: Action, keys: str, room: int) -> Content:
         """Return the help, or the short one if there is less room."""
-        return (
-            entry.help
-            if max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room
-            else entry.short_help
-        )
+        fits = max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room
+        return self._line(keys, entry.help if fits else entry.short_help, room)
 
     @staticmethod
     def _line(keys: str, help: str, room: int) -> Content:
@@ -259,7 +241,11 @@ class HelpScreen(Overlay[None]):
             text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [self._row(row[0], width) for row in key_rows(self._entries) if any(map(fits, row))]
+        rows = [
+            self._row(row[0], row[0].all_keys, width)
+            for row in key_rows(self._entries)
+            if any(map(fits, row))
+        ]
         return [
             Content(""),
             *(rows or [Content.styled("no key found on this screen", palette.DIM)]),
