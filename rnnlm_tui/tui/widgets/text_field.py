@@ -6,7 +6,7 @@ Textual draws what is pasted into its inputs unchanged, escape sequences include
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -18,11 +18,6 @@ from textual.widgets import Input
 
 from rnnlm_tui.schema.formatting import UNSAFE, is_joiner
 from rnnlm_tui.tui.palette import DIM
-
-if TYPE_CHECKING:
-    Mixed = Input
-else:
-    Mixed = object  # with a widget as base, Textual would take the styles of the first base only
 
 _LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 """Terminals send a pasted line break as CR, some as LF or CRLF."""
@@ -38,8 +33,8 @@ def without_controls(text: str, *, keep: str = "\n\t") -> str:
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
 
 
-class OneLine(Mixed):
-    """Mixin for inputs: sanitizes, marks a cut value with `…`, and accepts pastes of several lines.
+class SafeInput(Input):
+    """An input without control characters, with `…` at a cut end, and with pastes of several lines.
 
     Textual itself would keep only the first line of a paste.
     """
@@ -96,7 +91,3 @@ class OneLine(Mixed):
             event.stop()
             event.prevent_default()
             self.replace(event.character or "", *self.selection)
-
-
-class SafeInput(OneLine, Input):
-    """A one-line input without control characters."""
