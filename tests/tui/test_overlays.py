@@ -300,6 +300,15 @@ async def test_ctrl_c_tells_how_to_leave_and_ends_nothing(pane: Pane) -> None:
         assert services.sent == []
 
 
+def with_trash(*names: str) -> FakeServices:
+    """A run that trains, and deleted ones, the last deleted last."""
+    services = with_runs(make_snapshot())
+    for name in names:
+        trashed = trashed_run(name, 0.0, 4_096_000_000)
+        services.in_trash[trashed.path] = (trashed, make_summary(name, "finished", 4_754))
+    return services
+
+
 LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
     "palette": (lambda app: app.action_command_palette(), "Sample now"),
     "choice": (
@@ -308,10 +317,7 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
         ),
         "long short-term",
     ),
-    "trash": (
-        lambda app: app.push_screen(TrashScreen([trashed_run("old-otter", 0.0, 4_096)])),
-        "old-otter",
-    ),
+    "trash": (lambda app: app.push_screen(TrashScreen()), "old-otter"),
 }
 """Overlays with a list, by name: how each opens, and a word in it."""
 
@@ -319,7 +325,7 @@ LISTS: dict[str, tuple[Callable[[RnnlmApp], object], str]] = {
 @pytest.mark.parametrize("name", LISTS)
 async def test_overlays_with_lists_fit_every_width(name: str) -> None:
     opens, word = LISTS[name]
-    async with running_app(size=(120, 40)) as (app, pilot):
+    async with running_app(with_trash("old-otter"), size=(120, 40)) as (app, pilot):
         opens(app)
         await until(pilot, lambda: word in text_of(app))
         for width in (*range(24, 0, -1), 120):
@@ -467,7 +473,8 @@ def test_short_help_fits_its_column() -> None:
     "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
 )
 async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[int, int]) -> None:
-    async with running_app(size=size) as (app, pilot):
+    services = with_trash("a-run-with-a-name-of-forty-characters-or", "old-otter")
+    async with running_app(services, size=size) as (app, pilot):
         app.push_screen(
             ChooseScreen("Preset", [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
         )
@@ -475,11 +482,7 @@ async def test_a_choice_and_a_run_of_the_trash_take_one_line_each(size: tuple[in
         shown = [line for line in lines_of(app) if any(f" {name} " in line for name in PRESETS)]
         assert len(shown) == len(PRESETS)
         await pilot.press("escape")
-        runs = [
-            trashed_run(name, 0.0, 4_096_000_000)
-            for name in ("old-otter", "a-run-with-a-name-of-forty-characters-or")
-        ]
-        app.push_screen(TrashScreen(runs))
+        app.push_screen(TrashScreen())
         await until(pilot, lambda: "old-otter" in text_of(app))
         rows = [line for line in lines_of(app) if "4.1 GB" in line and "ago" in line]
         assert len(rows) == 2

@@ -54,7 +54,7 @@ async def test_the_list_shows_waiting_runs_with_place_and_expected_start() -> No
         assert queue.restarts == 1
 
 
-async def test_the_queue_lists_runs_by_place_and_results() -> None:
+async def test_the_queue_lists_runs_by_place_and_results_and_enter_opens_one() -> None:
     services, _ = queued()
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("Q")
@@ -66,6 +66,9 @@ async def test_the_queue_lists_runs_by_place_and_results() -> None:
         assert "/data/gone.txt not found" in text
         assert "2 runs wait" in text
         assert "process 4242 on gpu1" in text
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
+        assert not isinstance(app.screen, QueueScreen)
 
 
 async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
@@ -104,8 +107,6 @@ async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_
         await pilot.press("u")
         await until(pilot, lambda: shows(app, "quiet-marten waits in the queue again"))
         assert [run.run for run in queue.waits] == ["quiet-marten", "brisk-heron", "salty-wren"]
-        await pilot.press("u")
-        await until(pilot, lambda: shows(app, "nothing to undo"))
 
 
 async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:
@@ -125,16 +126,6 @@ async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:
         await pilot.press("space")
         await until(pilot, lambda: shows(app, "space pause"))
         assert (queue.paused, queue.stops) == (False, False)
-
-
-async def test_enter_opens_a_run_of_the_queue() -> None:
-    services, _ = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "running on cpu"))
-        await pilot.press("end", "enter")
-        await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
-        assert not isinstance(app.screen, QueueScreen)
 
 
 async def test_an_empty_queue_says_so_and_q_closes_it() -> None:

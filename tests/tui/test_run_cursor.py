@@ -45,11 +45,10 @@ async def test_an_overlay_keeps_a_filter_without_matches() -> None:
         assert "0 of 3 runs" in text_of(app)
 
 
-async def test_the_trash_is_opened_once() -> None:
+async def test_a_list_that_is_closed_before_it_is_shown_stays_closed() -> None:
     async with running_app(three_runs(), pane="runs") as (app, pilot):
-        await app.screen.action_show_trash()  # type: ignore[attr-defined]
-        await app.screen.action_show_trash()  # type: ignore[attr-defined]
-        await until(pilot, lambda: isinstance(app.screen, TrashScreen))
-        await pilot.pause()
-        await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, TrashScreen))
+        for _ in range(3):
+            app.push_screen(TrashScreen())
+            app.screen.dismiss(None)
+            await pilot.pause()
+            assert not isinstance(app.screen, TrashScreen)

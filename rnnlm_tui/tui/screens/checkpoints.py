@@ -453,10 +453,7 @@ class CheckpointsScreen(PaneScreen):
         run = self.context.run_directory
         if run is None:
             return
-        trashed = await self.context.wait_for(lambda: store.trash.list_trash(run))
-        if self.app.screen is not self:
-            return
-        wanted = await self.context.ask(TrashScreen(trashed, run))
+        wanted = await self.context.ask(TrashScreen(run))
         if wanted is not None:
             await self._restore([wanted])
 

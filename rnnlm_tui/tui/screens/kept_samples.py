@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Key, Paste
 from textual.strip import Strip
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.store.kept_samples import (
     EXPORT_ENDINGS,
@@ -25,9 +24,10 @@ from rnnlm_tui.store.kept_samples import (
     matching,
 )
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
 from rnnlm_tui.tui.screens.choose import ChooseScreen
-from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.screens.manage import Done, ManageScreen
+from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.text import WrappedText, safe_text
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 from rnnlm_tui.tui.widgets.text_field import without_controls
@@ -196,7 +196,7 @@ class KeptSamplesPanel(Panel):
         return lines
 
 
-class KeptSamplesScreen(Overlay["KeptSample"]):
+class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
     """Returns the sample to reuse, None for none."""
 
     DEFAULT_CSS = """
@@ -204,65 +204,40 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         background: #121212; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False),
-        Binding("q,f7", "close", show=False),
-        Binding("enter", "reuse", show=False),
-        Binding("space", "mark", show=False),
-        Binding("w", "export", show=False),
-        Binding("d", "delete", show=False),
-        Binding("u", "undo", show=False),
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("home", "move(-1000000)", show=False),
-        Binding("end", "move(1000000)", show=False),
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._all: list[KeptSample] = []
-        self._deleted: list[list[KeptSample]] = []
+        ("escape", "leave"), ("q,f7", "dismiss"), ("enter", "choose"), ("space", "mark"),
+        ("w", "export"), ("d", "delete"), ("u", "undo"), ("up,k", "move(-1)"),
+        ("down,j", "move(1)"), ("pageup", "page(-1)"), ("pagedown", "page(1)"),
+        ("home", "move(-1000000)"), ("end", "move(1000000)"),
+    ]  # fmt: skip
 
     def compose(self) -> ComposeResult:
         yield KeptSamplesPanel()
-
-    def on_mount(self) -> None:
-        self._read()
 
     @property
     def panel(self) -> KeptSamplesPanel:
         """The list."""
         return self.query_one(KeptSamplesPanel)
 
-    def _read(self) -> None:
-        self.context.in_thread(lambda: store.kept_samples.search(), self._take, self._failed)
+    def read(self) -> list[KeptSample]:
+        return store.kept_samples.search()
 
-    def _take(self, samples: list[KeptSample]) -> None:
-        if self.is_attached:
-            self._all = samples
-            self.panel.marked &= {sample.id for sample in samples}
-            self._list()
+    def show(self, items: Sequence[KeptSample], at: str = "") -> None:  # noqa: ARG002
+        """List those that the query finds; the cursor keeps its place."""
+        panel, self.items = self.panel, items
+        if items or not self.unread:
+            panel.marked &= {sample.id for sample in items}
+            panel.show(matching(items, panel.query_text) if panel.query_text else items)
 
-    def _list(self) -> None:
-        panel = self.panel
-        panel.show(matching(self._all, panel.query_text) if panel.query_text else self._all)
-
-    def _say(self, text: str, *, trouble: bool = False) -> None:
-        if self.is_attached:
-            words = safe_text(text, newlines="space")
-            self.panel.outcome = Content.assemble(("✗ " if trouble else "", BAD), (words, TEXT))
-            self.panel.redraw()
-
-    def _failed(self, error: RnnlmError | OSError) -> None:
-        self._say(in_one_sentence(error), trouble=True)
+    def show_outcome(self) -> None:
+        self.panel.outcome = self.outcome
+        self.panel.redraw()
 
     @property
-    def _chosen(self) -> list[KeptSample]:
+    def _picked(self) -> list[KeptSample]:
         """The marked samples, or the one under the cursor."""
         panel = self.panel
         if panel.marked:
-            return [sample for sample in self._all if sample.id in panel.marked]
+            return [sample for sample in self.items if sample.id in panel.marked]
         return [panel.current] if panel.current is not None else []
 
     # the query
@@ -298,12 +273,11 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
     def action_search(self) -> None:
         """Write words that a sample must have."""
         self.panel.searching = True
-        self.panel.outcome = Content("")
-        self.panel.redraw()
+        self.say()
 
     def _search(self, query: str) -> None:
         self.panel.query_text = query[:MAX_QUERY]
-        self._list()
+        self.show(self.items)
 
     def _end_search(self) -> None:
         self.panel.searching = False
@@ -320,11 +294,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
         else:
             self.dismiss(None)
 
-    def action_close(self) -> None:
-        """Close without a sample."""
-        self.dismiss(None)
-
-    def action_reuse(self) -> None:
+    def action_choose(self) -> None:
         """Close, and take the prompt and settings of the sample under the cursor."""
         if self.panel.current is not None:
             self.dismiss(self.panel.current)
@@ -346,7 +316,7 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
 
     def action_export(self) -> None:
         """Write the marked samples, or the one under the cursor, to a new file."""
-        chosen = self._chosen
+        chosen = self._picked
         if not chosen:
             return
 
@@ -356,8 +326,8 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
                 ending = EXPORT_ENDINGS[format]
                 self.context.in_thread(
                     lambda: folders.save_text("samples", export(chosen, format), ending),
-                    lambda path: self._say(f"saved as {path}"),
-                    self._failed,
+                    lambda path: self.say(f"saved as {path}"),
+                    self.failed,
                 )
 
         title = f"Export {counted(len(chosen), 'sample')} as"
@@ -365,26 +335,12 @@ class KeptSamplesScreen(Overlay["KeptSample"]):
 
     def action_delete(self) -> None:
         """Delete the marked samples, or the one under the cursor."""
-        ids = [sample.id for sample in self._chosen]
-        if not ids:
-            return
+        ids = [sample.id for sample in self._picked]
 
-        def deleted(samples: list[KeptSample]) -> None:
-            self._deleted.append(samples)
-            self._say(f"{counted(len(samples), 'sample')} deleted, u undoes it")
-            self._read()
+        def deleted(samples: list[KeptSample]) -> Done:
+            count = counted(len(samples), "sample")
+            undo = (lambda: store.kept_samples.restore(samples), f"{count} restored")
+            return Done(f"{count} deleted, u undoes it", undo=undo)
 
-        self.context.in_thread(lambda: store.kept_samples.delete(ids), deleted, self._failed)
-
-    def action_undo(self) -> None:
-        """Restore what was deleted last."""
-        if not self._deleted:
-            self._say("nothing to undo")
-            return
-        samples = self._deleted.pop()
-
-        def restored(_nothing: None) -> None:
-            self._say(f"{counted(len(samples), 'sample')} restored")
-            self._read()
-
-        self.context.in_thread(lambda: store.kept_samples.restore(samples), restored, self._failed)
+        if ids:
+            self.change(lambda: store.kept_samples.delete(ids), deleted)

@@ -13,8 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
@@ -110,56 +109,6 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
 
 class OverlayText(Static):
     """The lines of an overlay."""
-
-
-class ListOverlay(Overlay[ResultT]):
-    """A list with a cursor, and below it what just happened and the keys."""
-
-    DEFAULT_CSS = """
-    ListOverlay TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
-    ListOverlay OverlayText { height: auto; margin: 1 0 0 0; }
-    """
-    LIST_TITLE: ClassVar[str]
-
-    def compose(self) -> ComposeResult:
-        with TitledContainer(title=self.LIST_TITLE, classes="-highlighted"):
-            yield OptionList(markup=False)
-            yield OverlayText()
-
-    def on_mount(self) -> None:
-        self.options.focus()
-
-    @property
-    def options(self) -> OptionList:
-        """The list."""
-        return self.query_one(OptionList)
-
-    def list_options(self, options: Sequence[Option], at: int | None = None) -> None:
-        """List these, with the cursor at this place; None: it keeps its place."""
-        place = (self.options.highlighted or 0) if at is None else at
-        self.options.clear_options()
-        self.options.add_options(options)
-        self.options.highlighted = min(place, len(options) - 1) if options else None
-
-    def show_below(
-        self,
-        keys: Content,
-        outcome: str = "",
-        *,
-        trouble: bool = False,
-        tone: str = TEXT,
-        above: Content | None = None,
-    ) -> None:
-        """Show the keys, below what just happened or failed, below what is `above`."""
-        words = safe_content(outcome, newlines="space").stylize(BAD if trouble else tone)
-        result = [Content.assemble(("✗ " if trouble else "", BAD), words)] if outcome else []
-        lines = [*([above] if above else []), *result, keys]
-        self.query_one(OverlayText).update(Content("\n").join(lines))
-
-    def action_leave(self) -> None:
-        """Close without a choice."""
-        self.dismiss(None)
 
 
 def keys_in_line(keys: Sequence[tuple[str, str]], *, gap: int = 3) -> Content:

@@ -651,11 +651,7 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     @act
     async def action_show_trash(self) -> None:
-        trashed = await self.context.wait_for(lambda: store.trash.list_trash())
-        if (
-            self.app.screen is self
-            and (wanted := await self.context.ask(TrashScreen(trashed))) is not None
-        ):
+        if (wanted := await self.context.ask(TrashScreen())) is not None:
             await self._deleted.restore(wanted)
 
 

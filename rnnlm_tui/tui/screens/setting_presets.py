@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import AskScreen, ListOverlay, keys_in_line
+from rnnlm_tui.tui.screens.manage import Done, ManageScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, keys_in_line
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.form import number_text
 
@@ -102,7 +101,7 @@ def check_preset_name(name: str) -> str:
     return name
 
 
-class SettingPresetsScreen(ListOverlay[SamplingConfig]):
+class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     """Returns the settings with the chosen preset; None for none.
 
     Args:
@@ -115,41 +114,55 @@ class SettingPresetsScreen(ListOverlay[SamplingConfig]):
     """
     LIST_TITLE = "Presets of settings"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f9", "leave", show=False),
-        Binding("s", "save", show=False),
-        Binding("d", "delete", show=False),
-        Binding("u", "undo", show=False),
-    ]
+        ("f9", "dismiss"), ("s", "save"), ("d", "delete"), ("u", "undo"),
+    ]  # fmt: skip
 
     def __init__(self, settings: SamplingConfig, of_run: SamplingConfig | None) -> None:
         super().__init__()
-        self._settings, self._of_run = settings, of_run
-        self._presets: list[SettingPreset] = []
-        self._deleted: list[tuple[str, object]] = []
+        self._settings = settings
+        self._of_run = [] if of_run is None else [SettingPreset("the run's", of_run)]
 
-    def on_mount(self) -> None:
-        self._list()
-        here = next(
-            (place for place, preset in enumerate(self._presets) if preset.matches(self._settings)),
-            0,
+    def read(self) -> list[SettingPreset]:
+        return [*self._of_run, *BUILT_IN, *own_presets(self._saved)]
+
+    def reread(self, at: str = "") -> None:
+        """Show the presets, which are in the app's settings; first the cursor is at theirs."""
+        presets = self.read()
+        if not self.items:
+            at = next((preset.name for preset in presets if preset.matches(self._settings)), "")
+        self.show(presets, at)
+
+    def name_of(self, item: SettingPreset) -> str:
+        return item.name
+
+    def keys(self) -> Content:
+        keys = [("enter", "use"), ("s", "save the current settings as …"), ("d", "delete")]
+        return keys_in_line([*keys, ("esc", "close")])
+
+    def row(self, item: SettingPreset) -> Content:
+        longest = max(len(known.name) for known in self.items)
+        return Content.assemble(
+            ("● " if item.matches(self._settings) else "  ", TRAIN),
+            (safe_text(item.name, newlines="show").ljust(longest), TEXT),
+            (f"  {item.about}", DIM),
         )
-        self.options.highlighted = here
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.dismiss(self._presets[event.option_index].applied(self._settings))
+    def action_choose(self) -> None:
+        """Close with the preset under the cursor."""
+        if self.chosen is not None:
+            self.dismiss(self.chosen.applied(self._settings))
 
     def action_save(self) -> None:
         """Save the current settings under a name, which is asked."""
 
-        def answered(name: str | None) -> None:
-            if name is not None:
-                values = preset_values(self._settings)
-                self._saved[name.strip()] = values
-                self._keep(f"saved as {name.strip()}")
+        def answered(answer: str | None) -> None:
+            if answer is not None:
+                name = answer.strip()
+                self._saved[name] = preset_values(self._settings)
+                self.changed(Done(f"saved as {name}"))
 
         if len(self._saved) >= MAX_PRESETS:
-            self._keep(f"{MAX_PRESETS} presets are saved, the most possible: delete one with d")
+            self.say(f"{MAX_PRESETS} presets are saved, the most possible: delete one with d")
             return
         about = "an existing name is overwritten"
         question = AskScreen(
@@ -159,22 +172,20 @@ class SettingPresetsScreen(ListOverlay[SamplingConfig]):
 
     def action_delete(self) -> None:
         """Delete the user's preset under the cursor."""
-        at = self.options.highlighted
-        if at is None:
+        preset = self.chosen
+        if preset is None:
             return
-        preset = self._presets[at]
         if not preset.own:
-            self._list(f"{preset.name} is built in and can't be deleted")
+            self.say(f"{preset.name} is built in and can't be deleted")
             return
-        self._deleted.append((preset.name, self._saved.pop(preset.name)))
-        self._keep(f"{preset.name} deleted, u undoes it")
+        name, values = preset.name, self._saved.pop(preset.name)
+        undo = (lambda: self._saved.setdefault(name, values), f"{name} restored")
+        self.changed(Done(f"{name} deleted, u undoes it", name, undo))
 
-    def action_undo(self) -> None:
-        """Restore the preset that was deleted last."""
-        if self._deleted:
-            name, values = self._deleted.pop()
-            self._saved.setdefault(name, values)
-            self._keep(f"{name} restored")
+    def changed(self, done: Done) -> None:
+        """Save the presets, and show what was done."""
+        self.context.save_settings()
+        super().changed(done)
 
     @property
     def _saved(self) -> dict[str, object]:
@@ -182,26 +193,3 @@ class SettingPresetsScreen(ListOverlay[SamplingConfig]):
         if not isinstance(saved, dict):
             saved = self.context.settings[SETTING] = {}
         return cast(dict[str, object], saved)
-
-    def _keep(self, outcome: str) -> None:
-        self.context.save_settings()
-        self._list(outcome)
-
-    def _list(self, outcome: str = "") -> None:
-        """List one line for each preset; the cursor keeps its place."""
-        run = [SettingPreset("the run's", self._of_run)] if self._of_run is not None else []
-        self._presets = [*run, *BUILT_IN, *own_presets(self._saved)]
-        self.list_options([self._option(preset) for preset in self._presets])
-        keys = [("enter", "use"), ("s", "save the current settings as …"), ("d", "delete")]
-        self.show_below(keys_in_line([*keys, ("esc", "close")]), outcome)
-
-    def _option(self, preset: SettingPreset) -> Option:
-        longest = max(len(known.name) for known in self._presets)
-        here = preset.matches(self._settings)
-        return Option(
-            Content.assemble(
-                ("● " if here else "  ", TRAIN),
-                (safe_text(preset.name, newlines="show").ljust(longest), TEXT),
-                (f"  {preset.about}", DIM),
-            )
-        )

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import age, counted, disk
 from rnnlm_tui.store.states import SUFFIX, check_state_name, state_shape
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state
-from rnnlm_tui.tui.screens.overlay import AskScreen, ListOverlay, keys_in_line
+from rnnlm_tui.tui.screens.manage import Done, ManageScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, keys_in_line
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import StateKept
@@ -40,7 +37,7 @@ KEYS = (
 MAX_PATH = 1_000
 
 
-class StatesScreen(ListOverlay[str]):
+class StatesScreen(ManageScreen["StateInfo | None", str]):
     """Returns the path of the state to start from, empty for the initial state; None for no change.
 
     Args:
@@ -52,63 +49,69 @@ class StatesScreen(ListOverlay[str]):
 
     DEFAULT_CSS = """
     StatesScreen TitledContainer { width: 100; }
-    StatesScreen OptionList { scrollbar-size-vertical: 1; }
     """
     LIST_TITLE = "States"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f8", "leave", show=False),
-        Binding("p", "keep", show=False),
-        Binding("d", "delete", show=False),
-        Binding("u", "undo", show=False),
-        Binding("e", "copy", show=False),
-    ]
+        ("f8", "dismiss"), ("p", "keep"), ("d", "delete"), ("u", "undo"), ("e", "copy"),
+    ]  # fmt: skip
 
     def __init__(self, models: Mapping[str, RunConfig], run: str | None) -> None:
-        super().__init__()
+        super().__init__([None])
         self._models, self._run = models, run
-        self._states: list[StateInfo] | None = None
-        self._deleted: list[DeletedState] = []
 
-    def on_mount(self) -> None:
-        self._app_context = self.context
-        self._show()
-        self._read()
+    def read(self) -> list[StateInfo | None]:
+        """Return the initial state, and those that are kept."""
+        return [None, *store.states.list_states()]
 
-    def on_resize(self) -> None:
-        self._list()
+    def name_of(self, item: StateInfo | None) -> str:
+        return item.name if item else ""
 
-    @property
-    def _chosen(self) -> StateInfo | None:
-        at = self.options.highlighted
-        states = self._states or []
-        return states[at - 1] if at is not None and 0 < at <= len(states) else None
+    def legend(self) -> str:
+        sizes = [state.bytes for state in self.items if state]
+        return f"{counted(len(sizes), 'state')}, {disk(sum(sizes))}" if sizes else "none kept yet"
 
-    def _read(self, then: str = "") -> None:
-        if not self.is_attached:
-            return
-        self.context.in_thread(lambda: store.states.list_states(), partial(self._take, then=then))
+    def keys(self) -> Content:
+        return keys_in_line([key for key in KEYS if self._run is not None or key[0] != "p"], gap=2)
 
-    def _take(self, states: Sequence[StateInfo], *, then: str = "") -> None:
-        """Take the list; the cursor goes to the state named `then`."""
-        if self.is_attached:
-            self._states = list(states)
-            self._list()
-            names = [state.name for state in states]
-            if then in names:
-                self.options.highlighted = names.index(then) + 1
-            self._show_legend()
+    def row(self, item: StateInfo | None) -> Content:
+        """Return two lines."""
+        if item is None:
+            return Content.assemble(self._sign(""), ("initial state", TEXT), ("  zeros", DIM))
+        head = Content.assemble(
+            self._sign(str(item.path)), (safe_text(item.name, limit=40, newlines="show"), BRIGHT)
+        )
+        if item.problem:
+            problem = safe_text(item.problem, limit=200, newlines="space")
+            return Content.assemble(head, (f"\n    {problem}", BAD))
+        past = age(max(0.0, time() - item.created))
+        facts = [
+            safe_text(item.shape, limit=30, newlines="show"),
+            f"{safe_text(item.run, limit=20, newlines='show')} step {item.step:,}"
+            if item.run
+            else "",
+            counted(item.tokens, "token"),
+            past if past == "now" else f"{past} ago",
+        ]
+        room = max(10, min(self.app.size.width, 100) - 10)
+        text = safe_text(item.text[-4 * room :], newlines="space")
+        end = text if len(text) <= room else f"…{text[1 - room :]}"
+        return Content.assemble(
+            head,
+            (f"  {'  '.join(filter(None, facts))}", DIM),
+            (f"\n    {end}" if end else "", FAINT),
+        )
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        state = self._chosen
-        if state is None:
-            self.dismiss("")
-            return
-        problem = state.problem or self._refusal(state)
+    def _sign(self, path: str) -> tuple[str, str]:
+        return ("● " if self.context.prompt_session.state == path else "  ", TRAIN)
+
+    def action_choose(self) -> None:
+        """Close with the state under the cursor, if the models can start from it."""
+        state = self.chosen
+        problem = state and (state.problem or self._refusal(state))
         if problem:
-            self._show(problem, trouble=True)
+            self.say(problem, trouble=True)
         else:
-            self.dismiss(str(state.path))
+            self.dismiss(str(state.path) if state else "")
 
     def _refusal(self, state: StateInfo) -> str:
         """Return why a model can't start from the state, with both shapes."""
@@ -136,17 +139,17 @@ class StatesScreen(ListOverlay[str]):
             self.app.push_screen(question, self._keep)
 
         self.context.in_thread(
-            lambda: store.states.free_state_name(run or "state"), ask, self._failed
+            lambda: store.states.free_state_name(run or "state"), ask, self.failed
         )
 
     def _check_name(self, name: str) -> None:
         check_state_name(name)
-        if name in {state.name for state in self._states or ()}:
+        if name in map(self.name_of, self.items):
             raise InputError(f'a state "{name}" exists already')
 
     def _keep(self, name: str | None) -> None:
         if name is not None:
-            self._show("keeping the state …")
+            self.say("keeping the state …")
             # of the app: it continues when this screen is closed while a long sample is computed
             self.app.run_worker(self._keep_now(self.context, name), group="state")
 
@@ -154,42 +157,28 @@ class StatesScreen(ListOverlay[str]):
         try:
             kept: StateKept = await keep_state(context, name)
         except (RnnlmError, OSError) as error:
-            self._failed(error)
+            self.failed(error)
             return
-        self._show(f"{kept.name} kept: the state after {counted(kept.tokens, 'token')}")
-        self._read(then=kept.name)
+        self.say(f"{kept.name} kept: the state after {counted(kept.tokens, 'token')}")
+        self.reread(kept.name)
 
     def action_delete(self) -> None:
         """Delete the state under the cursor."""
-        state = self._chosen
+        state = self.chosen
         if state is None:
             return
 
-        def deleted(found: DeletedState) -> None:
-            self._deleted.append(found)
+        def deleted(found: DeletedState) -> Done:
             if self.context.prompt_session.state == str(found.path):
                 self.context.prompt_session.state = ""
-            self._show(f"{found.path.stem} deleted, u undoes it")
-            self._read()
+            undo = (lambda: store.states.restore_state(found), f"{state.name} restored")
+            return Done(f"{state.name} deleted, u undoes it", state.name, undo)
 
-        self.context.in_thread(lambda: store.states.delete_state(state.name), deleted, self._failed)
-
-    def action_undo(self) -> None:
-        """Restore the state that was deleted last."""
-        if not self._deleted:
-            self._show("nothing to undo")
-            return
-        state = self._deleted.pop()
-
-        def restored(_nothing: None) -> None:
-            self._show(f"{state.path.stem} restored")
-            self._read(then=state.path.stem)
-
-        self.context.in_thread(lambda: store.states.restore_state(state), restored, self._failed)
+        self.change(lambda: store.states.delete_state(state.name), deleted)
 
     def action_copy(self) -> None:
         """Copy the state under the cursor to a file, whose path is asked."""
-        state = self._chosen
+        state = self.chosen
         if state is None:
             return
 
@@ -197,8 +186,8 @@ class StatesScreen(ListOverlay[str]):
             if path:
                 self.context.in_thread(
                     lambda: store.states.copy_state(state.path, path),
-                    lambda written: self._show(f"saved as {written}"),
-                    self._failed,
+                    lambda written: self.say(f"saved as {written}"),
+                    self.failed,
                 )
 
         question = AskScreen(
@@ -209,64 +198,6 @@ class StatesScreen(ListOverlay[str]):
             most=MAX_PATH,
         )
         self.app.push_screen(question, answered)
-
-    def _failed(self, error: RnnlmError | OSError) -> None:
-        self._show(in_one_sentence(error), trouble=True)
-
-    def _show(self, outcome: str = "", *, trouble: bool = False) -> None:
-        """Show the keys, below what just happened; on the pane if this screen is closed."""
-        if not self.is_attached:
-            if outcome:
-                self._app_context.report(outcome, trouble=trouble)
-            return
-        self.show_below(
-            keys_in_line([key for key in KEYS if self._run is not None or key[0] != "p"], gap=2),
-            outcome,
-            trouble=trouble,
-        )
-
-    def _show_legend(self) -> None:
-        states = self._states or []
-        size = disk(sum(state.bytes for state in states))
-        self.query_one(TitledContainer).legend = Content.styled(
-            f"{counted(len(states), 'state')}, {size}" if states else "none kept yet", DIM
-        )
-
-    def _list(self) -> None:
-        """List two lines for each state; the cursor keeps its place."""
-        first = Content.assemble(self._sign(""), ("initial state", TEXT), ("  zeros", DIM))
-        self.list_options([Option(first), *map(self._option, self._states or [])])
-
-    def _sign(self, path: str) -> tuple[str, str]:
-        return ("● " if self.context.prompt_session.state == path else "  ", TRAIN)
-
-    def _option(self, state: StateInfo) -> Option:
-        name = (safe_text(state.name, limit=40, newlines="show"), BRIGHT)
-        if state.problem:
-            problem = safe_text(state.problem, limit=200, newlines="space")
-            return Option(
-                Content.assemble(self._sign(str(state.path)), name, (f"\n    {problem}", BAD))
-            )
-        past = age(max(0.0, time() - state.created))
-        facts = [
-            safe_text(state.shape, limit=30, newlines="show"),
-            f"{safe_text(state.run, limit=20, newlines='show')} step {state.step:,}"
-            if state.run
-            else "",
-            counted(state.tokens, "token"),
-            past if past == "now" else f"{past} ago",
-        ]
-        room = max(10, min(self.app.size.width, 100) - 10)
-        text = safe_text(state.text[-4 * room :], newlines="space")
-        end = text if len(text) <= room else f"…{text[1 - room :]}"
-        return Option(
-            Content.assemble(
-                self._sign(str(state.path)),
-                name,
-                (f"  {'  '.join(filter(None, facts))}", DIM),
-                (f"\n    {end}" if end else "", FAINT),
-            )
-        )
 
 
 def _folder() -> Path:
