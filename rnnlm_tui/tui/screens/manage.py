@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
@@ -76,17 +77,17 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
 
     # what a subclass says
 
+    @abstractmethod
     def read(self) -> Sequence[ItemT]:
         """Return the items; called in a thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name_of(self, item: ItemT) -> str:
         """Return what an item is found by when the list is read again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row(self, item: ItemT) -> Content:
         """Return the item as it is listed."""
-        raise NotImplementedError
 
     def legend(self) -> str:
         """Return how many items there are."""
@@ -96,13 +97,13 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         """Return lines between the list and what just happened."""
         return []
 
+    @abstractmethod
     def keys(self) -> Content:
         """Return what keys do now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def action_choose(self) -> None:
         """Use the item under the cursor."""
-        raise NotImplementedError
 
     # the list
 
