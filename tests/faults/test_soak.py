@@ -57,7 +57,7 @@ def test_memory_descriptors_threads_and_log_stay_flat_over_a_long_run(
     assert (
         max(mark.descriptors for mark in late) <= max(mark.descriptors for mark in early) + 2
     )  # a file being read
-    assert min(mark.threads for mark in late) <= min(mark.threads for mark in early), (
-        "one that is just ending may be counted; a thread that stays raises the lowest count too"
+    assert min(mark.threads for mark in late) <= min(mark.threads for mark in early) + 1, (
+        "on a slow disk every mark may find the thread of a save; those that stay become many"
     )
     assert max(mark.wal for mark in marks) < WAL_BYTES
