@@ -81,13 +81,13 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
     def read(self) -> Sequence[ItemT]:
         """Return the items; called in a thread."""
 
-    @abstractmethod
     def name_of(self, item: ItemT) -> str:
         """Return what an item is found by when the list is read again."""
+        return str(item)
 
-    @abstractmethod
     def row(self, item: ItemT) -> Content:
         """Return the item as it is listed."""
+        return safe_content(self.name_of(item))
 
     def legend(self) -> str:
         """Return how many items there are."""
@@ -97,9 +97,9 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         """Return lines between the list and what just happened."""
         return []
 
-    @abstractmethod
     def keys(self) -> Content:
         """Return what keys do now."""
+        return Content("")
 
     @abstractmethod
     def action_choose(self) -> None:
