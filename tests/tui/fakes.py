@@ -7,7 +7,7 @@ import math
 import random
 import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
@@ -66,7 +66,6 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.store.kept_samples import KeptSample, matching
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
@@ -585,8 +584,6 @@ class FakeServices(FakeSteering):
         self.looked_at: list[tuple[int, int] | None] = []
         self.saved: list[tuple[str, str]] = []
         self.kept_prompts: list[str] = []
-        self.kept_samples: list[KeptSample] = []
-        """Oldest first."""
         self.states: list[StateInfo] = []
         """Kept states, newest first."""
 
@@ -794,23 +791,6 @@ class FakeServices(FakeSteering):
 
     def remember_prompt(self, prompt: str) -> None:
         self.kept_prompts.append(prompt)
-
-    def keep_sample(self, sample: KeptSample) -> None:
-        self.kept_samples.append(sample)
-
-    def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
-        return matching(self.kept_samples[::-1], query, run)
-
-    def delete_samples(self, ids: Iterable[str]) -> list[KeptSample]:
-        wanted = set(ids)
-        removed = [sample for sample in self.kept_samples[::-1] if sample.id in wanted]
-        self.kept_samples = [sample for sample in self.kept_samples if sample.id not in wanted]
-        return removed
-
-    def restore_samples(self, samples: Iterable[KeptSample]) -> None:
-        there = {sample.id for sample in self.kept_samples}
-        new = [sample for sample in samples if sample.id not in there]
-        self.kept_samples = sorted([*self.kept_samples, *new], key=lambda sample: sample.time)
 
     def kept_states(self) -> list[StateInfo]:
         return list(self.states)

@@ -51,12 +51,6 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "client.steering.read_steering": "steering",
     "client.steering.steer": "steer",
     "store.corpora.find_corpus": "corpus",
-    "store.kept_samples.all_samples": lambda fake: SimpleNamespace(
-        append=fake.keep_sample, move_damaged_aside=str
-    ),
-    "store.kept_samples.delete": "delete_samples",
-    "store.kept_samples.restore": "restore_samples",
-    "store.kept_samples.search": "find_samples",
     "store.labels.change_labels": "change_labels",
     "store.labels.note_checkpoint": "checkpoint_files.note",
     "store.labels.pin_checkpoint": "pin",

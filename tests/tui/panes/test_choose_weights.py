@@ -8,6 +8,7 @@ from dataclasses import replace
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.sampling import InspectRequest
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.tui.fakes import FakeServices
@@ -130,7 +131,7 @@ async def test_all_sides_start_from_a_kept_state_and_are_scored_after_it() -> No
         assert [request.state for request in services.fake_sampler.requests] == [path, path]
         scored = [one for one in services.fake_sampler.asked if isinstance(one, InspectRequest)]
         assert {one.state for one in scored} == {path}
-        assert {sample.state for sample in services.kept_samples} == {path}
+        await until(pilot, lambda: [sample.state for sample in search()] == [path, path])
         markdown = versus_pane(app)._markdown()
         assert "from state congress" in markdown
         await pilot.press("escape", "ctrl+g")

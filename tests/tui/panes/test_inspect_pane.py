@@ -20,6 +20,7 @@ from rnnlm_tui.schema.sampling import (
     ReachRequest,
     StatesRequest,
 )
+from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.views.sample_tree import Branch, Weights
@@ -169,7 +170,7 @@ async def test_an_alternative_makes_a_branch_that_undo_leaves_again() -> None:
         assert request.settings.seed == branch.settings.seed == 7
         assert branch.text.endswith(" we hope.")
         assert branch.text.startswith(" is strong,")
-        assert [kept.text for kept in services.kept_samples] == [branch.text]
+        await until(pilot, lambda: [kept.text for kept in search()] == [branch.text])
         await pilot.press("u")
         await until_shown(pilot, "branch 1 of 2", "American people.")
         assert app.prompt_session.tree.place == 0

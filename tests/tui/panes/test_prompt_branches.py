@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.schema.sampling import SamplePiece, SampleRequest
+from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import sample_stream
 from rnnlm_tui.tui.views.sample_tree import Branch
@@ -54,7 +55,7 @@ async def test_a_text_is_continued_from_its_tokens_with_its_seed() -> None:
         assert request.prompt == "We"
         assert request.ids == (token_id(" s7t0"), token_id(" end"))
         assert request.settings.seed == 7
-        assert services.kept_samples[-1].text == " s7t0 end s7t2 end"
+        await until(pilot, lambda: [kept.text for kept in search()][:1] == [" s7t0 end s7t2 end"])
 
 
 async def test_undo_and_redo_walk_back_and_forth() -> None:
@@ -197,7 +198,7 @@ async def test_several_samples_are_one_request_and_shown_below_each_other() -> N
         await sampled(app, pilot, 2)
         await until_shown(pilot, "We s8t0 end s8t2 end")
         assert last_request(services).count == 1
-        assert [sample.seed for sample in services.kept_samples] == [7, 8, 9, 8]
+        await until(pilot, lambda: [sample.seed for sample in search()] == [8, 9, 8, 7])
 
 
 async def test_several_samples_stand_side_by_side_and_the_choice_is_kept() -> None:
@@ -236,7 +237,7 @@ async def test_stopped_samples_keep_their_texts_and_can_be_continued() -> None:
         sampler.gate = None
         await pilot.press("f3")
         await until_shown(pilot, "We s7t0 end s7t2 end")
-        assert services.kept_samples[0].reason == "cancelled"
+        await until(pilot, lambda: [kept.reason for kept in search()] == ["length", "cancelled"])
 
 
 async def test_a_text_that_a_killed_sampler_left_is_kept_and_can_be_continued() -> None:
@@ -269,7 +270,7 @@ async def test_a_random_seed_is_drawn_for_each_request_and_shown() -> None:
         seeds = [request.settings.seed for request in services.fake_sampler.requests]
         assert len(set(seeds)) == 2
         await until_shown(pilot, "seed  random", f"We s{seeds[1]}t0 end")
-        assert [sample.seed for sample in services.kept_samples] == seeds
+        await until(pilot, lambda: [sample.seed for sample in search()] == seeds[::-1])
         await pilot.press("f3")
         await sampled(app, pilot, 3)
         assert last_request(services).settings.seed == seeds[1]

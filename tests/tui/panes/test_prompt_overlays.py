@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from rnnlm_tui import store
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import KeepStateRequest
-from rnnlm_tui.store.kept_samples import KeptSample
+from rnnlm_tui.store.kept_samples import KeptSample, all_samples, search
 from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import BUILT_IN, OFF, own_presets
@@ -43,14 +46,18 @@ def kept(number: int, prompt: str, text: str, **changes: object) -> KeptSample:
 
 
 def with_samples() -> FakeServices:
-    """Services with three kept samples."""
-    services = FakeServices(make_snapshot())
-    services.kept_samples = [
+    """Services, and three samples kept in the home."""
+    keep(
         kept(1, "We must", " act on the budget"),
         kept(2, "The Union", " is strong"),
         kept(3, "The economy", " needs a budget", run="brisk-heron"),
-    ]
-    return services
+    )
+    return FakeServices(make_snapshot())
+
+
+def keep(*samples: KeptSample) -> None:
+    for sample in samples:
+        all_samples().append(sample)
 
 
 def state(name: str, **changes: object) -> StateInfo:
@@ -126,23 +133,23 @@ async def test_marked_samples_are_exported_to_a_file_in_three_formats() -> None:
             assert "act on" not in text
 
 
-async def test_deleted_samples_come_back_with_undo_again_if_it_fails() -> None:
-    services = with_samples()
-    async with opened(services, "prompt") as (_app, pilot):
+async def test_deleted_samples_come_back_with_undo_again_if_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with opened(with_samples(), "prompt") as (_app, pilot):
         await pilot.press("f7")
         await until_shown(pilot, "3 samples")
         await pilot.press("space", "down", "space", "d")
         await until_shown(pilot, "2 samples deleted, u undoes it", "The Union is strong")
-        assert [sample.seed for sample in services.kept_samples] == [2]
-        restore = services.restore_samples
+        assert [sample.seed for sample in search()] == [2]
 
-        def full(samples: Iterable[KeptSample]) -> None:
-            services.restore_samples = restore  # type: ignore[method-assign]
+        def full(_samples: Iterable[KeptSample]) -> None:
             raise StorageError("can't write samples.jsonl: the disk is full")
 
-        services.restore_samples = full  # type: ignore[method-assign]
-        await pilot.press("u")
-        await until_shown(pilot, "✗ can't write samples.jsonl: the disk is full")
+        with monkeypatch.context() as broken:
+            broken.setattr(store.kept_samples, "restore", full)
+            await pilot.press("u")
+            await until_shown(pilot, "✗ can't write samples.jsonl: the disk is full")
         await pilot.press("u")
         await until_shown(pilot, "2 samples restored", "3 samples")
         await pilot.press("u")
@@ -158,12 +165,11 @@ async def test_before_the_first_sample_the_list_says_so() -> None:
 
 
 async def test_hostile_kept_samples_are_drawn_as_text() -> None:
-    services = FakeServices(make_snapshot())
-    services.kept_samples = [
+    keep(
         kept(1, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", run="a\x1bb"),
         kept(2, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40),
-    ]
-    async with opened(services, "prompt") as (app, pilot):
+    )
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press("f7")
         await until_shown(pilot, "2 samples", "漢字")
         await pilot.press("down")

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.sampling import Inspection, InspectRequest, SampleRequest
+from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.versus import VersusScreen
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
@@ -111,7 +112,7 @@ async def test_enter_samples_the_prompt_on_both_sides_and_compares_them() -> Non
         assert step_of(second.checkpoint) == 1_000
         assert (first.prompt, first.settings) == (second.prompt, second.settings)
         assert first.settings.temperature == 0.8
-        assert [sample.step for sample in services.kept_samples] == [3_700, 1_000]
+        await until(pilot, lambda: [sample.step for sample in search()] == [1_000, 3_700])
         assert services.kept_prompts == ["The Union"]
         scored = [one for one in services.fake_sampler.asked if isinstance(one, InspectRequest)]
         assert sorted((step_of(one.checkpoint), one.prompt) for one in scored) == [
@@ -225,7 +226,7 @@ async def test_an_error_stays_on_its_side() -> None:
             pilot, "must act on", "✗ model.safetensors is damaged. ^k chooses another"
         )
         await until(pilot, lambda: not pane(app).sampling)
-        assert [sample.step for sample in services.kept_samples] == [3_700]
+        await until(pilot, lambda: [sample.step for sample in search()] == [3_700])
 
 
 async def test_a_checkpoint_that_is_deleted_while_shown_is_said_so_and_not_replaced() -> None:
