@@ -70,7 +70,6 @@ from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
-from rnnlm_tui.store.states import DeletedState, StateInfo, check_state_name
 from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
@@ -583,9 +582,6 @@ class FakeServices(FakeSteering):
         self.closed_monitors: list[str] = []
         self.looked_at: list[tuple[int, int] | None] = []
         self.saved: list[tuple[str, str]] = []
-        self.kept_prompts: list[str] = []
-        self.states: list[StateInfo] = []
-        """Kept states, newest first."""
 
     def install(self) -> None:
         """Let the app use these services in place of the real ones."""
@@ -785,37 +781,6 @@ class FakeServices(FakeSteering):
     def check_source(self, corpus: CorpusConfig) -> None:
         if self.missing is not None:
             raise self.missing
-
-    def history(self) -> list[str]:
-        return ["The economy", "Tonight I want"]
-
-    def remember_prompt(self, prompt: str) -> None:
-        self.kept_prompts.append(prompt)
-
-    def kept_states(self) -> list[StateInfo]:
-        return list(self.states)
-
-    def new_state_path(self, name: str) -> Path:
-        check_state_name(name)
-        if name in {state.name for state in self.states}:
-            raise InputError(f'a state "{name}" exists already')
-        return Path(f"/home/states/{name}.safetensors")
-
-    def free_state_name(self, wanted: str) -> str:
-        return wanted
-
-    def delete_state(self, name: str) -> DeletedState:
-        state = next(state for state in self.states if state.name == name)
-        self.states.remove(state)
-        return DeletedState(state.path, state.header().encode())
-
-    def restore_state(self, deleted: DeletedState) -> None:
-        state = StateInfo.model_validate_json(deleted.data)
-        self.states.insert(0, state.model_copy(update={"path": deleted.path}))
-
-    def copy_state(self, state: Path, path: str) -> Path:
-        self.calls.append(("copy_state", state, path))
-        return Path(path)
 
     def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
         if run.name not in self.snapshots:

@@ -15,7 +15,7 @@ from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.panes.test_prompt_overlays import state
+from tests.tui.panes.test_prompt_overlays import keep_state
 from tests.tui.panes.test_versus_pane import pane as versus_pane
 from tests.tui.panes.test_versus_pane import versus
 from tests.tui.support import until
@@ -119,7 +119,7 @@ def other_shape() -> RunConfig:
 
 async def test_all_sides_start_from_a_kept_state_and_are_scored_after_it() -> None:
     services = versus()
-    services.states = [state("congress")]
+    path = keep_state("congress")
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await pilot.press(*"We", "f8")
         await until_shown(pilot, "initial state", "congress")
@@ -127,7 +127,6 @@ async def test_all_sides_start_from_a_kept_state_and_are_scored_after_it() -> No
         await until_shown(pilot, "from state congress")
         await pilot.press("enter")
         await until_shown(pilot, "B scores A’s text")
-        path = "/home/states/congress.safetensors"
         assert [request.state for request in services.fake_sampler.requests] == [path, path]
         scored = [one for one in services.fake_sampler.asked if isinstance(one, InspectRequest)]
         assert {one.state for one in scored} == {path}
@@ -150,7 +149,7 @@ async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shap
     services.snapshots["brisk-heron"] = replace(
         services.snapshots["brisk-heron"], config=other_shape()
     )
-    services.states = [state("congress")]
+    keep_state("congress")
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: bool(app.summaries))
         await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")

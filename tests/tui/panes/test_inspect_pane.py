@@ -28,7 +28,7 @@ from tests.fakes import answers
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.panes.test_prompt_overlays import state
+from tests.tui.panes.test_prompt_overlays import keep_state
 from tests.tui.support import until
 
 PROMPT = "The state of the Union"
@@ -397,9 +397,8 @@ async def test_a_sampled_text_is_inspected_branched_and_shown_on_the_prompt_agai
 
 
 async def test_a_kept_state_can_start_the_next_sample() -> None:
-    services = FakeServices(make_snapshot())
-    services.states = [state("union")]
-    async with inspecting(services, sampled()) as (app, pilot, _screen):
+    keep_state("union")
+    async with inspecting(branch=sampled()) as (app, pilot, _screen):
         await pilot.press("f8")
         await until_shown(pilot, "1 state")
         await pilot.press("down", "enter")

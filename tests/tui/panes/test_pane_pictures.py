@@ -22,7 +22,7 @@ from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.panes.test_inspect_pane import inspecting, sampled
-from tests.tui.panes.test_prompt_overlays import state, with_samples
+from tests.tui.panes.test_prompt_overlays import keep_state, with_samples
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import until
 
@@ -244,7 +244,8 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
 @each_view("prompt-samples", "prompt-states", "prompt-presets")
 async def test_overlays_of_the_prompt(name: str, size: tuple[int, int], mode: Mode) -> None:
     services = with_samples()
-    services.states = [state("congress"), state("gates", cell_type="lstm", hidden_size=512)]
+    keep_state("congress")
+    keep_state("gates", cell_type="lstm", hidden_size=512)
     async with opened(services, "prompt", size=size) as (app, pilot):
         key, shown = {
             "prompt-samples": ("f7", "3 samples"),

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.schema.sampling import SamplePiece, SampleRequest
 from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.state import read_history
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import sample_stream
 from rnnlm_tui.tui.views.sample_tree import Branch
@@ -285,7 +286,7 @@ async def test_an_empty_prompt_starts_from_the_initial_state() -> None:
         await sampled(app, pilot, 1)
         assert (last_request(services).prompt, last_request(services).state) == ("", "")
         await until_shown(pilot, " s7t0 end")
-        assert services.kept_prompts == []
+        assert read_history() == []
 
 
 async def test_the_session_has_the_open_text_for_the_other_modes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import KeepStateRequest
 from rnnlm_tui.store.kept_samples import KeptSample, all_samples, search
-from rnnlm_tui.store.states import StateInfo
+from rnnlm_tui.store.paths import states_dir
+from rnnlm_tui.store.states import METADATA_KEY, StateInfo, new_state_path, write_state_file
 from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import BUILT_IN, OFF, own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
@@ -60,8 +62,8 @@ def keep(*samples: KeptSample) -> None:
         all_samples().append(sample)
 
 
-def state(name: str, **changes: object) -> StateInfo:
-    """A kept state of the open run's model."""
+def keep_state(name: str, **changes: object) -> str:
+    """Write a state of the open run's model into the home, without tensors; return its path."""
     values: dict[str, object] = {
         "name": name,
         "created": NOW - 60,
@@ -74,10 +76,12 @@ def state(name: str, **changes: object) -> StateInfo:
         "tokenizer": "0" * 64,
         "text": "The state of the Union",
         "tokens": 5,
-        "path": Path(f"/home/states/{name}.safetensors"),
-        "bytes": 4_096,
     }
-    return StateInfo.model_validate({**values, **changes})
+    info = StateInfo.model_validate({**values, **changes})
+    header = json.dumps({"__metadata__": {METADATA_KEY: info.header()}}).encode().ljust(4_088)
+    path = new_state_path(name)
+    write_state_file(path, len(header).to_bytes(8, "little") + header)
+    return str(path)
 
 
 async def test_kept_samples_are_listed_newest_first_and_searched_by_words_in_any_case() -> None:
@@ -181,7 +185,8 @@ async def test_hostile_kept_samples_are_drawn_as_text() -> None:
 
 async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
     services = FakeServices(make_snapshot())
-    services.states = [state("congress"), state("union", tokens=3)]
+    path = keep_state("congress")
+    keep_state("union", tokens=3)
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press("f8")
         await until_shown(pilot, "congress", "elman, 2 x 192", "5 tokens", "2 states")
@@ -189,7 +194,7 @@ async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
         await until_shown(pilot, "Prompt, from state congress")
         await pilot.press(*" is", "enter")
         await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).state == "/home/states/congress.safetensors"
+        assert last_request(services).state == path
         await until_shown(pilot, "✓ 3 of 100 tokens")
         branch = app.prompt_session.tree.current
         assert branch is not None
@@ -201,20 +206,17 @@ async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
 
 
 async def test_a_damaged_state_or_one_of_another_model_says_so_and_is_not_used() -> None:
-    services = FakeServices(make_snapshot())
-    services.states = [
-        state("gates", cell_type="lstm", num_layers=1, hidden_size=512),
-        state("broken", problem="broken.safetensors is damaged"),
-    ]
-    async with opened(services, "prompt") as (app, pilot):
+    Path(keep_state("broken")).write_bytes(b"?")
+    keep_state("gates", cell_type="lstm", num_layers=1, hidden_size=512)
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         await pilot.press("f8")
-        await until_shown(pilot, "gates", "broken.safetensors is damaged")
+        await until_shown(pilot, "broken", "2 states")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "✗", "or not a kept state")
         await pilot.press("down", "enter")
         await until_shown(
             pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
         )
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "✗ broken.safetensors is damaged")
         assert isinstance(app.screen, StatesScreen)
         await pilot.press("escape")
         assert app.prompt_session.state == ""
@@ -236,7 +238,7 @@ async def test_the_state_after_the_newest_text_is_kept_under_a_name() -> None:
         [request] = services.fake_sampler.asked
         assert isinstance(request, KeepStateRequest)
         assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, None)
-        assert request.path == "/home/states/strong.safetensors"
+        assert request.path == str(states_dir() / "strong.safetensors")
         assert request.run == "plain-otter"
 
 
@@ -263,25 +265,26 @@ async def test_without_a_text_there_is_no_state_to_keep() -> None:
         await until_shown(pilot, "✗ no text to keep the state after: type a prompt first")
 
 
-async def test_a_state_is_deleted_restored_and_copied_to_a_file() -> None:
-    services = FakeServices(make_snapshot())
-    services.states = [state("congress")]
-    async with opened(services, "prompt") as (_app, pilot):
+async def test_a_state_is_deleted_restored_and_copied_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(keep_state("congress"))
+    data = path.read_bytes()
+    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
         await pilot.press("f8")
         await until_shown(pilot, "congress")
         await pilot.press("d", "down", "d")
         await until_shown(pilot, "congress deleted, u undoes it", "none kept yet")
+        assert not path.exists()
         await pilot.press("u")
         await until_shown(pilot, "congress restored", "1 state")
+        assert path.read_bytes() == data
         await pilot.press("e")
         await until_shown(pilot, "Copy congress to")
-        await pilot.press("ctrl+u", *"/tmp/x.safetensors", "enter")
-        await until_shown(pilot, "saved as /tmp/x.safetensors")
-        assert services.calls[-1] == (
-            "copy_state",
-            Path("/home/states/congress.safetensors"),
-            "/tmp/x.safetensors",
-        )
+        await pilot.press("ctrl+u", *"x.safetensors", "enter")
+        await until_shown(pilot, "saved as")
+        assert (tmp_path / "x.safetensors").read_bytes() == data
 
 
 async def test_presets_set_only_filters_and_own_ones_are_saved_deleted_and_restored() -> None:

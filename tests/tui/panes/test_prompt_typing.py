@@ -8,6 +8,7 @@ import pytest
 from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
+from rnnlm_tui.store.state import append_history, read_history
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.transcript import TranscriptEntry
 from tests.tui.fakes import FakeServices
@@ -54,8 +55,9 @@ async def test_ctrl_j_breaks_the_line_and_ctrl_u_clears() -> None:
 
 
 async def test_up_shows_earlier_prompts_and_down_the_unsent_text() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
+    for prompt in ("The economy", "Tonight I want"):
+        append_history(prompt)
+    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         box = pane(app).box
         await pilot.press(*"new", "up")
         await until(pilot, lambda: box.text == "Tonight I want")
@@ -64,7 +66,7 @@ async def test_up_shows_earlier_prompts_and_down_the_unsent_text() -> None:
         await pilot.press("down", "down")
         await until(pilot, lambda: box.text == "new")
         await pilot.press("enter")
-        await until(pilot, lambda: services.kept_prompts == ["new"])
+        await until(pilot, lambda: read_history() == ["The economy", "Tonight I want", "new"])
 
 
 async def test_many_typed_characters_are_inserted_together_before_enter(

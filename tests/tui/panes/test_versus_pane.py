@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.sampling import Inspection, InspectRequest, SampleRequest
 from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.state import append_history, read_history
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.versus import VersusScreen
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
@@ -113,7 +114,7 @@ async def test_enter_samples_the_prompt_on_both_sides_and_compares_them() -> Non
         assert (first.prompt, first.settings) == (second.prompt, second.settings)
         assert first.settings.temperature == 0.8
         await until(pilot, lambda: [sample.step for sample in search()] == [1_000, 3_700])
-        assert services.kept_prompts == ["The Union"]
+        await until(pilot, lambda: read_history() == ["The Union"])
         scored = [one for one in services.fake_sampler.asked if isinstance(one, InspectRequest)]
         assert sorted((step_of(one.checkpoint), one.prompt) for one in scored) == [
             (1_000, "The Union"), (1_000, "The Union"), (3_700, "The Union"), (3_700, "The Union"),
@@ -405,8 +406,8 @@ async def test_a_random_seed_is_drawn_once_for_all_sides() -> None:
 
 
 async def test_the_prompt_is_that_of_the_other_modes_and_has_its_history() -> None:
-    services = versus()
-    async with opened(services, "prompt", size=(120, 40)) as (app, pilot):
+    append_history("Tonight I want")
+    async with opened(versus(), "prompt", size=(120, 40)) as (app, pilot):
         app.prompt_session.prompt = "from another mode"
         app.open_pane("versus")
         await until_shown(pilot, "from another mode", "Same and different")
