@@ -14,6 +14,16 @@ from textual.css.stylesheet import Stylesheet
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 
+from tests.homes import three_runs_at_home
+
+
+@pytest.fixture
+def three_at_home() -> Iterator[None]:
+    """One run that trains, one that finished, one that failed, in the test's home."""
+    with three_runs_at_home():
+        yield
+
+
 STALL_SECONDS, STALL_TURNS = 0.02, 20
 """Messages that make no progress for so much of this thread's processor time, and for so many turns
 of the loop, wait for something else, such as a thread. On a busy machine, time passes alone."""

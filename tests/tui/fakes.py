@@ -21,7 +21,7 @@ from rnnlm_tui.client.estimate import Estimate, TrainingText
 from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT, SamplerClient
-from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, RunNameError, UnknownRunError
+from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, UnknownRunError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
 from rnnlm_tui.schema.estimates import (
@@ -66,7 +66,7 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.store import trash
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
@@ -398,9 +398,9 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     )
 
 
-def trashed_run(name: str, deleted: float, size: int, number: int = 0) -> Trashed:
-    """A run in the trash that is on no disk; the number tells those of one second apart."""
-    return Trashed(Path(f"/nowhere/trash/{name}.{int(deleted):010d}.{number:08x}"), size)
+def trashed_run(name: str, deleted: float, size: int) -> Trashed:
+    """A run in the trash that is on no disk."""
+    return Trashed(Path(f"/nowhere/trash/{name}.{int(deleted):010d}.00000000"), size)
 
 
 @dataclass
@@ -575,8 +575,6 @@ class FakeServices(FakeSteering):
                 TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
             ),
         )
-        self.deleted: list[str] = []
-        self.in_trash: dict[Path, tuple[Trashed, RunSummary]] = {}
         self.changes, self.planned = [], []
         self.configs_read: list[tuple[str, ...]] = []
         self.closed_monitors: list[str] = []
@@ -688,54 +686,16 @@ class FakeServices(FakeSteering):
         self.calls.append(("start_saved", run.name))
         return run
 
-    def delete(self, run: RunDirectory) -> Trashed:
-        self.deleted.append(run.name)
-        summary = self._summary(run.name)
-        self.runs.remove(summary)
-        trashed = trashed_run(run.name, time(), summary.checkpoints.bytes, len(self.deleted))
-        self.in_trash[trashed.path] = (trashed, summary)
-        return trashed
-
     def trash(self, run: RunDirectory | None = None) -> list[Trashed]:
-        if run is not None:
-            return self.checkpoint_files.trashed()
-        return [trashed for trashed, _ in reversed(self.in_trash.values())]
-
-    def restore(self, trashed: Trashed, name: str | None = None) -> RunDirectory:
-        chosen = name or trashed.name
-        if chosen in {run.run for run in self.runs}:
-            raise RunNameError(f'run "{chosen}" already exists')
-        _, summary = self.in_trash.pop(trashed.path)
-        self.runs.append(summary.model_copy(update={"run": chosen}))
-        return self.run(chosen)
+        return trash.list_trash() if run is None else self.checkpoint_files.trashed()
 
     def purge(self, trashed: Sequence[Trashed]) -> int:
-        if self.refuse is not None:
-            raise self.refuse
-        if run := trashed[0].run:
-            self.checkpoint_files.take(trashed)
-            self.calls.append(("purge", run.name, *(one.step for one in trashed)))
-        else:
-            for one in trashed:
-                del self.in_trash[one.path]
+        run = trashed[0].run
+        if run is None:
+            return trash.purge(trashed)
+        self.checkpoint_files.take(trashed)
+        self.calls.append(("purge", run.name, *(one.step for one in trashed)))
         return sum(one.bytes for one in trashed)
-
-    def change_labels(
-        self, run: RunDirectory, change: Callable[[RunLabels], RunLabels]
-    ) -> RunLabels:
-        before = self._summary(run.name)
-        labels = change(RunLabels(tags=before.tags, note=before.note, pinned=before.pinned))
-        update = {"tags": labels.tags, "note": labels.note, "pinned": labels.pinned}
-        changed = before.model_copy(update=update)
-        self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
-        return labels
-
-    def rename(self, run: RunDirectory, name: str) -> RunDirectory:
-        changed = self._summary(run.name).model_copy(update={"run": name})
-        self.runs = [changed if summary.run == run.name else summary for summary in self.runs]
-        if run.name in self.snapshots:
-            self.snapshots[name] = replace(self.snapshots.pop(run.name), summary=changed)
-        return self.run(name)
 
     def parent_at(self, address: str, optimizer: OptimizerStart = "fresh") -> FakeParent:
         return FakeParent(self, address, optimizer)

@@ -10,6 +10,7 @@ from time import monotonic
 from textual.pilot import Pilot
 
 from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.theme import Display
@@ -58,6 +59,28 @@ async def running_app(
         if run is not None:
             await until(pilot, lambda: app.snapshot is not None)
         await pilot.pause()
+        yield app, pilot
+
+
+@asynccontextmanager
+async def at_home(
+    run: str | None = "plain-otter",
+    pane: Pane = "runs",
+    *,
+    size: tuple[int, int] = (80, 24),
+    settings: dict[str, object] | None = None,
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The app on the runs of the test's home, after the first look at them."""
+    app = RnnlmApp(
+        find_run(run) if run is not None else None,
+        pane,
+        display=Display(),
+        fps=20.0,
+        settings=settings,
+    )
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: app.summaries is not None and app.machine is not None)
+        await until(pilot, lambda: run is None or app.snapshot is not None)
         yield app, pilot
 
 

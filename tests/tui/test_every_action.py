@@ -10,13 +10,14 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.actions import ACTIONS, Action, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
+from tests.homes import three_runs_at_home
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.panes import fakes as pane_fakes
 from tests.tui.panes.seeing import opened
 from tests.tui.panes.test_inspect_pane import sampled
 from tests.tui.pictures import cells_on
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.support import at_home, running_app, text_of, until, with_runs
 
 OTHER = parse_config(
     merge(
@@ -123,6 +124,10 @@ DRAFTED = (
 """Actions of a config that is being edited."""
 
 
+OF_RUNS = ("delete_run", "undo_delete", "tag_run", "note_run", "pin_run", "rename_run")
+"""Actions that change what is stored of a run."""
+
+
 def size_for(entry: Action) -> tuple[int, int]:
     """The size of the terminal in which the action is tried."""
     return SIZES.get(entry.id, (120, 40) if pane_of(entry) in LARGE else (80, 24))
@@ -164,6 +169,11 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda entry: entry.id,
 )
 async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: Action) -> None:
+    if entry.id in OF_RUNS:
+        with three_runs_at_home():
+            async with at_home(size=size_for(entry)) as (app, pilot):
+                await has_an_effect(entry, app, pilot)
+        return
     services: FakeServices = with_runs(
         make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
     )

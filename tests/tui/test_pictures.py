@@ -13,13 +13,14 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import trash_dir
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fake_queue import FakeQueue, waiting
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing, trashed_run
+from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
 
@@ -131,9 +132,15 @@ def services_for(state: State, folder: Path) -> FakeServices:
     services.log_path.write_text(
         "\n".join(f"step {step:,}: a line of the worker" for step in range(3_700, 3_752)) + "\n"
     )
-    for name, days, size in (("stern-heron", 0.2, 39_000_000), ("dusty-crane", 9.0, 1_200_000_000)):
-        trashed = trashed_run(name, NOW - days * 86_400, size)
-        services.in_trash[trashed.path] = (trashed, make_summary(name, "finished", 4_754))
+    if state is STATES["trash"]:
+        for name, days, size in (
+            ("stern-heron", 0.2, 39_000_000),
+            ("dusty-crane", 9.0, 1_200_000_000),
+        ):
+            path = trash_dir() / f"{name}.{int(NOW - days * 86_400):010d}.00000000"
+            path.mkdir(parents=True)
+            with (path / "config.toml").open("wb") as file:
+                file.truncate(size)
     if state.queued:
         services.runs[1:1] = [make_summary(name, "draft", 0) for name in ("tidy-lark", "wise-owl")]
         services.queue = FakeQueue(
@@ -146,20 +153,21 @@ def services_for(state: State, folder: Path) -> FakeServices:
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fixed clock and data home, so that ages and paths don't vary."""
+    """A fixed clock, so that ages don't vary."""
     for module in ("views.status", "views.runs", "views.queue", "screens.queue", "screens.trash"):
         monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: NOW)
     monkeypatch.setattr("rnnlm_tui.tui.views.status.strftime", lambda _form, _moment: "14:31")
     monkeypatch.setattr(
         "rnnlm_tui.tui.views.queue.strftime", lambda _form, _moment: "2026-11-25 13:01"
     )
-    monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
 
 
 @each_view(*STATES)
 async def test_screen_equals_its_snapshot(
-    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path
+    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name == "runs-empty":  # the only one that shows where the home is
+        monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
     async with drawn(STATES[name], tmp_path, size, ascii_only=mode == "ascii") as app:
         await assert_picture(app, PICTURES, name, size, mode)
 

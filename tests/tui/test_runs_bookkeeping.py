@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
+from rnnlm_tui.store.runs import find_run, list_runs
+from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import RunsChanged
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, shown, text_of, three_runs, until, with_runs
+from tests.tui.support import (
+    at_home,
+    lines_of,
+    running_app,
+    shown,
+    text_of,
+    three_runs,
+    until,
+    with_runs,
+)
 
 
 async def typed(pilot: Pilot[int], text: str) -> None:
@@ -27,6 +41,10 @@ async def typed(pilot: Pilot[int], text: str) -> None:
             for key in text
         )
     )
+
+
+def labels_of(name: str) -> RunLabels:
+    return read_labels(find_run(name))
 
 
 async def test_space_marks_and_unmarks_a_run() -> None:
@@ -62,9 +80,9 @@ async def test_equals_sign_compares_marked_runs_and_explains_marks_without_any()
         assert app.marked == ("plain-otter", "brisk-heron")
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_a_missing_run_loses_its_mark() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("down", "space", "d")
         await until(pilot, lambda: "2 runs" in lines_of(app)[0])
         assert app.marked == ()
@@ -222,9 +240,9 @@ async def test_the_order_is_restored_at_the_next_start(
         assert ("name ▾" if kept == ["name", True] else "▴ age") in text_of(app)
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_t_edits_tags_and_lists_those_in_use() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("t")
         assert "Tags of plain-otter" in text_of(app)
         assert "in use: gru  small" in text_of(app)
@@ -234,23 +252,23 @@ async def test_t_edits_tags_and_lists_those_in_use() -> None:
         assert isinstance(app.screen, AskScreen)
         await pilot.press("backspace", "enter")
         await until(pilot, lambda: "small f" in text_of(app))
-        assert services.runs[0].tags == ("small", "first")
+        assert labels_of("plain-otter").tags == ("small", "first")
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_m_writes_a_note_and_esc_cancels() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("m")
         await typed(pilot, "try qk norm")
         await pilot.press("enter")
         await until(pilot, lambda: "│ note  try qk norm" in text_of(app))
         await pilot.press("m", "x", "escape")
-        assert services.runs[0].note == "try qk norm"
+        assert labels_of("plain-otter").note == "try qk norm"
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_p_pins_a_run_to_the_top() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("down", "down", "p")
         await until(pilot, lambda: shown(app)[0] == "›  amber-vole")
         assert "amber-vole ⚑" in text_of(app)
@@ -260,9 +278,9 @@ async def test_p_pins_a_run_to_the_top() -> None:
         await until(pilot, lambda: shown(app)[0] != "›  amber-vole")
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_f2_renames_a_run_with_its_mark_and_rejects_a_taken_name() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("down", "space", "N")
         await pilot.press(*["backspace"] * 11)
         await typed(pilot, "amber-vole")
@@ -281,20 +299,20 @@ async def test_f2_renames_a_run_with_its_mark_and_rejects_a_taken_name() -> None
         )
 
 
+@pytest.mark.usefixtures("three_at_home")
 @pytest.mark.parametrize("key", ["d", "N"])
 async def test_a_living_run_is_neither_deleted_nor_renamed(key: str) -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press(key)
         await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
         assert len(app.screen_stack) == 1
-        assert services.deleted == []
+        assert list_trash() == []
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_a_deleted_run_is_not_opened_by_a_late_lookup() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (app, pilot):
-        found = services.find("brisk-heron")
+    async with at_home() as (app, pilot):
+        found = find_run("brisk-heron")
         await pilot.press("down", "d")
         await until(pilot, lambda: len(shown(app)) == 2)
         app.select_run(found)
@@ -305,20 +323,20 @@ async def test_a_deleted_run_is_not_opened_by_a_late_lookup() -> None:
         )
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_tags_are_checked_as_on_the_command_line() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs") as (_, pilot):
+    async with at_home() as (_, pilot):
         await pilot.press("t")
         await typed(pilot, "+paper -small")
         await pilot.press("enter")
-        await until(pilot, lambda: services.runs[0].tags == ("paper",))
+        await until(pilot, lambda: labels_of("plain-otter").tags == ("paper",))
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_the_sidebar_has_the_order_of_the_list() -> None:
-    services = three_runs()
-    async with running_app(services, pane="runs", size=(200, 60)) as (app, pilot):
+    async with at_home(size=(200, 60)) as (app, pilot):
         await pilot.press("o", "o")
-        services.runs[1] = services.runs[1].model_copy(update={"pinned": True})
+        change_labels(find_run("brisk-heron"), lambda labels: replace(labels, pinned=True))
         app.watcher.poll_now()
         await until(pilot, lambda: app.summaries is not None and app.summaries[1].pinned)
         await pilot.press("2")
@@ -335,25 +353,24 @@ async def test_a_filters_hint_is_shown_if_its_problem_has_no_room() -> None:
         assert '✗ did you mean "perplexity"' in text_of(app)
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_tags_have_a_dozen_cells_at_120_columns() -> None:
-    services = three_runs()
-    services.runs[0] = services.runs[0].model_copy(update={"tags": ("twelve-cells",)})
-    async with running_app(services, pane="runs", size=(120, 40)) as (app, _):
+    run = find_run("plain-otter")
+    change_labels(run, lambda labels: replace(labels, tags=("twelve-cells",)))
+    async with at_home(size=(120, 40)) as (app, _):
         assert "twelve-cell" in text_of(app)
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_tags_of_marked_runs_are_edited_together() -> None:
-    services = three_runs()
-    async with running_app(
-        services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}
-    ) as (app, pilot):
+    async with at_home(settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
         assert "t Tag 2" in lines_of(app)[-1]
         await pilot.press("t")
         assert "Tags of all 2 marked runs" in text_of(app)
         await typed(pilot, "paper")
         await pilot.press("enter")
         await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])
-        assert {run.run: run.tags for run in services.runs} == {
+        assert {run.name: read_labels(run).tags for run in list_runs()} == {
             "plain-otter": ("small", "paper"),
             "brisk-heron": ("small", "gru", "paper"),
             "amber-vole": (),
@@ -361,20 +378,18 @@ async def test_tags_of_marked_runs_are_edited_together() -> None:
         await pilot.press("t", *["backspace"] * len("small paper "))
         await typed(pilot, "done")
         await pilot.press("enter")
-        await until(pilot, lambda: services.runs[0].tags == ("done",))
-        assert services.runs[1].tags == ("gru", "done")
+        await until(pilot, lambda: labels_of("plain-otter").tags == ("done",))
+        assert labels_of("brisk-heron").tags == ("gru", "done")
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_a_run_that_is_not_marked_is_tagged_alone() -> None:
-    services = three_runs()
-    async with running_app(
-        services, pane="runs", settings={"marked": ["brisk-heron", "plain-otter"]}
-    ) as (app, pilot):
+    async with at_home(settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
         await pilot.press("end")
         assert "t Tag  " in lines_of(app)[-1]
         await pilot.press("t")
         assert "Tags of amber-vole" in text_of(app)
         await typed(pilot, "odd")
         await pilot.press("enter")
-        await until(pilot, lambda: services.runs[2].tags == ("odd",))
-        assert services.runs[0].tags == ("small",)
+        await until(pilot, lambda: labels_of("amber-vole").tags == ("odd",))
+        assert labels_of("plain-otter").tags == ("small",)

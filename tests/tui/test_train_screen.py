@@ -23,12 +23,13 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.trash import Trashed
+from rnnlm_tui.store.trash import Trashed, delete_run, list_trash
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
+from tests.homes import trained
 from tests.tui.fakes import make_snapshot, preparing
-from tests.tui.support import lines_of, running_app, text_of, three_runs, until, with_runs
+from tests.tui.support import at_home, lines_of, running_app, text_of, three_runs, until, with_runs
 
 
 @pytest.mark.parametrize(
@@ -630,33 +631,30 @@ async def test_a_failed_run_offers_its_config_its_log_and_discarding() -> None:
         await until(
             pilot, lambda: app.current_mode == "config" and "   from plain-otter" in text_of(app)
         )
-    async with running_app(services) as (app, pilot):
+
+
+async def test_d_discards_a_failed_run() -> None:
+    trained("plain-otter", "failed")
+    async with at_home(pane="train") as (app, pilot):
         await pilot.press("d")
-        await until(
-            pilot,
-            lambda: (
-                app.current_mode == "runs"
-                and "plain-otter moved to the trash, T shows it" in lines_of(app)[-1]
-            ),
-        )
-        assert services.deleted == ["plain-otter"]
+        await until(pilot, lambda: "plain-otter moved to the trash, T shows it" in text_of(app))
+        assert app.current_mode == "runs"
+        assert [one.name for one in list_trash()] == ["plain-otter"]
 
 
 async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    services = with_runs(
-        make_snapshot("failed", message="the text is empty"),
-        make_snapshot("finished", 4_754, name="brisk-heron"),
-    )
-    may_delete, delete = threading.Event(), services.delete
+    trained("brisk-heron")
+    trained("plain-otter", "failed")
+    may_delete = threading.Event()
 
     def slow_delete(run: RunDirectory) -> Trashed:
         assert may_delete.wait(10)
-        return delete(run)
+        return delete_run(run)
 
-    monkeypatch.setattr(services, "delete", slow_delete)
-    async with running_app(services) as (app, pilot):
+    monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", slow_delete)
+    async with at_home(pane="train") as (app, pilot):
         await pilot.press("d", "J")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
         may_delete.set()
@@ -666,8 +664,8 @@ async def test_a_run_that_was_opened_while_another_is_discarded_stays_open(
 
 
 async def test_only_a_failed_run_can_be_discarded() -> None:
-    services = with_runs(make_snapshot("finished", 4_754))
-    async with running_app(services) as (app, pilot):
+    trained("plain-otter")
+    async with at_home(pane="train") as (app, pilot):
         await pilot.press("d")
         await until(pilot, lambda: "only a failed run can be discarded here" in lines_of(app)[-1])
-        assert services.deleted == []
+        assert list_trash() == []

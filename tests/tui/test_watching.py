@@ -393,7 +393,8 @@ async def test_an_import_that_fails_after_a_reinstallation_says_restart_the_app(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     services = with_runs(make_snapshot())
-    monkeypatch.setattr(services, "trash", partial(import_module, "rnnlm_tui.gone"))
+    missing = partial(import_module, "rnnlm_tui.gone")
+    monkeypatch.setattr("rnnlm_tui.store.trash.list_trash", missing)
     async with running_app(services, pane="runs") as (app, pilot):
         await pilot.press("T")
         await until(pilot, lambda: "was installed again" in text_of(app))

@@ -10,6 +10,7 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui._textual import key_of_character
 from rnnlm_tui.tui.actions import ACTIONS, WITH_TEXT_BOX, Pane, types_text
 from rnnlm_tui.tui.app import RnnlmApp
@@ -18,7 +19,7 @@ from rnnlm_tui.tui.widgets.prompt import PromptBox
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import opened
-from tests.tui.support import running_app, three_runs, until
+from tests.tui.support import at_home, until
 
 WORDS = 200
 """How many words are typed on each pane."""
@@ -91,10 +92,10 @@ async def test_words_end_up_in_the_box_whatever_has_the_focus(pane: Pane, seed: 
     assert seen >= {"nothing", "prompt-box", *others[pane]}
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_after_visits_to_other_panes_a_prompt_deletes_no_runs() -> None:
-    services = three_runs()
     marked: dict[str, object] = {"marked": ["amber-vole", "brisk-heron"]}
-    async with running_app(services, pane="prompt", settings=marked) as (app, pilot):
+    async with at_home(pane="prompt", settings=marked) as (app, pilot):
         await pilot.press("escape", "2")
         await until(pilot, lambda: app.current_mode == "train")
         await pilot.press("4")
@@ -103,7 +104,7 @@ async def test_after_visits_to_other_panes_a_prompt_deletes_no_runs() -> None:
         await until(pilot, lambda: app.focused is not box_of(app))
         type_word(app, "The world, the President: 4")
         await until(pilot, lambda: box_of(app).text == "The world, the President: 4")
-        assert services.deleted == []
+        assert list_trash() == []
 
 
 @pytest.mark.parametrize("pane", WITH_TEXT_BOX)

@@ -1,0 +1,50 @@
+"""Runs in a test's home, made as a worker would have made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from time import time
+
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, StepRow
+from rnnlm_tui.store.labels import change_labels
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
+from tests.unit.client.logs import record
+
+STEPS = 3
+
+
+def trained(
+    name: str,
+    last: EventKind = "finished",
+    *,
+    tags: Sequence[str] = (),
+    age: float = 0.0,
+) -> RunDirectory:
+    """A run of three steps whose last event is so many seconds old: while the caller holds its lock
+    one that is `running` trains, else its worker has crashed."""
+    run, now = create_run(RunConfig(), name), time() - age
+    steps = (
+        StepRow(1, step, 700 * step, step / 100, 4.0, 0.5, 1e-3, 20_000.0, 0.035 * step, now)
+        for step in range(1, STEPS + 1)
+    )
+    evaluation = EvaluationRow(1, STEPS, "validation", "validation", 4.1, 1000, 1.7, 0.5, now)
+    event = EventRow(1, STEPS, last, "", now)
+    record(run, Facts(max_steps=STEPS), *steps, evaluation, event)
+    if tags:
+        change_labels(run, lambda labels: replace(labels, tags=tuple(tags)))
+    return run
+
+
+@contextmanager
+def three_runs_at_home() -> Iterator[None]:
+    """One that trains, one that finished, one that failed."""
+    trained("amber-vole", "failed", age=200)
+    trained("brisk-heron", tags=("small", "gru"), age=100)
+    with RunLock(trained("plain-otter", "running", tags=("small",)).lock_path):
+        yield
