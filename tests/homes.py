@@ -11,8 +11,9 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, StepRow
 from rnnlm_tui.store.labels import change_labels
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import RunLock
 from tests.unit.client.logs import record
 
@@ -25,10 +26,11 @@ def trained(
     *,
     tags: Sequence[str] = (),
     age: float = 0.0,
+    config: RunConfig | None = None,
 ) -> RunDirectory:
     """A run of three steps whose last event is so many seconds old: while the caller holds its lock
     one that is `running` trains, else its worker has crashed."""
-    run, now = create_run(RunConfig(), name), time() - age
+    run, now = create_run(config or RunConfig(), name), time() - age
     steps = (
         StepRow(1, step, 700 * step, step / 100, 4.0, 0.5, 1e-3, 20_000.0, 0.035 * step, now)
         for step in range(1, STEPS + 1)
@@ -39,6 +41,14 @@ def trained(
     if tags:
         change_labels(run, lambda labels: replace(labels, tags=tuple(tags)))
     return run
+
+
+@contextmanager
+def queue_in_use() -> Iterator[None]:
+    """Hold the queue as its process does, so that none is started."""
+    make_private_directory(queue_dir())
+    with RunLock(queue_lock()):
+        yield
 
 
 @contextmanager

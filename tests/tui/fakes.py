@@ -45,6 +45,7 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
+from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.sampling import (
     SampleDone,
     SamplePiece,
@@ -78,7 +79,6 @@ from rnnlm_tui.tui.views.form import Draft, draft_of
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
-from tests.tui.fake_queue import FakeQueue
 from tests.tui.fake_steering import FakeSteering
 from tests.tui.in_place import put_in_place
 
@@ -532,7 +532,8 @@ class FakeServices(FakeSteering):
     ) -> None:
         """Know these runs, the first one the newest; with `runs`, list those instead."""
         self.checkpoint_files = FakeCheckpoints(self)
-        self.queue = FakeQueue()
+        self.queue: QueueListing | None = None
+        """None: there is no queue."""
         self.list_complete = True
         self.report_read: Callable[[str, int, int], object] = lambda *_: None
         self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
@@ -608,6 +609,9 @@ class FakeServices(FakeSteering):
 
     def summaries(self) -> list[RunSummary]:
         return list(self.runs)
+
+    def queue_is_there(self) -> bool:
+        return self.queue is not None
 
     def machine(self) -> MachineFacts:
         return self.machine_facts

@@ -13,6 +13,8 @@ from operator import attrgetter
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from rnnlm_tui.schema.queue import QueueListing
+
 if TYPE_CHECKING:
     from tests.tui.fakes import FakeServices
 
@@ -33,13 +35,8 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "client.listing.RunList": "run_list",
     "client.monitor.RunMonitor": "reporting_monitor",
     "client.pretrained.tokenizer_size": "tokenizer_size",
-    "client.queue.add_run": "queue.add_run",
-    "client.queue.ensure_running": "queue.restart",
-    "client.queue.list_queue": "queue.listing",
-    "client.queue.move": "queue.move",
-    "client.queue.remove": "queue.remove",
-    "client.queue.set_paused": "queue.pause",
-    "client.queue.set_stop_on_failure": "queue.stop_on_failure",
+    "client.queue.ensure_running": lambda _fake: "",
+    "client.queue.list_queue": lambda fake, _runs: fake.queue or QueueListing(),
     "client.sampler.SamplerClient": lambda fake, **_: fake.sampler(),
     "client.start.check_draft_before_start": "check_draft_before_start",
     "client.start.check_source": "check_source",
@@ -55,7 +52,7 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "store.labels.pin_checkpoint": "pin",
     "store.manifest.read_manifest": "manifest",
     "store.manifest.verify_checkpoint": "verify",
-    "store.paths.queue_file": lambda fake: SimpleNamespace(exists=fake.queue.is_used),
+    "store.paths.queue_file": lambda fake: SimpleNamespace(exists=fake.queue_is_there),
     "store.reader.RunReader": "reader",
     "store.retention.plan_prune": "checkpoint_files.plan_prune",
     "store.runs.create_run": "create_run",

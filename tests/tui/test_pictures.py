@@ -11,7 +11,7 @@ import pytest
 
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
+from rnnlm_tui.schema.queue import QueuedRun, QueueListing, QueueProcess
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import trash_dir
 from rnnlm_tui.tui.actions import Pane
@@ -19,7 +19,6 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.book_run import book_run
-from tests.tui.fake_queue import FakeQueue, waiting
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import running_app, text_of, until, with_runs
@@ -74,12 +73,27 @@ TROUBLE = (
     " log/000001.jsonl: No space left on device; free some space on this disk and try again"
 )
 PROCESS = "no step since 14:31:07, the process (pid 41207) lives"
-QUEUE = (
-    [QueuedRun(run="plain-otter", state="running", status="running", device="cuda:0", added=NOW,
-        step=3_751, max_steps=4_754, seconds=24.0)],
-    [waiting("wise-owl", NOW + 24), waiting("tidy-lark", NOW + 7_260, stop_on_failure=True)],
-    [QueuedRun(run="amber-vole", state="ended", outcome="failed", status="failed", added=NOW,
-        message="the loss is not a number at step 150", ended=NOW - 4_000)],
+
+
+def waiting(place: int, name: str, starts: float, **values: object) -> QueuedRun:
+    facts = {"state": "waiting", "status": "draft", "added": 1.0, "max_steps": 4_754}
+    return QueuedRun.model_validate(
+        {"run": name, "place": place, "starts": starts, **facts, **values}
+    )
+
+
+QUEUE = QueueListing(
+    process=QueueProcess(pid=4_242, started=NOW, host="gpu1"),
+    runs=(
+        QueuedRun(run="plain-otter", state="running", status="running", device="cuda:0", added=NOW,
+            step=3_751, max_steps=4_754, seconds=24.0),
+        waiting(1, "wise-owl", NOW + 24),
+        waiting(2, "tidy-lark", NOW + 7_260, stop_on_failure=True),
+    ),
+    ended=(
+        QueuedRun(run="amber-vole", state="ended", outcome="failed", status="failed", added=NOW,
+            message="the loss is not a number at step 150", ended=NOW - 4_000),
+    ),
 )  # fmt: skip
 STATES: dict[str, State] = {
     "runs-empty": State("runs"),
@@ -143,9 +157,7 @@ def services_for(state: State, folder: Path) -> FakeServices:
                 file.truncate(size)
     if state.queued:
         services.runs[1:1] = [make_summary(name, "draft", 0) for name in ("tidy-lark", "wise-owl")]
-        services.queue = FakeQueue(
-            *QUEUE, process=QueueProcess(pid=4_242, started=NOW, host="gpu1")
-        )
+        services.queue = QUEUE
     for name in state.marked[1:]:
         services.snapshots[name] = make_snapshot("finished", 4_754, name=name, config=GRU)
     return services

@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-from time import time
+import os
+from collections.abc import Iterator
 
-from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.queue import QueuedRun, QueueProcess
+import pytest
+
+from rnnlm_tui.client.queue import add_run
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.queue import QueueEntry
+from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import queue_file
+from rnnlm_tui.store.queue import change_queue, read_queue
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock, host_name
 from rnnlm_tui.tui.screens.queue import QueueScreen
-from tests.tui.fake_queue import FakeQueue, waiting
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary
-from tests.tui.support import lines_of, running_app, shown, shows, text_of, until, with_runs
+from tests.homes import queue_in_use, trained
+from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
 
-RUNNING = QueuedRun(
-    run="plain-otter", state="running", status="running", device="cpu", added=1.0, seconds=24.0
-)
-FAILED = QueuedRun(
-    run="amber-vole", state="ended", outcome="failed", message="/data/gone.txt not found",
-    status="failed", added=1.0, ended=1.0,
-)  # fmt: skip
+SECONDS = {"plain-otter": 151.0, "quiet-marten": 7_149.0}
 
 
-def queued() -> tuple[FakeServices, FakeQueue]:
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A run that trains, two that wait, a draft that doesn't, and one that failed."""
-    services = with_runs(make_snapshot())
-    services.runs += [
-        make_summary(name, "draft", 0) for name in ("brisk-heron", "quiet-marten", "salty-wren")
-    ]
-    services.runs.append(make_summary("amber-vole", "failed", 0))
-    now = time()
-    queue = FakeQueue(
-        [RUNNING],
-        [waiting("quiet-marten", now + 151), waiting("brisk-heron", now + 7_300)],
-        [FAILED],
-        process=QueueProcess(pid=4_242, started=now, host="gpu1"),
-    )
-    services.queue = queue
-    return services, queue
+
+    def remaining(run: RunSummary) -> tuple[float | None, int | None]:
+        return SECONDS.get(run.run), 4_754
+
+    monkeypatch.setattr("rnnlm_tui.client.queue.remaining", remaining)
+    on_cpu = parse_config(merge(DEMO, {"training.device": "cpu"}))
+    trained("amber-vole", "failed")
+    with queue_in_use(), RunLock(trained("plain-otter", "running", config=on_cpu).lock_path):
+        for name in ("salty-wren", "brisk-heron", "quiet-marten"):
+            run = create_run(on_cpu, name)
+            if name != "salty-wren":
+                add_run(run, place=1)
+        training = QueueEntry(run="plain-otter", added=1.0)
+        failed = QueueEntry(run="amber-vole", added=1.0, problem="/data/gone.txt not found")
+        change(entries=(training, *read_queue().entries), ended=(failed,))
+        yield
 
 
-async def test_the_list_shows_waiting_runs_with_place_and_expected_start() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+def change(**fields: object) -> None:
+    change_queue(lambda queue: queue.model_copy(update=fields))
+
+
+def waits() -> list[str]:
+    return [entry.run for entry in read_queue().entries if entry.run != "plain-otter"]
+
+
+@pytest.mark.usefixtures("queued")
+async def test_the_list_shows_waiting_runs_with_place_and_expected_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restarts: list[str] = []
+
+    def restart() -> str:
+        restarts.append("")
+        return ""
+
+    monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", restart)
+    async with at_home() as (app, pilot):
         await until(pilot, lambda: shows(app, "waiting 1"))
         rows = {line[5:].split()[0]: line for line in lines_of(app) if "waiting " in line[20:60]}
         assert "in 2 min" in rows["quiet-marten"]
@@ -48,32 +71,32 @@ async def test_the_list_shows_waiting_runs_with_place_and_expected_start() -> No
         assert "in 2 h" in rows["brisk-heron"]
         assert "2 waiting" in lines_of(app)[0]
         assert "Q Queue" in lines_of(app)[-1]
-        queue.waits.clear()
+        change(entries=())
         app.watcher.poll_now()
         await until(pilot, lambda: not shows(app, "waiting"))
-        assert queue.restarts == 1
+        assert len(restarts) == 1, "only the first look starts the process"
 
 
+@pytest.mark.usefixtures("queued")
 async def test_the_queue_lists_runs_by_place_and_results_and_enter_opens_one() -> None:
-    services, _ = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "running on cpu"))
         text = text_of(app)
-        assert "24 s left" in text
+        assert "2 min 31 s left" in text
         assert "in ≈ 2 h 01 min" in text
         assert text.index("1 ○ quiet-marten") < text.index("2 ○ brisk-heron")
         assert "/data/gone.txt not found" in text
         assert "2 runs wait" in text
-        assert "process 4242 on gpu1" in text
+        assert f"process {os.getpid()} on {host_name()}" in text
         await pilot.press("end", "enter")
         await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
         assert not isinstance(app.screen, QueueScreen)
 
 
+@pytest.mark.usefixtures("queued")
 async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "running on cpu"))
         await pilot.press("down", "J")
@@ -86,12 +109,12 @@ async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
         await pilot.press("home", "K")
         await until(pilot, lambda: shows(app, "plain-otter has started: it can't be moved"))
         assert shows(app, "stop plain-otter")
-        assert [run.run for run in queue.waits] == ["quiet-marten", "brisk-heron"]
+        assert waits() == ["quiet-marten", "brisk-heron"]
 
 
+@pytest.mark.usefixtures("queued")
 async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_cursor() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await until(pilot, lambda: shows(app, "waiting 1"))
         while "salty-wren" not in next(row for row in shown(app) if row.startswith("›")):
             await pilot.press("down")
@@ -102,36 +125,35 @@ async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_
         assert shows(app, "it stays a draft")
         await pilot.press("a")
         await until(pilot, lambda: shows(app, "2 ○ salty-wren"))
-        assert [run.run for run in queue.waits] == ["brisk-heron", "salty-wren"]
+        assert waits() == ["brisk-heron", "salty-wren"]
         assert not shows(app, "a add salty-wren")
         await pilot.press("u")
         await until(pilot, lambda: shows(app, "quiet-marten waits in the queue again"))
-        assert [run.run for run in queue.waits] == ["quiet-marten", "brisk-heron", "salty-wren"]
+        assert waits() == ["quiet-marten", "brisk-heron", "salty-wren"]
 
 
+@pytest.mark.usefixtures("queued")
 async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "space pause"))
         await pilot.press("space")
         await until(pilot, lambda: shows(app, "space resume"))
-        assert queue.paused
+        assert read_queue().paused
         await until(pilot, lambda: not shows(app, "in ≈"))
         await pilot.press("F")
         await until(pilot, lambda: shows(app, "pauses if a run fails"))
-        queue.reason = "amber-vole failed"
+        change(reason="amber-vole failed")
         await pilot.press("F")
         await until(pilot, lambda: shows(app, "paused: amber-vole failed"))
         await pilot.press("space")
         await until(pilot, lambda: shows(app, "space pause"))
-        assert (queue.paused, queue.stops) == (False, False)
+        assert (read_queue().paused, read_queue().stop_on_failure) == (False, False)
 
 
 async def test_an_empty_queue_says_so_and_q_closes_it() -> None:
-    services = with_runs(make_snapshot())
-    services.queue = FakeQueue()
-    async with running_app(services, pane="runs") as (app, pilot):
+    trained("plain-otter")
+    async with at_home() as (app, pilot):
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "nothing waits"))
         await pilot.press("d", "J", "enter")
@@ -140,37 +162,40 @@ async def test_an_empty_queue_says_so_and_q_closes_it() -> None:
         await until(pilot, lambda: not isinstance(app.screen, QueueScreen))
 
 
+@pytest.mark.usefixtures("queued")
 async def test_a_queue_that_cannot_be_read_is_reported_and_read_again() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
-        queue.unreadable = StorageError("can't read queue.json: permission denied")
+    async with at_home() as (app, pilot):
+        data = queue_file().read_bytes()
+        queue_file().unlink()
+        queue_file().mkdir()
         await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "✗ can't read queue.json: permission denied"))
+        await until(pilot, lambda: shows(app, "✗ can't read"))
         assert shows(app, "esc close")
-        queue.unreadable = None
+        queue_file().rmdir()
+        queue_file().write_bytes(data)
         await until(pilot, lambda: shows(app, "running on cpu"))
-        assert not shows(app, "permission denied")
+        assert not shows(app, "can't read")
 
 
+@pytest.mark.usefixtures("queued")
 async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:
-    services, queue = queued()
-    queue.warning = "the queue's file was damaged and is kept as queue.json.unusable"
-    async with running_app(services, pane="runs", size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: "is kept as queue.json.unusable" in lines_of(app)[-1])
+    queue_file().write_bytes(b"?")
+    async with at_home(size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: shows(app, "the queue's file was damaged and is kept as"))
 
 
+@pytest.mark.usefixtures("queued")
 async def test_a_queue_that_pauses_itself_is_announced() -> None:
-    services, queue = queued()
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home() as (app, pilot):
         await until(pilot, lambda: shows(app, "waiting 1"))
-        queue.paused, queue.reason = True, "amber-vole failed"
+        change(paused=True, reason="amber-vole failed")
         app.watcher.poll_now()
         await until(pilot, lambda: "queue paused: amber-vole failed" in lines_of(app)[-1])
 
 
+@pytest.mark.usefixtures("queued")
 async def test_the_train_pane_lists_waiting_runs_with_their_places() -> None:
-    services, _ = queued()
-    async with running_app(services, size=(120, 40)) as (app, pilot):
+    async with at_home(pane="train", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: shows(app, "waiting 2"))
         line = next(line for line in lines_of(app) if "waiting 1" in line)
         assert "in 2 min" in line[:25]

@@ -78,7 +78,7 @@ async def in_the_trash(app: RnnlmApp, pilot: Pilot[int]) -> None:
     await pilot.press("down", "d")
     await until(pilot, lambda: len(shown(app)) == 1)
     await pilot.press("T")
-    await until(pilot, lambda: isinstance(app.screen, TrashScreen))
+    await until(pilot, lambda: isinstance(app.screen, TrashScreen) and "2 runs," in text_of(app))
 
 
 async def test_the_trash_lists_deleted_runs_and_enter_restores_one() -> None:
@@ -103,7 +103,7 @@ async def test_purging_asks_and_reports_the_freed_space() -> None:
         await pilot.press("enter")
         assert len(list_trash()) == 2
         await pilot.press("D", "D")
-        await until(pilot, lambda: f"{size} freed" in text_of(app))
+        await until(pilot, lambda: f"{size} freed" in text_of(app) and "1 run," in text_of(app))
         assert [trashed.name for trashed in list_trash()] == ["brisk-heron"]
         await pilot.press("P", "D")
         await until(pilot, lambda: "empty" in text_of(app) and list_trash() == [])

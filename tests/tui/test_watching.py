@@ -227,7 +227,7 @@ def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
             return Reader()
 
     services = Wavering(*(make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")))
-    monkeypatch.setattr(services.queue, "is_used", lambda: read("queue"))
+    monkeypatch.setattr(services, "queue_is_there", lambda: read("queue"))
     with watching(services, reads_machine=True) as (watcher, posted):
         watcher.key_pressed()
         watcher.open(services.run("plain-otter"))

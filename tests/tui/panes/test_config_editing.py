@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError
+from rnnlm_tui.client.queue import add_run
+from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.queue import QueuedRun
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.queue import read_queue
+from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import Question
-from tests.tui.fake_queue import FakeQueue
+from tests.homes import queue_in_use
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
@@ -419,47 +421,43 @@ async def test_a_path_is_completed_in_its_field(
         await until(pilot, lambda: focused(app) == "tokenizer.kind")
 
 
-class BusyQueue(FakeQueue):
-    """A queue that refuses what it is told to."""
+async def test_a_draft_is_added_to_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = [DeviceError('no device "cuda" on this machine')]
 
-    refuse: RnnlmError | None = None
+    def check(run: RunDirectory) -> None:
+        if refusals:
+            raise refusals.pop()
 
-    def add_run(
-        self, run: RunDirectory, *, stop_on_failure: bool = False, place: int | None = None
-    ) -> QueuedRun:
-        if self.refuse is not None:
-            raise self.refuse
-        return super().add_run(run, stop_on_failure=stop_on_failure, place=place)
-
-
-async def test_a_draft_is_added_to_the_queue() -> None:
-    services = FakeServices()
-    services.queue = queue = BusyQueue()
-    async with opened(services, "config", run=None) as (app, pilot):
-        await until_shown(pilot, "calm-badger")
-        await write(pilot, "training.seed", "43")
-        queue.refuse = DeviceError('no device "cuda" on this machine')
-        await pilot.press("Q")
-        await until_shown(pilot, "not started: see device")
-        queue.refuse = None
-        await pilot.press("Q")
-        await until_shown(pilot, "calm-badger waits in the queue, place 1")
-        assert [run.run for run in queue.waits] == ["calm-badger"]
-        assert app.draft is None
-        assert app.current_mode == "config"
+    monkeypatch.setattr("rnnlm_tui.client.start.check_draft_before_start", check)
+    app = RnnlmApp(None, "config")
+    with queue_in_use():
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until_shown(pilot, "draft, not started")
+            await write(pilot, "training.seed", "43")
+            await pilot.press("Q")
+            await until_shown(pilot, "not started: see device")
+            await pilot.press("Q")
+            await until_shown(pilot, "waits in the queue, place 1")
+            [run] = list_runs()
+            assert [entry.run for entry in read_queue().entries] == [run.name]
+            assert run.read_config().training.seed == 43
+            assert app.draft is None
+            assert app.current_mode == "config"
 
 
 async def test_a_draft_with_problems_is_not_queued_and_a_saved_one_only_once() -> None:
-    services = FakeServices(make_snapshot("draft"))
-    services.queue = queue = BusyQueue()
-    queue.refuse = RunStateError("plain-otter is in the queue already")
-    async with opened(services, "config") as (_app, pilot):
-        await until_shown(pilot, "draft, not started")
-        await pilot.press("Q")
-        await until_shown(pilot, "plain-otter is in the queue already")
-        await write(pilot, "training.epochs", "0")
-        await pilot.press("Q")
-        await until_shown(pilot, "Fix 1 problem before starting")
+    run = create_run(DEMO, "plain-otter")
+    with queue_in_use():
+        add_run(run)
+        app = RnnlmApp(run, "config")
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            await until_shown(pilot, "draft, not started")
+            await until(pilot, lambda: app.snapshot is not None)
+            await pilot.press("Q")
+            await until_shown(pilot, "plain-otter is in the queue already")
+            await write(pilot, "training.epochs", "0")
+            await pilot.press("Q")
+            await until_shown(pilot, "Fix 1 problem before starting")
 
 
 async def test_overlays_close_by_escape_without_an_effect() -> None:
