@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import time
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, StepRow
+from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock
 from rnnlm_tui.store.runs import create_run
@@ -41,6 +44,24 @@ def trained(
     if tags:
         change_labels(run, lambda labels: replace(labels, tags=tuple(tags)))
     return run
+
+
+def with_checkpoints(run: RunDirectory, losses: Mapping[int, float | None]) -> RunDirectory:
+    """The run, with a checkpoint of almost no bytes for each step and its validation loss."""
+
+    def write(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(tensor_file({}))
+
+    for step, loss in losses.items():
+        write_checkpoint(run, step, write, None, {} if loss is None else {"validation_loss": loss})
+    return run
+
+
+def tensor_file(metadata: Mapping[str, str], size: int = 4_096) -> bytes:
+    """A safetensors file without tensors, of so many bytes."""
+    header = json.dumps({"__metadata__": metadata}).encode().ljust(size - 8)
+    return len(header).to_bytes(8, "little") + header
 
 
 @contextmanager

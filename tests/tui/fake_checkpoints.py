@@ -13,17 +13,12 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.protocol import Setting, TaskProgress
-from rnnlm_tui.store.labels import check_note
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.retention import PrunePlan, kept_steps
 from rnnlm_tui.store.tensors import TensorInfo
-from rnnlm_tui.store.trash import Trashed
 
 if TYPE_CHECKING:
     from tests.tui.fakes import FakeServices
-
-DELETED = 1_760_000_000
-"""Unix seconds at which checkpoints were deleted."""
 
 
 class FakeCheckpoints:
@@ -33,10 +28,6 @@ class FakeCheckpoints:
         self._fake = services
         self.cut: dict[int, str] = {}
         """What names and sizes of a checkpoint's files show to be wrong, by step."""
-        self.kept: dict[int, str] = {}
-        """Checkpoints that can't be deleted, with the reason."""
-        self.groups: list[list[Trashed]] = []
-        """Those deleted together, oldest first."""
         self.changed: tuple[Setting, ...] = ()
         """What was changed at step 1,512, in the detail of every checkpoint."""
         self.parent_address = ""
@@ -78,36 +69,6 @@ class FakeCheckpoints:
             before=str(run.path / earlier[-1].path) if earlier else "",
             before_name=f"step {earlier[-1].step:,}" if earlier else "",
         )
-
-    def note(self, run: RunDirectory, step: int, note: str) -> None:
-        self._fake.calls.append(("note", run.name, step, check_note(note)))
-
-    def delete(
-        self, run: RunDirectory, steps: Sequence[int]
-    ) -> tuple[list[Trashed], dict[int, str]]:
-        kept = {step: self.kept[step] for step in steps if step in self.kept}
-        done = [
-            Trashed(run.path / "trash" / f"step-{step:09d}.{DELETED}.00000000", 6_500_000, run)
-            for step in steps
-            if step not in kept
-        ]
-        self.groups += [done] if done else []
-        self._fake.calls.append(("delete", run.name, *(one.step for one in done)))
-        return done, kept
-
-    def last_deleted(self, run: RunDirectory) -> list[Trashed]:
-        return self.groups[-1] if self.groups else []
-
-    def restore(self, run: RunDirectory, trashed: Sequence[Trashed]) -> None:
-        self._fake.calls.append(("restore", run.name, *(one.step for one in trashed)))
-        self.take(trashed)
-
-    def trashed(self) -> list[Trashed]:
-        return [one for group in reversed(self.groups) for one in group]
-
-    def take(self, trashed: Sequence[Trashed]) -> None:
-        left = ([one for one in group if one not in trashed] for group in self.groups)
-        self.groups = [group for group in left if group]
 
     def plan_prune(self, run: RunDirectory, keep_last: int, keep_every: int) -> PrunePlan:
         rows = self._fake.snapshots[run.name].checkpoints

@@ -67,7 +67,6 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.store import trash
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
@@ -690,17 +689,6 @@ class FakeServices(FakeSteering):
         self.calls.append(("start_saved", run.name))
         return run
 
-    def trash(self, run: RunDirectory | None = None) -> list[Trashed]:
-        return trash.list_trash() if run is None else self.checkpoint_files.trashed()
-
-    def purge(self, trashed: Sequence[Trashed]) -> int:
-        run = trashed[0].run
-        if run is None:
-            return trash.purge(trashed)
-        self.checkpoint_files.take(trashed)
-        self.calls.append(("purge", run.name, *(one.step for one in trashed)))
-        return sum(one.bytes for one in trashed)
-
     def parent_at(self, address: str, optimizer: OptimizerStart = "fresh") -> FakeParent:
         return FakeParent(self, address, optimizer)
 
@@ -772,9 +760,6 @@ class FakeServices(FakeSteering):
             facts={"environment": {"torch": "2.13", "device": "cpu"}},
             files=files,
         )
-
-    def pin(self, run: RunDirectory, step: int, *, pinned: bool) -> None:
-        self.calls.append(("pin" if pinned else "unpin", run.name, step))
 
     def average(self, addresses: Sequence[str]) -> StagedAverage:
         raise NotImplementedError

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 
+import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.client.monitor import RunSnapshot
@@ -14,7 +15,7 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.theme import Display
-from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.fakes import FakeSampler, FakeServices, make_snapshot
 
 DEADLINE = 60.0
 """Seconds after which a condition that has not come true is a failure."""
@@ -70,7 +71,7 @@ async def at_home(
     size: tuple[int, int] = (80, 24),
     settings: dict[str, object] | None = None,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app on the runs of the test's home, after the first look at them."""
+    """The app on the runs of the test's home, with a fake sampler, after the first look at them."""
     app = RnnlmApp(
         find_run(run) if run is not None else None,
         pane,
@@ -78,10 +79,13 @@ async def at_home(
         fps=20.0,
         settings=settings,
     )
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until(pilot, lambda: app.summaries is not None and app.machine is not None)
-        await until(pilot, lambda: run is None or app.snapshot is not None)
-        yield app, pilot
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: FakeSampler())
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await until(pilot, lambda: app.summaries is not None and app.machine is not None)
+            await until(pilot, lambda: run is None or app.snapshot is not None)
+            await pilot.pause()
+            yield app, pilot
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:

@@ -15,6 +15,7 @@ from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.panes import fakes as pane_fakes
 from tests.tui.panes.seeing import opened
+from tests.tui.panes.test_checkpoints_pane import five_checkpoints
 from tests.tui.panes.test_inspect_pane import sampled
 from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, running_app, text_of, until, with_runs
@@ -126,6 +127,13 @@ DRAFTED = (
 
 OF_RUNS = ("delete_run", "undo_delete", "tag_run", "note_run", "pin_run", "rename_run")
 """Actions that change what is stored of a run."""
+OF_CHECKPOINTS = (
+    "pin_checkpoint",
+    "note_checkpoint",
+    "delete_checkpoint",
+    "undo_delete_checkpoint",
+)
+"""Actions that change what is stored of a checkpoint."""
 
 
 def size_for(entry: Action) -> tuple[int, int]:
@@ -202,6 +210,12 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
 async def test_every_action_of_config_checkpoints_and_the_prompts_modes_has_an_effect(
     entry: Action,
 ) -> None:
+    if entry.id in OF_CHECKPOINTS:
+        five_checkpoints()
+        async with at_home(pane="checkpoints") as (app, pilot):
+            await until(pilot, lambda: "★ best" in text_of(app))
+            await has_an_effect(entry, app, pilot)
+        return
     services = FakeServices(pane_fakes.make_snapshot())
     async with opened(services, pane_of(entry), size=size_for(entry)) as (
         app,

@@ -16,18 +16,21 @@ from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.sampling import WeightChangeRequest
-from rnnlm_tui.store.labels import Export, RunLabels
+from rnnlm_tui.store.labels import Export, RunLabels, read_labels
 from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import SnapshotChanged
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable
+from tests.homes import trained, with_checkpoints
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, checkpoint, make_snapshot
 from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.support import until
+from tests.tui.support import at_home, until
 
 
 @pytest.fixture(autouse=True)
@@ -105,20 +108,30 @@ async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
         )
 
 
+def five_checkpoints() -> RunDirectory:
+    """A run with the checkpoints of the invented one, in the test's home."""
+    losses = {row.step: row.validation_loss for row in CHECKPOINTS}
+    return with_checkpoints(trained("plain-otter"), losses)
+
+
+def steps_in(folder: Path) -> list[int]:
+    return sorted(int(path.name[5:14]) for path in folder.glob("step-*"))
+
+
 async def test_p_pins_and_unpins_a_checkpoint() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "checkpoints") as (app, pilot):
+    run = five_checkpoints()
+    async with at_home(pane="checkpoints") as (app, pilot):
         await pilot.press("down", "down")
         await until(pilot, lambda: pane(app).query_one(CheckpointTable).step == 3000)
         await pilot.press("p")
         await until_shown(pilot, "step 3,000 pinned")
-        assert ("pin", "plain-otter", 3000) in services.calls
-        labels = RunLabels(pins=frozenset({3000}))
-        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
+        assert read_labels(run).pins == {3000}
+        pane(app).end_notice()
         await until_shown(pilot, "⚑ pinned", "p Unpin")
         await pilot.press("p")
         await until_shown(pilot, "step 3,000 unpinned")
-        assert ("unpin", "plain-otter", 3000) in services.calls
+        assert read_labels(run).pins == set()
+        pane(app).end_notice()
         await pilot.press("down")
         await until_shown(pilot, "p Pin")
 
@@ -317,9 +330,8 @@ async def test_the_order_is_changed_and_reversed_by_keys() -> None:
 
 
 async def test_d_deletes_what_may_go_and_u_restores_it() -> None:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.kept[3700] = "it is the best: no other has a lower validation loss"
-    async with opened(services, "checkpoints") as (_app, pilot):
+    run = five_checkpoints()
+    async with at_home(pane="checkpoints") as (_app, pilot):
         await pilot.press("down", "d")
         await until_shown(pilot, "step 3,700 is kept: it is the best")
         await pilot.press("space", "space", "space")
@@ -327,42 +339,51 @@ async def test_d_deletes_what_may_go_and_u_restores_it() -> None:
         await pilot.press("d")
         await until_shown(pilot, "2 checkpoints (2,000, 3,000) moved to the trash")
         await pilot.press("T")
-        await until_shown(pilot, "2 checkpoints, 13 MB", "step 3,000", "step 2,000")
+        await until_shown(pilot, "2 checkpoints, ", "step 3,000", "step 2,000")
+        assert steps_in(run.checkpoints_path) == [1000, 3700, 3750]
         await pilot.press("escape", "u")
         await until_shown(pilot, "2 checkpoints (2,000, 3,000) restored")
         await pilot.press("u")
         await until_shown(pilot, "nothing to undo: the run's trash is empty")
-    assert ("delete", "plain-otter", 2000, 3000) in services.calls
+    assert steps_in(run.checkpoints_path) == [1000, 2000, 3000, 3700, 3750]
 
 
 async def test_prune_shows_what_goes_and_only_a_capital_d_deletes() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "checkpoints") as (_app, pilot):
+    run = five_checkpoints()
+    async with at_home(pane="checkpoints") as (_app, pilot):
         await pilot.press("X")
-        await until_shown(pilot, "deletes 3 checkpoints and frees 20 MB", "keeps 2")
+        await until_shown(pilot, "deletes 3 checkpoints and frees", "keeps 2")
         await pilot.press("right")
-        await until_shown(pilot, "deletes 2 checkpoints and frees 13 MB", "newest")
+        await until_shown(pilot, "deletes 2 checkpoints and frees", "newest")
         await pilot.press("down", "right")
         await until_shown(pilot, "keep multiples of  ← 500 →", "nothing to delete")
         await pilot.press("left", "enter")
         await until_shown(pilot, "p Pin")
-        assert not any(call[0] == "delete" for call in services.calls)
+        assert len(steps_in(run.checkpoints_path)) == 5
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
         await pilot.press("up", "right", "D")
-        await until_shown(pilot, "3 checkpoints removed, 20 MB freed")
-    assert ("purge", "plain-otter", 1000, 2000, 3000) in services.calls
+        await until_shown(pilot, "3 checkpoints removed, ")
+    assert steps_in(run.checkpoints_path) == [3700, 3750]
+    assert list_trash(run) == []
 
 
 async def test_m_writes_a_note() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "checkpoints") as (app, pilot):
+    run = five_checkpoints()
+    async with at_home(pane="checkpoints") as (_app, pilot):
         await pilot.press("m")
         await until_shown(pilot, "Note on step 3,750")
-        await pilot.press(*"good", "enter")
-        await until(pilot, lambda: ("note", "plain-otter", 3750, "good") in services.calls)
-        labels = RunLabels(notes={3750: "good [b]\x1b[2J", 9: "x"})
-        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
+        await pilot.press(*"good [b]", "enter")
+        await until(pilot, lambda: read_labels(run).notes == {3750: "good [b]"})
+        await until_shown(pilot, "good [b]")
+
+
+async def test_a_hostile_note_is_drawn_as_text() -> None:
+    labels = RunLabels(notes={3750: "good [b]\x1b[2J", 9: "x"})
+    async with opened(FakeServices(replace(make_snapshot(), labels=labels)), "checkpoints") as (
+        _app,
+        pilot,
+    ):
         await until_shown(pilot, "good [b]␛[2J")
 
 

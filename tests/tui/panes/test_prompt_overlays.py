@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rnnlm_tui.store.states import METADATA_KEY, StateInfo, new_state_path, writ
 from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import BUILT_IN, OFF, own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
+from tests.homes import tensor_file
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.asking import last_request, pane
 from tests.tui.panes.fakes import NOW, make_snapshot
@@ -78,9 +78,8 @@ def keep_state(name: str, **changes: object) -> str:
         "tokens": 5,
     }
     info = StateInfo.model_validate({**values, **changes})
-    header = json.dumps({"__metadata__": {METADATA_KEY: info.header()}}).encode().ljust(4_088)
     path = new_state_path(name)
-    write_state_file(path, len(header).to_bytes(8, "little") + header)
+    write_state_file(path, tensor_file({METADATA_KEY: info.header()}))
     return str(path)
 
 
