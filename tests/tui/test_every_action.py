@@ -181,6 +181,8 @@ async def test_every_action_of_runs_charts_and_everywhere_has_an_effect(entry: A
         with three_runs_at_home():
             async with at_home(size=size_for(entry)) as (app, pilot):
                 await has_an_effect(entry, app, pilot)
+                work = [worker for worker in app.workers if worker.group == "threads"]
+                await until(pilot, lambda: all(worker.is_finished for worker in work))
         return
     services: FakeServices = with_runs(
         make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
