@@ -769,9 +769,6 @@ class FakeServices(FakeSteering):
             raise CheckpointError(f"{checkpoint}/{self.damaged[checkpoint.name]}")
         return self.manifest(checkpoint)
 
-    def _summary(self, name: str) -> RunSummary:
-        return next(summary for summary in self.runs if summary.run == name)
-
 
 @dataclass
 class FakeMonitor:
