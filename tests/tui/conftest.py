@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual._context import active_app
+from textual.app import App
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.message_pump import MessagePump
@@ -96,4 +97,21 @@ def parsed_style_sheets() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", parse_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cancelled_workers() -> Iterator[None]:
+    """Cancel an app's workers before its screens are closed, as the app does when a user leaves.
+
+    `run_test` closes them while workers still run: these look for widgets that are gone.
+    """
+    shutdown = App._shutdown
+
+    async def cancel_first(self: App[Any]) -> None:
+        self.workers.cancel_all()
+        await shutdown(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "_shutdown", cancel_first)
         yield

@@ -117,29 +117,13 @@ async def test_a_kept_sample_is_reused_with_its_prompt_and_settings() -> None:
         assert last_request(services).settings.seed == 2
 
 
-<<<<<<< HEAD
-async def test_marked_samples_are_exported_to_a_file_in_three_formats() -> None:
-=======
 async def test_marked_samples_are_exported_to_a_file_in_the_chosen_format() -> None:
->>>>>>> 7732b043 (Export marked samples once in the app: the formats have their own tests)
     services = with_samples()
     async with opened(services, "prompt") as (_app, pilot):
         await pilot.press("f7")
         await until_shown(pilot, "3 samples")
         await pilot.press("space", "space")
         await until_shown(pilot, "2 marked")
-<<<<<<< HEAD
-        for downs, name in enumerate(("samples.txt", "samples.jsonl", "samples.md")):
-            await pilot.press("w")
-            await until_shown(pilot, "Export 2 samples as", "markdown")
-            await pilot.press(*["down"] * downs, "enter")
-            await until_shown(pilot, f"saved as /home/{name}")
-            saved, text = services.saved[-1]
-            assert saved == name
-            assert "needs a budget" in text
-            assert "is strong" in text
-            assert "act on" not in text
-=======
         await pilot.press("w")
         await until_shown(pilot, "Export 2 samples as", "markdown")
         await pilot.press("down", "down", "enter")
@@ -148,7 +132,6 @@ async def test_marked_samples_are_exported_to_a_file_in_the_chosen_format() -> N
         assert "needs a budget" in text
         assert "is strong" in text
         assert "act on" not in text
->>>>>>> 7732b043 (Export marked samples once in the app: the formats have their own tests)
 
 
 async def test_deleted_samples_come_back_with_undo_again_if_it_fails(
