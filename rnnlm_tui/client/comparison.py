@@ -172,7 +172,7 @@ def _compared(run: RunDirectory, letter: str) -> ComparedRun:
         summary, reader = monitor.summary(), monitor.reader
         changes = changed_settings(reader.changes())
         step = _best(summary)[0] or 0
-        seconds = next((row.active_seconds for row in reader.steps_between(step, step)), None)
+        seconds = next((row.active_seconds for row in reader.steps(step, step)), None)
     return ComparedRun(letter, run.name, summary, run.read_config(), seconds, changes)
 
 

@@ -149,7 +149,7 @@ class EventFiles:
             or not written.evaluations <= evaluations.keys()
         ):
             written = self._begun(attempts)
-        for step in reader.steps_since(written.step):
+        for step in reader.steps(written.step + 1):
             written.main.scalars(step.step, step.time, figures_of(step, "train", STEP_SCALARS))
             written.step = step.step
             written.rows["steps"] += 1

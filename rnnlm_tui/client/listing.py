@@ -19,10 +19,10 @@ from rnnlm_tui.schema.metrics import SUMMARY_VERSION, SummaryRow
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import decode
-from rnnlm_tui.store.manifest import step_folders
+from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, runs_dir
 from rnnlm_tui.store.runs import list_runs
-from rnnlm_tui.system.files import Stamp, stamp, storage_errors
+from rnnlm_tui.system.files import Stamp, entries_named, stamp, storage_errors
 from rnnlm_tui.system.locks import read_lock
 
 if TYPE_CHECKING:
@@ -73,9 +73,11 @@ class RunList:
         """
         runs = list_runs()
         known: Known = {}
-        new, deadline, self.complete = 0, monotonic() + patience, True
+        new, deadline, goes_on = 0, monotonic() + patience, not self.complete
+        self.complete = True
         for run in runs:
-            before, files = self._known.get(run.name), stamps(run)
+            before = self._known.get(run.name)
+            files = before[0] if before is not None and goes_on else stamps(run)
             if before is not None and before[0] == files and before[1].status in ENDED:
                 known[run.name] = before
                 continue
@@ -215,9 +217,11 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
         return None
     kept: dict[str, Any] = row.summary
     others = ("config.toml", PARENT_NAME, "log/")
+    folders = entries_named(run.checkpoints_path, CHECKPOINT_FOLDER)
+    steps = (int(folder.name.rpartition("-")[2]) for folder in folders)
     if (
         kept.get("run") != run.name
-        or row.checkpoints != [step for step, _ in step_folders(run.checkpoints_path)]
+        or row.checkpoints != sorted(steps)
         or ("parent" in kept) != any(files[PARENT_NAME])
         or max(file[1] for name, file in files.items() if name.startswith(others))
         > files[newest][1]
@@ -234,5 +238,5 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
 
 
 def _settled(files: Files) -> bool:
-    newest = max(changed for _, changed, _ in files.values())
+    newest = max((changed for _, changed, _ in files.values()), default=0)
     return time() - newest / 1e9 > SETTLED_SECONDS

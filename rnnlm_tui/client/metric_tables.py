@@ -56,7 +56,7 @@ def _others(row: HardwareRow) -> str | None:
     return json.dumps(others, sort_keys=True) if others else None
 
 
-STEPS = MetricTable("steps", _kinds(StepRow), lambda reader: reader.steps_since())
+STEPS = MetricTable("steps", _kinds(StepRow), lambda reader: reader.steps())
 EVALUATIONS = MetricTable(
     "evaluations",
     _kinds(EvaluationRow, perplexity="float"),

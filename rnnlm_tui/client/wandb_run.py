@@ -92,7 +92,7 @@ def history(reader: RunReader) -> Iterator[tuple[int, dict[str, float]]]:
     """The figures of each step that has any, in order: W&B takes no step twice."""
     by_step = attrgetter("step")
     evaluated = {step: _figures(rows) for step, rows in groupby(reader.evaluations(), key=by_step)}
-    for row in reader.steps_since():
+    for row in reader.steps():
         while evaluated and (step := next(iter(evaluated))) < row.step:
             yield step, evaluated.pop(step)
         yield row.step, figures_of(row, "train", STEP_SCALARS) | evaluated.pop(row.step, {})

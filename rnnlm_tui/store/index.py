@@ -12,8 +12,8 @@ import sqlite3
 import time
 import zlib
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from io import BytesIO
@@ -304,7 +304,7 @@ class RunIndex:
                 connection.execute(f'DROP TABLE "{name}"')
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
-            connection.execute("INSERT INTO about VALUES (?, ?, ?)", (*about, _number()))
+            connection.execute("INSERT INTO about VALUES (?, ?, random())", about)
 
     def _update(self, report: Callable[[int, int], None] | None) -> None:
         """Read all logs up to their ends, block by block."""
@@ -322,7 +322,8 @@ class RunIndex:
                 found = os.fstat(file.fileno())
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
                 if stamp != (known.inode, known.size, known.changed):
-                    if not _continues(file, known, found.st_size):
+                    before = _checksum(file, known.offset)
+                    if found.st_size < known.offset or before != known.before:
                         self._forget(attempt)
                     while not self._read_block(file, attempt, stamp):
                         if report is not None:
@@ -340,21 +341,15 @@ class RunIndex:
             for attempt in attempts:
                 for table in ("logs", "buckets", "rows"):
                     connection.execute(f"DELETE FROM {table} WHERE attempt = ?", (attempt,))
-            connection.execute("UPDATE about SET built = ?", (_number(),))
+            connection.execute("UPDATE about SET built = random()")
         self._look()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         assert self._connection is not None
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection as connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
 
     def _read_block(self, file: BinaryIO, attempt: int, stamp: tuple[int, int, int]) -> bool:
         """Read and commit the next block of a log; returns whether that was the last one."""
@@ -378,7 +373,7 @@ class RunIndex:
             connection.execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
             if end and attempt < max(self.logs, default=0):
                 # readers know later rows
-                connection.execute("UPDATE about SET built = ?", (_number(),))
+                connection.execute("UPDATE about SET built = random()")
         self._look()
         return at_end
 
@@ -450,32 +445,21 @@ class _Block:
         self.rows.append((self.known.attempt, offset, kind, what, step, line))
 
     def _add_steps(self, lines: list[bytes], offsets: list[int]) -> None:
-        known, columns = self.known, decode_columns("step", STEP_VALUES, lines)
-        steps = columns[0]
-        if not all(steps) or not all(map(lt, (known.step, *steps), (*steps, LARGEST_STEP))):
-            # damaged, or edited by somebody: steps that were there before are left out
-            kept, newest = list[int](), known.step
-            for place, step in enumerate(steps):
-                if step is not None and newest < step < LARGEST_STEP:
-                    kept.append(place)
-                    newest = step
-            known.damaged += len(lines) - len(kept)
-            offsets, *columns = _picked(kept, offsets, *columns)
-            steps = columns[0]
-        begin, before = 0, (known.step, known.tokens)
-        while begin < len(steps):
-            number = (steps[begin] - 1) // BUCKET_STEPS
-            end = bisect_right(steps, (number + 1) * BUCKET_STEPS, begin)
-            some = [column[begin:end] for column in columns]
-            self._add(STEPS, number, offsets[begin], step_figures(some, before))
-            begin, before = end, (some[0][-1], some[1][-1])
-        known.step, known.tokens = before
+        known = self.known
+        columns = [*decode_columns("step", STEP_VALUES, lines), offsets]
+        *columns, offsets = in_order(columns, known.step)
+        known.damaged += len(lines) - len(offsets)
+        for number, figures in buckets_of(columns, BUCKET_STEPS, (known.step, known.tokens)):
+            place = bisect_left(columns[0], number * BUCKET_STEPS + 1)
+            self._add(STEPS, number, offsets[place], figures)
+        if offsets:
+            known.step, known.tokens = columns[0][-1], columns[1][-1]
 
     def _add_readings(self, lines: list[bytes], offsets: list[int]) -> None:
         known, columns = self.known, decode_columns("machine", READING_VALUES, lines)
         kept = [place for place, time in enumerate(columns[0]) if time is not None]
         known.damaged += len(lines) - len(kept)
-        offsets, *columns = _picked(kept, offsets, *columns)
+        offsets, *columns = _picked(kept, (offsets, *columns))
         self.rows += [(known.attempt, at, "machine", "", None, None) for at in offsets]
         begin = 0
         while begin < len(offsets):
@@ -508,47 +492,70 @@ def merged(parts: Sequence[array[float]], places: int) -> array[float]:
     return figures
 
 
-def _picked(places: list[int], *lists: list[Any]) -> list[list[Any]]:
-    return [[values[place] for place in places] for values in lists]
+def _picked(places: list[int], columns: Sequence[list[Any]]) -> list[list[Any]]:
+    return [[column[place] for place in places] for column in columns]
 
 
-def step_figures(columns: Sequence[Sequence[Any]], before: Sequence[int]) -> array[float]:
-    """The figures of a bucket of steps, given by columns as in `STEP_VALUES`.
+def in_order(columns: list[list[Any]], newest: int) -> list[list[Any]]:
+    """The rows of steps after the newest one, given by columns, steps first: damaged ones, and
+    those that somebody put after later ones, are left out."""
+    steps = columns[0]
+    if all(steps) and all(map(lt, (newest, *steps), (*steps, LARGEST_STEP))):
+        return columns
+    kept = list[int]()
+    for place, step in enumerate(steps):
+        if step is not None and newest < step < LARGEST_STEP:
+            kept.append(place)
+            newest = step
+    return _picked(kept, columns)
 
-    Minimum and maximum leave out an epoch's last batch if it has less than half of the usual
-    tokens: NaN if there are no others.
+
+def buckets_of(
+    columns: Sequence[Sequence[Any]], width: int, before: Sequence[int] = (0, 0), begin: int = 0
+) -> Iterator[tuple[int, array[float]]]:
+    """Number and figures of each bucket of `width` steps from a place on, given by columns as in
+    `STEP_VALUES`.
 
     Args:
         before: step and tokens of the row before.
     """
-    short = _short_steps(columns[:3], before)
-    step, *others = (column[-1] for column in columns[:5])
-    figures = array("d", (step, 0, *others))
+    steps, tokens, epochs = columns[:3]
+    bounds = list[tuple[int, int, int]]()
+    while begin < len(steps):
+        number = (steps[begin] - 1) // width
+        end = bisect_right(steps, (number + 1) * width, begin)
+        bounds.append((number, begin, end))
+        begin = end
+    lasts = [[column[end - 1] for *_, end in bounds] for column in columns[:5]]
+    places: list[Iterable[float]] = [lasts[0], [0] * len(bounds), *lasts[1:]]
     for column in columns[5:]:
-        finite, total = column, sum(column)
-        if not math.isfinite(total):
-            finite = list(filter(math.isfinite, column))
-            total = sum(finite)
-            rows = zip(*columns[5:], strict=True)
-            figures[1] = sum(not all(map(math.isfinite, row)) for row in rows)
-        usual = finite
-        if short:
-            usual = [
-                value for at, value in enumerate(column) if at not in short and math.isfinite(value)
-            ]
+        parts = [column[first:end] for _, first, end in bounds]
+        places += (map(of_part, parts) for of_part in (len, min, max, sum))
+    rows = [before, *zip(steps, tokens, strict=True)]
+    ends = compress(count(), map(float.is_integer, epochs))
+    short = {at for at in ends if is_short(rows[at], rows[at + 1])}
+    for (number, begin, end), row in zip(bounds, zip(*places, strict=True), strict=True):
+        figures = array("d", row)
+        if not math.isfinite(sum(row)) or not short.isdisjoint(range(begin, end)):
+            _leave_out(figures, [column[begin:end] for column in columns[5:]], short, begin)
+        yield number, figures
+
+
+def _leave_out(
+    figures: array[float], columns: Sequence[Sequence[float]], short: set[int], begin: int
+) -> None:
+    """Leave numbers that aren't finite out of a bucket's figures, and an epoch's last batch out of
+    minimum and maximum if it has less than half of the usual tokens: NaN if there are no others."""
+    figures[1] = sum(not all(map(math.isfinite, row)) for row in zip(*columns, strict=True))
+    for at, column in zip(range(PLACES[STEPS], len(figures), 4), columns, strict=True):
+        finite = list(filter(math.isfinite, column))
+        usual = [
+            value
+            for place, value in enumerate(column, begin)
+            if place not in short and math.isfinite(value)
+        ]
         low, high = min(usual, default=math.nan), max(usual, default=math.nan)
-        figures.extend((len(finite), low, high, total))
-    return figures
-
-
-def _short_steps(columns: Sequence[Sequence[Any]], before: Sequence[int]) -> set[int]:
-    """The places of steps that end an epoch with less than half of the usual tokens."""
-    steps, tokens, epochs = columns
-    return {
-        at
-        for at in compress(count(), map(float.is_integer, epochs))
-        if is_short((steps[at - 1], tokens[at - 1]) if at else before, (steps[at], tokens[at]))
-    }
+        figures[at : at + 4] = array("d", (len(finite), low, high, sum(finite)))
 
 
 def is_short(before: Sequence[int], step: Sequence[int]) -> bool:
@@ -575,11 +582,6 @@ def _is_of_unknown_kind(line: bytes) -> bool:
         kind = from_json(line)["kind"]
         return isinstance(kind, str) and kind not in KINDS and kind != FACTS
     return False
-
-
-def _continues(file: BinaryIO, known: Reached, size: int) -> bool:
-    """Whether a log still has the bytes that were read of it."""
-    return size >= known.offset and _checksum(file, known.offset) == known.before
 
 
 def _checksum(file: BinaryIO, offset: int) -> int:
@@ -611,10 +613,6 @@ def _remove(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         with suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _number() -> int:
-    return int.from_bytes(os.urandom(6))
 
 
 def _remove_unused(folder: Path) -> None:

@@ -140,7 +140,7 @@ def shortest(value: float) -> float:
         short = float(f"{value:.{digits}g}")
         if _FLOAT32.pack(short) == packed:
             return short
-    return float(f"{value:.9g}")
+    return float(f"{_FLOAT32.unpack(packed)[0]:.9g}")
 
 
 def encode(row: Row | Facts) -> bytes:

@@ -26,15 +26,15 @@ from rnnlm_tui.store.index import (
     BLOCK_BYTES,
     BUCKET_READINGS,
     BUCKET_STEPS,
-    LARGEST_STEP,
     MACHINE,
     READING_VALUES,
     STEP_VALUES,
     STEPS,
     RunIndex,
+    buckets_of,
+    in_order,
     is_short,
     reading_figures,
-    step_figures,
 )
 from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode, decode_columns
 from rnnlm_tui.store.paths import RunDirectory
@@ -87,11 +87,6 @@ def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
         latest.pop(key := (row.step, row.split, row.name), None)
         latest[key] = row
     return sorted(latest.values(), key=lambda row: row.step)
-
-
-def step_row(attempt: int, values: Sequence[Any]) -> StepRow:
-    """From a step's values in the order of STEP_VALUES."""
-    return StepRow(attempt=attempt, **dict(zip(STEP_VALUES, values, strict=True)))
 
 
 class RunReader:
@@ -216,8 +211,8 @@ class RunReader:
             starts |= {row.attempt: row.step for row in self._tail("start")}
             for attempt in self._known.logs.keys() - starts.keys():  # its first line is damaged
                 bucket = self._bucket(attempt, 0)[0] * BUCKET_STEPS
-                for first in islice(self._steps(attempt, bucket + 1, bucket + BUCKET_STEPS), 1):
-                    starts[attempt] = first[0] - 1
+                for steps, *_ in islice(self._columns(attempt, bucket + 1, ALL), 1):
+                    starts[attempt] = steps[0] - 1
             return dict(sorted(starts.items()))
 
         with self._turn:
@@ -288,15 +283,10 @@ class RunReader:
     ) -> Iterator[Figures]:
         """The figures of a span's steps in buckets of `width`, or parts of them."""
         if raw:
-            rows = list(self._steps(span.attempt, max(1, first - 1), last))
-            steps = [row[0] for row in rows]
-            begin = bisect_left(steps, first)
-            while begin < len(rows):
-                number = (steps[begin] - 1) // width
-                end = bisect_right(steps, (number + 1) * width, begin)
-                before = rows[begin - 1][:2] if begin else (0, 0)
-                yield number, step_figures(list(zip(*rows[begin:end], strict=True)), before)
-                begin = end
+            before = (0, 0)
+            for columns in self._columns(span.attempt, max(1, first - 1), last):
+                yield from buckets_of(columns, width, before, bisect_left(columns[0], first))
+                before = columns[0][-1], columns[1][-1]
             return
         group = width // BUCKET_STEPS
         for number, blob in self._rows(
@@ -321,7 +311,7 @@ class RunReader:
         every = self.facts().steps_per_epoch or 0
 
         def read() -> int:
-            ends = [(row.step, row.tokens_seen) for row in self.steps_between(every - 1, every)]
+            ends = [(row.step, row.tokens_seen) for row in self.steps(every - 1, every)]
             return every if len(ends) == 2 and is_short(*ends) else 0
 
         return self._short_every.of((self._key, every), read) if 1 < every <= newest else 0
@@ -330,41 +320,37 @@ class RunReader:
         """The newest `n` steps in order."""
 
         def read() -> list[StepRow]:
-            found = list(self.steps_between(newest - 2 * n + 1, newest))
+            found = list(self.steps(newest - 2 * n + 1, newest))
             if len(found) < n and newest > 2 * n:  # others are damaged
-                found = list(self.steps_between(1, newest))
+                found = list(self.steps(1, newest))
             return found[max(0, len(found) - n) :]
 
         with self._turn:
             newest = max((span.last for span in self._spans()), default=0)
             return list(self._recent.of((self._key, n, newest), read))
 
-    def steps_since(self, step: int = 0) -> Iterator[StepRow]:
-        """All steps after `step` in order, read in chunks."""
-        return self.steps_between(step + 1, ALL)
-
-    def steps_between(self, first: int, last: int) -> Iterator[StepRow]:
+    def steps(self, first: int = 1, last: int = ALL) -> Iterator[StepRow]:
         """The steps from `first` to `last` in order, read in chunks."""
         for span in self._spans():
             low, high = max(first, span.first), min(last, span.last)
-            for row in self._steps(span.attempt, low, high):
-                yield step_row(span.attempt, row)
+            for columns in self._columns(span.attempt, low, high):
+                for row in zip(*columns, strict=True):
+                    yield StepRow(span.attempt, **dict(zip(STEP_VALUES, row, strict=True)))
 
-    def _steps(self, attempt: int, first: int, last: int) -> Iterator[tuple[Any, ...]]:
-        """The values of an attempt's steps, superseded or not, read in chunks."""
-        before = 0
+    def _columns(self, attempt: int, first: int, last: int) -> Iterator[list[list[Any]]]:
+        """The values of an attempt's steps, superseded or not, by columns: of each chunk that has
+        any."""
+        newest = 0
         number, begin = self._bucket(attempt, (first - 1) // BUCKET_STEPS)
         while number * BUCKET_STEPS < min(last, ALL):
             upto = min(number + 1 + CHUNK // BUCKET_STEPS, (last - 1) // BUCKET_STEPS + 1)
             number, end = self._bucket(attempt, upto)
-            lines = [
-                line for line in self._lines(attempt, begin, end) if line.startswith(STEP_PREFIX)
-            ]
-            for row in zip(*decode_columns("step", STEP_VALUES, lines), strict=True):
-                if row[0] is not None and before < row[0] < LARGEST_STEP:
-                    before = row[0]
-                    if first <= before <= last:
-                        yield row
+            lines = self._step_lines(attempt, begin, end)
+            columns = in_order(decode_columns("step", STEP_VALUES, lines), newest)
+            low, high = bisect_left(columns[0], first), bisect_right(columns[0], last)
+            if low < high:
+                newest = columns[0][-1]
+                yield [column[low:high] for column in columns]
             begin = end
 
     def _bucket(self, attempt: int, number: int) -> tuple[int, int]:
@@ -383,16 +369,19 @@ class RunReader:
         with self._turn:
             return self._known.rows(query, values)
 
-    def _lines(self, attempt: int, begin: int, end: int) -> Iterator[bytes]:
-        """Lines of a log; those that are too long are left out."""
+    def _step_lines(self, attempt: int, begin: int, end: int) -> list[bytes]:
+        """Steps of a part of a log; lines that are too long are left out."""
         path = self.run.logs_path / f"{attempt:06d}.jsonl"
         with storage_errors("read", path), path.open("rb") as file:
             file.seek(begin)
-            rest = b""
+            found, rest = list[bytes](), b""
             while block := file.read(max(0, min(BLOCK_BYTES, end - file.tell()))):
                 *lines, rest = (rest + block).split(b"\n")
                 rest = rest[:MAX_LINE]
-                yield from (line for line in lines if len(line) < MAX_LINE)
+                found += (
+                    line for line in lines if line.startswith(STEP_PREFIX) and len(line) < MAX_LINE
+                )
+        return found
 
     def rows_after(
         self, kind: type[RowT], place: Position = (0, -1)
@@ -515,7 +504,10 @@ class RunReader:
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""
-        return list(self._tail("machine", limit))
+        with self._turn:
+            read = sum(log.readings for log in self._known.logs.values())
+            # all of them are those of `machine`, which need not be read twice
+            return list(self._tail("machine", limit if limit and limit < read else None))
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """Machine readings of the whole run in at most `max_buckets` buckets; reads only new
@@ -529,18 +521,17 @@ class RunReader:
             width = bucket_width(units, max_buckets, units, 1)
 
             def read(begin: int, _end: int) -> Iterator[Figures]:
-                all_figures: Iterator[array[float]]
                 if raw:
                     rows = map(_reading_values, self._tail("machine")[begin * width :])
-                    all_figures = (reading_figures(list(zip(row)), 0) for row in rows)
+                    found = (reading_figures(list(zip(row)), 0) for row in rows)
                 else:
                     blobs = self._rows(
                         "SELECT figures FROM buckets WHERE series = 'machine'"
                         " ORDER BY attempt DESC, bucket DESC LIMIT ?",
                         (units - begin * width,),
                     )
-                    all_figures = (array("d", figures) for (figures,) in reversed(blobs))
-                for place, figures in enumerate(all_figures, begin * width):
+                    found = (array("d", figures) for (figures,) in reversed(blobs))
+                for place, figures in enumerate(found, begin * width):
                     yield place // width, figures
 
             if self._machine.update((self._index.built, raw, width), 0, -(-units // width), read):

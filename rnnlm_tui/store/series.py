@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from rnnlm_tui.store.index import COLUMNS, MACHINE, PLACES, STEPS, merged
 
-RAW_LIMIT = 32_768
+RAW_LIMIT = 16_384
 """Up to this many steps are read one by one; beyond, from the index's buckets."""
 RAW_READINGS = 4_096
 """The same for readings of the machine."""
@@ -152,15 +152,16 @@ class Buckets:
             parts.setdefault(number, []).append(figures)
         self._number += parts
         places = len(self._place)
-        for figures in (merged(of_bucket, places) for of_bucket in parts.values()):
-            for values, value in zip(self._place, figures[:places], strict=True):
-                values.append(value)
-            for at, band in zip(range(places, len(figures), 4), self._bands.values(), strict=True):
-                n, low, high, total = figures[at : at + 4]
-                mean = total / n if n else math.nan
-                band.mean.append(mean)
-                band.low.append(mean if math.isnan(low) else low)
-                band.high.append(mean if math.isnan(high) else high)
+        columns = list(zip(*(merged(some, places) for some in parts.values()), strict=True))
+        for values, column in zip(self._place, columns, strict=False):
+            values.extend(column)
+        for at, band in zip(range(places, len(columns), 4), self._bands.values(), strict=False):
+            known, low, high, total = columns[at : at + 4]
+            mean = [value / n if n else math.nan for n, value in zip(known, total, strict=True)]
+            band.mean.extend(mean)
+            for values, extreme in ((band.low, low), (band.high, high)):
+                both = zip(extreme, mean, strict=True)
+                values.extend([other if math.isnan(value) else value for value, other in both])
 
     def _every(self) -> Iterator[array[float]]:
         yield from self._place

@@ -89,7 +89,7 @@ class Tally:
 def losses(run: RunDirectory) -> list[tuple[int, float, int]]:
     """The loss curve of a run."""
     with RunReader(run) as reader:
-        return [(row.step, row.loss, row.tokens_seen) for row in reader.steps_since()]
+        return [(row.step, row.loss, row.tokens_seen) for row in reader.steps()]
 
 
 def kill_one_run(
@@ -270,7 +270,7 @@ def kill_readers(kills: int, draw: random.Random) -> tuple[int, int]:
             reader.communicate()
             with RunReader(run) as after:
                 shown = (
-                    [(row.step, row.loss) for row in after.steps_since()],
+                    [(row.step, row.loss) for row in after.steps()],
                     asdict(after.series()),
                 )
             index_path(run).unlink()

@@ -111,7 +111,7 @@ def events(run: RunDirectory) -> list[tuple[str, str]]:
 
 def stored_steps(run: RunDirectory) -> list[int]:
     with RunReader(run) as reader:
-        return [row.step for row in reader.steps_since()]
+        return [row.step for row in reader.steps()]
 
 
 def step_now(run: RunDirectory) -> int:

@@ -91,7 +91,7 @@ def test_a_clock_that_jumps_changes_no_rate_no_remaining_time_and_no_order(
         assert 0 <= summary.eta_seconds < 10 * spent
         assert 0 < summary.active_seconds < spent
     with RunReader(run) as reader:
-        rows, table = list(reader.steps_since()), reader.series()
+        rows, table = list(reader.steps()), reader.series()
     assert [row.step for row in rows] == list(range(1, STEPS + 1))
     assert list(table.step) == [float(step) for step in range(1, STEPS + 1)]
     # two fast steps may end in the same millisecond

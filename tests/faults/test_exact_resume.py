@@ -77,7 +77,7 @@ def test_steps_repeated_by_later_attempts_replace_the_old_ones(
             for event in reversed(reader.events())
             if event.kind == "resumed"
         ]
-        attempts = [row.attempt for row in reader.steps_since()]
+        attempts = [row.attempt for row in reader.steps()]
     assert begun == [0, 40, 80]
     assert marks == [(2, 40), (3, 80)]
     assert attempts == [1] * 40 + [2] * 40 + [3] * 70

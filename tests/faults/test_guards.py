@@ -53,7 +53,7 @@ def ended(
 
 def steps(run: RunDirectory) -> list[StepRow]:
     with RunReader(run) as reader:
-        return list(reader.steps_since())
+        return list(reader.steps())
 
 
 def events(run: RunDirectory, kind: str) -> list[EventRow]:

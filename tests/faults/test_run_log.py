@@ -91,7 +91,7 @@ def test_a_worker_killed_in_any_phase_of_an_append_loses_no_row_and_resumes_bit_
     assert bench.workers.work(run, crash) == -signal.SIGKILL
     committed = committed_steps(run)
     with RunReader(run) as reader:
-        assert [(row.attempt, row.step) for row in reader.steps_since()] == committed
+        assert [(row.attempt, row.step) for row in reader.steps()] == committed
     assert summarize(run).status in ("draft", "crashed")
     assert bench.workers.work(run) == 0
     assert ending_of(run) == bench.undisturbed
@@ -172,10 +172,10 @@ def test_a_run_with_a_damaged_log_is_listed_and_shown_and_resumes_bit_equal(
 ) -> None:
     happens, lines = DAMAGES[damage]
     with RunReader(run) as reader:
-        whole = list(reader.steps_since())
+        whole = list(reader.steps())
     happens(run)
     with RunReader(run) as reader:
-        assert set(reader.steps_since()) <= set(whole), "nothing is invented"
+        assert set(reader.steps()) <= set(whole), "nothing is invented"
     assert command(["verify", run.name]) == (StorageError.exit_code if lines else 0)
     assert f"log: {f'{lines} line that' if lines else 'ok'}" in capsys.readouterr().out
     for verb in (["runs"], ["show", run.name], ["metrics", run.name]):
@@ -315,15 +315,15 @@ def test_a_look_at_a_stale_file_is_an_error_and_the_next_one_shows_everything(
     content = newest.read_bytes()
     newest.write_bytes(content[: len(content) // 2])  # the size that the other host has seen
     with RunReader(run) as reader:
-        seen = list(reader.steps_since())
+        seen = list(reader.steps())
         newest.write_bytes(content)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "open", stale)
             with pytest.raises(StorageError, match=r"can't read .*: Stale file handle"):
                 reader.refresh()
-        assert list(reader.steps_since()) == seen
+        assert list(reader.steps()) == seen
         reader.refresh()
-        assert len(list(reader.steps_since())) > len(seen)
+        assert len(list(reader.steps())) > len(seen)
 
 
 def stale(path: Path, *_: object) -> None:

@@ -73,9 +73,7 @@ def ending_of(run: RunDirectory) -> Ending:
     """The result of a run; it must have finished."""
     last = checkpoint_path(run, str(STEPS))
     with RunReader(run) as reader:
-        rows = [
-            (row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps_since()
-        ]
+        rows = [(row.step, row.loss, row.grad_norm, row.tokens_seen) for row in reader.steps()]
         state = reader.last_state()
     assert state is not None
     assert state.kind == "finished"

@@ -305,4 +305,4 @@ def _newest_step(run: RunDirectory) -> int:
 def _losses(run: RunDirectory) -> dict[int, float | None]:
     """Loss by step; where two attempts computed a step, the later's."""
     with RunReader(run) as reader:
-        return {row.step: row.loss for row in reader.steps_since()}
+        return {row.step: row.loss for row in reader.steps()}

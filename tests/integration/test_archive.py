@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 def losses(run: RunDirectory) -> list[tuple[int, float]]:
     """Every step of a run with its loss."""
     with RunReader(run) as reader:
-        return [(row.step, row.loss) for row in reader.steps_since()]
+        return [(row.step, row.loss) for row in reader.steps()]
 
 
 def test_an_archived_run_goes_on_elsewhere_as_if_it_had_never_moved(

@@ -84,7 +84,7 @@ def test_the_examples_of_the_guide_run(
 def test_metrics_are_the_stored_rows(trained: RunDirectory) -> None:
     run = rnnlm_tui.run("plain")
     with RunReader(trained) as reader:
-        rows = list(reader.steps_since())
+        rows = list(reader.steps())
         evaluations = reader.evaluations()
     metrics = run.metrics
     assert {len(column) for column in metrics.values()} == {len(rows)} == {60}

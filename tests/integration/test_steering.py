@@ -175,7 +175,7 @@ def test_the_same_changes_at_the_same_steps_give_the_same_weights(text: Path) ->
     with RunReader(run) as reader:
         changes = reader.changes()
         assert {row.prompt for row in reader.samples() if row.step == 320} == {"A dog", "She"}
-        rates = {row.step: row.learning_rate for row in reader.steps_since()}
+        rates = {row.step: row.learning_rate for row in reader.steps()}
     assert [change.number for change in changes] == [1, 2, 3, 4, 5]
     assert all(change.who for change in changes)
     assert max(rates[step] for step in range(changes[-1].step + 1, 321)) <= 0.001

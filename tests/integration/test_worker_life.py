@@ -113,7 +113,7 @@ def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -
             "warm-up shortened to 4 steps, a tenth of the run: the preset's warm-up has 100 steps,"
             " the run 40"
         ]
-        rates = {row.step: row.learning_rate for row in reader.steps_since()}
+        rates = {row.step: row.learning_rate for row in reader.steps()}
     assert rates[2] == pytest.approx(5e-3)
     assert rates[4] == pytest.approx(1e-2)
     assert rates[40] < 1e-3

@@ -99,7 +99,7 @@ def test_a_run_is_the_same_on_another_machine(
     run: RunDirectory, archived: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with RunReader(run) as reader:
-        wanted = list(reader.steps_since()), reader.evaluations(), reader.samples()
+        wanted = list(reader.steps()), reader.evaluations(), reader.samples()
         events = reader.events()
     created = run.created()
     elsewhere(monkeypatch, tmp_path)
@@ -110,7 +110,7 @@ def test_a_run_is_the_same_on_another_machine(
         "checkpoints", "config.toml", "labels.json", "log", "worker.log",
     ]  # fmt: skip
     with RunReader(copy) as reader:
-        assert (list(reader.steps_since()), reader.evaluations(), reader.samples()) == wanted
+        assert (list(reader.steps()), reader.evaluations(), reader.samples()) == wanted
         assert reader.events() == events
     assert copy.read_config() == run.read_config()
     assert read_labels(copy) == read_labels(run) != RunLabels()

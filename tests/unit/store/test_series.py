@@ -24,13 +24,13 @@ from tests.unit.store.test_index import entries
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of logs that readers read again for their steps."""
     read: list[int] = []
-    lines = RunReader._lines
+    lines = RunReader._step_lines
 
-    def counted(self: RunReader, attempt: int, begin: int, end: int) -> Iterator[bytes]:
+    def counted(self: RunReader, attempt: int, begin: int, end: int) -> list[bytes]:
         read.append(end - begin)
         return lines(self, attempt, begin, end)
 
-    monkeypatch.setattr(reader_module.RunReader, "_lines", counted)
+    monkeypatch.setattr(reader_module.RunReader, "_step_lines", counted)
     return read
 
 

@@ -222,7 +222,7 @@ class Bench:
 
     def steps(self) -> list[int]:
         with self.read() as reader:
-            return [row.step for row in reader.steps_since()]
+            return [row.step for row in reader.steps()]
 
     def activity(self) -> str:
         return read_lock(self.directory.lock_path).page.activity

@@ -59,7 +59,7 @@ class Run:
 
     def stored(self) -> list[int]:
         with RunReader(self.directory) as reader:
-            return [row.step for row in reader.steps_since()]
+            return [row.step for row in reader.steps()]
 
     def events(self) -> list[tuple[int, str, str]]:
         with RunReader(self.directory) as reader:
