@@ -1,8 +1,7 @@
 """RnnlmApp: connects screens, actions and the watcher's thread.
 
-Screens use it as `self.context`. Data flows one way: the watcher's thread polls the open run's
-monitor and posts `SnapshotChanged`, the app sets `snapshot` here and on the current screen, and the
-screen's watch method repaints what changed.
+Screens use it as `self.context`. Data flows one way: the watcher's thread posts what it has read,
+the app sets its attributes, and panes watch these and repaint what changed.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
@@ -25,6 +24,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Paste, Resize
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
+from textual.reactive import var
 from textual.screen import Screen
 
 from rnnlm_tui import client, store
@@ -44,19 +44,8 @@ from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_a
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
-from rnnlm_tui.tui.messages import (
-    PROGRESS,
-    ComparedChanged,
-    ForkRequested,
-    MachineChanged,
-    Notice,
-    NoticePosted,
-    QueueChanged,
-    ReadingsChanged,
-    RunsChanged,
-    SnapshotChanged,
-)
-from rnnlm_tui.tui.poller import Watcher
+from rnnlm_tui.tui.messages import PROGRESS, ForkRequested, Notice, words_of
+from rnnlm_tui.tui.poller import Polled, Watcher
 from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
@@ -124,6 +113,26 @@ class RnnlmApp(App[int]):
         Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
 
+    followed: var[Mapping[str, RunSnapshot]] = var(dict, init=False)
+    """The runs that the watcher follows and has read: the open one, and the marked ones while a
+    pane shows them."""
+    snapshot: var[RunSnapshot | None] = var(None, init=False)
+    """The open run's current state; None until it has been read."""
+    compared: var[tuple[RunSnapshot, ...]] = var((), init=False)
+    """The marked runs that have been read, in the order of their letters."""
+    summaries: var[tuple[RunSummary, ...] | None] = var(None, init=False)
+    """All runs, newest first; None until they have been read."""
+    queue: var[QueueListing | None] = var(None, init=False)
+    """The queue of runs; None until it has been read."""
+    machine: var[MachineFacts | None] = var(None, init=False)
+    """This machine; None at first."""
+    readings: var[Readings] = var(Readings(), init=False)
+    """This machine's load, as read by the app while no worker reads it."""
+    marks: var[Marks] = var(Marks(), init=False)
+    """The runs marked for comparison, with their letters and colours."""
+    pending_notice: var[Notice | None] = var(None, init=False)
+    """The notice that the next pane that is ready shows."""
+
     def __init__(
         self,
         run: RunDirectory | None = None,
@@ -153,19 +162,6 @@ class RnnlmApp(App[int]):
             self.actions = with_ascii_keys(self.actions)
         self.run_directory = run
         """The open run."""
-        self.snapshot: RunSnapshot | None = None
-        """The open run's current state; None until it has been read."""
-        self.summaries: tuple[RunSummary, ...] | None = None
-        """All runs, newest first; None until they have been read."""
-        self.queue: QueueListing | None = None
-        """The queue of runs; None until it has been read."""
-        self.compared: tuple[RunSnapshot, ...] = ()
-        """The marked runs that have been read, in the order of their letters; updated only while a
-        pane shows them."""
-        self.machine: MachineFacts | None = None
-        """This machine; None at first."""
-        self.readings = Readings()
-        """This machine's load, as read by the app while no worker reads it."""
         self.selected_checkpoint: str | None = None
         """Directory of the checkpoint to sample from, relative to the run's directory; None: the
         best one."""
@@ -183,10 +179,9 @@ class RnnlmApp(App[int]):
         """The run that the draft is based on; empty for a preset."""
         self.draft_parent: DraftParent | None = None
         """The checkpoint that the draft's run starts from; None: initial weights."""
-        self.marks = Marks.from_json(self.settings.get("marked"))
-        """The runs marked for comparison, with their letters and colours."""
-        self.pending_notice: Notice | None = None
-        """The notice that the next pane that is ready shows."""
+        self.set_reactive(RnnlmApp.marks, Marks.from_json(self.settings.get("marked")))
+        self.all_listed = False
+        """Whether all runs have been read: of hundreds, the newest come first."""
         self.prefer_running = False
         """Begin the list of runs with one that trains: the open run is only the last session's."""
         self._saving = self._save_again = False
@@ -292,13 +287,26 @@ class RnnlmApp(App[int]):
                 screen.forget_terminal()
         self.screen.refresh()
 
-    # messages of the watcher
+    # what the watcher has read
 
-    def on_snapshot_changed(self, message: SnapshotChanged) -> None:
-        snapshot = message.snapshot
-        if self.run_directory is None or snapshot.summary.run != self.run_directory.name:
+    def on_polled(self, message: Polled) -> None:
+        """Set what has changed; the watch methods of the app and of its panes show it."""
+        for name, value in message.values.items():
+            setattr(self, name, value)
+
+    def watch_followed(self) -> None:
+        """Take the open run and the marked ones from the followed runs."""
+        runs = self.followed
+        self.snapshot = None if self.run_directory is None else runs.get(self.run_directory.name)
+        self.compared = tuple(runs[name] for name in self.marked if name in runs)
+
+    def watch_marks(self) -> None:
+        self.watch_followed()
+        self.save_session()
+
+    def watch_snapshot(self, snapshot: RunSnapshot | None) -> None:
+        if snapshot is None:
             return
-        self.snapshot = snapshot
         now = time()
         self._show_alerts(
             [
@@ -306,8 +314,6 @@ class RnnlmApp(App[int]):
                 *self._alerts.check_events(snapshot.summary.run, snapshot.events, now),
             ]
         )
-        if self.pane_screen is not None:
-            self.pane_screen.snapshot = snapshot
         if self.sampler is None:
             self.call_after_refresh(self._start_background_work)
 
@@ -322,42 +328,23 @@ class RnnlmApp(App[int]):
         ):
             self.run_worker(self._warm_in_background(), group="sampler", exit_on_error=True)
 
-    def on_runs_changed(self, message: RunsChanged) -> None:
-        self.summaries = message.summaries
-        self._show_alerts(self._alerts.check_runs(message.summaries, time()))
-        self._move_damaged_labels_aside(message.summaries)
-        if message.complete:
-            self.set_marks(self.marks.among(summary.run for summary in message.summaries))
-        if self._ready_pane is not None:
-            self._ready_pane.show_runs(message.summaries)
+    def watch_summaries(self, summaries: tuple[RunSummary, ...]) -> None:
+        self._show_alerts(self._alerts.check_runs(summaries, time()))
+        self._move_damaged_labels_aside(summaries)
+        if self.all_listed:
+            self.set_marks(self.marks.among(summary.run for summary in summaries))
 
-    def on_queue_changed(self, message: QueueChanged) -> None:
-        before, self.queue = self.queue, message.queue
-        if self.queue.reason and (before is None or not before.reason):
-            self.show_notice(Notice(f"queue paused: {self.queue.reason}", "trouble", "Q shows it"))
-        if self.summaries and self._ready_pane is not None:
-            self._ready_pane.show_runs(self.summaries)
+    def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
+        if queue.reason and (before is None or not before.reason):
+            self.show_notice(Notice(f"queue paused: {queue.reason}", "trouble", "Q shows it"))
 
-    def on_compared_changed(self, message: ComparedChanged) -> None:
-        self.compared = message.snapshots
-        if self.pane_screen is not None:
-            self.pane_screen.show_compared()
+    def watch_machine(self, machine: MachineFacts) -> None:
+        self._show_alerts(self._alerts.check_disk(machine.disk_free, machine.disk_total))
 
-    def on_machine_changed(self, message: MachineChanged) -> None:
-        self.machine = message.machine
-        self._show_alerts(
-            self._alerts.check_disk(message.machine.disk_free, message.machine.disk_total)
-        )
-        if self._ready_pane is not None:
-            self._ready_pane.show_machine(message.machine)
-
-    def on_readings_changed(self, message: ReadingsChanged) -> None:
-        self.readings = Readings(message.rows, message.live)
-        if self.pane_screen is not None:
-            self.pane_screen.show_readings()
-
-    def on_notice_posted(self, message: NoticePosted) -> None:
-        self.show_notice(message.notice)
+    def watch_pending_notice(self) -> None:
+        """Show a notice on the current pane, or on the next one that is ready."""
+        if self.pending_notice is not None and self.ready_pane is not None:
+            self.ready_pane.show_pending_notice()
 
     def _move_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
         """Move each run's unusable labels aside, once: the next change would overwrite them."""
@@ -385,7 +372,7 @@ class RnnlmApp(App[int]):
         return stack[0] if stack and isinstance(stack[0], PaneScreen) else None
 
     @property
-    def _ready_pane(self) -> PaneScreen | None:
+    def ready_pane(self) -> PaneScreen | None:
         """The current pane once it can show something."""
         pane = self.pane_screen
         return pane if pane is not None and pane.is_ready else None
@@ -417,12 +404,8 @@ class RnnlmApp(App[int]):
         self.set_marks(self.marks.toggled(run))
 
     def set_marks(self, marks: Marks) -> None:
-        """Replace the marks, save them and update the current pane."""
-        if marks != self.marks:
-            self.marks = marks
-            self.save_session()
-            if self.pane_screen is not None:
-                self.pane_screen.show_marks()
+        """Replace the marks and save them."""
+        self.marks = marks
 
     def _watch_compared(self) -> None:
         """Poll the marked runs while a pane shows them."""
@@ -472,17 +455,16 @@ class RnnlmApp(App[int]):
             return  # it was found before it was deleted or renamed
         if self.run_directory is None or run.path != self.run_directory.path:
             self.run_directory = run
-            self.snapshot = None
             self.selected_checkpoint = None
             self.watcher.open(run)
-            if self.pane_screen is not None:
-                self.pane_screen.snapshot = None
+            self.watch_followed()
         self.save_session()
 
     def close_run(self) -> None:
         """Leave no run open."""
-        self.run_directory = self.snapshot = self.selected_checkpoint = None
+        self.run_directory = self.selected_checkpoint = None
         self.watcher.open(None)
+        self.watch_followed()
 
     def new_draft(self) -> None:
         """Configure a new run: close the open run and show the draft on the config pane."""
@@ -624,9 +606,7 @@ class RnnlmApp(App[int]):
 
     def report_error(self, error: RnnlmError | OSError) -> None:
         """Notify the user of an error with its hint."""
-        message, hint = (
-            (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        )
+        message, hint = words_of(error)
         self.show_notification(f"{message}\n{hint}".strip(), "error")
 
     def report_damage(self, warning: str) -> None:
@@ -643,8 +623,6 @@ class RnnlmApp(App[int]):
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one that is ready."""
         self.pending_notice = notice
-        if self._ready_pane is not None:
-            self._ready_pane.show_pending_notice()
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
         """Show alerts in place of the footer, unless the train pane shows the same.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from textual.message import Message
 
+from rnnlm_tui.errors import RnnlmError
+
 if TYPE_CHECKING:
-    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.lineage import OptimizerStart
-    from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.schema.protocol import CommandResult, Verb
-    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.status import RunStatus
-    from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.system.machine import MachineFacts
 
 
 NoticeKind = Literal["done", "fact", "trouble"]
@@ -32,65 +28,6 @@ class Notice:
     """The next thing to do; may be empty."""
     stays: bool = False
     """Whether it stays until a key is pressed, instead of some seconds."""
-
-
-class SnapshotChanged(Message):
-    """The open run has changed."""
-
-    def __init__(self, snapshot: RunSnapshot) -> None:
-        super().__init__()
-        self.snapshot = snapshot
-        """The open run's state, frozen."""
-
-
-class ComparedChanged(Message):
-    """The compared runs have changed."""
-
-    def __init__(self, snapshots: tuple[RunSnapshot, ...]) -> None:
-        super().__init__()
-        self.snapshots = snapshots
-        """The runs that have been read, in the order of their letters."""
-
-
-class RunsChanged(Message):
-    """The list of runs has changed."""
-
-    def __init__(self, summaries: Sequence[RunSummary], *, complete: bool = True) -> None:
-        super().__init__()
-        self.summaries = tuple(summaries)
-        """All runs, newest first."""
-        self.complete = complete
-        """Whether all runs have been read: of hundreds, the newest come first when the app
-        starts."""
-
-
-class QueueChanged(Message):
-    """The queue of runs has changed, or the expected start of a run."""
-
-    def __init__(self, queue: QueueListing) -> None:
-        super().__init__()
-        self.queue = queue
-        """The queue, frozen."""
-
-
-class MachineChanged(Message):
-    """The facts about this machine have changed."""
-
-    def __init__(self, machine: MachineFacts) -> None:
-        super().__init__()
-        self.machine = machine
-        """The facts with what is free now."""
-
-
-class ReadingsChanged(Message):
-    """The app has read this machine's load, or has stopped reading it."""
-
-    def __init__(self, rows: tuple[HardwareRow, ...], *, live: bool) -> None:
-        super().__init__()
-        self.rows = rows
-        """The readings, oldest first."""
-        self.live = live
-        """Whether more readings follow."""
 
 
 class ForkRequested(Message):
@@ -110,13 +47,9 @@ class ForkRequested(Message):
         """Whether the optimizer's state is kept."""
 
 
-class NoticePosted(Message):
-    """A notice from the watcher."""
-
-    def __init__(self, notice: Notice) -> None:
-        super().__init__()
-        self.notice = notice
-        """The line to show."""
+def words_of(error: Exception) -> tuple[str, str]:
+    """Return what an error says and its hint, perhaps empty."""
+    return (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
 
 
 PROGRESS: dict[str, str] = {

@@ -1,8 +1,8 @@
 """The thread that polls runs and machine for the app.
 
-It polls the open run a few times a second and the list of runs less often. The compared runs have
-a monitor each. While nothing trains it also reads the machine's load, but only while the user is
-present: a machine is never quite idle, and an idle app must send nothing.
+It polls the followed runs, which are the open one and those marked for comparison, a few times a
+second and the list of runs less often. While nothing trains it also reads the machine's load, but
+only while the user is present: a machine is never quite idle, and an idle app must send nothing.
 """
 
 from __future__ import annotations
@@ -15,24 +15,16 @@ from functools import cached_property, partial
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING
 
+from textual.message import Message
+
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import percent
 from rnnlm_tui.tui import terminal
-from rnnlm_tui.tui.messages import (
-    ComparedChanged,
-    MachineChanged,
-    Notice,
-    NoticePosted,
-    QueueChanged,
-    ReadingsChanged,
-    RunsChanged,
-    SnapshotChanged,
-)
+from rnnlm_tui.tui.messages import Notice, words_of
+from rnnlm_tui.tui.views.machine import Readings
 
 if TYPE_CHECKING:
-    from textual.message import Message
-
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
     from rnnlm_tui.schema.metrics import HardwareRow
@@ -42,93 +34,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineReader
 
 
-class ComparedRuns:
-    """Polls the followed runs.
+class Polled(Message):
+    """Something has changed: the app sets its attributes of these names to these values."""
 
-    Every method but `follow` and `look_at` belongs to the watcher's thread.
-
-    Args:
-        monitor: returns a monitor of a run.
-    """
-
-    def __init__(
-        self,
-        monitor: Callable[[RunDirectory], RunMonitor],
-        show: Callable[[tuple[RunSnapshot, ...]], object],
-        report: Callable[[str, RnnlmError | OSError], None],
-    ) -> None:
-        self._monitor = monitor
-        self._show = show
-        self._report = report
-        self._followed: tuple[str, ...] = ()
-        self._monitors: dict[str, RunMonitor] = {}
-        self._snapshots: dict[str, RunSnapshot] = {}
-        self._shown: tuple[RunSnapshot, ...] = ()
-        self._steps: Mapping[str, tuple[int, int]] = {}
-        self._reported: dict[str, str] = {}
-
-    def follow(self, names: tuple[str, ...]) -> None:
-        """Poll these runs from the next turn on, and no others."""
-        self._followed = names
-
-    def look_at(self, steps: Mapping[str, tuple[int, int]]) -> bool:
-        """Read these steps of each run at full resolution from the next poll on.
-
-        Return whether that changes anything.
-        """
-        before, self._steps = self._steps, steps
-        return before != steps
-
-    def poll(self) -> None:
-        """Show the runs if anything is new.
-
-        At first each is shown as soon as it has been read, later all together.
-        """
-        followed = self._followed
-        for name in set(self._monitors) - set(followed):
-            self._leave(name)
-        self._reported = {name: text for name, text in self._reported.items() if name in followed}
-        for name in followed:
-            first = name not in self._snapshots
-            with self._reporting_errors(name):
-                if name not in self._monitors:
-                    self._monitors[name] = self._monitor(store.runs.find_run(name))
-                self._monitors[name].look_at(self._steps.get(name))
-                snapshot = self._monitors[name].poll()
-                if snapshot is not None:
-                    self._snapshots[name] = snapshot
-            if first:
-                self._publish(followed)
-        self._publish(followed)
-
-    def close(self) -> None:
-        """Close all files."""
-        for name in list(self._monitors):
-            self._leave(name)
-
-    def _publish(self, followed: tuple[str, ...]) -> None:
-        found = tuple(self._snapshots[name] for name in followed if name in self._snapshots)
-        if len(found) != len(self._shown) or any(
-            one is not other for one, other in zip(found, self._shown, strict=True)
-        ):
-            self._shown = found
-            self._show(found)
-
-    def _leave(self, name: str) -> None:
-        self._monitors.pop(name).close()
-        self._snapshots.pop(name, None)
-
-    @contextmanager
-    def _reporting_errors(self, name: str) -> Iterator[None]:
-        """Report that a run can't be read, once until it can; the others are read all the same."""
-        try:
-            yield
-        except (RnnlmError, OSError) as error:
-            if self._reported.get(name) != str(error):
-                self._reported[name] = str(error)
-                self._report(name, error)
-        else:
-            self._reported.pop(name, None)
+    def __init__(self, **values: object) -> None:
+        super().__init__()
+        self.values = values
 
 
 READING_SECONDS = 2.0
@@ -241,9 +152,11 @@ class Watcher:
         self._painted.set()
         self._closing = False
         self._run: RunDirectory | None = None
-        self._monitor: RunMonitor | None = None
-        self._monitored: RunDirectory | None = None
-        self._steps: tuple[int, int] | None = None
+        self._marked: tuple[str, ...] = ()
+        self._steps: Mapping[str, tuple[int, int]] = {}
+        self._monitors: dict[str, RunMonitor] = {}
+        self._snapshots: dict[str, RunSnapshot] = {}
+        """The followed runs that have been read, frozen."""
         self._list_shown = self._list_due = True
         self._list_took = 0.0
         """CPU seconds of the last read of the list. The lower of the last two counts, because the
@@ -252,16 +165,12 @@ class Watcher:
         self._queue: QueueListing | None = None
         self._queue_restarted = False
         self._reported: dict[str, str] = {}
+        """Why each poll failed, until it succeeds."""
         self._removed: frozenset[str] = frozenset()
         """Runs that the app itself has deleted or renamed, or is about to: no error is reported
         when they are gone."""
-        self._compared = ComparedRuns(
-            self._new_monitor,
-            lambda snapshots: self._post(ComparedChanged(snapshots)),
-            self._unreadable,
-        )
         self._readings = IdleMachinePoller(
-            reads_machine, lambda rows, live: self._post(ReadingsChanged(rows, live=live))
+            reads_machine, lambda rows, live: self._post(Polled(readings=Readings(rows, live)))
         )
         self._read_run = ""
         """Whose log is read just now."""
@@ -284,7 +193,7 @@ class Watcher:
         """
         if paint_first:
             self._painted.clear()
-        self._steps = None
+        self._steps = {}
         self._run = run
         self.poll_now()
 
@@ -292,10 +201,10 @@ class Watcher:
         """Note that the run has been painted."""
         self._painted.set()
 
-    def look_at(self, steps: tuple[int, int] | None) -> None:
-        """Read only these steps, at full resolution and at once.
+    def look_at(self, steps: Mapping[str, tuple[int, int]]) -> None:
+        """Read these steps of each run at full resolution, at once.
 
-        None: the charts show the whole run.
+        Of the other followed runs, all steps are read.
         """
         if steps != self._steps:
             self._steps = steps
@@ -303,13 +212,8 @@ class Watcher:
 
     def compare(self, names: tuple[str, ...]) -> None:
         """Poll these runs as well; none while nothing shows them."""
-        self._compared.follow(names)
+        self._marked = names
         self._wake.set()
-
-    def look_at_compared(self, steps: Mapping[str, tuple[int, int]]) -> None:
-        """Read these steps of the compared runs at full resolution, at once."""
-        if self._compared.look_at(steps):
-            self._wake.set()
 
     def mark_removed(self, name: str) -> None:
         """Note that the app is about to delete or rename this run.
@@ -354,65 +258,70 @@ class Watcher:
         while not self._closing:
             self._wake.clear()
             now = monotonic()
-            self._poll_run()
-            self._guarded("compared", self._compared.poll)
-            self._guarded("readings", self._readings.poll)
+            self._poll_followed()
+            with self._reporting("readings"):
+                self._readings.poll()
             self.polls += 1
             if now >= next_list or (self._list_due and self._list_shown):
                 self._list_due = False
                 before, began = self._list_took, thread_time()
-                complete = self._poll_list()
+                complete = True
+                with self._reporting("list"):
+                    complete = self._poll_list()
                 self._list_took = thread_time() - began
                 if not complete:
                     continue  # read the rest at once
-                self._guarded("queue", self._poll_queue)
+                with self._reporting("queue"):
+                    self._poll_queue()
                 next_list = monotonic() + seconds_to_next_list(
                     min(before, self._list_took), shown=self._list_shown
                 )
             if now >= next_machine:
-                self._guarded("machine", self._poll_machine)
+                with self._reporting("machine"):
+                    self._poll_machine()
                 next_machine = monotonic() + MACHINE_SECONDS
             self._end_read()
             self._wake.wait(self._seconds)
-        self._leave_run()
-        self._compared.close()
+        for monitor in self._monitors.values():
+            monitor.close()
         self._readings.close()
 
-    def _poll_run(self) -> None:
-        run = self._run
-        if run is not self._monitored:
-            self._leave_run()
-            self._monitored = run
-            self._reported.pop("run", None)
-        if run is None:
-            return
+    def _poll_followed(self) -> None:
+        """Poll the open run and the marked ones.
 
-        def poll() -> None:
-            if self._monitor is None:
-                self._monitor = self._new_monitor(run)
-            self._monitor.look_at(self._steps)
-            snapshot = self._monitor.poll()
-            if snapshot is not None and run is self._run:
-                self._post(SnapshotChanged(snapshot))
-                self._painted.wait(PAINT_SECONDS)
-                self._painted.set()
-
-        def poll_unless_removed() -> None:
-            try:
-                poll()
-            except (RnnlmError, OSError):
-                if run is self._run and not self.is_removed(run.name):
-                    raise
-
-        self._guarded("run", poll_unless_removed)
-
-    def _new_monitor(self, run: RunDirectory) -> RunMonitor:
-        return client.monitor.RunMonitor(run, report=partial(self._report_read, run.name))
-
-    def _leave_run(self) -> None:
-        if self._monitor is not None:
-            self._monitor.close()
-        self._monitor = None
+        At first each is posted as soon as it has been read, later all together.
+        """
+        opened = self._run
+        runs: dict[str, RunDirectory | None] = {} if opened is None else {opened.name: opened}
+        for name in self._marked:
+            runs.setdefault(name)
+        changed = False
+        for name in self._monitors.keys() - runs.keys():
+            self._monitors.pop(name).close()
+            changed |= self._snapshots.pop(name, None) is not None
+        for name, run in runs.items():
+            first = name not in self._snapshots
+            with self._reporting(f"run {name}", name):
+                if name not in self._monitors:
+                    self._monitors[name] = client.monitor.RunMonitor(
+                        run or store.runs.find_run(name), report=partial(self._report_read, name)
+                    )
+                self._monitors[name].look_at(self._steps.get(name))
+                snapshot = self._monitors[name].poll()
+                if snapshot is not None:
+                    self._snapshots[name] = snapshot
+                    changed = True
+            if changed and (first or run is not None):
+                self._post(Polled(followed=dict(self._snapshots)))
+                changed = False
+                if run is not None:
+                    self._painted.wait(PAINT_SECONDS)
+                    self._painted.set()
+        if changed:
+            self._post(Polled(followed=dict(self._snapshots)))
+        for what in list(self._reported):
+            if what.startswith("run ") and what.removeprefix("run ") not in runs:
+                del self._reported[what]
 
     def _report_read(self, run: str, done: int, total: int) -> None:
         """Say how much of a run's log is read, if that takes long: it has no index yet."""
@@ -422,34 +331,28 @@ class Watcher:
         if now >= self._tell_read:
             self._told_read, self._tell_read = True, now + TELL_SECONDS
             part = percent(done / max(1, total))
-            self._post(NoticePosted(Notice(f"reading the log of {run}: {part}")))
+            self._tell(Notice(f"reading the log of {run}: {part}"))
 
     def _end_read(self) -> None:
         """Say that the log is read, if the app said that it reads it."""
         if self._told_read:
-            self._post(NoticePosted(Notice(f"the log of {self._read_run} is read", "done")))
+            self._tell(Notice(f"the log of {self._read_run} is read", "done"))
         self._read_run, self._told_read = "", False
 
     def _poll_list(self) -> bool:
         """Read the list. Return False if it has more runs: of hundreds, the first read takes those
         that it can read in a moment."""
-        complete = True
-
-        def poll() -> None:
-            nonlocal complete
-            summaries = tuple(self.runs.look(LIST_PATIENCE))
-            complete = self.runs.complete
-            if summaries != self._summaries:
-                self._summaries = summaries
-                self._post(RunsChanged(summaries, complete=complete))
-
-        self._guarded("list", poll)
+        summaries = tuple(self.runs.look(LIST_PATIENCE))
+        complete = self.runs.complete
+        if summaries != self._summaries:
+            self._summaries = summaries
+            self._post(Polled(all_listed=complete, summaries=summaries))
         return complete
 
     def _poll_machine(self) -> None:
         from rnnlm_tui.system.machine import describe_machine
 
-        self._post(MachineChanged(describe_machine(store.paths.home())))
+        self._post(Polled(machine=describe_machine(store.paths.home())))
 
     def _poll_queue(self) -> None:
         """Read the queue; the first time, start its process if a run waits."""
@@ -458,54 +361,39 @@ class Watcher:
         if not self._queue_restarted:
             self._queue_restarted = True
             if warning := client.queue.ensure_running():
-                self._post(NoticePosted(Notice(warning, "trouble", stays=True)))
+                self._tell(Notice(warning, "trouble", stays=True))
         listing = client.queue.list_queue(self._summaries or ())
         if listing != self._queue:
             self._queue = listing
-            self._post(QueueChanged(listing))
+            self._post(Polled(queue=listing))
 
-    def _guarded(self, what: str, poll: Callable[[], object]) -> None:
+    @contextmanager
+    def _reporting(self, what: str, run: str = "") -> Iterator[None]:
         """Report an error once until the poll succeeds, and continue.
 
-        A disk may come back, and a mistake of ours must not end the app.
+        A disk may come back, and a mistake of ours must not end the app. A missing disk fails all
+        polls, each with its own text.
         """
         try:
-            poll()
-        except (RnnlmError, OSError) as error:
-            text, hint = (
-                (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-            )
-            self._report(
-                what,
-                text,
-                text if self._run is None else text.replace(f"{self._run.path}/", ""),
-                hint,
-            )
+            yield
         except Exception as error:
-            if type(error).__name__ != self._reported.get(what):
+            expected = isinstance(error, RnnlmError | OSError)
+            cause = words_of(error)[0] if expected else type(error).__name__
+            if self.is_removed(run) or cause == self._reported.get(what):
+                return
+            self._reported[what] = cause
+            if expected:
+                text, hint = words_of(error)
+                if self._run is not None:
+                    text = text.replace(f"{self._run.path}/", "")
+                if run and (self._run is None or run != self._run.name):
+                    text = f"{run}: {text}"
+            else:
                 log = terminal.log_traceback(error)
-                self._report(
-                    what,
-                    type(error).__name__,
-                    f"polling the runs failed ({type(error).__name__})",
-                    f"details: {log}" if log else "",
-                )
+                text, hint = f"polling the runs failed ({cause})", f"details: {log}" if log else ""
+            self._tell(Notice(text, "trouble", hint))
         else:
             self._reported.pop(what, None)
 
-    def _unreadable(self, name: str, error: RnnlmError | OSError) -> None:
-        if self.is_removed(name):
-            return
-        text, hint = (
-            (error.message, error.hint) if isinstance(error, RnnlmError) else (str(error), "")
-        )
-        self._post(NoticePosted(Notice(f"{name}: {text}", "trouble", hint)))
-
-    def _report(self, what: str, cause: str, text: str, hint: str) -> None:
-        """Report an error unless it is what this poll failed with before.
-
-        A missing disk fails all of them at each poll, each with its own text.
-        """
-        if cause != self._reported.get(what):
-            self._reported[what] = cause
-            self._post(NoticePosted(Notice(text, "trouble", hint)))
+    def _tell(self, notice: Notice) -> None:
+        self._post(Polled(pending_notice=notice))

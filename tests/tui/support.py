@@ -66,7 +66,7 @@ async def running_app(
 @asynccontextmanager
 async def at_home(
     run: str | None = "plain-otter",
-    pane: Pane = "runs",
+    pane: Pane | None = "runs",
     *,
     size: tuple[int, int] = (80, 24),
     settings: dict[str, object] | None = None,

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.tui.messages import MachineChanged
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.terminal import Terminal
 from tests.tui.fakes import FakeServices, make_snapshot
@@ -107,7 +106,7 @@ async def test_a_low_disk_is_reported_on_every_pane() -> None:
     services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
     async with running_app(services, pane="train") as (app, pilot):
         assert app.machine is not None
-        app.post_message(MachineChanged(replace(app.machine, disk_free=4 * 10**9)))
+        app.machine = replace(app.machine, disk_free=4 * 10**9)
         await until(pilot, lambda: "the disk of the runs has 4.0 GB free" in lines_of(app)[-1])
 
 

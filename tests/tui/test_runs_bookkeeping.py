@@ -13,7 +13,7 @@ from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.runs import find_run, list_runs
 from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.messages import RunsChanged
+from rnnlm_tui.tui.poller import Polled
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from tests.tui.fakes import make_snapshot
 from tests.tui.support import (
@@ -98,9 +98,9 @@ async def test_a_marked_run_keeps_its_mark_while_the_list_is_being_read() -> Non
         settings={"marked": ["amber-vole", "gone-goose"]},
     )
     async with app.run_test(size=(80, 24)) as pilot:
-        app.on_runs_changed(RunsChanged([services.runs[0]], complete=False))
+        app.on_polled(Polled(all_listed=False, summaries=(services.runs[0],)))
         assert "gone-goose" in app.marked
-        app.on_runs_changed(RunsChanged(services.runs))
+        app.on_polled(Polled(all_listed=True, summaries=tuple(services.runs)))
         assert list(app.marked) == ["amber-vole"]
         await pilot.pause()
 

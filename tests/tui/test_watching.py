@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -17,40 +17,57 @@ from typing import Any
 import pytest
 from textual.message import Message
 
+from rnnlm_tui import client
 from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.system.locks import RunLock
-from rnnlm_tui.system.machine import MachineFacts
+from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import Pane
-from rnnlm_tui.tui.messages import MachineChanged, NoticePosted, RunsChanged, SnapshotChanged
-from rnnlm_tui.tui.poller import Watcher, seconds_to_next_list
+from rnnlm_tui.tui.messages import Notice
+from rnnlm_tui.tui.poller import Polled, Watcher, seconds_to_next_list
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from rnnlm_tui.tui.threads import wait_for_threads
 from tests.fakes.long_run import build, make_older
-from tests.tui.fakes import FakeMonitor, FakeReader, FakeServices, make_snapshot
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.homes import queue_in_use, trained
+from tests.tui.support import at_home, text_of, until
 from tests.unit.store.rows import step_row
 
 DEADLINE = 60.0
 
 
+class Posted(list[Message]):
+    """What a watcher has posted."""
+
+    def of(self, name: str) -> list[Any]:
+        """The values of an attribute of the app."""
+        return [
+            message.values[name]
+            for message in self
+            if isinstance(message, Polled) and name in message.values
+        ]
+
+    @property
+    def notices(self) -> list[str]:
+        return [notice.text for notice in self.of("pending_notice")]
+
+
 @contextmanager
 def watching(
-    services: FakeServices, *, reads_machine: bool = False
-) -> Iterator[tuple[Watcher, list[Message]]]:
-    """A watcher in its thread, and what it has posted."""
-    posted: list[Message] = []
-    services.install()
+    *, open: str = "", paint_first: bool = False, reads_machine: bool = False
+) -> Iterator[tuple[Watcher, Posted]]:
+    """A watcher in its thread, with an open run."""
+    posted = Posted()
     watcher = Watcher(posted.append, fps=200.0, reads_machine=lambda: reads_machine)
+    if open:
+        watcher.open(find_run(open), paint_first=paint_first)
     thread = threading.Thread(target=watcher.loop)
     thread.start()
     try:
@@ -61,25 +78,78 @@ def watching(
         assert not thread.is_alive()
 
 
-def wait_for_looks(watcher: Watcher, looks: int) -> None:
-    wanted, end = watcher.polls + looks, monotonic() + DEADLINE
-    while watcher.polls < wanted:
+def wait_for(condition: Callable[[], object]) -> None:
+    end = monotonic() + DEADLINE
+    while not condition():
         assert monotonic() < end
         threading.Event().wait(0.002)
 
 
-def test_a_run_is_posted_once_for_each_change() -> None:
-    services = with_runs(make_snapshot())
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
+def wait_for_looks(watcher: Watcher, looks: int) -> None:
+    wanted = watcher.polls + looks
+    wait_for(lambda: watcher.polls >= wanted)
+
+
+def test_the_open_run_and_the_marked_ones_are_read_once_each_and_posted_when_they_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[tuple[str, object]] = []
+
+    class Recorded(RunMonitor):
+        steps: object = ()
+
+        def __init__(self, run: RunDirectory, **options: Any) -> None:
+            super().__init__(run, **options)
+            done.append((run.name, "opened"))
+
+        def look_at(self, steps: tuple[int, int] | None) -> None:
+            if self.steps != steps:
+                self.steps = steps
+                done.append((self.run.name, steps))
+            super().look_at(steps)
+
+        def close(self) -> None:
+            super().close()
+            done.append((self.run.name, "closed"))
+
+    def reached(*runs: str) -> Callable[[], bool]:
+        return lambda: bool(found := posted.of("followed")) and set(found[-1]) == set(runs)
+
+    def taken() -> list[tuple[str, object]]:
+        found = list(done)
+        del done[: len(found)]
+        return found
+
+    monkeypatch.setattr(client.monitor, "RunMonitor", Recorded)
+    monkeypatch.setattr(RunList, "look", lambda *_: [])  # it has monitors of its own
+    for name in ("plain-otter", "brisk-heron", "amber-vole"):
+        trained(name)
+    with watching(open="plain-otter") as (watcher, posted):
+        watcher.compare(("brisk-heron", "plain-otter"))
+        wait_for(reached("plain-otter", "brisk-heron"))
         wait_for_looks(watcher, 5)
-        services.snapshots["plain-otter"] = newer = make_snapshot(step=3_900)
+        assert taken() == [
+            (name, what) for name in ("plain-otter", "brisk-heron") for what in ("opened", None)
+        ]
+        before = len(posted.of("followed"))
+        with RunLog(find_run("plain-otter"), 1) as log:
+            log.append(step_row(4, 1))
+        wait_for(lambda: posted.of("followed")[-1]["plain-otter"].summary.step == 4)
         wait_for_looks(watcher, 5)
-        snapshots = [message.snapshot for message in posted if isinstance(message, SnapshotChanged)]
-        assert len(snapshots) == 2
-        assert snapshots[-1] is newer
-        assert sum(isinstance(message, RunsChanged) for message in posted) == 1
-        assert sum(isinstance(message, MachineChanged) for message in posted) == 1
+        assert len(posted.of("followed")) == before + 1, "posted once"
+        watcher.look_at({"plain-otter": (1, 2)})
+        wait_for_looks(watcher, 3)
+        watcher.open(find_run("amber-vole"))
+        wait_for(reached("brisk-heron", "plain-otter", "amber-vole"))
+        watcher.compare(())
+        wait_for(reached("amber-vole"))
+        found = taken()
+        assert found[:2] == [("plain-otter", (1, 2)), ("amber-vole", "opened")]
+        assert ("plain-otter", None) in found, "the shown steps are forgotten with the open run"
+        assert set(found[-2:]) == {("plain-otter", "closed"), ("brisk-heron", "closed")}
+        assert posted.of("summaries") == [()]
+        assert len(posted.of("machine")) == 1
+    assert taken() == [("amber-vole", "closed")]
 
 
 def test_nothing_but_the_run_is_read_before_its_first_paint(
@@ -87,193 +157,126 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(
 ) -> None:
     """Lists and machines load and read much, in the time in which the main thread draws."""
     monkeypatch.setattr("rnnlm_tui.tui.poller.PAINT_SECONDS", DEADLINE)
-    services, posted, shown = with_runs(make_snapshot()), list[Message](), threading.Event()
-
-    def post(message: Message) -> None:
-        posted.append(message)
-        if isinstance(message, SnapshotChanged):
-            shown.set()
-
-    services.install()
-    watcher = Watcher(post, fps=200.0)
-    watcher.open(services.run("plain-otter"), paint_first=True)
-    thread = threading.Thread(target=watcher.loop)
-    thread.start()
-    try:
-        assert shown.wait(DEADLINE)
+    trained("plain-otter")
+    with watching(open="plain-otter", paint_first=True) as (watcher, posted):
+        wait_for(lambda: posted)
         threading.Event().wait(0.05)  # ten turns
-        assert [type(message) for message in posted] == [SnapshotChanged]
+        assert [list(message.values) for message in posted if isinstance(message, Polled)] == [
+            ["followed"]
+        ]
         watcher.painted()
-        wait_for_looks(watcher, 3)
-        assert {RunsChanged, MachineChanged} <= {type(message) for message in posted}
-    finally:
-        watcher.close()
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
-
-
-def test_shown_steps_are_read_and_forgotten_with_the_run() -> None:
-    services = with_runs(make_snapshot())
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
-        wait_for_looks(watcher, 5)
-        watcher.look_at((1_000, 2_000))
-        wait_for_looks(watcher, 5)
-        watcher.open(services.run("brisk-heron"))
-        wait_for_looks(watcher, 5)
-        assert services.looked_at == [None, (1_000, 2_000), None]
-        assert sum(isinstance(message, RunsChanged) for message in posted) == 1
-
-
-def test_a_runs_files_are_closed_when_another_is_opened_and_at_the_end() -> None:
-    services = with_runs(make_snapshot())
-    with watching(services) as (watcher, _):
-        watcher.open(services.run("plain-otter"))
-        wait_for_looks(watcher, 5)
-        watcher.open(services.run("brisk-heron"))
-        wait_for_looks(watcher, 5)
-        assert services.closed_monitors == ["plain-otter"]
-    assert services.closed_monitors == ["plain-otter", "brisk-heron"]
-
-
-def test_an_unreadable_run_is_reported_once() -> None:
-    class Broken(FakeServices):
-        def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise StorageError("config.toml of plain-otter is damaged", hint="restore the file")
-
-    services = Broken()
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
-        wait_for_looks(watcher, 10)
-    told = [message.notice for message in posted if isinstance(message, NoticePosted)]
-    assert [(notice.text, notice.kind) for notice in told] == [
-        ("config.toml of plain-otter is damaged", "trouble")
-    ]
+        wait_for(lambda: posted.of("summaries") and posted.of("machine"))
 
 
 @pytest.mark.parametrize("long", [True, False])
 def test_a_log_that_takes_long_to_read_is_named_with_how_far_it_is(
     long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Slow(FakeServices):
-        def monitor(self, run: RunDirectory) -> FakeMonitor:
-            for done in range(4):
-                self.report_read(run.name, done * 10**7, 4 * 10**7)
-            return super().monitor(run)
+    poll = RunMonitor.poll
 
+    def slow(monitor: RunMonitor) -> RunSnapshot | None:
+        if monitor._snapshot is None and monitor._report is not None:
+            for done in range(4):
+                monitor._report(done * 10**7, 4 * 10**7)
+        return poll(monitor)
+
+    monkeypatch.setattr(RunMonitor, "poll", slow)
     monkeypatch.setattr("rnnlm_tui.tui.poller.LONG_SECONDS", 0.0 if long else DEADLINE)
     monkeypatch.setattr("rnnlm_tui.tui.poller.TELL_SECONDS", 0.0)
-    services = Slow(make_snapshot())
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
+    trained("plain-otter")
+    with watching(open="plain-otter") as (watcher, posted):
         wait_for_looks(watcher, 5)
-    told = [message.notice.text for message in posted if isinstance(message, NoticePosted)]
+        wait_for(lambda: posted.of("machine"))
+        wait_for_looks(watcher, 2)
     parts = [f"reading the log of plain-otter: {part} %" for part in (0, 25, 50, 75)]
+    told = [text for text in posted.notices if "%" in text or "is read" in text]
     assert told == ([*parts, "the log of plain-otter is read"] if long else [])
 
 
-def test_a_missing_disk_is_reported_once_for_each_read() -> None:
-    class Away(FakeServices):
-        def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise StorageError("the run is gone")
-
-        def summaries(self) -> list[RunSummary]:
-            raise StorageError("the runs can't be listed")
-
-    services = Away()
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
-        for _ in range(5):
-            watcher.poll_now()
-            wait_for_looks(watcher, 2)
-    told = [message.notice.text for message in posted if isinstance(message, NoticePosted)]
-    assert sorted(told) == ["the run is gone", "the runs can't be listed"]
-
-
-def test_an_error_of_any_poll_is_reported_again_after_it_was_gone(
+def test_an_error_of_any_poll_is_reported_once_and_again_after_it_was_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("MACHINE_SECONDS", "FIRST_READING_SECONDS", "READING_SECONDS"):
         monkeypatch.setattr(f"rnnlm_tui.tui.poller.{name}", 0.0)
     away = threading.Event()
 
-    def read(what: str) -> None:
-        if away.is_set():
-            raise StorageError(f"{what}: the disk is gone")
+    def failing(what: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*arguments: Any, **named: Any) -> Any:
+            if away.is_set():
+                raise StorageError(f"{what(*arguments)}: the disk is gone")
+            return function(*arguments, **named)
 
-    class Monitor(FakeMonitor):
-        def poll(self) -> RunSnapshot | None:
-            read(self.name)
-            return super().poll()
+        return read
 
-    class Reader(FakeReader):
-        def sample(self) -> HardwareRow:
-            read("readings")
-            return super().sample()
-
-    class Wavering(FakeServices):
-        def monitor(self, run: RunDirectory) -> FakeMonitor:
-            return Monitor(self, run.name)
-
-        def summaries(self) -> list[RunSummary]:
-            read("list")
-            return super().summaries()
-
-        def machine(self) -> MachineFacts:
-            read("machine")
-            return super().machine()
-
-        def machine_reader(self) -> FakeReader:
-            return Reader()
-
-    services = Wavering(*(make_snapshot(name=name) for name in ("plain-otter", "brisk-heron")))
-    monkeypatch.setattr(services, "queue_is_there", lambda: read("queue"))
-    with watching(services, reads_machine=True) as (watcher, posted):
+    for owner, name, what in (
+        (RunMonitor, "poll", lambda monitor: f"{monitor.run.path}/log"),
+        (RunList, "look", lambda *_: "list"),
+        (MachineReader, "sample", lambda _: "readings"),
+        (import_module("rnnlm_tui.system.machine"), "describe_machine", lambda _: "machine"),
+        (client.queue, "list_queue", lambda _: "queue"),
+    ):
+        monkeypatch.setattr(owner, name, failing(what, getattr(owner, name)))
+    heron = trained("brisk-heron")
+    trained("plain-otter")
+    with queue_in_use(), watching(open="plain-otter", reads_machine=True) as (watcher, posted):
+        monkeypatch.setattr(Path, "exists", lambda _path: True)  # also the queue's file
         watcher.key_pressed()
-        watcher.open(services.run("plain-otter"))
-        watcher.compare(("brisk-heron",))
+        watcher.compare(("brisk-heron", "plain-otter"))
         for change in (away.set, away.clear) * 2:
             change()
             for _ in range(5):
                 watcher.poll_now()
                 wait_for_looks(watcher, 2)
-    told = Counter(message.notice.text for message in posted if isinstance(message, NoticePosted))
-    polls = ("plain-otter", "brisk-heron: brisk-heron", "list", "queue", "machine", "readings")
+    told = Counter(text for text in posted.notices if "disk is gone" in text)
+    polls = ("log", f"brisk-heron: {heron.path}/log", "list", "queue", "machine", "readings")
     assert told == {f"{what}: the disk is gone": 2 for what in polls}
 
 
-async def test_space_works_for_an_unreadable_run() -> None:
-    class Broken(FakeServices):
-        def monitor(self, run: object) -> object:  # type: ignore[override]
-            raise StorageError(
-                "/nowhere/runs/plain-otter/config.toml is damaged", hint="restore the file"
-            )
+def test_only_runs_removed_by_others_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(monitor: RunMonitor) -> None:
+        raise StorageError(f"no {monitor.run.name}")
 
-    services = Broken()
-    async with running_app(services, run=None, size=(120, 40)) as (app, pilot):
-        app.open_run(services.run("plain-otter"))
-        await until(pilot, lambda: "config.toml is damaged" in text_of(app))
-        assert "/nowhere" not in text_of(app)
-        assert "restore the file" in text_of(app)
-        await pilot.press("space")
-        await until(pilot, lambda: services.resumed == ["plain-otter"])
+    monkeypatch.setattr(RunMonitor, "poll", gone)
+    for name in ("plain-otter", "brisk-heron", "amber-vole"):
+        trained(name)
+    with watching() as (watcher, posted):
+        for name in ("plain-otter", "brisk-heron"):
+            watcher.mark_removed(name)
+        watcher.open(find_run("plain-otter"))
+        watcher.compare(("plain-otter", "brisk-heron"))
+        wait_for_looks(watcher, 5)
+        assert posted.notices == []
+        watcher.unmark_removed("plain-otter")
+        watcher.compare(("amber-vole",))
+        wait_for_looks(watcher, 5)
+    assert sorted(posted.notices) == ["amber-vole: no amber-vole", "no plain-otter"]
 
 
-def test_a_bug_while_polling_is_reported_once_and_polling_continues(home: Path) -> None:
-    class Mistaken(FakeServices):
-        def monitor(self, run: RunDirectory) -> FakeMonitor:
-            raise KeyError("epoch")
-
-    services = Mistaken()
-    with watching(services) as (watcher, posted):
-        watcher.open(services.run("plain-otter"))
+def test_a_bug_while_polling_is_reported_once_and_polling_continues(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunMonitor, "poll", lambda _monitor: {}["epoch"])
+    trained("plain-otter")
+    with watching(open="plain-otter") as (watcher, posted):
         wait_for_looks(watcher, 10)
-        assert sum(isinstance(message, MachineChanged) for message in posted) == 1
-    told = [message.notice for message in posted if isinstance(message, NoticePosted)]
-    assert [(notice.text, notice.kind) for notice in told] == [
-        ("polling the runs failed (KeyError)", "trouble")
-    ]
-    assert (home / "app.log").read_text().count("Traceback") == 1
+        wait_for(lambda: posted.of("machine"))
+    log = home / "app.log"
+    told = Notice("polling the runs failed (KeyError)", "trouble", f"details: {log}")
+    assert posted.of("pending_notice") == [told]
+    assert log.read_text().count("Traceback") == 1
+
+
+async def test_space_works_for_an_unreadable_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained("plain-otter")
+    run.config_path.write_text("= 3")
+    resumed: list[RunDirectory] = []
+    monkeypatch.setattr(client.start, "resume_run", lambda run, _: resumed.append(run) or "resumed")
+    async with at_home(None, "train", size=(120, 40)) as (app, pilot):
+        app.open_run(run)
+        await until(pilot, lambda: "config.toml" in text_of(app))
+        assert str(run.path) not in text_of(app)
+        await pilot.press("space")
+        await until(pilot, lambda: resumed == [run])
 
 
 def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,26 +316,15 @@ def test_a_slow_first_read_has_the_newest_runs_first() -> None:
     ]
 
 
-def test_an_incomplete_list_is_read_on_at_once() -> None:
-    class Slow(FakeServices):
-        def summaries(self) -> list[RunSummary]:
-            shown = self.runs[: len(self.closed_monitors) + 1]
-            self.closed_monitors.append("")
-            self.list_complete = len(shown) == len(self.runs)
-            return shown
-
-    services = Slow(
-        runs=[
-            make_snapshot(name=name).summary
-            for name in ("plain-otter", "brisk-heron", "amber-vole")
-        ]
-    )
-    with watching(services) as (watcher, posted):
+def test_an_incomplete_list_is_read_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnlm_tui.tui.poller.LIST_PATIENCE", 0.0)
+    for name in ("plain-otter", "brisk-heron", "amber-vole"):
+        trained(name)
+    with watching() as (watcher, posted):
         wait_for_looks(watcher, 4)
         lists = [
-            (len(message.summaries), message.complete)
-            for message in posted
-            if isinstance(message, RunsChanged)
+            (len(found), complete)
+            for found, complete in zip(posted.of("summaries"), posted.of("all_listed"), strict=True)
         ]
     assert lists == [(1, False), (2, False), (3, True)]
 
@@ -392,10 +384,9 @@ def test_a_crash_prints_two_lines_and_logs_the_traceback(home: Path) -> None:
 async def test_an_import_that_fails_after_a_reinstallation_says_restart_the_app(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    services = with_runs(make_snapshot())
     missing = partial(import_module, "rnnlm_tui.gone")
     monkeypatch.setattr("rnnlm_tui.store.trash.list_trash", missing)
-    async with running_app(services, pane="runs") as (app, pilot):
+    async with at_home(None) as (app, pilot):
         await pilot.press("T")
         await until(pilot, lambda: "was installed again" in text_of(app))
         await pilot.press("down")
@@ -428,7 +419,9 @@ async def test_changes_during_a_save_are_saved_next_or_after_leaving(
         written.append(settings.get("smoothing"))
 
     monkeypatch.setattr("rnnlm_tui.tui.app.save_settings", save)
-    async with running_app(settings={"run": "plain-otter", "pane": "train"}) as (app, pilot):
+    trained("plain-otter")
+    settings: dict[str, object] = {"run": "plain-otter", "pane": "train"}
+    async with at_home(pane="train", settings=settings) as (app, pilot):
         disk.clear()
         await pilot.press("0", "plus", "plus", "plus")
         disk.set()
@@ -442,40 +435,10 @@ async def test_changes_during_a_save_are_saved_next_or_after_leaving(
     assert written[-1] == 0.6
 
 
-def test_only_runs_removed_by_others_are_reported() -> None:
-    class Gone(FakeServices):
-        def monitor(self, run: RunDirectory) -> object:  # type: ignore[override]
-            raise StorageError(f"{run.path} is gone")
-
-    services = Gone(
-        runs=[
-            make_snapshot(name=name).summary
-            for name in ("plain-otter", "brisk-heron", "amber-vole")
-        ]
-    )
-    with watching(services) as (watcher, posted):
-        for name in ("plain-otter", "brisk-heron"):
-            watcher.mark_removed(name)
-        watcher.open(services.run("plain-otter"))
-        watcher.compare(("plain-otter", "brisk-heron"))
-        wait_for_looks(watcher, 5)
-        assert [message for message in posted if isinstance(message, NoticePosted)] == []
-        watcher.unmark_removed("plain-otter")
-        watcher.compare(("amber-vole",))
-        wait_for_looks(watcher, 5)
-    assert sorted(
-        message.notice.text for message in posted if isinstance(message, NoticePosted)
-    ) == [
-        "/nowhere/runs/plain-otter is gone",
-        "amber-vole: /nowhere/runs/amber-vole is gone",
-    ]
-
-
 @pytest.mark.parametrize("pane", [None, "prompt"])
-async def test_a_run_opened_by_command_is_saved_at_once(pane: Pane | None, home: Path) -> None:
-    async with running_app(
-        run="plain-otter", pane=pane, settings={"run": "calm-badger", "pane": "runs"}
-    ) as (app, pilot):
+async def test_a_run_opened_by_command_is_saved_at_once(pane: Pane | None) -> None:
+    trained("plain-otter")
+    async with at_home(pane=pane, settings={"run": "calm-badger", "pane": "runs"}) as (app, pilot):
         app.leave_now()
         await pilot.pause()
     wait_for_threads()

@@ -167,7 +167,7 @@ class CompareScreen(ChartedScreen):
     def part_changed(self) -> None:
         """Read the shown range at full resolution."""
         part = self.chart(self.chosen).part
-        self.context.watcher.look_at_compared(
+        self.context.watcher.look_at(
             {} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part)
         )
 

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.system.machine import MachineFacts
 
 
 FROZEN = "a run's config never changes: n makes a new run from it"
@@ -156,8 +155,8 @@ class ConfigScreen(PaneScreen):
         self._load_draft()
         self._show()
 
-    def show_machine(self, machine: MachineFacts) -> None:
-        super().show_machine(machine)
+    def show_machine(self) -> None:
+        super().show_machine()
         self._show()
 
     def identity(self, width: int) -> Content:

@@ -19,9 +19,9 @@ A pane is a subclass of `PaneScreen`:
 
 * Line 1 is identity, line 2 the panes, the last line the footer: all made here. Override
   `identity()` for another line 1.
-* `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet. It
-  is set only while the pane is shown, and again when it comes back: `show_snapshot` is the one
-  watcher.
+* `snapshot` is the open run's current state; None if no run is open, or it hasn't been read yet.
+  `show_snapshot` and the other methods that show something are called when it changes while the
+  pane is shown; `show_snapshot` also when the pane comes back.
 * Keys come from the action table; letters typed into a text field are text, and `esc` leaves the
   field (`action_leave_field`, overridden where esc stops something first). Set `FIRST_FOCUS` to the
   selector that takes the focus at first. On a pane in `WITH_TEXT_BOX` that is a `PromptBox`, which
@@ -36,7 +36,7 @@ A pane is a subclass of `PaneScreen`:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -45,7 +45,6 @@ from textual.containers import Container
 from textual.content import Content
 from textual.events import Key, Paste, Resize, ScreenResume
 from textual.geometry import Size
-from textual.reactive import var
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -69,7 +68,6 @@ from rnnlm_tui.tui.widgets.frame import FooterLine, IdentityLine, PanesLine
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.widgets.prompt import PromptBox
 
@@ -82,10 +80,6 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     """Selector of the widget that takes the focus when the pane is first shown. Empty: none, so
     letters act at once."""
     AUTO_FOCUS = ""
-
-    snapshot: var[RunSnapshot | None] = var(None, init=False)
-    """The open run's current state, the one thing that a pane watches. A `reactive` would repaint
-    every cell of the screen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,8 +123,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     def show_compared(self) -> None:
         """Show the marked runs, `context.compared`, if the pane has them."""
 
-    def show_machine(self, machine: MachineFacts) -> None:  # noqa: ARG002 (for panes that show it)
-        """Show the facts about this machine."""
+    def show_machine(self) -> None:
+        """Show the facts about this machine, `context.machine`."""
         self.refresh_frame()
 
     def show_readings(self) -> None:
@@ -164,14 +158,36 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         return cast("RnnlmApp", self.app)
 
     @property
+    def snapshot(self) -> RunSnapshot | None:
+        """The open run's current state."""
+        return self.context.snapshot
+
+    @property
     def run_path(self) -> Path | None:
         """Directory of the open run."""
         return self.context.run_directory.path if self.context.run_directory else None
 
     def on_mount(self) -> None:
+        def show_runs() -> None:
+            self.show_runs(self.context.summaries or ())
+
+        for name, show in (
+            ("snapshot", self.watch_snapshot),
+            ("summaries", show_runs),
+            ("queue", show_runs),
+            ("marks", self.show_marks),
+            ("compared", self.show_compared),
+            ("machine", self.show_machine),
+            ("readings", self.show_readings),
+        ):
+            self.watch(self.context, name, self._if_current(show), init=False)
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
         self._arrive()
+
+    def _if_current(self, show: Callable[[], None]) -> Callable[[], None]:
+        """Return a watcher that shows a change of the app only while this is its current pane."""
+        return lambda: show() if self.context.ready_pane is self else None
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         if self.is_ready:  # the first time, there are no widgets yet
@@ -179,7 +195,6 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def _arrive(self) -> None:
         self._fit(self.app.size)
-        self.set_reactive(PaneScreen.snapshot, self.context.snapshot)
         self.refresh_all()
         self.show_pending_notice()
 
@@ -191,6 +206,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self.refresh_frame()
 
     def watch_snapshot(self) -> None:
+        """Show news of the open run."""
         # nothing moves under an overlay; the newest snapshot is shown afterwards
         if self.app.screen is self:
             self.refresh_all()

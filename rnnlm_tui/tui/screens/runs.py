@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.system.machine import MachineFacts
 
 SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its log is read; holding a key down opens
@@ -244,8 +243,8 @@ class RunsScreen(PaneScreen, SteersRuns):
             note=chosen.note if chosen is not None else "",
         )
 
-    def show_machine(self, machine: MachineFacts) -> None:
-        super().show_machine(machine)
+    def show_machine(self) -> None:
+        super().show_machine()
         if self.query_one(FirstLaunch).display:
             self._show_first_launch()
 

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.system.machine import MachineFacts
 
 
 FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
@@ -313,8 +312,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         ]
         return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
 
-    def show_machine(self, machine: MachineFacts) -> None:
-        super().show_machine(machine)
+    def show_machine(self) -> None:
+        super().show_machine()
         self.show_readings()
 
     def show_readings(self) -> None:
@@ -416,11 +415,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if state != self._range_state:
             self._range_state = state
             self.refresh_footer()
-        self.context.watcher.look_at(
-            None
-            if part is None or self.snapshot is None
-            else (math.floor(self.step_of_x(part[0])), math.ceil(self.step_of_x(part[1])))
-        )
+        steps = {}
+        if part is not None and self.snapshot is not None:
+            first, last = (self.step_of_x(end) for end in part)
+            steps[self.snapshot.summary.run] = (math.floor(first), math.ceil(last))
+        self.context.watcher.look_at(steps)
 
     # at the cursor
 

@@ -21,7 +21,6 @@ from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.messages import SnapshotChanged
 from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
 from rnnlm_tui.tui.screens.prompt import PromptScreen
@@ -168,7 +167,7 @@ async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
         snapshot = services.snapshots["plain-otter"] if services.snapshots else app.snapshot
         assert snapshot is not None
         labels = RunLabels(pins=frozenset({3750}))
-        app.post_message(SnapshotChanged(replace(snapshot, labels=labels)))
+        app.snapshot = replace(snapshot, labels=labels)
         await until_shown(pilot, "★ best  ▸ last  ⚑ pinned")
         await pilot.press("C")
         await until_shown(pilot, "✗ damaged ★ ▸ ⚑")
@@ -179,16 +178,12 @@ async def test_the_cursor_keeps_its_checkpoint_and_at_the_top_follows_the_newest
         table = pane(app).query_one(CheckpointTable)
         await pilot.press("down")
         await until(pilot, lambda: table.step == 3700)
-        app.post_message(
-            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4000, 4.05))))
-        )
+        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4000, 4.05)))
         await until_shown(pilot, "4,000")
         assert table.step == 3700
         await pilot.press("up", "up")
         await until(pilot, lambda: table.step == 4000)
-        app.post_message(
-            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4100, 4.05))))
-        )
+        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4100, 4.05)))
         await until(pilot, lambda: table.step == 4100)
 
 
@@ -198,9 +193,9 @@ async def test_without_its_checkpoint_the_cursor_moves_to_the_one_in_its_place()
         await pilot.press("end", "up")
         await until(pilot, lambda: table.step == 2000)
         without = make_snapshot(checkpoints=(CHECKPOINTS[0], *CHECKPOINTS[2:]))
-        app.post_message(SnapshotChanged(without))
+        app.snapshot = without
         await until(pilot, lambda: table.step == 1000)
-        app.post_message(SnapshotChanged(make_snapshot(checkpoints=CHECKPOINTS[2:])))
+        app.snapshot = make_snapshot(checkpoints=CHECKPOINTS[2:])
         await until(pilot, lambda: table.step == 3000)
 
 
@@ -209,7 +204,7 @@ async def test_nothing_is_redrawn_when_nothing_changed() -> None:
         table = pane(app).query_one(CheckpointTable)
         await until_shown(pilot, "9f3c…a71e", "0.91")
         before = table.repainted
-        app.post_message(SnapshotChanged(make_snapshot()))
+        app.snapshot = make_snapshot()
         await pilot.pause()
         assert table.repainted == before
 
@@ -430,9 +425,7 @@ async def test_a_checkpoint_that_is_deleted_elsewhere_disappears() -> None:
     async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
         await pilot.press("down", "space", "up")
         await until_shown(pilot, "1 marked")
-        app.post_message(
-            SnapshotChanged(make_snapshot(checkpoints=(*CHECKPOINTS[:3], CHECKPOINTS[4])))
-        )
+        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[:3], CHECKPOINTS[4]))
         await until(pilot, lambda: "3,700" not in screen_text(app).replace("step 3,700", ""))
         await until_shown(pilot, "4 kept")
         assert "marked" not in screen_text(app)
@@ -506,7 +499,7 @@ async def test_w_exports_with_progress_and_the_outcome_of_the_comparison() -> No
         )
         await pilot.press("enter")
         labels = RunLabels(exports=(Export(3700, "onnx", "", 0.0),))
-        app.post_message(SnapshotChanged(replace(make_snapshot(), labels=labels)))
+        app.snapshot = replace(make_snapshot(), labels=labels)
         await until_shown(pilot, "→ exported")
     folder = "/home/me/plain-otter-3700-book-2"
     assert ("export", "plain-otter", 3700, "onnx", folder) in services.calls

@@ -478,7 +478,7 @@ async def test_keys_do_nothing_before_the_open_run_is_read() -> None:
         await pilot.press("escape")
         app.watcher.open(None)  # nothing reads the other run
         app.run_directory = services.run("brisk-heron")
-        app.snapshot = pane(app).snapshot = None
+        app.snapshot = None
         await until(pilot, lambda: not pane(app).shown.sides)
         await pilot.press("ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "ctrl+k")
         await until_shown(pilot, "reading the run")
