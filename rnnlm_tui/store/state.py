@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.paths import history_file, state_file
-from rnnlm_tui.system.files import make_private_directory, move_aside
-from rnnlm_tui.system.json_files import Found, JsonFile, JsonLines
+from rnnlm_tui.system.files import make_private_directory
+from rnnlm_tui.system.json_files import JsonFile, JsonLines
 
 KEPT_PROMPTS = 1_000
 _MOST_STATE_BYTES = 16 * 1024 * 1024
@@ -21,20 +20,9 @@ class Prompt:
     prompt: str
 
 
-def load_state() -> Found[dict[str, object]]:
-    """The saved state, empty if there is none or it can't be read."""
-    try:
-        return _state().read()
-    except StorageError as error:
-        return Found({}, error.message)
-
-
-def move_state_aside() -> str:
-    """Move an invalid state file aside and return a message about it."""
-    try:
-        return f"kept as {move_aside(state_file()).name}"
-    except StorageError as error:
-        return error.message
+def load_state() -> dict[str, object]:
+    """Return the saved state, empty if there is none or it can't be read."""
+    return _state().look().value
 
 
 def save_state(state: dict[str, object]) -> None:

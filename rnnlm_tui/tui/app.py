@@ -31,6 +31,7 @@ from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
+from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     all_screens,
@@ -48,7 +49,7 @@ from rnnlm_tui.tui.messages import PROGRESS, ForkRequested, Notice, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
 from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.settings import last_session, load_settings, save_settings
+from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import (
     REINSTALLED,
     ColourName,
@@ -142,20 +143,14 @@ class RnnlmApp(App[int]):
         display: Display | None = None,
         keymap: Keymap | None = None,
         fps: float = 2.0,
-        warning: str = "",
     ) -> None:
-        """Open `run` on `pane`, or the list of runs.
-
-        Args:
-            fps: polls of the open run a second.
-            warning: about saved settings that can't be used; empty if all are usable.
-        """
+        """Open `run` on `pane`, or the list of runs; `fps`: polls of the open run a second."""
         if pane is not None or run is not None:
             # before Textual creates the first screen, so that it creates no other
             vars(self)["DEFAULT_MODE"] = pane or "train"
         super().__init__()
         display = display or Display()
-        self._keymap_file, self._warning = keymap or Keymap(), warning
+        self._keymap_file = keymap or Keymap()
         self.actions = self._keymap_file.actions
         """The table of actions with the user's keys."""
         if display.ascii_only:
@@ -213,7 +208,6 @@ class RnnlmApp(App[int]):
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
-        self.report_damage(self._warning)
         hints = [
             hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint
         ]
@@ -836,7 +830,7 @@ def run_app(
         if isinstance(stream, TextIOWrapper):
             # a character that the terminal's encoding lacks is one cell, not an error
             stream.reconfigure(errors="replace")
-    settings, warning = load_settings()
+    settings = load_state()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     place: Pane | None = next((known for known in PANES if known == pane), None)
     restored = run is None and place is None
@@ -852,7 +846,6 @@ def run_app(
         display=display,
         keymap=read_keymap(keymap_file()),
         fps=fps,
-        warning=warning,
     )
     app.prefer_running = restored and place == "runs"
     code = app.run(mouse=mouse)

@@ -1,25 +1,20 @@
 """The settings that are kept from one start of the app to the next.
 
-Among them are the open run, the pane, and how each run's charts are shown (`ChartView`). Unusable
-settings are moved aside and reported.
+Among them are the open run, the pane, and how each run's charts are shown (`ChartView`). Whoever
+reads a setting takes its default if the saved value is damaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
-from rnnlm_tui.store.state import load_state, move_state_aside, save_state
+from rnnlm_tui.store.state import save_state
 from rnnlm_tui.tui.actions import PANES, Pane
-from rnnlm_tui.tui.alerts import ALERTS_SETTING
-from rnnlm_tui.tui.theme import COLOURS_SETTING, HINT_SETTING, colour_name
-from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.views.run_layout import LAYOUT_SETTING, RunLayout
-from rnnlm_tui.tui.views.runs import ORDER_SETTING, saved_order
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -63,41 +58,10 @@ def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
 
     Damaged values are replaced by defaults, and missing ones by the axis and smoothing used last.
     """
-    found = _mapping(_mapping(settings.get(_VIEWS)).get(key))
-    part, axis, cursor = (
-        found.get("part"),
-        found.get("axis", settings.get("axis")),
-        found.get("cursor"),
-    )
-    smoothing = found.get("smoothing", settings.get("smoothing"))
-    return ChartView(
-        axis=axis if isinstance(axis, str) else "step",
-        smoothing=next((value for value in SMOOTHINGS if value == smoothing), DEFAULT_SMOOTHING),
-        chosen=_text(found.get("chosen")),
-        alone=found.get("alone") is True,
-        part=_part(part),
-        following=found.get("following") is not False,
-        turned=_names(found.get("turned")),
-        whole_range=found.get("whole_range") is True,
-        hidden=_names(found.get("hidden")),
-        cursor=_finite(cursor),
-    )
-
-
-def usable_views(kept: object) -> object:
-    """Return the saved views without damaged ones; None if the setting isn't a mapping."""
-    if not isinstance(kept, dict):
-        return None
-    return {
-        key: entry for key, entry in kept.items() if isinstance(entry, dict) and _is_usable(entry)
-    }
-
-
-def _is_usable(entry: Mapping[str, object]) -> bool:
-    read = _entry(saved_view({_VIEWS: {"": entry}}, ""))
-    return all(
-        name not in entry or repr(entry[name]) == repr(value) for name, value in read.items()
-    )
+    last = {name: settings.get(name) for name in ("axis", "smoothing")}
+    found = {**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
+    usable = {name: read(found.get(name)) for name, read in _READ.items()}
+    return ChartView(**{name: value for name, value in usable.items() if value is not None})
 
 
 def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
@@ -105,7 +69,10 @@ def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
 
     Return whether anything changed.
     """
-    entry = _entry(view)
+    entry = {
+        name: sorted(value) if isinstance(value, frozenset | tuple) else value
+        for name, value in asdict(view).items()
+    }
     views = _mapping(settings.get(_VIEWS))
     if views.get(key) == entry:
         return False
@@ -113,21 +80,6 @@ def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
     settings[_VIEWS] = dict([*others[-(KEPT_VIEWS - 1) :], (key, entry)])
     settings["axis"], settings["smoothing"] = view.axis, view.smoothing
     return True
-
-
-def _entry(view: ChartView) -> dict[str, object]:
-    return {
-        "axis": view.axis,
-        "smoothing": view.smoothing,
-        "chosen": view.chosen,
-        "alone": view.alone,
-        "part": None if view.part is None else list(view.part),
-        "following": view.following,
-        "turned": sorted(view.turned),
-        "whole_range": view.whole_range,
-        "hidden": sorted(view.hidden),
-        "cursor": view.cursor,
-    }
 
 
 def rename_view(settings: dict[str, object], former: str, name: str) -> None:
@@ -144,15 +96,19 @@ def _mapping(value: object) -> dict[str, object]:
     return cast(dict[str, object], value) if isinstance(value, dict) else {}
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
-def _names(value: object) -> frozenset[str]:
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _names(value: object) -> frozenset[str] | None:
     return (
         frozenset(name for name in value if isinstance(name, str))
         if isinstance(value, list)
-        else frozenset()
+        else None
     )
 
 
@@ -173,59 +129,19 @@ def _finite(value: object) -> float | None:
     return number if number is not None and isfinite(number) else None
 
 
-DEEPEST = 20
-"""Settings of another version that are nested deeper are dropped."""
-
-
-def _order(value: object) -> object:
-    return list(saved_order({ORDER_SETTING: value}))
-
-
-USABLE: Mapping[str, Callable[[object], object]] = {
-    "run": lambda value: value if isinstance(value, str) and value.isprintable() else "",
-    "pane": lambda value: value if value in PANES else None,
-    "marked": lambda value: list(Marks.from_json(value).places),
-    "dots": lambda value: value if value in ("braille", "block") else None,
-    "axis": lambda value: value if isinstance(value, str) else None,
-    "smoothing": lambda value: value if value in SMOOTHINGS else None,
-    "views": usable_views,
-    ORDER_SETTING: _order,
-    LAYOUT_SETTING: lambda value: RunLayout.from_setting(value).setting(),
-    COLOURS_SETTING: colour_name,
-    HINT_SETTING: lambda value: value if isinstance(value, bool) else None,
-    ALERTS_SETTING: lambda value: value if isinstance(value, bool) else None,
+_READ: Mapping[str, Callable[[object], Any]] = {
+    "axis": _text,
+    "smoothing": lambda value: next((known for known in SMOOTHINGS if known == value), None),
+    "chosen": _text,
+    "alone": _flag,
+    "part": _part,
+    "following": _flag,
+    "turned": _names,
+    "whole_range": _flag,
+    "hidden": _names,
+    "cursor": _finite,
 }
-"""The usable part of each setting by its name; None if nothing is usable."""
-
-
-def load_settings() -> tuple[dict[str, object], str]:
-    """Load the usable settings.
-
-    The rest is moved aside, with a warning about it, empty if all are usable.
-    """
-    state, why = load_state()
-    if why:
-        return {}, f"the saved settings can't be used, {why}: {move_state_aside()}"
-    usable = {name: USABLE.get(name, _plain)(value) for name, value in state.items()}
-    settings = {
-        name: value for name, value in usable.items() if value is not None or state[name] is None
-    }
-    lost = [
-        name
-        for name, value in state.items()
-        if name not in settings or not _same(settings[name], value)
-    ]
-    if not lost:
-        return settings, ""
-    warning = (
-        f"some saved settings can't be used ({', '.join(lost)}): all of them are"
-        f" {move_state_aside()}"
-    )
-    try:
-        save_state(settings)
-    except StorageError as error:
-        warning = f"{warning}; {error.message}"
-    return settings, warning
+"""The value of each field of a `ChartView` from its saved one; None if that is damaged."""
 
 
 def save_settings(settings: dict[str, object]) -> None:
@@ -243,28 +159,9 @@ def last_session(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane
 
     name = settings.get("run")
     pane: Pane | None = next((known for known in PANES if known == settings.get("pane")), None)
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or not name.isprintable():
         return None, None
     try:
         return find_run(name), pane
     except RnnlmError:
         return None, None
-
-
-def _plain(value: object, depth: int = 0) -> object:
-    """Return a setting of another version unchanged; None if it can't be saved again."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if not isinstance(value, dict | list):
-        return value
-    if depth >= DEEPEST or any(
-        item is not None and _plain(item, depth + 1) is None
-        for item in (value.values() if isinstance(value, dict) else value)
-    ):
-        return None
-    return value
-
-
-def _same(usable: object, kept: object) -> bool:
-    """Whether a setting is usable unchanged; 1 is not true, though Python takes them as equal."""
-    return usable == kept and repr(usable) == repr(kept)

@@ -90,165 +90,70 @@ class Tone:
 Table = Mapping[str, Tone]
 """A tone for each value of the palette (`#rrggbb`)."""
 
-_OWN, _FAINT, _LINED = Tone(None), Tone(None, dim=True), Tone(None, underline=True)
+
+def _tone(words: str) -> Tone:
+    """Return the tone of words such as `dim yellow`."""
+    looks = {look: look in words.split() for look in ("dim", "reverse", "underline")}
+    return Tone(next((word for word in words.split() if word not in looks), None), **looks)
 
 
-def _table(*rows: tuple[str | Tone, tuple[str, ...]]) -> Table:
-    """Build a table from tones or colours and the values that they replace."""
-    return {
-        value: Tone(tone) if isinstance(tone, str) else tone
-        for tone, values in rows
-        for value in values
-    }
-
-
-_BANDS = {
-    colour: palette.band_of(colour)
-    for colour in (palette.VALIDATION, palette.THIRD, palette.GOOD, palette.WARN, palette.BAD)
+_MATRIX: Mapping[str, tuple[str, str, str, str]] = {
+    palette.BACKGROUND: ("#eeeeee", "", "", ""),
+    palette.FIELD: ("#e4e4e4", "", "", ""),
+    palette.SELECTED: ("#d7d7d7", "underline", "underline", "underline"),
+    palette.BORDER: ("#b2b2b2", "dim", "dim", "dim"),
+    palette.TEXT: ("#303030", "", "", ""),
+    palette.LABEL: ("#303030", "", "", ""),
+    palette.BRIGHT: ("#000000", "bright_white", "", ""),
+    palette.NEARLY_BRIGHT: ("#000000", "bright_white", "", ""),
+    palette.DIM: ("#585858", "dim", "dim", "dim"),
+    palette.FAINT: ("#585858", "dim", "dim", "dim"),
+    palette.BASELINE: ("#585858", "dim", "dim", "dim"),
+    palette.GREY: ("#a8a8a8", "dim", "dim", "dim"),
+    palette.FOCUS: ("#005faf", "bright_cyan", "blue", ""),
+    palette.RAW: ("#87afd7", "blue", "cyan", "dim reverse"),
+    palette.VALIDATION: ("#af5f00", "yellow", "magenta", ""),
+    palette.THIRD: ("#8700af", "bright_magenta", "cyan", ""),
+    palette.GOOD: ("#005f00", "bright_green", "green", ""),
+    palette.WARN: ("#5f5f00", "bright_yellow", "red", ""),
+    palette.BAD: ("#af0000", "bright_red", "red", ""),
+    palette.band_of(palette.VALIDATION): ("#d7af87", "dim yellow", "dim magenta", "dim"),
+    palette.band_of(palette.THIRD): ("#af87af", "magenta", "dim cyan", "dim"),
+    palette.band_of(palette.GOOD): ("#87af87", "green", "dim green", "dim"),
+    palette.band_of(palette.WARN): ("#afaf5f", "dim yellow", "dim red", "dim"),
+    palette.band_of(palette.BAD): ("#d78787", "red", "dim red", "dim"),
+    palette.MARK_COLOURS[3]: ("#af005f", "magenta", "bright_red", ""),
+    palette.MARK_COLOURS[4]: ("#5f00ff", "bright_blue", "bright_blue", ""),
+    palette.MARK_COLOURS[6]: ("#008787", "cyan", "dim green", ""),
+    palette.MARK_COLOURS[7]: ("#875f00", "white", "bright_magenta", ""),
+    palette.SURPRISE[3]: ("#d78700", "yellow", "magenta", ""),
+    palette.SURPRISE[4]: ("#d75f00", "red", "red", ""),
+    palette.DIVERGING[1]: ("#0087d7", "cyan", "blue", ""),
+    palette.DIVERGING[2]: ("#5f87d7", "blue", "blue", ""),
+    palette.DIVERGING[7]: ("#d75f00", "yellow", "magenta", ""),
+    palette.SIDE_BANDS[0][0]: ("#d7ffff", "cyan", "cyan", ""),
+    palette.SIDE_BANDS[0][1]: ("#afd7d7", "cyan", "cyan", ""),
+    palette.SIDE_BANDS[1][0]: ("#ffd7ff", "magenta", "magenta", ""),
+    palette.SIDE_BANDS[1][1]: ("#d7afff", "magenta", "magenta", ""),
+    palette.SIDE_BANDS[1][2]: ("#d787d7", "magenta", "magenta", ""),
+    palette.SIDE_BANDS[2][1]: ("#afd7af", "green", "green", ""),
+    palette.SIDE_BANDS[2][2]: ("#87d787", "green", "green", ""),
+    palette.SIDE_BANDS[3][1]: ("#ffafaf", "red", "red", ""),
+    palette.SIDE_BANDS[3][2]: ("#ff8787", "red", "red", ""),
 }
-_WHITES = (palette.BRIGHT, palette.NEARLY_BRIGHT)
-_FAINT_WORDS = (palette.DIM, palette.FAINT, palette.BASELINE)
-_PINK, _BLUE, _, _TEAL, _TAN = palette.MARK_COLOURS[3:]
-_HOT, _HOTTEST = palette.SURPRISE[3:]
-_SKY, _SEA, _AMBER = palette.DIVERGING[1], palette.DIVERGING[2], palette.DIVERGING[7]
-_BAND_A, _BAND_B, _BAND_C, _BAND_D = (
-    tuple(value for value in bands if value not in (*_BANDS.values(), *palette.DIVERGING))
-    for bands in palette.SIDE_BANDS
-)
-_SIDE_BANDS = (*_BAND_A, *_BAND_B, *_BAND_C, *_BAND_D)
-"""Without those that have another use too."""
+"""For each value of the palette: an exact value of the 256 for bright backgrounds, the tones of the
+16 colours on a dark and on a bright background, and those without colour.
 
-LIGHT: Table = _table(
-    ("#eeeeee", (palette.BACKGROUND,)),
-    ("#e4e4e4", (palette.FIELD,)),
-    ("#d7d7d7", (palette.SELECTED,)),
-    ("#b2b2b2", (palette.BORDER,)),
-    ("#303030", (palette.TEXT, palette.LABEL)),
-    ("#000000", _WHITES),
-    ("#585858", _FAINT_WORDS),
-    ("#a8a8a8", (palette.GREY,)),
-    ("#005faf", (palette.FOCUS, palette.TRAIN)),
-    ("#87afd7", (palette.RAW,)),
-    ("#af5f00", (palette.VALIDATION,)),
-    ("#d7af87", (_BANDS[palette.VALIDATION],)),
-    ("#8700af", (palette.THIRD,)),
-    ("#af87af", (_BANDS[palette.THIRD],)),
-    ("#005f00", (palette.GOOD,)),
-    ("#87af87", (_BANDS[palette.GOOD],)),
-    ("#5f5f00", (palette.WARN,)),
-    ("#afaf5f", (_BANDS[palette.WARN],)),
-    ("#af0000", (palette.BAD,)),
-    ("#d78787", (_BANDS[palette.BAD],)),
-    ("#af005f", (_PINK,)),
-    ("#5f00ff", (_BLUE,)),
-    ("#875f00", (_TAN,)),
-    ("#008787", (_TEAL,)),
-    ("#d78700", (_HOT,)),
-    ("#d75f00", (_HOTTEST, _AMBER)),
-    ("#5f87d7", (_SEA,)),
-    ("#0087d7", (_SKY,)),
-    *zip(("#d7ffff", "#afd7d7"), ((value,) for value in _BAND_A), strict=True),
-    *zip(("#ffd7ff", "#d7afff", "#d787d7"), ((value,) for value in _BAND_B), strict=True),
-    *zip(("#afd7af", "#87d787"), ((value,) for value in _BAND_C), strict=True),
-    *zip(("#ffafaf", "#ff8787"), ((value,) for value in _BAND_D), strict=True),
-)
-"""For bright backgrounds: exact values of the 256 too."""
-
-ANSI_DARK: Table = _table(
-    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL)),
-    (_LINED, (palette.SELECTED,)),
-    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
-    ("bright_white", _WHITES),
-    ("bright_cyan", (palette.FOCUS, palette.TRAIN)),
-    ("blue", (palette.RAW,)),
-    ("yellow", (palette.VALIDATION,)),
-    (Tone("yellow", dim=True), (_BANDS[palette.VALIDATION], _BANDS[palette.WARN])),
-    ("bright_magenta", (palette.THIRD,)),
-    ("magenta", (_BANDS[palette.THIRD], _PINK)),
-    ("bright_blue", (_BLUE,)),
-    ("white", (_TAN,)),
-    ("cyan", (_TEAL,)),
-    ("bright_green", (palette.GOOD,)),
-    ("green", (_BANDS[palette.GOOD],)),
-    ("bright_yellow", (palette.WARN,)),
-    ("bright_red", (palette.BAD,)),
-    ("red", (_BANDS[palette.BAD], _HOTTEST, *_BAND_D)),
-    ("yellow", (_HOT, _AMBER)),
-    ("blue", (_SEA,)),
-    ("cyan", (_SKY,)),
-    ("cyan", _BAND_A),
-    ("magenta", _BAND_B),
-    ("green", _BAND_C),
-)
-"""For the 16 colours, which each terminal defines itself.
-
-Faint text is at half brightness and a selected row is underlined: bright black is the background in
-some terminals, and too bright for text in others.
+Each terminal defines the 16 colours itself. There, faint text is at half brightness and a selected
+row is underlined: bright black is the background in some terminals, and too bright for text in
+others. Six bright colours would vanish on white. Without colour, words, glyphs, bold and half
+brightness are enough; a selected row is underlined, marked text inverse.
 """
-
-ANSI_LIGHT: Table = _table(
-    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
-    (_LINED, (palette.SELECTED,)),
-    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS)),
-    ("blue", (palette.FOCUS, palette.TRAIN)),
-    ("cyan", (palette.RAW,)),
-    ("magenta", (palette.VALIDATION,)),
-    (Tone("magenta", dim=True), (_BANDS[palette.VALIDATION],)),
-    ("cyan", (palette.THIRD,)),
-    (Tone("cyan", dim=True), (_BANDS[palette.THIRD],)),
-    ("green", (palette.GOOD,)),
-    (Tone("green", dim=True), (_BANDS[palette.GOOD],)),
-    ("red", (palette.WARN, palette.BAD)),
-    ("bright_red", (_PINK,)),
-    ("bright_blue", (_BLUE,)),
-    ("bright_magenta", (_TAN,)),
-    (Tone("green", dim=True), (_TEAL,)),
-    (Tone("red", dim=True), (_BANDS[palette.WARN], _BANDS[palette.BAD])),
-    ("red", (_HOTTEST,)),
-    ("magenta", (_HOT, _AMBER)),
-    ("blue", (_SEA, _SKY)),
-    ("cyan", _BAND_A),
-    ("magenta", _BAND_B),
-    ("green", _BAND_C),
-    ("red", _BAND_D),
-)
-"""The same on a bright background, without the six that vanish on white."""
-
-NONE: Table = _table(
-    (_OWN, (palette.BACKGROUND, palette.FIELD, palette.TEXT, palette.LABEL, *_WHITES)),
-    (_LINED, (palette.SELECTED,)),
-    (
-        _OWN,
-        (
-            palette.FOCUS,
-            palette.TRAIN,
-            palette.VALIDATION,
-            palette.THIRD,
-            palette.GOOD,
-            palette.WARN,
-            palette.BAD,
-            _PINK,
-            _BLUE,
-            _TEAL,
-            _TAN,
-            _HOT,
-            _HOTTEST,
-            _AMBER,
-            _SEA,
-            _SKY,
-        ),
-    ),
-    (_FAINT, (palette.BORDER, palette.GREY, *_FAINT_WORDS, *_BANDS.values())),
-    (_OWN, _SIDE_BANDS),
-    (Tone(None, dim=True, reverse=True), (palette.RAW,)),
-)
-"""No colour: words, glyphs, bold and half brightness are enough.
-
-A selected row is underlined, marked text inverse.
-"""
-
-DARK: Table = _table(*((value, (value,)) for value in LIGHT))
+DARK: Table = {value: Tone(value) for value in _MATRIX}
 """The palette itself."""
+LIGHT, ANSI_DARK, ANSI_LIGHT, NONE = (
+    {value: _tone(row[column]) for value, row in _MATRIX.items()} for column in range(4)
+)
 
 TABLES: Mapping[ColourName, Table] = {
     "dark": DARK,

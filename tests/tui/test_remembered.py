@@ -1,4 +1,4 @@
-"""Any content of settings or keymap lets the app start, and none is lost."""
+"""Any content of settings or keymap lets the app start, and what the user wrote is not lost."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.state import read_history
+from rnnlm_tui.store.state import load_state, read_history
 from rnnlm_tui.tui import app as app_module
-from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import read_keymap
-from rnnlm_tui.tui.settings import saved_view
+from rnnlm_tui.tui.settings import ChartView, last_session, save_settings, save_view, saved_view
+from rnnlm_tui.tui.theme import Appearance, Display
 from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.views.run_layout import LAYOUT_SETTING, RunLayout
 from rnnlm_tui.tui.views.runs import saved_order
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import make_snapshot
-from tests.tui.support import until
+from tests.homes import trained
+from tests.tui.support import at_home, until
 
 TIMES = 1_000
 STATE: dict[str, object] = {
@@ -158,68 +158,50 @@ def same(one: object, other: object) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def look_at(settings: dict[str, object]) -> None:
-    """Read the settings as the app does at its start and on its panes."""
-    settings_module.last_session(settings)
-    Marks.from_json(settings.get("marked"))
-    saved_order(settings)
-    for run in ("plain-otter", "a", ""):
-        saved_view(settings, run)
-
-
-def test_any_state_file_is_read_and_never_lost(home: Path) -> None:
+def test_any_state_file_is_read_with_defaults_for_what_is_damaged(home: Path) -> None:
     chance = random.Random(11)
     home.mkdir()
-    told_of = 0
     for _ in range(TIMES):
-        content = damaged(chance, STATE)
-        state_file().write_bytes(content)
-        settings, warning = settings_module.load_settings()
-        look_at(settings)
-        if warning:
-            told_of += 1
-            assert content in kept_aside(state_file()), content[:200]
-        else:
-            assert same(settings, json.loads(content)), content[:200]
-        settings_module.save_settings({**settings, "run": "plain-otter"})
-        again, warning = settings_module.load_settings()
-        assert not warning
-        assert same(again, {**settings, "run": "plain-otter"})
-        for file in home.glob("*.unusable*"):
-            file.unlink()
-    assert TIMES // 4 < told_of < TIMES
+        state_file().write_bytes(damaged(chance, STATE))
+        settings = load_state()
+        last_session(settings)
+        Marks.from_json(settings.get("marked"))
+        RunLayout.from_setting(settings.get(LAYOUT_SETTING))
+        Appearance(Display(), settings)
+        saved_order(settings)
+        for run in ("plain-otter", "a", ""):
+            view = saved_view(settings, run)
+            save_view(settings, run, view)
+            assert saved_view(settings, run) == view
+        save_settings({**settings, "run": "plain-otter"})
+        assert same(load_state(), {**settings, "run": "plain-otter"})
+
+
+def test_a_damaged_part_of_a_view_takes_its_default_and_the_rest_stays() -> None:
+    entry = {"axis": 3, "smoothing": 0.5, "part": [20, 10], "cursor": 10**400, "alone": 1}
+    kept = {"chosen": "loss", "hidden": ["left", 4], "following": False}
+    settings: dict[str, object] = {"views": {"a": {**entry, **kept}}, "axis": "tokens"}
+    view = ChartView(chosen="loss", hidden=frozenset({"left"}), following=False)
+    assert saved_view(settings, "a") == view
+    assert saved_view(settings, "b") == ChartView(axis="tokens"), "the axis used last"
 
 
 @pytest.mark.parametrize(
     "state",
     [
-        {**STATE, "views": {"plain-otter": {"cursor": 10**400, "part": [1, 10**400]}}},
-        {**STATE, "run": "\0"},
-        {**STATE, "run": "\ud800", "marked": ["\ud800", "\0"]},
-        *(altered(random.Random(seed), STATE) for seed in range(4)),
+        {**STATE, "run": "\0", "views": {"plain-otter": {"cursor": 10**400, "part": [1, 10**400]}}},
+        {**STATE, "marked": ["\ud800", "\0"]},
+        altered(random.Random(1), STATE),
     ],
 )
-async def test_the_app_starts_with_any_settings_and_reports_unusable_ones(
-    home: Path, state: object
-) -> None:
-    create_run(RunConfig(), "plain-otter")
+async def test_the_app_starts_with_any_settings(state: object) -> None:
+    trained("plain-otter")
     state_file().write_bytes(json.dumps(state).encode("ascii"))
     keymap_file().write_bytes(any_keymap(random.Random(len(repr(state)))))
-    settings, warning = settings_module.load_settings()
-    run, place = settings_module.last_session(settings)
-    FakeServices(make_snapshot()).install()
-    app = RnnlmApp(
-        run,
-        place,
-        settings=settings,
-        keymap=read_keymap(keymap_file()),
-        warning=warning,
-    )
+    settings = load_state()
+    app = RnnlmApp(*last_session(settings), settings=settings, keymap=read_keymap(keymap_file()))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        if warning:  # at once: a notice ends by itself
-            await until(pilot, lambda: "unusable" in said(app))
         await until(pilot, lambda: app.machine is not None)
-        await pilot.pause()
         for pane in ("runs", "config", "train", "checkpoints", "prompt"):
             app.open_pane(pane)
             await pilot.pause()
@@ -317,9 +299,7 @@ async def test_settings_that_cannot_be_saved_are_reported_once(
 
     monkeypatch.setattr(app_module, "save_settings", refuse)
     monkeypatch.setattr(RnnlmApp, "report_error", lambda _, error: reports.append(str(error)))
-    FakeServices(make_snapshot()).install()
-    app = RnnlmApp(None, "runs", settings={})
-    async with app.run_test() as pilot:
+    async with at_home(None, settings={}) as (app, pilot):
         for pane in ("config", "runs", "config"):
             before = len(tries)
             app.open_pane(pane)

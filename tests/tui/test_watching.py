@@ -27,6 +27,7 @@ from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.state import load_state
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import settings as settings_module
@@ -357,7 +358,7 @@ def test_only_news_of_a_running_run_is_read(
 def test_run_and_pane_are_restored_at_the_next_start(home: Path) -> None:
     create_run(DEMO, "calm-badger")
     settings_module.save_settings({"run": "calm-badger", "pane": "checkpoints", "axis": "tokens"})
-    settings, _ = settings_module.load_settings()
+    settings = load_state()
     run, pane = settings_module.last_session(settings)
     assert run is not None
     assert (run.name, pane, settings["axis"]) == ("calm-badger", "checkpoints", "tokens")
@@ -366,7 +367,7 @@ def test_run_and_pane_are_restored_at_the_next_start(home: Path) -> None:
 
 def test_reading_an_empty_home_creates_nothing(home: Path) -> None:
     settings_module.save_settings({"run": "", "pane": "runs"})
-    assert settings_module.load_settings() == ({}, "")
+    assert load_state() == {}
     assert not home.exists()
 
 
@@ -443,7 +444,7 @@ async def test_a_run_opened_by_command_is_saved_at_once(pane: Pane | None) -> No
         await pilot.pause()
     wait_for_threads()
     app.save_last_changes()
-    kept, _ = settings_module.load_settings()
+    kept = load_state()
     assert (kept["run"], kept["pane"]) == ("plain-otter", pane or "train")
 
 

@@ -21,9 +21,10 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
+from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
-from rnnlm_tui.tui.settings import last_session, load_settings
+from rnnlm_tui.tui.settings import last_session
 from rnnlm_tui.tui.views.form import Draft
 from tests.tui.panes.filling import edit, pane, write
 from tests.tui.panes.seeing import screen_text, until_shown
@@ -80,7 +81,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_open_at_the_next_start() -
         settings: dict[str, object] = {}
 
         def is_saved() -> bool:
-            settings.update(load_settings()[0])
+            settings.update(load_state())
             return last_session(settings) == (run, "config")
 
         await until(pilot, is_saved)
