@@ -26,9 +26,8 @@ A pane is a subclass of `PaneScreen`:
   field (`action_leave_field`, overridden where esc stops something first). Set `FIRST_FOCUS` to the
   selector that takes the focus at first. On a pane in `WITH_TEXT_BOX` that is a `PromptBox`, which
   has the focus whenever the pane is opened and takes whatever is typed.
-* The footer lists the pane's actions as far as there is room. Override `footer_entries()` to change
-  verbs or leave some out, and call `refresh_footer()` when they depend on anything but snapshot and
-  focus.
+* The footer lists the actions of `footer_entries()` as far as there is room. Call
+  `refresh_footer()` when they depend on anything but snapshot and focus.
 * Textual calls `on_mount`, `on_resize` and the like of every class in turn, the subclass's first:
   don't call `super()`.
 * `self.context` is the app, with its type.
@@ -57,7 +56,6 @@ from rnnlm_tui.tui.actions import (
     Group,
     Pane,
     action,
-    actions_for,
     key_label,
     shown_keys,
     unbound_key_hint,
@@ -144,7 +142,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the footer's actions with their verbs (empty: the table's), in order of use."""
-        return [(entry, "") for entry in actions_for(self.PANE) if entry.footer]
+        return ()
 
     # the frame
 

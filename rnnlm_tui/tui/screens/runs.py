@@ -25,7 +25,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import WIDE_FROM, palette
-from rnnlm_tui.tui.actions import Action, action, actions_for, bindings_for
+from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.deleted_runs import DeletedRuns, check_free, few_names
 from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
 
+FOOTER = (
+    "open_selected", "mark_run", "compare_runs", "new_run", "filter_runs", "sort_runs", "tag_run",
+    "delete_run", "show_queue", "steer", "leave",
+)  # fmt: skip
 SETTLE_SECONDS = 0.15
 """How long the cursor rests on a run before its log is read; holding a key down opens
 none."""
@@ -282,10 +286,10 @@ class RunsScreen(PaneScreen, SteersRuns):
         verbs = (
             {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
         )
-        entries = [entry for entry in actions_for(self.PANE) if entry.footer]
-        if waiting_runs(self.context.queue):  # there is no room for all of them
-            entries.sort(key=lambda entry: entry.id != "show_queue")
-        return [(entry, verbs.get(entry.id, "")) for entry in entries]
+        # there is no room for all of them
+        first = "show_queue" if waiting_runs(self.context.queue) else ""
+        order = sorted(FOOTER, key=lambda name: name != first)
+        return [(action(name), verbs.get(name, "")) for name in order]
 
     def _show_first_launch(self) -> None:
         self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
