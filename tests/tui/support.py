@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
@@ -86,6 +87,12 @@ async def at_home(
             await until(pilot, lambda: run is None or app.snapshot is not None)
             await pilot.pause()
             yield app, pilot
+
+
+def show_run(app: RnnlmApp, snapshot: RunSnapshot) -> None:
+    """Let the app show an invented run as its open one; nothing is read for it."""
+    app.run_directory = RunDirectory(runs_dir() / snapshot.summary.run)
+    app.followed = {snapshot.summary.run: snapshot}
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import product
 from time import time
 
 import pytest
 from textual.content import Content
 
 from rnnlm_tui.schema.presets import DEMO, ELMAN
-from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.actions import PANES, PROMPT_MODES, Pane
-from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.actions import PANES, PROMPT_MODES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from tests.tui.fakes import make_snapshot, make_summary
+from tests.homes import three_runs_at_home
+from tests.tui.fakes import make_machine, make_snapshot, make_summary
 from tests.tui.pictures import cells_on
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+from tests.tui.support import at_home, lines_of, show_run, text_of, until
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x[/]"
 
@@ -45,148 +44,19 @@ def test_identity_keeps_the_status_whatever_the_name() -> None:
     assert "● running 1 min 39 s" in text.plain
 
 
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
+def test_a_corpus_is_named_by_the_last_part_of_its_path() -> None:
+    for source, shown in (
         ("presidents", "presidents"),
         ("/home/someone/texts/novel.txt", "novel.txt"),
         ("/home/someone/texts/", "texts"),
-    ],
-)
-def test_a_corpus_is_named_by_the_last_part_of_its_path(source: str, shown: str) -> None:
-    assert corpus_name(source) == shown
-
-
-def shows(app: RnnlmApp, pane: str) -> bool:
-    return app.current_mode == pane
-
-
-async def test_digits_and_r_go_to_the_panes() -> None:
-    async with running_app() as (app, pilot):
-        for key, pane in (
-            ("1", "config"),
-            ("3", "checkpoints"),
-            ("2", "train"),
-            ("r", "runs"),
-            ("2", "train"),
-        ):
-            await pilot.press(key)
-            await until(pilot, partial(shows, app, pane))
-
-
-@pytest.mark.parametrize("pane", ["train", "checkpoints"])
-async def test_panes_of_a_run_report_that_none_is_open(pane: Pane) -> None:
-    services = with_runs()
-    async with running_app(services, run=None) as (app, pilot):
-        await pilot.press({"train": "2", "checkpoints": "3"}[pane])
-        await until(pilot, lambda: "No run open." in lines_of(app)[-1])
-        assert app.current_mode == "runs"
-        await pilot.press("1")  # there enter edits the field
-        await until(pilot, lambda: app.current_mode == "config")
-        await pilot.press({"train": "2", "checkpoints": "3"}[pane])
-        await until(pilot, lambda: "No run open: ^l lists the runs" in lines_of(app)[-1])
-
-
-async def test_a_click_on_the_panes_line_goes_there() -> None:
-    async with running_app() as (app, pilot):
-        await pilot.click("#panes", offset=(22, 0))
-        await until(pilot, lambda: app.current_mode == "checkpoints")
-
-
-@pytest.mark.parametrize("size", [(59, 15), (60, 14), (20, 5), (1, 1)])
-async def test_below_60_by_15_one_sentence_is_shown(size: tuple[int, int]) -> None:
-    async with running_app(size=size) as (app, pilot):
-        if size[0] > 20:
-            assert (
-                " ".join(text_of(app).split())
-                == f"rnnlm-tui needs 60×15 cells, this terminal has {size[0]}×{size[1]}."
-            )
-        await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: "plain-otter" in text_of(app))
-
-
-@pytest.mark.parametrize("pane", PANES)
-async def test_a_resize_storm_raises_nothing(pane: Pane) -> None:
-    async with running_app(pane=pane) as (app, pilot):
-        for width, height in (
-            (80, 24),
-            (10, 3),
-            (200, 60),
-            (60, 15),
-            (61, 15),
-            (120, 40),
-            (1, 1),
-            (300, 90),
-            (59, 60),
-            (80, 15),
-            (120, 20),
-            (80, 24),
-        ):
-            await pilot.resize_terminal(width, height)
-        await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
-
-
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-@pytest.mark.parametrize("pane", ["runs", "train"])
-async def test_text_from_outside_never_acts_on_the_terminal(
-    pane: Pane, size: tuple[int, int]
-) -> None:
-    config = parse_config(merge(DEMO, {"corpus.source": HOSTILE.replace("/", "")}))
-    snapshot = make_snapshot(
-        "failed", config=config, message=HOSTILE, corpus=HOSTILE, preset=HOSTILE
-    )
-    services = with_runs(snapshot)
-    services.runs.append(make_summary(HOSTILE, "finished", 4_754))
-    async with running_app(services, pane=pane, size=size) as (app, _):
-        text = text_of(app)
-        assert "\x1b" not in text
-        assert "\x07" not in text
-        assert "\u202e" not in text
-        assert all(
-            not segment.style.meta.get("@click")
-            for strip in app.screen._compositor.render_strips()
-            for segment in strip
-            if segment.style
-        )
-
-
-async def test_without_colour_the_app_paints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    for pane in PANES:
-        async with running_app(pane=pane, size=(120, 40)) as (app, _):
-            assert "rnnlm-tui" in lines_of(app)[0]
-
-
-async def test_a_notice_ends_with_the_next_key() -> None:
-    async with running_app(pane="train") as (app, pilot):
-        await pilot.press("plus")
-        await until(pilot, lambda: "smoothing 0.99" in lines_of(app)[-1])
-        await pilot.press("tab")
-        await until(pilot, lambda: "Pause" in lines_of(app)[-1])
+    ):
+        assert corpus_name(source) == shown
 
 
 def test_a_preset_named_like_the_corpus_is_shown_once() -> None:
     snapshot = make_snapshot(config=ELMAN, preset="elman")
     assert "elman · elman" not in run_identity("plain-otter", snapshot, 140).plain
     assert run_identity("plain-otter", snapshot, 140).plain.endswith("elman · seed 42")
-
-
-@pytest.mark.parametrize(
-    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
-)
-@pytest.mark.parametrize("status", ["finished", "crashed", "stopped", "running", "stalled"])
-@pytest.mark.parametrize("name", ["solid-wombat", "quick-brown-wombat"])
-async def test_line_1_keeps_name_status_duration_and_device_at_every_size(
-    name: str, status: RunStatus, size: tuple[int, int]
-) -> None:
-    snapshot = make_snapshot(status, name=name, updated=time() - 7_200, active_seconds=43_500.0)
-    async with running_app(with_runs(snapshot), run=name, size=size) as (app, _pilot):
-        first = lines_of(app)[0]
-        assert name in first
-        assert status in first
-        assert ("no step for" if status == "stalled" else "12 h 05 min") in first
-        assert "L4" in first
-        assert "…" not in first
 
 
 def test_details_are_dropped_before_the_name_is_cut() -> None:
@@ -204,8 +74,105 @@ def test_details_are_dropped_before_the_name_is_cut() -> None:
     )
 
 
+async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key() -> None:
+    async with at_home(None) as (app, pilot):
+        for key in "23":
+            await pilot.press(key)
+            await until(pilot, lambda: "No run open." in lines_of(app)[-1])
+            assert app.current_mode == "runs"
+        await pilot.press("1")  # there enter edits the field
+        await until(pilot, lambda: app.current_mode == "config")
+        for key in "23":
+            await pilot.press(key)
+            await until(pilot, lambda: "No run open: ^l lists the runs" in lines_of(app)[-1])
+        await pilot.press("r")
+        with three_runs_at_home():
+            app.watcher.poll_now()
+            await until(pilot, lambda: "3 runs" in text_of(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: app.snapshot is not None)
+            shown = {"1": "frozen", "3": "checkpoint", "2": "Tokens/s", "r": "3 runs"}
+            for key in "132r2":
+                await pilot.press(key)
+                await until(pilot, lambda key=key: shown[key] in text_of(app))  # type: ignore[misc]
+            await pilot.press("plus")
+            await until(pilot, lambda: "smoothing 0.99" in lines_of(app)[-1])
+            await pilot.press("tab")
+            await until(pilot, lambda: lines_of(app)[-1].endswith("q Leave"))
+            await pilot.click("#panes", offset=(22, 0))
+            await until(pilot, lambda: app.current_mode == "checkpoints")
+
+
+@pytest.mark.usefixtures("three_at_home")
+async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything() -> None:
+    async with at_home(size=(59, 15)) as (app, pilot):
+        for width, height in ((59, 15), (60, 14), (30, 5)):
+            await pilot.resize_terminal(width, height)
+            needs = f"rnnlm-tui needs 60×15 cells, this terminal has {width}×{height}."
+            await until(pilot, lambda needs=needs: " ".join(text_of(app).split()) == needs)  # type: ignore[misc]
+        app.set_marks(app.marks.toggled("plain-otter").toggled("brisk-heron"))
+        for pane in PANES:
+            app.open_pane(pane)
+            for size in ((10, 3), (200, 60), (60, 15), (120, 40), (1, 1), (300, 90), (80, 15)):
+                await pilot.resize_terminal(*size)
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
+            assert app.current_mode == pane
+
+
+async def test_text_from_outside_never_acts_on_the_terminal() -> None:
+    config = parse_config(merge(DEMO, {"corpus.source": HOSTILE.replace("/", "")}))
+    snapshot = make_snapshot(
+        "failed", config=config, message=HOSTILE, corpus=HOSTILE, preset=HOSTILE
+    )
+    async with at_home(None, "train") as (app, pilot):
+        show_run(app, snapshot)
+        app.summaries = (snapshot.summary, make_summary(HOSTILE, "finished", 4_754))
+        for pane, size in product(("runs", "train"), ((80, 24), (120, 40))):
+            app.switch_mode(pane)
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: "red" in text_of(app))
+            assert not set(text_of(app)) & {"\x1b", "\x07", "\u202e"}
+            assert not any(
+                segment.style.meta.get("@click")
+                for strip in app.screen._compositor.render_strips()
+                for segment in strip
+                if segment.style
+            )
+
+
+@pytest.mark.usefixtures("three_at_home")
+async def test_without_colour_every_pane_paints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with at_home(size=(120, 40)) as (app, pilot):
+        for pane in PANES:
+            app.switch_mode(pane)
+            await until(pilot, lambda pane=pane: app.ready_pane and pane == app.ready_pane.PANE)  # type: ignore[misc]
+            assert "rnnlm-tui" in lines_of(app)[0]
+
+
+async def test_line_1_keeps_name_status_duration_and_device_at_every_size() -> None:
+    async with at_home(None, "train") as (app, pilot):
+        app.machine = make_machine()
+        for status, name in product(
+            ("finished", "crashed", "stopped", "running", "stalled"),
+            ("solid-wombat", "quick-brown-wombat"),
+        ):
+            show_run(
+                app,
+                make_snapshot(status, name=name, updated=time() - 7_200, active_seconds=43_500.0),
+            )
+            for size in ((60, 15), (80, 24), (120, 40)):
+                await pilot.resize_terminal(*size)
+                first = lines_of(app)[0]
+                lasted = "no step for" if status == "stalled" else "12 h 05 min"
+                assert all(word in first for word in (name, status, lasted, "L4")), first
+                assert "…" not in first
+
+
+@pytest.mark.usefixtures("three_at_home")
 async def test_the_modes_of_the_prompt_share_a_line_and_the_title_of_one_pane() -> None:
-    async with running_app(pane="prompt", size=(120, 40)) as (app, pilot):
+    async with at_home(pane="prompt", size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: "mode  Sample  Inspect  Compare   F2 next" in text_of(app))
         shown = []
         for _ in PROMPT_MODES:
@@ -224,7 +191,7 @@ async def test_the_modes_of_the_prompt_share_a_line_and_the_title_of_one_pane() 
 
 async def test_the_line_of_modes_shows_as_many_keys_as_fit() -> None:
     keys = [("F3", "continue"), ("F4", "edit"), ("F6", "undo"), ("F9", "a long description")]
-    async with running_app(pane="prompt", size=(80, 24)) as (app, pilot):
+    async with at_home(None, "prompt") as (app, pilot):
         screen = app.pane_screen
         assert screen is not None
         line = screen.query_one(ModeLine)
