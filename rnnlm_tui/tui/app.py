@@ -289,13 +289,11 @@ class RnnlmApp(App[int]):
             setattr(self, name, value)
 
     def watch_followed(self) -> None:
-        """Take the open run and the marked ones from the followed runs."""
-        runs = self.followed
-        self.snapshot = None if self.run_directory is None else runs.get(self.run_directory.name)
-        self.compared = tuple(runs[name] for name in self.marked if name in runs)
+        """Take the open run from the followed runs."""
+        run = self.run_directory
+        self.snapshot = None if run is None else self.followed.get(run.name)
 
     def watch_marks(self) -> None:
-        self.watch_followed()
         self.save_session()
 
     def watch_snapshot(self, snapshot: RunSnapshot | None) -> None:

@@ -154,6 +154,8 @@ class Watcher:
         self._run: RunDirectory | None = None
         self._marked: tuple[str, ...] = ()
         self._steps: Mapping[str, tuple[int, int]] = {}
+        self._shown: tuple[RunDirectory | None, tuple[str, ...]] = (None, ())
+        """The open run and the marked ones at the last poll."""
         self._monitors: dict[str, RunMonitor] = {}
         self._snapshots: dict[str, RunSnapshot] = {}
         """The followed runs that have been read, frozen."""
@@ -291,14 +293,15 @@ class Watcher:
 
         At first each is posted as soon as it has been read, later all together.
         """
-        opened = self._run
+        opened, marked = self._run, self._marked
         runs: dict[str, RunDirectory | None] = {} if opened is None else {opened.name: opened}
-        for name in self._marked:
+        for name in marked:
             runs.setdefault(name)
-        changed = False
+        changed = self._shown != (opened, marked)
+        self._shown = opened, marked
         for name in self._monitors.keys() - runs.keys():
             self._monitors.pop(name).close()
-            changed |= self._snapshots.pop(name, None) is not None
+            self._snapshots.pop(name, None)
         for name, run in runs.items():
             first = name not in self._snapshots
             with self._reporting(f"run {name}", name):
@@ -312,16 +315,21 @@ class Watcher:
                     self._snapshots[name] = snapshot
                     changed = True
             if changed and (first or run is not None):
-                self._post(Polled(followed=dict(self._snapshots)))
+                self._post_followed()
                 changed = False
-                if run is not None:
+                if run is not None and name in self._snapshots:
                     self._painted.wait(PAINT_SECONDS)
                     self._painted.set()
         if changed:
-            self._post(Polled(followed=dict(self._snapshots)))
+            self._post_followed()
         for what in list(self._reported):
             if what.startswith("run ") and what.removeprefix("run ") not in runs:
                 del self._reported[what]
+
+    def _post_followed(self) -> None:
+        read, (_, marked) = self._snapshots, self._shown
+        compared = tuple(read[name] for name in marked if name in read)
+        self._post(Polled(followed=dict(read), compared=compared))
 
     def _report_read(self, run: str, done: int, total: int) -> None:
         """Say how much of a run's log is read, if that takes long: it has no index yet."""

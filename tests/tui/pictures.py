@@ -26,35 +26,25 @@ from rnnlm_tui.tui.text import cells_of
 
 SIZES = ((80, 24), (120, 40))
 """Every state is drawn in these sizes."""
-LARGE = (200, 60)
 
 Mode = Literal["", "plain", "ascii"]
 """In colour, without colour, or in ASCII."""
+SMALL = SIZES[0]
 MORE: dict[str, tuple[tuple[tuple[int, int], Mode], ...]] = {
-    "runs": (((80, 24), "ascii"), ((80, 24), "plain")),
-    "train": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
-    "compare-eight": ((LARGE, ""), ((120, 40), "ascii"), ((120, 40), "plain")),
-    "config": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
-    "checkpoints": (((80, 24), "ascii"), ((80, 24), "plain")),
-    "prompt": (
-        (LARGE, ""),
-        ((80, 24), "ascii"),
-        *((size, "plain") for size in SIZES),
+    **dict.fromkeys(
+        ("runs", "train", "config", "checkpoints", "inspect-state", "inspect-unit", "versus"),
+        ((SMALL, "ascii"), (SMALL, "plain")),
     ),
-    "prompt-together": (((80, 24), "plain"),),
-    "inspect": (
-        (LARGE, ""),
-        (LARGE, "plain"),
-        ((80, 24), "ascii"),
-        *((size, "plain") for size in SIZES),
+    **{
+        name: ((SMALL, "ascii"), *((size, "plain") for size in SIZES))
+        for name in ("prompt", "inspect")
+    },
+    **dict.fromkeys(
+        ("prompt-together", "inspect-reach", "versus-differences", "versus-grid"),
+        ((SMALL, "plain"),),
     ),
-    "inspect-state": (((80, 24), "ascii"), ((80, 24), "plain")),
-    "inspect-unit": (((80, 24), "ascii"), ((80, 24), "plain")),
-    "inspect-reach": (((80, 24), "plain"),),
-    "versus": ((LARGE, ""), ((80, 24), "ascii"), ((80, 24), "plain")),
-    "versus-differences": ((LARGE, ""), ((80, 24), "plain")),
-    "versus-grid": ((LARGE, ""), ((80, 24), "plain")),
-    "help": ((LARGE, ""), ((80, 24), "ascii")),
+    "compare-eight": (((120, 40), "ascii"), ((120, 40), "plain")),
+    "help": ((SMALL, "ascii"),),
 }
 """State → its further snapshots: where a pane has its own layout, and each pane once in ASCII
 and once without colour."""

@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.client.monitor import RunSnapshot
 from tests.fakes import nvml
 from tests.tui.fakes import FakeServices, make_hardware, make_machine, make_snapshot, with_cards
-from tests.tui.pictures import LARGE, Mode, assert_picture
+from tests.tui.pictures import Mode, assert_picture
 from tests.tui.support import running_app, text_of, until
 from tests.tui.test_pictures import PICTURES, still_clock
 
@@ -19,9 +19,9 @@ __all__ = ["still_clock"]
 NARROW, WIDE = (80, 24), (120, 40)
 READINGS = {f"train-{name}": nvml.read_machine(name) for name in nvml.MACHINES}
 VIEWS: tuple[tuple[str, tuple[int, int], Mode], ...] = (
-    *(("train-h100", size, "") for size in (NARROW, WIDE, LARGE)),
+    *(("train-h100", size, "") for size in (NARROW, WIDE)),
     ("train-h100", WIDE, "plain"),
-    *(("train-h100-node", size, "") for size in (NARROW, WIDE, LARGE)),
+    *(("train-h100-node", size, "") for size in (NARROW, WIDE)),
     ("train-h100-node", NARROW, "plain"),
     *(("train-mig", size, "") for size in (NARROW, WIDE)),
     ("train-gtx1650", WIDE, ""),

@@ -22,13 +22,10 @@ from rnnlm_tui.client.listing import RunList
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.state import load_state
-from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import settings as settings_module
 from rnnlm_tui.tui.actions import Pane
@@ -36,7 +33,6 @@ from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.poller import Polled, Watcher, seconds_to_next_list
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from rnnlm_tui.tui.threads import wait_for_threads
-from tests.fakes.long_run import build, make_older
 from tests.homes import queue_in_use, trained
 from tests.tui.support import at_home, text_of, until
 from tests.unit.store.rows import step_row
@@ -163,7 +159,7 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(
         wait_for(lambda: posted)
         threading.Event().wait(0.05)  # ten turns
         assert [list(message.values) for message in posted if isinstance(message, Polled)] == [
-            ["followed"]
+            ["followed", "compared"]
         ]
         watcher.painted()
         wait_for(lambda: posted.of("summaries") and posted.of("machine"))
@@ -280,43 +276,6 @@ async def test_space_works_for_an_unreadable_run(monkeypatch: pytest.MonkeyPatch
         await until(pilot, lambda: resumed == [run])
 
 
-def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = create_run(DEMO, "calm-badger")
-    make_older(run)
-    read: list[str] = []
-    summary_of = RunMonitor.summary
-
-    def counting(monitor: RunMonitor) -> RunSummary:
-        read.append(monitor.run.name)
-        return summary_of(monitor)
-
-    monkeypatch.setattr(RunMonitor, "summary", counting)
-    runs = RunList()
-    assert [summary.run for summary in runs.look()] == ["calm-badger"]
-    runs.look()
-    assert read == ["calm-badger"]
-    run.config_path.write_text(run.config_path.read_text() + "\n")
-    make_older(run)
-    runs.look()
-    assert read == ["calm-badger", "calm-badger"]
-    labels_file(run).write(RunLabels(note="worth a second look"))
-    assert [summary.note for summary in runs.look()] == ["worth a second look"]
-    assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
-
-
-def test_a_slow_first_read_has_the_newest_runs_first() -> None:
-    for index in range(3):
-        create_run(DEMO, f"run-{index}")
-    runs = RunList()
-    seen = [([summary.run for summary in runs.look(patience=0.0)], runs.complete) for _ in range(4)]
-    assert seen == [
-        (["run-2"], False),
-        (["run-2", "run-1"], False),
-        (["run-2", "run-1", "run-0"], True),
-        (["run-2", "run-1", "run-0"], True),
-    ]
-
-
 def test_an_incomplete_list_is_read_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.tui.poller.LIST_PATIENCE", 0.0)
     for name in ("plain-otter", "brisk-heron", "amber-vole"):
@@ -328,31 +287,6 @@ def test_an_incomplete_list_is_read_on_at_once(monkeypatch: pytest.MonkeyPatch) 
             for found, complete in zip(posted.of("summaries"), posted.of("all_listed"), strict=True)
         ]
     assert lists == [(1, False), (2, False), (3, True)]
-
-
-def test_only_news_of_a_running_run_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    opened: list[str] = []
-    make = RunMonitor.__init__
-
-    def counting(monitor: RunMonitor, run: RunDirectory, **options: Any) -> None:
-        opened.append(run.name)
-        make(monitor, run, **options)
-
-    monkeypatch.setattr(RunMonitor, "__init__", counting)
-    run = build("long-haul", 1_000, ended=False)
-    with RunLock(run.lock_path):
-        runs = RunList()
-        assert [(summary.step, summary.status) for summary in runs.look()] == [(1_000, "running")]
-        with RunLog(run, 2) as log:
-            log.append(step_row(1_001, 2))
-        assert [summary.step for summary in runs.look()] == [1_001]
-        assert opened == ["long-haul"]
-    assert [summary.status for summary in runs.look()] == ["crashed"]
-    run.path.rename(run.path.with_name("short-haul"))
-    assert [summary.run for summary in runs.look()] == ["short-haul"]
-    assert opened == ["long-haul", "short-haul"]
 
 
 def test_run_and_pane_are_restored_at_the_next_start(home: Path) -> None:

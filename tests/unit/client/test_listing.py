@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rnnlm_tui.client.listing import RunList, kept_summary, stamps
-from rnnlm_tui.client.monitor import summary_or_problem
+from rnnlm_tui.client.monitor import RunMonitor, summary_or_problem
 from rnnlm_tui.schema.metrics import EventRow, StepRow
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.index import index_folder
 from rnnlm_tui.store.labels import RunLabels, labels_file, pin_checkpoint
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
@@ -26,6 +28,7 @@ from rnnlm_tui.store.trash import delete_run, list_trash, restore_run
 from rnnlm_tui.system.locks import RunLock
 from tests.fakes.long_run import build, build_many, make_older
 from tests.unit.client.logs import begin
+from tests.unit.store.rows import step_row
 
 OPENED: list[str] = []
 """Every file that anything opens while the test looks."""
@@ -270,3 +273,65 @@ def test_a_summary_of_another_version_is_not_used(
 def test_an_empty_home_stays_empty(home: Path) -> None:
     assert RunList().look() == []
     assert not home.exists()
+
+
+def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(DEMO, "calm-badger")
+    make_older(run)
+    read: list[str] = []
+    summary_of = RunMonitor.summary
+
+    def counting(monitor: RunMonitor) -> RunSummary:
+        read.append(monitor.run.name)
+        return summary_of(monitor)
+
+    monkeypatch.setattr(RunMonitor, "summary", counting)
+    runs = RunList()
+    assert [summary.run for summary in runs.look()] == ["calm-badger"]
+    runs.look()
+    assert read == ["calm-badger"]
+    run.config_path.write_text(run.config_path.read_text() + "\n")
+    make_older(run)
+    runs.look()
+    assert read == ["calm-badger", "calm-badger"]
+    labels_file(run).write(RunLabels(note="worth a second look"))
+    assert [summary.note for summary in runs.look()] == ["worth a second look"]
+    assert runs.configs(["calm-badger", "gone-goose"]) == {"calm-badger": run.read_config()}
+
+
+def test_a_slow_first_read_has_the_newest_runs_first() -> None:
+    for index in range(3):
+        create_run(DEMO, f"run-{index}")
+    runs = RunList()
+    seen = [([summary.run for summary in runs.look(patience=0.0)], runs.complete) for _ in range(4)]
+    assert seen == [
+        (["run-2"], False),
+        (["run-2", "run-1"], False),
+        (["run-2", "run-1", "run-0"], True),
+        (["run-2", "run-1", "run-0"], True),
+    ]
+
+
+def test_only_news_of_a_running_run_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    make = RunMonitor.__init__
+
+    def counting(monitor: RunMonitor, run: RunDirectory, **options: Any) -> None:
+        opened.append(run.name)
+        make(monitor, run, **options)
+
+    monkeypatch.setattr(RunMonitor, "__init__", counting)
+    run = build("long-haul", 1_000, ended=False)
+    with RunLock(run.lock_path):
+        runs = RunList()
+        assert [(summary.step, summary.status) for summary in runs.look()] == [(1_000, "running")]
+        with RunLog(run, 2) as log:
+            log.append(step_row(1_001, 2))
+        assert [summary.step for summary in runs.look()] == [1_001]
+        assert opened == ["long-haul"]
+    assert [summary.status for summary in runs.look()] == ["crashed"]
+    run.path.rename(run.path.with_name("short-haul"))
+    assert [summary.run for summary in runs.look()] == ["short-haul"]
+    assert opened == ["long-haul", "short-haul"]
