@@ -17,6 +17,7 @@ from rnnlm_tui.schema.status import LIVING
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import EventRow
+    from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
 
 
@@ -43,6 +44,18 @@ SHOWN_BY_TRAIN: frozenset[AlertKind] = frozenset(
     {"finished", "failed", "crashed", "stalled", "lost"}
 )
 """Alerts about the open run that its train pane shows at least as prominently."""
+
+
+ENDED = ("finished", "failed", "crashed")
+STATUS_ALERTS: Mapping[RunStatus, tuple[AlertKind, str]] = {
+    "finished": ("finished", "finished"),
+    "failed": ("failed", "failed"),
+    "crashed": ("crashed", "crashed"),
+    "stalled": ("stalled", "makes no progress"),
+    "lost": ("lost", "doesn't answer"),
+    "degraded": ("disk", "can't save its metrics"),
+}
+"""The kind of alert for a status, and its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +125,8 @@ class Alerts:
         before, seen.skipped = seen.skipped, (newest.attempt, newest.step)
         if newest.time <= self._since or (before is not None and before >= seen.skipped):
             return []
-        return self._once(
-            seen, "non-finite", f"{run}, step {count(newest.step)}: {newest.text}", now
-        )
+        text = f"{run}, step {count(newest.step)}: {newest.text}"
+        return self._once(seen, "non-finite", text, now)
 
     def check_disk(self, free: int, total: int | None) -> list[Alert]:
         """Report a disk of the runs that has just become low; bytes, `total` None if unknown."""
@@ -131,7 +143,8 @@ class Alerts:
         seen = self._runs.get(summary.run) or self._renamed(summary)
         if seen is None:
             self._runs[summary.run] = seen = _Seen(summary, summary.evaluation.best_perplexity)
-            return self._ended(seen, now) if (summary.updated or 0.0) > self._since else []
+            ended = summary.status in ENDED and (summary.updated or 0.0) > self._since
+            return self._status(seen, now) if ended else []
         before, after = seen.summary, summary
         if (after.attempt, after.updated or 0.0) < (before.attempt, before.updated or 0.0):
             return []  # older than the last check
@@ -139,13 +152,10 @@ class Alerts:
         if after.attempt > before.attempt:
             seen.waited, seen.plateau_reported = 0, False
         alerts: list[Alert] = []
-        if after.status != before.status or after.attempt > before.attempt:
-            alerts += (
-                self._ended(seen, now)
-                if before.status in LIVING or after.updated != before.updated
-                else []
-            )
-            alerts += self._halted(seen, now)
+        changed = after.status != before.status or after.attempt > before.attempt
+        known = before.status not in LIVING and after.updated == before.updated
+        if changed and not (after.status in ENDED and known):
+            alerts += self._status(seen, now)
         return alerts + self._learning(seen, before, now)
 
     def _renamed(self, summary: RunSummary) -> _Seen | None:
@@ -160,45 +170,22 @@ class Alerts:
             self._runs[summary.run] = self._runs.pop(former)
         return self._runs.get(summary.run)
 
-    def _ended(self, seen: _Seen, now: float) -> list[Alert]:
+    def _status(self, seen: _Seen, now: float) -> list[Alert]:
+        """Return the alert about the run's status, if it is worth one."""
         summary = seen.summary
-        why = f": {summary.message}" if summary.message else ""
-        if summary.status == "finished":
-            judged = summary.evaluation
-            reached = (
-                f": {'val' if judged.name == 'validation' else 'test'} perplexity"
-                f" {figure(judged.perplexity)}"
-                if judged.perplexity is not None
-                else ""
-            )
-            return self._once(
-                seen,
-                "finished",
-                f"{summary.run} finished{reached} after {counted(summary.step, 'step')}",
-                now,
-            )
-        if summary.status == "failed":
-            return self._once(
-                seen,
-                "non-finite" if summary.diverged else "failed",
-                f"{summary.run} failed{why}",
-                now,
-            )
-        if summary.status == "crashed":
-            return self._once(seen, "crashed", f"{summary.run} crashed{why}", now)
-        return []
-
-    def _halted(self, seen: _Seen, now: float) -> list[Alert]:
-        """Return alerts about a run that hasn't ended."""
-        summary = seen.summary
-        why = f": {summary.message}" if summary.message else ""
-        if summary.status == "stalled":
-            return self._once(seen, "stalled", f"{summary.run} makes no progress{why}", now)
-        if summary.status == "lost":
-            return self._once(seen, "lost", f"{summary.run} doesn't answer{why}", now)
-        if summary.status == "degraded":
-            return self._once(seen, "disk", f"{summary.run} can't save its metrics{why}", now)
-        return []
+        if summary.status not in STATUS_ALERTS:
+            return []
+        kind, words = STATUS_ALERTS[summary.status]
+        if summary.status != "finished":
+            why = f": {summary.message}" if summary.message else ""
+            kind = "non-finite" if kind == "failed" and summary.diverged else kind
+            return self._once(seen, kind, f"{summary.run} {words}{why}", now)
+        judged = summary.evaluation
+        if judged.perplexity is not None:
+            name = "val" if judged.name == "validation" else "test"
+            words += f": {name} perplexity {figure(judged.perplexity)}"
+        text = f"{summary.run} {words} after {counted(summary.step, 'step')}"
+        return self._once(seen, kind, text, now)
 
     def _learning(self, seen: _Seen, before: RunSummary, now: float) -> list[Alert]:
         """Return alerts about non-finite losses and about a plateau."""
@@ -206,12 +193,8 @@ class Alerts:
         norm = after.train.grad_norm
         alerts: list[Alert] = []
         if after.status == "running" and norm is not None and not math.isfinite(norm):
-            alerts += self._once(
-                seen,
-                "non-finite",
-                f"{after.run}, step {count(after.step)}: loss or gradient is not finite",
-                now,
-            )
+            text = f"{after.run}, step {count(after.step)}: loss or gradient is not finite"
+            alerts += self._once(seen, "non-finite", text, now)
         best, judged = after.evaluation.best_perplexity, after.evaluation
         if judged.step is None or judged.step == before.evaluation.step or best is None:
             return alerts
@@ -219,16 +202,11 @@ class Alerts:
             seen.best, seen.waited, seen.plateau_reported = best, 0, False
             return alerts
         seen.waited += 1
-        if (
-            seen.waited >= PLATEAU_EVALUATIONS
-            and not seen.plateau_reported
-            and after.status == "running"
-        ):
+        plateau = seen.waited >= PLATEAU_EVALUATIONS and after.status == "running"
+        if plateau and not seen.plateau_reported:
             seen.plateau_reported = True
-            text = (
-                f"{after.run} plateaus: {counted(seen.waited, 'evaluation')} no better than"
-                f" perplexity {figure(seen.best)}"
-            )
+            waited = counted(seen.waited, "evaluation")
+            text = f"{after.run} plateaus: {waited} no better than perplexity {figure(seen.best)}"
             alerts += self._once(seen, "plateau", text, now)
         return alerts
 
@@ -239,7 +217,7 @@ class Alerts:
             now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step
         )
         # every end is reported, however soon after the last
-        if repeated and kind not in ("finished", "failed", "crashed"):
+        if repeated and kind not in ENDED:
             return []
         seen.reported[kind] = (now, seen.summary.step)
         return [Alert(kind, seen.summary.run, text)]

@@ -16,7 +16,7 @@ from inspect import isawaitable
 from io import TextIOWrapper
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
 from rich.text import Text
 from textual.app import App
@@ -45,7 +45,7 @@ from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_a
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
-from rnnlm_tui.tui.messages import PROGRESS, ForkRequested, Notice, words_of
+from rnnlm_tui.tui.messages import PROGRESS, Notice, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
 from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import Verb
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -179,7 +178,7 @@ class RnnlmApp(App[int]):
         """Whether all runs have been read: of hundreds, the newest come first."""
         self.prefer_running = False
         """Begin the list of runs with one that trains: the open run is only the last session's."""
-        self._saving = self._save_again = False
+        self._saving = self._unsaved = False
         """Whether settings are being saved, and whether they have changed since that began."""
         self._save_problem = ""
         """Why they couldn't be saved, which was reported."""
@@ -434,6 +433,8 @@ class RnnlmApp(App[int]):
             self.pane_screen.enter_text_box()
         self.save_session()
 
+    action_open_pane = open_pane
+
     def open_run(self, run: RunDirectory, pane: Pane | None = None) -> None:
         """Open a run and go to the pane; None: the form of a draft, else its charts."""
         self.select_run(run)
@@ -466,13 +467,6 @@ class RnnlmApp(App[int]):
             self.draft, self.draft_from, self.draft_parent = DEMO, "", None
         self.close_run()
         self.open_pane("config")
-
-    @act
-    async def on_fork_requested(self, message: ForkRequested) -> None:
-        from rnnlm_tui.tui.views.form import DraftParent
-
-        parent = DraftParent(f"{message.run}@{message.checkpoint}", message.optimizer)
-        await self.new_draft_from(message.run, parent)
 
     async def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         """Configure a new run based on another.
@@ -654,26 +648,30 @@ class RnnlmApp(App[int]):
 
     def save_settings(self) -> None:
         """Save `settings` in the background; several calls in a row save once or twice."""
-        if self._saving:
-            self._save_again = True
-            return
-        self._saving, self._save_again = True, False
-        self.in_thread(partial(save_settings, dict(self.settings)), self._saved, self._not_saved)
+        self._unsaved = True
+        if not self._saving:
+            self._saving = True
+            self.run_beside(self._save())
 
-    def _saved(self, _nothing: None) -> None:
-        self._saving, self._save_problem = False, ""
-        if self._save_again:
-            self.save_settings()
+    async def _save(self) -> None:
+        """Save until nothing has changed since.
 
-    def _not_saved(self, error: RnnlmError | OSError) -> None:
-        """Report a problem once, not with each key on a disk that is full or read-only."""
-        self._saving, known, self._save_problem = False, self._save_problem, str(error)
-        if known != self._save_problem:
-            self.report_error(error)
+        A problem is reported once, not with each key on a disk that is full or read-only.
+        """
+        while self._unsaved:
+            self._unsaved, known = False, self._save_problem
+            try:
+                await to_thread(save_settings, dict(self.settings))
+                self._save_problem = ""
+            except (RnnlmError, OSError) as error:
+                self._save_problem = str(error)
+                if known != self._save_problem:
+                    self.report_error(error)
+        self._saving = False
 
     def save_last_changes(self) -> None:
         """Save what changed during the last save, after the app has ended."""
-        if self._save_again:
+        if self._unsaved:
             run_before_exit(partial(save_settings, dict(self.settings)))
 
     # actions of every screen
@@ -749,33 +747,15 @@ class RnnlmApp(App[int]):
             self.push_screen(WorkerLogScreen(self.run_directory, events))
 
     @act
-    async def action_send(self, verb: Verb) -> None:
-        """Send a command to the open run's worker."""
-        await self.commands.send(verb)
-
-    def action_open_pane(self, pane: Pane) -> None:
-        """Go to a pane."""
-        self.open_pane(pane)
-
-    @act
-    async def action_pause(self) -> None:
-        await self.commands.pause()
-
-    @act
-    async def action_resume_elsewhere(self) -> None:
-        await self.commands.resume_elsewhere()
-
-    @act
-    async def action_stop(self) -> None:
-        await self.commands.stop()
+    async def action_command(
+        self, name: Literal["pause", "resume_elsewhere", "send", "stop"], *arguments: str
+    ) -> None:
+        """Let the open run's worker do something."""
+        await getattr(self.commands, name)(*arguments)
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""
         self.report("press ^q to leave: runs keep training")
-
-    async def action_quit(self) -> None:
-        """Leave without a question, as Textual's own quit action."""
-        self.leave_now()
 
     @act
     async def action_leave(self) -> None:

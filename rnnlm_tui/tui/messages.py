@@ -1,16 +1,13 @@
-"""Messages inside the app, and the texts about commands to a worker."""
+"""Notices, the words of errors, and the texts about commands to a worker."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from textual.message import Message
-
 from rnnlm_tui.errors import RnnlmError
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.lineage import OptimizerStart
     from rnnlm_tui.schema.protocol import CommandResult, Verb
     from rnnlm_tui.schema.status import RunStatus
 
@@ -28,23 +25,6 @@ class Notice:
     """The next thing to do; may be empty."""
     stays: bool = False
     """Whether it stays until a key is pressed, instead of some seconds."""
-
-
-class ForkRequested(Message):
-    """The user wants a new run that starts from a checkpoint's weights.
-
-    The app opens the config pane with the run's config as the draft and the checkpoint as its
-    parent; the pane's start key starts it.
-    """
-
-    def __init__(self, run: str, checkpoint: str, optimizer: OptimizerStart = "fresh") -> None:
-        super().__init__()
-        self.run = run
-        """The run's name."""
-        self.checkpoint = checkpoint
-        """The step, `best`, `last`, or `average-STEP`."""
-        self.optimizer: OptimizerStart = optimizer
-        """Whether the optimizer's state is kept."""
 
 
 def words_of(error: Exception) -> tuple[str, str]:

@@ -21,7 +21,6 @@ from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, RunLabels, check_note
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.averaging import average
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
-from rnnlm_tui.tui.messages import ForkRequested
 from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
@@ -30,6 +29,7 @@ from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
+from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples, CheckpointTable
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
@@ -282,13 +282,15 @@ class CheckpointsScreen(PaneScreen):
         self.context.selected_checkpoint = row.path
         self.context.open_pane("prompt")
 
-    def action_fork_checkpoint(self) -> None:
+    @act
+    async def action_fork_checkpoint(self) -> None:
         """Configure a new run that starts from the checkpoint's weights."""
         item, run = self._table.row, self.context.run_directory
         if item is None or run is None:
             self.context.report("no checkpoint yet")
             return
-        self.app.post_message(ForkRequested(run.name, item.name))
+        parent = DraftParent(f"{run.name}@{item.name}", "fresh")
+        await self.context.new_draft_from(run.name, parent)
 
     @act
     async def action_export_checkpoint(self) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.messages import ForkRequested
 from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
@@ -34,7 +33,7 @@ async def test_a_fork_without_changes_is_kept_when_it_is_left(keys: tuple[str, .
     services = FakeServices()
     services.snapshots["plain-otter"] = make_snapshot("finished")
     async with opened(services, "checkpoints") as (app, pilot):
-        app.post_message(ForkRequested("plain-otter", "3700"))
+        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3700", "fresh"))
         await until_shown(pilot, "draft, fork of plain-otter@3700")
         assert ("parent", "plain-otter@3700", "fresh") not in services.calls
         await pilot.press(*keys)
@@ -46,7 +45,7 @@ async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -
     services.snapshots["plain-otter"] = make_snapshot("finished")
     services.forked = in_effect = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))
     async with opened(services, "checkpoints") as (app, pilot):
-        app.post_message(ForkRequested("plain-otter", "3700", "keep"))
+        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3700", "keep"))
         await until_shown(pilot, "draft, fork of plain-otter@3700")
         await write(pilot, "training.seed", "43")
         assert ("fork_config", "plain-otter@3700") in services.calls
@@ -60,7 +59,7 @@ async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -
         await until(pilot, lambda: bool(services.started))
         assert ("parent", "plain-otter@3700", "keep") in services.calls
 
-        app.post_message(ForkRequested("plain-otter", "3750"))
+        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3750", "fresh"))
         await until_shown(pilot, "draft, fork of plain-otter@3750")
         await pilot.press("P")
         await until_shown(pilot, "ptb-large")
