@@ -140,6 +140,14 @@ def spread(left: Content, right: Content, width: int, *, least: int = 0) -> Cont
     return Content.assemble(left, " " * gap, right)
 
 
+def fitting(parts: Sequence[Content], room: int, gap: int) -> list[Content]:
+    """Return the parts that fit side by side: the last one stays, those before it go first."""
+    kept = list(parts)
+    while len(kept) > 1 and sum(part.cell_length + gap for part in kept) - gap > room:
+        del kept[-2]
+    return kept
+
+
 def amount(text: str, style: str = TEXT, *, width: int = 0) -> Content:
     """Return a number and its dim unit, such as `4.1 GiB`; the number has `width` cells."""
     number, space, unit = text.partition(" ")

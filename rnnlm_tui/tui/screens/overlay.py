@@ -19,7 +19,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, FOCUS, GREY, TEXT, ink
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import fitting, safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.path_field import PathInput
@@ -188,9 +188,7 @@ def key_line(keys: Sequence[tuple[str, str]], width: int, app: object) -> Conten
         Content.assemble((shown_keys(key, app), f"bold {TEXT}"), (f" {word}", DIM))
         for key, word in keys
     ]
-    while len(items) > 1 and sum(item.cell_length + 2 for item in items) - 2 > width - 6:
-        del items[-2]
-    return Content("  ").join(items)
+    return Content("  ").join(fitting(items, width - 6, 2))
 
 
 class AskScreen(Overlay[str]):
@@ -223,14 +221,8 @@ class AskScreen(Overlay[str]):
             completes: it is a path, which tab completes.
         """
         super().__init__()
-        self._input = PathInput if completes else SafeInput
-        self._title, self._text, self._check, self._about, self._most = (
-            title,
-            text,
-            check,
-            about,
-            most,
-        )
+        self._title, self._text, self._check, self._about = title, text, check, about
+        self._input, self._most = PathInput if completes else SafeInput, most
 
     def compose(self) -> ComposeResult:
         legend = Content.assemble(

@@ -21,7 +21,7 @@ from rnnlm_tui.tui.actions import (
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
-from rnnlm_tui.tui.text import safe_content, spread
+from rnnlm_tui.tui.text import fitting, safe_content, spread
 from rnnlm_tui.tui.views.status import machine_label
 from rnnlm_tui.tui.widgets.panel import Line
 
@@ -55,67 +55,63 @@ class IdentityLine(Line):
         self.put(Content.assemble(name, middle, " " * gap, device, " "))
 
 
-class PanesLine(Line):
-    """Line 2: the panes with their keys, the current one underlined; at the right, global keys."""
-
-    LEFT: tuple[Pane, ...] = ("config", "train", "checkpoints", "prompt")
+class KeysLine(Line):
+    """A line of a pane's keys, which can be clicked."""
 
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pane = pane
         self._places: list[tuple[range, str]] = []
 
-    def on_resize(self) -> None:
-        actions = getattr(self.app, "actions", ACTIONS)
-        here: Pane = "prompt" if self._pane in PROMPT_MODES else self._pane
-        left = [
-            self._entry(find_action(f"show_{pane}", actions), PANE_TITLES[pane], pane == here)
-            for pane in self.LEFT
-        ]
-        runs = self._entry(find_action("show_runs", actions), "Runs", self._pane == "runs")
-        palette, keys = (
-            self._entry(find_action(name, actions), find_action(name).verb, False)
-            for name in ("command_palette", "keys")
-        )
-        self._places = []
-        start = Content("  ").join(content for content, _ in left)
-        compare = (
-            [self._entry(find_action("compare_runs", actions), PANE_TITLES["compare"], True)]
-            if self._pane == "compare"
-            else []
-        )
-        for right in (
-            [*compare, runs, palette, keys],
-            [*compare, runs, keys],
-            [*compare, runs],
-            compare or [runs],
-        ):
-            end = Content("  ").join(content for content, _ in right)
-            if start.cell_length + end.cell_length + 4 <= self.size.width:
-                break
-        gap = max(2, self.size.width - start.cell_length - end.cell_length - 2)
-        self.put(Content.assemble(" ", start, " " * gap, end, " "))
-        column = 1
-        for content, target in left:
+    def place(self, items: Sequence[tuple[Content, str]], column: int, gap: int) -> Content:
+        """Return the items in a row that begins in this column, and note what a click does."""
+        for content, target in items:
             self._places.append((range(column, column + content.cell_length), target))
-            column += content.cell_length + 2
-        column = 1 + start.cell_length + gap
-        for content, target in right:
-            self._places.append((range(column, column + content.cell_length), target))
-            column += content.cell_length + 2
-
-    def _entry(self, entry: Action, title: str, here: bool) -> tuple[Content, str]:
-        entry = on_pane(entry, self._pane)
-        if here:
-            return Content.styled(
-                f"{entry.label} {title}", f"bold underline {TRAIN}"
-            ), entry.textual_action
-        return Content.assemble((entry.label, TEXT), (f" {title}", DIM)), entry.textual_action
+            column += content.cell_length + gap
+        return Content(" " * gap).join(content for content, _ in items)
 
     async def on_click(self, event: events.Click) -> None:
         for columns, target in self._places:
             if event.x in columns:
                 await self.run_action(target)
+
+
+class PanesLine(KeysLine):
+    """Line 2: the panes with their keys, the current one underlined; at the right, global keys."""
+
+    LEFT: tuple[Pane, ...] = ("config", "train", "checkpoints", "prompt")
+
+    def on_resize(self) -> None:
+        here: Pane = "prompt" if self._pane in PROMPT_MODES else self._pane
+        left = [self._entry(f"show_{pane}", PANE_TITLES[pane], pane == here) for pane in self.LEFT]
+        runs = self._entry("show_runs", "Runs", here == "runs")
+        more = [self._entry(name, find_action(name).verb) for name in ("command_palette", "keys")]
+        compare = (
+            [self._entry("compare_runs", PANE_TITLES["compare"], True)] if here == "compare" else []
+        )
+        self._places = []
+        start = self.place(left, 1, 2)
+        for right in (
+            [*compare, runs, *more],
+            [*compare, runs, more[1]],
+            [*compare, runs],
+            compare or [runs],
+        ):
+            wide = sum(content.cell_length + 2 for content, _ in right) - 2
+            if start.cell_length + wide + 4 <= self.size.width:
+                break
+        gap = max(2, self.size.width - start.cell_length - wide - 2)
+        end = self.place(right, 1 + start.cell_length + gap, 2)
+        self.put(Content.assemble(" ", start, " " * gap, end, " "))
+
+    def _entry(self, name: str, title: str, here: bool = False) -> tuple[Content, str]:
+        entry = on_pane(find_action(name, getattr(self.app, "actions", ACTIONS)), self._pane)
+        words = (
+            Content.styled(f"{entry.label} {title}", f"bold underline {TRAIN}")
+            if here
+            else Content.assemble((entry.label, TEXT), (f" {title}", DIM))
+        )
+        return words, entry.textual_action
 
 
 def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
@@ -175,24 +171,21 @@ class ModeLine(Line):
         self.put(Content.assemble("  ", line))
 
     def _keys_within(self, room: int) -> Content:
-        line = Content("")
-        for key, words in self._keys:
-            item = Content.assemble((shown_keys(key, self.app), f"bold {TEXT}"), (f" {words}", DIM))
-            longer = Content.assemble(line, "   ", item) if line.plain else item
-            if longer.cell_length > room:
-                break
-            line = longer
-        return line
+        keys = [
+            Content.assemble((shown_keys(key, self.app), f"bold {TEXT}"), (f" {words}", DIM))
+            for key, words in self._keys
+        ]
+        while keys and sum(key.cell_length + 3 for key in keys) - 3 > room:
+            del keys[-1]
+        return Content("   ").join(keys)
 
 
-class FooterLine(Line):
+class FooterLine(KeysLine):
     """The last line: the most important keys, or a notice for a few seconds."""
 
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._pane = pane
+        super().__init__(pane, id=id)
         self._entries: tuple[tuple[Action, str], ...] = ()
-        self._places: list[tuple[range, str]] = []
         self._notice: Notice | None = None
         self._timer: Timer | None = None
         self._drawn_for: tuple[object, ...] = ()
@@ -254,24 +247,15 @@ class FooterLine(Line):
         gap = 3 if wide else 2
         items = [
             (
-                entry,
                 Content.assemble(
                     (entry.label, f"bold {BRIGHT}"),
                     (f" {verb or (entry.wide_verb if wide else '') or entry.verb}", DIM),
                 ),
+                entry.textual_action,
             )
             for entry, verb in self._entries
             if entry.label
         ]
-        while len(items) > 1 and sum(item.cell_length + gap for _, item in items) - gap > width - 2:
-            del items[-2]
-        column = 1
-        for entry, item in items:
-            self._places.append((range(column, column + item.cell_length), entry.textual_action))
-            column += item.cell_length + gap
-        self.put(Content.assemble(" ", Content(" " * gap).join(item for _, item in items)))
-
-    async def on_click(self, event: events.Click) -> None:
-        for columns, target in self._places:
-            if event.x in columns:
-                await self.run_action(target)
+        kept = fitting([item for item, _ in items], width - 2, gap)
+        items = [*items[: len(kept) - 1], *items[-1:]]
+        self.put(Content.assemble(" ", self.place(items, 1, gap)))
