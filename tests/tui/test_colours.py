@@ -29,7 +29,8 @@ from rnnlm_tui.tui.theme import (
     Table,
     xterm_number,
 )
-from tests.tui.support import lines_of, running_app
+from tests.homes import trained
+from tests.tui.support import at_home, lines_of
 
 BLACK = Color.parse("black")
 XTERM = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
@@ -73,9 +74,9 @@ def contrast(one: str, other: str) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("name", COLOUR_NAMES)
-def test_every_drawn_colour_has_a_tone_in_every_table(name: ColourName) -> None:
-    assert drawn_values() - set(TABLES[name]) == set()
+def test_every_drawn_colour_has_a_tone_in_every_table() -> None:
+    for name in COLOUR_NAMES:
+        assert drawn_values() <= set(TABLES[name]), name
 
 
 @pytest.mark.parametrize("table", [DARK, LIGHT], ids=["dark", "light"])
@@ -84,10 +85,8 @@ def test_with_256_colours_every_value_is_sent_by_its_number(table: Table) -> Non
         assert tone.colour is not None
         number = xterm_number(tone.colour)
         assert number is not None, f"{tone.colour} for {value} is none of the 256"
-        assert (
-            painted(table, Style(color=value), numbers=True).color
-            == Style(color=f"color({number})").color
-        )
+        sent = painted(table, Style(color=value), numbers=True).color
+        assert sent == Style(color=f"color({number})").color
 
 
 SIDE_GROUNDS = [ground for bands in palette.SIDE_BANDS for ground in bands]
@@ -120,18 +119,8 @@ def test_on_a_bright_background_text_and_lines_have_contrast() -> None:
         value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None
     }
     ground = tones[palette.BACKGROUND]
-    words = (
-        palette.TEXT,
-        palette.DIM,
-        palette.BRIGHT,
-        palette.FOCUS,
-        palette.THIRD,
-        palette.GOOD,
-        palette.WARN,
-        palette.BAD,
-        palette.FAINT,
-        palette.LABEL,
-    )
+    names = ["TEXT", "DIM", "BRIGHT", "FOCUS", "THIRD", "GOOD", "WARN", "BAD", "FAINT", "LABEL"]
+    words = [getattr(palette, name) for name in names]
     assert [value for value in words if contrast(tones[value], ground) < 4.5] == []
     assert contrast(tones[palette.VALIDATION], ground) > 4
     assert [
@@ -143,27 +132,18 @@ def test_on_a_bright_background_text_and_lines_have_contrast() -> None:
     ] == []
 
 
-@pytest.mark.parametrize(
-    ("table", "least"), [(TABLES["dark"], 4.0), (LIGHT, 5.5)], ids=["dark", "light"]
-)
+@pytest.mark.parametrize(("table", "least"), [(DARK, 4.0), (LIGHT, 5.5)], ids=["dark", "light"])
 def test_text_that_a_side_predicts_better_can_be_read(table: Table, least: float) -> None:
-    text = table[palette.BRIGHT].colour
-    assert text is not None
-    grounds = {value: table[value].colour or "" for value in SIDE_GROUNDS}
-    assert {
-        value: contrast(text, ground)
-        for value, ground in grounds.items()
-        if contrast(text, ground) < least
-    } == {}
+    text = table[palette.BRIGHT].colour or ""
+    found = {value: contrast(text, table[value].colour or "") for value in SIDE_GROUNDS}
+    assert {value: ratio for value, ratio in found.items() if ratio < least} == {}
 
 
-@pytest.mark.parametrize("name", COLOUR_NAMES)
-def test_an_unknown_colour_and_a_cell_without_style_are_drawn(
-    name: ColourName,
-) -> None:
-    style = painted(TABLES[name], Style(color="#5fd7fe"))
-    assert style.color == painted(TABLES[name], Style(color=palette.FOCUS)).color
-    assert Paint(TABLES[name]).apply([Segment("x", None)], BLACK)[0].style is not None
+def test_an_unknown_colour_and_a_cell_without_style_are_drawn() -> None:
+    for table in TABLES.values():
+        style = painted(table, Style(color="#5fd7fe"))
+        assert style.color == painted(table, Style(color=palette.FOCUS)).color
+        assert Paint(table).apply([Segment("x", None)], BLACK)[0].style is not None
 
 
 @pytest.mark.parametrize(
@@ -220,18 +200,11 @@ def test_braille_is_drawn_only_where_it_can_be_shown(
 
 
 def test_chosen_colours_are_kept_within_the_terminals_limit() -> None:
-    assert [KINDS[depth].colours(None, "light") for depth in KINDS] == [
-        "none",
-        "ansi-light",
-        "light",
-        "light",
-    ]
-    assert [KINDS[depth].colours("dark", "light") for depth in KINDS] == [
-        "dark",
-        "ansi-dark",
-        "dark",
-        "dark",
-    ]
+    def colours(wanted: ColourName | None) -> list[ColourName]:
+        return [kind.colours(wanted, "light") for kind in KINDS.values()]
+
+    assert colours(None) == ["none", "ansi-light", "light", "light"]
+    assert colours("dark") == ["dark", "ansi-dark", "dark", "dark"]
     settings: dict[str, object] = {COLOURS_SETTING: "light"}
     look = Appearance(Display(KINDS["256"]), settings)
     assert look.colours == "light"
@@ -251,7 +224,8 @@ def test_with_16_colours_a_hint_about_more_is_shown_once() -> None:
 
 
 async def test_the_theme_command_steps_through_the_colours_and_repaints() -> None:
-    async with running_app() as (app, pilot):
+    trained("plain-otter")
+    async with at_home(pane="train") as (app, pilot):
         seen: list[str] = []
         for _ in COLOUR_NAMES:
             app.action_next_theme()

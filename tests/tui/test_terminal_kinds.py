@@ -34,60 +34,41 @@ def kinds_of_colour(raw: bytes) -> set[str]:
         while codes:
             code = codes.pop(0)
             if code in (38, 48):
-                kind = codes.pop(0)
-                kinds.add("value" if kind == 2 else "256")
-                del codes[: 3 if kind == 2 else 1]
-            elif (
-                code in range(30, 38)
-                or code in range(40, 48)
-                or code in range(90, 98)
-                or code in range(100, 108)
-            ):
+                kinds.add("value" if codes[0] == 2 else "256")
+                del codes[: 4 if codes[0] == 2 else 2]
+            elif code // 10 in (3, 4, 9, 10) and code % 10 < 8:
                 kinds.add("16")
     return kinds
 
 
 @pytest.mark.parametrize(
-    ("variables", "kinds"),
+    ("variables", "options", "kinds", "is_ascii"),
     [
-        ({}, {"256"}),
-        ({"COLORTERM": "truecolor"}, {"value"}),
-        ({"TERM": "screen"}, {"16"}),
-        ({"TERM": "linux"}, {"16"}),
-        ({"NO_COLOR": "1"}, set()),
-        ({"TERM": "vt100"}, set()),
+        ({}, (), {"256"}, False),
+        ({"COLORTERM": "truecolor"}, (), {"value"}, False),
+        ({"TERM": "screen"}, (), {"16"}, False),
+        ({"TERM": "linux"}, (), {"16"}, True),
+        ({"NO_COLOR": "1"}, (), set(), False),
+        ({"TERM": "vt100", "LANG": "C", "LC_ALL": ""}, (), set(), True),
+        ({"LANG": "C", "LC_ALL": "C"}, (), {"256"}, True),
+        ({"PYTHONIOENCODING": "latin-1"}, (), {"256"}, True),
+        ({}, ("--ascii", "--no-mouse"), {"256"}, True),
+        ({"LANG": "C", "LC_ALL": "C"}, ("--no-ascii",), {"256"}, False),
     ],
     ids=str,
 )
-def test_every_terminal_gets_the_colours_that_it_has(
-    variables: Mapping[str, str], kinds: set[str], tmp_path: Path
-) -> None:
-    with opened(tmp_path, **variables) as terminal:
-        terminal.wait_for(WELCOME, DEADLINE)
-        assert kinds_of_colour(bytes(terminal.raw)) == kinds
-        terminal.send("q")
-        assert terminal.wait(DEADLINE) == 0
-
-
-@pytest.mark.parametrize(
-    ("variables", "options", "is_ascii"),
-    [
-        ({}, (), False),
-        ({"LANG": "C", "LC_ALL": "C"}, (), True),
-        ({"LANG": "C", "LC_ALL": ""}, (), True),
-        ({"TERM": "linux"}, (), True),
-        ({"PYTHONIOENCODING": "latin-1"}, (), True),
-        ({}, ("--ascii",), True),
-        ({"LANG": "C", "LC_ALL": "C"}, ("--no-ascii",), False),
-    ],
-    ids=str,
-)
-def test_ascii_is_used_where_unicode_cannot_be_shown(
-    variables: Mapping[str, str], options: tuple[str, ...], is_ascii: bool, tmp_path: Path
+def test_every_terminal_gets_the_colours_and_signs_that_it_has(
+    variables: Mapping[str, str],
+    options: tuple[str, ...],
+    kinds: set[str],
+    is_ascii: bool,
+    tmp_path: Path,
 ) -> None:
     with opened(tmp_path, *options, **variables) as terminal:
         terminal.wait_for(WELCOME, DEADLINE)
+        assert kinds_of_colour(bytes(terminal.raw)) == kinds
         assert terminal.text.isascii() is is_ascii
+        assert (b"\x1b[?1000h" in terminal.raw) is ("--no-mouse" not in options)
         terminal.send("q")
         assert terminal.wait(DEADLINE) == 0
 
@@ -147,17 +128,6 @@ def test_an_unknown_theme_is_rejected_with_the_valid_names(tmp_path: Path) -> No
         assert "must be auto, dark, light, ansi-dark, ansi-light or none" in " ".join(
             terminal.text.split()
         )
-
-
-@pytest.mark.parametrize(
-    ("options", "mouse"), [((), True), (("--no-mouse",), False)], ids=["mouse", "no-mouse"]
-)
-def test_the_mouse_can_be_left_to_the_terminal(
-    options: tuple[str, ...], mouse: bool, tmp_path: Path
-) -> None:
-    with opened(tmp_path, *options) as terminal:
-        terminal.wait_for(WELCOME, DEADLINE)
-        assert (b"\x1b[?1000h" in terminal.raw) is mouse
 
 
 def test_the_users_keymap_is_read_and_its_problems_are_reported(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import inspect
 import pkgutil
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -23,87 +23,58 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, Resize
 from textual.geometry import Size
 from textual.screen import Screen
-from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
 import rnnlm_tui.tui
 from rnnlm_tui.tui import _textual
-from tests.tui.support import running_app, until
+from tests.tui.support import at_home, until
+
+MODULES_OF_TEXTUAL = {
+    "keys": keys, "App": App, "Widget": Widget, "Screen": Screen, "LinuxDriver": LinuxDriver,
+    "Compositor": _compositor.Compositor, "LayoutUpdate": _compositor.LayoutUpdate,
+    "ChopsUpdate": _compositor.ChopsUpdate,
+}  # fmt: skip
+FUNCTIONS = """
+key_of_character: keys._character_to_key(character)
+OrderedKeys: App._check_bindings(self, key, priority)
+OrderedKeys: Widget._forward_event(self, event)
+OrderedKeys: Screen._forward_event(self, event)
+terminal_size: LinuxDriver._get_terminal_size(self)
+deliver_pending_resize: App._check_resize(self)
+replace_crash_report: App._fatal_error(self)
+replace_crash_report: App._close_messages_no_wait(self)
+ChangedCellsCompositor: Compositor.render_full_update(self, simplify)
+ChangedCellsCompositor: Compositor.render_partial_update(self)
+ChangedCellsLayout: LayoutUpdate.__init__(self, strips, region)
+ChangedCellsUpdate: ChopsUpdate.__init__(self, chops, spans, chop_ends)
+ChangedCellsUpdate: ChopsUpdate.render_segments(self, console)
+"""
+"""The pieces of `_textual.py`, and the private functions that they use."""
 
 
-def parameters(function: object) -> list[str]:
-    """The names of a function's parameters."""
-    assert callable(function)
-    return list(inspect.signature(function).parameters)
-
-
-def expect(owner: object, name: str, arguments: list[str], piece: str) -> None:
-    """Fail with the piece of `_textual.py` if a private function is gone or takes other
-    arguments."""
-    found = getattr(owner, name, None)
-    label = f"{getattr(owner, '__name__', owner)}.{name}"
-    assert found is not None, (
-        f"Textual {textual.__version__} has no {label} any more: see {piece} in tui/_textual.py"
-    )
-    assert parameters(found) == arguments, (
-        f"Textual {textual.__version__} changed the arguments of {label}: see {piece} in"
-        " tui/_textual.py"
+@pytest.mark.parametrize("line", FUNCTIONS.strip().splitlines())
+def test_private_function_still_takes_the_same_arguments(line: str) -> None:
+    piece, _, function = line.partition(": ")
+    owner, _, name = function.partition("(")[0].partition(".")
+    found = getattr(MODULES_OF_TEXTUAL[owner], name, None)
+    assert callable(found), f"Textual {textual.__version__} lacks {owner}.{name}: see {piece}"
+    arguments = ", ".join(inspect.signature(found).parameters)
+    assert f"{owner}.{name}({arguments})" == function, (
+        f"Textual {textual.__version__} changed {owner}.{name}: see {piece} in tui/_textual.py"
     )
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "arguments", "piece"),
-    [
-        (keys, "_character_to_key", ["character"], "key_of_character"),
-        (App, "_check_bindings", ["self", "key", "priority"], "OrderedKeys"),
-        (Widget, "_forward_event", ["self", "event"], "OrderedKeys"),
-        (Screen, "_forward_event", ["self", "event"], "OrderedKeys"),
-        (LinuxDriver, "_get_terminal_size", ["self"], "terminal_size"),
-        (App, "_check_resize", ["self"], "deliver_pending_resize"),
-        (App, "_fatal_error", ["self"], "replace_crash_report"),
-        (App, "_close_messages_no_wait", ["self"], "replace_crash_report"),
-        (
-            _compositor.Compositor,
-            "render_full_update",
-            ["self", "simplify"],
-            "ChangedCellsCompositor",
-        ),
-        (_compositor.Compositor, "render_partial_update", ["self"], "ChangedCellsCompositor"),
-        (_compositor.LayoutUpdate, "__init__", ["self", "strips", "region"], "ChangedCellsLayout"),
-        (
-            _compositor.ChopsUpdate,
-            "__init__",
-            ["self", "chops", "spans", "chop_ends"],
-            "ChangedCellsUpdate",
-        ),
-        (_compositor.ChopsUpdate, "render_segments", ["self", "console"], "ChangedCellsUpdate"),
-    ],
+    "name", ["_driver", "_resize_event", "_exception", "_exit_renderables", "_screen_stacks"]
 )
-def test_private_function_still_takes_the_same_arguments(
-    owner: object, name: str, arguments: list[str], piece: str
-) -> None:
-    expect(owner, name, arguments, piece)
+def test_private_attribute_of_an_app_still_exists(name: str) -> None:
+    assert hasattr(App[None](), name), f"see App.{name} in tui/_textual.py"
 
 
-def test_private_attributes_of_an_app_still_exist() -> None:
-    app = App[None]()
-    for name, piece in {
-        "_driver": "terminal_size and write_to_terminal",
-        "_resize_event": "deliver_pending_resize",
-        "_exception": "replace_crash_report",
-        "_exit_renderables": "replace_crash_report",
-        "_screen_stacks": "all_screens",
-    }.items():
-        assert hasattr(app, name), (
-            f"Textual {textual.__version__} has no App.{name} any more: see {piece} in"
-            " tui/_textual.py"
-        )
-
-
-@pytest.mark.parametrize(("character", "key"), [("?", "question_mark"), ("+", "plus"), ("a", "a")])
-def test_characters_still_have_their_key_names(character: str, key: str) -> None:
-    assert _textual.key_of_character(character) == key
+def test_characters_still_have_their_key_names() -> None:
+    names = [_textual.key_of_character(character) for character in "?+a"]
+    assert names == ["question_mark", "plus", "a"]
 
 
 class OrderedInput(_textual.OrderedKeys, Input, can_focus=True):
@@ -147,58 +118,26 @@ async def test_a_pending_resize_is_delivered() -> None:
         assert app._resize_event is None, "see deliver_pending_resize in tui/_textual.py"
 
 
-async def test_screens_of_all_panes_are_found() -> None:
-    async with running_app(pane="runs") as (app, pilot):
-        await pilot.press("2")
-        await until(pilot, lambda: app.current_mode == "train")
-        assert {type(screen).__name__ for screen in _textual.all_screens(app)} >= {
-            "RunsScreen",
-            "TrainScreen",
-        }
-
-
-async def test_a_screen_sends_only_changed_cells() -> None:
-    async with running_app(pane="runs") as (app, _pilot):
+@pytest.mark.usefixtures("three_at_home")
+async def test_screens_are_found_drawn_elsewhere_and_send_only_changed_cells() -> None:
+    async with at_home() as (app, pilot):
         compositor = app.screen._compositor
         assert isinstance(compositor, _textual.ChangedCellsCompositor), (
             "Textual no longer takes a screen's own _compositor: see ChangedCellsScreen in"
             " tui/_textual.py"
         )
-        update = compositor.render_full_update()
-        whole = update.render_segments(app.console)
+        whole = compositor.render_full_update().render_segments(app.console)
         assert "rnnlm-tui" in whole or not whole, "a row that was sent before is not sent again"
         assert compositor.render_full_update().render_segments(app.console) == ""
         compositor.sent.forget()
         assert "rnnlm-tui" in compositor.render_full_update().render_segments(app.console)
-
-
-async def test_a_screens_cells_are_a_renderable() -> None:
-    async with running_app(pane="runs") as (app, _pilot):
-        text = Text.assemble(
-            *(
-                segment.text
-                for segment in app.console.render(
-                    _textual.screen_content(app.screen), app.console.options
-                )
-            )
-        )
-        assert "rnnlm-tui" in text.plain
-
-
-async def test_the_palette_lists_its_matches_through_the_replaced_function() -> None:
-    async with running_app(pane="runs") as (app, pilot):
-        await pilot.press("ctrl+p")
-        await until(
-            pilot,
-            lambda: any(
-                "Open run" in line.text or "Filter runs" in line.text for line in lines(app.screen)
-            ),
-        )
-
-
-def lines(screen: Screen[object]) -> list[Strip]:
-    """The rows of a screen."""
-    return screen._compositor.render_strips()
+        content = _textual.screen_content(app.screen)
+        cells = app.console.render(content, app.console.options)
+        assert "rnnlm-tui" in "".join(segment.text for segment in cells)
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train")
+        found = {type(screen).__name__ for screen in _textual.all_screens(app)}
+        assert found >= {"RunsScreen", "TrainScreen"}
 
 
 def test_a_crash_prints_the_apps_own_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,12 +166,9 @@ def app_classes() -> Iterator[type]:
     """The classes of the app's modules, without those of `_textual.py`."""
     for name in MODULES:
         if name != _textual.__name__:
-            module = importlib.import_module(name)
-            yield from (
-                value
-                for value in vars(module).values()
-                if inspect.isclass(value) and value.__module__ == name
-            )
+            for value in vars(importlib.import_module(name)).values():
+                if inspect.isclass(value) and value.__module__ == name:
+                    yield value
 
 
 def foreign(owner: type) -> bool:
@@ -256,20 +192,15 @@ def private_names(owner: type) -> set[str]:
 
 
 def test_no_class_of_the_app_uses_or_overrides_a_private_name_of_its_textual_base() -> None:
-    inherited: dict[type, set[str]] = {}
-    offenders = []
-    for owner in app_classes():
-        for base in owner.__mro__:
-            if foreign(base):
-                names = inherited.get(base)
-                if names is None:
-                    names = inherited[base] = private_names(base)
-                mine = private_names(owner) & names
-                offenders += [
-                    f"{owner.__module__}.{owner.__name__}: {name} of {base.__name__}"
-                    for name in sorted(mine)
-                ]
-    assert not offenders, "use tui/_textual.py:\n" + "\n".join(sorted(set(offenders)))
+    names = cache(private_names)
+    offenders = {
+        f"{owner.__module__}.{owner.__name__}: {name} of {base.__name__}"
+        for owner in app_classes()
+        for base in owner.__mro__
+        if foreign(base)
+        for name in names(owner) & names(base)
+    }
+    assert not offenders, "use tui/_textual.py:\n" + "\n".join(sorted(offenders))
 
 
 def test_no_module_of_the_app_imports_a_private_module_or_name_of_textual() -> None:
@@ -277,17 +208,15 @@ def test_no_module_of_the_app_imports_a_private_module_or_name_of_textual() -> N
     for name in MODULES:
         if name == _textual.__name__:
             continue
-        path = Path(str(importlib.import_module(name).__file__))
-        for node in ast.walk(ast.parse(path.read_text())):
-            imported = (
-                [f"{node.module}.{alias.name}" for alias in node.names]
-                if isinstance(node, ast.ImportFrom) and node.module
-                else []
-            )
-            imported += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for node in ast.walk(ast.parse(inspect.getsource(importlib.import_module(name)) or "0")):
+            imported: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
             offenders += [
-                f"{path.name}: {path_of}"
-                for path_of in imported
-                if path_of.startswith(("textual", "rich")) and "._" in path_of
+                f"{name}: {path}"
+                for path in imported
+                if path.startswith(("textual", "rich")) and "._" in path
             ]
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(offenders)

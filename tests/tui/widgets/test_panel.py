@@ -108,16 +108,14 @@ class Shown(App[None]):
         self.box = TitledContainer(Button("press"), Static("text"), title="Box", legend="now")
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield self.panel
-            yield self.box
+        yield Vertical(self.panel, self.box)
 
 
 def shown(app: App[None]) -> list[str]:
     return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
-async def test_panel_draws_frame_title_legend_and_lines() -> None:
+async def test_a_panel_draws_its_frame_and_repaints_only_changed_cells() -> None:
     app = Shown()
     async with app.run_test(size=(30, 14)) as pilot:
         await pilot.pause()
@@ -127,12 +125,11 @@ async def test_panel_draws_frame_title_legend_and_lines() -> None:
         app.panel.bottom = "below"
         await pilot.pause()
         assert shown(app)[6] == "╰─ below ────────────────────╯"
-
-
-async def test_only_the_changed_cells_of_a_line_are_repainted() -> None:
-    app = Shown()
-    async with app.run_test(size=(30, 14)) as pilot:
+        app.panel.panel_title = "a\x1b]52;c\x07b\u202ec\nd"
+        app.box.panel_title = "[@click=app.quit]"
         await pilot.pause()
+        assert shown(app)[0].startswith("╭─ a␛]52;c␇b‹202e›c d ─")
+        assert "[@click=app.quit]" in shown(app)[7]
         asked: list[tuple[Region, ...]] = []
         app.panel.refresh = lambda *regions, **_: asked.append(regions)  # type: ignore[assignment,method-assign]
         app.panel.redraw()
@@ -143,56 +140,32 @@ async def test_only_the_changed_cells_of_a_line_are_repainted() -> None:
         assert asked == [(Region(2, 2, 3, 1),), (Region(26, 0, 1, 1),)]
 
 
-async def test_container_holds_widgets_in_the_same_frame_and_follows_the_focus() -> None:
+async def test_a_container_has_the_same_frame_and_follows_the_focus_also_without_colour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = Shown()
     async with app.run_test(size=(30, 14)) as pilot:
-        app.set_focus(None)
-        await pilot.pause()
-        assert shown(app)[7] == "╭─ Box ──────────────── now ─╮"
+        for focused, colour in ((False, BORDER), (True, FOCUS)):
+            app.set_focus(app.query_one(Button) if focused else None)
+            await pilot.pause()
+            assert shown(app)[7] == "╭─ Box ──────────────── now ─╮"
+            edge = next(iter(app.screen._compositor.render_strips()[7])).style
+            assert edge is not None
+            assert edge.color == ink(colour).color
         assert "text" in "".join(shown(app)[8:])
-        edge = app.screen._compositor.render_strips()[7]
-        assert next(iter(edge)).style is not None
-        assert getattr(next(iter(edge)).style, "color", None) == ink(BORDER).color
-        app.query_one(Button).focus()
-        await pilot.pause()
-        edge = app.screen._compositor.render_strips()[7]
-        assert getattr(next(iter(edge)).style, "color", None) == ink(FOCUS).color
-        app.box.legend = Content("later")
-        app.box.panel_title = "Other"
+        app.box.legend, app.box.panel_title = Content("later"), "Other"
         await pilot.pause()
         assert shown(app)[7] == "╭─ Other ──────────── later ─╮"
-
-
-async def test_no_color_draws_panels_and_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
     async with app.run_test(size=(30, 14)) as pilot:
         app.query_one(Button).focus()
         await pilot.pause()
         assert shown(app)[0].startswith("╭─ Numbers")
-        await pilot.resize_terminal(1, 1)
-        await pilot.pause()
-        await pilot.resize_terminal(3, 3)
-        await pilot.pause()
+        for size in (1, 3):
+            await pilot.resize_terminal(size, size)
+            await pilot.pause()
         assert len(shown(app)) == 3
-
-
-async def test_an_untrusted_title_cannot_act_on_the_terminal() -> None:
-    app = Shown()
-    async with app.run_test(size=(40, 14)) as pilot:
-        app.panel.panel_title = "a\x1b]52;c;eA==\x07b\u202ec\nd"
-        await pilot.pause()
-        assert shown(app)[0].startswith("╭─ a␛]52;c;eA==␇b‹202e›c d ─")
-
-
-async def test_markup_in_titles_is_text() -> None:
-    app = Shown()
-    async with app.run_test(size=(40, 14)) as pilot:
-        app.panel.panel_title = "[red]run[/"
-        app.box.panel_title = "[@click=app.quit]"
-        await pilot.pause()
-        assert "[red]run[/" in shown(app)[0]
-        assert "[@click=app.quit]" in shown(app)[7]
 
 
 def test_a_blank_changes_only_with_its_background_or_underline() -> None:
