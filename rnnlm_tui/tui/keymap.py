@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -91,14 +91,8 @@ def read_keymap(path: Path) -> Keymap:
     except FileNotFoundError:
         return Keymap()
     except (OSError, UnicodeDecodeError) as error:
-        return Keymap(
-            problems=(
-                (
-                    f"{path.name} can't be read:"
-                    f" {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
-                ),
-            )
-        )
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        return Keymap(problems=(f"{path.name} can't be read: {why}",))
     return parse_keymap(text, path.name)
 
 
@@ -106,54 +100,29 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
     """Return the keys from the file's text."""
     try:
         table = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
+    # TOMLDecodeError is a ValueError, and so is a number of thousands of digits
+    except (ValueError, RecursionError) as error:
         return Keymap(problems=(f"{name}: {safe(str(error), keep='')}; the file is ignored",))
-    problems: list[tuple[int, str]] = []
+    problems: list[tuple[str, str]] = []
     chosen: dict[str, tuple[str, ...]] = {}
-    known = {entry.id: entry for entry in ACTIONS}
+    known = {entry.id for entry in ACTIONS}
     for identifier, value in table.items():
-        line = _line_of(identifier, text)
         if identifier not in known:
-            near = get_close_matches(identifier, known, n=2, cutoff=0.6)
-            problems.append(
-                (
-                    line,
-                    f"“{safe(identifier, keep='')[:40]}” is not an action"
-                    + (f"; did you mean {' or '.join(near)}?" if near else ""),
-                )
-            )
-            continue
-        keys = _keys_of(value)
-        if isinstance(keys, str):
-            problems.append((line, f"{identifier}: {keys}"))
+            near = " or ".join(get_close_matches(identifier, known, n=2, cutoff=0.6))
+            words = f"“{safe(identifier, keep='')[:40]}” is not an action"
+            problems.append((identifier, f"{words}; did you mean {near}?" if near else words))
+        elif isinstance(keys := _keys_of(value), str):
+            problems.append((identifier, f"{identifier}: {keys}"))
         else:
             chosen[identifier] = keys
-    for identifier, keys in list(chosen.items()):
-        panes = action(identifier).panes
-        typed = next(filter(types_text, keys), None)
-        if typed and panes and set(panes) <= set(WITH_TEXT_BOX):
-            del chosen[identifier]
-            problems.append(
-                (
-                    _line_of(identifier, text),
-                    (
-                        f"{identifier}: {key_label(typed)} is typed into the text box of"
-                        f" {PANE_TITLES[panes[0]]}: choose a function key, or ctrl+ and a letter"
-                    ),
-                )
-            )
-    for identifier, why in _collisions(chosen):
-        problems.append((_line_of(identifier, text), f"{identifier}: {why}"))
-    sentences = tuple(
-        f"{name}{f' line {line}' if line else ''}: {words}" for line, words in sorted(problems)
-    )
+    while found := next(_clashes(chosen), None):
+        del chosen[found[0]]
+        problems.append((found[0], f"{found[0]}: {found[1]}"))
+    lines = sorted((_line_of(identifier, text), words) for identifier, words in problems)
     return Keymap(
         _with_keys(chosen),
         {identifier: ",".join(keys) for identifier, keys in chosen.items()},
-        sentences,
+        tuple(f"{name}{f' line {line}' if line else ''}: {words}" for line, words in lines),
     )
 
 
@@ -165,12 +134,8 @@ def use_keys(app: App[int], keymap: Keymap) -> str:
         if not action(identifier).keys:  # only the palette has it, so no screen binds it
             app.bind(changed[identifier], identifier, show=False)
     rest = len(keymap.problems) - MOST_SHOWN
-    return "\n".join(
-        [
-            *keymap.problems[:MOST_SHOWN],
-            *([f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else []),
-        ]
-    )
+    more = [f"and {rest} more: rnnlm-tui doctor"] if rest > 0 else []
+    return "\n".join([*keymap.problems[:MOST_SHOWN], *more])
 
 
 def key_name(written: str) -> str | None:
@@ -227,63 +192,47 @@ def _keys_of(value: object) -> tuple[str, ...] | str:
     return tuple(dict.fromkeys(keys))
 
 
-def _collisions(chosen: dict[str, tuple[str, ...]]) -> Iterable[tuple[str, str]]:
-    """Remove from `chosen` what would give a key two meanings on one pane.
-
-    Yield each action and the reason.
-    """
-    while True:
-        found = next(iter(_clashes(chosen)), None)
-        if found is None:
-            return
-        del chosen[found[0]]
-        yield found
-
-
-def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
+def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each action of `chosen` whose key means something else, and the reason."""
+    for identifier, keys in chosen.items():
+        panes = action(identifier).panes
+        typed = next(filter(types_text, keys), None)
+        if typed and panes and set(panes) <= set(WITH_TEXT_BOX):
+            yield (
+                identifier,
+                f"{key_label(typed)} is typed into the text box of {PANE_TITLES[panes[0]]}:"
+                " choose a function key, or ctrl+ and a letter",
+            )
     actions = _with_keys(chosen)
     for pane in PANES:
         owners: dict[str, str] = {}
+        title, taken = PANE_TITLES[pane], WIDGETS_KEYS.get(pane, ())
         for entry in sorted(actions_for(pane, actions), key=lambda entry: entry.id in chosen):
             for key in entry.keys:
                 other = owners.setdefault(key, entry.id)
-                if entry.id in chosen and other != entry.id:
-                    yield (
-                        entry.id,
-                        (
-                            f"{key_label(key)} is the key of {other} on {PANE_TITLES[pane]}; change"
-                            " that one's key too"
-                        ),
-                    )
-                if (
-                    entry.id in chosen
-                    and key in WIDGETS_KEYS.get(pane, ())
-                    and key not in action(entry.id).keys
-                ):
-                    yield (
-                        entry.id,
-                        (
-                            f"{key_label(key)} is used by the list or text field of"
-                            f" {PANE_TITLES[pane]}"
-                        ),
-                    )
+                if entry.id not in chosen:
+                    continue
+                if other != entry.id:
+                    why = f"is the key of {other} on {title}; change that one's key too"
+                    yield entry.id, f"{key_label(key)} {why}"
+                if key in taken and key not in action(entry.id).keys:
+                    yield entry.id, f"{key_label(key)} is used by the list or text field of {title}"
 
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
     """Return the table with these keys. Actions in one row (`+ - 0`) show the first key of each."""
     actions: list[Action] = []
-    for row in key_rows(
-        [
-            replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
-            for entry in ACTIONS
-        ]
-    ):
-        head = row[0]
-        if head.shown and any(entry.id in chosen for entry in row):
-            head = replace(head, shown=" ".join(key_label(entry.keys[0]) for entry in row))
+    table = [
+        replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
+        for entry in ACTIONS
+    ]
+    for head, *others in key_rows(table):
+        if head.shown and any(entry.id in chosen for entry in (head, *others)):
+            labels = (key_label(entry.keys[0]) for entry in (head, *others))
+            head = replace(head, shown=" ".join(labels))
         elif not head.keys and "command_palette" in chosen:
             head = replace(head, shown=key_label(chosen["command_palette"][0]))
-        actions += [head, *row[1:]]
+        actions += [head, *others]
     return tuple(actions)
 
 
