@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
 from io import TextIOWrapper
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
@@ -321,7 +320,10 @@ class RnnlmApp(App[int]):
 
     def watch_summaries(self, summaries: tuple[RunSummary, ...]) -> None:
         self._show_alerts(self._alerts.check_runs(summaries, time()))
-        self._move_damaged_labels_aside(summaries)
+        damaged = {summary.run for summary in summaries if summary.labels_damaged}
+        for run in damaged - self._labels_reported:
+            self._labels_reported.add(run)
+            self.run_beside(self._move_labels_aside(run))
         if self.all_listed:
             self.set_marks(self.marks.among(summary.run for summary in summaries))
 
@@ -337,22 +339,15 @@ class RnnlmApp(App[int]):
         if self.pending_notice is not None and self.ready_pane is not None:
             self.ready_pane.show_pending_notice()
 
-    def _move_damaged_labels_aside(self, summaries: Sequence[RunSummary]) -> None:
-        """Move each run's unusable labels aside, once: the next change would overwrite them."""
-
-        def move(run: str) -> Path | None:
-            return store.labels.labels_file(store.runs.find_run(run)).move_damaged_aside()
-
-        def moved(run: str, kept: Path | None) -> None:
-            if kept is not None:
-                lost = f"the labels of {run} are damaged"
-                pinned = "all its checkpoints are pinned now"
-                self.report_damage(f"{lost}: the file is kept as {kept.name}, and {pinned}")
-
-        damaged = {summary.run for summary in summaries if summary.labels_damaged}
-        for run in damaged - self._labels_reported:
-            self._labels_reported.add(run)
-            self.in_thread(partial(move, run), partial(moved, run))
+    async def _move_labels_aside(self, run: str) -> None:
+        """Move a run's unusable labels aside: the next change would overwrite them."""
+        kept = await to_thread(
+            lambda: store.labels.labels_file(store.runs.find_run(run)).move_damaged_aside()
+        )
+        if kept is not None:
+            lost = f"the labels of {run} are damaged"
+            pinned = "all its checkpoints are pinned now"
+            self.report_damage(f"{lost}: the file is kept as {kept.name}, and {pinned}")
 
     # panes, runs and marks
 
@@ -692,21 +687,12 @@ class RnnlmApp(App[int]):
         from rnnlm_tui.tui.screens.help import HelpScreen
 
         screen = self.pane_screen
-        if screen is not None:
-            active = screen.active_bindings.values() if screen.focused is not None else ()
-            own = [
-                entry.binding.id
-                for entry in active
-                if entry.node is screen.focused and entry.binding.id
-            ]
-            self.push_screen(
-                HelpScreen(
-                    screen.PANE,
-                    actions=self.actions,
-                    focused=own,
-                    first=screen.help_group(),
-                )
-            )
+        if screen is None:
+            return
+        active = screen.active_bindings.values() if screen.focused is not None else ()
+        own = [one.binding.id for one in active if one.node is screen.focused and one.binding.id]
+        first = screen.help_group()
+        self.push_screen(HelpScreen(screen.PANE, actions=self.actions, focused=own, first=first))
 
     def action_next_theme(self) -> None:
         self.use_colours(self.appearance.next())

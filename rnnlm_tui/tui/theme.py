@@ -26,6 +26,20 @@ from rnnlm_tui.tui._textual import all_screens
 from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, TerminalKind
 from rnnlm_tui.tui.widgets.panel import Panel
 
+_VARIABLES: Mapping[str, str] = {
+    palette.BACKGROUND: "input-cursor-foreground scrollbar-background scrollbar-background-hover"
+    " scrollbar-background-active scrollbar-corner-color",
+    palette.FIELD: "block-hover-background",
+    palette.SELECTED: "block-cursor-background block-cursor-blurred-background",
+    palette.BORDER: "border-blurred scrollbar",
+    palette.FOCUS: "border input-cursor-background",
+    palette.RAW: "input-selection-background",
+    palette.DIM: "scrollbar-hover scrollbar-active text-muted text-disabled",
+    palette.TEXT: "block-cursor-blurred-foreground text",
+    palette.BRIGHT: "block-cursor-foreground input-selection-foreground",
+    "none": "block-cursor-blurred-text-style",
+}
+"""The variables of Textual's widgets that have each value: exact ones, never blends."""
 THEME = Theme(
     name="rnnlm",
     primary=palette.FOCUS,
@@ -40,36 +54,7 @@ THEME = Theme(
     panel=palette.FIELD,
     boost=palette.FIELD,
     dark=True,
-    variables={
-        "field": palette.FIELD,
-        "selected": palette.SELECTED,
-        "line": palette.BORDER,
-        "focus": palette.FOCUS,
-        "dim": palette.DIM,
-        "bright": palette.BRIGHT,
-        "block-cursor-background": palette.SELECTED,
-        "block-cursor-foreground": palette.BRIGHT,
-        "block-cursor-blurred-background": palette.SELECTED,
-        "block-cursor-blurred-foreground": palette.TEXT,
-        "block-cursor-blurred-text-style": "none",
-        "block-hover-background": palette.FIELD,
-        "border": palette.FOCUS,
-        "border-blurred": palette.BORDER,
-        "input-cursor-background": palette.FOCUS,
-        "input-cursor-foreground": palette.BACKGROUND,
-        "input-selection-background": palette.RAW,
-        "input-selection-foreground": palette.BRIGHT,
-        "scrollbar": palette.BORDER,
-        "scrollbar-hover": palette.DIM,
-        "scrollbar-active": palette.DIM,
-        "scrollbar-background": palette.BACKGROUND,
-        "scrollbar-background-hover": palette.BACKGROUND,
-        "scrollbar-background-active": palette.BACKGROUND,
-        "scrollbar-corner-color": palette.BACKGROUND,
-        "text": palette.TEXT,
-        "text-muted": palette.DIM,
-        "text-disabled": palette.DIM,
-    },
+    variables={name: value for value, names in _VARIABLES.items() for name in names.split()},
 )
 
 
