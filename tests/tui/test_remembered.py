@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,69 +30,25 @@ from tests.tui.support import at_home, until
 
 TIMES = 1_000
 STATE: dict[str, object] = {
-    "run": "plain-otter",
-    "pane": "config",
-    "marked": ["plain-otter", "", "brisk-heron"],
-    "dots": "block",
-    "colours": "dark",
-    "colours hinted": True,
-    "alerts": False,
-    "runs order": ["perplexity", True],
-    "axis": "tokens",
-    "smoothing": 0.6,
+    "run": "plain-otter", "pane": "config", "marked": ["plain-otter", "", "brisk-heron"],
+    "dots": "block", "colours": "dark", "colours hinted": True, "alerts": False,
+    "runs order": ["perplexity", True], "axis": "tokens", "smoothing": 0.6,
     "of another version": {"a": [1, None]},
     "views": {
         "plain-otter": {
-            "axis": "step",
-            "smoothing": 0.9,
-            "chosen": "loss",
-            "alone": True,
-            "part": [10.0, 200.0],
-            "following": False,
-            "turned": ["loss"],
-            "whole_range": True,
-            "hidden": ["left"],
+            "axis": "step", "smoothing": 0.9, "chosen": "loss", "alone": True, "following": False,
+            "part": [10.0, 200.0], "turned": ["loss"], "whole_range": True, "hidden": ["left"],
             "cursor": 120.0,
         }
     },
-}
+}  # fmt: skip
 """All settings that the app saves."""
 VALUES: tuple[object, ...] = (
-    None,
-    True,
-    False,
-    0,
-    1,
-    -1,
-    7,
-    2**63,
-    10**400,
-    1e308,
-    float("inf"),
-    float("-inf"),
-    float("nan"),
-    0.5,
-    "",
-    "a",
-    "train",
-    "config",
-    "../../etc/passwd",
-    "\0",
-    "\ud800",
-    "\x1b[2J",
-    "‮",
-    "é" * 300,
-    "x" * 5_000,
-    "[@click=app.quit]x[/]",
-    [],
-    [[]],
-    ["a", "a"],
-    [None] * 9,
-    list("abcdefghij"),
-    {},
-    {"": ""},
-    {"a": {"a": {}}},
-)
+    None, True, False, 0, 1, -1, 7, 2**63, 10**400, 1e308, float("inf"), float("-inf"),
+    float("nan"), 0.5, "", "a", "train", "config", "../../etc/passwd", "\0", "\ud800", "\x1b[2J",
+    "‮", "é" * 300, "x" * 5_000, "[@click=app.quit]x[/]", [], [[]], ["a", "a"], [None] * 9,
+    list("abcdefghij"), {}, {"": ""}, {"a": {"a": {}}},
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -212,33 +167,11 @@ def any_keymap(chance: random.Random) -> bytes:
     """A keymap of valid and invalid actions and keys, with any bytes in it."""
     names = [*(entry.id for entry in ACTIONS), "no_such_action", '"', "", "a.b", "[table]"]
     keys = [
-        '"P"',
-        '["l", "f6"]',
-        '"^s"',
-        '","',
-        '"ctrl+shift+x"',
-        '""',
-        "[]",
-        "3",
-        "inf",
-        "1979-05-27",
-        "{a = 1}",
-        '["", 3]',
-        '"\\u0000"',
-        '"\\u001b"',
-        '"é"',
-        '"shift+é"',
-        "'''a\nb'''",
-        "9" * 5_000,
-        "[" * 3_000,
-        '"ctrl+ctrl+a"',
-        '"+"',
-        '"ctrl++"',
-        '"  "',
-        '"👩‍💻"',
-        '"f99"',
+        '"P"', '["l", "f6"]', '"^s"', '","', '"ctrl+shift+x"', '""', "[]", "3", "inf", "1979-05-27",
+        "{a = 1}", '["", 3]', '"\\u0000"', '"\\u001b"', '"é"', '"shift+é"', "'''a\nb'''",
+        "9" * 5_000, "[" * 3_000, '"ctrl+ctrl+a"', '"+"', '"ctrl++"', '"  "', '"👩‍💻"', '"f99"',
         '"comma"',
-    ]
+    ]  # fmt: skip
     text = "\n".join(
         f"{chance.choice(names)} = {chance.choice(keys)}" for _ in range(chance.randrange(6))
     ).encode()
@@ -288,21 +221,19 @@ def said(app: RnnlmApp) -> str:
 
 
 async def test_settings_that_cannot_be_saved_are_reported_once(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tries: list[int] = []
-    reports: list[str] = []
 
     def refuse(_: dict[str, object]) -> None:
         tries.append(1)
         raise StorageError("the disk is read-only")
 
     monkeypatch.setattr(app_module, "save_settings", refuse)
-    monkeypatch.setattr(RnnlmApp, "report_error", lambda _, error: reports.append(str(error)))
     async with at_home(None, settings={}) as (app, pilot):
         for pane in ("config", "runs", "config"):
             before = len(tries)
             app.open_pane(pane)
-            await until(pilot, partial(lambda least: len(tries) > least, before))
+            await until(pilot, lambda before=before: len(tries) > before)  # type: ignore[misc]
         await until(pilot, lambda: not app._saving)
-    assert reports == ["the disk is read-only"]
+        assert said(app) == "the disk is read-only"

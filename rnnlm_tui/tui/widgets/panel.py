@@ -249,11 +249,8 @@ class Panel(Widget):
             lines.append(before[-1])
         else:
             lines.append(bottom_edge(width, labels, colour))
-        self._drawn_strips, self._drawn_for, self._drawn_with = (
-            lines[:height],
-            self.size,
-            drawn_with,
-        )
+        self._drawn_strips = lines[:height]
+        self._drawn_for, self._drawn_with = self.size, drawn_with
         self._row_keys, self._bottom_labels = keys, labels
 
     def _framed(self, y: int, width: int, inner: int, colour: str) -> Strip:
@@ -275,17 +272,10 @@ class Panel(Widget):
         super().watch_has_focus(has_focus)
         self.redraw()
 
-    def watch_panel_title(self) -> None:
+    def _edges_changed(self) -> None:
         self.redraw()
 
-    def watch_legend(self) -> None:
-        self.redraw()
-
-    def watch_bottom(self) -> None:
-        self.redraw()
-
-    def watch_highlighted(self) -> None:
-        self.redraw()
+    watch_panel_title = watch_legend = watch_bottom = watch_highlighted = _edges_changed
 
 
 class TitledContainer(Container):
@@ -342,15 +332,11 @@ class TitledContainer(Container):
             edge = edge.apply_filter(line_filter, background)
         return edge
 
-    def watch_panel_title(self) -> None:
-        self._repaint_edge()
-
-    def watch_legend(self) -> None:
-        self._repaint_edge()
-
     def _repaint_edge(self) -> None:
         left, top = self.content_offset
         self.refresh(Region(-left, -top, self.outer_size.width, 1))
+
+    watch_panel_title = watch_legend = _repaint_edge
 
 
 class Line(Widget):
