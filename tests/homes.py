@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,10 +15,12 @@ from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, StepRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import change_labels
+from rnnlm_tui.store.log import Row
 from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import RunLock
+from tests.fakes.answers import CHANGES
 from tests.unit.client.logs import record
 
 STEPS = 3
@@ -79,3 +82,43 @@ def three_runs_at_home() -> Iterator[None]:
     trained("brisk-heron", tags=("small", "gru"), age=100)
     with RunLock(trained("plain-otter", "running", tags=("small",)).lock_path):
         yield
+
+
+LOSSES = {1000: 4.4671, 2000: 4.2077, 3000: 4.1059, 3700: 4.0622, 3750: None}
+"""Of the checkpoints of `five_checkpoints`, by step."""
+STATE = {"epoch": 6, "index": 149, "data": {"data_mode": "stream", "batch_size": 20, "bptt": 35}}
+
+
+def five_checkpoints(*rows: Row, layout: str = "sentences") -> RunDirectory:
+    """A finished run whose best checkpoint isn't its last, with tensors as `tests.fakes.answers`
+    names them, a changed dropout, and these rows in its log."""
+    shapes = ((8, 4), (4, 4), (4, 4), (8,))
+    tensors = {name: shape for (name, _), shape in zip(CHANGES, shapes, strict=True)}
+
+    def write(folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(model_file(tensors))
+        (folder / "training_state.json").write_text(json.dumps(STATE))
+
+    run = trained("plain-otter")
+    facts: dict[str, object] = {
+        "environment": {"torch": "2.13.0+cpu", "deterministic": True, "host": "gpu1"},
+        "changed": {"model.dropout": 0.15},
+    }
+    for step, loss in LOSSES.items():
+        known = {} if loss is None else {"validation_loss": loss}
+        epoch = {"epoch": step / 594, "train_loss": 3.93, "tokens_seen": step * 640}
+        write_checkpoint(run, step, write, None, {**facts, **epoch, **known})
+    end = EventRow(1, STEPS, "finished", "", time())
+    record(run, Facts(max_steps=STEPS, corpus_layout=layout), *rows, end)
+    return run
+
+
+def model_file(shapes: Mapping[str, Sequence[int]]) -> bytes:
+    """A safetensors file of zeros."""
+    header, end = dict[str, object](), 0
+    for name, shape in shapes.items():
+        size = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)

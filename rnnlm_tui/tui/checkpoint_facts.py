@@ -95,7 +95,7 @@ class CheckpointFacts:
     def damage(self, row: CheckpointRow) -> str:
         """What is wrong with a checkpoint; empty if nothing is known to be."""
         detail = self._details.get(row.path)
-        return (detail.damage if detail is not None else "") or self._problems.get(row.path, "")
+        return self._problems.get(row.path, "") or (detail.damage if detail is not None else "")
 
     def detail(self, row: CheckpointRow, snapshot: RunSnapshot) -> CheckpointDetail | None:
         """What is known about a checkpoint; None while it is read."""
@@ -176,59 +176,25 @@ class CheckpointFacts:
         if place not in self._tensors:
             self._questions.start("weights", place, compare)
 
-    async def verify(
-        self,
-        rows: Sequence[CheckpointRow],
-        progress: Callable[[str], None],
-        now: Callable[[], float],
-    ) -> tuple[list[CheckpointRow], int]:
-        """Check all files of checkpoints against their hashes, one checkpoint after the other.
-
-        Args:
-            progress: called with `verifying 3 of 6 …`.
+    async def verify(self, run: RunDirectory, row: CheckpointRow, now: float) -> int:
+        """Check a checkpoint's files against their hashes.
 
         Returns:
-            The damaged checkpoints, and the number of files that are as they were written.
+            The number of files that are as they were written; 0 if the checkpoint is damaged.
         """
-        run, snapshot = self._run, self._screen.snapshot
-        damaged: list[CheckpointRow] = []
-        files = 0
-        if run is None or snapshot is None:
-            return damaged, files
-        for number, row in enumerate(rows, 1):
-            if len(rows) > 1:
-                progress(f"verifying {number} of {len(rows)} …")
-            folder, damage = run.path / row.path, ""
-            try:
-                files += await to_thread(_verify, folder)
-            except (StorageError, OSError) as error:
-                message = error.message if isinstance(error, RnnlmError) else str(error)
-                damage = message.replace(f"{folder}/", "")
-                damaged.append(row)
-            if run != self._run:
-                break
-            detail = self._details.get(row.path)
+        folder, files, damage = run.path / row.path, 0, ""
+        try:
+            files = await to_thread(_verify, folder)
+        except (StorageError, OSError) as error:
+            message = error.message if isinstance(error, RnnlmError) else str(error)
+            damage = message.replace(f"{folder}/", "")
+        snapshot, detail = self._screen.snapshot, self._details.get(row.path)
+        if run == self._run and snapshot is not None:
             if detail is None:
                 detail = await to_thread(_read_detail, run, row, snapshot)
-            verified = None if damage else now()
+            verified = None if damage else now
             self._keep(run, row, replace(detail, verified=verified, damage=damage))
-        return damaged, files
-
-    async def newest_intact(
-        self, rows: Sequence[CheckpointRow], damaged: Sequence[CheckpointRow]
-    ) -> int | None:
-        """The step of the newest other checkpoint whose files all match their hashes."""
-        run = self._run
-        if run is None:
-            return None
-        for row in sorted(rows, key=lambda row: row.step, reverse=True):
-            if row not in damaged:
-                try:
-                    await to_thread(_verify, run.path / row.path)
-                except (StorageError, OSError):
-                    continue
-                return row.step
-        return None
+        return files
 
     def _keep(self, run: RunDirectory, row: CheckpointRow, detail: CheckpointDetail) -> None:
         if run == self._run:

@@ -25,7 +25,6 @@ from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.store.queue import change_queue
 from rnnlm_tui.store.runs import create_run, find_run, list_runs
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.averaging import average
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
@@ -260,7 +259,9 @@ async def test_the_app_asks_before_a_dataset_runs(mark: Path) -> None:
             await pilot.press("enter")
             await until(pilot, lambda: not asks())
             assert not mark.exists()
-        app.run_beside(average(app, ("plain-otter@40", "plain-otter@60")))
+        app.open_run(find_run("plain-otter"), "checkpoints")
+        await until_shown(pilot, "★ best")
+        await pilot.press("space", "space", "M")
         await until(pilot, asks)
         assert not mark.exists()
         await pilot.press("down", "enter")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -19,7 +20,6 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, RunLabels, check_note
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.averaging import average
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.screens.log import TensorsScreen
@@ -34,9 +34,12 @@ from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.average import StagedAverage
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.store.trash import Trashed
+
+ResultT = TypeVar("ResultT")
 
 AGE_SECONDS = 10.0
 """Seconds between updates of the ages, and between looks at the files."""
@@ -44,6 +47,22 @@ LEAST_TABLE, TABLE_FRAME = 5, 3
 """The fewest rows of the table, and its rows around the checkpoints, heads included."""
 SHOWN_STEPS = 4
 """Steps that a message about several checkpoints names."""
+
+
+def on_checkpoint(
+    method: Callable[[CheckpointsScreen, RunDirectory, ListedCheckpoint], ResultT],
+) -> Callable[[CheckpointsScreen], ResultT | None]:
+    """Call an action with the open run and the checkpoint under the cursor, if there is one."""
+
+    @wraps(method)
+    def call(screen: CheckpointsScreen) -> ResultT | None:
+        run, item = screen.context.run_directory, screen.table.row
+        if run is None or item is None:
+            screen.context.report("no checkpoint yet")
+            return None
+        return method(screen, run, item)
+
+    return call
 
 
 class CheckpointsScreen(PaneScreen):
@@ -75,7 +94,7 @@ class CheckpointsScreen(PaneScreen):
 
     def on_mount(self) -> None:
         order, backwards = saved_order(self.context.settings)
-        self._table.sort_by(order, backwards=backwards)
+        self.table.sort_by(order, backwards=backwards)
         self.set_interval(AGE_SECONDS, self._look_again)
 
     def on_resize(self, event: Resize) -> None:
@@ -85,7 +104,8 @@ class CheckpointsScreen(PaneScreen):
     # what is shown
 
     @property
-    def _table(self) -> CheckpointTable:
+    def table(self) -> CheckpointTable:
+        """The table."""
         return self.query_one(CheckpointTable)
 
     @property
@@ -94,12 +114,16 @@ class CheckpointsScreen(PaneScreen):
         snapshot = self.snapshot
         return () if snapshot is None else (*snapshot.checkpoints, *snapshot.averages)
 
+    @property
+    def _labels(self) -> RunLabels:
+        return self.snapshot.labels if self.snapshot is not None else RunLabels()
+
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
         """Show the run's checkpoints."""
         if self._facts.take_run(self.context.run_directory):
             self._checking = ""
             self._chosen.clear()
-            self._table.show_rows((), 0)
+            self.table.show_rows((), 0)
         rows = self._rows
         self._chosen &= {row.path for row in rows}
         self._facts.take_rows(rows)
@@ -112,26 +136,21 @@ class CheckpointsScreen(PaneScreen):
             self._show_table()
 
     def _show_table(self) -> None:
-        snapshot = self.snapshot
-        items = listed(
-            self._rows,
-            snapshot.labels if snapshot is not None else RunLabels(),
-            {row.path: self._facts.damage(row) for row in self._rows},
-        )
+        problems = {row.path: self._facts.damage(row) for row in self._rows}
         self._fit_rows()
-        self._table.legend = self._legend()
-        self._table.show(items, time(), self._chosen)
+        self.table.legend = self._legend()
+        self.table.show(listed(self._rows, self._labels, problems), time(), self._chosen)
 
     def _fit_rows(self) -> None:
         """Give the table the rows that all checkpoints need, at most a bit less than half."""
         room = self.app.size.height - 3
         most = max(LEAST_TABLE, room * 9 // 20)
         rows = min(max(LEAST_TABLE, len(self._rows) + TABLE_FRAME), most)
-        height = self._table.styles.height
+        height = self.table.styles.height
         if self.has_class("-short"):
-            self._table.styles.height = "1fr"
+            self.table.styles.height = "1fr"
         elif height is None or height.value != rows:
-            self._table.styles.height = rows
+            self.table.styles.height = rows
 
     def _legend(self) -> Content:
         snapshot = self.snapshot
@@ -162,19 +181,13 @@ class CheckpointsScreen(PaneScreen):
             *(["average_checkpoints"] if len(self._chosen) > 1 else []), "prune_checkpoints",
         ] if some else ["undo_delete_checkpoint"]  # fmt: skip
         names += [*(["checkpoint"] if living else []), "leave"]
-        row, several = self.chosen, len(self._chosen)
+        row, several = self.chosen, f" {len(self._chosen)}" if self._chosen else ""
         words = {
-            "pin_checkpoint": "Unpin" if row is not None and row.step in self._pinned() else "",
+            "pin_checkpoint": "Unpin" if row is not None and row.step in self._labels.pins else "",
             "undo_delete_checkpoint": "Undo",
             "export_checkpoint": "Export",
-            **(
-                {
-                    "delete_checkpoint": f"Delete {several}",
-                    "verify_checkpoint": f"Verify {several}",
-                }
-                if several
-                else {}
-            ),
+            "delete_checkpoint": f"Delete{several}",
+            "verify_checkpoint": f"Verify{several}",
         }
         return [(action(name), words.get(name, "")) for name in names]
 
@@ -211,21 +224,18 @@ class CheckpointsScreen(PaneScreen):
         layout = newlines_of(snapshot.summary.corpus_layout)
         samples.show(found, note, how if found.samples else "", layout)
 
-    def _pinned(self) -> frozenset[int]:
-        return self.snapshot.labels.pins if self.snapshot is not None else frozenset()
-
     # the cursor and the marks
 
     @property
     def chosen(self) -> CheckpointRow | None:
         """The checkpoint under the cursor."""
-        item = self._table.row
+        item = self.table.row
         return item.row if item is not None else None
 
     @property
     def targets(self) -> list[ListedCheckpoint]:
         """The checkpoints that a key acts on: all marked ones, or the one under the cursor."""
-        table = self._table
+        table = self.table
         if self._chosen:
             marked = [item for item in table.rows if item.row.path in self._chosen]
             return sorted(marked, key=lambda item: item.row.step)
@@ -239,7 +249,7 @@ class CheckpointsScreen(PaneScreen):
         self.action_choose_checkpoint()
 
     def on_sorted_table_sorted(self) -> None:
-        table = self._table
+        table = self.table
         if self.context.settings.get(ORDER_SETTING) != [table.order, table.backwards]:
             self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
             self.context.save_settings()
@@ -247,20 +257,17 @@ class CheckpointsScreen(PaneScreen):
 
     def action_sort_checkpoints(self) -> None:
         """Sort by the next column."""
-        self._table.next_sort()
+        self.table.next_sort()
 
     def action_reverse_checkpoints(self) -> None:
         """Reverse the order."""
-        self._table.turn_around()
+        self.table.turn_around()
 
-    def action_mark_checkpoint(self) -> None:
+    @on_checkpoint
+    def action_mark_checkpoint(self, _run: RunDirectory, item: ListedCheckpoint) -> None:
         """Mark or unmark the checkpoint, and go to the next."""
-        row = self.chosen
-        if row is None:
-            self.context.report("no checkpoint yet")
-            return
-        self._chosen ^= {row.path}
-        self._table.action_move(1)
+        self._chosen ^= {item.row.path}
+        self.table.action_move(1)
         self._show_table()
         self.refresh_footer()
 
@@ -273,32 +280,23 @@ class CheckpointsScreen(PaneScreen):
 
     # actions
 
-    def action_choose_checkpoint(self) -> None:
+    @on_checkpoint
+    def action_choose_checkpoint(self, _run: RunDirectory, item: ListedCheckpoint) -> None:
         """Sample from the checkpoint."""
-        row = self.chosen
-        if row is None:
-            self.context.report("no checkpoint yet")
-            return
-        self.context.selected_checkpoint = row.path
+        self.context.selected_checkpoint = item.row.path
         self.context.open_pane("prompt")
 
+    @on_checkpoint
     @act
-    async def action_fork_checkpoint(self) -> None:
+    async def action_fork_checkpoint(self, run: RunDirectory, item: ListedCheckpoint) -> None:
         """Configure a new run that starts from the checkpoint's weights."""
-        item, run = self._table.row, self.context.run_directory
-        if item is None or run is None:
-            self.context.report("no checkpoint yet")
-            return
         parent = DraftParent(f"{run.name}@{item.name}", "fresh")
         await self.context.new_draft_from(run.name, parent)
 
+    @on_checkpoint
     @act
-    async def action_export_checkpoint(self) -> None:
+    async def action_export_checkpoint(self, run: RunDirectory, item: ListedCheckpoint) -> None:
         """Write the checkpoint in another program's format."""
-        item, run = self._table.row, self.context.run_directory
-        if item is None or run is None:
-            self.context.report("no checkpoint yet")
-            return
         from rnnlm_tui.tui.screens.export import ExportScreen
 
         await self.context.ask(ExportScreen(run, run.path / item.row.path, item.name))
@@ -306,78 +304,72 @@ class CheckpointsScreen(PaneScreen):
 
     @act
     async def action_average_checkpoints(self) -> None:
-        """Average the marked checkpoints, evaluate the result and ask whether to keep it."""
-        run, parts = self.context.run_directory, self.targets
-        if run is None or len(parts) < 2 or len(self._chosen) < 2:
-            self.context.report("mark at least two checkpoints to average: space marks one")
+        """Average the marked checkpoints in a separate process; then ask whether to keep the
+        result."""
+        run, context = self.context.run_directory, self.context
+        if run is None or len(self._chosen) < 2:
+            context.report("mark at least two checkpoints to average: space marks one")
             return
+        addresses = [f"{run.name}@{item.name}" for item in self.targets]
         self._chosen.clear()
         self.refresh_all()
-        await average(self.context, [f"{run.name}@{item.name}" for item in parts])
+        count = formatting.counted(len(addresses), "checkpoint")
+        context.report(f"averaging and evaluating {count}…")
+        staged = await context.wait_for(
+            lambda: client.average.average_checkpoints(
+                client.average.parts_at(addresses), lambda _progress: None
+            )
+        )
+        if await context.ask(average_question(staged)):
+            entry = await context.wait_for(staged.keep)
+            context.watcher.poll_now()
+            context.report(f"kept as {staged.run.name}@{entry.name}")
+        else:
+            await context.wait_for(staged.discard)
+            context.report("average discarded")
 
+    @on_checkpoint
     @act
-    async def action_pin_checkpoint(self) -> None:
+    async def action_pin_checkpoint(self, run: RunDirectory, item: ListedCheckpoint) -> None:
         """Pin or unpin the checkpoint."""
-        row, run = self.chosen, self.context.run_directory
-        if row is None or run is None:
-            self.context.report("no checkpoint yet")
+        if item.is_average:
+            self.context.report(f"{item.name} is kept until you delete it")
             return
-        if self._is_average("is kept until you delete it"):
-            return
-        pinned = row.step not in self._pinned()
-        message = (
-            f"step {row.step:,} pinned"
-            if pinned
-            else f"step {row.step:,} unpinned: deleted when newer ones replace it"
-        )
-
-        await self.context.wait_for(
-            lambda: store.labels.pin_checkpoint(run, row.step, pinned=pinned)
-        )
+        step = item.row.step
+        pinned = step not in self._labels.pins
+        await self.context.wait_for(lambda: store.labels.pin_checkpoint(run, step, pinned=pinned))
         self.context.watcher.poll_now()
-        self.context.report(message)
+        what = "pinned" if pinned else "unpinned: deleted when newer ones replace it"
+        self.context.report(f"step {step:,} {what}")
 
-    def _is_average(self, words: str) -> bool:
-        """Whether an average is under the cursor, which is then reported."""
-        item = self._table.row
-        if item is not None and item.is_average:
-            self.context.report(f"{item.name} {words}")
-            return True
-        return False
-
+    @on_checkpoint
     @act
-    async def action_note_checkpoint(self) -> None:
+    async def action_note_checkpoint(self, run: RunDirectory, item: ListedCheckpoint) -> None:
         """Edit the checkpoint's note."""
-        row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
-        if row is None or run is None or snapshot is None:
-            self.context.report("no checkpoint yet")
+        if item.is_average:
+            self.context.report(f"{item.name} can't have a note")
             return
-
-        if self._is_average("can't have a note"):
-            return
-
+        step = item.row.step
         question = AskScreen(
-            f"Note on step {row.step:,}",
-            snapshot.labels.notes.get(row.step, ""),
+            f"Note on step {step:,}",
+            self._labels.notes.get(step, ""),
             check_note,
             about="one line; leave empty to remove it",
             most=MOST_NOTE_CHARACTERS,
         )
         text = await self.context.ask(question)
         if text is not None:
-            await self.context.wait_for(lambda: store.labels.note_checkpoint(run, row.step, text))
+            await self.context.wait_for(lambda: store.labels.note_checkpoint(run, step, text))
             self.context.watcher.poll_now()
 
+    @on_checkpoint
     @act
-    async def action_delete_checkpoint(self) -> None:
+    async def action_delete_checkpoint(self, run: RunDirectory, _item: ListedCheckpoint) -> None:
         """Move the checkpoint, or all marked ones, to the run's trash.
 
         There is no question, since it can be undone.
         """
-        items, run = self.targets, self.context.run_directory
-        if not items or run is None:
-            self.context.report("no checkpoint yet")
-            return
+        items = self.targets
         averages = [item for item in items if item.is_average]
         if averages:
             await self._remove_averages(run, averages)
@@ -459,24 +451,18 @@ class CheckpointsScreen(PaneScreen):
         if wanted is not None:
             await self._restore([wanted])
 
+    @on_checkpoint
     @act
-    async def action_prune_checkpoints(self) -> None:
+    async def action_prune_checkpoints(self, run: RunDirectory, _item: ListedCheckpoint) -> None:
         """Choose which checkpoints to keep."""
-        run, snapshot = self.context.run_directory, self.snapshot
-        if run is None or snapshot is None or not self._rows:
-            self.context.report("no checkpoint yet")
+        if self.snapshot is None:
             return
-        retention = snapshot.config.checkpoint
-
-        interval = retention.every or snapshot.config.evaluation.every
-        question = PruneScreen(run, every=retention.keep_every, interval=interval)
-        choice = await self.context.ask(question)
+        choice = await self.context.ask(PruneScreen(run, self.snapshot.config))
         if choice is None:
             return
-        done, kept = await self.context.wait_for(
-            lambda: store.trash.delete_checkpoints(run, choice.steps)
-        )
-        if not choice.purge or not done:
+        steps, permanently = choice
+        done, kept = await self.context.wait_for(lambda: store.trash.delete_checkpoints(run, steps))
+        if not permanently or not done:
             self._deleted(done, kept)
             return
         freed = await self.context.wait_for(lambda: store.trash.purge(done))
@@ -496,31 +482,31 @@ class CheckpointsScreen(PaneScreen):
             return
         self.app.push_screen(TensorsScreen(detail, self._facts.tensors(detail)))
 
-    def action_verify_checkpoint(self) -> None:
+    @on_checkpoint
+    def action_verify_checkpoint(self, run: RunDirectory, _item: ListedCheckpoint) -> None:
         """Check all files of the checkpoint, or of all marked ones, against their hashes."""
         rows = [item.row for item in self.targets]
-        if not rows:
-            self.context.report("no checkpoint yet")
-            return
         if len(rows) == 1:
             self.context.report(f"checking step {rows[0].step:,} …")
-        self.run_worker(self._verify(rows), group="verify", exclusive=True)
+        self.run_worker(self._verify(run, rows), group="verify", exclusive=True)
 
-    async def _verify(self, rows: Sequence[CheckpointRow]) -> None:
+    async def _verify(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> None:
         """Verify checkpoints one after the other, with the progress in the table's edge."""
-        run = self.run_path
-
-        def progress(words: str) -> None:
-            self._checking = words
-            self._table.legend = self._legend()
-
-        damaged, files = await self._facts.verify(rows, progress, time)
+        files, damaged = 0, []
+        for number, row in enumerate(rows, 1):
+            if len(rows) > 1:
+                self._checking = f"verifying {number} of {len(rows)} …"
+                self.table.legend = self._legend()
+            intact = await self._facts.verify(run, row, time())
+            if run != self.context.run_directory:
+                return
+            files += intact
+            if not intact:
+                damaged.append(row)
         self._checking = ""
-        if run != self.run_path:
-            return
         words = formatting.counted(files, "file")
         if damaged:
-            await self._report_damage(damaged)
+            await self._report_damage(run, damaged)
         elif len(rows) == 1:
             self.context.report(f"step {rows[0].step:,}: all {words} verified")
         else:
@@ -529,18 +515,36 @@ class CheckpointsScreen(PaneScreen):
             self.context.report(f"{count} verified: all {words} are as they were written")
         self.refresh_all()
 
-    async def _report_damage(self, damaged: Sequence[CheckpointRow]) -> None:
-        rows = self.snapshot.checkpoints if self.snapshot is not None else ()
-        intact = await self._facts.newest_intact(rows, damaged)
-        if intact is None:
-            instead = "no other checkpoint is intact"
-        elif self.snapshot is not None and self.snapshot.summary.status in RESUMABLE:
-            instead = f"space on Train resumes at step {intact:,}"
-        else:
-            instead = f"step {intact:,} is intact: enter samples from it"
+    async def _report_damage(self, run: RunDirectory, damaged: Sequence[CheckpointRow]) -> None:
+        """Report damaged checkpoints, and the newest other one whose files match their hashes."""
+        instead = "no other checkpoint is intact"
+        snapshot = self.snapshot
+        for row in reversed(snapshot.checkpoints if snapshot is not None else ()):
+            if row not in damaged and snapshot and await self._facts.verify(run, row, time()):
+                instead = (
+                    f"space on Train resumes at step {row.step:,}"
+                    if snapshot.summary.status in RESUMABLE
+                    else f"step {row.step:,} is intact: enter samples from it"
+                )
+                break
         steps = sorted({row.step for row in damaged})
         verb = "is" if len(steps) == 1 else "are"
         self.context.report(f"{_named(steps)} {verb} damaged; {instead}", trouble=True)
+
+
+def average_question(staged: StagedAverage) -> ConfirmScreen:
+    """Return the question whether to keep an average, with its perplexity and its best part's."""
+    rows = staged.lines()
+    _, figure, difference = rows[-1]
+    best = min(zip(staged.result.parts, rows, strict=False), key=lambda pair: pair[0].loss)[1]
+    verdict = "better" if staged.is_better else "not better"
+    return ConfirmScreen(
+        "Keep the average?",
+        f"perplexity {figure}, {verdict} than its best part ({difference})",
+        f"{best[0]}: {best[1]}. Weights only: it can't be resumed.",
+        "discard it",
+        "keep it",
+    )
 
 
 def _named(steps: Sequence[int]) -> str:

@@ -12,14 +12,15 @@ from textual.widgets import Input
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS
+from rnnlm_tui.schema.exports import FORMAT_TITLES, FORMATS, ExportFormat
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
@@ -36,8 +37,8 @@ PHASES = {
 }
 
 
-class ExportScreen(Overlay[bool]):
-    """Returns True if a checkpoint was exported. Closing the box leaves it running."""
+class ExportScreen(Overlay[None]):
+    """Write a checkpoint in a format to a folder. Closing the box leaves the export running."""
 
     DEFAULT_CSS = """
     ExportScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
@@ -61,9 +62,8 @@ class ExportScreen(Overlay[bool]):
         self._format = 0
         self._proposed = ""
         """The folder that was proposed for the format; another one is the user's."""
-        self._export_phase = ""
-        """Of the running export; set by its thread."""
-        self._exporting = False
+        self._phase = ""
+        """Of the running export; set by its thread. Empty: none is running."""
         self._problem = ""
         self._result: Exported | None = None
 
@@ -79,8 +79,7 @@ class ExportScreen(Overlay[bool]):
         box.cursor_blink = False
         box.focus()
         self._propose()
-        self._show()
-        self.set_interval(UPDATE_SECONDS, self._show_phase)
+        self.set_interval(UPDATE_SECONDS, self._show)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Forget the problem with the folder."""
@@ -88,42 +87,58 @@ class ExportScreen(Overlay[bool]):
         self._problem = ""
         self._show()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
         """Export, or close the box after an export."""
         event.stop()
-        if self._result is not None:
-            self.dismiss(True)
-            return
         text = event.value.strip()
-        if self._exporting:
+        if self._result is not None:
+            self.dismiss(None)
+        elif self._phase:
             return
-        if not text:
+        elif text:
+            await self._export(user_path(text), FORMATS[self._format])
+        else:
             self._problem = "name a folder to write"
             self._show()
-            return
-        self._exporting, self._problem, self._export_phase = True, "", "loading"
+
+    @act
+    async def _export(self, folder: Path, format: ExportFormat) -> None:
+        """Export; the outcome is shown here, or reported once the box is closed."""
+        context, self._problem, self._phase = self.context, "", "loading"
         self._show()
-        folder, format = user_path(text), FORMATS[self._format]
-        self.context.in_thread(
-            lambda: client.export.export_checkpoint(
-                self._run, self._checkpoint, folder, format, report=self._report
-            ),
-            self._exported,
-            self._failed,
-        )
+
+        def report(progress: TaskProgress) -> None:
+            self._phase = progress.phase
+
+        try:
+            result = await context.wait_for(
+                lambda: client.export.export_checkpoint(
+                    self._run, self._checkpoint, folder, format, report=report
+                )
+            )
+        except (RnnlmError, OSError) as error:
+            if not self.is_attached:
+                raise
+            self._problem = error.message if isinstance(error, RnnlmError) else str(error)
+        else:
+            self._result = result
+            if not self.is_attached:
+                name = f"{self._run.name}@{self._checkpoint_name}"
+                context.report(f"{name} exported to {safe_text(str(result.folder))}")
+        self._phase = ""
+        self._show()
 
     def action_format(self, by: int) -> None:
         """Choose the next or previous format; a proposed folder follows it."""
-        if not self._exporting and self._result is None:
+        if self._can_change:
             self._format = (self._format + by) % len(FORMATS)
             self._propose()
-            self._show()
 
     def action_leave(self) -> None:
         """Close the box."""
-        if self._exporting:
+        if self._phase:
             self.context.report("the export continues, and its end is reported")
-        self.dismiss(self._result is not None)
+        self.dismiss(None)
 
     def _propose(self) -> None:
         """Propose a free folder, unless the user has typed another."""
@@ -133,89 +148,57 @@ class ExportScreen(Overlay[bool]):
             self._proposed = str(folders.free_folder(name))
             box.value = self._proposed
             box.cursor_position = len(box.value)
+        self._show()
 
-    def _report(self, progress: TaskProgress) -> None:
-        """Take the phase; called in the export's thread."""
-        self._export_phase = progress.phase
-
-    def _exported(self, result: Exported) -> None:
-        self._exporting, self._result = False, result
-        if self.is_attached:
-            self._show()
-        else:
-            folder = safe_text(str(result.folder))
-            self.context.report(f"{self._run.name}@{self._checkpoint_name} exported to {folder}")
-
-    def _failed(self, error: RnnlmError | OSError) -> None:
-        self._exporting = False
-        if self.is_attached:
-            self._problem = error.message if isinstance(error, RnnlmError) else str(error)
-            self._show()
-        else:
-            self.context.report_error(error)
-
-    def _show_phase(self) -> None:
-        if self._exporting:
-            self._show()
+    @property
+    def _can_change(self) -> bool:
+        return not self._phase and self._result is None
 
     def _show(self) -> None:
         if not self.is_attached:
             return
-        chosen = FORMATS[self._format]
-        signs = self._arrows if self._can_change else " " * len(self._arrows)
+        chosen, arrows = FORMATS[self._format], shown_keys("↑ ↓", self.app)
+        signs = arrows if self._can_change else " " * len(arrows)
         head = Content.assemble(
             ("format  ", DIM),
             (f"{signs} ", f"bold {FOCUS}"),
             (chosen, f"bold {BRIGHT}"),
-            (f"  {FORMAT_TITLES[chosen]}", DIM),
+            (f"  {FORMAT_TITLES[chosen]}\nfolder", DIM),
         )
-        self.query_one("#export-format", OverlayText).update(
-            Content("\n").join([head, Content.styled("folder", DIM)])
-        )
-        self.query_one("#export-text", OverlayText).update(Content("\n").join(self._lines()))
-
-    @property
-    def _arrows(self) -> str:
-        return shown_keys("↑ ↓", self.app)
-
-    @property
-    def _can_change(self) -> bool:
-        return not self._exporting and self._result is None
-
-    def _lines(self) -> list[Content]:
-        result, lines = self._result, [Content("")]
-        if result is not None:
-            done = result.done
-            lines += [
-                Content.assemble(
-                    ("✓ ", GOOD),
-                    (f"{counted(len(result.files), 'file')}, {disk(result.bytes)} written", TEXT),
-                ),
-                Content.styled(
-                    f"  loaded again: {done.logits_compared:,} logits differ by at most"
-                    f" {done.largest_difference:.1e},",
-                    DIM,
-                ),
-                Content.styled(
-                    f"  {counted(done.greedy_tokens, 'token')} of greedy text are equal", DIM
-                ),
-            ]
-            for note in done.notes:
-                wrapped = safe_content(note, newlines="space").wrap(68)
-                lines += [Content.styled(f"  {line.plain}", DIM) for line in wrapped]
-            keys = [("enter", "close")]
-        elif self._exporting:
-            lines.append(Content.styled(PHASES.get(self._export_phase, "…"), TEXT))
+        if self._result is not None:
+            lines, keys = _outcome(self._result), [("enter", "close")]
+        elif self._phase:
+            lines = [Content.styled(PHASES.get(self._phase, "…"), TEXT)]
             keys = [("esc", "close: it continues")]
         else:
-            if self._problem:
-                wrapped = safe_content(self._problem, newlines="space").wrap(68)
-                lines += [
-                    Content.assemble(("✗ " if not index else "  ", BAD), (line.plain, BAD))
-                    for index, line in enumerate(wrapped)
-                ]
-            keys = [("enter", "export"), (self._arrows, "format"), ("esc", "cancel")]
-        line = Content("   ").join(
-            Content.assemble((key, f"bold {BRIGHT}"), (f" {word}", DIM)) for key, word in keys
-        )
-        return [*lines, Content(""), line]
+            lines = _wrapped(self._problem, "✗ ", BAD) if self._problem else []
+            keys = [("enter", "export"), (arrows, "format"), ("esc", "cancel")]
+        lines = [Content(""), *lines, Content(""), keys_in_line(keys)]
+        self.query_one("#export-format", OverlayText).update(head)
+        self.query_one("#export-text", OverlayText).update(Content("\n").join(lines))
+
+
+def _outcome(result: Exported) -> list[Content]:
+    """Return what was written, and what the comparison with the checkpoint found."""
+    done = result.done
+    facts = (
+        f"loaded again: {done.logits_compared:,} logits differ by at most"
+        f" {done.largest_difference:.1e},",
+        f"{counted(done.greedy_tokens, 'token')} of greedy text are equal",
+        *done.notes,
+    )
+    return [
+        Content.assemble(
+            ("✓ ", GOOD),
+            (f"{counted(len(result.files), 'file')}, {disk(result.bytes)} written", TEXT),
+        ),
+        *(line for fact in facts for line in _wrapped(fact, "  ", DIM)),
+    ]
+
+
+def _wrapped(text: str, sign: str, colour: str) -> list[Content]:
+    """Return the lines of a text, the first one after a sign."""
+    return [
+        Content.styled(f"{'  ' if index else sign}{line.plain}", colour)
+        for index, line in enumerate(safe_content(text, newlines="space").wrap(68))
+    ]

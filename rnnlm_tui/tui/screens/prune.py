@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, disk, figure
 from rnnlm_tui.schema.metrics import perplexity
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -27,22 +28,13 @@ if TYPE_CHECKING:
 
 LEAST_KEPT, MOST_KEPT = 2, 1_000
 """How many of the newest checkpoints can be chosen to be kept."""
+KEYS = (("enter", "cancel"), ("↑ ↓", "field"), ("← →", "change"))
 LISTED = 8
 """Checkpoints that the preview lists on each side, in a terminal of the usual height."""
 
 
-@dataclass(frozen=True, slots=True)
-class PruneChoice:
-    """What the user has chosen to delete."""
-
-    steps: tuple[int, ...]
-    bytes: int
-    purge: bool
-    """Remove them permanently."""
-
-
-class PruneScreen(Overlay[PruneChoice]):
-    """Returns the choice, None to leave all as they are."""
+class PruneScreen(Overlay[tuple[list[int], bool]]):
+    """Returns the steps to delete, and whether permanently; None to leave all as they are."""
 
     DEFAULT_CSS = """
     PruneScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 95%;
@@ -50,7 +42,7 @@ class PruneScreen(Overlay[PruneChoice]):
     PruneScreen OverlayText { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,escape,q", "leave", show=False),
+        Binding("enter,escape,q", "dismiss", show=False),
         Binding("D", "delete", show=False),
         Binding("up,k", "field(-1)", show=False),
         Binding("down,j", "field(1)", show=False),
@@ -58,24 +50,18 @@ class PruneScreen(Overlay[PruneChoice]):
         Binding("left,minus", "change(-1)", show=False),
     ]
 
-    def __init__(self, run: RunDirectory, *, every: int, interval: int) -> None:
-        """Ask.
-
-        Args:
-            every: the first choice of multiples to keep; 0: none.
-            interval: steps between the run's checkpoints, of which multiples are offered.
-        """
+    def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         super().__init__()
         self._run = run
         self._keep_last = LEAST_KEPT
-        steps = max(1, interval)
-        self._intervals = sorted({0, every, *(steps * factor for factor in (1, 2, 5, 10, 20, 50))})
-        self._every = self._intervals.index(every)
+        kept, every = config.checkpoint.keep_every, config.checkpoint.every
+        steps = max(1, every or config.evaluation.every)
+        self._intervals = sorted({0, kept, *(steps * factor for factor in (1, 2, 5, 10, 20, 50))})
+        self._every = self._intervals.index(kept)
         self._purge = False
         self._field = 0
         self._plan: PrunePlan | None = None
         self._problem = ""
-        self._asked = 0
 
     def compose(self) -> ComposeResult:
         title = f"Prune {safe_text(self._run.name, limit=40)}"
@@ -88,16 +74,10 @@ class PruneScreen(Overlay[PruneChoice]):
     def on_resize(self) -> None:
         self._show()
 
-    def action_leave(self) -> None:
-        """Close without deleting."""
-        self.dismiss(None)
-
     def action_delete(self) -> None:
         """Close and delete what the preview shows."""
-        plan = self._plan
-        if plan is not None and plan.goes:
-            steps = tuple(entry.step for entry in plan.goes)
-            self.dismiss(PruneChoice(steps, plan.bytes, self._purge))
+        if self._plan is not None and self._plan.goes:
+            self.dismiss(([entry.step for entry in self._plan.goes], self._purge))
 
     def action_field(self, by: int) -> None:
         """Move to the next or previous field."""
@@ -106,42 +86,30 @@ class PruneScreen(Overlay[PruneChoice]):
 
     def action_change(self, by: int) -> None:
         """Change the field under the cursor."""
-        if self._field == 0:
-            self._keep_last = min(MOST_KEPT, max(LEAST_KEPT, self._keep_last + by))
-        elif self._field == 1:
-            self._every = (self._every + by) % len(self._intervals)
-        else:
+        if self._field == 2:
             self._purge = not self._purge
             self._show()
             return
+        if self._field == 0:
+            self._keep_last = min(MOST_KEPT, max(LEAST_KEPT, self._keep_last + by))
+        else:
+            self._every = (self._every + by) % len(self._intervals)
         self._read_plan()
 
-    def _read_plan(self) -> None:
-        """Look up what would go, in a thread: the newest checkpoints are verified."""
-        self._asked += 1
+    @work(exclusive=True)
+    async def _read_plan(self) -> None:
+        """Look up what would go: the newest checkpoints are verified."""
         self._plan, self._problem = None, ""
         self._show()
-        asked = self._asked
-        every = self._intervals[self._every]
-
-        def found(plan: PrunePlan) -> None:
-            if asked == self._asked and self.is_attached:
-                self._plan = plan
-                self._show()
-
-        def failed(error: RnnlmError | OSError) -> None:
-            if asked == self._asked and self.is_attached:
-                self._problem = error.message if isinstance(error, RnnlmError) else str(error)
-                self._show()
-
-        last = self._keep_last
-        self.context.in_thread(
-            lambda: store.retention.plan_prune(self._run, last, every), found, failed
-        )
+        last, every = self._keep_last, self._intervals[self._every]
+        try:
+            self._plan = await to_thread(lambda: store.retention.plan_prune(self._run, last, every))
+        except (RnnlmError, OSError) as error:
+            self._problem = error.message if isinstance(error, RnnlmError) else str(error)
+        self._show()
 
     def _show(self) -> None:
-        if self.is_attached:
-            self.query_one("#prune-text", OverlayText).update(Content("\n").join(self._lines()))
+        self.query_one(OverlayText).update(Content("\n").join(self._lines()))
 
     def _lines(self) -> Sequence[Content]:
         from rnnlm_tui.store.trash import KEPT_DAYS
@@ -181,61 +149,47 @@ class PruneScreen(Overlay[PruneChoice]):
             return [Content.assemble(("  ✗ ", BAD), words.stylize(BAD))]
         if plan is None:
             return [Content.styled("  verifying what must be kept …", DIM)]
-        most = LISTED if self.app.size.height >= 32 else 3
         goes = [
-            (f"{entry.step:,}", _perplexity(entry.validation_loss), disk(entry.bytes), "")
+            (entry.step, f"{_perplexity(entry.validation_loss)}{disk(entry.bytes):>9}")
             for entry in reversed(plan.goes)
         ]
-        stays = [
-            (f"{step:,}", "", "", why) for step, why in sorted(plan.kept.items(), reverse=True)
-        ]
-        count = len(plan.goes)
-        head = (
+        stays = sorted(plan.kept.items(), reverse=True)
+        return [
             Content.assemble(
                 ("  deletes ", DIM),
-                (counted(count, "checkpoint"), f"bold {BRIGHT}"),
+                (counted(len(goes), "checkpoint"), f"bold {BRIGHT}"),
                 (" and frees ", DIM),
                 (disk(plan.bytes), f"bold {BRIGHT}"),
             )
-            if count
-            else Content.styled("  nothing to delete", DIM)
-        )
-        return [
-            head,
-            *_rows(goes, most),
-            Content.styled(f"  keeps {len(plan.kept)}", DIM),
-            *_rows(stays, most),
+            if goes
+            else Content.styled("  nothing to delete", DIM),
+            *self._listed(goes),
+            Content.styled(f"  keeps {len(stays)}", DIM),
+            *self._listed(stays),
         ]
+
+    def _listed(self, rows: Sequence[tuple[int, str]]) -> list[Content]:
+        """Return a line for each step with what is known about it, as many as there is room for."""
+        most = LISTED if self.app.size.height >= 32 else 3
+        shown = rows if len(rows) <= most + 1 else rows[:most]
+        lines = [
+            Content.assemble((f"    {step:>9,}", TEXT), (f"  {words}", DIM)).truncate(
+                70, ellipsis=True
+            )
+            for step, words in shown
+        ]
+        if len(shown) < len(rows):
+            lines.append(Content.styled(f"    … and {len(rows) - len(shown)} more", DIM))
+        return lines
 
     def _keys(self) -> Content:
         plan = self._plan
-        keys = [("enter", "cancel"), ("↑ ↓", "field"), ("← →", "change")]
+        keys = [(shown_keys(key, self.app), word) for key, word in KEYS]
         if plan is not None and plan.goes:
             verb = "purge" if self._purge else "delete"
             keys.append(("D", f"{verb}, {disk(plan.bytes)}"))
-        return Content("   ").join(
-            Content.assemble(
-                (shown_keys(key, self.app), f"bold {palette.BRIGHT}"), (f" {word}", DIM)
-            )
-            for key, word in keys
-        )
+        return keys_in_line(keys)
 
 
 def _perplexity(loss: float | None) -> str:
-    return "" if loss is None else f"val ppl {figure(perplexity(loss))}"
-
-
-def _rows(rows: Sequence[tuple[str, str, str, str]], most: int) -> list[Content]:
-    shown = rows if len(rows) <= most + 1 else rows[:most]
-    lines = [
-        Content.assemble(
-            (f"    {step:>9}", TEXT),
-            (f"  {value:<16}" if value else "  ", DIM),
-            (f"{size:>9}" if size else "", DIM),
-            (why, DIM),
-        ).truncate(70, ellipsis=True)
-        for step, value, size, why in shown
-    ]
-    if len(shown) < len(rows):
-        lines.append(Content.styled(f"    … and {len(rows) - len(shown)} more", DIM))
-    return lines
+    return "" if loss is None else f"{f'val ppl {figure(perplexity(loss))}':<16}"

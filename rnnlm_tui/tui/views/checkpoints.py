@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ ORDER_SETTING = "checkpoints order"
 """Name of the saved setting."""
 WIDE, LEAST_NOTE, LEAST_MARKS = 100, 8, 9
 """Table width from which it has all columns, and the fewest cells of a note and of the marks."""
+GIGABYTE = 1e9
 MARK_COLOURS: Mapping[Mark, str] = {
     "damaged": BAD,
     "best": VALIDATION,
@@ -64,28 +65,25 @@ class CheckpointColumn:
     key: CheckpointKey
     head: str
     width: int
-    cell: Callable[[ListedCheckpoint, int, float], Content]
-    """Return a checkpoint's content for this many cells, at this time."""
     left: bool = False
 
 
 def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[CheckpointColumn]:
     """Return the columns that fit into `width` cells, in order; the note gets what is left."""
     wide = width >= WIDE
-    large = any(item.row.bytes >= 1e9 for item in items)
-    size = CheckpointColumn("size", "GB" if large else "MB", 9, _size_cell(large=large))
     longest = max((len(item.label) for item in items), default=0)
     columns = [
-        CheckpointColumn("step", "step", max(12 if wide else 10, longest + 3), _step),
-        CheckpointColumn("epoch", "epoch", 8 if wide else 7, _epoch),
-        CheckpointColumn("ppl", "val ppl", 10 if wide else 9, _perplexity),
-        CheckpointColumn("Δ best", "Δ best", 10 if wide else 8, _delta),
-        CheckpointColumn("train", "train", 9 if wide else 7, _train),
-        CheckpointColumn("age", "age", 9 if wide else 7, _age),
+        CheckpointColumn("step", "step", max(12 if wide else 10, longest + 3)),
+        CheckpointColumn("epoch", "epoch", 8 if wide else 7),
+        CheckpointColumn("ppl", "val ppl", 10 if wide else 9),
+        CheckpointColumn("Δ best", "Δ best", 10 if wide else 8),
+        CheckpointColumn("train", "train", 9 if wide else 7),
+        CheckpointColumn("age", "age", 9 if wide else 7),
     ]
     if wide:
-        columns.insert(2, CheckpointColumn("tokens", "tokens", 9, _tokens))
-        columns.insert(6, size)
+        large = any(item.row.bytes >= GIGABYTE for item in items)
+        columns.insert(2, CheckpointColumn("tokens", "tokens", 9))
+        columns.insert(6, CheckpointColumn("size", "GB" if large else "MB", 9))
     words = max((_marks_width(item.marks) for item in items), default=0)
     for spare in ("epoch", "Δ best", "age"):
         if width - sum(column.width for column in columns) < LEAST_MARKS:
@@ -95,73 +93,59 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     note = max((cell_len(item.note or item.brief_problem) for item in items), default=0)
     if not note:
         most = max(most, min(words + 3, room))
-    columns.append(CheckpointColumn("mark", "   mark", min(most, room), _marks, left=True))
+    columns.append(CheckpointColumn("mark", "   mark", min(most, room), left=True))
     room -= min(most, room)
     if room >= LEAST_NOTE:
-        columns.append(CheckpointColumn("note", "  note", room, _note, left=True))
+        columns.append(CheckpointColumn("note", "  note", room, left=True))
     return columns
 
 
 def row_of(columns: Sequence[CheckpointColumn], item: ListedCheckpoint, now: float) -> Content:
     """Join a checkpoint's cells into a row."""
     return Content("").join(
-        fitted(column.cell(item, column.width, now), column.width, left=column.left)
-        for column in columns
+        fitted(_cell(column, item, now), column.width, left=column.left) for column in columns
     )
+
+
+def _cell(column: CheckpointColumn, item: ListedCheckpoint, now: float) -> Content:
+    row, tone = item.row, DIM
+    match column.key:
+        case "step":
+            words, tone = item.label, _faded(item)
+        case "epoch":
+            words = f"{row.epoch:.1f}" if math.isfinite(row.epoch) else formatting.NOTHING
+        case "tokens":
+            words = formatting.short(row.tokens_seen or None)
+        case "ppl":
+            words = formatting.figure(item.perplexity)
+            tone = VALIDATION if row.best else _faded(item)
+        case "Δ best":
+            words = _difference(item.delta)
+        case "train":
+            loss = row.train_loss
+            words = f"{loss:.2f}" if math.isfinite(loss) else formatting.NOTHING
+            tone = _faded(item)
+        case "size":
+            words = f"{row.bytes / (GIGABYTE if column.head == 'GB' else 1e6):,.1f}"
+        case "age":
+            words = formatting.age(now - row.time)
+        case "mark":
+            return _marks(item, column.width)
+        case "note":
+            text = item.note or item.brief_problem
+            shown = safe_content(text, newlines="space", limit=max(0, column.width - 2))
+            return Content.assemble("  ", shown.stylize(DIM))
+    return Content.styled(words, tone)
 
 
 def _faded(item: ListedCheckpoint) -> str:
     return DIM if "damaged" in item.marks else TEXT
 
 
-def _step(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    return Content.styled(item.label, _faded(item))
-
-
-def _epoch(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    epoch = item.row.epoch
-    return Content.styled(f"{epoch:.1f}" if math.isfinite(epoch) else formatting.NOTHING, DIM)
-
-
-def _tokens(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    return Content.styled(formatting.short(item.row.tokens_seen or None), DIM)
-
-
-def _perplexity(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    colour = VALIDATION if item.row.best else _faded(item)
-    return Content.styled(formatting.figure(item.perplexity), colour)
-
-
-def _delta(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    value = item.delta
+def _difference(value: float | None) -> str:
     if value is None or not math.isfinite(value):
-        return Content.styled(formatting.NOTHING, DIM)
-    words = "0.0" if value == 0 else f"{value:+,.1f}" if value < 1e6 else formatting.change(value)
-    return Content.styled(words, DIM)
-
-
-def _train(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-    loss = item.row.train_loss
-    words = f"{loss:.2f}" if math.isfinite(loss) else formatting.NOTHING
-    return Content.styled(words, _faded(item))
-
-
-def _size_cell(*, large: bool) -> Callable[[ListedCheckpoint, int, float], Content]:
-    unit = 1e9 if large else 1e6
-
-    def cell(item: ListedCheckpoint, _room: int, _now: float) -> Content:
-        return Content.styled(f"{item.row.bytes / unit:,.1f}", DIM)
-
-    return cell
-
-
-def _age(item: ListedCheckpoint, _room: int, now: float) -> Content:
-    return Content.styled(formatting.age(now - item.row.time), DIM)
-
-
-def _note(item: ListedCheckpoint, room: int, _now: float) -> Content:
-    shown = safe_content(item.note or item.brief_problem, newlines="space", limit=max(0, room - 2))
-    return Content.assemble("  ", shown.stylize(DIM))
+        return formatting.NOTHING
+    return "0.0" if value == 0 else f"{value:+,.1f}" if value < 1e6 else formatting.change(value)
 
 
 def _marks_width(marks: Sequence[Mark]) -> int:
@@ -169,7 +153,7 @@ def _marks_width(marks: Sequence[Mark]) -> int:
     return sum(len(mark) + 2 for mark in marks) + 2 * max(0, len(marks) - 1)
 
 
-def _marks(item: ListedCheckpoint, room: int, _now: float) -> Content:
+def _marks(item: ListedCheckpoint, room: int) -> Content:
     """Return the marks with as many of their words as fit, first marks first."""
     fits = Content("")
     for words in range(len(item.marks) + 1):
@@ -384,9 +368,8 @@ def _weight_lines(
     lines = [Content.styled(head, DIM)]
     longest = max((cell_len(layer.name) for layer in layers), default=0)
     for layer in layers:
-        number = f"{layer.ratio:.2f}" if layer.ratio >= 0.1 or layer.ratio == 0 else ""
-        number = number or f"{layer.ratio:.4f}"
-        number = number.rjust(6)
+        digits = 2 if layer.ratio >= 0.1 or layer.ratio == 0 else 4
+        number = f"{layer.ratio:.{digits}f}".rjust(6)
         room = max(1, width - longest - len(number) - 6)
         share = min(1.0, layer.ratio / full) if math.isfinite(layer.ratio) else 1.0
         lines.append(

@@ -58,16 +58,13 @@ class CheckpointPanel(Panel):
         self._detail, self._layers = detail, layers
         words = "step" if detail is None else weights_words(detail.path, detail.step)
         self.panel_title = words.replace("step", "Step")
-        if detail is None:
-            self.legend = ""
-        elif detail.damage:
+        self.legend = ""
+        if detail is not None and detail.damage:
             self.legend = Content.styled("✗ damaged", BAD)
-        elif detail.verified is not None:
+        elif detail is not None and detail.verified is not None:
             self.legend = Content.assemble(
                 ("✓ ", GOOD), ("verified ", TEXT), (_ago(now - detail.verified), DIM)
             )
-        else:
-            self.legend = ""
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
@@ -150,11 +147,6 @@ class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):
     def path(self) -> str:
         """Directory of the checkpoint under the cursor; empty if there is none."""
         return "" if self.row is None else self.row.row.path
-
-    @property
-    def step(self) -> int | None:
-        """Step of the checkpoint under the cursor."""
-        return None if self.row is None else self.row.row.step
 
     def show(
         self, items: Sequence[ListedCheckpoint], now: float, chosen: Collection[str] = ()

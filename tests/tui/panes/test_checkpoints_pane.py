@@ -1,41 +1,47 @@
-"""The checkpoints pane: the table, one checkpoint in detail, and the way to the prompt."""
+"""The checkpoints pane: the table, one checkpoint in detail, and what its keys change on disk."""
 
 from __future__ import annotations
 
-import math
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
+from textual.widgets import Input
 
+from rnnlm_tui import client
 from rnnlm_tui.client.average import StagedAverage
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
+from rnnlm_tui.client.checkpoints import listed
+from rnnlm_tui.client.export import Exported
 from rnnlm_tui.errors import CheckpointError, InputError
-from rnnlm_tui.schema.metrics import SampleRow
-from rnnlm_tui.schema.protocol import Setting
+from rnnlm_tui.schema.averaging import AverageDone, EvaluatedPart
+from rnnlm_tui.schema.exports import ExportDone, ExportFormat
+from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
+from rnnlm_tui.schema.protocol import Setting, TaskProgress
 from rnnlm_tui.schema.sampling import WeightChangeRequest
-from rnnlm_tui.store.labels import Export, RunLabels, read_labels
-from rnnlm_tui.store.manifest import Manifest
+from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, write_average
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.labels import Export, RunLabels, add_export, change_labels, read_labels
+from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import list_trash
+from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens import checkpoints
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable
-from tests.homes import trained, with_checkpoints
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import CHECKPOINTS, NOW, checkpoint, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until_shown
+from rnnlm_tui.tui.views.checkpoints import columns_for, detail_lines, row_of
+from tests.homes import five_checkpoints
+from tests.tui.fakes import FakeSampler
+from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES
+from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
+from tests.unit.store.rows import write_model
 
-
-@pytest.fixture(autouse=True)
-def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a fixed clock, so that ages don't vary."""
-    monkeypatch.setattr(checkpoints, "time", lambda: NOW)
+HOSTILE = SampleRow(1, 3750, "[b]\x1b[2J", "\x9b2J[@click=app.quit]‮text", 3, 7, NOW)
 
 
 def pane(app: RnnlmApp) -> CheckpointsScreen:
@@ -44,310 +50,174 @@ def pane(app: RnnlmApp) -> CheckpointsScreen:
     return screen
 
 
-async def test_checkpoints_are_listed_newest_first_with_marks_and_distance_to_the_best() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        await until_shown(pilot, "▸ last", "★ best")
-        rows = [" ".join(line.split()) for line in screen_text(app).splitlines()[3:9]]
-        assert rows[0] == "│ ▾ step epoch val ppl Δ best train age mark note │"
-        assert rows[1] == "│› 3,750 6.3 – – 3.93 now ▸ last │"
-        assert rows[2] == "│ 3,700 6.2 58.1 0.0 3.93 12 s ★ best │"
-        assert rows[5] == "│ 1,000 1.7 87.1 +29.0 3.93 2 min │"
+def on(app: RnnlmApp, name: str) -> bool:
+    """Whether the cursor is on this checkpoint."""
+    row = pane(app).table.row
+    return row is not None and row.name == name
 
 
-async def test_the_cursor_shows_files_hashes_and_where_a_run_resumes() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=(120, 40)) as (
-        _app,
-        pilot,
-    ):
-        await pilot.press("down")
-        await until_shown(
-            pilot,
-            "Step 3,700",
-            "model.safetensors",
-            "2.2 MB",
-            "9f3c…a71e",
-            "resumes from",
-            "step 3,700, token 104,960 of epoch 7",
-            "random state  saved, continues bit for bit",
-            "rnnlm-tui 0.1.0, torch 2.13",
-            "checkpoints/step-000003700",
-        )
+def proposed(app: RnnlmApp) -> str:
+    """Name of the folder in the box for an export."""
+    return Path(app.screen.query_one(Input).value).name
 
 
-async def test_enter_opens_the_prompt_on_the_chosen_checkpoint() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        await pilot.press("down", "down")
-        await until(pilot, lambda: pane(app).query_one(CheckpointTable).step == 3000)
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, PromptScreen))
-        await until_shown(pilot, "step 3,000, val 60.7")
-
-
-async def test_samples_of_the_chosen_step_are_shown_and_older_ones_labelled() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        await until_shown(pilot, "at step 3,700", "The state of the Union is strong")
-        await pilot.press("down")
-        await until(pilot, lambda: "at step" not in screen_text(app))
-        await pilot.press("down")
-        await until_shown(pilot, "at step 1,000")
-
-
-async def test_verify_marks_good_files_and_names_a_damaged_one() -> None:
-    services = FakeServices(make_snapshot())
-    services.damaged["step-000003000"] = "model.safetensors is damaged: sha256 differs"
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("C")
-        await until_shown(pilot, "✓ verified just now", "✓ model", "all 3 files verified")
-        await pilot.press("down", "down", "C")
-        await until_shown(
-            pilot,
-            "✗ damaged",
-            "✗ model",
-            "step 3,000 is damaged; step 3,750 is intact: enter samples from it",
-        )
-
-
-def five_checkpoints() -> RunDirectory:
-    """A run with the checkpoints of the invented one, in the test's home."""
-    losses = {row.step: row.validation_loss for row in CHECKPOINTS}
-    return with_checkpoints(trained("plain-otter"), losses)
+def order_of(app: RnnlmApp) -> list[str]:
+    return [item.name for item in pane(app).table.rows]
 
 
 def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name[5:14]) for path in folder.glob("step-*"))
 
 
-async def test_p_pins_and_unpins_a_checkpoint() -> None:
+def flip(file: Path) -> None:
+    """Change a file's last byte, which only a hash shows."""
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_a_row_has_all_marks_even_without_room_for_their_words() -> None:
+    row = replace(CHECKPOINTS[3], last=True, tokens_seen=0)
+
+    average = replace(row, path="checkpoints/average-step-000003700", best=False, last=False)
+
+    def drawn(width: int, *rows: CheckpointRow, problem: str = "") -> list[str]:
+        labels = RunLabels(pins=frozenset({3700}))
+        items = listed(rows, labels, {row.path: problem})
+        columns = columns_for(width, items)
+        assert sum(column.width for column in columns) <= width
+        return [" ".join(row_of(columns, item, NOW).plain.split()) for item in items]
+
+    assert drawn(78, row, CHECKPOINTS[4], average) == [
+        "3,700 6.2 58.1 0.0 3.93 12 s ★ best ▸ last ⚑ pinned",
+        "3,750 6.3 – – 3.93 now ▸ last",
+        "average-3700 6.2 58.1 0.0 3.93 12 s ∑ averaged",
+    ]
+    assert drawn(40, row) == ["3,700 58.1 3.93 ★ best ▸ ⚑"]
+    problem = "model.safetensors is damaged: its SHA-256 differs"
+    assert "✗ damaged ★ ▸ ⚑" in drawn(78, row, problem=problem)[0]
+    (wide,) = drawn(118, row, problem=problem)
+    assert wide == "3,700 6.2 – 58.1 0.0 3.93 6.5 12 s ✗ damaged ★ best ▸ last ⚑ hash d…"
+
+
+def test_a_changed_value_is_cut_only_where_its_line_is_full() -> None:
+    cases: Sequence[tuple[JsonValue, JsonValue, str]] = (
+        (None, "y" * 33, f"none → {'y' * 33}  @1,512"),
+        ("x" * 33, 0.5, f"{'x' * 33} → 0.5  @1,512"),
+        ("x" * 99, "y" * 99, f"{'x' * 17}… → {'y' * 17}…  @1,512"),
+    )
+    for before, after, shown in cases:
+        change = Setting(path="data.name", old=before, new=after)
+        detail = CheckpointDetail(
+            1, "/r", changes=(change,), changed_at={"data.name": 1_512}, parent="old-otter@900",
+            parent_changes=(Setting(path="training.seed", old=1, new=2),),
+        )  # fmt: skip
+        lines = [line.plain for line in detail_lines(detail, "", 56, 30)]
+        assert shown in lines[1]
+        assert "  seed  1 → 2" in lines
+        assert "parent        old-otter@900" in lines
+
+
+async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
+    five_checkpoints(*SAMPLES)
+    async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
+        await until_shown(pilot, "★ best", "▸ last", "at step 3,700", "5 kept, newest")
+        rows = [" ".join(line.split()) for line in screen_text(app).splitlines()[3:6]]
+        assert rows[0] == "│ ▾ step epoch tokens val ppl Δ best train MB age mark note │"
+        assert rows[1].startswith("│› 3,750 6.3 2.4M – – 3.93 0.0 now ▸ last")
+        assert rows[2].startswith("│ 3,700 6.2 2.4M 58.1 0.0 3.93 0.0 now ★ best")
+        assert order_of(app) == ["3750", "3700", "3000", "2000", "1000"]
+        # one in detail: files, place, changes, tensors, weights and samples
+        await pilot.press("down")
+        await until_shown(
+            pilot, "Step 3,700", "model.safetensors", "resumes from  step 3,700, token 104,300",
+            "saved, continues bit for bit", "torch 2.13", "checkpoints/step-000003700",
+            "changed since the run started", "→ 0.15", "The state of the Union is strong",
+            "the same prompt at step 1,000", "of the the people of the world",
+            "weights since step 3,000", "embedding", "0.84", "out bias",
+        )  # fmt: skip
+        assert "at step 3,700" not in screen_text(app), "they are of this step"
+        await pilot.press("z")
+        await until_shown(
+            pilot, "Tensors of step 3,700", "embedding.weight", "8 × 4  F32", "0.8400"
+        )
+        await pilot.press("escape")
+        # its weights are compared with the checkpoint before, once the cursor rests
+        await pilot.press("end")
+        await until_shown(pilot, "weights: no earlier checkpoint to compare with")
+        assert isinstance(app.sampler, FakeSampler)
+        app.sampler.answers[WeightChangeRequest] = CheckpointError("w has shape (1,)")
+        await pilot.press("up")
+        await until_shown(pilot, "at step 1,000", "weights not compared: w has shape")
+        asked = [one for one in app.sampler.asked if isinstance(one, WeightChangeRequest)]
+        assert Path(asked[-1].checkpoint).name == "step-000002000"
+        assert Path(asked[-1].before).name == "step-000001000"
+        # in other orders, and in every size
+        await pilot.press("home", "down", *"ooo")
+        await until_shown(pilot, "▴ val ppl")
+        assert order_of(app) == ["3700", "3000", "2000", "1000", "3750"]
+        assert on(app, "3700")
+        await pilot.press("O")
+        await until_shown(pilot, "▾ val ppl")
+        assert order_of(app) == ["1000", "2000", "3000", "3700", "3750"]
+        assert app.settings["checkpoints order"] == ["ppl", True]
+        for size in ((60, 15), (200, 60), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            lines = screen_text(app).splitlines()
+            head = next(line for line in lines if "val ppl" in line)
+            row = next(line for line in lines if " 58.1 " in line)
+            assert row.index("58.1") + 4 == head.index("val ppl") + 7
+        assert on(app, "3700")
+        before = pane(app).table.repainted
+        pane(app).refresh_all()
+        await pilot.pause()
+        assert pane(app).table.repainted == before, "nothing has changed"
+        # sampled from
+        await pilot.press("up")
+        await until(pilot, lambda: on(app, "3000"))
+        await pilot.press("enter")
+        await until_shown(pilot, "step 3,000, val 60.7")
+        assert app.current_mode == "prompt"
+
+
+async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
     run = five_checkpoints()
     async with at_home(pane="checkpoints") as (app, pilot):
-        await pilot.press("down", "down")
-        await until(pilot, lambda: pane(app).query_one(CheckpointTable).step == 3000)
-        await pilot.press("p")
+        await pilot.press("down", "down", "p")
         await until_shown(pilot, "step 3,000 pinned")
         assert read_labels(run).pins == {3000}
         pane(app).end_notice()
         await until_shown(pilot, "⚑ pinned", "p Unpin")
         await pilot.press("p")
-        await until_shown(pilot, "step 3,000 unpinned")
+        await until_shown(pilot, "step 3,000 unpinned: deleted when newer ones replace it")
         assert read_labels(run).pins == set()
         pane(app).end_notice()
-        await pilot.press("down")
         await until_shown(pilot, "p Pin")
-
-
-async def test_a_verification_is_kept_when_the_manifest_is_read_later() -> None:
-    services = FakeServices(make_snapshot())
-    services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
-    gate, read, late = threading.Event(), services.manifest, list[str]()
-
-    def read_late(checkpoint: Path) -> Manifest:
-        gate.wait(30)
-        late.append(checkpoint.name)
-        return read(checkpoint)
-
-    services.manifest = read_late  # type: ignore[method-assign]
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await until_shown(pilot, "▸ last")
-        services.manifest = read  # type: ignore[method-assign]
-        await pilot.press("C")
-        await until_shown(pilot, "✗ damaged", "✗ model")
-        gate.set()
-        await until(pilot, lambda: late != [])
-        for _ in range(5):
-            await pilot.pause()
-        await until_shown(pilot, "✗ damaged", "✗ model")
-
-
-async def test_every_mark_is_shown_even_without_room_for_its_word() -> None:
-    services = FakeServices(
-        make_snapshot(checkpoints=(replace(CHECKPOINTS[-1], best=True, last=True),))
-    )
-    services.damaged["step-000003750"] = "model.safetensors is damaged: sha256 differs"
-    async with opened(services, "checkpoints") as (app, pilot):
-        snapshot = services.snapshots["plain-otter"] if services.snapshots else app.snapshot
-        assert snapshot is not None
-        labels = RunLabels(pins=frozenset({3750}))
-        app.snapshot = replace(snapshot, labels=labels)
-        await until_shown(pilot, "★ best  ▸ last  ⚑ pinned")
-        await pilot.press("C")
-        await until_shown(pilot, "✗ damaged ★ ▸ ⚑")
-
-
-async def test_the_cursor_keeps_its_checkpoint_and_at_the_top_follows_the_newest() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        table = pane(app).query_one(CheckpointTable)
-        await pilot.press("down")
-        await until(pilot, lambda: table.step == 3700)
-        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4000, 4.05)))
-        await until_shown(pilot, "4,000")
-        assert table.step == 3700
-        await pilot.press("up", "up")
-        await until(pilot, lambda: table.step == 4000)
-        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[1:], checkpoint(4100, 4.05)))
-        await until(pilot, lambda: table.step == 4100)
-
-
-async def test_without_its_checkpoint_the_cursor_moves_to_the_one_in_its_place() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        table = pane(app).query_one(CheckpointTable)
-        await pilot.press("end", "up")
-        await until(pilot, lambda: table.step == 2000)
-        without = make_snapshot(checkpoints=(CHECKPOINTS[0], *CHECKPOINTS[2:]))
-        app.snapshot = without
-        await until(pilot, lambda: table.step == 1000)
-        app.snapshot = make_snapshot(checkpoints=CHECKPOINTS[2:])
-        await until(pilot, lambda: table.step == 3000)
-
-
-async def test_nothing_is_redrawn_when_nothing_changed() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        table = pane(app).query_one(CheckpointTable)
-        await until_shown(pilot, "9f3c…a71e", "0.91")
-        before = table.repainted
-        app.snapshot = make_snapshot()
-        await pilot.pause()
-        assert table.repainted == before
-
-
-async def test_a_run_without_checkpoints_is_labelled_and_enter_is_harmless() -> None:
-    async with opened(FakeServices(make_snapshot(checkpoints=(), samples=())), "checkpoints") as (
-        app,
-        pilot,
-    ):
-        await until_shown(pilot, "no checkpoint yet")
-        await pilot.press("enter", "C")
-        await until_shown(pilot, "no checkpoint yet")
-        assert app.current_mode == "checkpoints"
-
-
-async def test_hostile_samples_are_harmless() -> None:
-    hostile = SampleRow(1, 3750, "[b]\x1b[2J", "\x9b2J[@click=app.quit]‮text", 3, 7, NOW)
-    async with opened(FakeServices(make_snapshot(samples=(hostile,))), "checkpoints") as (
-        app,
-        pilot,
-    ):
-        await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]")
-        assert "\x1b" not in screen_text(app)
-
-
-async def test_samples_of_code_keep_their_line_breaks_and_indentation() -> None:
-    snapshot = make_snapshot(
-        samples=(SampleRow(1, 3750, "def f():", "\n    return 1\n", 3, 7, NOW),)
-    )
-    snapshot = replace(
-        snapshot, summary=snapshot.summary.model_copy(update={"corpus_layout": "raw"})
-    )
-    async with opened(FakeServices(snapshot), "checkpoints", size=(120, 40)) as (app, pilot):
-        await until_shown(pilot, "def f():", "    return 1")
-        assert "def f():     return 1" not in screen_text(app)
-
-
-async def test_columns_align_with_their_heads_when_the_terminal_grows() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        await pilot.press("down")
-        for size in ((120, 40), (60, 15), (200, 60), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await pilot.pause()
-            lines = screen_text(app).splitlines()
-            head = next(line for line in lines if "val ppl" in line)
-            row = next(line for line in lines if "58.1 " in line)
-            assert row.index("58.1") + 4 == head.index("val ppl") + 7
-        assert pane(app).query_one(CheckpointTable).step == 3700
-
-
-async def test_the_same_prompt_at_an_earlier_step_is_shown_for_contrast() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=(120, 40)) as (_, pilot):
-        await pilot.press("down")
-        await until_shown(pilot, "the same prompt at step 1,000", "of the the people of the world")
-
-
-async def test_the_change_of_the_weights_is_shown_by_layer_once_the_cursor_rests() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
-        await until_shown(pilot, "weights since step 3,700", "embedding", "0.84", "out bias")
-        await pilot.press("end")
-        await until_shown(pilot, "weights: no earlier checkpoint to compare with")
-        await pilot.press("up")
-        await until_shown(pilot, "weights since step 1,000, ")
-    requests = [one for one in services.fake_sampler.asked if isinstance(one, WeightChangeRequest)]
-    assert [Path(one.before).name for one in requests] == ["step-000003700", "step-000001000"]
-
-
-async def test_why_the_weights_can_not_be_compared_is_said() -> None:
-    services = FakeServices(make_snapshot())
-    services.fake_sampler.answers[WeightChangeRequest] = CheckpointError("w has shape (1,)")
-    async with opened(services, "checkpoints") as (_, pilot):
-        await until_shown(pilot, "weights not compared: w has shape")
-
-
-async def test_changed_settings_and_the_parent_are_in_the_detail() -> None:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.changed = (Setting(path="model.dropout", old=0.1, new=0.15),)
-    services.checkpoint_files.parent_address = "old-otter@900"
-    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
-        await until_shown(
-            pilot,
-            "changed since the run started",
-            "dropout  0.1 → 0.15  @1,512",
-            "parent        old-otter@900",
-        )
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "shown"),
-    [
-        (None, "y" * 33, f"none → {'y' * 33}  @1,512"),
-        ("x" * 33, 0.5, f"{'x' * 33} → 0.5  @1,512"),
-        ("x" * 99, "y" * 99, f"{'x' * 17}… → {'y' * 17}…  @1,512"),
-    ],
-)
-async def test_a_changed_value_is_cut_only_where_its_line_is_full(
-    before: JsonValue, after: JsonValue, shown: str
-) -> None:
-    services = FakeServices(make_snapshot())
-    change = Setting(path="data.name", old=before, new=after)
-    services.checkpoint_files.changed = (change,)
-    async with opened(services, "checkpoints", size=(120, 40)) as (_, pilot):
-        await until_shown(pilot, shown)
-
-
-async def test_the_order_is_changed_and_reversed_by_keys() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
-        table = pane(app).query_one(CheckpointTable)
-        await pilot.press("down", "o", "o")
-        await until_shown(pilot, "▴val ppl")
-        assert [item.row.step for item in table.rows] == [3700, 3000, 2000, 1000, 3750]
-        assert table.step == 3700
-        await pilot.press("O")
-        await until_shown(pilot, "▾val ppl")
-        assert [item.row.step for item in table.rows] == [1000, 2000, 3000, 3700, 3750]
-        assert app.settings["checkpoints order"] == ["ppl", True]
-
-
-async def test_d_deletes_what_may_go_and_u_restores_it() -> None:
-    run = five_checkpoints()
-    async with at_home(pane="checkpoints") as (_app, pilot):
-        await pilot.press("down", "d")
+        await pilot.press("m")
+        await until_shown(pilot, "Note on step 3,000")
+        await pilot.press(*"good [b]", "enter")
+        await until_shown(pilot, "good [b]")
+        assert read_labels(run).notes == {3000: "good [b]"}
+        # what is needed stays, the rest goes to the trash and comes back
+        await pilot.press("up", "d")
         await until_shown(pilot, "step 3,700 is kept: it is the best")
         await pilot.press("space", "space", "space")
         await until_shown(pilot, "3 marked", "d Delete 3")
         await pilot.press("d")
         await until_shown(pilot, "2 checkpoints (2,000, 3,000) moved to the trash")
+        assert steps_in(run.checkpoints_path) == [1000, 3700, 3750]
         await pilot.press("T")
         await until_shown(pilot, "2 checkpoints, ", "step 3,000", "step 2,000")
-        assert steps_in(run.checkpoints_path) == [1000, 3700, 3750]
-        await pilot.press("escape", "u")
-        await until_shown(pilot, "2 checkpoints (2,000, 3,000) restored")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "step 3,000 restored")
+        await pilot.press("u")
+        await until_shown(pilot, "step 2,000 restored")
         await pilot.press("u")
         await until_shown(pilot, "nothing to undo: the run's trash is empty")
-    assert steps_in(run.checkpoints_path) == [1000, 2000, 3000, 3700, 3750]
-
-
-async def test_prune_shows_what_goes_and_only_a_capital_d_deletes() -> None:
-    run = five_checkpoints()
-    async with at_home(pane="checkpoints") as (_app, pilot):
+        assert len(steps_in(run.checkpoints_path)) == 5
+        # a prune shows what goes, and only a capital D deletes
         await pilot.press("X")
-        await until_shown(pilot, "deletes 3 checkpoints and frees", "keeps 2")
+        await until_shown(pilot, "deletes 3 checkpoints and frees", "keeps 2", "val ppl 60.7")
         await pilot.press("right")
         await until_shown(pilot, "deletes 2 checkpoints and frees", "newest")
         await pilot.press("down", "right")
@@ -357,177 +227,246 @@ async def test_prune_shows_what_goes_and_only_a_capital_d_deletes() -> None:
         assert len(steps_in(run.checkpoints_path)) == 5
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
-        await pilot.press("up", "right", "D")
+        await pilot.press("up", "right")
+        await until_shown(pilot, "permanently", "can't be undone", "D purge, ")
+        await pilot.press("D")
         await until_shown(pilot, "3 checkpoints removed, ")
-    assert steps_in(run.checkpoints_path) == [3700, 3750]
-    assert list_trash(run) == []
-
-
-async def test_m_writes_a_note() -> None:
-    run = five_checkpoints()
-    async with at_home(pane="checkpoints") as (_app, pilot):
-        await pilot.press("m")
-        await until_shown(pilot, "Note on step 3,750")
-        await pilot.press(*"good [b]", "enter")
-        await until(pilot, lambda: read_labels(run).notes == {3750: "good [b]"})
-        await until_shown(pilot, "good [b]")
-
-
-async def test_a_hostile_note_is_drawn_as_text() -> None:
-    labels = RunLabels(notes={3750: "good [b]\x1b[2J", 9: "x"})
-    async with opened(FakeServices(replace(make_snapshot(), labels=labels)), "checkpoints") as (
-        _app,
-        pilot,
-    ):
-        await until_shown(pilot, "good [b]␛[2J")
-
-
-async def test_all_are_verified_with_their_progress() -> None:
-    services = FakeServices(make_snapshot())
-    services.damaged["step-000002000"] = "model.safetensors is damaged: sha256 differs"
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("a", "C")
-        await until_shown(pilot, "step 2,000 is damaged; step 3,750 is intact")
-        await until_shown(pilot, "✗ damaged")
-        services.damaged.clear()
-        await pilot.press("C")
-        await until_shown(pilot, "5 checkpoints verified: all 15 files")
-
-
-async def test_files_that_are_cut_or_gone_are_seen_without_a_verification() -> None:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.cut[2000] = "model.safetensors is missing"
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await until_shown(pilot, "✗ damaged")
-        await pilot.press("down", "down", "down")
-        await until_shown(pilot, "✗ model.safetensors is missing")
-
-
-async def test_z_lists_all_tensors() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (_app, pilot):
-        await until_shown(pilot, "0.91")
-        await pilot.press("z")
-        await until_shown(
-            pilot, "Tensors of step 3,750", "embedding.weight", "2,048 × 192  F32", "0.8400"
-        )
-        await pilot.press("escape")
-        await until_shown(pilot, "9f3c…a71e")
-
-
-async def test_a_fork_begins_with_the_runs_config() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
+        assert steps_in(run.checkpoints_path) == [3700, 3750]
+        assert list_trash(run) == []
         await pilot.press("down", "F")
         await until(pilot, lambda: app.current_mode == "config")
         await until_shown(pilot, "plain-otter@3700")
 
 
-async def test_a_checkpoint_that_is_deleted_elsewhere_disappears() -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints") as (app, pilot):
+async def test_damaged_checkpoints_are_seen_found_by_a_verification_and_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = five_checkpoints()
+    (run.checkpoints_path / "step-000002000" / "model.safetensors").unlink()
+    flip(run.checkpoints_path / "step-000003750" / "training_state.json")
+    gate, read, late = threading.Event(), client.checkpoint_detail.read_detail, list[str]()
+
+    def read_late(*arguments: object, **named: object) -> CheckpointDetail:
+        monkeypatch.setattr(client.checkpoint_detail, "read_detail", read)
+        gate.wait(30)
+        late.append("")
+        return read(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(client.checkpoint_detail, "read_detail", read_late)
+    async with at_home(pane="checkpoints") as (app, pilot):
+        await until_shown(pilot, "✗ damaged", "file missing")
+        await pilot.press("C")
+        await until_shown(
+            pilot, "Step 3,750 ─", "✗ training_state",
+            "step 3,750 is damaged; step 3,700 is intact: enter samples from it",
+        )  # fmt: skip
+        gate.set()
+        await until(pilot, lambda: late)
+        for _ in range(5):
+            await pilot.pause()
+        await until_shown(pilot, "✗ training_state")
+        await pilot.press("down", "C")
+        await until_shown(
+            pilot, "✓ verified just now", "✓ model", "step 3,700: all 2 files verified"
+        )
+        await pilot.press("down", "down")
+        await until_shown(pilot, "✗ model.safetensors is missing")
+        await pilot.press("z")
+        await until_shown(pilot, "model.safetensors")
+        await pilot.press("a", "C")
+        await until_shown(pilot, "2 checkpoints (2,000, 3,750) are damaged; step 3,700 is intact")
+        await pilot.press("a", "space", "d")
+        await until_shown(pilot, "step 2,000 moved to the trash")
+        await pilot.press("home", "d")
+        await until_shown(pilot, "step 3,750 moved to the trash")
+        await until(pilot, lambda: len(order_of(app)) == 3)
+        await pilot.press("a", "C")
+        await until_shown(pilot, "3 checkpoints verified: all 6 files are as they were written")
+
+
+async def test_the_table_follows_what_others_write_and_delete() -> None:
+    run = five_checkpoints()
+    async with at_home(pane="checkpoints") as (app, pilot):
+
+        async def change(work: Callable[[], object], *names: str) -> None:
+            work()
+            app.watcher.poll_now()
+            await until(pilot, lambda: order_of(app) == list(names))
+
+        def write(step: int) -> Callable[[], object]:
+            return lambda: write_checkpoint(run, step, write_model, None, {})
+
+        def remove(step: int) -> Callable[[], object]:
+            return lambda: shutil.rmtree(run.checkpoints_path / f"step-{step:09d}")
+
         await pilot.press("down", "space", "up")
         await until_shown(pilot, "1 marked")
-        app.snapshot = make_snapshot(checkpoints=(*CHECKPOINTS[:3], CHECKPOINTS[4]))
-        await until(pilot, lambda: "3,700" not in screen_text(app).replace("step 3,700", ""))
+        await change(remove(3700), "3750", "3000", "2000", "1000")
         await until_shown(pilot, "4 kept")
         assert "marked" not in screen_text(app)
+        assert on(app, "3000"), "the one in its place"
+        await change(write(4000), "4000", "3750", "3000", "2000", "1000")
+        assert on(app, "3000")
+        await pilot.press("home")
+        await change(write(4100), "4100", "4000", "3750", "3000", "2000", "1000")
+        assert on(app, "4100"), "at the top it follows the newest"
+        await pilot.press("end")
+        await change(remove(1000), "4100", "4000", "3750", "3000", "2000")
+        assert on(app, "2000")
+        await change(lambda: shutil.rmtree(run.checkpoints_path))
+        await until_shown(pilot, "no checkpoint yet")
+        await pilot.press("enter", "C", "space", "z")
+        await until_shown(pilot, "no checkpoint yet", "no tensors to show yet")
+        assert app.current_mode == "checkpoints"
 
 
-AVERAGE = replace(
-    checkpoint(3700, 4.0551, age=5), path="checkpoints/average-step-000003700", train_loss=math.nan
-)
-
-
-async def test_averages_are_listed_with_what_they_are_better() -> None:
-    services = FakeServices(replace(make_snapshot(), averages=(AVERAGE,)))
-    async with opened(services, "checkpoints") as (app, pilot):
-        await until_shown(pilot, "average-3700", "∑ averaged", "57.7    -0.4")
-        table = pane(app).query_one(CheckpointTable)
+async def test_hostile_texts_are_drawn_as_text_and_code_keeps_its_lines() -> None:
+    code = SampleRow(1, 3000, "def f():", "\n    return 1\n", 3, 7, NOW)
+    run = five_checkpoints(HOSTILE, code, layout="raw")
+    change_labels(run, lambda labels: replace(labels, notes={3750: "good [b]\x1b[2J", 9: "x"}))
+    async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
+        await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]", "good [b]␛[2J")
+        assert "\x1b" not in screen_text(app)
         await pilot.press("down", "down")
-        await until(pilot, lambda: table.path == AVERAGE.path)
+        await until_shown(pilot, "def f():", "    return 1")
+        assert "def f():     return 1" not in screen_text(app)
+
+
+async def test_an_average_is_kept_or_discarded_listed_and_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = five_checkpoints()
+    asked: list[Sequence[ParentCheckpoint]] = []
+
+    def average(parts: Sequence[ParentCheckpoint], _report: object) -> StagedAverage:
+        asked.append(parts)
+        if len(asked) == 1:
+            raise CheckpointError("their shapes differ")
+        place = ExitStack()
+        folder = place.enter_context(staging(run.checkpoints_path)) / "average"
+        addresses = [part.address for part in parts]
+        facts = {AVERAGED_FACT: addresses, "validation_loss": 4.0551}
+        write_average(run, folder, 3_750, write_model, facts)
+        losses = zip(addresses, (4.1, 4.0), strict=True)
+        evaluated = tuple(EvaluatedPart(address=one, loss=loss) for one, loss in losses)
+        done = AverageDone(step=3_750, loss=3.9, tokens=999, parts=evaluated)
+        return StagedAverage(run, done, folder, place)
+
+    monkeypatch.setattr(client.average, "average_checkpoints", average)
+    async with at_home(pane="checkpoints") as (app, pilot):
+        await pilot.press("M")
+        await until_shown(pilot, "mark at least two checkpoints to average")
+        for key, words in (
+            ("", "their shapes differ"),
+            ("enter", "average discarded"),
+            ("D", "kept as plain-otter@average-3750"),
+        ):
+            await pilot.press("home", "space", "space")
+            await until_shown(pilot, "2 marked")
+            await pilot.press("M")
+            if key:
+                await until_shown(
+                    pilot,
+                    "Keep the average?",
+                    "perplexity 49.40, better than its best part (-5.20)",
+                    "plain-otter@3750: 54.60. Weights only",
+                )
+                await pilot.press(key)
+            await until_shown(pilot, words)
+            await until(pilot, lambda: not list(run.checkpoints_path.glob(".*")))
+            kept = ["average-3750"] if key == "D" else []
+            assert [entry.name for entry in list_averages(run)] == kept
+        assert [part.address for part in asked[0]] == ["plain-otter@3700", "plain-otter@3750"]
+        # listed with how much better it is, and changed as far as an average can be
+        await until_shown(pilot, "average-3750", "∑ averaged", "57.7    -0.4")
+        await pilot.press("home")
+        while not on(app, "average-3750"):
+            await pilot.press("down")
         await pilot.press("p")
-        await until_shown(pilot, "average-3700 is kept until you delete it")
+        await until_shown(pilot, "average-3750 is kept until you delete it")
         await pilot.press("m")
-        await until_shown(pilot, "average-3700 can't have a note")
-        await pilot.press("d")
+        await until_shown(pilot, "average-3750 can't have a note")
+        await pilot.press("enter")
+        await until_shown(pilot, "plain-otter average-3750")
+        await pilot.press("escape", "3", "d")
         await until_shown(pilot, "Remove this average?", "This can't be undone.")
         await pilot.press("enter")
-        await until_shown(pilot, "p Pin")
+        await until_shown(pilot, "F Fork")
+        assert list_averages(run) != []
         await pilot.press("d")
         await until_shown(pilot, "Remove this average?")
         await pilot.press("D")
-        await until_shown(pilot, "average-3700 removed")
-        assert ("remove average", "plain-otter", "average-3700") in services.calls
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, PromptScreen))
-        await until_shown(pilot, "plain-otter average-3700")
+        await until_shown(pilot, "average-3750 removed")
+        assert list_averages(run) == []
 
 
-async def test_marked_checkpoints_are_averaged() -> None:
-    services = FakeServices(make_snapshot())
-    asked: list[tuple[str, ...]] = []
+async def test_w_exports_with_progress_the_outcome_or_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, gate = five_checkpoints(), threading.Event()
 
-    def average(addresses: Sequence[str]) -> StagedAverage:
-        asked.append(tuple(addresses))
-        raise CheckpointError("their shapes differ")
+    def export(
+        run: RunDirectory,
+        checkpoint: Path,
+        target: Path,
+        format: ExportFormat,
+        *,
+        report: Callable[[TaskProgress], None],
+    ) -> Exported:
+        if target.name == "x":
+            raise InputError(f"the folder {target} is not empty")
+        report(TaskProgress(phase="writing"))
+        gate.wait(30)
+        step = int(checkpoint.name.rpartition("-")[2])
+        done = ExportDone(
+            step=step, logits_compared=131_072, largest_difference=2e-6, greedy_tokens=50,
+            notes=("the tokenizer is not part of it",),
+        )  # fmt: skip
+        target.mkdir()
+        add_export(run, Export(step, format, str(target), 0.0))
+        return Exported(run.name, step, format, target, 2_300_000, ("config.json",), done)
 
-    services.average = average  # type: ignore[method-assign]
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("M")
-        await until_shown(pilot, "mark at least two checkpoints to average")
-        await pilot.press("space", "space")
-        await until_shown(pilot, "2 marked")
-        await pilot.press("M")
-        await until_shown(pilot, "their shapes differ")
-    assert asked == [("plain-otter@3700", "plain-otter@3750")]
-
-
-async def test_w_exports_with_progress_and_the_outcome_of_the_comparison() -> None:
-    services = FakeServices(make_snapshot())
-    files = services.checkpoint_files
-    files.export_gate = threading.Event()
-    async with opened(services, "checkpoints") as (app, pilot):
+    monkeypatch.setattr(client.export, "export_checkpoint", export)
+    monkeypatch.chdir(tmp_path)
+    async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
         await pilot.press("down", "w")
-        await until_shown(pilot, "Export plain-otter@3700", "/home/me/plain-otter-3700-hf")
-        await pilot.press("down", "down")
-        await until_shown(pilot, "the book's state dict", "/home/me/plain-otter-3700-book")
-        await pilot.press(*"-2", "up")
-        await until_shown(pilot, "ONNX, one step", "/home/me/plain-otter-3700-book-2")
-        await pilot.press("enter")
-        await until_shown(pilot, "writing the files …")
-        files.export_gate.set()
-        await until_shown(
-            pilot, "1 file, 2.3 MB written", "131,072 logits differ by at most 2.0e-06"
-        )
-        await pilot.press("enter")
-        labels = RunLabels(exports=(Export(3700, "onnx", "", 0.0),))
-        app.snapshot = replace(make_snapshot(), labels=labels)
-        await until_shown(pilot, "→ exported")
-    folder = "/home/me/plain-otter-3700-book-2"
-    assert ("export", "plain-otter", 3700, "onnx", folder) in services.calls
-
-
-async def test_a_refused_export_says_why_and_another_folder_can_be_named() -> None:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.export_failure = InputError("the folder /home/me/x is not empty")
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("w")
-        await until_shown(pilot, "Export plain-otter@3750")
+        await until_shown(pilot, "Export plain-otter@3700", "Hugging Face transformers")
+        assert proposed(app) == "plain-otter-3700-hf"
         await pilot.press("ctrl+u", "enter")
-        await until_shown(pilot, "name a folder to write")
+        await until_shown(pilot, "✗ name a folder to write")
         await pilot.press(*"x", "enter")
-        await until_shown(pilot, "the folder /home/me/x is not empty", "esc cancel")
-        await pilot.press("escape")
-        await until_shown(pilot, "p Pin")
-
-
-async def test_an_export_goes_on_when_its_box_is_closed() -> None:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.export_gate = threading.Event()
-    async with opened(services, "checkpoints") as (_app, pilot):
-        await pilot.press("w")
+        await until_shown(pilot, "✗ the folder x is not empty", "esc cancel")
+        await pilot.press("escape", "w")
+        await until_shown(pilot, "Hugging Face transformers")
+        await pilot.press("down", "down")
+        await until_shown(pilot, "the book's state dict")
+        assert proposed(app) == "plain-otter-3700-book"
+        await pilot.press(*"-2", "up")
+        await until_shown(pilot, "ONNX, one step")
+        assert proposed(app) == "plain-otter-3700-book-2", "it is the user's"
+        await pilot.press("enter")
+        await until_shown(pilot, "writing the files …", "esc close: it continues")
+        await pilot.press("down", "enter")
+        gate.set()
+        await until_shown(
+            pilot, "✓ 1 file, 2.3 MB written", "131,072 logits differ by at most 2.0e-06",
+            "50 tokens of greedy text are equal", "the tokenizer is not part of it", "ONNX",
+        )  # fmt: skip
+        await pilot.press("enter")
+        await until_shown(pilot, "→ exported")
+        (made,) = read_labels(run).exports
+        assert (made.step, made.format, Path(made.folder).name) == (
+            3700, "onnx", "plain-otter-3700-book-2",
+        )  # fmt: skip
+        # the box may be closed meanwhile
+        gate.clear()
+        await pilot.press("up", "w")
         await until_shown(pilot, "Export plain-otter@3750")
         await pilot.press("enter")
         await until_shown(pilot, "writing the files …")
         await pilot.press("escape")
         await until_shown(pilot, "the export continues")
-        services.checkpoint_files.export_gate.set()
-        await until_shown(pilot, "plain-otter@3750 exported to /home/me/plain-otter-3750-hf")
+        gate.set()
+        await until_shown(pilot, "plain-otter@3750 exported to ")
+        assert (tmp_path / "plain-otter-3750-hf").is_dir()
+        pane(app).end_notice()

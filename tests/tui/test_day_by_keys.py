@@ -1,0 +1,225 @@
+"""One user's day: from the demo to an export, by keys alone, with real processes and files."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.lineage import read_parent
+from rnnlm_tui.store.paths import RunDirectory, queue_lock
+from rnnlm_tui.store.queue import read_queue
+from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.trash import list_trash
+from rnnlm_tui.system.locks import read_lock
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.inspect import InspectScreen
+from rnnlm_tui.tui.screens.runs import RunsScreen
+from rnnlm_tui.tui.settings import last_session, load_settings
+from tests.faults.workers import Workers, warm_starts
+from tests.integration.runs import ENDLESS, tiny_config, write_text
+from tests.integration.test_steering_by_keys import (
+    RATE,
+    change_rate_by_keys,
+    journal_of,
+)
+from tests.tui.panes.filling import focused
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import until
+
+
+@pytest.fixture(autouse=True)
+def workers_end(workers: Workers, home: Path) -> Iterator[None]:
+    """Let workers start fast, and kill those, and the queue's process, that a failure leaves."""
+    with warm_starts(workers):
+        yield
+    for lock in (queue_lock(), *(run.lock_path for run in list_runs())):
+        state = read_lock(lock)
+        if state.held and state.pid is not None:
+            os.kill(state.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def terminal() -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The app in a new terminal, where the last session ended."""
+    settings, _ = load_settings()
+    run, pane = last_session(settings)
+    app = RnnlmApp(run, pane, settings=settings, fps=20.0)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: app.summaries is not None)
+        yield app, pilot
+
+
+async def fork_by_keys(app: RnnlmApp, pilot: Pilot[int], parent: RunDirectory) -> RunDirectory:
+    """Fork the checkpoint under the cursor into a run of few steps, to its end."""
+    await pilot.press("F")
+    await until_shown(pilot, f"fork of {parent.name}@")
+    await pilot.press("slash", *"training.max_steps")
+    await until_shown(pilot, "training.max_steps")
+    await pilot.press("enter")
+    await until(pilot, lambda: focused(app) == "training.max_steps")
+    await pilot.press("enter", "ctrl+u", *"30", "enter")
+    await until_shown(pilot, f"was {ENDLESS:,}")
+    await pilot.press("f5")
+    await until(pilot, lambda: app.current_mode == "train" and app.run_directory != parent)
+    child = app.run_directory
+    assert child is not None
+    await until_shown(pilot, "✓ finished")
+    return child
+
+
+async def choose(app: RnnlmApp, pilot: Pilot[int], run: RunDirectory) -> None:
+    """Go to the list of runs, and there to a run."""
+    await pilot.press("r")
+    screen = app.pane_screen
+    assert isinstance(screen, RunsScreen)
+    await pilot.press("home")
+    while screen.chosen is None or screen.chosen.run != run.name:
+        await pilot.press("down")
+
+
+def status_of(app: RnnlmApp, run: str) -> str | None:
+    """The status of a listed run; None if it isn't listed."""
+    return next((one.status for one in app.summaries or () if one.run == run), None)
+
+
+async def test_a_day_from_the_demo_to_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.max_steps": ENDLESS, "checkpoint.every": 200, "model.tie_weights": False}
+    demo = tiny_config(write_text(tmp_path / "text.txt"), changes)
+    monkeypatch.setattr("rnnlm_tui.client.start.with_available_corpus", lambda _config: demo)
+    monkeypatch.chdir(tmp_path)
+
+    # start the demo, and leave while it trains
+    async with terminal() as (app, pilot):
+        await until_shown(pilot, "enter")
+        await pilot.press("enter")
+        await until_shown(pilot, "● running")
+        (run,) = list_runs()
+        await pilot.press("q")
+        await until_shown(pilot, "Training continues without this terminal.")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.return_value == 0)
+    assert read_lock(run.lock_path).held, "it trains on"
+
+    async with terminal() as (app, pilot):
+        # return, and watch
+        await until(pilot, lambda: app.run_directory == run and app.current_mode == "train")
+        await until_shown(pilot, run.name, "● running", "The cat")
+        step = summarize(run).step
+        await until(pilot, lambda: app.snapshot is not None and app.snapshot.summary.step > step)
+        await pilot.press("c")
+        await until_shown(pilot, "saved")
+        await until(pilot, lambda: app.snapshot is not None and len(app.snapshot.checkpoints) > 1)
+
+        await pilot.press("space")
+        await until_shown(pilot, "‖ paused")
+
+        # sample, continue, inspect a token, compare two checkpoints
+        await pilot.press("4")
+        await until_shown(pilot, "@best")
+        await pilot.press(*"The cat", "enter")
+        await until_shown(pilot, "✓ 12 of 12 tokens", "F3 Continue")
+        await pilot.press("f3")
+        await until_shown(pilot, "24 tokens")
+        first, longer = app.prompt_session.tree.branches
+        assert (first.prompt, longer.parent) == ("The cat", first.number)
+        assert longer.ids[: len(first.ids)] == first.ids
+        await pilot.press("f2")
+        await until(pilot, lambda: app.current_mode == "inspect")
+        screen = app.pane_screen
+        assert isinstance(screen, InspectScreen)
+        await until(pilot, lambda: screen.scored is not None and bool(screen.choices.rows))
+        await pilot.press("right")
+        await until_shown(pilot, "Instead of")
+        await pilot.press("f2")
+        await until_shown(pilot, f"A {run.name}", f"B {run.name}", "val ppl")
+        await pilot.press("end", "ctrl+u", *"The dog", "enter")
+        await until_shown(pilot, "A scores B’s text", "B scores A’s text")
+
+        # note and pin a checkpoint, and fork it
+        await pilot.press("escape")
+        await until(pilot, lambda: "esc Back" not in screen_text(app))
+        await pilot.press("3")
+        await until_shown(pilot, "★ best", "▸ last")
+        await pilot.press("end")
+        rows = app.snapshot.checkpoints if app.snapshot is not None else ()
+        await until_shown(pilot, f"Step {rows[0].step:,}")
+        await pilot.press("m", *"before the fork", "enter")
+        await until_shown(pilot, "before the fork")
+        await pilot.press("p")
+        await until_shown(pilot, "⚑ pinned")
+        labels, pinned = read_labels(run), rows[0].step
+        assert (labels.pins, labels.notes) == ({pinned}, {pinned: "before the fork"})
+        child = await fork_by_keys(app, pilot, run)
+        found = read_parent(child)
+        assert found is not None
+        assert (found.run, found.changed) == (run.name, {"training.max_steps": (ENDLESS, 30)})
+        assert summarize(child).step == 30
+
+        # queue two runs: they wait until the demo ends
+        for place in (1, 2):
+            await choose(app, pilot, child)
+            await pilot.press("n")
+            await until(pilot, lambda: (app.current_mode, app.run_directory) == ("config", None))
+            await until_shown(pilot, "draft, not started")
+            await pilot.press("Q")
+            await until_shown(pilot, f"waits in the queue, place {place}")
+        queued = [entry.run for entry in read_queue().entries]
+
+        # resume the demo, steer it, undo that, and stop it
+        await choose(app, pilot, run)
+        await until_shown(pilot, "waiting 1", "waiting 2")
+        await pilot.press("enter")
+        await until_shown(pilot, "‖ paused", "space Resume")
+        await pilot.press("space")
+        await until_shown(pilot, "● running")
+        await change_rate_by_keys(app, pilot, run, "0.001")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.pane_screen)
+        await pilot.press("f6")
+        await until(pilot, lambda: len(journal_of(run)) == 2)
+        rate = demo.optimizer.learning_rate
+        changes = [(RATE, rate, 0.001, 0), (RATE, 0.001, rate, 1)]
+        assert [change[1:] for change in journal_of(run)] == changes
+        await pilot.press("S")
+        await until_shown(pilot, f"Stop {run.name}?")
+        await pilot.press("enter")
+        await until_shown(pilot, "stopped")
+        for name in queued:
+            await until(pilot, lambda: status_of(app, name) == "finished")  # noqa: B023  awaited here
+
+        # export the pinned checkpoint
+        await pilot.press("3")
+        await until_shown(pilot, "⚑ pinned")
+        await pilot.press("end")
+        await until_shown(pilot, f"Step {pinned:,}")
+        await pilot.press("w")
+        await until_shown(pilot, f"Export {run.name}@{pinned}")
+        await pilot.press("up", "enter")
+        await until_shown(pilot, "✓", "written", "enter close")
+        await pilot.press("enter")
+        await until_shown(pilot, "→ exported")
+        (export,) = read_labels(run).exports
+        assert export.step == pinned
+        assert list(tmp_path.glob(f"{run.name}-{pinned}-*/*"))
+
+        # delete the fork, and undo that
+        await choose(app, pilot, child)
+        await pilot.press("d")
+        await until(pilot, lambda: [trashed.name for trashed in list_trash()] == [child.name])
+        await until(pilot, lambda: status_of(app, child.name) is None)
+        await pilot.press("u")
+        await until(pilot, lambda: status_of(app, child.name) == "finished")
+        assert child.path.is_dir()
+        await pilot.press("q")
+        await until(pilot, lambda: app.return_value == 0)
+    assert not any(read_lock(one.lock_path).held for one in list_runs())
