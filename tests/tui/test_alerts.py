@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, RunSummary, TrainFigures
@@ -13,6 +11,7 @@ from rnnlm_tui.tui.alerts import PLATEAU_EVALUATIONS, REPEAT_SECONDS, Alerts
 from tests.tui.fakes import make_summary
 
 SINCE = 1_000.0
+ENDS: tuple[RunStatus, ...] = ("finished", "failed", "crashed")
 
 
 def summary(
@@ -30,43 +29,24 @@ def alerts_of(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> li
     return [alert.kind for look in looks for alert in alerts.check_runs([look], now)]
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        ("finished", "finished"),
-        ("failed", "failed"),
-        ("crashed", "crashed"),
-        ("stalled", "stalled"),
-        ("lost", "lost"),
-        ("degraded", "disk"),
-    ],
-)
-def test_each_change_of_a_run_is_reported_once(status: RunStatus, kind: str) -> None:
-    alerts = Alerts(since=SINCE)
-    assert alerts_of(
-        alerts, summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
-    ) == [kind]
+KINDS: dict[RunStatus, str] = {
+    "finished": "finished", "failed": "failed", "crashed": "crashed", "stalled": "stalled",
+    "lost": "lost", "degraded": "disk",
+    "paused": "", "stopped": "", "preparing": "", "running": "",
+}  # fmt: skip
+"""The kind of alert for each status; empty: the user did it."""
 
 
-@pytest.mark.parametrize("status", ["finished", "failed", "crashed", "stalled", "lost", "degraded"])
-def test_a_status_from_before_the_start_is_not_reported(status: RunStatus) -> None:
-    assert (
-        alerts_of(
-            Alerts(since=SINCE),
-            summary(status, updated=SINCE - 5),
-            summary(status, updated=SINCE - 5),
-        )
-        == []
-    )
+def test_each_change_of_a_run_is_reported_once_and_none_from_before_the_start() -> None:
+    for status, kind in KINDS.items():
+        looks = summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
+        assert alerts_of(Alerts(since=SINCE), *looks) == [kind] * bool(kind)
+        old = summary(status, updated=SINCE - 5)
+        assert alerts_of(Alerts(since=SINCE), old, old) == []
 
 
 def test_a_run_that_failed_before_its_first_check_is_reported() -> None:
     assert alerts_of(Alerts(since=SINCE), summary("failed", 0, updated=SINCE + 3)) == ["failed"]
-
-
-@pytest.mark.parametrize("status", ["paused", "stopped", "preparing", "running"])
-def test_what_the_user_did_is_not_reported(status: RunStatus) -> None:
-    assert alerts_of(Alerts(since=SINCE), summary(), summary(status)) == []
 
 
 def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
@@ -92,12 +72,8 @@ def test_an_older_summary_reports_nothing() -> None:
 
 def test_a_run_that_was_briefly_unreadable_is_not_reported() -> None:
     finished = summary("finished", updated=SINCE - 20)
-    assert (
-        alerts_of(
-            Alerts(since=SINCE), finished, summary("lost", unreadable="can't be read"), finished
-        )
-        == []
-    )
+    unread = summary("lost", unreadable="can't be read")
+    assert alerts_of(Alerts(since=SINCE), finished, unread, finished) == []
 
 
 def test_a_second_attempt_is_reported_like_the_first() -> None:
@@ -134,12 +110,8 @@ def test_skipped_updates_are_reported_once_in_a_while() -> None:
 def test_earlier_skipped_updates_are_not_reported() -> None:
     alerts = Alerts(since=SINCE)
     alerts.check_runs([summary()], SINCE)
-    assert (
-        alerts.check_events(
-            "plain-otter", [EventRow(1, 10, "skipped", "update left out", SINCE - 1)], SINCE
-        )
-        == []
-    )
+    old = EventRow(1, 10, "skipped", "update left out", SINCE - 1)
+    assert alerts.check_events("plain-otter", [old], SINCE) == []
 
 
 def test_a_non_finite_gradient_is_reported_from_the_summary_alone() -> None:
@@ -169,56 +141,28 @@ def test_evaluations_without_progress_are_one_plateau() -> None:
 
 def test_progress_ends_a_plateau_and_allows_another() -> None:
     alerts = Alerts(since=SINCE)
-    assert (
-        alerts_of(
-            alerts,
-            *(
-                evaluated(number, 55.3 * 0.99**number)
-                for number in range(1, 3 * PLATEAU_EVALUATIONS)
-            ),
-        )
-        == []
-    )
-    flat = [
-        evaluated(3 * PLATEAU_EVALUATIONS + number, 30.0)
-        for number in range(PLATEAU_EVALUATIONS + 1)
-    ]
+    many = 3 * PLATEAU_EVALUATIONS
+    falling = [evaluated(number, 55.3 * 0.99**number) for number in range(1, many)]
+    assert alerts_of(alerts, *falling) == []
+    flat = [evaluated(many + number, 30.0) for number in range(PLATEAU_EVALUATIONS + 1)]
     assert alerts_of(alerts, *flat) == ["plateau"]
 
 
 def test_a_disk_is_reported_when_it_becomes_low_and_not_while_it_wavers() -> None:
     alerts, total = Alerts(since=SINCE), 100 * 10**9
     free = (8, 4.9, 5.2, 4.8, 7, 8, 4)
-    assert [bool(alerts.check_disk(int(size * 10**9), total)) for size in free] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-        False,
-        True,
-    ]
+    found = [bool(alerts.check_disk(int(size * 10**9), total)) for size in free]
+    assert found == [False, True, False, False, False, False, True]
     assert Alerts(since=SINCE).check_disk(10**9, total) == []
 
 
-@pytest.mark.parametrize("status", ["finished", "failed", "crashed"])
-def test_a_renamed_run_is_not_reported_again(status: RunStatus) -> None:
-    alerts = Alerts(since=SINCE)
-    assert alerts_of(
-        alerts,
-        summary(),
-        summary(status),
-        summary(status, name="best-otter"),
-        summary(status, name="best-otter"),
-    ) == [status]
-    assert alerts_of(
-        alerts,
-        summary("running", 1_001, name="best-otter", attempt=2),
-        summary(status, 1_002, name="best-otter", attempt=2),
-    ) == [status]
-
-
-def test_a_renamed_run_is_not_reported_even_if_it_was_written_since() -> None:
-    alerts = Alerts(since=SINCE)
-    assert alerts_of(alerts, summary(), summary("finished")) == ["finished"]
-    assert alerts_of(alerts, summary("finished", name="calm-badger", updated=SINCE + 40)) == []
+def test_a_renamed_run_is_not_reported_again() -> None:
+    for status in ENDS:
+        alerts, renamed = Alerts(since=SINCE), summary(status, name="best-otter")
+        assert alerts_of(alerts, summary(), summary(status), renamed, renamed) == [status]
+        again = summary("running", 1_001, name="best-otter", attempt=2)
+        ended = summary(status, 1_002, name="best-otter", attempt=2)
+        assert alerts_of(alerts, again, ended) == [status]
+        other = summary(status, name="calm-badger", updated=SINCE + 40)
+        alerts = Alerts(since=SINCE)
+        assert alerts_of(alerts, summary(), summary(status), other) == [status], "written since"
