@@ -15,7 +15,6 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
-from rnnlm_tui.client.average import StagedAverage
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate, TrainingText
 from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
@@ -760,9 +759,6 @@ class FakeServices(FakeSteering):
             facts={"environment": {"torch": "2.13", "device": "cpu"}},
             files=files,
         )
-
-    def average(self, addresses: Sequence[str]) -> StagedAverage:
-        raise NotImplementedError
 
     def verify(self, checkpoint: Path) -> Manifest:
         if checkpoint.name in self.damaged:

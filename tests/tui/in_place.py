@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tests.tui.fakes import FakeServices
 
 PLACES: dict[str, str | Callable[..., Any]] = {
-    "client.average.average_checkpoints": lambda fake, parts, _report: fake.average(parts),
-    "client.average.parts_at": lambda _fake, addresses: addresses,
-    "client.average.remove": "checkpoint_files.remove_average",
     "client.checkpoint_detail.read_detail": "checkpoint_files.detail",
     "client.checkpoints.quick_problems": "checkpoint_files.problems",
     "client.checkpoints.rows_on_disk": "checkpoints",
@@ -30,7 +27,6 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "client.corpora.token_preview": "token_preview",
     "client.estimate.estimate": "estimate",
     "client.estimate.warning_before_start": "warning_before_start",
-    "client.export.export_checkpoint": "checkpoint_files.export",
     "client.gpus.device_choice": "device_choice",
     "client.listing.RunList": "run_list",
     "client.monitor.RunMonitor": "reporting_monitor",
@@ -59,7 +55,6 @@ PLACES: dict[str, str | Callable[..., Any]] = {
     "system.machine.MachineReader": lambda fake, _home, worker: fake.machine_reader(),
     "system.machine.describe_machine": lambda fake, _home: fake.machine(),
     "system.processes.ends_at_logout": "ends_at_logout",
-    "tui.folders.free_folder": "checkpoint_files.export_folder",
     "tui.folders.save_text": "save_text",
     "tui.screens.config.read_draft": "read_draft",
     "tui.screens.config_files.write_draft": "write_draft",

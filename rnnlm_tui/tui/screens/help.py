@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
+from textual.events import Key, Resize
 
 from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS, RunStatus
 from rnnlm_tui.tui import palette
@@ -72,13 +73,7 @@ class HelpScreen(Overlay[None]):
     """The keys of a pane, with a search."""
 
     BINDINGS = [  # noqa: RUF012 (declared so by Textual)
-        Binding("escape,q,question_mark,f1", "close", show=False),
-        Binding("up", "scroll_by(-1)", show=False),
-        Binding("down", "scroll_by(1)", show=False),
-        Binding("pageup", "scroll_by(-10)", show=False),
-        Binding("pagedown", "scroll_by(10)", show=False),
-        Binding("home", "scroll_by(-1000)", show=False),
-        Binding("end", "scroll_by(1000)", show=False),
+        Binding("escape,q,question_mark,f1", "close", show=False)
     ]
 
     def __init__(
@@ -96,11 +91,10 @@ class HelpScreen(Overlay[None]):
         self._focused = frozenset(focused)
         self._first = first
         self._search = ""
-        self._above = 0
-        """Lines scrolled away at the top."""
 
     def compose(self) -> ComposeResult:
-        with TitledContainer(title=f"Keys: {self._title}", id="help-box", classes="-highlighted"):
+        box = TitledContainer(title=f"Keys: {self._title}", id="help-box", classes="-highlighted")
+        with box, VerticalScroll():
             yield OverlayText(id="help-text")
 
     def on_resize(self, _event: Resize) -> None:
@@ -118,24 +112,12 @@ class HelpScreen(Overlay[None]):
             return
         event.stop()
         event.prevent_default()
-        self._above = 0
-        self._draw()
-
-    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
-        self.action_scroll_by(1)
-
-    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
-        self.action_scroll_by(-1)
-
-    def action_scroll_by(self, lines: int) -> None:
-        """Scroll by lines."""
-        self._above += lines
         self._draw()
 
     def action_close(self) -> None:
         """End the search, or close."""
         if self._search:
-            self._search, self._above = "", 0
+            self._search = ""
             self._draw()
         else:
             self.dismiss(None)
@@ -146,8 +128,6 @@ class HelpScreen(Overlay[None]):
         lines = self._found(width) if self._search else self._all(width)
         if len(lines) == height + 1:
             del lines[0]  # the blank line below the border
-        below = max(0, len(lines) - height)
-        self._above = max(0, min(self._above, below))
         box = self.query_one("#help-box", TitledContainer)
         box.styles.width, box.styles.height = width + EDGES, min(len(lines), height) + 2
         typed = (
@@ -156,13 +136,11 @@ class HelpScreen(Overlay[None]):
             else Content.styled("type to search  ", palette.DIM)
         )
         room = width - len(self._title) - len("Keys: ") - LEGEND_GAP
-        more = [("↑ ↓", "more")] if below else []
+        more = [("↑ ↓", "more")] if len(lines) > height else []
         keys = key_line([*more, ("esc", "close")], room + LEGEND_GAP, self.app)
         legend = Content.assemble(typed, keys)
         box.legend = legend if legend.cell_length <= room else keys
-        self.query_one("#help-text", OverlayText).update(
-            Content("\n").join(lines[self._above : self._above + height])
-        )
+        self.query_one("#help-text", OverlayText).update(Content("\n").join(lines))
 
     def _all(self, width: int) -> list[Content]:
         """Return all lines, in one column or two."""
