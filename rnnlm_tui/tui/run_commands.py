@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from textual.content import Content
+
 from rnnlm_tui import client
+from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.tui.messages import (
     NO_WORKER,
@@ -14,11 +18,13 @@ from rnnlm_tui.tui.messages import (
     Notice,
     outcome,
 )
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.screens.overlay import Question
+from rnnlm_tui.tui.text import safe_content, safe_text
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import StopMark, Verb
+    from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.processes import EndsAtLogout
@@ -112,14 +118,12 @@ class RunCommands:
                 if self._context.run_directory is None
                 else "the run isn't read yet: try again"
             )
-        elif summary.diverged:
-            self._context.report(WOULD_DIVERGE)
         elif summary.status in LIVING:
             self._context.report(HAS_WORKER)
-        elif summary.status in {"draft", *RESUMABLE}:
+        elif summary.status in {"draft", *RESUMABLE} and not summary.diverged:
             await self.resume_where_possible(always_ask=True)
         else:
-            self._context.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+            self._report_ended(summary, NOT_RESUMABLE)
 
     async def pause(self) -> None:
         """Pause or resume the open run, by its status."""
@@ -129,9 +133,7 @@ class RunCommands:
             await self.resume()
         elif summary.status in ("running", "stalled", "degraded"):
             await self.send("pause")
-        elif summary.diverged:
-            self._context.report(WOULD_DIVERGE)
-        elif summary.status in RESUMABLE:
+        elif summary.status in RESUMABLE and not summary.diverged:
             await self.resume_where_possible()
         elif summary.status in ("paused", "draft"):
             await self.resume()
@@ -139,12 +141,15 @@ class RunCommands:
             text = f"{summary.message or ''}\n{summary.hint}".strip()
             self._context.show_notification(text, "information")
         else:
-            self._context.report(NOT_RESUMABLE.get(summary.status, f"the run is {summary.status}"))
+            self._report_ended(summary, NOT_RESUMABLE)
+
+    def _report_ended(self, summary: RunSummary, why: Mapping[RunStatus, str]) -> None:
+        """Report why nothing can be done with a run in this status."""
+        words = why.get(summary.status, f"the run is {summary.status}")
+        self._context.report(WOULD_DIVERGE if summary.diverged else words)
 
     async def stop(self) -> None:
         """Ask whether to stop now or later; a run before its first step stops at once."""
-        from rnnlm_tui.tui.screens.stop import stop_question
-
         run, snapshot = self._context.run_directory, self._context.snapshot
         if run is None or snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
             await self.send("stop")
@@ -169,10 +174,8 @@ class RunCommands:
             self._context.report("no run open")
         elif summary is None or summary.status in LIVING:
             await self._send(run, verb)
-        elif summary.diverged:
-            self._context.report(WOULD_DIVERGE)
         else:
-            self._context.report(NO_WORKER.get(summary.status, f"the run is {summary.status}"))
+            self._report_ended(summary, NO_WORKER)
 
     async def _send(self, run: RunDirectory, verb: Verb) -> None:
         config = None if self._context.snapshot is None else self._context.snapshot.config
@@ -202,3 +205,24 @@ class RunCommands:
         end = await self._context.wait_for(find)
         if end is not None:
             self._context.show_notification(f"{end.fact}\n{end.hint}")
+
+
+def stop_question(summary: RunSummary, every: int) -> Question[str]:
+    """Return `now`, `epoch`, `evaluation`, `cancel` a planned stop, or an empty text.
+
+    Args:
+        every: steps between evaluations; 0: none is planned.
+    """
+    name = safe_content(summary.run, newlines="show", limit=40).plain
+    answers = [
+        ("enter,S", "now: saves a checkpoint, then stops", "now"),
+        ("p", "after this epoch (pass over the text)", "epoch"),
+    ]
+    if every:
+        coming = (summary.step // every + 1) * every
+        answers.append(("e", f"after the evaluation at step {count(coming)}", "evaluation"))
+    if summary.stop_after is not None:
+        mark = "this epoch" if summary.stop_after == "epoch" else "the evaluation"
+        answers.append(("u", f"don't stop after {mark}: keep training", "cancel"))
+    answers.append(("escape,q", "keep training", ""))
+    return Question(f"Stop {name}?", [Content("")], answers)

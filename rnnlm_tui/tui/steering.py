@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual.screen import Screen
-
 from rnnlm_tui import client, store
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
@@ -14,20 +13,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.app import RnnlmApp
-
-    Base = Screen[None]
-else:
-    Base = object
 
 
-class SteersRuns(Base):
-    """Mixin for the panes that show a live run."""
-
-    if TYPE_CHECKING:
-
-        @property
-        def context(self) -> RnnlmApp: ...
+class SteersRuns(PaneScreen):
+    """A pane that shows a live run."""
 
     def steered_run(self) -> str | None:
         """Return the run that a change is for; None: none is open or selected."""

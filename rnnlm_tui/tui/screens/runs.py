@@ -7,6 +7,7 @@ and the trash are edited here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -19,18 +20,16 @@ from textual.geometry import Size
 from textual.timer import Timer
 
 from rnnlm_tui import client, store
-from rnnlm_tui.errors import RnnlmError, UnknownRunError
+from rnnlm_tui.client.arrangement import parse_group_keys
+from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError
+from rnnlm_tui.schema.filters import RunFilter, parse_filter
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
-from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.deleted_runs import DeletedRuns, check_free, few_names
-from rnnlm_tui.tui.screens.layout_keys import LayoutKeys
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.text import safe_text
@@ -38,7 +37,8 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.runs import ORDER_SETTING, RunFiltering, saved_order
+from rnnlm_tui.tui.views.run_layout import DEFAULT_KEYS, LAYOUT_SETTING, RunLayout
+from rnnlm_tui.tui.views.runs import ORDER_SETTING, RowContext, saved_order, with_newest
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.run_detail import RunDetail
@@ -47,7 +47,6 @@ from rnnlm_tui.tui.widgets.runs_table import FilterLine, FirstLaunch, RunsTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
@@ -68,7 +67,7 @@ LEAST_TABLE = 5
 """The fewest rows of the table."""
 
 
-class RunsScreen(PaneScreen, SteersRuns):
+class RunsScreen(SteersRuns):
     """All runs, or the first launch."""
 
     PANE = "runs"
@@ -77,10 +76,11 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
-        self._demo: RunConfig | None = None
-        self._estimate: Estimate | None = None
-        self._demo_wanted = True
-        self._filtering = RunFiltering()
+        self._filter = RunFilter()
+        self._filter_problem = ""
+        """What is wrong with the filter as typed; empty if nothing."""
+        self._configs: dict[str, RunConfig] = {}
+        """The configs that a filter or a layout has needed; they never change."""
         self._expected: str | None = None
         """The run that the cursor should move to: it was opened elsewhere, or is too new for the
         list."""
@@ -92,8 +92,9 @@ class RunsScreen(PaneScreen, SteersRuns):
         """The open run when an overlay opened; None if another screen was shown."""
 
     @cached_property
-    def _layouts(self) -> LayoutKeys:
-        return LayoutKeys(self.context, lambda: self.query_one(RunsTable), self._show_layout)
+    def _layout(self) -> RunLayout:
+        """How the runs are laid out, as when the app was left."""
+        return RunLayout.from_setting(self.context.settings.get(LAYOUT_SETTING))
 
     @cached_property
     def _deleted(self) -> DeletedRuns:
@@ -140,12 +141,12 @@ class RunsScreen(PaneScreen, SteersRuns):
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """Show the runs; None if they haven't been read yet."""
         self._deleted.mark_restored(summaries or ())
-        empty = summaries is not None and not summaries
-        self.query_one(FirstLaunch).display = empty
+        first = self.query_one(FirstLaunch)
+        if summaries == () and not first.display:
+            self.context.run_beside(self._describe_demo(first))
+        first.machine, first.display = self.context.machine, summaries == ()
         self.query_one("#runs-list").display = bool(summaries)
-        if empty:
-            self._show_first_launch()
-        elif summaries:
+        if summaries:
             self._fit_rows(self.app.size)
             table = self.query_one(RunsTable)
             if self.context.prefer_running:
@@ -155,8 +156,8 @@ class RunsScreen(PaneScreen, SteersRuns):
                 )
             opened = [run for run in summaries if run.run == self._expected]
             # it was opened elsewhere, and must not be hidden here
-            if opened and not self._filtering.matching(opened):
-                self._filtering.read("")
+            if opened and not self._matching(opened):
+                self._filter, self._filter_problem = RunFilter(), ""
                 self.query_one(FilterLine).clear()
             self._show_table(summaries)
             if table.chosen is not None and table.chosen.run == self._expected:
@@ -170,32 +171,39 @@ class RunsScreen(PaneScreen, SteersRuns):
 
     def _show_table(self, summaries: Sequence[RunSummary]) -> None:
         """Show the runs that match the filter."""
-        fresh = self._fresh(summaries)
-        matching = self._filtering.matching(fresh)
+        fresh = with_newest(summaries, self.snapshot)
+        matching = self._matching(fresh)
         self.query_one(RunsTable).show(
             matching,
             among=fresh,
-            marks=self.context.marks,
-            waiting=waiting_runs(self.context.queue),
+            beside=RowContext(self.context.marks, waiting=waiting_runs(self.context.queue)),
             choose=self._expected,
-            empty="no run matches: esc shows them all",
-            layout=self._layouts.layout,
+            layout=self._layout,
+            configs=self._configs,
         )
-        self.query_one(FilterLine).show_outcome(
-            self._filtering.outcome(len(matching), len(fresh)), self._filtering.problem
-        )
+        outcome = ""
+        if self._filter.needs_config and not self._configs:
+            outcome = "reading the configs…"
+        elif self._filter.conditions:
+            outcome = f"{len(matching):,} of {counted(len(fresh), 'run')}"
+        self.query_one(FilterLine).show_outcome(outcome, self._filter_problem)
+
+    def _matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
+        """Return the runs that match the filter, in the same order."""
+        return [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
 
     def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
-        """Read the configs that a filter or a layout needs, in a thread."""
-        self._layouts.request_configs(summaries)
-        if missing := self._filtering.wanted_configs(summaries):
-            self.context.in_thread(
-                lambda: self.context.watcher.runs.configs(missing), self._take_configs
-            )
+        """Read the configs that the filter or the layout needs, in a thread."""
+        missing = [
+            run.run for run in summaries if run.run not in self._configs and not run.unreadable
+        ]
+        if missing and (self._filter.needs_config or self._layout.needs_config):
+            self.context.run_beside(self._read_configs(missing))
 
-    def _take_configs(self, configs: dict[str, RunConfig]) -> None:
+    async def _read_configs(self, names: Sequence[str]) -> None:
+        configs = await self.context.wait_for(lambda: self.context.watcher.runs.configs(names))
         if configs:
-            self._filtering.take_configs(configs)
+            self._configs |= configs
             self.show_runs(self.context.summaries)
 
     def show_marks(self) -> None:
@@ -223,8 +231,9 @@ class RunsScreen(PaneScreen, SteersRuns):
         """
         wide = self.app.size.width >= WIDE_FROM
         chosen = self.chosen
-        name = chosen.run if chosen is not None else ""
-        shown = snapshot if snapshot is not None and snapshot.summary.run == name else None
+        shown = snapshot
+        if chosen is None or snapshot is None or snapshot.summary.run != chosen.run:
+            shown = None
         detail = self.query_one(RunDetail)
         if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
             return
@@ -234,23 +243,11 @@ class RunsScreen(PaneScreen, SteersRuns):
             self.query_one("#run-chart", Chart).show(
                 validation_data(marked, "step") if len(marked) > 1 else alone
             )
-        problem = (
-            "\n".join(filter(None, (chosen.message, chosen.hint)))
-            if chosen is not None and chosen.unreadable
-            else ""
-        )
-        detail.show(
-            shown,
-            name,
-            with_curve=not wide,
-            problem=problem,
-            note=chosen.note if chosen is not None else "",
-        )
+        detail.show(shown, chosen, with_curve=not wide)
 
     def show_machine(self) -> None:
         super().show_machine()
-        if self.query_one(FirstLaunch).display:
-            self._show_first_launch()
+        self.query_one(FirstLaunch).machine = self.context.machine
 
     def identity(self, width: int) -> Content:  # noqa: ARG002 (the frame's)
         summaries = self.context.summaries
@@ -291,37 +288,10 @@ class RunsScreen(PaneScreen, SteersRuns):
         order = sorted(FOOTER, key=lambda name: name != first)
         return [(action(name), verbs.get(name, "")) for name in order]
 
-    def _show_first_launch(self) -> None:
-        self.query_one(FirstLaunch).show(self.context.machine, self._demo, self._estimate, home())
-        if self._demo_wanted:
-            self._demo_wanted = False
-            self.context.in_thread(_demo, self._take_demo)
-
-    def _take_demo(self, demo: RunConfig) -> None:
-        self._demo = demo
-        self._show_first_launch()
-        self.context.in_thread(lambda: client.estimate.estimate(demo), self._estimated)
-
-    def _estimated(self, estimate: Estimate) -> None:
-        self._estimate = estimate
-        self._show_first_launch()
-
-    def _fresh(self, summaries: Sequence[RunSummary]) -> list[RunSummary]:
-        """Return the list with the open run's newest state.
-
-        Its labels come from the list, because they have their own file.
-        """
-        newest = self.snapshot.summary if self.snapshot is not None else None
-        if newest is None:
-            return list(summaries)
-        return [
-            (
-                newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
-                if newest.run == run.run
-                else run
-            )
-            for run in summaries
-        ]
+    async def _describe_demo(self, first: FirstLaunch) -> None:
+        """Show what the demo trains, and how long that takes here."""
+        first.demo = demo = await self.context.wait_for(_demo)
+        first.estimate = await self.context.wait_for(lambda: client.estimate.estimate(demo))
 
     def _fit_columns(self, size: Size) -> None:
         self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
@@ -353,10 +323,11 @@ class RunsScreen(PaneScreen, SteersRuns):
         self._open_when_covered = (
             opened.name if opened is not None and self.app.current_mode == self.PANE else None
         )
-        chosen = self.chosen
+        chosen, moved_from = self.chosen, self._moved_from
         if self._settle is not None and chosen is not None:
             self._stop_settling()
-            self._find(chosen.run, self._open_behind, self._not_found)
+            # unless the key opens a run itself, as `enter` does
+            self._open(chosen.run, lambda: self.context.run_directory is moved_from)
 
     def _follow(self) -> None:
         """Open the run under the cursor, unless the cursor still moves or waits for a new run."""
@@ -368,49 +339,40 @@ class RunsScreen(PaneScreen, SteersRuns):
             and self._settle is None
             and (opened is None or opened.name != chosen.run)
         ):
-            self._choose(chosen.run)
+            self._open_chosen(chosen.run)
 
     def _choose_soon(self, name: str) -> None:
         self._stop_settling()
         self._moved_from = self.context.run_directory
         # not set_timer: a timer that starts late is never called
-        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._settled, name))
-
-    def _settled(self, name: str) -> None:
-        self._stop_settling()
-        self._choose(name)
+        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._open_chosen, name))
 
     def _stop_settling(self) -> None:
         if self._settle is not None:
             self._settle.stop()
         self._settle = None
 
-    def _choose(self, name: str) -> None:
-        self._find(name, self._open_found, self._not_found)
+    def _open_chosen(self, name: str) -> None:
+        """Open the run, unless the cursor or the user moves on."""
+        self._stop_settling()
+        self._open(
+            name,
+            lambda: self.is_current and self.chosen is not None and self.chosen.run == name,
+        )
 
-    def _find(
-        self,
-        name: str,
-        then: Callable[[RunDirectory], None],
-        failed: Callable[[RnnlmError | OSError], None] | None = None,
-    ) -> None:
-        self.context.in_thread(lambda: store.runs.find_run(name), then, failed)
+    def _open(self, name: str, still_wanted: Callable[[], bool]) -> None:
+        """Open a run, unless it was just deleted or renamed."""
 
-    def _not_found(self, error: RnnlmError | OSError) -> None:
-        """Report an error, except for a run that was just deleted or renamed."""
-        if not isinstance(error, UnknownRunError):
-            self.context.report_error(error)
+        async def find() -> None:
+            with suppress(UnknownRunError):
+                run = await self._found(name)
+                if still_wanted():
+                    self.context.select_run(run)
 
-    def _open_found(self, run: RunDirectory) -> None:
-        """Open the run, unless the cursor or the user has moved on."""
-        chosen = self.chosen
-        if self.is_current and chosen is not None and chosen.run == run.name:
-            self.context.select_run(run)
+        self.context.run_beside(find())
 
-    def _open_behind(self, run: RunDirectory) -> None:
-        """Open the run, unless the key has opened one itself, as `enter` does."""
-        if self.context.run_directory is self._moved_from:
-            self.context.select_run(run)
+    async def _found(self, name: str) -> RunDirectory:
+        return await self.context.wait_for(lambda: store.runs.find_run(name))
 
     # actions
 
@@ -427,7 +389,12 @@ class RunsScreen(PaneScreen, SteersRuns):
         self.context.save_session()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
-        self._filtering.read(message.text)
+        try:
+            self._filter, self._filter_problem = parse_filter(message.text), ""
+        except InputError as error:
+            self._filter_problem = "; ".join(filter(None, (error.message, error.hint)))
+            with suppress(InputError):  # the last word is perhaps unfinished
+                self._filter = parse_filter(message.text.strip().rpartition(" ")[0])
         table = self.query_one(RunsTable)
         before = table.chosen
         if self.context.summaries:
@@ -463,10 +430,11 @@ class RunsScreen(PaneScreen, SteersRuns):
     def steered_run(self) -> str | None:
         return self.chosen.run if self.chosen is not None else None
 
+    @act
     async def action_open_selected(self) -> None:
         chosen = self.chosen
         if chosen is not None and self.context.summaries:
-            self._find(chosen.run, self.context.open_run)
+            self.context.open_run(await self._found(chosen.run))
         elif self.context.summaries is not None and not self.context.summaries:
             await self.action_start_demo()
 
@@ -489,22 +457,45 @@ class RunsScreen(PaneScreen, SteersRuns):
         else:
             await self.context.new_draft_from(chosen.run)
 
+    # the layout
+
+    def action_next_layout(self) -> None:
+        """Go from the list to the tree, to groups, and back."""
+        self._layout.next()
+        self._save_layout()
+        words = {"list": "all runs in one list", "tree": "forks below their parents"}
+        grouped = f"grouped {self._layout.legend()}: G changes the keys"
+        self.context.report(words.get(self._layout.name, grouped))
+
+    @act
+    async def action_group_runs(self) -> None:
+        """Ask for the keys to group by."""
+        about = "figures or config keys, such as hidden_size,cell"
+        keys = self._layout.keys_text or DEFAULT_KEYS
+        text = await self.context.ask(AskScreen("Group by", keys, parse_group_keys, about=about))
+        if text is not None and self._layout.group_by(text):
+            self._layout.name = "groups"
+            self._save_layout()
+
+    def _save_layout(self) -> None:
+        self.context.settings[LAYOUT_SETTING] = self._layout.setting()
+        self.context.save_session()
+        self._show_layout()
+
     def _show_layout(self) -> None:
         self.show_runs(self.context.summaries)
         self._fit_rows(self.app.size)
 
-    def action_next_layout(self) -> None:
-        self._layouts.next_layout()
-
-    @act
-    async def action_group_runs(self) -> None:
-        await self._layouts.ask_keys()
-
-    def action_fold_runs(self) -> None:
-        self._layouts.fold()
-
-    def action_unfold_runs(self) -> None:
-        self._layouts.unfold()
+    def action_fold(self, fold: int) -> None:
+        """Fold the row under the cursor, or the one that it belongs to; or unfold it."""
+        table = self.query_one(RunsTable)
+        if self._layout.name == "list" or table.row is None:
+            self.context.report("V lays the runs out as a tree or in groups, which can be folded")
+        elif fold and (owner := self._layout.fold(table.row, table.rows)):
+            table.choose_row(owner)
+            self._show_layout()
+        elif not fold and self._layout.unfold(table.row):
+            self._show_layout()
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()
@@ -650,12 +641,12 @@ class RunsScreen(PaneScreen, SteersRuns):
 
         name = await self.context.ask(QueueScreen(self.chosen))
         if name is not None:
-            self._find(name, self.context.open_run)
+            self.context.open_run(await self._found(name))
 
     @act
     async def action_show_trash(self) -> None:
         if (wanted := await self.context.ask(TrashScreen())) is not None:
-            await self._deleted.restore(wanted)
+            await self._deleted.restore([wanted])
 
 
 def _demo() -> RunConfig:

@@ -18,9 +18,9 @@ from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.deleted_runs import may_delete
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
+from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
@@ -40,7 +40,7 @@ from rnnlm_tui.tui.views.charts import (
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.machine import machine_view, other_cards
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.runs import saved_order, sorted_runs
+from rnnlm_tui.tui.views.runs import saved_order, sorted_runs, with_newest
 from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
@@ -303,14 +303,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""
-        fresh = self.snapshot.summary if self.snapshot else None
-        runs = [fresh if fresh is not None and fresh.run == run.run else run for run in summaries]
+        runs = with_newest(summaries, self.snapshot)
         order, backwards = saved_order(self.context.settings)
-        labelled = [
-            run.model_copy(update={"pinned": known.pinned}) if run.pinned != known.pinned else run
-            for run, known in zip(runs, summaries, strict=True)
-        ]
-        return sorted_runs(labelled, order, backwards=backwards, best=best_of_comparable(labelled))
+        return sorted_runs(runs, order, backwards=backwards, best=best_of_comparable(runs))
 
     def show_machine(self) -> None:
         super().show_machine()

@@ -1,8 +1,11 @@
-"""The trash of runs and the trash of a run's checkpoints: what was deleted, to restore or purge."""
+"""The trash of runs, and of a run's checkpoints: what was deleted, to restore or purge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,18 +13,27 @@ from textual.binding import BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
-from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.errors import RnnlmError, RunNameError
+from rnnlm_tui.schema.formatting import age, counted, disk, first_of
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen, keys_in_line
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, keys_in_line
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
-    from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.trash import Trashed
+    from rnnlm_tui.tui.app import RnnlmApp
 
 NAME, BESIDE = 40, 36
 """The most columns of a name, and the columns of the rest of a row."""
+LONGEST_NAME = 64
+SHOWN_NAMES = 3
+"""Runs that a message about several runs names."""
 
 
 class TrashScreen(ManageScreen["Trashed", "Trashed"]):
@@ -32,7 +44,7 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
     TrashScreen OptionList { max-height: 14; }
     """
     LIST_TITLE = "Trash"
-    BINDINGS: ClassVar[list[BindingType]] = [("T", "dismiss"), ("D", "purge"), ("P", "purge_all")]
+    BINDINGS: ClassVar[list[BindingType]] = [("T", "dismiss"), ("D", "purge(0)"), ("P", "purge(1)")]
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         """Show deleted runs, or with `run` its deleted checkpoints."""
@@ -69,18 +81,15 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
         """Close, and restore the run under the cursor."""
         self.dismiss(self.chosen)
 
-    def action_purge(self) -> None:
-        """Purge the run under the cursor, after a question."""
-        chosen = self.chosen
-        if chosen is not None:
-            self._ask(f"Purge this {self._noun}?", safe_text(_name(chosen), limit=32), [chosen])
-
-    def action_purge_all(self) -> None:
-        """Purge all runs, after a question."""
-        if self.items:
-            self._ask("Empty the trash?", counted(len(self.items), self._noun), self.items)
-
-    def _ask(self, title: str, what: str, items: Sequence[Trashed]) -> None:
+    @act
+    async def action_purge(self, everything: int) -> None:
+        """Purge the item under the cursor, or all, after a question."""
+        items = self.items if everything or self.chosen is None else [self.chosen]
+        if not items:
+            return
+        title, what = "Empty the trash?", counted(len(items), self._noun)
+        if not everything:
+            title, what = f"Purge this {self._noun}?", safe_text(_name(items[0]), limit=32)
         size = disk(sum(item.bytes for item in items))
         question = ConfirmScreen(
             title,
@@ -90,14 +99,169 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
             f"purge, free {size}",
         )
 
-        def answered(purge: bool | None) -> None:
-            if purge:
-                self.change(
-                    lambda: store.trash.purge(items), lambda freed: Done(f"{disk(freed)} freed")
-                )
-
-        self.app.push_screen(question, answered)
+        if await self.context.ask(question):
+            self.change(
+                lambda: store.trash.purge(items), lambda freed: Done(f"{disk(freed)} freed")
+            )
 
 
 def _name(trashed: Trashed) -> str:
     return trashed.name if trashed.run is None else f"step {trashed.step:,}"
+
+
+class DeletedRuns:
+    """Runs deleted since the start, to be restored in the opposite order, with their marks.
+
+    Args:
+        restored: called with a restored run that gets the cursor.
+    """
+
+    def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
+        self._context, self._restored = context, restored
+        self._groups: list[Sequence[Trashed]] = []
+        """Newest last; runs deleted together are one group."""
+        self._marked: dict[Path, int] = {}
+        """The places of their marks for comparison."""
+        self._mark_again: dict[str, int] = {}
+        """The places of the marks of restored runs, until the list shows these runs."""
+
+    async def delete(self, targets: Sequence[RunSummary]) -> None:
+        """Move the runs that have ended to the trash, several or a pinned one after a question."""
+        living = [run.run for run in targets if run.status in LIVING]
+        ended = [run for run in targets if run.status not in LIVING]
+        if not ended and living:
+            self.report_if_alive(targets[0])
+        if not ended or not await may_delete(ended, self._context):
+            return
+        watcher, marks = self._context.watcher, self._context.marks.places
+        trashed: list[Trashed] = []
+        for run in ended:
+            watcher.mark_removed(run.run)
+        for name in [run.run for run in ended]:
+            try:
+                trashed.append(await self._context.wait_for(partial(_delete, name)))
+            except (RnnlmError, OSError) as error:
+                watcher.unmark_removed(name)
+                self._context.report_error(error)
+        if not trashed:
+            return
+        self._groups.append(trashed)
+        self._marked |= {run.path: marks.index(run.name) for run in trashed if run.name in marks}
+        names, opened = [run.name for run in trashed], self._context.run_directory
+        if opened is not None and opened.name in names:
+            self._context.close_run()
+        watcher.poll_now()
+        still = f"; still training: {few_names(living)}" if living else ""
+        self._context.report(_told(names, "moved to the trash, u undoes it") + still)
+
+    async def undo(self) -> None:
+        """Restore what was deleted last; runs deleted together are restored together."""
+        self._groups = [
+            left for group in self._groups if (left := [one for one in group if one.path.exists()])
+        ]
+        if not self._groups:
+            self._context.report("nothing to undo: T shows the trash")
+            return
+        group = self._groups.pop()
+        try:
+            await self.restore(group)
+        finally:
+            self._groups.append(group)  # what is still in the trash can be restored later
+
+    async def restore(self, group: Sequence[Trashed]) -> None:
+        """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""
+        restored: list[str] = []
+        for trashed in group:
+            try:
+                run = await self._restore_one(trashed)
+            except (RnnlmError, OSError) as error:
+                self._context.report_error(error)
+                continue
+            if run is not None:
+                self._context.watcher.unmark_removed(run.name)
+                if not restored:
+                    self._restored(run)
+                if trashed.path in self._marked:
+                    self._mark_again[run.name] = self._marked.pop(trashed.path)
+                restored.append(run.name)
+        if restored:
+            self._context.watcher.poll_now()
+            self._context.report(_told(restored, "restored"))
+
+    async def _restore_one(self, trashed: Trashed) -> RunDirectory | None:
+        """Restore a run; None if its name is taken and the user gives no other."""
+        try:
+            return await self._context.wait_for(lambda: store.trash.restore_run(trashed))
+        except RunNameError:
+            taken = {summary.run for summary in self._context.summaries or ()}
+        numbered = (f"{trashed.name[: LONGEST_NAME - 4]}-{number}" for number in count(2))
+        question = AskScreen(
+            "Restore under another name",
+            next(name for name in numbered if name not in taken),
+            partial(check_free, taken=taken),
+            about=f"{safe_text(trashed.name, limit=30)} is the name of another run now",
+        )
+        name = await self._context.ask(question)
+        if name is None:
+            return None
+        return await self._context.wait_for(lambda: store.trash.restore_run(trashed, name))
+
+    def mark_restored(self, summaries: Sequence[RunSummary]) -> None:
+        """Restore the marks of restored runs, once the list shows them."""
+        marks = self._context.marks
+        for name in [run.run for run in summaries if run.run in self._mark_again]:
+            marks = marks.marked_at(name, self._mark_again.pop(name))
+        self._context.set_marks(marks)
+
+    def report_if_alive(self, run: RunSummary) -> bool:
+        """Return whether the run must be stopped first, and report it."""
+        if run.status in LIVING:
+            self._context.report(
+                f"{run.run} is {run.status}: stop it first, on its train pane with S"
+            )
+        return run.status in LIVING
+
+
+async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
+    """Ask before several runs or a pinned one are deleted; for one, `undo` exists."""
+    # read again: a pin that was set since the last poll isn't in the summary
+    pinned = [
+        run.run
+        for run in runs
+        if run.pinned or read_labels(RunDirectory(runs_dir() / run.run)).pinned
+    ]
+    if len(runs) == 1 and not pinned:
+        return True
+    several = len(runs) > 1
+    what = counted(len(runs), "run") if several else "the pinned run"
+    question = ConfirmScreen(
+        f"Move {what} to the trash?",
+        few_names(run.run for run in runs),
+        f"pinned: {few_names(pinned)}" if several and pinned else "u undoes it.",
+        "keep them" if several else "keep it",
+        f"move {what} to the trash",
+    )
+    return await app.ask(question) is True
+
+
+def _delete(name: str) -> Trashed:
+    return store.trash.delete_run(store.runs.find_run(name))
+
+
+def _told(names: Sequence[str], what: str) -> str:
+    """Return `plain-otter restored`, or `2 runs restored: plain-otter, brisk-heron`."""
+    if len(names) == 1:
+        return f"{names[0]} {what}"
+    return f"{counted(len(names), 'run')} {what}: {few_names(names)}"
+
+
+def few_names(runs: Iterable[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    return first_of([safe_text(name, limit=24) for name in runs], SHOWN_NAMES)
+
+
+def check_free(name: str, *, taken: set[str]) -> None:
+    """Raise RunNameError if the name is taken or invalid."""
+    check_run_name(name)
+    if name in taken:
+        raise RunNameError(f'run "{name}" already exists')

@@ -39,7 +39,7 @@ _MOST_NAME = 34
 
 @dataclass(slots=True)
 class RunLayout:
-    """The layout, its group keys, the folded rows, and the configs that it has read."""
+    """The layout, its group keys, and the folded rows."""
 
     name: LayoutName = "list"
     keys: tuple[RunKey, ...] = ()
@@ -47,7 +47,6 @@ class RunLayout:
     """The keys as typed."""
     folded: set[str] = field(default_factory=set)
     """Ids of rows."""
-    configs: dict[str, RunConfig] = field(default_factory=dict)
     name_width: int = NAME
     """Cells of the longest name in the tree, its lines included; in steps, so that columns stay."""
 
@@ -96,7 +95,9 @@ class RunLayout:
         self.folded.discard(row.id)
         return True
 
-    def rows(self, runs: Sequence[RunSummary]) -> Sequence[ArrangedRun]:
+    def rows(
+        self, runs: Sequence[RunSummary], configs: Mapping[str, RunConfig]
+    ) -> Sequence[ArrangedRun]:
         """Arrange the runs, which are sorted."""
         match self.name:
             case "tree":
@@ -105,14 +106,13 @@ class RunLayout:
                 self.name_width = max(NAME, -(-(longest + 4) // 4) * 4)
                 return rows
             case "groups":
-                return grouped_rows(group_runs(runs, self.keys, self.configs), self.folded)
+                return grouped_rows(group_runs(runs, self.keys, configs), self.folded)
         return [ArrangedRun(run) for run in runs]
 
-    def wanted_configs(self, runs: Sequence[RunSummary]) -> list[str]:
-        """Return the runs whose configs the groups still need; configs never change."""
-        if self.name != "groups" or not any(key.needs_config for key in self.keys):
-            return []
-        return [run.run for run in runs if run.run not in self.configs and not run.unreadable]
+    @property
+    def needs_config(self) -> bool:
+        """Whether the groups depend on the runs' configs."""
+        return self.name == "groups" and any(key.needs_config for key in self.keys)
 
     def columns(self, width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
         """Return the columns that fit into `width` cells."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import time
 from typing import TYPE_CHECKING, Literal, get_args
 
 from textual.content import Content
 
-from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.filters import RunFilter, RunKey, RunOrder, parse_filter
+from rnnlm_tui.schema.filters import RunKey, RunOrder
 from rnnlm_tui.schema.formatting import (
     NOTHING,
     age,
     change,
-    counted,
     duration,
     figure,
     percent,
@@ -36,7 +33,7 @@ from rnnlm_tui.tui.views.status import (
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.arrangement import ArrangedRun
-    from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.queue import Waiting
 
@@ -73,6 +70,20 @@ ORDER_SETTING = "runs order"
 """Name of the saved setting."""
 _CENTURY = 3e9
 """Seconds added to sort running runs first."""
+
+
+def with_newest(runs: Sequence[RunSummary], snapshot: RunSnapshot | None) -> list[RunSummary]:
+    """Return the list with the open run's newest state.
+
+    Its labels come from the list, because they have their own file.
+    """
+    newest = None if snapshot is None else snapshot.summary
+    return [
+        newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
+        if newest is not None and newest.run == run.run
+        else run
+        for run in runs
+    ]
 
 
 def sorted_runs(
@@ -407,44 +418,3 @@ def _words(text: str, room: int, colour: str) -> Content:
     """Return text after two blanks that separate it from the column before."""
     shown = safe_content(text, newlines="show", limit=max(0, room - 2))
     return Content.assemble("  ", shown.stylize(colour))
-
-
-class RunFiltering:
-    """The filter, its problem, and the configs it has read."""
-
-    def __init__(self) -> None:
-        self._filter = RunFilter()
-        self._configs: dict[str, RunConfig] = {}
-        self.problem = ""
-        """What is wrong with the filter; empty if nothing."""
-
-    def read(self, text: str) -> None:
-        """Set the filter; an invalid last word, perhaps unfinished, is ignored."""
-        try:
-            self._filter, self.problem = parse_filter(text), ""
-        except InputError as error:
-            self.problem = f"{error.message}; {error.hint}" if error.hint else error.message
-            with suppress(InputError):
-                self._filter = parse_filter(text.strip().rpartition(" ")[0])
-
-    def matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
-        """Return the runs that match, in the same order."""
-        if not self._filter.conditions:
-            return runs
-        return [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
-
-    def wanted_configs(self, runs: Sequence[RunSummary]) -> list[str]:
-        """Return the runs whose configs the filter still needs; configs never change."""
-        if not self._filter.needs_config:
-            return []
-        return [run.run for run in runs if run.run not in self._configs and not run.unreadable]
-
-    def take_configs(self, configs: Mapping[str, RunConfig]) -> None:
-        """Add configs that were read."""
-        self._configs |= configs
-
-    def outcome(self, matching: int, all_runs: int) -> str:
-        """Return `3 of 7 runs`; empty without a filter."""
-        if self._filter.needs_config and not self._configs:
-            return "reading the configs…"
-        return f"{matching:,} of {counted(all_runs, 'run')}" if self._filter.conditions else ""

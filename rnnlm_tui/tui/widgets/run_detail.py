@@ -154,47 +154,26 @@ class RunDetail(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._snapshot: RunSnapshot | None = None
-        self._memory = PlotState()
-        self._plot = Plot(0, 0)
-        self._facts: list[Content] = []
-        self._head = Content("")
-        self._below: list[Content] = []
-        self._chart_rows = 0
+        self._run: RunSummary | None = None
         self._with_curve = True
-        self._problem = ""
-        self._note = ""
-        self._note_lines: list[Content] = []
+        self._memory = PlotState()
+        self._rows: list[Sequence[Segment]] = []
 
     def show(
-        self,
-        snapshot: RunSnapshot | None,
-        name: str,
-        *,
-        with_curve: bool = True,
-        problem: str = "",
-        note: str = "",
+        self, snapshot: RunSnapshot | None, run: RunSummary | None, *, with_curve: bool
     ) -> None:
-        """Show a run, or why it can't be read (None while reading); the user's note comes first."""
-        if (
-            snapshot is None
-            or self._snapshot is None
-            or snapshot.summary.run != self._snapshot.summary.run
-        ):
+        """Show a listed run: its note, and its state or why it can't be read.
+
+        Args:
+            snapshot: its state; None while it is being read.
+        """
+        before = self._snapshot
+        if snapshot is None or before is None or snapshot.summary.run != before.summary.run:
             self._memory = PlotState()
-        self._snapshot, self._with_curve, self._problem = snapshot, with_curve, problem
-        self.set_reactive(
-            Panel.panel_title,
-            (
-                safe_content(name, newlines="show", limit=32).stylize(f"bold {palette.BRIGHT}")
-                if name
-                else ""
-            ),
-        )
-        self._note = note
-        self.set_reactive(
-            Panel.legend,
-            legend_of(snapshot, wide=not with_curve) if snapshot is not None else Content(""),
-        )
+        self._snapshot, self._run, self._with_curve = snapshot, run, with_curve
+        name = "" if run is None else safe_content(run.run, newlines="show", limit=32)
+        title = name.stylize(f"bold {palette.BRIGHT}") if isinstance(name, Content) else name
+        self.set_reactive(Panel.panel_title, title)
         self.redraw()
 
     @property
@@ -211,79 +190,71 @@ class RunDetail(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the note, then curve, figures and sample in the remaining lines."""
-        most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
-        self._note_lines = _note_lines(self._note, width, most) if self._note and height > 3 else []
-        height -= len(self._note_lines)
-        snapshot = self._snapshot
-        self._plot, self._head, self._chart_rows = Plot(0, 0), Content(""), 0
-        self._facts, self._below = [], []
-        if snapshot is None:
-            if self._problem:
-                problem = safe_content(self._problem).stylize(palette.TEXT)
-                self._below = list(problem.wrap(max(8, width)))
-            return
-        self._facts = figures_of(snapshot, wide=not self._with_curve)
-        if not self._with_curve:
-            self._prepare_texts(snapshot, width, height)
-            return
-        trouble = trouble_lines(snapshot, width)
-        below = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
-        self._chart_rows = height - below - (1 if below else 0)
-        if trouble:
-            self._below = cut_lines(trouble, width, below)
-        else:
-            self._below = sample_lines(snapshot, width, below)
-        self._prepare_curve(snapshot, max(10, width - FACTS - 4))
+        snapshot, run = self._snapshot, self._run
+        lines: list[Content] = []
+        if run is not None and run.note and height > 3:
+            most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
+            lines = _note_lines(run.note, width, most)
+        self._rows = [segments_of(line, palette.TEXT) for line in lines]
+        height -= len(lines)
+        below: Sequence[Content] = ()
+        if snapshot is not None and self._with_curve:
+            trouble = trouble_lines(snapshot, width)
+            rows = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
+            self._rows += self._curve(snapshot, width, height - rows - (1 if rows else 0))
+            below = cut_lines(trouble, width, rows) or sample_lines(snapshot, width, rows)
+            below = [Content(""), *below] if rows else ()
+        elif snapshot is not None:
+            below = self._texts(snapshot, width, height)
+        elif run is not None and run.unreadable:
+            problem = safe_content("\n".join(filter(None, (run.message, run.hint))))
+            below = problem.stylize(palette.TEXT).wrap(max(8, width))
+        self._rows += [segments_of(line, palette.TEXT) for line in below]
 
-    def _prepare_curve(self, snapshot: RunSnapshot, width: int) -> None:
-        data = _bare(perplexity_data(snapshot, "step"))
+    def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
+        """Draw the curve below its heading, with the figures at the right."""
+        data, room = _bare(perplexity_data(snapshot, "step")), max(10, width - FACTS - 4)
         newest = (series.x[-1] for series in data.series if len(series.x))
         end = data.x_end or max(newest, default=1.0)
         marks: MarksStyle = getattr(self.app, "marks_style", "braille")
         look = PlotOptions(0.0, end, end, True, 0.0, False, marks)
-        self._plot = draw(data, look, width, max(1, self._chart_rows - 1), self._memory)
+        plot = draw(data, look, room, max(1, rows - 1), self._memory)
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
-            level = level_words(data.baselines[0], self._plot)
-            heads.insert(0, f"{heads[0]}   ·· {level}")
-        head = next((one for one in heads if len(one) < width), "")
-        if head:
-            self._head = Content.assemble(("━", palette.VALIDATION), (head, palette.DIM))
+            heads.insert(0, f"{heads[0]}   ·· {level_words(data.baselines[0], plot)}")
+        head = next((one for one in heads if len(one) < room), "")
+        sign = ("━", palette.VALIDATION) if head else ""
+        left = [segments_of(Content.assemble(sign, (head, palette.DIM))), *_plot_rows(plot)]
+        facts = [segments_of(fact, palette.TEXT) for fact in figures_of(snapshot, wide=False)]
+        blank: list[list[Segment]] = [[] for _ in range(rows)]
+        return [
+            [*padded(curve, room + 4), *fact]
+            for _, curve, fact in zip(blank, [*left, *blank], [*facts, *blank], strict=False)
+        ]
 
-    def _prepare_texts(self, snapshot: RunSnapshot, width: int, height: int) -> None:
-        trouble = trouble_lines(snapshot, width)
-        room = max(0, height - len(self._facts) - 1 - (len(trouble) + 1 if trouble else 0))
+    def _texts(self, snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
+        """Return trouble, samples, figures and notes below each other."""
+        trouble, facts = trouble_lines(snapshot, width), figures_of(snapshot, wide=True)
+        room = max(0, height - len(facts) - 1 - (len(trouble) + 1 if trouble else 0))
         notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []
         samples = sample_lines(snapshot, width, min(room - len(notes), 15))
         gap = [Content("")] if trouble else []
-        self._below = [*trouble, *gap, *samples, Content(""), *self._facts, *notes]
-        self._facts = []
+        return [*trouble, *gap, *samples, Content(""), *facts, *notes]
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of the note, of curve and figures, or of the sample."""
-        if y < len(self._note_lines):
-            return padded(segments_of(self._note_lines[y], palette.TEXT), width)
-        y -= len(self._note_lines)
-        above = self._chart_rows + (1 if self._chart_rows else 0)
-        if y >= above:
-            below = self._below[y - above : y - above + 1]
-            return padded(segments_of(below[0], palette.TEXT) if below else [], width)
-        if y >= self._chart_rows:
-            return padded([], width)
-        left = segments_of(self._head, palette.DIM) if y == 0 else self._curve_row(y - 1)
-        room = max(10, width - FACTS - 4)
-        fact = segments_of(self._facts[y], palette.TEXT) if y < len(self._facts) else []
-        return padded([*padded(left, room + 4), *fact], width)
+        return padded(self._rows[y] if y < len(self._rows) else [], width)
 
-    def _curve_row(self, y: int) -> list[Segment]:
-        plot = self._plot
-        row = plot.rows[y] if y < len(plot.rows) else []
-        dots = [Segment(text, style) for text, style in row if text]
-        if not plot.gutter:
-            return dots
-        label = f"{plot.labels.get(y, ''):>{plot.label_width}} "
-        return [Segment(label, palette.ink(palette.DIM)), *dots]
+
+def _plot_rows(plot: Plot) -> list[list[Segment]]:
+    """Return the plot's rows, each with its label."""
+    rows = []
+    for y, row in enumerate(plot.rows):
+        label = f"{plot.labels.get(y, ''):>{plot.label_width}} " if plot.gutter else ""
+        start = [Segment(label, palette.ink(palette.DIM))] if label else []
+        rows.append([*start, *(Segment(text, style) for text, style in row if text)])
+    return rows
 
 
 def _bare(data: ChartData) -> ChartData:

@@ -12,12 +12,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
+from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
 from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
+from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import amount, safe_content
@@ -43,7 +45,6 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 if TYPE_CHECKING:
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.tui.views.compare import Marks
     from rnnlm_tui.tui.views.queue import Waiting
 
     Place = tuple[str, int, float | None, RunGroup | None]
@@ -64,8 +65,10 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", keys=SORT_KEYS, order="age", id=id)
+        self.empty = "no run matches: esc shows them all"
         self._runs: tuple[RunSummary, ...] = ()
         self._layout = RunLayout()
+        self._configs: Mapping[str, RunConfig] = {}
         self._wanted_row = ""
         """Id of the row that gets the cursor when the list is shown again."""
         self._beside = RowContext()
@@ -94,34 +97,22 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self,
         runs: Sequence[RunSummary],
         *,
-        among: Sequence[RunSummary] | None = None,
-        marks: Marks | None = None,
-        waiting: Mapping[str, Waiting] | None = None,
-        choose: str | None = None,
-        empty: str = "",
-        layout: RunLayout | None = None,
+        among: Sequence[RunSummary],
+        beside: RowContext,
+        choose: str | None,
+        layout: RunLayout,
+        configs: Mapping[str, RunConfig],
     ) -> None:
         """Show these runs; the cursor stays on its run, or moves to `choose`.
 
         Args:
-            among: all runs, to find the best ones; None means `runs`.
-            marks: the marked runs; None keeps them.
-            waiting: the runs that wait in the queue; None keeps them.
-            empty: text shown if there are no runs.
-            layout: how the runs are laid out; None keeps it.
+            among: all runs, to find the best ones.
+            configs: those that the layout needs.
         """
-        self._layout = layout or self._layout
         wanted, self._wanted_row = self._wanted_row, ""
         name = choose or wanted or (self.row.id if self.row else None)
-        everyone = runs if among is None else among
-        best = best_of_comparable(everyone)
-        self._words = text_widths(everyone)
-        self._beside = RowContext(
-            self._beside.marks if marks is None else marks,
-            best,
-            self._beside.waiting if waiting is None else waiting,
-        )
-        self.empty = empty
+        self._layout, self._configs, self._words = layout, configs, text_widths(among)
+        self._beside = replace(beside, best=best_of_comparable(among))
         self._put(runs, name)
 
     def put_in_order(self) -> None:
@@ -129,7 +120,7 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
 
     def _put(self, runs: Sequence[RunSummary], name: str | None) -> None:
         self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
-        rows = self._layout.rows(self._runs)
+        rows = self._layout.rows(self._runs, self._configs)
         self._beside = replace(self._beside, arranged=arranged_by_run(rows))
         places = {row.id: index for index, row in enumerate(rows)}
         by_run = {row.run.run: index for index, row in reversed(list(enumerate(rows)))}
@@ -292,26 +283,11 @@ HOW_TO_GET_EXTRA = f"for the State of the Union: {install_extra('demo')}"
 class FirstLaunch(Widget):
     """A few centred lines; nothing moves."""
 
-    DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; }"
+    DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; display: none; }"
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._machine: MachineFacts | None = None
-        self._demo: RunConfig | None = None
-        self._estimate: Estimate | None = None
-        self._home = ""
-
-    def show(
-        self,
-        machine: MachineFacts | None,
-        demo: RunConfig | None,
-        estimate: Estimate | None,
-        home: Path,
-    ) -> None:
-        """Show what is known so far."""
-        self._machine, self._demo, self._estimate = machine, demo, estimate
-        self._home = short_path(home)
-        self.refresh()
+    machine: reactive[MachineFacts | None] = reactive(None)
+    demo: reactive[RunConfig | None] = reactive(None)
+    estimate: reactive[Estimate | None] = reactive(None)
 
     def render_line(self, y: int) -> Strip:
         """Return a line of the text, or an empty one."""
@@ -330,7 +306,7 @@ class FirstLaunch(Widget):
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
         from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
 
-        without_extra = self._demo is not None and self._demo.corpus.source != DEMO.corpus.source
+        without_extra = self.demo is not None and self.demo.corpus.source != DEMO.corpus.source
         demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
         title = "  Train a recurrent language model and watch it learn."
         return [
@@ -355,7 +331,7 @@ class FirstLaunch(Widget):
         ]
 
     def _takes(self) -> Content:
-        estimate = self._estimate
+        estimate = self.estimate
         size = disk(estimate.disk_bytes) if estimate is not None else "about 35 MB"
         time, where = "2 min", " on two cores, "
         if estimate is not None and estimate.seconds is not None:
@@ -368,7 +344,7 @@ class FirstLaunch(Widget):
         )  # fmt: skip
 
     def _has(self) -> list[Content]:
-        machine = self._machine
+        machine = self.machine
         if machine is None:
             return [Content.styled("  checking this machine", palette.DIM)]
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
@@ -386,12 +362,12 @@ class FirstLaunch(Widget):
             memory = Content.assemble(memory, ("   CPU ", dim), cores)
         else:
             device = Content.assemble(("CPU, ", text), cores)
-        home = safe_content(self._home, newlines="show", limit=40).stylize(dim)
+        place = safe_content(short_path(home()), newlines="show", limit=40).stylize(dim)
         free = amount(f"{disk(machine.disk_free)} free in ", bright)
         return [
             Content.assemble(("  device   ", dim), device, ready),
             Content.assemble(("  memory   ", dim), memory),
-            Content.assemble(("  disk     ", dim), free, home),
+            Content.assemble(("  disk     ", dim), free, place),
         ]
 
 
