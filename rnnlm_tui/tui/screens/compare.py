@@ -23,9 +23,7 @@ from rnnlm_tui.tui.views.compare import (
     comparison,
     shown_steps,
     span,
-    step_of_x_in,
     values_at_x,
-    x_of_step_in,
 )
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.chart.scale import x_at
@@ -155,11 +153,11 @@ class CompareScreen(ChartedScreen):
     def step_of_x(self, place: float) -> float | None:
         """Return the step at an x of the longest run: each run has its own."""
         longest = self._longest()
-        return None if longest is None else step_of_x_in(longest, cast(Axis, self.view.axis), place)
+        return None if longest is None else longest.step_of_x(cast(Axis, self.view.axis), place)
 
     def x_of_step(self, step: float) -> float | None:
         longest = self._longest()
-        return None if longest is None else x_of_step_in(longest, cast(Axis, self.view.axis), step)
+        return None if longest is None else longest.x_of_step(cast(Axis, self.view.axis), step)
 
     def _longest(self) -> MarkedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)

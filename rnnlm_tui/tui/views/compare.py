@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.schema.formatting import NOTHING, figure, scientific, short
@@ -161,6 +162,25 @@ class MarkedRun:
         """The run's name, sanitized and shortened for a legend."""
         return safe_text(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")
 
+    def origin(self, axis: Axis) -> float:
+        """Return the Unix time at which training began, from which the wall axis counts; 0 on every
+        other axis, and before the first step."""
+        series = self.snapshot.series
+        return series.time[0] - series.active[0] if axis == "wall" and len(series.time) else 0.0
+
+    def places(self, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
+        """Return x of each point of its curves."""
+        places, origin = x_values(series or self.snapshot.series, axis), self.origin(axis)
+        return [place - origin for place in places] if origin else places
+
+    def step_of_x(self, axis: Axis, place: float) -> float:
+        """Return its step at an x."""
+        return step_of_x(self.snapshot.series, axis, place + self.origin(axis))
+
+    def x_of_step(self, axis: Axis, step: float) -> float:
+        """Return x of its step."""
+        return x_of_step(self.snapshot.series, axis, step) - self.origin(axis)
+
 
 MarkedRuns = Sequence[MarkedRun]
 
@@ -213,34 +233,6 @@ def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     )
 
 
-def speed_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Training tokens per second."""
-    return _trained(runs, axis, "Tokens/s", "tokens_per_second", short, from_zero=True)
-
-
-def gradient_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """Gradient norm before clipping."""
-    return _trained(runs, axis, "Gradient norm", "grad_norm", figure)
-
-
-def rate_data(runs: MarkedRuns, axis: Axis) -> ChartData:
-    """The learning rate."""
-    return _trained(
-        runs, axis, "Learning rate", "learning_rate", scientific, from_zero=True, smooth=False
-    )
-
-
-COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
-    "compare-validation": validation_data,
-    "compare-loss": loss_data,
-    "compare-bits": bits_data,
-    "compare-speed": speed_data,
-    "compare-gradient": gradient_data,
-    "compare-rate": rate_data,
-}
-"""Chart id to its data, in the order of the tab key."""
-
-
 def comparison(runs: MarkedRuns) -> Comparison:
     """Compare the runs: the settings that differ, and their figures."""
     from rnnlm_tui.client.comparison import (
@@ -274,34 +266,15 @@ def _best_seconds(snapshot: RunSnapshot) -> float | None:
     )
 
 
-def start_time(run: MarkedRun) -> float:
-    """Return the Unix time at which the run's training began; 0 before its first step."""
-    series = run.snapshot.series
-    return series.time[0] - series.active[0] if len(series.time) else 0.0
-
-
 def span(runs: MarkedRuns, axis: Axis) -> tuple[float, float] | None:
     """Return x of the first and the newest step of any run; None if no run has a step."""
-    ends = [(places[0], places[-1]) for run in runs if len(places := _places(run, axis))]
+    ends = [(places[0], places[-1]) for run in runs if len(places := run.places(axis))]
     return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
-
-
-def step_of_x_in(run: MarkedRun, axis: Axis, place: float) -> float:
-    """Return the run's step at an x."""
-    return step_of_x(
-        run.snapshot.series, axis, place + start_time(run) if axis == "wall" else place
-    )
-
-
-def x_of_step_in(run: MarkedRun, axis: Axis, step: float) -> float:
-    """Return x of the run's step."""
-    place = x_of_step(run.snapshot.series, axis, step)
-    return place - start_time(run) if axis == "wall" else place
 
 
 def values_at_x(runs: MarkedRuns, axis: Axis, place: float, values: Sequence[str]) -> list[str]:
     """Blank out the values of runs that had ended before this x."""
-    ends = [places[-1] if len(places := _places(run, axis)) else -math.inf for run in runs]
+    ends = [places[-1] if len(places := run.places(axis)) else -math.inf for run in runs]
     return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
 
 
@@ -311,24 +284,11 @@ def shown_steps(
     """Map each run to its first and last step in a part of x."""
     return {
         run.snapshot.summary.run: (
-            math.floor(step_of_x_in(run, axis, part[0])),
-            math.ceil(step_of_x_in(run, axis, part[1])),
+            math.floor(run.step_of_x(axis, part[0])),
+            math.ceil(run.step_of_x(axis, part[1])),
         )
         for run in runs
     }
-
-
-def _places(run: MarkedRun, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
-    places = x_values(series or run.snapshot.series, axis)
-    if axis != "wall":
-        return places
-    start = start_time(run)
-    return [place - start for place in places]
-
-
-def _evaluated_at(run: MarkedRun, axis: Axis, rows: Sequence[EvaluationRow]) -> list[float]:
-    start = start_time(run) if axis == "wall" else 0.0
-    return [max(0.0, place - start) for place in evaluated_at(run.snapshot.series, axis, rows)]
 
 
 def _held_out(
@@ -345,7 +305,10 @@ def _held_out(
         rows = held_out(run.snapshot)
         values = of(rows)
         current = figure(values[-1]) if values else ""
-        places = _evaluated_at(run, axis, rows)
+        origin = run.origin(axis)
+        places = [
+            max(0.0, place - origin) for place in evaluated_at(run.snapshot.series, axis, rows)
+        ]
         finite = [index for index, value in enumerate(values) if math.isfinite(value)]
         best = min(finite, key=values.__getitem__, default=None)
         star = None if best is None else (places[best], values[best])
@@ -381,7 +344,7 @@ def _trained(
         band = series.columns[column]
         current = _newest(run, column, write)
         low, high = (band.low, band.high) if few and series.width > 1 else (None, None)
-        places = _places(run, axis, series)
+        places = run.places(axis, series)
         drawn.append(
             ChartSeries(
                 run.name,
@@ -437,11 +400,7 @@ def _overlay(
     levels: tuple[Baseline, ...] = (),
 ) -> ChartData:
     ends = [planned_end(run.snapshot, axis) for run in runs]
-    known = [
-        end - start_time(run) if axis == "wall" else end
-        for run, end in zip(runs, ends, strict=True)
-        if end is not None
-    ]
+    known = [end - run.origin(axis) for run, end in zip(runs, ends, strict=True) if end is not None]
     x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
     return ChartData(
         title=title,
@@ -453,3 +412,23 @@ def _overlay(
         y_from_zero=from_zero,
         x_format=x_format,
     )
+
+
+COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
+    "compare-validation": validation_data,
+    "compare-loss": loss_data,
+    "compare-bits": bits_data,
+    "compare-speed": partial(
+        _trained, title="Tokens/s", column="tokens_per_second", write=short, from_zero=True
+    ),
+    "compare-gradient": partial(_trained, title="Gradient norm", column="grad_norm", write=figure),
+    "compare-rate": partial(
+        _trained,
+        title="Learning rate",
+        column="learning_rate",
+        write=scientific,
+        from_zero=True,
+        smooth=False,
+    ),
+}
+"""Chart id to its data, in the order of the tab key."""

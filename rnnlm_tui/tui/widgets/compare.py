@@ -6,6 +6,7 @@ The tables have a line per run, and a line per setting in which the runs differ.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.segment import Segment
@@ -17,7 +18,8 @@ from textual.strip import Strip
 from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_content
-from rnnlm_tui.tui.views.compare import MarkedRun, MarkedRuns
+from rnnlm_tui.tui.views.compare import MarkedRuns
+from rnnlm_tui.tui.views.runs import fitted
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
@@ -70,49 +72,33 @@ class FigureColumn(NamedTuple):
 def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn], list[FigureRow]]:
     """Return the columns that fit, most important first, and the figures without a column."""
     rows = {row.name: row for row in comparison.figures}
-    columns: list[FigureColumn] = []
-    names: list[str] = []
+    columns: list[tuple[str, FigureColumn]] = []
     for name, head in HEADS.items():
         if name in rows:
             row = rows[name]
-            judged = (
-                row.label.removesuffix(" ppl")
-                if name in (BEST, FINAL) and row.label not in ("", name)
-                else head
-            )
-            columns.append(
-                FigureColumn(
-                    judged + (" " if name == BEST else ""),
-                    _cells(row, star=name == BEST and row.better != ""),
-                )
-            )
-            names.append(name)
+            if name in (BEST, FINAL) and row.label not in ("", name):
+                head = row.label.removesuffix(" ppl")
+            columns.append((name, FigureColumn(head + (" " if name == BEST else ""), _cells(row))))
             if name == BEST and row.better:
-                columns.append(_distance(row))
-                names.append("")
-    shown = 0
-    while (
-        shown < len(columns) and sum(column.width + GAP for column in columns[: shown + 1]) <= room
-    ):
-        shown += 1
-    return columns[:shown], [row for row in comparison.figures if row.name not in names[:shown]]
+                columns.append(("", _distance(row)))
+    ends = accumulate(column.width + GAP for _, column in columns)
+    shown = dict(columns[: sum(end <= room for end in ends)])
+    return list(shown.values()), [row for row in comparison.figures if row.name not in shown]
 
 
-def _cells(row: FigureRow, *, star: bool) -> list[Content]:
+def _cells(row: FigureRow) -> list[Content]:
     """Style the values: the best one bold, the best perplexity with a star."""
     cells = []
     for index, words in enumerate(row.words):
-        best = index == row.best and (row.name != BEST or star)
-        colour = palette.DIM if words == NOTHING else palette.BRIGHT if best else palette.TEXT
-        if row.name == BEST:
-            cells.append(
-                Content.styled(
-                    f"{words}{'★' if best else ' '}",
-                    f"bold {palette.VALIDATION}" if best else colour,
-                )
-            )
-        else:
-            cells.append(Content.styled(words, f"bold {colour}" if best else colour))
+        perplexity = row.name == BEST
+        best = index == row.best and (row.better != "" or not perplexity)
+        colour = palette.BRIGHT if best else palette.TEXT
+        if words == NOTHING:
+            colour = palette.DIM
+        elif best and perplexity:
+            colour = palette.VALIDATION
+        sign = "" if not perplexity else "★" if best else " "
+        cells.append(Content.styled(words + sign, f"bold {colour}" if best else colour))
     return cells
 
 
@@ -241,38 +227,19 @@ class ComparedRunsPanel(Panel):
             comparison, width - name - 4 - sum(column.width + GAP for column in first)
         )
         columns = [*first, *fitting]
-        head = Content.styled(
-            " " * (name + 4)
-            + "".join(
-                " " * (GAP + column.width - len(column.head)) + column.head for column in columns
-            ),
-            palette.DIM,
-        )
-        lines = [
-            self._figure_line(
-                run, name, [(column.width, column.cells[index]) for column in columns]
+        heads = "".join(column.head.rjust(GAP + column.width) for column in columns)
+        lines = [Content.styled(" " * (name + 4) + heads, palette.DIM)]
+        for index, run in enumerate(self._runs):
+            summary = run.snapshot.summary
+            shown = safe_content(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
+            letter, sign = (run.letter, f"bold {run.colour}"), status_glyph(summary.status)
+            cells = (
+                fitted(column.cells[index], GAP + column.width, left=False) for column in columns
             )
-            for index, run in enumerate(self._runs)
-        ]
-        return [head, *lines], more
-
-    def _figure_line(
-        self, run: MarkedRun, name: int, cells: Sequence[tuple[int, Content]]
-    ) -> Content:
-        summary = run.snapshot.summary
-        shown = safe_content(summary.run, newlines="show", limit=name).stylize(palette.BRIGHT)
-        sign = status_glyph(summary.status)
-        line = Content.assemble(
-            (run.letter, f"bold {run.colour}"),
-            " ",
-            sign,
-            " ",
-            shown,
-            " " * (name - shown.cell_length),
-        )
-        for width, cell in cells:
-            line = Content.assemble(line, " " * (GAP + width - cell.cell_length), cell)
-        return line
+            lines.append(
+                Content.assemble(letter, " ", sign, " ", fitted(shown, name, left=True), *cells)
+            )
+        return lines, more
 
     def _settings(self, comparison: Comparison, width: int) -> list[Content]:
         settings = comparison.settings
@@ -298,16 +265,13 @@ class ComparedRunsPanel(Panel):
             head += Content.styled(" " * (GAP + room - 1) + run.letter, f"bold {run.colour}")
         lines = [head]
         for name, values, best in rows:
-            line = Content.styled(
-                "    " + safe_content(name, limit=key_width).plain.ljust(key_width), palette.TEXT
-            )
+            label = "    " + safe_content(name, limit=key_width).plain.ljust(key_width)
+            cells = []
             for index, value in enumerate(values):
-                shown = safe_content(value, newlines="show", limit=room)
                 style = f"bold {palette.BRIGHT}" if index == best else palette.TEXT
-                line = Content.assemble(
-                    line, " " * (GAP + room - shown.cell_length), shown.stylize(style)
-                )
-            lines.append(line)
+                shown = safe_content(value, newlines="show", limit=room).stylize(style)
+                cells.append(fitted(shown, GAP + room, left=False))
+            lines.append(Content.assemble((label, palette.TEXT), *cells))
         return lines
 
 
