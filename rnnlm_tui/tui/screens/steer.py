@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.app import RnnlmApp
 
 KEYS = (
     ("F5", "send"),
@@ -77,7 +75,8 @@ class SteerScreen(Overlay[None]):
     def __init__(self, run: RunDirectory, state: SteeringState) -> None:
         super().__init__()
         self._run = run
-        self._draft = checked(state, {})
+        self.draft = checked(state, {})
+        """The change being made."""
         self._asked = False
         """A change was sent and isn't answered yet."""
         self._noted = ("", DIM)
@@ -89,13 +88,12 @@ class SteerScreen(Overlay[None]):
             with TitledContainer(title=title, classes="-highlighted"):
                 with VerticalScroll(can_focus=False):
                     for field in STEER_FIELDS:
-                        yield FieldRow(field, row_state(self._draft, field), self)
+                        yield FieldRow(field, row_state(self.draft, field), self)
                 yield OverlayText(id="steer-effect")
                 yield OverlayText(id="steer-note")
             yield Chart(id="steer-plan")
 
     def on_mount(self) -> None:
-        self._app_context: RnnlmApp = self.context
         self._rows[0].focus()
         self.query_one(Chart).show_all = True
         self._show()
@@ -104,11 +102,6 @@ class SteerScreen(Overlay[None]):
 
     def on_resize(self, _event: Resize) -> None:
         self.note(*self._noted)
-
-    @property
-    def draft(self) -> SteerDraft:
-        """The change being made."""
-        return self._draft
 
     @property
     def _rows(self) -> list[FieldRow]:
@@ -125,26 +118,24 @@ class SteerScreen(Overlay[None]):
 
     def _show(self) -> None:
         for row in self._rows:
-            row.show(row_state(self._draft, row.field))
-        self.query_one(Chart).show(plan_chart(self._draft))
-        style = BAD if self._draft.problems else TEXT
+            row.show(row_state(self.draft, row.field))
+        self.query_one(Chart).show(plan_chart(self.draft))
+        style = BAD if self.draft.problems else TEXT
         self.query_one("#steer-effect", OverlayText).update(
-            safe_content(consequence(self._draft)).stylize(style)
+            safe_content(consequence(self.draft)).stylize(style)
         )
 
     def note(self, text: str, style: str = DIM) -> None:
         """Show one line about the request; empty: the keys."""
         self._noted = (text, style)
         room = max(20, min(104, self.app.size.width) - 4)
+        keys = [key for key in KEYS if key[0] != "F6" or self.draft.can_undo]
         line = (
             safe_content(text, newlines="space").stylize(style).truncate(2 * room, ellipsis=True)
             if text
-            else key_line([key for key in KEYS if self._works(key[0])], room + 2, self.app)
+            else key_line(keys, room + 2, self.app)
         )
         self.query_one("#steer-note", OverlayText).update(line)
-
-    def _works(self, key: str) -> bool:
-        return key != "F6" or self._draft.can_undo
 
     def _refresh(self) -> None:
         """Read the run again, unless an answer is awaited."""
@@ -158,19 +149,19 @@ class SteerScreen(Overlay[None]):
             return
         if state.summary.status not in LIVING:
             self.note(f"the run isn't training any more: {state.summary.status}", WARN)
-        if state != self._draft.state:
-            self._draft = self._draft.with_state(state)
+        if state != self.draft.state:
+            self.draft = self.draft.with_state(state)
             self._show()
 
     # the rows' host
 
     def take_text(self, field: FormField, text: str) -> None:
         """Take the editor's text, on each key."""
-        self._take(self._draft.with_text(field, text))
+        self._take(self.draft.with_text(field, text))
 
     def restore(self, field: FormField, value: object) -> None:
         """Restore the value from before the editor opened."""
-        self._take(self._draft.with_value(field.path, value))
+        self._take(self.draft.with_value(field.path, value))
 
     def move(self, direction: int) -> None:
         """Move to the row above (-1) or below (1)."""
@@ -190,17 +181,18 @@ class SteerScreen(Overlay[None]):
             return
         if row.field.kind != "list":
             row.open_editor()
-            return
-        text = edited_value(row.field, row.state.value)
-        self.app.push_screen(TextsScreen("Prompts", text), partial(self._take_texts, row.field))
+        else:
+            self.context.run_beside(self._edit_texts(row))
 
-    def _take_texts(self, field: FormField, text: str | None) -> None:
-        if text is not None:
-            self._take(self._draft.with_text(field, text))
+    async def _edit_texts(self, row: FieldRow) -> None:
+        text = edited_value(row.field, row.state.value)
+        answer = await self.context.ask(TextsScreen("Prompts", text))
+        if answer is not None:
+            self.take_text(row.field, answer)
 
     def _take(self, draft: SteerDraft) -> None:
-        if draft != self._draft:
-            self._draft = draft
+        if draft != self.draft:
+            self.draft = draft
             self._show()
             if not self._asked:
                 self.note("")
@@ -210,20 +202,14 @@ class SteerScreen(Overlay[None]):
     def action_leave(self) -> None:
         """Close; a request that was sent stays. Values that weren't sent are dropped by a second
         key."""
-        unsent = len(self._draft.changes)
+        unsent = len(self.draft.changes)
         words = f"{counted(unsent, 'change')} not sent: F5 sends, esc again drops"
         if unsent and not self._asked and self._noted[0] != words:
             self.note(words, WARN)
         else:
             self.dismiss(None)
 
-    def action_move(self, direction: int) -> None:
-        """Move to another field."""
-        self.move(direction)
-
-    def action_edit(self) -> None:
-        """Edit the focused field."""
-        self.edit()
+    action_move, action_edit = move, edit
 
     def action_reset(self) -> None:
         """Take the focused field's change back."""
@@ -238,56 +224,60 @@ class SteerScreen(Overlay[None]):
             self.set_focus(row)
         if self._asked:
             self.note("requested already: waiting for the worker", WARN)
-        elif self._draft.problems:
-            path = self._draft.problems[0].path
+        elif self.draft.problems:
+            path = self.draft.problems[0].path
             at = next((row for row in self._rows if path.startswith(row.field.path)), None)
             if at is not None:
                 self.set_focus(at)
             self.note("✗ not sent: fix the problem first", BAD)
-        elif not self._draft.changes:
+        elif not self.draft.changes:
             self.note("nothing is changed yet", WARN)
         else:
-            self._ask(f"requested: {request_text(self._draft)}", self._draft.json_changes)
+            words = f"requested: {request_text(self.draft)} …"
+            self.context.run_beside(self._send(words, self.draft.json_changes))
 
     def action_undo(self) -> None:
         """Undo the newest change of the run."""
         if self._asked:
             self.note("requested already: waiting for the worker", WARN)
-        elif not self._draft.can_undo:
+        elif not self.draft.can_undo:
             self.note("no change to undo", WARN)
         else:
-            self._ask("requested: undo the last change", None)
+            self.context.run_beside(self._send("requested: undo the last change …", None))
 
-    def _ask(self, words: str, changes: dict[str, JsonValue] | None) -> None:
-        self._asked = True
-        self.note(f"{words} …", WARN)
+    async def _send(self, words: str, changes: dict[str, JsonValue] | None) -> None:
+        """Send a change, or with None the undo, and show the answer; on the pane once closed."""
+        app, run = self.context, self._run
 
         def work() -> CommandResult:
             if changes is None:
-                return client.control.send(self._run, "undo")
-            return client.steering.steer(self._run, changes)
+                return client.control.send(run, "undo")
+            return client.steering.steer(run, changes)
 
-        self.context.in_thread(work, self._confirmed, self._refused)
-
-    def _confirmed(self, result: CommandResult) -> None:
+        self._asked = True
+        self.note(words, WARN)
+        try:
+            result = await app.wait_for(work)
+        except (RnnlmError, OSError) as error:
+            self._asked = False
+            if not self.is_attached:
+                raise
+            self._show_refusal(error)
+            return
         self._asked = False
-        words = confirmed_text(result, self._draft.state.config.checkpoint)
-        self._app_context.watcher.poll_now()
+        words = confirmed_text(result, self.draft.state.config.checkpoint)
+        app.watcher.poll_now()
         if not self.is_attached:
-            self._app_context.report(words)
+            app.report(words)
             return
         if result.change is not None and not result.change.undoes:
-            self._draft = checked(self._draft.state, {})
+            self.draft = checked(self.draft.state, {})
         self.note(f"✓ {words}", GOOD)
         self._refresh()
 
-    def _refused(self, error: RnnlmError | OSError) -> None:
-        self._asked = False
-        if not self.is_attached:
-            self._app_context.report_error(error)
-            return
+    def _show_refusal(self, error: RnnlmError | OSError) -> None:
         if isinstance(error, ConfigError):
-            self._draft = self._draft.with_problems(error.problems)
+            self.draft = self.draft.with_problems(error.problems)
             self._show()
             self.note("✗ refused: see the field", BAD)
         else:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from rnnlm_tui.client.checkpoints import (
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN, VALIDATION
 from rnnlm_tui.tui.text import bar, safe_content, safe_text
-from rnnlm_tui.tui.views.runs import fitted
+from rnnlm_tui.tui.views.table import Column
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
@@ -58,14 +59,12 @@ def saved_order(settings: Mapping[str, object]) -> tuple[CheckpointKey, bool]:
     return "step", False
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointColumn:
-    """A column of the table."""
+CheckpointColumn = Column[CheckpointKey, "ListedCheckpoint", float]
+"""A column of a checkpoint's cells at a time."""
 
-    key: CheckpointKey
-    head: str
-    width: int
-    left: bool = False
+
+def _column(key: CheckpointKey, head: str, width: int, *, left: bool = False) -> CheckpointColumn:
+    return CheckpointColumn(key, head, width, partial(_cell, key, head), left)
 
 
 def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[CheckpointColumn]:
@@ -73,17 +72,17 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     wide = width >= WIDE
     longest = max((len(item.label) for item in items), default=0)
     columns = [
-        CheckpointColumn("step", "step", max(12 if wide else 10, longest + 3)),
-        CheckpointColumn("epoch", "epoch", 8 if wide else 7),
-        CheckpointColumn("ppl", "val ppl", 10 if wide else 9),
-        CheckpointColumn("Δ best", "Δ best", 10 if wide else 8),
-        CheckpointColumn("train", "train", 9 if wide else 7),
-        CheckpointColumn("age", "age", 9 if wide else 7),
+        _column("step", "step", max(12 if wide else 10, longest + 3)),
+        _column("epoch", "epoch", 8 if wide else 7),
+        _column("ppl", "val ppl", 10 if wide else 9),
+        _column("Δ best", "Δ best", 10 if wide else 8),
+        _column("train", "train", 9 if wide else 7),
+        _column("age", "age", 9 if wide else 7),
     ]
     if wide:
         large = any(item.row.bytes >= GIGABYTE for item in items)
-        columns.insert(2, CheckpointColumn("tokens", "tokens", 9))
-        columns.insert(6, CheckpointColumn("size", "GB" if large else "MB", 9))
+        columns.insert(2, _column("tokens", "tokens", 9))
+        columns.insert(6, _column("size", "GB" if large else "MB", 9))
     words = max((_marks_width(item.marks) for item in items), default=0)
     for spare in ("epoch", "Δ best", "age"):
         if width - sum(column.width for column in columns) < LEAST_MARKS:
@@ -93,23 +92,16 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     note = max((cell_len(item.note or item.brief_problem) for item in items), default=0)
     if not note:
         most = max(most, min(words + 3, room))
-    columns.append(CheckpointColumn("mark", "   mark", min(most, room), left=True))
+    columns.append(_column("mark", "   mark", min(most, room), left=True))
     room -= min(most, room)
     if room >= LEAST_NOTE:
-        columns.append(CheckpointColumn("note", "  note", room, left=True))
+        columns.append(_column("note", "  note", room, left=True))
     return columns
 
 
-def row_of(columns: Sequence[CheckpointColumn], item: ListedCheckpoint, now: float) -> Content:
-    """Join a checkpoint's cells into a row."""
-    return Content("").join(
-        fitted(_cell(column, item, now), column.width, left=column.left) for column in columns
-    )
-
-
-def _cell(column: CheckpointColumn, item: ListedCheckpoint, now: float) -> Content:
+def _cell(key: CheckpointKey, head: str, item: ListedCheckpoint, room: int, now: float) -> Content:
     row, tone = item.row, DIM
-    match column.key:
+    match key:
         case "step":
             words, tone = item.label, _faded(item)
         case "epoch":
@@ -126,14 +118,14 @@ def _cell(column: CheckpointColumn, item: ListedCheckpoint, now: float) -> Conte
             words = f"{loss:.2f}" if math.isfinite(loss) else formatting.NOTHING
             tone = _faded(item)
         case "size":
-            words = f"{row.bytes / (GIGABYTE if column.head == 'GB' else 1e6):,.1f}"
+            words = f"{row.bytes / (GIGABYTE if head == 'GB' else 1e6):,.1f}"
         case "age":
             words = formatting.age(now - row.time)
         case "mark":
-            return _marks(item, column.width)
+            return _marks(item, room)
         case "note":
             text = item.note or item.brief_problem
-            shown = safe_content(text, newlines="space", limit=max(0, column.width - 2))
+            shown = safe_content(text, newlines="space", limit=max(0, room - 2))
             return Content.assemble("  ", shown.stylize(DIM))
     return Content.styled(words, tone)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from textual.content import Content
@@ -122,13 +122,13 @@ class RunLayout:
         by_key = {column.key: column for column in columns if column.key is not None}
         name = min(_MOST_NAME, self.name_width, width // 3)
         kept = [
-            RunColumn("    name", LEAD + name, by_key["name"].cell, "name", left=True),
+            replace(by_key["name"], width=LEAD + name),
             by_key["status"],
-            RunColumn("val ppl ", _PERPLEXITY, by_key["perplexity"].cell, "perplexity"),
-            RunColumn("Δ parent", _DELTA, _delta),
+            replace(by_key["perplexity"], width=_PERPLEXITY),
+            RunColumn(None, "Δ parent", _DELTA, _delta),
         ]
         rest = width - sum(column.width for column in kept)
-        return [*kept, RunColumn("  changed", rest, _changed, left=True)]
+        return [*kept, RunColumn(None, "  changed", rest, _changed, left=True)]
 
     def legend(self) -> str:
         """Return `tree`, or `by hidden_size, cell`; empty for the list."""

@@ -30,6 +30,7 @@ from rnnlm_tui.tui.views.status import (
     run_status,
     status_glyph,
 )
+from rnnlm_tui.tui.views.table import Column
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.arrangement import ArrangedRun
@@ -129,29 +130,24 @@ def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
 
 
 def _order(key: SortKey, best: Mapping[str, float]) -> RunOrder:
-    words: dict[SortKey, Callable[[RunSummary], str]] = {
+    reads: dict[SortKey, Callable[[RunSummary], str | float | None]] = {
         "name": lambda run: run.run,
         "model": model_name,
         "corpus": lambda run: corpus_name(run.corpus_source or run.corpus),
         "tags": lambda run: " ".join(run.tags),
-    }
-    least_first: dict[SortKey, Callable[[RunSummary], float | None]] = {
         "age": lambda run: -(run.updated or 0.0) - (_CENTURY if run.status in LIVING else 0.0),
         "perplexity": lambda run: run.validation.best_perplexity,
         "status": lambda run: STATUS_ORDER.index(run.status),
         "Δ best": lambda run: behind_best(run, best),
-    }
-    most_first: dict[SortKey, Callable[[RunSummary], float | None]] = {
         "progress": lambda run: run.step / run.max_steps if run.max_steps else None,
         "tok/s": lambda run: run.tokens_per_second,
         "time": lambda run: run.active_seconds or None,
     }
-    if key in words:
-        return RunOrder(RunKey(key, "words", lambda run, _config: words[key](run)))
-    reads = {**least_first, **most_first}
-    return RunOrder(
-        RunKey(key, "number", lambda run, _config: reads[key](run)), descending=key in most_first
+    kind: Literal["words", "number"] = (
+        "words" if key in ("name", "model", "corpus", "tags") else "number"
     )
+    most_first = key in ("progress", "tok/s", "time")
+    return RunOrder(RunKey(key, kind, lambda run, _config: reads[key](run)), descending=most_first)
 
 
 WIDE = 100
@@ -181,17 +177,7 @@ class RowContext:
     """By run, its place in a tree or a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunColumn:
-    """A column of the table."""
-
-    head: str
-    width: int
-    cell: Callable[[RunSummary, int, RowContext], Content]
-    """Return a run's content for this many cells."""
-    key: SortKey | None = None
-    """The order that its heading selects."""
-    left: bool = False
+RunColumn = Column[SortKey, "RunSummary", RowContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +219,8 @@ def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[Ru
     """
     bars = 6 if width >= WITH_MEDIUM_BARS else 4
     columns = [
-        RunColumn("val ppl ", 9, _perplexity, "perplexity"),
-        RunColumn("age", 7, _age, "age"),
+        RunColumn("perplexity", "val ppl ", 9, _perplexity),
+        RunColumn("age", "age", 7, _age),
     ]
     room = width - LEAD - status_width - (bars + 6) - sum(column.width for column in columns)
     if room < NAME + SPEED:
@@ -245,7 +231,7 @@ def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[Ru
     if len(wanted) == 2 and room >= 2 * LEAST_WORDS:
         name, room = name - 1, room + 1
     else:
-        columns.insert(1, RunColumn("tok/s", SPEED, _speed, "tok/s"))
+        columns.insert(1, RunColumn("tok/s", "tok/s", SPEED, _speed))
         room, wanted = room - SPEED, wanted[-1:]
     for more in wanted:
         others = LEAST_WORDS * (len(wanted) - 1) if more is wanted[0] else 0
@@ -264,11 +250,11 @@ def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunC
     """
     bars, model = 10 if width >= WITH_BARS else 6, 13 if width < 140 else 20
     figures = [
-        RunColumn("val ppl ", 9, _perplexity, "perplexity"),
-        RunColumn("Δ best", 9, _behind, "Δ best"),
-        RunColumn("tok/s", 7, _speed, "tok/s"),
-        RunColumn("age", 8, _age, "age"),
-        RunColumn("  model", model, _model, "model", left=True),
+        RunColumn("perplexity", "val ppl ", 9, _perplexity),
+        RunColumn("Δ best", "Δ best", 9, _behind),
+        RunColumn("tok/s", "tok/s", 7, _speed),
+        RunColumn("age", "age", 8, _age),
+        RunColumn("model", "  model", model, _model, left=True),
     ]
     room = width - LEAD - NAME - STATUS_WIDTH - (bars + 6) - sum(column.width for column in figures)
     for more in _word_columns(words):
@@ -277,13 +263,13 @@ def _wide_columns(width: int, status_width: int, words: TextWidths) -> list[RunC
             figures.append(replace(more, width=taken))
             room -= taken
     if room >= TIME:
-        figures.insert(3, RunColumn("time", TIME, _duration, "time"))
+        figures.insert(3, RunColumn("time", "time", TIME, _duration))
         room -= TIME
     name = min(16, room // 3 if width >= WITH_NOTES else room)
     columns = _first_columns(NAME + name + STATUS_WIDTH - status_width, status_width, bars)
     columns += figures
     if width >= WITH_NOTES:
-        columns.append(RunColumn("  note", room - name, _note, left=True))
+        columns.append(RunColumn(None, "  note", room - name, _note, left=True))
     return columns
 
 
@@ -292,35 +278,19 @@ def _word_columns(words: TextWidths) -> list[RunColumn]:
     columns = []
     if words.corpus:
         width = max(8, min(words.corpus, MOST_CORPUS) + 2)
-        columns.append(RunColumn("  corpus", width, _corpus, "corpus", left=True))
+        columns.append(RunColumn("corpus", "  corpus", width, _corpus, left=True))
     if words.tags:
         width = max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2)
-        columns.append(RunColumn("  tags", width, _tags, "tags", left=True))
+        columns.append(RunColumn("tags", "  tags", width, _tags, left=True))
     return columns
 
 
 def _first_columns(name: int, status_width: int, bars: int) -> list[RunColumn]:
     return [
-        RunColumn("    name", LEAD + name, _name, "name", left=True),
-        RunColumn("status", status_width, _status, "status", left=True),
-        RunColumn("progress", bars + 6, _progress, "progress", left=True),
+        RunColumn("name", "    name", LEAD + name, _name, left=True),
+        RunColumn("status", "status", status_width, _status, left=True),
+        RunColumn("progress", "progress", bars + 6, _progress, left=True),
     ]
-
-
-def row_of(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
-    """Join a run's cells into a row."""
-    return Content("").join(
-        fitted(column.cell(run, column.width, beside), column.width, left=column.left)
-        for column in columns
-    )
-
-
-def fitted(content: Content, width: int, *, left: bool) -> Content:
-    """Fit the content into exactly `width` cells, aligned left or right."""
-    if content.cell_length > width:
-        return content.truncate(width, ellipsis=True)
-    space = " " * (width - content.cell_length)
-    return Content.assemble(content, space) if left else Content.assemble(space, content)
 
 
 def _name(run: RunSummary, room: int, beside: RowContext) -> Content:

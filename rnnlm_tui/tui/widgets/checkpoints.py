@@ -26,8 +26,8 @@ from rnnlm_tui.tui.views.checkpoints import (
     LayerChange,
     columns_for,
     detail_lines,
-    row_of,
 )
+from rnnlm_tui.tui.views.table import row_of
 from rnnlm_tui.tui.widgets.panel import Label, Panel
 from rnnlm_tui.tui.widgets.samples import cut_lines
 from rnnlm_tui.tui.widgets.table import SortedTable

@@ -19,8 +19,8 @@ from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.compare import MarkedRuns
-from rnnlm_tui.tui.views.runs import fitted
 from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.views.table import fitted
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
 

