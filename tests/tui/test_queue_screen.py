@@ -53,7 +53,7 @@ def waits() -> list[str]:
 
 
 @pytest.mark.usefixtures("queued")
-async def test_the_list_shows_waiting_runs_with_place_and_expected_start(
+async def test_the_queue_is_listed_reordered_changed_and_paused_by_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     restarts: list[str] = []
@@ -64,6 +64,7 @@ async def test_the_list_shows_waiting_runs_with_place_and_expected_start(
 
     monkeypatch.setattr("rnnlm_tui.client.queue.ensure_running", restart)
     async with at_home() as (app, pilot):
+        # in the list of runs: place and expected start
         await until(pilot, lambda: shows(app, "waiting 1"))
         rows = {line[5:].split()[0]: line for line in lines_of(app) if "waiting " in line[20:60]}
         assert "in 2 min" in rows["quiet-marten"]
@@ -71,15 +72,8 @@ async def test_the_list_shows_waiting_runs_with_place_and_expected_start(
         assert "in 2 h" in rows["brisk-heron"]
         assert "2 waiting" in lines_of(app)[0]
         assert "Q Queue" in lines_of(app)[-1]
-        change(entries=())
-        app.watcher.poll_now()
-        await until(pilot, lambda: not shows(app, "waiting"))
-        assert len(restarts) == 1, "only the first look starts the process"
-
-
-@pytest.mark.usefixtures("queued")
-async def test_the_queue_lists_runs_by_place_and_results_and_enter_opens_one() -> None:
-    async with at_home() as (app, pilot):
+        while "salty-wren" not in next(row for row in shown(app) if row.startswith("›")):
+            await pilot.press("down")
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "running on cpu"))
         text = text_of(app)
@@ -89,16 +83,10 @@ async def test_the_queue_lists_runs_by_place_and_results_and_enter_opens_one() -
         assert "/data/gone.txt not found" in text
         assert "2 runs wait" in text
         assert f"process {os.getpid()} on {host_name()}" in text
-        await pilot.press("end", "enter")
-        await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
-        assert not isinstance(app.screen, QueueScreen)
 
+        assert len(restarts) == 1, "only the first look starts the process"
 
-@pytest.mark.usefixtures("queued")
-async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
-    async with at_home() as (app, pilot):
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "running on cpu"))
+        # the cursor goes with the run that it moves
         await pilot.press("down", "J")
         await until(pilot, lambda: shows(app, "1 ○ brisk-heron"))
         await pilot.press("J")
@@ -111,15 +99,7 @@ async def test_runs_move_by_keys_and_the_cursor_goes_with_them() -> None:
         assert shows(app, "stop plain-otter")
         assert waits() == ["quiet-marten", "brisk-heron"]
 
-
-@pytest.mark.usefixtures("queued")
-async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_cursor() -> None:
-    async with at_home() as (app, pilot):
-        await until(pilot, lambda: shows(app, "waiting 1"))
-        while "salty-wren" not in next(row for row in shown(app) if row.startswith("›")):
-            await pilot.press("down")
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "a add salty-wren"))
+        assert shows(app, "a add salty-wren")
         await pilot.press("down", "d")
         await until(pilot, lambda: shows(app, "quiet-marten removed from the queue"))
         assert shows(app, "it stays a draft")
@@ -131,11 +111,6 @@ async def test_d_removes_a_waiting_run_u_undoes_it_and_a_adds_the_one_under_the_
         await until(pilot, lambda: shows(app, "quiet-marten waits in the queue again"))
         assert waits() == ["quiet-marten", "brisk-heron", "salty-wren"]
 
-
-@pytest.mark.usefixtures("queued")
-async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:
-    async with at_home() as (app, pilot):
-        await pilot.press("Q")
         await until(pilot, lambda: shows(app, "space pause"))
         await pilot.press("space")
         await until(pilot, lambda: shows(app, "space resume"))
@@ -150,10 +125,33 @@ async def test_space_pauses_and_capital_f_pauses_on_a_failure() -> None:
         await until(pilot, lambda: shows(app, "space pause"))
         assert (read_queue().paused, read_queue().stop_on_failure) == (False, False)
 
+        # a queue that can't be read is read again
+        data = queue_file().read_bytes()
+        queue_file().unlink()
+        queue_file().mkdir()
+        await until(pilot, lambda: shows(app, "✗ can't read"))
+        assert shows(app, "esc close")
+        queue_file().rmdir()
+        queue_file().write_bytes(data)
+        await until(pilot, lambda: shows(app, "running on cpu") and not shows(app, "can't read"))
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
+        assert not isinstance(app.screen, QueueScreen)
 
-async def test_an_empty_queue_says_so_and_q_closes_it() -> None:
-    trained("plain-otter")
-    async with at_home() as (app, pilot):
+
+@pytest.mark.usefixtures("queued")
+async def test_the_train_pane_lists_what_waits_and_announces_a_pause_until_nothing_waits() -> None:
+    async with at_home(pane="train", size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: shows(app, "waiting 2"))
+        line = next(line for line in lines_of(app) if "waiting 1" in line)
+        assert "in 2 min" in line[:25]
+        change(paused=True, reason="amber-vole failed")
+        app.watcher.poll_now()
+        await until(pilot, lambda: "queue paused: amber-vole failed" in lines_of(app)[-1])
+        change(entries=(), ended=())
+        app.watcher.poll_now()
+        await pilot.press("r")
+        await until(pilot, lambda: not shows(app, "waiting"))
         await pilot.press("Q")
         await until(pilot, lambda: shows(app, "nothing waits"))
         await pilot.press("d", "J", "enter")
@@ -163,39 +161,7 @@ async def test_an_empty_queue_says_so_and_q_closes_it() -> None:
 
 
 @pytest.mark.usefixtures("queued")
-async def test_a_queue_that_cannot_be_read_is_reported_and_read_again() -> None:
-    async with at_home() as (app, pilot):
-        data = queue_file().read_bytes()
-        queue_file().unlink()
-        queue_file().mkdir()
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "✗ can't read"))
-        assert shows(app, "esc close")
-        queue_file().rmdir()
-        queue_file().write_bytes(data)
-        await until(pilot, lambda: shows(app, "running on cpu"))
-        assert not shows(app, "can't read")
-
-
-@pytest.mark.usefixtures("queued")
 async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:
     queue_file().write_bytes(b"?")
     async with at_home(size=(120, 40)) as (app, pilot):
         await until(pilot, lambda: shows(app, "the queue's file was damaged and is kept as"))
-
-
-@pytest.mark.usefixtures("queued")
-async def test_a_queue_that_pauses_itself_is_announced() -> None:
-    async with at_home() as (app, pilot):
-        await until(pilot, lambda: shows(app, "waiting 1"))
-        change(paused=True, reason="amber-vole failed")
-        app.watcher.poll_now()
-        await until(pilot, lambda: "queue paused: amber-vole failed" in lines_of(app)[-1])
-
-
-@pytest.mark.usefixtures("queued")
-async def test_the_train_pane_lists_waiting_runs_with_their_places() -> None:
-    async with at_home(pane="train", size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: shows(app, "waiting 2"))
-        line = next(line for line in lines_of(app) if "waiting 1" in line)
-        assert "in 2 min" in line[:25]

@@ -3,83 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.screens.choose import ChooseScreen
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+from tests.homes import trained
+from tests.tui.support import at_home, lines_of, text_of, until
 
 GONE = 'no device "cuda:1" on this machine: it has 1 GPU, cuda:0 (NVIDIA H100 PCIe)'
-
-
-def run_that(status: RunStatus = "failed", *, problem: str = "") -> FakeServices:
-    services = with_runs(make_snapshot(status))
-    services.devices = replace(services.devices, problem=problem)
-    return services
-
-
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_space_asks_for_a_device_if_the_runs_own_is_gone(size: tuple[int, int]) -> None:
-    services = run_that(problem=GONE)
-    async with running_app(services, size=size) as (app, pilot):
-        await pilot.press("space")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-        shown = text_of(app)
-        assert "Resume plain-otter on" in shown
-        assert 'no device "cuda:1" on this machine' in shown
-        assert "78.1 GiB free" in shown
-        assert services.resumed == []
-        await pilot.press("down", "enter")
-        await until(pilot, lambda: services.resumed == ["plain-otter on cpu"])
-
-
-async def test_a_key_asks_for_a_device_and_escape_leaves_the_run_as_it_is() -> None:
-    services = run_that("stopped")
-    async with running_app(services) as (app, pilot):
-        await pilot.press("R")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-        assert "The run trains there from now on." in text_of(app)
-        await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, ChooseScreen))
-        assert services.resumed == []
-        await pilot.press("R")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-        await pilot.press("up", "enter")
-        await until(pilot, lambda: services.resumed == ["plain-otter on auto"])
-
-
-async def test_a_draft_starts_on_the_chosen_device() -> None:
-    services = run_that("draft")
-    async with running_app(services, pane="train") as (app, pilot):
-        await pilot.press("R")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-        await pilot.press("enter")
-        await until(pilot, lambda: services.resumed == ["plain-otter on cuda:0"])
-        assert services.started == []
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        ("running", "the device can't change while the run has a worker: S stops it first"),
-        ("paused", "the device can't change while the run has a worker: S stops it first"),
-        ("finished", "the run is finished"),
-    ],
+HERE = (
+    TrainingDevice("auto", "the best of them"),
+    TrainingDevice("cuda:0", "NVIDIA H100 PCIe, 78.1 GiB free"),
+    TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
 )
-async def test_a_run_that_cannot_change_its_device_says_why(status: RunStatus, words: str) -> None:
-    services = run_that(status)
-    async with running_app(services) as (app, pilot):
-        await pilot.press("R")
-        await until(pilot, lambda: words in lines_of(app)[-1])
-        assert ("device_choice", "plain-otter") not in services.calls
 
 
-async def test_a_run_that_no_device_here_can_train_says_why() -> None:
-    services = run_that(problem=GONE)
-    services.devices = replace(services.devices, devices=())
-    async with running_app(services) as (app, pilot):
-        await pilot.press("space")
-        await until(pilot, lambda: "no device for this run" in lines_of(app)[-1])
-        assert services.resumed == []
+async def test_a_run_is_resumed_on_the_device_that_is_chosen_or_says_why_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resumed: list[str] = []
+    choices = [DeviceChoice("", "cuda:0", HERE)]
+
+    def resume(run: RunDirectory, device: str = "") -> str:
+        resumed.append(f"{run.name} on {device}")
+        return f"{run.name} resumed"
+
+    monkeypatch.setattr("rnnlm_tui.client.start.resume_run", resume)
+    monkeypatch.setattr("rnnlm_tui.client.gpus.device_choice", lambda _run, always: choices[-1])
+    trained("brisk-heron", "finished", age=30)
+    trained("amber-vole", "paused", age=20)
+    trained("plain-otter", "failed", age=10)
+    draft = create_run(DEMO, "salty-wren")
+    with RunLock(find_run("amber-vole").lock_path):
+        async with at_home(pane="train", settings={"runs order": ["name", False]}) as (app, pilot):
+
+            async def asked(*keys: str) -> str:
+                """Press the keys, and return what the question shows."""
+                await pilot.press(*keys)
+                await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+                return text_of(app)
+
+            async def goes_to(name: str) -> None:
+                app.select_run(find_run(name))
+                await until(pilot, lambda: app.snapshot and app.snapshot.summary.run == name)
+
+            # the key asks, and escape leaves the run as it is
+            text = await asked("R")
+            assert "Resume plain-otter on" in text
+            assert "The run trains there from now on." in text
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, ChooseScreen))
+            assert resumed == []
+            await asked("R")
+            await pilot.press("up", "enter")
+            await until(pilot, lambda: resumed == ["plain-otter on auto"])
+            # so does space if the run's own device is gone, in every size
+            choices.append(replace(choices[0], problem=GONE))
+            for size in ((120, 40), (80, 24)):
+                await pilot.resize_terminal(*size)
+                text = await asked("space")
+                assert 'no device "cuda:1" on this machine' in text
+                assert "78.1 GiB free" in text
+                await pilot.press("escape")
+            await asked("space")
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: resumed[1:] == ["plain-otter on cpu"])
+            choices.append(replace(choices[1], devices=()))
+            await pilot.press("space")
+            await until(pilot, lambda: "no device for this run" in lines_of(app)[-1])
+            # a draft starts on the chosen device
+            choices.append(choices[0])
+            await goes_to(draft.name)
+            await asked("R")
+            await pilot.press("enter")
+            await until(pilot, lambda: resumed[2:] == ["salty-wren on cuda:0"])
+            choices.clear()  # it isn't asked for any more
+            for name, why in (
+                ("amber-vole", "the device can't change while the run has a worker: S stops it"),
+                ("brisk-heron", "the run is finished"),
+            ):
+                await goes_to(name)
+                await pilot.press("R")
+                await until(pilot, partial(lambda why: why in lines_of(app)[-1], why))
+            assert len(resumed) == 3

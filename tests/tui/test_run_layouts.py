@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-from textual.content import Content
 from textual.pilot import Pilot
 
 from rnnlm_tui.schema.summary import ChangedField, LineageFigures, RunSummary
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.run_layout import RunLayout
-from rnnlm_tui.tui.views.runs import RowContext, RunColumn
-from rnnlm_tui.tui.views.table import row_of
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import running_app, shown, text_of, until, with_runs
+from tests.tui.support import running_app, shown, shows, text_of, until, with_runs
 
 PICTURES = Path(__file__).parent / "snapshots"
 HOUR = 3_600
@@ -72,12 +68,17 @@ async def laid_out(
         yield app, pilot
 
 
-async def test_f3_shows_forks_below_their_parents_and_arrows_fold_them() -> None:
-    async with laid_out() as (app, pilot):
+async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:
+    services = family()
+    services.snapshots |= {
+        run.run: make_snapshot("finished", run.step, name=run.run) for run in services.runs[1:]
+    }
+    async with laid_out(services, ("left",)) as (app, pilot):
+        await until(pilot, lambda: shows(app, "V lays the runs out as a tree or in groups"))
+        await pilot.press("V")
         await until(pilot, lambda: "├ slow-otter" in text_of(app))
-        assert [line[3:] for line in shown(app)] == [
-            "plain-otter", "├", "│", "└", "brisk-heron",
-        ]  # fmt: skip
+        tree = ["plain-otter", "├", "│", "└", "brisk-heron"]
+        assert [line[3:] for line in shown(app)] == tree
         assert "learning_rate 0.003 → 0.0001" in text_of(app)
         await pilot.press("down", "down", "left")  # on last-otter: folds the run it belongs to
         await until(pilot, lambda: "slow-otter +1" in text_of(app))
@@ -89,14 +90,7 @@ async def test_f3_shows_forks_below_their_parents_and_arrows_fold_them() -> None
         await until(pilot, lambda: "slow-otter +1" in text_of(app))
         await pilot.press("slash", *"wide", "enter")
         await until(pilot, lambda: len(shown(app)) == 1)
-
-
-async def test_f4_groups_by_keys_of_the_config_with_the_best_first() -> None:
-    services = family()
-    services.snapshots |= {
-        run.run: make_snapshot("finished", run.step, name=run.run) for run in services.runs[1:]
-    }
-    async with laid_out(services, keys=("G",)) as (app, pilot):
+        await pilot.press("escape", "G")
         await until(pilot, lambda: "Group by" in text_of(app))
         await pilot.press("ctrl+u", *"no_such_key")
         await until(pilot, lambda: 'unknown key "no_such_key"' in text_of(app))
@@ -121,28 +115,6 @@ def test_a_saved_layout_with_keys_that_no_longer_exist_is_the_list() -> None:
     assert RunLayout.from_setting(["tree", ""]).setting() == ["tree", ""]
     for kept in (["groups", "no_such_key"], ["groups"], None, 7, [{}, "cell"]):
         assert RunLayout.from_setting(kept).setting()[0] == "list"
-
-
-async def test_three_hundred_runs_are_arranged_without_drawing_hidden_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    services, drawn = family(), list[str]()
-    services.runs += [
-        fork(f"run-{place}", 100.0 + 9 * place, ("plain-otter", 10.0), 9, "training.seed", 1, 2)
-        for place in range(300)
-    ]
-
-    def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
-        drawn.append(run.run)
-        return row_of(columns, run, beside)
-
-    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
-    async with laid_out(services) as (app, pilot):
-        await until(pilot, lambda: "└ " in text_of(app) or "├ " in text_of(app))
-        drawn.clear()
-        await pilot.press("down", "down")
-        await until(pilot, lambda: shown(app)[2].startswith("›"))
-        assert len(drawn) <= 8  # the rows that the cursor left and reached, and a running one
 
 
 @each_view("runs-tree", "runs-groups")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from time import localtime, strftime, time
 
 import pytest
 from textual.content import Content
@@ -40,9 +42,11 @@ from rnnlm_tui.tui.views.runs import (
     sorted_runs,
     text_widths,
 )
+from rnnlm_tui.tui.views.status import how_long
 from rnnlm_tui.tui.views.table import fitted, row_of
+from rnnlm_tui.tui.widgets.run_detail import figures_of, remark_lines
 from tests.homes import trained
-from tests.tui.fakes import START, make_machine, make_summary
+from tests.tui.fakes import START, make_machine, make_snapshot, make_summary
 from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
 from tests.unit.client.logs import record
 
@@ -315,6 +319,9 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
         assert "─ ↑ 21 more  ↓ 2 more ─" in text_of(app)
         await pilot.press("end")
         assert "─ ↑ 23 more ─" in text_of(app)
+        await pilot.press(*["space", "up"] * 8, "space")
+        await until(pilot, lambda: "8 runs are marked" in lines_of(app)[-1])
+        assert len(app.marked) == 8
         monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
         for layout in ((), ("V",)):
             await pilot.press("home", *layout)
@@ -487,3 +494,26 @@ def test_a_saved_order_that_does_not_exist_is_the_usual_one() -> None:
     assert saved_order({"runs order": ["name", True]}) == ("name", True)
     for kept in (["shoe size", True], ["name"], "name", [["name"], True], None):
         assert saved_order({"runs order": kept}) == ("age", False)
+
+
+NOTES = (
+    "3 lines longer than 65,536 bytes split into several sentences",
+    "2 other files in the folder ignored",
+)
+
+
+def test_a_runs_text_notes_are_counted_in_a_narrow_detail_and_shown_in_a_wide_one() -> None:
+    found = make_snapshot("finished")
+    found = replace(found, summary=found.summary.model_copy(update={"corpus_notes": NOTES}))
+    facts = [line.plain.split() for line in figures_of(found, wide=False)]
+    assert ["text", "2", "notes"] in facts
+    lines = remark_lines(NOTES, 30)
+    assert all(line.cell_length <= 30 for line in lines)
+    assert " ".join(line.plain.strip() for line in lines) == f"! {NOTES[0]} ! {NOTES[1]}"
+
+
+def test_an_ended_run_shows_the_time_of_day_when_it_ended_or_later_the_day() -> None:
+    for status in ("finished", "stopped", "failed", "crashed"):
+        for ended, words in ((time() - 3_600, ", ended %H:%M"), (1e9, ", ended %Y-%m-%d")):
+            summary = make_summary("plain-otter", status, 1_000, updated=ended)  # type: ignore[arg-type]
+            assert how_long(summary).endswith(strftime(words, localtime(ended)))

@@ -13,6 +13,7 @@ from rnnlm_tui import client
 from rnnlm_tui.errors import ConfigError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, WARN
 from rnnlm_tui.tui.screens.choose import TextsScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
@@ -215,7 +216,7 @@ class SteerScreen(Overlay[None]):
         """Take the focused field's change back."""
         row = self._current
         if row is not None:
-            self.restore(row.field, row.state.base)
+            self.restore(row.field, value_of(self.draft.state.config, row.field.path))
 
     def action_confirm(self) -> None:
         """Send the change, if it is valid."""
