@@ -10,6 +10,7 @@ from textual.content import Content
 from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
+from rnnlm_tui.system import processes
 from rnnlm_tui.tui.messages import (
     NO_WORKER,
     NOT_RESUMABLE,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.system.processes import EndsAtLogout
     from rnnlm_tui.tui.app import RnnlmApp
 
 FROM_NOW_ON = "The run trains there from now on."
@@ -196,13 +196,7 @@ class RunCommands:
 
     async def _warn_of_logout(self) -> None:
         """Warn if the worker that was just started would end with the user's login."""
-
-        def find() -> EndsAtLogout | None:
-            from rnnlm_tui.system.processes import ends_at_logout
-
-            return ends_at_logout()
-
-        end = await self._context.wait_for(find)
+        end = await self._context.wait_for(processes.ends_at_logout)
         if end is not None:
             self._context.show_notification(f"{end.fact}\n{end.hint}")
 

@@ -18,6 +18,7 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.timer import Timer
+from textual.widgets import Input
 
 from rnnlm_tui import client, store
 from rnnlm_tui.client.arrangement import parse_group_keys
@@ -388,13 +389,14 @@ class RunsScreen(SteersRuns):
         self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
         self.context.save_session()
 
-    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Filter the list with each key."""
         try:
-            self._filter, self._filter_problem = parse_filter(message.text), ""
+            self._filter, self._filter_problem = parse_filter(message.value), ""
         except InputError as error:
             self._filter_problem = "; ".join(filter(None, (error.message, error.hint)))
             with suppress(InputError):  # the last word is perhaps unfinished
-                self._filter = parse_filter(message.text.strip().rpartition(" ")[0])
+                self._filter = parse_filter(message.value.strip().rpartition(" ")[0])
         table = self.query_one(RunsTable)
         before = table.chosen
         if self.context.summaries:
@@ -405,7 +407,9 @@ class RunsScreen(SteersRuns):
             self._choose_soon(table.chosen.run)
         self._show_detail(self.snapshot)
 
-    def on_filter_line_submitted(self) -> None:
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Keep the filter, and go back to the list."""
+        self.query_one(FilterLine).set_class(bool(message.value.strip()), "-open")
         self.query_one(RunsTable).focus()
 
     def on_descendant_focus(self) -> None:
@@ -492,7 +496,7 @@ class RunsScreen(SteersRuns):
         if self._layout.name == "list" or table.row is None:
             self.context.report("V lays the runs out as a tree or in groups, which can be folded")
         elif fold and (owner := self._layout.fold(table.row, table.rows)):
-            table.choose_row(owner)
+            table.go(table.rows.index(owner))
             self._show_layout()
         elif not fold and self._layout.unfold(table.row):
             self._show_layout()

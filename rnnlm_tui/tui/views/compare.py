@@ -368,15 +368,8 @@ def _trained(
 
 def _newest(run: MarkedRun, column: str, write: Callable[[float], str]) -> str:
     summary = run.snapshot.summary
-    if not len(run.snapshot.series.step):
-        return ""
-    values = {
-        "loss": summary.train.loss,
-        "tokens_per_second": summary.tokens_per_second,
-        "grad_norm": summary.train.grad_norm,
-        "learning_rate": summary.train.learning_rate,
-    }
-    value = values[column]
+    figures = summary if column == "tokens_per_second" else summary.train
+    value = getattr(figures, column) if len(run.snapshot.series.step) else None
     return "" if value is None else write(value)
 
 

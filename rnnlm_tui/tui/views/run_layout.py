@@ -80,13 +80,12 @@ class RunLayout:
         if self.name == "groups" and not self.keys:
             self.group_by(DEFAULT_KEYS)
 
-    def fold(self, row: ArrangedRun, rows: Sequence[ArrangedRun]) -> str:
-        """Fold a row, or the one above it that it belongs to; return that row's id, or ""."""
+    def fold(self, row: ArrangedRun, rows: Sequence[ArrangedRun]) -> ArrangedRun | None:
+        """Fold a row, or the one above it that it belongs to; return that row, if there is one."""
         owner = row if row.foldable and not row.hidden else _owner(row, rows)
-        if owner is None:
-            return ""
-        self.folded.add(owner.id)
-        return owner.id
+        if owner is not None:
+            self.folded.add(owner.id)
+        return owner
 
     def unfold(self, row: ArrangedRun) -> bool:
         """Unfold a row; False if it isn't folded."""

@@ -11,11 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Input
 
 from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
@@ -38,23 +36,15 @@ from rnnlm_tui.tui.views.runs import (
     text_widths,
 )
 from rnnlm_tui.tui.views.table import row_of
-from rnnlm_tui.tui.widgets.panel import Label, Line, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Line
 from rnnlm_tui.tui.widgets.table import SortedTable
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
-    from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.tui.views.queue import Waiting
-
-    Place = tuple[str, int, float | None, RunGroup | None]
-    """Of a row in a tree or a group: lead, folded rows, difference to the parent, group."""
-    RowKey = tuple[RunSummary, str, str, float | None, Waiting | None, bool, Place]
-    """What a drawn row depends on: run, letter, age, best comparable perplexity, place in the
-    queue, cursor, place in the layout."""
-
+    from rnnlm_tui.client.arrangement import ArrangedRun
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -69,15 +59,10 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._runs: tuple[RunSummary, ...] = ()
         self._layout = RunLayout()
         self._configs: Mapping[str, RunConfig] = {}
-        self._wanted_row = ""
-        """Id of the row that gets the cursor when the list is shown again."""
         self._beside = RowContext()
-        self._strips: dict[str, tuple[RowKey, Strip]] = {}
+        self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
-        self._strips_for: tuple[int, int, TextWidths, str, int] = (0, 0, self._words, "", 0)
-        """What the columns were chosen for: table width, status width, text widths, layout and its
-        names' width."""
 
     @property
     def runs(self) -> Sequence[RunSummary]:
@@ -88,10 +73,6 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
         return self.row.run if self.row is not None else None
-
-    def choose_row(self, id: str) -> None:
-        """Move the cursor to this row when the list is shown again."""
-        self._wanted_row = id
 
     def show(
         self,
@@ -109,11 +90,9 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
             among: all runs, to find the best ones.
             configs: those that the layout needs.
         """
-        wanted, self._wanted_row = self._wanted_row, ""
-        name = choose or wanted or (self.row.id if self.row else None)
         self._layout, self._configs, self._words = layout, configs, text_widths(among)
         self._beside = replace(beside, best=best_of_comparable(among))
-        self._put(runs, name)
+        self._put(runs, choose or (self.row.id if self.row else None))
 
     def put_in_order(self) -> None:
         self._put(self._runs, self.row.id if self.row else None)
@@ -132,11 +111,9 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
-        layout = self._layout
-        place = (width, self._status_width, self._words, layout.name, layout.name_width)
-        if self._strips_for != place:
-            self._strips, self._strips_for = {}, place
-            self.columns = self._layout.columns(*place[:3])
+        columns = self._layout.columns(width, self._status_width, self._words)
+        if columns != self.columns:
+            self._strips, self.columns = {}, columns
 
     def legend_within(self, room: int) -> Label:
         """Return the order if no visible heading shows it."""
@@ -203,17 +180,6 @@ class FilterLine(Horizontal):
     FilterLine .outcome { width: 2fr; margin: 0 0 0 2; }
     """
 
-    class Changed(Message):
-        """The filter's text changed."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
-            """The filter as typed."""
-
-    class Submitted(Message):
-        """Enter was pressed: keep the filter and focus the list."""
-
     def compose(self) -> ComposeResult:
         yield Line(classes="sign")
         yield FilterInput(placeholder="name, tag, ppl<80, failed", compact=True)
@@ -222,11 +188,6 @@ class FilterLine(Horizontal):
     def on_mount(self) -> None:
         self.query_one(FilterInput).cursor_blink = False
         self.query_one(".sign", Line).put(Content.styled("/", f"bold {TEXT}"))
-
-    @property
-    def text(self) -> str:
-        """The filter as typed."""
-        return self.query_one(FilterInput).value
 
     @property
     def typing(self) -> bool:
@@ -245,32 +206,17 @@ class FilterLine(Horizontal):
 
     def show_outcome(self, outcome: str, problem: str = "") -> None:
         """Show how many runs match, or what is wrong with the filter."""
-        line = self.query_one(".outcome", Line)
-        shown = Content.styled(outcome, DIM)
+        line, shown = self.query_one(".outcome", Line), Content.styled(outcome, DIM)
+        room = line.size.width
         if problem:
-            words = [
-                problem,
-                *filter(None, [problem.partition("; ")[2]]),
-            ]  # if both don't fit, show the hint
-            shown, *shorter = (
+            # if both don't fit, show the hint
+            words = [problem, *filter(None, [problem.partition("; ")[2]])]
+            told = [
                 Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD))
                 for text in words
-            )
-            shown = (
-                shorter[0]
-                if shorter and shown.cell_length > (line.size.width or shown.cell_length)
-                else shown
-            )
-        line.put(shown.truncate(line.size.width or shown.cell_length, ellipsis=True))
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self.post_message(self.Changed(event.value))
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.set_class(bool(event.value.strip()), "-open")
-        self.post_message(self.Submitted())
+            ]
+            shown = told[0] if not room or told[0].cell_length <= room else told[-1]
+        line.put(shown.truncate(room, ellipsis=True) if room else shown)
 
 
 BLOCK = 66
@@ -289,18 +235,17 @@ class FirstLaunch(Widget):
     demo: reactive[RunConfig | None] = reactive(None)
     estimate: reactive[Estimate | None] = reactive(None)
 
-    def render_line(self, y: int) -> Strip:
-        """Return a line of the text, or an empty one."""
+    def render(self) -> Content:
+        """Return the text, a little above the middle."""
         width, height = self.size
         lines = self._lines()
         middle = (height - len(lines)) // 2
         top = min(2, max(0, middle)) if height < 30 else middle - 1
         left = min(max(1, (width - BLOCK) // 2 - 1), 60) if width >= BLOCK + 8 else 1
-        index = y - top
-        line = lines[index] if 0 <= index < len(lines) else Content("")
-        under = palette.ink(palette.TEXT, background=palette.BACKGROUND)
-        shown = Content.assemble(" " * left, line).truncate(width, ellipsis=True)
-        return padded(segments_of(shown, palette.TEXT), width).apply_style(under)
+        shown = (
+            Content.assemble(" " * left, line).truncate(width, ellipsis=True) for line in lines
+        )
+        return Content("\n").join([*[Content("")] * max(0, top), *shown])
 
     def _lines(self) -> list[Content]:
         dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT

@@ -154,15 +154,15 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
 
     def action_move(self, by: int) -> None:
         """Move some rows up or down."""
-        self._go(self._at + by)
+        self.go(self._at + by)
 
     def action_page(self, by: int) -> None:
         """Move a page up or down."""
-        self._go(self._at + by * max(1, self._visible - 1))
+        self.go(self._at + by * max(1, self._visible - 1))
 
     def action_end(self, last: int) -> None:
         """Move to the first or the last row."""
-        self._go(len(self.rows) - 1 if last else 0)
+        self.go(len(self.rows) - 1 if last else 0)
 
     def on_click(self, event: Click) -> None:
         """Choose the clicked row; a double click opens it."""
@@ -172,7 +172,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
         elif event.y >= 2 and index < len(self.rows):
             if index == self._at and event.chain > 1:
                 self.post_message(self.Opened())
-            self._go(index)
+            self.go(index)
 
     def _sort_by_head(self, at: int) -> None:
         """Sort by the clicked heading; reverse if it is already the order."""
@@ -187,11 +187,11 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
         event.stop()
-        self._go(self._at + 1)
+        self.go(self._at + 1)
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         event.stop()
-        self._go(self._at - 1)
+        self.go(self._at - 1)
 
     def on_resize(self) -> None:
         self._scroll()
@@ -201,7 +201,8 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
     def _visible(self) -> int:
         return max(1, self.inner_size.height - 1)
 
-    def _go(self, at: int) -> None:
+    def go(self, at: int) -> None:
+        """Move the cursor to a row, or as near as there are rows."""
         at = min(max(at, 0), len(self.rows) - 1)
         if at != self._at and at >= 0:
             self._at = at
