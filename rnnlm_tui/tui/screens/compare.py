@@ -67,8 +67,11 @@ class CompareScreen(ChartedScreen):
     def show_compared(self) -> None:
         self.refresh_all()
 
-    def show_marks(self) -> None:
-        self.refresh_all()
+    show_marks = show_compared
+
+    @property
+    def _axis(self) -> Axis:
+        return cast(Axis, self.view.axis)
 
     def _runs(self) -> MarkedRuns:
         return compared(self.context.marks, self.context.compared)
@@ -82,11 +85,10 @@ class CompareScreen(ChartedScreen):
         places = self._places(self.app.size)
         placed.place(places)
         self.call_after_refresh(self._update_layout)
-        axis = cast(Axis, self.view.axis)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
         self.show_charts(
             {
-                name: data(runs, axis) if runs else empty
+                name: data(runs, self._axis) if runs else empty
                 for name, data in COMPARED_CHARTS.items()
                 if name in places
             }
@@ -130,16 +132,9 @@ class CompareScreen(ChartedScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         alone = self.chart_position()
         order = (
-            "next_chart",
-            "leave_field",
-            "log_scale",
-            "next_axis",
-            "smoother",
-            "zoom_in",
-            "cursor_right",
-            "alone",
-            "leave",
-        )
+            "next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in",
+            "cursor_right", "alone", "leave",
+        )  # fmt: skip
         found = {entry.id: entry for entry in actions_for(self.PANE)}
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}
@@ -148,16 +143,16 @@ class CompareScreen(ChartedScreen):
     # the charts
 
     def ends(self) -> tuple[float, float] | None:
-        return span(self._runs(), cast(Axis, self.view.axis))
+        return span(self._runs(), self._axis)
 
     def step_of_x(self, place: float) -> float | None:
         """Return the step at an x of the longest run: each run has its own."""
         longest = self._longest()
-        return None if longest is None else longest.step_of_x(cast(Axis, self.view.axis), place)
+        return None if longest is None else longest.step_of_x(self._axis, place)
 
     def x_of_step(self, step: float) -> float | None:
         longest = self._longest()
-        return None if longest is None else longest.x_of_step(cast(Axis, self.view.axis), step)
+        return None if longest is None else longest.x_of_step(self._axis, step)
 
     def _longest(self) -> MarkedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
@@ -166,7 +161,7 @@ class CompareScreen(ChartedScreen):
         """Read the shown range at full resolution."""
         part = self.chart(self.chosen).part
         self.context.watcher.look_at(
-            {} if part is None else shown_steps(self._runs(), cast(Axis, self.view.axis), part)
+            {} if part is None else shown_steps(self._runs(), self._axis, part)
         )
 
     def cursor_changed(self) -> None:
@@ -186,7 +181,7 @@ class CompareScreen(ChartedScreen):
         if self.cursor is not None and values:
             values = values_at_x(
                 self._runs(),
-                cast(Axis, self.view.axis),
+                self._axis,
                 self.cursor - chart.column_width / 2,
                 values,
             )

@@ -54,16 +54,11 @@ def run_status(run: RunSummary) -> Content:
 
 def progress_colour(status: RunStatus) -> str:
     """Return the colour of a run's progress bar."""
-    alive, slow, ended = palette.TRAIN, palette.WARN, palette.BAD
-    colours: dict[RunStatus, str] = {
-        "running": alive,
-        "preparing": alive,
-        "stalled": slow,
-        "degraded": slow,
-        "failed": ended,
-        "crashed": ended,
-    }
-    return colours.get(status, palette.BASELINE)
+    if status in ("running", "preparing"):
+        return palette.TRAIN
+    if status in ("stalled", "degraded"):
+        return palette.WARN
+    return palette.BAD if status in ("failed", "crashed") else palette.BASELINE
 
 
 DAY_SECONDS = 22 * 3600

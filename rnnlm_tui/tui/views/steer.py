@@ -54,10 +54,7 @@ class SteerDraft:
 
     def with_value(self, path: str, value: object) -> SteerDraft:
         """The draft with another value of a field; the run's own value takes it out."""
-        changes = {key: known for key, known in self.changes.items() if key != path}
-        if value != value_of(self.state.config, path):
-            changes[path] = value
-        return checked(self.state, changes)
+        return checked(self.state, {**self.changes, path: value})
 
     def with_text(self, field: FormField, text: str) -> SteerDraft:
         """The draft with what was typed into a field."""
@@ -65,12 +62,7 @@ class SteerDraft:
 
     def with_state(self, state: SteeringState) -> SteerDraft:
         """The same changes to the run's newer state."""
-        changes = {
-            path: value
-            for path, value in self.changes.items()
-            if value != value_of(state.config, path)
-        }
-        return checked(state, changes)
+        return checked(state, self.changes)
 
     def with_problems(self, problems: tuple[Problem, ...]) -> SteerDraft:
         """The draft with the worker's problems."""
@@ -101,7 +93,9 @@ class SteerDraft:
 
 
 def checked(state: SteeringState, changes: Mapping[str, object]) -> SteerDraft:
-    """A draft with these changes, validated as the worker will do."""
+    """A draft with these changes, validated as the worker will do; the run's own values are no
+    changes."""
+    changes = {path: one for path, one in changes.items() if one != value_of(state.config, path)}
     if not changes:
         return SteerDraft(state, {}, (), state.config)
     try:
@@ -123,34 +117,25 @@ def plan_chart(draft: SteerDraft) -> ChartData:
     if not ends:
         return ChartData("Planned learning rate", (), note="the run's length is not known yet")
 
-    def curve(config: RunConfig, name: str, colour: str, marker: str) -> ChartSeries:
+    def curve(config: RunConfig, name: str, colour: str) -> ChartSeries:
         first, last = state.position.step + 1, state.steps(config) or max(ends)
         stride = max(1, (last - first) // POINTS)
         steps = [*range(first, last, stride), max(first, last)]
         rates = state.rates(config, steps)
         return ChartSeries(
             name=name, colour=colour, x=steps, mean=rates, smooth=False, y_format=scientific,
-            current=scientific(rates[0]), marker=marker, band=False,
+            current=scientific(rates[0]), band=False,
         )  # fmt: skip
 
-    now = curve(state.config, "now", palette.BASELINE, "")
-    if not draft.changes or draft.config is None:
-        return _chart((now,), (), max(ends))
-    new = curve(draft.config, "new", palette.TRAIN, "")
-    return _chart((new,), (now,), max(ends))
-
-
-def _chart(
-    series: tuple[ChartSeries, ...], guides: tuple[ChartSeries, ...], end: float
-) -> ChartData:
+    now = curve(state.config, "now", palette.BASELINE)
+    series: tuple[ChartSeries, ...] = (now,)
+    guides: tuple[ChartSeries, ...] = ()
+    if draft.changes and draft.config is not None:
+        series, guides = (curve(draft.config, "new", palette.TRAIN),), (now,)
     return ChartData(
-        "Planned learning rate",
-        series,
-        guides=guides,
-        x_end=end,
-        x_format="whole",
+        "Planned learning rate", series, guides=guides, x_end=max(ends), x_format="whole",
         y_from_zero=True,
-    )
+    )  # fmt: skip
 
 
 def consequence(draft: SteerDraft) -> str:

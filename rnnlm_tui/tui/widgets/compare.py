@@ -127,15 +127,11 @@ class ComparedRunsPanel(Panel):
 
     def lines_in(self, width: int) -> int:
         """Return the lines it needs at this width, without the figures that have no column."""
-        return sum(map(len, self._parts(self._inside(width))[:2]))
-
-    def _inside(self, width: int) -> int:
-        return max(0, width - 3 - self.LEFT_PADDING)
+        return sum(map(len, self._parts(max(0, width - 3 - self.LEFT_PADDING))[:2]))
 
     def show(self, runs: MarkedRuns, comparison: Comparison | None) -> None:
         """Show these runs in the order of their letters, with their comparison."""
         self._runs, self._comparison = runs, comparison
-        self._begin_at(self._top)
         self.redraw()
 
     def show_at(self, head: str, values: Sequence[str]) -> None:
@@ -151,10 +147,8 @@ class ComparedRunsPanel(Panel):
 
     def scroll_lines(self, by: int) -> None:
         """Scroll down, or up if negative."""
-        before = self._top
-        self._begin_at(self._top + by)
-        if self._top != before:
-            self.redraw()
+        self._top += by
+        self.redraw()
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
         event.stop()
@@ -164,24 +158,13 @@ class ComparedRunsPanel(Panel):
         event.stop()
         self.scroll_lines(-1)
 
-    def on_resize(self) -> None:
-        self._begin_at(self._top)
-
-    def _begin_at(self, top: int) -> None:
-        self._top = max(
-            0,
-            min(
-                top,
-                sum(map(len, self._parts(self._inside(self.size.width)))) - self.inner_size.height,
-            ),
-        )
-
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
-        """Lay out all lines for this width."""
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out all lines for this width, and scroll no further than they reach."""
         self.lines, self._heads = [], []
         for part in self._parts(width):
             self._heads.append(len(self.lines))
             self.lines += part
+        self._top = max(0, min(self._top, len(self.lines) - height))
 
     def _parts(self, width: int) -> list[list[Content]]:
         """Return the tables, each with its heading."""
