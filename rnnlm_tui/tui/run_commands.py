@@ -1,4 +1,4 @@
-"""RunCommands: starts runs, and sends the open run's worker what the user asks for."""
+"""Start and resume runs, and send workers what the user asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.content import Content
 
-from rnnlm_tui import client
+from rnnlm_tui import client, store
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.system import processes
@@ -20,11 +20,14 @@ from rnnlm_tui.tui.messages import (
     outcome,
 )
 from rnnlm_tui.tui.screens.overlay import Question
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import StopMark, Verb
+    from rnnlm_tui.schema.protocol import CommandResult, StopMark, Verb
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -220,3 +223,51 @@ def stop_question(summary: RunSummary, every: int) -> Question[str]:
         answers.append(("u", f"don't stop after {mark}: keep training", "cancel"))
     answers.append(("escape,q", "keep training", ""))
     return Question(f"Stop {name}?", [Content("")], answers)
+
+
+class SteersRuns(PaneScreen):
+    """A pane that shows a live run."""
+
+    def steered_run(self) -> str | None:
+        """Return the run that a change is for; None: none is open or selected."""
+        run = self.context.run_directory
+        return None if run is None else run.name
+
+    @act
+    async def action_steer(self) -> None:
+        """Open the form that changes the run while it trains."""
+        name = self.steered_run()
+        if name is None:
+            self.context.report("no run open")
+            return
+
+        def read() -> tuple[RunDirectory, SteeringState]:
+            run = store.runs.find_run(name)
+            state = client.steering.read_steering(run)
+            client.control.check_live(state.summary)
+            return run, state
+
+        found = await self.context.wait_for(read)
+        if self.app.screen is self:
+            from rnnlm_tui.tui.screens.steer import SteerScreen
+
+            self.app.push_screen(SteerScreen(*found))
+
+    @act
+    async def action_undo_setting(self) -> None:
+        """Undo the run's newest change of settings."""
+        name = self.steered_run()
+        if name is None:
+            self.context.report("no run open")
+            return
+        self.context.report("requested: undo the last change …")
+
+        def undo() -> tuple[CommandResult, RunConfig]:
+            run = store.runs.find_run(name)
+            return client.control.send(run, "undo"), client.steering.read_steering(run).config
+
+        from rnnlm_tui.tui.views.steer import confirmed_text
+
+        result, config = await self.context.wait_for(undo)
+        self.context.watcher.poll_now()
+        self.context.report(confirmed_text(result, config.checkpoint))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import localtime, strftime, time
 
@@ -17,6 +17,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
     EvaluationFigures,
@@ -143,9 +144,12 @@ async def test_the_filter_acts_as_it_is_typed_until_esc_removes_it(
     read: list[str] = []
     async with at_home() as (app, pilot):
         configs = app.watcher.runs.configs
-        monkeypatch.setattr(
-            app.watcher.runs, "configs", lambda names: (read.extend(names), configs(names))[1]
-        )
+
+        def recorded(names: Iterable[str]) -> dict[str, RunConfig]:
+            read.extend(names)
+            return configs(names)
+
+        monkeypatch.setattr(app.watcher.runs, "configs", recorded)
         await pilot.press("slash")
         assert "enter Keep the filter  esc All runs" in lines_of(app)[-1]
         await typed(pilot, "small")
@@ -447,13 +451,13 @@ ELMAN, LSTM = (
 
 
 def ordered(
-    name: str, status: str, step: int, best: float | None, updated: float, speed: float | None,
-    active: float, model: ModelFigures, *tags: str, **more: object,
+    name: str, status: RunStatus, step: int, best: float | None, updated: float,
+    speed: float | None, active: float, model: ModelFigures, *tags: str, **more: object,
 ) -> RunSummary:  # fmt: skip
     return make_summary(
         name, status, step, validation=EvaluationFigures(best_perplexity=best), updated=updated,
         tokens_per_second=speed, active_seconds=active, model=model, tags=tags, **more,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 RUNS = [
@@ -515,5 +519,5 @@ def test_a_runs_text_notes_are_counted_in_a_narrow_detail_and_shown_in_a_wide_on
 def test_an_ended_run_shows_the_time_of_day_when_it_ended_or_later_the_day() -> None:
     for status in ("finished", "stopped", "failed", "crashed"):
         for ended, words in ((time() - 3_600, ", ended %H:%M"), (1e9, ", ended %Y-%m-%d")):
-            summary = make_summary("plain-otter", status, 1_000, updated=ended)  # type: ignore[arg-type]
+            summary = make_summary("plain-otter", status, 1_000, updated=ended)
             assert how_long(summary).endswith(strftime(words, localtime(ended)))

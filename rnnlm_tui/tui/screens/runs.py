@@ -29,10 +29,10 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
-from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data

@@ -18,10 +18,10 @@ from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
 from rnnlm_tui.tui.screens.trash import may_delete
-from rnnlm_tui.tui.steering import SteersRuns
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
