@@ -107,10 +107,13 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form() 
         await until(pilot, lambda: "requested: learning_rate 0.001 …" in text_of(app))
         await pilot.press("f5")
         await until(pilot, lambda: "requested already" in text_of(app))
+        await pilot.press("down")
+        await type_value(pilot, "2.5")
         services.slow_worker.set()
         await until(pilot, lambda: "✓ confirmed at step 3,752" in text_of(app))
-        await until(pilot, lambda: not screen.draft.changes and screen.draft.can_undo)
-        await pilot.press("f6")
+        typed = {"optimizer.max_grad_norm": 2.5}
+        await until(pilot, lambda: dict(screen.draft.changes) == typed and screen.draft.can_undo)
+        await pilot.press("u", "f6")
         await until(pilot, lambda: "✓ undone at step 3,752" in text_of(app))
         assert [(one.settings, one.undoes) for one in services.changes[1:]] == [
             ((Setting(path=RATE, old=0.003, new=0.001),), 0),

@@ -23,29 +23,21 @@ SHOWN = 3
 """Runs that are named; the others are counted."""
 TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
 """Statuses of runs that keep training."""
-FACTS: dict[RunStatus, tuple[str, str]] = {
-    "running": (
-        "Training continues without this terminal.",
-        "Training continues without this terminal.",
-    ),
-    "preparing": (
-        "Preparation continues, then training starts.",
-        "Preparation continues, then training starts.",
-    ),
-    "paused": (
-        "It stays paused, in memory, until you resume it.",
-        "They stay paused, in memory, until you resume them.",
-    ),
-    "stalled": (
-        "It is stalled; its worker keeps running.",
-        "They are stalled; their workers keep running.",
-    ),
-    "degraded": (
-        "Training continues, unsaved until its disk has room.",
-        "Training continues, unsaved until their disk has room.",
-    ),
+FACTS: dict[RunStatus, str] = {
+    "running": "Training continues without this terminal.",
+    "preparing": "Preparation continues, then training starts.",
+    "paused": "It stays paused, in memory, until you resume it.",
+    "stalled": "It is stalled; its worker keeps running.",
+    "degraded": "Training continues, unsaved until its disk has room.",
 }
-"""What happens to one run, and to several, if all have this status."""
+"""What happens to a run that is left."""
+FACTS_OF_SEVERAL: dict[RunStatus, str] = {
+    **FACTS,
+    "paused": "They stay paused, in memory, until you resume them.",
+    "stalled": "They are stalled; their workers keep running.",
+    "degraded": "Training continues, unsaved until their disk has room.",
+}
+"""What happens to several runs, if all have this status."""
 AFTER: dict[RunStatus, str] = {
     "preparing": "then trains",
     "paused": "stays paused",
@@ -86,13 +78,11 @@ class QuitScreen(Question[str]):
     def _question(self) -> tuple[list[Content], Answers[str]]:
         living = [summary.status for summary in self._living if summary.status in LIVING]
         kinds, several = set(living), len(living) > 1
-        fact = (
-            "No run is training any more."
-            if not kinds
-            else FACTS[living[0]][several]
-            if len(kinds) == 1
-            else "Each run is left as it is."
-        )
+        fact = "Each run is left as it is."
+        if len(kinds) == 1:
+            fact = (FACTS_OF_SEVERAL if several else FACTS)[living[0]]
+        elif not kinds:
+            fact = "No run is training any more."
         lines = [
             Content(""),
             *(_run_line(summary, alone=len(kinds) == 1) for summary in self._living[:SHOWN]),
@@ -104,16 +94,13 @@ class QuitScreen(Question[str]):
             Content.styled("  Start rnnlm-tui again to come back.", DIM),
             Content(""),
         ]
+        leave = "leave"
         if kinds & TRAINS:
             leave = "leave, keep training"
         elif "preparing" in kinds:
             leave = "leave, keep preparing"
-        else:
-            leave = (
-                f"leave, keep {'them' if several else 'it'} paused"
-                if kinds == {"paused"}
-                else "leave"
-            )
+        elif kinds == {"paused"}:
+            leave = f"leave, keep {'them' if several else 'it'} paused"
         answers = [("enter,q", leave, "leave")]
         for summary in self._living:
             if summary.run == self._open_run and summary.status in LIVING:

@@ -271,8 +271,6 @@ class SteerScreen(Overlay[None]):
         if not self.is_attached:
             app.report(words)
             return
-        if result.change is not None and not result.change.undoes:
-            self.draft = checked(self.draft.state, {})
         self.note(f"✓ {words}", GOOD)
         self._refresh()
 
