@@ -1,9 +1,11 @@
-"""The machine panel: load, memory, disk and other GPUs; an ended run's totals."""
+"""The machine panel: load, memory, disk and other GPUs; an ended run's totals.
+
+A reading has a line per resource if there is room, ranked by LEFT_OUT, and else three lines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import isnan
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import NOTHING, disk, duration, gib, memory
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
-from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, spread
+from rnnlm_tui.schema.formatting import NOTHING, counted, disk, duration, gib, memory
+from rnnlm_tui.schema.metrics import CARD_LOST
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
+from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, safe_content, safe_text, spread
 from rnnlm_tui.tui.views.machine import (
     MachineView,
     RunTotals,
@@ -23,16 +26,6 @@ from rnnlm_tui.tui.views.machine import (
     steady_reading,
 )
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.gpu_lines import (
-    card_rows,
-    celsius_style,
-    edge,
-    fault,
-    lost,
-    other_cards,
-    power_line,
-    watts_style,
-)
 from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
 
 if TYPE_CHECKING:
@@ -51,6 +44,13 @@ GUTTER = 4
 """Cells of the labels to the left of a curve."""
 ROOMY = 40
 """Inner width from which free memory is shown beside own and other memory."""
+LEAST_BAR = 3
+WITH_POWER = 46
+"""Inner width from which the other cards' lines have power and temperature."""
+SHARED = ((2, True, 17), (2, False, 11), (3, False, 11))
+"""How GPUs share a line if there is no line for each: how many, whether with memory, and cells of
+each."""
+STRONG = f"bold {BRIGHT}"
 
 
 class MachinePanel(Panel):
@@ -59,17 +59,14 @@ class MachinePanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
-        self._shown: tuple[object, ...] = ()
         self._reading: HardwareRow | None = None
 
     def show(self, view: MachineView) -> None:
         """Show readings; the worker reports them less often than steps."""
-        key = (view.rows[-1] if view.rows else None, len(view.rows), replace(view, rows=()))
-        if key == self._shown:
-            return
-        self._view, self._shown = view, key
-        self.set_reactive(Panel.legend, view.legend)
-        self.redraw()
+        if view != self._view:
+            self._view = view
+            self.set_reactive(Panel.legend, view.legend)
+            self.redraw()
 
     def legend_within(self, room: int) -> Label:
         """Return the machine's name, or device and arithmetic if they have no line; only the device
@@ -84,209 +81,27 @@ class MachinePanel(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        row = self._reading = steady_reading(self._view.rows)
-        if self._view.totals is not None:
-            self.lines = self._of_whole_run(self._view.totals, width, height)
+        view, totals, tall = self._view, self._view.totals, height >= TALL
+        row = self._reading = steady_reading(view.rows)
+        dots = (width - GUTTER) * (1 if self.ascii_only else 2)
+        loads: Sequence[tuple[int, float]] = []
+        if totals is not None:
+            lines = (_table if tall else _brief)(totals, view.arithmetic, width, height)
+            loads = _averaged(totals.loads, dots)
         elif row is None:
-            self.lines = [Content.styled("no readings yet", DIM)]
-        elif height >= TALL:
-            lines = self._tall(row, width, height)
-            loads = history(self._view.rows, self._dots(width)) if self._view.trains else []
-            self.lines = [*self._curve(loads or None, width, height - len(lines)), *lines]
+            lines = [Content.styled("no readings yet", DIM)]
         else:
-            self.lines = self._short(row, width, height)
+            reading = _Reading(view, row, width)
+            lines = reading.tall(height) if tall else reading.short(height)
+            loads = history(view.rows, dots) if view.trains else []
+        lines = lines[:height]
+        curve = self._curve(loads, width, height - len(lines)) if tall and loads else []
+        self.lines = [*curve, *lines]
 
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return the GPU's clock, what slows it down or is wrong with it, and what others use if
-        there is no line for it."""
-        row = self._reading if self._view.totals is None else None
-        problem = Content("") if row is None else edge(row, width - 6)
-        labels: list[tuple[int, Sequence[Segment]]] = []
-        if problem.plain:
-            labels.append((3, segments_of(problem)))
-        if self._view.others and self.inner_size.height < TALL:
-            place = 3 + (problem.cell_length + 3 if labels else 0)
-            labels.append((place, segments_of(self._view.others, WARN)))
-        return labels or super().bottom_labels(width)
-
-    # the short form: three lines, and more if there is room
-
-    def _short(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        room = max(6, width - 28)
-        if has_card(row):
-            gpu, total, used = row.gpu, row.gpu.memory_total, row.gpu.memory_used
-            watts = [
-                (_whole(gpu.watts).rjust(4), " W", watts_style(gpu)),
-                (_whole(gpu.celsius).rjust(4), " °C", celsius_style(gpu)),
-            ]
-            free = _free(total - used) if total is not None and used is not None else Content("")
-            ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
-            loads = Content.assemble(
-                ("CPU ", DIM), (f"{row.cpu_percent:.0f}", BRIGHT),
-                (" %  RAM ", DIM), (ram, BRIGHT), (" %", DIM),
-            )  # fmt: skip
-            little = little_disk(row, self._view.disk_total)
-            lines = [
-                self._lost_line(gpu, width)
-                or self._load_line("GPU", room, gpu.percent, watts, width),
-                self._card_memory(row, room, width)
-                if not lost(gpu) or gpu.memory_own is not None
-                else Content.styled("mem  –", DIM),
-                spread(self._disk_words(row) if little else free, loads, width),
-            ]
-        else:
-            own = [(f"{row.process_cpu_percent:.0f}".rjust(5), " % own", TEXT)]
-            sizes = row.process_memory, row.memory_used, row.memory_total
-            free = _free(row.memory_total - row.memory_used)
-            lines = [
-                self._load_line(
-                    "CPU", room, row.cpu_percent, own if self._view.trains else [], width
-                ),
-                self._memory_line("RAM", room, *sizes, width),
-                spread(free, self._disk_words(row), width),
-            ]
-        more = self._others(row, width, height - len(lines))
-        if has_card(row) and height - len(lines) - len(more) >= 1:
-            more.append(self._disk_line(row, width))
-        return [*lines, *more]
-
-    def _load_line(
-        self,
-        name: str,
-        room: int,
-        percent: float | None,
-        tail: list[tuple[str, str, str]],
-        width: int,
-    ) -> Content:
-        figures = Content.assemble((_whole(percent).rjust(4), self._busy_style()), (" %", DIM))
-        for value, unit, style in tail:
-            figures += Content.assemble((value, style), (unit, DIM))
-        colour = WARN if self._view.alarm else TRAIN
-        return self._bar_line(f"{name}  ", room, _part(percent), figures, width, colour=colour)
-
-    def _bar_line(
-        self,
-        name: str,
-        room: int,
-        fraction: float | None,
-        figures: Content,
-        width: int,
-        *,
-        others: float = 0.0,
-        colour: str = TRAIN,
-    ) -> Content:
-        shares = bar(room, fraction, others, colour=colour)
-        return spread(Content.assemble((name, DIM), shares), figures, width)
-
-    def _lost_line(self, gpu: GpuRow, width: int) -> Content | None:
-        """Return `GPU  card lost`, if nothing can be read from it any more."""
-        if not lost(gpu):
-            return None
-        return spread(Content.styled("GPU  ", DIM), fault(gpu.fault, width - 5), width)
-
-    def _card_memory(self, row: HardwareRow, room: int, width: int) -> Content:
-        total, used = row.gpu.memory_total, row.gpu.memory_used
-        if total is None or used is None:  # the driver doesn't report it: use what the run reports
-            own = Content.assemble((gib(row.gpu.memory_own), TRAIN), (" GiB own", DIM))
-            return self._bar_line("mem  ", room, None, own, width)
-        return self._memory_line("mem", room, row.gpu.memory_own or 0, used, total, width)
-
-    def _memory_line(
-        self, name: str, room: int, own: int, used: int, total: int, width: int
-    ) -> Content:
-        name = f"{name}  "
-        if not self._view.trains:
-            taken = _share(used, total)
-            return self._bar_line(name, room, 0.0, _of(used, total), width, others=taken)
-        others = max(0, used - own)
-        figures = Content.assemble(
-            (gib(own), TRAIN), (" own ", DIM), (gib(others).rjust(4), THIRD), (" other GiB", DIM)
-        )
-        other = _share(others, total)
-        return self._bar_line(name, room, _share(own, total), figures, width, others=other)
-
-    # the tall form: a line per resource
-
-    def _tall(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        """Return a line per resource; with many GPUs, the less important ones are left out."""
-        lines = self._with_card(row, width) if has_card(row) else self._without_card(row, width)
-        lines["disk"] = self._disk_line(row, width)
-        if (power := power_line(row.gpu, width)) is not None:
-            lines["power"] = power
-        if self._view.arithmetic:
-            arithmetic = Content.styled(self._view.arithmetic, TEXT)
-            lines["math"] = spread(Content.styled("math", DIM), arithmetic, width)
-        kept = {"disk"} if little_disk(row, self._view.disk_total) else set()
-        cards = card_rows(len(row.other_gpus), width, max(1, height - FIRST_LINES - len(kept)))
-        for name in LEFT_OUT:
-            if len(lines) + cards > height and name not in kept:
-                lines.pop(name, None)
-        math = lines.pop("math", None)
-        others = self._others(row, width, height - len(lines))
-        return [*lines.values(), *others, *([math] if math is not None else [])]
-
-    def _with_card(self, row: HardwareRow, width: int) -> dict[str, Content]:
-        room = max(6, width - 19)
-        busy = Content.assemble((_whole(row.gpu.percent), self._busy_style()), (" % busy", DIM))
-        colour = WARN if self._view.alarm else TRAIN
-        load = _part(row.gpu.percent)
-        lines = {
-            "GPU": self._lost_line(row.gpu, width)
-            or self._bar_line("GPU  ", room, load, busy, width, colour=colour)
-        }
-        total, used = row.gpu.memory_total, row.gpu.memory_used
-        if total is None or used is None:
-            if not lost(row.gpu) or row.gpu.memory_own is not None:
-                lines["mem"] = self._card_memory(row, room, width)
-        else:
-            own = (row.gpu.memory_own or 0) if self._view.trains else 0
-            others = max(0.0, _share(used - own, total))
-            figures = _of(used, total)
-            lines["mem"] = self._bar_line(
-                "mem  ", room, _share(own, total), figures, width, others=others
-            )
-            if self._view.trains:
-                lines["shares"] = self._shares(own, used, total, width)
-        ram = _share(row.memory_used, row.memory_total)
-        sizes = _of(row.memory_used, row.memory_total)
-        cpu = row.cpu_percent / 100
-        lines["CPU"] = self._bar_line("CPU  ", room, cpu, self._cpu_words(row), width)
-        lines["RAM"] = self._bar_line("RAM  ", room, ram, sizes, width)
-        return lines
-
-    def _without_card(self, row: HardwareRow, width: int) -> dict[str, Content]:
-        room, trains = max(6, width - 19), self._view.trains
-        cpu, ram = row.cpu_percent / 100, _share(row.memory_used, row.memory_total)
-        own_cpu = min(1.0, row.process_cpu_percent / 100) if trains else cpu
-        own_ram = _share(row.process_memory, row.memory_total) if trains else ram
-        cpu_line = self._bar_line(
-            "CPU  ", room, own_cpu, self._cpu_words(row), width, others=max(0.0, cpu - own_cpu)
-        )
-        sizes = _of(row.memory_used, row.memory_total)
-        ram_line = self._bar_line(
-            "RAM  ", room, own_ram, sizes, width, others=max(0.0, ram - own_ram)
-        )
-        if not trains:
-            return {"CPU": cpu_line, "RAM": ram_line}
-        own, other = row.process_cpu_percent, row.cpu_percent - row.process_cpu_percent
-        shares = self._own_and_other(f"{own:.0f}", f"{max(0.0, other):.0f}", " %", width)
-        return {
-            "CPU": cpu_line,
-            "others": self._others_line(width) if self._view.others else shares,
-            "RAM": ram_line,
-            "own": self._shares(row.process_memory, row.memory_used, row.memory_total, width),
-        }
-
-    def _dots(self, width: int) -> int:
-        """Return the dot columns of a curve."""
-        return (width - GUTTER) * (1 if self.ascii_only else 2)
-
-    def _curve(
-        self, loads: Sequence[tuple[int, float]] | None, width: int, height: int
-    ) -> list[Content]:
+    def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
         """Plot a load in percent, given as (dot column, percent), if there is room."""
         height = min(height, MOST_HISTORY)
-        if loads is None or height < LEAST_HISTORY:
+        if height < LEAST_HISTORY:
             return []
         raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
         scale = Scale(0.0, 100.0, False, raster.rows)
@@ -301,148 +116,260 @@ class MachinePanel(Panel):
             for row in range(height)
         ]
 
-    # a run that has ended
+    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+        """Return the GPU's clock, what slows it down or is wrong with it, and what others use if
+        there is no line for it."""
+        row = self._reading if self._view.totals is None else None
+        problem = Content("") if row is None else edge(row, width - 6)
+        labels: list[tuple[int, Sequence[Segment]]] = []
+        if problem.plain:
+            labels.append((3, segments_of(problem)))
+        if self._view.others and self.inner_size.height < TALL:
+            place = 3 + (problem.cell_length + 3 if labels else 0)
+            labels.append((place, segments_of(self._view.others, WARN)))
+        return labels or super().bottom_labels(width)
 
-    def _of_whole_run(self, totals: RunTotals, width: int, height: int) -> list[Content]:
-        """Return the run's means, peaks and duration; as a table if there is room."""
-        if height < TALL:
-            return self._short_totals(totals, width)[:height]
-        lines = self._totals_table(totals, width, height)
-        curve = self._curve(_averaged(totals.loads, self._dots(width)), width, height - len(lines))
-        return [*curve, *lines[:height]]
 
-    def _short_totals(self, totals: RunTotals, width: int) -> list[Content]:
-        mean, peak = totals.mean, totals.peak
-        name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
-        store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
-        strong = f"bold {BRIGHT}"
-        loads = Content.assemble(
-            (f"{name:<5}mean ", DIM), (_whole(mean[load]), strong), (" %", DIM)
-        )
-        most = Content.assemble(
-            (f"{store:<5}peak ", DIM), (memory(peak[own]), strong), (" own", DIM)
-        )
-        whole = "" if totals.whole_seconds is None else duration(totals.whole_seconds)
-        lines = [
-            spread(loads, _figures(("peak ", _whole(peak[load])), (" %", "")), width),
-            spread(most, self._most_used(totals), width),
-            spread(
-                _figures(("time ", ""), (duration(totals.training_seconds), "")),
-                _figures(("total ", whole)) if whole else Content(""),
-                width,
-            ),
-        ]
-        if totals.has_card:
-            cpu = f"{_whole(mean['process_cpu_percent'])} %"
-            ram = memory(peak["process_memory"])
-            lines.append(spread(_figures(("CPU  mean ", cpu)), _figures(("RAM own ", ram)), width))
-        return lines
+class _Reading:
+    """The lines of a reading, `width` cells each."""
 
-    def _totals_table(self, totals: RunTotals, width: int, height: int) -> list[Content]:
-        """Return lines of a name with a mean and a peak."""
-        mean, peak, card, strong = totals.mean, totals.peak, totals.has_card, f"bold {BRIGHT}"
-        store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
-        if card:
-            loads = (("GPU", "gpu_percent", strong), ("CPU own", "process_cpu_percent", TEXT))
+    def __init__(self, view: MachineView, row: HardwareRow, width: int) -> None:
+        self.view, self.row, self.width = view, row, width
+        self.card = has_card(row)
+        self.little_disk = little_disk(row, view.disk_total)
+        self.busy = f"bold {WARN if view.alarm else BRIGHT}"
+
+    def short(self, height: int) -> list[Content]:
+        """Return load, memory and a line of other figures, and more if there is room."""
+        row, gpu = self.row, self.row.gpu
+        if self.card:
+            known = gpu.memory_total is not None and gpu.memory_used is not None
+            free = _free((gpu.memory_total or 0) - (gpu.memory_used or 0)) if known else Content("")
+            ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
+            last = (
+                self._disk_words("disk ") if self.little_disk else free,
+                Content.assemble(
+                    ("CPU ", DIM), (f"{row.cpu_percent:.0f}", BRIGHT),
+                    (" %  RAM ", DIM), (ram, BRIGHT), (" %", DIM),
+                ),
+            )  # fmt: skip
         else:
-            loads = (("CPU own", "process_cpu_percent", strong), ("CPU all", "cpu_percent", TEXT))
-        lines = [_columned("", "mean", "peak", width, DIM)]
-        for name, column, style in loads:
-            figures = f"{_whole(mean[column])} %", f"{_whole(peak[column])} %"
-            lines.append(_columned(name, *figures, width, style))
-        lines.append(_columned(f"{store} own", "", memory(peak[own]), width, strong))
-        lines.append(spread(Content.styled(f"{store} all", DIM), self._most_used(totals), width))
-        if card:
-            lines.append(_columned("RAM own", "", memory(peak["process_memory"]), width))
-        if not isnan(peak["gpu_watts"]):
-            watts = f"{_whole(mean['gpu_watts'])} W", f"{_whole(peak['gpu_watts'])} W"
-            lines.append(_columned("power", *watts, width))
-        seconds = duration(totals.training_seconds)
-        lines.append(_columned("training", "", seconds, width, strong))
-        if totals.whole_seconds is not None:
-            lines.append(_columned("start to end", "", duration(totals.whole_seconds), width))
-        if self._view.arithmetic:
-            lines.append(_columned("math", "", self._view.arithmetic, width))
-        if not isnan(peak["gpu_celsius"]) and len(lines) + LEAST_HISTORY < height:
-            degrees = f"{_whole(mean['gpu_celsius'])} °C", f"{_whole(peak['gpu_celsius'])} °C"
-            place = next(at for at, line in enumerate(lines) if line.plain.startswith("training"))
-            lines.insert(place, _columned("temp", *degrees, width))
-        return lines
+            last = (_free(row.memory_total - row.memory_used), self._disk_words("disk "))
+        lines = [self._load(), self._memory(28), spread(*last, self.width)]
+        lines += other_cards(row.other_gpus, self.width, height - len(lines))
+        return [*lines, self._disk()] if self.card else lines
 
-    def _most_used(self, totals: RunTotals) -> Content:
-        """Return the most memory used on the machine or GPU, by all processes."""
-        if not totals.has_card:
-            return _of(totals.peak["memory_used"], totals.memory_total)
-        total = totals.gpu_memory_total
-        return _of(totals.peak["gpu_memory_used"], total) if total else Content("")
+    def tall(self, height: int) -> list[Content]:
+        """Return a line per resource; with many GPUs, the less important ones are left out."""
+        row, gpu, trains = self.row, self.row.gpu, self.view.trains
+        split = trains and not self.card
+        lines: dict[str, Content | None] = {}
+        if self.card:
+            busy = Content.assemble((whole(gpu.percent), self.busy), (" % busy", DIM))
+            lines["GPU"] = self._lost() or self._bar("GPU", _part(gpu.percent), busy, self._colour)
+            lines["mem"] = self._memory() if not lost(gpu) or gpu.memory_own is not None else None
+            if trains and gpu.memory_total is not None and gpu.memory_used is not None:
+                lines["shares"] = self._shares(
+                    gpu.memory_own or 0, gpu.memory_used, gpu.memory_total
+                )
+        cpu = row.cpu_percent / 100
+        own = min(1.0, row.process_cpu_percent / 100) if split else cpu
+        cores = f" % of {self.view.cores}" if self.view.cores else " %"
+        style = TEXT if self.card else self.busy
+        words = Content.assemble((f"{row.cpu_percent:.0f}", style), (cores, DIM))
+        lines["CPU"] = self._bar("CPU", own, words, others=max(0.0, cpu - own))
+        if split and self.view.others:
+            indent = " " * max(0, min(5, self.width - 2 - len(self.view.others)))
+            lines["others"] = Content.assemble(
+                indent, (f"{OTHERS} ", THIRD), (self.view.others, WARN)
+            )
+        elif split:
+            other = max(0.0, row.cpu_percent - row.process_cpu_percent)
+            lines["others"] = self._own_and_other(
+                f"{row.process_cpu_percent:.0f}", f"{other:.0f}", " %"
+            )
+        sizes = row.memory_used, row.memory_total
+        lines["RAM"] = self._memory() if split else self._bar("RAM", _share(*sizes), _of(*sizes))
+        if split:
+            lines["own"] = self._shares(row.process_memory, *sizes)
+        lines["disk"] = self._disk()
+        lines["power"] = power_line(gpu, self.width)
+        found = {name: line for name, line in lines.items() if line is not None}
+        if self.view.arithmetic:
+            math = Content.styled(self.view.arithmetic, TEXT)
+            found["math"] = spread(Content.styled("math", DIM), math, self.width)
+        kept = {"disk"} if self.little_disk else set()
+        most = max(1, height - FIRST_LINES - len(kept))
+        cards = len(other_cards(row.other_gpus, self.width, most))
+        for name in LEFT_OUT:
+            if len(found) + cards > height and name not in kept:
+                found.pop(name, None)
+        last = [found.pop("math")] if "math" in found else []
+        others = other_cards(row.other_gpus, self.width, height - len(found) - len(last))
+        return [*found.values(), *others, *last]
 
-    # parts of lines
+    @property
+    def _colour(self) -> str:
+        return WARN if self.view.alarm else TRAIN
 
-    def _others(self, row: HardwareRow, width: int, height: int) -> list[Content]:
-        return other_cards(row.other_gpus, width, height)
+    def _bar(
+        self,
+        name: str,
+        fraction: float | None,
+        figures: Content,
+        colour: str = TRAIN,
+        *,
+        others: float = 0.0,
+        reserved: int = 19,
+    ) -> Content:
+        shares = bar(max(6, self.width - reserved), fraction, others, colour=colour)
+        return spread(Content.assemble((f"{name:<5}", DIM), shares), figures, self.width)
 
-    def _busy_style(self) -> str:
-        return f"bold {WARN if self._view.alarm else BRIGHT}"
+    def _load(self) -> Content:
+        """Return `GPU  ━━━━━━──      71 %  48 W  61 °C`, or the CPU's without a GPU."""
+        row, gpu = self.row, self.row.gpu
+        if self.card:
+            name, percent = "GPU", gpu.percent
+            tail = [
+                (whole(gpu.watts).rjust(4), _watts_style(gpu)), (" W", DIM),
+                (whole(gpu.celsius).rjust(4), _celsius_style(gpu)), (" °C", DIM),
+            ]  # fmt: skip
+        else:
+            name, percent = "CPU", row.cpu_percent
+            own = (f"{row.process_cpu_percent:.0f}".rjust(5), TEXT), (" % own", DIM)
+            tail = [*own] if self.view.trains else []
+        figures = Content.assemble((whole(percent).rjust(4), self.busy), (" %", DIM), *tail)
+        lost_line = self._lost() if self.card else None
+        return lost_line or self._bar(name, _part(percent), figures, self._colour, reserved=28)
 
-    def _shares(self, own: int, used: int, total: int, width: int) -> Content:
-        left = self._own_and_other(gib(own), gib(max(0, used - own)), "", width)
-        return spread(left, _free(total - used), width) if width >= ROOMY else left
+    def _lost(self) -> Content | None:
+        """Return `GPU  card lost`, if nothing can be read from it any more."""
+        if not lost(self.row.gpu):
+            return None
+        words = fault(self.row.gpu.fault, self.width - 5)
+        return spread(Content.styled("GPU  ", DIM), words, self.width)
 
-    def _own_and_other(self, own: str, other: str, unit: str, width: int) -> Content:
+    def _memory(self, reserved: int = 19) -> Content:
+        """Return the memory that the run computes in: the GPU's if there is one."""
+        row, gpu = self.row, self.row.gpu
+        name, own, used, total = (
+            ("mem", gpu.memory_own, gpu.memory_used, gpu.memory_total)
+            if self.card
+            else ("RAM", row.process_memory, row.memory_used, row.memory_total)
+        )
+        if total is None or used is None:  # the driver doesn't report it: use what the run reports
+            if lost(gpu) and own is None:
+                return Content.styled("mem  –", DIM)
+            words = Content.assemble((gib(own), TRAIN), (" GiB own", DIM))
+            return self._bar(name, None, words, reserved=reserved)
+        own = (own or 0) if self.view.trains else 0
+        other = max(0, used - own)
+        figures = _of(used, total)
+        if self.view.trains and reserved > 19:
+            figures = Content.assemble(
+                (gib(own), TRAIN), (" own ", DIM), (gib(other).rjust(4), THIRD), (" other GiB", DIM)
+            )
+        shares = _share(own, total), _share(other, total)
+        return self._bar(name, shares[0], figures, others=shares[1], reserved=reserved)
+
+    def _shares(self, own: int, used: int, total: int) -> Content:
+        left = self._own_and_other(gib(own), gib(max(0, used - own)))
+        return spread(left, _free(total - used), self.width) if self.width >= ROOMY else left
+
+    def _own_and_other(self, own: str, other: str, unit: str = "") -> Content:
         words = len(f"x own {own}{unit}  x other {other}{unit}")
         return Content.assemble(
-            " " * max(0, min(5, width - words)),
+            " " * max(0, min(5, self.width - words)),
             (OWN, TRAIN), (" own ", DIM), (own, TEXT), (f"{unit}  ", DIM),
             (OTHERS, THIRD), (" other ", DIM), (other, TEXT), (unit, DIM),
         )  # fmt: skip
 
-    def _others_line(self, width: int) -> Content:
-        """Return `╍ other processes use 1.0 of 2 cores`."""
-        indent = max(0, min(5, width - 2 - len(self._view.others)))
-        return Content.assemble(" " * indent, (f"{OTHERS} ", THIRD), (self._view.others, WARN))
-
-    def _cpu_words(self, row: HardwareRow) -> Content:
-        of = f" % of {self._view.cores}" if self._view.cores else " %"
-        style = TEXT if has_card(row) else self._busy_style()
-        return Content.assemble((f"{row.cpu_percent:.0f}", style), (of, DIM))
-
-    def _disk_line(self, row: HardwareRow, width: int) -> Content:
-        figures, total = self._disk_words(row, named=False), self._view.disk_total
+    def _disk(self) -> Content:
+        total = self.view.disk_total
         if not total:
-            return spread(Content.styled("disk", DIM), figures, width)
-        colour = WARN if little_disk(row, total) else TRAIN
-        used = 1 - _share(row.disk_free, total)
-        return self._bar_line("disk ", max(6, width - 19), used, figures, width, colour=colour)
+            return spread(Content.styled("disk", DIM), self._disk_words(), self.width)
+        colour = WARN if self.little_disk else TRAIN
+        return self._bar("disk", 1 - _share(self.row.disk_free, total), self._disk_words(), colour)
 
-    def _disk_words(self, row: HardwareRow, *, named: bool = True) -> Content:
-        style = f"bold {WARN}" if little_disk(row, self._view.disk_total) else TEXT
-        name = ("disk " if named else "", DIM)
-        return Content.assemble(name, amount(f"{disk(row.disk_free)} free", style))
+    def _disk_words(self, name: str = "") -> Content:
+        style = f"bold {WARN}" if self.little_disk else TEXT
+        return Content.assemble((name, DIM), amount(f"{disk(self.row.disk_free)} free", style))
 
 
-def _share(part: float, whole: float) -> float:
-    return max(0.0, part) / max(1.0, whole)
+# a run that has ended
 
 
-def _part(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100
+def _brief(totals: RunTotals, _arithmetic: str, width: int, _height: int) -> list[Content]:
+    """Return the run's means, peaks and duration in three or four lines."""
+    mean, peak = totals.mean, totals.peak
+    name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
+    store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
+    lines = [
+        (
+            Content.assemble((f"{name:<5}mean ", DIM), (whole(mean[load]), STRONG), (" %", DIM)),
+            _figures("peak ", whole(peak[load]), " %"),
+        ),
+        (
+            Content.assemble((f"{store:<5}peak ", DIM), (memory(peak[own]), STRONG), (" own", DIM)),
+            _most_used(totals),
+        ),
+        (
+            Content.styled(f"time {duration(totals.training_seconds)}", DIM),
+            Content("")
+            if totals.whole_seconds is None
+            else _figures("total ", duration(totals.whole_seconds)),
+        ),
+    ]
+    if totals.has_card:
+        cpu = _figures("CPU  mean ", f"{whole(mean['process_cpu_percent'])} %")
+        lines.append((cpu, _figures("RAM own ", memory(peak["process_memory"]))))
+    return [spread(left, right, width) for left, right in lines]
 
 
-def _whole(value: float | None) -> str:
-    return NOTHING if value is None or isnan(value) else f"{value:.0f}"
+def _table(totals: RunTotals, arithmetic: str, width: int, height: int) -> list[Content]:
+    """Return lines of a name with a mean and a peak."""
+    mean, peak, card = totals.mean, totals.peak, totals.has_card
+    store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
+
+    def line(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
+        room = max(9, len(peak) + 2)
+        figures = Content.assemble((mean, style), (peak.rjust(room), style))
+        return spread(Content.styled(name, DIM), figures, width)
+
+    def measured(name: str, column: str, unit: str, style: str = TEXT) -> Content:
+        return line(name, f"{whole(mean[column])} {unit}", f"{whole(peak[column])} {unit}", style)
+
+    if card:
+        loads = ("GPU", "gpu_percent"), ("CPU own", "process_cpu_percent")
+    else:
+        loads = ("CPU own", "process_cpu_percent"), ("CPU all", "cpu_percent")
+    lines = [
+        line("", "mean", "peak", DIM),
+        measured(*loads[0], "%", STRONG),
+        measured(*loads[1], "%"),
+        line(f"{store} own", "", memory(peak[own]), STRONG),
+        spread(Content.styled(f"{store} all", DIM), _most_used(totals), width),
+    ]
+    if card:
+        lines.append(line("RAM own", "", memory(peak["process_memory"])))
+    if not isnan(peak["gpu_watts"]):
+        lines.append(measured("power", "gpu_watts", "W"))
+    last = [line("training", "", duration(totals.training_seconds), STRONG)]
+    if totals.whole_seconds is not None:
+        last.append(line("start to end", "", duration(totals.whole_seconds)))
+    if arithmetic:
+        last.append(line("math", "", arithmetic))
+    if not isnan(peak["gpu_celsius"]) and len(lines) + len(last) + LEAST_HISTORY < height:
+        lines.append(measured("temp", "gpu_celsius", "°C"))
+    return [*lines, *last]
 
 
-def _figures(*parts: tuple[str, str]) -> Content:
-    """Return dim words, each with a value."""
-    styled = (piece for words, value in parts for piece in ((words, DIM), (value, TEXT)))
-    return Content.assemble(*styled)
-
-
-def _columned(name: str, mean: str, peak: str, width: int, style: str = TEXT) -> Content:
-    """Return a table line of an ended run, with the values in columns at the right."""
-    room = max(9, len(peak) + 2)
-    figures = Content.assemble((mean, style), (peak.rjust(room), style))
-    return spread(Content.styled(name, DIM), figures, width)
+def _most_used(totals: RunTotals) -> Content:
+    """Return the most memory used on the machine or GPU, by all processes."""
+    if not totals.has_card:
+        return _of(totals.peak["memory_used"], totals.memory_total)
+    total = totals.gpu_memory_total
+    return _of(totals.peak["gpu_memory_used"], total) if total else Content("")
 
 
 def _averaged(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
@@ -458,9 +385,170 @@ def _averaged(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
     return averages
 
 
+# parts of lines
+
+
+def _share(part: float, whole: float) -> float:
+    return max(0.0, part) / max(1.0, whole)
+
+
+def _part(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+def whole(value: float | None) -> str:
+    """A number without decimals, or a dash."""
+    return NOTHING if value is None or isnan(value) else f"{value:,.0f}"
+
+
+def _figures(words: str, value: str, unit: str = "") -> Content:
+    return Content.assemble((words, DIM), (value, TEXT), (unit, DIM))
+
+
 def _free(size: int) -> Content:
     return Content.assemble(("free ", DIM), (gib(size), BRIGHT), (" GiB", DIM))
 
 
 def _of(used: float, total: int) -> Content:
     return Content.assemble((gib(used), TEXT), (f" / {gib(total)} GiB", DIM))
+
+
+# GPUs
+
+
+def _watts_style(gpu: GpuRow) -> str:
+    """The style of a power draw: a warning while the limit slows the card down."""
+    return WARN if gpu.throttle and "power" in gpu.throttle else TEXT
+
+
+def _celsius_style(gpu: GpuRow) -> str:
+    """The style of a temperature: a warning while it slows the card down."""
+    return WARN if gpu.throttle and "thermal" in gpu.throttle else TEXT
+
+
+def lost(gpu: GpuRow) -> bool:
+    """Whether something is wrong with the card and nothing can be read from it any more."""
+    return bool(gpu.fault) and gpu.percent is None and gpu.memory_used is None
+
+
+def fault(text: str | None, room: int) -> Content:
+    """Return what is wrong with a card, in at most `room` cells."""
+    return safe_content(text or "", limit=room, newlines="show").stylize(f"bold {BAD}")
+
+
+def edge(row: HardwareRow, room: int) -> Content:
+    """Return what is wrong with a GPU or, if nothing is, the clock of the one that trains and what
+    slows it down: `1,725 / 1,980 MHz  throttled: power cap`.
+
+    In less room the highest clock, the word or the clock is left out.
+    """
+    gpu = row.gpu
+    if gpu.fault and not lost(gpu):  # else the line of the GPU says it
+        return fault(gpu.fault, room)
+    broken = next((card for card in row.other_gpus if card.fault), None)
+    if broken is not None:
+        return fault(f"gpu{broken.index}: {broken.fault}", room)
+    clock = "" if gpu.clock_mhz is None else f"{whole(gpu.clock_mhz)} MHz"
+    most = clock and gpu.clock_max_mhz and clock.replace("M", f"/ {whole(gpu.clock_max_mhz)} M")
+    reasons = safe_text(gpu.throttle or "", newlines="show")
+    throttled = f"throttled: {reasons}" if reasons else ""
+    forms = [(most or clock, throttled), (clock, throttled), (clock, reasons), ("", throttled)]
+    forms += [("", reasons), ("", "throttled" if reasons else "")]
+    for figures, words in forms:
+        text = "  ".join(filter(None, (figures, words)))
+        if len(text) <= room:
+            return Content.styled(text, WARN if words else DIM)
+    return Content("")
+
+
+def power_line(gpu: GpuRow, width: int) -> Content | None:
+    """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; None if nothing is."""
+    heat = Content.assemble((whole(gpu.celsius), _celsius_style(gpu)), (" °C", DIM))
+    if gpu.watts is None:
+        return None if gpu.celsius is None else Content.assemble(("temp ", DIM), heat)
+    limit = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
+    parts = ("pwr  ", DIM), (whole(gpu.watts), _watts_style(gpu))
+    power = Content.assemble(*parts, (f"{limit} W", DIM))
+    if gpu.celsius is None:
+        return power
+    heat = Content.assemble(("temp ", DIM), heat)
+    if power.cell_length + 2 + heat.cell_length > width:
+        power = Content.assemble(*parts, (" W", DIM))
+    gap = 3 if power.cell_length + 3 + heat.cell_length <= width else 2
+    return Content.assemble(power, " " * gap, heat)
+
+
+def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
+    """Return a line per other GPU; if they don't fit, two or three share a line, or all one."""
+    if len(cards) <= height:
+        return [_line(card, width) for card in cards]
+    for each, long, cells in SHARED:
+        rows = -(-len(cards) // each)
+        if rows <= height and each * cells <= width + 1:
+            return [
+                Content.assemble(
+                    *(_cell(card, width // each, long=long) for card in cards[row::rows])
+                )
+                for row in range(rows)
+            ]
+    return [_together(cards, width)] if height > 0 else []
+
+
+def _line(card: GpuRow, width: int) -> Content:
+    name = f"gpu{card.index}".ljust(5)
+    if lost(card):
+        return spread(Content.styled(name, DIM), fault(card.fault, width - 6), width)
+    figures = _load(card)
+    if card.memory_total is not None:
+        sizes = f" {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
+        figures += Content.assemble((sizes, TEXT), (" GiB", DIM))
+    if width >= WITH_POWER and (card.watts is not None or card.celsius is not None):
+        figures += Content.assemble(
+            (f"{whole(card.watts):>5}", _watts_style(card)), (" W", DIM),
+            (f"{whole(card.celsius):>5}", _celsius_style(card)), (" °C", DIM),
+        )  # fmt: skip
+    if card.fault:
+        figures += Content.styled(f"  {card.fault}", BAD)
+    room = width - len(name) - figures.cell_length - 1
+    if room < LEAST_BAR:
+        return spread(Content.styled(name, DIM), figures, width)
+    load = None if card.percent is None else card.percent / 100
+    shares = bar(room, 0.0, load or 0.0)
+    return spread(Content.assemble((name, DIM), shares), figures, width)
+
+
+def _load(card: GpuRow) -> Content:
+    """Return ` 99 %`, with a sign behind it while the card is slowed down."""
+    sign = "▼" if card.throttle else " "
+    return Content.assemble((whole(card.percent).rjust(3), TEXT), (" %", DIM), (sign, WARN))
+
+
+def _cell(card: GpuRow, room: int, *, long: bool) -> Content:
+    """Return `gpu1  99 %   42 G` or, unless `long`, without memory, in `room` cells."""
+    cell = Content.styled(f"gpu{card.index}".ljust(5), DIM)
+    if card.fault:
+        words = "lost" if card.fault == CARD_LOST else "error"
+        cell += Content.styled(words, f"bold {BAD}")
+    else:
+        cell += _load(card)
+        if long and card.memory_used is not None:
+            cell += Content.assemble((gib(card.memory_used).rjust(4), TEXT), (" G", DIM))
+    return cell.pad_right(max(0, room - cell.cell_length))
+
+
+def _together(cards: Sequence[GpuRow], width: int) -> Content:
+    """Return `7 more GPUs        40 % busy`, or how many of them have a problem."""
+    known = [card.percent for card in cards if card.percent is not None]
+    load = whole(sum(known) / len(known) if known else None)
+    name = Content.styled(counted(len(cards), "more GPU"), DIM)
+    faults = sum(card.fault is not None for card in cards)
+    slowed = sum(bool(card.throttle) for card in cards)
+    if faults:
+        words = Content.styled(f"{faults} failed", f"bold {BAD}")
+    elif slowed:
+        words = Content.styled(f"{slowed} throttled", WARN)
+    else:
+        words = Content("")
+    busy = Content.assemble((load, BRIGHT if slowed or faults else TEXT), (" % busy", DIM))
+    left = Content.assemble(name, "  ", words) if words.plain else name
+    return spread(left if left.cell_length + busy.cell_length < width else words, busy, width)

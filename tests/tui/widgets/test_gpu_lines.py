@@ -10,8 +10,7 @@ from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views.machine import MachineView, steady_reading
 from rnnlm_tui.tui.views.train import busy
-from rnnlm_tui.tui.widgets.gpu_lines import edge, other_cards, power_line
-from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
+from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, edge, other_cards, power_line
 from tests.fakes.nvml import MACHINES, read_machine
 from tests.tui.fakes import make_hardware, with_cards
 
