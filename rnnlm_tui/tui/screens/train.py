@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.paths import RunDirectory
 
 
 FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
@@ -60,17 +59,9 @@ FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
 FROM_WORKER = (*FROM_TRAINING, "stop")
 """Actions that need a worker."""
 FROM_POINTS = (
-    "cursor_right",
-    "zoom_in",
-    "pan_left",
-    "reset_view",
-    "follow",
-    "sample_history",
-    "log_scale",
-    "next_axis",
-    "smoother",
-    "next_chart",
-)
+    "cursor_right", "zoom_in", "pan_left", "reset_view", "follow", "sample_history", "log_scale",
+    "next_axis", "smoother", "next_chart",
+)  # fmt: skip
 """Actions that need a first step."""
 USUAL = (
     "pause", "sample", "checkpoint", "evaluate", "steer", "cursor_right", "zoom_in",
@@ -84,116 +75,20 @@ ZOOMED = (
 )  # fmt: skip
 """The same, while only a part of the run is shown."""
 IN_TROUBLE = (
-    "pause",
-    "stop",
-    "show_log",
-    "next_run",
-    "cursor_right",
-    "zoom_in",
-    "log_scale",
-    "next_axis",
-    "leave",
-)
-"""The same, for a run in trouble."""
-DISCARDED = ("failed", "crashed", "draft")
-"""Statuses of runs that can be discarded here."""
-AFTER_FAILURE = (
-    "pause",
-    "new_from_run",
-    "show_log",
-    "discard_run",
-    "next_run",
-    "cursor_right",
-    "zoom_in",
-    "log_scale",
-    "next_axis",
-    "leave",
-)
-"""The same, for a run that failed or crashed: retry it, start a new run from it, or discard it."""
+    "pause", "stop", "new_from_run", "show_log", "discard_run", "next_run", "cursor_right",
+    "zoom_in", "log_scale", "next_axis", "leave",
+)  # fmt: skip
+"""The same, for a run in trouble: one that failed or crashed can be retried, a new run be started
+from it, or it can be discarded."""
+AT_CURSOR = (
+    "cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end",
+    "next_axis", "leave_field",
+)  # fmt: skip
+"""The same, while there is a cursor."""
 BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
 """The same, for a run that prepares."""
-AT_CURSOR = (
-    "cursor_right",
-    "cursor_far_right",
-    "next_evaluation",
-    "open_nearest",
-    "zoom_in",
-    "cursor_end",
-    "next_axis",
-    "leave_field",
-)
-"""The same, while there is a cursor."""
-
-Footer = Sequence[tuple[Action, str]]
-"""Actions with a verb each; empty: the table's."""
-
-
-def train_footer(
-    run: RunSummary | None,
-    *,
-    points: bool,
-    zoomed: bool = False,
-    following: bool = True,
-    alone: str = "",
-    others: bool = True,
-) -> Footer:
-    """Return the keys that help now, most important first.
-
-    Args:
-        points: the run has a first step.
-        zoomed: only a part of the run is shown.
-        following: the newest step stays in sight.
-        alone: which chart is shown alone, as `5 of 8`.
-        others: there are other runs to open.
-
-    """
-    if run is None:
-        return [(action("leave"), "")]
-    verb = "" if run.diverged else messages.PAUSE_VERBS.get(run.status, "")
-    omitted: set[str] = set() if verb else {"pause"}
-    if run.status not in LIVING:
-        omitted.update(FROM_WORKER)
-    elif run.status in ("preparing", "stalled"):
-        omitted.update(FROM_TRAINING)
-    if not points:
-        omitted.update(FROM_POINTS)
-    if not others:
-        omitted.add("next_run")
-    if following:
-        omitted.add("follow")
-    usual = ZOOMED if zoomed else USUAL
-    failed = run.status in ("failed", "crashed")
-    order = (
-        AFTER_FAILURE
-        if failed
-        else (
-            IN_TROUBLE
-            if run.status in TROUBLE_STATUSES
-            else BEFORE_STEPS
-            if run.status == "preparing" and not points
-            else usual
-        )
-    )
-    if alone:
-        omitted.add("next_chart")
-    first = [(action("next_chart"), alone), (action("leave_field"), "Back")] if alone else []
-    verbs = {"pause": verb, "new_from_run": "New from it", "discard_run": "Discard"}
-    return [*first, *((action(name), verbs.get(name, "")) for name in order if name not in omitted)]
-
-
-def cursor_footer(checkpoint: int | None) -> Footer:
-    """Return the keys for the cursor, and the step of the checkpoint that enter samples from."""
-    verbs = {
-        "cursor_right": "Move",
-        "next_evaluation": "Evaluation",
-        "leave_field": "Close cursor",
-        "open_nearest": "" if checkpoint is None else f"Sample @{count(checkpoint)}",
-    }
-    return [
-        (action(name), verbs.get(name, ""))
-        for name in AT_CURSOR
-        if name != "open_nearest" or checkpoint is not None
-    ]
+DISCARDED = ("failed", "crashed", "draft")
+"""Statuses of runs that can be discarded here."""
 
 
 DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
@@ -256,23 +151,18 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if snapshot is not None:
             self._placed.uncover()
         self._arrange(self.app.size)
-        width, axis = self.app.size.width, cast(Axis, self.view.axis)
         places = self._placed.places
         if figures := places.get("figures"):
             self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width)
         self.show_charts(
             {
-                name: data(snapshot, axis) if snapshot is not None else ChartData("", ())
+                name: data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
                 for name, data in DATA.items()
                 if name in places
             }
         )
-        if "machine" in places:
-            self._show_machine_panel(
-                snapshot, wide=width >= WIDE_FROM or places["machine"].width >= 40
-            )
-        if "other-runs" in places:
-            self.show_runs(self.context.summaries or ())
+        self.show_readings()
+        self.show_runs(self.context.summaries or ())
         self.cursor_changed()
 
     def cursor_changed(self) -> None:
@@ -313,15 +203,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def show_readings(self) -> None:
         """Update only the machine panel: no chart shows these readings."""
-        if (region := self._placed.places.get("machine")) is not None:
-            self._show_machine_panel(
-                self.snapshot, wide=self.app.size.width >= WIDE_FROM or region.width >= 40
+        if region := self._placed.places.get("machine"):
+            wide = self.app.size.width >= WIDE_FROM or region.width >= 40
+            self.query_one(MachinePanel).show(
+                machine_view(self.snapshot, self.context.machine, self.context.readings, wide=wide)
             )
-
-    def _show_machine_panel(self, snapshot: RunSnapshot | None, *, wide: bool) -> None:
-        self.query_one(MachinePanel).show(
-            machine_view(snapshot, self.context.machine, self.context.readings, wide=wide)
-        )
 
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
@@ -334,38 +220,65 @@ class TrainScreen(ChartedScreen, SteersRuns):
         body, hidden = body_size(size), self.view.hidden
         if self.snapshot is None:
             return arrangement(body, alone, hidden=hidden)
-        cards = other_cards(self.snapshot)
-        places = arrangement(body, alone, hidden=hidden, cards=cards)
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
-        trouble = trouble_lines(self.snapshot, width)
-        return (
-            arrangement(body, alone, below=len(trouble) + frame, hidden=hidden, cards=cards)
-            if trouble
-            else places
-        )
+        trouble = len(trouble_lines(self.snapshot, width))
+        below, cards = trouble + frame if trouble else 0, other_cards(self.snapshot)
+        return arrangement(body, alone, below=below, hidden=hidden, cards=cards)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
+        """Return the keys that help now, most important first."""
         if self.cursor is not None:
             row = self._nearest()
-            return cursor_footer(None if row is None else row.step)
-        zoomed, following = self._range_state
-        run, points = (self.snapshot.summary if self.snapshot else None), self.ends() is not None
-        others = len(self.context.summaries or ()) > 1
-        return train_footer(
-            run,
-            points=points,
-            zoomed=zoomed,
-            following=following,
-            alone=self.chart_position(),
-            others=others,
-        )
+            verbs = {
+                "cursor_right": "Move",
+                "next_evaluation": "Evaluation",
+                "open_nearest": f"Sample @{count(row.step)}" if row is not None else "",
+                "leave_field": "Close cursor",
+            }
+            order = [name for name in AT_CURSOR if row is not None or name != "open_nearest"]
+            return [(action(name), verbs.get(name, "")) for name in order]
+        if self.snapshot is None:
+            return [(action("leave"), "")]
+        run, alone = self.snapshot.summary, self.chart_position()
+        verbs, omitted = {"new_from_run": "New from it", "discard_run": "Discard"}, set[str]()
+        (zoomed, following), points = self._range_state, self.ends() is not None
+        if not run.diverged and run.status in messages.PAUSE_VERBS:
+            verbs["pause"] = messages.PAUSE_VERBS[run.status]
+        else:
+            omitted.add("pause")
+        if run.status not in LIVING:
+            omitted.update(FROM_WORKER)
+        elif run.status in ("preparing", "stalled"):
+            omitted.update(FROM_TRAINING)
+        if not points:
+            omitted.update(FROM_POINTS)
+        if len(self.context.summaries or ()) < 2:
+            omitted.add("next_run")
+        if following:
+            omitted.add("follow")
+        if run.status not in ("failed", "crashed"):
+            omitted.update(("new_from_run", "discard_run"))
+        order = list(ZOOMED if zoomed else USUAL)
+        if run.status in TROUBLE_STATUSES:
+            order = list(IN_TROUBLE)
+        elif run.status == "preparing" and not points:
+            order = list(BEFORE_STEPS)
+        order = [name for name in order if name not in omitted]
+        if alone:
+            verbs |= {"next_chart": alone, "leave_field": "Back"}
+            order = ["next_chart", "leave_field", *(name for name in order if name != "next_chart")]
+        return [(action(name), verbs.get(name, "")) for name in order]
 
     # the charts
 
     @property
     def _placed(self) -> Placed:
         return self.query_one(Placed)
+
+    @property
+    def _axis(self) -> Axis:
+        return cast(Axis, self.view.axis)
 
     @property
     def cursor_step(self) -> float | None:
@@ -377,7 +290,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def ends(self) -> tuple[float, float] | None:
         if self.snapshot is None or not len(self.snapshot.series.step):
             return None
-        places = x_values(self.snapshot.series, cast(Axis, self.view.axis))
+        places = x_values(self.snapshot.series, self._axis)
         return places[0], places[-1]
 
     def arranged_charts(self) -> Sequence[str]:
@@ -389,18 +302,12 @@ class TrainScreen(ChartedScreen, SteersRuns):
         return [*arranged, *(name for name in DATA if name not in arranged)]
 
     def step_of_x(self, place: float) -> float:
-        return (
-            step_of_x(self.snapshot.series, cast(Axis, self.view.axis), place)
-            if self.snapshot is not None
-            else place
-        )
+        snapshot = self.snapshot
+        return place if snapshot is None else step_of_x(snapshot.series, self._axis, place)
 
-    def x_of_step(self, step: float) -> float:
-        return (
-            x_of_step(self.snapshot.series, cast(Axis, self.view.axis), step)
-            if self.snapshot is not None
-            else step
-        )
+    def x_of_step(self, step: float, time: float | None = None) -> float:
+        snapshot = self.snapshot
+        return step if snapshot is None else x_of_step(snapshot.series, self._axis, step, time)
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""
@@ -435,26 +342,21 @@ class TrainScreen(ChartedScreen, SteersRuns):
         step = self.cursor_step
         if self.snapshot is None:
             return
-        row = adjacent_evaluation(
-            self.snapshot, math.inf if step is None else step, by if step is not None else -1
+        row = (
+            adjacent_evaluation(self.snapshot, math.inf, -1)
+            if step is None
+            else adjacent_evaluation(self.snapshot, step, by)
         )
         if row is None:
-            self.context.report(
-                "no evaluation "
-                + ("yet" if step is None else "after this one" if by > 0 else "before this one")
-            )
+            where = "yet" if step is None else "after this one" if by > 0 else "before this one"
+            self.context.report(f"no evaluation {where}")
         else:
-            self.move_cursor_to(
-                x_of_step(self.snapshot.series, cast(Axis, self.view.axis), row.step, row.time)
-            )
+            self.move_cursor_to(self.x_of_step(row.step, row.time))
 
     def _nearest(self) -> CheckpointRow | None:
-        step = self.cursor_step
-        return (
-            nearest_checkpoint(self.snapshot, step)
-            if self.snapshot is not None and step is not None
-            else None
-        )
+        if self.snapshot is None or (step := self.cursor_step) is None:
+            return None
+        return nearest_checkpoint(self.snapshot, step)
 
     def action_open_nearest(self) -> None:
         """Open the prompt with the checkpoint nearest to the cursor."""
@@ -535,7 +437,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     # other runs
 
-    def action_to_run(self, by: int) -> None:
+    @act
+    async def action_to_run(self, by: int) -> None:
         """Open the run `by` places after the open one, or after the one that is being opened."""
         here = self._opening or (
             self.context.run_directory.name if self.context.run_directory is not None else ""
@@ -546,36 +449,30 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return
         at = names.index(here) + by
         if not 0 <= at < len(names):
-            self.context.report(
-                "this is the last run in the list"
-                if by > 0
-                else "this is the first run in the list"
-            )
+            which = "last" if by > 0 else "first"
+            self.context.report(f"this is the {which} run in the list")
             return
-        self._opening = names[at]
-        self.context.in_thread(
-            lambda: store.runs.find_run(names[at]), self._found_run, self._run_not_found
-        )
-
-    def _found_run(self, run: RunDirectory) -> None:
-        """Open the run, unless another key has been pressed since."""
-        if self._opening == run.name:
+        wanted = self._opening = names[at]
+        try:
+            run = await self.context.wait_for(lambda: store.runs.find_run(wanted))
+        except (RnnlmError, OSError):
+            self._opening = ""
+            raise
+        if self._opening == wanted:  # no other key was pressed meanwhile
             self._opening = ""
             self.context.select_run(run)
-
-    def _run_not_found(self, error: RnnlmError | OSError) -> None:
-        self._opening = ""
-        self.context.report_error(error)
 
     # sidebars
 
     def action_toggle_sidebar(self, sidebar: str) -> None:
         """Hide or show a sidebar."""
-        shown = arrangement(body_size(self.app.size), hidden=self.view.hidden - {sidebar})
-        if shown == arrangement(body_size(self.app.size), hidden=self.view.hidden | {sidebar}):
+        size, hidden = body_size(self.app.size), self.view.hidden
+        if arrangement(size, hidden=hidden - {sidebar}) == arrangement(
+            size, hidden=hidden | {sidebar}
+        ):
             self.context.report("this terminal is too small for that sidebar")
             return
-        self.choose(hidden=self.view.hidden ^ {sidebar})
+        self.choose(hidden=hidden ^ {sidebar})
 
 
 def body_size(terminal: Size) -> Size:

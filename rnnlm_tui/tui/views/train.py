@@ -15,7 +15,6 @@ from rnnlm_tui.schema.formatting import (
     NOTHING,
     count,
     disk,
-    duration,
     epoch_of,
     figure,
     percent,
@@ -64,8 +63,8 @@ NARROW = (1, 28, 43, 60)
 """Columns of the figures at 80 cells."""
 PACKED = 3
 """Cells between figures of an ended run."""
-ROOMY, WIDE = 96, 150
-"""Widths from which every figure has its own column, and from which there are more figures."""
+ROOMY = 96
+"""Width from which every figure has its own column."""
 LEAST_BAR = 12
 """Shortest bar beside the number of tokens."""
 
@@ -105,27 +104,6 @@ def _label(
     return Content.assemble(
         (f"{label} ", palette.DIM), (value, style), (f" {unit}" if unit else "", palette.DIM)
     )
-
-
-def in_columns(
-    places: tuple[int, ...], parts: list[Content], width: int, *, packed: bool = False
-) -> Content:
-    """Put each part at its column; a long part shifts the next as little as possible.
-
-    `packed` ignores the columns, for figures that no longer change.
-    """
-    line = Content("")
-    for place, part in zip(places, parts, strict=False):
-        if not part.plain:
-            continue
-        if packed:
-            gap = PACKED if line.plain else places[0]
-        else:
-            gap = max(place - line.cell_length, 2 if line.plain else 0)
-        if line.cell_length + gap + part.cell_length > width:
-            break
-        line = Content.assemble(line, " " * gap, part)
-    return line
 
 
 def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
@@ -198,8 +176,7 @@ def _preparing_line(summary: RunSummary, width: int) -> Content:
 def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Content]:
     """Return the three lines, each figure in a fixed column; more figures on wider terminals."""
     summary, status = snapshot.summary, snapshot.summary.status
-    train, packed = summary.train, status not in LIVING
-    roomy = width >= ROOMY
+    train, packed, roomy = summary.train, status not in LIVING, width >= ROOMY
     learns = [
         _validation(snapshot, with_best=not roomy),
         _label("train", figure(train.perplexity)),
@@ -207,33 +184,39 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Con
     loss = _label("train loss", figure(train.loss))
     speed = amount(f"{short(summary.tokens_per_second)} tok/s", f"bold {_alarm(status)}")
     works = [speed, busy(snapshot.hardware, status)]
-    norm, rate = figure(summary.train.grad_norm), scientific(summary.train.learning_rate)
     passes, epochs = epoch_of(summary.epoch, summary.epochs)
-    epoch = _quiet("epoch", passes, unit=f"of {epochs}" if epochs else "")
+    trains = [
+        _quiet("grad", figure(train.grad_norm)),
+        _quiet("lr" if packed or roomy else "lr  ", scientific(train.learning_rate)),
+        _quiet("epoch", passes, unit=f"of {epochs}" if epochs else ""),
+    ]
     first = progress_line(summary, eta, width)
 
     def line(places: tuple[int, ...], *parts: Content) -> Content:
-        return in_columns(places, list(parts), width, packed=packed)
+        """Put each part at its column; a long part shifts the next as little as possible.
+
+        The figures of an ended run no longer change: they are packed.
+        """
+        found = Content("")
+        for place, part in zip(places, parts, strict=False):
+            if not part.plain:
+                continue
+            gap = max(place - found.cell_length, 2 if found.plain else 0)
+            if packed:
+                gap = PACKED if found.plain else places[0]
+            if found.cell_length + gap + part.cell_length > width:
+                break
+            found = Content.assemble(found, " " * gap, part)
+        return found
 
     if not roomy:
         places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
-        works += [_quiet("grad", norm), _quiet("lr" if packed else "lr  ", rate), epoch]
         second = line(places, *learns, loss, _bits(snapshot, width - places[-1]))
-        return [first, second, line((places[0], places[0] + 13, *places[1:]), *works)]
+        return [first, second, line((places[0], places[0] + 13, *places[1:]), *works, *trains)]
     untrained = summary.model.vocab_size
     start = _quiet("untrained", count(untrained)) if untrained else Content("")
-    if width < WIDE:
-        second = line((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
-        works += [_best(summary), _quiet("grad", norm), _quiet("lr", rate), epoch]
-        return [first, second, line((1, 14, 25, 55, 67, 78), *works)]
-    level = level_to_beat(snapshot)
-    beat = _quiet(level[0], figure(level[1])) if level is not None else Content("")
-    nats = _quiet("ln V", figure(math.log(untrained))) if untrained else Content("")
-    learns += [start, beat, loss, nats, _bits(snapshot, width - 105)]
-    used = _quiet("time used", duration(summary.active_seconds))
-    works += [_best(summary), _quiet("grad norm", norm), _quiet("lr", rate), epoch, used]
-    second = line((1, 25, 38, 55, 75, 93, 105), *learns)
-    return [first, second, line((1, 14, 25, 55, 75, 93, 113), *works)]
+    second = line((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
+    return [first, second, line((1, 14, 25, 55, 67, 78), *works, _best(summary), *trains)]
 
 
 def _quiet(label: str, value: str, *, unit: str = "") -> Content:

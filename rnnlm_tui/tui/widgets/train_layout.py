@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from textual.containers import Container
 from textual.geometry import NULL_OFFSET, Region, Size, Spacing
@@ -16,8 +15,6 @@ from rnnlm_tui.tui.widgets.panel import Panel
 
 WIDE = Size(120, 34)
 """Body size from which runs and events are at the left and three charts below the perplexity."""
-FULL = Size(190, 50)
-"""Body size from which there are two more columns of charts."""
 LEFT, LOWER = "left", "lower"
 """The sidebars: runs and events; machine and samples."""
 FIGURES = 3
@@ -32,18 +29,8 @@ PERPLEXITY_WITH_CARDS = 8
 
 Places = Mapping[str, Region]
 """Widget id to its region in the body; widgets without one are hidden."""
-
-
-@dataclass(slots=True)
-class _Stack:
-    """Hands out rows from the top."""
-
-    y: int = 0
-
-    def take(self, height: int, x: int, width: int) -> Region:
-        region = Region(x, self.y, width, height)
-        self.y += height
-        return region
+Rows = Sequence[tuple[int, Sequence[str]]]
+"""Rows from the top: the height, and the ids of the widgets side by side."""
 
 
 def arrangement(
@@ -62,27 +49,35 @@ def arrangement(
         cards: GPUs besides the one that trains, which need lines in a narrow terminal.
         hidden: `left` hides runs and events, `lower` machine and samples, except trouble.
     """
-    if alone is not None:
-        return _alone(size, alone, below)
+    width, height = size
     left, lower = LEFT not in hidden, LOWER not in hidden or below > 0
-    if size.width >= FULL.width and size.height >= FULL.height:
-        return _full(size, left=left, lower=lower)
-    if size.width >= WIDE.width and size.height >= WIDE.height:
+    if alone is not None:
+        trouble = max(0, min(below, height - FIGURES - CHART_LEAST))
+        chart = max(CHART_LEAST, height - FIGURES - trouble)
+        rows: Rows = ((FIGURES, ("figures",)), (chart, (alone,)), (trouble, ("sample-lines",)))
+        return _stacked(rows, 0, width)
+    if width >= WIDE.width and height >= WIDE.height:
         return _wide(size, below, left=left, lower=lower)
     return _narrow(size, below, cards, lower=lower)
 
 
-def _alone(size: Size, chart: str, below: int) -> Places:
-    trouble = max(0, min(below, size.height - FIGURES - CHART_LEAST))
-    places = {
-        "figures": Region(0, 0, size.width, FIGURES),
-        chart: Region(0, FIGURES, size.width, max(CHART_LEAST, size.height - FIGURES - trouble)),
-    }
-    return (
-        {**places, "sample-lines": Region(0, size.height - trouble, size.width, trouble)}
-        if trouble
-        else places
-    )
+def _stacked(rows: Rows, x: int, width: int) -> dict[str, Region]:
+    """Place rows of widgets below each other, those without a height not at all.
+
+    Widgets of a row are equally wide, but one that is named twice takes both parts, and the last
+    one the remainder.
+    """
+    places: dict[str, Region] = {}
+    y = 0
+    for height, names in rows:
+        each = width // len(names)
+        for index, name in enumerate(names):
+            last = index == len(names) - 1
+            part = Region(x + index * each, y, width - index * each if last else each, height)
+            if part.area:
+                places[name] = part.union(places.get(name, part))
+        y += height
+    return places
 
 
 def _narrow(size: Size, below: int, cards: int, *, lower: bool) -> Places:
@@ -106,24 +101,14 @@ def _narrow(size: Size, below: int, cards: int, *, lower: bool) -> Places:
         if below > free - machine - CHART_LEAST - 2:
             machine = 0  # the run isn't training: what is wrong matters more
         samples = min(below, free - machine - CHART_LEAST)
-    stack = _Stack()
-    places = {"figures": stack.take(FIGURES, 0, width)}
-    places["perplexity"] = stack.take(height - FIGURES - samples - machine - second, 0, width)
-    half = width // 2
-    if second:
-        places["loss"] = Region(0, stack.y, half, second)
-        places["gradient"] = Region(half, stack.y, width - half, second)
-        stack.y += second
-    if machine:
-        if width >= 76:
-            places["speed"] = Region(0, stack.y, half, machine)
-            places["machine"] = Region(half, stack.y, width - half, machine)
-        else:
-            places["machine"] = Region(0, stack.y, width, machine)
-        stack.y += machine
-    if samples:
-        places["sample-lines"] = stack.take(samples, 0, width)
-    return places
+    rows: Rows = (
+        (FIGURES, ("figures",)),
+        (height - FIGURES - samples - machine - second, ("perplexity",)),
+        (second, ("loss", "gradient")),
+        (machine, ("speed", "machine") if width >= 76 else ("machine",)),
+        (samples, ("sample-lines",)),
+    )
+    return _stacked(rows, 0, width)
 
 
 def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
@@ -137,69 +122,17 @@ def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
     if not lower:
         charts, bottom = charts + bottom // 3, 0
     main = height - FIGURES - charts - bottom
-    third = (width - column) // 3
-    places = _left_column(column, height, runs=FIGURES + main)
-    stack = _Stack()
-    places["figures"] = stack.take(FIGURES, column, width - column)
-    places["perplexity"] = stack.take(main, column, width - column)
-    _row(places, ("loss", "speed", "gradient"), Region(column, stack.y, width - column, charts))
-    stack.y += charts
-    if lower:
-        places["machine"] = Region(column, stack.y, third, bottom)
-        places["samples"] = Region(column + third, stack.y, width - column - third, bottom)
-    return places
-
-
-def _full(size: Size, *, left: bool, lower: bool) -> Places:
-    """Lay out 200×57 in columns of 32 and three times 56.
-
-    Perplexity takes two columns; loss and gradient norm are beside it. Without machine and samples,
-    their history is shown as charts.
-    """
-    width, height = size
-    column = 32 if left else 0
-    spare = height - 57
-    bottom = max(14, 20 + spare // 3)
-    charts = max(CHART_LEAST, 11 + spare // 4)
-    if not lower:
-        bottom, charts = 0, (charts + bottom // 2) // 2 * 2
-    main = height - FIGURES - charts - bottom
-    third = (width - column) // 3
-    places = _left_column(column, height, runs=16)
-    places["figures"] = Region(column, 0, width - column, FIGURES)
-    places["perplexity"] = Region(column, FIGURES, 2 * third, main)
-    last = column + 2 * third
-    places["loss"] = Region(last, FIGURES, width - last, main // 2)
-    places["gradient"] = Region(last, FIGURES + main // 2, width - last, main - main // 2)
-    below = FIGURES + main
-    first = charts if lower else charts // 2
-    _row(places, ("speed", "rate", "score"), Region(column, below, width - column, first))
-    if lower:
-        places["machine"] = Region(column, below + charts, third, bottom)
-        places["samples"] = Region(column + third, below + charts, width - column - third, bottom)
-    else:
-        _row(
-            places, ("gpu", "memory"), Region(column, below + first, width - column, charts - first)
-        )
-    return places
-
-
-def _row(places: dict[str, Region], names: Sequence[str], region: Region) -> None:
-    """Place widgets side by side; the last one gets the remainder."""
-    each = region.width // len(names)
-    for index, name in enumerate(names):
-        x = region.x + index * each
-        places[name] = Region(
-            x, region.y, region.right - x if index == len(names) - 1 else each, region.height
-        )
-
-
-def _left_column(width: int, height: int, *, runs: int) -> dict[str, Region]:
-    return (
-        {"other-runs": Region(0, 0, width, runs), "events": Region(0, runs, width, height - runs)}
-        if width
-        else {}
+    runs = FIGURES + main
+    rows: Rows = (
+        (FIGURES, ("figures",)),
+        (main, ("perplexity",)),
+        (charts, ("loss", "speed", "gradient")),
+        (bottom, ("machine", "samples", "samples")),
     )
+    return {
+        **_stacked(((runs, ("other-runs",)), (height - runs, ("events",))), 0, column),
+        **_stacked(rows, column, width - column),
+    }
 
 
 class PlacedLayout(Layout):

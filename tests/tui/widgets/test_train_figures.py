@@ -17,7 +17,7 @@ from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
 from rnnlm_tui.tui.views.train import PHASES, figure_lines, newest_evaluations
 from tests.tui.fakes import make_hardware, make_series, make_snapshot
 
-WIDTHS = (80, 96, 168)
+WIDTHS = (80, 96)
 LABELS = {
     80: ("step", "tokens", "val ", "train ", "train loss", "val bits/byte", "grad", "lr", "epoch"),
     96: (
@@ -32,22 +32,6 @@ LABELS = {
         "grad",
         "lr",
         "epoch",
-    ),
-    168: (
-        "step",
-        "tokens",
-        "val ",
-        "train ",
-        "untrained",
-        "val bigram",
-        "train loss",
-        "ln V",
-        "val bits/byte",
-        "best",
-        "grad norm",
-        "lr",
-        "epoch",
-        "time used",
     ),
 }
 
