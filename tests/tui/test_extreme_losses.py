@@ -23,8 +23,8 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.log import Row
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.screens.train import DATA
 from rnnlm_tui.tui.views.chart_data import MarksStyle
+from rnnlm_tui.tui.views.charts import CHARTS
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.fakes import answers
@@ -76,9 +76,9 @@ def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequenc
     snapshot = stored("plain-otter", losses)
     styles: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
     for chart, log, everything, height, marks in product(
-        DATA, (False, True), (False, True), (4, 12), styles
+        CHARTS, (False, True), (False, True), (4, 12), styles
     ):
-        data, state = replace(DATA[chart](snapshot, "step"), log_y=log), PlotState()
+        data, state = replace(CHARTS[chart](snapshot, "step"), log_y=log), PlotState()
         for cursor in (None, 100.0):
             options = look(data, cursor=cursor, marks=marks, show_all=everything)
             assert len(draw(data, options, 60, height, state).rows) == height, (chart, options)

@@ -18,15 +18,15 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views import chart_data
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
 from rnnlm_tui.tui.views.charts import (
+    RATE,
+    SPEED,
     exponentials,
     gradient_data,
     level_to_beat,
     loss_data,
     marks,
     perplexity_data,
-    rate_data,
     score_data,
-    speed_data,
 )
 from rnnlm_tui.tui.views.train import trend
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
@@ -102,9 +102,9 @@ def test_a_run_without_steps_gives_empty_charts(axis: Axis) -> None:
     for make in (
         loss_data,
         perplexity_data,
-        speed_data,
+        SPEED.chart,
         gradient_data,
-        rate_data,
+        RATE.chart,
         score_data,
     ):
         assert all(len(series.x) == 0 for series in make(snapshot, axis).series)
@@ -149,7 +149,7 @@ def test_detailed_rows_replace_coarse_buckets(axis: Axis) -> None:
     x = loss_data(snapshot, axis).series[0].x
     assert list(x) == sorted(x)
     assert len(x) == len(snapshot.series) - 6 + 200
-    assert len(speed_data(snapshot, axis).series[0].x) == len(x)
+    assert len(SPEED.chart(snapshot, axis).series[0].x) == len(x)
 
 
 def stretch(series: SeriesTable, first: int, last: int) -> SeriesTable:
@@ -213,13 +213,13 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
     ]  # a mean of the steps' speeds would be far off
     active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
     snapshot = replace(make_snapshot(step=200), series=replace(series, active=active))
-    shown = speed_data(snapshot, "step").series[0]
+    shown = SPEED.chart(snapshot, "step").series[0]
     (whole,) = bins_of(shown, 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
 
 
-@pytest.mark.parametrize("chart", [speed_data, gradient_data])
+@pytest.mark.parametrize("chart", [SPEED.chart, gradient_data])
 def test_a_legend_shows_the_end_of_its_curve(chart: Callable[..., ChartData]) -> None:
     snapshot = make_snapshot()
     norm = snapshot.series.columns["grad_norm"]

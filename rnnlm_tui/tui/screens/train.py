@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -25,17 +25,10 @@ from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
+    CHARTS,
     adjacent_evaluation,
-    busy_data,
-    gradient_data,
-    loss_data,
-    memory_data,
     nearest_checkpoint,
-    perplexity_data,
-    rate_data,
-    score_data,
     snapshot_until,
-    speed_data,
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.machine import machine_view, other_cards
@@ -91,25 +84,12 @@ DISCARDED = ("failed", "crashed", "draft")
 """Statuses of runs that can be discarded here."""
 
 
-DATA: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
-    "perplexity": perplexity_data,
-    "loss": loss_data,
-    "speed": speed_data,
-    "gradient": gradient_data,
-    "rate": rate_data,
-    "score": score_data,
-    "gpu": busy_data,
-    "memory": memory_data,
-}
-"""The charts' data by chart id, in the order of tab."""
-
-
 class TrainScreen(ChartedScreen, SteersRuns):
     """A run, while it trains and after."""
 
     PANE = "train"
     BINDINGS = bindings_for("train")
-    CHARTS = tuple(DATA)
+    CHARTS = tuple(CHARTS)
     AXES = AXES
 
     def __init__(self) -> None:
@@ -123,7 +103,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def compose_body(self) -> ComposeResult:
         yield Placed(
             KeyFigures(id="figures"),
-            *(Chart(id=name) for name in DATA),
+            *(Chart(id=name) for name in CHARTS),
             MachinePanel(id="machine"),
             SampleLines(id="sample-lines"),
             SamplesPanel(id="samples"),
@@ -157,7 +137,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         self.show_charts(
             {
                 name: data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
-                for name, data in DATA.items()
+                for name, data in CHARTS.items()
                 if name in places
             }
         )
@@ -295,11 +275,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def arranged_charts(self) -> Sequence[str]:
         places = self._places(self.app.size)
-        return [name for name in DATA if name in places]
+        return [name for name in CHARTS if name in places]
 
     def reachable_charts(self) -> Sequence[str]:
         arranged = self.arranged_charts()
-        return [*arranged, *(name for name in DATA if name not in arranged)]
+        return [*arranged, *(name for name in CHARTS if name not in arranged)]
 
     def step_of_x(self, place: float) -> float:
         snapshot = self.snapshot

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.schema.formatting import (
@@ -54,7 +54,61 @@ if TYPE_CHECKING:
         EventRow,
         SampleRow,
     )
-    from rnnlm_tui.store.series import Band, SeriesTable
+    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.series import Band
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetric:
+    """A metric with a value for each step, as the charts of one run and of several show it."""
+
+    title: str
+    column: str
+    newest: Callable[[RunSummary], float | None]
+    write: Callable[[float | None], str] = figure
+    from_zero: bool = False
+    smooth: bool = True
+
+    def curve(self, snapshot: RunSnapshot, axis: Axis, since: float = 0.0) -> ChartSeries:
+        """Return a run's curve; `since` is where its x begins."""
+        series = curves(snapshot)
+        band, speed = series.columns[self.column], self.column == "tokens_per_second"
+        low, high = (band.low, band.high) if series.width > 1 else (None, None)
+        places, newest = x_values(series, axis), self.newest(snapshot.summary)
+        return ChartSeries(
+            name="",
+            colour=palette.TRAIN,
+            x=[place - since for place in places] if since else places,
+            mean=speeds(series) if speed else band.mean,
+            low=low,
+            high=high,
+            current=self.write(newest) if len(places) and newest is not None else "",
+            smooth=self.smooth,
+            harmonic=speed,
+            legend_from_curve=self.column != "loss",
+            y_format=None if self.write is figure else self.write,
+            left_out=short_batches(series),
+        )
+
+    def chart(self, snapshot: RunSnapshot, axis: Axis) -> ChartData:
+        """Return the chart of one run."""
+        curve = self.curve(snapshot, axis)
+        return on_axis(ChartData(self.title, (curve,), y_from_zero=self.from_zero), snapshot, axis)
+
+
+LOSS = StepMetric("Training loss", "loss", lambda summary: summary.train.loss)
+SPEED = StepMetric(
+    "Tokens/s", "tokens_per_second", lambda run: run.tokens_per_second, short, from_zero=True
+)
+NORM = StepMetric("Gradient norm", "grad_norm", lambda summary: summary.train.grad_norm)
+RATE = StepMetric(
+    "Learning rate",
+    "learning_rate",
+    lambda summary: summary.train.learning_rate,
+    scientific,
+    from_zero=True,
+    smooth=False,
+)
 
 
 def exponentials(losses: Sequence[float]) -> list[float]:
@@ -65,57 +119,94 @@ def exponentials(losses: Sequence[float]) -> list[float]:
         return [perplexity(loss) for loss in losses]
 
 
-def perplexity_data(snapshot: RunSnapshot, axis: Axis, log: bool = True) -> ChartData:
+def perplexity_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Training and held-out perplexity with baselines, checkpoints, events and the best point."""
-    return _learning(snapshot, axis, "Perplexity", log, exponentials)
+    train, judged = LOSS.curve(snapshot, axis), held_out_curve(snapshot, axis, perplexities)
+    star = " ★" if judged.star and judged.star == (judged.x[-1], judged.mean[-1]) else ""
+    train = replace(
+        train,
+        name="train",
+        mean=exponentials(train.mean),
+        low=train.low and exponentials(train.low),
+        high=train.high and exponentials(train.high),
+        current=train.current and figure(snapshot.summary.train.perplexity),
+        geometric=True,
+    )
+    levels = levels_to_beat(snapshot)
+    data = ChartData(
+        "Perplexity",
+        (train, *((replace(judged, current=judged.current + star),) if judged.x else ())),
+        tuple(Baseline(value, f"{name} {figure(value)}") for name, value in levels),
+        marks=marks(snapshot, axis),
+        evaluated=judged.x,
+        log_y=True,
+        guides=_reference(snapshot, axis),
+    )
+    return on_axis(data, snapshot, axis)
 
 
 def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Training and held-out loss in nats."""
-    return _learning(snapshot, axis, "Loss", False, lambda losses: losses)
-
-
-def speed_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Training tokens per second."""
-    current = short(snapshot.summary.tokens_per_second)
-    curve = _step_curve(snapshot, axis, "tokens_per_second", current)
-    return on_axis(ChartData("Tokens/s", (curve,), y_from_zero=True), snapshot, axis)
+    train, judged = LOSS.curve(snapshot, axis), held_out_curve(snapshot, axis, losses)
+    levels = ((name, math.log(value)) for name, value in levels_to_beat(snapshot))
+    data = ChartData(
+        "Loss",
+        (replace(train, name="train"), *((judged,) if judged.x else ())),
+        tuple(Baseline(value, f"{name} {figure(value)}") for name, value in levels),
+        guides=_reference(snapshot, axis, math.log),
+    )
+    return on_axis(data, snapshot, axis)
 
 
 def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Gradient norm before clipping, and the clipping threshold."""
     clip = snapshot.config.optimizer.max_grad_norm
     levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
-    current = figure(snapshot.summary.train.grad_norm)
-    curve = _step_curve(snapshot, axis, "grad_norm", current)
-    return on_axis(ChartData("Gradient norm", (curve,), levels), snapshot, axis)
-
-
-def rate_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """The learning rate."""
-    current = scientific(snapshot.summary.train.learning_rate)
-    curve = _step_curve(snapshot, axis, "learning_rate", current, smooth=False)
-    return on_axis(ChartData("Learning rate", (curve,), y_from_zero=True), snapshot, axis)
+    return replace(NORM.chart(snapshot, axis), baselines=levels)
 
 
 def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Bits per byte on held-out text, comparable across tokenizers."""
-    rows = held_out(snapshot)
-    at = evaluated_at(snapshot.series, axis, rows)
-    bits = bits_per_byte(rows)
-    unknown = unknown_share_text(snapshot.summary.evaluation.unknown_share)
-    finite = (index for index, value in enumerate(bits) if math.isfinite(value))
-    best = min(finite, key=lambda index: bits[index], default=None)
-    curve = ChartSeries(
+    curve = held_out_curve(snapshot, axis, bits_per_byte)
+    if unknown := curve.current and unknown_share_text(snapshot.summary.evaluation.unknown_share):
+        curve = replace(curve, current=f"{curve.current}, {unknown}")
+    return on_axis(ChartData("Bits per byte", (curve,)), snapshot, axis)
+
+
+def held_out_curve(
+    snapshot: RunSnapshot,
+    axis: Axis,
+    of: Callable[[Sequence[EvaluationRow]], Sequence[float]],
+    since: float = 0.0,
+) -> ChartSeries:
+    """Return the curve of a run's evaluations, the best with a star; `since` is where x begins."""
+    rows, series = held_out(snapshot), curves(snapshot)
+    places: Sequence[float] = [row.step for row in rows]
+    if axis != "step":
+        place = x_mapper(series, axis)
+        places = ascending([max(0.0, place(row.step, row.time) - since) for row in rows])
+    values = of(rows)
+    finite = [index for index, value in enumerate(values) if math.isfinite(value)]
+    best = min(finite, key=values.__getitem__, default=None)
+    return ChartSeries(
         name=held_out_name(snapshot),
         colour=palette.VALIDATION,
-        x=at,
-        mean=bits,
-        current=", ".join(filter(None, (figure(bits[-1]), unknown))) if rows else "",
+        x=places,
+        mean=values,
+        current=figure(values[-1]) if values else "",
         smooth=False,
-        star=None if best is None else (at[best], bits[best]),
+        star=None if best is None else (places[best], values[best]),
     )
-    return on_axis(ChartData("Bits per byte", (curve,)), snapshot, axis)
+
+
+def losses(rows: Sequence[EvaluationRow]) -> list[float]:
+    """Return losses of evaluations."""
+    return [row.loss for row in rows]
+
+
+def perplexities(rows: Sequence[EvaluationRow]) -> list[float]:
+    """Return perplexities of evaluations."""
+    return exponentials(losses(rows))
 
 
 def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
@@ -126,14 +217,6 @@ def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
     """Return the evaluations on the run's evaluation set, one per step, sorted by step."""
     return evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
-
-
-def evaluated_at(series: SeriesTable, axis: Axis, rows: Sequence[EvaluationRow]) -> Sequence[float]:
-    """Return x of evaluations sorted by step, ascending."""
-    if axis == "step":
-        return [row.step for row in rows]
-    place = x_mapper(series, axis)
-    return ascending([place(row.step, row.time) for row in rows])
 
 
 def split_name(snapshot: RunSnapshot) -> str:
@@ -168,81 +251,24 @@ def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
     return next(iter(levels_to_beat(snapshot)), None)
 
 
-def level_name(snapshot: RunSnapshot) -> str:
-    """Return `val bigram`, or `source`."""
-    level = level_to_beat(snapshot)
-    return level[0] if level is not None else "bigram"
-
-
-def _learning(
-    snapshot: RunSnapshot,
-    axis: Axis,
-    title: str,
-    log: bool,
-    of: Callable[[Sequence[float]], Sequence[float]],
-) -> ChartData:
-    series, summary = curves(snapshot), snapshot.summary
-    band, rows = series.columns["loss"], held_out(snapshot)
-    nats = title == "Loss"
-    finite = (row for row in rows if math.isfinite(row.loss))
-    best = min(finite, key=lambda row: row.loss, default=None)
-    newest = figure(summary.train.loss if nats else summary.train.perplexity)
-    star = " ★" if best is not None and rows[-1] is best and not nats else ""
-    place = x_mapper(series, axis)
-    train = ChartSeries(
-        name="train",
-        colour=palette.TRAIN,
-        x=x_values(series, axis),
-        mean=of(band.mean),
-        low=of(band.low) if series.width > 1 else None,
-        high=of(band.high) if series.width > 1 else None,
-        current=newest if len(series.step) else "",
-        geometric=not nats,
-        left_out=short_batches(series),
-    )
-    judged = ChartSeries(
-        name=held_out_name(snapshot),
-        colour=palette.VALIDATION,
-        x=evaluated_at(series, axis, rows),
-        mean=of([row.loss for row in rows]),
-        current=f"{figure(rows[-1].loss if nats else rows[-1].perplexity)}{star}" if rows else "",
-        smooth=False,
-        star=None if best is None else (place(best.step, best.time), of([best.loss])[0]),
-    )
-    known = [(name, math.log(value) if nats else value) for name, value in levels_to_beat(snapshot)]
-    levels = tuple(Baseline(value, f"{name} {figure(value)}") for name, value in known)
-    data = ChartData(
-        title,
-        (train, judged) if rows else (train,),
-        levels,
-        marks=() if nats else marks(snapshot, axis),
-        evaluated=() if nats else judged.x,
-        log_y=log,
-        guides=_reference(snapshot, axis, nats=nats),
-    )
-    return on_axis(data, snapshot, axis)
-
-
-def _reference(snapshot: RunSnapshot, axis: Axis, *, nats: bool) -> tuple[ChartSeries, ...]:
+def _reference(
+    snapshot: RunSnapshot, axis: Axis, of: Callable[[float], float] = float
+) -> tuple[ChartSeries, ...]:
     """Return the book's own curve for a run that follows its protocol, by sentences seen."""
     summary, batch = snapshot.summary, snapshot.config.training.batch_size
-    reference = summary.reference
+    reference, steps, epochs = summary.reference, summary.max_steps, summary.epochs
     if reference is None:
         return ()
-    steps, epochs = summary.max_steps, summary.epochs
-    points = reference_points(batch, steps / epochs if steps and epochs else None)
     x, mean = [], []
-    for point in points:
+    for point in reference_points(batch, steps / epochs if steps and epochs else None):
         place = extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch))
         if place is not None:
             x.append(place)
-            mean.append(math.log(point.perplexity) if nats else point.perplexity)
-    if not x:
-        return ()
-    current = ""
-    if reference.perplexity is not None:
-        current = figure(math.log(reference.perplexity) if nats else reference.perplexity)
-    return (ChartSeries(REFERENCE_NAME, palette.BASELINE, x, mean, current=current, smooth=False),)
+            mean.append(of(point.perplexity))
+    newest = reference.perplexity
+    current = "" if newest is None else figure(of(newest))
+    curve = ChartSeries(REFERENCE_NAME, palette.BASELINE, x, mean, current=current, smooth=False)
+    return (curve,) if x else ()
 
 
 def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
@@ -266,30 +292,6 @@ def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
         *events("resumed", "↻", palette.WARN),
         *events("skipped", "✗", palette.BAD),
         *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
-    )
-
-
-def _step_curve(
-    snapshot: RunSnapshot, axis: Axis, column: str, current: str, *, smooth: bool = True
-) -> ChartSeries:
-    """Return the curve of a column that has a value for each step."""
-    series = curves(snapshot)
-    band = series.columns[column]
-    wide = series.width > 1
-    write = {"tokens_per_second": short, "learning_rate": scientific}.get(column)
-    return ChartSeries(
-        name="",
-        colour=palette.TRAIN,
-        x=x_values(series, axis),
-        mean=speeds(series) if column == "tokens_per_second" else band.mean,
-        low=band.low if wide else None,
-        high=band.high if wide else None,
-        current=current if len(series.step) else "",
-        smooth=smooth,
-        harmonic=column == "tokens_per_second",
-        legend_from_curve=True,
-        y_format=write,
-        left_out=short_batches(series),
     )
 
 
@@ -388,6 +390,19 @@ def _machine_curve(
 
 def _percent(value: float | None) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{value:.0f} %"
+
+
+CHARTS: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
+    "perplexity": perplexity_data,
+    "loss": loss_data,
+    "speed": SPEED.chart,
+    "gradient": gradient_data,
+    "rate": RATE.chart,
+    "score": score_data,
+    "gpu": busy_data,
+    "memory": memory_data,
+}
+"""The charts of one run by chart id, in the order of tab."""
 
 
 def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.schema.formatting import NOTHING, figure, scientific, short
+from rnnlm_tui.schema.formatting import NOTHING, figure
 from rnnlm_tui.tui.palette import MARK_COLOURS
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.chart_data import (
@@ -22,20 +22,21 @@ from rnnlm_tui.tui.views.chart_data import (
     ChartData,
     ChartSeries,
     XFormat,
-    curves,
     planned_end,
-    short_batches,
-    speeds,
     step_of_x,
     x_of_step,
     x_values,
 )
 from rnnlm_tui.tui.views.charts import (
+    LOSS,
+    NORM,
+    RATE,
+    SPEED,
+    StepMetric,
     bits_per_byte,
-    evaluated_at,
-    exponentials,
-    held_out,
+    held_out_curve,
     level_to_beat,
+    perplexities,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import EvaluationRow
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.series import SeriesTable
 
 
 def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
@@ -168,9 +168,9 @@ class MarkedRun:
         series = self.snapshot.series
         return series.time[0] - series.active[0] if axis == "wall" and len(series.time) else 0.0
 
-    def places(self, axis: Axis, series: SeriesTable | None = None) -> Sequence[float]:
+    def places(self, axis: Axis) -> Sequence[float]:
         """Return x of each point of its curves."""
-        places, origin = x_values(series or self.snapshot.series, axis), self.origin(axis)
+        places, origin = x_values(self.snapshot.series, axis), self.origin(axis)
         return [place - origin for place in places] if origin else places
 
     def step_of_x(self, axis: Axis, place: float) -> float:
@@ -205,14 +205,7 @@ def validation_data(runs: MarkedRuns, axis: Axis) -> ChartData:
         if splits == {"test"}
         else "Validation perplexity"
     )
-    return _held_out(
-        runs,
-        axis,
-        title,
-        lambda rows: exponentials([row.loss for row in rows]),
-        log=True,
-        levels=_common_level(runs),
-    )
+    return _held_out(runs, axis, title, perplexities, log=True, levels=_common_level(runs))
 
 
 def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
@@ -224,13 +217,67 @@ def loss_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Training loss; the title says so if losses aren't comparable."""
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
-    return _trained(
-        runs,
-        axis,
-        f"Training loss{', different texts' if texts else ', different tokens' if tokens else ''}",
-        "loss",
-        figure,
+    why = ", different texts" if texts else ", different tokens" if tokens else ""
+    return replace(_trained(LOSS, runs, axis), title=f"{LOSS.title}{why}")
+
+
+def _held_out(
+    runs: MarkedRuns,
+    axis: Axis,
+    title: str,
+    of: Callable[[Sequence[EvaluationRow]], Sequence[float]],
+    *,
+    log: bool = False,
+    levels: tuple[Baseline, ...] = (),
+) -> ChartData:
+    drawn = [held_out_curve(run.snapshot, axis, of, run.origin(axis)) for run in runs]
+    return _overlay(runs, axis, title, drawn, log=log, levels=levels)
+
+
+def _trained(metric: StepMetric, runs: MarkedRuns, axis: Axis) -> ChartData:
+    drawn = [metric.curve(run.snapshot, axis, run.origin(axis)) for run in runs]
+    if len(runs) > MOST_BANDS:
+        drawn = [replace(curve, low=None, high=None, band=False) for curve in drawn]
+    return _overlay(runs, axis, metric.title, drawn, from_zero=metric.from_zero)
+
+
+def _overlay(
+    runs: MarkedRuns,
+    axis: Axis,
+    title: str,
+    drawn: Sequence[ChartSeries],
+    *,
+    log: bool = False,
+    from_zero: bool = False,
+    levels: tuple[Baseline, ...] = (),
+) -> ChartData:
+    ends = [planned_end(run.snapshot, axis) for run in runs]
+    known = [end - run.origin(axis) for run, end in zip(runs, ends, strict=True) if end is not None]
+    x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
+    return ChartData(
+        title=title,
+        series=tuple(
+            replace(curve, name=run.name, colour=run.colour, marker=run.letter)
+            for run, curve in zip(runs, drawn, strict=True)
+        ),
+        baselines=levels,
+        x_end=max(known) if known and len(known) == len(ends) else None,
+        x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],
+        log_y=log,
+        y_from_zero=from_zero,
+        x_format=x_format,
     )
+
+
+COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
+    "compare-validation": validation_data,
+    "compare-loss": loss_data,
+    "compare-bits": bits_data,
+    "compare-speed": partial(_trained, SPEED),
+    "compare-gradient": partial(_trained, NORM),
+    "compare-rate": partial(_trained, RATE),
+}
+"""Chart id to its data, in the order of the tab key."""
 
 
 def comparison(runs: MarkedRuns) -> Comparison:
@@ -291,88 +338,6 @@ def shown_steps(
     }
 
 
-def _held_out(
-    runs: MarkedRuns,
-    axis: Axis,
-    title: str,
-    of: Callable[[list[EvaluationRow]], Sequence[float]],
-    *,
-    log: bool = False,
-    levels: tuple[Baseline, ...] = (),
-) -> ChartData:
-    drawn = []
-    for run in runs:
-        rows = held_out(run.snapshot)
-        values = of(rows)
-        current = figure(values[-1]) if values else ""
-        origin = run.origin(axis)
-        places = [
-            max(0.0, place - origin) for place in evaluated_at(run.snapshot.series, axis, rows)
-        ]
-        finite = [index for index, value in enumerate(values) if math.isfinite(value)]
-        best = min(finite, key=values.__getitem__, default=None)
-        star = None if best is None else (places[best], values[best])
-        drawn.append(
-            ChartSeries(
-                run.name,
-                run.colour,
-                places,
-                values,
-                current=current,
-                marker=run.letter,
-                smooth=False,
-                star=star,
-            )
-        )
-    return _overlay(runs, axis, title, drawn, log=log, levels=levels)
-
-
-def _trained(
-    runs: MarkedRuns,
-    axis: Axis,
-    title: str,
-    column: str,
-    write: Callable[[float], str],
-    *,
-    from_zero: bool = False,
-    smooth: bool = True,
-) -> ChartData:
-    drawn = []
-    few = len(runs) <= MOST_BANDS
-    for run in runs:
-        series = curves(run.snapshot)
-        band = series.columns[column]
-        current = _newest(run, column, write)
-        low, high = (band.low, band.high) if few and series.width > 1 else (None, None)
-        places = run.places(axis, series)
-        drawn.append(
-            ChartSeries(
-                run.name,
-                run.colour,
-                places,
-                speeds(series) if column == "tokens_per_second" else band.mean,
-                low,
-                high,
-                current=current,
-                marker=run.letter,
-                smooth=smooth,
-                harmonic=column == "tokens_per_second",
-                legend_from_curve=column != "loss",
-                y_format=write,
-                band=few,
-                left_out=short_batches(series),
-            )
-        )
-    return _overlay(runs, axis, title, drawn, from_zero=from_zero)
-
-
-def _newest(run: MarkedRun, column: str, write: Callable[[float], str]) -> str:
-    summary = run.snapshot.summary
-    figures = summary if column == "tokens_per_second" else summary.train
-    value = getattr(figures, column) if len(run.snapshot.series.step) else None
-    return "" if value is None else write(value)
-
-
 def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
     """Return the level to beat if it is the same for all runs."""
     levels = {level_to_beat(run.snapshot) for run in runs}
@@ -380,48 +345,3 @@ def _common_level(runs: MarkedRuns) -> tuple[Baseline, ...]:
     if level is None or not math.isfinite(level[1]):
         return ()
     return (Baseline(level[1], f"{level[0]} {figure(level[1])}"),)
-
-
-def _overlay(
-    runs: MarkedRuns,
-    axis: Axis,
-    title: str,
-    drawn: Sequence[ChartSeries],
-    *,
-    log: bool = False,
-    from_zero: bool = False,
-    levels: tuple[Baseline, ...] = (),
-) -> ChartData:
-    ends = [planned_end(run.snapshot, axis) for run in runs]
-    known = [end - run.origin(axis) for run, end in zip(runs, ends, strict=True) if end is not None]
-    x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
-    return ChartData(
-        title=title,
-        series=tuple(drawn),
-        baselines=levels,
-        x_end=max(known) if known and len(known) == len(ends) else None,
-        x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],
-        log_y=log,
-        y_from_zero=from_zero,
-        x_format=x_format,
-    )
-
-
-COMPARED_CHARTS: dict[str, Callable[[MarkedRuns, Axis], ChartData]] = {
-    "compare-validation": validation_data,
-    "compare-loss": loss_data,
-    "compare-bits": bits_data,
-    "compare-speed": partial(
-        _trained, title="Tokens/s", column="tokens_per_second", write=short, from_zero=True
-    ),
-    "compare-gradient": partial(_trained, title="Gradient norm", column="grad_norm", write=figure),
-    "compare-rate": partial(
-        _trained,
-        title="Learning rate",
-        column="learning_rate",
-        write=scientific,
-        from_zero=True,
-        smooth=False,
-    ),
-}
-"""Chart id to its data, in the order of the tab key."""

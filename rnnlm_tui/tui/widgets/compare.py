@@ -22,10 +22,14 @@ from rnnlm_tui.tui.views.compare import MarkedRuns
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.views.table import fitted
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, FULL, Places
+from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Places
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
+
+
+FULL = Size(190, 50)
+"""Body size from which every chart is shown."""
 
 
 BEST, FINAL = "best val ppl", "final val ppl"

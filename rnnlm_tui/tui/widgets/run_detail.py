@@ -29,7 +29,6 @@ from rnnlm_tui.tui.views.chart_data import ChartData, MarksStyle
 from rnnlm_tui.tui.views.charts import (
     held_out,
     held_out_name,
-    level_name,
     level_to_beat,
     perplexity_data,
 )
@@ -70,7 +69,7 @@ def figures_of(snapshot: RunSnapshot, *, wide: bool) -> list[Content]:
     newest = (f"{value}{star}", f"bold {palette.VALIDATION}")
     found = [
         _fact(f"{held_out_name(snapshot)} ppl", newest, arrow),
-        _fact(f"vs {level_name(snapshot)}", (distance, palette.TEXT)),
+        _fact(f"vs {level[0] if level is not None else 'bigram'}", (distance, palette.TEXT)),
     ]
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
         distance = change(rows[-1].perplexity - summary.reference.perplexity)
