@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -58,21 +58,19 @@ class SampleHistoryScreen(Overlay[int | None]):
     def __init__(self, run: RunDirectory, snapshot: RunSnapshot, step: float | None) -> None:
         super().__init__()
         self._run, self._snapshot = run, snapshot
-        self._steps = sorted({row.step for row in snapshot.samples})
-        self._index = self._at(step)
-        self._wanted_step = step
-        self._samples: dict[int, tuple[SampleRow, ...]] = {}
+        self._wanted = math.inf if step is None else step
+        """The step to show, or the last one before it; the newest if infinite."""
         self._chosen = 0
 
     def compose(self) -> ComposeResult:
         yield HistoryPanel(id="history-box")
 
     def on_mount(self) -> None:
-        panel = self.query_one(HistoryPanel)
-        panel.highlighted = True
-        self._reading = RepeatedRead(self.context)
+        self.query_one(HistoryPanel).highlighted = True
+        self._stored = StoredSamples(self.context, self._run, self._show)
+        self._stored.steps = sorted({row.step for row in self._snapshot.samples})
         self.set_interval(CHECK_SECONDS, self._check_for_more)
-        self.context.in_thread(lambda: sample_steps(self._run), self._take_steps)
+        self._stored.read_steps()
         self._show()
 
     def on_resize(self) -> None:
@@ -80,99 +78,58 @@ class SampleHistoryScreen(Overlay[int | None]):
         panel.bottom = key_line(KEYS, panel.size.width, self.app)
 
     @property
-    def step(self) -> int:
-        """The shown step."""
-        return self._steps[self._index]
-
-    def _at(self, step: float | None) -> int:
-        return len(self._steps) - 1 if step is None else max(0, bisect_right(self._steps, step) - 1)
+    def _index(self) -> int:
+        return max(0, bisect_right(self._stored.steps, self._wanted) - 1)
 
     def _check_for_more(self) -> None:
         """Check whether the run has more samples."""
-        fresh = self.context.snapshot
-        if (
-            fresh is None
-            or fresh is self._snapshot
-            or fresh.summary.run != self._snapshot.summary.run
-        ):
+        before, fresh = self._snapshot, self.context.snapshot
+        if fresh is None or fresh is before or fresh.summary.run != before.summary.run:
             return
-        before, self._snapshot = self._snapshot, fresh
-        more = fresh.samples and fresh.samples[0] != (before.samples[0] if before.samples else None)
+        self._snapshot = fresh
         if fresh.summary.attempt != before.summary.attempt:
-            self._samples.clear()  # a resumed run writes samples again
-        if more:
-            self.context.in_thread(lambda: sample_steps(self._run), self._take_steps)
-
-    def _take_steps(self, steps: list[int]) -> None:
-        """Take all steps with samples; the snapshot had only the newest.
-
-        The shown step stays, but at the end the newest is shown.
-        """
-        if not steps or not self.is_mounted:
-            return
-        step, newest = self.step, self._index == len(self._steps) - 1 and self._wanted_step is None
-        self._steps = steps
-        self._index = (
-            len(steps) - 1
-            if newest
-            else self._at(self._wanted_step if self._wanted_step is not None else step)
-        )
-        self._show()
+            self._stored.rows.clear()  # a resumed run writes samples again
+        if fresh.samples[:1] not in ((), before.samples[:1]):
+            self._stored.read_steps()
 
     def _show(self) -> None:
         from rnnlm_tui.schema.presets import has_prompts_of_another_text
 
-        wanted = list(reversed(self._steps[max(0, self._index - EARLIER) : self._index + 1]))
-        loaded = all(step in self._samples for step in wanted[:2])
-        now, before = self._rows(wanted[0]), tuple(self._rows(step) for step in wanted[1:])
+        if not self.is_mounted:
+            return
+        index, steps = self._index, self._stored.steps
+        wanted = steps[max(0, index - EARLIER) : index + 1][::-1]
+        now, *before = map(self._rows, wanted)
         config = self._snapshot.config
         asked = () if has_prompts_of_another_text(config) else config.evaluation.prompts
         prompts = tuple(dict.fromkeys([*asked, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
-        evaluation = latest_evaluation(held_out(self._snapshot), self.step)
-        newlines = newlines_of(self._snapshot.summary.corpus_layout)
         page = HistoryPage(
-            self.step,
-            self._index,
-            len(self._steps),
+            wanted[0],
+            index,
+            len(steps),
             prompts,
             now,
-            before,
-            evaluation,
+            tuple(before),
+            latest_evaluation(held_out(self._snapshot), wanted[0]),
             held_out_name(self._snapshot),
-            loaded,
-            newlines,
+            loaded=all(step in self._stored.rows for step in wanted[:2]),
+            newlines=newlines_of(self._snapshot.summary.corpus_layout),
         )
         self.query_one(HistoryPanel).show(page, self._chosen)
-        if missing := [step for step in wanted if step not in self._samples]:
-            self._reading.start(partial(self._read, missing), self._take_samples)
-
-    def _read(self, steps: list[int]) -> dict[int, tuple[SampleRow, ...]]:
-        return {step: tuple(samples_at(self._run, step)) for step in steps}
-
-    def _take_samples(self, found: dict[int, tuple[SampleRow, ...]]) -> None:
-        """Take samples that were read, and read those needed by now."""
-        if len(self._samples) > KEPT:
-            self._samples.clear()
-        self._samples.update(found)
-        if self.is_mounted:
-            self._show()
+        self._stored.read(wanted)
 
     def _rows(self, step: int) -> dict[str, SampleRow]:
         """Return the newest sample of each prompt at a step."""
-        return {
-            rows[0].prompt: rows[0]
-            for rows in samples_by_prompt(
-                self._samples.get(step, ()), self._snapshot.config.evaluation.prompts
-            )
-        }
+        rows, prompts = self._stored.rows.get(step, ()), self._snapshot.config.evaluation.prompts
+        return {group[0].prompt: group[0] for group in samples_by_prompt(rows, prompts)}
 
     def action_walk(self, by: int) -> None:
         """Show a later step, or an earlier one if negative."""
-        index = max(0, min(self._index + by, len(self._steps) - 1))
-        self._wanted_step = None if index == len(self._steps) - 1 else float(self._steps[index])
-        if index != self._index:
-            self._index = index
+        steps, index = self._stored.steps, self._index
+        wanted = max(0, min(index + by, len(steps) - 1))
+        self._wanted = math.inf if wanted == len(steps) - 1 else steps[wanted]
+        if wanted != index:
             self._show()
 
     def action_prompt(self, by: int) -> None:
@@ -184,76 +141,66 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def action_take(self) -> None:
         """Close, and set the charts' cursor to this step."""
-        self.dismiss(self.step)
+        self.dismiss(self._stored.steps[self._index])
 
     def action_close(self) -> None:
         """Close, and leave the charts as they were."""
         self.dismiss(None)
 
 
-KEPT_SAMPLES = 100
-"""Steps whose samples are kept in memory."""
+class StoredSamples:
+    """A run's samples, read from its log in threads: the steps that have some, and those asked for.
 
+    Calls `then` after each read.
+    """
 
-def sample_steps(run: RunDirectory) -> list[int]:
-    """Read which steps have samples, in order."""
-    with store.reader.RunReader(run) as reader:
-        return reader.sample_steps()
+    def __init__(self, context: RnnlmApp, run: RunDirectory, then: Callable[[], None]) -> None:
+        self.run, self._then = run, then
+        self.steps: list[int] = []
+        self.rows: dict[int, Sequence[SampleRow]] = {}
+        """By step, newest first."""
+        self._steps_read, self._rows_read = RepeatedRead(context), RepeatedRead(context)
 
+    def read_steps(self) -> None:
+        """Read which steps have samples, in order."""
 
-def samples_at(run: RunDirectory, step: int) -> list[SampleRow]:
-    """Read the samples of a step, newest first."""
-    with store.reader.RunReader(run) as reader:
-        return reader.samples_at(step)
+        def read() -> list[int]:
+            with store.reader.RunReader(self.run) as reader:
+                return reader.sample_steps()
 
+        self._steps_read.start(read, self._take_steps)
 
-class OlderSamples:
-    """Samples of one run, read one step at a time."""
+    def read(self, steps: Sequence[int]) -> None:
+        """Read the samples of those of these steps that aren't known."""
 
-    def __init__(self, context: RnnlmApp, read: Callable[[], None]) -> None:
-        self._context, self._read = context, read
-        self._run = ""
-        self._steps: list[int] | None = None
-        self._rows: dict[int, tuple[SampleRow, ...]] = {}
-        self._reading = RepeatedRead(context)
+        def read() -> dict[int, Sequence[SampleRow]]:
+            with store.reader.RunReader(self.run) as reader:
+                return {step: reader.samples_at(step) for step in missing}
+
+        if missing := [step for step in steps if step not in self.rows]:
+            self._rows_read.start(read, self._take_rows)
 
     def until(self, snapshot: RunSnapshot, step: float) -> Sequence[SampleRow]:
-        """Return the samples of the newest step up to `step` that the snapshot lacks.
+        """Return the samples of the newest step up to `step` that the snapshot lacks, oldest first.
 
-        While they are being read, there are none; then `read` is called.
+        While they are being read, there are none.
         """
-        run = self._context.run_directory
-        if not snapshot.samples or snapshot.samples[-1].step <= step or run is None:
+        if not snapshot.samples or snapshot.samples[-1].step <= step:
             return ()
-        if run.name != self._run:
-            self._run, self._steps, self._rows = run.name, None, {}
-        if self._steps is None:
-            self._reading.start(
-                lambda: sample_steps(run),
-                partial(self._take_steps, run.name),
-            )
-            return ()
-        index = bisect_right(self._steps, step) - 1
-        if index < 0:
-            return ()
-        wanted = self._steps[index]
-        if wanted not in self._rows:
-            self._reading.start(
-                partial(self._read_step, run, wanted), partial(self._take_rows, run.name)
-            )
-        return self._rows.get(wanted, ())
+        if not self.steps:
+            self.read_steps()
+        index = bisect_right(self.steps, step)
+        wanted = self.steps[max(0, index - 1) : index]
+        self.read(wanted)
+        return [row for step in wanted for row in reversed(self.rows.get(step, ()))]
 
-    def _read_step(self, run: RunDirectory, step: int) -> tuple[int, tuple[SampleRow, ...]]:
-        return step, tuple(reversed(samples_at(run, step)))
+    def _take_steps(self, steps: list[int]) -> None:
+        if steps:
+            self.steps = steps
+            self._then()
 
-    def _take_steps(self, run: str, steps: list[int]) -> None:
-        if run == self._run:
-            self._steps = steps
-            self._read()
-
-    def _take_rows(self, run: str, found: tuple[int, tuple[SampleRow, ...]]) -> None:
-        if run == self._run:
-            if len(self._rows) >= KEPT_SAMPLES:
-                self._rows.clear()
-            self._rows[found[0]] = found[1]
-            self._read()
+    def _take_rows(self, found: dict[int, Sequence[SampleRow]]) -> None:
+        if len(self.rows) > KEPT:
+            self.rows.clear()
+        self.rows.update(found)
+        self._then()

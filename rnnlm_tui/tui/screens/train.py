@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
@@ -20,7 +19,7 @@ from rnnlm_tui.tui import WIDE_FROM, messages
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
-from rnnlm_tui.tui.screens.samples import OlderSamples, SampleHistoryScreen
+from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
@@ -95,6 +94,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def __init__(self) -> None:
         super().__init__()
         self._offered: CheckpointRow | None = None
+        self._samples: StoredSamples | None = None
         self._opening = ""
         """The run that J or K is opening; empty once it is open."""
         self._range_state = (False, True)
@@ -112,10 +112,6 @@ class TrainScreen(ChartedScreen, SteersRuns):
             places=arrangement(body_size(self.app.size)),
             id="placed",
         )
-
-    @cached_property
-    def _older(self) -> OlderSamples:
-        return OlderSamples(self.context, self.cursor_changed)
 
     def on_resize(self, event: Resize) -> None:
         self._arrange(event.size)
@@ -150,8 +146,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
         snapshot, step, places = self.snapshot, self.cursor_step, self._placed.places
         if "events" in places:
             self.query_one(EventsPanel).show(snapshot, step)
-        if snapshot is not None and step is not None:
-            snapshot = snapshot_until(snapshot, step, self._older.until(snapshot, step))
+        run = self.context.run_directory
+        if snapshot is not None and step is not None and run is not None:
+            if self._samples is None or self._samples.run != run:
+                self._samples = StoredSamples(self.context, run, self.cursor_changed)
+            snapshot = snapshot_until(snapshot, step, self._samples.until(snapshot, step))
         if region := places.get("sample-lines"):
             self.query_one(SampleLines).show(snapshot, (region.width, region.height))
         if "samples" in places:
