@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import exp
 from pathlib import Path
 from time import time
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, StepRow
+from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow, StepRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.log import Row
@@ -21,9 +22,10 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import RunLock
 from tests.fakes.answers import CHANGES
-from tests.unit.client.logs import record
+from tests.unit.client.logs import begin, record
 
 STEPS = 3
+STARTED: tuple[EventKind, ...] = ("started", "running")
 
 
 def trained(
@@ -122,3 +124,43 @@ def model_file(shapes: Mapping[str, Sequence[int]]) -> bytes:
         end += size
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + bytes(end)
+
+
+@contextmanager
+def training(
+    name: str = "plain-otter", step: int = 2_400, most: int = 4_754, config: RunConfig | None = None
+) -> Iterator[Callable[[int], None]]:
+    """A run that trains and is at this step; yields a function that lets it train on.
+
+    It has an evaluation every 100 steps, with samples and a checkpoint every 1,000, and a spike.
+    """
+    run_config = config or RunConfig()
+    run = create_run(run_config, name)
+    began, at = time() - 99.0, 0
+
+    def train_to(last: int) -> None:
+        nonlocal at
+        rows: list[Row] = []
+        for now in range(at + 1, last + 1):
+            loss, seconds = 3.86 + 3.7 * exp(-now / 120) + 1.35 * exp(-now / 900), now * 0.0264
+            figures = loss, 0.4, 1e-3, 27_600.0, seconds, began + seconds
+            rows.append(StepRow(1, now, 700 * now, now * 8 / most, *figures))
+            if now % 100 == 0:
+                scored = loss + 0.13, 20_000, 1.67, 0.4, began + seconds
+                rows.append(EvaluationRow(1, now, "validation", "validation", *scored))
+            if now % 1_000 == 0:
+                rows += [
+                    SampleRow(1, now, prompt, f" text of {now}", 40, 7, began + seconds)
+                    for prompt in run_config.evaluation.prompts
+                ]
+                with_checkpoints(run, {now: loss})
+            if now == 1_200:
+                rows.append(EventRow(1, now, "spike", "loss 9.298, usually 4.1", began + seconds))
+        log.append(*rows)
+        at = last
+
+    with RunLock(run.lock_path), begin(run) as log:
+        events = (EventRow(1, 0, kind, kind, began) for kind in STARTED)
+        log.append(Facts(max_steps=most, epochs=8.0, vocab_size=2_048), *events)
+        train_to(step)
+        yield train_to

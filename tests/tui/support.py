@@ -107,6 +107,14 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
     await pilot.pause()
 
 
+async def show(app: RnnlmApp, pilot: Pilot[int], snapshot: RunSnapshot) -> None:
+    """Let the current pane show this state of the open run, until its log has news."""
+    app.snapshot = snapshot
+    assert app.pane_screen is not None
+    app.pane_screen._arrive()
+    await pilot.pause()
+
+
 def lines_of(app: object) -> list[str]:
     """The screen's cells, a text a line."""
     assert isinstance(app, RnnlmApp)
