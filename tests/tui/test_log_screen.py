@@ -1,0 +1,163 @@
+"""The worker's log over the train pane: its end, its search, and escaped control characters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.events import Key
+
+from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens import log as module
+from rnnlm_tui.tui.screens.log import LogFollower
+from rnnlm_tui.tui.widgets.log_panel import LogPanel
+from tests.homes import trained
+from tests.tui.fakes import make_snapshot
+from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.support import at_home, lines_of, show, shows, text_of, until
+
+
+@pytest.fixture
+def path() -> Path:
+    """The log of a run that failed."""
+    return trained("plain-otter", "failed").log_path
+
+
+def panel(app: RnnlmApp) -> LogPanel:
+    return app.screen.query_one(LogPanel)
+
+
+async def test_the_log_is_followed_scrolled_and_searched(path: Path) -> None:
+    marks = {3: " Traceback", 50: " Traceback", 60: " می\u200cخواهم"}
+    path.write_text("".join(f"line {at}{marks.get(at, '')}\n" for at in range(100)))
+    async with at_home(pane="train") as (app, pilot):
+        await pilot.press("L")
+        await until(pilot, lambda: shows(app, "line 99"))
+        assert "line 99" in lines_of(app)[-2]
+        assert "follows" in lines_of(app)[0]
+        end = panel(app).top
+        for keys, top, follows in (
+            ("up", end - 1, False),
+            ("pageup", end - 22, False),
+            ("pagedown down", end, True),
+            ("home", 0, False),
+        ):
+            await pilot.press(*keys.split())
+            assert (panel(app).top, "follows" in lines_of(app)[0]) == (top, follows)
+        with path.open("a") as file:
+            file.write("one more\n")
+        await until(pilot, lambda: panel(app)._lines[-1] == "one more")
+        assert "line 0" in lines_of(app)[1]
+        await pilot.press("end")
+        assert "one more" in lines_of(app)[-2]
+        await pilot.press("slash", *"traceback", "enter")
+        for key, found in (("", 50), ("n", 3), ("N", 50)):
+            await pilot.press(*key)
+            assert shows(app, f"line {found} Traceback")
+        await pilot.press("slash", *"qq")
+        assert "not found" in lines_of(app)[-1]
+        await pilot.press("backspace", "backspace")
+        for character in "می\u200cخواهم":  # a joiner is searched for as a letter
+            app.screen.post_message(Key(f"u+{ord(character):x}", character))
+        await pilot.press("enter")
+        assert panel(app).search == "می\u200cخواهم"
+        assert "not found" not in lines_of(app)[-1]
+        await pilot.press("slash", "escape")
+        assert panel(app).search == ""
+        assert "search" in lines_of(app)[-1]
+        await pilot.press("q")
+        assert len(app.screen_stack) == 1
+
+
+async def test_a_log_that_cannot_be_read_is_empty_and_later_shown_harmlessly(path: Path) -> None:
+    path.mkdir()
+    async with at_home(pane="train") as (app, pilot):
+        app.snapshot = None  # without events
+        await pilot.press("L")
+        await until(pilot, lambda: shows(app, "no output"))
+        path.rmdir()
+        path.write_text(f"\x1b[2J\x1b]0;owned\x07 {'word ' * 40}end\n[@click=app.bell]x[/]\n")
+        await until(pilot, lambda: shows(app, "owned"))
+        assert "\x1b" not in text_of(app)
+        assert shows(app, "[@click=app.bell]x[/]")
+        await pilot.resize_terminal(60, 20)
+        await until(
+            pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40
+        )
+
+
+@pytest.mark.usefixtures("path")
+async def test_events_are_shown_without_worker_output_and_in_full_by_a_page_key() -> None:
+    long = "loss 9.298, 4.2 deviations above its mean; " * 3 + "the end of it"
+    known = make_snapshot()
+    spike = EventRow(2, 3_700, "spike", long, known.events[-1].time)
+    async with at_home(pane="train") as (app, pilot):
+        await show(app, pilot, replace(known, events=(*known.events, spike)))
+        await pilot.press("L")
+        await until(pilot, lambda: shows(app, "No worker output. Events:"))
+        assert shows(app, "3,750 c saved last")
+        await pilot.press("L")
+        for size in ((80, 24), (60, 15)):
+            await pilot.resize_terminal(*size)
+            await pilot.press("pagedown", "slash", *"deviat", "enter")
+            shown = " ".join(line.strip(" │║┃|") for line in lines_of(app))
+            assert "3,700 ↑ loss 9.298" in shown
+            assert "the end of it" in shown
+            await pilot.press("escape")
+            assert len(app.screen_stack) == 1
+
+
+PRINTED = (
+    "".join(
+        f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)
+    )
+    + 'Traceback (most recent call last):\n  File "/opt/rnnlm/worker/train.py", line 88, in train\n'
+    "    loss = trainer.step(batch)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to"
+    " allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free."
+    " Process 41207 has 20.6 GiB memory in use.\n"
+)
+
+
+@each_view("train-log-found")
+async def test_log_equals_its_snapshot(
+    name: str, size: tuple[int, int], mode: Mode, path: Path
+) -> None:
+    path.write_text(PRINTED)
+    async with at_home(pane="train", size=size) as (app, pilot):
+        await pilot.press("L")
+        await until(pilot, lambda: shows(app, "OutOfMemoryError"))
+        await pilot.press("slash", *"capacity", "enter")
+        await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
+
+
+def test_the_end_of_a_log_is_read_again_if_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "worker.log"
+    log = LogFollower(path)
+    assert not log.look(), "it is missing"
+    for content, lines in (
+        (b"one\ntw", ["one", "tw"]),
+        (b"one\ntwo\n\nthree\n\n", ["one", "two", "", "three", ""]),
+        ("é".encode()[:1], ["\ufffd"]),
+        ("é".encode() + b"\xff\n", ["é\ufffd"]),
+    ):
+        path.write_bytes(content)
+        assert log.look()
+        assert list(log.lines) == lines
+        assert not log.look()
+        assert not log.is_cut
+    path.unlink()
+    assert log.look()
+    assert list(log.lines) == []
+    path.write_bytes(b"".join(b"line %d\n" % number for number in range(1_000)))
+    for limit, value in (("MOST_BYTES", 100), ("MOST_LINES", 4)):
+        monkeypatch.setattr(module, limit, value)
+        log = LogFollower(path)
+        log.look()
+        assert log.is_cut
+        assert log.lines[-1] == "line 999"
+        assert len(log.lines) < 15
+    assert len(log.lines) == 4
