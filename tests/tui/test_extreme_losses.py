@@ -21,6 +21,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.log import Row
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.chart_data import MarksStyle
@@ -34,7 +35,7 @@ from tests.tui.panes.seeing import opened, screen_text
 from tests.tui.panes.test_inspect_pane import asked, inspecting, sampled
 from tests.tui.panes.test_versus_pane import step_of, surprised, versus
 from tests.tui.pictures import SIZES
-from tests.tui.support import running_app, shows, text_of, until, with_runs
+from tests.tui.support import at_home, shows, text_of, until
 from tests.tui.widgets.chart.pictures import look
 from tests.unit.client.logs import record
 from tests.unit.store.rows import evaluation_row, new_run, step_row, write_model
@@ -86,11 +87,12 @@ def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequenc
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 async def test_every_pane_of_runs_is_painted_with_extreme_losses(size: tuple[int, int]) -> None:
-    snapshots = [stored(f"run-{index}", losses) for index, losses in enumerate(CURVES)]
-    services = with_runs(*snapshots)
-    async with running_app(services, run="run-0", size=size) as (app, pilot):
-        for name in (snapshot.summary.run for snapshot in snapshots):
-            app.select_run(services.run(name))
+    names = [f"run-{index}" for index in range(len(CURVES))]
+    for name, losses in zip(names, CURVES, strict=True):
+        stored(name, losses)
+    async with at_home("run-0", size=size) as (app, pilot):
+        for name in names:
+            app.select_run(find_run(name))
             for pane in PANES_OF_RUNS:
                 app.open_pane(pane)
                 await until(
@@ -99,7 +101,7 @@ async def test_every_pane_of_runs_is_painted_with_extreme_losses(size: tuple[int
                 )
             await pilot.press("left", "l", "a")
             text_of(app)
-        compared = tuple(snapshot.summary.run for snapshot in snapshots[:8])
+        compared = tuple(names[:8])
         app.set_marks(Marks(compared))
         app.open_pane("compare")
         await until(

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.metrics import HardwareRow
-from rnnlm_tui.store.series import empty_machine
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.metrics import EventRow, HardwareRow
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import poller
 from rnnlm_tui.tui.poller import (
     FIRST_READING_SECONDS,
@@ -17,8 +19,10 @@ from rnnlm_tui.tui.poller import (
     READING_SECONDS,
     IdleMachinePoller,
 )
-from tests.tui.fakes import FakeReader, FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, until, with_runs
+from tests.homes import trained, training
+from tests.tui.fakes import make_hardware
+from tests.tui.support import at_home, lines_of, shows, until
+from tests.unit.client.logs import record
 
 
 class Clock:
@@ -35,54 +39,51 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_machine_is_read_only_while_the_user_is_present(
+def test_the_machine_is_read_only_while_the_user_is_present_and_no_worker_reads_it(
     clock: Clock,
 ) -> None:
     shown: list[tuple[int, bool]] = []
-    FakeServices().install()
-    readings = IdleMachinePoller(lambda: True, lambda rows, live: shown.append((len(rows), live)))
-    for _ in range(200):
-        readings.poll()
-        clock.now += 0.5
+    trains = False
+    readings = IdleMachinePoller(
+        lambda: not trains, lambda rows, live: shown.append((len(rows), live))
+    )
+
+    def wait(polls: int) -> None:
+        for _ in range(polls):
+            readings.poll()
+            clock.now += 0.5
+
+    wait(200)
     assert shown == [], "the user is absent"
     readings.key_pressed()
-    for _ in range(400):
-        readings.poll()
-        clock.now += 0.5
+    wait(400)
     count = int((PRESENT_SECONDS - FIRST_READING_SECONDS) / READING_SECONDS) + 1
     assert shown == [*((number, True) for number in range(1, count + 1)), (count, False)]
-
-
-def test_the_app_does_not_read_the_machine_while_a_worker_does(clock: Clock) -> None:
-    shown: list[bool] = []
-    trains = True
-    FakeServices().install()
-    readings = IdleMachinePoller(lambda: not trains, lambda _rows, live: shown.append(live))
+    shown.clear()
     for tick in range(60):
-        trains = tick < 20 or tick > 30
+        trains = 20 <= tick <= 30
         readings.key_pressed()
-        readings.poll()
-        clock.now += 0.5
-    assert shown[0] is True
-    assert shown[-1] is False
-    assert 2 <= len(shown) <= 5
+        wait(1)
+    assert shown[0][1] is True
+    trains = True
+    wait(20)
+    assert shown[-1][1] is False
+    assert 2 <= len(shown) <= 40
 
 
-def test_a_failed_reading_is_repeated_at_the_next_poll(clock: Clock) -> None:
+def test_a_failed_reading_is_repeated_at_the_next_poll(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A poll that reads nothing would count as a success, and the error be reported again."""
     shown: list[int] = []
+    sample, away = MachineReader.sample, True
 
-    class Reader(FakeReader):
-        away = True
+    def sometimes(reader: MachineReader) -> HardwareRow:
+        if away:
+            raise StorageError("the disk is gone")
+        return sample(reader)
 
-        def sample(self) -> HardwareRow:
-            if self.away:
-                raise StorageError("the disk is gone")
-            return super().sample()
-
-    reader, services = Reader(), FakeServices()
-    services.machine_reader = lambda: reader  # type: ignore[method-assign]
-    services.install()
+    monkeypatch.setattr(MachineReader, "sample", sometimes)
     readings = IdleMachinePoller(lambda: True, lambda rows, _: shown.append(len(rows)))
     readings.key_pressed()
     readings.poll()
@@ -91,44 +92,40 @@ def test_a_failed_reading_is_repeated_at_the_next_poll(clock: Clock) -> None:
         with pytest.raises(StorageError):
             readings.poll()
         clock.now += 0.1
-    reader.away = False
+    away = False
     readings.poll()
     assert shown == [1]
 
 
-async def test_an_ended_run_without_readings_shows_the_current_machine_after_a_key() -> None:
-    services = with_runs(replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine()))
-    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
-        await pilot.press("l")
-        await until(pilot, lambda: any("4 % busy" in line for line in lines_of(app)))
-        app.watcher._readings._last_key = -1e9
-        await until(
-            pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app))
-        )
+async def test_only_an_ended_run_without_readings_shows_the_current_machine_after_a_key() -> None:
+    trained("plain-otter", "failed")
+    measured = create_run(RunConfig(), "brisk-heron")
+    record(measured, *make_hardware(gpu=False), EventRow(1, 0, "finished", "", 2e9))
+    settings: dict[str, object] = {"runs order": ["name", False]}
+    with training("calm-badger"):
+        async with at_home("brisk-heron", "train", size=(120, 40), settings=settings) as (
+            app,
+            pilot,
+        ):
+            for name in ("brisk-heron", "calm-badger"):
+                await until(pilot, lambda: name in lines_of(app)[0] and app.snapshot)  # noqa: B023
+                await pilot.press("l")
+                looks = app.watcher.polls
+                await until(pilot, lambda: app.watcher.polls > looks + 20)  # noqa: B023
+                assert not app.readings.rows
+                assert shows(app, "whole run") == (name == "brisk-heron")
+                await pilot.press("J")
+            await until(pilot, lambda: "plain-otter" in lines_of(app)[0] and app.snapshot)
+            assert shows(app, "no readings yet")
+            await pilot.press("l")
+            await until(pilot, lambda: app.readings.rows and shows(app, " GB free"))
+            app.watcher._readings._last_key = -1e9
+            await until(
+                pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app))
+            )
 
 
-async def test_an_ended_run_shows_its_totals_without_reading_the_machine() -> None:
-    services = with_runs(make_snapshot("finished", 4_754))
-    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
-        await pilot.press("l")
-        looks = app.watcher.polls
-        await until(pilot, lambda: app.watcher.polls > looks + 20)
-        assert not app.readings.rows
-        assert any("Machine" in line and "whole run" in line for line in lines_of(app))
-
-
-async def test_only_the_worker_reads_the_machine_while_it_trains() -> None:
-    services = with_runs(make_snapshot())
-    async with running_app(services, pane="train", size=(120, 40)) as (app, pilot):
-        await pilot.press("l")
-        looks = app.watcher.polls
-        await until(pilot, lambda: app.watcher.polls > looks + 20)
-        assert not app.readings.rows
-
-
-def test_a_reading_of_a_real_machine_is_plausible(clock: Clock, tmp_path: Path) -> None:
-    from rnnlm_tui.system.machine import MachineReader
-
+def test_a_reading_of_a_real_machine_is_plausible(tmp_path: Path) -> None:
     reader = MachineReader(tmp_path, worker=False)
     row = reader.sample()
     reader.close()
