@@ -1,4 +1,5 @@
-"""The machine panel shows known values at every size, dashes for unknown ones, and a full disk."""
+"""The machine panel shows known values at every size, dashes for unknown ones, and what is wrong
+with a GPU or a disk."""
 
 from __future__ import annotations
 
@@ -21,36 +22,36 @@ from rnnlm_tui.tui.views.machine import (
     machine_view,
     steady_reading,
 )
-from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
-from tests.tui.fakes import make_hardware, make_machine, make_snapshot
+from rnnlm_tui.tui.views.train import busy
+from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, edge, other_cards, power_line
+from tests.fakes.nvml import MACHINES, read_machine
+from tests.tui.fakes import make_hardware, make_machine, make_snapshot, with_cards
 
 GIB = 2**30
 NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
 """Inner sizes at 80, 120 and 200 columns."""
+SIZES = (NARROW, WIDE, FULL)
+READING = make_hardware()[-1]
+WITHOUT_CARD = make_hardware(gpu=False)[-1]
 
 
-def lines(
-    rows: Sequence[HardwareRow],
-    size: tuple[int, int],
-    *,
-    disk_total: int | None = None,
-    trains: bool = True,
-    alarm: bool = False,
-) -> list[Content]:
-    panel = MachinePanel()
-    panel.show(MachineView(rows, cores=8, disk_total=disk_total, trains=trains, alarm=alarm))
-    panel.prepare(*size)
-    assert all(line.cell_length <= size[0] for line in panel.lines)
-    assert len(panel.lines) <= size[1]
-    return panel.lines
+def panel(view: MachineView, size: tuple[int, int]) -> MachinePanel:
+    shown = MachinePanel()
+    shown.show(view)
+    shown.prepare(*size)
+    assert all(line.cell_length <= size[0] for line in shown.lines)
+    assert len(shown.lines) <= size[1]
+    return shown
 
 
-def texts(*arguments: object, **named: object) -> list[str]:
-    return [line.plain.rstrip() for line in lines(*arguments, **named)]  # type: ignore[arg-type]
+def texts(row: HardwareRow, size: tuple[int, int], **facts: object) -> list[str]:
+    view = MachineView((row,), cores=8, **facts)  # type: ignore[arg-type]
+    return [line.plain.rstrip() for line in panel(view, size).lines]
 
 
-def styles_of(line: Content, text: str) -> set[str]:
-    return {str(span.style) for span in line.spans if text in line.plain[span.start : span.end]}
+def styled(line: Content, style: str) -> list[str]:
+    """The parts of the line in this style."""
+    return [line.plain[span.start : span.end] for span in line.spans if style in str(span.style)]
 
 
 def cards(count: int) -> tuple[GpuRow, ...]:
@@ -60,31 +61,72 @@ def cards(count: int) -> tuple[GpuRow, ...]:
     )
 
 
-def test_three_lines_show_load_memory_shares_and_free_memory() -> None:
-    assert texts(make_hardware(), NARROW) == [
+def row_of(machine: str, **changes: object) -> HardwareRow:
+    """The reading of a recorded machine, with other answers of the card that trains."""
+    card, others = read_machine(machine)
+    return with_cards((READING,), replace(card, **changes), others)[0]  # type: ignore[arg-type]
+
+
+def each_second(rows: Sequence[HardwareRow], start: float = 100.0) -> list[HardwareRow]:
+    return [replace(row, time=start + second) for second, row in enumerate(rows)]
+
+
+def test_load_memory_disk_and_shares_have_the_lines_that_fit() -> None:
+    assert texts(READING, NARROW) == [
         "GPU  ━━━━━━──      71 %  48 W  61 °C",
         "mem  ━╍────── 0.6 own  4.1 other GiB",
         "free 18 GiB       CPU 12 %  RAM 15 %",
     ]
+    assert "     ━ own 0.6  ╍ other 4.1              free 18 GiB" in texts(READING, FULL)
+    assert "disk ━━━━─────   212 GB free" in texts(READING, WIDE, disk_total=424 * 10**9)
+    for row, size in ((READING, size) for size in SIZES):  # an idle machine has no own share
+        shown = texts(row, size, trains=False)
+        assert not any("own" in line or "other" in line for line in shown)
+        assert any("4.7 / 23 GiB" in line for line in shown)
+    assert not any("own" in line for line in texts(WITHOUT_CARD, WIDE, trains=False))
+    whole = replace(WITHOUT_CARD, cpu_percent=100.0, process_cpu_percent=0.0)
+    assert any("own 0 %" in line and line.endswith("other 100 %") for line in texts(whole, WIDE))
 
 
-def test_free_memory_has_its_own_place_if_there_is_room() -> None:
-    assert "     ━ own 0.6  ╍ other 4.1              free 18 GiB" in texts(make_hardware(), FULL)
-
-
-def test_each_other_card_has_a_line() -> None:
-    rows = (replace(make_hardware()[-1], other_gpus=cards(3)),)
-    shown = texts(rows, FULL)
-    assert [line for line in shown if line.startswith("gpu")] == [
-        "gpu1 ╍──────────  10 %   1.0 / 23 GiB   40 W   50 °C",
-        "gpu2 ╍╍─────────  20 %   2.0 / 23 GiB   40 W   50 °C",
-        "gpu3 ╍╍╍────────  30 %   3.0 / 23 GiB   40 W   50 °C",
+def test_values_missing_from_the_driver_are_dashes() -> None:
+    silent = replace(READING, gpu=GpuRow(0, "NVIDIA L4", memory_own=2 * GIB))
+    assert texts(silent, NARROW)[:2] == [
+        "GPU  ────────       – %   – W   – °C",
+        "mem  ────────            2.0 GiB own",
     ]
+    assert "mem  ─────────   2.0 GiB own" in texts(silent, WIDE)
+    for name in ("percent", "watts", "celsius", "memory_own", "memory_used", "memory_total"):
+        card = replace(READING.gpu, **{name: None})  # type: ignore[arg-type]
+        assert all(texts(replace(READING, gpu=card), size) for size in SIZES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size(size: tuple[int, int]) -> None:
+    little, enough = (replace(READING, disk_free=free * 10**9) for free in (9, 11))
+    shown = panel(MachineView((little,), disk_total=100 * 10**9), size)
+    (line,) = [line for line in shown.lines if "disk" in line.plain]
+    assert "9.0 GB free" in line.plain
+    assert any("9.0" in part for part in styled(line, palette.WARN))
+    assert size != NARROW or "disk" not in "".join(texts(enough, size, disk_total=100 * 10**9))
+
+
+def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:
+    view = MachineView((replace(READING, gpu=GpuRow()),), others="others use 1.0 of 2 cores")
+    shown = panel(view, NARROW)
+    assert "free" in shown.lines[-1].plain
+    assert "disk" in shown.lines[-1].plain
+    ((_, label),) = shown.bottom_labels(40)
+    assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
 
 
 @pytest.mark.parametrize(
     ("count", "size", "found"),
     [
+        (3, FULL, [
+            "gpu1 ╍──────────  10 %   1.0 / 23 GiB   40 W   50 °C",
+            "gpu2 ╍╍─────────  20 %   2.0 / 23 GiB   40 W   50 °C",
+            "gpu3 ╍╍╍────────  30 %   3.0 / 23 GiB   40 W   50 °C",
+        ]),
         (7, WIDE, [f"gpu{index}     {10 * index} %   {index}.0 / 23 GiB" for index in range(1, 8)]),
         (2, (36, 5), [
             "gpu1 ╍─────────  10 %   1.0 / 23 GiB",
@@ -113,103 +155,52 @@ def test_each_other_card_has_a_line() -> None:
 def test_cards_without_a_line_of_their_own_share_lines(
     count: int, size: tuple[int, int], found: list[str]
 ) -> None:
-    rows = (replace(make_hardware()[-1], other_gpus=cards(count)),)
-    assert [line for line in texts(rows, size) if line.startswith("gpu") or "more" in line] == found
-
-
-def test_values_missing_from_the_driver_are_dashes() -> None:
-    row = make_hardware()[-1]
-    silent = replace(row, gpu=GpuRow(0, "NVIDIA L4", memory_own=2 * GIB))
-    assert texts((silent,), NARROW)[:2] == [
-        "GPU  ────────       – %   – W   – °C",
-        "mem  ────────            2.0 GiB own",
-    ]
-    assert "mem  ─────────   2.0 GiB own" in texts((silent,), WIDE)
-    for changed in (
-        "percent",
-        "watts",
-        "celsius",
-        "memory_own",
-        "memory_used",
-        "memory_total",
-        "name",
-    ):
-        card = replace(row.gpu, **{changed: None})
-        for size in (NARROW, WIDE, FULL):
-            assert lines((replace(row, gpu=card),), size)
-
-
-def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size() -> None:
-    rows = (replace(make_hardware()[-1], disk_free=9 * 10**9),)
-    for size in (NARROW, WIDE, FULL):
-        (line,) = [
-            line for line in lines(rows, size, disk_total=100 * 10**9) if "disk" in line.plain
-        ]
-        assert "9.0 GB free" in line.plain
-        assert any(palette.WARN in style for style in styles_of(line, "9.0"))
-    assert not any(
-        "disk" in line
-        for line in texts((replace(rows[0], disk_free=11 * 10**9),), NARROW, disk_total=100 * 10**9)
-    )
-
-
-def test_the_disk_has_a_bar_if_its_size_is_known() -> None:
-    (line,) = [
-        line
-        for line in texts(make_hardware(), WIDE, disk_total=424 * 10**9)
-        if line.startswith("disk")
-    ]
-    assert line == "disk ━━━━─────   212 GB free"
-
-
-def test_an_idle_machine_shows_no_own_share() -> None:
-    for gpu in (True, False):
-        for size in (NARROW, WIDE, FULL):
-            shown = texts(make_hardware(gpu=gpu), size, trains=False)
-            assert not any("own" in line or "other" in line for line in shown)
-            assert any("4.7 / 23 GiB" in line for line in shown) or not gpu
+    lines = texts(replace(READING, other_gpus=cards(count)), size)
+    assert [line for line in lines if line.startswith("gpu") or "more" in line] == found
 
 
 def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
-    rows = [
-        replace(
-            make_hardware()[-1],
-            time=100.0 + second,
-            gpu=GpuRow(percent=10.0 * second, memory_used=second),
-        )
-        for second in range(10)
-    ]
+    rows = each_second(
+        [
+            replace(
+                READING,
+                gpu=GpuRow(percent=10.0 * second, memory_used=second),
+                other_gpus=(
+                    GpuRow(1, percent=10.0 * second, watts=100.0, throttle="power cap"),
+                    *((GpuRow(2, percent=50.0),) if second > 7 else ()),
+                ),
+            )
+            for second in range(10)
+        ]
+    )
     steady = steady_reading(rows)
     assert steady is not None
-    assert steady.gpu.percent == pytest.approx(70.0)
-    assert steady.gpu.memory_used == 9
+    assert steady.gpu == GpuRow(percent=70.0, memory_used=9)
+    assert steady.other_gpus == (
+        GpuRow(1, percent=70.0, watts=100.0, throttle="power cap"),
+        GpuRow(2, percent=50.0),
+    )
     assert steady_reading(()) is None
 
 
 def test_the_curve_moves_with_the_clock_not_with_each_reading() -> None:
-    rows = [
-        replace(make_hardware()[-1], time=6_000.0 + second, gpu=GpuRow(percent=float(second)))
-        for second in range(40)
-    ]
+    rows = each_second(
+        [replace(READING, gpu=GpuRow(percent=float(second))) for second in range(40)], 6_000.0
+    )
     before, after = history(rows[:33], 20), history(rows[:36], 20)
     assert before[:-1] == after[:-1]
     assert before[-1][0] == after[-1][0] == 19
     assert len(history(rows, 3)) == 3
-    assert history(rows, 20)[0][0] == 19 - 39 // int(HISTORY_SECONDS)
-    assert history(rows, 20)[0][1] == pytest.approx(2.5)
+    assert history(rows, 20)[0] == (19 - 39 // int(HISTORY_SECONDS), pytest.approx(2.5))
 
 
 @pytest.mark.parametrize("gpu", [True, False])
-@pytest.mark.parametrize("size", [NARROW, WIDE, FULL])
+@pytest.mark.parametrize("size", SIZES)
 def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(
     gpu: bool, size: tuple[int, int]
 ) -> None:
-    events = (
-        EventRow(1, 0, "started", "started", 1_000.0),
-        EventRow(1, 4_754, "finished", "finished", 1_190.0),
-    )
-    ended = replace(make_snapshot("finished", 4_754, gpu=gpu), events=events)
-    machine = replace(ended.machine, columns={**ended.machine.columns})
+    ended = make_snapshot("finished", 4_754, gpu=gpu)
+    columns = {**ended.machine.columns}
     load, own = (
         ("gpu_percent", "gpu_memory_own") if gpu else ("process_cpu_percent", "process_memory")
     )
@@ -217,27 +208,23 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(
         (load, [50.0, math.nan, 70.0, 90.0]),
         (own, [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB]),
     ):
-        machine.columns[name] = Band(*(array("d", values) for _ in range(3)))
-    view = machine_view(
-        replace(ended, machine=machine),
-        make_machine(),
-        Readings(make_hardware(busy=5.0), live=True),
-        wide=True,
+        columns[name] = Band(*(array("d", values) for _ in range(3)))
+    ended = replace(
+        ended,
+        machine=replace(ended.machine, columns=columns),
+        events=(
+            EventRow(1, 0, "started", "started", 1_000.0),
+            EventRow(1, 4_754, "finished", "finished", 1_190.0),
+        ),
     )
-    panel = MachinePanel()
-    panel.show(view)
-    panel.prepare(*size)
-    shown = [panel.content_line(y, size[0]).text for y in range(size[1])]
-    text = "\n".join(shown)
-    assert "70 %" in text, "the mean of the run and not the load of now"
-    assert "90 %" in text
-    assert "2.0 GiB" in text
-    assert "2 min 06 s" in text, "training"
-    assert "3 min 10 s" in text, "from start to end"
+    view = machine_view(ended, make_machine(), Readings(make_hardware(busy=5.0), True), wide=True)
+    found = panel(view, size)
+    shown = [found.content_line(y, size[0]).text for y in range(size[1])]
+    # the mean of the run and not the load of now, its peaks, and the time of training and in all
+    for figure in ("70 %", "90 %", "2.0 GiB", "2 min 06 s", "3 min 10 s"):
+        assert figure in "\n".join(shown)
     assert view.legend.plain == "whole run"
-    assert all(line.strip() for line in shown[: 3 if size == NARROW else 9]) or size == FULL, (
-        "no empty rows while there are figures to show"
-    )
+    assert size == FULL or all(line.strip() for line in shown[: 3 if size == NARROW else 9])
     assert all(len(line) == size[0] for line in shown)
 
 
@@ -245,29 +232,97 @@ def test_an_ended_run_without_readings_shows_the_current_machine() -> None:
     own = Readings(make_hardware(busy=5.0), live=True)
     ended = replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine())
     shown = machine_view(ended, make_machine(), own, wide=True)
-    assert shown.rows == own.rows
-    assert not shown.trains
-    assert shown.legend.plain == "gpu1 · NVIDIA L4"
+    assert (shown.rows, shown.trains, shown.legend.plain) == (own.rows, False, "gpu1 · NVIDIA L4")
     assert machine_view(make_snapshot(), make_machine(), own, wide=True).trains
-    assert machine_view(
-        ended, make_machine(), replace(own, live=False), wide=True
-    ).legend.plain.startswith("at ")
+    past = machine_view(ended, make_machine(), replace(own, live=False), wide=True)
+    assert past.legend.plain.startswith("at ")
 
 
-def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:
-    row = replace(make_hardware()[-1], gpu=GpuRow())
-    panel = MachinePanel()
-    panel.show(MachineView((row,), cores=2, others="others use 1.0 of 2 cores"))
-    panel.prepare(*NARROW)
-    assert "free" in panel.lines[-1].plain
-    assert "disk" in panel.lines[-1].plain
-    ((_, label),) = panel.bottom_labels(40)
-    assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
+# GPUs: what slows one down or is wrong
 
 
-def test_the_share_of_others_is_never_cut() -> None:
-    row = replace(make_hardware(gpu=False)[-1], cpu_percent=100.0, process_cpu_percent=0.0)
-    assert any(
-        "own 0 %" in line.plain and line.plain.endswith("other 100 %")
-        for line in lines([row], WIDE)
-    )
+@pytest.mark.parametrize(
+    ("changes", "room", "text"),
+    [
+        ({}, 60, "1,725 / 1,980 MHz  throttled: power cap"),
+        ({}, 38, "1,725 MHz  throttled: power cap"),
+        ({}, 26, "1,725 MHz  power cap"),
+        ({}, 19, "power cap"),
+        ({"throttle": "hardware thermal slowdown"}, 26, "hardware thermal slowdown"),
+        ({"throttle": "power cap, hardware thermal slowdown"}, 26, "throttled"),
+        ({}, 5, ""),
+        ({"throttle": ""}, 26, "1,725 / 1,980 MHz"),
+        ({"throttle": ""}, 10, "1,725 MHz"),
+        ({"throttle": None}, 26, "1,725 / 1,980 MHz"),
+        ({"throttle": "", "clock_max_mhz": None}, 30, "1,725 MHz"),
+        ({"clock_mhz": None}, 30, "throttled: power cap"),
+    ],
+)
+def test_the_edge_has_clock_and_throttling_as_far_as_they_fit(
+    changes: dict[str, object], room: int, text: str
+) -> None:
+    found = edge(row_of("h100", **changes), room)
+    assert found.plain == text
+    slowed = bool({"throttle": "power cap", **changes}["throttle"])
+    assert bool(styled(found, palette.WARN)) == (slowed and bool(text))
+
+
+def test_faults_come_first_name_the_card_and_cannot_act_on_the_terminal() -> None:
+    broken = replace(row_of("h100"), other_gpus=(GpuRow(3), GpuRow(5, fault="card lost")))
+    for row, text in (
+        (row_of("h100", fault="Xid 48: memory error"), "Xid 48: memory error"),
+        (broken, "gpu5: card lost"),
+    ):
+        assert edge(row, 40).plain == text
+        assert styled(edge(row, 40), palette.BAD)
+    assert edge(READING, 30).plain == edge(WITHOUT_CARD, 30).plain == ""
+    assert busy([row_of("gpu-lost")], "running").plain == "GPU lost"
+    assert busy([row_of("h100")], "running").plain == "GPU 99 %"
+    evil = "\x1b]52;c;x\x07"
+    for row in (row_of("h100", throttle=evil), row_of("h100", fault=evil)):
+        assert "\x1b" not in edge(row, 60).plain
+    assert "\x1b" not in other_cards((GpuRow(1, fault=evil),), 40, 3)[0].plain
+
+
+def test_only_throttling_that_lasts_is_shown() -> None:
+    often = ["sync boost", "power cap", "", "power cap", "power cap, thermal slowdown"]
+    for reasons, lasting in ((often, "power cap"), ([*often[:2], None], None), ([*often[:3]], "")):
+        steady = steady_reading(
+            each_second([row_of("h100", throttle=reason) for reason in reasons])
+        )
+        assert steady is not None
+        assert steady.gpu.throttle == lasting
+
+
+@pytest.mark.parametrize(
+    ("machine", "text"),
+    [
+        ("h100", "pwr  698 / 700 W  temp 64 °C"),
+        ("mig", "pwr  186 / 400 W  temp 47 °C"),
+        ("gtx1650", "temp 71 °C"),
+        ("gpu-lost", None),
+    ],
+)
+def test_power_and_temperature_are_left_out_if_unknown(machine: str, text: str | None) -> None:
+    line = power_line(read_machine(machine)[0], 28)
+    assert (None if line is None else line.plain) == text
+
+
+def test_the_figure_that_slows_a_card_down_is_marked() -> None:
+    card = read_machine("h100")[0]
+    for throttle, marked in (("power cap", "698"), ("hardware thermal slowdown", "64")):
+        line = power_line(replace(card, throttle=throttle), 40)
+        assert line is not None
+        assert styled(line, palette.WARN) == [marked]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("size", [(36, 3), (36, 6), (58, 4), (28, 7), (28, 10), (52, 18)], ids=str)
+def test_every_machine_fits_every_size(machine: str, size: tuple[int, int]) -> None:
+    row = row_of(machine)
+    for trains in (True, False):
+        text = "\n".join(texts(row, size, disk_total=424 * 10**9, trains=trains))
+        assert "nan" not in text
+        assert row.gpu.watts is not None or "0 W" not in text
+        if size[1] >= 10:
+            assert text.count("gpu") == len(row.other_gpus), "a line per card"
