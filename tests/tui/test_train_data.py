@@ -1,30 +1,32 @@
-"""From snapshots to charts: curves, x values and levels."""
+"""From snapshots to charts: curves, x values, levels, and the machine's readings between steps."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.schema.presets import BOOK, ELMAN
 from rnnlm_tui.schema.summary import BaselineFigures, PreparingFigures, SourceFigures
-from rnnlm_tui.store.series import Band, SeriesTable, empty_table
+from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views import chart_data
-from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
+from rnnlm_tui.tui.views.chart_data import AXES, Axis
 from rnnlm_tui.tui.views.charts import (
-    RATE,
+    CHARTS,
     SPEED,
+    busy_data,
     exponentials,
     gradient_data,
     level_to_beat,
     loss_data,
     marks,
+    memory_data,
     perplexity_data,
     score_data,
 )
@@ -32,17 +34,20 @@ from rnnlm_tui.tui.views.train import trend
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
-from tests.tui.fakes import make_series, make_snapshot
+from tests.tui.fakes import START, make_series, make_snapshot
+
+GENERATED = make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))
 
 
-def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
+def test_perplexity_is_the_exponential_of_the_loss_and_keeps_gaps_and_overflows() -> None:
     snapshot = make_snapshot(step=2_000)
-    data = perplexity_data(snapshot, "step")
-    assert data.series[0].mean[100] == pytest.approx(
-        math.exp(snapshot.series.columns["loss"].mean[100])
-    )
-    assert data.series[1].name == "val"
-    assert data.x_end == 4_754
+    train, judged = perplexity_data(snapshot, "step").series
+    loss = snapshot.series.columns["loss"].mean[100]
+    assert train.mean[100] == pytest.approx(math.exp(loss))
+    assert judged.name == "val"
+    gap, huge, one = exponentials([math.nan, 1e6, 0.0])
+    assert math.isnan(gap)
+    assert (huge, one) == (math.inf, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -55,59 +60,55 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
     ],
 )
 def test_an_empty_chart_shows_what_the_first_step_waits_for(phase: str, note: str) -> None:
-    snapshot = make_snapshot(
-        "preparing", 0, preparing=PreparingFigures(phase=phase, done=0, total=0)
-    )
+    preparing = PreparingFigures(phase=phase, done=0, total=0)
+    snapshot = make_snapshot("preparing", 0, preparing=preparing)
     assert loss_data(snapshot, "step").note == f"training starts {note}"
-
-
-def test_gaps_and_overflows_are_kept() -> None:
-    gap, huge, one = exponentials([math.nan, 1e6, 0.0])
-    assert math.isnan(gap)
-    assert huge == math.inf
-    assert one == 1.0
+    for axis in AXES:
+        for data in (make(snapshot, axis) for make in CHARTS.values()):
+            assert all(len(series.x) == 0 for series in data.series)
 
 
 def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
     assert level_to_beat(make_snapshot()) == ("val bigram", 73.0)
-    assert level_to_beat(make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))) == (
-        "source",
-        5.6,
-    )
+    assert level_to_beat(GENERATED) == ("source", 5.6)
     assert level_to_beat(make_snapshot(config=BOOK)) == ("test bigram", 74.1)
     assert level_to_beat(make_snapshot(baseline=BaselineFigures())) is None
+    labels = [line.label for line in perplexity_data(GENERATED, "step").baselines]
+    assert labels == ["source 5.60", "val bigram 73.0"]
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_a_step_between_buckets_lies_between_their_places(axis: Axis) -> None:
+def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis: Axis) -> None:
     series = make_series(1_000, width=4)
     places = chart_data.x_values(series, axis)
-    between = chart_data.x_of_step(series, axis, 402)
-    assert places[99] < between < places[100]
-    assert chart_data.x_of_step(series, axis, 5_000) == (5_000 if axis == "step" else places[-1])
-
-
-@pytest.mark.parametrize("axis", AXES)
-def test_the_planned_end_lies_past_the_newest_point(axis: Axis) -> None:
-    snapshot = make_snapshot(step=2_000)
-    end = chart_data.planned_end(snapshot, axis)
+    assert places[99] < chart_data.x_of_step(series, axis, 402) < places[100]
+    last = 5_000 if axis == "step" else places[-1]
+    assert chart_data.x_of_step(series, axis, 5_000) == last
+    halfway = (series.time[39] + series.time[40]) / 2
+    times = [series.time[0] - 100, halfway, series.time[-1], series.time[-1] + 50]
+    found = chart_data.x_of_times(series, axis, times)
+    assert list(found) == sorted(found)
+    assert list(found[1:3]) == pytest.approx([(places[39] + places[40]) / 2, places[-1]])
+    assert axis == "wall" or (found[0], found[3]) == (0.0, places[-1])
+    end = chart_data.planned_end(make_snapshot(step=2_000), axis)
     assert end is not None
-    assert end > chart_data.x_values(snapshot.series, axis)[-1]
+    assert end > chart_data.x_values(make_series(2_000), axis)[-1]
+    assert axis != "step" or end == 4_754
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_a_run_without_steps_gives_empty_charts(axis: Axis) -> None:
-    snapshot = make_snapshot("preparing", 0)
-    assert len(snapshot.series) == len(empty_table()) == 0
-    for make in (
-        loss_data,
-        perplexity_data,
-        SPEED.chart,
-        gradient_data,
-        RATE.chart,
-        score_data,
-    ):
-        assert all(len(series.x) == 0 for series in make(snapshot, axis).series)
+def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
+    back = replace(make_series(40, width=10), time=array("d", [100.0, 110.0, 90.0, 120.0]))
+    assert list(chart_data.x_values(back, "wall")) == [100.0, 110.0, 110.0, 120.0]
+    places = chart_data.x_of_times(back, "step", [95.0, 105.0, 85.0, 115.0])
+    assert all(one <= other for one, other in pairwise(places))
+    snapshot = make_snapshot()
+    later = tuple(
+        replace(row, time=row.time - 900.0 if row.step > 2_000 else row.time)
+        for row in snapshot.evaluations
+    )
+    data = perplexity_data(replace(snapshot, evaluations=later), "wall")
+    assert list(data.series[1].x) == sorted(data.series[1].x)
+    assert data.evaluated == data.series[1].x
 
 
 def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_setting() -> None:
@@ -115,60 +116,40 @@ def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_set
     glyphs = [mark.glyph for mark in found]
     assert [glyphs.count(glyph) for glyph in "c↻Δ"] == [6, 1, 1]
     assert len(perplexity_data(make_snapshot(), "step").evaluated) == 37
-    assert [
-        mark.x for mark in found if mark.glyph == "c" and mark.colour == palette.VALIDATION
-    ] == [3_700]
+    (best,) = [mark.x for mark in found if (mark.glyph, mark.colour) == ("c", palette.VALIDATION)]
+    assert best == 3_700
 
 
 def test_the_best_evaluation_has_its_star_on_the_curve() -> None:
     snapshot = make_snapshot()
     best = min(snapshot.evaluations, key=lambda row: row.loss)
-    for data, value in (
-        (perplexity_data(snapshot, "step"), best.perplexity),
-        (loss_data(snapshot, "step"), best.loss),
+    bits = score_data(snapshot, "step").series[0]
+    for curve, value in (
+        (perplexity_data(snapshot, "step").series[1], best.perplexity),
+        (loss_data(snapshot, "step").series[1], best.loss),
+        (bits, min(bits.mean)),
     ):
-        star = data.series[1].star
-        assert star is not None
-        assert star == pytest.approx((3_700.0, value))
-
-
-def test_a_generated_source_has_its_floor_and_the_bigram() -> None:
-    data = perplexity_data(
-        make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6)), "step"
-    )
-    assert [line.label for line in data.baselines] == ["source 5.60", "val bigram 73.0"]
+        assert curve.star == pytest.approx((3_700.0, value))
+    rows = tuple(replace(row, loss=math.inf) for row in snapshot.evaluations)
+    judged = perplexity_data(replace(snapshot, evaluations=rows), "step").series[1]
+    assert (judged.star, judged.current) == (None, "∞")
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_detailed_rows_replace_coarse_buckets(axis: Axis) -> None:
-    snapshot = replace(
-        make_snapshot(step=4_000),
-        series=make_series(4_000, width=64),
-        detail=stretch(make_series(4_000, width=2), 1_000, 1_400),
-    )
+    fine = make_series(4_000, width=2)
+    part = slice(bisect_right(fine.step, 1_000), bisect_right(fine.step, 1_400))
+    columns = {
+        name: Band(band.low[part], band.high[part], band.mean[part])
+        for name, band in fine.columns.items()
+    }
+    rows = (fine.step, fine.tokens, fine.epoch, fine.active, fine.time, fine.nonfinite)
+    detail = SeriesTable(fine.width, *(row[part] for row in rows), columns)
+    coarse = make_series(4_000, width=64)
+    snapshot = replace(make_snapshot(step=4_000), series=coarse, detail=detail)
     x = loss_data(snapshot, axis).series[0].x
     assert list(x) == sorted(x)
-    assert len(x) == len(snapshot.series) - 6 + 200
-    assert len(SPEED.chart(snapshot, axis).series[0].x) == len(x)
-
-
-def stretch(series: SeriesTable, first: int, last: int) -> SeriesTable:
-    """Its buckets from one step to another."""
-    part = slice(bisect_right(series.step, first), bisect_right(series.step, last))
-    bands = {
-        name: Band(band.low[part], band.high[part], band.mean[part])
-        for name, band in series.columns.items()
-    }
-    return SeriesTable(
-        series.width,
-        series.step[part],
-        series.tokens[part],
-        series.epoch[part],
-        series.active[part],
-        series.time[part],
-        series.nonfinite[part],
-        bands,
-    )
+    assert len(x) == len(SPEED.chart(snapshot, axis).series[0].x) == len(coarse) - 6 + 200
 
 
 @pytest.mark.parametrize(
@@ -185,63 +166,45 @@ def test_trend_compares_the_newest_evaluation_with_the_two_before(
     assert trend(rows) == expected
 
 
-def test_evaluations_ascend_though_a_clock_was_set_back() -> None:
-    snapshot = make_snapshot()
-    later = tuple(
-        replace(row, time=row.time - 900.0 if row.step > 2_000 else row.time)
-        for row in snapshot.evaluations
-    )
-    data = perplexity_data(replace(snapshot, evaluations=later), "wall")
-    assert list(data.series[1].x) == sorted(data.series[1].x)
-    assert data.evaluated == data.series[1].x
-
-
-def test_a_run_with_only_infinite_evaluations_has_no_best() -> None:
-    snapshot = make_snapshot()
-    lost = replace(
-        snapshot, evaluations=tuple(replace(row, loss=math.inf) for row in snapshot.evaluations)
-    )
-    judged = perplexity_data(lost, "step").series[1]
-    assert judged.star is None
-    assert judged.current == "∞"
-
-
 def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> None:
     series = make_series(200, width=1)
-    seconds = [
-        0.01 if index % 2 else 0.3 for index in range(200)
-    ]  # a mean of the steps' speeds would be far off
+    # a mean of the steps' speeds would be far off
+    seconds = [0.01 if index % 2 else 0.3 for index in range(200)]
     active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
     snapshot = replace(make_snapshot(step=200), series=replace(series, active=active))
-    shown = SPEED.chart(snapshot, "step").series[0]
-    (whole,) = bins_of(shown, 0.0, 1_000.0, 2)[:1]
+    (whole,) = bins_of(SPEED.chart(snapshot, "step").series[0], 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
 
 
-@pytest.mark.parametrize("chart", [SPEED.chart, gradient_data])
-def test_a_legend_shows_the_end_of_its_curve(chart: Callable[..., ChartData]) -> None:
+def test_a_legend_shows_the_end_of_its_curve() -> None:
     snapshot = make_snapshot()
     norm = snapshot.series.columns["grad_norm"]
     odd = Band(norm.low, norm.high, array("d", [*norm.mean[:-1], 90.0]))
     series = replace(snapshot.series, columns={**snapshot.series.columns, "grad_norm": odd})
-    data = chart(replace(snapshot, series=series), "step")
-    look = PlotOptions(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
-    plot = draw(data, look, 60, 12, PlotState())
-    assert value_of(data, look, plot, 0)[0] == written(data.series[0], plot.drawn[0].curve[-1][1])
-    raw = replace(look, smoothing=0.0)
-    assert value_of(data, raw, draw(data, raw, 60, 12, PlotState()), 0)[0] == written(
-        data.series[0], data.series[0].mean[-1]
-    )
+    for chart in (SPEED.chart, gradient_data):
+        data = chart(replace(snapshot, series=series), "step")
+        assert data.y_from_zero == (chart != gradient_data)
+        smooth = PlotOptions(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
+        for look in (smooth, replace(smooth, smoothing=0.0)):
+            plot = draw(data, look, 60, 12, PlotState())
+            end = plot.drawn[0].curve[-1][1] if look is smooth else data.series[0].mean[-1]
+            assert value_of(data, look, plot, 0)[0] == written(data.series[0], end)
 
 
-def test_the_best_bits_a_byte_have_a_star() -> None:
-    data = score_data(make_snapshot(), "step")
-    (curve,) = data.series
-    assert curve.star is not None
-    assert curve.star[1] == min(curve.mean)
-    assert curve.star[0] == curve.x[list(curve.mean).index(min(curve.mean))]
-
-
-def test_the_gradient_norm_has_its_own_range() -> None:
-    assert not gradient_data(make_snapshot(), "step").y_from_zero
+def test_the_machine_charts_show_the_card_or_the_cores() -> None:
+    for gpu, titles, names, loads, memories in (
+        (True, ("GPU", "GPU memory, GiB"), [""], ["71 %"], ["0.6", "4.7"]),
+        (False, ("CPU", "Memory, GiB"), ["run", "all"], ["64 %", "71 %"], ["0.9", "9.1"]),
+    ):
+        snapshot = make_snapshot(gpu=gpu)
+        busy, memory = busy_data(snapshot, "step"), memory_data(snapshot, "step")
+        assert (busy.title, memory.title, busy.y_unit) == (*titles, " %")
+        assert [series.name for series in busy.series] == names
+        assert [series.current for series in busy.series] == loads
+        assert [series.current for series in memory.series] == memories
+        assert memory.series[1].mean[0] == pytest.approx(float(memories[1]), abs=0.05)
+        assert memory.baselines[0].label == ("23 GiB" if gpu else "62 GiB")
+    early = replace(make_snapshot(), series=make_series(0))  # readings before the first step
+    assert set(busy_data(early, "step").series[0].x) == {0.0}
+    assert busy_data(early, "wall").series[0].x[0] == START
