@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rnnlm_tui.schema.status import LIVING
 
@@ -350,36 +350,25 @@ def curves(snapshot: RunSnapshot) -> SeriesTable:
     whole, detail = snapshot.series, snapshot.detail
     if detail is None or not len(detail.step) or not len(whole.step):
         return whole
-    from rnnlm_tui.store.series import Band, SeriesTable
+    from rnnlm_tui.store.series import Band
 
     before, after = (
         bisect_left(whole.step, detail.step[0]),
         bisect_right(whole.step, detail.step[-1]),
     )
 
-    def spliced(coarse: array[float], fine: array[float]) -> array[float]:
-        return coarse[:before] + fine + coarse[after:]
+    def spliced(coarse: object, fine: object, name: str) -> array[float]:
+        values: array[float] = getattr(coarse, name)
+        between: array[float] = getattr(fine, name)
+        return values[:before] + between + values[after:]
 
-    return SeriesTable(
-        whole.width,
-        spliced(whole.step, detail.step),
-        spliced(whole.tokens, detail.tokens),
-        spliced(whole.epoch, detail.epoch),
-        spliced(whole.active, detail.active),
-        spliced(whole.time, detail.time),
-        spliced(whole.nonfinite, detail.nonfinite),
-        {
-            name: Band(
-                spliced(band.low, fine.low),
-                spliced(band.high, fine.high),
-                spliced(band.mean, fine.mean),
-            )
-            for (name, band), fine in zip(
-                whole.columns.items(), detail.columns.values(), strict=True
-            )
-        },
-        whole.short_every,
-    )
+    axes = ("step", "tokens", "epoch", "active", "time", "nonfinite")
+    columns = {
+        name: Band(*(spliced(band, detail.columns[name], side) for side in ("low", "high", "mean")))
+        for name, band in whole.columns.items()
+    }
+    rows: dict[str, Any] = {name: spliced(whole, detail, name) for name in axes}
+    return replace(whole, columns=columns, **rows)
 
 
 def short_batches(series: SeriesTable) -> tuple[int, ...]:

@@ -66,34 +66,21 @@ def trouble_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
         )
     bad = summary.status in ("failed", "crashed")
     colour = palette.BAD if bad else palette.WARN if warns else palette.TEXT
-    paragraphs = [
-        Content.assemble(
-            status_glyph(summary.status),
-            " ",
-            safe_content(fact, newlines="space").stylize(colour),
-        )
-    ]
-    if summary.hint:
-        paragraphs.append(
-            Content.assemble(
-                ("To do: ", palette.DIM),
-                safe_content(summary.hint, newlines="space").stylize(palette.TEXT),
-            )
-        )
     last = next((line.strip() for line in reversed(snapshot.log_tail) if line.strip()), "")
-    if (
-        last
-        and summary.status not in ("degraded", *WARNING_STATUSES)
-        and last not in f"{fact}\n{summary.hint or ''}"
-        and fact not in last
-    ):
-        paragraphs.append(
-            Content.assemble(
-                ("Last log line: ", palette.DIM),
-                safe_content(last[:LONGEST], newlines="space").stylize(palette.TEXT),
-            )
-        )
-    return [line.rstrip() for paragraph in paragraphs for line in paragraph.wrap(max(8, width))]
+    is_known = last in f"{fact}\n{summary.hint or ''}" or fact in last
+    if is_known or summary.status in ("degraded", *WARNING_STATUSES):
+        last = ""
+    paragraphs = (
+        (status_glyph(summary.status) + " ", fact, colour),
+        (Content.styled("To do: ", palette.DIM), summary.hint, palette.TEXT),
+        (Content.styled("Last log line: ", palette.DIM), last[:LONGEST], palette.TEXT),
+    )
+    return [
+        line.rstrip()
+        for head, text, style in paragraphs
+        if text
+        for line in (head + safe_content(text, newlines="space").stylize(style)).wrap(max(8, width))
+    ]
 
 
 def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 class KeyFigures(Vertical):
     """Three lines: progress and time left; losses; speed and load."""
 
-    DEFAULT_CSS = "TrainFigures { overflow: hidden; }"
     ROWS = 3
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -58,9 +57,8 @@ class OtherRuns(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
-        self._runs: tuple[RunSummary, ...] = ()
+        self._runs: Sequence[RunSummary] = ()
         self._open = ""
-        self._shown: tuple[object, ...] = ()
         self._best: dict[str, float] = {}
         self._marks = Marks()
         self._waiting: Mapping[str, Waiting] = {}
@@ -73,13 +71,9 @@ class OtherRuns(Panel):
         waiting: Mapping[str, Waiting],
     ) -> None:
         """Show the runs in the given order; the open one is bright."""
-        key = (tuple(map(_content_key, runs)), open_run, marks, tuple(waiting.items()))
-        if key != self._shown:  # a training run changes at each poll, but rarely what is shown here
-            self._shown = key
-            self._runs, self._open, self._marks = tuple(runs), open_run, marks
-            self._waiting = waiting
-            self._best = best_of_comparable(runs)
-            self.redraw()
+        self._runs, self._open, self._marks, self._waiting = runs, open_run, marks, waiting
+        self._best = best_of_comparable(runs)
+        self.redraw()
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return line `y`."""
@@ -114,19 +108,6 @@ class OtherRuns(Panel):
         style = f"bold {self._marks.colour(run.run) or palette.DIM}"
         left = Content.assemble((self._marks.letter(run.run) or " ", style), " ", word)
         return spread(left, Content.styled(share, palette.DIM), width, least=1)
-
-
-def _content_key(run: RunSummary) -> tuple[object, ...]:
-    """Return what a run's lines depend on."""
-    return (
-        run.run,
-        run.status,
-        run.unreadable,
-        run.validation.best_perplexity,
-        run.corpus,
-        run.baseline.validation_perplexity,
-        _share(run),
-    )
 
 
 def _share(run: RunSummary) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -83,6 +83,24 @@ def guide_layer(curve: Curve, scale: Scale, columns: int, spacing: int) -> list[
     ]
 
 
+def place(
+    raster: Raster,
+    spots: Iterable[tuple[int, int, str]],
+    style: int,
+    over: Collection[int] = (),
+) -> bool:
+    """Write the first text of (row, column, text) with room for it and a blank on each side.
+
+    Cells of the inks `over` count as empty, and so does what is right of the plot.
+    """
+    for row, first, text in spots:
+        if raster.free(row, first - 1, min(first + len(text), raster.width - 1), over):
+            raster.write(row, first - 1, " ", 0)
+            raster.write(row, first, text, style)
+            return True
+    return False
+
+
 def write_name(
     raster: Raster, curve: Curve, name: str, scale: Scale, dim: int, dotted: int
 ) -> None:
@@ -91,18 +109,9 @@ def write_name(
     value = value_at(curve, end) if end is not None else None
     if end is None or value is None or not math.isfinite(value) or not name:
         return
-    row = round(scale.row(value)) // raster.sub_rows
     first = min(end // raster.sub_columns + 2, raster.width - len(name))
-    if (
-        not 0 <= row < raster.height
-        or first < 4
-        or any(
-            ink not in (0, dotted) for ink in raster.inks[row][first - 1 : first + len(name) + 1]
-        )
-    ):
-        return
-    raster.write(row, first - 1, " " * (len(name) + 1), 0)
-    raster.write(row, first, name, dim)
+    if first >= LEAST_ROOM:
+        place(raster, [(round(scale.row(value)) // raster.sub_rows, first, name)], dim, [dotted])
 
 
 ASCII_SIGNS = "*o+x"
@@ -209,6 +218,8 @@ BESIDE = sorted(
     key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]),
 )
 """Cells around a curve's end, nearest first: letters of curves ending together go side by side."""
+LEAST_ROOM = 4
+"""Cells of a plot that stay free at the left of a label."""
 LETTER_CELLS = 16
 """Distance between two letters on a curve without colour."""
 EVALUATION_CELLS = 4
@@ -225,16 +236,9 @@ def write_baseline_labels(
         dot = round(scale.row(line.value))
         row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
         outside = not 0 <= dot < raster.rows
-        text = line.label if not outside else f"{line.label} {ARROWS[dot < 0]}"
-        first = raster.width - len(text)
-        if (
-            first < 4
-            or any(ink_number not in (0, dotted) for ink_number in raster.inks[row][first - 1 :])
-            or (outside and not raster.free(row, first - 1, raster.width - 1))
-        ):
-            continue
-        raster.write(row, first - 1, " " * (len(text) + 1), 0)
-        raster.write(row, first, text, dim)
+        text = f"{line.label} {ARROWS[dot < 0]}" if outside else line.label
+        if raster.width - len(text) >= LEAST_ROOM:
+            place(raster, [(row, raster.width - len(text), text)], dim, () if outside else [dotted])
 
 
 def write_marker(
@@ -301,13 +305,9 @@ def write_letters(
         return
     for cell in range(LETTER_CELLS // 4 + round(share * LETTER_CELLS), raster.width, LETTER_CELLS):
         column = cell * raster.sub_columns
-        after = bisect_left(points, column, key=lambda point: point[0])
-        if not 0 < after < len(points):
-            continue
-        (left, low), (right, high) = points[after - 1], points[after]
-        row = round(low + (high - low) * (column - left) / (right - left)) // raster.sub_rows
-        if 0 <= row < raster.height:
-            raster.write(row, cell, marker, style)
+        place = value_at(points, column) if column > points[0][0] else None
+        if place is not None and 0 <= round(place) // raster.sub_rows < raster.height:
+            raster.write(round(place) // raster.sub_rows, cell, marker, style)
 
 
 def write_notes(
@@ -373,11 +373,7 @@ def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: boo
     gap = 2 if raster.width > 60 else 1
     right = max(beside, default=leaves) + gap
     left = min(beside, default=leaves) - len(text) - gap + 1
-    for at in (right, left):
-        for row in rows:
-            if raster.free(row, at - 1, at + len(text)):
-                raster.write(row, at, text, dim)
-                return
+    place(raster, [(row, at, text) for at in (right, left) for row in rows], dim)
 
 
 def _write_count(
@@ -388,13 +384,9 @@ def _write_count(
         return
     rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
     texts = [f"{ARROWS[up]} {points:,} off{rest}" for rest in (" scale", "")]
-    for over in ((), bands):
-        for text in texts:
-            for row in rows:
-                if raster.free(row, raster.width - len(text) - 1, raster.width - 1, over):
-                    raster.write(row, raster.width - len(text) - 1, " ", 0)
-                    raster.write(row, raster.width - len(text), text, dim)
-                    return
+    spots = [(row, raster.width - len(text), text) for text in texts for row in rows]
+    if not place(raster, spots, dim):
+        place(raster, spots, dim, bands)
 
 
 def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[str, Style]]:

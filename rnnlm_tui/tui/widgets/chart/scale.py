@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
@@ -240,27 +241,9 @@ OFF_MIDDLE = 0.3
 LOG_LEVELS: tuple[tuple[float, ...], ...] = ((1,), (2, 5), (3, 7), (1.5, 4, 6, 8), (1.2, 2.5, 9))
 """Mantissas on a log axis, preferred ones first."""
 SPANS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    10800,
-    21600,
-    43200,
-    86400,
-    172800,
-    604800,
-)
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400,
+    172800, 604800,
+)  # fmt: skip
 """Seconds between time ticks."""
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 LABEL_GAP = 4
@@ -276,19 +259,22 @@ def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> li
     apart = 2 if rows >= 5 else 1
     if limits.log:
         return _log_ticks(limits, rows, place_of, apart)
-    most = max((rows - 1) // apart, 1)
-    span = limits.high - limits.low
     if limits.low == 0:
-        steps = [
-            limits.high / parts
-            for parts in range(min(most, 6), 0, -1)
-            if is_round(limits.high / parts)
-        ]
-        step = steps[0] if steps else nice(span / most)
-    else:
-        step = nice(span / most)
-    first, last = math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6)
+        for parts in range(min(max((rows - 1) // apart, 1), 6), 0, -1):
+            if is_round(limits.high / parts):
+                return multiples(limits.high / parts, 0.0, limits.high)
+    return _linear_ticks(limits, rows, apart)
+
+
+def multiples(step: float, low: float, high: float) -> list[float]:
+    """Return the multiples of a step from `low` to `high`."""
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
     return [number * step for number in range(first, last + 1)]
+
+
+def _linear_ticks(limits: Limits, rows: int, apart: int) -> list[float]:
+    step = nice((limits.high - limits.low) / max((rows - 1) // apart, 1))
+    return multiples(step, limits.low, limits.high)
 
 
 def is_round(value: float) -> bool:
@@ -315,13 +301,7 @@ def _log_ticks(
             break
     if len(chosen) >= 2:
         return sorted(value for _, value in chosen)
-    step = nice((limits.high - limits.low) / max((rows - 1) // apart, 1))
-    return [
-        number * step
-        for number in range(
-            math.ceil(limits.low / step - 1e-6), math.floor(limits.high / step + 1e-6) + 1
-        )
-    ]
+    return _linear_ticks(limits, rows, apart)
 
 
 def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
@@ -366,10 +346,7 @@ def fixed(values: Sequence[float], step: float) -> list[str]:
         7,
     )
     texts = [f"{value:.{decimals}f}" for value in values]
-    return [
-        text.split(".")[0] if "." in text and not text.split(".")[1].strip("0") else text
-        for text in texts
-    ]
+    return [re.sub(r"\.0+$", "", text) for text in texts]
 
 
 def x_ticks(
@@ -382,11 +359,7 @@ def x_ticks(
     step = _step(span / width * max(6, min(12, width // 3)), form)
     shift = _local_offset(end) if form == "clock" else 0
     while True:
-        first, last = (
-            math.ceil((start + shift) / step - 1e-6),
-            math.floor((end + shift) / step + 1e-6),
-        )
-        values = [number * step - shift for number in range(first, last + 1)]
+        values = [value - shift for value in multiples(step, start + shift, end + shift)]
         texts = x_texts(values, form, step)
         if (
             len(values) < 2

@@ -173,25 +173,20 @@ def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
     series = data.series
     if not series:
         return []
-    lines = (
-        []
-        if look.cursor is not None
-        else [
-            Content.assemble((f"·· {level_words(line, plot)}", DIM))
-            for line in data.baselines
-            if line.label
-        ]
-    )
+    lines = [
+        Content.styled(f"·· {level_words(line, plot)}", DIM)
+        for line in data.baselines
+        if line.label and look.cursor is None
+    ]
     guides, brief = (
         [_guide(data, look, guide, placed=placed) for guide in data.guides]
         for placed in (True, False)
     )
-    head = _head(data, look) if look.cursor is not None else []
-    entries = [
-        (_entry(data, look, plot, index, named=True), _entry(data, look, plot, index, named=False))
-        for index in range(len(series))
-    ]
-    full, bare = [entry[0] for entry in entries], [entry[1] for entry in entries]
+    head = _head(data, look)
+    full, bare = (
+        [_entry(data, look, plot, index, named=named) for index in range(len(series))]
+        for named in (True, False)
+    )
     choices = [
         [*head, *full, *lines, *guides],
         [*head, *full, *guides],
@@ -344,15 +339,8 @@ class Chart(Panel):
     log_y: reactive[bool] = reactive(False, init=False, repaint=False)
     """Whether y is logarithmic."""
 
-    def __init__(
-        self,
-        data: ChartData | None = None,
-        *,
-        name: str | None = None,
-        id: str | None = None,
-        classes: str | None = None,
-    ) -> None:
-        super().__init__(name=name, id=id, classes=classes)
+    def __init__(self, data: ChartData | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.data = data or ChartData("", ())
         """The data shown; set by `show`."""
         self._window = Window()
@@ -554,12 +542,5 @@ class Chart(Panel):
         self._memory.limits = None
         self.redraw()
 
-    def watch_marks_style(self) -> None:
-        self.redraw()
-
-    def watch_smoothing(self) -> None:
-        self.redraw()
-
-    def watch_log_y(self) -> None:
-        self._memory.limits = None
-        self.redraw()
+    watch_marks_style = watch_smoothing = watch_cursor
+    watch_log_y = watch_show_all
