@@ -12,12 +12,10 @@ from textual.widgets import Input
 from rnnlm_tui.tui.text import padded, segments_of
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.text_field import SafeInput
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.asking import pane
-from tests.tui.panes.fakes import checkpoint, make_snapshot
+from tests.homes import trained, with_checkpoints
+from tests.tui.fakes import make_snapshot
 from tests.tui.panes.filling import edit
-from tests.tui.panes.seeing import opened, screen_text
-from tests.tui.support import until
+from tests.tui.support import at_home, lines_of, show, shows, until
 
 
 def box_text(box: Input) -> str:
@@ -25,39 +23,32 @@ def box_text(box: Input) -> str:
     return box.render_line(0).crop(0, box.size.width).text.rstrip()
 
 
-async def typed(name: str, tabs: int, value: str, *then: str) -> tuple[str, str]:
-    """What a setting's box shows while the value is typed, and once it was left."""
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press(*["tab"] * tabs)
-        await until(
-            pilot, lambda: isinstance(app.focused, SettingInput) and app.focused.name == name
-        )
-        box = app.query_one(f"#setting-{name}", SettingInput)
-        await pilot.press("ctrl+u", "ctrl+k", *value)
-        await until(pilot, lambda: box.value == value)
-        await pilot.pause()
-        during = box_text(box)
-        await pilot.press("enter", *then)
-        await until(pilot, lambda: app.focused is pane(app).box)
-        await pilot.pause()
-        return during, box_text(box)
-
-
-async def test_a_usual_value_is_never_cut() -> None:
-    assert await typed("top_p", 2, "0.95") == ("0.95", "0.95")
-    assert await typed("max_new_tokens", 5, "10000") == ("10000", "10000")
-
-
-async def test_the_box_of_a_setting_grows_with_its_value() -> None:
-    assert await typed("max_new_tokens", 5, "1000000") == ("1000000", "1000000")
-    assert await typed("temperature", 1, "0.0000001") == ("0.0000001", "1e-7")
-    assert await typed("seed", 6, "9223372036854775807") == ("9223372036854775807",) * 2
-
-
-async def test_a_stop_string_longer_than_the_row_shows_that_it_is_cut() -> None:
-    during, after = await typed("stop", 11, "x" * 90)
-    assert during.startswith("…x")
-    assert after.endswith("x…")
+async def test_the_box_of_a_setting_grows_with_its_value_and_shows_where_it_is_cut() -> None:
+    with_checkpoints(trained("plain-otter"), {3: 4.1})
+    largest = "9223372036854775807"
+    async with at_home(pane="prompt") as (app, pilot):
+        box = app.focused
+        for name, value, during, after in (
+            ("top_p", "0.95", "0.95", "0.95"),
+            ("max_new_tokens", "10000", "10000", "10000"),
+            ("max_new_tokens", "1000000", "1000000", "1000000"),
+            ("temperature", "0.0000001", "0.0000001", "1e-7"),
+            ("seed", largest, largest, largest),
+            ("stop", "x" * 90, "…" + "x" * 5, "x" * 5 + "…"),
+        ):
+            while not (isinstance(app.focused, SettingInput) and app.focused.name == name):
+                await pilot.press("tab")
+            setting = app.focused
+            await pilot.press("ctrl+u", "ctrl+k", *value)
+            await until(pilot, lambda: setting.value == value)  # noqa: B023
+            shown = box_text(setting)
+            await pilot.press("enter")
+            await until(pilot, lambda: app.focused is box)
+            if name == "stop":
+                assert shown.startswith(during)
+                assert box_text(setting).endswith(after)
+            else:
+                assert (shown, box_text(setting)) == (during, after)
 
 
 async def test_the_cut_mark_gives_way_to_the_cursor() -> None:
@@ -83,8 +74,23 @@ async def test_the_cut_mark_gives_way_to_the_cursor() -> None:
         assert box_text(box) == "short"
 
 
-async def test_an_edited_config_value_shows_that_it_is_cut() -> None:
-    async with opened(FakeServices(), "config", run=None) as (_, pilot):
+async def test_an_edited_config_value_and_a_long_step_show_where_they_are_cut() -> None:
+    trained("plain-otter")
+    newest, older = make_snapshot().checkpoints[:2]
+    rows = (
+        replace(newest, step=1_234_567_890, bytes=1_234_567_890_123, epoch=6.2, last=True),
+        replace(older, step=1_200_000, bytes=39_000_000, last=False),
+    )
+    async with at_home(pane="checkpoints") as (app, pilot):
+        for size in ((60, 15), (80, 24), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await show(app, pilot, replace(make_snapshot(), checkpoints=rows))
+            await until(pilot, lambda: shows(app, "1,200,000"))
+            (line,) = [line for line in lines_of(app) if line.startswith("│›")]
+            assert " 1,234,567,890 " in line
+            assert "▸" in line
+            assert size[0] < 120 or " 1,234.6 " in line
+    async with at_home(None, pane="config") as (_, pilot):
         editor = await edit(pilot, "training.seed")
         await pilot.press("ctrl+u", "ctrl+k", *"1234567890123456")
         await pilot.pause()
@@ -103,21 +109,3 @@ async def test_an_edited_config_value_shows_that_it_is_cut() -> None:
 )
 def test_a_cut_row_of_cells_ends_with_an_ellipsis(text: str, width: int, shown: str) -> None:
     assert padded(segments_of(Content(text)), width).text == shown
-
-
-@pytest.mark.parametrize(
-    "size", [(60, 15), (80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}"
-)
-async def test_a_long_step_or_size_is_never_cut_in_the_checkpoints(size: tuple[int, int]) -> None:
-    rows = (
-        replace(checkpoint(1_234_567_890, 4.1, last=True), bytes=1_234_567_890_123, epoch=6.2),
-        replace(checkpoint(1_200_000, 4.2), bytes=39_000_000),
-    )
-    async with opened(
-        FakeServices(replace(make_snapshot(), checkpoints=rows)), "checkpoints", size=size
-    ) as (app, pilot):
-        await until(pilot, lambda: "1,200,000" in screen_text(app))
-        line = next(line for line in screen_text(app).splitlines() if line.startswith("│›"))
-        assert " 1,234,567,890 " in line
-        assert "▸ last" in line
-        assert size[0] < 120 or " 1,234.6 " in line
