@@ -40,19 +40,11 @@ KEYS = (
 
 
 class LinesOverlay(Overlay[None]):
-    """A subclass shows its lines in `panel`. `/` searches, `n` and `N` find more."""
+    """A subclass shows its lines in `panel`. `/` searches."""
 
     BINDINGS = [  # noqa: RUF012 (declared so by Textual)
         Binding("escape,q", "close", show=False),
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown,space", "page(1)", show=False),
-        Binding("home", "start", show=False),
-        Binding("end,f", "end", show=False),
         Binding("slash", "search", show=False),
-        Binding("n", "found(-1)", show=False),
-        Binding("N", "found(1)", show=False),
     ]
 
     def __init__(self, title: str) -> None:
@@ -63,9 +55,6 @@ class LinesOverlay(Overlay[None]):
 
     def compose(self) -> ComposeResult:
         yield LogPanel(title=self._title, id="log-box")
-
-    def on_mount(self) -> None:
-        self.panel.highlighted = True
 
     def on_resize(self) -> None:
         self._show_keys()
@@ -111,30 +100,10 @@ class LinesOverlay(Overlay[None]):
         """Close."""
         self.dismiss(None)
 
-    def action_scroll(self, rows: int) -> None:
-        """Scroll by rows."""
-        self.panel.scroll_rows(rows)
-
-    def action_page(self, pages: int) -> None:
-        """Scroll by pages."""
-        self.panel.scroll_pages(pages)
-
-    def action_start(self) -> None:
-        """Go to the first line."""
-        self.panel.to_start()
-
-    def action_end(self) -> None:
-        """Go to the newest line and follow it."""
-        self.panel.to_end()
-
     def action_search(self) -> None:
         """Start a search."""
         self._typing, self._typed = True, ""
         self._show_keys()
-
-    def action_found(self, by: int) -> None:
-        """Go to the next match, towards the start or the end."""
-        self.panel.find_next(by)
 
 
 READ_SECONDS = 0.5
@@ -225,4 +194,4 @@ class TensorsScreen(LinesOverlay):
         if self._changes and self._detail.before_name:
             parts.append(f"last column: change since {self._detail.before_name}, relative")
         self.panel.show([line.plain for line in lines], "; ".join(parts))
-        self.panel.to_start()
+        self.panel.action_start()

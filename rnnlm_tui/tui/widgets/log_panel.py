@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.strip import Strip
 
@@ -17,8 +19,19 @@ LONGEST = 4_000
 """Characters of a line that are shown at most."""
 
 
-class LogPanel(Panel):
+class LogPanel(Panel, can_focus=True):
     """Lines of a log, sanitized; follows the end until you scroll up."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("home", "start", show=False),
+        Binding("end,f", "end", show=False),
+        Binding("n", "found(-1)", show=False),
+        Binding("N", "found(1)", show=False),
+    ]
 
     def __init__(self, *, title: str, id: str | None = None) -> None:
         super().__init__(title=title, id=id)
@@ -49,22 +62,22 @@ class LogPanel(Panel):
         self._wrap(same)
         self._settle()
 
-    def scroll_rows(self, rows: int) -> None:
+    def action_scroll(self, rows: int) -> None:
         """Scroll down, or up if negative; follow the end again once it is reached."""
         self._top += rows
         self.following = rows > 0 and self._top >= self._last_top()
         self._settle()
 
-    def scroll_pages(self, pages: int) -> None:
+    def action_page(self, pages: int) -> None:
         """Scroll by pages, less one row."""
-        self.scroll_rows(pages * max(1, self.inner_size.height - 1))
+        self.action_scroll(pages * max(1, self.inner_size.height - 1))
 
-    def to_start(self) -> None:
+    def action_start(self) -> None:
         """Scroll to the first line that was read."""
         self.following, self._top = False, 0
         self._settle()
 
-    def to_end(self) -> None:
+    def action_end(self) -> None:
         """Scroll to the newest line and follow."""
         self.following = True
         self._settle()
@@ -72,9 +85,9 @@ class LogPanel(Panel):
     def find(self, search: str) -> bool:
         """Search from the end up, ignoring case; return whether the text was found."""
         self.search, self._found = search, None
-        return self.find_next(-1) if search else self._nothing()
+        return self.action_found(-1) if search else self._nothing()
 
-    def find_next(self, by: int) -> bool:
+    def action_found(self, by: int) -> bool:
         """Go to the next match towards the end (1) or the beginning (-1), wrapping around."""
         wanted = self.search.lower()
         hits = (
