@@ -22,19 +22,17 @@ def strip_of(text: str, colour: str = "white") -> Strip:
     return Strip([Segment(text, Style(color=colour))])
 
 
-def test_an_unchanged_row_is_not_sent_again() -> None:
+def test_only_changed_cells_are_sent_and_all_after_forgetting_or_at_another_width() -> None:
     sent = SentRows()
-    assert "step 3,751" in sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE)
-    assert sent.difference(2, 0, strip_of("step 3,751"), 10, CONSOLE) == ""
-
-
-def test_only_changed_cells_are_sent_and_a_colour_is_a_change() -> None:
-    sent = SentRows()
-    sent.difference(0, 0, strip_of("step 3,751   8 s left"), 21, CONSOLE)
+    assert "8 s left" in sent.difference(0, 0, strip_of("step 3,751   8 s left"), 21, CONSOLE)
+    assert sent.difference(0, 0, strip_of("step 3,751   8 s left"), 21, CONSOLE) == ""
     came = sent.difference(0, 0, strip_of("step 3,752   8 s left"), 21, CONSOLE)
     assert "2" in came
     assert "left" not in came
     assert "left" in sent.difference(0, 17, strip_of("left", "red"), 21, CONSOLE)
+    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
+    sent.forget()
+    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
 
 
 def test_a_part_of_an_unknown_row_leaves_the_rest() -> None:
@@ -93,12 +91,8 @@ def shown(written: str, width: int) -> list[object]:
 def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
     colours: Literal["standard", "256", "truecolor"],
 ) -> None:
-    console, draw, ours, theirs = (
-        Console(force_terminal=True, color_system=colours),
-        random.Random(5),
-        0,
-        0,
-    )
+    console, draw = Console(force_terminal=True, color_system=colours), random.Random(5)
+    ours = theirs = 0
     inks = [
         Style(
             color=colour, bgcolor=ground, bold=bold, dim=dim, underline=line, reverse=turned_around
@@ -144,11 +138,3 @@ def test_a_row_of_several_styles_costs_half_of_what_textual_sends() -> None:
     sent = SentRows()
     written = sent.difference(0, 0, strip, strip.cell_length, CONSOLE) + sent.finish()
     assert len(written) <= 0.6 * len("\x1b[1;1H" + strip.render(CONSOLE))
-
-
-def test_after_forgetting_and_at_another_width_everything_is_sent() -> None:
-    sent = SentRows()
-    sent.difference(0, 0, strip_of("Runs"), 4, CONSOLE)
-    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
-    sent.forget()
-    assert "Runs " in sent.difference(0, 0, strip_of("Runs "), 5, CONSOLE)
