@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.metrics import METRIC_COLUMNS, EvaluationRow, HardwareRow
@@ -32,47 +34,31 @@ def slice_loss(step: float) -> float:
 
 def make_book_series(step: int, width: int = 128) -> SeriesTable:
     """The curves of this many steps."""
-    noise = random.Random(5)
-    steps = array("d", range(width, step + 1, width))
-    active = array("d", (SECONDS_A_STEP * at for at in steps))
-    mean = array(
-        "d",
-        (
-            min(10.4, slice_loss(at) + 3.4 * math.exp(-at / 300)) + noise.gauss(0, 0.02)
-            for at in steps
-        ),
-    )
-    speed = array("d", (12_100 + noise.gauss(0, 120) for _ in steps))
-    norm = array("d", (0.5 + 0.8 * math.exp(-at / 900) + abs(noise.gauss(0, 0.03)) for at in steps))
-    rate = array("d", [1e-3] * len(steps))
+    noise, steps = random.Random(5), range(width, step + 1, width)
+
+    def row(of: Callable[[int], float]) -> array[float]:
+        return array("d", map(of, steps))
 
     def band(middle: array[float], by: float) -> Band:
-        return Band(
-            array("d", (value - by for value in middle)),
-            array("d", (value + by for value in middle)),
-            middle,
-        )
+        low, high = (array("d", (value + side for value in middle)) for side in (-by, by))
+        return Band(low, high, middle)
 
-    columns = dict(
-        zip(
-            METRIC_COLUMNS,
-            (band(mean, 0.15), band(norm, 0.05), band(rate, 0.0), band(speed, 300.0)),
-            strict=True,
-        )
-    )
-    tokens, epoch = (
-        array("d", (TOKENS_A_STEP * at for at in steps)),
-        array("d", (at / STEPS for at in steps)),
-    )
+    def loss(at: int) -> float:
+        return min(10.4, slice_loss(at) + 3.4 * math.exp(-at / 300)) + noise.gauss(0, 0.02)
+
+    mean, speed = row(loss), row(lambda _: 12_100 + noise.gauss(0, 120))
+    norm = row(lambda at: 0.5 + 0.8 * math.exp(-at / 900) + abs(noise.gauss(0, 0.03)))
+    rate = row(lambda _: 1e-3)
+    bands = (band(mean, 0.15), band(norm, 0.05), band(rate, 0.0), band(speed, 300.0))
     return SeriesTable(
         width,
-        steps,
-        tokens,
-        epoch,
-        active,
-        array("d", (START + at for at in active)),
-        array("d", [0.0] * len(steps)),
-        columns,
+        row(float),
+        row(lambda at: TOKENS_A_STEP * at),
+        row(lambda at: at / STEPS),
+        row(lambda at: SECONDS_A_STEP * at),
+        row(lambda at: START + SECONDS_A_STEP * at),
+        row(lambda _: 0.0),
+        dict(zip(METRIC_COLUMNS, bands, strict=True)),
     )
 
 
@@ -84,43 +70,30 @@ def book_run(
     **changes: object,
 ) -> RunSnapshot:
     """A run of the preset `book` at that step; other processes use `others` of the two cores."""
-    config = BOOK
     steps = range(EVERY, step + 1, EVERY)
-    rows = [
-        EvaluationRow(1, at, "test", SLICE, slice_loss(at), 30_000, 1.6, 1.2, START + at)
+    sets: tuple[tuple[Literal["test", "validation"], str, float], ...] = (
+        ("test", SLICE, 0.0),
+        ("validation", "first 1,024 validation sentences", 0.01),
+    )
+    rows = tuple(
+        EvaluationRow(1, at, split, name, slice_loss(at) + more, 30_000, 1.6, 1.2, START + at)
+        for split, name, more in sets
         for at in steps
-    ]
-    rows += [
-        EvaluationRow(
-            1,
-            at,
-            "validation",
-            "first 1,024 validation sentences",
-            slice_loss(at) + 0.01,
-            30_000,
-            1.6,
-            1.2,
-            START + at,
-        )
-        for at in steps
-    ]
+    )
     last = slice_loss(steps[-1]) if len(steps) else None
 
     def figures(name: str, more: float = 0.0) -> EvaluationFigures:
         if last is None:
             return EvaluationFigures()
-        found = math.exp(last + more)
+        found, best = math.exp(last + more), steps[-1]
         return EvaluationFigures(
-            name=name,
-            step=steps[-1],
-            loss=last + more,
-            perplexity=found,
-            bits_per_byte=1.62,
-            best_step=steps[-1],
-            best_perplexity=found,
-        )
+            name=name, step=best, loss=last + more, perplexity=found, bits_per_byte=1.62,
+            best_step=best, best_perplexity=found,
+        )  # fmt: skip
 
+    loss = (last or 6.0) + 0.03
     facts: dict[str, object] = {
+        "config": BOOK,
         "max_steps": STEPS,
         "epoch": step / STEPS,
         "epochs": 1.0,
@@ -134,32 +107,25 @@ def book_run(
         "cores": 2,
         "others_cores": others,
         "model": ModelFigures(
-            cell_type="elman",
-            num_layers=2,
-            hidden_size=128,
-            tie_weights=False,
+            cell_type="elman", num_layers=2, hidden_size=128, tie_weights=False,
             parameters=8_292_619,
         ),
         "train": TrainFigures(
-            loss=(last or 6.0) + 0.03,
-            perplexity=math.exp((last or 6.0) + 0.03),
-            grad_norm=0.52,
-            learning_rate=1e-3,
+            loss=loss, perplexity=math.exp(loss), grad_norm=0.52, learning_rate=1e-3
         ),
         "validation": figures("first 1,024 validation sentences", 0.01),
         "test": figures(SLICE),
         "evaluation": figures(SLICE),
         "baseline": BaselineFigures(perplexity=171.0, validation_perplexity=170.0),
-        "reference": reference_figures(config, steps[-1] if len(steps) else None),
+        "reference": reference_figures(BOOK, steps[-1] if len(steps) else None),
         "tokens_per_second": 12_100.0 if status == "running" else None,
         "eta_seconds": (STEPS - step) * SECONDS_A_STEP if status == "running" else None,
-    }
-    facts = {"config": config, **facts, **changes}
-    snapshot = make_snapshot(status, step, gpu=False, **facts)  # type: ignore[arg-type]
+    }  # fmt: skip
+    snapshot = make_snapshot(status, step, gpu=False, **{**facts, **changes})  # type: ignore[arg-type]
     return replace(
         snapshot,
         series=make_book_series(step),
-        evaluations=tuple(rows),
+        evaluations=rows,
         samples=(),
         hardware=book_hardware(others),
     )
