@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.screens.overlay import Overlay
-    from rnnlm_tui.tui.views.form import DraftParent
+    from rnnlm_tui.tui.views.form import Draft, DraftParent
     from rnnlm_tui.tui.views.prompt_session import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
 
@@ -165,13 +165,8 @@ class RnnlmApp(App[int]):
         self.settings: dict[str, object] = settings if settings is not None else {}
         """Plain JSON values that are kept for the next start; screens read and write their own
         keys."""
-        self.draft: RunConfig | None = None
-        """The config of a new run that isn't changed yet: from its first change on, a run keeps
-        it."""
-        self.draft_from = ""
-        """The run that the draft is based on; empty for a preset."""
-        self.draft_parent: DraftParent | None = None
-        """The checkpoint that the draft's run starts from; None: initial weights."""
+        self.draft: Draft | None = None
+        """A new run that isn't changed yet: from its first change on, a run keeps it."""
         self.set_reactive(RnnlmApp.marks, Marks.from_json(self.settings.get("marked")))
         self.all_listed = False
         """Whether all runs have been read: of hundreds, the newest come first."""
@@ -401,9 +396,9 @@ class RnnlmApp(App[int]):
     @property
     def no_run_words(self) -> tuple[str, str]:
         """What is true without an open run, and what to press."""
-        if self.draft is None or not self.draft_from:
+        if self.draft is None or self.draft.base_name.startswith("preset "):
             return "No run open.", "^l lists the runs."
-        start = f"Draft from {self.draft_from}, not started."
+        start = f"Draft from {self.draft.base_name}, not started."
         return start, "esc 1 shows it, F5 there starts it."
 
     def open_pane(self, pane: Pane) -> None:
@@ -456,12 +451,15 @@ class RnnlmApp(App[int]):
 
     def new_draft(self) -> None:
         """Configure a new run: close the open run and show the draft on the config pane."""
-        from rnnlm_tui.schema.presets import DEMO
-
-        if self.draft is None:
-            self.draft, self.draft_from, self.draft_parent = DEMO, "", None
         self.close_run()
         self.open_pane("config")
+
+    async def config_of(self, run: str) -> RunConfig | None:
+        """Return a run's config; report it if that can't be read."""
+        found = (await self.wait_for(lambda: self.watcher.runs.configs([run]))).get(run)
+        if found is None:
+            self.report(f"the config of {run} can't be read", trouble=True)
+        return found
 
     async def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
         """Configure a new run based on another.
@@ -469,21 +467,19 @@ class RnnlmApp(App[int]):
         With a parent, it starts from that checkpoint's weights.
         """
 
-        def read() -> RunConfig | None:
-            if parent is not None:
-                return client.start.parent_at(parent.address).config()
-            return self.watcher.runs.configs([run]).get(run)
-
-        config = await self.wait_for(read)
-        if config is None:
-            self.report(f"the config of {run} can't be read", trouble=True)
+        if parent is None:
+            config = await self.config_of(run)
         else:
-            self.draft, self.draft_from, self.draft_parent = config, run, parent
+            config = await self.wait_for(lambda: client.start.parent_at(parent.address).config())
+        if config is not None:
+            from rnnlm_tui.tui.views.form import Draft
+
+            self.draft = Draft(config, safe_text(run, limit=40), parent=parent)
             self.new_draft()
 
     # workers
 
-    def run_beside(self, work: Coroutine[object, object, None]) -> None:
+    def run_beside(self, work: Coroutine[object, object, object]) -> None:
         """Run `work` beside the app, and report its errors.
 
         Several may wait for a user or a disk at once; the app's end cancels them.

@@ -42,7 +42,7 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     machine_values,
 )
-from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.protocol import CommandResult, Verb
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.sampling import (
@@ -66,6 +66,7 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
+from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
@@ -73,7 +74,7 @@ from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.screens.log import LogFollower
-from rnnlm_tui.tui.views.form import Draft, draft_of
+from rnnlm_tui.tui.views.form import Draft, with_values
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
@@ -714,7 +715,9 @@ class FakeServices(FakeSteering):
         )
 
     def read_draft(self, run: RunDirectory) -> Draft:
-        return self.drafts.get(run.name) or draft_of(self.snapshots[run.name].config)
+        config = self.snapshots[run.name].config
+        base = Draft(PRESETS[config.preset], f"preset {config.preset}")
+        return self.drafts.get(run.name) or with_values(base, config_to_raw(config))
 
     def check_draft_before_start(self, run: RunDirectory) -> None:
         if self.refuse is not None:

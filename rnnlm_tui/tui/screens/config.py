@@ -6,9 +6,9 @@ opened. Every edit can be undone: a field, a whole preset, or a file.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -18,33 +18,47 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
 
 from rnnlm_tui import client, store
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
-from rnnlm_tui.tui.screens.config_files import ConfigFiles, KeptDraft, read_draft
-from rnnlm_tui.tui.screens.config_questions import ask_run, ask_value, browse, field_question
+from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
+from rnnlm_tui.tui.screens.config_files import (
+    KeptDraft,
+    OpenedDraft,
+    ask_beginning,
+    ask_file,
+    ask_new_path,
+    ask_run,
+    ask_value,
+    browse,
+    edit_as_toml,
+    field_question,
+    read_draft,
+    remember_file,
+    save_toml,
+)
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.editing import (
-    AdjustmentCycle,
-    ComparisonCycle,
+    AdjustedDraft,
+    DraftComparison,
     EditHistory,
+    adjusted_draft,
     changed_fields,
+    comparisons,
     draft_identity,
-    draft_keys,
     edit_text,
 )
 from rnnlm_tui.tui.views.form import (
+    PATH_FIELDS,
     TITLES,
     Draft,
     adjustment_text,
-    draft_of,
     field_of,
     followed_tokenizer,
     section_title,
@@ -55,7 +69,6 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.queue import QueuedRun
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -91,15 +104,13 @@ class ConfigScreen(PaneScreen):
         """The run whose draft is being read."""
         self._keep_problem = ""
         """Why the draft couldn't be kept, which was reported."""
-        self._shared: RunConfig | None = None
-        """The app's draft when this screen last read or set it."""
         self._check = DraftCheck()
         self._history = EditHistory()
-        self._cycle = ComparisonCycle()
-        self._files = ConfigFiles(self)
-        self._adjusting = AdjustmentCycle()
-        self._taken_size: int | None = None
-        """Vocabulary size of the pretrained tokenizer at the last check."""
+        self._compared: DraftComparison | None = None
+        """Only fields that differ from this config are shown; None: all fields."""
+        self._adjusted: AdjustedDraft | None = None
+        self._file: Path | None = None
+        """The file that the draft was opened from or saved to."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -133,10 +144,6 @@ class ConfigScreen(PaneScreen):
             return self._kept.name
         return "" if run is None else run.name
 
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        return self._check.blocking
-
     def on_screen_resume(self, _event: ScreenResume) -> None:
         self._load_draft()
 
@@ -148,7 +155,7 @@ class ConfigScreen(PaneScreen):
         wide = event.size.width >= WIDE_FROM
         self.set_class(wide, "-wide")
         self.set_class(not wide and event.size.height < 20, "-short")
-        self.form.set_wide(wide or self._cycle.current is not None)
+        self._lay_out()
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
         """Show the draft, or the open run's frozen config."""
@@ -179,21 +186,25 @@ class ConfigScreen(PaneScreen):
                 (action("next_field"), "Keep, next"),
                 (action("next_section"), ""),
             ]
-        if self.locked:
-            names = [
-                "next_field",
-                "next_section",
-                "new_from_run",
-                "next_comparison",
-                "find_field",
-                "leave",
-            ]
-        else:
-            rows = [form.current for form in self.query(ConfigForm)]
-            names = draft_keys(
-                self._check.problems, next((row.field.path for row in rows if row is not None), "")
-            )
-        return [(action(name), "") for name in names]
+        path = next((form.path for form in self.query(ConfigForm)), "")
+        draft, problems = not self.locked, self._check.problems
+        names = {
+            "next_field": True,
+            "next_section": True,
+            "new_from_run": self.locked,
+            "edit_field": draft,
+            "browse_files": draft and path in PATH_FIELDS,
+            "reset_field": draft,
+            "choose_preset": draft,
+            "next_problem": bool(problems),
+            "adjust_field": any(problem.adjustments for problem in problems),
+            "save_draft": draft,
+            "next_comparison": True,
+            "find_field": True,
+            "start_draft": draft,
+            "leave": self.locked,
+        }
+        return [(action(name), "") for name, shown in names.items() if shown]
 
     @property
     def _run_status(self) -> str:
@@ -212,7 +223,7 @@ class ConfigScreen(PaneScreen):
             locked=self.locked,
             facts=check.facts,
             preview=check.preview,
-            comparison=self._cycle.current,
+            comparison=self._compared,
         )
         self._show_titles()
         if check.needs_estimate(config):
@@ -231,16 +242,15 @@ class ConfigScreen(PaneScreen):
 
     def _lay_out(self) -> None:
         """Show all sections in one column if there is room, or in a comparison."""
-        compared = self._cycle.current is not None
-        self.set_class(compared, "-compared")
-        self.form.set_wide(compared or self.has_class("-wide"))
+        self.set_class(self._compared is not None, "-compared")
+        self.form.set_wide(self._compared is not None or self.has_class("-wide"))
 
     def _show_titles(self) -> None:
         draft, section, wide = self.shown, self.form.section, self.has_class("-wide")
         if draft is None:
             return
         box = self.query_one("#form-box", TitledContainer)
-        compared = self._cycle.current
+        compared = self._compared
         box.panel_title = (
             f"Only what differs from {safe_text(compared.name, newlines='space', limit=28)}"
             if compared is not None
@@ -264,26 +274,14 @@ class ConfigScreen(PaneScreen):
         except (RnnlmError, OSError) as error:
             self.context.report_error(error)
             return
-        if not self._follow_tokenizer(found):
-            self._check.update(found)
+        self._check.update(found)
+        if (kept := self._kept) is not None:
+            # not an edit of the user: it is undone with the one before
+            followed = followed_tokenizer(kept.draft, found.tokenizer_size, kept.tokenizer_size)
+            kept.tokenizer_size = found.tokenizer_size
+            if followed is not kept.draft:
+                self._take(followed)
         self._show()
-
-    def _follow_tokenizer(self, found: Findings) -> bool:
-        """Use a pretrained tokenizer's vocabulary size, and drop it with the tokenizer.
-
-        A size that the user has set stays. Return whether the draft changed.
-        """
-        draft, kept = self._editing, self._kept
-        if kept is None or draft is None or found.config != draft.nearest_config():
-            return False
-        # not an edit of the user: it is undone with the one before
-        followed = followed_tokenizer(draft, found.tokenizer_size, self._taken_size)
-        self._taken_size = found.tokenizer_size
-        if followed is draft:
-            return False
-        kept.draft = followed
-        self._share_draft()
-        return True
 
     # the draft
 
@@ -299,105 +297,87 @@ class ConfigScreen(PaneScreen):
         if kept is None:
             return False
         if kept.run is None:
-            return context.draft is self._shared
+            return context.draft is kept.draft
         return context.draft is None and context.run_directory == kept.run
 
     def _load_draft(self) -> None:
         """Take the app's draft, that of the open run, or a new one if no run is open."""
         context, run = self.context, self.context.run_directory
         if context.draft is None and run is None:
-            context.draft, context.draft_from, context.draft_parent = DEMO, "", None
+            context.draft = Draft(DEMO, "preset demo")
         given = context.draft
         if self._is_open and (given is not None or self._run_status in ("", "draft")):
             return
         if given is not None:
-            origin = safe_text(context.draft_from, limit=40)
-            self._begin(
-                Draft(given, origin, parent=context.draft_parent) if origin else draft_of(given)
-            )
+            self._begin(given)
             return
         self.let_go()
         self._kept = None
-        if run is not None and self._run_status == "draft":
-            self._read_draft(run)
-
-    def _read_draft(self, run: RunDirectory) -> None:
-        """Edit the draft that the open run keeps."""
-
-        def found(draft: Draft) -> None:
-            self._reading = None
-            context = self.context
-            if self._kept is None and context.run_directory == run and context.draft is None:
-                self._begin(draft, run)
-                self._show()
-
-        if self._reading != run:
+        if run is not None and self._run_status == "draft" and self._reading != run:
             self._reading = run
-            self.context.in_thread(lambda: read_draft(run), found)
+            context.run_beside(self._read_draft(run))
+
+    async def _read_draft(self, run: RunDirectory) -> None:
+        """Edit the draft that the open run keeps."""
+        context = self.context
+        draft = await context.wait_for(lambda: read_draft(run))
+        self._reading = None
+        if self._kept is None and context.run_directory == run and context.draft is None:
+            self._begin(draft, run)
+            self._show()
 
     def _begin(self, draft: Draft, run: RunDirectory | None = None) -> None:
         self.let_go()
         self._kept = KeptDraft(draft, run)
-        self._shared = self.context.draft = None
-        self._history.clear()
-        self._cycle.reset()
-        self._files.forget_path()
-        self._share_draft()
+        self.context.draft = None if run else draft
+        self._history, self._compared, self._file = EditHistory(), None, None
+        self._keep_changes()
         if run is None:
-            self._suggest_name()
+            self.context.run_beside(self._suggest_name(self._kept))
 
-    def _suggest_name(self) -> None:
-        kept = self._kept
+    async def _suggest_name(self, kept: KeptDraft) -> None:
+        name = await self.context.wait_for(lambda: store.runs.suggest_name())
+        kept.name = kept.name or name
+        self.refresh_frame()
 
-        def suggested(name: str) -> None:
-            if kept is not None and not kept.name:
-                kept.name = name
-                self.refresh_frame()
+    def _take(self, draft: Draft) -> None:
+        """Edit this state of the draft from now on: the app's, until a run keeps it."""
+        if (kept := self._kept) is not None:
+            if self.context.draft is kept.draft:
+                self.context.draft = draft
+            kept.draft = draft
+            self._keep_changes()
 
-        self.context.in_thread(lambda: store.runs.suggest_name(), suggested)
-
-    def _share_draft(self) -> None:
-        """Keep the newest state on disk, and tell the app about a draft that no run keeps yet."""
-        if self._kept is None:
-            return
-        if self._kept.run is None and self._is_open:
-            self._shared = self.context.draft = self._kept.draft.nearest_config()
+    def _keep_changes(self) -> None:
         # what is being typed may still be cancelled
-        if not self._kept.is_kept and not self.form.editing:
-            self._keep()
+        if (kept := self._kept) is not None and not kept.is_kept and not self.form.editing:
+            self.context.run_beside(self._write(kept))
 
-    def _keep(
-        self,
-        then: Callable[[RunDirectory], Awaitable[None] | None] | None = None,
-        *,
-        on_purpose: bool = False,
-    ) -> None:
-        """Write the draft in a thread, then open the run that keeps it.
+    async def _write(self, kept: KeptDraft) -> RunDirectory | None:
+        """Write a draft in a thread, then open the run that keeps it, and return that.
 
-        Args:
-            then: called with that run.
-            on_purpose: keep the draft without changes too.
+        A problem is reported once, not with each key on a disk that is full or read-only.
         """
-        kept = self._kept
-        if kept is None:
-            return
-        kept.stays |= on_purpose
         if (deleted := kept.ask()) is not None:
             self.context.watcher.mark_removed(deleted.name)
-
-        def written(run: RunDirectory | None) -> Awaitable[None] | None:
-            self._keep_problem = ""
+        try:
+            run = await self.context.wait_for(kept.write)
+        except (RnnlmError, OSError) as error:
             self._follow(kept)
-            return then(run) if run is not None and then is not None else None
-
-        def failed(error: RnnlmError | OSError) -> None:
-            """Report a problem once, not with each key on a disk that is full or read-only."""
-            self._follow(kept)
-            known, self._keep_problem = self._keep_problem, str(error)
-            if then is not None or known != self._keep_problem:
+            if str(error) != self._keep_problem:
                 self.context.report_error(error)
+            self._keep_problem = str(error)
+            return None
+        self._keep_problem = ""
+        self._follow(kept)
+        return run
 
-        self.context.in_thread(kept.write, written, failed)
+    async def _save(self) -> RunDirectory | None:
+        """Keep the draft without changes too; return its run."""
+        if self._kept is None:
+            return None
+        self._kept.stays, self._keep_problem = True, ""
+        return await self._write(self._kept)
 
     def let_go(self) -> None:
         """Keep the draft with what is being typed: nothing is lost, or gets into another draft.
@@ -412,7 +392,7 @@ class ConfigScreen(PaneScreen):
             form.keep_typed()
         kept.stays |= bool(kept.draft.changes) or kept.draft.parent is not None
         if not kept.is_kept:
-            self._keep()
+            self.context.run_beside(self._write(kept))
 
     def _follow(self, kept: KeptDraft) -> None:
         """Open the run that keeps the draft now, or none if it was deleted with the last change.
@@ -427,7 +407,7 @@ class ConfigScreen(PaneScreen):
             context.watcher.unmark_removed(kept.run.name)
         if not was_open or kept.run is before:
             return
-        self._shared = context.draft = None if kept.run else kept.draft.nearest_config()
+        context.draft = None if kept.run else kept.draft
         if context.run_directory in (None, before) or self.app.current_mode == self.PANE:
             context.close_run()  # also one of the same name, which was deleted meanwhile
             if kept.run is not None:
@@ -450,59 +430,32 @@ class ConfigScreen(PaneScreen):
             self._history.record(self._editing, draft, group)
             self._replace(draft)
 
-    def keep_document(self, draft: Draft, text: str) -> None:
-        """Keep the TOML text that a draft was saved as, unless it has changed meanwhile."""
-        if self._kept is not None and self._kept.draft == draft and draft.document != text:
-            self._kept.draft = replace(draft, document=text)
-            self._share_draft()
-
     def _replace(self, draft: Draft) -> None:
-        if self._kept is not None:
-            self._kept.draft = draft
-            self._share_draft()
+        self._take(draft)
         self._show()
 
     def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
         self._show_titles()
         self.refresh_footer()
-        if self._kept is not None and not self._kept.is_kept:
-            self._share_draft()
+        self._keep_changes()
 
     def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
         self.form.open_section(event.section)
 
     @act
     async def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
-        if self.locked:
-            self.context.report(FROZEN)
-        else:
+        if self._editable() is not None:
             await ask_value(self.context, self.form, event.row)
 
-    def action_move_field(self, by: int) -> None:
-        """Go to the field `by` places after this one."""
-        self.form.move(by)
-
-    def action_move_section(self, by: int) -> None:
-        """Go to the section `by` places after this one."""
-        self.form.move_section(by)
-
-    def action_turn(self, by: int) -> None:
-        """Take the field's choice `by` places after the current one."""
-        self.form.turn(by)
-
-    def action_edit_field(self) -> None:
-        self.form.edit()
+    def action_form(self, method: str, *arguments: int) -> None:
+        """Call a method of the form."""
+        getattr(self.form, method)(*arguments)
 
     @act
     async def action_browse_files(self) -> None:
         """Browse for a text, or in the section of the tokenizer for a tokenizer."""
-        if self._editing is None:
-            self.context.report(FROZEN)
-        else:
-            await browse(self.context, self.form, self._editing)
-
-    def action_reset_field(self) -> None:
-        self.form.reset()
+        if (draft := self._editable()) is not None:
+            await browse(self.context, self.form, draft)
 
     # actions
 
@@ -517,24 +470,27 @@ class ConfigScreen(PaneScreen):
 
     def action_travel(self, direction: int) -> None:
         """Undo (-1) or redo (1) an edit, go to its field and say what has changed."""
-        before = self._editing
-        if before is None:
-            self.context.report(FROZEN)
+        before = self._editable()
+        if before is None or self._is_typing():
             return
-        if self._is_typing():
-            return
-        draft = self._history.undo(before) if direction < 0 else self._history.redo(before)
+        draft = self._history.travel(before, direction)
         word = "undone" if direction < 0 else "redone"
         if draft is None:
             self.context.report(f"nothing to be {word}")
             return
         if draft.base_name != before.base_name:
-            self._files.forget_path()
+            self._file = None
         self._replace(draft)
         changed = changed_fields(before, draft)
         if len(changed) == 1:
             self.form.go_to(changed[0])
         self.context.report(f"{word}: {safe_text(edit_text(before, draft), newlines='space')}")
+
+    def _editable(self) -> Draft | None:
+        """Return the draft, or report that there is none to edit."""
+        if self._editing is None:
+            self.context.report(FROZEN)
+        return self._editing
 
     def _is_typing(self) -> bool:
         """Whether a field's editor is open, whose text would replace what an action changes."""
@@ -550,135 +506,148 @@ class ConfigScreen(PaneScreen):
     async def action_find_field(self) -> None:
         path = await self.context.ask(field_question(self.form))
         if path:
-            self._cycle.show_if_differing(path, self.shown)
+            if (
+                self._compared is not None
+                and self.shown is not None
+                and path not in self._compared.differing(self.shown)
+            ):
+                self._compared = None
             self._show()
             self.form.go_to(path)
 
     @act
     async def action_next_comparison(self) -> None:
         """Show only what differs from the next config: base, preset, defaults, a run; then all."""
-        draft, run = self.shown, self.context.run_directory
+        draft, before = self.shown, self._compared
         if draft is None:
             return
-        advanced = self._cycle.advance(draft)
+        known: list[DraftComparison | None] = [None, *comparisons(draft)]
+        place = known.index(before) + 1 if before in known else 0
+        self._compared = known[place] if place < len(known) else None
         self._show()
-        if not advanced:
-            comparison = await ask_run(self.context, run.name if run and self.locked else "")
-            if comparison is not None:
-                self._cycle.show(comparison)
-                self._show()
+        if place == len(known):
+            own = self.run_name if self.locked else ""
+            self._compared = await ask_run(self.context, own, *(one.name for one in known if one))
+            self._show()
 
     def action_adjust_field(self) -> None:
         """Solve the selected field's problem, or the first one; again: in another way."""
-        draft = self._editing
-        if draft is None:
-            self.context.report(FROZEN)
+        if (draft := self._editable()) is None:
             return
-        row = self.form.current
-        path = row.field.path if row is not None else ""
-        found = self._adjusting.next(draft, self._check.problems, path)
+        wrong = self._check.problems
+        found = adjusted_draft(draft, wrong, self.form.path, self._adjusted)
         if found is None:
-            wrong = self._check.problems
             self.context.report("no suggestion for this problem" if wrong else "no problems")
             return
-        if found.before != draft and self._kept is not None:  # in place of the last one
-            self._history.undo(draft)
-            self._kept.draft = found.before
+        self._adjusted = found
+        if found.before != draft:  # in place of the last one
+            self._history.travel(draft, -1)
+            self._take(found.before)
         self.edit(found.after)
         self.form.go_to(found.adjustment.changes[0][0])
         words = f"set {adjustment_text(found.adjustment)}; F6 undoes it"
         self.context.report(f"{words}, A: another way" if found.others else words)
 
-    def begin_from(self, draft: Draft) -> None:
+    def _begin_from(self, opened: OpenedDraft | None) -> None:
         """Begin again from a preset, a run or a file; F6 brings the former draft back.
 
         A draft with a parent stays in the list of runs: its run can start from no other weights.
         """
-        before = self._editing
-        if before is None or before.parent is not None:
-            context = self.context
-            context.draft, context.draft_from, context.draft_parent = None, "", None
-            self._begin(draft)
-            self._show()
+        if opened is None:
             return
-        self.edit(draft)
-        self._cycle.reset()
+        before, (draft, file) = self._editing, opened
+        if before is None or before.parent is not None:
+            self._begin(draft)
+        else:
+            self.edit(draft)
+            self._compared = None
+            lost = len(before.changes)
+            undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
+            self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
+        self._file = file
         self._show()
-        lost = len(before.changes)
-        undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
-        self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
+        if wrong := len(draft.problems()):
+            said = f"{safe_text(draft.base_name, limit=40)} has {counted(wrong, 'problem')}"
+            self.context.report(f"{said}: g shows them", trouble=True)
 
     @act
     async def action_choose_preset(self) -> None:
-        await self._files.begin()
+        shown = self.shown
+        preset = shown.base.preset if shown is not None else ""
+        self._begin_from(await ask_beginning(self.context, preset))
 
     @act
     async def action_open_config(self) -> None:
         if not self._is_typing():
-            await self._files.open()
+            self._begin_from(await ask_file(self.context))
 
     @act
     async def action_write_config(self) -> None:
-        await self._files.save()
+        if (draft := self.shown) is None:
+            return
+        wrong = len(self._check.blocking)
+        path = await ask_new_path(self.context, self.run_name or "config", self._file)
+        if path is None:
+            return
+        text = await self.context.wait_for(lambda: save_toml(draft, path))
+        remember_file(self.context, path)
+        with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
+        said = f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
+        self.context.report(said)
+        if self._kept is not None:
+            self._file = path
+            if self._kept.draft == draft:
+                self._take(replace(draft, document=text))
 
     @act
     async def action_edit_toml(self) -> None:
-        if not self._is_typing():
-            await self._files.edit()
+        draft = self._editable()
+        if draft is None or self._is_typing():
+            return
+        edited = await edit_as_toml(self.context, draft, self.run_name or "config")
+        if edited is not None:
+            self.edit(edited)
+            self.context.report("taken from the editor; F6 undoes it")
 
     def action_new_from_run(self) -> None:
-        if not self.locked or self.snapshot is None:
+        if not self.locked or self.shown is None:
             self.context.report("this is a new run already")
             return
-        self.context.draft, self.context.draft_from = None, self.snapshot.summary.run
-        self.context.draft_parent = None
-        self._begin(Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40)))
-        self._show()
+        self._begin_from((self.shown, None))
 
-    def action_save_draft(self) -> None:
+    @act
+    async def action_save_draft(self) -> None:
         """Keep an unchanged draft too: it becomes a run that isn't started."""
-        self._keep(
-            lambda run: self.context.report(f"{run.name} saved, F5 starts it"),
-            on_purpose=True,
-        )
+        if (run := await self._save()) is not None:
+            self.context.report(f"{run.name} saved, F5 starts it")
 
-    def action_start_draft(self) -> None:
-        if (config := self._ready()) is not None:
-            self._check.forget_failure()
-
-            async def start(run: RunDirectory) -> None:
-                try:
-                    await self.context.commands.start(config, run)
-                except InputError as error:
-                    self._refuse(config, error)
-
-            self._keep(start, on_purpose=True)
-
-    def action_queue_draft(self) -> None:
-        if (config := self._ready()) is not None:
-            self._check.forget_failure()
+    @act
+    async def action_begin(self, when: str) -> None:
+        """Start the draft's run `now`, or add it to the `queue`."""
+        if (config := self._ready()) is None:
+            return
+        self._check.forget_failure()
+        if when == "queue":
             self.context.report("adding it to the queue…")
+        if (run := await self._save()) is None:
+            return
+        try:
+            if when == "queue":
+                await self._add_to_queue(run)
+            else:
+                await self.context.commands.start(config, run)
+        except InputError as error:
+            self._refuse(config, error)
 
-            def add(run: RunDirectory) -> QueuedRun:
-                client.start.check_draft_before_start(run)
-                return client.queue.add_run(run)
-
-            self._keep(
-                lambda run: self.context.in_thread(
-                    lambda: add(run), self._queued, partial(self._refuse, config)
-                ),
-                on_purpose=True,
-            )
-
-    def _queued(self, queued: QueuedRun) -> None:
+    async def _add_to_queue(self, run: RunDirectory) -> None:
+        await self.context.wait_for(lambda: client.start.check_draft_before_start(run))
+        queued = await self.context.wait_for(lambda: client.queue.add_run(run))
         self.context.watcher.poll_now()
         self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
 
-    def _refuse(self, config: RunConfig, error: RnnlmError | OSError) -> None:
+    def _refuse(self, config: RunConfig, error: InputError) -> None:
         """Show why no run was created, beside the field that caused it."""
-        path = None
-        if isinstance(error, InputError) and not self.locked:
-            path = self._check.start_failed(config, error)
+        path = None if self.locked else self._check.start_failed(config, error)
         if path is None:
             self.context.report_error(error)
             return
@@ -701,8 +670,4 @@ class ConfigScreen(PaneScreen):
                 trouble=True,
             )
             return None
-        try:
-            return draft.config()
-        except ConfigError as error:
-            self.context.report_error(error)
-            return None
+        return draft.config()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
@@ -43,23 +43,12 @@ class Findings:
     estimate: Estimate
     facts: Mapping[str, str]
     """Facts to show beside fields, by path."""
-    missing: InputError | None = None
-    """Why its text or tokenizer can't be used; None if both can."""
-    missing_at: str = "corpus.source"
-    """The field that names the missing file."""
+    missing: Problem | None = None
+    """Why its text or tokenizer can't be used, at the field that names it; None if both can."""
     preview: Preview | None = None
     """The first lines of its text."""
     tokenizer_size: int | None = None
     """Vocabulary size of its pretrained tokenizer; None if unknown."""
-
-
-def _refused(check: Callable[[], object]) -> InputError | None:
-    """Return the error that the check of a text or tokenizer raises, None if it passes."""
-    try:
-        check()
-    except (CorpusError, TokenizerError) as error:
-        return error
-    return None
 
 
 def look_up(config: RunConfig) -> Findings:
@@ -80,41 +69,28 @@ def look_up(config: RunConfig) -> Findings:
         )
     if has_prompts_of_another_text(config):
         facts["evaluation.prompts"] = "this text's own beginnings instead"
-    vocabulary = client.pretrained.tokenizer_size(config.tokenizer)
-    found = Findings(config, estimate, facts, tokenizer_size=vocabulary)
-    missing = _refused(lambda: client.start.check_source(config.corpus))
-    if missing is not None:
-        train = config.corpus.model_copy(update={"test_source": None})
-        at_test = (
-            config.corpus.test_source is not None
-            and _refused(lambda: client.start.check_source(train)) is None
-        )
-        return replace(
-            found, missing=missing, missing_at="corpus.test_source" if at_test else "corpus.source"
-        )
+    missing, preview, at = None, None, "corpus.source"
     try:
+        client.start.check_source(config.corpus.model_copy(update={"test_source": None}))
+        if config.corpus.test_source is not None:
+            at = "corpus.test_source"
+            client.start.check_source(config.corpus)
+            at = "corpus.source"
         preview = client.corpora.preview(config)
-    except CorpusError as error:  # training would fail too
-        return replace(
-            found,
-            missing=error,
-            missing_at=(
-                "corpus.text_field" if "corpus.text_field" in error.hint else "corpus.source"
-            ),
-        )
-    if (
-        preview is not None
-        and config.corpus.layout == "auto"
-        and config.corpus.source not in BUILT_IN_SOURCES
-    ):
-        facts["corpus.layout"] = (
-            f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
-        )
-    found = replace(found, preview=preview)
-    refused = _refused(lambda: client.pretrained.check_tokenizer(config.tokenizer))
-    return (
-        found if refused is None else replace(found, missing=refused, missing_at="tokenizer.name")
-    )
+        if (
+            preview is not None
+            and config.corpus.layout == "auto"
+            and config.corpus.source not in BUILT_IN_SOURCES
+        ):
+            facts["corpus.layout"] = (
+                f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
+            )
+        at = "tokenizer.name"
+        client.pretrained.check_tokenizer(config.tokenizer)
+    except (CorpusError, TokenizerError) as error:  # training would fail too
+        missing = _problem("corpus.text_field" if "corpus.text_field" in error.hint else at, error)
+    vocabulary = client.pretrained.tokenizer_size(config.tokenizer)
+    return Findings(config, estimate, facts, missing, preview, vocabulary)
 
 
 class DraftCheck:
@@ -177,7 +153,7 @@ class DraftCheck:
         if found.missing is not None and (
             self._failure is None or self._failure[0] != found.config
         ):
-            self._failure = found.config, _problem(found.missing_at, found.missing)
+            self._failure = found.config, found.missing
 
     def start_failed(self, config: RunConfig, error: InputError) -> str | None:
         """Note that a start of this config failed.
@@ -195,7 +171,7 @@ class DraftCheck:
             and found.missing is not None
             and found.missing.message == error.message
         ):
-            path = found.missing_at
+            path = found.missing.path
         if path is not None:
             self._failure = config, _problem(path, error)
         return path

@@ -1,31 +1,39 @@
-"""Where a draft comes from and goes to: presets, runs, TOML files, and the user's editor."""
+"""Where a draft comes from and goes to: presets, runs, TOML files, the user's editor, and the
+overlays that ask for them and for a field's value."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from textual.content import Content
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
-from rnnlm_tui.schema.formatting import counted, user_path
+from rnnlm_tui.schema.config import CELL_SUMMARIES
+from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
+from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose
+from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     PATH_FIELDS,
     Draft,
     DraftParent,
+    edited_value,
+    read_value,
+    section_title,
     value_at,
     with_values,
 )
@@ -34,7 +42,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
+    from rnnlm_tui.tui.widgets.form import ConfigForm
+    from rnnlm_tui.tui.widgets.form_row import FieldRow
 
+OpenedDraft = tuple[Draft, Path | None]
+"""A draft to begin from, and its file."""
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
 MOST_RECENT = 10
@@ -53,10 +65,11 @@ def recent_files(settings: Mapping[str, object]) -> list[str]:
     )
 
 
-def with_recent(settings: Mapping[str, object], path: Path) -> list[str]:
-    """Return the recent files with this one at the front."""
-    name = str(path)
-    return [name, *(other for other in recent_files(settings) if other != name)][:MOST_RECENT]
+def remember_file(app: RnnlmApp, path: Path) -> None:
+    """List a file first among those used lately."""
+    others = [other for other in recent_files(app.settings) if other != str(path)]
+    app.settings[RECENT_SETTING] = [str(path), *others][:MOST_RECENT]
+    app.save_settings()
 
 
 def draft_of_text(read: ReadConfig, name: str) -> Draft:
@@ -72,27 +85,23 @@ def draft_toml(draft: Draft) -> str:
     With a document of the user, its comments are kept, and fields that it doesn't have are added
     only if they differ from the preset. Without one, each field has its description.
     """
-    from rnnlm_tui.schema.toml import explained_toml, updated_toml
+    from rnnlm_tui.schema.toml import explained_toml, parse_toml, updated_toml
 
-    raw = merge(draft.base, draft.changes)
     if not draft.document:
-        return updated_toml(explained_toml(draft.nearest_config()), raw)
-    from rnnlm_tui.schema.toml import parse_toml
-
+        return updated_toml(
+            explained_toml(draft.nearest_config()), merge(draft.base, draft.changes)
+        )
     written = parse_toml(draft.document, "config").raw
     preset = PRESETS.get(draft.base.preset)
-    kept: dict[str, object] = {"preset": draft.base.preset}
+    kept: dict[str, dict[str, object]] = {}
     for field in FORM_FIELDS:
         section, _, name = field.path.partition(".")
         there = written.get(section)
         is_written = isinstance(there, Mapping) and name in there
         value = draft.value(field.path)
         if is_written or preset is None or value != value_at(preset, field.path):
-            kept.setdefault(section, {})
-            values = kept[section]
-            if isinstance(values, dict):
-                values[name] = value
-    return updated_toml(draft.document, kept)
+            kept.setdefault(section, {})[name] = value
+    return updated_toml(draft.document, {"preset": draft.base.preset, **kept})
 
 
 def write_draft(run: RunDirectory, draft: Draft) -> None:
@@ -145,6 +154,8 @@ class KeptDraft:
         """The run's name; empty until one was suggested."""
         self.stays = run is not None
         """Whether it stays without changes; else its run goes when the last one is undone."""
+        self.tokenizer_size: int | None = None
+        """Vocabulary size of its pretrained tokenizer when that was last looked up."""
         self._asked = draft if run is not None else None
         """What the newest write puts on the disk; None: no run."""
         self._writes = 0
@@ -208,259 +219,172 @@ class KeptDraft:
             return store.runs.create_run(draft.base, None, parent)
 
 
-class DraftHost(Protocol):
-    """The config pane, as its files see it."""
-
-    @property
-    def context(self) -> RnnlmApp:
-        """The app."""
-
-    @property
-    def shown(self) -> Draft | None:
-        """The draft, or the open run's config."""
-
-    @property
-    def locked(self) -> bool:
-        """Whether a run's frozen config is shown."""
-
-    @property
-    def run_name(self) -> str:
-        """The name of the draft's run, or of the open run."""
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The problems of the shown draft."""
-
-    def edit(self, draft: Draft) -> None:
-        """Replace the draft, which can be undone."""
-
-    def begin_from(self, draft: Draft) -> None:
-        """Begin again from a preset, a run or a file."""
-
-    def keep_document(self, draft: Draft, text: str) -> None:
-        """Keep the TOML text that a draft was saved as."""
+# beginning
 
 
-class ConfigFiles:
-    """Opens, saves and edits the draft of the config pane."""
+async def ask_beginning(app: RnnlmApp, preset: str) -> OpenedDraft | None:
+    """Offer presets, of which one is the current one, files used lately and runs to begin from."""
+    items = [
+        PickItem(f"preset:{name}", name, PRESET_SUMMARIES.get(name, ""), "Presets")
+        for name in PRESETS
+    ]
+    items += [
+        PickItem(f"file:{path}", Path(path).name, str(Path(path).parent), "Recent files", path)
+        for path in recent_files(app.settings)
+    ]
+    items += [
+        PickItem(f"run:{summary.run}", summary.run, f"{summary.status}, {summary.preset}", "Runs")
+        for summary in (app.summaries or ())[:MOST_RUNS]
+    ]
+    question = PickScreen("Begin from", items, current=f"preset:{preset}", verb="begin")
+    kind, _, name = (await app.ask(question) or "").partition(":")
+    if kind == "preset":
+        return Draft(PRESETS[name], f"preset {name}"), None
+    if kind == "file":
+        return await read_file(app, name)
+    config = await app.config_of(name) if kind == "run" else None
+    return None if config is None else (Draft(config, safe_text(name, limit=40)), None)
 
-    def __init__(self, screen: DraftHost) -> None:
-        self._screen = screen
-        self._path: Path | None = None
-        """The file that the draft was opened from or saved to."""
 
-    # beginning
+# files
 
-    async def begin(self) -> None:
-        """Offer presets, files used lately and runs to begin from."""
-        screen, context = self._screen, self._screen.context
-        items = [
-            PickItem(f"preset:{name}", name, PRESET_SUMMARIES.get(name, ""), "Presets")
-            for name in PRESETS
-        ]
-        items += [
-            PickItem(f"file:{path}", Path(path).name, str(Path(path).parent), "Recent files", path)
-            for path in recent_files(context.settings)
-        ]
-        items += [
-            PickItem(
-                f"run:{summary.run}", summary.run, f"{summary.status}, {summary.preset}", "Runs"
-            )
-            for summary in (context.summaries or ())[:MOST_RUNS]
-        ]
-        shown = screen.shown
-        current = f"preset:{shown.base.preset}" if shown is not None else ""
-        chosen = await context.ask(PickScreen("Begin from", items, current=current, verb="begin"))
-        kind, _, name = (chosen or "").partition(":")
-        if kind == "preset":
-            self._take(Draft(PRESETS[name], f"preset {name}"))
-        elif kind == "file":
-            await self._read(name)
-        elif kind == "run":
-            configs = await context.wait_for(lambda: context.watcher.runs.configs([name]))
-            if name in configs:
-                self._take(Draft(configs[name], safe_text(name, limit=40)))
-            else:
-                context.report(f"the config of {name} can't be read", trouble=True)
 
-    def _take(self, draft: Draft, path: Path | None = None) -> None:
-        self._screen.begin_from(draft)
-        self._path = path
+async def ask_file(app: RnnlmApp) -> OpenedDraft | None:
+    """Ask for a file and read it."""
+    question = AskScreen(
+        "Open a config file",
+        "",
+        check_config_path,
+        about="a TOML file; tab completes the path",
+        completes=True,
+    )
+    path = await app.ask(question)
+    return await read_file(app, path) if path else None
 
-    def forget_path(self) -> None:
-        """Another draft is edited: it isn't saved over the file of this one."""
-        self._path = None
 
-    # files
+async def read_file(app: RnnlmApp, name: str) -> OpenedDraft:
+    """Read a config file.
 
-    async def open(self) -> None:
-        """Ask for a file and open it."""
-        question = AskScreen(
-            "Open a config file",
-            "",
-            check_config_path,
-            about="a TOML file; tab completes the path",
-            completes=True,
+    Raises:
+        ConfigError: it has problems that the form can't show.
+    """
+    path = user_path(name.strip()).absolute()
+    found = await app.wait_for(
+        lambda: client.config_files.parse_config_text(
+            client.config_files.read_config_text(path), path.name
         )
-        path = await self._screen.context.ask(question)
-        if path:
-            await self._read(path)
+    )
+    unknown = [problem for problem in found.problems if not _in_the_form(problem)]
+    if unknown:
+        raise ConfigError(unknown)
+    remember_file(app, path)
+    return draft_of_text(found, path.name), path
 
-    async def _read(self, name: str) -> None:
-        path = user_path(name.strip()).absolute()
-        context = self._screen.context
-        found = await context.wait_for(
-            lambda: client.config_files.parse_config_text(
-                client.config_files.read_config_text(path), path.name
-            )
+
+async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | None:
+    """Ask where to save a config, and before another file than its own is overwritten."""
+    question = AskScreen(
+        "Save the config as",
+        str(own or Path.cwd() / f"{name}.toml"),
+        check_new_path,
+        about="a TOML file for train --config; tab completes the path",
+        completes=True,
+    )
+    answer = await app.ask(question)
+    if not answer:
+        return None
+    path = user_path(answer.strip()).absolute()
+    fact = f"{path.name} exists already."
+    if path.exists() and path != own:
+        overwrite = ConfirmScreen(
+            "Overwrite the file?", fact, str(path.parent), "keep it", "overwrite it"
         )
-        unknown = [problem for problem in found.problems if not _in_the_form(problem)]
-        if unknown:  # the form can't show them
-            raise ConfigError(unknown)
-        self._take(draft_of_text(found, path.name), path)
-        self.remember(path)
-        if found.problems:
-            context.report(
-                f"{path.name} has {counted(len(found.problems), 'problem')}: g shows them",
-                trouble=True,
-            )
+        return path if await app.ask(overwrite) else None
+    return path
 
-    async def save(self) -> None:
-        """Ask for a path and save the draft as TOML, with its comments."""
-        screen, context = self._screen, self._screen.context
-        shown = screen.shown
-        if shown is None:
-            return
-        question = AskScreen(
-            "Save the config as",
-            str(self._path or Path.cwd() / f"{screen.run_name or 'config'}.toml"),
-            check_new_path,
-            about="a TOML file for train --config; tab completes the path",
-            completes=True,
-        )
-        name = await context.ask(question)
-        if not name:
-            return
-        path = user_path(name.strip()).absolute()
-        if path.exists() and path != self._path:
-            overwrite = ConfirmScreen(
-                "Overwrite the file?",
-                f"{path.name} exists already.",
-                str(path.parent),
-                "keep it",
-                "overwrite it",
-            )
-            if not await context.ask(overwrite):
-                return
-        text = await context.wait_for(partial(self._write, shown, path))
-        self._path = None if screen.locked else path
-        self.remember(path)
-        wrong = len(screen.problems)
-        with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
-        context.report(f"saved{with_problems} as {safe_text(str(path), newlines='space')}")
-        screen.keep_document(shown, text)
 
-    def _write(self, draft: Draft, path: Path) -> str:
-        text = draft_toml(draft)
-        client.config_files.write_config_text(path, text)
-        return text
+def save_toml(draft: Draft, path: Path) -> str:
+    """Write a draft into a file; return its text."""
+    text = draft_toml(draft)
+    client.config_files.write_config_text(path, text)
+    return text
 
-    def remember(self, path: Path) -> None:
-        """List a file among those used lately."""
-        context = self._screen.context
-        context.settings[RECENT_SETTING] = with_recent(context.settings, path)
-        context.save_settings()
 
-    # the editor
+# the editor
 
-    async def edit(self) -> None:
-        """Open the draft's TOML in the user's editor, and take the result.
 
-        A text that can't be used is kept until the user discards it.
-        """
-        screen = self._screen
-        shown = screen.shown
-        if shown is None or screen.locked:
-            screen.context.report("a run's config never changes: n makes a new run from it")
-            return
-        edited = client.config_files.EditedFile(draft_toml(shown), screen.run_name or "config")
-        line: int | None = None
-        while True:
-            problems, line, found = self._edited_text(edited, line)
-            if found is not None and not problems:
-                break
-            question = edited_question(problems, str(edited.path), takes=found is not None)
-            answer = await screen.context.ask(question)
-            if answer == "discard":
-                edited.discard()
-                screen.context.report("the edited text was discarded")
-            if answer in ("discard", None):
-                return
-            if answer == "take" and found is not None:
-                break
-        self._take_edited(edited, shown, found)
+async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
+    """Open the draft's TOML in the user's editor; return the result, valid or not.
 
-    def _edited_text(
-        self, edited: EditedFile, line: int | None
-    ) -> tuple[list[str], int | None, ReadConfig | None]:
-        """Open the editor at a line.
+    A text that can't be used is kept until the user discards it.
+    """
+    edited = client.config_files.EditedFile(draft_toml(draft), name)
+    line: int | None = None
+    while True:
+        problems, line, found = _edited_text(app, edited, line)
+        if found is not None and not problems:
+            break
+        question = edited_question(problems, str(edited.path), takes=found is not None)
+        answer = await app.ask(question)
+        if answer == "take" and found is not None:
+            break
+        if answer == "discard":
+            edited.discard()
+            app.report("the edited text was discarded")
+        if answer != "again":
+            return None
+    edited.discard()
+    if found.preset.preset == draft.base.preset:
+        base = draft
+    else:
+        base = Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
+    changed = with_values(base, found.raw)
+    if changed == draft or found.text == draft_toml(draft):
+        app.report("nothing changed in the editor")
+        return None
+    return replace(changed, document=found.text)
 
-        Returns what is wrong with the text, where to begin again, and the text's values, if the
-        form can show all problems.
-        """
-        from rnnlm_tui.schema.toml import TomlError
 
-        try:
-            with self._terminal_given_away():
-                edited.open_editor(line)
-            text = edited.read()
-        except RnnlmError as error:
-            if edited.unchanged:  # nothing can be lost: there is no editor, for example
-                edited.discard()
-                raise
-            return [error.message], None, None
-        try:
-            found = client.config_files.parse_config_text(text, edited.path.name)
-        except TomlError as error:
-            place = error.place
-            return (
-                [f"line {place.line}, column {place.column}: {error.reason}"],
-                place.line,
-                None,
-            )
-        places = [problem.place.line for problem in found.problems if problem.place]
-        known = all(_in_the_form(problem) for problem in found.problems)
-        return (
-            [problem_line(problem) for problem in found.problems],
-            min(filter(None, places), default=None),
-            found if known else None,
-        )
+def _edited_text(
+    app: RnnlmApp, edited: EditedFile, line: int | None
+) -> tuple[list[str], int | None, ReadConfig | None]:
+    """Open the editor at a line.
 
-    def _take_edited(self, edited: EditedFile, draft: Draft, found: ReadConfig) -> None:
-        """Take the values of the edited text, valid or not, and forget the file."""
-        screen = self._screen
-        edited.discard()
-        base = (
-            draft
-            if found.preset.preset == draft.base.preset
-            else Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
-        )
-        changed = with_values(base, found.raw)
-        if changed == draft or found.text == draft_toml(draft):
-            screen.context.report("nothing changed in the editor")
-            return
-        screen.edit(Draft(base.base, base.base_name, changed.changes, base.parent, found.text))
-        screen.context.report("taken from the editor; F6 undoes it")
+    Returns what is wrong with the text, where to begin again, and the text's values, if the
+    form can show all problems.
+    """
+    from rnnlm_tui.schema.toml import TomlError
 
-    @contextmanager
-    def _terminal_given_away(self) -> Iterator[None]:
-        """Leave the terminal to another program; an app without one has nothing to leave."""
-        app = self._screen.context
-        if app.is_headless:
+    try:
+        with _terminal_given_away(app):
+            edited.open_editor(line)
+        text = edited.read()
+    except RnnlmError as error:
+        if edited.unchanged:  # nothing can be lost: there is no editor, for example
+            edited.discard()
+            raise
+        return [error.message], None, None
+    try:
+        found = client.config_files.parse_config_text(text, edited.path.name)
+    except TomlError as error:
+        line, column = error.place.line, error.place.column
+        return [f"line {line}, column {column}: {error.reason}"], line, None
+    places = [problem.place.line for problem in found.problems if problem.place]
+    return (
+        [problem_line(problem) for problem in found.problems],
+        min(filter(None, places), default=None),
+        found if all(map(_in_the_form, found.problems)) else None,
+    )
+
+
+@contextmanager
+def _terminal_given_away(app: RnnlmApp) -> Iterator[None]:
+    """Leave the terminal to another program; an app without one has nothing to leave."""
+    if app.is_headless:
+        yield
+    else:
+        with app.batch_update(), app.suspend():  # without the batch, repainting deadlocks
             yield
-        else:
-            with app.batch_update(), app.suspend():  # without the batch, repainting deadlocks
-                yield
 
 
 def problem_line(problem: Problem) -> str:
@@ -519,3 +443,70 @@ def edited_question(
     answers.append(("D", "discard the text", "discard"))
     title = "The edited text can't be used"
     return Question(title, [*lines, Content(""), kept, Content("")], answers, classes="-wide")
+
+
+# the form
+
+
+async def ask_value(app: RnnlmApp, form: ConfigForm, row: FieldRow) -> None:
+    """Edit a field that needs more than one line, in a list of choices or a box for texts."""
+    field, value = row.field, row.state.value
+    choices = [
+        (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
+        for choice in field.choices
+    ]
+    answer = await app.ask(
+        TextsScreen(field.title, edited_value(field, value))
+        if field.kind == "list"
+        else ChooseScreen(field.title, choices, str(value), field.help)
+    )
+    if answer is not None and (answer or field.kind == "list"):
+        form.set_values({field.path: read_value(field, answer)})
+
+
+def field_question(form: ConfigForm) -> PickScreen:
+    """Search for a field by its name, its key or its help; return its path."""
+    items = [
+        PickItem(
+            field.path,
+            field.title,
+            f"{field.path}  {field.help}",
+            section_title(field.section),
+            field.path,
+        )
+        for field in FORM_FIELDS
+    ]
+    return PickScreen("Find a field", items, current=form.path, verb="go to it")
+
+
+async def ask_run(app: RnnlmApp, *but: str) -> DraftComparison | None:
+    """Ask for a run to compare with, other than the runs `but`."""
+    items = [
+        PickItem(summary.run, summary.run, f"{summary.status}, {summary.preset}")
+        for summary in app.summaries or ()
+        if summary.run not in but
+    ]
+    if not items:
+        app.report("all fields: there is no other run to compare with")
+        return None
+    name = await app.ask(PickScreen("Show what differs from the run", items, verb="compare"))
+    config = await app.config_of(name) if name else None
+    return None if name is None or config is None else DraftComparison(name, config)
+
+
+async def browse(app: RnnlmApp, form: ConfigForm, draft: Draft) -> None:
+    """Browse for a text, or in the section of the tokenizer for a tokenizer."""
+    path = form.path
+    if path.startswith("tokenizer."):
+        path = "tokenizer.name"
+    elif path != "corpus.test_source":
+        path = "corpus.source"
+    is_text = path != "tokenizer.name"
+
+    purpose: Purpose = "text" if is_text else "tokenizer"
+    start = str(draft.value(path) or "")
+    target = await app.ask(BrowseScreen(purpose, draft.nearest_config(), start))
+    if target is not None:
+        kind = {} if is_text else {"tokenizer.kind": "pretrained"}
+        form.set_values({**kind, path: target})
+        form.go_to(path)

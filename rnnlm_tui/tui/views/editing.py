@@ -17,7 +17,6 @@ from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
-    PATH_FIELDS,
     Draft,
     by_field,
     is_same,
@@ -56,27 +55,15 @@ class EditHistory:
         self._past.append(before)
         del self._past[:-MOST_EDITS]
 
-    def undo(self, current: Draft) -> Draft | None:
-        """Return the draft before the last edit; None if there is none."""
-        if not self._past:
+    def travel(self, current: Draft, direction: int) -> Draft | None:
+        """Undo (-1) or redo (1): return the draft before the last edit, or the one that was undone
+        last; None if there is none."""
+        here, there = (self._past, self._future) if direction < 0 else (self._future, self._past)
+        if not here:
             return None
-        self._future.append(current)
+        there.append(current)
         self._group = ""
-        return self._past.pop()
-
-    def redo(self, current: Draft) -> Draft | None:
-        """Return the draft that was undone last; None if there is none."""
-        if not self._future:
-            return None
-        self._past.append(current)
-        self._group = ""
-        return self._future.pop()
-
-    def clear(self) -> None:
-        """Forget everything: the draft was started, saved or closed."""
-        self._past.clear()
-        self._future.clear()
-        self._group = ""
+        return here.pop()
 
 
 def changed_fields(before: Draft, after: Draft) -> tuple[str, ...]:
@@ -123,8 +110,6 @@ class DraftComparison:
 
 
 DEFAULTS = "the defaults"
-LAST_PLACE = 9
-"""Place of the comparison with a run, behind all others."""
 
 
 def comparisons(draft: Draft) -> Sequence[DraftComparison]:
@@ -140,42 +125,6 @@ def comparisons(draft: Draft) -> Sequence[DraftComparison]:
     return (*found, DraftComparison(DEFAULTS, RunConfig()))
 
 
-class ComparisonCycle:
-    """The comparisons that are shown one after another, then all fields again."""
-
-    def __init__(self) -> None:
-        self.current: DraftComparison | None = None
-        """The one that is shown; None: all fields."""
-        self._place = -1
-        """Place of the current one among `comparisons`; behind them: a run; -1: all fields."""
-
-    def reset(self) -> None:
-        """Show all fields."""
-        self.current, self._place = None, -1
-
-    def show(self, comparison: DraftComparison) -> None:
-        """Show the comparison with a run, the last one of the cycle."""
-        self.current, self._place = comparison, LAST_PLACE
-
-    def advance(self, draft: Draft) -> bool:
-        """Go to the next comparison; return False if a run has to be chosen for it."""
-        known = comparisons(draft)
-        self._place += 1
-        if self._place < len(known):
-            self.current = known[self._place]
-            return True
-        asks = self._place == len(known)
-        self.reset()
-        return not asks
-
-    def show_if_differing(self, path: str, draft: Draft | None) -> None:
-        """Show all fields, unless the comparison shows this one."""
-        if self.current is not None and (
-            draft is None or path not in self.current.differing(draft)
-        ):
-            self.reset()
-
-
 @dataclass(frozen=True, slots=True)
 class AdjustedDraft:
     """A draft with a problem solved."""
@@ -187,51 +136,25 @@ class AdjustedDraft:
     """Other adjustments, which weren't tried yet."""
 
 
-class AdjustmentCycle:
-    """Solves a problem as it suggests, and when asked again at once, as its next suggestion."""
+def adjusted_draft(
+    draft: Draft, problems: Sequence[Problem], path: str, last: AdjustedDraft | None
+) -> AdjustedDraft | None:
+    """Solve the problem of the field `path`, or the first with a suggestion; None without one.
 
-    def __init__(self) -> None:
-        self._last: AdjustedDraft | None = None
-
-    def next(self, draft: Draft, problems: Sequence[Problem], path: str) -> AdjustedDraft | None:
-        """Solve the problem of the field `path`, or the first with a suggestion; None without one.
-
-        Asked again for its own result, it begins from the draft before.
-        """
-        last = self._last
-        if last is not None and last.after == draft:
-            before, left = last.before, last.others
-        else:
-            wrong = by_field(problems)
-            chosen = wrong.get(path)
-            if chosen is None or not chosen.adjustments:
-                chosen = next((problem for problem in wrong.values() if problem.adjustments), None)
-            before, left = draft, chosen.adjustments if chosen is not None else ()
-        if not left:
-            return None
-        after = before
-        for changed, value in left[0].changes:
-            after = after.with_value(changed, value)
-        self._last = AdjustedDraft(before, after, left[0], left[1:])
-        return self._last
-
-
-def draft_keys(problems: Sequence[Problem], path: str) -> list[str]:
-    """Return the actions in the footer of a draft, in order of use, with the focus on a field."""
-    return [
-        "next_field",
-        "next_section",
-        "edit_field",
-        *(["browse_files"] if path in PATH_FIELDS else []),
-        "reset_field",
-        "choose_preset",
-        *(["next_problem"] if problems else []),
-        *(["adjust_field"] if any(problem.adjustments for problem in problems) else []),
-        "save_draft",
-        "next_comparison",
-        "find_field",
-        "start_draft",
-    ]
+    Asked again for its own result (`last`), it tries the next suggestion on the draft before.
+    """
+    if last is not None and last.after == draft:
+        before, left = last.before, last.others
+    else:
+        wrong = by_field(problems)
+        advised = [one for one in (wrong.get(path), *wrong.values()) if one and one.adjustments]
+        before, left = draft, advised[0].adjustments if advised else ()
+    if not left:
+        return None
+    after = before
+    for changed, value in left[0].changes:
+        after = after.with_value(changed, value)
+    return AdjustedDraft(before, after, left[0], left[1:])
 
 
 def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:

@@ -19,7 +19,6 @@ from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
-from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
     allowed_range,
     field_choices,
@@ -335,17 +334,6 @@ def is_same(value: object, base: object) -> bool:
     return value == base
 
 
-def draft_of(config: RunConfig) -> Draft:
-    """Return a config as changes to its preset, or as its own base if there is no such preset."""
-    base = PRESETS.get(config.preset)
-    if base is None:
-        return Draft(config, config.preset or "a config")
-    draft = Draft(base, f"preset {config.preset}")
-    for form_field in FORM_FIELDS:
-        draft = draft.with_value(form_field.path, value_at(config, form_field.path))
-    return draft
-
-
 def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
     """Return the draft with the values of a whole config, valid or not."""
     for form_field in FORM_FIELDS:
@@ -375,63 +363,42 @@ def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
 
 def idle_fields(config: RunConfig) -> dict[str, str]:
     """Map the fields that have no effect in this config to a few words why."""
-    idle: dict[str, str] = {}
-    corpus, tokenizer = config.corpus, config.tokenizer
-    training, sampling = config.training, config.sampling
-    if corpus.source != "elman":
-        idle |= dict.fromkeys(("corpus.sentences", "corpus.seed"), "elman only")
-    if "news" not in (corpus.source, corpus.test_source):
-        idle["corpus.url"] = "news only"
-    if corpus.source in BUILT_IN_SOURCES:
-        idle |= {"corpus.text_field": "records only", "corpus.layout": "your own text only"}
-    if corpus.test_source is not None:
-        idle["corpus.test_fraction"] = "test source is set"
-    elif corpus.source in ("presidents", "news"):
-        idle["corpus.test_fraction"] = "has its own test set"
-    if tokenizer.kind == "byte":
-        idle["tokenizer.vocab_size"] = "256 bytes"
-    if tokenizer.kind in ("byte", "bpe"):
-        idle["sampling.unknown"] = f"no <unk> in {tokenizer.kind}"
-    if tokenizer.kind != "pretrained":
-        idle["tokenizer.name"] = "pretrained only"
-    idle |= _idle_of_the_model(config)
-    if config.optimizer.algorithm != "adamw":
-        idle |= dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "optimizer.eps"), "adamw only")
-    if config.schedule.kind != "cosine":
-        idle["schedule.final_fraction"] = "cosine only"
-    if config.schedule.kind != "decay":
-        idle |= dict.fromkeys(("schedule.decay_after", "schedule.decay_factor"), "decay only")
-    if training.max_steps is not None:
-        idle["training.epochs"] = "max steps is set"
-    if training.data_mode == "stream":
-        idle |= dict.fromkeys(("training.context_length", "training.shuffle"), "sentence mode only")
-    else:
-        idle["training.bptt"] = "stream mode only"
-    if sampling.is_greedy:
-        filters = ("top_k", "top_p", "min_p", "typical_p", "seed")
-        idle |= dict.fromkeys((f"sampling.{name}" for name in filters), "greedy")
-    if sampling.greedy:
-        idle["sampling.temperature"] = "greedy"
-    if sampling.repetition_penalty == 1:
-        idle["sampling.penalty_window"] = "no penalty"
-    return idle
-
-
-def _idle_of_the_model(config: RunConfig) -> dict[str, str]:
-    """Return the fields that the cell, initial weights or data mode leave unused."""
-    idle: dict[str, str] = {}
-    model = config.model
-    if model.cell_type not in HEADED_CELLS:
-        idle["model.num_heads"] = f"{' and '.join(HEADED_CELLS)} only"
-    if model.cell_type not in RECURRENT_WEIGHT_CELLS:
-        idle["model.weight_dropout"] = f"not used by {model.cell_type}"
-    if model.initialization != "uniform":
-        idle["model.init_scale"] = "uniform only"
-    if config.training.data_mode == "sentences":
-        idle |= dict.fromkeys(
-            ("model.variational_dropout", "model.embedding_dropout", "model.weight_dropout"),
-            "stream mode only",
-        )
-    elif not model.dropout:
-        idle["model.variational_dropout"] = "dropout is 0"
-    return idle
+    corpus, model, training = config.corpus, config.model, config.training
+    sampling, tokenizer = config.sampling, config.tokenizer.kind
+    optimizer, schedule = config.optimizer, config.schedule
+    streams, built_in = training.data_mode == "stream", corpus.source in BUILT_IN_SOURCES
+    own_test_set = corpus.source in ("presidents", "news")
+    rules = (
+        (corpus.source != "elman", "elman only", "corpus", "sentences seed"),
+        ("news" not in (corpus.source, corpus.test_source), "news only", "corpus", "url"),
+        (built_in, "records only", "corpus", "text_field"),
+        (built_in, "your own text only", "corpus", "layout"),
+        (own_test_set, "has its own test set", "corpus", "test_fraction"),
+        (corpus.test_source is not None, "test source is set", "corpus", "test_fraction"),
+        (tokenizer == "byte", "256 bytes", "tokenizer", "vocab_size"),
+        (tokenizer in ("byte", "bpe"), f"no <unk> in {tokenizer}", "sampling", "unknown"),
+        (tokenizer != "pretrained", "pretrained only", "tokenizer", "name"),
+        (model.cell_type not in HEADED_CELLS, f"{' and '.join(HEADED_CELLS)} only", "model",
+            "num_heads"),
+        (model.cell_type not in RECURRENT_WEIGHT_CELLS, f"not used by {model.cell_type}", "model",
+            "weight_dropout"),
+        (model.initialization != "uniform", "uniform only", "model", "init_scale"),
+        (not streams, "stream mode only", "model",
+            "variational_dropout embedding_dropout weight_dropout"),
+        (streams and not model.dropout, "dropout is 0", "model", "variational_dropout"),
+        (optimizer.algorithm != "adamw", "adamw only", "optimizer", "beta1 beta2 eps"),
+        (schedule.kind != "cosine", "cosine only", "schedule", "final_fraction"),
+        (schedule.kind != "decay", "decay only", "schedule", "decay_after decay_factor"),
+        (training.max_steps is not None, "max steps is set", "training", "epochs"),
+        (streams, "sentence mode only", "training", "context_length shuffle"),
+        (not streams, "stream mode only", "training", "bptt"),
+        (sampling.is_greedy, "greedy", "sampling", "top_k top_p min_p typical_p seed"),
+        (sampling.greedy, "greedy", "sampling", "temperature"),
+        (sampling.repetition_penalty == 1, "no penalty", "sampling", "penalty_window"),
+    )  # fmt: skip
+    return {
+        f"{section}.{name}": reason
+        for applies, reason, section, names in rules
+        if applies
+        for name in names.split()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from rnnlm_tui.tui.widgets.run_detail import remark_lines
 if TYPE_CHECKING:
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.system.machine import MachineFacts
+
+GAP = Content("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,68 +145,64 @@ class EstimatePanel(Panel):
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
         """Return a column about 36 cells wide and up to 36 lines high."""
-        count, room = estimate.parameters, self._room
-        total = Content.styled(f"{count.total:,}", f"bold {BRIGHT}")
-        rows = [_row("parameters", total, width)]
+        count, text = estimate.parameters, estimate.text
         parts = [("embedding", count.embedding, TRAIN)]
         if len(count.layers) <= 6:
             parts += [(f"layer {at}", size, THIRD) for at, size in enumerate(count.layers, start=1)]
         else:
             parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
-        last = "bias" if count.output == estimate.text.vocab_size else "output"
+        last = "bias" if count.output == text.vocab_size else "output"
         parts.append((last, count.output, TRAIN))
-        rows += [_part(name, size, count.total, colour, width) for name, size, colour in parts]
-        rows.append(Content(""))
-        rows.append(_row("time", _time_figure(estimate), width))
-        rows.append(spread(Content(""), Content.styled(_calibration(estimate), DIM), width))
-        rows.append(Content(""))
-        rows.append(_row("GPU memory" if room.on_gpu else "memory", self._memory(estimate), width))
+        rows: list[Content | tuple[str, Content]] = [
+            ("parameters", Content.styled(f"{count.total:,}", f"bold {BRIGHT}")),
+            *(_part(name, size, count.total, colour, width) for name, size, colour in parts),
+            GAP,
+            ("time", _time_figure(estimate)),
+            ("", Content.styled(_calibration(estimate), DIM)),
+            GAP,
+            *self._memory_rows(estimate, width),
+            GAP,
+            ("disk", _disk(estimate, self._kept)),
+        ]
+        if self._room.disk_free is not None:
+            rows.append(("free", amount(formatting.disk(self._room.disk_free))))
+        rows += [
+            GAP,
+            _figure("tokens, counted" if text.known == "counted" else "tokens", text.tokens),
+            _figure("steps/epoch", estimate.steps_per_epoch),
+            _figure("steps", estimate.steps),
+            GAP,
+            ("work", _flops(estimate.run_flops)),
+            ("work per step", _flops(estimate.step_flops)),
+            _text("parameters in the vocabulary", formatting.percent(estimate.vocabulary_share)),
+            _text("tokens per parameter", formatting.figure(estimate.tokens_per_parameter)),
+        ]
+        if (gpu := estimate.unused_gpu) is not None:
+            rows += [GAP, *remark_lines((f"CPU, not GPU: {gpu.fact}", gpu.fix), width)]
+        if estimate.notes:
+            rows += [GAP, *remark_lines(estimate.notes, width)]
+        rows += [GAP, _loss("loss at start, ln V", estimate.start_loss)]
+        if estimate.baseline_perplexity:
+            rows.append(_loss("test bigram", math.log(estimate.baseline_perplexity)))
+        lines = [row if isinstance(row, Content) else _row(*row, width) for row in (*rows, GAP)]
+        return self._dimmed(lines) + self._changes(draft, width)
+
+    def _memory_rows(
+        self, estimate: Estimate, width: int
+    ) -> Iterator[Content | tuple[str, Content]]:
+        """Return the memory that is needed, its share of the machine's, and what would fit."""
+        room = self._room
+        yield "GPU memory" if room.on_gpu else "memory", self._memory(estimate)
         if room.memory_total:
             others = (room.memory_used or 0) / room.memory_total
-            rows.append(bar(width, estimate.memory_bytes / room.memory_total, others))
-            if room.memory_used is None:
-                rows.append(Content(""))
-            else:
-                own = Content.assemble(("━ ", TRAIN), ("this run  ", DIM))
-                used = formatting.gib(room.memory_used)
-                rows.append(own + Content.assemble(("╍ ", THIRD), ("others ", DIM), (used, TEXT)))
+            yield bar(width, estimate.memory_bytes / room.memory_total, others)
+            used = () if room.memory_used is None else (
+                ("━ ", TRAIN), ("this run  ", DIM),
+                ("╍ ", THIRD), ("others ", DIM), (formatting.gib(room.memory_used), TEXT),
+            )  # fmt: skip
+            yield Content.assemble(*used)
         if estimate.too_large:
-            rows.append(spread(Content(""), Content.styled(estimate.what_fits, BAD), width))
-        rows.append(Content(""))
-        rows.append(_row("disk", _disk(estimate, self._kept), width))
-        if room.disk_free is not None:
-            rows.append(_row("free", amount(formatting.disk(room.disk_free)), width))
-        rows.append(Content(""))
-        rows += [
-            _row(name, Content.styled(formatting.count(value), TEXT), width)
-            for name, value in (
-                (
-                    "tokens, counted" if estimate.text.known == "counted" else "tokens",
-                    estimate.text.tokens,
-                ),
-                ("steps/epoch", estimate.steps_per_epoch),
-                ("steps", estimate.steps),
-            )
-        ]
-        rows.append(Content(""))
-        rows.append(_row("work", _flops(estimate.run_flops), width))
-        rows.append(_row("work per step", _flops(estimate.step_flops), width))
-        share = Content.styled(formatting.percent(estimate.vocabulary_share), TEXT)
-        rows.append(_row("parameters in the vocabulary", share, width))
-        each = Content.styled(formatting.figure(estimate.tokens_per_parameter), TEXT)
-        rows.append(_row("tokens per parameter", each, width))
-        if estimate.unused_gpu is not None:
-            problem = estimate.unused_gpu
-            rows.append(Content(""))
-            rows += remark_lines((f"CPU, not GPU: {problem.fact}", problem.fix), width)
-        rows += [Content("")] if estimate.notes else []
-        rows += remark_lines(estimate.notes, width)
-        rows.append(Content(""))
-        rows.append(_loss_row("loss at start, ln V", estimate.start_loss, width))
-        if estimate.baseline_perplexity:
-            rows.append(_loss_row("test bigram", math.log(estimate.baseline_perplexity), width))
-        rows.append(Content(""))
-        return self._dimmed(rows) + self._changes(draft, width)
+            yield "", Content.styled(estimate.what_fits, BAD)
 
     def _changes(self, draft: Draft, width: int) -> list[Content]:
         rows: list[Content] = []
@@ -314,7 +312,15 @@ def _columns(left: Content, right: Content) -> Content:
 
 
 def _row(name: str, value: Content, width: int) -> Content:
-    return spread(Content.styled(name, DIM), value, width, least=1)
+    return spread(Content.styled(name, DIM), value, width, least=bool(name))
+
+
+def _text(name: str, value: str) -> tuple[str, Content]:
+    return name, Content.styled(value, TEXT)
+
+
+def _figure(name: str, value: float | None) -> tuple[str, Content]:
+    return _text(name, formatting.count(value))
 
 
 def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
@@ -328,7 +334,6 @@ def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
     )
 
 
-def _loss_row(name: str, loss: float, width: int) -> Content:
+def _loss(name: str, loss: float) -> tuple[str, Content]:
     perplexity = formatting.figure(math.exp(loss)).rjust(5)
-    figures = Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (perplexity, TEXT))
-    return _row(name, figures, width)
+    return name, Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (perplexity, TEXT))

@@ -5,7 +5,7 @@ The form has a row per field, in sections, and is edited with the keyboard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -112,25 +112,20 @@ class SectionList(Panel):
 
     def _section_line(self, section: str, width: int) -> Strip:
         here = section == self._current
-        mark = (
+        mark, colour = (
             ("✗", BAD)
             if section in self._wrong
             else ("●", WARN)
             if section in self._changed
             else (" ", TEXT)
         )
-        title = section_title(section).ljust(max(0, width - 3))
-        back = f" on {SELECTED}" if here else ""
-        name_style = f"bold {BRIGHT}" if here else TEXT
-        cursor = ("› " if here else "  ", f"{TRAIN}{back}")
-        return padded(
-            segments_of(
-                Content.assemble(
-                    (mark[0], f"{mark[1]}{back}"), cursor, (title, f"{name_style}{back}")
-                )
-            ),
-            width,
+        back, style = (f" on {SELECTED}", f"bold {BRIGHT}") if here else ("", TEXT)
+        line = Content.assemble(
+            (mark, f"{colour}{back}"),
+            ("› " if here else "  ", f"{TRAIN}{back}"),
+            (section_title(section).ljust(max(0, width - 3)), f"{style}{back}"),
         )
+        return padded(segments_of(line), width)
 
     def on_click(self, event: Click) -> None:
         if 1 <= event.y <= len(SECTIONS):
@@ -248,11 +243,6 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     class FocusMoved(Message):
         """Another field or section got the focus."""
 
-        def __init__(self, section: str) -> None:
-            super().__init__()
-            self.section = section
-            """The open section."""
-
     class EditRequested(Message):
         """A field needs a dialog: a choice, or a list of texts."""
 
@@ -315,6 +305,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def current(self) -> FieldRow | None:
         """The field that has the focus, itself or in its editor."""
         return stop if isinstance(stop := self._stop, FieldRow) else None
+
+    @property
+    def path(self) -> str:
+        """The path of that field; empty if there is none."""
+        return "" if self.current is None else self.current.field.path
 
     @property
     def _stop(self) -> FieldRow | FoldRow | None:
@@ -427,13 +422,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for row in (*self.query(FieldRow), *self.query(FoldRow)):
             row.set_class(wide, "-lead")
 
-    def open_section(self, section: str, *, focus: str | None = "first") -> None:
-        """Open a section and focus its first or last field."""
+    def open_section(self, section: str) -> None:
+        """Open a section and focus its first field."""
         self._show_section(section)
-        stops = self._stops(section)
-        if focus is not None and stops:
-            self.screen.set_focus(stops[0 if focus == "first" else -1])
-        self.post_message(self.FocusMoved(section))
+        if stops := self._stops(section):
+            self.screen.set_focus(stops[0])
+        self.post_message(self.FocusMoved())
 
     def _show_section(self, section: str) -> None:
         self.section = section
@@ -459,8 +453,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self._focus(stops[target])
 
     def _focus(self, stop: FieldRow | FoldRow) -> None:
-        if stop.section != self.section:
-            self.open_section(stop.section, focus=None)
+        self._show_section(stop.section)
         self.screen.set_focus(stop)
 
     def move_section(self, direction: int) -> None:
@@ -489,7 +482,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             return
         kind = row.field.kind
         if kind == "switch":
-            self._take(self.draft.with_value(row.field.path, row.state.value is not True))
+            self.turn(1)
         elif kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
             self.post_message(self.EditRequested(row))
         elif kind != "choice":
@@ -515,14 +508,13 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         row = self.current
         if row is None or self._locked or row.editing:
             return
+        choices: Sequence[object] = row.field.choices
         if row.field.kind == "switch":
-            self._take(self.draft.with_value(row.field.path, row.state.value is not True))
-        elif row.field.kind == "choice":
-            choices = row.field.choices
-            here = choices.index(str(row.state.value)) if row.state.value in choices else 0
-            self._take(
-                self.draft.with_value(row.field.path, choices[(here + direction) % len(choices)])
-            )
+            choices = (False, True)
+        if choices:
+            value = row.state.value
+            here = choices.index(value) if value in choices else 0
+            self.set_values({row.field.path: choices[(here + direction) % len(choices)]})
 
     def reset(self) -> None:
         """Reset the focused field to the base's value."""
@@ -533,25 +525,15 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def next_problem(self) -> None:
         """Go to the next field with a problem, wrapping around."""
         order = [field.path for field in FORM_FIELDS]
-        wrong = sorted(
-            by_field(self.problems),
-            key=lambda path: order.index(path) if path in order else len(order),
-        )
-        wrong = [path for path in wrong if path in order]
-        if not wrong:
-            return
-        row = self.current
-        here = order.index(row.field.path) if row else -1
-        self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
+        wrong = sorted(order.index(path) for path in by_field(self.problems) if path in order)
+        if wrong:
+            here = order.index(self.path) if self.path else -1
+            self.go_to(order[next((at for at in wrong if at > here), wrong[0])])
 
-    def set_value(self, path: str, value: object) -> None:
-        """Set a value chosen in a dialog."""
-        self._take(self.draft.with_value(path, value))
-
-    def set_values(self, values: Iterable[tuple[str, object]]) -> None:
-        """Set several values in one edit."""
+    def set_values(self, values: Mapping[str, object]) -> None:
+        """Set values by path in one edit."""
         draft = self.draft
-        for path, value in values:
+        for path, value in values.items():
             draft = draft.with_value(path, value)
         self._take(draft)
 
@@ -574,7 +556,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._refresh_rows()
         if stop.section != self.section:
             self._show_section(stop.section)
-        self.post_message(self.FocusMoved(self.section))
+        self.post_message(self.FocusMoved())
         self.call_after_refresh(self._show_beginning, stop)
 
     def _show_beginning(self, row: FieldRow | FoldRow) -> None:

@@ -249,79 +249,53 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
 
     def _lines_below(self) -> list[Content]:
         """Return the problem if it doesn't fit beside the value; with the focus, the help too."""
-        field, problem, width = (
-            self.field,
-            self.state.problem,
-            max(20, self.size.width - self._lead - MARK),
-        )
+        field, state, problem = self.field, self.state, self.state.problem
+        width = max(20, self.size.width - self._lead - MARK)
         if not self.size.width:
             return []
         if not self._active:
-            return (
-                []
-                if problem is None or self._fits_beside(problem)
-                else list(_wrong(short_message(problem)).wrap(width))
-            )
-        bounds = self.state.allowed
-        allowed = (
-            ", ".join(field.choices)
-            if len(field.choices) > 1 and not all(choice in field.help for choice in field.choices)
-            else bounds
-        )
-        facts = [allowed] if self._key_fits else [allowed, field.path]
-        if self.state.related:
-            facts.append(f"depends on {', '.join(self.state.related)}")
+            if problem is None or self._fits_beside(problem):
+                return []
+            return list(_wrong(short_message(problem)).wrap(width))
+        in_help = len(field.choices) < 2 or all(choice in field.help for choice in field.choices)
+        facts = [state.allowed if in_help else ", ".join(field.choices)]
+        if not self._key_fits:
+            facts.append(field.path)
+        if state.related:
+            facts.append(f"depends on {', '.join(state.related)}")
         tail = "  ".join(filter(None, facts))
         whole = f"{field.help} {tail}".strip()
         words = [whole] if len(whole) <= width else [field.help, tail]
         lines = [Content.styled(text, palette.DIM) for text in words if text]
         if problem is not None:
-            said = self.state.advice or not problem.hint or problem.hint == bounds
+            said = state.advice or not problem.hint or problem.hint == state.allowed
             hint = "" if said else f"; {problem.hint}"
-            wrong = [_wrong(with_titles(problem.message + hint))]
-            if self.state.advice:
-                wrong.append(
-                    Content.assemble(
-                        ("A", f"bold {palette.BRIGHT}"),
-                        (f" sets {self.state.advice}", palette.TEXT),
-                    )
-                )
-            lines = wrong + lines
+            if state.advice:
+                advice = (f" sets {state.advice}", palette.TEXT)
+                lines.insert(0, Content.assemble(("A", f"bold {palette.BRIGHT}"), advice))
+            lines.insert(0, _wrong(with_titles(problem.message + hint)))
         if self._candidates:
             lines.insert(0, safe_content(self._candidates).stylize(palette.TEXT))
         return [wrapped for line in lines for wrapped in line.wrap(width)]
 
     def render(self) -> RenderResult:
-        lead = (
-            Content.styled(
-                (section_title(self.field.section) if self.state.heads else "")[:LEAD].ljust(LEAD),
-                f"bold {palette.BRIGHT}",
-            )
-            if self._lead
-            else Content("")
-        )
+        heads = section_title(self.section) if self.state.heads else ""
+        lead = (heads[: self._lead].ljust(self._lead), f"bold {palette.BRIGHT}")
         indent = " " * (self._lead + MARK)
-        lines = [(lead + self._line()).truncate(self.size.width, ellipsis=True)]
+        lines = [Content.assemble(lead, self._line()).truncate(self.size.width, ellipsis=True)]
         lines += [Content(indent) + line for line in self._lines_below()]
         return Content("\n").join(lines)
 
     def _line(self) -> Content:
         state, active = self.state, self._active
-        label_style = (
-            f"bold {palette.BRIGHT}"
-            if active
-            else palette.BASELINE
-            if state.idle
-            else palette.LABEL
-        )
-        mark = Content.styled("● ", palette.WARN) if state.changed else Content("  ")
-        cursor = Content.styled("›", f"bold {palette.TRAIN}") if active else Content(" ")
-        line = (
-            mark
-            + Content.styled(self.field.title[:LABEL].ljust(LABEL), label_style)
-            + cursor
-            + self._box()
-            + self._notes()
+        bold = f"bold {palette.BRIGHT}"
+        label_style = bold if active else palette.BASELINE if state.idle else palette.LABEL
+        line = Content.assemble(
+            ("● ", palette.WARN) if state.changed else "  ",
+            (self.field.title[:LABEL].ljust(LABEL), label_style),
+            ("›", f"bold {palette.TRAIN}") if active else " ",
+            self._box(),
+            self._notes(),
         )
         if not self._key_fits:
             return line
@@ -338,45 +312,25 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         )
 
     def _box(self) -> Content:
-        state = self.state
-        background = palette.SELECTED if self._active else palette.FIELD
-        colour = (
-            palette.BAD
-            if state.problem
-            else (
-                palette.DIM
-                if state.idle
-                else f"bold {palette.BRIGHT}"
-                if self._active
-                else palette.TEXT
-            )
+        state, field, active = self.state, self.field, self._active
+        shown = shown_value(field, state.value)
+        bold = f"bold {palette.BRIGHT}" if active else palette.TEXT
+        colour = palette.BAD if state.problem else palette.DIM if state.idle or not shown else bold
+        background = palette.SELECTED if active else palette.FIELD
+        opens = field.kind == "choice" and len(field.choices) > 1 and not state.locked
+        room = BOX - 3 if opens else BOX - 1
+        text = safe_content(shown or self._shown(None)).plain.replace("\n", " ")
+        if len(text) > room:
+            is_text = field.kind == "text"
+            text = f"…{text[len(text) - room + 1 :]}" if is_text else f"{text[: room - 1]}…"
+        return Content.assemble(
+            (f" {text.ljust(room)}", f"{colour} on {background}"),
+            (" ▾" if opens else "", f"{palette.TEXT} on {background}"),
         )
-        shown = shown_value(self.field, state.value)
-        arrow = (
-            "▾"
-            if self.field.kind == "choice" and len(self.field.choices) > 1 and not state.locked
-            else ""
-        )
-        if not shown:
-            shown, colour = (
-                EMPTY_WORDS.get(self.field.path, "empty"),
-                palette.BAD if state.problem else palette.DIM,
-            )
-        room = BOX - 1 - (2 if arrow else 0)
-        plain = safe_content(shown).plain.replace("\n", " ")
-        text = (
-            plain
-            if len(plain) <= room
-            else (
-                f"…{plain[len(plain) - room + 1 :]}"
-                if self.field.kind == "text"
-                else f"{plain[: room - 1]}…"
-            )
-        )
-        body = Content.styled(f" {text.ljust(room)}", f"{colour} on {background}")
-        return (
-            body + Content.styled(f" {arrow}", f"{palette.TEXT} on {background}") if arrow else body
-        )
+
+    def _shown(self, value: object) -> str:
+        """Return a value of this field, or what an empty one means."""
+        return shown_value(self.field, value) or EMPTY_WORDS.get(self.field.path, "empty")
 
     @property
     def _room(self) -> int:
@@ -391,22 +345,15 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         unit = Content.styled(self.field.unit, palette.DIM) if self.field.unit else Content("")
         note = Content("")
         if state.problem is not None:
-            note = (
-                _wrong(short_message(state.problem))
-                if not self._active and self._fits_beside(state.problem)
-                else Content("")
-            )
-        elif state.other is not None:
-            name, value = state.other
-            there = shown_value(self.field, value) or EMPTY_WORDS.get(self.field.path, "empty")
-            note = safe_content(f"{name} {there}", newlines="space").stylize(palette.DIM)
-        elif state.changed:
-            was = shown_value(self.field, state.base) or EMPTY_WORDS.get(self.field.path, "empty")
-            note = Content.styled("was ", palette.DIM) + safe_content(was).stylize(palette.DIM)
-        elif state.idle:
-            note = Content.styled(state.idle, palette.DIM)
-        elif state.fact:
-            note = safe_content(state.fact).stylize(palette.DIM)
+            if not self._active and self._fits_beside(state.problem):
+                note = _wrong(short_message(state.problem))
+        else:
+            text = state.idle or state.fact
+            if state.other is not None:
+                text = f"{state.other[0]} {self._shown(state.other[1])}"
+            elif state.changed:
+                text = f"was {self._shown(state.base)}"
+            note = safe_content(text, newlines="space").stylize(palette.DIM)
         if not note.plain:
             return Content(" ") + unit
         gap = 2 if len(unit.plain) + 2 + note.cell_length <= room else 1

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.events import Key, Paste
 
 from rnnlm_tui.schema.config import CELL_SUMMARIES
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.support import until
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import at_home, until
 
 
-async def test_enter_toggles_a_switch_and_arrows_change_a_choice() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -> None:
+    async with at_home(None, "config") as (app, pilot):
         await go(pilot, "model.tie_weights")
         await pilot.press("enter")
         await until(pilot, lambda: not edited(app).model.tie_weights)
+        await pilot.press("left")
+        await until(pilot, lambda: edited(app).model.tie_weights)
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")
         await until(pilot, lambda: edited(app).tokenizer.kind == "word")
+        await pilot.press("right")
+        await until(pilot, lambda: edited(app) == DEMO)
 
-
-async def test_a_choice_opens_a_list_and_escape_closes_it() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "schedule.kind")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
@@ -37,34 +39,22 @@ async def test_a_choice_opens_a_list_and_escape_closes_it() -> None:
         await pilot.press("up", "enter")
         await until(pilot, lambda: edited(app).schedule.kind == "constant")
         await until_shown(pilot, "3 more for cosine, decay")
-
-
-async def test_the_list_of_cells_describes_them() -> None:
-    async with opened(FakeServices(), "config", run=None) as (_, pilot):
+        await pilot.press("u")
         await go(pilot, "model.cell_type")
         await pilot.press("enter")
-        await until_shown(
-            pilot,
-            *CELL_SUMMARIES.values(),
-            "xLSTM's matrix memory, without convolution, norm or projection",
-        )
+        matrix = "xLSTM's matrix memory, without convolution, norm or projection"
+        await until_shown(pilot, *CELL_SUMMARIES.values(), matrix)
+        await pilot.press("escape")
 
-
-async def test_prompts_are_edited_one_per_line() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "evaluation.prompts")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextsScreen))
         await pilot.press("enter", *"God [b]", "ctrl+s")
-        await until(
-            pilot,
-            lambda: edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]"),
-        )
+        texts = (*DEMO.evaluation.prompts, "God [b]")
+        await until(pilot, lambda: edited(app).evaluation.prompts == texts)
         await until_shown(pilot, "4 texts", "was 3 texts")
+        await pilot.press("u")
 
-
-async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "training.max_steps", "700")
         await until_shown(pilot, "was by epochs")
         assert not pane(app).form.row("training.epochs").display  # max steps is set
@@ -73,55 +63,45 @@ async def test_an_optional_field_can_be_set_and_emptied_again() -> None:
         await until(pilot, lambda: edited(app) == DEMO)
 
 
-async def test_hostile_values_are_harmless() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+async def test_any_text_can_be_typed_pasted_and_completed_in_a_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "novels").mkdir()
+    (tmp_path / "novels" / "emma.txt").write_text("Emma.\n")
+    (tmp_path / "notes.txt").write_text("A note.\n")
+    async with at_home(None, "config") as (app, pilot):
+        await edit(pilot, "corpus.source")
+        await pilot.press("n", "tab")
+        await until_shown(pilot, "news", "notes.txt", "novels/")
+        await pilot.press("o", "v", "tab", "e", "tab")
+        await until(pilot, lambda: edited(app).corpus.source == "novels/emma.txt")
+        await pilot.press("tab")  # nothing to complete
+        await until(pilot, lambda: focused(app) == "tokenizer.kind")
+
         await go(pilot, "corpus.source")
-        form = pane(app).form
-        form.set_value("corpus.source", "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮")
+        hostile = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮"
+        pane(app).form.set_values({"corpus.source": hostile})
         await pilot.press("down")
-        await until_shown(pilot, "was presidents")
-        text = screen_text(app)
-        assert "\x1b" not in text
-        assert "‮" not in text
-        assert app.is_running
+        await until_shown(pilot, "no file matches")
+        assert not {"\x1b", "‮"} & set(screen_text(app))
 
-
-async def test_pasted_text_loses_its_control_characters() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         editor = await edit(pilot, "corpus.source")
+        await pilot.press("ctrl+u")
         editor.post_message(Paste("/data/\x1b]0;x\x07a.txt\x9b"))
         await pilot.press("enter")
         await until(pilot, lambda: edited(app).corpus.source == "/data/]0;xa.txt")
-
-
-async def test_joiners_are_text_in_a_field_pasted_or_typed() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         editor = await edit(pilot, "corpus.source")
+        await pilot.press("ctrl+u")
         editor.post_message(Paste("/data/می\u200cخواهم"))
         editor.post_message(Key("zero_width_joiner", "\u200d"))
         await pilot.press("enter")
-        await until(
-            pilot,
-            lambda: edited(app).corpus.source == "/data/می\u200cخواهم\u200d",
-        )
+        joined = "/data/می\u200cخواهم\u200d"
+        await until(pilot, lambda: edited(app).corpus.source == joined)
+        await pilot.press("u")
 
-
-async def test_keys_sent_at_once_act_in_order() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        keys = [
-            *["tab"] * 5,
-            "down",
-            "enter",
-            *"9000",
-            "backspace",
-            "enter",
-            "down",
-            "down",
-            "enter",
-            *"64",
-            "tab",
-        ]
-        for key in keys:
+        keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down"]
+        for key in (*keys, "enter", *"64", "tab"):  # at once
             app.post_message(Key(key, key if len(key) == 1 else None))
         await until(
             pilot,
@@ -130,26 +110,13 @@ async def test_keys_sent_at_once_act_in_order() -> None:
         await until(pilot, lambda: focused(app) == "evaluation.every")
 
 
-async def test_resizing_between_narrow_and_wide_keeps_field_and_text() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await go(pilot, "optimizer.eps")
-        await pilot.press("enter", *"1e-6")
-        for size in ((120, 40), (60, 15), (80, 24), (200, 60), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await pilot.pause()
-        await pilot.press("enter")
-        await until(pilot, lambda: edited(app).optimizer.eps == 1e-6)
-        row = pane(app).form.current
-        assert row is not None
-        assert row.field.path == "optimizer.eps"
-
-
-@pytest.mark.parametrize("size", [(80, 16), (60, 15), (120, 18)])
-async def test_after_a_resize_the_edited_field_is_visible(
-    size: tuple[int, int],
-) -> None:
-    async with opened(FakeServices(), "config", run=None, size=(120, 60)) as (app, pilot):
+async def test_an_edited_field_stays_visible_with_its_text_when_the_terminal_is_resized() -> None:
+    async with at_home(None, "config") as (app, pilot):
         await go(pilot, "sampling.seed")
         await pilot.press("enter", *"271828")
-        await pilot.resize_terminal(*size)
-        await until(pilot, lambda: "271828" in screen_text(app))
+        for size in ((120, 60), (80, 16), (120, 40), (60, 15), (200, 60), (120, 18), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: "271828" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: edited(app).sampling.seed == 271_828)
+        assert focused(app) == "sampling.seed"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -18,7 +15,6 @@ from rnnlm_tui.client.queue import add_run
 from rnnlm_tui.errors import InputError, RunStateError
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.store.labels import change_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run, list_runs, trashed_names
 from rnnlm_tui.store.state import load_state
@@ -26,9 +22,9 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
 from rnnlm_tui.tui.settings import last_session
 from rnnlm_tui.tui.views.form import Draft
-from tests.tui.panes.filling import edit, pane, write
+from tests.tui.panes.filling import edit, focused, pane, write
 from tests.tui.panes.seeing import screen_text, until_shown
-from tests.tui.support import DEADLINE, until
+from tests.tui.support import DEADLINE, at_home, until
 from tests.unit.client.logs import record
 
 CHANGES = {"training.seed": 43, "model.dropout": 1.5}
@@ -39,13 +35,19 @@ def drafts() -> dict[str, dict[str, object]]:
     return {run.name: dict(read_draft(run).changes) for run in list_runs()}
 
 
-async def change(pilot: Pilot[int]) -> RunDirectory:
-    """Type a valid and an invalid value into a new draft; return the run that keeps it."""
+async def named(pilot: Pilot[int]) -> str:
+    """Wait for a new draft; return the name that was suggested for its run."""
     app = pilot.app
     assert isinstance(app, RnnlmApp)
     await until_shown(pilot, "draft, not started")
     await until(pilot, lambda: pane(app).run_name != "")
-    name = pane(app).run_name
+    return pane(app).run_name
+
+
+async def change(pilot: Pilot[int]) -> RunDirectory:
+    """Type a valid and an invalid value into a new draft; return the run that keeps it."""
+    app, name = pilot.app, await named(pilot)
+    assert isinstance(app, RnnlmApp)
     await write(pilot, "training.seed", "43")
     await write(pilot, "model.dropout", "1.5")
     await until(pilot, lambda: drafts().get(name) == CHANGES)
@@ -53,30 +55,18 @@ async def change(pilot: Pilot[int]) -> RunDirectory:
     return find_run(name)
 
 
-async def test_a_changed_draft_is_listed_and_edited_again_after_another_run_was_open() -> None:
+async def reopen(pilot: Pilot[int], run: RunDirectory) -> None:
+    """Open a draft and wait until it can be edited."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    app.open_run(run, "config")
+    await until_shown(pilot, f"{run.name} ○ draft, not started")
+    await until(pilot, lambda: not pane(app).locked and pane(app).run_name == run.name)
+
+
+async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edited_again() -> None:
     create_run(DEMO, "other")
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        run = await change(pilot)
-        await pilot.press("r")
-        await until_shown(pilot, f"›   {run.name}", "    other")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "other ○ draft, not started")
-        assert not pane(app).form.draft.changes
-        await pilot.press("r")
-        await until_shown(pilot, "›   other")
-        await pilot.press("up", "enter")
-        await until_shown(pilot, f"{run.name} ○ draft, not started", "✗ 1 problem")
-        assert pane(app).form.draft.changes == CHANGES
-        await write(pilot, "model.dropout", "0.25")
-        await until(pilot, lambda: run.read_config().model.dropout == 0.25)
-        await until(pilot, lambda: not run.draft_path.exists())
-        assert {found.name for found in list_runs()} == {run.name, "other"}
-
-
-async def test_a_changed_draft_is_on_disk_at_once_and_open_at_the_next_start() -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+    async with at_home(None, "config") as (app, pilot):
         run = await change(pilot)  # from here on a kill loses nothing
         settings: dict[str, object] = {}
 
@@ -85,15 +75,27 @@ async def test_a_changed_draft_is_on_disk_at_once_and_open_at_the_next_start() -
             return last_session(settings) == (run, "config")
 
         await until(pilot, is_saved)
-        again = RnnlmApp(*last_session(settings), settings=settings)
+        await pilot.press("r")
+        await until_shown(pilot, f"›   {run.name}", "    other")
+        await pilot.press("d")
+        await until_shown(pilot, "moved to the trash")
+        await pilot.press("u")
+        await until_shown(pilot, f"{run.name} restored")
+        assert drafts() == {run.name: CHANGES, "other": {}}
+        await reopen(pilot, find_run("other"))
+        assert not pane(app).form.draft.changes
+    again = RnnlmApp(*last_session(settings), settings=settings)
     async with again.run_test(size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, f"{run.name} ○ draft, not started", "✗ 1 problem")
         assert pane(again).form.draft.changes == CHANGES
+        await write(pilot, "model.dropout", "0.25")
+        await until(pilot, lambda: run.read_config().model.dropout == 0.25)
+        await until(pilot, lambda: not run.draft_path.exists())
+        assert {found.name for found in list_runs()} == {run.name, "other"}
 
 
 async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_more_goes() -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+    async with at_home(None, "config") as (app, pilot):
         await until_shown(pilot, "draft, not started")
         await pilot.press("r")
         await until_shown(pilot, "no runs yet")
@@ -104,7 +106,7 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
         await until(pilot, lambda: not editor.is_attached)
         await pilot.pause(0.2)
         assert not trashed_names(), "what was typed and cancelled was never kept"
-        await change(pilot)
+        run = await change(pilot)
         await pilot.press("f6")
         await until(pilot, lambda: list(drafts().values()) == [{"training.seed": 43}])
         await pilot.press("f6")
@@ -112,63 +114,67 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
         assert "draft, not started" in screen_text(app)
         await pilot.press("shift+f6")
         await until(pilot, lambda: list(drafts().values()) == [{"training.seed": 43}])
-
-
-async def test_a_deleted_draft_comes_back_with_its_problems() -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        run = await change(pilot)
-        await pilot.press("r")
-        await until_shown(pilot, f"›   {run.name}")
-        await pilot.press("d")
-        await until_shown(pilot, "moved to the trash")
-        await pilot.press("u")
-        await until(pilot, lambda: drafts() == {run.name: CHANGES})
+        await until(pilot, lambda: app.run_directory is not None)
+        await pilot.press("ctrl+l")  # a draft that was left may be pinned or queued: it stays
+        await until(pilot, lambda: app.current_mode == "runs")
+        deleted = trashed_names()
+        await pilot.press("1")
+        await until_shown(pilot, f"{run.name} ○ draft, not started")
+        await pilot.press("f6")
+        await until(pilot, lambda: drafts() == {run.name: {}})
+        assert trashed_names() == deleted
 
 
 async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = create_run(DEMO, "other")
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "draft, not started")
-        await until(pilot, lambda: pane(app).run_name != "")
-        writes: list[tuple[Callable[[], object], Callable[[object], None]]] = []
+    write_now = KeptDraft.write
+    answers: list[Event] = []
 
-        def in_thread(work: Any, then: Any = None, _failed: Any = None) -> None:
-            if getattr(work, "__func__", None) is KeptDraft.write:
-                writes.append((work, then))
+    def write_and_wait(kept: KeptDraft) -> RunDirectory | None:
+        written, answer = write_now(kept), Event()
+        answers.append(answer)
+        answer.wait(DEADLINE)
+        return written
 
-        async def begin_change(seed: int) -> tuple[Callable[[], object], Callable[[object], None]]:
-            pane(app).form.set_value("training.seed", seed)
-            await pilot.pause()
-            return writes.pop()
+    monkeypatch.setattr(KeptDraft, "write", write_and_wait)
+    async with at_home(None, "config") as (app, pilot):
+        await named(pilot)
 
-        monkeypatch.setattr(app, "in_thread", in_thread)
-        create, created = await begin_change(43)
-        run = create()
-        delete, deleted = await begin_change(42)
-        created(run)
+        async def begin_change(seed: int) -> None:
+            count = len(answers)
+            pane(app).form.set_values({"training.seed": seed})
+            await until(pilot, lambda: len(answers) > count)
+
+        async def end(change: int) -> None:
+            kept = pane(app)._kept
+            assert kept is not None
+            left = kept._writes
+            answers[change].set()
+            await until(pilot, lambda: kept._writes < left)
+
+        await begin_change(43)
+        await begin_change(42)
+        await end(0)
         assert app.run_directory is None, "it is about to be deleted"
-        deleted(delete())
+        await end(1)
         assert list_runs() == [other]
-        create, created = await begin_change(44)
-        created(create())
+        await begin_change(44)
+        await end(2)
         before = app.run_directory
         assert before is not None
-        delete, deleted = await begin_change(42)
-        delete()
-        create, created = await begin_change(45)
-        run = create()
-        deleted(None)
-        created(run)
+        await begin_change(42)
+        await begin_change(45)
+        await end(3)
+        await end(4)
         assert app.run_directory == before
         assert app.run_directory is not before, "a new folder of this name: it is opened again"
-        delete, deleted = await begin_change(42)
-        delete()
+        await begin_change(42)
         app.open_run(other)
-        deleted(None)
+        answers[5].set()
+        await until(pilot, lambda: list_runs() == [other])
+        await until(pilot, lambda: not pane(app).locked)
         assert app.run_directory == other
 
 
@@ -177,88 +183,54 @@ async def test_a_draft_that_is_read_twice_is_edited_from_the_first_answer_on(
 ) -> None:
     one, two = create_run(DEMO, "one"), create_run(DEMO, "two")
     begun: list[str] = []
-    slow = Event()
+    slow, answered = Event(), Event()
 
     def read(run: RunDirectory) -> Draft:
         begun.append(run.name)
         if len(begun) == 1:
             slow.wait(DEADLINE)
+            answered.set()
         return Draft(DEMO, "preset demo")
 
     monkeypatch.setattr("rnnlm_tui.tui.screens.config.read_draft", read)
-    app = RnnlmApp(one, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+    async with at_home("one", "config") as (app, pilot):
         await until(pilot, lambda: begun == ["one"])
-        app.open_run(two, "config")
-        await until_shown(pilot, "two ○ draft, not started")
-        app.open_run(one, "config")
-        await until_shown(pilot, "one ○ draft, not started")
-        await until(pilot, lambda: not pane(app).locked)
-        pane(app).form.set_value("training.seed", 43)
-        await pilot.pause()
+        await reopen(pilot, two)
+        await reopen(pilot, one)
+        pane(app).form.set_values({"training.seed": 43})
         slow.set()
-        await until(pilot, lambda: all(one.group != "services" for one in app.workers))
+        await until(pilot, answered.is_set)
+        await pilot.pause(0.1)
         assert pane(app).form.draft.changes == {"training.seed": 43}
 
 
-@pytest.mark.parametrize("keys", [("ctrl+l",), ("ctrl+q",)])
-async def test_what_is_being_typed_is_kept_when_the_pane_or_the_app_is_left(
-    keys: tuple[str, ...],
-) -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "draft, not started")
-        await edit(pilot, "training.batch_size")
-        await pilot.press("4", "8", *keys)
-        await until(pilot, lambda: list(drafts().values()) == [{"training.batch_size": 48}])
-
-
-@pytest.mark.parametrize("leaves", [True, False])
-async def test_what_is_being_typed_never_gets_into_another_draft(leaves: bool) -> None:
+async def test_what_is_being_typed_is_kept_in_its_own_draft_when_that_is_left() -> None:
     other = create_run(DEMO, "other")
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "draft, not started")
-        await until(pilot, lambda: app.summaries)
+    async with at_home(None, "config") as (app, pilot):
+        await named(pilot)
         await edit(pilot, "training.batch_size")
-        await pilot.press("4", "8")
-        if leaves:
-            await pilot.press("ctrl+l")
-            await until(pilot, lambda: app.current_mode == "runs")
-        app.open_run(other)
-        await until_shown(pilot, "other ○ draft, not started")
+        await pilot.press("4", "8", "ctrl+l")
+        await until(pilot, lambda: {"training.batch_size": 48} in drafts().values())
+        [run] = [run for run in list_runs() if run.name != "other"]
+        await reopen(pilot, other)
         assert not pane(app).form.editing
+        await edit(pilot, "training.batch_size")
+        await pilot.press("4", "9")
+        await reopen(pilot, run)  # without leaving the pane
+        await until(pilot, lambda: drafts()["other"] == {"training.batch_size": 49})
+        assert not pane(app).form.editing
+        assert focused(app) == "training.batch_size"
         await pilot.press("enter", "enter")
-        await until(
-            pilot,
-            lambda: (
-                {"training.batch_size": 48}
-                in [changes for name, changes in drafts().items() if name != "other"]
-            ),
-        )
-        assert not drafts()["other"]
-
-
-async def test_a_draft_that_was_left_stays_when_all_changes_are_undone() -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        run = await change(pilot)
-        await pilot.press("r")
-        await until_shown(pilot, f"›   {run.name}")
-        change_labels(run, lambda labels: replace(labels, pinned=True))
-        await pilot.press("1")
-        await until_shown(pilot, f"{run.name} ○ draft, not started")
-        await pilot.press("f6", "f6")
-        await until(pilot, lambda: drafts() == {run.name: {}})
-        assert not trashed_names()
+        assert drafts()[run.name] == {"training.batch_size": 48}
+        await edit(pilot, "training.seed")
+        await pilot.press("5", "0", "ctrl+q")
+        kept = {"training.batch_size": 48, "training.seed": 50}
+        await until(pilot, lambda: drafts()[run.name] == kept)
 
 
 async def test_a_draft_whose_suggested_name_was_taken_gets_another() -> None:
-    app = RnnlmApp(None, "config")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "draft, not started")
-        await until(pilot, lambda: pane(app).run_name != "")
-        taken = create_run(DEMO, pane(app).run_name)
+    async with at_home(None, "config") as (app, pilot):
+        taken = create_run(DEMO, await named(pilot))
         await write(pilot, "training.seed", "43")
         await until(pilot, lambda: {"training.seed": 43} in drafts().values())
         assert not drafts()[taken.name]

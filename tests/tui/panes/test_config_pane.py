@@ -3,26 +3,76 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from textual.events import Key
+from textual.pilot import Pilot
 
+from rnnlm_tui.client.estimate import Estimate, estimate
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.estimates import parameter_count
-from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.views.form import FORM_FIELDS, fields_of, number_text
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, fields_of, idle_fields, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import make_snapshot
+from tests.homes import trained
 from tests.tui.panes.filling import edited, focused, go, pane, write
-from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.support import until
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import at_home, until
 
 
-async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+def footer(app: RnnlmApp) -> str:
+    return screen_text(app).splitlines()[-1]
+
+
+def form_text(app: RnnlmApp) -> str:
+    """Return the form's cells, without the other panels, with single blanks."""
+    region = pane(app).form.region
+    lines = screen_text(app).splitlines()[region.y : region.bottom]
+    return " ".join(" ".join(line[region.x : region.right] for line in lines).split())
+
+
+def colour_of(app: RnnlmApp, text: str) -> str:
+    """Return the style of the cells that show a text."""
+    for strip in app.screen._compositor.render_strips():
+        for segment in strip:
+            if text in segment.text:
+                return str(segment.style)
+    raise AssertionError(text)
+
+
+async def gone(pilot: Pilot[int], text: str) -> None:
+    await until(pilot, lambda: text not in screen_text(pilot.app))
+
+
+async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> None:
+    async with at_home(None, "config") as (app, pilot):
+        for section in (*SECTIONS[1:], SECTIONS[0]):
+            first = fields_of(section)[0].path
+            await pilot.press("tab")
+            await until(pilot, lambda path=first: focused(app) == path)  # type: ignore[misc]
+        await pilot.press("shift+tab")
+        await until(pilot, lambda: pane(app).form.section == SECTIONS[-1])
+        await pilot.press("tab")
+
         form = pane(app).form
+        idle = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]
+        await until_shown(pilot, f"{len(idle)} more for news")
+        assert not any(form.row(path).display for path in idle)
+        while not isinstance(app.focused, FoldRow):
+            await pilot.press("down")
+        await pilot.press("enter")
+        await until(pilot, lambda: all(form.row(path).display for path in idle))
+        await pilot.press("enter")
+        await until(pilot, lambda: not any(form.row(path).display for path in idle))
+        await go(pilot, "corpus.source")
+        form.set_values({"corpus.source": "elman"})
+        await until(pilot, lambda: form.row("corpus.sentences").display)
+        await pilot.press("u")
+
         for section in SECTIONS:  # folded fields are shown first
             if form.query_one(f"#fold-{section}").display:
                 form._unfolded.add(section)
@@ -37,148 +87,170 @@ async def test_every_field_can_be_reached_with_the_arrow_alone() -> None:
             app.post_message(Key("down", None))
         await until(pilot, lambda: len(visited) >= len(FORM_FIELDS))
         assert visited == [field.path for field in FORM_FIELDS]
+        for _ in [*FORM_FIELDS[1:], *form._unfolded]:
+            app.post_message(Key("up", None))
+        await until(pilot, lambda: focused(app) == "corpus.source")
+
+        await pilot.resize_terminal(120, 60)
+        for name, config in PRESETS.items():
+            form.show(Draft(config, f"preset {name}"), ())
+            await pilot.pause()
+            for section in SECTIONS:
+                rows = [form.row(field.path) for field in fields_of(section)]
+                assert next(row.state.heads for row in rows if row.display)
+                assert sum(row.state.heads for row in rows) == 1
 
 
-async def test_tab_goes_through_the_sections_and_around() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        for section in (*SECTIONS[1:], SECTIONS[0]):
-            first = fields_of(section)[0].path
-            await pilot.press("tab")
-            await until(pilot, lambda path=first: focused(app) == path)  # type: ignore[misc]
-        await pilot.press("shift+tab")
-        await until(pilot, lambda: pane(app).form.section == SECTIONS[-1])
+async def test_changes_and_problems_are_marked_counted_and_gone_through() -> None:
+    async with at_home(None, "config") as (app, pilot):
+        await until_shown(pilot, "draft, not started")
+        assert screen_text(app).count("preset demo") == 1
+        await go(pilot, "training.seed")
+        await until(pilot, lambda: "enter Edit" in footer(app))
+        await pilot.press("enter", "9")
+        await until(pilot, lambda: "enter Keep" in footer(app) and "esc Cancel" in footer(app))
+        assert "Start" not in footer(app)
+        await pilot.press("escape", "escape", "escape")
+        await until(pilot, lambda: "enter Edit" in footer(app) and "esc Cancel" not in footer(app))
+        assert focused(app) == "training.seed"
+        for key, words in (
+            ("s", "s is a key of Train: 2, then s: sample now"),
+            ("C", "C is a key of Checkpoints"),
+            ("d", "d is a key of Runs: r, then d"),
+        ):
+            await pilot.press(key)
+            await until(pilot, lambda words=words: words in footer(app))  # type: ignore[misc]
 
-
-async def test_a_changed_field_shows_its_former_value_until_reset() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await write(pilot, "optimizer.learning_rate", "5.5e-3")
-        await until_shown(
-            pilot,
-            "● peak rate",
-            f"was {number_text(DEMO.optimizer.learning_rate)}",
-            "● 1 changed from preset demo",
-        )
+        was = f"was {number_text(DEMO.optimizer.learning_rate)}"
+        await until_shown(pilot, "● peak rate", was, "● 1 changed from preset demo")
         assert edited(app).optimizer.learning_rate == 5.5e-3
         await pilot.press("u")
-        await until(pilot, lambda: "was " not in screen_text(app))
+        await gone(pilot, "was ")
         assert edited(app) == DEMO
+        assert "above 0, at most 1" in form_text(app)
+        assert "at most 1,000" not in form_text(app)
+        pane(app).form.set_values({"optimizer.algorithm": "sgd"})
+        await until_shown(pilot, "above 0, at most 1,000")
+        pane(app).form.set_values({"optimizer.algorithm": "adamw"})
 
-
-async def test_a_problem_is_shown_below_its_field_while_typing_and_counted() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
         await go(pilot, "model.dropout")
         await pilot.press("enter", *"1.5")
         await until_shown(pilot, "✗ 1 problem", "✗ is 1.5, must be at most 0.99")
-        assert edited(app).model.dropout == DEMO.model.dropout
+        assert edited(app) == DEMO
         await pilot.press("escape")
-        await until(pilot, lambda: "✗ 1 problem" not in screen_text(app))
-
-
-async def test_all_problems_are_counted_and_g_goes_to_the_next() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+        await gone(pilot, "✗ 1 problem")
         await write(pilot, "sampling.temperature", "0.001")
         await write(pilot, "model.hidden_size", "wide")
         await until_shown(pilot, "✗ 2 problems", "must be a whole number")
         await pilot.press("g")
         await until_shown(pilot, "must be at least 0.01")
         assert pane(app).form.section == "sampling"
-        await pilot.press("g")
+        await pilot.press("u", "g")
         await until(pilot, lambda: pane(app).form.section == "model")
+        await pilot.press("u", "g")
+        await until_shown(pilot, "no problems")
+        await write(pilot, "checkpoint.keep_last", "0")
+        await until_shown(pilot, "✗› Checkpoint")
+        await pilot.press("u")
+
+        form = pane(app).form
+        for size in ((80, 24), (120, 40)):  # a problem is shown once and in full
+            await pilot.resize_terminal(*size)
+            await write(pilot, "optimizer.learning_rate", "3,5")
+            await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
+            assert form_text(app).count("must be a number") == 1
+            await pilot.press("down")
+            await gone(pilot, "write 3.5")
+            assert form_text(app).count("✗ must be a number") == 1
+            form.set_values({"corpus.url": "news.example"})
+            await go(pilot, "corpus.source")
+            wanted = "✗ must start with http:// or https:// and contain only printable ASCII "
+            await until(pilot, lambda wanted=wanted: wanted in form_text(app))  # type: ignore[misc]
+            await pilot.press("g")
+            assert focused(app) == "corpus.url", "a folded field is shown while it has a problem"
+            await pilot.press("u")
+            await go(pilot, "corpus.source")
+            await until(pilot, lambda: not form.row("corpus.url").display)
+            form.set_values({"optimizer.learning_rate": DEMO.optimizer.learning_rate})
 
 
-async def test_a_preset_replaces_changes_and_undo_brings_them_back() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await write(pilot, "training.seed", "43")
-        await pilot.press("P")
-        await until_shown(pilot, *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
-        await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
-        await until_shown(pilot, "preset elman: F6 brings back 1 change")
-        assert edited(app) == PRESETS["elman"]
-        await pilot.press("f6")
-        await until(pilot, lambda: edited(app).training.seed == 43)
-        await pilot.press("shift+f6")
-        await until(pilot, lambda: edited(app) == PRESETS["elman"])
+async def test_the_figures_follow_typing_and_none_is_invented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures: dict[str, Any] = {}
 
+    def measured(config: RunConfig) -> Estimate:
+        return replace(estimate(config), **figures)
 
-async def test_a_preset_replaces_an_unchanged_draft_at_once() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await pilot.press("P", *["down"] * list(PRESETS).index("elman"), "enter")
-        await until(pilot, lambda: edited(app) == PRESETS["elman"])
-
-
-async def test_the_parameter_count_follows_typing() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", measured)
+    async with at_home(None, "config") as (app, pilot):
         before, deeper = (
             f"{parameter_count(model, DEMO.tokenizer.vocab_size).total:,}"
             for model in (DEMO.model, DEMO.model.model_copy(update={"num_layers": 9}))
         )
-        await until_shown(pilot, before)
+        await until_shown(pilot, before, "known once the corpus is built")
         await write(pilot, "model.num_layers", "9")
         await until_shown(pilot, deeper)
         await write(pilot, "model.num_layers", "0")
         await until_shown(pilot, "✗ 1 problem", before)
-        assert app.is_running
+        await pilot.resize_terminal(120, 40)
+        await until_shown(pilot, before, "out of date")
+        assert DIM in colour_of(app, before)
+        await pilot.press("u")
+        await until_shown(pilot, before, " live ")
+        assert DIM not in colour_of(app, before)
+
+        figures.update(
+            memory_bytes=30 * 2**40,
+            memory_measured=True,
+            memory_free=20 * 2**30,
+            largest_fitting_batch=12,
+            calibrated_by="probe",
+            calibrated_run=None,
+            steps=100,
+            seconds=100.0,
+        )
+        await write(pilot, "training.seed", "7")
+        for size in ((160, 48), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until_shown(pilot, "GiB measured", "batch_size = 12 should fit")
+            await until_shown(pilot, "based on a probe")
 
 
-async def test_figures_that_need_the_corpus_are_not_invented() -> None:
-    services = FakeServices()
-    services.steps = None
-    async with opened(services, "config", run=None) as (_app, pilot):
-        await until_shown(pilot, "known once the corpus is built")
-
-
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_too_little_memory_is_reported_with_a_batch_size_that_fits(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    services = FakeServices()
-    figures = replace(
-        services.estimate(DEMO),
-        memory_bytes=30 * 2**30,
-        memory_measured=True,
-        memory_free=20 * 2**30,
-        largest_fitting_batch=12,
-        calibrated_by="probe",
-        calibrated_run=None,
-    )
-    monkeypatch.setattr(services, "estimate", lambda _config: figures)
-    async with opened(services, "config", run=None, size=size) as (_app, pilot):
-        await until_shown(pilot, "30 of 23 GiB measured")
-        await until_shown(pilot, "batch_size = 12 should fit")
-        await until_shown(pilot, "based on a probe")
-
-
-async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it() -> None:
-    config = parse_config(merge(RunConfig(), {"training.seed": 99}))
-    async with opened(FakeServices(make_snapshot(config=config)), "config") as (app, pilot):
-        await until_shown(pilot, "frozen", "plain-otter ● running")
+    monkeypatch.setenv("VISUAL", "no-such-editor-here --wait")
+    trained("plain-otter", config=parse_config(merge(RunConfig(), {"training.seed": 99})))
+    async with at_home("plain-otter", "config") as (app, pilot):
+        await until_shown(pilot, "frozen", "plain-otter ✓ finished")
         await go(pilot, "training.seed")
-        await pilot.press("enter")
-        await until_shown(pilot, "a run's config never changes")
+        for key in ("enter", "f4", "f6", "A", "b"):
+            await pilot.press(key)
+            await until_shown(pilot, "a run's config never changes")
+            await pilot.press("g")
+            await until_shown(pilot, "no problems")
         await pilot.press("u", "left", "f5")
+        await until_shown(pilot, "this run has started")
         assert not pane(app).form.draft.changes
+        await pilot.press("v", "v")
+        await until_shown(pilot, "Only what differs from preset demo", "demo 42")
+        await pilot.press("v", "v")
+        await until_shown(pilot, "no other run to compare with")
+        assert pane(app).locked
+        await pilot.press("s")
+        await until_shown(pilot, "s is a key of Train")
+
         await pilot.press("n")
-        await until_shown(pilot, "calm-badger ○ draft, not started")
+        await until_shown(pilot, "○ draft, not started")
+        await pilot.press("f4")
+        await until_shown(pilot, "no-such-editor-here")
+        await pilot.press("n")
+        await until_shown(pilot, "this is a new run already")
         await write(pilot, "training.seed", "100")
         await until_shown(pilot, "1 changed from plain-otter", "was 99")
-
-
-async def test_a_draft_is_kept_while_other_panes_are_shown() -> None:
-    async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
-        await until_shown(pilot, "frozen")
-        await pilot.press("n")
-        await until_shown(pilot, "draft, not started")
-        await write(pilot, "training.seed", "7")
         await pilot.press("2")
         await until(pilot, lambda: app.current_mode == "train")
         await pilot.press("1")
         await until_shown(pilot, "draft, not started", "● 1 changed from plain-otter")
-
-
-async def test_a_section_has_a_gap_after_its_mark_and_the_preset_is_shown_once() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
-        await until_shown(pilot, "calm-badger")
-        assert screen_text(app).count("preset demo") == 1
-        await go(pilot, "checkpoint.keep_last")
-        await pilot.press("enter", "ctrl+u", *"0", "enter")
-        await until_shown(pilot, "✗› Checkpoint")

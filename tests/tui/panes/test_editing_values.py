@@ -10,16 +10,14 @@ import pytest
 
 from rnnlm_tui.client.config_files import editor_command, parse_config_text
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import TomlError, parse_toml
 from rnnlm_tui.store.runs import create_run, with_absolute_paths
 from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, read_draft, write_draft
 from rnnlm_tui.tui.views.editing import (
-    AdjustmentCycle,
-    ComparisonCycle,
-    DraftComparison,
+    AdjustedDraft,
     EditHistory,
+    adjusted_draft,
     changed_fields,
     comparisons,
     edit_text,
@@ -65,16 +63,16 @@ def test_undo_goes_back_through_every_edit_and_redo_forth(seed: int) -> None:
         edits += [after] if after != before else []
     current = edits[-1]
     for expected in reversed(edits[:-1]):
-        undone = history.undo(current)
+        undone = history.travel(current, -1)
         assert undone == expected
         assert edit_text(current, undone)
         current = undone
-    assert history.undo(current) is None
+    assert history.travel(current, -1) is None
     for expected in edits[1:]:
-        redone = history.redo(current)
+        redone = history.travel(current, 1)
         assert redone == expected
         current = redone
-    assert history.redo(current) is None
+    assert history.travel(current, 1) is None
 
 
 def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None:
@@ -82,16 +80,13 @@ def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None
     history = EditHistory()
     history.record(one, two, "typed")
     history.record(two, three, "typed")
-    assert history.undo(three) == one
+    assert history.travel(three, -1) == one
     history.record(one, two)
-    assert history.redo(two) is None
+    assert history.travel(two, 1) is None
     history.record(two, three, "other")
     history.record(three, two, "other")  # typed and taken back
-    assert history.undo(two) == one
-    assert history.undo(one) is None
-    history.record(one, two)
-    history.clear()
-    assert history.undo(two) is None
+    assert history.travel(two, -1) == one
+    assert history.travel(one, -1) is None
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -175,11 +170,11 @@ def test_every_suggestion_solves_its_problem(seed: int) -> None:
         draft = Draft(DEMO, "preset demo")
         for path, values in DEPENDENT.items():
             draft = draft.with_value(path, draw.choice(values))
-        cycle = AdjustmentCycle()
         wrong = by_field(draft.problems())
         for path in wrong:
             current, tried = draft, []
-            while (found := cycle.next(current, current.problems(), path)) is not None:
+            found: AdjustedDraft | None = None
+            while (found := adjusted_draft(current, current.problems(), path, found)) is not None:
                 assert found.before == draft
                 assert (path, wrong[path].message) not in {
                     (problem.path, problem.message) for problem in found.after.problems()
@@ -190,7 +185,6 @@ def test_every_suggestion_solves_its_problem(seed: int) -> None:
                 if not found.others:
                     break
             assert tuple(tried) == wrong[path].adjustments
-            cycle = AdjustmentCycle()
     assert solved > 30
 
 
@@ -202,18 +196,6 @@ def test_comparisons_go_around_and_name_the_parent() -> None:
     assert [found.name for found in comparisons(Draft(DEMO, "preset demo"))] == [
         "preset demo", "the defaults"
     ]  # fmt: skip
-    cycle = ComparisonCycle()
-    shown = []
-    for _ in range(3):
-        assert cycle.advance(fork)
-        shown.append(cycle.current)
-    assert not cycle.advance(fork)
-    assert cycle.current is None
-    cycle.show(DraftComparison("other", RunConfig()))
-    cycle.show_if_differing("model.cell_type", fork)
-    assert cycle.current is not None
-    assert cycle.advance(fork)
-    assert cycle.current is None
 
 
 def test_typed_texts_never_fail_in_any_field() -> None:

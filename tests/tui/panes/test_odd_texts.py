@@ -369,7 +369,7 @@ async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
                     row._editor.value = text
                     text = row._editor.value  # without control characters
                 else:  # a choice, switch or list has no editor in its row
-                    form.set_value(field.path, read_value(field, text))
+                    form.set_values({field.path: read_value(field, text)})
                 expected, value = from_the_command_line(field, text), read_value(field, text)
                 await shown(pilot, form, row, value, refused=expected is None)
                 if expected is not None:

@@ -64,7 +64,7 @@ async def test_config_with_changes_and_a_problem(
             ("schedule.warmup_steps", 6000),
             ("optimizer.learning_rate", 5e-3),
         ):
-            screen.form.set_value(path, value)
+            screen.form.set_values({path: value})
         await until_shown(pilot, "3 changed from plain-otter")
         screen.form.go_to("schedule.warmup_steps")
         await until_shown(pilot, f"{mark} is 6,000, must be below the run's 4,752 steps")
@@ -95,7 +95,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
         await until_shown(pilot, "frozen")
         await pilot.press("n")
         await until_shown(pilot, "calm-badger", "543,104")
-        screen.form.set_value("corpus.source", "src")
+        screen.form.set_values({"corpus.source": "src"})
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
         await until_shown(pilot, "first lines as tokens", "→heap.append(item)··↵")
@@ -134,8 +134,8 @@ async def test_overlays_of_the_config(
             await pilot.press("P")
             await until_shown(pilot, "Begin from", "Presets")
         elif name == "config-compared":
-            screen.form.set_value("optimizer.learning_rate", 5e-3)
-            screen.form.set_value("model.dropout", 0.25)
+            screen.form.set_values({"optimizer.learning_rate": 5e-3})
+            screen.form.set_values({"model.dropout": 0.25})
             await pilot.press("v", "v")
             await until_shown(pilot, "Only what differs from preset demo")
         elif name == "config-browse":
