@@ -5,45 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rnnlm_tui.client.corpora import Preview
-from rnnlm_tui.client.start import check_source
-from rnnlm_tui.errors import CorpusError, DeviceError, InputError
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.views.form import Draft
-from tests.tui.fakes import FakeServices, make_estimate
-from tests.tui.in_place import take_out
 
 DRAFT = Draft(DEMO, "preset demo")
 OTHER = DRAFT.with_value("training.seed", 43)
-
-
-def found_by(services: FakeServices, config: RunConfig) -> Findings:
-    services.install()
-    try:
-        return look_up(config)
-    finally:
-        take_out()
-
-
-FOUND = found_by(FakeServices(), DEMO)
-
-
-def test_a_table_without_the_column_is_a_problem_of_the_text_field() -> None:
-    class Tables(FakeServices):
-        def preview(self, config: RunConfig) -> Preview | None:
-            raise CorpusError(
-                'a.csv has no column "text"',
-                hint="its columns: id, body; set corpus.text_field to the one with the text",
-            )
-
-    found = found_by(Tables(), DEMO)
-    assert found.missing is not None
-    assert (found.missing_at, found.missing.message) == (
-        "corpus.text_field",
-        'a.csv has no column "text"',
-    )
 
 
 def paths(check: DraftCheck, draft: Draft) -> list[str]:
@@ -58,7 +26,11 @@ def test_a_failed_start_is_shown_only_for_its_config_and_blocks_nothing() -> Non
     assert check.blocking == ()
     assert paths(check, OTHER) == []
     assert paths(check, DRAFT) == ["training.device"]
+    check.check(DRAFT.with_value("training.batch_size", 0), locked=True)
+    assert check.blocking == check.problems == (), "the config of a run has no problems"
     check.forget_failure()
+    assert paths(check, DRAFT) == []
+    assert check.start_failed(DEMO, InputError("no such preset")) is None
     assert paths(check, DRAFT) == []
 
 
@@ -71,14 +43,8 @@ def test_a_hint_for_the_command_line_names_the_field_here() -> None:
     ]
 
 
-def test_an_error_about_no_field_is_not_a_problem_of_the_draft() -> None:
-    check = DraftCheck()
-    assert check.start_failed(DEMO, InputError("no such preset")) is None
-    assert paths(check, DRAFT) == []
-
-
 def test_a_missing_text_is_a_problem_unless_the_start_failed_for_another_reason() -> None:
-    missing = replace(FOUND, missing=CorpusError("no such file"))
+    missing = replace(look_up(DEMO), missing=Problem("corpus.source", "no such file"))
     check, refused = DraftCheck(), DraftCheck()
     check.update(missing)
     assert paths(check, DRAFT) == ["corpus.source"]
@@ -87,62 +53,47 @@ def test_a_missing_text_is_a_problem_unless_the_start_failed_for_another_reason(
     assert paths(refused, DRAFT) == ["training.device"]
 
 
-def test_a_missing_test_text_is_shown_at_its_own_field(
-    tmp_path: Path,
-) -> None:
-    class RealCheck(FakeServices):
-        def check_source(self, corpus: CorpusConfig) -> None:
-            check_source(corpus)
+def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,body\n1,one\n")
+    gone = str(tmp_path / "no.txt")
+    for changes, at in (
+        ({"corpus.test_source": gone}, "corpus.test_source"),
+        ({"corpus.test_source": gone, "corpus.source": gone}, "corpus.source"),
+        ({"corpus.source": str(tmp_path / "a.csv")}, "corpus.text_field"),
+        ({"tokenizer.kind": "pretrained", "tokenizer.name": gone}, "tokenizer.name"),
+    ):
+        draft, check = DRAFT, DraftCheck()
+        for path, value in changes.items():
+            draft = draft.with_value(path, value)
+        found = look_up(draft.config())
+        assert found.missing is not None
+        check.update(found)
+        assert paths(check, draft) == [at]
+        error = CorpusError(found.missing.message)
+        assert check.start_failed(draft.config(), error) == at, "the start fails for the same"
 
-    draft = DRAFT.with_value("corpus.test_source", str(tmp_path / "no.txt"))
-    found, check = found_by(RealCheck(), draft.config()), DraftCheck()
-    assert found.missing is not None
-    check.update(found)
-    assert paths(check, draft) == ["corpus.test_source"]
-    assert check.start_failed(draft.config(), found.missing) == "corpus.test_source"
-    both = draft.with_value("corpus.source", str(tmp_path / "neither.txt"))
-    check.update(found_by(RealCheck(), both.config()))
-    assert paths(check, both) == ["corpus.source"]
 
-
-def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate() -> None:
-    check = DraftCheck()
-    chosen = DRAFT.with_value("schedule.warmup_steps", 60)
-    short = make_estimate(chosen.config(), 10)
-    check.update(Findings(OTHER.config(), short, {}, None))
-    assert paths(check, chosen) == []
-    check.update(replace(FOUND, config=chosen.config(), estimate=short))
+def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate(tmp_path: Path) -> None:
+    """A preset's warm-up is shortened; prompts of another text are marked."""
+    text = tmp_path / "text.txt"
+    text.write_text("A line of forty characters, or about so.\n" * 500)
+    draft = DRAFT.with_value("corpus.source", str(text)).with_value("tokenizer.kind", "character")
+    draft = draft.with_value("training.epochs", 1)
+    chosen, check = draft.with_value("schedule.warmup_steps", 60), DraftCheck()
+    check.update(replace(look_up(chosen.config()), config=DEMO))
+    assert paths(check, chosen) == [], "these are the figures of another draft"
+    check.update(look_up(chosen.config()))
     assert paths(check, chosen) == ["schedule.warmup_steps"]
     assert check.blocking == check.problems
-
-
-def test_a_presets_warm_up_is_shortened_in_a_short_run() -> None:
-    services, check = FakeServices(), DraftCheck()
-    services.steps = 30
-    check.update(found_by(services, DRAFT.config()))
-    assert paths(check, DRAFT) == []
-    assert check.facts["schedule.warmup_steps"] == "shortened to 3 of 30"
-
-
-def test_prompts_of_another_text_are_marked() -> None:
-    check, own = DraftCheck(), DRAFT.with_value("corpus.source", "my-book.txt")
-    for draft, marked in ((DRAFT, False), (own, True)):
-        check.update(found_by(FakeServices(), draft.config()))
-        assert ("evaluation.prompts" in check.facts) is marked
+    check.update(look_up(draft.config()))
+    assert paths(check, draft) == []
+    assert check.facts["schedule.warmup_steps"].startswith("shortened to ")
+    assert "evaluation.prompts" in check.facts
+    check.update(look_up(DEMO))
+    assert "evaluation.prompts" not in check.facts
 
 
 def test_the_disk_is_read_once_for_each_config() -> None:
     check = DraftCheck()
-    assert [check.needs_estimate(config) for config in (DEMO, DEMO, OTHER.config(), DEMO)] == [
-        True,
-        False,
-        True,
-        True,
-    ]
-
-
-def test_the_config_of_a_run_has_no_problems() -> None:
-    check = DraftCheck()
-    check.start_failed(DEMO, DeviceError("no cuda here"))
-    check.check(DRAFT.with_value("training.batch_size", 0), locked=True)
-    assert check.blocking == check.problems == ()
+    configs = (DEMO, DEMO, OTHER.config(), DEMO)
+    assert [check.needs_estimate(config) for config in configs] == [True, False, True, True]

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.lineage import STATE_FILES, read_parent
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.views.form import Draft, DraftParent
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.fakes import make_snapshot
+from tests.homes import tensor_file, trained, with_checkpoints
 from tests.tui.panes.filling import pane, write
-from tests.tui.panes.seeing import opened, until_shown
-from tests.tui.support import until
+from tests.tui.panes.seeing import until_shown
+from tests.tui.support import at_home, until
+
+CONFIG = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))
 
 
-async def test_without_an_open_run_panes_name_the_draft_that_is_not_started() -> None:
-    services = FakeServices()
-    services.snapshots["plain-otter"] = make_snapshot("finished")
-    async with opened(services, "checkpoints") as (app, pilot):
+def forks() -> list[tuple[str, str]]:
+    """Return address and optimizer of the parents of all runs, the newest first."""
+    parents = map(read_parent, list_runs())
+    return [(parent.address, parent.optimizer) for parent in parents if parent is not None]
+
+
+async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> None:
+    run = with_checkpoints(trained("plain-otter", config=CONFIG), {3: 4.1})
+    async with at_home("plain-otter", "checkpoints") as (app, pilot):
         await app.new_draft_from("plain-otter")
         await until_shown(pilot, "draft, not started")
         words = "Draft from plain-otter, not started"
@@ -26,41 +38,47 @@ async def test_without_an_open_run_panes_name_the_draft_that_is_not_started() ->
         for keys in ("4", "f2"):
             await pilot.press(keys)
             await until_shown(pilot, f"{words}.", "esc 1 shows it, F5 there starts it.")
+        await pilot.press("escape")
+        for count, keys in enumerate((("ctrl+l",), ("P", "enter"), ("ctrl+q",))):
+            app.open_run(run, "checkpoints")
+            await app.new_draft_from("plain-otter", DraftParent("plain-otter@3", "fresh"))
+            await until_shown(pilot, "draft, fork of plain-otter@3")
+            assert len(forks()) == count
+            await pilot.press(*keys)
+            wanted = [("plain-otter@3", "fresh")] * (count + 1)
+            await until(pilot, lambda wanted=wanted: forks() == wanted)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("keys", [("ctrl+l",), ("P", "enter"), ("ctrl+q",)])
-async def test_a_fork_without_changes_is_kept_when_it_is_left(keys: tuple[str, ...]) -> None:
-    services = FakeServices()
-    services.snapshots["plain-otter"] = make_snapshot("finished")
-    async with opened(services, "checkpoints") as (app, pilot):
-        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3700", "fresh"))
-        await until_shown(pilot, "draft, fork of plain-otter@3700")
-        assert ("parent", "plain-otter@3700", "fresh") not in services.calls
-        await pilot.press(*keys)
-        await until(pilot, lambda: ("parent", "plain-otter@3700", "fresh") in services.calls)
+async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = with_checkpoints(trained("plain-otter", config=CONFIG), {2: 4.2})
 
+    def write_with_state(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        for name in ("model.safetensors", *STATE_FILES):
+            (folder / name).write_bytes(tensor_file({}))
 
-async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without() -> None:
-    services = FakeServices()
-    services.snapshots["plain-otter"] = make_snapshot("finished")
-    services.forked = in_effect = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))
-    async with opened(services, "checkpoints") as (app, pilot):
-        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3700", "keep"))
-        await until_shown(pilot, "draft, fork of plain-otter@3700")
+    write_checkpoint(run, 3, write_with_state, None, {})
+    started: list[RunDirectory] = []
+
+    def launch(run: RunDirectory) -> RunDirectory:
+        started.append(run)
+        return run
+
+    monkeypatch.setattr("rnnlm_tui.client.start.start_draft", launch)
+    async with at_home("plain-otter", "checkpoints") as (app, pilot):
+        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3", "keep"))
+        await until_shown(pilot, "draft, fork of plain-otter@3")
         await write(pilot, "training.seed", "43")
-        assert ("fork_config", "plain-otter@3700") in services.calls
-        assert pane(app).shown == Draft(
-            in_effect,
-            "plain-otter",
-            {"training.seed": 43},
-            DraftParent("plain-otter@3700", "keep"),
-        )
+        parent = DraftParent("plain-otter@3", "keep")
+        assert pane(app).shown == Draft(CONFIG, "plain-otter", {"training.seed": 43}, parent)
         await pilot.press("f5")
-        await until(pilot, lambda: bool(services.started))
-        assert ("parent", "plain-otter@3700", "keep") in services.calls
+        await until(pilot, lambda: bool(started))
+        assert forks() == [("plain-otter@3", "keep")]
 
-        await app.new_draft_from("plain-otter", DraftParent("plain-otter@3750", "fresh"))
-        await until_shown(pilot, "draft, fork of plain-otter@3750")
+        await app.new_draft_from("plain-otter", DraftParent("plain-otter@2", "fresh"))
+        await until_shown(pilot, "draft, fork of plain-otter@2")
         await pilot.press("P")
         await until_shown(pilot, "ptb-large")
         await pilot.press("enter")
