@@ -31,7 +31,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(here: Path) -> None:
+def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listing = list_folder(here, tokenizers=True)
     assert [(entry.name, entry.is_folder, entry.is_tokenizer) for entry in listing.entries] == [
         ("notes", True, True),
@@ -43,41 +45,31 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(here: Pa
     ]
     assert listing.entries[3].bytes == 10
 
-
-def test_a_large_folder_is_cut(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
-    assert len(list_folder(here).entries) == 2
+    assert len(list_folder(here).entries) == 2, "a large folder is cut"
+    for name in ("novel.txt", "nowhere", "gone"):
+        with pytest.raises(InputError, match="can't list"):
+            list_folder(here / name)
 
 
-@pytest.mark.parametrize("name", ["novel.txt", "nowhere", "gone"])
-def test_what_is_no_folder_is_an_error(here: Path, name: str) -> None:
-    with pytest.raises(InputError, match="can't list"):
-        list_folder(here / name)
-
-
-@pytest.mark.parametrize(
-    ("typed", "text", "candidates"),
-    [
-        ("no", "no", ("notes/", "novels/", "novel.txt")),
-        ("nov", "novel", ("novels/", "novel.txt")),
-        ("novel.", "novel.txt", ()),
-        ("notes", "notes/", ()),
-        ("notes/", "notes/tokenizer.json", ()),
-        ("ü", "über.txt", ()),
-        (".s", ".secret", ()),
-        ("zzz", "zzz", ()),
-        ("pre", "presidents", ()),
-        ("~", "~/", ()),
-        ("~/not", "~/notes/", ()),
-        ("nowhere/x", "nowhere/x", ()),
-        ("a\0b/x", "a\0b/x", ()),
-    ],
-)
-def test_a_path_is_completed_as_far_as_it_is_unambiguous(
-    here: Path, typed: str, text: str, candidates: tuple[str, ...]
-) -> None:
-    found = complete_path(typed, ("presidents",))
-    assert (found.text, found.candidates) == (text, candidates)
+def test_a_path_is_completed_as_far_as_it_is_unambiguous(here: Path) -> None:
+    for typed, text, *candidates in (
+        ("no", "no", "notes/", "novels/", "novel.txt"),
+        ("nov", "novel", "novels/", "novel.txt"),
+        ("novel.", "novel.txt"),
+        ("notes", "notes/"),
+        ("notes/", "notes/tokenizer.json"),
+        ("ü", "über.txt"),
+        (".s", ".secret"),
+        ("zzz", "zzz"),
+        ("pre", "presidents"),
+        ("~", "~/"),
+        ("~/not", "~/notes/"),
+        ("nowhere/x", "nowhere/x"),
+        ("a\0b/x", "a\0b/x"),
+    ):
+        found = complete_path(typed, ("presidents",))
+        assert (found.text, [*found.candidates]) == (text, candidates)
 
 
 def test_browsing_begins_in_the_nearest_folder(here: Path) -> None:

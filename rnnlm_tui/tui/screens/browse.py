@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -251,37 +252,29 @@ class BrowseScreen(FilteredList[str | Path]):
         self._looked_at = wanted
         self._cancel.set()
         self._cancel = Event()
+        self.workers.cancel_group(self, "look")
         if wanted:
             self._read(wanted, self._cancel)
         elif line is not None:
             self._show_lines([Content.styled("enter opens the folder", DIM)])
 
-    @work(group="look", exclusive=True)
+    @work(group="look")
     async def _read(self, target: str, cancel: Event) -> None:
-        await to_thread(cancel.wait, PAUSE_SECONDS)
-        if cancel.is_set():
-            return
+        await asyncio.sleep(PAUSE_SECONDS)
         self._say("reading …", colour=DIM)
+        words, is_text = None, self._purpose == "text"
         try:
             config = await to_thread(with_choice, self._config, self._purpose, target)
             words = await to_thread(lambda: client.corpora.preview(config))
-            if cancel.is_set():
-                return
-            if words is not None and self._purpose == "text":
+            if words is not None and is_text:
                 self._show(words, note="" if words.exact else "splitting into tokens …")
-        except (RnnlmError, OSError) as error:
-            if not cancel.is_set():
-                self._say(in_one_sentence(error))
-            return
-        if words is not None and words.exact and self._purpose == "text":
-            return
-        try:
+                if words.exact:
+                    return
             tokens = await to_thread(lambda: client.corpora.token_preview(config, cancel.is_set))
         except (RnnlmError, OSError) as error:
-            if not cancel.is_set():
-                self._show(words, problem=in_one_sentence(error))
+            self._show(words, problem=in_one_sentence(error))
             return
-        if tokens is not None and not cancel.is_set():
+        if tokens is not None:
             self._show(tokens)
 
     def _show(self, preview: Preview | None, *, note: str = "", problem: str = "") -> None:

@@ -22,7 +22,6 @@ from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
@@ -221,22 +220,19 @@ class ConfigScreen(PaneScreen):
             draft,
             check.problems,
             locked=self.locked,
-            facts=check.facts,
-            preview=check.preview,
+            facts=check.found.facts,
+            preview=check.found.preview,
             comparison=self._compared,
         )
         self._show_titles()
         if check.needs_estimate(config):
             self._estimate(config)
-        summary = self.snapshot.summary if self.snapshot is not None and self.locked else None
-        kept = summary.checkpoints if summary is not None and summary.status not in LIVING else None
         self.query_one(EstimatePanel).show(
-            check.estimate,
+            check.found.estimate,
             draft,
             check.blocking,
-            machine_capacity(self.context.machine, config.training.device, check.estimate),
-            started=self.locked,
-            kept=kept,
+            machine_capacity(self.context.machine, config.training.device, check.found.estimate),
+            self.snapshot.summary if self.snapshot is not None and self.locked else None,
         )
         self.refresh_frame()
 
@@ -246,25 +242,19 @@ class ConfigScreen(PaneScreen):
         self.form.set_wide(self._compared is not None or self.has_class("-wide"))
 
     def _show_titles(self) -> None:
-        draft, section, wide = self.shown, self.form.section, self.has_class("-wide")
+        draft, compared, opened = self.shown, self._compared, self.form.section
         if draft is None:
             return
+        section = None if self.has_class("-wide") or compared is not None else opened
         box = self.query_one("#form-box", TitledContainer)
-        compared = self._compared
-        box.panel_title = (
-            f"Only what differs from {safe_text(compared.name, newlines='space', limit=28)}"
-            if compared is not None
-            else "Configuration"
-            if wide
-            else section_title(section)
-        )
-        box.legend = form_legend(
-            draft,
-            self._check.problems,
-            None if wide or compared is not None else section,
-            locked=self.locked,
-        )
-        self.query_one(SectionList).show(draft, self._check.problems, section)
+        if compared is not None:
+            name = safe_text(compared.name, newlines="space", limit=28)
+            box.panel_title = f"Only what differs from {name}"
+        else:
+            box.panel_title = "Configuration" if section is None else section_title(section)
+        problems = self._check.problems
+        box.legend = form_legend(draft, problems, section, locked=self.locked)
+        self.query_one(SectionList).show(draft, problems, opened)
 
     @work(group="estimate", exclusive=True)
     async def _estimate(self, config: RunConfig) -> None:
@@ -499,7 +489,10 @@ class ConfigScreen(PaneScreen):
         return self.form.editing
 
     def action_toggle_field(self) -> None:
-        if not self.form.toggle():
+        row = self.form.current
+        if row is not None and row.field.kind == "switch":
+            self.form.edit()
+        else:
             self.context.report("space switches yes and no: enter edits this field")
 
     @act

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
@@ -39,9 +39,10 @@ ERROR_FIELDS: tuple[tuple[type[InputError], str], ...] = (
 class Findings:
     """What the disk says about a config."""
 
-    config: RunConfig
-    estimate: Estimate
-    facts: Mapping[str, str]
+    config: RunConfig | None = None
+    """None: the disk hasn't been read yet."""
+    estimate: Estimate | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
     """Facts to show beside fields, by path."""
     missing: Problem | None = None
     """Why its text or tokenizer can't be used, at the field that names it; None if both can."""
@@ -103,32 +104,18 @@ class DraftCheck:
         """The same with what this machine lacks: a start may be tried again, because that may have
         been fixed."""
         self._asked: RunConfig | None = None
-        self._found: Findings | None = None
-        self._failure: tuple[RunConfig, Problem] | None = None
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """The newest estimate; until the disk has been read, that of the config before."""
-        return self._found.estimate if self._found is not None else None
-
-    @property
-    def preview(self) -> Preview | None:
-        """The first lines of the text, as old as `estimate`."""
-        return self._found.preview if self._found is not None else None
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """Facts to show beside fields, as old as `estimate`."""
-        return self._found.facts if self._found is not None else {}
+        self.found = Findings()
+        """The newest findings; until the disk has been read, those of the config before."""
+        self._failure: tuple[RunConfig | None, Problem] | None = None
 
     def check(self, draft: Draft, *, locked: bool) -> None:
         """Find the problems of a draft; a run's config (`locked`) has none."""
-        config, found, refused = draft.nearest_config(), self._found, self._failure
+        config, found, refused = draft.nearest_config(), self.found, self._failure
         if locked:
             self.blocking = self.problems = ()
             return
         self.blocking = draft.problems()
-        if found is not None and found.config == config:
+        if found.config == config and found.estimate is not None:
             wrong = by_field(self.blocking)
             self.blocking += tuple(
                 problem for problem in found.estimate.problems if field_of(problem) not in wrong
@@ -149,7 +136,7 @@ class DraftCheck:
 
         A missing text counts as a failed start, unless this config failed for another reason.
         """
-        self._found = found
+        self.found = found
         if found.missing is not None and (
             self._failure is None or self._failure[0] != found.config
         ):
@@ -164,14 +151,9 @@ class DraftCheck:
             self._failure = config, error.problems[0]
             return error.problems[0].path
         path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
-        found = self._found
-        if (
-            found is not None
-            and found.config == config
-            and found.missing is not None
-            and found.missing.message == error.message
-        ):
-            path = found.missing.path
+        found, missing = self.found, self.found.missing
+        if found.config == config and missing is not None and missing.message == error.message:
+            path = missing.path
         if path is not None:
             self._failure = config, _problem(path, error)
         return path

@@ -12,6 +12,7 @@ from textual.content import Content
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.summary import CheckpointFigures
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, safe_text, spread
@@ -21,6 +22,7 @@ from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.system.machine import MachineFacts
 
 GAP = Content("")
@@ -54,12 +56,11 @@ class EstimatePanel(Panel):
         draft: Draft,
         problems: Sequence[Problem],
         room: MachineCapacity,
-        *,
-        started: bool = False,
-        kept: CheckpointFigures | None = None,
+        run: RunSummary | None,
     ) -> None:
-        """Show an estimate, None while it is computed; `kept` are an ended run's checkpoints."""
-        self._kept = kept
+        """Show an estimate, None while it is computed, of a draft or of the config of a run."""
+        started = run is not None
+        self._kept = run.checkpoints if run is not None and run.status not in LIVING else None
         self._estimate, self._draft, self._problems = estimate, draft, tuple(problems)
         self._room = room
         if not self.is_tall:

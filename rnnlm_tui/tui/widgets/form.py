@@ -491,17 +491,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def keep_typed(self) -> None:
         """Close the open editor, if there is one, and keep its text."""
-        row = self.current
-        if row is not None:
-            row.keep_typed()
-
-    def toggle(self) -> bool:
-        """Switch a field on or off; return whether the focused field is a switch."""
-        row = self.current
-        if row is None or row.field.kind != "switch":
-            return False
-        self.edit()
-        return True
+        if self.current is not None:
+            self.current.keep_typed()
 
     def turn(self, direction: int) -> None:
         """Select the next (1) or previous (-1) value of a choice or switch."""

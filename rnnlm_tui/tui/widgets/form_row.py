@@ -88,10 +88,10 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", show=False, id="edit_field"),
-        Binding("up", "keep('up')", show=False),
-        Binding("down", "keep('down')", show=False),
+        Binding("up", "keep('move', -1)", show=False),
+        Binding("down", "keep('move', 1)", show=False),
         Binding("tab", "complete", show=False),
-        Binding("shift+tab", "keep('previous')", show=False),
+        Binding("shift+tab", "keep('move_section', -1)", show=False),
         Binding("escape", "give_up", show=False, id="leave_field"),
     ]
 
@@ -100,25 +100,22 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
         self._row = row
         self.cursor_blink = False
 
-    def action_keep(self, then: str = "") -> None:
-        """Close, keep the text, and move on."""
+    def action_keep(self, move: str = "", by: int = 0) -> None:
+        """Close, keep the text, and move on by a method of the form."""
         self._row.close_editor(self.value)
-        host = self._row.host
-        if then in ("up", "down"):
-            host.move(-1 if then == "up" else 1)
-        elif then:
-            host.move_section(1 if then == "next" else -1)
+        if move:
+            getattr(self._row.host, move)(by)
 
     async def action_complete(self) -> None:
         """Complete a path. Elsewhere, and with nothing to complete, keep the text and move on."""
         words = PATH_FIELDS.get(self._row.field.path)
         if words is None or not self.value or self.cursor_position < len(self.value):
-            self.action_keep("next")
+            self.action_keep("move_section", 1)
             return
         typed = self.value
         text, names = await completed(typed, words)
         if text == typed and not names:
-            self.action_keep("next")
+            self.action_keep("move_section", 1)
         elif self.value == typed:  # not typed on meanwhile
             self.value = text
             self.cursor_position = len(text)
@@ -167,7 +164,6 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if state != self.state:
             self.state = state
             self._fit()
-            self.refresh()
 
     def open_editor(self) -> None:
         """Open the editor and focus it at once, so that the next keys go to it."""
@@ -181,8 +177,7 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         """Close the editor with its text, or restore the old value (None); focus the row."""
         if self._editor is None:
             return
-        editor, self._editor = self._editor, None
-        self._candidates = ""
+        editor, self._editor, self._candidates = self._editor, None, ""
         if self.screen.focused is editor:
             self.screen.set_focus(self)
         editor.remove()
@@ -191,7 +186,6 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         elif text != edited_value(self.field, self._before):
             self.host.take_text(self.field, text)
         self._fit()
-        self.refresh()
 
     def keep_typed(self) -> None:
         """Close the editor, if it is open, with its text."""
@@ -203,7 +197,6 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if names != self._candidates:
             self._candidates = names
             self._fit()
-            self.refresh()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -215,7 +208,6 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         """Show the help while the row has the focus."""
         super().watch_has_focus(has_focus)
         self._fit()
-        self.refresh()
 
     def on_descendant_blur(self) -> None:
         if self.screen.focused is not self._editor and self.app.screen is self.screen:
@@ -237,7 +229,8 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         return self.has_focus or self.editing
 
     def _fit(self) -> None:
-        """Take as many lines as there are to show."""
+        """Draw again, with as many lines as there are to show."""
+        self.refresh()
         height = 1 + len(self._lines_below())
         if self.styles.height is not None and self.styles.height.value == height:
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.tui.panes.filling import edited, focused, go, write
+from tests.tui.panes.filling import edited, focused, go, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -35,32 +35,25 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(shelf: Pat
         await go(pilot, "corpus.source")
         for size in ((80, 24), (120, 40)):
             await pilot.resize_terminal(*size)
-            await pilot.press("b")
-            await until_shown(pilot, "Choose a text", "novels/", "notes.txt", "dangling")
+            await press(pilot, "b", shows=("Choose a text", "novels/", "notes.txt", "dangling"))
             await until_shown(pilot, "all texts of this folder")
             assert ".hidden" not in screen_text(app)
             assert "ken.txt" not in screen_text(app)
-            await pilot.press("pagedown")
-            await until_shown(pilot, "presidents", "built in")
+            await press(pilot, "pagedown", shows=("presidents", "built in"))
             await pilot.press(*"nov")
             await until(pilot, lambda: "notes.txt" not in screen_text(app))
-            await pilot.press("enter")
-            await until_shown(pilot, "emma.txt", "bad.txt", "NUL")
-            await pilot.press("down")
-            await until_shown(pilot, "first lines as tokens", "Emma·Woodhouse")
+            await press(pilot, "enter", shows=("emma.txt", "bad.txt", "NUL"))
+            await press(pilot, "down", shows=("first lines as tokens", "Emma·Woodhouse"))
             await pilot.press("left")  # the folder above, with the cursor where it was
             await until_shown(pilot, "notes.txt")
-            await pilot.press("right")
-            await until_shown(pilot, "emma.txt")
+            await press(pilot, "right", shows="emma.txt")
             await until(pilot, lambda: "notes.txt" not in screen_text(app))
             await pilot.press("down", "enter")
             path = str(shelf / "novels" / "emma.txt")
             await until(pilot, lambda path=path: edited(app).corpus.source == path)  # type: ignore[misc]
             assert focused(app) == "corpus.source"
-            await pilot.press("b")
-            await until_shown(pilot, "Choose a text", "emma.txt")
-            await pilot.press("x", "y", "z")
-            await until_shown(pilot, "nothing here has this name")
+            await press(pilot, "b", shows=("Choose a text", "emma.txt"))
+            await press(pilot, "x", "y", "z", shows="nothing here has this name")
             await pilot.press("enter", "escape")
             await until(pilot, lambda: app.screen is app.pane_screen)
             assert edited(app).corpus.source == path
@@ -73,24 +66,20 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(shelf: Pat
         await pilot.press("escape")
         await write(pilot, "tokenizer.vocab_size", "260")
         await go(pilot, "corpus.source")
-        await pilot.press("b", *"notes")
-        await until_shown(pilot, "first lines as tokens")
+        await press(pilot, "b", *"notes", shows="first lines as tokens")
 
 
 async def test_a_tokenizer_is_chosen_by_browsing_and_its_kind_follows(shelf: Path) -> None:
     async with at_home(None, "config") as (app, pilot):
         await write(pilot, "corpus.source", "notes.txt")
         await go(pilot, "tokenizer.vocab_size")
-        await pilot.press("b")
-        await until_shown(pilot, "Choose a tokenizer", "tok/", "novels/")
+        await press(pilot, "b", shows=("Choose a tokenizer", "tok/", "novels/"))
         assert "notes.txt" not in screen_text(app)
         await pilot.press(*"nov")
         await until(pilot, lambda: "tok/" not in screen_text(app))
         (shelf / "novels").rename(shelf / "moved")
-        await pilot.press("enter")
-        await until_shown(pilot, "can't list")
-        await pilot.press("ctrl+u", *"tok")
-        await until_shown(pilot, "first lines as tokens", "A·")
+        await press(pilot, "enter", shows="can't list")
+        await press(pilot, "ctrl+u", *"tok", shows=("first lines as tokens", "A·"))
         await pilot.press("enter")
         await until(pilot, lambda: edited(app).tokenizer.name == str(shelf / "tok"))
         await until(pilot, lambda: edited(app).tokenizer.vocab_size < 320)

@@ -18,7 +18,7 @@ from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import Question
 from tests.homes import queue_in_use, trained
-from tests.tui.panes.filling import edit, edited, focused, go, pane, write
+from tests.tui.panes.filling import edit, edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -51,15 +51,12 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await pilot.press("space")
         await changed(pilot, corpus__lowercase=True)
         await go(pilot, "training.seed")
-        await pilot.press("space")
-        await until_shown(pilot, "space switches yes and no")
+        await press(pilot, "space", shows="space switches yes and no")
         await pilot.press("f6")
         await until(pilot, lambda: changes(app) == {} and focused(app) == "corpus.lowercase")
         await until_shown(pilot, "undone: lower case yes → no")
-        await pilot.press("f6")
-        await until_shown(pilot, "nothing to be undone")
-        await pilot.press("shift+f6")
-        await until_shown(pilot, "redone: lower case no → yes")
+        await press(pilot, "f6", shows="nothing to be undone")
+        await press(pilot, "shift+f6", shows="redone: lower case no → yes")
         await changed(pilot, corpus__lowercase=True)
         await pilot.press("f6")
 
@@ -69,8 +66,7 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await edit(pilot, "training.epochs")
         await pilot.press(*"77")
         for key in ("f6", "f4", "ctrl+o"):  # the text would replace what they change
-            await pilot.press(key)
-            await until_shown(pilot, "enter keeps what you typed")
+            await press(pilot, key, shows="enter keeps what you typed")
         await pilot.press("escape")
         await until(pilot, lambda: not pane(app).form.editing)
         await pilot.press("f6")
@@ -115,13 +111,11 @@ async def test_a_field_is_found_by_key_name_or_help_also_if_it_is_folded() -> No
             ("heads", "model.num_heads"),
             ("l2 norm", "optimizer.max_grad_norm"),
         ):
-            await pilot.press("slash", *typed)
-            await until_shown(pilot, path)
+            await press(pilot, "slash", *typed, shows=path)
             await pilot.press("enter")
             await until(pilot, lambda path=path: focused(app) == path)  # type: ignore[misc]
             assert pane(app).form.row(path).display
-        await pilot.press("slash", *"zzz")
-        await until_shown(pilot, "0 of")
+        await press(pilot, "slash", *"zzz", shows="0 of")
         await pilot.press("enter", "escape")
         await overlay_closed(pilot)
         assert focused(app) == "optimizer.max_grad_norm"
@@ -134,17 +128,14 @@ async def test_v_shows_what_differs_from_preset_defaults_and_a_run() -> None:
         await until(pilot, lambda: edited(app) == PRESETS["lstm"])
         for size in ((80, 24), (120, 40)):
             await pilot.resize_terminal(*size)
-            await pilot.press("v")
-            await until_shown(pilot, "No field differs from preset lstm")
+            await press(pilot, "v", shows="No field differs from preset lstm")
             await pilot.press("down", "tab", "enter", "u", "right", "space")  # nothing to act on
-            await pilot.press("v")
-            await until_shown(pilot, "Only what differs from the defaults", "default elman")
+            await press(pilot, "v", shows=("Only what differs from the defaults", "default elman"))
             assert focused(app) in ("", "model.cell_type")
             await pilot.press("down")
             visible = [row.field.path for row in pane(app).form._stops() if hasattr(row, "field")]
             assert visible == ["model.cell_type", "model.num_layers", "optimizer.learning_rate"]
-            await pilot.press("v")
-            await until_shown(pilot, "Show what differs from the run", "plain-otter")
+            await press(pilot, "v", shows=("Show what differs from the run", "plain-otter"))
             await pilot.press("enter")
             await until_shown(pilot, "Only what differs from plain-otter", "plain-otter 5")
             await pilot.press("slash", *"dropout", "enter")  # a field that differs
@@ -186,13 +177,11 @@ async def test_a_suggestion_solves_the_problem_and_again_in_another_way(
         pane(app).form.set_values(text)
         await write(pilot, "schedule.warmup_steps", "6000")
         await until_shown(pilot, "must be below the run's", "A sets warm-up")
-        await pilot.press("f5")
-        await until_shown(pilot, "Fix 1 problem before starting")
+        await press(pilot, "f5", shows="Fix 1 problem before starting")
         await pilot.press("A")
         await until(pilot, lambda: edited(app).schedule.warmup_steps < 100)
         assert edited(app).corpus.source == "text.txt"
-        await pilot.press("A")
-        await until_shown(pilot, "no problems")
+        await press(pilot, "A", shows="no problems")
 
 
 TOML = """# my best settings
@@ -209,8 +198,7 @@ dropout = 0.2
 
 async def asked(pilot: Pilot[int], key: str, path: str, *shown: str) -> None:
     """Answer the question for a path."""
-    await pilot.press(key)
-    await until_shown(pilot, *shown)
+    await press(pilot, key, shows=shown)
     await pilot.press("end", "ctrl+u", *path)
 
 
@@ -225,24 +213,20 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
     )
     async with at_home(None, "config") as (app, pilot):
         await asked(pilot, "ctrl+o", "mi", "Open a config file")
-        await pilot.press("tab")
-        await until_shown(pilot, "mind/  mine.toml")
+        await press(pilot, "tab", shows="mind/  mine.toml")
         await pilot.press("e", "tab", "enter")
         await until(pilot, lambda: edited(app).training.seed == 7)
         await until_shown(pilot, "from mine.toml")
         await changed(pilot)
         await write(pilot, "training.epochs", "4")
         await write(pilot, "optimizer.learning_rate", "0.001")
-        await pilot.press("w")
-        await until_shown(pilot, "Save the config as", "mine.toml")
-        await pilot.press("enter")
-        await until_shown(pilot, "saved as")
+        await press(pilot, "w", shows=("Save the config as", "mine.toml"))
+        await press(pilot, "enter", shows="saved as")
         saved = (tmp_path / "mine.toml").read_text()
         for text in ("# my best settings", "seed = 7  # lucky", "epochs = 4", "_rate = 0.001"):
             assert text in saved
         assert "hidden_size" not in saved  # the preset's value, which the file didn't have
-        await pilot.press("P")
-        await until_shown(pilot, "Recent files", "mine.toml")
+        await press(pilot, "P", shows=("Recent files", "mine.toml"))
         await pilot.press(*"mine", "enter")
         await overlay_closed(pilot)
         await changed(pilot)
@@ -259,12 +243,10 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         ):
             (tmp_path / name).write_bytes(content)
             await asked(pilot, "ctrl+o", name, "Open a config file")
-            await pilot.press("enter")
-            await until_shown(pilot, said)
+            await press(pilot, "enter", shows=said)
             assert edited(app).training.seed == 7
         await asked(pilot, "ctrl+o", "five.toml", "Open a config file")
-        await pilot.press("enter")
-        await until_shown(pilot, "five.toml has 3 problems", "✗ 3 problems")
+        await press(pilot, "enter", shows=("five.toml has 3 problems", "✗ 3 problems"))
         assert set(changes(app)) == {"model.dropout", "model.hidden_size", "training.epochs"}
 
         # another file is overwritten only if the user says so
@@ -280,16 +262,13 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
             await pilot.press("enter", "escape")
             await overlay_closed(pilot)
         await asked(pilot, "w", "other.toml", "Save the config as")
-        await pilot.press("enter")
-        await until_shown(pilot, "Overwrite the file?")
+        await press(pilot, "enter", shows="Overwrite the file?")
         await pilot.press("enter")
         await overlay_closed(pilot)
         assert (tmp_path / "other.toml").read_text() == "kept"
         await asked(pilot, "w", "other.toml", "Save the config as")
-        await pilot.press("enter")
-        await until_shown(pilot, "Overwrite the file?")
-        await pilot.press("D")
-        await until_shown(pilot, "saved with 3 problems as")
+        await press(pilot, "enter", shows="Overwrite the file?")
+        await press(pilot, "D", shows="saved with 3 problems as")
         assert "dropout = 2.0" in (tmp_path / "other.toml").read_text()
 
 
@@ -325,22 +304,19 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await pilot.press("f4")
         await changed(pilot, training__epochs=9, training__seed=44)
         await write(pilot, "model.dropout", "0.25")
-        await pilot.press("f4")
-        await until_shown(pilot, "nothing changed in the editor")
+        await press(pilot, "f4", shows="nothing changed in the editor")
         seen = (tmp_path / "seen").read_text()
         assert "seed = 44  # mine" in seen
         assert "dropout = 0.25" in seen
         await pilot.press("f4")
         await until_shown(pilot, "training.epochs: is 0", "take it: the form shows the problems")
-        await pilot.press("t")
-        await until_shown(pilot, "✗ 1 problem")
+        await press(pilot, "t", shows="✗ 1 problem")
         await pilot.press("f6", "f6", "f6")
         await changed(pilot, training__epochs=9)
         await pilot.press("f6")
         await changed(pilot)
 
-        await pilot.press("f4")
-        await until_shown(pilot, "The edited text can't be used", "line 2, column 8")
+        await press(pilot, "f4", shows=("The edited text can't be used", "line 2, column 8"))
         await pilot.press("enter")
         await until_shown(
             pilot,
@@ -353,13 +329,11 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await pilot.press("enter")
         await changed(pilot, training__seed=3)
         await overlay_closed(pilot)
-        await pilot.press("f4")
-        await until_shown(pilot, "editor.sh exited with code 3")
+        await press(pilot, "f4", shows="editor.sh exited with code 3")
         assert isinstance(app.screen, Question)
         kept = Path(app.screen._lines[-2].plain.removeprefix("The text is kept in "))
         assert kept.read_text() == "nonsense"
-        await pilot.press("D")
-        await until_shown(pilot, "the edited text was discarded")
+        await press(pilot, "D", shows="the edited text was discarded")
         assert not kept.exists()
         await changed(pilot, training__seed=3)
 
@@ -378,17 +352,13 @@ async def test_a_draft_is_added_to_the_queue_once_and_not_with_problems(
         async with at_home(None, "config") as (app, pilot):
             await until_shown(pilot, "draft, not started")
             await write(pilot, "training.seed", "43")
-            await pilot.press("Q")
-            await until_shown(pilot, "not started: see device")
-            await pilot.press("Q")
-            await until_shown(pilot, "waits in the queue, place 1")
+            await press(pilot, "Q", shows="not started: see device")
+            await press(pilot, "Q", shows="waits in the queue, place 1")
             [run] = list_runs()
             assert [entry.run for entry in read_queue().entries] == [run.name]
             assert run.read_config().training.seed == 43
             assert app.draft is None
             assert app.current_mode == "config"
-            await pilot.press("Q")
-            await until_shown(pilot, f"{run.name} is in the queue already")
+            await press(pilot, "Q", shows=f"{run.name} is in the queue already")
             await write(pilot, "training.epochs", "0")
-            await pilot.press("Q")
-            await until_shown(pilot, "Fix 1 problem before starting")
+            await press(pilot, "Q", shows="Fix 1 problem before starting")

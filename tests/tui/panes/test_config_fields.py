@@ -10,7 +10,7 @@ from textual.events import Key, Paste
 from rnnlm_tui.schema.config import CELL_SUMMARIES
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from tests.tui.panes.filling import edit, edited, focused, go, pane, write
+from tests.tui.panes.filling import edit, edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -72,8 +72,7 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field(
     (tmp_path / "notes.txt").write_text("A note.\n")
     async with at_home(None, "config") as (app, pilot):
         await edit(pilot, "corpus.source")
-        await pilot.press("n", "tab")
-        await until_shown(pilot, "news", "notes.txt", "novels/")
+        await press(pilot, "n", "tab", shows=("news", "notes.txt", "novels/"))
         await pilot.press("o", "v", "tab", "e", "tab")
         await until(pilot, lambda: edited(app).corpus.source == "novels/emma.txt")
         await pilot.press("tab")  # nothing to complete
@@ -82,8 +81,7 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field(
         await go(pilot, "corpus.source")
         hostile = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮"
         pane(app).form.set_values({"corpus.source": hostile})
-        await pilot.press("down")
-        await until_shown(pilot, "no file matches")
+        await press(pilot, "down", shows="no file matches")
         assert not {"\x1b", "‮"} & set(screen_text(app))
 
         editor = await edit(pilot, "corpus.source")

@@ -22,7 +22,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
 from rnnlm_tui.tui.settings import last_session
 from rnnlm_tui.tui.views.form import Draft
-from tests.tui.panes.filling import edit, focused, pane, write
+from tests.tui.panes.filling import edit, focused, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import DEADLINE, at_home, until
 from tests.unit.client.logs import record
@@ -75,12 +75,9 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
             return last_session(settings) == (run, "config")
 
         await until(pilot, is_saved)
-        await pilot.press("r")
-        await until_shown(pilot, f"›   {run.name}", "    other")
-        await pilot.press("d")
-        await until_shown(pilot, "moved to the trash")
-        await pilot.press("u")
-        await until_shown(pilot, f"{run.name} restored")
+        await press(pilot, "r", shows=(f"›   {run.name}", "    other"))
+        await press(pilot, "d", shows="moved to the trash")
+        await press(pilot, "u", shows=f"{run.name} restored")
         assert drafts() == {run.name: CHANGES, "other": {}}
         await reopen(pilot, find_run("other"))
         assert not pane(app).form.draft.changes
@@ -97,8 +94,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
 async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_more_goes() -> None:
     async with at_home(None, "config") as (app, pilot):
         await until_shown(pilot, "draft, not started")
-        await pilot.press("r")
-        await until_shown(pilot, "no runs yet")
+        await press(pilot, "r", shows="no runs yet")
         assert not list_runs()
         await pilot.press("1")
         editor = await edit(pilot, "training.seed")
@@ -118,8 +114,7 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
         await pilot.press("ctrl+l")  # a draft that was left may be pinned or queued: it stays
         await until(pilot, lambda: app.current_mode == "runs")
         deleted = trashed_names()
-        await pilot.press("1")
-        await until_shown(pilot, f"{run.name} ○ draft, not started")
+        await press(pilot, "1", shows=f"{run.name} ○ draft, not started")
         await pilot.press("f6")
         await until(pilot, lambda: drafts() == {run.name: {}})
         assert trashed_names() == deleted

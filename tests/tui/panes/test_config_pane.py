@@ -19,7 +19,7 @@ from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, fields_of, idle_fields, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.homes import trained
-from tests.tui.panes.filling import edited, focused, go, pane, write
+from tests.tui.panes.filling import edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -135,21 +135,18 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         pane(app).form.set_values({"optimizer.algorithm": "adamw"})
 
         await go(pilot, "model.dropout")
-        await pilot.press("enter", *"1.5")
-        await until_shown(pilot, "✗ 1 problem", "✗ is 1.5, must be at most 0.99")
+        await press(pilot, "enter", *"1.5", shows=("✗ 1 problem", "✗ is 1.5, must be at most 0.99"))
         assert edited(app) == DEMO
         await pilot.press("escape")
         await gone(pilot, "✗ 1 problem")
         await write(pilot, "sampling.temperature", "0.001")
         await write(pilot, "model.hidden_size", "wide")
         await until_shown(pilot, "✗ 2 problems", "must be a whole number")
-        await pilot.press("g")
-        await until_shown(pilot, "must be at least 0.01")
+        await press(pilot, "g", shows="must be at least 0.01")
         assert pane(app).form.section == "sampling"
         await pilot.press("u", "g")
         await until(pilot, lambda: pane(app).form.section == "model")
-        await pilot.press("u", "g")
-        await until_shown(pilot, "no problems")
+        await press(pilot, "u", "g", shows="no problems")
         await write(pilot, "checkpoint.keep_last", "0")
         await until_shown(pilot, "✗› Checkpoint")
         await pilot.press("u")
@@ -197,8 +194,7 @@ async def test_the_figures_follow_typing_and_none_is_invented(
         await pilot.resize_terminal(120, 40)
         await until_shown(pilot, before, "out of date")
         assert DIM in colour_of(app, before)
-        await pilot.press("u")
-        await until_shown(pilot, before, " live ")
+        await press(pilot, "u", shows=(before, " live "))
         assert DIM not in colour_of(app, before)
 
         figures.update(
@@ -227,30 +223,20 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await until_shown(pilot, "frozen", "plain-otter ✓ finished")
         await go(pilot, "training.seed")
         for key in ("enter", "f4", "f6", "A", "b"):
-            await pilot.press(key)
-            await until_shown(pilot, "a run's config never changes")
-            await pilot.press("g")
-            await until_shown(pilot, "no problems")
-        await pilot.press("u", "left", "f5")
-        await until_shown(pilot, "this run has started")
+            await press(pilot, key, shows="a run's config never changes")
+            await press(pilot, "g", shows="no problems")
+        await press(pilot, "u", "left", "f5", shows="this run has started")
         assert not pane(app).form.draft.changes
-        await pilot.press("v", "v")
-        await until_shown(pilot, "Only what differs from preset demo", "demo 42")
-        await pilot.press("v", "v")
-        await until_shown(pilot, "no other run to compare with")
+        await press(pilot, "v", "v", shows=("Only what differs from preset demo", "demo 42"))
+        await press(pilot, "v", "v", shows="no other run to compare with")
         assert pane(app).locked
-        await pilot.press("s")
-        await until_shown(pilot, "s is a key of Train")
+        await press(pilot, "s", shows="s is a key of Train")
 
-        await pilot.press("n")
-        await until_shown(pilot, "○ draft, not started")
-        await pilot.press("f4")
-        await until_shown(pilot, "no-such-editor-here")
-        await pilot.press("n")
-        await until_shown(pilot, "this is a new run already")
+        await press(pilot, "n", shows="○ draft, not started")
+        await press(pilot, "f4", shows="no-such-editor-here")
+        await press(pilot, "n", shows="this is a new run already")
         await write(pilot, "training.seed", "100")
         await until_shown(pilot, "1 changed from plain-otter", "was 99")
         await pilot.press("2")
         await until(pilot, lambda: app.current_mode == "train")
-        await pilot.press("1")
-        await until_shown(pilot, "draft, not started", "● 1 changed from plain-otter")
+        await press(pilot, "1", shows=("draft, not started", "● 1 changed from plain-otter"))

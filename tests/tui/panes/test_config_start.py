@@ -12,7 +12,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.tui.panes.filling import edited, focused, go, pane, write
+from tests.tui.panes.filling import edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -35,8 +35,7 @@ async def test_a_draft_is_saved_refused_with_its_reason_and_started_under_the_na
         await until(pilot, lambda: pane(app).run_name != "")
         name = pane(app).run_name
         await until_shown(pilot, f"{name} ○ draft, not started")
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, f"{name} saved, F5 starts it")
+        await press(pilot, "ctrl+s", shows=f"{name} saved, F5 starts it")
         [draft] = list_runs()
         assert draft.name == name
         await until(pilot, lambda: app.run_directory == draft)
@@ -44,31 +43,26 @@ async def test_a_draft_is_saved_refused_with_its_reason_and_started_under_the_na
         await write(pilot, "training.seed", "43")
         await write(pilot, "training.batch_size", "0")
         await go(pilot, "corpus.source")
-        await pilot.press("f5")
-        await until_shown(pilot, "Fix 1 problem before starting")
+        await press(pilot, "f5", shows="Fix 1 problem before starting")
         assert focused(app) == "training.batch_size"
         await pilot.press("u")
         await write(pilot, "corpus.source", "./gone.txt")
         await go(pilot, "training.epochs")
-        await pilot.press("f5")
-        await until_shown(pilot, "gone.txt not found", "✗ not started: see source")
+        await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
         assert focused(app) == "corpus.source"
         assert summarize(draft).status == "draft"
 
         await write(pilot, "corpus.source", "./text.txt")
         await write(pilot, "training.device", "cuda")
         await go(pilot, "training.epochs")
-        await pilot.press("f5")
-        await until_shown(pilot, 'no device "cuda" on this machine')
+        await press(pilot, "f5", shows='no device "cuda" on this machine')
         assert focused(app) == "training.device"
         await write(pilot, "training.device", "auto")
         await until(pilot, lambda: 'no device "cuda"' not in screen_text(app))
-        await pilot.press("f5")
-        await until_shown(pilot, "the worker failed to start")
+        await press(pilot, "f5", shows="the worker failed to start")
         assert edited(app).training.seed == 43
         assert app.current_mode == "config"
-        await pilot.press("f5")
-        await until_shown(pilot, f"✓ {name} started")
+        await press(pilot, "f5", shows=f"✓ {name} started")
         assert app.current_mode == "train"
         assert started == [draft]
         assert draft.read_config().training.seed == 43

@@ -87,10 +87,10 @@ def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate(tmp_path: 
     assert check.blocking == check.problems
     check.update(look_up(draft.config()))
     assert paths(check, draft) == []
-    assert check.facts["schedule.warmup_steps"].startswith("shortened to ")
-    assert "evaluation.prompts" in check.facts
+    assert check.found.facts["schedule.warmup_steps"].startswith("shortened to ")
+    assert "evaluation.prompts" in check.found.facts
     check.update(look_up(DEMO))
-    assert "evaluation.prompts" not in check.facts
+    assert "evaluation.prompts" not in check.found.facts
 
 
 def test_the_disk_is_read_once_for_each_config() -> None:

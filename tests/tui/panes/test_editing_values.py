@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
 from rnnlm_tui.client.config_files import editor_command, parse_config_text
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import TomlError, parse_toml
 from rnnlm_tui.store.runs import create_run, with_absolute_paths
@@ -105,12 +105,10 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
             assert run.read_config() == with_absolute_paths(kept.nearest_config())
 
 
-@pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
-def test_a_files_wrong_values_are_problems_with_a_place_or_accepted(field: object) -> None:
-    assert field in FORM_FIELDS
-    known = next(found for found in FORM_FIELDS if found == field)
-    section, _, name = known.path.partition(".")
-    for value in ("-1", "1e400", "nan", "true", '"x"', "[]", "[1]", "{ a = 1 }", "1979-05-27"):
+def test_a_files_wrong_values_are_problems_with_a_place_or_accepted() -> None:
+    values = ("-1", "1e400", "nan", "true", '"x"', "[]", "[1]", "{ a = 1 }", "1979-05-27")
+    for field, value in product(FORM_FIELDS, values):
+        section, _, name = field.path.partition(".")
         read = parse_config_text(f"# mine\n[{section}]\n{name} = {value}\n", "x.toml")
         assert (read.config is None) == bool(read.problems)
         for problem in read.problems:
@@ -199,29 +197,19 @@ def test_comparisons_go_around_and_name_the_parent() -> None:
 
 
 def test_typed_texts_never_fail_in_any_field() -> None:
-    for field in FORM_FIELDS:
-        for text in TEXTS:
-            read_value(field, text)
+    for field, text in product(FORM_FIELDS, TEXTS):
+        read_value(field, text)
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
+def test_the_editor_is_the_users() -> None:
+    for environment, expected in (
         ({"VISUAL": "sh -c 'x y'", "EDITOR": "no"}, ["sh", "-c", "x y"]),
         ({"VISUAL": " ", "EDITOR": "sh"}, ["sh"]),
-        ({"EDITOR": "no-such-editor"}, None),
-        ({"EDITOR": "'unclosed"}, None),
-        ({}, None),
-    ],
-)
-def test_the_editor_is_the_users(
-    environment: dict[str, str], expected: list[str] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = "/bin:/usr/bin" if expected else "/nowhere"
-    if expected is None:
-        with pytest.raises(InputError) as caught:
-            editor_command({**environment, "PATH": path})
-        assert isinstance(caught.value, RnnlmError)
-        assert "editor" in str(caught.value).lower()
-    else:
-        assert editor_command({**environment, "PATH": path}) == expected
+    ):
+        assert editor_command({**environment, "PATH": "/bin:/usr/bin"}) == expected
+    missing: tuple[dict[str, str], ...] = (
+        {"EDITOR": "no-such-editor"}, {"EDITOR": "'unclosed"}, {}
+    )  # fmt: skip
+    for environment in missing:
+        with pytest.raises(InputError, match=r"(?i)editor"):
+            editor_command({**environment, "PATH": "/nowhere"})

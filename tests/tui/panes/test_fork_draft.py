@@ -14,7 +14,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.homes import tensor_file, trained, with_checkpoints
-from tests.tui.panes.filling import pane, write
+from tests.tui.panes.filling import pane, press, write
 from tests.tui.panes.seeing import until_shown
 from tests.tui.support import at_home, until
 
@@ -33,11 +33,9 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
         await app.new_draft_from("plain-otter")
         await until_shown(pilot, "draft, not started")
         words = "Draft from plain-otter, not started"
-        await pilot.press("2")
-        await until_shown(pilot, f"{words}: esc 1 shows it, F5 there starts it.")
-        for keys in ("4", "f2"):
-            await pilot.press(keys)
-            await until_shown(pilot, f"{words}.", "esc 1 shows it, F5 there starts it.")
+        await press(pilot, "2", shows=f"{words}: esc 1 shows it, F5 there starts it.")
+        for key in ("4", "f2"):
+            await press(pilot, key, shows=(f"{words}.", "esc 1 shows it, F5 there starts it."))
         await pilot.press("escape")
         for count, keys in enumerate((("ctrl+l",), ("P", "enter"), ("ctrl+q",))):
             app.open_run(run, "checkpoints")
@@ -79,10 +77,8 @@ async def test_a_fork_starts_from_the_checkpoint_and_a_preset_starts_without(
 
         await app.new_draft_from("plain-otter", DraftParent("plain-otter@2", "fresh"))
         await until_shown(pilot, "draft, fork of plain-otter@2")
-        await pilot.press("P")
-        await until_shown(pilot, "ptb-large")
-        await pilot.press("enter")
-        await until_shown(pilot, "draft, not started")
+        await press(pilot, "P", shows="ptb-large")
+        await press(pilot, "enter", shows="draft, not started")
         shown = pane(app).shown
         assert shown is not None
         assert shown.parent is None

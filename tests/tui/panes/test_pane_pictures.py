@@ -126,7 +126,7 @@ async def test_overlays_of_the_config(
         await until_shown(pilot, "calm-badger", "543,104")
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
-        await until(pilot, lambda: screen._check.preview == CODE)
+        await until(pilot, lambda: screen._check.found.preview == CODE)
         if name == "config-find":
             await pilot.press("slash", *"rate")
             await until_shown(pilot, "Find a field", " of 74")
