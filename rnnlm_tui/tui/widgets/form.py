@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -43,7 +43,7 @@ from rnnlm_tui.tui.views.form import (
     section_title,
     value_at,
 )
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow, FormRow
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 if TYPE_CHECKING:
@@ -312,14 +312,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         return "" if self.current is None else self.current.field.path
 
     @property
-    def _stop(self) -> FieldRow | FoldRow | None:
+    def _stop(self) -> FormRow | None:
         """The focused row, of those that the arrow keys visit."""
         focused = self.screen.focused
-        while focused is not None and focused is not self:
-            if isinstance(focused, FieldRow | FoldRow):
-                return focused
-            focused = cast("FieldRow | None", focused.parent)
-        return None
+        nodes = [] if focused is None else focused.ancestors_with_self
+        return next((node for node in nodes if isinstance(node, FormRow)), None)
 
     @property
     def editing(self) -> bool:
@@ -327,14 +324,10 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         row = self.current
         return row is not None and row.editing
 
-    def _stops(self, section: str | None = None) -> list[FieldRow | FoldRow]:
+    def _stops(self, section: str | None = None) -> list[FormRow]:
         """Return the visible rows of a section, or of all sections."""
-        rows = (
-            self.query_one(f"#section-{section}").children
-            if section is not None
-            else [row for found in self.query(FormSection) for row in found.children]
-        )
-        return [row for row in rows if isinstance(row, FieldRow | FoldRow) and row.display]
+        rows = self.query(FormRow)
+        return [row for row in rows if row.display and section in (None, row.section)]
 
     def show(
         self,
@@ -419,7 +412,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         if wide == self.has_class("-wide"):
             return
         self.set_class(wide, "-wide")
-        for row in (*self.query(FieldRow), *self.query(FoldRow)):
+        for row in self.query(FormRow):
             row.set_class(wide, "-lead")
 
     def open_section(self, section: str) -> None:
@@ -452,7 +445,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         if 0 <= target < len(stops):
             self._focus(stops[target])
 
-    def _focus(self, stop: FieldRow | FoldRow) -> None:
+    def _focus(self, stop: FormRow) -> None:
         self._show_section(stop.section)
         self.screen.set_focus(stop)
 
@@ -469,23 +462,21 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def edit(self) -> None:
         """Handle enter: toggle a switch, edit, request a dialog, or unfold folded fields."""
-        row = self._stop
-        if row is None:
+        stop, row = self._stop, self.current
+        if stop is None:
             self.move(1)
-            return
-        if isinstance(row, FoldRow):
-            self._unfolded ^= {row.section}
+        elif row is None:
+            self._unfolded ^= {stop.section}
             self._refresh_rows()
-            return
-        if self._locked:
+        elif (
+            self._locked
+            or row.field.kind == "list"
+            or (row.field.kind == "choice" and len(row.field.choices) > 1)
+        ):
             self.post_message(self.EditRequested(row))
-            return
-        kind = row.field.kind
-        if kind == "switch":
+        elif row.field.kind == "switch":
             self.turn(1)
-        elif kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
-            self.post_message(self.EditRequested(row))
-        elif kind != "choice":
+        elif row.field.kind != "choice":
             self._editors += 1
             row.open_editor()
 
@@ -550,7 +541,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.post_message(self.FocusMoved())
         self.call_after_refresh(self._show_beginning, stop)
 
-    def _show_beginning(self, row: FieldRow | FoldRow) -> None:
+    def _show_beginning(self, row: FormRow) -> None:
         """Scroll from the section's last field or fold to the preview of the text, if both fit."""
         fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
         if not isinstance(row, FoldRow) and row not in fields[-1:]:

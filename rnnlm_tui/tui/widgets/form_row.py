@@ -126,7 +126,24 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
         self._row.close_editor(None)
 
 
-class FieldRow(OrderedKeys, Widget, can_focus=True):
+class FormRow(OrderedKeys, Widget, can_focus=True):
+    """A row of a form that the arrow keys visit."""
+
+    def __init__(self, section: str, host: FieldHost, *, id: str) -> None:
+        super().__init__(id=id)
+        self.section = section
+        self.host = host
+
+    @property
+    def _lead(self) -> int:
+        return LEAD if self.has_class("-lead") else 0
+
+    def on_click(self, event: Click) -> None:
+        if event.chain > 1:
+            self.host.edit()
+
+
+class FieldRow(FormRow):
     """A field in one line, with its help below while it has the focus."""
 
     DEFAULT_CSS = """
@@ -143,11 +160,9 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
     """
 
     def __init__(self, field: FormField, state: FieldState, host: FieldHost) -> None:
-        super().__init__(id=f"field-{field.path.replace('.', '-')}")
+        super().__init__(field.section, host, id=f"field-{field.path.replace('.', '-')}")
         self.field = field
-        self.section = field.section
         self.state = state
-        self.host = host
         self._editor: FieldEditor | None = None
         self._before: object = None
         """The value when the editor opened."""
@@ -213,16 +228,8 @@ class FieldRow(OrderedKeys, Widget, can_focus=True):
         if self.screen.focused is not self._editor and self.app.screen is self.screen:
             self.keep_typed()
 
-    def on_click(self, event: Click) -> None:
-        if event.chain > 1:
-            self.host.edit()
-
     def on_resize(self) -> None:
         self._fit()
-
-    @property
-    def _lead(self) -> int:
-        return LEAD if self.has_class("-lead") else 0
 
     @property
     def _active(self) -> bool:
@@ -359,15 +366,13 @@ def _wrong(words: str) -> Content:
     return Content.styled("✗ ", palette.BAD) + safe_content(words).stylize(palette.BAD)
 
 
-class FoldRow(OrderedKeys, Widget, can_focus=True):
+class FoldRow(FormRow):
     """A row for a section's fields without effect: their number and why. Enter unfolds them."""
 
     DEFAULT_CSS = "FoldRow { height: 1; }"
 
     def __init__(self, section: str, host: FieldHost) -> None:
-        super().__init__(id=f"fold-{section}")
-        self.section = section
-        self.host = host
+        super().__init__(section, host, id=f"fold-{section}")
         self._reasons: Sequence[str] = ()
         self._is_open = False
         self.display = False
@@ -383,12 +388,8 @@ class FoldRow(OrderedKeys, Widget, can_focus=True):
         super().watch_has_focus(has_focus)
         self.refresh()
 
-    def on_click(self, event: Click) -> None:
-        if event.chain > 1:
-            self.host.edit()
-
     def render(self) -> RenderResult:
-        lead = " " * ((LEAD if self.has_class("-lead") else 0) + MARK)
+        lead = " " * (self._lead + MARK)
         words = fold_words(self._reasons, self.size.width - len(lead) - 2, open=self._is_open)
         return Content.assemble(
             lead,

@@ -237,6 +237,7 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "n", shows="this is a new run already")
         await write(pilot, "training.seed", "100")
         await until_shown(pilot, "1 changed from plain-otter", "was 99")
+        await until(pilot, lambda: app.draft is None)  # a run keeps it
         await pilot.press("2")
         await until(pilot, lambda: app.current_mode == "train")
         await press(pilot, "1", shows=("draft, not started", "● 1 changed from plain-otter"))
