@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.tui.app import RnnlmApp
@@ -231,8 +228,7 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         await overlay_closed(pilot)
         await changed(pilot)
         assert edited(app).training.epochs == 4
-        settings = json.loads(json.dumps(app.settings["recent_configs"]))
-        assert settings == [str(tmp_path / "mine.toml")]
+        assert app.settings["recent_configs"] == [str(tmp_path / "mine.toml")]
 
         # a file that is no config changes nothing, one with invalid values shows them
         await pilot.resize_terminal(120, 40)
@@ -252,13 +248,12 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         # another file is overwritten only if the user says so
         (tmp_path / "other.toml").write_text("kept")
         for path, complaint in (
-            ("", ""),
+            ("", "a TOML file for train"),
             ("nowhere/x.toml", "its folder doesn't exist"),
             (str(tmp_path), "this is a folder"),
         ):
             await asked(pilot, "w", path, "Save the config as")
-            if complaint:
-                await until_shown(pilot, complaint)
+            await until_shown(pilot, complaint)
             await pilot.press("enter", "escape")
             await overlay_closed(pilot)
         await asked(pilot, "w", "other.toml", "Save the config as")
@@ -338,21 +333,14 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await changed(pilot, training__seed=3)
 
 
-async def test_a_draft_is_added_to_the_queue_once_and_not_with_problems(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    refusals = [DeviceError('no device "cuda" on this machine')]
-
-    def check(run: RunDirectory) -> None:
-        if refusals:
-            raise refusals.pop()
-
-    monkeypatch.setattr("rnnlm_tui.client.start.check_draft_before_start", check)
+async def test_a_draft_is_added_to_the_queue_once_and_not_with_problems() -> None:
     with queue_in_use():
         async with at_home(None, "config") as (app, pilot):
             await until_shown(pilot, "draft, not started")
             await write(pilot, "training.seed", "43")
-            await press(pilot, "Q", shows="not started: see device")
+            await write(pilot, "training.device", "cuda:77")
+            await press(pilot, "Q", shows=("not started: see device", 'no device "cuda:77"'))
+            await write(pilot, "training.device", "auto")
             await press(pilot, "Q", shows="waits in the queue, place 1")
             [run] = list_runs()
             assert [entry.run for entry in read_queue().entries] == [run.name]

@@ -53,12 +53,12 @@ async def test_a_draft_is_saved_refused_with_its_reason_and_started_under_the_na
         assert summarize(draft).status == "draft"
 
         await write(pilot, "corpus.source", "./text.txt")
-        await write(pilot, "training.device", "cuda")
+        await write(pilot, "training.device", "cuda:77")
         await go(pilot, "training.epochs")
-        await press(pilot, "f5", shows='no device "cuda" on this machine')
+        await press(pilot, "f5", shows='no device "cuda:77"')
         assert focused(app) == "training.device"
         await write(pilot, "training.device", "auto")
-        await until(pilot, lambda: 'no device "cuda"' not in screen_text(app))
+        await until(pilot, lambda: 'no device "cuda:77"' not in screen_text(app))
         await press(pilot, "f5", shows="the worker failed to start")
         assert edited(app).training.seed == 43
         assert app.current_mode == "config"
