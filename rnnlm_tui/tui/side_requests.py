@@ -22,10 +22,10 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
 )
 from rnnlm_tui.store.kept_samples import KeptSample
-from rnnlm_tui.tui.sampling import take_weights
+from rnnlm_tui.tui.sampling import draw, stop, take_weights
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.sample_grid import Grid, GridCell
+from rnnlm_tui.tui.views.prompt import CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import TextScore
 from rnnlm_tui.tui.views.versus import SampleRound, Side, SideBySide, SideText
@@ -45,6 +45,8 @@ class SideRequests:
         self._context = context
         self._asked = ""
         """The id of the request that is being answered; empty: none."""
+        self._cell: Drawing | None = None
+        """The cell of the grid that is being drawn."""
         self.stopping = False
         """Whether the requests that have not begun are dropped."""
         self._kept_scores: dict[tuple[str, str, tuple[int, ...], str], Inspection] = {}
@@ -52,7 +54,9 @@ class SideRequests:
     async def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
         self.stopping = True
-        if self._asked and self._context.sampler is not None:
+        if self._cell is not None:
+            await stop(self._context, self._cell)
+        elif self._asked and self._context.sampler is not None:
             await self._context.sampler.cancel(self._asked)
 
     async def weights(self, side: Side) -> Weights:
@@ -70,12 +74,12 @@ class SideRequests:
 
     async def fill(
         self,
-        filled: SideText | GridCell,
+        filled: SideText,
         find: Callable[[], Awaitable[Weights]],
-        asked: SampleRound | Grid,
+        asked: SampleRound,
         settings: SamplingConfig,
     ) -> None:
-        """Sample a text into a column or a cell; an error is kept there."""
+        """Sample a text into a column; an error is kept there."""
         try:
             filled.weights = weights = await find()
             sampler = await self._context.warm_sampler()
@@ -150,18 +154,17 @@ class SideRequests:
         """Sample all cells, row by row; a row has the same weights."""
         await self.read_other_runs(grid.sides, open_run)
         for side, cells in zip(grid.sides, grid.cells, strict=True):
-            known: list[Weights] = []
-
-            async def find(side: Side = side, known: list[Weights] = known) -> Weights:
-                known[:] = known or [await self.weights(side)]
-                return known[0]
-
-            for cell in cells:
-                if self.stopping:
-                    cell.state = "stopped"
-                else:
-                    await self.fill(cell, find, grid, cell.settings)
+            for self._cell in cells:
+                try:
+                    if not self.stopping:
+                        known = cells[0].wanted.weights
+                        self._cell.use(known if known.path else await self.weights(side))
+                        await draw(self._context, self._cell, side.run)
+                except (RnnlmError, OSError) as error:
+                    self._cell.error = in_one_sentence(error)
+                self._cell.over = True
                 changed()
+        self._cell = None
 
     async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
         """Read the checkpoints of sides that aren't from the open run: they may have changed."""

@@ -14,7 +14,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.states import list_states
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
-from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree
 from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
@@ -47,13 +47,13 @@ def tree(app: RnnlmApp) -> SampleTree:
     return app.prompt_session.tree
 
 
-def branch(app: RnnlmApp) -> Branch:
+def branch(app: RnnlmApp) -> Sample:
     current = tree(app).current
     assert current is not None
     return current
 
 
-async def sampled(app: RnnlmApp, pilot: Pilot[int], branches: int) -> Branch:
+async def sampled(app: RnnlmApp, pilot: Pilot[int], branches: int) -> Sample:
     """Wait for a number of branches; the newest one."""
     await until(pilot, lambda: len(tree(app).branches) == branches)
     return branch(app)
@@ -123,7 +123,7 @@ async def test_sample_stop_continue_inspect_branch_undo_keep_a_state_search_and_
         await until(
             pilot,
             lambda: (
-                bool(tree(app).branches) and branch(app).state.endswith("after-five.safetensors")
+                bool(tree(app).branches) and branch(app).start.endswith("after-five.safetensors")
             ),
         )
 

@@ -140,7 +140,9 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
             pilot,
             lambda: (
                 grid.shown is not None
-                and all(cell.done is not None for row in grid.shown.cells for cell in row)
+                and all(
+                    cell.samples[0].done is not None for row in grid.shown.cells for cell in row
+                )
             ),
         )
         await pilot.press("enter")

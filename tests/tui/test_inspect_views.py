@@ -180,15 +180,15 @@ TEXT = scored("a", " b", " c", " d", " e", " f", prompt_tokens=2)
 
 def test_a_branch_keeps_the_tokens_before_it_and_samples_as_many_as_the_text_had() -> None:
     new = source().branched(TEXT, 3, (9,), " x")
-    assert (new.start.prompt, new.start.ids, new.start.text) == ("a b", (1, 9), " c x")
-    assert (new.shared, new.max_new_tokens) == (1, 2)
-    plan = new.plan
-    assert (plan.ids, plan.text, plan.settings.max_new_tokens) == ((1, 9), " c x", 2)
+    wanted = new.wanted
+    assert (wanted.prompt, wanted.ids, wanted.text, wanted.shared) == ("a b", (1, 9), " c x", 1)
+    assert new.request.settings.max_new_tokens == 2
     done = SampleDone(
         id="1", reason="length", text=" y z", ids=(7, 8), tokens=2, prompt_tokens=2, seconds=1,
         first_token_seconds=1, bits_per_token=1,
     )  # fmt: skip
-    branch = new.marked(plan.branch(done, new.start.weights, "4 tokens"))
+    new.take(done)
+    (branch,) = new.finished()
     assert (branch.text, branch.ids, branch.shared) == (" c x y z", (1, 9, 7, 8), 1)
     assert branch.settings.max_new_tokens == 4
     assert branch.weights.label == "now, step 5"
@@ -196,12 +196,13 @@ def test_a_branch_keeps_the_tokens_before_it_and_samples_as_many_as_the_text_had
 
 def test_a_branch_at_the_end_goes_on_for_the_usual_length() -> None:
     new = source().branched(TEXT, 6, (9,), " x")
-    assert (new.start.ids, new.shared, new.max_new_tokens) == ((1, 2, 3, 4, 9), 4, 4)
+    assert (new.wanted.ids, new.wanted.shared) == ((1, 2, 3, 4, 9), 4)
+    assert new.request.settings.max_new_tokens == 4
 
 
 def test_a_branch_inside_the_prompt_cuts_it_but_not_inside_a_character() -> None:
-    new = source().branched(TEXT, 1, (9,), " x")
-    assert (new.start.prompt, new.start.ids, new.start.text, new.shared) == ("a", (9,), " x", 0)
+    wanted = source().branched(TEXT, 1, (9,), " x").wanted
+    assert (wanted.prompt, wanted.ids, wanted.text, wanted.shared) == ("a", (9,), " x", 0)
     parts = scored("a", "", "😀", " b", prompt_tokens=4)
     with pytest.raises(InputError, match="inside a character"):
         source().branched(parts, 2, (9,), "x")

@@ -7,16 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual.content import Content
-from textual.timer import Timer
 
 from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import first_of
 from rnnlm_tui.schema.sampling import Alternatives, Inspection, InspectRequest
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.tui.sampling import SampleTask
 from rnnlm_tui.tui.screens.asking import Questions
-from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS
-from rnnlm_tui.tui.views.inspect import NewBranch, ScoredText, TextSource
+from rnnlm_tui.tui.screens.sample_stream import SampleStream
+from rnnlm_tui.tui.views.inspect import ScoredText, TextSource
+from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 
@@ -44,13 +42,15 @@ class BranchSampler:
     ) -> None:
         self._screen, self._questions = screen, questions
         self._growing, self._ended = growing, ended
-        self._task: SampleTask | None = None
-        self._timer: Timer | None = None
+        self._stream = SampleStream(screen, self._show, self._finish)
+        self.stop = self._stream.stop
+        self._tree = SampleTree()
+        """The tree of the text that the branch leaves."""
 
     @property
     def sampling(self) -> bool:
         """Whether a branch is being sampled."""
-        return self._task is not None
+        return self._stream.drawing is not None
 
     def start(
         self, source: TextSource, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
@@ -62,41 +62,24 @@ class BranchSampler:
             context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
         try:
-            new = source.branched(scored, position, ids, text)
+            drawing = source.branched(scored, position, ids, text)
         except InputError as error:
             context.report(error.message, trouble=True)
             return
-        self._begin(new, run)
+        self._tree = context.prompt_session.tree
+        self._stream.begin(drawing, run)
 
-    def _begin(self, new: NewBranch, run: RunDirectory) -> None:
-        texts, tree = [new.start.text], self._screen.context.prompt_session.tree
+    def _show(self, drawing: Drawing) -> None:
+        sample = drawing.samples[0]
+        self._growing(sample.prompt, sample.text, drawing.status())
 
-        def show() -> None:
-            texts.extend(task.progress.drain().values())
-            self._growing(new.start.prompt, "".join(texts), task.progress.living())
-
-        def end(task: SampleTask) -> None:
-            if task is self._task:
-                show()
-                self._finish(task, new, "".join(texts), tree)
-
-        task = SampleTask(
-            self._screen.context, new.plan, run, new.start.row, end, weights=new.start.weights
-        )
-        self._task = task
-        self._timer = self._screen.set_interval(UPDATE_SECONDS, show)
-        self._screen.run_worker(task.run(), group="branch")
-
-    def _finish(self, task: SampleTask, new: NewBranch, text: str, tree: SampleTree) -> None:
+    def _finish(self, drawing: Drawing) -> None:
         """Add the branch to the tree of its text."""
-        self._task = None
-        if self._timer is not None:
-            self._timer.stop()
-        context = self._screen.context
-        if task.error:
-            context.report(task.error, trouble=True)
-        for branch in task.branches([text[len(new.start.text) :]]):
-            tree.add(new.marked(branch))
+        self._show(drawing)
+        if drawing.error:
+            self._screen.context.report(drawing.error, trouble=True)
+        for branch in drawing.finished():
+            self._tree.add(branch)
         self._ended()
 
     async def start_typed(
@@ -127,8 +110,3 @@ class BranchSampler:
     async def _encode(self, source: TextSource, text: str) -> ScoredText:
         request = replace(source, prompt=text, ids=(), state="").request(InspectRequest)
         return ScoredText(await self._questions.ask(request, Inspection, lambda _words: None))
-
-    def stop(self) -> None:
-        """Stop sampling: the text so far becomes the branch."""
-        if self._task is not None:
-            self._screen.run_worker(self._task.stop(), group="cancel")

@@ -24,19 +24,18 @@ from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
-from rnnlm_tui.tui.sampling import SamplePlan, SampleTask, continuation, sibling
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.sample_stream import SampleStream
+from rnnlm_tui.tui.screens.sample_stream import CELLS_PER_SECOND, CellBudget, SampleStream
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
+from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice, Drawing
 from rnnlm_tui.tui.views.prompt_session import (
     ALREADY_SAMPLING,
     NO_RUN,
     PromptSession,
     draw_seed,
 )
-from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
@@ -71,10 +70,11 @@ class PromptScreen(PaneScreen):
         self._configured = False
         self._wanted: str | None = None
         """The chosen checkpoint, as in CheckpointChoice."""
-        self._stream = SampleStream(self, self._note_snapshot, self._ended)
+        self._stream = SampleStream(self, self._update, self._ended)
+        self._budget = CellBudget(CELLS_PER_SECOND)
         self._taken: tuple[Weights, float] | None = None
         """The last snapshot of current weights, and its monotonic time."""
-        self._edited: Branch | None = None
+        self._edited: Sample | None = None
         """The branch whose text is being edited."""
         self._followed: tuple[int, int] | None = None
         """While the run is followed: the evaluation after which it was sampled last."""
@@ -114,7 +114,7 @@ class PromptScreen(PaneScreen):
     @property
     def sampling(self) -> bool:
         """Whether a request is running."""
-        return self._stream.running
+        return self._stream.drawing is not None
 
     @property
     def following(self) -> bool:
@@ -193,6 +193,7 @@ class PromptScreen(PaneScreen):
 
     def _leave_run(self) -> None:
         self._stream.abandon()
+        self._show_idle()
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
@@ -342,11 +343,11 @@ class PromptScreen(PaneScreen):
             return
         if self.frame.history.add(prompt):
             self.context.in_thread(lambda: store.state.append_history(prompt))
-        settings = self._with_drawn_seed(settings)
-        plan = SamplePlan(
-            prompt, settings.sampling, count=settings.samples, state=self.session.state
-        )
-        self._begin(plan, TranscriptEntry(prompt))
+        self._begin_text(prompt, self._with_drawn_seed(settings))
+
+    def _begin_text(self, prompt: str, settings: PromptSettings) -> None:
+        self.session.settings = settings.sampling
+        self._begin(self.session.wanted(prompt), TranscriptEntry(prompt), settings.samples)
 
     def _usable_settings(self, characters: int = 0) -> PromptSettings | None:
         """Return the settings if something can be sampled now, else report why not."""
@@ -377,31 +378,57 @@ class PromptScreen(PaneScreen):
         self.settings_row.set_seed(seed)
         return replace(settings, sampling=settings.sampling.model_copy(update={"seed": seed}))
 
-    def _begin(self, plan: SamplePlan, entry: TranscriptEntry) -> None:
-        """Send a request whose samples belong to an entry, new or the newest."""
-        run, choice = cast("RunDirectory", self.context.run_directory), self.choice
-        self.session.settings, self.session.tree = plan.settings, entry.tree
-        self._stream.begin(plan, entry, run, choice.row if choice is not None else None)
+    def _begin(self, wanted: Sample, entry: TranscriptEntry, count: int = 1) -> None:
+        """Draw samples that belong to an entry, new or the newest."""
+        self.session.settings, self.session.tree = wanted.settings, entry.tree
+        drawing = Drawing(wanted, count)
+        entry.begin(drawing)
+        if entry is self.transcript.newest:
+            self.transcript.show_newest()
+        else:
+            self.transcript.add(entry)
+        self._budget.begin()
+        self._stream.begin(drawing, cast("RunDirectory", self.context.run_directory))
         self.refresh_footer()
         self._show_hint()
 
-    def _note_snapshot(self, weights: Weights) -> None:
-        """Show the step of current weights that were just taken."""
-        if self._taken is None or self._taken[0] is not weights:
+    def _update(self, drawing: Drawing) -> None:
+        """Show what was drawn; text that comes too fast for a slow link is shown later."""
+        weights, transcript = drawing.wanted.weights, self.transcript
+        if (
+            weights.path
+            and weights.row is None
+            and (self._taken is None or self._taken[0] is not weights)
+        ):  # current weights were just taken
             self._taken = (weights, monotonic())
             self._show_choice()
+        before = transcript.repainted
+        if self._budget.allows() or drawing.over:
+            transcript.grow()
+        transcript.show_status(drawing.status(max(20, transcript.size.width - 4)))
+        self._budget.spend(transcript.repainted - before)
 
-    def _ended(self, task: SampleTask | None) -> None:
-        """Reset after the end of a request."""
-        if task is not None and task.results and not task.plan.ids and not task.plan.state:
-            self.frame.tokens[task.plan.prompt] = task.results[0].prompt_tokens
+    def _ended(self, drawing: Drawing) -> None:
+        """Show the end of a request."""
+        self._update(drawing)
+        entry = cast(TranscriptEntry, self.transcript.newest)
+        status = drawing.status(max(20, self.transcript.size.width - 4))
+        entry.finish(drawing, status)
+        self.transcript.show_newest(current=len(entry.group) > 1)
+        wanted = drawing.wanted
+        if (done := drawing.samples[0].done) and not wanted.ids and not wanted.start:
+            self.frame.tokens[wanted.prompt] = done.prompt_tokens
+        self._show_idle()
+
+    def _show_idle(self) -> None:
+        """Show what is possible now that nothing is drawn."""
         self.end_notice(ALREADY_SAMPLING)
         self.refresh_footer()
         self._show_hint()
 
     # branches
 
-    def _open_text(self) -> tuple[TranscriptEntry, Branch] | None:
+    def _open_text(self) -> tuple[TranscriptEntry, Sample] | None:
         """Return the newest entry and its branch; without a text, or while sampling, report it."""
         entry = self.transcript.newest
         branch = entry.tree.current if entry is not None else None
@@ -422,8 +449,7 @@ class PromptScreen(PaneScreen):
         settings = self._usable_settings()
         if settings is None:
             return
-        plan = continuation(branch, settings.sampling, self._run_name)
-        self._begin(plan, entry)
+        self._begin(branch.continued(settings.sampling, self.session.weights), entry)
 
     @property
     def _run_name(self) -> str:
@@ -441,10 +467,8 @@ class PromptScreen(PaneScreen):
             self.context.report(self.settings_row.problem, trouble=True)
             return
         self.settings_row.set_seed((settings.sampling.seed + settings.samples) % 2**63)
-        entry = self.transcript.newest
-        branch = entry.tree.current if entry is not None else None
-        text = self.box.text
-        if entry is None or branch is None or (text and text != entry.prompt):
+        entry, text = self.transcript.newest, self.box.text
+        if entry is None or entry.tree.current is None or (text and text != entry.prompt):
             if text:
                 self._sample_prompt(text)
             return
@@ -452,8 +476,8 @@ class PromptScreen(PaneScreen):
         if usable is None:
             return
         usable = self._with_drawn_seed(usable)
-        again = sibling(entry.tree, branch, usable.sampling, usable.samples, self._run_name)
-        self._begin(again, entry)
+        again = entry.tree.again(usable.sampling, self.session.weights)
+        self._begin(again, entry, usable.samples if again.parent is None else 1)
 
     def action_undo_branch(self) -> None:
         """Go back to the text before the last continuation, edit or new seed."""
@@ -521,8 +545,9 @@ class PromptScreen(PaneScreen):
             self.action_continue_text()
             return
         settings = self._with_drawn_seed(settings)
-        plan = SamplePlan(text, settings.sampling, state=branch.state, parent=branch.number)
-        self._begin(plan, entry)
+        wanted = replace(self.session.wanted(text), start=branch.start, parent=branch.number)
+        wanted.settings = settings.sampling
+        self._begin(wanted, entry)
 
     # following the run
 
@@ -538,8 +563,8 @@ class PromptScreen(PaneScreen):
         else:
             self._wanted, self._followed = NOW, (0, 0)
             self.context.report("sampling after each evaluation, f ends it")
-            self._follow(snapshot)
         self._show_choice()
+        self._follow(snapshot)
 
     def _follow(self, snapshot: RunSnapshot | None) -> None:
         """Sample if the run has been evaluated since, and a last time at its end."""
@@ -560,10 +585,7 @@ class PromptScreen(PaneScreen):
             )
             self._show_choice()
         if settings is not None:
-            plan = SamplePlan(
-                prompt, settings.sampling, count=settings.samples, state=self.session.state
-            )
-            self._begin(plan, TranscriptEntry(prompt))
+            self._begin_text(prompt, settings)
 
     # overlays
 

@@ -1,21 +1,18 @@
-"""SampleStream: one sampling request at a time, shown in the transcript as it runs."""
+"""SampleStream: one sampling request at a time, shown as it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from textual.content import Content
 from textual.timer import Timer
 
-from rnnlm_tui.tui.palette import BAD, DIM
-from rnnlm_tui.tui.sampling import SamplePlan, SampleTask
-from rnnlm_tui.tui.views.sample_tree import Weights
-from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
+from rnnlm_tui.tui.sampling import draw, stop
+from rnnlm_tui.tui.views.prompt import Drawing
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.screens.pane import PaneScreen
 
@@ -50,105 +47,57 @@ class CellBudget:
 
 
 class SampleStream:
-    """Runs requests whose samples belong to the newest entry of a screen's transcript.
+    """Draws samples for a screen, one request at a time.
 
     Args:
-        took: called with current weights, once the worker has written them.
-        ended: called with a request that has ended, after its end is shown.
+        update: called ten times a second while samples are drawn.
+        ended: called at their end, also after an error.
     """
 
     def __init__(
         self,
         screen: PaneScreen,
-        took: Callable[[Weights], None],
-        ended: Callable[[SampleTask | None], None],
+        update: Callable[[Drawing], None],
+        ended: Callable[[Drawing], None],
     ) -> None:
-        self._screen, self._took, self._ended = screen, took, ended
-        self._task: SampleTask | None = None
+        self._screen, self._update, self._ended = screen, update, ended
+        self.drawing: Drawing | None = None
         """The running request."""
         self._ticker: Timer | None = None
-        self._budget = CellBudget(CELLS_PER_SECOND)
 
-    @property
-    def running(self) -> bool:
-        """Whether a request is running."""
-        return self._task is not None
+    def begin(self, drawing: Drawing, run: RunDirectory) -> None:
+        """Send a request."""
+        self.drawing = drawing
+        self._ticker = self._screen.set_interval(UPDATE_SECONDS, partial(self._update, drawing))
+        self._update(drawing)
+        self._screen.run_worker(self._draw(drawing, run), group="sample")
 
-    @property
-    def _transcript(self) -> Transcript:
-        return self._screen.query_one(Transcript)
+    async def _draw(self, drawing: Drawing, run: RunDirectory) -> None:
+        await draw(self._screen.context, drawing, run)
+        self._end(drawing)
 
-    def begin(
-        self,
-        plan: SamplePlan,
-        entry: TranscriptEntry,
-        run: RunDirectory,
-        row: CheckpointRow | None,
-    ) -> None:
-        """Send a request whose samples belong to an entry, the newest one or a new one."""
-        self._task = SampleTask(self._screen.context, plan, run, row, self._show_end)
-        entry.begin(plan.count, plan.prompt + plan.text)
-        if entry is self._transcript.newest:
-            self._transcript.show_newest()
-        else:
-            self._transcript.add(entry)
-        self._budget.begin()
-        self._ticker = self._screen.set_interval(UPDATE_SECONDS, self._update)
-        self._update()
-        self._screen.run_worker(self._task.run(), group="sample")
+    def _end(self, drawing: Drawing) -> None:
+        """Show the end of a request, unless that is done, or it was abandoned."""
+        drawing.over = True
+        if drawing is self.drawing:
+            self._forget()
+            self._ended(drawing)
 
     def stop(self) -> None:
         """Stop the request; the texts so far come with its answer."""
-        if self._task is not None:
-            self._screen.run_worker(self._task.stop(), group="cancel")
+        drawing = self.drawing
+        if drawing is not None:
+            self._screen.run_worker(stop(self._screen.context, drawing), group="cancel")
+            if not drawing.asked:
+                self._end(drawing)
 
     def abandon(self) -> None:
         """Stop the request, and show nothing more of it."""
-        if self._task is not None:
-            self.stop()
-            self._finish(None)
+        if self.drawing is not None:
+            self._screen.run_worker(stop(self._screen.context, self.drawing), group="cancel")
+            self._forget()
 
-    def _update(self, *, ended: bool = False) -> None:
-        task, entry = self._task, self._transcript.newest
-        if task is None or entry is None:
-            return
-        if task.weights is not None and task.weights.row is None:
-            self._took(task.weights)
-        transcript = self._transcript
-        before = transcript.repainted
-        if self._budget.allows() or ended:
-            for done in task.results:
-                entry.live[done.sample].ended = True
-            transcript.extend(task.progress.drain())
-        transcript.show_status(task.progress.living(self._cells))
-        self._budget.spend(transcript.repainted - before)
-
-    @property
-    def _cells(self) -> int:
-        return max(20, self._transcript.size.width - 4)
-
-    def _show_end(self, task: SampleTask) -> None:
-        """Show the end of a request; an abandoned one has nothing to show any more."""
-        entry = self._transcript.newest
-        if task is not self._task or entry is None:
-            return
-        self._update(ended=True)
-        branches = task.branches([text.text for text in entry.live])
-        if task.error:
-            word = "incomplete" if branches else "no text"
-            status = Content.assemble(("✗ ", BAD), (word, DIM))
-        elif task.dropped:
-            status = task.progress.given_up()
-        else:
-            status = task.progress.ended(task.results, self._cells)
-        entry.finish(branches, task.error, status)
-        self._transcript.show_newest(current=len(branches) > 1)
-        self._transcript.show_status(status)
-        self._finish(task)
-
-    def _finish(self, task: SampleTask | None) -> None:
-        self._task = None
+    def _forget(self) -> None:
+        self.drawing = None
         if self._ticker is not None:
             self._ticker.stop()
-            self._ticker = None
-        self._ended(task)

@@ -655,8 +655,8 @@ class VersusScreen(PaneScreen):
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
         grid, session = self.grid.shown, self.context.prompt_session
-        branch = grid.chosen.branch(grid) if grid is not None else None
-        if grid is None or branch is None:
+        branch = grid.chosen.samples[0] if grid is not None else None
+        if grid is None or branch is None or branch.done is None:
             self.context.report("this cell has no text yet")
             return
         session.open(branch)

@@ -8,7 +8,7 @@ import math
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -28,10 +28,10 @@ from rnnlm_tui.schema.sampling import (
     StateMap,
 )
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, TEXT, THIRD, TRAIN
-from rnnlm_tui.tui.sampling import SamplePlan
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
-from rnnlm_tui.tui.views.sample_tree import Branch, Weights
+from rnnlm_tui.tui.views.prompt import Drawing
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.token_text import token_label
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class TextSource:
     settings: SamplingConfig
     row: CheckpointRow | None = None
     """The checkpoint; None for a snapshot of current weights."""
-    branch: Branch | None = None
+    branch: Sample | None = None
     """The branch of the session's tree; None: the prompt alone."""
 
     @classmethod
@@ -274,7 +274,7 @@ class TextSource:
             used = branch.weights
             return cls(
                 used.run, used.step, used.path, branch.prompt, branch.ids, branch.text,
-                branch.state, branch.settings, used.row, branch,
+                branch.start, branch.settings, used.row, branch,
             )  # fmt: skip
         if run is None or choice is None or not choice.possible:
             return None
@@ -305,7 +305,7 @@ class TextSource:
 
     def branched(
         self, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
-    ) -> NewBranch:
+    ) -> Drawing:
         """Return the text before a position with other tokens there, ready to be sampled on.
 
         As many tokens are sampled as the text had, so that the same token gives the same text.
@@ -317,51 +317,18 @@ class TextSource:
         kept = position - scored.prompt_tokens
         if kept < 0 and position > 1 and not scored.texts[position - 1]:
             raise InputError("the prompt can't be cut inside a character")
-        before = "".join(scored.texts[scored.prompt_tokens : position])
-        start = replace(
-            self,
-            prompt=self.prompt if kept >= 0 else scored.text_before(position),
-            ids=(*self.ids[: max(0, kept)], *ids),
-            text=before + text,
-        )
-        missing = max(len(self.ids), self.settings.max_new_tokens) - len(start.ids)
-        return NewBranch(
-            start,
-            max(0, kept),
+        wanted = Sample(
+            self.prompt if kept >= 0 else scored.text_before(position),
+            self.settings,
+            self.weights,
+            (*self.ids[: max(0, kept)], *ids),
+            "".join(scored.texts[scored.prompt_tokens : position]) + text,
+            self.state,
             None if self.branch is None else self.branch.number,
-            self.settings.max_new_tokens if missing < 1 else missing,
+            max(0, kept),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class NewBranch:
-    """A text with another token at some position, which is to be sampled on."""
-
-    start: TextSource
-    """The text up to and with that token."""
-    shared: int
-    """Generated tokens that it has in common with the text before."""
-    parent: int | None
-    """The branch that it leaves."""
-    max_new_tokens: int
-
-    @property
-    def plan(self) -> SamplePlan:
-        """How to sample the rest of the text."""
-        start = self.start
-        settings = start.settings.model_copy(update={"max_new_tokens": self.max_new_tokens})
-        return SamplePlan(
-            start.prompt,
-            settings,
-            start.ids,
-            start.text,
-            state=start.state,
-            parent=self.parent,
-        )
-
-    def marked(self, branch: Branch) -> Branch:
-        """Return the sampled branch with the usual length, and where it left its parent."""
-        return replace(branch, settings=self.start.settings, shared=self.shared)
+        missing = max(len(self.ids), self.settings.max_new_tokens) - len(wanted.ids)
+        return Drawing(wanted, length=missing if missing > 0 else None)
 
 
 def token_offset(one: ScoredText, other: ScoredText) -> int | None:

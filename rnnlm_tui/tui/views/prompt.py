@@ -1,21 +1,22 @@
-"""The prompt screen's data: choice of weights, prompt history, and a sample's progress."""
+"""The prompt screen's data: choice of weights, prompt history, and samples that are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
+from uuid import uuid4
 
 from textual.content import Content
 
 from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted, escaped
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece
-from rnnlm_tui.tui.palette import DIM, GOOD, TEXT, TRAIN, VALIDATION, WARN
+from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
+from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, TRAIN, VALIDATION, WARN
 from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights, with_seed
 
 
 class PromptHistory:
@@ -237,168 +238,171 @@ RATE_SECONDS = 0.2
 """Below this time, a speed is noise."""
 
 
-@dataclass(slots=True)
-class _SampleFigures:
-    tokens: int = 0
-    bits_per_token: float | None = None
-
-
-class SampleProgress:
-    """One sampling request, from start to end: its texts and figures.
+class Drawing:
+    """Samples of one text that are drawn at once, and the line of their figures.
 
     Args:
-        where: the weights: `step 3,700`, `now`.
-        base_tokens: tokens of the text that is continued, without the prompt's.
+        wanted: the text to continue; each sample has the next seed.
+        length: how many tokens are drawn, if not as many as the settings say.
     """
 
     def __init__(
         self,
-        settings: SamplingConfig,
-        *,
-        where: str,
+        wanted: Sample,
         count: int = 1,
-        base_tokens: int = 0,
+        length: int | None = None,
+        *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.where = where
-        self.count = count
-        self._wanted = settings.max_new_tokens
-        self._seed = None if settings.is_greedy else settings.seed
-        self._base_tokens = base_tokens
-        self._clock = clock
-        self._started = clock()
-        self._first: float | None = None
-        self._figures = [_SampleFigures() for _ in range(count)]
-        self._pieces: dict[int, list[str]] = {}
-
-    def seed_label(self, sample: int | None = None) -> str:
-        """`seed 7`, for all samples `seeds 7–10`, or `greedy`."""
-        if self._seed is None:
-            return "greedy"
-        if sample is not None or self.count == 1:
-            return f"seed {(self._seed + (sample or 0)) % 2**63}"
-        return f"seeds {self._seed}–{(self._seed + self.count - 1) % 2**63}"
-
-    def take(self, piece: SamplePiece) -> None:
-        """Add text, shown at the next update."""
-        if self._first is None:
-            self._first = self._clock()
-        self._pieces.setdefault(piece.sample, []).append(piece.text)
-        figures = self._figures[piece.sample]
-        figures.tokens, figures.bits_per_token = piece.tokens, piece.bits_per_token
-
-    def drain(self) -> dict[int, str]:
-        """Return the texts added since the last call, by their sample."""
-        texts = {sample: "".join(pieces) for sample, pieces in self._pieces.items()}
-        self._pieces.clear()
-        return texts
-
-    def living(self, cells: int = NARROW_CELLS) -> Content:
-        """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token   seed 7`,
-        with the parts that fit into `cells`."""
-        if self._first is None:
-            waiting = self._clock() - self._started > WAKING_SECONDS
-            return Content.assemble(("● ", TRAIN), ("loading the model …" if waiting else "…", DIM))
-        tokens = sum(figures.tokens for figures in self._figures)
-        elapsed = self._clock() - self._first
-        known = [
-            (figures.tokens, figures.bits_per_token)
-            for figures in self._figures
-            if figures.bits_per_token is not None and figures.tokens
+        self.id = uuid4().hex
+        self.wanted = wanted
+        self.samples = [
+            replace(wanted, settings=with_seed(wanted.settings, wanted.settings.seed + sample))
+            for sample in range(count)
         ]
-        parts = {
-            "tokens": Content.assemble(
-                ("● ", TRAIN),
-                self._samples(),
-                (f"{tokens:,}", TEXT),
-                (f" of {counted(self._wanted * self.count, 'token')}", DIM),
-            ),
-            "rate": _figure(formatting.count(tokens / elapsed), " tok/s")
-            if elapsed > RATE_SECONDS
-            else Content(""),
-            "first token": _first_token(self._first - self._started),
-            "bits": _figure(
-                f"{sum(count * mean for count, mean in known) / sum(n for n, _ in known):.1f}",
-                " bits/token",
-            )
-            if known
-            else Content(""),
-        }
-        return self._line(parts, cells)
+        self.where = ""
+        """The weights: `step 3,700`, `now, step 3,712`."""
+        self.error = ""
+        """Why the request failed, in one sentence."""
+        self.asked = self.over = False
+        """Whether the request was sent, and whether it has ended."""
+        self._length = wanted.settings.max_new_tokens if length is None else length
+        self._clock, self._started = clock, clock()
+        self._first: float | None = None
 
-    def given_up(self) -> Content:
-        """Return `■ stopped before the first token`."""
-        return Content.assemble(("■ ", DIM), ("stopped before the first token", DIM))
+    @property
+    def request(self) -> SampleRequest:
+        """What the sampler is asked."""
+        wanted = self.wanted
+        return SampleRequest(
+            id=self.id,
+            checkpoint=wanted.weights.path,
+            prompt=wanted.prompt,
+            ids=wanted.ids,
+            state=wanted.start,
+            settings=wanted.settings.model_copy(update={"max_new_tokens": self._length}),
+            count=len(self.samples),
+        )
 
-    def ended(self, results: Sequence[SampleDone], cells: int = NARROW_CELLS) -> Content:
-        """Return `✓ 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token   seed 7`,
+    def use(self, weights: Weights) -> None:
+        """Draw from these weights."""
+        for sample in (self.wanted, *self.samples):
+            sample.weights = weights
+
+    def take(self, answer: SamplePiece | SampleDone) -> None:
+        """Add new text, or take the end of a sample."""
+        sample = self.samples[answer.sample]
+        sample.tokens, sample.bits = answer.tokens, answer.bits_per_token
+        if isinstance(answer, SamplePiece):
+            self._first = self._clock() if self._first is None else self._first
+            sample.text += answer.text
+            return
+        sample.done = answer
+        sample.text, sample.ids = self.wanted.text + answer.text, sample.ids + answer.ids
+        end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(answer)}"}
+        tokens = counted(len(self.wanted.ids) + answer.tokens, "token")
+        sample.meta = f"{tokens} · {sample.seed} · {self.where}{end[answer.reason]}"
+
+    def finished(self) -> list[Sample]:
+        """Return the samples with a text.
+
+        One that an error has left without its tokens counts as a prompt.
+        """
+        for sample in self.samples:
+            if sample.done is None and sample.text != self.wanted.text:
+                sample.prompt, sample.text, sample.ids, sample.shared = sample.whole, "", (), 0
+                sample.meta = f"incomplete · {sample.weights.label}"
+        return [sample for sample in self.samples if sample.meta]
+
+    def status(self, cells: int = NARROW_CELLS) -> Content:
+        """Return `● 42 of 100 tokens   2,110 tok/s   first token 38 ms   4.1 bits/token   seed 7`,
         with the parts that fit into `cells`.
 
-        After a stop string, `✓ 42 tokens, stopped at "\\n"`.
+        At the end it begins with `✓`, or `■` if it was stopped; after a stop string it is
+        `✓ 42 tokens, stopped at "\\n"`.
         """
-        stopped = any(done.reason == "cancelled" for done in results)
-        tokens = sum(done.tokens for done in results)
-        last = max(results, key=lambda done: done.seconds)
-        reason = "cancelled" if stopped else last.reason if len(results) == 1 else "length"
-        words = {
-            "length": f" of {counted(self._wanted * self.count, 'token')}",
-            "cancelled": f" of {counted(self._wanted * self.count, 'token')}, stopped",
-            "stop": f" {counted(tokens, 'token').partition(' ')[2]}, {_stop(last)}",
-        }[reason]
-        # the first token includes loading the model and reading the prompt
-        drawing = last.seconds - last.first_token_seconds
-        drawn = tokens - len(results)
-        bits = sum(done.bits_per_token * done.tokens for done in results) / max(1, tokens)
+        begun = any(sample.text != self.wanted.text for sample in self.samples)
+        if self.over and self.error:
+            return Content.assemble(("✗ ", BAD), ("incomplete" if begun else "no text", DIM))
+        if self.over and not self.asked:
+            return Content.styled("■ stopped before the first token", DIM)
+        if not self.over and self._first is None:
+            waiting = self._clock() - self._started > WAKING_SECONDS
+            return Content.assemble(("● ", TRAIN), ("loading the model …" if waiting else "…", DIM))
+        return _line(self._parts(), cells)
+
+    def _parts(self) -> dict[str, Content]:
+        """Return the figures, some of which may be empty."""
+        count, tokens = len(self.samples), sum(sample.tokens for sample in self.samples)
+        ends = [sample.done for sample in self.samples if sample.done is not None]
+        words = f" of {counted(self._length * count, 'token')}"
+        rate, unknown = Content(""), Content("")
+        if self.over:
+            last = max(ends, key=lambda done: done.seconds)
+            stopped = any(done.reason == "cancelled" for done in ends)
+            sign = ("■ ", DIM) if stopped else ("✓ ", GOOD)
+            if stopped:
+                words += ", stopped"
+            elif last.reason == "stop" and count == 1:
+                words = f" {counted(tokens, 'token').partition(' ')[2]}, {_stop(last)}"
+            # the first token includes loading the model and reading the prompt
+            first, drawn = last.first_token_seconds, tokens - count
+            seconds = last.seconds - first
+            per_second = drawn / seconds if drawn > 0 and seconds > 0 else None
+            rate = _figure(formatting.count(per_second), " tok/s")
+            if last.unknown:
+                named = safe_content(", ".join(last.unknown), newlines="show", limit=30)
+                unknown = Content.assemble(
+                    ("no token for ", WARN), named.stylize(TEXT), (", read as <unk>", DIM)
+                )
+        else:
+            begun = self._first or 0.0
+            sign, first, elapsed = ("● ", TRAIN), begun - self._started, self._clock() - begun
+            if elapsed > RATE_SECONDS:
+                rate = _figure(formatting.count(tokens / elapsed), " tok/s")
+        known = [(one.tokens, one.bits) for one in self.samples if one.bits is not None]
+        read = sum(tokens for tokens, _ in known)
+        mean = sum(tokens * bits for tokens, bits in known if tokens) / max(1, read)
+        name, _, value = self._seeds.partition(" ")
         parts = {
             "tokens": Content.assemble(
-                ("■ ", DIM) if stopped else ("✓ ", GOOD),
-                self._samples(),
+                sign,
+                *([(f"{count}", TEXT), (" samples   ", DIM)] if count > 1 else []),
                 (f"{tokens:,}", TEXT),
                 (words, DIM),
             ),
-            "unknown": Content(""),
-            "rate": _figure(
-                formatting.count(drawn / drawing if drawn > 0 and drawing > 0 else None), " tok/s"
+            "unknown": unknown,
+            "rate": rate,
+            "first token": Content.assemble(
+                ("first token ", DIM), (f"{first * 1000:,.0f}", TEXT), (" ms", DIM)
             ),
-            "first token": _first_token(last.first_token_seconds),
-            "bits": _figure(f"{bits:.1f}", " bits/token"),
+            "bits": _figure(f"{mean:.1f}", " bits/token") if read else Content(""),
+            "seed": Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)),
         }
-        if last.unknown:  # more important than the speed
-            unknown = safe_content(", ".join(last.unknown), newlines="show", limit=30)
-            parts["unknown"] = Content.assemble(
-                ("no token for ", WARN), unknown.stylize(TEXT), (", read as <unk>", DIM)
-            )
+        if unknown.plain:  # more important than the speed
             del parts["rate"], parts["first token"]
-        return self._line(parts, cells)
+        return parts
 
-    def meta(self, done: SampleDone) -> str:
-        """Return `42 tokens · seed 7 · step 3,700`."""
-        end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(done)}"}[done.reason]
-        tokens = counted(self._base_tokens + done.tokens, "token")
-        return f"{tokens} · {self.seed_label(done.sample)} · {self.where}{end}"
+    @property
+    def _seeds(self) -> str:
+        """`seed 7`, for several samples `seeds 7–10`, or `greedy`."""
+        first, last = self.samples[0], self.samples[-1]
+        if first is last or self.wanted.settings.is_greedy:
+            return first.seed
+        return f"seeds {first.settings.seed}–{last.settings.seed}"
 
-    def _samples(self) -> Content:
-        if self.count == 1:
-            return Content("")
-        return Content.assemble((f"{self.count}", TEXT), (" samples   ", DIM))
 
-    def _line(self, parts: dict[str, Content], cells: int) -> Content:
-        """Join the parts and the seed; some are dropped until the rest fits."""
-        name, _, value = self.seed_label().partition(" ")
-        parts["seed"] = Content.assemble((name, DIM), (f" {value}" if value else "", TEXT))
-        shown = {name: part for name, part in parts.items() if part.plain}
-        for name in ("seed", "first token", "rate", "bits"):
-            if sum(part.cell_length + 3 for part in shown.values()) - 3 > cells:
-                shown.pop(name, None)
-        return Content("   ").join(shown.values())
+def _line(parts: dict[str, Content], cells: int) -> Content:
+    """Join the parts; some are dropped until the rest fits."""
+    shown = {name: part for name, part in parts.items() if part.plain}
+    for name in ("seed", "first token", "rate", "bits"):
+        if sum(part.cell_length + 3 for part in shown.values()) - 3 > cells:
+            shown.pop(name, None)
+    return Content("   ").join(shown.values())
 
 
 def _figure(value: str, unit: str) -> Content:
     return Content.assemble((value, TEXT), (unit, DIM))
-
-
-def _first_token(seconds: float) -> Content:
-    return Content.assemble(("first token ", DIM), (f"{seconds * 1000:,.0f}", TEXT), (" ms", DIM))
 
 
 def _stop(done: SampleDone) -> str:

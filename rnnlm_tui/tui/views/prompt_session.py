@@ -9,7 +9,7 @@ from pathlib import Path
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
 
 LARGEST_RANDOM_SEED = 10**6
 """Random seeds are below it, short enough to be typed again."""
@@ -68,34 +68,25 @@ class PromptSession:
         self._of, self.compared, self.run, self.choice = run, (), None, None
         self.several_runs = True
 
-    def open(self, branch: Branch) -> None:
+    def open(self, branch: Sample) -> None:
         """Open a text that another mode has sampled, as a separate tree."""
         self.prompt, self.settings, self.changed = branch.prompt, branch.settings, True
         self.tree = SampleTree()
         self.tree.add(branch)
 
     @property
-    def weights(self) -> Weights | None:
-        """The chosen checkpoint; None for current weights, or if there is nothing to choose."""
+    def weights(self) -> Weights:
+        """The chosen weights; without a place for current ones, or if there are none."""
         row = self.choice.row if self.choice is not None else None
         if self.run is None or row is None:
-            return None
+            return Weights(self.run.name if self.run is not None else "", "", 0)
         return Weights(self.run.name, str(self.run.path / row.path), row.step, row)
 
     @property
-    def shown_prompt(self) -> str:
-        """The prompt of the open text; before the first sample the text in the box."""
-        current = self.tree.current
-        return self.prompt if current is None else current.prompt
+    def shown(self) -> Sample:
+        """The open text; before the first sample the prompt in the box."""
+        return self.tree.current or self.wanted(self.prompt)
 
-    @property
-    def shown_ids(self) -> tuple[int, ...]:
-        """The tokens after it."""
-        current = self.tree.current
-        return () if current is None else current.ids
-
-    @property
-    def shown_state(self) -> str:
-        """Path of the kept state that this text starts from; empty: the initial state."""
-        current = self.tree.current
-        return self.state if current is None else current.state
+    def wanted(self, prompt: str) -> Sample:
+        """Return a text that is still to be drawn."""
+        return Sample(prompt, self.settings, self.weights, start=self.state)

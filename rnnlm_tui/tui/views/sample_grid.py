@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.tui.views.sample_tree import Branch, Weights
+from rnnlm_tui.tui.views.prompt import Drawing
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.sampling import SampleDone
-    from rnnlm_tui.tui.views.versus import Side, TextState
+    from rnnlm_tui.tui.views.versus import Side
 
 TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
 GRID_TOKENS = 60
@@ -27,76 +26,41 @@ def temperatures(settings: SamplingConfig) -> tuple[float, ...]:
 
 
 @dataclass(slots=True)
-class GridCell:
-    """One short sample."""
-
-    settings: SamplingConfig
-    weights: Weights | None = None
-    state: TextState = "waiting"
-    text: str = ""
-    tokens: int = 0
-    done: SampleDone | None = None
-    error: str = ""
-
-    def branch(self, grid: Grid) -> Branch | None:
-        """Return its text as the beginning of a tree; None if it has none yet."""
-        if self.done is None or self.weights is None:
-            return None
-        seed = "greedy" if self.settings.is_greedy else f"seed {self.settings.seed}"
-        return Branch(
-            number=0,
-            parent=None,
-            prompt=grid.prompt,
-            text=self.done.text,
-            ids=self.done.ids,
-            shared=0,
-            settings=self.settings,
-            weights=self.weights,
-            state=grid.start,
-            meta=f"{counted(self.tokens, 'token')} · {seed} · {self.weights.label}",
-        )
-
-
-@dataclass(slots=True)
 class Grid:
     """Rows of checkpoints, columns of temperatures."""
 
     prompt: str
     sides: list[Side]
     columns: tuple[float, ...]
-    start: str = ""
-    """Path of the kept state that all cells start from; empty: the initial state."""
-    cells: list[list[GridCell]] = field(default_factory=list)
+    cells: list[list[Drawing]]
     row: int = 0
     """Of the chosen cell."""
     column: int = 0
 
     @classmethod
     def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig, start: str = "") -> Grid:
-        """Return an empty grid whose cells wait for their texts."""
+        """Return an empty grid whose cells wait for their texts.
+
+        Args:
+            start: path of the kept state that all cells start from; empty: the initial state.
+        """
         columns = temperatures(settings)
-        cells = [
-            [
-                GridCell(
-                    settings.model_copy(
-                        update={
-                            "temperature": temperature,
-                            "greedy": False,
-                            "max_new_tokens": min(settings.max_new_tokens, GRID_TOKENS),
-                        }
-                    )
-                )
-                for temperature in columns
-            ]
-            for _ in sides
-        ]
+        length = min(settings.max_new_tokens, GRID_TOKENS)
+
+        def cell(side: Side, temperature: float) -> Drawing:
+            changes = {"temperature": temperature, "greedy": False, "max_new_tokens": length}
+            weights = Weights(side.run.name, "", 0)
+            changed = settings.model_copy(update=changes)
+            return Drawing(Sample(prompt, changed, weights, start=start))
+
+        cells = [[cell(side, temperature) for temperature in columns] for side in sides]
         chosen = next(
             (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
         )
-        return cls(prompt, list(sides), columns, start, cells, 0, chosen)
+        return cls(prompt, list(sides), columns, cells, 0, chosen)
 
     @property
-    def chosen(self) -> GridCell:
+    def chosen(self) -> Drawing:
         """The chosen cell."""
         return self.cells[self.row][self.column]
 

@@ -1,4 +1,4 @@
-"""SampleTree: a prompt and everything sampled from it, as branches that can be walked."""
+"""Sampled texts: what each is drawn with, and the tree of everything drawn from one prompt."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from dataclasses import dataclass, field, replace
 
 from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.metrics import CheckpointRow
+from rnnlm_tui.schema.metrics import SEEDS, CheckpointRow
+from rnnlm_tui.schema.sampling import SampleDone
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weights that a text was sampled from."""
+    """The weights that a text is sampled from."""
 
     run: str
     path: str
-    """Absolute path of the checkpoint or snapshot directory."""
+    """Absolute path of the checkpoint or snapshot directory; empty: the current weights, of which
+    a snapshot is still to be taken."""
     step: int
     row: CheckpointRow | None = None
-    """None for a snapshot of a running worker's weights."""
+    """None for a running worker's weights."""
 
     @property
     def label(self) -> str:
@@ -28,55 +30,97 @@ class Weights:
         return weights_words(self.row.path, self.step)
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One text: the prompt and the tokens after it."""
+def with_seed(settings: SamplingConfig, seed: int) -> SamplingConfig:
+    """Return the settings with another seed; after the largest comes 0."""
+    return settings.model_copy(update={"seed": seed % SEEDS})
 
-    number: int
-    """Its place in `SampleTree.branches`."""
-    parent: int | None
-    """The branch that it was continued or branched from; None: sampled from the prompt."""
+
+@dataclass(slots=True)
+class Sample:
+    """A text: a prompt and the tokens after it, which are drawn or still to be drawn."""
+
     prompt: str
-    text: str
-    """Everything after the prompt."""
-    ids: tuple[int, ...]
-    """The tokens of `text`, those of a stop string included."""
-    shared: int
-    """How many of the first tokens it has from its parent."""
     settings: SamplingConfig
     weights: Weights
-    state: str = ""
-    """Path of the kept state that it started from; empty: the initial state."""
+    ids: tuple[int, ...] = ()
+    """The tokens of `text`, those of a stop string included; of a text that is still drawn, those
+    that it continues."""
+    text: str = ""
+    """Everything after the prompt, as far as it is drawn."""
+    start: str = ""
+    """Path of the kept state that it starts from; empty: the initial state."""
+    parent: int | None = None
+    """The branch that it was continued or branched from; None: sampled from the prompt."""
+    shared: int = 0
+    """How many of the first tokens it has from its parent."""
+    number: int = 0
+    """Its place in `SampleTree.branches`."""
     meta: str = ""
     """`31 tokens · seed 1 · step 3,700`."""
+    tokens: int = 0
+    """How many tokens were drawn so far."""
+    bits: float | None = None
+    """Their mean surprise at temperature 1."""
+    done: SampleDone | None = None
+    """The sampler's last word on it."""
 
     @property
     def whole(self) -> str:
         """Prompt and text."""
         return self.prompt + self.text
 
+    @property
+    def seed(self) -> str:
+        """`seed 7` or `greedy`."""
+        return "greedy" if self.settings.is_greedy else f"seed {self.settings.seed}"
+
+    def continued(self, settings: SamplingConfig, weights: Weights) -> Sample:
+        """Plan more tokens after this text, with its seed: the text is then the same as in one go.
+
+        Weights of another run read the text again, because it may have another vocabulary.
+        """
+        settings = with_seed(settings, self.settings.seed)
+        if self.weights.run != weights.run:
+            return Sample(self.whole, settings, weights, parent=self.number)
+        return Sample(
+            self.prompt,
+            settings,
+            weights,
+            self.ids,
+            self.text,
+            self.start,
+            parent=self.number,
+            shared=len(self.ids),
+        )
+
 
 @dataclass(slots=True)
 class SampleTree:
     """The branches of one prompt, and the current one. Undo goes to the parent, redo back."""
 
-    branches: list[Branch] = field(default_factory=list)
+    branches: list[Sample] = field(default_factory=list)
     place: int | None = None
     """The current branch; None: only the prompt."""
     _undone: list[int] = field(default_factory=list)
 
     @property
-    def current(self) -> Branch | None:
+    def current(self) -> Sample | None:
         """The current branch."""
         return None if self.place is None else self.branches[self.place]
 
-    def add(self, branch: Branch) -> Branch:
+    def add(self, branch: Sample) -> None:
         """Add a branch and make it the current one; its number is set here."""
-        branch = replace(branch, number=len(self.branches))
+        self.place = branch.number = len(self.branches)
         self.branches.append(branch)
-        self.place = branch.number
         self._undone.clear()
-        return branch
+
+    def again(self, settings: SamplingConfig, weights: Weights) -> Sample:
+        """Plan to draw the current branch again, from where it left its parent."""
+        branch = self.branches[self.place or 0]
+        parent = None if branch.parent is None else self.branches[branch.parent]
+        if parent is not None and branch.shared and branch.shared == len(parent.ids):
+            return replace(parent.continued(settings, weights), settings=settings)
+        return Sample(branch.prompt, settings, weights, start=branch.start, parent=branch.parent)
 
     def undo(self) -> bool:
         """Go to the parent, or from a first branch to the one made before; False if none."""
@@ -100,7 +144,7 @@ class SampleTree:
         self.place = self._undone.pop()
         return True
 
-    def siblings(self) -> list[Branch]:
+    def siblings(self) -> list[Sample]:
         """The branches with the current one's parent, itself included, oldest first."""
         current = self.current
         if current is None:

@@ -13,7 +13,8 @@ from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid, GridCell
+from rnnlm_tui.tui.views.prompt import Drawing
+from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid
 from rnnlm_tui.tui.views.versus import Side, letter_of
 from rnnlm_tui.tui.widgets.panel import Panel, segments_of
 
@@ -104,15 +105,15 @@ class SampleGrid(Panel, can_focus=True):
             lines.append(line)
         return lines
 
-    def _cell(self, cell: GridCell, width: int, tall: int) -> list[Content]:
+    def _cell(self, cell: Drawing, width: int, tall: int) -> list[Content]:
         """Return the lines of one cell, cut with `…` where there is no room for more."""
         if cell.error:
             text, style = safe_text(cell.error, newlines="space", limit=400), TEXT
             sign = Content.styled("✗ ", BAD)
         else:
-            text, style, sign = safe_text(cell.text).strip("\n"), TEXT, Content("")
+            text, style, sign = safe_text(cell.samples[0].text).strip("\n"), TEXT, Content("")
             if not text:
-                return [Content.styled("…" if cell.state != "done" else "no text", DIM)]
+                return [Content.styled("no text" if cell.over and cell.asked else "…", DIM)]
         wrapped = WrappedText(max(8, width - sign.cell_length), text.lstrip())
         lines = []
         for line in range(min(len(wrapped), tall)):
@@ -120,7 +121,7 @@ class SampleGrid(Panel, can_focus=True):
             if line == tall - 1 and len(wrapped) > tall:
                 words = safe_text(f"{words} …", limit=width)
             lines.append(Content.assemble(sign if not line else "", (words, style)))
-        if cell.state == "living" and lines and len(wrapped) <= tall:
+        if cell.asked and not cell.over and lines and len(wrapped) <= tall:
             lines[-1] += Content.styled("█", TRAIN)
         return lines
 

@@ -14,7 +14,8 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.sample_tree import Branch, SampleTree
+from rnnlm_tui.tui.views.prompt import Drawing
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree
 from rnnlm_tui.tui.widgets.panel import Panel
 
 KEPT_ENTRIES = 200
@@ -30,15 +31,6 @@ SETTLE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class LiveText:
-    """A sample in progress."""
-
-    text: str = ""
-    """What was sampled so far."""
-    ended: bool = False
-
-
-@dataclass(slots=True)
 class TranscriptEntry:
     """A prompt with everything sampled from it."""
 
@@ -46,8 +38,8 @@ class TranscriptEntry:
     """As it was sent first; branches may have edited it."""
     tree: SampleTree = field(default_factory=SampleTree)
     groups: list[tuple[int, ...]] = field(default_factory=list)
-    """Branches that were sampled at once and are shown together."""
-    live: list[LiveText] = field(default_factory=list)
+    """Samplees that were sampled at once and are shown together."""
+    live: list[Sample] = field(default_factory=list)
     """The samples in progress; empty if there are none."""
     before: str = ""
     """What the samples in progress continue, prompt included."""
@@ -61,11 +53,11 @@ class TranscriptEntry:
         """The text to save or copy: prompt and continuation."""
         current = self.tree.current
         if self.live:
-            return self.before + self.live[0].text
+            return self.live[0].whole
         return self.prompt if current is None else current.whole
 
     @property
-    def group(self) -> list[Branch]:
+    def group(self) -> list[Sample]:
         """The branches shown together: those sampled with the current one, or it alone."""
         place = self.tree.place
         if place is None:
@@ -88,17 +80,19 @@ class TranscriptEntry:
         """Whether the current branch has siblings, so that its place matters."""
         return len(self.tree.siblings()) > 1
 
-    def begin(self, count: int, before: str) -> None:
-        """Make room for the samples of a request, which continue `before`."""
-        self.live = [LiveText() for _ in range(count)]
-        self.before, self.error = before, ""
+    def begin(self, drawing: Drawing) -> None:
+        """Show the samples of a request while they are drawn."""
+        self.live, self.before, self.error = drawing.samples, drawing.wanted.whole, ""
 
-    def finish(self, branches: Sequence[Branch], error: str, status: Content) -> None:
-        """Put the branches of a request in the place of its samples in progress; the first one
-        becomes the current branch. `status` has the request's figures."""
+    def finish(self, drawing: Drawing, status: Content) -> None:
+        """Put the samples of a request into the tree; the first one becomes the current branch.
+        `status` has the request's figures."""
         place = self.tree.place
-        self.live, self.error = [], error
-        numbers = tuple(self.tree.add(branch).number for branch in branches)
+        self.live, self.error = [], drawing.error
+        branches = drawing.finished()
+        for branch in branches:
+            self.tree.add(branch)
+        numbers = tuple(branch.number for branch in branches)
         self.statuses |= dict.fromkeys(numbers, status)
         if len(numbers) > 1:
             self.groups.append(numbers)
@@ -128,10 +122,13 @@ class TextBlock:
         """Whether the text is the current branch's; others are dim."""
         self.marked = False
         """Whether it is marked as the current one of several."""
+        self.given = len(prompt)
+        """How many characters it has got."""
         self.append(text)
 
     def append(self, text: str) -> None:
         """Append to the text; only its last line may move."""
+        self.given += len(text)
         if self.apart and not self.wrapped.text:
             text = text.lstrip(" ")
         self.wrapped.append(safe_text(text))
@@ -288,16 +285,21 @@ class Transcript(Panel, can_focus=True):
         place, none = entry.tree.place, Content("")
         self.show_status(none if place is None else entry.statuses.get(place, none))
 
-    def extend(self, texts: dict[int, str]) -> None:
-        """Append to the samples in progress, by their number in the request."""
-        if not self.entries or not texts:
+    def grow(self) -> None:
+        """Show what the samples in progress have got."""
+        entry = self.newest
+        if entry is None or not entry.live:
             return
-        live = self.entries[-1].live
-        before = self._entry_height(-1) if self._above else 0
-        for sample, text in texts.items():
-            live[sample].text += text
-            if self._blocks[-1]:
-                self._live[sample].append(text)
+        before = self._entry_height(-1)
+        skipped = 0 if len(entry.live) == 1 else len(entry.before)
+        texts = [
+            sample.whole[skipped + block.given :]
+            for block, sample in zip(self._live, entry.live, strict=True)
+        ]
+        if not any(texts):
+            return
+        for block, text in zip(self._live, texts, strict=True):
+            block.append(text)
         if self._above:
             self._above += max(0, self._entry_height(-1) - before)
         self.redraw()
@@ -420,17 +422,16 @@ class Transcript(Panel, can_focus=True):
         bold = entry.bold(entry.before)
         prompt, rest = entry.before[:bold], entry.before[bold:]
         if len(entry.live) == 1:
-            self._live = [TextBlock(readable, prompt, rest)]
-            self._live[0].append(entry.live[0].text)
+            self._live = [TextBlock(readable, prompt, entry.live[0].whole[bold:])]
             self._live[0].living = True
             return [*self._live]
         titles = list(map(str, range(1, len(entry.live) + 1)))
-        texts = [live.text for live in entry.live]
+        texts = [live.whole[len(entry.before) :] for live in entry.live]
         blocks, self._live = self._together(
             TextBlock(readable, prompt, rest), texts, titles, width, readable
         )
         for block, live in zip(self._live, entry.live, strict=True):
-            block.living = not live.ended
+            block.living = live.done is None
         return blocks
 
     def _branch_blocks(self, entry: TranscriptEntry, width: int, readable: int) -> list[Block]:

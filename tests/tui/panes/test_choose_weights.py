@@ -141,7 +141,7 @@ async def test_all_sides_start_from_a_kept_state_and_are_scored_after_it() -> No
         await until(pilot, lambda: app.current_mode == "prompt")
         branch = app.prompt_session.tree.current
         assert branch is not None
-        assert branch.state == path
+        assert branch.start == path
 
 
 async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shapes() -> None:

@@ -23,7 +23,7 @@ from rnnlm_tui.schema.sampling import (
 from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
-from rnnlm_tui.tui.views.sample_tree import Branch, Weights
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, make_snapshot
@@ -40,17 +40,17 @@ BEST = CHECKPOINTS[3]
 WEIGHTS = Weights("plain-otter", str(RUN.path / BEST.path), BEST.step, BEST)
 
 
-def sampled(prompt: str = PROMPT, text: str = TEXT, **settings: object) -> Branch:
+def sampled(prompt: str = PROMPT, text: str = TEXT, **settings: object) -> Sample:
     """A sampled text, whose tokens are its words."""
     ids = tuple(map(answers.token_id, answers.prompt_pieces(text)))
     config = SamplingConfig.model_validate({"max_new_tokens": 40, **settings})
-    return Branch(0, None, prompt, text, ids, 0, config, WEIGHTS)
+    return Sample(prompt, config, WEIGHTS, ids, text)
 
 
 @asynccontextmanager
 async def inspecting(
     services: FakeServices | None = None,
-    branch: Branch | None = None,
+    branch: Sample | None = None,
     *,
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,

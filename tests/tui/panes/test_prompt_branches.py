@@ -14,7 +14,7 @@ from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.state import read_history
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import sample_stream
-from rnnlm_tui.tui.views.sample_tree import Branch
+from rnnlm_tui.tui.views.sample_tree import Sample
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.fakes.answers import token_id
 from tests.tui.fakes import FakeSampler, FakeServices
@@ -293,16 +293,15 @@ async def test_the_session_has_the_open_text_for_the_other_modes() -> None:
     async with opened(speaking(), "prompt") as (app, pilot):
         session = app.prompt_session
         await pilot.press(*"We")
-        assert (session.shown_prompt, session.shown_ids) == ("We", ())
+        assert (session.shown.prompt, session.shown.ids) == ("We", ())
         await pilot.press("enter")
         await sampled(app, pilot, 1)
-        assert session.shown_prompt == "We"
-        assert session.shown_ids == (token_id(" s7t0"), token_id(" end"))
-        assert session.weights is not None
+        assert session.shown.prompt == "We"
+        assert session.shown.ids == (token_id(" s7t0"), token_id(" end"))
         assert session.weights.path == "/runs/plain-otter/checkpoints/step-000003700"
         branch = session.tree.current
         assert branch is not None
-        session.tree.add(Branch(9, 0, "We", " else", (1,), 0, branch.settings, branch.weights))
+        session.tree.add(Sample("We", branch.settings, branch.weights, (1,), " else", parent=0))
         await pilot.press("escape", "3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
         await pilot.press("4")
@@ -318,8 +317,8 @@ async def test_text_faster_than_a_slow_link_is_shown_less_often(
     async with opened(services, "prompt", size=(120, 40)) as (app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "We s7t0 end█")
-        screen, task = pane(app), pane(app)._stream._task
-        assert task is not None
+        screen, drawing = pane(app), pane(app)._stream.drawing
+        assert drawing is not None
         start = now = monotonic()
         monkeypatch.setattr(sample_stream, "monotonic", lambda: now)
         before = screen.transcript.repainted
@@ -327,8 +326,8 @@ async def test_text_faster_than_a_slow_link_is_shown_less_often(
             for tenth in range(10):
                 now = start + second + tenth / 10
                 text = "".join(f" word {tenth * tenth + word}" for word in range(300))
-                task.progress.take(SamplePiece(id="1", text=text, tokens=200))
-                screen._stream._update()
+                drawing.take(SamplePiece(id="1", text=text, tokens=200))
+                screen._update(drawing)
         cells = screen.transcript.repainted - before
         assert sample_stream.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
         sampler.gate.set() if sampler.gate is not None else None
@@ -341,20 +340,25 @@ async def test_a_text_that_scrolls_fast_scrolls_by_several_lines_at_once() -> No
     async with opened(services, "prompt") as (app, pilot):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "We is strong.█")
-        transcript = pane(app).transcript
+        drawing = pane(app)._stream.drawing
+        assert drawing is not None
+
+        def more(text: str) -> None:
+            drawing.take(SamplePiece(id="1", text=text, tokens=200))
+            pane(app).transcript.grow()
 
         def line() -> int:
             found = screen_text(app).splitlines()
             return next(at for at, text in enumerate(found) if "█" in text and "│" in text)
 
         bottom = line()
-        transcript.extend({0: "\nfirst"})
+        more("\nfirst")
         await pilot.pause()
-        transcript.extend({0: "\nsecond"})
+        more("\nsecond")
         await pilot.pause()
         places = []
         for _ in range(3):
-            transcript.extend({0: "\nmore"})
+            more("\nmore")
             await pilot.pause()
             places.append(line())
         assert places == sorted(set(places))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
+from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
@@ -16,9 +16,10 @@ from rnnlm_tui.tui.views.prompt import (
     NARROW_CELLS,
     NOW,
     CheckpointChoice,
+    Drawing,
     PromptHistory,
-    SampleProgress,
 )
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from tests.tui.panes.fakes import CHECKPOINTS, checkpoint
 
 
@@ -127,89 +128,81 @@ def test_an_ended_run_offers_no_current_weights() -> None:
     assert CheckpointChoice.of("run", (), None, living=True).possible
 
 
-def test_progress_shows_tokens_speed_and_time_to_first_token() -> None:
+def drawing(count: int = 1, clock: Callable[[], float] = lambda: 0.0, **changes: int) -> Drawing:
+    """A request for samples, 100 tokens each, from step 3,700."""
+    settings = SamplingConfig().model_copy(update={"max_new_tokens": 100, **changes})
+    found = Drawing(Sample("We", settings, Weights("run", "/c", 3_700)), count, clock=clock)
+    found.where, found.asked = "step 3,700", True
+    return found
+
+
+def done(**changes: object) -> SampleDone:
+    """The end of a sample of 42 tokens."""
+    values: dict[str, object] = {
+        "id": "1", "reason": "length", "text": " is", "tokens": 42, "prompt_tokens": 5,
+        "seconds": 0.058, "first_token_seconds": 0.038, "bits_per_token": 4.12,
+    }  # fmt: skip
+    return SampleDone.model_validate({**values, **changes})
+
+
+def ended(found: Drawing, *ends: SampleDone) -> Drawing:
+    """The request after these ends."""
+    for end in ends:
+        found.take(end)
+    found.over = True
+    return found
+
+
+def test_the_line_below_a_sample_has_its_tokens_speed_and_time_to_first_token() -> None:
     clock = iter((0.0, 1.0, 1.038, 2.038))
-    progress = SampleProgress(
-        SamplingConfig(max_new_tokens=100), where="step 3,700", clock=lambda: next(clock)
-    )
-    assert progress.living().plain == "● loading the model …"
-    progress.take(SamplePiece(id="1", text=" is", tokens=42))
+    found = drawing(clock=lambda: next(clock))
+    assert found.status().plain == "● loading the model …"
+    found.take(SamplePiece(id="1", text=" is", tokens=42))
+    assert found.status().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms   seed 7"
+    assert found.samples[0].whole == "We is"
     assert (
-        progress.living().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms   seed 7"
-    )
-    assert (progress.drain(), progress.drain()) == ({0: " is"}, {})
-    done = SampleDone(
-        id="1",
-        reason="cancelled",
-        text=" is",
-        tokens=42,
-        prompt_tokens=5,
-        seconds=0.058,
-        first_token_seconds=0.038,
-        bits_per_token=4.12,
-    )
-    assert (
-        progress.ended([done], 120).plain
+        ended(found, done(reason="cancelled")).status(120).plain
         == "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7"
     )
-    assert progress.meta(done) == "42 tokens · seed 7 · step 3,700 · stopped"
+    (sample,) = found.finished()
+    assert sample.meta == "42 tokens · seed 7 · step 3,700 · stopped"
+
+
+def test_several_samples_have_one_line_and_a_seed_each() -> None:
+    found = drawing(3, seed=2**63 - 2)
+    ended(found, *(done(sample=number, bits_per_token=number) for number in range(3)))
+    assert [sample.settings.seed for sample in found.finished()] == [2**63 - 2, 2**63 - 1, 0]
+    assert found.status(120).plain.startswith("✓ 3 samples   126 of 300 tokens")
+    assert f"1.0 bits/token   seeds {2**63 - 2}–0" in found.status(200).plain
 
 
 @pytest.mark.parametrize("tokens", [42, 4_000])
 @pytest.mark.parametrize("reason", ["cancelled", "length"])
-def test_the_line_of_a_sample_fits_80_columns_whole(
-    reason: Literal["cancelled", "length"], tokens: int
-) -> None:
-    done = SampleDone(
-        id="a",
-        reason=reason,
-        text="",
-        tokens=tokens,
-        prompt_tokens=1,
-        seconds=3.0,
-        first_token_seconds=1.234,
-        bits_per_token=14.1,
+def test_the_line_of_a_sample_fits_80_columns_whole(reason: str, tokens: int) -> None:
+    end = done(
+        reason=reason, tokens=tokens, seconds=3.0, first_token_seconds=1.234, bits_per_token=14.1
     )
-    line = SampleProgress(SamplingConfig(max_new_tokens=4_096), where="step 1").ended([done])
+    line = ended(drawing(max_new_tokens=4_096), end).status()
     assert line.cell_length <= 76
     assert line.plain.endswith("14.1 bits/token")
 
 
-def test_a_stop_string_that_ended_the_text_is_named_and_the_line_fits() -> None:
-    progress = SampleProgress(SamplingConfig(max_new_tokens=4_096), where="step 9")
-    for stop, shown in (("\n", "\\n"), ("a\x1b]0;", "a␛]0;"), ("x" * 100, "x" * 19 + "…")):
-        done = SampleDone(
-            id="1",
-            reason="stop",
-            stop=stop,
-            text=" is",
-            tokens=4_000,
-            prompt_tokens=5,
-            seconds=3.0,
-            first_token_seconds=1.234,
-            bits_per_token=14.1,
-        )
-        for cells in (NARROW_CELLS, 120):
-            line = progress.ended([done], cells).plain
-            assert line.startswith(f'✓ 4,000 tokens, stopped at "{shown}"')
-            assert len(line) <= cells
-        assert progress.meta(done) == f'4,000 tokens · seed 7 · step 9 · stopped at "{shown}"'
-
-
-def test_unknown_words_are_named() -> None:
-    progress = SampleProgress(SamplingConfig(max_new_tokens=100), where="step 9")
-    done = SampleDone(
-        id="1",
-        reason="length",
-        text=" is",
-        tokens=100,
-        prompt_tokens=5,
-        seconds=0.058,
-        first_token_seconds=0.038,
-        bits_per_token=4.1,
-        unknown=("We", "a\x1bb"),
-    )
+@pytest.mark.parametrize(
+    ("end", "shown"),
+    [
+        ({"reason": "stop", "stop": "\n"}, '42 tokens, stopped at "\\n"'),
+        ({"reason": "stop", "stop": "a\x1b]0;"}, '42 tokens, stopped at "a␛]0;"'),
+        ({"reason": "stop", "stop": "x" * 100}, f'42 tokens, stopped at "{"x" * 19}…"'),
+        ({"unknown": ("We", "a\x1bb")}, "42 of 100 tokens   no token for We, a␛b, read as <unk>"),
+    ],
+)
+def test_a_stop_string_and_unknown_words_are_named_and_the_line_fits(
+    end: dict[str, object], shown: str
+) -> None:
+    found = ended(drawing(), done(**end, first_token_seconds=1.234, seconds=3))
     for cells in (NARROW_CELLS, 120):
-        line = progress.ended([done], cells).plain
-        assert line.startswith("✓ 100 of 100 tokens   no token for We, a␛b, read as <unk>")
+        line = found.status(cells).plain
+        assert line.startswith(f"✓ {shown}")
         assert len(line) <= cells
+    if "stop" in end:
+        assert found.samples[0].meta == f"42 tokens · seed 7 · step 3,700 · {shown[11:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
 from rnnlm_tui.store.state import append_history, read_history
+from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.transcript import TranscriptEntry
 from tests.tui.fakes import FakeServices
@@ -123,10 +125,11 @@ async def test_joiners_and_variation_selectors_reach_the_model_pasted_or_typed(t
 async def test_page_keys_scroll_the_texts_from_inside_a_field(tabs: int) -> None:
     async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
         transcript = pane(app).transcript
-        entry = TranscriptEntry("first of all")
-        entry.begin(1, entry.prompt)
+        text = "\n".join(f"line {number}" for number in range(80))
+        wanted = replace(app.prompt_session.wanted("first of all"), text=text)
+        entry = TranscriptEntry(wanted.prompt)
+        entry.begin(Drawing(wanted))
         transcript.add(entry)
-        transcript.extend({0: "\n".join(f"line {number}" for number in range(80))})
         await pilot.press(*["tab"] * tabs)
         await until_shown(pilot, "line 79")
         await pilot.press("pageup")

@@ -480,8 +480,8 @@ def test_the_temperatures_have_the_chosen_one_among_them() -> None:
 def test_the_grid_begins_at_the_chosen_temperature_and_stays_within_its_edges() -> None:
     grid = Grid.of("We", [side(), side(LAST)], SamplingConfig(max_new_tokens=500))
     assert (grid.row, grid.column, len(grid.cells), len(grid.cells[0])) == (0, 1, 2, 4)
-    assert grid.chosen.settings.temperature == 0.8
-    assert grid.chosen.settings.max_new_tokens == 60
+    assert grid.chosen.wanted.settings.temperature == 0.8
+    assert grid.chosen.wanted.settings.max_new_tokens == 60
     grid.move(5, -9)
     assert (grid.row, grid.column) == (1, 0)
 
@@ -518,7 +518,7 @@ def test_the_export_of_the_grid_has_every_cell() -> None:
     grid = Grid.of("We", [side(), side(LAST, RunDirectory(Path("/r/other")))], SamplingConfig())
     for row in grid.cells:
         for cell in row:
-            cell.text = f" at {cell.settings.temperature}"
+            cell.samples[0].text = f" at {cell.wanted.settings.temperature}"
     text = grid_markdown(grid)
     assert "## B other @last, step 3,750" in text
     assert text.count("### temperature") == 8
