@@ -1,11 +1,27 @@
-"""The prompt pane of a test's app, and its last sampling request."""
+"""The prompt pane on runs of the test's home, with a fake sampler."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+from textual.pilot import Pilot
+
+from rnnlm_tui.schema.metrics import EventKind
 from rnnlm_tui.schema.sampling import SampleRequest
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import RunLock
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.prompt import PromptScreen
-from tests.tui.fakes import FakeServices
+from tests.homes import trained, with_checkpoints
+from tests.tui.fakes import FakeSampler
+from tests.tui.panes.fakes import CHECKPOINTS, CONFIG
+from tests.tui.support import at_home, until
+
+LOSSES = {row.step: row.validation_loss for row in CHECKPOINTS}
+"""The best checkpoint is at step 3,700, the last one at 3,750."""
 
 
 def pane(app: RnnlmApp) -> PromptScreen:
@@ -15,6 +31,42 @@ def pane(app: RnnlmApp) -> PromptScreen:
     return screen
 
 
-def last_request(services: FakeServices) -> SampleRequest:
-    """Return the newest sampling request."""
-    return services.fake_sampler.requests[-1]
+def run_at_home(
+    name: str = "plain-otter",
+    last: EventKind = "running",
+    losses: Mapping[int, float | None] = LOSSES,
+) -> RunDirectory:
+    """A run with the model and the checkpoints of the invented one."""
+    return with_checkpoints(trained(name, last, config=CONFIG), losses)
+
+
+def words(request: SampleRequest) -> list[list[str]]:
+    """A text that says which seed and how many tokens before it: ` s7t0 end`."""
+    return [
+        [f" s{request.settings.seed + sample}t{len(request.ids)}", " end"]
+        for sample in range(request.count)
+    ]
+
+
+@asynccontextmanager
+async def sampling(
+    sampler: FakeSampler | None = None,
+    run: RunDirectory | None = None,
+    *,
+    trains: bool = True,
+    pane: Pane = "prompt",
+    size: tuple[int, int] = (80, 24),
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
+    """The prompt pane of a run, which trains, with a sampler that says seed and place."""
+    run, sampler = run or run_at_home(), sampler or FakeSampler(texts=words)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as held:
+        patch.setattr("tests.tui.support.FakeSampler", lambda: sampler)
+        if trains:
+            held.enter_context(RunLock(run.lock_path))
+        async with at_home(run.name, pane, size=size) as (app, pilot):
+            yield app, pilot, sampler
+
+
+async def sampled(app: RnnlmApp, pilot: Pilot[int], sampler: FakeSampler, count: int) -> None:
+    """Wait for the end of the request with this number."""
+    await until(pilot, lambda: len(sampler.requests) == count and not pane(app).sampling)

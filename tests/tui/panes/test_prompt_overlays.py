@@ -20,10 +20,10 @@ from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import BUILT_IN, OFF, own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
 from tests.homes import tensor_file
-from tests.tui.fakes import FakeServices
-from tests.tui.panes.asking import last_request, pane
+from tests.tui.fakes import FakeSampler, FakeServices
+from tests.tui.panes.asking import pane, sampled, sampling
 from tests.tui.panes.fakes import NOW, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
 
 
@@ -83,15 +83,26 @@ def keep_state(name: str, **changes: object) -> str:
     return str(path)
 
 
-async def test_kept_samples_are_listed_newest_first_and_searched_by_words_in_any_case() -> None:
-    async with opened(with_samples(), "prompt") as (app, pilot):
+async def test_kept_samples_are_searched_exported_deleted_restored_and_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with sampling() as (app, pilot, sampler):
         await pilot.press("f7")
+        await until_shown(pilot, "nothing sampled yet")
+        await pilot.press("enter", "space", "w", "d", "u")
+        await until_shown(pilot, "nothing to undo")
+        await pilot.press("escape")
+        with_samples()
+        await pilot.press("f7")
+        # newest first, with the whole sample under the cursor
         await until_shown(pilot, "3 samples", "The economy needs a budget", "top-k 40")
         lines = [line for line in screen_text(app).splitlines() if "3,700" in line]
         order = ["economy", "Union", "We must"]
         assert [word for line in lines for word in order if word in line] == order
         await pilot.press("down", "down")
         await until_shown(pilot, "seed 1, temperature 1.1", "We must act on the budget")
+        # words in any case
         await pilot.press("slash", *"BUDGET", "space", *"must")
         await until_shown(pilot, "/ BUDGET must█", "1 sample", "We must act on the budget")
         await pilot.press(*["backspace"] * 5, "enter")
@@ -100,47 +111,22 @@ async def test_kept_samples_are_listed_newest_first_and_searched_by_words_in_any
         await until_shown(pilot, "3 samples")
         await pilot.press("slash", *"nowhere")
         await until_shown(pilot, "no sample has all these words")
-        await pilot.press("escape", "escape")
-        await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
-
-
-async def test_a_kept_sample_is_reused_with_its_prompt_and_settings() -> None:
-    services = with_samples()
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press("f7")
+        await pilot.press("ctrl+u")
         await until_shown(pilot, "3 samples")
-        await pilot.press("down", "enter")
-        await until(pilot, lambda: pane(app).box.text == "The Union")
-        await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
-        await pilot.press("enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).settings.seed == 2
-
-
-async def test_marked_samples_are_exported_to_a_file_in_the_chosen_format() -> None:
-    services = with_samples()
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press("f7")
-        await until_shown(pilot, "3 samples")
+        await pilot.press("enter", "home")
+        # export the marked ones
         await pilot.press("space", "space")
         await until_shown(pilot, "2 marked")
         await pilot.press("w")
         await until_shown(pilot, "Export 2 samples as", "markdown")
         await pilot.press("down", "down", "enter")
-        await until_shown(pilot, "saved as /home/samples.md")
-        [(_, text)] = services.saved
+        await until_shown(pilot, "saved as")
+        text = Path("samples.md").read_text()
         assert "needs a budget" in text
         assert "is strong" in text
         assert "act on" not in text
-
-
-async def test_deleted_samples_come_back_with_undo_again_if_it_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with opened(with_samples(), "prompt") as (_app, pilot):
-        await pilot.press("f7")
-        await until_shown(pilot, "3 samples")
-        await pilot.press("space", "down", "space", "d")
+        # delete, and undo again if it fails
+        await pilot.press("up", "space", "end", "space", "d")
         await until_shown(pilot, "2 samples deleted, u undoes it", "The Union is strong")
         assert [sample.seed for sample in search()] == [2]
 
@@ -155,127 +141,100 @@ async def test_deleted_samples_come_back_with_undo_again_if_it_fails(
         await until_shown(pilot, "2 samples restored", "3 samples")
         await pilot.press("u")
         await until_shown(pilot, "nothing to undo")
-
-
-async def test_before_the_first_sample_the_list_says_so() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
+        # use one again
+        await pilot.press("home", "down", "enter")
+        await until(pilot, lambda: pane(app).box.text == "The Union")
+        await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
+        await pilot.press("enter")
+        await sampled(app, pilot, sampler, 1)
+        assert sampler.requests[-1].settings.seed == 2
+        # hostile texts are drawn as texts
+        keep(
+            kept(1, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", run="a\x1bb"),
+            kept(2, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40),
+        )
         await pilot.press("f7")
-        await until_shown(pilot, "nothing sampled yet")
-        await pilot.press("enter", "space", "w", "d", "u")
-        await until_shown(pilot, "nothing to undo")
-
-
-async def test_hostile_kept_samples_are_drawn_as_text() -> None:
-    keep(
-        kept(1, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", run="a\x1bb"),
-        kept(2, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40),
-    )
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press("f7")
-        await until_shown(pilot, "2 samples", "漢字")
+        await until_shown(pilot, "6 samples", "漢字")
         await pilot.press("down")
         await until_shown(pilot, "␛]0;x␇[b]‹202e›abc‹9b›2J")
         text = screen_text(app)
         assert not any(ord(sign) < 32 and sign != "\n" for sign in text)
         assert "‮" not in text
-
-
-async def test_a_kept_state_is_the_beginning_of_the_next_sample() -> None:
-    services = FakeServices(make_snapshot())
-    path = keep_state("congress")
-    keep_state("union", tokens=3)
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press("f8")
-        await until_shown(pilot, "congress", "elman, 2 x 192", "5 tokens", "2 states")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "Prompt, from state congress")
-        await pilot.press(*" is", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).state == path
-        await until_shown(pilot, "✓ 3 of 100 tokens")
-        branch = app.prompt_session.tree.current
-        assert branch is not None
-        assert branch.meta.endswith("step 3,700 · from state congress")
-        await pilot.press("f8")
-        await until_shown(pilot, "● congress")
-        await pilot.press("home", "enter")
-        await until(pilot, lambda: "from state" not in screen_text(app))
-
-
-async def test_a_damaged_state_or_one_of_another_model_says_so_and_is_not_used() -> None:
-    Path(keep_state("broken")).write_bytes(b"?")
-    keep_state("gates", cell_type="lstm", num_layers=1, hidden_size=512)
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await pilot.press("f8")
-        await until_shown(pilot, "broken", "2 states")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "✗", "or not a kept state")
-        await pilot.press("down", "enter")
-        await until_shown(
-            pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
-        )
-        assert isinstance(app.screen, StatesScreen)
         await pilot.press("escape")
-        assert app.prompt_session.state == ""
+        await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
 
 
-async def test_the_state_after_the_newest_text_is_kept_under_a_name() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press(*"The Union", "enter")
-        await until_shown(pilot, "✓ 3 of 100 tokens")
+async def test_a_state_is_kept_used_deleted_restored_and_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with sampling(FakeSampler()) as (app, pilot, sampler):
         await pilot.press("f8")
         await until_shown(pilot, "none kept yet")
         await pilot.press("p")
-        await until_shown(pilot, "Keep the state after the current text as")
-        await pilot.press("ctrl+u", *"strong one", "enter")
-        await until_shown(pilot, "✗ invalid name for a state")
-        await pilot.press(*["backspace"] * 4, "enter")
-        await until_shown(pilot, "strong kept: the state after 5 tokens")
-        [request] = services.fake_sampler.asked
-        assert isinstance(request, KeepStateRequest)
-        assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, None)
-        assert request.path == str(states_dir() / "strong.safetensors")
-        assert request.run == "plain-otter"
-
-
-async def test_a_state_is_kept_though_the_list_is_closed_meanwhile() -> None:
-    services = FakeServices(make_snapshot())
-    gate = services.fake_sampler.ask_gate = asyncio.Event()
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"The Union", "f8", "p")
         await until_shown(pilot, "Keep the state")
+        await pilot.press("enter")
+        await until_shown(pilot, "✗ no text to keep the state after: type a prompt first")
+        # it is kept though the list is closed meanwhile
+        await pilot.press("escape", *"The Union", "f8", "p")
+        await until_shown(pilot, "Keep the state")
+        gate = sampler.ask_gate = asyncio.Event()
         await pilot.press("enter")
         await until_shown(pilot, "keeping the state")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, StatesScreen))
         gate.set()
         await until_shown(pilot, "plain-otter kept: the state after 2 tokens")
-
-
-async def test_without_a_text_there_is_no_state_to_keep() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press("f8", "p")
-        await until_shown(pilot, "Keep the state")
+        # after the newest text, under a name
         await pilot.press("enter")
-        await until_shown(pilot, "✗ no text to keep the state after: type a prompt first")
-
-
-async def test_a_state_is_deleted_restored_and_copied_to_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = Path(keep_state("congress"))
-    data = path.read_bytes()
-    async with opened(FakeServices(make_snapshot()), "prompt") as (_app, pilot):
+        await sampled(app, pilot, sampler, 1)
+        await pilot.press("f8", "p")
+        await until_shown(pilot, "Keep the state after the current text as")
+        await pilot.press("ctrl+u", *"strong one", "enter")
+        await until_shown(pilot, "✗ invalid name for a state")
+        await pilot.press(*["backspace"] * 4, "enter")
+        await until_shown(pilot, "strong kept: the state after 5 tokens")
+        request = sampler.asked[-1]
+        assert isinstance(request, KeepStateRequest)
+        assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, None)
+        assert request.path == str(states_dir() / "strong.safetensors")
+        assert request.run == "plain-otter"
+        await pilot.press("escape")
+        # the beginning of the next sample
+        path = Path(keep_state("congress"))
+        keep_state("union", tokens=3)
         await pilot.press("f8")
-        await until_shown(pilot, "congress")
-        await pilot.press("d", "down", "d")
-        await until_shown(pilot, "congress deleted, u undoes it", "none kept yet")
+        await until_shown(pilot, "congress", "elman, 2 x 192", "5 tokens", "2 states")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "Prompt, from state congress")
+        await pilot.press(*" is", "enter")
+        await sampled(app, pilot, sampler, 2)
+        assert sampler.requests[-1].state == str(path)
+        assert app.prompt_session.shown.meta.endswith("step 3,700 · from state congress")
+        await pilot.press("f8")
+        await until_shown(pilot, "● congress")
+        await pilot.press("home", "enter")
+        await until(pilot, lambda: "from state" not in screen_text(app).split("Prompt")[-1])
+        # a damaged one, and one of another model
+        Path(keep_state("broken")).write_bytes(b"?")
+        keep_state("gates", cell_type="lstm", num_layers=1, hidden_size=512)
+        await pilot.press("f8")
+        await until_shown(pilot, "broken", "4 states")
+        await pilot.press("down", "enter")
+        await until_shown(pilot, "✗", "or not a kept state")
+        await pilot.press("down", "down", "enter")
+        await until_shown(
+            pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
+        )
+        assert isinstance(app.screen, StatesScreen)
+        assert app.prompt_session.state == ""
+        # deleted, restored, copied
+        data = path.read_bytes()
+        await pilot.press("up", "d")
+        await until_shown(pilot, "congress deleted, u undoes it", "3 states")
         assert not path.exists()
         await pilot.press("u")
-        await until_shown(pilot, "congress restored", "1 state")
+        await until_shown(pilot, "congress restored", "4 states")
         assert path.read_bytes() == data
         await pilot.press("e")
         await until_shown(pilot, "Copy congress to")
@@ -285,8 +244,7 @@ async def test_a_state_is_deleted_restored_and_copied_to_a_file(
 
 
 async def test_presets_set_only_filters_and_own_ones_are_saved_deleted_and_restored() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
+    async with sampling() as (app, pilot, _):
         await pilot.press("f9")
         await until_shown(pilot, "● the run's", "careful", "temperature 0.5, top-p 0.9")
         await pilot.press("down", "down", "down", "enter")

@@ -1,67 +1,221 @@
-"""The prompt pane: streamed text, choice of checkpoints, errors in one sentence."""
+"""The prompt pane by keys: sample, continue, draw again, edit, undo, follow the run, and what goes
+wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
+from time import monotonic, time
+from types import SimpleNamespace
 
 import pytest
+from textual.pilot import Pilot
 
-from rnnlm_tui.errors import InputError, WorkerError
+from rnnlm_tui import client
+from rnnlm_tui.errors import CheckpointError, InputError, RunStateError, WorkerError
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow
+from rnnlm_tui.schema.sampling import SamplePiece
+from rnnlm_tui.store.checkpoints import remove_checkpoint
+from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.log import Row, RunLog
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.state import read_history
+from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens import sample_stream
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
-from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.asking import last_request, pane
-from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until_shown
-from tests.tui.support import until
+from tests.fakes.answers import token_id
+from tests.tui.fakes import FakeSampler
+from tests.tui.panes.asking import pane, run_at_home, sampled, sampling, words
+from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.support import at_home, until
 
 
-async def test_enter_samples_from_the_best_checkpoint_with_the_runs_settings() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"The Union", "enter")
-        await until_shown(
-            pilot,
-            "The Union is strong.",
-            "✓ 3 of 100 tokens",
-            "125 tok/s",
-            "4.1 bits/token",
-            "@best step 3,700, val 58.1",
-        )
-        request = last_request(services)
-        assert request.checkpoint == "/runs/plain-otter/checkpoints/step-000003700"
-        assert request.prompt == "The Union"
-        assert (
-            request.settings.temperature,
-            request.settings.top_p,
-            request.settings.max_new_tokens,
-            request.settings.seed,
-        ) == (0.8, 0.95, 100, 7)
-        assert pane(app).box.text == "The Union"
+async def choose_now(app: RnnlmApp, pilot: Pilot[int]) -> None:
+    """Choose the current weights with ^k."""
+    while (choice := pane(app).choice) is not None and choice.row is not None:
+        await pilot.press("ctrl+k")
 
 
-async def test_a_running_text_has_a_bar_and_escape_stops_it_first() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "▌ We is strong.█", "esc Stop", "● 3 of 100 tokens")
+def worker_writes_snapshots(monkeypatch: pytest.MonkeyPatch, answer: threading.Event) -> list[str]:
+    """Let the worker of any run answer commands, once it is allowed; return what it was sent."""
+    sent: list[str] = []
+
+    def send(_run: RunDirectory, verb: str) -> SimpleNamespace:
+        sent.append(verb)
+        assert answer.wait(60)
+        return SimpleNamespace(checkpoint="snapshots/step-000003752-aa", step=3_752)
+
+    monkeypatch.setattr(client.control, "send", send)
+    return sent
+
+
+def figures(app: RnnlmApp) -> str:
+    """The line of figures below the text."""
+    return next(line for line in screen_text(app).splitlines() if "bits/token" in line)
+
+
+async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_at_home()
+    async with sampling(run=run) as (app, pilot, sampler):
+        session = app.prompt_session
+        # before the first text
+        await until_shown(pilot, "Type a prompt and press enter", "@best step 3,700, val 58.1")
+        assert not any(box.cursor_blink for box in pane(app).query(SettingInput))
+        assert not pane(app).box.cursor_blink, "an idle prompt draws nothing"
+        await pilot.press("f6", "ctrl+y")
+        await until_shown(pilot, "no text yet")
         await pilot.press("enter")
-        await until_shown(pilot, "already sampling, esc stops it")
+        await sampled(app, pilot, sampler, 1)
+        assert (sampler.requests[0].prompt, sampler.requests[0].state) == ("", "")
+        assert read_history() == []
+        # sample, with the run's settings
+        await pilot.press(*"We")
+        await until_shown(pilot, "2 characters ")
+        assert (session.shown.prompt, len(session.shown.ids)) == ("", 2)
+        await pilot.press("enter")
+        await sampled(app, pilot, sampler, 2)
+        first = sampler.requests[-1]
+        settings = first.settings
+        assert first.checkpoint == str(run.path / "checkpoints/step-000003700")
+        assert (first.prompt, first.count) == ("We", 1)
+        assert (settings.temperature, settings.top_p, settings.max_new_tokens, settings.seed) == (
+            (0.8, 0.95, 100, 7)
+        )
+        await until_shown(pilot, "We s7t0 end", "✓ 2 of 100 tokens", "62 tok/s", "4.1 bits/token")
+        await until_shown(pilot, "2 characters, 5 tokens")
+        assert pane(app).box.text == "We"
+        assert session.shown.ids == (token_id(" s7t0"), token_id(" end"))
+        assert session.shown.weights.path == first.checkpoint
+        # continue from its tokens with its seed, undo and redo
+        await pilot.press("f3")
+        await sampled(app, pilot, sampler, 3)
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        assert (sampler.requests[-1].prompt, sampler.requests[-1].settings.seed) == ("We", 7)
+        assert sampler.requests[-1].ids == (token_id(" s7t0"), token_id(" end"))
+        await until(pilot, lambda: " s7t0 end s7t2 end" in {kept.text for kept in search()})
+        await pilot.press("f6")
+        await until(pilot, lambda: "t2" not in screen_text(app) and "We s7t0" in screen_text(app))
+        await pilot.press("f6")
+        await until_shown(pilot, "nothing to undo")
+        await pilot.press("shift+f6")
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        await pilot.press("shift+f6")
+        await until_shown(pilot, "nothing to redo")
+        # draw the continuation again from where it began
+        await pilot.press("ctrl+r")
+        await sampled(app, pilot, sampler, 4)
+        await until_shown(pilot, "We s7t0 end s8t2 end", "4 tokens · seed 8", "2 of 2")
+        assert len(sampler.requests[-1].ids) == 2
+        # draw the first text again: siblings, with the figures of the one that is shown
+        await pilot.press("f6", "ctrl+r")
+        await sampled(app, pilot, sampler, 5)
+        await until_shown(pilot, "We s9t0 end", "2 tokens · seed 9 · step 3,700 · 2 of 2")
+        assert "We s7t0" not in screen_text(app)
+        assert "seed 9" in figures(app)
+        await pilot.press("escape", "left")
+        await until_shown(pilot, "We s7t0 end", "1 of 2")
+        await until(pilot, lambda: "seed 7" in figures(app))
+        await pilot.press("left")
+        await until_shown(pilot, "We s9t0 end", "2 of 2")
+        # edit
+        await pilot.press("right", "f4")
+        await until_shown(pilot, "Edit the text", "enter Continue from here", "esc Discard")
+        assert pane(app).box.text == "We s7t0 end"
+        await pilot.press("backspace", "backspace", "backspace", *"now", "enter")
+        await sampled(app, pilot, sampler, 6)
+        assert (sampler.requests[-1].prompt, sampler.requests[-1].ids) == ("We s7t0 now", ())
+        await until_shown(pilot, "We s7t0 now s9t0 end")
+        assert pane(app).box.text == "We"
+        await pilot.press("f6")
+        await until(pilot, lambda: "now" not in screen_text(app))
+        await pilot.press(*" the", "f4", *" changed", "escape")
+        await until(pilot, lambda: pane(app).box.text == "We the")
+        assert "changed" not in screen_text(app)
+        assert app.focused is pane(app).box
+        await pilot.press("f4", "enter")
+        await sampled(app, pilot, sampler, 7)
+        assert len(sampler.requests[-1].ids) == 2, "an unchanged text is continued"
+        # another prompt in the box is a new text
+        await pilot.press("ctrl+r")
+        await sampled(app, pilot, sampler, 8)
+        await until_shown(pilot, "We s7t0 end s7t2 end", "We the s10t0 end")
+        # save and copy
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "saved as")
+        assert Path("plain-otter-sample.txt").read_text() == "We the s10t0 end\n"
+        await pilot.press("ctrl+y")
+        await until_shown(pilot, "copied 16 characters (if your terminal allows it); ^s saves")
+        assert app.clipboard == "We the s10t0 end"
+        await pilot.press("escape", "ctrl+s")
+        await until(pilot, lambda: len(list(Path.cwd().glob("plain-otter-sample*"))) == 2)
+        assert read_history() == ["We", "We the"]
+        # another mode's branch is shown
+        session.tree.add(session.shown.continued(session.settings, session.weights))
+        session.shown.text = " else"
+        await pilot.press("3")
+        await until(pilot, lambda: app.current_mode == "checkpoints")
+        await pilot.press("4")
+        await until_shown(pilot, "We the else")
+
+
+async def test_a_running_text_has_a_bar_is_stopped_first_and_can_be_continued() -> None:
+    async with sampling(FakeSampler(gate=asyncio.Event(), texts=words)) as (app, pilot, sampler):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "▌ We s7t0 end█", "esc Stop", "● 2 of 100 tokens")
+        for key in ("enter", "f3", "ctrl+r", "f6", "ctrl+o"):
+            pane(app).end_notice()
+            await pilot.press(key)
+            await until_shown(pilot, "already sampling, esc stops it")
         await pilot.press("escape")
-        await until_shown(pilot, "■ 3 of 100 tokens, stopped")
+        await until_shown(pilot, "■ 2 of 100 tokens, stopped", "enter Generate")
         assert "▌" not in screen_text(app)
         assert app.focused is pane(app).box
+        sampler.gate = None
+        await pilot.press("f3")
+        await until_shown(pilot, "We s7t0 end s7t2 end")
+        await until(pilot, lambda: {kept.reason for kept in search()} == {"length", "cancelled"})
+        # the notice about a running sample ends with it
+        sampler.gate = asyncio.Event()
+        await pilot.press("enter")
+        await until(pilot, lambda: len(sampler.requests) == 3)
+        await pilot.press("enter")
+        await until_shown(pilot, "already sampling, esc stops it")
+        sampler.gate.set()
+        await sampled(app, pilot, sampler, 3)
+        await until_shown(pilot, "enter Generate")
+        assert "already sampling" not in screen_text(app)
+        # outside the box a digit goes to another pane
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.focused, Transcript))
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
+        await pilot.press("4")
+        await until(pilot, lambda: app.focused is pane(app).box)
+        # another run ends the sample and starts a new transcript
+        sampler.gate = asyncio.Event()
+        await pilot.press("enter")
+        await until_shown(pilot, "We s7t0 end█")
+        app.close_run()
+        app.open_pane("config")
+        await until(pilot, lambda: app.current_mode == "config")
+        app.open_pane("prompt")
+        await until_shown(pilot, "No run open.")
+        assert not pane(app).sampling
+        await until(pilot, lambda: len(sampler.cancelled) == 2)
+        assert "s7t0" not in screen_text(app)
 
 
-async def test_escape_while_the_sampler_starts_drops_the_request() -> None:
-    sampler = FakeSampler(waking=asyncio.Event())
-    services = FakeServices(make_snapshot(), sampler=sampler)
-    async with opened(services, "prompt") as (app, pilot):
+async def test_a_request_that_was_not_sent_is_dropped_by_escape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = threading.Event()
+    sent = worker_writes_snapshots(monkeypatch, written)
+    async with sampling(FakeSampler(waking=asyncio.Event())) as (app, pilot, sampler):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "loading the model", "esc Stop")
         await pilot.press("escape")
@@ -72,32 +226,216 @@ async def test_escape_while_the_sampler_starts_drops_the_request() -> None:
         await pilot.press("enter")
         await until_shown(pilot, "We is strong.", "✓ 3 of 100 tokens")
         assert len(sampler.requests) == 1
-
-
-async def test_escape_while_a_snapshot_is_written_drops_the_request() -> None:
-    services = FakeServices(make_snapshot())
-    services.slow_worker = threading.Event()
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"We")
-        while (choice := pane(app).choice) is not None and choice.row is not None:
-            await pilot.press("ctrl+k")
+        # while a snapshot is written
+        await choose_now(app, pilot)
         await pilot.press("enter")
-        await until(pilot, lambda: ("send", "snapshot") in services.calls)
+        await until(pilot, lambda: sent == ["snapshot"])
         await pilot.press("escape")
         await until_shown(pilot, "■ stopped before the first token")
-        services.slow_worker.set()
-        await app.workers.wait_for_complete(
-            [worker for worker in app.workers if worker.group == "sample"]
+        written.set()
+        await app.workers.wait_for_complete([one for one in app.workers if one.group == "sample"])
+        assert len(sampler.requests) == 1
+
+
+async def test_several_samples_are_one_request_below_or_beside_each_other() -> None:
+    async with sampling() as (app, pilot, sampler):
+        await pilot.press(*["tab"] * 7, "3", "enter", *"We", "enter")
+        await sampled(app, pilot, sampler, 1)
+        assert sampler.requests[-1].count == 3
+        await until_shown(pilot, "› 1  s7t0 end", "  2  s8t0 end", "  3  s9t0 end", "1 of 3")
+        await until_shown(pilot, "✓ 3 samples   6 of 300 tokens", "samples  3")
+        await pilot.press("escape", "right")
+        await until_shown(pilot, "› 2  s8t0 end", "seed 8", "2 of 3")
+        await pilot.press("f3")
+        await sampled(app, pilot, sampler, 2)
+        await until_shown(pilot, "We s8t0 end s8t2 end")
+        assert sampler.requests[-1].count == 1
+        await until(
+            pilot, lambda: sorted(str(one.seed) for one in search()) == ["7", "8", "8", "9"]
         )
-        assert services.fake_sampler.requests == []
+        # beside each other
+        await app.screen.run_action("screen.side_by_side")
+        await until_shown(pilot, "samples of one request are beside each other")
+        await pilot.resize_terminal(120, 40)
+        await pilot.press("f6")
+        await until(
+            pilot,
+            lambda: any(
+                all(f"s{seed}t0 end" in line for seed in (7, 8, 9))
+                for line in screen_text(app).splitlines()
+            ),
+        )
+        saved = {"samples": 3, "random_seed": False, "side_by_side": True}
+        assert app.settings["prompt"] == saved
+        await pilot.resize_terminal(60, 24)
+        await app.screen.run_action("screen.side_by_side")
+        await until_shown(pilot, "too narrow for samples side by side")
+        assert pane(app).transcript.side_by_side
+
+
+async def test_each_request_draws_a_random_seed_but_a_continuation_keeps_its_own() -> None:
+    async with sampling() as (app, pilot, sampler):
+        await pilot.press(*["tab"] * 6, *"random", "enter", *"We", "enter")
+        await sampled(app, pilot, sampler, 1)
+        await pilot.press("enter")
+        await sampled(app, pilot, sampler, 2)
+        seeds = [request.settings.seed for request in sampler.requests]
+        assert len(set(seeds)) == 2
+        await until_shown(pilot, "seed  random", f"We s{seeds[1]}t0 end")
+        await until(pilot, lambda: {sample.seed for sample in search()} == set(seeds))
+        await pilot.press("f3")
+        await sampled(app, pilot, sampler, 3)
+        assert sampler.requests[-1].settings.seed == seeds[1]
+        assert app.settings["prompt"] == {"samples": 1, "random_seed": True}
+
+
+async def test_seed_and_checkpoint_change_by_key_and_a_prompt_is_sampled_at_once() -> None:
+    async with sampling() as (app, pilot, sampler):
+        await pilot.press("ctrl+r", "ctrl+k")
+        await until_shown(pilot, "step 3,000, val 60.7")
+        await until(pilot, lambda: sampler.loaded[-1].endswith("step-000003000"))
+        assert sampler.requests == []
+        await pilot.press("x", "ctrl+r")
+        await sampled(app, pilot, sampler, 1)
+        await pilot.press("ctrl+r")
+        await sampled(app, pilot, sampler, 2)
+        assert [request.settings.seed for request in sampler.requests] == [9, 10]
+        assert sampler.requests[-1].checkpoint.endswith("step-000003000")
+        assert sampler.requests[-1].prompt == "x"
+
+
+async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
+    class Dying(FakeSampler):
+        async def generate(self, request):  # type: ignore[no-untyped-def]
+            async for answer in super().generate(request):
+                yield answer
+                if self.texts is not None:
+                    raise WorkerError("the sampler exited (exit code -9)")
+
+    run = run_at_home()
+    async with sampling(Dying(words=[" word" * 5_000]), run) as (app, pilot, sampler):
+        sampler.failure = InputError("the vocabulary has no é", hint="leave it out")
+        await pilot.press(*"café", "enter")
+        await until_shown(pilot, "✗ the vocabulary has no é. leave it out", "✗ no text")
+        assert not pane(app).sampling
+        sampler.failure = None
+        await pilot.press("ctrl+u", *"We", "enter")
+        await sampled(app, pilot, sampler, 2)
+        await pilot.press("f4")
+        await until_shown(pilot, "the text has 25,002 characters", "at most 20,000")
+        # a text that a killed sampler left is kept and can be continued
+        sampler.texts = words
+        await pilot.press("enter")
+        await until_shown(pilot, "We s7t0", "✗ the sampler exited (exit code -9)", "✗ incomplete")
+        sampler.texts, sampler.words = None, (" is", " strong")
+        await pilot.press("f3")
+        await until_shown(pilot, "We s7t0 is strong")
+        assert sampler.requests[-1].prompt == "We s7t0"
+        assert "exit code" not in screen_text(app)
+        # a checkpoint that is deleted meanwhile: the best one is next
+        await pilot.press("ctrl+k")
+        await until_shown(pilot, "step 3,000, val 60.7")
+        sampler.failure = CheckpointError("step-000003000 has no manifest.json")
+        await pilot.press("enter")
+        await until_shown(pilot, "✗ step-000003000 has no manifest.json")
+        sampler.failure = None
+        remove_checkpoint(run, 3_000)
+        await until_shown(pilot, "the chosen checkpoint was deleted", "@best step 3,700")
+        await pilot.press("enter")
+        await until_shown(pilot, "We is strong")
+        assert "manifest" not in screen_text(app).splitlines()[-8]
+
+
+async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed = threading.Event()
+    allowed.set()
+    sent = worker_writes_snapshots(monkeypatch, allowed)
+    run = run_at_home()
+
+    def append(*rows: Row) -> None:
+        with RunLog(run, 1) as log:
+            log.append(*rows)
+
+    def evaluation(step: int) -> EvaluationRow:
+        return EvaluationRow(1, step, "validation", "validation", 4.2, 20_000, 1.7, 0.4, time())
+
+    async with sampling(run=run, size=(120, 40)) as (app, pilot, sampler):
+        await choose_now(app, pilot)
+        await until_shown(pilot, "@now current weights")
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We s7t0 end", "@now step 3,752, just now")
+        await until_shown(pilot, "@now step 3,752, 1 s ago")
+        assert app.prompt_session.shown.weights.label == "now, step 3,752"
+        # follow
+        await pilot.press("ctrl+f")
+        await sampled(app, pilot, sampler, 2)
+        await until_shown(pilot, "Sampling, after each evaluation")
+        assert sampler.requests[-1].checkpoint.endswith("snapshots/step-000003752-aa")
+        append(evaluation(3_500))
+        await sampled(app, pilot, sampler, 3)
+        assert {request.settings.seed for request in sampler.requests} == {7}
+        assert sent == ["snapshot"] * 3
+        await pilot.press("ctrl+f")
+        await until_shown(pilot, "no longer sampling after each evaluation")
+        assert not pane(app).following
+        # following ends with the run, after a sample of its last checkpoint
+        await pilot.press("ctrl+f")
+        await sampled(app, pilot, sampler, 4)
+        append(evaluation(3_750), EventRow(1, 3_750, "finished", "", time()))
+        await sampled(app, pilot, sampler, 5)
+        await until_shown(pilot, "plain-otter is finished: following ended", "@last step 3,750")
+        assert sampler.requests[-1].checkpoint.endswith("checkpoints/step-000003750")
+        await pilot.press("ctrl+f")
+        await until_shown(pilot, "the run is not training: nothing to follow")
+        assert not pane(app).following
+
+
+async def test_without_a_checkpoint_the_current_weights_are_sampled_while_they_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed = threading.Event()
+    allowed.set()
+    worker_writes_snapshots(monkeypatch, allowed)
+    run = run_at_home(losses={})
+    async with sampling(run=run) as (app, pilot, sampler):
+        await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current")
+        await pilot.press("x", "enter")
+        await until_shown(pilot, "x s7t0 end")
+        assert sampler.requests[-1].checkpoint == str(run.path / "snapshots/step-000003752-aa")
+
+        def ended(_run: RunDirectory, _verb: str) -> None:
+            raise RunStateError("plain-otter is not running", hint="resume it")
+
+        monkeypatch.setattr(client.control, "send", ended)
+        await pilot.press("enter")
+        await until_shown(pilot, "✗ plain-otter is not running. resume it", "✗ no text")
+        assert not pane(app).sampling
+    async with sampling(run=run, trains=False) as (_app, pilot, sampler):
+        await until_shown(pilot, "plain-otter has no checkpoint to sample from")
+        await pilot.press("x", "enter", "ctrl+k", "ctrl+s", "ctrl+y")
+        await until_shown(pilot, "no text yet")
+        assert sampler.requests == []
+
+
+async def test_without_a_run_there_is_a_way_to_the_runs() -> None:
+    async with at_home(None, "prompt") as (app, pilot):
+        await until_shown(pilot, "No run open.", "^l lists the runs.")
+        assert screen_text(app).splitlines()[-1] == " ^l Runs  ^p Palette  F1 Keys  ^q Leave"
+        await pilot.press("tab", "r", "enter")
+        await until_shown(pilot, "no run open: ^l lists the runs")
+        assert pane(app).box.text == "r"
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: app.current_mode == "runs")
 
 
 @pytest.mark.parametrize("width", [80, 120])
 async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int) -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt", size=(width, 24)) as (app, pilot):
+    async with sampling(size=(width, 24)) as (app, pilot, _):
         await until_shown(pilot, "best 3,700" if width >= 120 else "↑ earlier prompts")
         await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We is strong" if width >= 120 else "F3 continue")
+        await until_shown(pilot, "We s7t0 end" if width >= 120 else "F3 continue")
         for _ in range(3):
             hint, footer = screen_text(app).splitlines()[-2:]
             keys = {
@@ -112,126 +450,31 @@ async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int
         assert width < 120 or "best 3,700" in screen_text(app).splitlines()[-2]
 
 
-async def test_ctrl_r_changes_the_seed_and_ctrl_k_the_checkpoint() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (_app, pilot):
-        await pilot.press("ctrl+r", "ctrl+k")
-        await until_shown(pilot, "step 3,000, val 60.7")
-        await pilot.press(*"x", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        assert last_request(services).settings.seed == 8
-        assert last_request(services).checkpoint.endswith("step-000003000")
-
-
-async def test_ctrl_r_with_a_prompt_samples_at_once() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"x", "ctrl+r")
-        await until(
-            pilot, lambda: len(services.fake_sampler.requests) == 1 and not pane(app).sampling
-        )
-        await pilot.press("ctrl+r")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
-        assert [request.settings.seed for request in services.fake_sampler.requests] == [8, 9]
-        assert last_request(services).prompt == "x"
-
-
-async def test_the_notice_about_a_running_sample_ends_with_it() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"x", "enter")
-        await until(pilot, lambda: bool(services.fake_sampler.requests))
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling, esc stops it")
-        gate = services.fake_sampler.gate
-        assert gate is not None
-        gate.set()
-        await until(pilot, lambda: not pane(app).sampling)
-        await until_shown(pilot, "enter Generate")
-        assert "already sampling" not in screen_text(app)
-
-
-async def test_a_running_run_without_checkpoints_is_sampled_from_a_snapshot() -> None:
-    services = FakeServices(make_snapshot(checkpoints=()))
-    async with opened(services, "prompt") as (_app, pilot):
-        await until_shown(
-            pilot, "@now", "No checkpoint yet: enter samples from the current weights."
-        )
-        await pilot.press(*"x", "enter")
-        await until_shown(pilot, "x is strong.")
-        assert ("send", "snapshot") in services.calls
-        assert last_request(services).checkpoint == "/runs/plain-otter/snapshots/step-000003751-aa"
-
-
-async def test_a_run_with_nothing_to_sample_from_is_labelled() -> None:
-    services = FakeServices(make_snapshot("draft", checkpoints=(), samples=()))
-    async with opened(services, "prompt") as (_app, pilot):
-        await until_shown(pilot, "plain-otter has no checkpoint to sample from")
-        await pilot.press(*"x", "enter", "ctrl+k", "ctrl+s", "ctrl+y")
-        await until_shown(pilot, "no text yet")
-        assert not services.fake_sampler.requests
-
-
-async def test_a_sampler_error_is_one_sentence_and_the_next_prompt_works() -> None:
-    services = FakeServices(
-        make_snapshot(),
-        sampler=FakeSampler(failure=InputError("the vocabulary has no é", hint="leave it out")),
-    )
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"café", "enter")
-        await until_shown(pilot, "✗ the vocabulary has no é. leave it out")
-        assert not pane(app).sampling
-        services.fake_sampler.failure = WorkerError("the sampler exited (exit code -9)")
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ the sampler exited (exit code -9)")
-        services.fake_sampler.failure = None
-        await pilot.press("enter")
-        await until_shown(pilot, "café is strong.")
-
-
-async def test_a_text_can_be_saved_and_copied() -> None:
-    services = FakeServices(make_snapshot())
-    async with opened(services, "prompt") as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "✓ 3 of 100 tokens")
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, "saved as /home/plain-otter-sample.txt")
-        assert services.saved == [("plain-otter-sample.txt", "We is strong.\n")]
-        await pilot.press("ctrl+y")
-        await until_shown(pilot, "copied 13 characters (if your terminal allows it); ^s saves")
-        assert app.clipboard == "We is strong."
-        await pilot.press("escape", "ctrl+s")
-        await until(pilot, lambda: len(services.saved) == 2)
-
-
-async def test_the_newest_text_is_at_the_bottom_and_page_keys_show_older_text() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=[" word"] * 60))
-    async with opened(services, "prompt") as (app, pilot):
+async def test_the_newest_text_is_at_the_bottom_and_keys_scroll_to_older_ones() -> None:
+    async with sampling(FakeSampler(words=[" word"] * 60)) as (app, pilot, sampler):
         for number in range(4):
             await pilot.press("ctrl+u", *f"prompt {number}", "enter")
-            await until(
-                pilot,
-                lambda count=number: (  # type: ignore[misc]
-                    len(services.fake_sampler.requests) == count + 1 and not pane(app).sampling
-                ),
-            )
+            await sampled(app, pilot, sampler, number + 1)
         lines = screen_text(app).splitlines()
         assert "word" in lines[lines.index(next(line for line in lines if "✓ 60 of" in line)) - 2]
         assert not any("prompt 0" in line for line in lines[:16])
-        await pilot.press("escape", "home")
+        for field in ("prompt-box", "setting-top_p"):  # from inside a field
+            app.screen.set_focus(app.screen.query_one(f"#{field}"))
+            await pilot.press("pageup")
+            await until_shown(pilot, "more lines")
+            await pilot.press("pageup")
+            await until_shown(pilot, "prompt 0 word")
+            await pilot.press("pagedown", "pagedown")
+            await until(pilot, lambda: "more lines" not in screen_text(app))
+        await pilot.press("escape", "escape", "home")
         await until_shown(pilot, "prompt 0 word", "more lines")
         await pilot.press("end")
         await until(pilot, lambda: "more lines" not in screen_text(app))
 
 
 async def test_hostile_prompts_and_texts_are_harmless() -> None:
-    services = FakeServices(
-        make_snapshot(),
-        sampler=FakeSampler(
-            words=["\x1b]0;owned\x07", "\x9b2J", "[/][@click=app.quit]", "‮abc", "\n\r\t\x00"]
-        ),
-    )
-    async with opened(services, "prompt") as (app, pilot):
+    evil = ["\x1b]0;owned\x07", "\x9b2J", "[/][@click=app.quit]", "‮abc", "\n\r\t\x00"]
+    async with sampling(FakeSampler(words=evil)) as (app, pilot, _):
         pane(app).box.insert("[b]bold[/b] \x1b[31mred\x9b\u202e\x00")
         await pilot.press("enter")
         await until_shown(
@@ -242,35 +485,38 @@ async def test_hostile_prompts_and_texts_are_harmless() -> None:
         assert not any(0x7F <= ord(character) < 0xA0 or character == "‮" for character in text)
 
 
-async def test_another_run_starts_a_new_transcript() -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(gate=asyncio.Event()))
-    async with opened(services, "prompt") as (app, pilot):
+async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
+    async with sampling(sampler, size=(120, 40)) as (app, pilot, _):
         await pilot.press(*"We", "enter")
-        await until_shown(pilot, "▌ We is strong.█")
-        app.close_run()
-        app.open_pane("config")
-        await until(pilot, lambda: app.current_mode == "config")
-        app.open_pane("prompt")
-        await until_shown(pilot, "No run open.")
-        assert not pane(app).sampling
-        await until(pilot, lambda: services.fake_sampler.cancelled != [])
-        assert "We is strong" not in screen_text(app)
+        await until_shown(pilot, "We s7t0 end█")
+        screen, drawing = pane(app), pane(app)._stream.drawing
+        assert drawing is not None
+        start = now = monotonic()
+        monkeypatch.setattr(sample_stream, "monotonic", lambda: now)
+        before = screen.transcript.repainted
+        for second in range(1, 5):
+            for tenth in range(10):
+                now = start + second + tenth / 10
+                text = "".join(f" word {tenth * tenth + word}" for word in range(300))
+                drawing.take(SamplePiece(id="1", text=text, tokens=200))
+                screen._update(drawing)
+        cells = screen.transcript.repainted - before
+        assert sample_stream.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
 
+        def line() -> int:
+            found = screen_text(app).splitlines()
+            return next(at for at, text in enumerate(found) if "█" in text and "│" in text)
 
-async def test_an_idle_prompt_draws_nothing() -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt") as (app, pilot):
-        await until_shown(pilot, "@best")
-        assert not pane(app).box.cursor_blink
-        assert not any(box.cursor_blink for box in pane(app).query(SettingInput))
-        assert not pane(app).sampling
-
-
-async def test_without_a_run_there_is_a_way_to_the_runs() -> None:
-    async with opened(FakeServices(), "prompt", run=None) as (app, pilot):
-        await until_shown(pilot, "No run open.", "^l lists the runs.")
-        assert screen_text(app).splitlines()[-1] == " ^l Runs  ^p Palette  F1 Keys  ^q Leave"
-        await pilot.press("tab", "r", "enter")
-        await until_shown(pilot, "no run open: ^l lists the runs")
-        assert pane(app).box.text == "r"
-        await pilot.press("ctrl+l")
-        await until(pilot, lambda: app.current_mode == "runs")
+        places = []
+        for _ in range(5):
+            drawing.take(SamplePiece(id="1", text="\nmore", tokens=200))
+            screen.transcript.grow()
+            await pilot.pause()
+            places.append(line())
+        assert places[2:] == sorted(set(places[2:]))
+        assert places[-1] <= max(places)
+        await pilot.press("escape")
+        await until_shown(pilot, "■ 2 of 100 tokens, stopped")
