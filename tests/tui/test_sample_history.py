@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.client import monitor
 from rnnlm_tui.errors import StorageError
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, continuation, page_lines
-from tests.tui.fakes import FakeServices, make_snapshot
+from tests.homes import STEPS, trained
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import lines_of, running_app, text_of, until, with_runs
+from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until
+from tests.unit.client.logs import record
+
+PROMPTS = ("We must", "My fellow Americans,", "The state of the Union")
+
+
+def samples(step: int, attempt: int = 1, text: str = "") -> list[SampleRow]:
+    """Samples of three prompts that name their step."""
+    return [
+        SampleRow(attempt, step, prompt, text or f" be as at {step}", 3, 7, float(step))
+        for prompt in PROMPTS
+    ]
 
 
 async def opened(app: RnnlmApp, pilot: Pilot[int]) -> HistoryPanel:
@@ -33,41 +50,78 @@ def step_of(panel: HistoryPanel) -> int:
     return panel.page.step
 
 
-async def test_arrows_step_through_the_history_and_home_and_end_go_to_its_ends() -> None:
-    async with running_app() as (app, pilot):
-        panel = await opened(app, pilot)
-        assert step_of(panel) == 3_700
-        assert "3 of 3" in lines_of(app)[0]
-        assert "val ppl" in lines_of(app)[1]
-        await pilot.press("left")
-        assert step_of(panel) == 2_000
-        await pilot.press("home")
-        assert step_of(panel) == 1_000
-        await pilot.press("left")
-        assert step_of(panel) == 1_000
-        await pilot.press("right", "end")
-        assert step_of(panel) == 3_700
+async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "SAMPLES", len(PROMPTS))  # a snapshot holds those of one step
+    run = trained("plain-otter", "running")
+    with RunLock(run.lock_path):
+        async with at_home(pane="train") as (app, pilot):
+            await pilot.press("h")
+            await until(pilot, lambda: "press s" in lines_of(app)[-1])
+            with RunLog(run, 1) as log:
+                log.append(*samples(1), *samples(2), *samples(3))
+            await until(pilot, lambda: shows(app, "@3"))
+            # steps and prompts
+            panel = await opened(app, pilot)
+            assert step_of(panel) == 3
+            assert "3 of 3" in lines_of(app)[0]
+            assert "val ppl" in lines_of(app)[1]
+            assert shows(app, "› The state of the Union")
+            assert shows(app, "@2")
+            steps = []
+            for key in ("left", "home", "left", "right", "end"):
+                await pilot.press(key)
+                steps.append(step_of(panel))
+            assert steps == [2, 1, 1, 2, 3]
+            await pilot.press("down")
+            assert shows(app, "› My fellow Americans,")
+            await pilot.press("up", "up")
+            assert shows(app, "› We must")
+            # a new sample is shown at the end only
+            with RunLog(run, 1) as log:
+                log.append(*samples(4))
+            await until(pilot, lambda: step_of(panel) == 4)
+            await pilot.press("left", "enter")
+            assert isinstance(app.screen, TrainScreen)
+            assert app.screen.cursor_step == 3
+            # the cursor of the charts, whose samples the snapshot no longer holds
+            await pilot.press("home")
+            assert app.screen.cursor_step == 1
+            await until(pilot, lambda: shows(app, "be as at 1"))
+            panel = await opened(app, pilot)
+            assert step_of(panel) == 1
+            # a resumed run begins again
+            record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
+            await pilot.press("end")
+            await until(pilot, lambda: step_of(panel) == 2 and shows(app, "all new"))
+            await pilot.press("escape", "escape")
+            await until(pilot, lambda: shows(app, "@2"))
 
 
-async def test_up_and_down_choose_the_prompt_shown_in_full() -> None:
-    async with running_app() as (app, pilot):
-        await opened(app, pilot)
-        assert "› The state of the Union" in text_of(app)
-        assert "@2,000" in text_of(app)
-        await pilot.press("down")
-        assert "› My fellow Americans," in text_of(app)
-        await pilot.press("up", "up")
-        assert "› We must" in text_of(app)
+async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, attempts, reports = trained("plain-otter"), list[int](), list[object]()
+    with RunLog(run, 1) as log:
+        log.append(*samples(1), *samples(2), *samples(3))
 
+    def gone(_run: RunDirectory, step: int) -> list[SampleRow]:
+        attempts.append(step)
+        raise StorageError("the disk is gone")
 
-async def test_the_history_opens_at_the_cursor_and_enter_moves_the_cursor() -> None:
-    async with running_app() as (app, pilot):
-        await pilot.press("home")
-        panel = await opened(app, pilot)
-        assert step_of(panel) == 1_000
-        await pilot.press("right", "enter")
-        assert isinstance(app.screen, TrainScreen)
-        assert app.screen.cursor_step == 2_000
+    async with at_home(pane="train") as (app, pilot):
+        monkeypatch.setattr(app, "report_error", reports.append)
+        for times in (1, 2):
+            with monkeypatch.context() as broken:
+                broken.setattr("rnnlm_tui.tui.screens.samples.samples_at", gone)
+                await pilot.press("h")
+                for key in ("left", "left", "right", "left"):
+                    tried = len(attempts)
+                    await pilot.press(key)
+                    await until(pilot, lambda: len(attempts) > tried)  # noqa: B023
+                assert len(reports) == times
+            await pilot.press("up")
+            await until(pilot, lambda: shows(app, "be as at"))
+            await pilot.press("escape")
 
 
 @each_view("train-history-earlier")
@@ -77,96 +131,6 @@ async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mod
         await pilot.press("left")
         await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))
         await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
-
-
-async def test_a_new_sample_is_shown_at_the_end_of_the_history() -> None:
-    services = with_runs(make_snapshot(step=3_600))
-    async with running_app(services) as (app, pilot):
-        panel = await opened(app, pilot)
-        assert step_of(panel) == 2_000
-        services.snapshots["plain-otter"] = make_snapshot()
-        await until(pilot, lambda: step_of(panel) == 3_700)
-        await pilot.press("left")
-        assert step_of(panel) == 2_000
-
-
-async def test_samples_of_a_resumed_run_are_read_again() -> None:
-    services = with_runs(make_snapshot())
-    async with running_app(services) as (app, pilot):
-        panel = await opened(app, pilot)
-        assert step_of(panel) == 3_700
-        old = services.snapshots["plain-otter"]
-        again = tuple(
-            replace(row, attempt=2, text=" all new") for row in old.samples if row.step <= 2_000
-        )
-        services.snapshots["plain-otter"] = replace(
-            old, samples=again, summary=old.summary.model_copy(update={"attempt": 2, "step": 2_000})
-        )
-        await until(pilot, lambda: step_of(panel) == 2_000 and "all new" in text_of(app))
-
-
-async def test_a_run_without_samples_shows_how_to_get_some() -> None:
-    async with running_app(with_runs(replace(make_snapshot(), samples=()))) as (app, pilot):
-        await pilot.press("h")
-        assert "press s" in lines_of(app)[-1]
-
-
-class ManySamples(FakeServices):
-    """A store that has samples of more steps than a snapshot."""
-
-    def sample_steps(self, run: object) -> list[int]:
-        return [500, 1_000, 2_000, 3_700]
-
-    def samples_at(self, run: object, step: int) -> list[SampleRow]:
-        return [SampleRow(1, step, "We must", f" be as at {step}", 3, 7, float(step))]
-
-
-async def test_the_cursor_reads_samples_that_the_snapshot_no_longer_holds() -> None:
-    snapshot = make_snapshot()
-    newest = replace(snapshot, samples=tuple(row for row in snapshot.samples if row.step == 3_700))
-    services = ManySamples(newest)
-    async with running_app(services) as (app, pilot):
-        await pilot.press("k")
-        while isinstance(app.screen, TrainScreen) and (app.screen.cursor_step or 0) > 600:
-            await pilot.press("k")
-        await until(pilot, lambda: "be as at 500" in text_of(app))
-        await pilot.press("escape")
-        assert "@3,700" in text_of(app)
-
-
-class Unreadable(FakeServices):
-    """A store whose samples can't be read while `away`; counts the attempts."""
-
-    away, attempts = False, 0
-
-    def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
-        self.attempts += 1
-        if self.away:
-            raise StorageError("the disk is gone")
-        return super().samples_at(run, step)
-
-
-async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_read() -> None:
-    services = Unreadable(make_snapshot())
-    async with running_app(services) as (app, pilot):
-        reports: list[object] = []
-        app.report_error = reports.append  # type: ignore[method-assign, assignment]
-        for times in (1, 2):
-            services.away = True
-            await pilot.press("h")
-            for key in ("left", "left", "right", "left"):
-                tried = services.attempts
-                await pilot.press(key)
-                await until(pilot, lambda: services.attempts > tried)  # noqa: B023
-            assert len(reports) == times
-            services.away = False
-            await pilot.press("up")
-            await until(pilot, lambda: "responsibility" in text_of(app))
-            await pilot.press("escape")
-
-
-def sample(step: int, text: str) -> SampleRow:
-    return SampleRow(1, step, "We must", text, 3, 7, 0.0)
 
 
 def test_words_new_since_the_previous_step_are_bright() -> None:
@@ -192,45 +156,26 @@ def test_with_mostly_new_words_only_the_unchanged_start_is_dim() -> None:
     ]
 
 
+def page_of_three(text: str) -> HistoryPage:
+    """A page at step 200 whose prompts have a sample at step 100 as well."""
+    rows = {row.prompt: row for row in samples(200, text=text)}
+    before = {prompt: replace(row, step=100) for prompt, row in rows.items()}
+    return HistoryPage(200, 1, 2, PROMPTS, rows, (before,))
+
+
 def test_unused_rows_show_earlier_texts_of_other_prompts() -> None:
-    prompts = ("We must", "My fellow Americans,", "Tonight")
-    rows = {prompt: replace(sample(200, " work hard"), prompt=prompt) for prompt in prompts}
-    page = HistoryPage(
-        200,
-        1,
-        2,
-        prompts,
-        rows,
-        ({prompt: replace(row, step=100) for prompt, row in rows.items()},),
-    )
-    assert sum("@100" in line.plain for line in page_lines(page, 0, 76, 30)) == 3
+    lines = page_lines(page_of_three(" work hard"), 0, 76, 30)
+    assert sum("@100" in line.plain for line in lines) == 3
 
 
 def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
-    prompts = ("We must", "My fellow Americans,", "Tonight")
-    rows = {prompt: replace(sample(200, " work hard" * 60), prompt=prompt) for prompt in prompts}
-    page = HistoryPage(
-        200,
-        1,
-        2,
-        prompts,
-        rows,
-        ({prompt: replace(row, step=100) for prompt, row in rows.items()},),
-    )
-    for width in (20, 56, 76, 116):
-        for height in (3, 5, 8, 13, 22, 40):
-            for chosen in range(3):
-                lines = page_lines(page, chosen, width, height)
-                assert len(lines) <= height
-                assert all(line.cell_length <= width for line in lines), (width, height)
-                if height >= 8:
-                    assert (
-                        sum(
-                            any(prompt.split()[0] in line.plain for line in lines)
-                            for prompt in prompts
-                        )
-                        == 3
-                    )
+    for width, height, chosen in product((20, 56, 76, 116), (3, 5, 8, 13, 22, 40), range(3)):
+        lines = page_lines(page_of_three(" work hard" * 60), chosen, width, height)
+        assert len(lines) <= height
+        assert all(line.cell_length <= width for line in lines), (width, height)
+        if height >= 8:
+            text = "\n".join(line.plain for line in lines)
+            assert all(prompt.split()[0] in text for prompt in PROMPTS)
 
 
 def test_a_prompt_without_a_sample_is_labelled() -> None:
@@ -239,16 +184,9 @@ def test_a_prompt_without_a_sample_is_labelled() -> None:
 
 
 def test_the_history_of_raw_text_keeps_line_breaks_and_indentation() -> None:
-    rows = {"def f():": replace(sample(200, "\n    return 1\n\nx"), prompt="def f():")}
-    page = HistoryPage(
-        200,
-        1,
-        2,
-        ("def f():",),
-        rows,
-        ({"def f():": replace(rows["def f():"], step=100, text="\n    pass\n")},),
-        newlines="keep",
-    )
+    prompt, row = "def f():", samples(200, text="\n    return 1\n\nx")[0]
+    before = {prompt: replace(row, step=100, text="\n    pass\n")}
+    page = HistoryPage(200, 1, 2, (prompt,), {prompt: row}, (before,), newlines="keep")
     shown = [line.plain.rstrip() for line in page_lines(page, 0, 60, 20)][2:]
     assert shown[:4] == ["› def f():", "      return 1", "", "  x"]
     assert "  @100     pass" in shown
