@@ -29,6 +29,7 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 from rnnlm_tui.tui.widgets.text_field import without_controls
 
@@ -314,24 +315,23 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
             panel.marked ^= {panel.current.id}
             panel.move(1)
 
-    def action_export(self) -> None:
+    @act
+    async def action_export(self) -> None:
         """Write the marked samples, or the one under the cursor, to a new file."""
         chosen = self._picked
         if not chosen:
             return
-
-        def answered(word: str | None) -> None:
-            format = next((known for known in SAMPLE_EXPORTS if known == word), None)
-            if format is not None:
-                ending = EXPORT_ENDINGS[format]
-                self.context.in_thread(
-                    lambda: folders.save_text("samples", export(chosen, format), ending),
-                    lambda path: self.say(f"saved as {path}"),
-                    self.failed,
-                )
-
         title = f"Export {counted(len(chosen), 'sample')} as"
-        self.app.push_screen(ChooseScreen(title, list(FORMATS.items())), answered)
+        word = await self.context.ask(ChooseScreen(title, list(FORMATS.items())))
+        format = next((known for known in SAMPLE_EXPORTS if known == word), None)
+        if format is not None:
+            self.context.in_thread(
+                lambda: folders.save_text(
+                    "samples", export(chosen, format), EXPORT_ENDINGS[format]
+                ),
+                lambda path: self.say(f"saved as {path}"),
+                self.failed,
+            )
 
     def action_delete(self) -> None:
         """Delete the marked samples, or the one under the cursor."""

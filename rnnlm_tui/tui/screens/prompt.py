@@ -91,13 +91,11 @@ class PromptScreen(PaneScreen):
 
     def on_mount(self) -> None:
         self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
-        self.context.in_thread(
-            lambda: store.state.prompt_history().move_damaged_aside(), self.context.report_damage
-        )
-        self.context.in_thread(
+        for move in (
+            lambda: store.state.prompt_history().move_damaged_aside(),
             lambda: store.kept_samples.all_samples().move_damaged_aside(),
-            self.context.report_damage,
-        )
+        ):
+            self.context.in_thread(move, self.context.report_damage)
         self.transcript.side_by_side = self._remembered.get("side_by_side") is True
         self.set_interval(AGE_SECONDS, self._show_age)
 
@@ -351,11 +349,8 @@ class PromptScreen(PaneScreen):
 
     def _usable_settings(self, characters: int = 0) -> PromptSettings | None:
         """Return the settings if something can be sampled now, else report why not."""
-        choice = self.choice
-        try:
-            settings = self.settings_row.settings
-        except ConfigError:
-            self.context.report(self.settings_row.problem, trouble=True)
+        choice, settings = self.choice, self._valid_settings()
+        if settings is None:
             return None
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
@@ -369,6 +364,14 @@ class PromptScreen(PaneScreen):
             self._remember(samples=settings.samples, random_seed=settings.random_seed)
             return settings
         return None
+
+    def _valid_settings(self) -> PromptSettings | None:
+        """Return the settings, else report what is wrong with them."""
+        try:
+            return self.settings_row.settings
+        except ConfigError:
+            self.context.report(self.settings_row.problem, trouble=True)
+            return None
 
     def _with_drawn_seed(self, settings: PromptSettings) -> PromptSettings:
         """Draw the seed of a request, if it is random."""
@@ -461,10 +464,8 @@ class PromptScreen(PaneScreen):
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
             return
-        try:
-            settings = self.settings_row.settings
-        except ConfigError:
-            self.context.report(self.settings_row.problem, trouble=True)
+        settings = self._valid_settings()
+        if settings is None:
             return
         self.settings_row.set_seed((settings.sampling.seed + settings.samples) % 2**63)
         entry, text = self.transcript.newest, self.box.text
@@ -594,12 +595,9 @@ class PromptScreen(PaneScreen):
         """Choose, save or delete presets of the settings."""
         from rnnlm_tui.tui.screens.setting_presets import SettingPresetsScreen
 
-        try:
-            current = self.settings_row.settings
-        except ConfigError:
-            self.context.report(self.settings_row.problem, trouble=True)
+        current = self._valid_settings()
+        if current is None:
             return
-
         run = self.snapshot.config.sampling if self.snapshot is not None else None
         sampling = await self.context.ask(SettingPresetsScreen(current.sampling, run))
         if sampling is not None:
@@ -660,22 +658,13 @@ class PromptScreen(PaneScreen):
             " each other"
         )
 
-    def action_settings(self) -> None:
+    def action_settings(self, by: int = 1) -> None:
         """Go to the settings, through them, and back to the prompt."""
         if self.settings_row.has_focus_within:
-            if not self.settings_row.move_focus(1):
+            if not self.settings_row.move_focus(by):
                 self.set_focus(self.box)
         elif self.run_path is not None:
             self.settings_row.focus_first()
-
-    def action_previous_setting(self) -> None:
-        """Go to the previous setting, before the first to the prompt."""
-        if not self.settings_row.move_focus(-1):
-            self.set_focus(self.box)
-
-    def action_back_to_prompt(self) -> None:
-        """Leave the settings."""
-        self.set_focus(self.box)
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
         if not self.settings_row.problem:

@@ -16,6 +16,7 @@ from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, keys_in_line
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.form import number_text
 
 SETTING = "sampling_presets"
@@ -152,23 +153,20 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
         if self.chosen is not None:
             self.dismiss(self.chosen.applied(self._settings))
 
-    def action_save(self) -> None:
+    @act
+    async def action_save(self) -> None:
         """Save the current settings under a name, which is asked."""
-
-        def answered(answer: str | None) -> None:
-            if answer is not None:
-                name = answer.strip()
-                self._saved[name] = preset_values(self._settings)
-                self.changed(Done(f"saved as {name}"))
-
         if len(self._saved) >= MAX_PRESETS:
             self.say(f"{MAX_PRESETS} presets are saved, the most possible: delete one with d")
             return
-        about = "an existing name is overwritten"
-        question = AskScreen(
-            "Save the current settings as", "", check_preset_name, about=about, most=MAX_NAME
+        title, about = "Save the current settings as", "an existing name is overwritten"
+        answer = await self.context.ask(
+            AskScreen(title, "", check_preset_name, about=about, most=MAX_NAME)
         )
-        self.app.push_screen(question, answered)
+        if answer is not None:
+            name = answer.strip()
+            self._saved[name] = preset_values(self._settings)
+            self.changed(Done(f"saved as {name}"))
 
     def action_delete(self) -> None:
         """Delete the user's preset under the cursor."""

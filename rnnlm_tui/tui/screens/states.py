@@ -20,11 +20,10 @@ from rnnlm_tui.tui.sampling import keep_state
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, keys_in_line
 from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.sampling import StateKept
     from rnnlm_tui.store.states import DeletedState, StateInfo
-    from rnnlm_tui.tui.app import RnnlmApp
 
 KEYS = (
     ("enter", "use"),
@@ -122,45 +121,30 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
                 return f"{state.name} is a state of {state.shape}, and {run} is {shape}"
         return ""
 
-    def action_keep(self) -> None:
+    @act
+    async def action_keep(self) -> None:
         """Keep the state after the current text, under a name that is asked."""
-        run = self._run
+        context, run = self.context, self._run
         if run is None:
             return
-
-        def ask(name: str) -> None:
-            question = AskScreen(
-                "Keep the state after the current text as",
-                name,
-                self._check_name,
-                about="letters, digits and . _ -",
-                most=64,
-            )
-            self.app.push_screen(question, self._keep)
-
-        self.context.in_thread(
-            lambda: store.states.free_state_name(run or "state"), ask, self.failed
-        )
+        title, about = "Keep the state after the current text as", "letters, digits and . _ -"
+        try:
+            free = await context.wait_for(lambda: store.states.free_state_name(run or "state"))
+            name = await context.ask(AskScreen(title, free, self._check_name, about=about, most=64))
+            if name is None:
+                return
+            self.say("keeping the state …")  # said on the pane if this screen is closed meanwhile
+            kept = await keep_state(context, name)
+        except (RnnlmError, OSError) as error:
+            self.failed(error)
+        else:
+            self.say(f"{kept.name} kept: the state after {counted(kept.tokens, 'token')}")
+            self.reread(kept.name)
 
     def _check_name(self, name: str) -> None:
         check_state_name(name)
         if name in map(self.name_of, self.items):
             raise InputError(f'a state "{name}" exists already')
-
-    def _keep(self, name: str | None) -> None:
-        if name is not None:
-            self.say("keeping the state …")
-            # of the app: it continues when this screen is closed while a long sample is computed
-            self.app.run_worker(self._keep_now(self.context, name), group="state")
-
-    async def _keep_now(self, context: RnnlmApp, name: str) -> None:
-        try:
-            kept: StateKept = await keep_state(context, name)
-        except (RnnlmError, OSError) as error:
-            self.failed(error)
-            return
-        self.say(f"{kept.name} kept: the state after {counted(kept.tokens, 'token')}")
-        self.reread(kept.name)
 
     def action_delete(self) -> None:
         """Delete the state under the cursor."""
@@ -176,28 +160,23 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
 
         self.change(lambda: store.states.delete_state(state.name), deleted)
 
-    def action_copy(self) -> None:
+    @act
+    async def action_copy(self) -> None:
         """Copy the state under the cursor to a file, whose path is asked."""
         state = self.chosen
         if state is None:
             return
-
-        def answered(path: str | None) -> None:
-            if path:
-                self.context.in_thread(
-                    lambda: store.states.copy_state(state.path, path),
-                    lambda written: self.say(f"saved as {written}"),
-                    self.failed,
-                )
-
-        question = AskScreen(
-            f"Copy {state.name} to",
-            str(_folder() / f"{state.name}{SUFFIX}"),
-            _check_path,
-            about="a new file, or a folder",
-            most=MAX_PATH,
+        title, free = f"Copy {state.name} to", str(_folder() / f"{state.name}{SUFFIX}")
+        about = "a new file, or a folder"
+        path = await self.context.ask(
+            AskScreen(title, free, _check_path, about=about, most=MAX_PATH)
         )
-        self.app.push_screen(question, answered)
+        if path:
+            self.context.in_thread(
+                lambda: store.states.copy_state(state.path, path),
+                lambda written: self.say(f"saved as {written}"),
+                self.failed,
+            )
 
 
 def _folder() -> Path:

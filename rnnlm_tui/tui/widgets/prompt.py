@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -59,14 +59,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             super().__init__()
             self.prompt = prompt
             """The text as typed."""
-
-    class HistoryRequested(Message):
-        """Up on the first line or down on the last: an earlier or later prompt is wanted."""
-
-        def __init__(self, direction: int) -> None:
-            super().__init__()
-            self.direction = direction
-            """-1 for earlier, 1 for later."""
 
     class PasteShortened(Message):
         """Part of a paste was removed."""
@@ -173,14 +165,14 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     def action_up_or_earlier(self) -> None:
         """Move a line up, or recall an earlier prompt from the first line."""
         if self.cursor_location[0] == 0:
-            self.post_message(self.HistoryRequested(-1))
+            cast(PromptFrame, self.parent).recall(older=True)
         else:
             self.action_cursor_up()
 
     def action_down_or_later(self) -> None:
         """Move a line down, or recall a later prompt from the last line."""
         if self.cursor_location[0] == self.document.line_count - 1:
-            self.post_message(self.HistoryRequested(1))
+            cast(PromptFrame, self.parent).recall(older=False)
         else:
             self.action_cursor_down()
 
@@ -247,12 +239,10 @@ class PromptFrame(TitledContainer):
         self.show_facts()
         self.post_message(self.Changed())
 
-    def on_prompt_box_history_requested(self, event: PromptBox.HistoryRequested) -> None:
-        event.stop()
+    def recall(self, *, older: bool) -> None:
+        """Show an earlier prompt in the box, or a later one; not in place of a text to edit."""
         if not self.editing:
-            text = (
-                self.history.older(self.box.text) if event.direction < 0 else self.history.newer()
-            )
+            text = self.history.older(self.box.text) if older else self.history.newer()
             if text is not None:
                 self.box.put(text)
 

@@ -125,8 +125,8 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
     """A setting's text field; enter and the arrow keys keep it and go back to the prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,up,down", "screen.back_to_prompt", show=False),
-        Binding("shift+tab", "screen.previous_setting", show=False),
+        Binding("enter,up,down", "app.focus('prompt-box')", show=False),
+        Binding("shift+tab", "screen.settings(-1)", show=False),
         Binding("ctrl+k", "screen.next_checkpoint", show=False, id="next_checkpoint"),
     ]
 
