@@ -51,11 +51,15 @@ def trained(
     return run
 
 
-def with_checkpoints(run: RunDirectory, losses: Mapping[int, float | None]) -> RunDirectory:
+def with_checkpoints(
+    run: RunDirectory, losses: Mapping[int, float | None], *, tokenizer: str = "{}"
+) -> RunDirectory:
     """The run, with a checkpoint of almost no bytes for each step and its validation loss."""
 
     def write(folder: Path) -> None:
         (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").write_text(tokenizer)
+        (folder / "tokenizer.json").write_text(tokenizer)
         (folder / "model.safetensors").write_bytes(tensor_file({}))
 
     for step, loss in losses.items():

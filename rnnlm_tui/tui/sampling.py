@@ -53,7 +53,7 @@ async def keep_state(context: RnnlmApp, name: str, position: int | None = None) 
         checkpoint=weights.path,
         prompt=text.prompt,
         ids=text.ids,
-        state=text.start,
+        state=text.state,
         settings=session.settings,
         position=position,
         name=name,
@@ -75,7 +75,7 @@ async def draw(context: RnnlmApp, drawing: Drawing, run: RunDirectory) -> None:
         if not weights.path:
             weights = await take_weights(run, None)
             drawing.use(weights)
-        state = f"from state {Path(drawing.wanted.start).stem}" if drawing.wanted.start else ""
+        state = f"from state {Path(drawing.wanted.state).stem}" if drawing.wanted.state else ""
         named = f"{weights.run} " if context.prompt_session.several_runs else ""
         drawing.where = " · ".join(filter(None, (f"{named}{weights.label}", state)))
         sampler = await context.warm_sampler()

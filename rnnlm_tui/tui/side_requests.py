@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -22,9 +21,9 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
 )
 from rnnlm_tui.store.kept_samples import KeptSample
-from rnnlm_tui.tui.sampling import draw, stop, take_weights
+from rnnlm_tui.tui.sampling import take_weights
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.views.prompt import CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import TextScore
@@ -32,6 +31,7 @@ from rnnlm_tui.tui.views.versus import SampleRound, Side, SideBySide, SideText
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
+    from rnnlm_tui.tui.screens.pane import PaneScreen
 
 TOKENIZER_FILE = "tokenizer.json"
 MOST_KEPT_SCORES = 64
@@ -41,22 +41,22 @@ MOST_KEPT_SCORES = 64
 class SideRequests:
     """Samples and scores texts; errors are kept with the text that they concern."""
 
-    def __init__(self, context: RnnlmApp) -> None:
-        self._context = context
+    def __init__(self, screen: PaneScreen) -> None:
+        self._screen = screen
         self._asked = ""
         """The id of the request that is being answered; empty: none."""
-        self._cell: Drawing | None = None
-        """The cell of the grid that is being drawn."""
         self.stopping = False
         """Whether the requests that have not begun are dropped."""
         self._kept_scores: dict[tuple[str, str, tuple[int, ...], str], Inspection] = {}
 
+    @property
+    def _context(self) -> RnnlmApp:
+        return self._screen.context
+
     async def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
         self.stopping = True
-        if self._cell is not None:
-            await stop(self._context, self._cell)
-        elif self._asked and self._context.sampler is not None:
+        if self._asked and self._context.sampler is not None:
             await self._context.sampler.cancel(self._asked)
 
     async def weights(self, side: Side) -> Weights:
@@ -75,13 +75,18 @@ class SideRequests:
     async def fill(
         self,
         filled: SideText,
-        find: Callable[[], Awaitable[Weights]],
-        asked: SampleRound,
+        side: Side,
+        asked: SampleRound | Grid,
         settings: SamplingConfig,
+        weights: Weights | None = None,
     ) -> None:
-        """Sample a text into a column; an error is kept there."""
+        """Sample a text of a side; an error is kept with it.
+
+        Args:
+            weights: those that the side has had for another text.
+        """
         try:
-            filled.weights = weights = await find()
+            filled.weights = weights = weights or await self.weights(side)
             sampler = await self._context.warm_sampler()
             # again, if it died: nothing is awaited between here and the request
             await sampler.start()
@@ -130,7 +135,7 @@ class SideRequests:
             if self.stopping:
                 text.state = "stopped"
                 continue
-            await self.fill(text, partial(self.weights, side), asked, asked.settings)
+            await self.fill(text, side, asked, asked.settings)
             changed()
         for side, text in zip(sides, texts, strict=True):
             if text.weights is not None and not side.tokenizer:
@@ -154,17 +159,14 @@ class SideRequests:
         """Sample all cells, row by row; a row has the same weights."""
         await self.read_other_runs(grid.sides, open_run)
         for side, cells in zip(grid.sides, grid.cells, strict=True):
-            for self._cell in cells:
-                try:
-                    if not self.stopping:
-                        known = cells[0].wanted.weights
-                        self._cell.use(known if known.path else await self.weights(side))
-                        await draw(self._context, self._cell, side.run)
-                except (RnnlmError, OSError) as error:
-                    self._cell.error = in_one_sentence(error)
-                self._cell.over = True
+            weights: Weights | None = None
+            for column, cell in enumerate(cells):
+                if self.stopping:
+                    cell.state = "stopped"
+                else:
+                    await self.fill(cell, side, grid, grid.settings_of(column), weights)
+                    weights = cell.weights
                 changed()
-        self._cell = None
 
     async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
         """Read the checkpoints of sides that aren't from the open run: they may have changed."""
@@ -217,6 +219,23 @@ class SideRequests:
                 del self._kept_scores[next(iter(self._kept_scores))]
         return self._kept_scores[key]
 
+    async def inspect_text(
+        self, weights: Weights, prompt: str, text: SideText | None, start: str, *, same: bool
+    ) -> Inspection:
+        """Score a prompt and a side's text after it.
+
+        Args:
+            same: the weights read the text in the side's tokens; else it is sent as a text.
+
+        Raises:
+            RnnlmError: as for `inspect`.
+        """
+        if text is None or text.done is None:
+            return await self.inspect(weights, prompt, (), start)
+        if same:
+            return await self.inspect(weights, prompt, text.done.ids, start)
+        return await self.inspect(weights, "".join(text.split(prompt)), (), start)
+
     async def score(self, found: SideBySide, asked: SampleRound, owner: int, scorer: int) -> None:
         """Score the text of one side by another; why that failed is kept."""
         text, other = (found.text(place, asked) for place in (owner, scorer))
@@ -225,12 +244,9 @@ class SideRequests:
         if other is None or other.weights is None or other.state == "failed":
             return
         same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
-        prompt, written = text.split(asked.prompt)
         try:
-            inspection = (
-                await self.inspect(other.weights, asked.prompt, text.done.ids, asked.start)
-                if same
-                else await self.inspect(other.weights, prompt + written, (), asked.start)
+            inspection = await self.inspect_text(
+                other.weights, asked.prompt, text, asked.start, same=same
             )
         except (RnnlmError, OSError) as error:
             text.refused[scorer] = in_one_sentence(error)
@@ -239,7 +255,9 @@ class SideRequests:
                 # an unknown token hides how many bytes it replaces
                 text.refused[scorer] = f"no token for {', '.join(inspection.unknown)}"
             else:
-                text.scores[scorer] = TextScore.of(inspection, prompt, whole=not same)
+                text.scores[scorer] = TextScore.of(
+                    inspection, text.split(asked.prompt)[0], whole=not same
+                )
 
     async def weights_to_score(self, side: Side, text: SideText | None) -> Weights:
         """Return the weights of a side's text, or without one those that it would sample from.
@@ -273,17 +291,14 @@ class SideRequests:
             await self.weights_to_score(side, found.text(place))
             for place, side in zip(found.pair, sides, strict=True)
         ]
-        text, ids = prompt, tuple[int, ...]()
-        if chosen is not None and chosen.done is not None:
-            text, ids = "".join(chosen.split(prompt)), chosen.done.ids
         # another tokenizer reads the text, which lacks a stop string that ended it
         stopped = chosen is not None and chosen.done is not None and bool(chosen.done.stop)
         own = found.sides[found.chosen].tokenizer
         same = sides[0].tokenizer == sides[1].tokenizer
         a, b = [
-            await self.inspect(one, prompt, ids, start)
-            if same or (side.tokenizer == own and not stopped)
-            else await self.inspect(one, text, (), start)
+            await self.inspect_text(
+                one, prompt, chosen, start, same=same or (side.tokenizer == own and not stopped)
+            )
             for side, one in zip(sides, weights, strict=True)
         ]
         return a, b

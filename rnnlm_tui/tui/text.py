@@ -23,7 +23,7 @@ from textual.strip import Strip
 from textual.style import Style
 
 from rnnlm_tui.schema.formatting import safe
-from rnnlm_tui.tui.palette import BORDER, DIM, TEXT, THIRD, TRAIN, ink
+from rnnlm_tui.tui.palette import BAD, BORDER, DIM, SELECTED, TEXT, THIRD, TRAIN, ink
 
 Newlines = Literal["keep", "space", "show"]
 """Line breaks stay, become a space or become `␊`; tabs become four spaces, one space or `␉`."""
@@ -132,6 +132,23 @@ def _line_starts(text: str, start: int, width: int) -> list[int]:
             used += size
             at += len(sign)
     return starts
+
+
+def sentence(words: str, width: int, style: str = TEXT, *, trouble: bool = False) -> list[Content]:
+    """Wrap a sentence to a width, after a red cross for trouble."""
+    wrapped = WrappedText(max(10, width), safe_text(words, newlines="space"))
+    return [
+        Content.assemble(
+            (("  " if line else "✗ ") if trouble else "", BAD),
+            (wrapped.text[slice(*wrapped.span(line))], style),
+        )
+        for line in range(len(wrapped))
+    ]
+
+
+def selected(line: Content, width: int) -> Content:
+    """Return a row with the background of the selected one."""
+    return line.pad_right(max(0, width - line.cell_length)).stylize_before(f"on {SELECTED}")
 
 
 def spread(left: Content, right: Content, width: int, *, least: int = 0) -> Content:

@@ -123,7 +123,7 @@ async def test_sample_stop_continue_inspect_branch_undo_keep_a_state_search_and_
         await until(
             pilot,
             lambda: (
-                bool(tree(app).branches) and branch(app).start.endswith("after-five.safetensors")
+                bool(tree(app).branches) and branch(app).state.endswith("after-five.safetensors")
             ),
         )
 

@@ -15,7 +15,7 @@ from difflib import unified_diff
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 from rich.style import Style
@@ -140,15 +140,29 @@ def cells_on(app: RnnlmApp) -> Cells:
     return [cells_of(strip) for strip in app.screen._compositor.render_strips()]
 
 
+def _views(name: str) -> tuple[tuple[tuple[int, int], Mode], ...]:
+    """Size and mode of every snapshot of a state."""
+    return (*((size, cast("Mode", "")) for size in SIZES), *MORE.get(name, ()))
+
+
 def each_view(*names: str) -> pytest.MarkDecorator:
     """Parametrize a test with the name, size and mode of every snapshot of these states."""
-    views = [
-        (name, size, mode)
-        for name in names
-        for size, mode in (*((size, "") for size in SIZES), *MORE.get(name, ()))
-    ]
+    views = [(name, size, mode) for name in names for size, mode in _views(name)]
     return pytest.mark.parametrize(
         ("name", "size", "mode"), views, ids=[_file_name(*view) for view in views]
+    )
+
+
+def each_size(*names: str) -> pytest.MarkDecorator:
+    """Parametrize a test with every size and mode, and those of the states that are drawn so."""
+    views: dict[tuple[tuple[int, int], Mode], list[str]] = {}
+    for name in names:
+        for view in _views(name):
+            views.setdefault(view, []).append(name)
+    return pytest.mark.parametrize(
+        ("names", "size", "mode"),
+        [(found, *view) for view, found in views.items()],
+        ids=[_file_name(names[0], *view) for view in views],
     )
 
 

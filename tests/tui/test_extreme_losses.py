@@ -166,7 +166,7 @@ async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
     services = versus(answers={InspectRequest: answer})
     async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await pilot.press(*"The", "enter")
-        await until(pilot, lambda: len(asked(services, InspectRequest)) == 4)
+        await until(pilot, lambda: len(asked(services.fake_sampler, InspectRequest)) == 4)
         await pilot.press("escape")
         for keys in ("j", "V", "j", "right", "z"):
             await pilot.press(keys)

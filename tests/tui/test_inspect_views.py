@@ -6,10 +6,9 @@ import base64
 import json
 import math
 import random
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from rich.cells import cell_len
 from textual.geometry import Size
 
 from rnnlm_tui.errors import InputError
@@ -18,20 +17,19 @@ from rnnlm_tui.schema.sampling import (
     GradientReach,
     InspectedToken,
     Inspection,
-    SampleDone,
     StateMap,
 )
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.palette import DIVERGING, diverging, surprise_step
 from rnnlm_tui.tui.text import graphemes
 from rnnlm_tui.tui.views.inspect import (
+    ALONE,
     LayerStates,
     ScoredText,
-    TextSource,
     as_json,
     as_tsv,
     bits_of,
-    faded_lag,
+    branched,
+    drawing_of_rest,
     perplexity_text,
     probability,
     reach_brief,
@@ -41,7 +39,7 @@ from rnnlm_tui.tui.views.inspect import (
     token_rows,
     words_of,
 )
-from rnnlm_tui.tui.views.prompt_session import PromptSession
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.token_text import lay_out, token_label, token_signs
 from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, inspect_places
 
@@ -76,7 +74,7 @@ def scored(*texts: str, bits: tuple[float | None, ...] = (), prompt_tokens: int 
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 30, 400])
-def test_every_token_has_cells_that_nothing_else_has(width: int) -> None:
+def test_every_token_has_cells_of_its_own_and_nothing_drawn_acts_on_a_terminal(width: int) -> None:
     layout = lay_out(HOSTILE, width)
     assert len(layout.places) == len(HOSTILE)
     for line in layout.lines:
@@ -88,10 +86,7 @@ def test_every_token_has_cells_that_nothing_else_has(width: int) -> None:
         assert used <= max(width, 2), "a wide sign needs two cells"
     firsts = {(at, run.column) for at, line in enumerate(layout.lines) for run in line}
     assert set(layout.places) <= firsts
-
-
-def test_nothing_that_acts_on_a_terminal_is_drawn() -> None:
-    drawn = "".join(run.text for line in lay_out(HOSTILE, 80).lines for run in line)
+    drawn = "".join(run.text for line in layout.lines for run in line)
     assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign == "\u202e" for sign in drawn)
 
 
@@ -133,84 +128,56 @@ def test_ten_thousand_tokens_are_laid_out_in_linear_time() -> None:
     assert max(sum(run.width for run in line) for line in layout.lines) <= 76
 
 
-def test_the_mean_runs_over_the_predicted_tokens() -> None:
-    text = scored("a", "b", "c", bits=(None, 2.0, 4.0))
-    assert math.isnan(text.means[0])
-    assert list(text.means[1:]) == [2.0, 3.0]
-
-
-def test_surprising_tokens_are_found_in_both_directions() -> None:
+def test_a_scored_text_knows_its_mean_its_surprises_and_the_ids_after_a_context() -> None:
     text = scored("a", "b", "c", "d", bits=(None, 6.0, 1.0, 5.0))
-    assert text.next_surprise(0, 1) == 1
-    assert text.next_surprise(1, 1) == 3
-    assert text.next_surprise(3, 1) is None
+    assert math.isnan(text.means[0])
+    assert list(text.means[1:]) == [6.0, 3.5, 4.0]
+    assert [text.next_surprise(token, 1) for token in (0, 1, 3)] == [1, 3, None]
     assert text.next_surprise(4, -1) == 3
-
-
-def test_ids_of_typed_text_are_those_after_the_context() -> None:
     assert scored("", "the", " cat", " sat").ids_after("the") == (12, 13)
     assert scored("the", " cat").ids_after("the c") is None
     assert scored("", "cat").ids_after("") == (11,)
 
 
-def test_a_source_is_the_branch_or_else_the_prompt_with_the_chosen_weights() -> None:
-    session = PromptSession(prompt="We must")
-    run = RunDirectory(Path("/runs/otter"))
-    assert TextSource.of(session, run, None) is None
-
-
-def source(**changes: object) -> TextSource:
-    """A text of six tokens, four of them generated."""
-    fields: dict[str, object] = {
-        "run": "otter",
-        "step": 5,
-        "checkpoint": "/c",
-        "prompt": "a b",
-        "ids": (1, 2, 3, 4),
-        "text": " c d e f",
-        "state": "",
-        "settings": SamplingConfig(max_new_tokens=4),
-        **changes,
-    }
-    return TextSource(**fields)  # type: ignore[arg-type]
-
-
+SOURCE = Sample(
+    "a b", SamplingConfig(max_new_tokens=4), Weights("otter", "/c", 5), (1, 2, 3, 4), " c d e f",
+    parent=3, shared=1, number=7,
+)  # fmt: skip
+"""A text of six tokens, four of them generated."""
 TEXT = scored("a", " b", " c", " d", " e", " f", prompt_tokens=2)
 
 
-def test_a_branch_keeps_the_tokens_before_it_and_samples_as_many_as_the_text_had() -> None:
-    new = source().branched(TEXT, 3, (9,), " x")
-    wanted = new.wanted
-    assert (wanted.prompt, wanted.ids, wanted.text, wanted.shared) == ("a b", (1, 9), " c x", 1)
-    assert new.request.settings.max_new_tokens == 2
-    done = SampleDone(
-        id="1", reason="length", text=" y z", ids=(7, 8), tokens=2, prompt_tokens=2, seconds=1,
-        first_token_seconds=1, bits_per_token=1,
-    )  # fmt: skip
-    new.take(done)
-    (branch,) = new.finished()
-    assert (branch.text, branch.ids, branch.shared) == (" c x y z", (1, 9, 7, 8), 1)
-    assert branch.settings.max_new_tokens == 4
-    assert branch.weights.label == "now, step 5"
+@pytest.mark.parametrize(
+    ("position", "prompt", "ids", "text", "shared", "missing"),
+    [
+        (3, "a b", (1, 9), " c x", 1, 2),  # as many tokens as the text had
+        (6, "a b", (1, 2, 3, 4, 9), " c d e f x", 4, 4),  # at the end the usual number
+        (1, "a", (9,), " x", 0, 3),  # in the prompt
+    ],
+)
+def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text(
+    position: int, prompt: str, ids: tuple[int, ...], text: str, shared: int, missing: int
+) -> None:
+    start = branched(SOURCE, TEXT, position, (9,), " x")
+    assert (start.prompt, start.ids, start.text, start.shared) == (prompt, ids, text, shared)
+    request = drawing_of_rest(start, SOURCE).request
+    assert (request.prompt, request.ids, start.parent) == (prompt, ids, 7)
+    assert request.settings.max_new_tokens == missing
+    short = replace(start, settings=SamplingConfig(max_new_tokens=2))
+    length = drawing_of_rest(short, SOURCE).request.settings.max_new_tokens
+    assert length == (max(4 - len(ids), 0) or 2)
 
 
-def test_a_branch_at_the_end_goes_on_for_the_usual_length() -> None:
-    new = source().branched(TEXT, 6, (9,), " x")
-    assert (new.wanted.ids, new.wanted.shared) == ((1, 2, 3, 4, 9), 4)
-    assert new.request.settings.max_new_tokens == 4
-
-
-def test_a_branch_inside_the_prompt_cuts_it_but_not_inside_a_character() -> None:
-    wanted = source().branched(TEXT, 1, (9,), " x").wanted
-    assert (wanted.prompt, wanted.ids, wanted.text, wanted.shared) == ("a", (9,), " x", 0)
+def test_a_branch_of_a_prompt_alone_has_no_parent_and_never_begins_inside_a_character() -> None:
+    assert branched(replace(SOURCE, number=ALONE), TEXT, 3, (9,), " x").parent is None
     parts = scored("a", "", "😀", " b", prompt_tokens=4)
     with pytest.raises(InputError, match="inside a character"):
-        source().branched(parts, 2, (9,), "x")
+        branched(SOURCE, parts, 2, (9,), "x")
 
 
 def states(rows: list[list[int]], **changes: object) -> StateMap:
     """A states answer with these bytes."""
-    tokens = len(rows[0]) if rows else 0
+    tokens = len(rows[0])
     data = bytes(value % 256 for row in rows for value in row)
     return StateMap.model_validate(
         {
@@ -230,41 +197,39 @@ def states(rows: list[list[int]], **changes: object) -> StateMap:
     )
 
 
-def test_states_are_decoded_unit_by_unit() -> None:
+def test_states_are_decoded_unit_by_unit_and_saturation_is_of_cells_with_tanh() -> None:
     found = LayerStates.of(states([[127, 0, -127], [1, 2, 3]]))
     assert [found.value(0, token) for token in range(3)] == [0.5, 0.0, -0.5]
     assert list(found.row(1)) == [1, 2, 3]
     assert found.longest == (1, 1.0)
     with pytest.raises(InputError, match="5 values"):
         LayerStates.of(states([[1, 2], [3, 4]], values=base64.b64encode(bytes(5)).decode()))
+    for saturated in ((0.25, 0.5), ()):
+        found = LayerStates.of(states([[1, 2]], saturated=saturated))
+        labels = [label for label, _ in token_rows(scored("a", " b"), 1, None, found)]
+        assert "|h| change" in labels
+        assert ("saturated" in labels) == bool(saturated)
 
 
-@pytest.mark.parametrize(("saturated", "shown"), [((0.25, 0.5), True), ((), False)])
-def test_saturation_is_a_figure_of_cells_with_tanh(
-    saturated: tuple[float, ...], shown: bool
-) -> None:
-    found = LayerStates.of(states([[1, 2]], saturated=saturated))
-    labels = [label for label, _ in token_rows(scored("a", " b"), 1, None, found)]
-    assert "|h| change" in labels
-    assert ("saturated" in labels) is shown
+GONE = "gradient below 1 % of lag 0 from lag {} on"
 
 
 @pytest.mark.parametrize(
-    ("norms", "lag", "words"),
+    ("norms", "words", "brief"),
     [
-        ((1.0, 0.5, 0.001, 0.0005), 2, "gradient below 1 % of lag 0 from lag 2 (“b”) on"),
-        ((1.0, 0.001), 1, "gradient below 1 % of lag 0 from lag 1 (“c”) on"),
-        ((1.0, 0.001, 0.5), None, "gradient still 50 % of lag 0 at lag 2"),
-        ((1.0,), None, "there is only one token before it"),
-        ((0.0, 0.0), None, "no gradient"),
-        ((), None, "no gradient"),
-        ((math.nan,), None, "no gradient"),
+        ((1.0, 0.5, 0.001, 0.0005), GONE.format("2 (“b”)"), "from lag 2"),
+        ((1.0, 0.001), GONE.format("1 (“c”)"), "from lag 1"),
+        ((1.0, 0.001, 0.5), "gradient still 50 % of lag 0 at lag 2", "not up to lag 2"),
+        ((1.0,), "there is only one token before it", "no gradient"),
+        ((0.0, 0.0), "no gradient", "no gradient"),
+        ((), "no gradient", "no gradient"),
+        ((math.nan,), "no gradient", "no gradient"),
     ],
 )
-def test_the_reach_is_said_in_words(norms: tuple[float, ...], lag: int | None, words: str) -> None:
+def test_the_reach_is_said_in_words(norms: tuple[float, ...], words: str, brief: str) -> None:
     reach = GradientReach(id="1", position=4, norms=norms)
-    assert faded_lag(reach) == lag
     assert reach_words(reach, ("a", " b", " c", " d", " e")) == words
+    assert reach_brief(reach) == brief
 
 
 def test_two_models_are_two_curves_with_letters() -> None:
@@ -279,29 +244,12 @@ def test_two_models_are_two_curves_with_letters() -> None:
 def test_a_text_is_compared_only_if_both_models_read_the_same_tokens() -> None:
     one, start = scored("a", " b", prompt_tokens=2), scored("", "a", " b", prompt_tokens=3)
     assert token_offset(one, one) == 0
-    same = Inspection.model_validate(
-        {
-            **start.answer.model_dump(),
-            "tokens": [start.tokens[0], *(token.model_dump() for token in one.tokens)],
-        }
-    )
-    assert token_offset(one, ScoredText(same)) == 1
-    assert token_offset(ScoredText(same), one) == -1
+    tokens = (start.tokens[0], *one.tokens)
+    same = ScoredText(start.answer.model_copy(update={"tokens": tokens}))
+    assert token_offset(one, same) == 1
+    assert token_offset(same, one) == -1
     assert token_offset(one, scored("a", "b", prompt_tokens=2)) is None
     assert token_offset(one, scored("a", " b", " c", " d", prompt_tokens=2)) is None
-
-
-@pytest.mark.parametrize(
-    ("norms", "words"),
-    [
-        ((1.0, 0.5, 0.001), "from lag 2"),
-        ((1.0, 0.5), "not up to lag 1"),
-        ((1.0,), "no gradient"),
-        ((), "no gradient"),
-    ],
-)
-def test_the_reach_has_a_short_form_for_two_models(norms: tuple[float, ...], words: str) -> None:
-    assert reach_brief(GradientReach(id="1", position=4, norms=norms)) == words
 
 
 def test_probabilities_and_bits_have_few_digits() -> None:
@@ -356,4 +304,3 @@ def test_widgets_never_overlap_and_fit_the_body(
         assert not own & cells
         cells |= own
     assert cells == {(x, y) for x in range(size[0]) for y in range(size[1])}
-    assert cell_len("x") == 1

@@ -13,10 +13,10 @@ from rnnlm_tui.schema.formatting import first_of
 from rnnlm_tui.schema.sampling import Alternatives, Inspection, InspectRequest
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.screens.sample_stream import SampleStream
-from rnnlm_tui.tui.views.inspect import ScoredText, TextSource
+from rnnlm_tui.tui.views.inspect import ScoredText, branched, drawing_of_rest, request_about
 from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
-from rnnlm_tui.tui.views.sample_tree import SampleTree
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -53,7 +53,7 @@ class BranchSampler:
         return self._stream.drawing is not None
 
     def start(
-        self, source: TextSource, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
+        self, source: Sample, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
     ) -> None:
         """Put tokens at a position of a text, and sample on from there."""
         context = self._screen.context
@@ -62,12 +62,12 @@ class BranchSampler:
             context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
         try:
-            drawing = source.branched(scored, position, ids, text)
+            start = branched(source, scored, position, ids, text)
         except InputError as error:
             context.report(error.message, trouble=True)
             return
         self._tree = context.prompt_session.tree
-        self._stream.begin(drawing, run)
+        self._stream.begin(drawing_of_rest(start, source), run)
 
     def _show(self, drawing: Drawing) -> None:
         sample = drawing.samples[0]
@@ -83,7 +83,7 @@ class BranchSampler:
         self._ended()
 
     async def start_typed(
-        self, source: TextSource, scored: ScoredText, answer: Alternatives, text: str
+        self, source: Sample, scored: ScoredText, answer: Alternatives, text: str
     ) -> None:
         """Put a typed text at a position: an alternative, or the tokens that it has there."""
         report = self._screen.context.report
@@ -107,6 +107,7 @@ class BranchSampler:
         elif ids:
             self.start(source, scored, answer.position, ids, text)
 
-    async def _encode(self, source: TextSource, text: str) -> ScoredText:
-        request = replace(source, prompt=text, ids=(), state="").request(InspectRequest)
+    async def _encode(self, source: Sample, text: str) -> ScoredText:
+        alone = replace(source, prompt=text, ids=(), state="")
+        request = request_about(alone, InspectRequest)
         return ScoredText(await self._questions.ask(request, Inspection, lambda _words: None))

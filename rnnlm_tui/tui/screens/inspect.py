@@ -40,31 +40,31 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.reach_view import ReachView
-from rnnlm_tui.tui.screens.unit_views import UnitViews
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.inspect import (
     LayerStates,
     ScoredText,
-    TextSource,
+    Units,
     alternatives_facts,
     alternatives_title,
     as_json,
     as_tsv,
+    inspected,
     quoted,
+    request_about,
     text_note,
     token_rows,
     words_of,
 )
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING
-from rnnlm_tui.tui.views.sample_tree import SampleTree
+from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
-from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenStrip
+from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenPointed
 from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, View, inspect_places, shows_all, shows_two
-from rnnlm_tui.tui.widgets.panel import Line, Panel
+from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.state_map import StateMapPanel, UnitList, UnitStrip
 from rnnlm_tui.tui.widgets.train_layout import Placed
 
@@ -98,21 +98,24 @@ class InspectScreen(PaneScreen):
         """The chosen view below the text."""
         self.scored: ScoredText | None = None
         """The text shown, once it is scored."""
+        self.units = Units()
+        """A layer's states, once they are known."""
+        self.strip, self.choices = HeatStrip(id="strip"), AlternativesList(id="alternatives")
+        self._map = StateMapPanel(self.units, id="state")
+        self._unit_strip = UnitStrip(self.units, id="unit")
+        self._unit_list = UnitList(self.units, id="units")
         self._alone = False
-        self._source: TextSource | None = None
+        self._source: Sample | None = None
         """The text that is shown or asked for."""
-        self._wanted: TextSource | None = None
+        self._wanted: Sample | None = None
         """The same, as the session has it: perhaps without the place of its weights."""
-        self._outdated = False
-        """Whether the strip shows something else meanwhile."""
         self._moved = False
         """Whether the cursor belongs to this text; else it goes to its first new token."""
         self._failed = False
         """Whether the text couldn't be scored."""
         self._alternatives: dict[int, Alternatives] = {}
-        self._units: UnitViews | None = None
-        self._reach: ReachView | None = None
         self._questions = Questions(self)
+        self._reach = ReachView(self._questions)
         self._still: Timer | None = None
         self._branches = BranchSampler(
             self, self._questions, self._show_growing, self._branch_ended
@@ -120,14 +123,14 @@ class InspectScreen(PaneScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
-            HeatStrip(id="strip"),
-            AlternativesList(id="alternatives"),
+            self.strip,
+            self.choices,
             TokenPanel(title="Token", id="token"),
-            StateMapPanel(id="state"),
-            UnitStrip(id="unit"),
-            UnitList(id="units"),
-            Chart(id="reach"),
-            Line(id="reach-words"),
+            self._map,
+            self._unit_strip,
+            self._unit_list,
+            self._reach.chart,
+            self._reach.words,
             ModeLine("inspect", id="modes"),
             places=self._places(),
             id="inspected",
@@ -155,7 +158,7 @@ class InspectScreen(PaneScreen):
         for view in VIEWS[1:]:
             several = shows_all(self._body())
             self.query_one(f"#{view}", Panel).highlighted = several and view == self.active
-        self.query_one(UnitList).highlighted = self.active == "unit"
+        self._unit_list.highlighted = self.active == "unit"
         self._ask_for_views()
         self.refresh_footer()
 
@@ -168,33 +171,6 @@ class InspectScreen(PaneScreen):
 
     def _shows(self, widget: str) -> bool:
         return widget in self.query_one(Placed).places
-
-    @property
-    def strip(self) -> HeatStrip:
-        return self.query_one("#strip", HeatStrip)
-
-    @property
-    def choices(self) -> AlternativesList:
-        return self.query_one("#alternatives", AlternativesList)
-
-    @property
-    def units(self) -> UnitViews:
-        """The views of a layer's states."""
-        if self._units is None:
-            self._units = UnitViews(
-                self.query_one(StateMapPanel),
-                self.query_one("#unit", UnitStrip),
-                self.query_one(UnitList),
-            )
-        return self._units
-
-    @property
-    def reach(self) -> ReachView:
-        """The view of a gradient."""
-        if self._reach is None:
-            chart, words = self.query_one("#reach", Chart), self.query_one("#reach-words", Line)
-            self._reach = ReachView(self._questions, chart, words)
-        return self._reach
 
     # the text
 
@@ -211,24 +187,21 @@ class InspectScreen(PaneScreen):
         living = snapshot.summary.status in LIVING
         return CheckpointChoice.of(snapshot.summary.run, snapshot.checkpoints, None, living=living)
 
-    def _take_text(self) -> None:
-        """Have the session's text scored, if it isn't the one that is shown."""
+    def _take_text(self, *, again: bool = False) -> None:
+        """Have the session's text scored, if it isn't the one that is shown, or `again`."""
         session, before = self.context.prompt_session, self._source
         session.keep_only(self.run_path)
         run = self.context.run_directory
-        source = TextSource.of(session, run, self._choice())
+        source = inspected(session, run, self._choice())
         if run is None:
             self.strip.show_when_empty(*self.context.no_run_words)
         elif source is None:
             self.strip.show_when_empty("This run has no checkpoint yet.", "2 shows how it trains.")
-        if self._branches.sampling or (source == self._wanted and not self._outdated):
+        if self._branches.sampling or (source == self._wanted and not again):
             return
         self._wanted = self._source = source
-        self.scored, self._failed, self._outdated = None, False, False
+        self._forget()
         self._moved = before is not None and source is not None and before.prompt == source.prompt
-        self._alternatives.clear()
-        self.reach.clear()
-        self.units.clear()
         self.strip.bottom = ""
         self.strip.legend = self._legend()
         if source is None:
@@ -240,24 +213,38 @@ class InspectScreen(PaneScreen):
         self._questions.forget()
         self._questions.start("inspect", source, partial(self._score, source))
 
+    def _forget(self) -> None:
+        """Forget what is known about the text that was shown."""
+        self.scored, self.units.states, self._failed = None, None, False
+        self._alternatives.clear()
+        self._reach.clear()
+        self._map.show_words("")
+        self._show_units()
+
+    def _show_units(self) -> None:
+        self.units.cursor = self.cursor
+        self._map.redraw()
+        self._unit_strip.update()
+        self._unit_list.redraw()
+
     def _show_words(self, prompt: str, text: str) -> int:
         """Show the words of a text before it is scored. Return how many the prompt has."""
         before, after = words_of(prompt), words_of(text)
         self.strip.show((*before, *after), (), len(before))
         return len(before)
 
-    async def _score(self, source: TextSource) -> None:
+    async def _score(self, source: Sample) -> None:
         """Have a text scored, and show it."""
         try:
-            if not source.checkpoint:
+            if not source.weights.path:
                 source = self._source = await self._with_snapshot(source)
-            request = source.request(InspectRequest)
+            request = request_about(source, InspectRequest)
             answer = await self._questions.ask(request, Inspection, self._wait_for_text)
         except (RnnlmError, OSError) as error:
             self._failed = True
             self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
             words, current = in_one_sentence(error), self._with_current_weights()
-            if current is not None and current.checkpoint != source.checkpoint:
+            if current is not None and current.weights.path != source.weights.path:
                 words = f"{words}; ^k scores the text with {current.weights.label}"
             self.choices.show_words(words, trouble=True)
             self.refresh_footer()
@@ -277,28 +264,23 @@ class InspectScreen(PaneScreen):
         self._ask_for_views()
         self.refresh_footer()
 
-    async def _with_snapshot(self, source: TextSource) -> TextSource:
+    async def _with_snapshot(self, source: Sample) -> Sample:
         """Have the worker write its current weights; return the text with their place."""
         run = self.context.run_directory
         if run is None:
             raise RunStateError("no run open")
-        taken = await take_weights(run, None)
-        return replace(source, checkpoint=taken.path, step=taken.step)
+        return replace(source, weights=await take_weights(run, None))
 
-    def _with_current_weights(self) -> TextSource | None:
+    def _with_current_weights(self) -> Sample | None:
         """Return the text with the checkpoint that Sample would use; None if there is none."""
         source, snapshot, run = self._source, self.snapshot, self.context.run_directory
-        if source is None or snapshot is None or run is None or run.name != source.run:
+        if source is None or snapshot is None or run is None or run.name != source.weights.run:
             return None
         chosen = self.context.prompt_session.choice
-        wanted = chosen.wanted if chosen is not None and chosen.run == source.run else None
+        wanted = chosen.wanted if chosen is not None and chosen.run == run.name else None
         living = snapshot.summary.status in LIVING
-        choice = CheckpointChoice.of(source.run, snapshot.checkpoints, wanted, living=living)
-        if not choice.possible:
-            return None
-        row = choice.row
-        step, path = (0, "") if row is None else (row.step, str(run.path / row.path))
-        return replace(source, checkpoint=path, step=step, row=row)
+        choice = CheckpointChoice.of(run.name, snapshot.checkpoints, wanted, living=living)
+        return replace(source, weights=Weights.of(run, choice.row)) if choice.possible else None
 
     def _show_note(self) -> None:
         """Show the figures of the text below it, unless a panel has them."""
@@ -316,10 +298,10 @@ class InspectScreen(PaneScreen):
         source, choice = self._source, self._choice()
         if source is None:
             return Content("")
-        row = source.row
-        if row is not None and choice is not None and (choice.run, choice.row) == (source.run, row):
+        run, row = source.weights.run, source.weights.row
+        if row is not None and choice is not None and (choice.run, choice.row) == (run, row):
             return choice.legend()
-        name = safe_content(source.run, limit=30, newlines="show").stylize(DIM)
+        name = safe_content(run, limit=30, newlines="show").stylize(DIM)
         return Content.assemble(name, (f" {source.weights.label}", TEXT))
 
     # the cursor
@@ -347,7 +329,7 @@ class InspectScreen(PaneScreen):
             panel.show((), title="Token", legend="")
             return
         self.strip.move_to(self.cursor)
-        self.units.point(self.cursor)
+        self._show_units()
         if answer is not None:
             facts = alternatives_facts(answer, scored, self._source.settings)
             if self._shows("token"):
@@ -358,12 +340,9 @@ class InspectScreen(PaneScreen):
         rows = token_rows(scored, self.cursor, answer, self.units.states)
         of = "" if at_end else f"of {len(scored):,}"
         panel.show(rows, title=Content.styled(title, "bold"), legend=of)
-        self.reach.show(self.cursor, scored)
+        self._reach.show(self.cursor, scored)
 
-    def on_token_strip_pointed(self, event: TokenStrip.Pointed) -> None:
-        self._go(event.token)
-
-    def on_state_map_panel_pointed(self, event: StateMapPanel.Pointed) -> None:
+    def on_token_pointed(self, event: TokenPointed) -> None:
         self._go(event.token)
 
     def action_go_by(self, tokens: int) -> None:
@@ -373,16 +352,20 @@ class InspectScreen(PaneScreen):
     def action_move_line(self, by: int) -> None:
         """Move the cursor by lines, or among the units in their view."""
         if self.active == "unit":
-            self.units.follow(by)
+            self._follow(by)
         else:
             self._go(self.strip.vertical(by))
 
     def action_move_page(self, by: int) -> None:
         """Move by pages of the text, or of the units."""
         if self.active == "unit":
-            self.units.follow(by * self.query_one(UnitList).page_rows)
-        elif self.active != "state" or not self.query_one(StateMapPanel).scroll_units(by):
+            self._follow(by * self._unit_list.page_rows)
+        elif self.active != "state" or not self._map.scroll_units(by):
             self._go(self.strip.vertical(by * self.strip.page_lines))
+
+    def _follow(self, by: int) -> None:
+        self.units.follow(by)
+        self._show_units()
 
     def action_to_surprise(self, by: int) -> None:
         """Go to the next surprising token, or with -1 to the one before."""
@@ -421,7 +404,7 @@ class InspectScreen(PaneScreen):
         few = len(scored) * scored.answer.hidden_size <= EAGER_VALUES
         if self.units.states is None and (few or self._shows("state") or self._shows("unit")):
             self._ask_for_states()
-        if self._shows("reach") and not self.reach.show(self.cursor, scored):
+        if self._shows("reach") and not self._reach.show(self.cursor, scored):
             self._questions.start("reach", self.cursor, partial(self._find_reach, source))
 
     def _is_predicted(self, token: int) -> bool:
@@ -430,7 +413,7 @@ class InspectScreen(PaneScreen):
             return False
         return len(scored) > 0 if token >= len(scored) else scored.bits[token] is not None
 
-    async def _find_alternatives(self, source: TextSource) -> None:
+    async def _find_alternatives(self, source: Sample) -> None:
         position = self.cursor
         if not self._is_predicted(position):
             key = self.key_of("next_token")
@@ -438,7 +421,7 @@ class InspectScreen(PaneScreen):
                 f"Nothing predicts the first token. {key} goes to the next one."
             )
             return
-        request = source.request(AlternativesRequest, position=position)
+        request = request_about(source, AlternativesRequest, position=position)
         try:
             answer = await self._questions.ask(request, Alternatives, self.choices.show_words)
         except (RnnlmError, OSError) as error:
@@ -457,18 +440,18 @@ class InspectScreen(PaneScreen):
             wanted = tuple(self.units.wanted.values())
             self._questions.start("states", wanted, partial(self._find_states, self._source))
 
-    async def _find_states(self, source: TextSource) -> None:
+    async def _find_states(self, source: Sample) -> None:
         units, scored = self.units, self.scored
         try:
-            request = source.request(StatesRequest, **units.wanted)
-            answer = await self._questions.ask(request, StateMap, units.map.show_words)
+            request = request_about(source, StatesRequest, **units.wanted)
+            answer = await self._questions.ask(request, StateMap, self._map.show_words)
             states = LayerStates.of(answer)
         except (RnnlmError, OSError) as error:
             if units.order == "search":
                 units.give_up_search()
                 self.context.report(in_one_sentence(error), trouble=True)
             else:
-                units.map.show_words(in_one_sentence(error), trouble=True)
+                self._map.show_words(in_one_sentence(error), trouble=True)
             return
         if source is self._source and scored is not None:
             units.take(states, scored)
@@ -506,15 +489,15 @@ class InspectScreen(PaneScreen):
 
     # reach
 
-    async def _find_reach(self, source: TextSource) -> None:
+    async def _find_reach(self, source: Sample) -> None:
         position, scored = self.cursor, self.scored
         if scored is None or position >= len(scored) or not self._is_predicted(position):
-            self.reach.show_nothing("choose a token that the model predicts")
+            self._reach.show_nothing("choose a token that the model predicts")
             return
         others = self.context.prompt_session.compared
-        await self.reach.find(source, scored, position, others)
+        await self._reach.find(source, scored, position, others)
         if source is self._source and position == self.cursor:
-            self.reach.show(position, scored)
+            self._reach.show(position, scored)
 
     # branches
 
@@ -540,17 +523,14 @@ class InspectScreen(PaneScreen):
             self.context.report("no checkpoint to score with")
         elif self._branches.sampling:
             self.context.report(ALREADY_SAMPLING)
-        elif current.checkpoint == source.checkpoint and not self._failed:
+        elif current.weights.path == source.weights.path and not self._failed:
             self.context.report(f"scored with {source.weights.label} already")
         else:
-            self.scored = None
-            self._alternatives.clear()
-            self.reach.clear()
-            self.units.clear()
             self._score_again(current)
 
-    def _score_again(self, source: TextSource) -> None:
-        self._source, self._failed = source, False
+    def _score_again(self, source: Sample) -> None:
+        self._source = source
+        self._forget()
         self.choices.show(None)
         self.strip.legend = self._legend()
         self._questions.start("inspect", source, partial(self._score, source))
@@ -586,23 +566,17 @@ class InspectScreen(PaneScreen):
 
     def _branch_ended(self) -> None:
         """Show the branch, or again the text that it should have left."""
-        self._outdated = True
-        self._take_text()
+        self._take_text(again=True)
         self.refresh_footer()
 
     def action_undo_branch(self) -> None:
         self._walk(SampleTree.undo, "nothing to undo: this is the first text")
 
-    action_undo_here = action_undo_branch
-
     def action_redo_branch(self) -> None:
         self._walk(SampleTree.redo, "nothing to redo")
 
-    def action_next_branch(self) -> None:
-        self._walk(lambda tree: tree.move(1), "no other branch here: enter makes one")
-
-    def action_previous_branch(self) -> None:
-        self._walk(lambda tree: tree.move(-1), "no other branch here: enter makes one")
+    def action_walk_branches(self, by: int) -> None:
+        self._walk(lambda tree: tree.move(by), "no other branch here: enter makes one")
 
     def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
         if self._branches.sampling:
@@ -633,7 +607,7 @@ class InspectScreen(PaneScreen):
         position = min(self.cursor, len(scored) - 1)
         title = f"Keep the state after {quoted(scored.texts[position])}"
 
-        wanted = f"{source.run}-{source.step}-{position + 1}"
+        wanted = f"{source.weights.run}-{source.weights.step}-{position + 1}"
         free = await self.context.wait_for(lambda: store.states.free_state_name(wanted))
         about = "the name of the state: letters, digits, . _ and -"
         check = store.states.new_state_path
@@ -672,9 +646,10 @@ class InspectScreen(PaneScreen):
         ending = await self.context.ask(ChooseScreen("Write the inspection as", choices))
         if not ending:
             return
-        facts = {"run": source.run, "step": source.step, "prompt": source.prompt}
+        run, step = source.weights.run, source.weights.step
+        facts = {"run": run, "step": step, "prompt": source.prompt}
         text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
-        name = f"{source.run}-inspection"
+        name = f"{run}-inspection"
         path = await self.context.wait_for(lambda: folders.save_text(name, text, f".{ending}"))
         self.context.report(f"saved as {path}")
 

@@ -419,7 +419,7 @@ class PromptScreen(PaneScreen):
         entry.finish(drawing, status)
         self.transcript.show_newest(current=len(entry.group) > 1)
         wanted = drawing.wanted
-        if (done := drawing.samples[0].done) and not wanted.ids and not wanted.start:
+        if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
             self.frame.tokens[wanted.prompt] = done.prompt_tokens
         self._show_idle()
 
@@ -546,7 +546,7 @@ class PromptScreen(PaneScreen):
             self.action_continue_text()
             return
         settings = self._with_drawn_seed(settings)
-        wanted = replace(self.session.wanted(text), start=branch.start, parent=branch.number)
+        wanted = replace(self.session.wanted(text), state=branch.state, parent=branch.number)
         wanted.settings = settings.sampling
         self._begin(wanted, entry)
 

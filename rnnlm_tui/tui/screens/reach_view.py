@@ -14,14 +14,14 @@ from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.inspect import (
     ScoredText,
-    TextSource,
     quoted,
     reach_brief,
     reach_chart,
     reach_words,
+    request_about,
     token_offset,
 )
-from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.panel import Line
 
@@ -29,9 +29,10 @@ from rnnlm_tui.tui.widgets.panel import Line
 class ReachView:
     """The chart and the line of words below it."""
 
-    def __init__(self, questions: Questions, chart: Chart, words: Line) -> None:
-        self._questions, self._chart, self._words = questions, chart, words
-        chart.show_all = True
+    def __init__(self, questions: Questions) -> None:
+        self.chart, self.words = Chart(id="reach"), Line(id="reach-words")
+        self.chart.show_all = True
+        self._questions = questions
         self._known: dict[int, list[tuple[str, GradientReach]]] = {}
         """By position: name of the model and its gradient."""
         self._offsets: dict[str, int | None] = {}
@@ -48,7 +49,7 @@ class ReachView:
         found = self._known.get(position)
         if found is None:
             return False
-        self._chart.show(reach_chart(found, position))
+        self.chart.show(reach_chart(found, position))
         words: list[Content | tuple[str, str]] = [
             ("  ", DIM),
             (quoted(scored.texts[position]), f"bold {BRIGHT}"),
@@ -60,58 +61,58 @@ class ReachView:
             words.append(("below 1 %", DIM))
             for name, reach in found:
                 words += [(f"   {safe_text(name, limit=20)} ", DIM), (reach_brief(reach), TEXT)]
-        self._words.put(Content.assemble(*words))
+        self.words.put(Content.assemble(*words))
         return True
 
     def show_nothing(self, words: str, *, trouble: bool = False) -> None:
         """Show why there is no gradient."""
-        self._chart.show(reach_chart((), None))
+        self.chart.show(reach_chart((), None))
         text = safe_content(words, newlines="space").stylize(TEXT if trouble else DIM)
-        self._words.put(Content.assemble("  ", ("✗ " if trouble else "", BAD), text))
+        self.words.put(Content.assemble("  ", ("✗ " if trouble else "", BAD), text))
 
     async def find(
-        self, source: TextSource, scored: ScoredText, position: int, others: Sequence[Weights]
+        self, text: Sample, scored: ScoredText, position: int, others: Sequence[Weights]
     ) -> None:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
         the same tokens."""
-        request = source.request(ReachRequest, position=position)
         try:
-            reach = await self._questions.ask(request, GradientReach, self._wait)
+            reach = await self._ask(text, position)
         except (RnnlmError, OSError) as error:
             self.show_nothing(in_one_sentence(error), trouble=True)
             return
-        found = [(source.run, reach)]
+        self._known[position] = [(text.weights.run, reach)]
         for weights in others:
-            if weights.path == source.checkpoint:
+            if weights.path == text.weights.path:
                 continue
-            second = replace(
-                source, run=weights.run, step=weights.step, checkpoint=weights.path,
-                row=weights.row,
-            )  # fmt: skip
-            reached = await self._second(second, scored, position)
-            if reached is not None:
-                same = source.run == second.run
-                names = [f"step {one.step:,}" if same else one.run for one in (source, second)]
-                found = [(names[0], reach), (names[1], reached)]
+            second = await self._second(replace(text, weights=weights), scored, position)
+            if second is not None:
+                same = text.weights.run == weights.run
+                one, two = (
+                    f"step {of.step:,}" if same else of.run for of in (text.weights, weights)
+                )
+                self._known[position] = [(one, reach), (two, second)]
                 break
-        self._known[position] = found
 
     async def _second(
-        self, source: TextSource, scored: ScoredText, position: int
+        self, text: Sample, scored: ScoredText, position: int
     ) -> GradientReach | None:
         """Return another model's gradient; None if it reads other tokens, or can't be used."""
+        path = text.weights.path
         try:
-            if source.checkpoint not in self._offsets:
-                request = source.request(InspectRequest)
+            if path not in self._offsets:
+                request = request_about(text, InspectRequest)
                 answer = await self._questions.ask(request, Inspection, self._wait)
-                self._offsets[source.checkpoint] = token_offset(scored, ScoredText(answer))
-            offset = self._offsets[source.checkpoint]
+                self._offsets[path] = token_offset(scored, ScoredText(answer))
+            offset = self._offsets[path]
             if offset is None or position + offset < 1:
                 return None
-            request_reach = source.request(ReachRequest, position=position + offset)
-            return await self._questions.ask(request_reach, GradientReach, self._wait)
+            return await self._ask(text, position + offset)
         except (RnnlmError, OSError):
             return None
 
+    async def _ask(self, text: Sample, position: int) -> GradientReach:
+        request = request_about(text, ReachRequest, position=position)
+        return await self._questions.ask(request, GradientReach, self._wait)
+
     def _wait(self, words: str) -> None:
-        self._words.put(Content.styled(f"  {words}", DIM))
+        self.words.put(Content.styled(f"  {words}", DIM))

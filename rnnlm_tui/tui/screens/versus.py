@@ -17,7 +17,7 @@ from textual.geometry import Size
 from textual.timer import Timer
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import length_problem
 from rnnlm_tui.tui import WIDE_FROM, folders
@@ -25,7 +25,6 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
-from rnnlm_tui.tui.screens.score_view import ScoreView
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.threads import act
@@ -33,6 +32,7 @@ from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
 from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.side_facts import texts_chart
+from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     MOST_SIDES,
@@ -41,7 +41,7 @@ from rnnlm_tui.tui.views.versus import (
     SideBySide,
     settings_line,
 )
-from rnnlm_tui.tui.views.versus_export import grid_markdown, texts_markdown
+from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
@@ -101,47 +101,41 @@ class VersusScreen(PaneScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._found = SideBySide()
+        self.shown = self._found = SideBySide()
+        """The sides with their texts."""
+        self.scores = TextScores(self._found)
+        """A text scored by two sides."""
         self._columns = SideColumns(self._found)
+        self._facts = FactsPanel(self._found, id="versus-facts")
+        self._strip = DifferenceStrip(self.scores, id="difference-strip")
+        self._list = DifferenceList(self.scores, id="difference-list")
+        self.grid = SampleGrid(id="sample-grid")
+        """The grid of checkpoint × temperature."""
+        self.frame = PromptFrame(("kept_states",), id="versus-frame")
+        """The frame of the box for the prompt."""
         self._of: Path | None = None
         """The open run that the sides were chosen for."""
         self._view: VersusView = "texts"
-        self._sampling = False
+        self.sampling = False
+        """Whether texts are being sampled."""
         self._ticker: Timer | None = None
         self._budget = CellBudget(CELLS_PER_SECOND)
-        self._requests: SideRequests | None = None
-        self._scores: ScoreView | None = None
+        self._requests = SideRequests(self)
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
             *(SidePanel(place, self._columns) for place in range(MOST_SIDES)),
-            DifferenceStrip(id="difference-strip"),
-            SampleGrid(id="sample-grid"),
+            self._strip,
+            self.grid,
             Chart(id="versus-chart"),
-            FactsPanel(id="versus-facts"),
-            DifferenceList(id="difference-list"),
+            self._facts,
+            self._list,
             places={},
             id="versus-body",
         )
         yield Line(id="versus-settings")
-        yield PromptFrame(("kept_states",), id="versus-frame")
+        yield self.frame
         yield ModeLine(self.PANE, id="versus-modes")
-
-    @property
-    def requests(self) -> SideRequests:
-        """What asks the sampler."""
-        if self._requests is None:
-            self._requests = SideRequests(self.context)
-        return self._requests
-
-    @property
-    def scores(self) -> ScoreView:
-        """The view of differences."""
-        if self._scores is None:
-            strip, listed = self.query_one(DifferenceStrip), self.query_one(DifferenceList)
-            chart = self.query_one(Chart)
-            self._scores = ScoreView(self._found, strip, listed, chart, self._show_scores)
-        return self._scores
 
     def on_mount(self) -> None:
         self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
@@ -158,34 +152,14 @@ class VersusScreen(PaneScreen):
         self._place()
 
     @property
-    def frame(self) -> PromptFrame:
-        """The frame of the box for the prompt."""
-        return self.query_one(PromptFrame)
-
-    @property
     def box(self) -> PromptBox:
         """The box for the prompt."""
         return self.frame.box
 
     @property
-    def grid(self) -> SampleGrid:
-        """The grid of checkpoint × temperature."""
-        return self.query_one(SampleGrid)
-
-    @property
-    def shown(self) -> SideBySide:
-        """The sides with their texts."""
-        return self._found
-
-    @property
     def side(self) -> Side:
         """The chosen side."""
         return self._found.sides[self._found.chosen]
-
-    @property
-    def sampling(self) -> bool:
-        """Whether texts are being sampled."""
-        return self._sampling
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         """Show the open run. For another run the sides are chosen again."""
@@ -222,15 +196,14 @@ class VersusScreen(PaneScreen):
         self._columns.panels = [
             self.query_one(f"#{side_id(place)}", SidePanel) for place in places if found.sides
         ]
-        rows = self.query_one(DifferenceStrip).height_in(size.width)
         placed.place(
             versus_arrangement(
                 size,
                 self._view,
                 places if found.sides else (),
                 count=len(found.sides),
-                text_rows=rows,
-                listed=len(self.query_one(DifferenceList).order),
+                text_rows=self._strip.height_in(size.width),
+                listed=len(self.scores.order),
             )
         )
 
@@ -240,16 +213,13 @@ class VersusScreen(PaneScreen):
         self.context.prompt_session.compared = found.weights
         self._columns.writing = self.box.has_focus
         self._columns.redraw()
-        self.query_one(FactsPanel).show(found)
+        self._facts.redraw()
         self.grid.redraw()
         if self._view != "differences":
-            self._show_chart()
+            wide = self.size.width >= WIDE_FROM
+            self.query_one(Chart).show(texts_chart(found, wide=wide))
         self._show_lines()
         self.refresh_footer()
-
-    def _show_chart(self) -> None:
-        wide = self.size.width >= WIDE_FROM
-        self.query_one(Chart).show(texts_chart(self._found, wide=wide))
 
     def _show_lines(self) -> None:
         """Show the settings, the length of the prompt and the modes."""
@@ -367,7 +337,7 @@ class VersusScreen(PaneScreen):
         if self._view == "texts":
             self._columns.scroll(lines)
         else:
-            self.query_one(DifferenceStrip).scroll_lines(lines)
+            self._strip.scroll_lines(lines)
 
     def action_to_older(self, pages: int) -> None:
         """Scroll one page up, or with -1 down."""
@@ -532,7 +502,7 @@ class VersusScreen(PaneScreen):
                 self.action_generate()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._sampling, self.requests.stopping = True, False
+        self.sampling, self._requests.stopping = True, False
         self._budget.begin()
         self._ticker = self.set_interval(UPDATE_SECONDS, self._update_texts)
         self._show()
@@ -542,7 +512,7 @@ class VersusScreen(PaneScreen):
         try:
             await work
         finally:
-            self._sampling = False
+            self.sampling = False
             if self._ticker is not None:
                 self._ticker.stop()
                 self._ticker = None
@@ -553,11 +523,11 @@ class VersusScreen(PaneScreen):
     async def _sample_round(self, asked: SampleRound) -> None:
         """Sample from one side after the other, then score the texts."""
         found = self._found
-        done = await self.requests.sample_round(found, asked, self.run_path, self._show)
+        done = await self._requests.sample_round(found, asked, self.run_path, self._show)
         if done is not None:
             self.frame.tokens[asked.prompt] = done.prompt_tokens
             self.frame.show_facts()
-        await self.requests.score_round(found, asked, self._show)
+        await self._requests.score_round(found, asked, self._show)
 
     def _begin_grid(self) -> None:
         self._remember()
@@ -565,13 +535,13 @@ class VersusScreen(PaneScreen):
         start = self.context.prompt_session.state
         grid = Grid.of(self.box.text, self._found.sides, settings, start)
         self.grid.show(grid)
-        self._begin(self.requests.sample_grid(grid, self.run_path, self.grid.redraw))
+        self._begin(self._requests.sample_grid(grid, self.run_path, self.grid.redraw))
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
         if not self._budget.allows():
             return
-        panels: list[Panel] = [self.query_one(FactsPanel), *self._columns.panels]
+        panels: list[Panel] = [self._facts, *self._columns.panels]
         if self._view == "grid":
             panels = [self.grid]
         elif self._view == "differences":
@@ -583,7 +553,7 @@ class VersusScreen(PaneScreen):
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
-        self.run_worker(self.requests.stop(), group="cancel")
+        self.run_worker(self._requests.stop(), group="cancel")
 
     # the other views
 
@@ -621,10 +591,11 @@ class VersusScreen(PaneScreen):
             return
         if self._view == "differences":
             self.scores.walk(by)
+            self._show_mark()
             return
         found = self._found
         if self._columns.walk(by):
-            self.query_one(FactsPanel).show(found)
+            self._facts.redraw()
         else:
             self.context.report(
                 "the texts don't differ" if found.texts(found.pair) else "no texts yet"
@@ -633,30 +604,53 @@ class VersusScreen(PaneScreen):
     def action_walk_text(self, by: int) -> None:
         """Mark the next piece of the scored text, or the one before."""
         self.scores.walk_text(by)
+        self._show_mark()
+
+    def _show_mark(self) -> None:
+        self._strip.redraw()
+        self._list.redraw()
 
     def _score_text(self) -> None:
         """Score the chosen side's text, or the prompt, by the two sides."""
-        text = self._found.text(self._found.chosen)
-        whole = text is not None and text.done is not None and self.focused is not self.box
-        self.run_worker(
-            self.scores.score(
-                self.requests,
-                None if whole else self.box.text,
-                self.context.prompt_session.state,
-            ),
-            group="differences",
-            exclusive=True,
-        )
+        self.run_worker(self._score(self.focused is self.box), group="differences", exclusive=True)
+
+    async def _score(self, written: bool) -> None:
+        """Score the text in the box, if it was `written`; else only if the side has no text."""
+        found, scores = self._found, self.scores
+        text, asked = found.text(found.chosen), found.newest
+        if written or asked is None or text is None or text.done is None:
+            scores.source, text = "the prompt", None
+            prompt, start = self.box.text, self.context.prompt_session.state
+        else:
+            scores.source, prompt, start = (
+                f"{LETTERS[found.chosen]}’s text",
+                asked.prompt,
+                asked.start,
+            )
+        if not prompt and text is None:
+            scores.clear("Type or paste a text and press enter to score it.")
+            self._show_scores()
+            return
+        scores.clear("scoring …")
+        self._show_scores()
+        try:
+            a, b = await self._requests.score_pair(found, prompt, text, start)
+            scores.take(a, b, wide=self.size.width >= WIDE_FROM)
+        except (RnnlmError, OSError) as error:
+            scores.clear(in_one_sentence(error), trouble=True)
+        self._show_scores()
 
     def _show_scores(self) -> None:
+        self.query_one(Chart).show(self.scores.chart)
         self._place()
+        self._show_mark()
         self.refresh_footer()
 
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
         grid, session = self.grid.shown, self.context.prompt_session
-        branch = grid.chosen.samples[0] if grid is not None else None
-        if grid is None or branch is None or branch.done is None:
+        branch = grid.chosen_branch() if grid is not None else None
+        if grid is None or branch is None:
             self.context.report("this cell has no text yet")
             return
         session.open(branch)
@@ -685,7 +679,10 @@ class VersusScreen(PaneScreen):
         if self._view == "grid":
             return grid_markdown(self.grid.shown) if self.grid.shown is not None else ""
         if self._view == "differences":
-            return self.scores.markdown
+            scores = self.scores
+            if not scores.spans:
+                return ""
+            return differences_markdown(found.sides, scores.pair, scores.spans)
         return texts_markdown(found) if found.rounds else ""
 
     def action_copy_newest(self) -> None:

@@ -8,9 +8,9 @@ import math
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -35,7 +35,6 @@ from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.token_text import token_label
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.views.prompt import CheckpointChoice
     from rnnlm_tui.tui.views.prompt_session import PromptSession
@@ -159,6 +158,67 @@ class LayerStates:
         return answer.units[place], answer.memory[place]
 
 
+Order = Literal["memory", "index", "search"]
+"""How units are sorted, as in a states request."""
+
+
+@dataclass(slots=True)
+class Units:
+    """A layer's states, shown as a map, as one unit on the text, and as a list of the units."""
+
+    states: LayerStates | None = None
+    """None until they are known."""
+    texts: tuple[str, ...] = ()
+    """The tokens that were read."""
+    prompt_tokens: int = 0
+    cursor: int = 0
+    """The token under the cursor."""
+    layer: int = -1
+    """The wanted layer, as in a states request."""
+    order: Order = "memory"
+    query: str = ""
+    """What was searched for last."""
+    unit: int = 0
+    """Place of the followed unit in the order."""
+
+    @property
+    def wanted(self) -> dict[str, object]:
+        """The fields of a states request."""
+        return {"layer": self.layer, "order": self.order, "query": self.query}
+
+    @property
+    def order_words(self) -> str:
+        """How the units are sorted."""
+        if self.order == "search":
+            return f"by how they follow {safe_text(self.query, limit=20, newlines='space')}"
+        return "longest memory first" if self.order == "memory" else "by number"
+
+    def take(self, states: LayerStates, scored: ScoredText) -> None:
+        """Take the states of a text."""
+        self.states, self.layer = states, states.answer.layer
+        self.texts, self.prompt_tokens = scored.texts, scored.prompt_tokens
+        self.follow(0)
+
+    def follow(self, by: int) -> None:
+        """Follow the unit that is `by` places further down."""
+        if self.states is not None:
+            self.unit = max(0, min(self.unit + by, len(self.states.answer.units) - 1))
+
+    def next_order(self) -> None:
+        """Sort by memory, by number, or by the last search."""
+        orders: list[Order] = ["memory", "index", *(("search",) if self.query else ())]
+        self.order = orders[(orders.index(self.order) + 1) % len(orders)]
+        self.unit = 0
+
+    def search(self, query: str) -> None:
+        """Sort by how the units follow something."""
+        self.order, self.query, self.unit = "search", query.strip() or query, 0
+
+    def give_up_search(self) -> None:
+        """Go back to the order before a search that failed; its units are still shown."""
+        self.order, self.query = "memory", ""
+
+
 def tokens_of_memory(value: float) -> str:
     """Return the length of a memory: `19 tok`, `1.4 tok`."""
     return f"{value:.0f} tok" if value >= 9.95 else f"{value:.1f} tok"
@@ -244,91 +304,65 @@ def perplexity_text(bits: float) -> str:
 RequestT = TypeVar("RequestT", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class TextSource:
-    """A text and the weights that it is inspected with."""
+ALONE = -1
+"""The number of a prompt that is inspected before anything is sampled from it."""
 
-    run: str
-    step: int
-    checkpoint: str
-    """Absolute path; empty: the current weights, of which a snapshot is still to be taken."""
-    prompt: str
-    ids: tuple[int, ...]
-    """The tokens after the prompt."""
-    text: str
-    """What they say."""
-    state: str
-    """Path of the kept state that it starts from; may be empty."""
-    settings: SamplingConfig
-    row: CheckpointRow | None = None
-    """The checkpoint; None for a snapshot of current weights."""
-    branch: Sample | None = None
-    """The branch of the session's tree; None: the prompt alone."""
 
-    @classmethod
-    def of(cls, session: PromptSession, run: RunDirectory | None, choice: CheckpointChoice | None,
-           ) -> TextSource | None:  # fmt: skip
-        """Return what the session shows; None if there are no weights to inspect it with."""
-        branch = session.tree.current
-        if branch is not None:
-            used = branch.weights
-            return cls(
-                used.run, used.step, used.path, branch.prompt, branch.ids, branch.text,
-                branch.start, branch.settings, used.row, branch,
-            )  # fmt: skip
-        if run is None or choice is None or not choice.possible:
-            return None
-        row = choice.row
-        step, path = (0, "") if row is None else (row.step, str(run.path / row.path))
-        return cls(
-            run.name, step, path, session.prompt, (), "", session.state, session.settings, row
-        )
+def inspected(
+    session: PromptSession, run: RunDirectory | None, choice: CheckpointChoice | None
+) -> Sample | None:
+    """Return the text that the session shows; None if there are no weights to inspect it with."""
+    if session.tree.current is not None or run is None or choice is None or not choice.possible:
+        return session.tree.current
+    weights = Weights.of(run, choice.row)
+    return Sample(session.prompt, session.settings, weights, state=session.state, number=ALONE)
 
-    @property
-    def weights(self) -> Weights:
-        """The weights, as a branch has them."""
-        return Weights(self.run, self.checkpoint, self.step, self.row)
 
-    def request(self, kind: type[RequestT], **more: object) -> RequestT:
-        """Return a request about this text, with a new id."""
-        return kind.model_validate(
-            {
-                "id": uuid4().hex,
-                "checkpoint": self.checkpoint,
-                "prompt": self.prompt,
-                "ids": self.ids,
-                "state": self.state,
-                "settings": self.settings,
-                **more,
-            }
-        )
+def request_about(text: Sample, kind: type[RequestT], **more: object) -> RequestT:
+    """Return a request about a text, with a new id."""
+    return kind.model_validate(
+        {
+            "id": uuid4().hex,
+            "checkpoint": text.weights.path,
+            "prompt": text.prompt,
+            "ids": text.ids,
+            "state": text.state,
+            "settings": text.settings,
+            **more,
+        }
+    )
 
-    def branched(
-        self, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
-    ) -> Drawing:
-        """Return the text before a position with other tokens there, ready to be sampled on.
 
-        As many tokens are sampled as the text had, so that the same token gives the same text.
-        Inside the prompt, the prompt itself is cut.
+def branched(
+    text: Sample, scored: ScoredText, position: int, ids: tuple[int, ...], words: str
+) -> Sample:
+    """Return the text before a position with other tokens there, ready to be sampled on.
 
-        Raises:
-            InputError: the position is inside a character of the prompt.
-        """
-        kept = position - scored.prompt_tokens
-        if kept < 0 and position > 1 and not scored.texts[position - 1]:
-            raise InputError("the prompt can't be cut inside a character")
-        wanted = Sample(
-            self.prompt if kept >= 0 else scored.text_before(position),
-            self.settings,
-            self.weights,
-            (*self.ids[: max(0, kept)], *ids),
-            "".join(scored.texts[scored.prompt_tokens : position]) + text,
-            self.state,
-            None if self.branch is None else self.branch.number,
-            max(0, kept),
-        )
-        missing = max(len(self.ids), self.settings.max_new_tokens) - len(wanted.ids)
-        return Drawing(wanted, length=missing if missing > 0 else None)
+    Inside the prompt, the prompt itself is cut.
+
+    Raises:
+        InputError: the position is inside a character of the prompt.
+    """
+    kept = position - scored.prompt_tokens
+    if kept < 0 and position > 1 and not scored.texts[position - 1]:
+        raise InputError("the prompt can't be cut inside a character")
+    return replace(
+        text,
+        parent=None if text.number == ALONE else text.number,
+        prompt=text.prompt if kept >= 0 else scored.text_before(position),
+        ids=(*text.ids[: max(0, kept)], *ids),
+        text="".join(scored.texts[scored.prompt_tokens : position]) + words,
+        shared=max(0, kept),
+    )
+
+
+def drawing_of_rest(start: Sample, before: Sample) -> Drawing:
+    """Sample on from another token of a text.
+
+    As many tokens are sampled as the text had, so that the same token gives the same text.
+    """
+    missing = max(len(before.ids), start.settings.max_new_tokens) - len(start.ids)
+    return Drawing(start, length=missing if missing > 0 else None)
 
 
 def token_offset(one: ScoredText, other: ScoredText) -> int | None:

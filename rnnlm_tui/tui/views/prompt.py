@@ -257,9 +257,11 @@ class Drawing:
         self.id = uuid4().hex
         self.wanted = wanted
         self.samples = [
-            replace(wanted, settings=with_seed(wanted.settings, wanted.settings.seed + sample))
-            for sample in range(count)
+            replace(wanted, settings=with_seed(wanted.settings, seed), meta="", done=None)
+            for seed in range(wanted.settings.seed, wanted.settings.seed + count)
         ]
+        for sample in self.samples:
+            sample.tokens, sample.bits = 0, None
         self.where = ""
         """The weights: `step 3,700`, `now, step 3,712`."""
         self.error = ""
@@ -279,7 +281,7 @@ class Drawing:
             checkpoint=wanted.weights.path,
             prompt=wanted.prompt,
             ids=wanted.ids,
-            state=wanted.start,
+            state=wanted.state,
             settings=wanted.settings.model_copy(update={"max_new_tokens": self._length}),
             count=len(self.samples),
         )

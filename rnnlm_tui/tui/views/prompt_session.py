@@ -78,9 +78,7 @@ class PromptSession:
     def weights(self) -> Weights:
         """The chosen weights; without a place for current ones, or if there are none."""
         row = self.choice.row if self.choice is not None else None
-        if self.run is None or row is None:
-            return Weights(self.run.name if self.run is not None else "", "", 0)
-        return Weights(self.run.name, str(self.run.path / row.path), row.step, row)
+        return Weights("", "", 0) if self.run is None else Weights.of(self.run, row)
 
     @property
     def shown(self) -> Sample:
@@ -89,4 +87,4 @@ class PromptSession:
 
     def wanted(self, prompt: str) -> Sample:
         """Return a text that is still to be drawn."""
-        return Sample(prompt, self.settings, self.weights, start=self.state)
+        return Sample(prompt, self.settings, self.weights, state=self.state)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.tui.views.prompt import Drawing
-from rnnlm_tui.tui.views.sample_tree import Sample, Weights
-
-if TYPE_CHECKING:
-    from rnnlm_tui.tui.views.versus import Side
+from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.tui.views.sample_tree import Sample
+from rnnlm_tui.tui.views.versus import Side, SideText
 
 TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
 GRID_TOKENS = 60
@@ -32,37 +29,45 @@ class Grid:
     prompt: str
     sides: list[Side]
     columns: tuple[float, ...]
-    cells: list[list[Drawing]]
+    settings: SamplingConfig
+    """Those of all cells but for the temperature."""
+    start: str = ""
+    """Path of the kept state that all cells start from; empty: the initial state."""
+    cells: list[list[SideText]] = field(default_factory=list)
     row: int = 0
     """Of the chosen cell."""
     column: int = 0
 
     @classmethod
     def of(cls, prompt: str, sides: list[Side], settings: SamplingConfig, start: str = "") -> Grid:
-        """Return an empty grid whose cells wait for their texts.
-
-        Args:
-            start: path of the kept state that all cells start from; empty: the initial state.
-        """
+        """Return an empty grid whose cells wait for their texts."""
         columns = temperatures(settings)
-        length = min(settings.max_new_tokens, GRID_TOKENS)
-
-        def cell(side: Side, temperature: float) -> Drawing:
-            changes = {"temperature": temperature, "greedy": False, "max_new_tokens": length}
-            weights = Weights(side.run.name, "", 0)
-            changed = settings.model_copy(update=changes)
-            return Drawing(Sample(prompt, changed, weights, start=start))
-
-        cells = [[cell(side, temperature) for temperature in columns] for side in sides]
+        most = min(settings.max_new_tokens, GRID_TOKENS)
         chosen = next(
             (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
         )
-        return cls(prompt, list(sides), columns, cells, 0, chosen)
+        settings = settings.model_copy(update={"greedy": False, "max_new_tokens": most})
+        cells = [[SideText() for _ in columns] for _ in sides]
+        return cls(prompt, list(sides), columns, settings, start, cells, 0, chosen)
 
-    @property
-    def chosen(self) -> Drawing:
-        """The chosen cell."""
-        return self.cells[self.row][self.column]
+    def settings_of(self, column: int) -> SamplingConfig:
+        """Return how the cells of a column are sampled."""
+        return self.settings.model_copy(update={"temperature": self.columns[column]})
+
+    def chosen_branch(self) -> Sample | None:
+        """Return the chosen cell's text as the beginning of a tree; None if it has none yet."""
+        cell, settings = self.cells[self.row][self.column], self.settings_of(self.column)
+        if cell.done is None or cell.weights is None:
+            return None
+        return Sample(
+            self.prompt,
+            settings,
+            cell.weights,
+            cell.done.ids,
+            cell.done.text,
+            self.start,
+            meta=f"{counted(cell.tokens, 'token')} · seed {settings.seed} · {cell.weights.label}",
+        )
 
     def move(self, rows: int, columns: int) -> None:
         """Choose another cell, up to the edges."""

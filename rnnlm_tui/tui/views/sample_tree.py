@@ -8,6 +8,7 @@ from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import SEEDS, CheckpointRow
 from rnnlm_tui.schema.sampling import SampleDone
+from rnnlm_tui.store.paths import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,13 @@ class Weights:
     step: int
     row: CheckpointRow | None = None
     """None for a running worker's weights."""
+
+    @classmethod
+    def of(cls, run: RunDirectory, row: CheckpointRow | None) -> Weights:
+        """A checkpoint's weights; for None the current ones, before a snapshot of them is taken."""
+        if row is None:
+            return cls(run.name, "", 0)
+        return cls(run.name, str(run.path / row.path), row.step, row)
 
     @property
     def label(self) -> str:
@@ -47,7 +55,7 @@ class Sample:
     that it continues."""
     text: str = ""
     """Everything after the prompt, as far as it is drawn."""
-    start: str = ""
+    state: str = ""
     """Path of the kept state that it starts from; empty: the initial state."""
     parent: int | None = None
     """The branch that it was continued or branched from; None: sampled from the prompt."""
@@ -88,7 +96,7 @@ class Sample:
             weights,
             self.ids,
             self.text,
-            self.start,
+            self.state,
             parent=self.number,
             shared=len(self.ids),
         )
@@ -120,7 +128,7 @@ class SampleTree:
         parent = None if branch.parent is None else self.branches[branch.parent]
         if parent is not None and branch.shared and branch.shared == len(parent.ids):
             return replace(parent.continued(settings, weights), settings=settings)
-        return Sample(branch.prompt, settings, weights, start=branch.start, parent=branch.parent)
+        return Sample(branch.prompt, settings, weights, state=branch.state, parent=branch.parent)
 
     def undo(self) -> bool:
         """Go to the parent, or from a first branch to the one made before; False if none."""

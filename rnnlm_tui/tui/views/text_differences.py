@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.metrics import scored_share
@@ -118,52 +118,36 @@ def scored_spans(a: Inspection, b: Inspection) -> list[ScoredSpan]:
             "the two tokenizers read this text differently: it has characters that one lacks",
             hint="score another text",
         )
+    pieces_a, pieces_b = _pieces(a.tokens), _pieces(b.tokens)
     spans: list[ScoredSpan] = []
-    reading_a, reading_b = _Reading(a.tokens), _Reading(b.tokens)
-    while reading_a.left or reading_b.left:
-        start = reading_a.end
-        bits_a, bits_b = reading_a.take(), reading_b.take()
-        while reading_a.end != reading_b.end or reading_a.end == start:
-            behind = reading_a if reading_a.end < reading_b.end else reading_b
-            if not behind.left:
-                behind = reading_a if reading_a.left else reading_b
-            if not behind.left:
-                break
-            if behind is reading_a:
-                bits_a = _plus(bits_a, reading_a.take())
-            else:
-                bits_b = _plus(bits_b, reading_b.take())
-        text = texts[0][start : reading_a.end]
-        if text or not spans:
-            spans.append(ScoredSpan(text, bits_a, bits_b))
-        else:
-            last = spans.pop()
-            spans.append(ScoredSpan(last.text, _plus(last.a, bits_a), _plus(last.b, bits_b)))
+    start = 0
+    bits_a: float | None = 0.0
+    bits_b: float | None = 0.0
+    for end in sorted(pieces_a.keys() | pieces_b.keys()):
+        bits_a = _plus(bits_a, pieces_a.get(end, 0.0))
+        bits_b = _plus(bits_b, pieces_b.get(end, 0.0))
+        if end in pieces_a and end in pieces_b:
+            spans.append(ScoredSpan(texts[0][start:end], bits_a, bits_b))
+            start, bits_a, bits_b = end, 0.0, 0.0
     return spans
 
 
-class _Reading:
-    """Tokens that are taken one after the other."""
+def _pieces(tokens: Sequence[InspectedToken]) -> dict[int, float | None]:
+    """Return the bits of a text's pieces by the character after each.
 
-    def __init__(self, tokens: Sequence[InspectedToken]) -> None:
-        self._tokens = tokens
-        self._at = 0
-        self.end = 0
-        """Characters read."""
-
-    @property
-    def left(self) -> bool:
-        return self._at < len(self._tokens)
-
-    def take(self) -> float | None:
-        """Read one token and return its bits; 0 at the end."""
-        if not self.left:
-            return 0.0
-        token = self._tokens[self._at]
-        self._at += 1
-        self.end += len(token.text)
+    Tokens that are parts of a character count with it.
+    """
+    pieces: dict[int, float | None] = {}
+    end = 0
+    bits: float | None = 0.0
+    for token in tokens:
         # the end token in front of a text isn't predicted, but neither is it part of the text
-        return 0.0 if token.bits is None and not token.bytes else token.bits
+        bits = _plus(bits, 0.0 if token.bits is None and not token.bytes else token.bits)
+        if token.text:
+            end += len(token.text)
+            pieces[end], bits = bits, 0.0
+    pieces[end] = _plus(pieces.get(end, 0.0), bits)
+    return pieces
 
 
 def _plus(one: float | None, other: float | None) -> float | None:
@@ -195,8 +179,6 @@ class ScoredTotals:
     """Bits."""
     b: float
     pieces: int
-    bytes: int
-    """UTF-8 bytes of these pieces."""
     better_a: int
     """Pieces that the first model predicts better, by `LEAST_DIFFERENCE` at least."""
     better_b: int
@@ -209,7 +191,6 @@ def totals(spans: Sequence[ScoredSpan]) -> ScoredTotals:
         math.fsum(span.a or 0.0 for span in both),
         math.fsum(span.b or 0.0 for span in both),
         len(both),
-        sum(len(span.text.encode("utf-8", "surrogatepass")) for span in both),
         sum(span.difference <= -LEAST_DIFFERENCE for span in both),
         sum(span.difference >= LEAST_DIFFERENCE for span in both),
     )
@@ -233,15 +214,12 @@ class TextScore:
         With `whole`, prompt and text were sent as one text, so the tokens don't say where the
         prompt ends.
         """
-        tokens: Iterator[InspectedToken] = iter(inspection.tokens)
-        if not whole:
-            found = list(tokens)[inspection.prompt_tokens :]
-        else:
-            found, end, start = [], 0, len(prompt.encode("utf-8", "surrogatepass"))
-            for token in tokens:
-                end += token.bytes
-                if end > start:
-                    found.append(token)
+        found = inspection.tokens[inspection.prompt_tokens :]
+        if whole:
+            start = len(prompt.encode("utf-8", "surrogatepass"))
+            ends = accumulate(token.bytes for token in inspection.tokens)
+            pairs = zip(inspection.tokens, ends, strict=True)
+            found = tuple(token for token, end in pairs if end > start)
         kept = [token for token in found if token.bits is not None]
         return cls(
             tuple(token.bits or 0.0 for token in kept),

@@ -26,7 +26,7 @@ from rnnlm_tui.tui.palette import (
     TRAIN,
     VALIDATION,
 )
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import WrappedText, safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Weights
@@ -72,6 +72,7 @@ class SideText:
     refused: dict[int, str] = field(default_factory=dict)
     """Why a side can't score it."""
     _shown: tuple[str, str] = ("", "")
+    _wrapped: WrappedText = field(default_factory=lambda: WrappedText(1))
 
     @property
     def shown(self) -> str:
@@ -79,6 +80,15 @@ class SideText:
         if self._shown[0] is not self.text:
             self._shown = (self.text, safe_text(self.text))
         return self._shown[1]
+
+    def wrapped(self, prompt: str, width: int) -> WrappedText:
+        """Return prompt and text, wrapped; a text that grows costs only what is new."""
+        whole = safe_text(prompt) + self.shown
+        if not whole.startswith(self._wrapped.text):
+            self._wrapped = WrappedText(width)
+        self._wrapped.fit(width)
+        self._wrapped.append(whole[len(self._wrapped.text) :])
+        return self._wrapped
 
     def split(self, prompt: str) -> tuple[str, str]:
         """Return prompt and text as the model read and wrote them."""
@@ -395,7 +405,7 @@ class SideBySide:
     def weights(self) -> tuple[Weights, ...]:
         """The checkpoints of the sides, without current weights and what can't be read."""
         return tuple(
-            Weights(side.run.name, str(side.run.path / side.row.path), side.row.step, side.row)
+            Weights.of(side.run, side.row)
             for side in self.sides
             if side.row is not None and not side.problem
         )

@@ -118,7 +118,7 @@ def grid_markdown(grid: Grid) -> str:
         parts.append(f"## {LETTERS[row]} {_one_line(grid.sides[row].label())}")
         for temperature, cell in zip(grid.columns, cells, strict=True):
             parts.append(f"### temperature {temperature:g}")
-            parts.append(_block(cell.samples[0].text) if not cell.error else cell.error)
+            parts.append(_block(cell.text) if not cell.error else cell.error)
     return "\n\n".join(parts) + "\n"
 
 

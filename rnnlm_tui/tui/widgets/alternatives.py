@@ -10,12 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
-from textual.strip import Strip
 
 from rnnlm_tui.schema.sampling import Alternative, Alternatives
 from rnnlm_tui.tui._textual import OrderedKeys
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, ink
-from rnnlm_tui.tui.text import WrappedText, bar, padded, safe_text, segments_of
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT
+from rnnlm_tui.tui.text import bar, safe_text, selected, sentence
 from rnnlm_tui.tui.views.inspect import bits_of, probability
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
@@ -23,17 +22,6 @@ from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 TYPE_ROW = "type a token …"
 LEAST_TOKEN, LEAST_BAR = 6, 4
 """Cells of a token and of its bar, below which the bar is dropped."""
-
-
-def sentence(words: str, width: int, *, trouble: bool) -> list[Content]:
-    """Return a sentence in lines, with a red cross for trouble."""
-    wrapped = WrappedText(width - 2, safe_text(words, newlines="space"))
-    lines = [wrapped.text[slice(*wrapped.span(line))] for line in range(len(wrapped))]
-    sign = ("✗ ", BAD) if trouble else ("", DIM)
-    return [
-        Content.assemble("  ", sign if not place else "  " if trouble else "", (line, TEXT))
-        for place, line in enumerate(lines)
-    ]
 
 
 class AlternativesList(OrderedKeys, Panel, can_focus=True):
@@ -116,7 +104,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         """Lay out the rows, then the facts at the bottom."""
         self.lines = []
         if not self._rows:
-            self.lines = sentence(self._words, width - 2, trouble=self._trouble)
+            found = sentence(self._words, width - 4, trouble=self._trouble)
+            self.lines = [Content.assemble("  ", line) for line in found]
             return
         rows = len(self._rows) + 1
         facts = self._facts if height >= rows + len(self._facts) else ()
@@ -140,7 +129,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         best = max(row.probability for row in self._rows) or 1.0
         lines = [
             self._row(row, safe_text(label, limit=token_cells), best, place,
-                      (rank_cells, token_cells, bar_cells, after_cells))
+                      (width, rank_cells, token_cells, bar_cells, after_cells))
             for place, (row, label) in enumerate(zip(self._rows, labels, strict=True))
         ]  # fmt: skip
         here = self.has_focus and self._selected == len(self._rows)
@@ -148,15 +137,15 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             ("›" if here else " ", FOCUS), " " * (rank_cells + 1),
             (TYPE_ROW, f"bold {BRIGHT}" if here else DIM),
         )  # fmt: skip
-        return [*lines, words]
+        return [*lines, selected(words, width) if here else words]
 
     def _row(
         self, row: Alternative, label: str, best: float, place: int, cells: tuple[int, ...]
     ) -> Content:
-        rank_cells, token_cells, bar_cells, after_cells = cells
+        width, rank_cells, token_cells, bar_cells, after_cells = cells
         here = self.has_focus and place == self._selected
-        taken = self.answer is not None and self.answer.taken is not None
-        taken = taken and self.answer.taken.token == row.token  # type: ignore[union-attr]
+        chosen = None if self.answer is None else self.answer.taken
+        taken = chosen is not None and chosen.token == row.token
         removed = bool(row.removed_by)
         word = f"bold {FOCUS}" if taken else DIM if removed else f"bold {BRIGHT}" if here else TEXT
         unit = FOCUS if taken else DIM
@@ -164,7 +153,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         value = f"bold {FOCUS}" if taken else DIM if removed else TEXT
         after = row.removed_by if removed else probability(row.filtered)
         number, _, percent = probability(row.probability).partition(" ")
-        parts: list[Content] = [
+        parts = [
             Content.styled("›" if here else " ", FOCUS),
             Content.styled(f"{row.rank:>{rank_cells},} ", f"bold {FOCUS}" if taken else DIM),
             Content.assemble((label, word), gap),
@@ -178,20 +167,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             Content.styled(f" {after:>{after_cells}}", DIM if removed else value),
             Content.styled(f" {bits_of(row.probability):>4}", value if taken else DIM),
         ]
-        return Content("").join(parts)
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row; the selected one has a background."""
-        line = padded(segments_of(self.lines[y], TEXT) if y < len(self.lines) else [], width)
-        if not self.has_focus or y + self._top != self._selected or y >= len(self.lines):
-            return line
-        return Strip(
-            [
-                Segment(text, ink(TEXT, background=SELECTED) + (style or ink(TEXT)))
-                for text, style, _ in line
-            ],
-            width,
-        )
+        line = Content("").join(parts)
+        return selected(line, width) if here else line
 
     def legend_within(self, room: int) -> Label:
         """Return the heads of the columns."""

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import MouseScrollDown, MouseScrollUp
 
 from rnnlm_tui.schema.formatting import NOTHING, counted
-from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, SELECTED, SIDE_BANDS, TEXT
-from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, SIDE_BANDS, TEXT
+from rnnlm_tui.tui.text import WrappedText, safe_text, selected, sentence
 from rnnlm_tui.tui.views.text_differences import (
     LEAST_DIFFERENCE,
     ScoredSpan,
-    largest,
     level,
     totals,
 )
+from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import letter_of
-from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, first_shown, segments_of
 
-MOST_LISTED = 200
 CONTEXT = 16
 """Pieces of text before and after a listed one."""
 SIGNS = ("", "·", "─", "━")
 """Follows a side's letter below a piece of text, by the size of the difference."""
 
 
-class DifferenceStrip(Panel, can_focus=True):
+class DifferenceStrip(WheelScrolled, can_focus=True):
     """A text whose background shows which of two models predicts each piece better.
 
     Without colour, a line below each line of text has the letter of that model.
@@ -45,48 +44,25 @@ class DifferenceStrip(Panel, can_focus=True):
         Binding("down", "screen.scroll_texts(1)", show=False),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, scores: TextScores, *, id: str | None = None) -> None:
         super().__init__(title="Difference of surprise", id=id)
-        self.spans: Sequence[ScoredSpan] = ()
-        self.pair = (0, 1)
-        """The places of the two sides."""
-        self.at: int | None = None
-        """The index of the marked piece."""
-        self._note = ""
-        self._trouble = False
+        self._scores = scores
+        self._spans: Sequence[ScoredSpan] = ()
+        """The pieces that are wrapped."""
+        self._at: int | None = None
+        """The marked piece when it was last drawn."""
         self._starts: list[int] = [0]
         self._wrapped = WrappedText(10)
         self._top = 0
-        self._hidden = (0, 0)
 
-    def show(
-        self,
-        spans: Sequence[ScoredSpan],
-        pair: tuple[int, int],
-        *,
-        note: str = "",
-        trouble: bool = False,
-    ) -> None:
-        """Show a text; without pieces the note, which may be an error."""
-        if spans != self.spans:
-            self.at, self._top = None, 0
-            pieces = [_visible(span) for span in spans]
-            self._starts = [0]
-            for piece in pieces:
-                self._starts.append(self._starts[-1] + len(piece))
-            self._wrapped = WrappedText(max(10, self.inner_size.width - 2), "".join(pieces))
-        self.spans, self.pair, self._note, self._trouble = spans, pair, note, trouble
-        self.redraw()
-
-    def go_to(self, index: int | None) -> None:
-        """Mark a piece and scroll to it."""
-        self.at = index
-        if index is not None:
-            line = self._line_of(index)
-            room = self._lines_of_text(self.inner_size.height)
-            if not self._top <= line < self._top + room:
-                self._top = max(0, line - room // 2)
-        self.redraw()
+    def _wrap(self, width: int) -> None:
+        """Wrap the text to a width."""
+        if self._scores.spans is not self._spans:
+            self._spans, self._at, self._top = self._scores.spans, None, 0
+            pieces = [_visible(span) for span in self._spans]
+            self._starts = [0, *accumulate(map(len, pieces))]
+            self._wrapped = WrappedText(width, "".join(pieces))
+        self._wrapped.fit(width)
 
     def scroll_lines(self, by: int) -> None:
         """Scroll down, or up if negative."""
@@ -94,14 +70,13 @@ class DifferenceStrip(Panel, can_focus=True):
         self.redraw()
 
     def _line_of(self, index: int) -> int:
-        span = self.spans[index]
-        shown = _visible(span)
+        shown = _visible(self._spans[index])
         at = self._starts[index] + len(shown) - len(shown.lstrip())
         return max(0, bisect_right(self._wrapped.starts, at) - 1)
 
     def height_in(self, width: int) -> int:
         """Return the rows that the whole text takes, with the border, at this width."""
-        self._wrapped.fit(max(10, width - 6))
+        self._wrap(max(10, width - 6))
         lines = max(3, len(self._wrapped))
         return 2 + (2 * lines if self._signed else lines)
 
@@ -114,46 +89,44 @@ class DifferenceStrip(Panel, can_focus=True):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible lines of the text."""
-        self.lines = []
-        if not self.spans:
-            words = [self._note] if self._note else []
-            style, sign = (TEXT, Content.styled("✗ ", BAD)) if self._trouble else (DIM, Content(""))
-            for words_of in words:
-                wrapped = WrappedText(max(10, width - 4), safe_text(words_of, newlines="space"))
-                self.lines += [
-                    Content.assemble(
-                        " ",
-                        sign if not line else Content(" " * sign.cell_length),
-                        (wrapped.text[slice(*wrapped.span(line))], style),
-                    )
-                    for line in range(len(wrapped))
-                ]
-            self._hidden = (0, 0)
+        scores = self._scores
+        self.set_reactive(Panel.panel_title, scores.title)
+        self._wrap(max(10, width - 2))
+        if not self._spans:
+            found = sentence(scores.note, width - 4, trouble=scores.trouble)
+            self.lines = [Content.assemble(" ", line) for line in found]
             return
-        self._wrapped.fit(max(10, width - 2))
         room = self._lines_of_text(height)
+        if scores.at is not None and scores.at != self._at:
+            line = self._line_of(scores.at)
+            if not self._top <= line < self._top + room:
+                self._top = max(0, line - room // 2)
+        self._at = scores.at
         self._top = max(0, min(self._top, len(self._wrapped) - room))
+        self.lines = []
         for line in range(self._top, min(len(self._wrapped), self._top + room)):
             text, signs = self._text_line(line)
-            self.lines.append(text)
-            if self._signed:
-                self.lines.append(signs)
-        self._hidden = (self._top, max(0, len(self._wrapped) - self._top - room))
+            self.lines += [text, signs] if self._signed else [text]
+
+    def legend_within(self, room: int) -> Label:
+        """Return the names of the two sides."""
+        legend = self._scores.legend
+        return legend if legend.cell_length <= room else ""
 
     def _text_line(self, line: int) -> tuple[Content, Content]:
         """Return a line of the text, and the letters below it."""
         start, end = self._wrapped.span(line)
         text, signs = [Content(" ")], [Content(" ")]
         index = max(0, bisect_right(self._starts, start) - 1)
-        while index < len(self.spans) and self._starts[index] < end:
+        while index < len(self._spans) and self._starts[index] < end:
             part = self._wrapped.text[
                 max(start, self._starts[index]) : min(end, self._starts[index + 1])
             ]
-            difference = self.spans[index].difference
+            difference = self._spans[index].difference
             size = level(difference)
-            place = self.pair[0] if difference < 0 else self.pair[1]
+            place = self._scores.pair[0] if difference < 0 else self._scores.pair[1]
             letter, colour = letter_of(place)
-            if index == self.at:
+            if index == self._scores.at:
                 style = f"bold {BACKGROUND} on {BRIGHT}"
             elif size:
                 style = f"{BRIGHT} on {SIDE_BANDS[place][size - 1]}"
@@ -168,11 +141,12 @@ class DifferenceStrip(Panel, can_focus=True):
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return how many lines are out of view, and the key of the colours."""
-        labels = self.hidden_labels(*self._hidden)
-        if not self.spans:
-            return labels
-        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, self.pair)
-        bands_a, bands_b = (SIDE_BANDS[place] for place in self.pair)
+        if not self._spans:
+            return []
+        below = len(self._wrapped) - self._top - self._lines_of_text(self.inner_size.height)
+        labels = self.hidden_labels(self._top, below)
+        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, self._scores.pair)
+        bands_a, bands_b = (SIDE_BANDS[place] for place in self._scores.pair)
         swatches = Content.assemble(
             *(("  ", f"{BRIGHT} on {band}") for band in reversed(bands_a)),
             " ",
@@ -186,14 +160,6 @@ class DifferenceStrip(Panel, can_focus=True):
         )  # fmt: skip
         return [*labels, (width - 3 - key.cell_length, segments_of(key))]
 
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.scroll_lines(-3)
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.scroll_lines(3)
-
 
 def _visible(span: ScoredSpan) -> str:
     """Return the text of a piece, sanitized; a line break that matters has a sign."""
@@ -206,50 +172,19 @@ class DifferenceList(Panel):
 
     LEFT_PADDING = 0
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, scores: TextScores, *, id: str | None = None) -> None:
         super().__init__(title="Largest differences", id=id)
-        self._spans: Sequence[ScoredSpan] = ()
-        self._pair = (0, 1)
-        self._noun = "token"
-        self.order: list[int] = []
-        """The indices of the pieces in the list."""
-        self.at: int | None = None
-        """The index of the marked piece."""
+        self._scores = scores
         self._top = 0
-
-    def show(
-        self, spans: Sequence[ScoredSpan], pair: tuple[int, int], *, noun: str = "token"
-    ) -> None:
-        """List the largest differences of a text, whose pieces are called `noun`."""
-        if spans != self._spans:
-            self.order, self._top, self.at = largest(spans, MOST_LISTED), 0, None
-        self._spans, self._pair, self._noun = spans, pair, noun
-        self.redraw()
-
-    def go_to(self, index: int | None) -> None:
-        """Mark a piece; one that isn't listed marks no row."""
-        self.at = index
-        if index in self.order:
-            row, room = self.order.index(index), max(1, self.inner_size.height - 2)
-            self._top = min(max(self._top, row - room + 1), row)
-        self.redraw()
-
-    def next(self, by: int) -> int | None:
-        """Return the piece `by` rows after the marked one; None if there is none at all."""
-        if not self.order:
-            return None
-        if self.at not in self.order:
-            return self.order[0 if by > 0 else -1]
-        return self.order[max(0, min(len(self.order) - 1, self.order.index(self.at) + by))]
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the totals, the heading and the visible rows."""
-        self.lines = []
-        if not self._spans:
+        self.lines, scores = [], self._scores
+        if not scores.spans:
             return
-        sums = totals(self._spans)
-        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, self._pair)
-        number, _, noun = counted(sums.pieces, self._noun).partition(" ")
+        sums = totals(scores.spans)
+        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, scores.pair)
+        number, _, noun = counted(sums.pieces, scores.noun).partition(" ")
         self.lines = [
             Content.assemble(
                 ("  better  ", DIM),
@@ -264,16 +199,18 @@ class DifferenceList(Panel):
             ),
         ]  # fmt: skip
         room = max(0, height - 2)
-        self._top = max(0, min(self._top, len(self.order) - room))
-        for index in self.order[self._top : self._top + room]:
+        marked = scores.at in scores.order
+        at = scores.order.index(scores.at) if scores.at is not None and marked else self._top
+        self._top = first_shown(self._top, at, room, len(scores.order))
+        for index in scores.order[self._top : self._top + room]:
             self.lines.append(self._row(index, width))
-        if not self.order:
-            words = f"  no {self._noun} differs by {LEAST_DIFFERENCE:g} bits or more"
+        if not scores.order:
+            words = f"  no {scores.noun} differs by {LEAST_DIFFERENCE:g} bits or more"
             self.lines[1:] = [Content(""), Content.styled(words, DIM)]
 
     def _row(self, index: int, width: int) -> Content:
-        span, here = self._spans[index], index == self.at
-        place = self._pair[0] if span.difference < 0 else self._pair[1]
+        span, here = self._scores.spans[index], index == self._scores.at
+        place = self._scores.pair[span.difference >= 0]
         letter, colour = letter_of(place)
         head = Content.assemble(
             ("› " if here else "  ", BRIGHT),
@@ -291,15 +228,11 @@ class DifferenceList(Panel):
         )
         if line.cell_length > width:
             line = line.truncate(width, ellipsis=True)
-        if here:
-            line = Content.assemble(line, " " * (width - line.cell_length)).stylize(
-                f"on {SELECTED}"
-            )
-        return line
+        return selected(line, width) if here else line
 
     def _around(self, index: int) -> tuple[str, str]:
         """Return the text before and after a piece, in one line each."""
-        spans = self._spans
+        spans = self._scores.spans
         before = "".join(one.text for one in spans[max(0, index - CONTEXT) : index])
         after = "".join(one.text for one in spans[index + 1 : index + 1 + CONTEXT])
         text = spans[index].text
@@ -312,13 +245,14 @@ class DifferenceList(Panel):
 
     def legend_within(self, room: int) -> Label:
         """Return how many there are."""
-        legend = Content.styled(f"{len(self.order):,}" if self.order else "", DIM)
+        order = self._scores.order
+        legend = Content.styled(f"{len(order):,}" if order else "", DIM)
         return legend if legend.cell_length <= room else ""
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
         """Return how many rows are out of view."""
         room = max(0, self.inner_size.height - 2)
-        return self.hidden_labels(self._top, len(self.order) - self._top - room)
+        return self.hidden_labels(self._top, len(self._scores.order) - self._top - room)
 
 
 def _bits(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
-from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.events import Click
 from textual.message import Message
 from textual.strip import Strip
 
@@ -18,7 +18,7 @@ from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, FAINT, FOCUS, GREY, TEXT, ink
 from rnnlm_tui.tui.text import Label, padded, safe_text, segments_of, width_of
 from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
 HORIZON = 30
 """Tokens of a sentence that the book's reference model reads (its training cuts them there)."""
@@ -53,18 +53,19 @@ def has_shades(app: object) -> bool:
     return getattr(look, "colours", "dark") in ("dark", "light")
 
 
-class TokenStrip(OrderedKeys, Panel, can_focus=True):
+class TokenPointed(Message):
+    """A token was clicked."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__()
+        self.token = token
+
+
+class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
     """Wrapped tokens with a cursor; a subclass shades each token."""
 
     CURSOR: ClassVar[str] = FOCUS
     """Colour of the token under the cursor; none of the shades."""
-
-    class Pointed(Message):
-        """A token was clicked."""
-
-        def __init__(self, token: int) -> None:
-            super().__init__()
-            self.token = token
 
     def __init__(self, *, title: Label = "", id: str | None = None) -> None:
         super().__init__(title=title, id=id)
@@ -79,8 +80,6 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         self._text = TokenLines(1)
         self._top = 0
         """The first visible line."""
-        self._version = 0
-        """Changes with everything but cursor and scrolling."""
         self._shaded = True
         self._rows = 2
         """Rows of a line: text, bars and perhaps a blank."""
@@ -110,22 +109,18 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
 
     def show_tokens(self, texts: Sequence[str], prompt_tokens: int) -> None:
         """Show these tokens; the cursor stays where it is, if there still is a token."""
-        self._texts = (*texts, NEXT) if texts else ()
+        shown = (*texts, NEXT) if texts else ()
+        if shown != self._texts:
+            self._texts, self._text = shown, TokenLines(0)
         self._prompt_tokens = prompt_tokens
-        self._text = TokenLines(0)
         self.cursor = min(self.cursor, len(texts))
-        self.changed()
+        self.redraw()
 
     def show_when_empty(self, *lines: str) -> None:
         """Show these lines while there are no tokens."""
         if lines != self._empty:
             self._empty = lines
             self.redraw()
-
-    def changed(self) -> None:
-        """Draw again, after a change of the tokens' shades."""
-        self._version += 1
-        self.redraw()
 
     def move_to(self, token: int) -> None:
         """Put the cursor on a token and scroll to it."""
@@ -147,7 +142,6 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         """Wrap the text to the width, and scroll so that the cursor is visible."""
         if self._text.width != max(1, width):
             self._text = lay_out(self._texts, width)
-            self._version += 1
         lines = len(self._text.lines)
         self._shaded = has_shades(self.app)
         roomy = height >= ROOMY_ROWS and (2 * lines + 2 <= height or height >= 2 * ROOMY_ROWS)
@@ -157,14 +151,6 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         margin = 1 if shown > 2 else 0
         self._top = min(max(self._top, line + margin + 1 - shown), line - margin)
         self._top = max(0, min(self._top, lines - shown))
-
-    def row_key(self, y: int) -> object:
-        """Return what a row depends on; None for the legend's rows."""
-        line, row = self._line_at(y)
-        if line is None:
-            return None
-        here = any(run.token == self.cursor for run in self._runs(line))
-        return (self._version, line, row, self.cursor if here else None, self._shaded)
 
     def _runs(self, line: int) -> Sequence[TokenCells]:
         return self._text.lines[line] if line < len(self._text.lines) else ()
@@ -296,15 +282,11 @@ class TokenStrip(OrderedKeys, Panel, can_focus=True):
         line, _ = self._line_at(event.y - 1)
         token = None if line is None else self._text.token_at(line, event.x - 2)
         if token is not None:
-            self.post_message(self.Pointed(token))
+            self.post_message(TokenPointed(token))
 
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.post_message(self.Pointed(self.vertical(-1)))
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.post_message(self.Pointed(self.vertical(1)))
+    def scroll_lines(self, by: int) -> None:
+        """Move the cursor by a line, in the direction of the wheel."""
+        self.post_message(TokenPointed(self.vertical(1 if by > 0 else -1)))
 
 
 class HeatStrip(TokenStrip):

@@ -5,13 +5,16 @@ A panel has a thin round border, with title and legend in the top edge.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style as RichStyle
+from textual import on
 from textual.containers import Container
 from textual.content import Content
+from textual.events import MouseScrollDown, MouseScrollUp
 from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -276,6 +279,20 @@ class Panel(Widget):
         self.redraw()
 
     watch_panel_title = watch_legend = watch_bottom = watch_highlighted = _edges_changed
+
+
+class WheelScrolled(Panel):
+    """A panel that the mouse wheel scrolls by three lines."""
+
+    @abstractmethod
+    def scroll_lines(self, by: int) -> None:
+        """Scroll down, or up if negative."""
+
+    @on(MouseScrollDown)
+    @on(MouseScrollUp)
+    def scroll_by_wheel(self, event: MouseScrollDown | MouseScrollUp) -> None:
+        event.stop()
+        self.scroll_lines(3 if isinstance(event, MouseScrollDown) else -3)
 
 
 class TitledContainer(Container):

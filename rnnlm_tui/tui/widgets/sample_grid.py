@@ -13,10 +13,9 @@ from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid
-from rnnlm_tui.tui.views.versus import Side, letter_of
-from rnnlm_tui.tui.widgets.panel import Panel, segments_of
+from rnnlm_tui.tui.views.versus import Side, SideText, letter_of
+from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 
 LABEL_CELLS = 12
 LEAST_COLUMN, LEAST_ROW = 20, 3
@@ -66,8 +65,8 @@ class SampleGrid(Panel, can_focus=True):
         rows = max(1, min(len(grid.cells), (height - 1) // LEAST_ROW))
         self._visible = (rows, columns)
         self._first = (
-            _first(self._first[0], grid.row, rows, len(grid.cells)),
-            _first(self._first[1], grid.column, columns, len(grid.columns)),
+            first_shown(self._first[0], grid.row, rows, len(grid.cells)),
+            first_shown(self._first[1], grid.column, columns, len(grid.columns)),
         )
         cell = (width - LABEL_CELLS) // columns - GAP
         needed = max(LEAST_ROW + 1, GRID_TOKENS * CELLS_PER_TOKEN // cell + 2)
@@ -105,15 +104,15 @@ class SampleGrid(Panel, can_focus=True):
             lines.append(line)
         return lines
 
-    def _cell(self, cell: Drawing, width: int, tall: int) -> list[Content]:
+    def _cell(self, cell: SideText, width: int, tall: int) -> list[Content]:
         """Return the lines of one cell, cut with `…` where there is no room for more."""
         if cell.error:
             text, style = safe_text(cell.error, newlines="space", limit=400), TEXT
             sign = Content.styled("✗ ", BAD)
         else:
-            text, style, sign = safe_text(cell.samples[0].text).strip("\n"), TEXT, Content("")
+            text, style, sign = safe_text(cell.text).strip("\n"), TEXT, Content("")
             if not text:
-                return [Content.styled("no text" if cell.over and cell.asked else "…", DIM)]
+                return [Content.styled("…" if cell.state != "done" else "no text", DIM)]
         wrapped = WrappedText(max(8, width - sign.cell_length), text.lstrip())
         lines = []
         for line in range(min(len(wrapped), tall)):
@@ -121,7 +120,7 @@ class SampleGrid(Panel, can_focus=True):
             if line == tall - 1 and len(wrapped) > tall:
                 words = safe_text(f"{words} …", limit=width)
             lines.append(Content.assemble(sign if not line else "", (words, style)))
-        if cell.asked and not cell.over and lines and len(wrapped) <= tall:
+        if cell.state == "living" and lines and len(wrapped) <= tall:
             lines[-1] += Content.styled("█", TRAIN)
         return lines
 
@@ -166,8 +165,3 @@ def _labels(side: Side, row: int, *, named: bool) -> list[Content]:
             if word
         ),
     ]
-
-
-def _first(first: int, chosen: int, visible: int, count: int) -> int:
-    """Return the first visible row or column, so that the chosen one is in view."""
-    return max(0, min(max(first, chosen - visible + 1), chosen, count - visible))

@@ -11,28 +11,31 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from textual.content import Content
 from textual.events import Click
-from textual.message import Message
 from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import figure
-from rnnlm_tui.schema.sampling import StateMap
 from rnnlm_tui.tui.palette import (
     BACKGROUND,
     BRIGHT,
     DIM,
     DIVERGING,
     FOCUS,
-    SELECTED,
     TEXT,
     VALIDATION,
     diverging,
     ink,
 )
-from rnnlm_tui.tui.text import joined, padded, safe_text, segments_of
-from rnnlm_tui.tui.views.inspect import LayerStates, tokens_of_memory
+from rnnlm_tui.tui.text import joined, padded, safe_text, segments_of, selected, sentence
+from rnnlm_tui.tui.views.inspect import LayerStates, Units, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
-from rnnlm_tui.tui.widgets.alternatives import sentence
-from rnnlm_tui.tui.widgets.heat_strip import BARS, PLAIN, Shade, TokenStrip, has_shades
+from rnnlm_tui.tui.widgets.heat_strip import (
+    BARS,
+    PLAIN,
+    Shade,
+    TokenPointed,
+    TokenStrip,
+    has_shades,
+)
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown
 
 LETTERS = "dcba.1234"
@@ -76,27 +79,13 @@ def sign_colour(value: float, scale: float) -> str:
 class StateMapPanel(Panel):
     """Units × tokens of one layer."""
 
-    class Pointed(Message):
-        """A token was clicked."""
-
-        def __init__(self, token: int) -> None:
-            super().__init__()
-            self.token = token
-
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, units: Units, *, id: str | None = None) -> None:
         super().__init__(title="State", id=id)
-        self.states: LayerStates | None = None
-        """What is shown; None until it is known."""
-        self.cursor = 0
-        self.selected = 0
-        """Place of the selected unit in the order."""
-        self._texts: tuple[str, ...] = ()
+        self._units = units
         self._words, self._trouble = "", False
-        self._order = ""
-        """How the units are sorted."""
-        self._version = 0
-        """Changes with the states."""
         self._legend_rows: list[Content] = []
+        self._unit = 0
+        """The followed unit when it was last drawn."""
         self._top = 0
         """The first visible unit."""
         self._first = 0
@@ -105,46 +94,20 @@ class StateMapPanel(Panel):
         """Cells of a token."""
         self._shaded = True
 
-    def show(self, states: LayerStates | None, texts: Sequence[str], order: str) -> None:
-        """Show a layer's states; `order` says how the units are sorted."""
-        self.states, self._texts, self._order, self._words = states, tuple(texts), order, ""
-        self._version += 1
-        if states is None or self._top >= len(states.answer.units):
-            self._top = 0
-        self.redraw()
-
     def show_words(self, words: str, *, trouble: bool = False) -> None:
         """Show a sentence while there are no states."""
-        if self.states is None:
-            self._words, self._trouble = words, trouble
-            self.redraw()
-
-    def point(self, token: int, unit: int) -> None:
-        """Put the cursor on a token, and select the unit at this place of the order."""
-        if (token, unit) != (self.cursor, self.selected):
-            if unit != self.selected:
-                self._show_unit(unit)
-            self.cursor, self.selected = token, unit
-            self.redraw()
+        self._words, self._trouble = words, trouble
+        self.redraw()
 
     def scroll_units(self, pages: int) -> bool:
         """Scroll by pages of units; return whether anything moved."""
-        if self.states is None:
-            return False
-        shown = self._units_shown
-        last = max(0, len(self.states.answer.units) - shown)
+        states, shown = self._units.states, self._units_shown
+        last = 0 if states is None else max(0, len(states.answer.units) - shown)
         top = max(0, min(last, self._top + pages * shown))
         top -= top % self._units_a_row
         moved, self._top = top != self._top, top
-        if moved:
-            self.redraw()
+        self.redraw()
         return moved
-
-    def _show_unit(self, unit: int) -> None:
-        shown = self._units_shown
-        if not self._top <= unit < self._top + shown:
-            top = max(0, unit - shown // 2)
-            self._top = top - top % self._units_a_row
 
     # layout
 
@@ -153,47 +116,53 @@ class StateMapPanel(Panel):
         return 2 if self._shaded and not self.ascii_only else 1
 
     @property
-    def _gates(self) -> list[str]:
-        return [] if self.states is None else list(self.states.answer.gates)
-
-    @property
     def _map_rows(self) -> int:
         """Rows of units: all but the axis, and the gates if there is room."""
-        height = self.inner_size.height
-        gates = len(self._gates)
+        height, states = self.inner_size.height, self._units.states
+        gates = 0 if states is None else len(states.answer.gates)
         return max(1, height - 1 - (gates if height >= gates + 5 else 0))
 
     @property
     def _units_shown(self) -> int:
         return self._map_rows * self._units_a_row
 
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002
-        """Choose the cells of a token and the visible part."""
+    def prepare(self, width: int, height: int) -> None:
+        """Choose the cells of a token and the visible part, and draw it."""
         self._shaded = has_shades(self.app)
-        states = self.states
+        units, states = self._units, self._units.states
         if states is None:
-            self.lines = sentence(self._words, width, trouble=self._trouble)
+            found = sentence(self._words, width - 4, trouble=self._trouble)
+            self.lines, self._top = [Content.assemble("  ", line) for line in found], 0
             self.set_reactive(Panel.panel_title, "State")
             return
-        layers = f", layer {states.answer.layer + 1} of {states.answer.num_layers}"
+        answer = states.answer
+        layers = f", layer {answer.layer + 1} of {answer.num_layers}"
         title = Content.assemble(("State", "bold"), (layers, DIM))
         self.set_reactive(Panel.panel_title, title)
-        tokens = max(1, states.answer.tokens)
+        tokens = max(1, answer.tokens)
         room = self._map_cells(width)
         self._cells = max(1, min(WIDEST_TOKEN, room // tokens))
         fit = max(1, room // self._cells)
-        self._first = min(max(self._first, self.cursor - fit + 1), max(0, self.cursor))
+        self._first = min(max(self._first, units.cursor - fit + 1), max(0, units.cursor))
         self._first = max(0, min(self._first, tokens - fit))
-        self._top = max(0, min(self._top, len(states.answer.units) - 1))
-        self._legend_rows = self._legend_lines() if room + LABEL_CELLS < width else []
+        shown = self._units_shown
+        if units.unit != self._unit and not self._top <= units.unit < self._top + shown:
+            self._top = max(0, units.unit - shown // 2)
+            self._top -= self._top % self._units_a_row
+        self._unit = units.unit
+        self._top = max(0, min(self._top, len(answer.units) - 1))
+        self._legend_rows = []
+        if room + LABEL_CELLS < width:
+            self._legend_rows = self._legend_lines(states)[:height]
 
     def row_key(self, y: int) -> object:
         """Return what a row of units depends on; None for gates and axis."""
-        if self.states is None or y >= self._map_rows:
+        states = self._units.states
+        if states is None or y >= self._map_rows:
             return None
         legend = self._legend_rows[y] if y < len(self._legend_rows) else Content("")
-        view = (self._version, self._top, self._first, self._cells, self._shaded)
-        return (*view, self.selected, legend.plain, tuple(legend.spans))
+        view = (states.answer.id, self._top, self._first, self._cells, self._shaded, self._unit)
+        return (*view, legend.plain, tuple(legend.spans))
 
     def _map_cells(self, width: int) -> int:
         room = width - LABEL_CELLS
@@ -205,57 +174,54 @@ class StateMapPanel(Panel):
         return min(max(used, LEAST_MAP_CELLS), self._map_cells(width))
 
     def _tokens_shown(self, width: int) -> range:
-        assert self.states is not None
         fit = max(1, self._map_cells(width) // self._cells)
-        return range(self._first, min(self._first + fit, self.states.answer.tokens))
+        tokens = 0 if self._units.states is None else self._units.states.answer.tokens
+        return range(self._first, min(self._first + fit, tokens))
 
     # drawing
 
     def legend_within(self, room: int) -> Content | str:
         """Return `36 of 192 units, longest memory first`."""
-        if self.states is None:
+        if self._units.states is None:
             return ""
-        total = len(self.states.answer.units)
+        total = len(self._units.states.answer.units)
         first, last = self._top + 1, min(self._top + self._units_shown, total)
         span = f"{first}–{last}" if first > 1 else f"{last}"
         brief = Content.assemble((span, f"bold {BRIGHT}"), (f" of {total:,} units", DIM))
-        words = Content.assemble(brief, (f", {self._order}", DIM))
+        words = Content.assemble(brief, (f", {self._units.order_words}", DIM))
         return words if words.cell_length <= room else brief
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a row of units, of a gate, or the axis, with the legend's row at its right."""
-        if self.states is None:
+        states, rows, room = self._units.states, self._map_rows, self._map_cells(width)
+        if states is None:
             return super().content_line(y, width)
-        rows, room = self._map_rows, self._map_cells(width)
-        gates = self._gates if self.inner_size.height - 1 - rows else []
+        gates = list(states.answer.gates.items())
         if y < rows:
-            cells = self._unit_row(y, width)
-        elif y < rows + len(gates):
-            cells = self._gate_row(gates[y - rows], width)
+            cells = self._unit_row(states, y, width)
         elif y == self.inner_size.height - 1:
             cells = self._axis(width)
         else:
-            cells = []
+            cells = self._gate_row(*gates[y - rows], width) if y < rows + len(gates) else []
         if room + LABEL_CELLS >= width:
             return padded(joined(cells), width)
         legend = self._legend_rows[y] if y < len(self._legend_rows) else ""
         left = padded(joined(cells), self._drawn_cells(width) + LABEL_CELLS)
         return padded([*left, Segment("   ", ink(TEXT)), *segments_of(legend)], width)
 
-    def _unit_row(self, y: int, width: int) -> list[Segment]:
-        assert self.states is not None
-        answer, step = self.states.answer, self._units_a_row
+    def _unit_row(self, states: LayerStates, y: int, width: int) -> list[Segment]:
+        answer, step, unit = states.answer, self._units_a_row, self._units.unit
         place = self._top + y * step
         if place >= len(answer.units):
             return []
         label = f"{place + 1:>3} " if y % 4 == 0 else "    "
-        here = place <= self.selected < place + step and self.selected > 0
+        here = place <= unit < place + step and unit > 0
         head = Segment(f"{'›' if here else ' '}{label[1:]}", ink(FOCUS if here else DIM))
         tokens = self._tokens_shown(width)
-        upper = self.states.row(place)
+        upper = states.row(place)
         if step == 1:
             return [head, *(self._single(upper[token]) for token in tokens)]
-        lower = self.states.row(place + 1) if place + 1 < len(answer.units) else None
+        lower = states.row(place + 1) if place + 1 < len(answer.units) else None
         cells = []
         for token in tokens:
             under = BACKGROUND if lower is None else diverging(lower[token], 127)
@@ -269,10 +235,8 @@ class StateMapPanel(Panel):
             return Segment(letter_of(byte, 127).ljust(self._cells), colour)
         return Segment(BARS[height_of(byte, 127)] * self._cells, colour)
 
-    def _gate_row(self, gate: str, width: int) -> list[Segment]:
+    def _gate_row(self, gate: str, values: Sequence[float], width: int) -> list[Segment]:
         """Draw a gate's mean at each token, from 0 to 1."""
-        assert self.states is not None
-        values = self.states.answer.gates[gate]
         cells = [Segment(f"{gate_label(gate):<3} ", ink(DIM))]
         for token in self._tokens_shown(width):
             value = max(0.0, min(1.0, values[token]))
@@ -281,18 +245,17 @@ class StateMapPanel(Panel):
                 if self.ascii_only
                 else BARS[1 + round(value * 7)] * self._cells
             )
-            cells.append(Segment(sign, ink(FOCUS if token == self.cursor else DIM)))
+            cells.append(Segment(sign, ink(FOCUS if token == self._units.cursor else DIM)))
         return cells
 
     def _axis(self, width: int) -> list[Segment]:
         """Draw the numbers of tokens, and the cursor with its token."""
-        tokens, cells = self._tokens_shown(width), self._cells
+        tokens, cells, cursor = self._tokens_shown(width), self._cells, self._units.cursor
         room = self._drawn_cells(width)
         row: list[tuple[int, str, bool]] = []
-        if self.cursor in tokens:
-            text = self._texts[self.cursor] if self.cursor < len(self._texts) else ""
-            label = safe_text(token_label(text), limit=20)
-            column = (self.cursor - tokens.start) * cells
+        if cursor in tokens:
+            label = safe_text(token_label(self._units.texts[cursor]), limit=20)
+            column = (cursor - tokens.start) * cells
             pointer = f"▲ {label}"
             length = Content(pointer).cell_length
             if column + length > room:
@@ -321,29 +284,24 @@ class StateMapPanel(Panel):
 
     # the legend at the right
 
-    def _legend_lines(self) -> list[Content]:
-        assert self.states is not None
-        height = self.inner_size.height
-        scale, figures = self._scale_lines(tall=True), self._cursor_lines()
-        if len(scale) + 1 + len(figures) > height:
-            scale = self._scale_lines(tall=False)
-        gap = [Content("")] if len(scale) + 1 + len(figures) <= height else []
-        return [*scale, *gap, *figures][:height]
+    def _legend_lines(self, states: LayerStates) -> list[Content]:
+        height, scale = self.inner_size.height, states.answer.scale
+        figures = self._cursor_lines(states)
+        lines = self._scale_lines(scale, tall=True)
+        if len(lines) + 1 + len(figures) > height:
+            lines = self._scale_lines(scale, tall=False)
+        gap = [Content("")] if len(lines) + 1 + len(figures) <= height else []
+        return [*lines, *gap, *figures]
 
-    def _scale_lines(self, *, tall: bool) -> list[Content]:
-        assert self.states is not None
-        scale = self.states.answer.scale
+    def _scale_lines(self, scale: float, *, tall: bool) -> list[Content]:
         ends = (f"−{figure(scale)}", f"+{figure(scale)}")
         head = Content.styled("value of h", DIM)
-        if self.ascii_only:
+        if self.ascii_only or not self._shaded or not tall:
+            colours = [("█", colour) for colour in DIVERGING]
+            signs = LETTERS if self.ascii_only else BARS[1:]
+            row = colours if self._shaded and not self.ascii_only else [(signs, TEXT)]
             span = Content.styled(f"{ends[0]} to {ends[1]}", DIM)
-            return [head, Content.styled(LETTERS, TEXT), span]
-        if not self._shaded:
-            columns = Content.styled(BARS[1:], TEXT)
-            return [head, Content.assemble(columns), Content.styled(f"{ends[0]} to {ends[1]}", DIM)]
-        if not tall:
-            colours = Content.assemble(*(("█", colour) for colour in DIVERGING))
-            return [head, colours, Content.styled(f"{ends[0]} to {ends[1]}", DIM)]
+            return [head, Content.assemble(*row), span]
         words = {0: ends[1], len(DIVERGING) // 2: " 0", len(DIVERGING) - 1: ends[0]}
         return [
             Content(""),
@@ -354,10 +312,9 @@ class StateMapPanel(Panel):
             ),
         ]
 
-    def _cursor_lines(self) -> list[Content]:
+    def _cursor_lines(self, states: LayerStates) -> list[Content]:
         """Return the figures of the layer at the cursor."""
-        assert self.states is not None
-        answer, token = self.states.answer, min(self.cursor, self.states.answer.tokens - 1)
+        answer, token = states.answer, min(self._units.cursor, states.answer.tokens - 1)
         if token < 0:
             return []
         lines = [
@@ -374,9 +331,8 @@ class StateMapPanel(Panel):
             for gate, values in answer.gates.items()
         ]
         lines += [Content("  ").join(gates[at : at + 2]) for at in range(0, len(gates), 2)]
-        longest = self.states.longest
-        if longest is not None:
-            unit, memory = longest
+        if states.longest is not None:
+            unit, memory = states.longest
             lines += [
                 Content.styled("longest unit", DIM),
                 Content.assemble((f"u{unit} ", TEXT), (tokens_of_memory(memory), DIM)),
@@ -385,10 +341,10 @@ class StateMapPanel(Panel):
 
     def on_click(self, event: Click) -> None:
         """Report the clicked token."""
-        if self.states is not None:
-            token = self._first + (event.x - 2 - LABEL_CELLS) // self._cells
-            if event.x >= 2 + LABEL_CELLS and token < self.states.answer.tokens:
-                self.post_message(self.Pointed(token))
+        states = self._units.states
+        token = self._first + (event.x - 2 - LABEL_CELLS) // self._cells
+        if states is not None and event.x >= 2 + LABEL_CELLS and token < states.answer.tokens:
+            self.post_message(TokenPointed(token))
 
 
 class UnitStrip(TokenStrip, can_focus=False):
@@ -396,18 +352,36 @@ class UnitStrip(TokenStrip, can_focus=False):
 
     CURSOR = BRIGHT
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, units: Units, *, id: str | None = None) -> None:
         super().__init__(title="Unit", id=id)
+        self._units = units
         self._values: Sequence[int] = ()
         """Signed bytes, one a token."""
-        self._scale = 1.0
 
-    def show(
-        self, texts: Sequence[str], values: Sequence[int], scale: float, prompt_tokens: int
-    ) -> None:
-        """Show a unit's activations, signed bytes of `scale`."""
-        self._values, self._scale = values, scale
-        self.show_tokens(texts, prompt_tokens)
+    def update(self) -> None:
+        """Show the followed unit, with the cursor where it is now."""
+        units, states = self._units, self._units.states
+        self._values = () if states is None else states.row(units.unit)
+        self.cursor = units.cursor
+        self.show_tokens(units.texts if self._values else (), units.prompt_tokens)
+
+    def prepare(self, width: int, height: int) -> None:
+        """Name the unit in the title."""
+        super().prepare(width, height)
+        states = self._units.states
+        if states is not None and self._values:
+            name = f"Unit u{states.answer.units[self._units.unit]}"
+            layer = f", layer {states.answer.layer + 1}"
+            self.set_reactive(Panel.panel_title, Content.assemble((name, "bold"), (layer, DIM)))
+
+    def legend_within(self, room: int) -> Content | str:
+        """Return the unit's value at the cursor."""
+        units, states = self._units, self._units.states
+        if states is None or units.cursor >= len(self._values):
+            return ""
+        value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
+        words = Content.assemble(("at the cursor ", DIM), (value, f"bold {BRIGHT}"))
+        return words if words.cell_length <= room else ""
 
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the unit's activation."""
@@ -425,7 +399,9 @@ class UnitStrip(TokenStrip, can_focus=False):
 
     def scale(self, *, wide: bool) -> Content:
         """Return `−1 … +1` in colours, or as columns or letters."""
-        ends = (f"−{figure(self._scale)} ", f" +{figure(self._scale)}")
+        states = self._units.states
+        size = figure(1.0 if states is None else states.answer.scale)
+        ends = (f"−{size} ", f" +{size}")
         if self.ascii_only:
             return Content.assemble((ends[0], DIM), (LETTERS, TEXT), (ends[1], DIM))
         middle = (
@@ -441,16 +417,10 @@ class UnitList(Panel):
 
     LEFT_PADDING = 0
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, units: Units, *, id: str | None = None) -> None:
         super().__init__(title="Units", id=id)
-        self._map: StateMap | None = None
-        self._selected = 0
+        self._units = units
         self._top = 0
-
-    def show(self, states: LayerStates | None, selected: int) -> None:
-        """Show the units, with the one at place `selected` of the order selected."""
-        self._map, self._selected = None if states is None else states.answer, selected
-        self.redraw()
 
     @property
     def page_rows(self) -> int:
@@ -460,35 +430,27 @@ class UnitList(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible units."""
         self.lines = []
-        if self._map is None:
+        if self._units.states is None:
             return
-        answer = self._map
-        self._top = first_shown(self._top, self._selected, height, len(answer.units))
+        answer, unit = self._units.states.answer, self._units.unit
+        self._top = first_shown(self._top, unit, height, len(answer.units))
         for place in range(self._top, min(self._top + height, len(answer.units))):
-            here = place == self._selected
+            here = place == unit
             match = f"{answer.match[place]:>6.2f}" if answer.match else ""
             memory = tokens_of_memory(answer.memory[place]) if answer.memory else ""
             name = f"u{answer.units[place]:<5}"
-            self.lines.append(
-                Content.assemble(
-                    ("›" if here else " ", FOCUS),
-                    (name, f"bold {BRIGHT}" if here else TEXT),
-                    (match, TEXT),
-                    (memory.rjust(width - 1 - len(name) - len(match)), DIM),
-                )
+            line = Content.assemble(
+                ("›" if here else " ", FOCUS),
+                (name, f"bold {BRIGHT}" if here else TEXT),
+                (match, TEXT),
+                (memory.rjust(width - 1 - len(name) - len(match)), DIM),
             )
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row; the selected one has a background."""
-        line = super().content_line(y, width)
-        if y + self._top != self._selected or self._map is None:
-            return line
-        under = ink(TEXT, background=SELECTED)
-        return Strip([Segment(text, under + (style or under)) for text, style, _ in line], width)
+            self.lines.append(selected(line, width) if here else line)
 
     def legend_within(self, room: int) -> Content | str:
         """Return the heads of the columns."""
-        if self._map is None:
+        states = self._units.states
+        if states is None:
             return ""
-        words = "match     memory" if self._map.match else "memory"
+        words = "match     memory" if states.answer.match else "memory"
         return words if len(words) <= room else ""

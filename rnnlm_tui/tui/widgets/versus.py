@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import MouseScrollDown, MouseScrollUp
 from textual.geometry import Region, Size
 from textual.message import Message
 
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT
-from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.palette import BRIGHT, DIM, SELECTED, TEXT
+from rnnlm_tui.tui.text import WrappedText, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.side_facts import fact_lines, facts
 from rnnlm_tui.tui.views.versus import (
@@ -27,7 +26,7 @@ from rnnlm_tui.tui.views.versus import (
     status_parts,
     title,
 )
-from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, segments_of, width_of
 from rnnlm_tui.tui.widgets.train_layout import Places
 
 SLACK_LINES = 5
@@ -134,7 +133,7 @@ class SideColumns:
             panel.redraw()
 
 
-class SidePanel(Panel, can_focus=True):
+class SidePanel(WheelScrolled, can_focus=True):
     """One side: the newest text at the top, older ones dim below, and a status line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -156,8 +155,6 @@ class SidePanel(Panel, can_focus=True):
         super().__init__(id=side_id(place))
         self.place = place
         self._columns = columns
-        self._wrapped: dict[int, tuple[SideText | None, int, WrappedText]] = {}
-        """By round: the text, how much of it is wrapped, and its lines."""
         self._hidden = (0, 0)
 
     def on_focus(self) -> None:
@@ -182,23 +179,9 @@ class SidePanel(Panel, can_focus=True):
     def wrapped(self, asked: SampleRound) -> WrappedText:
         """Return prompt and text of a round, wrapped; empty if the side has none."""
         text = self._columns.shown.text(self.place, asked)
-        kept = self._wrapped.get(asked.number)
-        if (
-            kept is not None
-            and kept[0] is text
-            and kept[1] == (0 if text is None else len(text.text))
-        ):
-            kept[2].fit(self._text_width)
-            return kept[2]
-        whole = "" if text is None else safe_text(asked.prompt) + text.shown
-        if kept is not None and kept[0] is text and whole.startswith(kept[2].text):
-            known = kept[2]
-            known.fit(self._text_width)
-            known.append(whole[len(known.text) :])
-        else:
-            known = WrappedText(self._text_width, whole)
-        self._wrapped[asked.number] = (text, 0 if text is None else len(text.text), known)
-        return known
+        if text is None:
+            return WrappedText(self._text_width)
+        return text.wrapped(asked.prompt, self._text_width)
 
     def extra(self, asked: SampleRound) -> int:
         """Return the lines of the round's error."""
@@ -208,13 +191,7 @@ class SidePanel(Panel, can_focus=True):
         if text is None or not text.error:
             return []
         words = safe_text(text.error, limit=600, newlines="space")
-        wrapped = WrappedText(self._text_width - 2, words)
-        return [
-            Content.assemble(
-                ("  " if line else "✗ ", BAD), (words[slice(*wrapped.span(line))], TEXT)
-            )
-            for line in range(len(wrapped))
-        ]
+        return sentence(words, self._text_width - 2, trouble=True)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible lines of all rounds, then the status line."""
@@ -228,8 +205,6 @@ class SidePanel(Panel, can_focus=True):
         self.set_reactive(
             Panel.panel_title, title(side, letter, colour, max(8, width - 4), marked=marked)
         )
-        shown = {asked.number for asked in found.rounds}
-        self._wrapped = {number: one for number, one in self._wrapped.items() if number in shown}
         heights = self._columns.heights()
         top = self._columns.place(heights, self.room)
         visible, first = [Content("")] * self.room, 0
@@ -304,24 +279,15 @@ class SidePanel(Panel, can_focus=True):
         problem = found.sides[self.place].problem
         many = "both sides" if len(found.sides) == LEAST_SIDES else "all sides"
         words = (
-            [f"✗ {problem}"]
+            f"✗ {problem}"
             if problem
-            else ["enter generates its text"]
+            else "enter generates its text"
             if found.rounds
-            else [f"Type a prompt and press enter to continue it on {many}."]
+            else f"Type a prompt and press enter to continue it on {many}."
             if self.place == 0
-            else ["^k chooses the checkpoint of a side, ^o its run."]
+            else "^k chooses the checkpoint of a side, ^o its run."
         )
-        lines = []
-        for text in words:
-            wrapped = WrappedText(self._text_width, text)
-            lines += [
-                Content.styled(
-                    text[slice(*wrapped.span(line))], DIM if self.place or found.rounds else TEXT
-                )
-                for line in range(len(wrapped))
-            ]
-        return lines
+        return sentence(words, self._text_width, DIM if self.place or found.rounds else TEXT)
 
     def _status(self) -> Content:
         found = self._columns.shown
@@ -353,26 +319,17 @@ class SidePanel(Panel, can_focus=True):
                 labels.append((width - 3 - also.cell_length, segments_of(also)))
         return labels
 
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self._columns.scroll(-3)
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self._columns.scroll(3)
+    def scroll_lines(self, by: int) -> None:
+        """Scroll all columns."""
+        self._columns.scroll(by)
 
 
 class FactsPanel(Panel):
     """What the newest texts have in common, and how each side predicts the others' texts."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, shown: SideBySide, *, id: str | None = None) -> None:
         super().__init__(title="Same and different", id=id)
-        self._shown = SideBySide()
-
-    def show(self, shown: SideBySide) -> None:
-        """Show the facts as far as they are known."""
         self._shown = shown
-        self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines."""

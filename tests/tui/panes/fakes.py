@@ -72,47 +72,19 @@ CHECKPOINTS = (
     checkpoint(3700, 4.0622, best=True, age=12),
     checkpoint(3750, None, last=True),
 )
-SAMPLES = (
-    SampleRow(
-        1,
-        3700,
-        "The state of the Union",
-        " is strong, and the Congress must act on the program of the American people. We have a"
-        " great responsibility.",
-        40,
-        7,
-        NOW,
-    ),
-    SampleRow(
-        1,
-        3700,
-        "My fellow Americans,",
-        " we are now in the second year of a new effort to bring down the cost of health care, and"
-        " we will not let it.",
-        40,
-        7,
-        NOW + 1,
-    ),
-    SampleRow(
-        1,
-        3700,
-        "We must",
-        " work together to reduce the deficit and strengthen the security of the nation. That is"
-        " why I propose tonight.",
-        40,
-        7,
-        NOW + 2,
-    ),
-    SampleRow(
-        1,
-        1000,
-        "The state of the Union",
-        " of the the people of the world. We have to the Congress.",
-        40,
-        7,
-        NOW - 90,
-    ),
-)
+SAMPLES = tuple(
+    SampleRow(1, step, prompt, text, 40, 7, NOW + after)
+    for step, after, prompt, text in (
+        (3700, 0, "The state of the Union", " is strong, and the Congress must act on the program"
+            " of the American people. We have a great responsibility."),
+        (3700, 1, "My fellow Americans,", " we are now in the second year of a new effort to bring"
+            " down the cost of health care, and we will not let it."),
+        (3700, 2, "We must", " work together to reduce the deficit and strengthen the security of"
+            " the nation. That is why I propose tonight."),
+        (1000, -90, "The state of the Union", " of the the people of the world. We have to the"
+            " Congress."),
+    )
+)  # fmt: skip
 
 
 def make_snapshot(

@@ -113,7 +113,7 @@ async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "prompt")
         shown = app.prompt_session.shown
-        assert (shown.start, shown.text) == (path, " s7t0 end")
+        assert (shown.state, shown.text) == (path, " s7t0 end")
 
 
 async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shapes() -> None:

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from zlib import crc32
 
 import pytest
-from pydantic import BaseModel
+from textual.events import MouseScrollUp
+from textual.pilot import Pilot
 
+from rnnlm_tui.client import control
 from rnnlm_tui.errors import CheckpointError, InputError
+from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.schema.sampling import Inspection, InspectRequest, SampleRequest
 from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.store.state import append_history, read_history
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.versus import VersusScreen
-from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.prompt import PromptBox
-from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
 from rnnlm_tui.tui.widgets.versus import SidePanel
 from tests.fakes import answers as plausible
+from tests.homes import trained, with_checkpoints
 from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import CHECKPOINTS, checkpoint, make_snapshot
-from tests.tui.panes.seeing import opened, screen_text, until_shown
+from tests.tui.panes.fakes import make_snapshot
+from tests.tui.panes.seeing import (
+    opened_at_home,
+    running_at_home,
+    screen_text,
+    until_shown,
+)
 from tests.tui.pictures import cells_on
-from tests.tui.support import until
+from tests.tui.support import lines_of, until
 
 TEXTS = {
     3_700: " is strong, and the Congress must act on the program of the American people.",
@@ -90,12 +104,44 @@ def focused_side(app: RnnlmApp) -> int | None:
     return app.focused.place if isinstance(app.focused, SidePanel) else None
 
 
-async def test_enter_samples_the_prompt_on_both_sides_and_compares_them() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
+@asynccontextmanager
+async def comparing(
+    pane: Pane = "versus", **changes: object
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
+    """The pane of a run that trains, beside one with another tokenizer that has finished."""
+    fake = sampler(**changes)
+    with_checkpoints(trained("brisk-heron"), {3_700: 4.1}, tokenizer="[]")
+    with running_at_home() as run:
+        async with opened_at_home(run, pane, fake) as (app, pilot):
+            yield app, pilot, fake
+
+
+async def sample(app: RnnlmApp, pilot: Pilot[int], *keys: str) -> None:
+    """Press keys, the last of which samples, and wait until the texts are sampled and scored."""
+    await pilot.press(*keys)
+    await until(pilot, lambda: not pane(app).sampling)
+
+
+def in_box(app: RnnlmApp) -> bool:
+    """Whether the prompt has the focus."""
+    return isinstance(app.focused, PromptBox)
+
+
+def scored(fake: FakeSampler) -> list[InspectRequest]:
+    """The requests for scores."""
+    return [one for one in fake.asked if isinstance(one, InspectRequest)]
+
+
+async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with comparing() as (app, pilot, fake):
         await until_shown(pilot, "A plain-otter @best", "step 3,700, val 58.1", "step 1,000")
-        await until(pilot, lambda: isinstance(app.focused, PromptBox))
-        await pilot.press(*"The Union", "enter")
+        await until(pilot, lambda: in_box(app))
+        await pilot.press("ctrl+s", "ctrl+y")
+        await until_shown(pilot, "no text yet")
+        await sample(app, pilot, *"The Union", "enter")
         await until_shown(
             pilot,
             "The Union is strong, and the Congress must act on the",
@@ -108,69 +154,115 @@ async def test_enter_samples_the_prompt_on_both_sides_and_compares_them() -> Non
             "58.1 ★",
             "distinct words",
         )
-        first, second = services.fake_sampler.requests
-        assert step_of(first.checkpoint) == 3_700
-        assert step_of(second.checkpoint) == 1_000
+        first, second = fake.requests
+        assert [step_of(one.checkpoint) for one in (first, second)] == [3_700, 1_000]
         assert (first.prompt, first.settings) == (second.prompt, second.settings)
-        assert first.settings.temperature == 0.8
-        await until(pilot, lambda: [sample.step for sample in search()] == [1_000, 3_700])
+        await until(pilot, lambda: [kept.step for kept in search()] == [1_000, 3_700])
         await until(pilot, lambda: read_history() == ["The Union"])
-        scored = [one for one in services.fake_sampler.asked if isinstance(one, InspectRequest)]
-        assert sorted((step_of(one.checkpoint), one.prompt) for one in scored) == [
-            (1_000, "The Union"), (1_000, "The Union"), (3_700, "The Union"), (3_700, "The Union"),
+        steps = sorted(step_of(one.checkpoint) for one in scored(fake))
+        assert steps == [1_000, 1_000, 3_700, 3_700]
+        assert all(one.ids and one.prompt == "The Union" for one in scored(fake))
+
+        await pilot.press("escape", "shift+right")
+        await until_shown(pilot, "differs 1 of 1", "A the Congress must act o", "B it is a time")
+        await pilot.press("shift+left")
+        await until_shown(pilot, "differs 1 of 1")
+        await pilot.press("tab", "ctrl+s")
+        await until(pilot, lambda: list(tmp_path.glob("plain-otter-side-by-side.md")))
+        await pilot.press("ctrl+y")
+        await until(pilot, lambda: app.clipboard == f"The Union{TEXTS[1_000]}")
+
+        await pilot.press("shift+tab", "ctrl+t")
+        await until_shown(pilot, "Difference of surprise, A’s text", "Largest differences")
+        scores = pane(app).scores
+        await until(pilot, lambda: scores.at is not None)
+        assert len(scored(fake)) == 4, "it is known from before"
+        order = scores.order
+        await pilot.press("shift+right")
+        assert scores.at == order[1]
+        await pilot.press("shift+left")
+        assert scores.at == order[0]
+        await pilot.press("right")
+        assert scores.at == order[0] + 1
+        await pilot.press("left", "left")
+        assert scores.at == order[0] - 1
+        await pilot.press("tab")
+        await until_shown(pilot, "Difference of surprise, B’s text", "it is a time", "of 18 tokens")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: list(tmp_path.glob("plain-otter-differences.md")))
+
+        await sample(app, pilot, "ctrl+g")
+        await until_shown(pilot, "Checkpoint × temperature", "0.4", "0.8", "1.0", "1.3")
+        asked = fake.requests[2:]
+        assert [one.settings.temperature for one in asked] == [0.4, 0.8, 1.0, 1.3] * 2
+        assert all(one.settings.max_new_tokens == 60 for one in asked)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: len(list(tmp_path.glob("*.md"))) == 3)
+        files = sorted(tmp_path.glob("*.md"))
+        assert [file.name.removeprefix("plain-otter-") for file in files] == [
+            "differences.md", "grid.md", "side-by-side.md",
         ]  # fmt: skip
-        assert all(one.ids for one in scored)
+        assert all(TEXTS[1_000].strip() in file.read_text() for file in files)
 
-
-async def test_escape_stops_the_running_side_and_drops_the_next() -> None:
-    services = versus(gate=asyncio.Event())
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We is strong, and the", "esc Stop", "● 14 of 100 tokens")
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling, esc stops it")
+        grid = pane(app).grid.shown
+        assert grid is not None
+        await pilot.press("down", "right", "right", "right", "left")
+        assert (grid.row, grid.column) == (1, 2)
         await pilot.press("escape")
-        await until_shown(pilot, "■ 14 tokens, stopped")
-        await until(pilot, lambda: not pane(app).sampling)
-        assert len(services.fake_sampler.requests) == 1
-        assert isinstance(app.focused, PromptBox)
+        await until_shown(pilot, "Same and different")
+        await until(pilot, lambda: focused_side(app) == 1)
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: app.focused is pane(app).grid)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "prompt")
+        current = app.prompt_session.tree.current
+        assert current is not None
+        assert (current.prompt, current.text) == ("The Union", TEXTS[1_000])
+        assert current.settings.temperature == 1.0
+        assert app.prompt_session.prompt == "The Union"
 
 
-async def test_tab_goes_over_the_sides_and_the_box_and_ctrl_k_changes_one_side() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
+async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    def send(_run: RunDirectory, verb: str) -> CommandResult:
+        sent.append(verb)
+        place = "snapshots/step-000003751-aa"
+        return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=place)
+
+    monkeypatch.setattr(control, "send", send)
+    async with comparing() as (app, pilot, fake):
+        await sample(app, pilot, *"We", "enter")
         await until_shown(pilot, "B scores A’s text")
         await pilot.press("escape")
-        await until(pilot, lambda: focused_side(app) == 0)
+        assert focused_side(app) == 0
         await pilot.press("tab")
-        await until(pilot, lambda: focused_side(app) == 1)
+        assert focused_side(app) == 1
         await pilot.press("ctrl+k")
         await until_shown(pilot, "B plain-otter @now", "current weights")
-        await pilot.press("ctrl+k")
-        await until_shown(pilot, "B plain-otter @last", "step 3,750")
         assert "it is a time" not in screen_text(app)
         assert "We is strong, and the Congress must act" in screen_text(app)
-        assert services.fake_sampler.loaded[-1].endswith("step-000003750")
-        await pilot.press("tab")
-        await until(pilot, lambda: isinstance(app.focused, PromptBox))
-        await pilot.press("tab", "shift+tab", "shift+tab")
+        await sample(app, pilot, "enter")
+        await until_shown(pilot, "step 3,752", "B scores A’s text")
+        assert "snapshots/step-000003751-aa" in fake.requests[-1].checkpoint
+        assert sent == ["snapshot"]
+        await sample(app, pilot, "ctrl+g")
+        assert len(fake.requests) == 4 + 8
+        assert sent == ["snapshot"] * 2, "one for a row"
+        await pilot.press("escape")
         await until(pilot, lambda: focused_side(app) == 1)
-        await pilot.press("enter")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 4)
-        assert step_of(services.fake_sampler.requests[-1].checkpoint) == 3_750
+        await pilot.press("ctrl+k")
+        await until_shown(pilot, "B plain-otter @last", "step 3,750")
+        await until(pilot, lambda: fake.loaded[-1:] and fake.loaded[-1].endswith("000003750"))
+        await pilot.press("tab")
+        assert in_box(app)
+        await pilot.press("tab", "shift+tab", "shift+tab")
+        assert focused_side(app) == 1
 
-
-async def test_sides_are_added_up_to_four_and_removed_down_to_two() -> None:
-    async with opened(versus(), "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A’s text")
-        await pilot.press("escape", "ctrl+n")
+        await pilot.press("ctrl+n")
         await until(pilot, lambda: focused_side(app) == 2)
-        await pilot.press("ctrl+n", "enter")
-        await until_shown(
-            pilot, "D plain-otter", "D scores", "enter Generate all", "distinct words"
-        )
+        await sample(app, pilot, "ctrl+n", "enter")
+        await until_shown(pilot, "D scores", "enter Generate all", "distinct words")
         assert focused_side(app) == 3
         await pilot.press("ctrl+n")
         await until_shown(pilot, "4 sides are the most possible")
@@ -179,329 +271,160 @@ async def test_sides_are_added_up_to_four_and_removed_down_to_two() -> None:
         await pilot.press("delete")
         await until_shown(pilot, "two sides are the least")
 
+        await sample(app, pilot, "ctrl+r")
+        await until_shown(pilot, "seed 8, the same for both", "B scores A’s text")
+        assert [one.settings.seed for one in fake.requests[-2:]] == [8, 8]
+        app.prompt_session.random_seed = True
+        await sample(app, pilot, "enter")
+        await until_shown(pilot, "seed random, the same for both")
+        [seed] = {one.settings.seed for one in fake.requests[-2:]}
+        await until_shown(pilot, f"seed {seed}")
 
-async def test_a_side_of_another_run_and_the_same_when_that_is_deleted() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: bool(app.summaries))
+
+async def test_a_side_of_another_run_is_compared_by_bytes_and_kept_when_that_is_deleted() -> None:
+    def unknown(request: InspectRequest) -> Inspection:
+        found = surprised(request)
+        return found if request.ids else found.model_copy(update={"unknown": ("é",)})
+
+    async with comparing() as (app, pilot, fake):
         await pilot.press(*"We", "tab", "tab", "ctrl+o")
-        await until_shown(pilot, "Side B: run", "finished, 5 checkpoints")
+        await until_shown(pilot, "Side B: run", "finished, 1 checkpoint")
         await pilot.press("down", "enter")
-        await until_shown(pilot, "Side B: weights of brisk-heron", "step 3,700  best")
-        await pilot.press("enter")
         await until_shown(pilot, "B brisk-heron @best")
-        await pilot.press("enter")
-        await until_shown(pilot, "B scores A’s text")
-        assert "brisk-heron" in services.fake_sampler.requests[-1].checkpoint
-        del services.snapshots["brisk-heron"]
-        await pilot.press("enter")
-        await until_shown(pilot, '✗ no run "brisk-heron"')
-        assert len(services.fake_sampler.requests) == 3
+        await sample(app, pilot, "enter")
+        await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")
+        assert "brisk-heron" in fake.requests[-1].checkpoint
+        assert {one.prompt for one in scored(fake) if not one.ids} == {f"We{TEXTS[3_700]}"}
+        await pilot.press("ctrl+t")
+        await until_shown(pilot, "Difference of surprise, B’s text, two tokenizers", "pieces")
+        fake.answers[InspectRequest] = unknown
+        await sample(app, pilot, "escape", "!", "enter")
+        await until_shown(pilot, "A scores B’s text no token for é")
+        shutil.rmtree(find_run("brisk-heron").path)
+        asked = len(fake.requests)
+        await sample(app, pilot, "enter")
+        await until_shown(pilot, "✗ ", "brisk-heron")
+        assert len(fake.requests) == asked + 1
 
 
-async def test_current_weights_are_a_side_like_any_other() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "tab", "tab")
-        screen = pane(app)
-        while screen.side.mark != "@now":
-            await pilot.press("ctrl+k")
-        await until_shown(pilot, "B plain-otter @now", "current weights")
-        await pilot.press("enter")
-        await until_shown(pilot, "step 3,752", "B scores A’s text")
-        assert [call for call in services.calls if call[0] == "send"] == [("send", "snapshot")]
-        assert "snapshots/step-000003751-aa" in services.fake_sampler.requests[-1].checkpoint
-
-
-async def test_an_error_stays_on_its_side() -> None:
-    def damaged(request: BaseModel) -> None:
-        assert isinstance(request, SampleRequest)
-        if step_of(request.checkpoint) == 1_000:
-            raise CheckpointError("model.safetensors is damaged", hint="^k chooses another")
-
-    services = versus()
-    services.fake_sampler.answers[SampleRequest] = damaged  # type: ignore[assignment]
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
+async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() -> None:
+    gate = asyncio.Event()
+    async with comparing(gate=gate) as (app, pilot, fake):
         await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We is strong, and the", "esc Stop", "● 14 of 100 tokens")
+        await pilot.press("enter")
+        await until_shown(pilot, "already sampling, esc stops it")
+        await sample(app, pilot, "escape")
+        await until_shown(pilot, "■ 14 tokens, stopped")
+        assert len(fake.requests) == 1
+        assert in_box(app)
+
+        def damaged(request: SampleRequest) -> None:
+            if step_of(request.checkpoint) == 1_000:
+                raise CheckpointError("model.safetensors is damaged", hint="^k chooses another")
+
+        fake.answers[SampleRequest] = damaged  # type: ignore[assignment]
+        await sample(app, pilot, "enter")
         await until_shown(
             pilot, "must act on", "✗ model.safetensors is damaged. ^k chooses another"
         )
-        await until(pilot, lambda: not pane(app).sampling)
-        await until(pilot, lambda: [sample.step for sample in search()] == [3_700])
+        await until(pilot, lambda: [kept.step for kept in search()] == [3_700, 3_700])
 
-
-async def test_a_checkpoint_that_is_deleted_while_shown_is_said_so_and_not_replaced() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A’s text")
-        services.snapshots["plain-otter"] = make_snapshot(checkpoints=CHECKPOINTS[1:])
-        app.watcher.poll_now()
-        await until_shown(pilot, "step 1,000, deleted", "it is a time")
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ step 1,000 was deleted: ^k chooses another")
-        await until(pilot, lambda: not pane(app).sampling)
-        assert len(services.fake_sampler.requests) == 3
-
-
-async def test_a_run_with_one_checkpoint_is_compared_with_its_current_weights() -> None:
-    only = (checkpoint(500, 5.0, best=True, last=True),)
-    async with opened(FakeServices(make_snapshot(checkpoints=only)), "versus") as (_app, pilot):
-        await until_shown(pilot, "A plain-otter @best", "B plain-otter @now")
-
-
-async def test_shift_and_an_arrow_mark_the_differences_one_after_the_other() -> None:
-    async with opened(versus(), "versus", size=(120, 40)) as (_app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A’s text")
-        await pilot.press("escape", "shift+right")
-        await until_shown(pilot, "differs 1 of 1", "A the Congress must act o", "B it is a time")
-        await pilot.press("shift+left")
-        await until_shown(pilot, "differs 1 of 1")
-
-
-async def test_the_same_text_scored_by_both_sides() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A’s text")
-        asked = len(services.fake_sampler.asked)
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "Difference of surprise, A’s text", "Largest differences")
-        assert len(services.fake_sampler.asked) == asked, "it is known from before"
-        strip, listed = app.screen.query_one(DifferenceStrip), app.screen.query_one(DifferenceList)
-        await until(pilot, lambda: strip.at is not None)
-        first = strip.at
-        assert first == listed.order[0]
-        await pilot.press("shift+right")
-        await until(pilot, lambda: strip.at == listed.order[1] and listed.at == strip.at)
-        await pilot.press("shift+left")
-        await until(pilot, lambda: strip.at == first)
-        await pilot.press("right")
-        assert first is not None
-        await until(pilot, lambda: strip.at == first + 1)
-        await pilot.press("tab")
-        await until_shown(pilot, "Difference of surprise, B’s text", "it is a time")
-        await pilot.press("escape")
-        await until_shown(pilot, "Same and different")
-        await until(pilot, lambda: focused_side(app) == 1)
-
-
-async def test_the_prompt_itself_can_be_scored_without_a_sample() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We the people of the world", "ctrl+t")
-        await until_shown(pilot, "Difference of surprise, the prompt", "of 5 tokens")
-        assert [
-            one.prompt for one in services.fake_sampler.asked if isinstance(one, InspectRequest)
-        ]
-        assert not services.fake_sampler.requests
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.focused, PromptBox))
-        await pilot.press("ctrl+u", *"our nation is new", "enter")
-        await until_shown(pilot, "our nation is new", "of 3 tokens")
-
-
-async def test_texts_of_different_tokenizers_are_compared_by_their_bytes() -> None:
-    services = versus()
-    services.tokenizers = {"plain-otter": "0" * 64, "brisk-heron": "1" * 64}
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: bool(app.summaries))
-        await pilot.press(*"We", "tab", "tab", "ctrl+o")
-        await until_shown(pilot, "Side B: run")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "Side B: weights of brisk-heron")
-        await pilot.press("enter")
-        await until_shown(pilot, "B brisk-heron @best")
-        await pilot.press("enter")
-        await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")
-        whole = [
-            one
-            for one in services.fake_sampler.asked
-            if isinstance(one, InspectRequest) and not one.ids
-        ]
-        assert {one.prompt for one in whole} == {f"We{TEXTS[3_700]}"}
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "Difference of surprise, B’s text, two tokenizers", "pieces")
-
-
-async def test_a_text_that_the_tokenizers_read_differently_is_refused_with_the_reason() -> None:
-    def other(request: InspectRequest) -> Inspection:
-        found = surprised(request)
-        if step_of(request.checkpoint) == 1_000:
-            tokens = (found.tokens[0].model_copy(update={"text": "<unk>"}), *found.tokens[1:])
-            return found.model_copy(update={"tokens": tokens})
-        return found
-
-    services = versus(answers={InspectRequest: other})
-    async with opened(services, "versus", size=(120, 40)) as (_app, pilot):
-        await pilot.press(*"café olé", "ctrl+t")
-        await until_shown(pilot, "✗ the two tokenizers read this text differently")
-
-
-async def test_a_refused_score_is_one_sentence_in_its_place() -> None:
-    services = versus(answers={InspectRequest: InputError("the vocabulary has no é")})
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
+        fake.answers = {InspectRequest: InputError("the vocabulary has no é")}
+        await sample(app, pilot, "!", "enter")
         await until_shown(pilot, "A scores B’s text the vocabulary has no é")
-        await until(pilot, lambda: not pane(app).sampling)
         await pilot.press("ctrl+t")
         await until_shown(pilot, "✗ the vocabulary has no é")
 
+        def other(request: InspectRequest) -> Inspection:
+            found = surprised(request)
+            word = found.tokens[0].model_copy(update={"text": f"<{step_of(request.checkpoint)}>"})
+            return found.model_copy(update={"tokens": (word, *found.tokens[1:])})
 
-async def test_the_grid_is_sampled_walked_and_opened_in_the_prompt_pane() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "ctrl+g")
-        await until_shown(pilot, "Checkpoint × temperature", "0.4", "0.8", "1.0", "1.3")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 8)
-        await until(pilot, lambda: not pane(app).sampling)
-        assert [one.settings.temperature for one in services.fake_sampler.requests] == [
-            0.4, 0.8, 1.0, 1.3, 0.4, 0.8, 1.0, 1.3,
-        ]  # fmt: skip
-        assert all(one.settings.max_new_tokens == 60 for one in services.fake_sampler.requests)
-        grid = app.screen.query_one(SampleGrid).shown
-        assert grid is not None
-        await pilot.press("down", "right", "right", "right", "left")
-        await until(pilot, lambda: (grid.row, grid.column) == (1, 2))
-        await pilot.press("enter")
-        await until(pilot, lambda: app.current_mode == "prompt")
-        current = app.prompt_session.tree.current
-        assert current is not None
-        assert (current.prompt, current.text) == ("We", TEXTS[1_000])
-        assert current.settings.temperature == 1.0
-        assert app.prompt_session.prompt == "We"
+        fake.answers = {InspectRequest: other}
+        await pilot.press("escape", "tab", "tab", *"café olé", "ctrl+t")
+        await until_shown(pilot, "✗ the two tokenizers read this text differently")
+
+        fake.answers = {InspectRequest: surprised}
+        await pilot.press("escape")
+        asked = len(fake.requests)
+        shutil.rmtree(find_run("plain-otter").checkpoints_path / "step-000001000")
+        app.watcher.poll_now()
+        await until_shown(pilot, "step 1,000, deleted")
+        await sample(app, pilot, "enter")
+        await until_shown(pilot, "✗ step 1,000 was deleted: ^k chooses another")
+        assert len(fake.requests) == asked + 1
 
 
-async def test_the_grid_needs_one_snapshot_of_current_weights() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "tab", "tab")
-        screen = pane(app)
-        while screen.side.mark != "@now":
-            await pilot.press("ctrl+k")
-        await pilot.press("ctrl+g")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 8)
-        assert len([call for call in services.calls if call[0] == "send"]) == 1
-
-
-async def test_ctrl_r_samples_all_sides_with_the_next_seed() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "ctrl+r")
-        await until_shown(pilot, "seed 8, the same for both", "B scores A’s text")
-        assert [one.settings.seed for one in services.fake_sampler.requests] == [8, 8]
-        assert app.prompt_session.settings.seed == 8
-
-
-async def test_a_random_seed_is_drawn_once_for_all_sides() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        app.prompt_session.random_seed = True
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "seed random, the same for both", "B scores A’s text")
-        seeds = {one.settings.seed for one in services.fake_sampler.requests}
-        assert len(seeds) == 1
-        assert f"seed {seeds.pop()}" in screen_text(app)
-
-
-async def test_the_prompt_is_that_of_the_other_modes_and_has_its_history() -> None:
+async def test_the_prompt_is_that_of_the_other_modes_and_is_scored_without_a_sample() -> None:
     append_history("Tonight I want")
-    async with opened(versus(), "prompt", size=(120, 40)) as (app, pilot):
+    async with comparing("prompt") as (app, pilot, fake):
         app.prompt_session.prompt = "from another mode"
         app.open_pane("versus")
         await until_shown(pilot, "from another mode", "Same and different")
         await pilot.press("up")
         await until_shown(pilot, "Tonight I want")
         assert app.prompt_session.prompt == "Tonight I want"
-
-
-async def test_what_is_shown_is_saved_as_markdown_and_a_text_copied() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press("ctrl+s", "ctrl+y")
-        await until_shown(pilot, "no text yet")
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "B scores A’s text")
-        await pilot.press("tab", "tab", "ctrl+s")
-        await until_shown(pilot, "saved as /home/plain-otter-side-by-side.md")
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "B’s text", "Largest differences", "of 17 tokens")
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, "plain-otter-differences.md")
-        await pilot.press("ctrl+g")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 10)
-        await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, "plain-otter-grid.md")
-        assert [name for name, _ in services.saved] == [
-            "plain-otter-side-by-side.md", "plain-otter-differences.md", "plain-otter-grid.md",
-        ]  # fmt: skip
-        assert all(TEXTS[1_000].strip() in text for _, text in services.saved)
-        await pilot.press("escape", "ctrl+y")
-        await until(pilot, lambda: app.clipboard == f"We{TEXTS[1_000]}")
+        await pilot.press("ctrl+u", "ctrl+t")
+        await until_shown(pilot, "Type or paste a text and press enter to score it.")
+        await pilot.press(*"We the people of the world", "enter")
+        await until_shown(pilot, "Difference of surprise, the prompt", "of 5 tokens")
+        assert scored(fake)
+        assert not fake.requests
+        await pilot.press("escape", "enter")
+        assert in_box(app)
+        await pilot.press("ctrl+u", *"our nation is new", "enter")
+        await until_shown(pilot, "our nation is new", "of 3 tokens")
 
 
 async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -> None:
     long = {3_700: [" word"] * 300, 1_000: [" longer"] * 300}
-    services = versus(texts=lambda request: [long[step_of(request.checkpoint)]])
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"First", "enter")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
-        await until(pilot, lambda: not pane(app).sampling)
-        await pilot.press("ctrl+u", *"Second", "enter")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 4)
-        await until(pilot, lambda: not pane(app).sampling)
+    async with comparing(texts=lambda request: [long[step_of(request.checkpoint)]]) as (
+        app, pilot, _,
+    ):  # fmt: skip
+        await sample(app, pilot, *"First", "enter")
+        await sample(app, pilot, "ctrl+u", *"Second", "enter")
         await pilot.press("escape", "home")
         await until(pilot, lambda: screen_text(app).count("Second ") >= 2)
         await pilot.press("pagedown", "pagedown", *["down"] * 8)
         await until(pilot, lambda: screen_text(app).count("First ") == 2)
-        row = next(line for line in screen_text(app).splitlines() if "First" in line)
-        assert row.count("First") == 2
+        [row] = [at for at, line in enumerate(lines_of(app)) if line.count("First ") == 2]
+        await pilot._post_mouse_events([MouseScrollUp], widget="#side-b")
+        await until(pilot, lambda: lines_of(app)[row + 3].count("First ") == 2)
         await pilot.press("home")
         await until(pilot, lambda: "First" not in screen_text(app))
 
 
-async def test_another_open_run_begins_again() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"We", "enter")
+async def test_another_open_run_begins_again_and_without_one_nothing_can_be_sampled() -> None:
+    keys = ("enter", "ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "ctrl+k")
+    async with comparing() as (app, pilot, fake):
+        await sample(app, pilot, *"We", "enter")
         await until_shown(pilot, "B scores A’s text")
-        app.select_run(services.run("brisk-heron"))
+        app.select_run(find_run("brisk-heron"))
         await until_shown(pilot, "A brisk-heron @best", "val ppl")
         assert "is strong" not in screen_text(app)
-
-
-async def test_keys_do_nothing_before_the_open_run_is_read() -> None:
-    services = versus()
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
         await pilot.press("escape")
         app.watcher.open(None)  # nothing reads the other run
-        app.run_directory = services.run("brisk-heron")
+        app.run_directory = find_run("plain-otter")
         app.snapshot = None
         await until(pilot, lambda: not pane(app).shown.sides)
-        await pilot.press("ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "ctrl+k")
+        await pilot.press(*keys)
         await until_shown(pilot, "reading the run")
-        assert app.is_running
-
-
-async def test_without_a_run_nothing_can_be_sampled() -> None:
-    async with opened(versus(), "versus", run=None, size=(120, 40)) as (app, pilot):
-        await pilot.press("enter", "ctrl+n", "ctrl+k", "ctrl+t", "ctrl+g", "tab", "ctrl+s")
+        app.run_directory = None
+        pane(app).refresh_all()
+        await pilot.press(*keys, "ctrl+s")
         await until_shown(pilot, "^l Runs")
-        assert app.is_running
+        assert len(fake.requests) == 2
 
 
-@pytest.mark.parametrize(
-    "keys", [(), ("ctrl+t",), ("ctrl+g",)], ids=["texts", "differences", "grid"]
-)
-async def test_every_size_draws_every_view(keys: tuple[str, ...]) -> None:
-    async with opened(versus(), "versus") as (app, pilot):
-        await pilot.press(*"We", "enter")
-        await until(pilot, lambda: not pane(app).sampling and len(app.screen.query(SidePanel)) > 0)
-        await pilot.press("escape", "ctrl+n", *keys)
-        for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await pilot.pause()
-            assert len(cells_on(app)) == size[1]
+async def test_every_size_draws_every_view() -> None:
+    async with comparing() as (app, pilot, _):
+        await sample(app, pilot, *"We", "enter")
+        await pilot.press("escape", "ctrl+n")
+        for keys in ((), ("ctrl+t",), ("ctrl+g",)):
+            await pilot.press(*keys)
+            for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                assert len(cells_on(app)) == size[1]
         await until_shown(pilot, "plain-otter ● running")

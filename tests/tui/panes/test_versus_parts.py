@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,7 +18,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import InspectedToken, Inspection, InspectRequest, SampleDone
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid, temperatures
@@ -49,13 +51,16 @@ from rnnlm_tui.tui.widgets.versus import shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
 
 
-def inspection(*tokens: tuple[str, float | None], prompt_tokens: int = 0) -> Inspection:
-    """A text of these tokens with their bits."""
+def inspection(
+    *tokens: tuple[str, float | None], prompt_tokens: int = 0, sizes: Sequence[int] = ()
+) -> Inspection:
+    """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
+    found = zip_longest(range(len(tokens)), tokens, sizes)
     return Inspection(
         id="1",
         tokens=tuple(
-            InspectedToken(token=place, text=text, bits=bits, bytes=len(text.encode()))
-            for place, (text, bits) in enumerate(tokens)
+            InspectedToken(token=at, text=text, bits=bits, bytes=size or len(text.encode()))
+            for at, (text, bits), size in found
         ),
         prompt_tokens=prompt_tokens,
         bits_per_token=1.0,
@@ -80,43 +85,46 @@ def sampled(*texts: str, prompt: str = "We", **settings: object) -> SideBySide:
     asked = found.begin(prompt, SamplingConfig.model_validate(settings))
     for place, text in enumerate(texts):
         ids = tuple(sum(word.encode()) for word in text.split())
-        row = found.sides[place].row
-        assert row is not None
-        found.sides[place].texts[asked.number] = SideText(
-            Weights(RUN.name, str(RUN.path / row.path), row.step, row),
-            "done",
-            text,
-            len(ids),
-            SampleDone(
-                id="1", reason="length", text=text, ids=ids, tokens=len(ids), prompt_tokens=1,
-                seconds=0.2, first_token_seconds=0.1, bits_per_token=4.1,
-            ),
+        done = SampleDone(
+            id="1", reason="length", text=text, ids=ids, tokens=len(ids), prompt_tokens=1,
+            seconds=0.2, first_token_seconds=0.1, bits_per_token=4.1,
         )  # fmt: skip
+        used = Weights.of(RUN, found.sides[place].row)
+        found.sides[place].texts[asked.number] = SideText(used, "done", text, len(ids), done)
     return found
+
+
+def shown(found: SideBySide, places: Sequence[int], width: int, unit: str = "") -> list[str]:
+    """The lines of facts about sides."""
+    return [line.plain.rstrip() for line in fact_lines(facts(found, places), width, unit)]
+
+
+def newest(found: SideBySide, place: int) -> SideText:
+    """A side's newest text."""
+    text = found.text(place)
+    assert text is not None
+    assert text.done is not None
+    return text
 
 
 # texts
 
 
-def test_the_common_start_ends_with_a_whole_word() -> None:
-    assert common_start([" is strong, and the", " is strong, and they"]) == len(" is strong, and")
-    assert common_start([" is", " was"]) == 0
-    assert common_start([" same text ", " same text "]) == len(" same text ")
-    assert common_start([" one text"]) == 0
-    assert common_start([" a b c", " a b d", " a x"]) == len(" a")
-
-
-def test_equal_tokens_are_counted_from_the_start() -> None:
-    assert same_tokens((1, 2, 3), (1, 2, 4)) == 2
-    assert same_tokens((1, 2), (1, 2, 3)) == 2
-    assert same_tokens((), (1,)) == 0
-
-
-def test_distinct_words_ignore_case_and_punctuation() -> None:
+def test_texts_are_compared_by_whole_words_and_tokens_from_the_start() -> None:
+    for texts, start in (
+        ([" is strong, and the", " is strong, and they"], " is strong, and"),
+        ([" is", " was"], ""),
+        ([" same text ", " same text "], " same text "),
+        ([" one text"], ""),
+        ([" a b c", " a b d", " a x"], " a"),
+    ):
+        assert common_start(texts) == len(start)
+    for one, other, same in (((1, 2, 3), (1, 2, 4), 2), ((1, 2), (1, 2, 3), 2), ((), (1,), 0)):
+        assert same_tokens(one, other) == same
     assert distinct_words("We, the people. The PEOPLE — we") == 3
 
 
-def test_hunks_are_the_places_where_words_differ() -> None:
+def test_hunks_are_the_places_where_words_differ_with_no_few_equal_words_between() -> None:
     a = " is strong, and the Congress must act on the program now"
     b = " is strong, and it is a time to act on the program then"
     found = hunks(a, b)
@@ -126,84 +134,59 @@ def test_hunks_are_the_places_where_words_differ() -> None:
     ]
     assert hunks(a, a) == []
     assert [(a[slice(*one.a)], ""[slice(*one.b)]) for one in hunks(a, "")] == [(a.strip(), "")]
-
-
-def test_few_equal_words_between_two_differences_are_no_agreement() -> None:
-    found = hunks(" a b x y c d e", " f g x y h d e")
-    assert len(found) == 1
-    assert found[0].a == (1, len(" a b x y c d e"))
+    [found_once] = hunks(" a b x y c d e", " f g x y h d e")
+    assert found_once.a == (1, len(" a b x y c d e"))
 
 
 # surprise of one text
 
 
-def test_the_same_tokens_are_compared_one_by_one() -> None:
-    a = inspection(("", None), ("The", 5.0), (" state", 3.0), (" of", 1.0))
-    b = inspection(("", None), ("The", 5.0), (" state", 1.0), (" of", 4.0))
-    spans = scored_spans(a, b)
-    assert [(one.text, one.difference) for one in spans] == [
-        ("The", 0.0),
-        (" state", 2.0),
-        (" of", -3.0),
-    ]
-    assert largest(spans, 9) == [2, 1]
-    sums = totals(spans)
-    assert (sums.a, sums.b, sums.pieces, sums.better_a, sums.better_b) == (9.0, 10.0, 3, 1, 1)
-    assert sums.bytes == len("The state of")
+SPANS = {
+    "the same tokens one by one": (
+        inspection(("", None), ("The", 5.0), (" state", 3.0), (" of", 1.0)),
+        inspection(("", None), ("The", 5.0), (" state", 1.0), (" of", 4.0)),
+        [("The", 5.0, 5.0), (" state", 3.0, 1.0), (" of", 1.0, 4.0)],
+    ),
+    "two tokenizers up to a common end": (
+        inspection(("The", 2.0), (" st", 1.0), ("ate", 1.5), (" of", 1.0)),
+        inspection(("T", 1.0), ("he", 1.0), (" state", 2.0), (" o", 0.5), ("f", 0.25)),
+        [("The", 2.0, 2.0), (" state", 2.5, 2.0), (" of", 1.0, 0.75)],
+    ),
+    "a part of a character with the character": (
+        inspection(("a", 1.0), ("", 2.0), ("é", 3.0), ("", 0.5)),
+        inspection(("a", 1.0), ("é", 4.0)),
+        [("a", 1.0, 1.0), ("é", 5.5, 4.0)],
+    ),
+    "a character whose first part nothing predicts": (
+        inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0), sizes=(1, 1, 1, 1)),
+        inspection(("漢", None), ("b", 4.0)),
+        [("漢", None, None), ("b", 1.0, 4.0)],
+    ),
+    "a token that nothing predicts": (
+        inspection(("a", None), ("b", 1.0)),
+        inspection(("a", 2.0), ("b", 1.0)),
+        [("a", None, 2.0), ("b", 1.0, 1.0)],
+    ),
+}
 
 
-def test_tokens_of_two_tokenizers_are_joined_up_to_a_common_end() -> None:
-    a = inspection(("The", 2.0), (" st", 1.0), ("ate", 1.5), (" of", 1.0))
-    b = inspection(("T", 1.0), ("he", 1.0), (" state", 2.0), (" o", 0.5), ("f", 0.25))
-    assert [(one.text, one.a, one.b) for one in scored_spans(a, b)] == [
-        ("The", 2.0, 2.0),
-        (" state", 2.5, 2.0),
-        (" of", 1.0, 0.75),
-    ]
+@pytest.mark.parametrize(("a", "b", "spans"), SPANS.values(), ids=SPANS)
+def test_a_text_is_compared_by_the_smallest_pieces_that_both_models_read(
+    a: Inspection, b: Inspection, spans: list[tuple[str, float | None, float | None]]
+) -> None:
+    found = scored_spans(a, b)
+    assert [(one.text, one.a, one.b) for one in found] == spans
+    known = [(one, other) for _, one, other in spans if one is not None and other is not None]
+    sums = totals(found)
+    assert (sums.pieces, sums.a) == (len(known), sum(one for one, _ in known))
+    assert sums.better_a == sum(one - other <= -1 for one, other in known)
+    assert sums.better_b == sum(one - other >= 1 for one, other in known)
 
 
-def test_a_part_of_a_character_counts_with_the_character() -> None:
-    a = inspection(("a", 1.0), ("", 2.0), ("é", 3.0), ("", 0.5))
-    b = inspection(("a", 1.0), ("é", 4.0))
-    assert [(one.text, one.a, one.b) for one in scored_spans(a, b)] == [
-        ("a", 1.0, 1.0),
-        ("é", 5.5, 4.0),
-    ]
-
-
-def in_bytes(found: Inspection, *sizes: int) -> Inspection:
-    """The same tokens with these bytes."""
-    tokens = [
-        token.model_copy(update={"bytes": size})
-        for token, size in zip(found.tokens, sizes, strict=True)
-    ]
-    return found.model_copy(update={"tokens": tuple(tokens)})
-
-
-def test_a_character_whose_first_part_nothing_predicts_is_not_predicted() -> None:
-    a = in_bytes(inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0)), 1, 1, 1, 1)
-    b = inspection(("漢", None), ("b", 4.0))
-    assert [(one.text, one.a, one.b) for one in scored_spans(a, b)] == [
-        ("漢", None, None),
-        ("b", 1.0, 4.0),
-    ]
-    assert totals(scored_spans(a, b)).bytes == 1
-    alone = TextScore.of(a, "")
-    assert (alone.bits, alone.bytes) == ((2.0, 3.0, 1.0), (1, 1, 1))
-    assert (alone.bits_per_byte, alone.scored_share) == (2.0, 3 / 4)
-
-
-def test_a_character_after_the_prompt_is_scored_with_all_its_parts() -> None:
-    text = in_bytes(inspection(("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0)), 1, 1, 1, 1)
-    assert TextScore.of(text, "W", whole=True).bits == (2.0, 3.0, 4.0)
-    after = in_bytes(inspection(("漢", 1.0), ("", 2.0), ("é", 3.0)), 3, 1, 1)
-    assert TextScore.of(after, "漢", whole=True).bits == (2.0, 3.0)
-
-
-def test_a_token_that_nothing_predicts_makes_no_difference() -> None:
-    spans = scored_spans(inspection(("a", None), ("b", 1.0)), inspection(("a", 2.0), ("b", 1.0)))
-    assert [one.difference for one in spans] == [0.0, 0.0]
-    assert totals(spans).pieces == 1
+def test_a_difference_has_a_level_from_one_bit_and_the_largest_come_first() -> None:
+    assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
+    a, b, _ = SPANS["the same tokens one by one"]
+    assert largest(scored_spans(a, b), 9) == [2, 1]
 
 
 def test_different_texts_are_refused_with_the_reason() -> None:
@@ -215,23 +198,27 @@ def test_a_difference_has_a_level_from_one_bit() -> None:
     assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
 
 
-def test_a_score_is_of_the_tokens_after_the_prompt() -> None:
-    by_ids = inspection(("We", None), (" are", 2.0), (" all", 4.0), prompt_tokens=1)
-    assert TextScore.of(by_ids, "We").bits == (2.0, 4.0)
-    assert TextScore.of(by_ids, "We").bits_per_token == 3.0
-    assert TextScore.of(by_ids, "We").bits_per_byte == 6 / 8
-    as_text = inspection(("W", 1.0), ("e a", 2.0), ("re all", 4.0))
-    assert TextScore.of(as_text, "We", whole=True).bits == (2.0, 4.0)
+def test_a_score_is_of_the_tokens_after_the_prompt_with_all_parts_of_a_character() -> None:
+    by_ids = TextScore.of(
+        inspection(("We", None), (" are", 2.0), (" all", 4.0), prompt_tokens=1), "We"
+    )
+    assert (by_ids.bits, by_ids.bits_per_token, by_ids.bits_per_byte) == ((2.0, 4.0), 3.0, 6 / 8)
+    for tokens, sizes, prompt, bits in (
+        ((("W", 1.0), ("e a", 2.0), ("re all", 4.0)), (), "We", (2.0, 4.0)),
+        ((("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0)), (1, 1, 1, 1), "W", (2.0, 3.0, 4.0)),
+        ((("漢", 1.0), ("", 2.0), ("é", 3.0)), (3, 1, 1), "漢", (2.0, 3.0)),
+    ):
+        assert TextScore.of(inspection(*tokens, sizes=sizes), prompt, whole=True).bits == bits
+    a, _, _ = SPANS["a character whose first part nothing predicts"]
+    assert TextScore.of(a, "").scored_share == 3 / 4
     assert math.isnan(TextScore((), ()).bits_per_token)
 
 
 async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() -> None:
     found = sampled("get", "got", prompt="We must ")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
-    text, other = found.text(0), found.text(1)
-    assert text is not None
+    text = newest(found, 0)
     assert text.done is not None
-    assert other is not None
     text.done = text.done.model_copy(update={"unread": 1, "repeated": " "})
     asked: list[InspectRequest] = []
 
@@ -239,13 +226,11 @@ async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() ->
         asked.append(request)
         return inspection(("We must", 1.0), (" get", 2.0))
 
-    async def warm_sampler() -> object:
-        return SimpleNamespace(start=AsyncMock(), ask=ask)
-
-    requests = SideRequests(cast(RnnlmApp, SimpleNamespace(warm_sampler=warm_sampler)))
+    warm = AsyncMock(return_value=SimpleNamespace(start=AsyncMock(), ask=ask))
+    context = SimpleNamespace(context=SimpleNamespace(warm_sampler=warm))
+    requests = SideRequests(cast(PaneScreen, context))
     await requests.score(found, found.rounds[0], 0, 1)
-    assert text.scores[1].bits == (2.0,)
-    assert text.scores[1].bytes == (4,)
+    assert (text.scores[1].bits, text.scores[1].bytes) == ((2.0,), (4,))
     await requests.score_pair(found, "We must ", text, "")
     assert [request.prompt for request in asked] == ["We must get", "We must "], "one is known"
     text.done = text.done.model_copy(update={"repeated": ""})
@@ -287,57 +272,38 @@ def test_a_side_is_named_by_run_mark_and_step() -> None:
 def test_a_deleted_checkpoint_is_named_and_never_replaced() -> None:
     gone = side("checkpoints/step-000000500")
     assert gone.problem == "step 500 was deleted: ^k chooses another checkpoint"
-    assert legends(gone)[0].plain == "step 500, deleted"
-    assert gone.mark == ""
+    assert (legends(gone)[0].plain, gone.mark) == ("step 500, deleted", "")
 
 
-def test_a_third_side_is_removed_with_its_scores() -> None:
+def test_a_third_side_is_removed_with_its_scores_and_a_fifth_is_not_added() -> None:
     found = sampled(" one", " two", " three")
-    text = found.text(2)
-    assert text is not None
+    text = newest(found, 2)
     text.scores = {0: TextScore((1.0,), (1,)), 1: TextScore((2.0,), (1,)), 2: TextScore((), ())}
     found.chosen = 1
     assert found.remove()
-    kept = found.text(1)
-    assert kept is text
+    assert newest(found, 1) is text
     assert {place: score.bits for place, score in text.scores.items()} == {0: (1.0,), 1: ()}
     assert found.chosen == 1
     assert not found.remove()
-
-
-def test_at_most_four_sides() -> None:
-    found = sampled(" one", " two", " three")
-    assert found.add(side())
-    assert not found.add(side())
-    assert len(found.sides) == 4
-    assert found.pair == (0, 3)
+    assert [found.add(side()) for _ in range(3)] == [True, True, False]
+    assert (len(found.sides), found.pair) == (4, (0, 3))
 
 
 def test_the_status_says_what_a_text_is() -> None:
     found = sampled(" is strong, and the Congress", " is")
-    asked = found.newest
-    assert asked is not None
-    parts = status_parts(found.sides[0], asked, 0, by_bytes=False)
-    assert [part.plain for part in parts] == [
-        "5 tokens", "4.1 bits/token", "40 tok/s", "seed 7",
-    ]  # fmt: skip
-    assert status_line(parts, 60).plain == "5 tokens   40 tok/s   4.1 bits/token   seed 7"
-    assert status_line(parts, 34).plain == "5 tokens  40 tok/s  4.1 bits/token"
-    assert status_line(parts, 4).plain == "5 tokens"
-    found.sides[0].choice = replace(found.sides[0].choice, wanted=LAST)
-    later = status_parts(found.sides[0], asked, 0, by_bytes=False)
-    assert later[1].plain == "step 3,700"
-
-
-def test_a_text_without_a_token_yet_waits_for_its_model() -> None:
-    found = sampled(" is", " is")
-    asked = found.newest
-    assert asked is not None
-    words = []
-    for tokens in (0, 1):
-        found.sides[0].texts[asked.number] = SideText(state="living", tokens=tokens)
-        words += [part.plain for part in status_parts(found.sides[0], asked, 0, by_bytes=False)]
-    assert words == ["● loading …", "● 1 of 100 tokens"]
+    asked, first = found.rounds[0], found.sides[0]
+    parts = status_parts(first, asked, 0, by_bytes=False)
+    for room, line in (
+        (60, "5 tokens   40 tok/s   4.1 bits/token   seed 7"),
+        (34, "5 tokens  40 tok/s  4.1 bits/token"),
+        (4, "5 tokens"),
+    ):
+        assert status_line(parts, room).plain == line
+    first.choice = replace(first.choice, wanted=LAST)
+    assert status_parts(first, asked, 0, by_bytes=False)[1].plain == "step 3,700"
+    for tokens, words in ((0, "● loading …"), (1, "● 1 of 100 tokens")):
+        first.texts[asked.number] = SideText(state="living", tokens=tokens)
+        assert [one.plain for one in status_parts(first, asked, 0, by_bytes=False)] == [words]
 
 
 def test_the_settings_are_one_line_that_drops_what_is_off() -> None:
@@ -356,14 +322,11 @@ def test_the_settings_are_one_line_that_drops_what_is_off() -> None:
 # facts
 
 
-def test_facts_of_two_sides() -> None:
+def test_facts_of_two_sides_and_their_marked_difference() -> None:
     found = sampled(" is strong, and the Congress", " is strong, and it is it")
     for owner, scorer, bits in ((0, 1, 4.9), (1, 0, 4.6)):
-        text = found.text(owner)
-        assert text is not None
-        text.scores[scorer] = TextScore((bits, bits), (3, 3))
-    lines = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 46, "bits/token")]
-    assert lines == [
+        newest(found, owner).scores[scorer] = TextScore((bits, bits), (3, 3))
+    assert shown(found, (0, 1), 46) == [
         "same start        3 tokens “is strong, and”",
         "then              A the     B it",
         "A scores B’s text 4.6 bits/token",
@@ -372,20 +335,19 @@ def test_facts_of_two_sides() -> None:
         "distinct words    A 5       B 4",
     ]
     found.difference = 0
-    lines = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 46, "bits/token")]
-    assert lines[1:3] == ["differs 1 of 1    A the Congress", " " * 18 + "B it is it"]
+    assert shown(found, (0, 1), 46)[1:3] == [
+        "differs 1 of 1    A the Congress",
+        " " * 18 + "B it is it",
+    ]
     assert found.marked(0) == (len(" is strong, and "), len(" is strong, and the Congress"))
 
 
-def test_facts_of_three_sides_are_a_table() -> None:
+def test_facts_of_three_sides_are_a_table_and_of_a_pair_lines() -> None:
     found = sampled(" is strong, and the", " is strong, and it", " is strong, or not")
-    for owner in range(3):
-        text = found.text(owner)
-        assert text is not None
-        for scorer in range(3):
-            text.scores[scorer] = TextScore((4.0 + owner + scorer / 10,), (3,))
-    lines = [line.plain.rstrip() for line in fact_lines(facts(found, range(3)), 50, "bits/token")]
-    assert lines == [
+    for owner, scorer in product(range(3), repeat=2):
+        bits = 4.0 + owner + scorer / 10
+        newest(found, owner).scores[scorer] = TextScore((bits,), (3,))
+    assert shown(found, range(3), 50, "bits/token") == [
         "same start     3 tokens “is strong, and”",
         "then           A the     B it",
         "bits/token     A       B     C",
@@ -396,8 +358,7 @@ def test_facts_of_three_sides_are_a_table() -> None:
         "distinct words 4       4     4",
     ]
     found.chosen = 2
-    pair = [line.plain.rstrip() for line in fact_lines(facts(found, found.pair), 38, "")]
-    assert pair[:4] == [
+    assert shown(found, found.pair, 38)[:4] == [
         "same start        2 tokens",
         "then              A and     C or",
         "A scores C’s text 6.0 bits/token",
@@ -408,11 +369,9 @@ def test_facts_of_three_sides_are_a_table() -> None:
 def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None:
     found = sampled(" is strong, and the", " is strong, and it")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
-    text = found.text(1)
-    assert text is not None
+    text = newest(found, 1)
     text.scores[0] = TextScore((4.0, 4.0), (2, 2), 4)
-    lines = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 46, "bits/byte")]
-    assert lines == [
+    assert shown(found, (0, 1), 46) == [
         "same start        3 words “is strong, and”",
         "then              A the   B it",
         "A scores B’s text 2.00 bits/byte",
@@ -420,41 +379,31 @@ def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None
         "distinct words    A 4     B 4",
     ]
     text.scores[0] = TextScore((4.0, 4.0), (2, 2), 6)
-    partial = [line.plain.rstrip() for line in fact_lines(facts(found, (0, 1)), 60, "bits/byte")]
-    assert "A scores B’s text 2.00 bits/byte of 67 % of the text" in partial
-    data = score_chart([(1, text.scores[0])], by_bytes=True)
-    assert (data.title, data.x_label) == ("Bits per byte, running mean", "byte")
-    assert list(data.series[0].x) == [2.0, 4.0]
-    assert list(data.series[0].mean) == [2.0, 2.0]
+    assert "A scores B’s text 2.00 bits/byte of 67 % of the text" in shown(found, (0, 1), 60)
 
 
-def test_a_refused_score_is_shown_in_its_line() -> None:
-    found = sampled(" is", " was")
-    text = found.text(0)
-    assert text is not None
-    text.refused[1] = "the text has 20,400 characters"
-    lines = [line.plain for line in fact_lines(facts(found, (0, 1)), 60, "bits/token")]
-    assert "B scores A’s text the text has 20,400 characters" in lines
-
-
-def test_the_chart_is_the_running_mean_of_each_side() -> None:
-    data = score_chart([(0, TextScore((4.0, 2.0, 3.0), (1, 1, 1)))], by_bytes=False, wide=False)
-    assert data.title == "Bits/token, mean"
-    assert list(data.series[0].x) == [1.0, 2.0, 3.0]
-    assert list(data.series[0].mean) == [4.0, 3.0, 3.0]
-    assert (data.series[0].marker, data.series[0].current) == ("A", "3.0")
+def test_the_chart_is_the_running_mean_of_each_side_over_tokens_or_bytes() -> None:
+    for score, by_bytes, wide, words, x, mean, current in (
+        (TextScore((4.0, 2.0, 3.0), (1, 1, 1)), False, False, "Bits/token, mean",
+            [1.0, 2.0, 3.0], [4.0, 3.0, 3.0], "3.0"),
+        (TextScore((4.0, 4.0), (2, 2)), True, True, "Bits per byte, running mean",
+            [2.0, 4.0], [2.0, 2.0], "2.00"),
+    ):  # fmt: skip
+        data = score_chart([(0, score)], by_bytes=by_bytes, wide=wide)
+        [series] = data.series
+        assert (data.title, list(series.x), list(series.mean)) == (words, x, mean)
+        assert (series.marker, series.current) == ("A", current)
 
 
 # layout
 
 
 def test_a_and_the_chosen_side_are_shown_where_not_all_fit() -> None:
-    assert shown_sides(120, 4, 0) == [0, 1, 2, 3]
-    assert shown_sides(80, 4, 0) == [0, 1]
-    assert shown_sides(80, 4, 3) == [0, 3]
-    assert shown_sides(100, 4, 1) == [0, 1, 2]
-    assert shown_sides(100, 4, 3) == [0, 2, 3]
-    assert shown_sides(40, 3, 2) == [2]
+    for width, count, chosen, places in (
+        (120, 4, 0, [0, 1, 2, 3]), (80, 4, 0, [0, 1]), (80, 4, 3, [0, 3]), (100, 4, 1, [0, 1, 2]),
+        (100, 4, 3, [0, 2, 3]), (40, 3, 2, [2]),
+    ):  # fmt: skip
+        assert shown_sides(width, count, chosen) == places
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -480,8 +429,8 @@ def test_the_temperatures_have_the_chosen_one_among_them() -> None:
 def test_the_grid_begins_at_the_chosen_temperature_and_stays_within_its_edges() -> None:
     grid = Grid.of("We", [side(), side(LAST)], SamplingConfig(max_new_tokens=500))
     assert (grid.row, grid.column, len(grid.cells), len(grid.cells[0])) == (0, 1, 2, 4)
-    assert grid.chosen.wanted.settings.temperature == 0.8
-    assert grid.chosen.wanted.settings.max_new_tokens == 60
+    assert grid.settings_of(grid.column).temperature == 0.8
+    assert grid.settings.max_new_tokens == 60
     grid.move(5, -9)
     assert (grid.row, grid.column) == (1, 0)
 
@@ -489,19 +438,14 @@ def test_the_grid_begins_at_the_chosen_temperature_and_stays_within_its_edges() 
 # exports
 
 
-def test_the_export_of_texts_has_all_sides_and_facts() -> None:
-    found = sampled(" is `strong`", " was\x1b[31m", prompt="The | Union")
-    text = texts_markdown(found)
+def test_the_export_of_texts_has_all_sides_and_facts_and_longer_fences_than_its_texts() -> None:
+    text = texts_markdown(sampled(" is `strong`", " was\x1b[31m", prompt="The | Union"))
     assert "| A | plain-otter | 3,700 | best | 58.1 |" in text
     assert "## The | Union" in text
     assert "```text\nThe | Union is `strong`\n```" in text
     assert "\x1b" not in text
     assert "temperature 0.8 · top-p 0.95 · max 100 · seed 7" in text
-
-
-def test_a_fence_in_a_text_does_not_end_its_block() -> None:
-    text = texts_markdown(sampled(" ```\ncode", " was"))
-    assert "````text\nWe ```\ncode\n````" in text
+    assert "````text\nWe ```\ncode\n````" in texts_markdown(sampled(" ```\ncode", " was"))
 
 
 def test_the_export_of_differences_has_the_sums_and_the_largest() -> None:
@@ -517,8 +461,8 @@ def test_the_export_of_differences_has_the_sums_and_the_largest() -> None:
 def test_the_export_of_the_grid_has_every_cell() -> None:
     grid = Grid.of("We", [side(), side(LAST, RunDirectory(Path("/r/other")))], SamplingConfig())
     for row in grid.cells:
-        for cell in row:
-            cell.samples[0].text = f" at {cell.wanted.settings.temperature}"
+        for column, cell in enumerate(row):
+            cell.text = f" at {grid.columns[column]}"
     text = grid_markdown(grid)
     assert "## B other @last, step 3,750" in text
     assert text.count("### temperature") == 8

@@ -10,7 +10,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.seeing import opened, until_shown
 from tests.tui.panes.test_versus_pane import pane, versus
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import Mode, assert_picture, each_size, each_view
 from tests.tui.support import until
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
@@ -33,35 +33,25 @@ async def sampled(pilot: Pilot[int]) -> None:
     await pilot.press("escape")
 
 
-@each_view("versus")
-async def test_two_sides(name: str, size: tuple[int, int], mode: Mode) -> None:
+@each_size("versus", "versus-differences", "versus-four")
+async def test_two_and_four_sides_and_the_difference_of_surprise(
+    names: list[str], size: tuple[int, int], mode: Mode
+) -> None:
     async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
         await sampled(pilot)
-        await until_shown(pilot, "B scores A")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_view("versus-four")
-async def test_four_sides_and_a_marked_difference(
-    name: str, size: tuple[int, int], mode: Mode
-) -> None:
-    async with opened(versus(), "versus", size=size) as (app, pilot):
-        await sampled(pilot)
-        await pilot.press("ctrl+n", "ctrl+n", "enter")
-        await answered(pilot, 8)
-        await pilot.press("shift+right")
-        await until_shown(pilot, "differs 1 of")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_view("versus-differences")
-async def test_the_difference_of_surprise(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(versus(), "versus", size=size) as (app, pilot):
-        await sampled(pilot)
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "of 18 tokens")
-        await pilot.press("shift+right", "shift+right")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        for name in names:
+            if name == "versus-differences":
+                await pilot.press("ctrl+t")
+                await until_shown(pilot, "of 18 tokens")
+                await pilot.press("shift+right", "shift+right")
+            elif name == "versus-four":
+                await pilot.press("escape", "ctrl+n", "ctrl+n", "enter")
+                await answered(pilot, 8)
+                await pilot.press("shift+right")
+                await until_shown(pilot, "differs 1 of")
+            else:
+                await until_shown(pilot, "B scores A")
+            await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("versus-grid")
