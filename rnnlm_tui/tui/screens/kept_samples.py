@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Key, Paste
-from textual.strip import Strip
 
 from rnnlm_tui import store
 from rnnlm_tui.schema.formatting import age, counted
@@ -24,11 +23,11 @@ from rnnlm_tui.store.kept_samples import (
     matching,
 )
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.palette import BRIGHT, DIM, FAINT, SELECTED, TEXT, TRAIN, ink
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
-from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.text import WrappedText, safe_text, selected
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 from rnnlm_tui.tui.widgets.text_field import without_controls
@@ -76,7 +75,6 @@ class KeptSamplesPanel(Panel):
         """What just happened."""
         self._at = self._top = 0
         self._rows = 1
-        self._cursor_row = -1
         self._run_cells = 0
         self.highlighted = True
 
@@ -123,16 +121,8 @@ class KeptSamplesPanel(Panel):
                 for sample in shown
             )
             rows = [self._row(sample, width) for sample in shown]
-        self._cursor_row = len(head) + self._at - self._top if samples else -1
         lines = [*head, *rows, self.outcome if self.outcome.plain else Content("")]
         self.lines = [*lines, *self._detail(width, height - len(lines))][:height]
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Draw the row under the cursor on its own background."""
-        strip = super().content_line(y, width)
-        if y != self._cursor_row:
-            return strip
-        return strip.apply_style(ink(TEXT, background=SELECTED))
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return the keys."""
@@ -167,7 +157,8 @@ class KeptSamplesPanel(Panel):
             (prompt, f"bold {BRIGHT}" if current else TEXT),
             (safe_text(sample.text, limit=max(room, 1), newlines="space"), DIM),
         )
-        return Content.assemble(facts, text.truncate(room, ellipsis=True))
+        row = Content.assemble(facts, text.truncate(room, ellipsis=True))
+        return selected(row, width) if current else row
 
     def _detail(self, width: int, room: int) -> list[Content]:
         sample = self.current

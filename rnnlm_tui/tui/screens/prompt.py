@@ -229,29 +229,25 @@ class PromptScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
-            names = ("show_runs", "command_palette", "keys", "leave")
+            names = ["show_runs", "command_palette", "keys", "leave"]
             return [(action(name), "") for name in names]
         writing = self.focused is not None and self.focused is not self.transcript
+        stop = "Stop" if self.sampling else ""
         if self.settings_row.has_focus_within:
-            entries = [
-                (action("generate"), "Keep"),
-                (action("leave_field"), "Stop" if self.sampling else "Cancel"),
-                (action("settings"), "Next"),
-            ]
-            more = ("setting_presets", "new_seed", "next_checkpoint")
-            return [*entries, *((action(name), "") for name in more)]
-        if self._edited is not None:
-            return [(action("generate"), "Continue from here"), (action("leave_field"), "Discard")]
-        entries = [(action("generate"), "" if self.box.has_focus else "Write")]
-        if self.sampling or writing:
-            entries.append((action("leave_field"), "Stop" if self.sampling else "Back"))
-        entries += [(action(name), "") for name in ("settings", "new_seed", "next_checkpoint")]
-        entries.append((action("next_mode"), following_mode(self.PANE)))
-        text = self.session.tree.current is not None and not self.sampling
-        if text and self.size.width >= WIDE_FROM:
-            of_text = ("continue_text", "edit_text", "copy_text")
-            entries += [(action(name), "") for name in of_text]
-        return entries if writing else [*entries, (action("leave"), "")]
+            verbs = {"generate": "Keep", "leave_field": stop or "Cancel", "settings": "Next"}
+            verbs |= dict.fromkeys(("setting_presets", "new_seed", "next_checkpoint"), "")
+        elif self._edited is not None:
+            verbs = {"generate": "Continue from here", "leave_field": "Discard"}
+        else:
+            verbs = {"generate": "" if self.box.has_focus else "Write"}
+            verbs |= {"leave_field": stop or "Back"} if self.sampling or writing else {}
+            verbs |= dict.fromkeys(("settings", "new_seed", "next_checkpoint"), "")
+            verbs["next_mode"] = following_mode(self.PANE)
+            text = self.session.tree.current is not None and not self.sampling
+            if text and self.size.width >= WIDE_FROM:
+                verbs |= dict.fromkeys(("continue_text", "edit_text", "copy_text"), "")
+            verbs |= {} if writing else {"leave": ""}
+        return [(action(name), verb) for name, verb in verbs.items()]
 
     def _show_choice(self) -> None:
         choice = self.choice
@@ -280,14 +276,10 @@ class PromptScreen(PaneScreen):
         choice, wide = self.choice, self.size.width >= WIDE_FROM and self._edited is None
         left = choice.row_of_choices() if choice is not None and wide else None
         row = self.settings_row
-        keys = self._choice_keys if left is not None and left.plain else self._keys()
+        other_run = ((self.key_of("choose_weights"), "other run"),)  # no room in the footer
+        keys = other_run if left is not None and left.plain else self._keys()
         self.query_one(ModeLine).show(left, keys, note=row.note, problem=row.problem)
         self.frame.show_state(Path(self.session.state).stem)
-
-    @property
-    def _choice_keys(self) -> Sequence[tuple[str, str]]:
-        """Keys beside the checkpoints that the footer has no room for."""
-        return [(self.key_of("choose_weights"), "other run")]
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""
@@ -296,14 +288,8 @@ class PromptScreen(PaneScreen):
         if self._edited is not None:
             return (("^j", "new line"), ("^u", "clear"))
         if self.session.tree.current is not None and not self.sampling:
-            keys = [
-                (self.key_of(name), word)
-                for name, word in (
-                    ("continue_text", "continue"),
-                    ("edit_text", "edit"),
-                    ("undo_branch", "undo"),
-                )
-            ]
+            verbs = {"continue_text": "continue", "edit_text": "edit", "undo_branch": "undo"}
+            keys = [(self.key_of(name), verb) for name, verb in verbs.items()]
             return [*keys, *([] if self.box.has_focus else [("← →", "branches")])]
         if self.box.has_focus:
             found = len(self.frame.history.matches(self.box.text))
@@ -417,7 +403,7 @@ class PromptScreen(PaneScreen):
         entry = cast(TranscriptEntry, self.transcript.newest)
         status = drawing.status(max(20, self.transcript.size.width - 4))
         entry.finish(drawing, status)
-        self.transcript.show_newest(current=len(entry.group) > 1)
+        self.transcript.show_newest(current=len(drawing.samples) > 1)
         wanted = drawing.wanted
         if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
             self.frame.tokens[wanted.prompt] = done.prompt_tokens
@@ -488,13 +474,9 @@ class PromptScreen(PaneScreen):
         """Take the last undo back."""
         self._walk(SampleTree.redo, "nothing to redo")
 
-    def action_previous_branch(self) -> None:
-        """Show the branch before this one."""
-        self._walk(lambda tree: tree.move(-1), "no other branch: ^r draws one")
-
-    def action_next_branch(self) -> None:
-        """Show the branch after this one."""
-        self._walk(lambda tree: tree.move(1), "no other branch: ^r draws one")
+    def action_walk_branches(self, by: int) -> None:
+        """Show the branch after this one, or with -1 the one before."""
+        self._walk(lambda tree: tree.move(by), "no other branch: ^r draws one")
 
     def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
         found = self._open_text()

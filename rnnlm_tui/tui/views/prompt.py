@@ -257,11 +257,17 @@ class Drawing:
         self.id = uuid4().hex
         self.wanted = wanted
         self.samples = [
-            replace(wanted, settings=with_seed(wanted.settings, seed), meta="", done=None)
+            replace(
+                wanted,
+                settings=with_seed(wanted.settings, seed),
+                request=self.id,
+                meta="",
+                tokens=0,
+                bits=None,
+                done=None,
+            )
             for seed in range(wanted.settings.seed, wanted.settings.seed + count)
         ]
-        for sample in self.samples:
-            sample.tokens, sample.bits = 0, None
         self.where = ""
         """The weights: `step 3,700`, `now, step 3,712`."""
         self.error = ""

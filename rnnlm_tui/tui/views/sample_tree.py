@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from textual.content import Content
+
 from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import SEEDS, CheckpointRow
@@ -71,6 +73,10 @@ class Sample:
     """Their mean surprise at temperature 1."""
     done: SampleDone | None = None
     """The sampler's last word on it."""
+    request: str = ""
+    """The id of the request that drew it, perhaps with others."""
+    figures: Content = field(default_factory=lambda: Content(""))
+    """The line of figures of that request."""
 
     @property
     def whole(self) -> str:
@@ -158,6 +164,13 @@ class SampleTree:
         if current is None:
             return []
         return [one for one in self.branches if one.parent == current.parent]
+
+    def drawn_together(self) -> list[Sample]:
+        """The branches drawn by one request with the current one, itself included."""
+        current = self.current
+        if current is None or not current.request:
+            return [] if current is None else [current]
+        return [one for one in self.branches if one.request == current.request]
 
     def move(self, by: int) -> bool:
         """Go to the next or previous sibling, around the end; False if there is no other."""

@@ -9,14 +9,13 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import MouseScrollDown, MouseScrollUp
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
 from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
 KEPT_ENTRIES = 200
 ROOMY_LINES = 20
@@ -37,16 +36,12 @@ class TranscriptEntry:
     prompt: str
     """As it was sent first; branches may have edited it."""
     tree: SampleTree = field(default_factory=SampleTree)
-    groups: list[tuple[int, ...]] = field(default_factory=list)
-    """Samplees that were sampled at once and are shown together."""
     live: list[Sample] = field(default_factory=list)
     """The samples in progress; empty if there are none."""
     before: str = ""
     """What the samples in progress continue, prompt included."""
     error: str = ""
     """Why the newest request failed, in one sentence."""
-    statuses: dict[int, Content] = field(default_factory=dict)
-    """By branch: the line of figures of the request that sampled it."""
 
     @property
     def whole(self) -> str:
@@ -55,15 +50,6 @@ class TranscriptEntry:
         if self.live:
             return self.live[0].whole
         return self.prompt if current is None else current.whole
-
-    @property
-    def group(self) -> list[Sample]:
-        """The branches shown together: those sampled with the current one, or it alone."""
-        place = self.tree.place
-        if place is None:
-            return []
-        numbers = next((group for group in self.groups if place in group), (place,))
-        return [self.tree.branches[number] for number in numbers]
 
     @property
     def meta(self) -> str:
@@ -84,19 +70,15 @@ class TranscriptEntry:
         """Show the samples of a request while they are drawn."""
         self.live, self.before, self.error = drawing.samples, drawing.wanted.whole, ""
 
-    def finish(self, drawing: Drawing, status: Content) -> None:
-        """Put the samples of a request into the tree; the first one becomes the current branch.
-        `status` has the request's figures."""
+    def finish(self, drawing: Drawing, figures: Content) -> None:
+        """Put the samples of a request into the tree; the first one becomes the current branch."""
         place = self.tree.place
         self.live, self.error = [], drawing.error
         branches = drawing.finished()
         for branch in branches:
+            branch.figures = figures
             self.tree.add(branch)
-        numbers = tuple(branch.number for branch in branches)
-        self.statuses |= dict.fromkeys(numbers, status)
-        if len(numbers) > 1:
-            self.groups.append(numbers)
-        self.tree.place = numbers[0] if numbers else place
+        self.tree.place = branches[0].number if branches else place
 
     def bold(self, prompt: str) -> int:
         """How much of a branch's text is the prompt as it was sent first."""
@@ -210,7 +192,7 @@ class LineBlock:
 Block = TextBlock | ColumnsBlock | LineBlock
 
 
-class Transcript(Panel, can_focus=True):
+class Transcript(WheelScrolled, can_focus=True):
     """Entries from oldest to newest, wrapped and scrollable; draws only changed rows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -282,8 +264,8 @@ class Transcript(Panel, can_focus=True):
 
     def _show_figures(self, entry: TranscriptEntry) -> None:
         """Show the figures of the current branch; none of one that another mode sampled."""
-        place, none = entry.tree.place, Content("")
-        self.show_status(none if place is None else entry.statuses.get(place, none))
+        current = entry.tree.current
+        self.show_status(Content("") if current is None else current.figures)
 
     def grow(self) -> None:
         """Show what the samples in progress have got."""
@@ -347,7 +329,7 @@ class Transcript(Panel, can_focus=True):
         heights = [self._entry_height(index) for index in range(len(self.entries))]
         if self._find_current:
             self._find_current = False
-            if len(self.entries[-1].group) > 1:
+            if len(self.entries[-1].tree.drawn_together()) > 1:
                 self._above = self._rows_after_current(room)
         total = sum(heights) + len(heights) - 1
         self._above = min(self._above, max(0, total - room))
@@ -435,7 +417,7 @@ class Transcript(Panel, can_focus=True):
         return blocks
 
     def _branch_blocks(self, entry: TranscriptEntry, width: int, readable: int) -> list[Block]:
-        group, current = entry.group, entry.tree.current
+        group, current = entry.tree.drawn_together(), entry.tree.current
         if current is None:
             return [TextBlock(readable, entry.prompt)]
         bold = entry.bold(current.prompt)
@@ -492,10 +474,5 @@ class Transcript(Panel, can_focus=True):
         """Scroll by pages."""
         self.action_scroll_text(pages * max(1, self.inner_size.height - 4))
 
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.action_scroll_text(3)
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.action_scroll_text(-3)
+    def scroll_lines(self, by: int) -> None:
+        self.action_scroll_text(-by)
