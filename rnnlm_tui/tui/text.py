@@ -146,6 +146,19 @@ def sentence(words: str, width: int, style: str = TEXT, *, trouble: bool = False
     ]
 
 
+def line(pattern: str, *values: object) -> Content:
+    """Return a dim text with values in place of its `{}`: `line("step {}", "3,700")`.
+
+    A value that is no Content and has no style of its own is bright.
+    """
+    first, *others = pattern.split("{}")
+    parts: list[Content | tuple[str, str]] = [(first, DIM)]
+    for value, after in zip(values, others, strict=True):
+        own = value if isinstance(value, Content) else (str(value), TEXT)
+        parts += [own, (after, DIM)]
+    return Content.assemble(*parts)
+
+
 def selected(line: Content, width: int) -> Content:
     """Return a row with the background of the selected one."""
     return line.pad_right(max(0, width - line.cell_length)).stylize_before(f"on {SELECTED}")

@@ -27,8 +27,8 @@ from rnnlm_tui.schema.sampling import (
     Inspection,
     StateMap,
 )
-from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, TEXT, THIRD, TRAIN
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, THIRD, TRAIN
+from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.views.prompt import Drawing
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
@@ -414,13 +414,6 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"\s*\S+|\s+$", text)
 
 
-def value_with(number: str, unit: str = "", *, bold: bool = False) -> Content:
-    """Return a bright number and its dim unit."""
-    return Content.assemble(
-        (number, f"bold {BRIGHT}" if bold else TEXT), (f" {unit}" if unit else "", DIM)
-    )
-
-
 def quoted(text: str) -> str:
     """Return a token in quotes, without the space before a word."""
     label = token_label(text)
@@ -439,33 +432,21 @@ def alternatives_facts(
 ) -> list[Content]:
     """Return two lines about a position: entropy before and after the filters, rank, mean, seed."""
     mean = scored.means[min(answer.position, len(scored) - 1)] if len(scored) else None
-    after = f"→ {answer.filtered_entropy:.1f} bits"
-    first: list[Content | tuple[str, str]] = [
-        ("entropy ", DIM),
-        value_with(f"{answer.entropy:.1f}", after),
-    ]
+    first = line(f"entropy {{}} → {answer.filtered_entropy:.1f} bits", f"{answer.entropy:.1f}")
     if answer.taken is not None:
-        rank = value_with(f"{answer.taken.rank:,}", f"of {answer.vocab_size:,}")
-        first += [("   rank ", DIM), rank]
-    seed = "greedy" if settings.is_greedy else f"{settings.seed}"
-    return [
-        Content.assemble(*first),
-        Content.assemble(
-            ("mean so far ", DIM), value_with(bits_text(mean), "bits"),
-            ("   seed ", DIM), (seed, TEXT),
-        ),
-    ]  # fmt: skip
+        first += line(f"   rank {{}} of {answer.vocab_size:,}", f"{answer.taken.rank:,}")
+    seed = "greedy" if settings.is_greedy else settings.seed
+    return [first, line("mean so far {} bits   seed {}", bits_text(mean), seed)]
 
 
 def text_note(scored: ScoredText) -> Content:
     """Return perplexity, bits per token and bits per byte of the text, in one line."""
     answer = scored.answer
-    return Content("   ").join(
-        [
-            Content.assemble(("perplexity ", DIM), (perplexity_text(answer.bits_per_token), TEXT)),
-            value_with(bits_text(answer.bits_per_token), "bits/token"),
-            value_with(figure(answer.bits_per_byte, 2), "bits/byte"),
-        ]
+    return line(
+        "perplexity {}   {} bits/token   {} bits/byte",
+        perplexity_text(answer.bits_per_token),
+        bits_text(answer.bits_per_token),
+        figure(answer.bits_per_byte, 2),
     )
 
 
@@ -479,12 +460,11 @@ def token_rows(
         answer: the alternatives there, if they are known.
         states: a layer's states, if they are known.
     """
-    whole, rows = scored.answer, []
+    whole = scored.answer
     known = scored.tokens[token] if token < len(scored) else None
-    label = (
-        "what comes next" if known is None else safe_text(token_label(known.text), limit=15).strip()
-    )
-    rows.append(("token" if known is not None else "next", Content.styled(label, f"bold {FOCUS}")))
+    label = "what comes next" if known is None else token_label(known.text)
+    name = Content.styled(safe_text(label, limit=15).strip(), f"bold {FOCUS}")
+    rows = [("next" if known is None else "token", name)]
     if known is not None and known.bits is None:
         rows.append(("surprise", Content.styled("not predicted", DIM)))
     elif known is not None and known.bits is not None:
@@ -492,27 +472,27 @@ def token_rows(
         number, _, unit = probability(2**-known.bits).partition(" ")
         if taken is not None:
             unit += f" → {taken.removed_by or probability(taken.filtered)}"
+        bits = Content.styled(bits_text(known.bits), f"bold {BRIGHT}")
         rows += [
-            ("surprise", value_with(bits_text(known.bits), "bits", bold=True)),
-            ("probability", value_with(number, unit)),
-            ("rank", value_with(f"{known.rank or 0:,}", f"of {whole.vocab_size:,}")),
+            ("surprise", line("{} bits", bits)),
+            ("probability", line(f"{{}} {unit}", number)),
+            ("rank", line(f"{{}} of {whole.vocab_size:,}", f"{known.rank or 0:,}")),
         ]
     if answer is not None:
-        after = f"→ {answer.filtered_entropy:.1f} bits"
-        rows.append(("entropy", value_with(f"{answer.entropy:.1f}", after)))
+        after = f"{{}} → {answer.filtered_entropy:.1f} bits"
+        rows.append(("entropy", line(after, f"{answer.entropy:.1f}")))
     elif known is not None and known.entropy is not None:
-        rows.append(("entropy", value_with(f"{known.entropy:.1f}", "bits")))
+        rows.append(("entropy", line("{} bits", f"{known.entropy:.1f}")))
     mean = scored.means[min(token, len(scored) - 1)] if len(scored) else None
     rows += [
-        ("mean so far", value_with(bits_text(mean), "bits/token")),
-        ("whole text", value_with(bits_text(whole.bits_per_token), "bits/token")),
-        ("perplexity", value_with(perplexity_text(whole.bits_per_token))),
-        ("bits/byte", value_with(figure(whole.bits_per_byte, 2))),
+        ("mean so far", line("{} bits/token", bits_text(mean))),
+        ("whole text", line("{} bits/token", bits_text(whole.bits_per_token))),
+        ("perplexity", line("{}", perplexity_text(whole.bits_per_token))),
+        ("bits/byte", line("{}", figure(whole.bits_per_byte, 2))),
     ]
     if states is not None and token < states.answer.tokens:
-        layer = f"layer {states.answer.layer + 1}"
-        rows.append(("|h| change", value_with(figure(states.answer.change[token]), layer)))
-        if states.answer.saturated:
-            saturated = f"{states.answer.saturated[token] * 100:.0f}"
-            rows.append(("saturated", value_with(saturated, f"% {layer}")))
+        of = f"layer {states.answer.layer + 1}"
+        rows.append(("|h| change", line(f"{{}} {of}", figure(states.answer.change[token]))))
+        for share in states.answer.saturated[token : token + 1]:
+            rows.append(("saturated", line(f"{{}} % {of}", f"{share * 100:.0f}")))
     return rows

@@ -26,7 +26,7 @@ from rnnlm_tui.tui.palette import (
     TRAIN,
     VALIDATION,
 )
-from rnnlm_tui.tui.text import WrappedText, safe_content, safe_text
+from rnnlm_tui.tui.text import WrappedText, line, safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Weights
@@ -114,11 +114,6 @@ class SampleRound:
     settings: SamplingConfig
     start: str = ""
     """Path of the kept state that all sides start from; empty: the initial state."""
-
-    @property
-    def seed(self) -> str:
-        """`seed 7` or `greedy`."""
-        return "greedy" if self.settings.is_greedy else f"seed {self.settings.seed}"
 
 
 @dataclass(slots=True)
@@ -226,7 +221,7 @@ def legends(side: Side) -> list[Content]:
         if side.snapshot is None:
             return [Content.styled("current weights", DIM)] if side.choice.living else []
         step, written = side.snapshot
-        number = Content.assemble(("step ", DIM), (f"{step:,}", TEXT))
+        number = line("step {}", f"{step:,}")
         old = age(max(0.0, time() - written))
         return [number + Content.styled(f", {old}{'' if old == 'now' else ' ago'}", DIM), number]
     before, _, last = weights_words(row.path, row.step).rpartition(" ")
@@ -235,11 +230,7 @@ def legends(side: Side) -> list[Content]:
     if row.validation_loss is None:
         return [step_words, short]
     value = formatting.figure(perplexity(row.validation_loss))
-    return [
-        Content.assemble(step_words, (", val ", DIM), (value, TEXT)),
-        step_words,
-        short,
-    ]
+    return [step_words + line(", val {}", value), step_words, short]
 
 
 def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) -> list[Content]:
@@ -259,32 +250,23 @@ def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) 
     if text.state == "living" and not text.tokens:
         return [Content.assemble(("● ", TRAIN), ("loading …", DIM))]
     if text.state == "living":
-        most = f" of {counted(asked.settings.max_new_tokens, 'token')}"
-        return [Content.assemble(("● ", TRAIN), (number, TEXT), (most, DIM))]
+        most = counted(asked.settings.max_new_tokens, "token")
+        return [Content.styled("● ", TRAIN) + line(f"{{}} of {most}", number)]
     stopped = text.done is None or text.done.reason == "cancelled"
-    parts = [
-        Content.assemble(
-            ("■ " if stopped else "", DIM),
-            (number, TEXT),
-            (f" {noun}{', stopped' if stopped else ''}", DIM),
-        )
-    ]
+    parts = [line(f"■ {{}} {noun}, stopped" if stopped else f"{{}} {noun}", number)]
     used, now = text.weights.row if text.weights is not None else None, side.row
     if used is not None and now is not None and used.step != now.step:
-        parts.append(Content.assemble(("step ", DIM), (f"{used.step:,}", TEXT)))
+        parts.append(line("step {}", f"{used.step:,}"))
     if text.done is not None and text.tokens:
         score = text.scores.get(place)
-        if by_bytes:
-            if score is not None:
-                bits = formatting.figure(score.bits_per_byte)
-                parts.append(Content.assemble((bits, TEXT), (" bits/byte", DIM)))
-        else:
-            bits = f"{text.done.bits_per_token:.1f}"
-            parts.append(Content.assemble((bits, TEXT), (" bits/token", DIM)))
+        if not by_bytes:
+            parts.append(line("{} bits/token", f"{text.done.bits_per_token:.1f}"))
+        elif score is not None:
+            parts.append(line("{} bits/byte", formatting.figure(score.bits_per_byte)))
     if text.rate is not None and text.done is not None and text.done.seconds >= RATE_SECONDS:
-        parts.append(Content.assemble((formatting.count(text.rate), TEXT), (" tok/s", DIM)))
-    name, _, value = asked.seed.partition(" ")
-    parts.append(Content.assemble((name, DIM), (f" {value}" if value else "", TEXT)))
+        parts.append(line("{} tok/s", formatting.count(text.rate)))
+    settings = asked.settings
+    parts.append(line("greedy") if settings.is_greedy else line("seed {}", settings.seed))
     return parts
 
 
@@ -331,15 +313,8 @@ def settings_line(settings: SamplingConfig, *, sides: int, random_seed: bool, ro
     on = [name for name in FURTHER_SETTINGS if getattr(settings, name) != OFF[name]]
     if "penalty_window" in on and "repetition_penalty" not in on:
         on.remove("penalty_window")
-    seed = (
-        []
-        if settings.is_greedy
-        else [
-            Content.assemble(
-                ("seed ", DIM), ("random" if random_seed else str(settings.seed), TEXT)
-            )
-        ]
-    )
+    drawn = line("seed {}", "random" if random_seed else settings.seed)
+    seed = [] if settings.is_greedy else [drawn]
     same = Content.styled(f", the same for {'both' if sides == LEAST_SIDES else 'all'}", DIM)
     every = [*SHOWN_SETTINGS[:-1], *on, SHOWN_SETTINGS[-1]]
     needed = [name for name in every if getattr(settings, name) != OFF.get(name, ())]
@@ -349,10 +324,10 @@ def settings_line(settings: SamplingConfig, *, sides: int, random_seed: bool, ro
         (needed, "  ", []),
     ):
         last = [seed[0] + ending[0]] if seed and ending else seed
-        line = Content(gap).join([*(entry(name) for name in names), *last])
-        if line.cell_length <= room:
+        shown = Content(gap).join([*(entry(name) for name in names), *last])
+        if shown.cell_length <= room:
             break
-    return line
+    return shown
 
 
 @dataclass(slots=True)

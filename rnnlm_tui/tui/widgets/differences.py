@@ -14,7 +14,7 @@ from textual.content import Content
 
 from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, SIDE_BANDS, TEXT
-from rnnlm_tui.tui.text import WrappedText, safe_text, selected, sentence
+from rnnlm_tui.tui.text import WrappedText, line, safe_text, selected, sentence
 from rnnlm_tui.tui.views.text_differences import (
     LEAST_DIFFERENCE,
     ScoredSpan,
@@ -94,18 +94,18 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         self._wrap(max(10, width - 2))
         if not self._spans:
             found = sentence(scores.note, width - 4, trouble=scores.trouble)
-            self.lines = [Content.assemble(" ", line) for line in found]
+            self.lines = [Content.assemble(" ", row) for row in found]
             return
         room = self._lines_of_text(height)
         if scores.at is not None and scores.at != self._at:
-            line = self._line_of(scores.at)
-            if not self._top <= line < self._top + room:
-                self._top = max(0, line - room // 2)
+            row = self._line_of(scores.at)
+            if not self._top <= row < self._top + room:
+                self._top = max(0, row - room // 2)
         self._at = scores.at
         self._top = max(0, min(self._top, len(self._wrapped) - room))
         self.lines = []
-        for line in range(self._top, min(len(self._wrapped), self._top + room)):
-            text, signs = self._text_line(line)
+        for row in range(self._top, min(len(self._wrapped), self._top + room)):
+            text, signs = self._text_line(row)
             self.lines += [text, signs] if self._signed else [text]
 
     def legend_within(self, room: int) -> Label:
@@ -113,9 +113,9 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         legend = self._scores.legend
         return legend if legend.cell_length <= room else ""
 
-    def _text_line(self, line: int) -> tuple[Content, Content]:
+    def _text_line(self, row: int) -> tuple[Content, Content]:
         """Return a line of the text, and the letters below it."""
-        start, end = self._wrapped.span(line)
+        start, end = self._wrapped.span(row)
         text, signs = [Content(" ")], [Content(" ")]
         index = max(0, bisect_right(self._starts, start) - 1)
         while index < len(self._spans) and self._starts[index] < end:
@@ -183,21 +183,16 @@ class DifferenceList(Panel):
         if not scores.spans:
             return
         sums = totals(scores.spans)
-        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, scores.pair)
+        a, b = (
+            Content.styled(letter, f"bold {colour}")
+            for letter, colour in map(letter_of, scores.pair)
+        )
         number, _, noun = counted(sums.pieces, scores.noun).partition(" ")
+        better = (a, f"{sums.better_a:,}", b, f"{sums.better_b:,}", number)
         self.lines = [
-            Content.assemble(
-                ("  better  ", DIM),
-                (letter_a, f"bold {colour_a}"), (f" {sums.better_a:,}", TEXT), "  ",
-                (letter_b, f"bold {colour_b}"), (f" {sums.better_b:,}", TEXT),
-                ("  of ", DIM), (number, TEXT), (f" {noun}", DIM),
-            ),
-            Content.assemble(
-                ("  by bits", DIM), "  ",
-                (letter_a, f"bold {colour_a}"), "     ",
-                (letter_b, f"bold {colour_b}"),
-            ),
-        ]  # fmt: skip
+            line(f"  better  {{}} {{}}  {{}} {{}}  of {{}} {noun}", *better),
+            line("  by bits  {}     {}", a, b),
+        ]
         room = max(0, height - 2)
         marked = scores.at in scores.order
         at = scores.order.index(scores.at) if scores.at is not None and marked else self._top
@@ -223,12 +218,12 @@ class DifferenceList(Panel):
         start, after = self._around(index)
         while start and cell_len(start) > left:
             start = start.partition(" ")[2].lstrip()
-        line = Content.assemble(
+        row = Content.assemble(
             head, (start, DIM), (word, f"bold {BRIGHT}"), (safe_text(after, limit=room), DIM)
         )
-        if line.cell_length > width:
-            line = line.truncate(width, ellipsis=True)
-        return selected(line, width) if here else line
+        if row.cell_length > width:
+            row = row.truncate(width, ellipsis=True)
+        return selected(row, width) if here else row
 
     def _around(self, index: int) -> tuple[str, str]:
         """Return the text before and after a piece, in one line each."""

@@ -25,7 +25,7 @@ from rnnlm_tui.tui.palette import (
     diverging,
     ink,
 )
-from rnnlm_tui.tui.text import joined, padded, safe_text, segments_of, selected, sentence
+from rnnlm_tui.tui.text import joined, line, padded, safe_text, segments_of, selected, sentence
 from rnnlm_tui.tui.views.inspect import LayerStates, Units, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.heat_strip import (
@@ -317,26 +317,22 @@ class StateMapPanel(Panel):
         answer, token = states.answer, min(self._units.cursor, states.answer.tokens - 1)
         if token < 0:
             return []
-        lines = [
-            Content.styled(f"at token {token + 1:,}", DIM),
-            *(
-                Content.assemble(("saturated ", DIM), (f"{share * 100:.0f}", TEXT), (" %", DIM))
-                for share in answer.saturated[token : token + 1]
-            ),
-            Content.assemble(("|Δh| ", DIM), (figure(answer.change[token]), TEXT)),
-            Content.assemble(("norm ", DIM), (figure(answer.norm[token]), TEXT)),
+        lines = [line(f"at token {token + 1:,}")]
+        saturated = answer.saturated[token : token + 1]
+        lines += [
+            *(line("saturated {} %", f"{share * 100:.0f}") for share in saturated),
+            line("|Δh| {}", figure(answer.change[token])),
+            line("norm {}", figure(answer.norm[token])),
         ]
         gates = [
-            Content.assemble((f"{gate_label(gate)} ", DIM), (f"{values[token]:.2f}", TEXT))
+            line(f"{gate_label(gate)} {{}}", f"{values[token]:.2f}")
             for gate, values in answer.gates.items()
         ]
         lines += [Content("  ").join(gates[at : at + 2]) for at in range(0, len(gates), 2)]
         if states.longest is not None:
             unit, memory = states.longest
-            lines += [
-                Content.styled("longest unit", DIM),
-                Content.assemble((f"u{unit} ", TEXT), (tokens_of_memory(memory), DIM)),
-            ]
+            longest = line(f"{{}} {tokens_of_memory(memory)}", f"u{unit}")
+            lines += [line("longest unit"), longest]
         return lines
 
     def on_click(self, event: Click) -> None:
@@ -439,13 +435,13 @@ class UnitList(Panel):
             match = f"{answer.match[place]:>6.2f}" if answer.match else ""
             memory = tokens_of_memory(answer.memory[place]) if answer.memory else ""
             name = f"u{answer.units[place]:<5}"
-            line = Content.assemble(
+            row = Content.assemble(
                 ("›" if here else " ", FOCUS),
                 (name, f"bold {BRIGHT}" if here else TEXT),
                 (match, TEXT),
                 (memory.rjust(width - 1 - len(name) - len(match)), DIM),
             )
-            self.lines.append(selected(line, width) if here else line)
+            self.lines.append(selected(row, width) if here else row)
 
     def legend_within(self, room: int) -> Content | str:
         """Return the heads of the columns."""
