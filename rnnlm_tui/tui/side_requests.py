@@ -259,21 +259,6 @@ class SideRequests:
                     inspection, text.split(asked.prompt)[0], whole=not same
                 )
 
-    async def weights_to_score(self, side: Side, text: SideText | None) -> Weights:
-        """Return the weights of a side's text, or without one those that it would sample from.
-
-        The side's tokenizer is read too.
-
-        Raises:
-            RnnlmError: there are none, or the worker has ended.
-        """
-        weights = text.weights if text is not None else None
-        if weights is None:
-            weights = await self.weights(side)
-        if not side.tokenizer:
-            side.tokenizer = await self.tokenizer(weights)
-        return weights
-
     async def score_pair(
         self, found: SideBySide, prompt: str, chosen: SideText | None, start: str
     ) -> tuple[Inspection, Inspection]:
@@ -287,10 +272,12 @@ class SideRequests:
             RnnlmError: a side has no weights, or can't read the text.
         """
         sides = [found.sides[place] for place in found.pair]
-        weights = [
-            await self.weights_to_score(side, found.text(place))
-            for place, side in zip(found.pair, sides, strict=True)
-        ]
+        weights = []
+        for place, side in zip(found.pair, sides, strict=True):
+            text = found.text(place)
+            known = text.weights if text is not None else None
+            weights.append(known or await self.weights(side))
+            side.tokenizer = side.tokenizer or await self.tokenizer(weights[-1])
         # another tokenizer reads the text, which lacks a stop string that ended it
         stopped = chosen is not None and chosen.done is not None and bool(chosen.done.stop)
         own = found.sides[found.chosen].tokenizer

@@ -285,10 +285,8 @@ class InspectScreen(PaneScreen):
     def _show_note(self) -> None:
         """Show the figures of the text below it, unless a panel has them."""
         scored = None if self._shows("token") else self.scored
-        note = text_note(scored) if scored is not None else Content("")
-        if note != self.strip.note:
-            self.strip.note = note
-            self.strip.redraw()
+        self.strip.note = text_note(scored) if scored is not None else Content("")
+        self.strip.redraw()
 
     def _wait_for_text(self, words: str) -> None:
         self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))

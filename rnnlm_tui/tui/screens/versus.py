@@ -66,6 +66,12 @@ if TYPE_CHECKING:
 CELLS_PER_SECOND = 4_000
 """Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
 than a transcript's."""
+FOOTER: dict[VersusView, tuple[str, ...]] = {
+    "texts": ("next_side", "next_checkpoint", "new_seed", "next_difference"),
+    "differences": ("next_side", "next_difference", "next_checkpoint"),
+    "grid": ("next_side", "new_seed"),
+}
+"""Actions of a view after those of enter and esc."""
 HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
     "writing": (("differences", "differences"), ("grid", "grid"), ("↑", "earlier prompts")),
     "texts": (
@@ -247,28 +253,19 @@ class VersusScreen(PaneScreen):
             start = ("show_runs", "command_palette", "keys", "leave")
             return [(action(name), "") for name in start]
         writing, both = self.box.has_focus, len(self._found.sides) == LEAST_SIDES
-        verb = "Generate both" if both else "Generate all"
-        if self._view == "grid":
-            verb = "Sample grid" if writing else "Open in Sample"
-        elif self._view == "differences":
-            verb = "Score" if writing else "Write"
-        entries = [(action("generate"), verb)]
+        verbs: dict[VersusView, str] = {
+            "texts": "Generate both" if both else "Generate all",
+            "differences": "Score" if writing else "Write",
+            "grid": "Sample grid" if writing else "Open in Sample",
+        }
+        entries = [(action("generate"), verbs[self._view])]
         if self.sampling or writing or self._view != "texts":
             back = "Stop" if self.sampling else "Back" if writing else "Texts"
             entries.append((action("leave_field"), back))
-        if self._view == "texts":
-            names = ["next_side", "next_checkpoint", "new_seed", "next_difference"]
-        elif self._view == "differences":
-            names = ["next_side", "next_difference", "next_checkpoint"]
-        else:
-            names = ["next_side", "new_seed"]
-        wide = self.size.width >= WIDE_FROM
-        verbs = {"next_checkpoint": "Checkpoint of this side" if wide and not writing else ""}
-        entries += [
-            (action(name), verbs.get(name, ""))
-            for name in names
-            if not writing or name != "next_difference"
-        ]
+        for name in FOOTER[self._view]:
+            if not writing or name != "next_difference":
+                wide = name == "next_checkpoint" and self.size.width >= WIDE_FROM and not writing
+                entries.append((action(name), "Checkpoint of this side" if wide else ""))
         entries.append((action("next_mode"), following_mode(self.PANE)))
         if not writing:
             entries.append((action("save_text"), ""))

@@ -23,7 +23,6 @@ from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     GradientReach,
-    InspectedToken,
     Inspection,
     StateMap,
 )
@@ -69,22 +68,14 @@ class ScoredText:
     """An inspection, and what is computed from it once."""
 
     def __init__(self, answer: Inspection) -> None:
-        self.answer = answer
+        self.answer, self.tokens = answer, answer.tokens
+        self.prompt_tokens = answer.prompt_tokens
+        """How many of the tokens are the prompt's."""
         self.texts = tuple(token.text for token in answer.tokens)
         self.bits = tuple(token.bits for token in answer.tokens)
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    @property
-    def tokens(self) -> tuple[InspectedToken, ...]:
-        """The tokens of the text."""
-        return self.answer.tokens
-
-    @property
-    def prompt_tokens(self) -> int:
-        """How many of them are the prompt's."""
-        return self.answer.prompt_tokens
 
     @cached_property
     def means(self) -> Sequence[float]:

@@ -13,7 +13,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.formatting import NOTHING, counted, scored_part_text
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import DIM, TEXT, VALIDATION
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.text_differences import (
@@ -76,7 +76,7 @@ def _start_facts(found: SideBySide, texts: Sequence[str], a: int, b: int) -> lis
         else counted(len(start.split()), "word")
     )
     number, _, noun = size.partition(" ")
-    brief = Content.assemble((number, TEXT), (f" {noun}", DIM))
+    brief = line(f"{{}} {noun}", number)
     quoted = brief + Content.styled(f" “{start}”" if start else "", DIM)
     lines = [Fact("same start", ((None, quoted),), brief)]
     if found.difference is None:  # the words after it; texts that stream have no differences yet
@@ -85,10 +85,7 @@ def _start_facts(found: SideBySide, texts: Sequence[str], a: int, b: int) -> lis
         places = found.hunks()
         at = min(found.difference, len(places) - 1)
         label = f"differs {at + 1} of {len(places)}"
-        spans = [
-            text[slice(*span)].split()
-            for text, span in zip(texts, (places[at].a, places[at].b), strict=True)
-        ]
+        spans = [text[slice(*span)].split() for text, span in zip(texts, places[at], strict=True)]
     lines.append(
         Fact(
             label,
@@ -124,7 +121,7 @@ def _pair_scores(found: SideBySide, places: Sequence[int]) -> list[Fact]:
         if by_bytes and score is not None and (part := scored_part_text(score.scored_share)):
             unit += f" of {part}"
         value = (
-            Content.assemble((words, TEXT), (unit, DIM))
+            line(f"{{}}{unit}", words)
             if words
             else Content.styled(safe_text(text.refused.get(scorer, "")), DIM)
         )
@@ -190,28 +187,28 @@ def fact_lines(lines: Sequence[Fact], width: int, unit: str) -> list[Content]:
     Args:
         unit: what the scores of more than two sides are in, for the heading.
     """
-    table = any(len(line.values) > LEAST_SIDES for line in lines)
-    longest = max((len(line.label) + 1 for line in lines), default=0)
+    table = any(len(fact.values) > LEAST_SIDES for fact in lines)
+    longest = max((len(fact.label) + 1 for fact in lines), default=0)
     label = max(len(unit) + GAP_CELLS if table else min(LABEL_CELLS, width // 3), longest)
     columns: dict[int, int] = {}
-    for line in lines:
-        for place, value in line.values:
-            fits = value.cell_length <= COLUMN_CELLS and not line.stacked
-            if place is not None and fits and (line.in_table or not table):
+    for fact in lines:
+        for place, value in fact.values:
+            fits = value.cell_length <= COLUMN_CELLS and not fact.stacked
+            if place is not None and fits and (fact.in_table or not table):
                 columns[place] = max(columns.get(place, 0), value.cell_length)
     found: list[Content] = []
-    for line in lines:
-        if table and line.in_table:
-            if not any(other.in_table for other in lines[: lines.index(line)]):
+    for fact in lines:
+        if table and fact.in_table:
+            if not any(other.in_table for other in lines[: lines.index(fact)]):
                 found.append(_row(unit, label, columns, dict(map(_letter, columns))))
-            values = {place: value for place, value in line.values if place is not None}
-            found.append(_row(line.label, label, columns, values))
-        elif line.stacked:
-            for number, (place, value) in enumerate(line.values):
-                head = Content.styled(("" if number else line.label).ljust(label), DIM)
+            values = {place: value for place, value in fact.values if place is not None}
+            found.append(_row(fact.label, label, columns, values))
+        elif fact.stacked:
+            for number, (place, value) in enumerate(fact.values):
+                head = Content.styled(("" if number else fact.label).ljust(label), DIM)
                 found.append(head + _cell(place, value, width - label))
         else:
-            found.append(_line(line, label, columns, width))
+            found.append(_line(fact, label, columns, width))
     return found
 
 
@@ -227,14 +224,14 @@ def _cell(place: int | None, value: Content, room: int) -> Content:
     return head + (value if value.cell_length <= room else value.truncate(room, ellipsis=True))
 
 
-def _line(line: Fact, label: int, columns: dict[int, int], width: int) -> Content:
-    shown = Content.styled(line.label.ljust(label), DIM)
-    for number, (place, value) in enumerate(line.values):
+def _line(fact: Fact, label: int, columns: dict[int, int], width: int) -> Content:
+    shown = Content.styled(fact.label.ljust(label), DIM)
+    for number, (place, value) in enumerate(fact.values):
         fits = value.cell_length <= width - label
         shown += _cell(
-            place, value if fits or line.brief is None else line.brief, width - shown.cell_length
+            place, value if fits or fact.brief is None else fact.brief, width - shown.cell_length
         )
-        if place is not None and number < len(line.values) - 1:
+        if place is not None and number < len(fact.values) - 1:
             shown += Content(" " * (max(0, columns.get(place, 0) - value.cell_length) + GAP_CELLS))
     return shown
 
@@ -293,7 +290,7 @@ def score_chart(
         f"Bits per {unit}, running mean" if wide else f"Bits/{unit}, mean",
         tuple(series),
         # a single point has no range
-        x_end=max((line.x[-1] + (len(line.x) == 1) for line in series if line.x), default=None),
+        x_end=max((one.x[-1] + (len(one.x) == 1) for one in series if one.x), default=None),
         x_label=unit,
         x_format="whole",
     )

@@ -45,18 +45,12 @@ def distinct_words(text: str) -> int:
     return len({word for part in text.split() if (word := re.sub(r"\W", "", part).casefold())})
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
-    """A place where two texts differ: the words of each, which may be none."""
-
-    a: tuple[int, int]
-    """Start and end of its characters in the first text."""
-    b: tuple[int, int]
-    """The same in the second text."""
+Span = tuple[int, int]
+"""Start and end of characters."""
 
 
-def hunks(a: str, b: str) -> list[Hunk]:
-    """Return where two texts differ, word by word, in order."""
+def hunks(a: str, b: str) -> list[tuple[Span, Span]]:
+    """Return where two texts differ, word by word, in order: the words of each, perhaps none."""
     words_a, words_b = (list(_WORD.finditer(text))[:MOST_WORDS] for text in (a, b))
     matcher = SequenceMatcher(
         None, [word[0].strip() for word in words_a], [word[0].strip() for word in words_b]
@@ -75,11 +69,11 @@ def hunks(a: str, b: str) -> list[Hunk]:
             for side, words in ((0, words_a), (1, words_b))
         )
         if span_a[0] < span_a[1] or span_b[0] < span_b[1]:
-            found.append(Hunk(span_a, span_b))
+            found.append((span_a, span_b))
     return found
 
 
-def _characters(words: Sequence[re.Match[str]], first: int, last: int) -> tuple[int, int]:
+def _characters(words: Sequence[re.Match[str]], first: int, last: int) -> Span:
     """Return the characters of words `first` to before `last`, without the blanks around them."""
     if first >= last:
         at = words[first - 1].end() if first else 0

@@ -31,7 +31,7 @@ from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import (
-    Hunk,
+    Span,
     TextScore,
     common_start,
     hunks,
@@ -341,7 +341,7 @@ class SideBySide:
     """The place of the side that keys act on."""
     difference: int | None = None
     """The difference between the newest texts that is marked; None for none."""
-    _hunks: tuple[tuple[str, str], list[Hunk]] | None = None
+    _hunks: tuple[tuple[str, str], list[tuple[Span, Span]]] | None = None
 
     def clear(self) -> None:
         """Remove all sides and their texts."""
@@ -469,7 +469,7 @@ class SideBySide:
         texts = self.texts((0, place or self.pair[1]))
         return common_start(texts) if texts and len(self.sides) > 1 else 0
 
-    def hunks(self) -> list[Hunk]:
+    def hunks(self) -> list[tuple[Span, Span]]:
         """Return where the newest texts of the pair differ."""
         texts = self.texts(self.pair)
         if texts is None or self.pair[0] == self.pair[1]:
@@ -479,15 +479,12 @@ class SideBySide:
             self._hunks = (key, hunks(*key))
         return self._hunks[1]
 
-    def marked(self, place: int) -> tuple[int, int] | None:
+    def marked(self, place: int) -> Span | None:
         """Return the characters of a side's newest text that the marked difference has."""
         if self.difference is None or place not in self.pair:
             return None
         found = self.hunks()
-        if not found:
-            return None
-        hunk = found[min(self.difference, len(found) - 1)]
-        return hunk.a if place == self.pair[0] else hunk.b
+        return found[min(self.difference, len(found) - 1)][place != self.pair[0]] if found else None
 
 
 def _without(values: Mapping[int, ValueT], gone: int) -> dict[int, ValueT]:

@@ -128,14 +128,14 @@ def test_hunks_are_the_places_where_words_differ_with_no_few_equal_words_between
     a = " is strong, and the Congress must act on the program now"
     b = " is strong, and it is a time to act on the program then"
     found = hunks(a, b)
-    assert [(a[slice(*one.a)], b[slice(*one.b)]) for one in found] == [
+    assert [(a[slice(*one)], b[slice(*other)]) for one, other in found] == [
         ("the Congress must", "it is a time to"),
         ("now", "then"),
     ]
     assert hunks(a, a) == []
-    assert [(a[slice(*one.a)], ""[slice(*one.b)]) for one in hunks(a, "")] == [(a.strip(), "")]
+    assert [(a[slice(*one)], ""[slice(*other)]) for one, other in hunks(a, "")] == [(a.strip(), "")]
     [found_once] = hunks(" a b x y c d e", " f g x y h d e")
-    assert found_once.a == (1, len(" a b x y c d e"))
+    assert found_once[0] == (1, len(" a b x y c d e"))
 
 
 # surprise of one text
