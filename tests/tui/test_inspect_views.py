@@ -6,7 +6,9 @@ import base64
 import json
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import pytest
 from textual.geometry import Size
@@ -49,28 +51,34 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def scored(*texts: str, bits: tuple[float | None, ...] = (), prompt_tokens: int = 1) -> ScoredText:
-    """A scored text; the first token isn't predicted."""
-    values = bits or (None, *(float(at) for at in range(1, len(texts))))
-    known = [value for value in values if value is not None]
-    return ScoredText(
-        Inspection(
-            id="1",
-            tokens=tuple(
-                InspectedToken(
-                    token=at + 10, text=text, bits=value, rank=value and 3, bytes=len(text.encode())
-                )
-                for at, (text, value) in enumerate(zip(texts, values, strict=True))
-            ),
-            prompt_tokens=prompt_tokens,
-            bits_per_token=sum(known) / len(known) if known else math.nan,
-            bits_per_byte=1.5 if known else math.nan,
-            vocab_size=100,
-            num_layers=1,
-            hidden_size=2,
-            cell_type="elman",
-        )
+def inspection(
+    *tokens: tuple[str, float | None], prompt_tokens: int = 0, sizes: Sequence[int] = ()
+) -> Inspection:
+    """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
+    known = [bits for _, bits in tokens if bits is not None]
+    found = zip_longest(range(10, 10 + len(tokens)), tokens, sizes)
+    return Inspection(
+        id="1",
+        tokens=tuple(
+            InspectedToken(
+                token=token, text=text, bits=bits, rank=bits and 3, bytes=size or len(text.encode())
+            )
+            for token, (text, bits), size in found
+        ),
+        prompt_tokens=prompt_tokens,
+        bits_per_token=sum(known) / len(known) if known else math.nan,
+        bits_per_byte=1.5 if known else math.nan,
+        vocab_size=100,
+        num_layers=1,
+        hidden_size=2,
+        cell_type="elman",
     )
+
+
+def scored(*texts: str, bits: Sequence[float | None] = (), prompt_tokens: int = 1) -> ScoredText:
+    """A scored text; the first token isn't predicted."""
+    tokens = zip(texts, bits or (None, *map(float, range(1, len(texts)))), strict=True)
+    return ScoredText(inspection(*tokens, prompt_tokens=prompt_tokens))
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 30, 400])
@@ -90,26 +98,24 @@ def test_every_token_has_cells_of_its_own_and_nothing_drawn_acts_on_a_terminal(w
     assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign == "\u202e" for sign in drawn)
 
 
-def test_words_of_several_tokens_stay_on_one_line() -> None:
-    lines = lay_out((" a", " great", " respons", "ibil", "ity", " to"), 16).lines
-    assert ["".join(run.text for run in line).strip() for line in lines] == [
-        "a great", "responsibility"[:16], "to"
-    ]  # fmt: skip
-
-
-def test_line_breaks_are_shown_and_break_the_line() -> None:
-    layout = lay_out(("a", "\n", " b", "\n\n", "c"), 40)
-    assert ["".join(run.text for run in line) for line in layout.lines] == ["a↵", " b↵", "↵", "c"]
-    assert [layout.line_of(token) for token in range(5)] == [0, 0, 1, 1, 3]
-
-
-def test_a_character_s_parts_an_accent_and_the_start_have_signs() -> None:
-    signs = ["".join(run.text for run in line) for line in lay_out(("", "", "😀"), 9).lines]
-    assert signs == ["▸‥😀"]
-    assert lay_out(("e", "\u0301"), 9).lines[0][1].text == "◌\u0301"
+@pytest.mark.parametrize(
+    ("texts", "width", "lines"),
+    [
+        ((" a", " great", " respons", "ibil", "ity", " to"), 16,
+            [" a great", "responsibility", " to"]),
+        (("a", "\n", " b", "\n\n", "c"), 40, ["a↵", " b↵", "↵", "c"]),
+        (("", "", "😀"), 9, ["▸‥😀"]),  # the start, and a part of a character
+        (("e", "\u0301"), 9, ["e◌\u0301"]),
+    ],
+)  # fmt: skip
+def test_words_stay_on_one_line_and_what_has_no_sign_gets_one(
+    texts: tuple[str, ...], width: int, lines: list[str]
+) -> None:
+    layout = lay_out(texts, width)
+    found = ["".join(run.text for run in line) for line in layout.lines]
+    assert [line.strip() for line in found] == [line.strip() for line in lines]
     assert token_signs("\u200d") == "‥"
-    assert token_label(" a\n") == " a↵"
-    assert token_label("  ") == "··"
+    assert (token_label(" a\n"), token_label("  ")) == (" a↵", "··")
 
 
 def test_the_cursor_moves_by_line_at_about_the_same_column() -> None:
@@ -118,6 +124,8 @@ def test_the_cursor_moves_by_line_at_about_the_same_column() -> None:
     assert layout.vertical(3, -1) == 1
     assert layout.vertical(5, 1) == 5
     assert layout.vertical(0, 100) == 4
+    broken = lay_out(("a", "\n", " b", "\n\n", "c"), 40)
+    assert [broken.line_of(token) for token in range(5)] == [0, 0, 1, 1, 3]
 
 
 def test_ten_thousand_tokens_are_laid_out_in_linear_time() -> None:
@@ -175,33 +183,31 @@ def test_a_branch_of_a_prompt_alone_has_no_parent_and_never_begins_inside_a_char
         branched(SOURCE, parts, 2, (9,), "x")
 
 
-def states(rows: list[list[int]], **changes: object) -> StateMap:
-    """A states answer with these bytes."""
+def states(rows: Sequence[Sequence[int]], **changes: object) -> StateMap:
+    """A states answer with these values of each unit, as signed bytes."""
     tokens = len(rows[0])
     data = bytes(value % 256 for row in rows for value in row)
-    return StateMap.model_validate(
-        {
-            "id": "1",
-            "layer": 0,
-            "num_layers": 1,
-            "units": tuple(range(len(rows))),
-            "tokens": tokens,
-            "values": base64.b64encode(data).decode(),
-            "scale": 0.5,
-            "memory": tuple(float(at) for at in range(len(rows))),
-            "saturated": (0.0,) * tokens,
-            "norm": (1.0,) * tokens,
-            "change": (0.5,) * tokens,
-            **changes,
-        }
-    )
+    fields = {
+        "id": f"{len(rows)} {tokens} {changes}",
+        "layer": 1,
+        "num_layers": 2,
+        "units": tuple(range(len(rows))),
+        "tokens": tokens,
+        "values": base64.b64encode(data).decode(),
+        "scale": 0.5,
+        "memory": tuple(3.0 + at for at in range(len(rows))),
+        "saturated": (0.25,) * tokens,
+        "norm": (2.0,) * tokens,
+        "change": (0.5,) * tokens,
+    }
+    return StateMap.model_validate({**fields, **changes})
 
 
 def test_states_are_decoded_unit_by_unit_and_saturation_is_of_cells_with_tanh() -> None:
     found = LayerStates.of(states([[127, 0, -127], [1, 2, 3]]))
     assert [found.value(0, token) for token in range(3)] == [0.5, 0.0, -0.5]
     assert list(found.row(1)) == [1, 2, 3]
-    assert found.longest == (1, 1.0)
+    assert found.longest == (1, 4.0)
     with pytest.raises(InputError, match="5 values"):
         LayerStates.of(states([[1, 2], [3, 4]], values=base64.b64encode(bytes(5)).decode()))
     for saturated in ((0.25, 0.5), ()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product, zip_longest
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,7 +16,7 @@ from textual.geometry import Region, Size
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import InspectedToken, Inspection, InspectRequest, SampleDone
+from rnnlm_tui.schema.sampling import Inspection, InspectRequest, SampleDone
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.side_requests import SideRequests
@@ -49,27 +49,7 @@ from rnnlm_tui.tui.views.versus import (
 from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.versus import shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
-
-
-def inspection(
-    *tokens: tuple[str, float | None], prompt_tokens: int = 0, sizes: Sequence[int] = ()
-) -> Inspection:
-    """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
-    found = zip_longest(range(len(tokens)), tokens, sizes)
-    return Inspection(
-        id="1",
-        tokens=tuple(
-            InspectedToken(token=at, text=text, bits=bits, bytes=size or len(text.encode()))
-            for at, (text, bits), size in found
-        ),
-        prompt_tokens=prompt_tokens,
-        bits_per_token=1.0,
-        bits_per_byte=1.0,
-        vocab_size=10,
-        num_layers=1,
-        hidden_size=4,
-        cell_type="gru",
-    )
+from tests.tui.test_inspect_views import inspection
 
 
 def side(wanted: str | None = None, run: RunDirectory = RUN, *, living: bool = True) -> Side:

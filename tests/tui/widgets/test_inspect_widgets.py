@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rich.style import Style
@@ -12,27 +10,28 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from rnnlm_tui.schema.sampling import Alternative, Alternatives, StateMap
+from rnnlm_tui.schema.sampling import Alternative, Alternatives
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import cells_of
 from rnnlm_tui.tui.views.inspect import LayerStates, Units
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList
 from rnnlm_tui.tui.widgets.heat_strip import HORIZON, HeatStrip, TokenPointed
 from rnnlm_tui.tui.widgets.panel import Panel
-from rnnlm_tui.tui.widgets.state_map import StateMapPanel, UnitList, UnitStrip
+from rnnlm_tui.tui.widgets.state_map import StateMapPanel
+from tests.tui.test_inspect_views import states
 
 
-class Panels(App[None]):
-    """An app with panels of the same height below each other."""
+class OnePanel(App[None]):
+    """An app with one panel."""
 
-    def __init__(self, panels: Sequence[Panel], *, ascii_only: bool) -> None:
+    def __init__(self, panel: Panel) -> None:
         super().__init__()
-        self.panels, self.ascii_only = panels, ascii_only
+        self.panel = panel
         self.chosen: list[int | None] = []
         self.pointed: list[int] = []
 
     def compose(self) -> ComposeResult:
-        yield from self.panels
+        yield self.panel
 
     def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
         self.chosen.append(event.alternative.token if event.alternative is not None else None)
@@ -43,10 +42,10 @@ class Panels(App[None]):
 
 @asynccontextmanager
 async def showing(
-    *panels: Panel, size: tuple[int, int], ascii_only: bool = False
-) -> AsyncIterator[tuple[Panels, Pilot[None]]]:
-    """An app with the panels."""
-    app = Panels(panels, ascii_only=ascii_only)
+    panel: Panel, size: tuple[int, int]
+) -> AsyncIterator[tuple[OnePanel, Pilot[None]]]:
+    """An app with the panel."""
+    app = OnePanel(panel)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         yield app, pilot
@@ -73,22 +72,13 @@ def hexes(app: App[None], x: int, y: int) -> tuple[str, str]:
     return front, ground
 
 
-async def test_a_text_shows_surprise_horizon_and_cursor_and_a_click_points_at_a_token() -> None:
+async def test_a_text_marks_the_horizon_scrolls_with_the_cursor_and_takes_clicks() -> None:
     strip = HeatStrip()
-    bits = (None, 0.5, 2.0, 4.0, 5.5, 6.9, 12.0)
-    strip.show(("a", " b", " c", " d", " e", " f", " g"), bits, 1)
     async with showing(strip, size=(80, 11)) as (app, pilot):
-        text = await rows(pilot)
-        assert text[1].startswith("│ a b c d e f g…")
-        assert text[2].startswith("│   ▁ ▂ ▄ ▅ ▆ ▇")
-        grounds = [hexes(app, 2 + 2 * at, 1)[1] for at in range(7)]
-        assert grounds[0] == palette.FOCUS
-        assert grounds[1] not in palette.SURPRISE
-        assert grounds[2:] == list(palette.SURPRISE)
-        assert hexes(app, 14, 1)[0] == palette.BACKGROUND
+        strip.show(("a", " b", " c", " d"), (None, 0.5, 2.0, 4.0), 1)
+        await rows(pilot)
         await pilot.click(HeatStrip, offset=(7, 1))
         assert app.pointed == [3], "the space before a word belongs to it"
-
         for blank in (" ", ""):  # the mark is the space before the token, or its first letter
             strip.show([f"{blank}w"] * (HORIZON + 4), [1.0] * (HORIZON + 4), 0)
             text = await rows(pilot)
@@ -184,26 +174,10 @@ TEXTS = ("a", " b", " c", " d", " e")
 def take(units: Units, count: int = 6, tokens: int = 5, **changes: object) -> None:
     """Take the states of units that rise from -127 to 127 with the tokens; every second falls."""
     sweep = [round(-127 + 254 * at / max(1, tokens - 1)) for at in range(tokens)]
-    data = bytes(
-        value % 256 for unit in range(count) for value in (sweep if unit % 2 == 0 else sweep[::-1])
-    )
-    states = {
-        "id": f"{count} {tokens} {changes}",
-        "layer": 1,
-        "num_layers": 2,
-        "units": tuple(range(count)),
-        "tokens": tokens,
-        "values": base64.b64encode(data).decode(),
-        "scale": 1.0,
-        "memory": (3.0,) * count,
-        "saturated": (0.25,) * tokens,
-        "norm": (2.0,) * tokens,
-        "change": (0.5,) * tokens,
-        **changes,
-    }
-    units.states = LayerStates.of(StateMap.model_validate(states))
+    rows = [sweep if unit % 2 == 0 else sweep[::-1] for unit in range(count)]
+    fields = {"scale": 1.0, "memory": (3.0,) * count, **changes}
+    units.states, units.unit = LayerStates.of(states(rows, **fields)), 0
     units.texts = TEXTS if tokens == 5 else tuple(f" w{at}" for at in range(tokens))
-    units.unit = 0
 
 
 async def test_the_map_shows_units_gates_and_figures_and_scrolls_with_units_and_tokens() -> None:
@@ -257,51 +231,3 @@ async def test_the_map_shows_units_gates_and_figures_and_scrolls_with_units_and_
         text = await shown(cursor=1)
         assert any(line.startswith("│ in  ▁▁▁▁▃▃▃▃▅▅▅▅▆▆▆▆████") for line in text)
         assert any("in 0.25  fgt 1.00" in line for line in text)
-
-
-async def test_a_followed_unit_colours_the_text_and_has_its_place_in_the_list() -> None:
-    units = Units(cursor=4)
-    strip, ranking = UnitStrip(units), UnitList(units)
-    async with showing(strip, ranking, size=(60, 16)) as (app, pilot):
-        take(units, 1)
-        strip.update()
-        text = await rows(pilot)
-        assert text[2].startswith("│ ▁ ▃ ▅ ▆ █")
-        assert hexes(app, 4, 1)[1] == palette.DIVERGING[2]
-        assert "Unit u0, layer 2" in text[0]
-        assert "at the cursor +1.00" in text[0]
-        assert all(end in text[7] for end in ("−1.00", "+1.00"))
-        take(units, 30, match=tuple(1 - at / 30 for at in range(30)))
-        units.follow(20)
-        ranking.redraw()
-        [row] = [line for line in await rows(pilot) if "›u20" in line]
-        assert row.split() == ["│›u20", "0.33", "3.0", "tok", "│"]
-        units.states = None
-        strip.update()
-        ranking.redraw()
-        assert "u20" not in "".join((await rows(pilot))[1:])
-
-
-async def test_in_ascii_values_are_digits_and_letters() -> None:
-    strip, units = HeatStrip(), Units()
-    strip.show(("a", " great", "ness"), (None, 7.4, 12.0), 1)
-    take(units, 2)
-    async with showing(strip, StateMapPanel(units), size=(80, 24), ascii_only=True) as (_, pilot):
-        text = await rows(pilot)
-        assert text[2].startswith("│   7    9"), "below the start of each token"
-        assert text[13].split("│")[1][:25] == "   1 d   b   .   2   4   "
-        assert text[14].split("│")[1][5:25] == "4   2   .   b   d   "
-
-
-async def test_sizes_from_nothing_to_large_draw_without_an_error() -> None:
-    units, strip, listed = Units(unit=8), HeatStrip(), AlternativesList()
-    take(units, 9, gates={"update": (0.5,) * 5}, scale=0.0)
-    unit_strip = UnitStrip(units)
-    panels = (strip, listed, StateMapPanel(units), unit_strip, UnitList(units))
-    async with showing(*panels, size=(2, 2)) as (_, pilot):
-        strip.show([" w"] * 50, [math.inf, None, *[3.0] * 48], 3)
-        listed.show(alternatives())
-        unit_strip.update()
-        for size in ((1, 5), (5, 15), (12, 20), (30, 25), (200, 300)):
-            await pilot.resize_terminal(*size)
-            assert len(await rows(pilot)) == size[1]
