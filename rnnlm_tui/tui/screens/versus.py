@@ -297,9 +297,6 @@ class VersusScreen(PaneScreen):
             if self._view == "differences":
                 self._score_text()
 
-    def on_side_panel_chosen(self, event: SidePanel.Chosen) -> None:
-        self._choose(event.place)
-
     def _choose(self, place: int) -> None:
         if place != self._found.chosen and place < len(self._found.sides):
             self._found.chosen, self._found.difference = place, None
@@ -316,6 +313,8 @@ class VersusScreen(PaneScreen):
         self.set_focus(self.query_one(f"#{names[self._view]}"))
 
     def on_descendant_focus(self) -> None:
+        if isinstance(self.focused, SidePanel):
+            self._choose(self.focused.place)
         self._show()
 
     def on_prompt_frame_changed(self) -> None:

@@ -196,20 +196,18 @@ class Side:
         return " ".join(part for part in (self.run.name, self.mark) if part) + f", {step}"
 
 
-def title(side: Side, letter: str, colour: str, room: int, *, marked: bool) -> Content:
+def title(side: Side, place: int, room: int, *, marked: bool) -> Content:
     """Return `A plain-otter @best` in at most `room` cells; `marked` inverts the letter."""
-    mark = side.mark
+    (letter, colour), mark = letter_of(place), side.mark
     mark_colour = {"@best": VALIDATION, "@now": TRAIN}.get(mark, BRIGHT)
     least = len(letter) + 1 + (len(mark) + 1 if mark else 0)
     name = safe_content(side.run.name, newlines="show", limit=max(6, room - least))
-    parts: list[Content | tuple[str, str]] = [
+    return Content.assemble(
         (letter, f"bold {BACKGROUND} on {colour}" if marked else f"bold {colour}"),
         (" ", colour),
         name.stylize(f"bold {BRIGHT}"),
-    ]
-    if mark:
-        parts.append((f" {mark}", f"bold {mark_colour}"))
-    return Content.assemble(*parts)
+        (f" {mark}" if mark else "", f"bold {mark_colour}"),
+    )
 
 
 def legends(side: Side) -> list[Content]:

@@ -23,7 +23,7 @@ from rnnlm_tui.tui.views.text_differences import (
 )
 from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import letter_of
-from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, first_shown, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, WheelScrolled, first_shown, segments_of
 
 CONTEXT = 16
 """Pieces of text before and after a listed one."""
@@ -91,6 +91,7 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         """Lay out the visible lines of the text."""
         scores = self._scores
         self.set_reactive(Panel.panel_title, scores.title)
+        self.set_reactive(Panel.legend, scores.legend)
         self._wrap(max(10, width - 2))
         if not self._spans:
             found = sentence(scores.note, width - 4, trouble=scores.trouble)
@@ -107,11 +108,6 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         for row in range(self._top, min(len(self._wrapped), self._top + room)):
             text, signs = self._text_line(row)
             self.lines += [text, signs] if self._signed else [text]
-
-    def legend_within(self, room: int) -> Label:
-        """Return the names of the two sides."""
-        legend = self._scores.legend
-        return legend if legend.cell_length <= room else ""
 
     def _text_line(self, row: int) -> tuple[Content, Content]:
         """Return a line of the text, and the letters below it."""
@@ -180,6 +176,7 @@ class DifferenceList(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the totals, the heading and the visible rows."""
         self.lines, scores = [], self._scores
+        self.set_reactive(Panel.legend, f"{len(scores.order):,}" if scores.order else "")
         if not scores.spans:
             return
         sums = totals(scores.spans)
@@ -237,12 +234,6 @@ class DifferenceList(Panel):
         return start if first else start.partition(" ")[2].lstrip(), safe_text(
             after, newlines="space"
         )
-
-    def legend_within(self, room: int) -> Label:
-        """Return how many there are."""
-        order = self._scores.order
-        legend = Content.styled(f"{len(order):,}" if order else "", DIM)
-        return legend if legend.cell_length <= room else ""
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
         """Return how many rows are out of view."""

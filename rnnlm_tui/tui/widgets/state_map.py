@@ -364,20 +364,19 @@ class UnitStrip(TokenStrip, can_focus=False):
     def prepare(self, width: int, height: int) -> None:
         """Name the unit in the title."""
         super().prepare(width, height)
-        states = self._units.states
-        if states is not None and self._values:
-            name = f"Unit u{states.answer.units[self._units.unit]}"
-            layer = f", layer {states.answer.layer + 1}"
-            self.set_reactive(Panel.panel_title, Content.assemble((name, "bold"), (layer, DIM)))
-
-    def legend_within(self, room: int) -> Content | str:
-        """Return the unit's value at the cursor."""
         units, states = self._units, self._units.states
-        if states is None or units.cursor >= len(self._values):
-            return ""
-        value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
-        words = Content.assemble(("at the cursor ", DIM), (value, f"bold {BRIGHT}"))
-        return words if words.cell_length <= room else ""
+        self.set_reactive(Panel.legend, "")
+        if states is None or not self._values:
+            return
+        name, layer = (
+            f"Unit u{states.answer.units[units.unit]}",
+            f", layer {states.answer.layer + 1}",
+        )
+        self.set_reactive(Panel.panel_title, Content.assemble((name, "bold"), (layer, DIM)))
+        if units.cursor < len(self._values):
+            value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
+            bright = Content.styled(value, f"bold {BRIGHT}")
+            self.set_reactive(Panel.legend, line("at the cursor {}", bright))
 
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the unit's activation."""
@@ -426,9 +425,11 @@ class UnitList(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible units."""
         self.lines = []
+        self.set_reactive(Panel.legend, "")
         if self._units.states is None:
             return
         answer, unit = self._units.states.answer, self._units.unit
+        self.set_reactive(Panel.legend, "match     memory" if answer.match else "memory")
         self._top = first_shown(self._top, unit, height, len(answer.units))
         for place in range(self._top, min(self._top + height, len(answer.units))):
             here = place == unit
@@ -442,11 +443,3 @@ class UnitList(Panel):
                 (memory.rjust(width - 1 - len(name) - len(match)), DIM),
             )
             self.lines.append(selected(row, width) if here else row)
-
-    def legend_within(self, room: int) -> Content | str:
-        """Return the heads of the columns."""
-        states = self._units.states
-        if states is None:
-            return ""
-        words = "match     memory" if states.answer.match else "memory"
-        return words if len(words) <= room else ""

@@ -9,7 +9,6 @@ from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
-from textual.message import Message
 
 from rnnlm_tui.tui.palette import BRIGHT, DIM, SELECTED, TEXT
 from rnnlm_tui.tui.text import WrappedText, safe_text, sentence
@@ -19,7 +18,6 @@ from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     SampleRound,
     SideBySide,
-    SideText,
     legends,
     letter_of,
     status_line,
@@ -57,12 +55,10 @@ class SideColumns:
     def heights(self) -> list[int]:
         """Return the lines of each round, the newest first, with the blank line after it."""
         return [
-            max(
-                (len(panel.wrapped(asked)) + panel.extra(asked) for panel in self.panels), default=0
-            )
-            + 1
+            1 + max((len(one.wrapped(asked)) + len(one.error_lines(asked)) for one in self.panels),
+                default=0)
             for asked in self.rounds()
-        ]
+        ]  # fmt: skip
 
     def rounds(self) -> list[SampleRound]:
         """Return the shown rounds, the newest first; only that one while its texts grow.
@@ -143,22 +139,11 @@ class SidePanel(WheelScrolled, can_focus=True):
         Binding("end", "screen.scroll_texts(1000000)", show=False),
     ]
 
-    class Chosen(Message):
-        """The side got the focus."""
-
-        def __init__(self, place: int) -> None:
-            super().__init__()
-            self.place = place
-            """Its place, 0 for A."""
-
     def __init__(self, place: int, columns: SideColumns) -> None:
         super().__init__(id=side_id(place))
         self.place = place
         self._columns = columns
         self._hidden = (0, 0)
-
-    def on_focus(self) -> None:
-        self.post_message(self.Chosen(self.place))
 
     # its lines
 
@@ -183,11 +168,9 @@ class SidePanel(WheelScrolled, can_focus=True):
             return WrappedText(self._text_width)
         return text.wrapped(asked.prompt, self._text_width)
 
-    def extra(self, asked: SampleRound) -> int:
-        """Return the lines of the round's error."""
-        return len(self._error_lines(self._columns.shown.text(self.place, asked)))
-
-    def _error_lines(self, text: SideText | None) -> list[Content]:
+    def error_lines(self, asked: SampleRound) -> list[Content]:
+        """Return the lines of a round's error."""
+        text = self._columns.shown.text(self.place, asked)
         if text is None or not text.error:
             return []
         words = safe_text(text.error, limit=600, newlines="space")
@@ -200,11 +183,9 @@ class SidePanel(WheelScrolled, can_focus=True):
             self.lines = []
             return
         side = found.sides[self.place]
-        letter, colour = letter_of(self.place)
         marked = self._columns.writing and self.place == found.chosen
-        self.set_reactive(
-            Panel.panel_title, title(side, letter, colour, max(8, width - 4), marked=marked)
-        )
+        head = title(side, self.place, max(8, width - 4), marked=marked)
+        self.set_reactive(Panel.panel_title, head)
         heights = self._columns.heights()
         top = self._columns.place(heights, self.room)
         visible, first = [Content("")] * self.room, 0
@@ -264,7 +245,7 @@ class SidePanel(WheelScrolled, can_focus=True):
         if text.state == "living" and newest:
             cursor = Content.styled("█", letter_of(self.place)[1])
             rows[-1:] = [rows[-1] + cursor] if rows else [cursor]
-        return [*rows, *self._error_lines(text)]
+        return [*rows, *self.error_lines(asked)]
 
     def line_of(self, character: int) -> int:
         """Return the line of a character of the newest text."""

@@ -239,8 +239,8 @@ def test_a_side_is_named_by_run_mark_and_step() -> None:
     assert [one.mark for one in (best, pinned, now, last)] == ["@best", "@pinned", "@now", "@last"]
     assert best.label() == "plain-otter @best, step 3,700"
     assert now.label() == "plain-otter @now, current weights"
-    assert title(best, "A", "#5fd7ff", 60, marked=False).plain == "A plain-otter @best"
-    assert title(best, "A", "#5fd7ff", 14, marked=False).plain == "A plain… @best"
+    assert title(best, 0, 60, marked=False).plain == "A plain-otter @best"
+    assert title(best, 0, 14, marked=False).plain == "A plain… @best"
     assert [form.plain for form in legends(best)] == ["step 3,700, val 58.1", "step 3,700", "3,700"]
     assert [form.plain for form in legends(last)] == ["step 3,750", "3,750"]
     assert [form.plain for form in legends(now)] == ["current weights"]
