@@ -9,7 +9,6 @@ from textual.content import Content
 from rnnlm_tui.schema.sampling import Inspection
 from rnnlm_tui.tui.palette import DIM, MARK_COLOURS
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.views.chart_data import ChartData
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.side_facts import score_chart
 from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, largest, scored_spans
@@ -61,7 +60,7 @@ class TextScores:
             (place, TextScore.of(found, "", whole=True))
             for place, found in zip(self.pair, (a, b), strict=True)
         ]
-        self.chart: ChartData = score_chart(scores, by_bytes=not self.same, wide=wide)
+        self.chart = score_chart(scores, by_bytes=not self.same, wide=wide)
 
     @property
     def title(self) -> Content:
