@@ -29,9 +29,11 @@ from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     PATH_FIELDS,
+    TITLES,
     Draft,
     DraftParent,
     edited_value,
+    field_of,
     read_value,
     section_title,
     value_at,
@@ -396,10 +398,7 @@ def problem_line(problem: Problem) -> str:
 
 
 def _in_the_form(problem: Problem) -> bool:
-    return any(
-        problem.path == field.path or problem.path.startswith(f"{field.path}.")
-        for field in FORM_FIELDS
-    )
+    return field_of(problem) in TITLES
 
 
 def check_config_path(text: str) -> None:

@@ -16,6 +16,7 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     FORM_FIELDS,
     Draft,
     by_field,
@@ -82,7 +83,7 @@ def edit_text(before: Draft, after: Draft) -> str:
         return after.base_name
     if len(paths) != 1:
         return f"{len(paths)} fields" if paths else "the comments of the file"
-    field = next(field for field in FORM_FIELDS if field.path == paths[0])
+    field = FIELDS[paths[0]]
     was, now = (shown_value(field, draft.value(field.path)) or "none" for draft in (before, after))
     return f"{field.title} {was} → {now}"
 

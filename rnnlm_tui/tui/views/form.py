@@ -176,6 +176,8 @@ FORM_FIELDS: tuple[FormField, ...] = tuple(
     for name, info in section_model(section).model_fields.items()
 )
 """Every field of a RunConfig except the preset's name, in the order of form and file."""
+FIELDS: Mapping[str, FormField] = {form_field.path: form_field for form_field in FORM_FIELDS}
+"""Each field by its path."""
 TITLES: Mapping[str, str] = {form_field.path: form_field.title for form_field in FORM_FIELDS}
 """The label of each field by its path."""
 
@@ -239,10 +241,8 @@ class Draft:
         try:
             self.config()
         except ConfigError as error:
-            order = {form_field.path: index for index, form_field in enumerate(FORM_FIELDS)}
-            return tuple(
-                sorted(error.problems, key=lambda problem: order.get(field_of(problem), len(order)))
-            )
+            order = [*FIELDS, *map(field_of, error.problems)]
+            return tuple(sorted(error.problems, key=lambda found: order.index(field_of(found))))
         return ()
 
     def nearest_config(self) -> RunConfig:
@@ -302,9 +302,8 @@ def advice_of(problem: Problem | None) -> str:
 
 def adjustment_text(adjustment: Adjustment) -> str:
     """Describe an adjustment: `warm-up 475`."""
-    fields = {form_field.path: form_field for form_field in FORM_FIELDS}
     return ", ".join(
-        f"{fields[path].title} {shown_value(fields[path], value) or 'empty'}"
+        f"{FIELDS[path].title} {shown_value(FIELDS[path], value) or 'empty'}"
         for path, value in adjustment.changes
     )
 

@@ -9,6 +9,7 @@ from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse_config
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     FORM_FIELDS,
     TITLES,
     Draft,
@@ -24,8 +25,6 @@ from rnnlm_tui.tui.views.form import (
     with_values,
 )
 from rnnlm_tui.tui.widgets.form_row import LABEL
-
-FIELDS = {field.path: field for field in FORM_FIELDS}
 
 
 def test_every_config_field_is_in_the_form_once_and_in_order() -> None:
