@@ -555,10 +555,9 @@ def key_rows(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...]]:
 
 
 PANE_ACTIONS: dict[Pane, str] = {
-    "config": "show_config", "train": "show_train", "checkpoints": "show_checkpoints",
-    "prompt": "show_prompt", "runs": "show_runs",
-}  # fmt: skip
-"""The action that goes to each pane; `compare` has none."""
+    pane: f"show_{pane}" for pane in PANES if pane not in ("compare", "inspect", "versus")
+}
+"""The action that goes to each pane that has one."""
 
 
 def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
