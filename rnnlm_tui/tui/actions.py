@@ -7,6 +7,7 @@ method or a key has two meanings.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -506,6 +507,17 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
         if entry.id == identifier:
             return entry
     raise KeyError(identifier)
+
+
+def with_keys(text: str, actions: Sequence[Action], pane: Pane = "runs") -> str:
+    """Return a text with the keys of actions, as they are on a pane, in place of `{id}`."""
+    known = {entry.id: entry for entry in actions}
+
+    def label(found: re.Match[str]) -> str:
+        entry = known.get(found[1])
+        return found[0] if entry is None else on_pane(entry, pane).label or entry.label
+
+    return re.sub(r"\{(\w+)\}", label, text)
 
 
 def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
@@ -40,7 +41,7 @@ from rnnlm_tui.tui._textual import (
     terminal_size,
     write_to_terminal,
 )
-from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys
+from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys, with_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
@@ -324,7 +325,9 @@ class RnnlmApp(App[int]):
 
     def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
         if queue.reason and (before is None or not before.reason):
-            self.show_notice(Notice(f"queue paused: {queue.reason}", "trouble", "Q shows it"))
+            self.show_notice(
+                Notice(f"queue paused: {queue.reason}", "trouble", "{show_queue} shows it")
+            )
 
     def watch_machine(self, machine: MachineFacts) -> None:
         self._show_alerts(self._alerts.check_disk(machine.disk_free, machine.disk_total))
@@ -380,7 +383,9 @@ class RnnlmApp(App[int]):
     def mark(self, run: str) -> None:
         """Mark or unmark a run for comparison."""
         if self.marks.full and not self.marks.letter(run):
-            self.report(f"{MOST_MARKED} runs are marked, the most possible: unmark one with space")
+            self.report(
+                f"{MOST_MARKED} runs are marked, the most possible: unmark one with {{mark_run}}"
+            )
             return
         self.set_marks(self.marks.toggled(run))
 
@@ -393,27 +398,34 @@ class RnnlmApp(App[int]):
         shown = self.current_mode in ("compare", "runs") and len(self.marked) >= LEAST_COMPARED
         self.watcher.compare(self.marked if shown else ())
 
+    def with_keys(self, text: str) -> str:
+        """Return a text for any pane with the keys of actions in place of `{id}`."""
+        return with_keys(text, self.actions, "prompt")
+
     @property
     def no_run_words(self) -> tuple[str, str]:
         """What is true without an open run, and what to press."""
         if self.draft is None or self.draft.base_name.startswith("preset "):
-            return "No run open.", "^l lists the runs."
+            return "No run open.", self.with_keys("{show_runs} lists the runs.")
         start = f"Draft from {self.draft.base_name}, not started."
-        return start, "esc 1 shows it, F5 there starts it."
+        way = "{leave_field} {show_config} shows it, {start_draft} there starts it."
+        return start, self.with_keys(way)
 
     def open_pane(self, pane: Pane) -> None:
         """Go to a pane."""
         if pane in ("train", "checkpoints") and self.run_directory is None:
-            self.report(
-                f"{self.no_run_words[0].rstrip('.')}: {self.no_run_words[1]}"
-                if self.current_mode != "runs"
-                else "No run open. Press enter to start the demo, n to configure one."
-                if self.summaries == ()
-                else "No run open. Choose one with enter, or press n for a new one."
-            )
+            state, way = self.no_run_words
+            if self.current_mode != "runs":
+                self.report(f"{state.rstrip('.')}: {way}")
+            elif self.summaries == ():
+                start = "Press {open_selected} to start the demo, {new_run} to configure one."
+                self.report(f"No run open. {start}")
+            else:
+                choose = "Choose one with {open_selected}, or press {new_run} for a new one."
+                self.report(f"No run open. {choose}")
             return
         if pane == "compare" and len(self.marked) < LEAST_COMPARED:
-            self.report("mark two runs with space to compare them")
+            self.report("mark two runs with {mark_run} to compare them")
             return
         if self.current_mode != pane:
             while len(self.screen_stack) > 1:
@@ -598,8 +610,9 @@ class RnnlmApp(App[int]):
         self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
-        """Show a notice on the current pane, or on the next one that is ready."""
-        self.pending_notice = notice
+        """Show a notice with the user's keys on the current pane, or on the next one."""
+        text, hint = (with_keys(words, self.actions) for words in (notice.text, notice.hint))
+        self.pending_notice = replace(notice, text=text, hint=hint)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
         """Show alerts in place of the footer, unless the train pane shows the same.

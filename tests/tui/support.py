@@ -15,6 +15,7 @@ from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.theme import Display
 from tests.tui.fakes import FakeSampler, FakeServices, make_snapshot
 
@@ -71,6 +72,7 @@ async def at_home(
     *,
     size: tuple[int, int] = (80, 24),
     settings: dict[str, object] | None = None,
+    keymap: str = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on the runs of the test's home, with a fake sampler, after the first look at them."""
     app = RnnlmApp(
@@ -79,6 +81,7 @@ async def at_home(
         display=Display(),
         fps=20.0,
         settings=settings,
+        keymap=parse_keymap(keymap),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: FakeSampler())

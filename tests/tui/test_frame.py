@@ -120,6 +120,20 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
             assert app.current_mode == pane
 
 
+async def test_notices_name_the_users_keys() -> None:
+    keymap = 'new_run = "Z"\nshow_runs = ["r", "f12"]\nstart_draft = "f9"\npause = "P"\n'
+    async with at_home(None, keymap=keymap) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "Press enter to start the demo, Z to conf" in lines_of(app)[-1])
+        await pilot.press("Z", "2")
+        await until(pilot, lambda: "No run open: F12 lists the runs." in lines_of(app)[-1])
+        show_run(app, make_snapshot("crashed"))
+        await pilot.press("r", "2", "s")
+        await until(pilot, lambda: "the run has crashed: P resumes it" in lines_of(app)[-1])
+        app.report("{pause} and {no_action}")
+        await until(pilot, lambda: "P and {no_action}" in lines_of(app)[-1])
+
+
 async def test_text_from_outside_never_acts_on_the_terminal() -> None:
     config = parse_config(merge(DEMO, {"corpus.source": HOSTILE.replace("/", "")}))
     snapshot = make_snapshot(
