@@ -110,6 +110,9 @@ def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
             assert (painted(NONE, style).color, painted(NONE, style).bgcolor) == (None, None)
     assert painted(NONE, Style(color=palette.BACKGROUND, bgcolor=palette.BRIGHT)).reverse
     assert painted(NONE, Style(color=palette.BRIGHT, bgcolor=palette.SELECTED)).underline
+    marked = Style(color=palette.BRIGHT, bgcolor=palette.RAW)
+    assert painted(NONE, marked).reverse
+    assert not painted(NONE, marked + Style(reverse=True)).reverse
     assert painted(NONE, Style(color=palette.DIM)).dim
     assert not painted(NONE, Style(color=palette.TEXT)).dim
 

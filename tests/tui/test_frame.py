@@ -9,6 +9,7 @@ import pytest
 from textual.content import Content
 
 from rnnlm_tui.schema.presets import DEMO, ELMAN
+from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.actions import PANES, PROMPT_MODES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
@@ -168,10 +169,8 @@ async def test_without_colour_every_pane_paints(monkeypatch: pytest.MonkeyPatch)
 async def test_line_1_keeps_name_status_duration_and_device_at_every_size() -> None:
     async with at_home(None, "train") as (app, pilot):
         app.machine = make_machine()
-        for status, name in product(
-            ("finished", "crashed", "stopped", "running", "stalled"),
-            ("solid-wombat", "quick-brown-wombat"),
-        ):
+        statuses: list[RunStatus] = ["finished", "crashed", "stopped", "running", "stalled"]
+        for status, name in product(statuses, ("solid-wombat", "quick-brown-wombat")):
             show_run(
                 app,
                 make_snapshot(status, name=name, updated=time() - 7_200, active_seconds=43_500.0),

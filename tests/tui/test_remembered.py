@@ -139,6 +139,8 @@ def test_a_damaged_part_of_a_view_takes_its_default_and_the_rest_stays() -> None
     view = ChartView(chosen="loss", hidden=frozenset({"left"}), following=False)
     assert saved_view(settings, "a") == view
     assert saved_view(settings, "b") == ChartView(axis="tokens"), "the axis used last"
+    endless = {"views": {"a": {"cursor": float("inf"), "part": [1.0, float("inf")]}}}
+    assert saved_view(endless, "a") == ChartView()
 
 
 @pytest.mark.parametrize(

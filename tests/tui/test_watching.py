@@ -252,7 +252,7 @@ def test_only_runs_removed_by_others_are_reported(monkeypatch: pytest.MonkeyPatc
 def test_a_bug_while_polling_is_reported_once_and_polling_continues(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RunMonitor, "poll", lambda _monitor: {}["epoch"])
+    monkeypatch.setattr(RunMonitor, "poll", lambda monitor: vars(monitor)["epoch"])
     trained("plain-otter")
     with watching(open="plain-otter") as (watcher, posted):
         wait_for_looks(watcher, 10)
@@ -267,7 +267,12 @@ async def test_space_works_for_an_unreadable_run(monkeypatch: pytest.MonkeyPatch
     run = trained("plain-otter")
     run.config_path.write_text("= 3")
     resumed: list[RunDirectory] = []
-    monkeypatch.setattr(client.start, "resume_run", lambda run, _: resumed.append(run) or "resumed")
+
+    def resume(run: RunDirectory, _device: str) -> str:
+        resumed.append(run)
+        return "resumed"
+
+    monkeypatch.setattr(client.start, "resume_run", resume)
     async with at_home(None, "train", size=(120, 40)) as (app, pilot):
         app.open_run(run)
         await until(pilot, lambda: "config.toml" in text_of(app))
