@@ -6,10 +6,11 @@ from typing import get_args
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.content import Content
 from textual.widgets import Static
 
 from rnnlm_tui.schema.formatting import visible
-from rnnlm_tui.tui.text import Newlines, WrappedText, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, WrappedText, fitting, safe_content, safe_text
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",
@@ -91,6 +92,13 @@ def test_limit_counts_cells_and_marks_the_cut() -> None:
     assert safe_text("日本語", limit=5) == "日本…"
     assert safe_text("abc", limit=0) == ""
     assert safe_text("\x1b" * 1_000_000, limit=3) == "␛␛…"
+
+
+def test_keys_before_the_last_one_go_first_where_not_all_fit() -> None:
+    keys = [Content(text) for text in ("↑ ↓ scroll", "n next", "esc close")]
+    shown = [[key.plain for key in fitting(keys, room, 2)] for room in (29, 28, 21, 20, 0)]
+    names = [key.plain for key in keys]
+    assert shown == [names, [names[0], names[2]], [names[0], names[2]], names[2:], names[2:]]
 
 
 async def test_hostile_text_reaches_the_screen_as_plain_characters() -> None:
