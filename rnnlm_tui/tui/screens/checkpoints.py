@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.events import Resize
 
 from rnnlm_tui import client, store
-from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
-from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
+from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
@@ -28,9 +28,9 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, saved_order
+from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, detail_lines, saved_order
 from rnnlm_tui.tui.views.form import DraftParent
-from rnnlm_tui.tui.widgets.checkpoints import CheckpointPanel, CheckpointSamples, CheckpointTable
+from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable, LinesPanel, sample_lines, state_of
 from rnnlm_tui.tui.widgets.samples import newlines_of
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class CheckpointsScreen(PaneScreen):
     def compose_body(self) -> ComposeResult:
         yield CheckpointTable(id="checkpoints")
         with Horizontal(id="checkpoint-below"):
-            yield CheckpointPanel(id="detail")
-            yield CheckpointSamples(id="samples")
+            yield LinesPanel("Step", id="detail")
+            yield LinesPanel("Samples", id="samples")
 
     def on_mount(self) -> None:
         order, backwards = saved_order(self.context.settings)
@@ -193,36 +193,37 @@ class CheckpointsScreen(PaneScreen):
 
     def _show_detail(self) -> None:
         row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
-        panel, samples = self.query_one(CheckpointPanel), self.query_one(CheckpointSamples)
+        panel, samples = (
+            self.query_one("#detail", LinesPanel),
+            self.query_one("#samples", LinesPanel),
+        )
         if row is None or run is None or snapshot is None:
-            panel.show(None, time())
-            samples.show(FoundSamples(), "")
+            panel.panel_title = "Step"
+            panel.show(lambda *_: [Content.styled("no checkpoint yet", DIM)])
+            samples.show(lambda *_: [])
             return
-        detail = self._facts.detail(row, snapshot)
-        if detail is None:
-            detail = CheckpointDetail(
-                row.step, str(run.path / row.path), damage=self._facts.damage(row)
-            )
-        panel.show(detail, time(), self._facts.layers(detail))
+        detail = self._facts.detail(row, snapshot) or CheckpointDetail(
+            row.step, str(run.path / row.path), damage=self._facts.damage(row)
+        )
+        panel.panel_title = weights_words(row.path, row.step).replace("step", "Step")
+        layers = self._facts.layers(detail)
+        panel.show(partial(detail_lines, detail, layers), state_of(detail, time()))
         found = self._facts.samples(row.step)
         if found is None:
             return
         note = "" if found.step == row.step else f"at step {found.step:,}"
+        sampling, how = snapshot.config.sampling, Content("")
         if not found.samples:
             note = "no samples up to this step"
-        sampling = snapshot.config.sampling
-        how = (
-            Content.styled("greedy", DIM)
-            if sampling.is_greedy
-            else Content.assemble(
-                ("T ", DIM),
-                (f"{sampling.temperature:g}", TEXT),
-                (" · seed ", DIM),
-                (str(sampling.seed), TEXT),
+        elif sampling.is_greedy:
+            how = Content.styled("greedy", DIM)
+        else:
+            seed, temperature = str(sampling.seed), f"{sampling.temperature:g}"
+            how = Content.assemble(
+                ("T ", DIM), (temperature, TEXT), (" · seed ", DIM), (seed, TEXT)
             )
-        )
         layout = newlines_of(snapshot.summary.corpus_layout)
-        samples.show(found, note, how if found.samples else "", layout)
+        samples.show(partial(sample_lines, found, note, layout), how)
 
     # the cursor and the marks
 

@@ -38,7 +38,7 @@ class ChooseScreen(Overlay[str]):
         background: #121212; }
     ChooseScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "answer('')", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss('')", show=False)]
 
     def __init__(
         self, title: str, choices: Sequence[tuple[str, str]], current: str = "", note: str = ""
@@ -69,10 +69,6 @@ class ChooseScreen(Overlay[str]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id or "")
-
-    def action_answer(self, answer: str) -> None:
-        """Close with this answer."""
-        self.dismiss(answer)
 
     def _line(self, word: str, help_text: str) -> Content:
         longest = max(len(candidate) for candidate, _ in self._choices)
@@ -135,15 +131,9 @@ def weights_choices(
     """Return what can be chosen, newest first: its name, and the choice with a few words on it."""
     found = {"now": (NOW, "current weights while it trains")} if choice.living else {}
     for row in sorted(choice.rows, key=lambda row: row.step, reverse=True):
-        marks = [
-            word
-            for word, is_marked in (
-                ("last", row.last),
-                ("best", row.best),
-                ("pinned", row.step in pinned and not is_average_path(row.path)),
-            )
-            if is_marked
-        ]
+        is_pinned = row.step in pinned and not is_average_path(row.path)
+        known = {"last": row.last, "best": row.best, "pinned": is_pinned}
+        marks = [word for word, is_marked in known.items() if is_marked]
         if row.validation_loss is not None:
             marks.append(f"val ppl {formatting.figure(perplexity(row.validation_loss))}")
         wanted = BEST if row.best else LAST if row.last else row.path
@@ -168,7 +158,7 @@ class TextsScreen(Overlay[str]):
         text-style: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False, priority=True),
+        Binding("escape", "dismiss", show=False, priority=True),
         Binding("ctrl+s", "keep", show=False, priority=True),
     ]
 
@@ -202,7 +192,3 @@ class TextsScreen(Overlay[str]):
         """
         text = self.query_one(TextArea).text
         self.dismiss(None if text == self._as_shown else text)
-
-    def action_leave(self) -> None:
-        """Close without changes."""
-        self.dismiss(None)

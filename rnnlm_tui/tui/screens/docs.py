@@ -62,6 +62,8 @@ def contents_width(columns: int) -> int:
 class GuideViewer(MarkdownViewer):
     """Textual's viewer whose links lead to other guides."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [("j", "scroll_down"), ("k", "scroll_up")]
+
     def compose(self) -> ComposeResult:
         """The guide and its contents."""
         markdown = Markdown(open_links=False)
@@ -127,14 +129,12 @@ class GuideScreen(Overlay[None]):
     """
     AUTO_FOCUS = "Markdown"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "close", show=False),
+        Binding("escape,q", "dismiss", show=False),
         Binding("t", "contents", show=False),
         Binding("g", "guides", show=False),
         Binding("n", "step(1)", show=False),
         Binding("p", "step(-1)", show=False),
         Binding("backspace", "back", show=False),
-        Binding("j", "scroll(1)", show=False),
-        Binding("k", "scroll(-1)", show=False),
         Binding("space", "page(1)", show=False),
     ]
 
@@ -189,10 +189,6 @@ class GuideScreen(Overlay[None]):
         box.legend = f"{place} of {len(GUIDES)}"
         box.border_subtitle = key_line(KEYS, self.app.size.width, self.app)
 
-    def action_close(self) -> None:
-        """Return to the pane."""
-        self.dismiss(None)
-
     async def action_contents(self) -> None:
         """Show or hide the table of contents."""
         self.viewer.show_table_of_contents = not self.viewer.show_table_of_contents
@@ -220,10 +216,6 @@ class GuideScreen(Overlay[None]):
         if self._before:
             guide, at = self._before.pop()
             await self.show_guide(guide, at=at, returns=True)
-
-    def action_scroll(self, rows: int) -> None:
-        """Scroll by rows."""
-        self.viewer.scroll_relative(y=rows, animate=False)
 
     def action_page(self, pages: int) -> None:
         """Scroll by pages."""

@@ -87,7 +87,7 @@ class FilteredList(Overlay[ResultT]):
     """A list that typing filters: the keys that move go to the list, all others to the text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", show=False, priority=True),
+        Binding("escape", "dismiss", show=False, priority=True),
         Binding("enter", "choose", show=False, priority=True),
         Binding("up", "move('cursor_up')", show=False, priority=True),
         Binding("down", "move('cursor_down')", show=False, priority=True),
@@ -140,7 +140,7 @@ class FilteredList(Overlay[ResultT]):
     def on_click(self, event: Click) -> None:
         """Close on a click beside the box."""
         if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
-            self.action_leave()
+            self.dismiss(None)
 
     @abstractmethod
     def find(self, typed: str) -> None:
@@ -226,10 +226,6 @@ class FilteredList(Overlay[ResultT]):
         """Close with the item under the cursor."""
         if self.current is not None:
             self.dismiss(self.current.value)
-
-    def action_leave(self) -> None:
-        """Close without a choice."""
-        self.dismiss(None)
 
 
 class PickScreen(FilteredList[str]):

@@ -1,8 +1,8 @@
-"""A run's checkpoints: their table, and panels for one checkpoint's facts and samples."""
+"""A run's checkpoints: their table, and what the panels of one checkpoint show."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -15,7 +15,6 @@ from rnnlm_tui.client.checkpoints import (
     ListedCheckpoint,
     rises,
     sorted_checkpoints,
-    weights_words,
 )
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui import palette
@@ -23,9 +22,7 @@ from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT
 from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.views.checkpoints import (
     CheckpointColumn,
-    LayerChange,
     columns_for,
-    detail_lines,
 )
 from rnnlm_tui.tui.views.table import row_of
 from rnnlm_tui.tui.widgets.panel import Label, Panel
@@ -36,95 +33,69 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import SampleRow
 
 
-class CheckpointPanel(Panel):
-    """The files and facts of the chosen checkpoint."""
+LayOut = Callable[[int, int], list[Content]]
+"""Returns lines for a width and a height."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Step", id=id)
-        self._detail: CheckpointDetail | None = None
-        self._layers: Sequence[LayerChange] | str = ""
 
-    def show(
-        self,
-        detail: CheckpointDetail | None,
-        now: float,
-        layers: Sequence[LayerChange] | str = "",
-    ) -> None:
-        """Show a checkpoint, or new facts about it.
+class LinesPanel(Panel):
+    """Lines that depend on the room for them."""
 
-        Args:
-            layers: how much the weights changed, or why that isn't known.
-        """
-        self._detail, self._layers = detail, layers
-        words = "step" if detail is None else weights_words(detail.path, detail.step)
-        self.panel_title = words.replace("step", "Step")
-        self.legend = ""
-        if detail is not None and detail.damage:
-            self.legend = Content.styled("✗ damaged", BAD)
-        elif detail is not None and detail.verified is not None:
-            self.legend = Content.assemble(
-                ("✓ ", GOOD), ("verified ", TEXT), (_ago(now - detail.verified), DIM)
-            )
+    def __init__(self, title: str, *, id: str) -> None:
+        super().__init__(title=title, id=id)
+        self._lay_out: LayOut = lambda _width, _height: []
+
+    def show(self, lay_out: LayOut, legend: Label = "") -> None:
+        """Show the lines that `lay_out` returns for a width and a height."""
+        self._lay_out, self.legend = lay_out, legend
         self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out all lines."""
-        self.lines = (
-            [Content.styled("no checkpoint yet", DIM)]
-            if self._detail is None
-            else detail_lines(self._detail, self._layers, width, height)
-        )
+        self.lines = self._lay_out(width, height)
 
 
-class CheckpointSamples(Panel):
-    """The samples written at one step, as many as fit, and an earlier one for contrast."""
+def state_of(detail: CheckpointDetail, now: float) -> Content | str:
+    """Return whether the checkpoint is known to be damaged or intact."""
+    if detail.damage:
+        return Content.styled("✗ damaged", BAD)
+    if detail.verified is None:
+        return ""
+    return Content.assemble(("✓ ", GOOD), ("verified ", TEXT), (_ago(now - detail.verified), DIM))
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Samples", id=id)
-        self._found = FoundSamples()
-        self._newlines: Newlines = "space"
-        self._note = ""
 
-    def show(
-        self,
-        found: FoundSamples,
-        note: str,
-        legend: Content | str = "",
-        newlines: Newlines = "space",
-    ) -> None:
-        """Show the samples of one step below `note`, with their line breaks as `newlines` says."""
-        self._found, self._note, self._newlines = found, note, newlines
-        self.legend = legend
-        self.redraw()
+def sample_lines(
+    found: FoundSamples, note: str, newlines: Newlines, width: int, height: int
+) -> list[Content]:
+    """Return the samples of a step below `note`, each in an equal share of the lines.
 
-    def prepare(self, width: int, height: int) -> None:
-        """Give each prompt an equal share of the lines; the contrast comes if there is room."""
-        rows = [Content.styled(safe_text(self._note, limit=width), DIM)] if self._note else []
-        samples, earlier = self._found.samples, self._found.earlier
-        roomy = height > 14
-        contrast: list[Content] = []
-        if earlier is not None and roomy and samples:
-            old = self._text(earlier, width)
-            head = Content.styled(f"the same prompt at step {earlier.step:,}", DIM)
-            contrast = [Content(""), head.truncate(width, ellipsis=True)]
-            contrast += [
-                Content.styled(line.plain, DIM)
-                for line in cut_lines(old, width, max(2, height // 5))
-            ]
-        count = len(samples)
-        for index, sample in enumerate(samples):
-            gap = 1 if roomy and index < count - 1 else 0
-            left = height - len(rows) - len(contrast)
-            share = max(1, left // (count - index)) - gap
-            if left <= 0:
-                break
-            rows += [*cut_lines(self._text(sample, width), width, share), *[Content("")] * gap]
-        self.lines = [*rows, *contrast]
+    An earlier sample follows for contrast if there is room.
+    """
 
-    def _text(self, sample: SampleRow, width: int) -> list[Content]:
-        prompt = safe_content(sample.prompt, newlines=self._newlines, limit=2_000)
-        text = safe_content(sample.text, newlines=self._newlines, limit=4_000)
+    def wrapped(sample: SampleRow) -> list[Content]:
+        prompt = safe_content(sample.prompt, newlines=newlines, limit=2_000)
+        text = safe_content(sample.text, newlines=newlines, limit=4_000)
         return list((prompt.stylize(f"bold {BRIGHT}") + text.stylize(TEXT)).wrap(width))
+
+    rows = [Content.styled(safe_text(note, limit=width), DIM)] if note else []
+    samples, earlier = found.samples, found.earlier
+    roomy = height > 14
+    contrast: list[Content] = []
+    if earlier is not None and roomy and samples:
+        head = Content.styled(f"the same prompt at step {earlier.step:,}", DIM)
+        contrast = [Content(""), head.truncate(width, ellipsis=True)]
+        contrast += [
+            Content.styled(line.plain, DIM)
+            for line in cut_lines(wrapped(earlier), width, max(2, height // 5))
+        ]
+    count = len(samples)
+    for index, sample in enumerate(samples):
+        gap = 1 if roomy and index < count - 1 else 0
+        left = height - len(rows) - len(contrast)
+        share = max(1, left // (count - index)) - gap
+        if left <= 0:
+            break
+        rows += [*cut_lines(wrapped(sample), width, share), *[Content("")] * gap]
+    return [*rows, *contrast]
 
 
 def _ago(seconds: float) -> str:

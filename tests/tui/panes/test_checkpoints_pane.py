@@ -33,7 +33,7 @@ from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.views.checkpoints import columns_for, detail_lines
+from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, columns_for, detail_lines, saved_order
 from rnnlm_tui.tui.views.table import row_of
 from tests.homes import five_checkpoints
 from tests.tui.fakes import FakeSampler
@@ -116,6 +116,12 @@ def test_a_changed_value_is_cut_only_where_its_line_is_full() -> None:
         assert shown in lines[1]
         assert "  seed  1 → 2" in lines
         assert "parent        old-otter@900" in lines
+
+
+def test_a_saved_order_is_used_again_and_a_damaged_one_is_newest_first() -> None:
+    assert saved_order({ORDER_SETTING: ["ppl", True]}) == ("ppl", True)
+    for saved in (None, ["ppl"], ["colour", True], ["ppl", "yes"]):
+        assert saved_order({ORDER_SETTING: saved}) == ("step", False)
 
 
 async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
