@@ -158,7 +158,8 @@ async def test_a_day_from_the_demo_to_an_export(
         await pilot.press("p")
         await until_shown(pilot, "⚑ pinned")
         labels, pinned = read_labels(run), rows[0].step
-        assert (labels.pins, labels.notes) == ({pinned}, {pinned: "before the fork"})
+        assert labels.pins == {pinned}
+        assert labels.notes == {pinned: "before the fork"}
         child = await fork_by_keys(app, pilot, run)
         found = read_parent(child)
         assert found is not None
@@ -188,8 +189,8 @@ async def test_a_day_from_the_demo_to_an_export(
         await pilot.press("f6")
         await until(pilot, lambda: len(journal_of(run)) == 2)
         rate = demo.optimizer.learning_rate
-        changes = [(RATE, rate, 0.001, 0), (RATE, 0.001, rate, 1)]
-        assert [change[1:] for change in journal_of(run)] == changes
+        made = [change[1:] for change in journal_of(run)]
+        assert made == [(RATE, rate, 0.001, 0), (RATE, 0.001, rate, 1)]
         await pilot.press("S")
         await until_shown(pilot, f"Stop {run.name}?")
         await pilot.press("enter")
