@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -19,7 +18,7 @@ from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.threads import to_thread
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
             yield OverlayText(id="prune-text")
 
     def on_mount(self) -> None:
-        self._read_plan()
+        self.call_next(self._read_plan)
 
     def on_resize(self) -> None:
         self._show()
@@ -84,7 +83,7 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         self._field = (self._field + by) % 3
         self._show()
 
-    def action_change(self, by: int) -> None:
+    async def action_change(self, by: int) -> None:
         """Change the field under the cursor."""
         if self._field == 2:
             self._purge = not self._purge
@@ -94,19 +93,29 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
             self._keep_last = min(MOST_KEPT, max(LEAST_KEPT, self._keep_last + by))
         else:
             self._every = (self._every + by) % len(self._intervals)
-        self._read_plan()
+        await self._read_plan()
 
-    @work(exclusive=True)
+    @act
     async def _read_plan(self) -> None:
         """Look up what would go: the newest checkpoints are verified."""
         self._plan, self._problem = None, ""
         self._show()
-        last, every = self._keep_last, self._intervals[self._every]
+        asked = last, every = self._keep
+        plan, problem = None, ""
         try:
-            self._plan = await to_thread(lambda: store.retention.plan_prune(self._run, last, every))
+            plan = await self.context.wait_for(
+                lambda: store.retention.plan_prune(self._run, last, every)
+            )
         except (RnnlmError, OSError) as error:
-            self._problem = error.message if isinstance(error, RnnlmError) else str(error)
-        self._show()
+            problem = error.message if isinstance(error, RnnlmError) else str(error)
+        if self.is_attached and asked == self._keep:
+            self._plan, self._problem = plan, problem
+            self._show()
+
+    @property
+    def _keep(self) -> tuple[int, int]:
+        """How many of the newest are kept, and multiples of how many steps."""
+        return self._keep_last, self._intervals[self._every]
 
     def _show(self) -> None:
         self.query_one(OverlayText).update(Content("\n").join(self._lines()))
