@@ -75,11 +75,6 @@ STATUS_WORDS: dict[RunStatus, str] = {
 }
 
 
-def word_colour(status: RunStatus) -> str:
-    """Return the colour of a status's word: only failures are red."""
-    return BAD if status in ("failed", "crashed") else TEXT
-
-
 def band_of(colour: str) -> str:
     """Return the dim colour of the raw points under a curve of `colour`."""
     return {

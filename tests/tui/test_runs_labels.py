@@ -51,16 +51,18 @@ async def test_tags_notes_and_pins_are_kept_on_disk_and_shown() -> None:
         await answer(app, pilot, "+paper -small -first", "enter")  # as on the command line
         await until(pilot, lambda: labels_of("plain-otter").tags == ("paper",))
 
+        note = "the first one with a warm-up of 200 steps and a rate found by hand on two plays"
         await pilot.press("m")
-        await answer(app, pilot, "the first one with a warm-up of 200 steps", "enter")
-        for size in ((80, 24), (60, 15), (120, 40), (80, 24)):
+        await answer(app, pilot, note, "enter")
+        for size in ((60, 15), (120, 40), (80, 24)):
             await pilot.resize_terminal(*size)
             await until(pilot, lambda: "note  the first one with a warm-up" in text_of(app))
             line = next(line for line in lines_of(app) if "note  the first" in line)
             assert line.endswith("│"), "inside the panel, not in its edge"
+            assert ("two plays" in text_of(app)) == (size == (120, 40)), "several lines"
         await pilot.press("m")
         await answer(app, pilot, "x", "escape")
-        assert labels_of("plain-otter").note == "the first one with a warm-up of 200 steps"
+        assert labels_of("plain-otter").note == note
 
         await pilot.press("end", "p")
         await until(pilot, lambda: shown(app)[0] == "›  amber-vole")

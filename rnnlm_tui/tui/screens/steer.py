@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -235,7 +236,7 @@ class SteerScreen(Overlay[None]):
             self.note("nothing is changed yet", WARN)
         else:
             words = f"requested: {request_text(self.draft)} …"
-            self.context.run_beside(self._send(words, self.draft.json_changes))
+            self.context.run_beside(self._send(words, self.draft.changes))
 
     def action_undo(self) -> None:
         """Undo the newest change of the run."""
@@ -246,7 +247,7 @@ class SteerScreen(Overlay[None]):
         else:
             self.context.run_beside(self._send("requested: undo the last change …", None))
 
-    async def _send(self, words: str, changes: dict[str, JsonValue] | None) -> None:
+    async def _send(self, words: str, changes: Mapping[str, JsonValue] | None) -> None:
         """Send a change, or with None the undo, and show the answer; on the pane once closed."""
         app, run = self.context, self._run
 

@@ -26,8 +26,8 @@ from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.views.status import (
     corpus_name,
     model_name,
-    progress_colour,
     run_status,
+    status_colour,
     status_glyph,
 )
 from rnnlm_tui.tui.views.table import Column
@@ -331,7 +331,7 @@ def _progress(run: RunSummary, room: int, beside: RowContext) -> Content:
         return Content.styled(waiting.start, palette.TEXT)
     fraction = run.step / run.max_steps if run.max_steps else None
     trains = run.status in ("running", "stalled", "degraded")
-    colour = progress_colour(run.status) if trains else palette.BASELINE
+    colour = status_colour(run.status) if trains else palette.BASELINE
     done = bar(room - 6, fraction, colour=colour)
     return done + amount(percent(fraction), width=4)
 

@@ -29,12 +29,7 @@ def status_glyph(status: RunStatus) -> Content:
 
 def status_word(status: RunStatus, *, bold: bool = False) -> Content:
     """Return the word, coloured for running runs and trouble only."""
-    colour = {
-        "running": palette.TRAIN,
-        "preparing": palette.TRAIN,
-        "stalled": palette.WARN,
-        "degraded": palette.WARN,
-    }.get(status, palette.word_colour(status))
+    colour = status_colour(status, palette.TEXT)
     style = f"bold {colour}" if bold and colour != palette.TEXT else colour
     return Content.styled(palette.STATUS_WORDS[status], style)
 
@@ -52,13 +47,13 @@ def run_status(run: RunSummary) -> Content:
     return Content.assemble(status_glyph(run.status), " ", word)
 
 
-def progress_colour(status: RunStatus) -> str:
-    """Return the colour of a run's progress bar."""
+def status_colour(status: RunStatus, otherwise: str = palette.BASELINE) -> str:
+    """Return the colour of a run that trains, is slow or failed; as a progress bar has it."""
     if status in ("running", "preparing"):
         return palette.TRAIN
     if status in ("stalled", "degraded"):
         return palette.WARN
-    return palette.BAD if status in ("failed", "crashed") else palette.BASELINE
+    return palette.BAD if status in ("failed", "crashed") else otherwise
 
 
 DAY_SECONDS = 22 * 3600

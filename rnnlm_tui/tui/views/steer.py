@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.schema.formatting import count, counted, scientific
@@ -21,8 +21,6 @@ from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.views.form import FORM_FIELDS, FormField, read_value
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
     from rnnlm_tui.schema.protocol import CommandResult
@@ -45,7 +43,7 @@ class SteerDraft:
     """A change that isn't sent yet; immutable."""
 
     state: SteeringState
-    changes: Mapping[str, object] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     """Raw values by dotted path, only those that differ from the run's."""
     problems: tuple[Problem, ...] = ()
     """Of the values, by field."""
@@ -69,11 +67,6 @@ class SteerDraft:
         return replace(self, problems=problems, config=None)
 
     @property
-    def json_changes(self) -> dict[str, JsonValue]:
-        """The changes for the worker."""
-        return cast("dict[str, JsonValue]", dict(self.changes))
-
-    @property
     def can_undo(self) -> bool:
         """Whether a change of this run can be undone."""
         return next_to_undo(self.state.journal) is not None
@@ -92,14 +85,14 @@ class SteerDraft:
         return steps is not None and "training.epochs" not in self.changes
 
 
-def checked(state: SteeringState, changes: Mapping[str, object]) -> SteerDraft:
+def checked(state: SteeringState, changes: Mapping[str, Any]) -> SteerDraft:
     """A draft with these changes, validated as the worker will do; the run's own values are no
     changes."""
     changes = {path: one for path, one in changes.items() if one != value_of(state.config, path)}
     if not changes:
         return SteerDraft(state, {}, (), state.config)
     try:
-        config = state.changed(cast("dict[str, JsonValue]", dict(changes)))
+        config = state.changed(changes)
     except ConfigError as error:
         return SteerDraft(state, changes, error.problems, None)
     return SteerDraft(state, changes, (), config)
@@ -161,7 +154,7 @@ def consequence(draft: SteerDraft) -> str:
 def request_text(draft: SteerDraft) -> str:
     """`learning_rate 0.001, patience 5`."""
     return ", ".join(
-        f"{path.rpartition('.')[2]} {value_text(path, cast('JsonValue', value))}"
+        f"{path.rpartition('.')[2]} {value_text(path, value)}"
         for path, value in draft.changes.items()
     )
 

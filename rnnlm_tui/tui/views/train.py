@@ -31,7 +31,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, bar, spread
 from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.machine import steady_reading
-from rnnlm_tui.tui.views.status import progress_colour
+from rnnlm_tui.tui.views.status import status_colour
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -127,7 +127,7 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
     tokens = Content("  ") + amount(f"{short(summary.tokens_seen)} tokens", width=5)
     if room - tokens.cell_length >= LEAST_BAR:
         head, room = head + tokens, room - tokens.cell_length
-    done = bar(room, fraction, colour=progress_colour(summary.status))
+    done = bar(room, fraction, colour=status_colour(summary.status))
     return spread(Content.assemble(head, "  ", done, " ", percents), tail, width - 1, least=1)
 
 

@@ -8,6 +8,7 @@ from typing import get_args
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.theme import SIGNS
+from rnnlm_tui.tui.views.status import status_colour
 
 
 def test_every_colour_is_exactly_one_of_xterms_256() -> None:
@@ -32,5 +33,5 @@ def test_every_status_has_a_glyph_of_its_own_in_ascii_too_and_a_word() -> None:
 
 
 def test_only_failures_are_red() -> None:
-    loud = {status for status in get_args(RunStatus) if palette.word_colour(status) == palette.BAD}
+    loud = {status for status in get_args(RunStatus) if status_colour(status) == palette.BAD}
     assert loud == {"failed", "crashed"}
