@@ -148,7 +148,6 @@ class RunsScreen(SteersRuns):
         first.machine, first.display = self.context.machine, summaries == ()
         self.query_one("#runs-list").display = bool(summaries)
         if summaries:
-            self._fit_rows(self.app.size)
             table = self.query_one(RunsTable)
             if self.context.prefer_running:
                 self.context.prefer_running = False
@@ -161,6 +160,7 @@ class RunsScreen(SteersRuns):
                 self._filter, self._filter_problem = RunFilter(), ""
                 self.query_one(FilterLine).clear()
             self._show_table(summaries)
+            self._fit_rows(self.app.size)
             if table.chosen is not None and table.chosen.run == self._expected:
                 self._expected = None
             if not table.has_focus and self.focused is None:
@@ -484,11 +484,7 @@ class RunsScreen(SteersRuns):
     def _save_layout(self) -> None:
         self.context.settings[LAYOUT_SETTING] = self._layout.setting()
         self.context.save_session()
-        self._show_layout()
-
-    def _show_layout(self) -> None:
         self.show_runs(self.context.summaries)
-        self._fit_rows(self.app.size)
 
     def action_fold(self, fold: int) -> None:
         """Fold the row under the cursor, or the one that it belongs to; or unfold it."""
@@ -497,9 +493,9 @@ class RunsScreen(SteersRuns):
             self.context.report("V lays the runs out as a tree or in groups, which can be folded")
         elif fold and (owner := self._layout.fold(table.row, table.rows)):
             table.go(table.rows.index(owner))
-            self._show_layout()
+            self.show_runs(self.context.summaries)
         elif not fold and self._layout.unfold(table.row):
-            self._show_layout()
+            self.show_runs(self.context.summaries)
 
     def action_sort_runs(self) -> None:
         self.query_one(RunsTable).next_sort()
@@ -526,19 +522,11 @@ class RunsScreen(SteersRuns):
     @property
     def targets(self) -> list[RunSummary]:
         """The runs that a key acts on: the one under the cursor, or if marked, all marked ones."""
-        chosen = self.chosen
-        if chosen is None:
-            return []
-        if chosen.run not in self.context.marked:
-            return [chosen]
-        return [
-            chosen,
-            *(
-                run
-                for run in self.query_one(RunsTable).runs
-                if run.run in self.context.marked and run.run != chosen.run
-            ),
-        ]
+        chosen, marked = self.chosen, self.context.marked
+        if chosen is None or chosen.run not in marked:
+            return [] if chosen is None else [chosen]
+        listed = self.query_one(RunsTable).runs
+        return [chosen, *(run for run in listed if run.run in marked and run.run != chosen.run)]
 
     @act
     async def action_tag_run(self) -> None:

@@ -84,7 +84,7 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
     @act
     async def action_purge(self, everything: int) -> None:
         """Purge the item under the cursor, or all, after a question."""
-        items = self.items if everything or self.chosen is None else [self.chosen]
+        items = self.items if everything else [item for item in (self.chosen,) if item is not None]
         if not items:
             return
         title, what = "Empty the trash?", counted(len(items), self._noun)
@@ -98,7 +98,6 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
             "keep it" if len(items) == 1 else "keep them",
             f"purge, free {size}",
         )
-
         if await self.context.ask(question):
             self.change(
                 lambda: store.trash.purge(items), lambda freed: Done(f"{disk(freed)} freed")
