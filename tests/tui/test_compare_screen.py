@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from textual.geometry import Size
@@ -23,7 +25,8 @@ from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun, Marks
 from rnnlm_tui.tui.widgets.compare import compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.tui.comparing import comparing, eight_runs, two_runs
-from tests.tui.fakes import make_snapshot
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import lines_of, running_app, shows, text_of, until, with_runs
 
 TWO = ("plain-otter", "brisk-heron")
@@ -338,3 +341,27 @@ def test_the_table_has_rows_in_a_small_terminal_and_other_charts_in_a_large_one(
     assert places["bits"].width > 2 * places["loss"].width - 2
     alone = compare_arrangement(Size(80, 21), CHARTS, "speed", 10, alone=True)
     assert alone == {"speed": Size(80, 21).region}
+
+
+# snapshots: eight runs, and the cursor
+
+PICTURES = Path(__file__).parent / "snapshots"
+STATES: dict[str, tuple[Callable[[], FakeServices], tuple[str, ...]]] = {
+    "compare-eight": (eight_runs, ()),
+    "compare-cursor": (two_runs, ("tab", "home", *["shift+right"] * 2)),
+}
+
+
+@each_view(*STATES)
+async def test_compare_screen_equals_its_snapshot(
+    name: str, size: tuple[int, int], mode: Mode
+) -> None:
+    make, keys = STATES[name]
+    services = make()
+    async with comparing(services, *services.snapshots, size=size, ascii_only=mode == "ascii") as (
+        app,
+        pilot,
+    ):
+        await until(pilot, lambda: "best ppl" in text_of(app))
+        await pilot.press(*keys)
+        await assert_picture(app, PICTURES, name, size, mode)
