@@ -43,7 +43,7 @@ def ids(app: RnnlmApp) -> list[str | None]:
 
 def window(app: RnnlmApp) -> tuple[float, float]:
     """The x range that all shown charts share."""
-    (found,) = {chart.window for chart in shown(app)}
+    (found,) = {chart.range.shown for chart in shown(app)}
     return found
 
 
@@ -115,7 +115,7 @@ async def test_a_range_around_an_old_step_stays_while_the_run_trains_on(
         assert train(app).cursor is None
         await pilot.press("end", *["up"] * 5)  # a cursor stops following
         old = window(app)
-        assert shown(app)[0].following
+        assert train(app).window.following
         train_to(3_000)
         await until(pilot, lambda: shows(app, "3,000 /"))
         assert window(app) == old
@@ -298,16 +298,16 @@ async def test_each_run_keeps_its_view_for_other_panes_and_the_next_start(
     trained("brisk-heron")
     async with at_home(pane="train") as (app, pilot):
         await pilot.press("home", "shift+right", *["up"] * 4)
-        place, part = cursor(app), shown(app)[0].part
+        place, part = cursor(app), train(app).window.part
         await pilot.press("3", "2")
-        assert (cursor(app), shown(app)[0].part) == (place, part)
+        assert (cursor(app), train(app).window.part) == (place, part)
         await pilot.press("x", "plus", "tab", "z", "l", "a")
         view = train(app).view
         await pilot.press("J")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
         assert train(app).view.part is None
         assert not train(app).view.alone
-        assert [chart.part for chart in shown(app)] == [None, None]
+        assert train(app).window.part is None
         await pilot.press("K")
         await until(pilot, lambda: "plain-otter" in lines_of(app)[0])
         assert train(app).view == view
@@ -315,15 +315,15 @@ async def test_each_run_keeps_its_view_for_other_panes_and_the_next_start(
     async with at_home(pane="train", settings=settings) as (app, pilot):
         assert train(app).view == view
         assert ids(app) == ["speed"]
-        assert shown(app)[0].part == view.part
-        assert not shown(app)[0].following
+        assert train(app).window.part == view.part
+        assert not train(app).window.following
         assert shown(app)[0].show_all
         assert cursor(app) == view.cursor
         await pilot.press("u")
         settings = dict(app.settings)
     async with at_home(pane="train", settings=settings) as (app, pilot):
         assert train(app).cursor is None
-        assert shown(app)[0].part is None
+        assert train(app).window.part is None
 
 
 async def test_w_writes_the_shown_points(
@@ -350,7 +350,7 @@ async def test_before_the_first_step_there_is_nothing_to_point_at() -> None:
         await show(app, pilot, preparing())
         await pilot.press("up", "end", "home", "f", "k", "h", "right", "left")
         assert {chart.cursor for chart in train(app).charts()} == {None}
-        assert {chart.part for chart in shown(app)} == {None}
+        assert train(app).window.part is None
 
 
 def test_the_nearest_event_is_found_by_bisection() -> None:

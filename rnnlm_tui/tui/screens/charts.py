@@ -11,7 +11,7 @@ A subclass
         def show_view(self) -> None: ...    # show all charts again: self.show_charts({id: data})
         def ends(self) -> tuple[float, float] | None: ...
 
-* All charts show the x range of the lead, which is the first of CHARTS that is shown.
+* All charts show the same `window` of x, which fits the lead, the first of CHARTS that is shown.
 * `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None
   without one.
 * `step_of_x` and `x_of_step` keep range and cursor when the axis changes; without them both are
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar
 
 from rnnlm_tui.schema.formatting import counted
@@ -31,9 +30,7 @@ from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import points_csv
-from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-
-RangeChange = Callable[[Chart], None]
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData, Window
 
 
 class ChartedScreen(PaneScreen):
@@ -47,6 +44,8 @@ class ChartedScreen(PaneScreen):
     def __init__(self) -> None:
         super().__init__()
         self.view = ChartView()
+        self.window = Window()
+        """The part of x that all charts show."""
         self.cursor: float | None = None
         """The x of the cursor that all charts share, if any."""
         self.visiting = False
@@ -144,7 +143,7 @@ class ChartedScreen(PaneScreen):
         self.view = saved_view(self.context.settings, key)
         if self.view.axis not in self.AXES:
             self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
-        self.cursor, self.visiting = None, False
+        self.window, self.cursor, self.visiting = Window(), None, False
         self.pending_range, self._pending_cursor = (
             (self.view.part, self.view.following),
             self.view.cursor,
@@ -162,19 +161,16 @@ class ChartedScreen(PaneScreen):
         names = [name for name in self.CHARTS if name in shown]
         if not names:
             return
-        lead = self.chart(names[0])
-        if self.pending_range is None and self._led_by not in ("", names[0]):
-            before = self.chart(self._led_by)
-            self.pending_range = (before.part, before.following)
         self._led_by = names[0]
+        self.window.fit(shown[names[0]], self.cursor)
+        if self.pending_range is not None and shown[names[0]].series:
+            part, following = self.pending_range
+            self.pending_range = None
+            self.window.put(part, following=following)
+            self._restore_cursor()
         for name in names:
             chart = self.chart(name)
-            chart.show(shown[name], lead)
-            if chart is lead and self.pending_range is not None and shown[name].series:
-                part, following = self.pending_range
-                self.pending_range = None
-                lead.show_part(part, following=following)
-                self._restore_cursor()
+            chart.show(shown[name], self.window)
             turned = name in self.view.turned and shown[name].can_be_log
             if chart.log_y == (shown[name].log_y == turned):
                 chart.toggle_log()
@@ -192,11 +188,9 @@ class ChartedScreen(PaneScreen):
         """Save the view for the next start; what waits for data is saved unchanged."""
         if not self._view_of:
             return
-        lead = self.lead
-        if lead is not None and self.pending_range is None:
-            self.view = replace(
-                self.view, part=lead.part, following=lead.following, cursor=self.cursor
-            )
+        if self._led_by and self.pending_range is None:
+            part, following = self.window.part, self.window.following
+            self.view = replace(self.view, part=part, following=following, cursor=self.cursor)
         if save_view(self.context.settings, self._view_of, self.view):
             self.context.save_settings()
 
@@ -237,10 +231,8 @@ class ChartedScreen(PaneScreen):
 
     def action_next_axis(self) -> None:
         """Show the same steps on the next x axis, as far as possible."""
-        lead = self.lead
-        part, following = (
-            (None, True) if lead is None or lead.part is None else (lead.part, lead.following)
-        )
+        part = self.window.part
+        following = part is None or self.window.following
         steps = [
             None if place is None else self.step_of_x(place)
             for place in (self.cursor, *(part or (None, None)))
@@ -282,20 +274,16 @@ class ChartedScreen(PaneScreen):
 
     def action_zoom(self, factor: float) -> None:
         """Zoom the chosen chart in, or out if the factor is below 1."""
-        self._change_range(partial(Chart.zoom, factor=factor))
+        self._change_range(lambda: self.window.zoom(factor, self.cursor))
 
     def action_follow(self) -> None:
         """Follow the newest step.
 
         A cursor that this leaves behind is removed, and legends show the newest values.
         """
-        self._change_range(Chart.follow)
-        lead = self.lead
-        if (
-            lead is not None
-            and self.cursor is not None
-            and not lead.window[0] <= self.cursor <= lead.window[1]
-        ):
+        self._change_range(self.window.follow)
+        start, end = self.window.shown
+        if self.cursor is not None and not start <= self.cursor <= end:
             self._set_cursor(None)
 
     def action_reset_view(self) -> None:
@@ -310,28 +298,33 @@ class ChartedScreen(PaneScreen):
         self.choose()
 
     def action_pan(self, share: float) -> None:
-        lead = self.lead
-        if lead is None or lead.part is None:
+        if self.window.part is None:
             self.context.report(f"the whole range is shown: {self.key_of('zoom_in')} zooms in")
             return
-        start, end = lead.window
-        cells, middle = share * (end - start) / lead.column_width, (start + end) / 2
+        start, end = self.window.part
+        by = share * (end - start)
         if self.cursor is not None and not start <= self.cursor <= end:
-            cells = (self.cursor - middle) / lead.column_width
-        self._change_range(lambda chart: chart.pan(round(cells)))
+            by = self.cursor - (start + end) / 2
+        self._pan(by)
         if self.cursor is not None:
-            start, end = lead.window
+            start, end = self.window.shown
             self._set_cursor(min(max(self.cursor, start), end))
 
-    def _change_range(self, change: RangeChange) -> None:
-        """Change the x range of the lead, and with it that of all charts."""
-        lead = self.lead
-        if lead is None or self.ends() is None:
+    def _pan(self, by: float, more: int = 0) -> None:
+        """Pan by so much of x in whole cells of the lead, and by some more cells."""
+        if self.lead is not None:
+            (start, end), cell = self.window.shown, self.lead.column_width
+            share = (round(by / cell) + more) * cell / (end - start)
+            self._change_range(lambda: self.window.pan(share))
+
+    def _change_range(self, change: Callable[[], None]) -> None:
+        """Change the x range that all charts show."""
+        if self.lead is None or self.ends() is None:
             return
         with self.app.batch_update():
-            change(lead)
+            change()
             for chart in self.charts():
-                chart.look_as(lead)
+                chart.redraw()
         self.part_changed()
         self.save_view()
 
@@ -357,23 +350,19 @@ class ChartedScreen(PaneScreen):
         lead, ends = self.lead, self.ends()
         if lead is None or ends is None:
             return
-        start, end = lead.window
+        start, end = self.window.shown
         if self.cursor is None or not start <= self.cursor <= end:
             self._set_cursor(min(max(ends[1], start), end))
             return
-        first, last = (start, end) if lead.part is None else ends
+        first, last = (start, end) if self.window.part is None else ends
         self.move_cursor_to(min(max(self.cursor + cells * lead.column_width, first), last))
 
     def move_cursor_to(self, place: float) -> None:
         """Move the cursor to an x, and pan to it if it isn't shown."""
-        lead = self.lead
-        if lead is None:
-            return
-        start, end = lead.window
-        if lead.part is not None and not start <= place <= end:
-            cells = (place - end if place > end else place - start) / lead.column_width
-            self._change_range(lambda chart: chart.pan(round(cells + (1 if cells > 0 else -1))))
-            start, end = lead.window
+        start, end = self.window.shown
+        if self.window.part is not None and not start <= place <= end:
+            self._pan(place - end, 1) if place > end else self._pan(place - start, -1)
+            start, end = self.window.shown
         self._set_cursor(min(max(place, start), end))
 
     def _set_cursor(self, place: float | None) -> None:
@@ -407,7 +396,7 @@ class ChartedScreen(PaneScreen):
         if not chart.data.series:
             self.context.report("no points yet")
             return
-        text, points = points_csv(chart.data, chart.part)
+        text, points = points_csv(chart.data, self.window.part)
 
         def write() -> str:
             return str(folders.save_text(self.csv_name(), text, ".csv"))

@@ -159,7 +159,7 @@ class CompareScreen(ChartedScreen):
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution."""
-        part = self.chart(self.chosen).part
+        part = self.window.part
         self.context.watcher.look_at(
             {} if part is None else shown_steps(self._runs(), self._axis, part)
         )

@@ -290,9 +290,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""
-        lead = self.lead
-        part = lead.part if lead is not None else None
-        state = (part is not None, lead is None or lead.following)
+        part = self.window.part
+        state = (part is not None, self.window.following)
         if state != self._range_state:
             self._range_state = state
             self.refresh_footer()

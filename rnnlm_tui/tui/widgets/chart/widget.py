@@ -53,42 +53,33 @@ def oldest(data: ChartData) -> float:
 
 
 class Window:
-    """Which part of x is visible."""
+    """Which part of x is visible; charts that show the same x share one."""
 
     def __init__(self) -> None:
         self.following = True
         """Whether the newest point is kept in view."""
-        self._part: tuple[float, float] | None = None
+        self.part: tuple[float, float] | None = None
+        """The visible part; None for all of x."""
+        self.whole = (0.0, 1.0)
+        """All of x."""
+        self._newest = 0.0
         self._end: float | None = None
-        self._given: tuple[float, float] | None = None
 
     @property
-    def part(self) -> tuple[float, float] | None:
-        """The visible part; None for all of x."""
-        return self._part
+    def shown(self) -> tuple[float, float]:
+        """The visible part of x."""
+        return self.part or self.whole
 
-    def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
-        """Show this part, or all of x."""
-        self._part, self.following = (
-            (part, following) if part is not None and part[0] < part[1] else (None, True)
-        )
+    def fit(self, data: ChartData, cursor: float | None = None) -> None:
+        """Take all of x from this data, and follow its newest point unless the cursor is in view.
 
-    def take(self, other: Window, data: ChartData) -> bool:
-        """Show the same part as another window with its own `data`; return whether it changed."""
-        before = (self._part, self.following, self._given)
-        self._part, self.following, self._given = other._part, other.following, other.whole(data)
-        return before != (self._part, self.following, self._given)
-
-    def whole(self, data: ChartData) -> tuple[float, float]:
-        """Return the whole x range: from 0 or the first point to the planned or a round end.
-
-        If the part was taken from another window, return that window's range.
+        All of x is from 0 or the first point to the planned or a round end.
         """
-        if self._given is not None:
-            return self._given
         first, last = oldest(data), newest(data)
         start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
-        if data.x_end is not None and data.x_end > start:
+        if data.x_end is None or data.x_end <= start:
+            self._end = settle_end(last, start, self._end)
+        else:
             end = max(data.x_end, last)
             if (
                 self._end is None
@@ -97,72 +88,63 @@ class Window:
                 or abs(end - self._end) > STILL_END * (end - start)
             ):
                 self._end = end
-            return start, self._end
-        self._end = settle_end(last, start, self._end)
-        return start, self._end
+        self.whole, self._newest = (start, self._end), last
+        if cursor is None or not self._shows(cursor):
+            self._catch_up()
 
-    def shown(self, data: ChartData) -> tuple[float, float]:
-        """Return the visible part."""
-        return self._part or self.whole(data)
+    def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
+        """Show this part, or all of x."""
+        self.part, self.following = (
+            (part, following) if part is not None and part[0] < part[1] else (None, True)
+        )
 
-    def zoom(self, data: ChartData, factor: float, around: float | None) -> None:
+    def zoom(self, factor: float, around: float | None) -> None:
         """Zoom in by `factor` around a place, the newest point while following, or the middle.
 
         A place keeps its position, or is centred if out of view. Zooming away from the newest point
         stops following.
         """
-        (low, high), (start, end) = self.whole(data), self.shown(data)
+        (low, high), (start, end) = self.whole, self.shown
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
         if length >= high - low:
-            self.reset()
+            self.put(None, following=True)
             return
-        last = newest(data)
         if around is not None:
             share = (around - start) / (end - start)
             start = around - (share if 0 <= share <= 1 else 0.5) * length
-        elif self.following or self._part is None:
-            start = last - 0.9 * length
+        elif self.following or self.part is None:
+            start = self._newest - 0.9 * length
         else:
             start = (start + end - length) / 2
-        self._place(data, start, length)
-        if around is not None and not self._shows(last):
+        self._place(start, length)
+        if around is not None and not self._shows(self._newest):
             self.following = False
 
-    def pan(self, data: ChartData, share: float) -> None:
+    def pan(self, share: float) -> None:
         """Pan by a share of the length, to the right if positive; stops following."""
-        if self._part is not None:
-            start, end = self._part
+        if self.part is not None:
+            start, end = self.part
             self.following = False
-            self._place(data, start + (end - start) * share, end - start)
+            self._place(start + (end - start) * share, end - start)
 
-    def follow(self, data: ChartData) -> None:
+    def follow(self) -> None:
         """Keep the newest point in view from now on."""
         self.following = True
-        self.catch_up(data)
+        self._catch_up()
 
-    def catch_up(self, data: ChartData) -> None:
+    def _catch_up(self) -> None:
         """Jump ahead if the newest point has left a following window."""
-        if self._part is not None and self.following and not self._shows(newest(data)):
-            length = self._part[1] - self._part[0]
-            self._place(data, newest(data) - AHEAD * length, length)
-
-    def lead(self, data: ChartData, cursor: float | None = None) -> None:
-        """Take the range from its own data, and follow unless the cursor is in view."""
-        self._given = None
-        if cursor is None or not self._shows(cursor):
-            self.catch_up(data)
+        if self.part is not None and self.following and not self._shows(self._newest):
+            length = self.part[1] - self.part[0]
+            self._place(self._newest - AHEAD * length, length)
 
     def _shows(self, place: float) -> bool:
-        return self._part is None or self._part[0] <= place <= self._part[1]
+        return self.part is None or self.part[0] <= place <= self.part[1]
 
-    def reset(self) -> None:
-        """Show all of x."""
-        self._part, self.following = None, True
-
-    def _place(self, data: ChartData, start: float, length: float) -> None:
-        low, high = self.whole(data)
+    def _place(self, start: float, length: float) -> None:
+        low, high = self.whole
         start = max(min(start, high - length), low)
-        self._part = (start, start + length)
+        self.part = (start, start + length)
 
 
 def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
@@ -343,7 +325,9 @@ class Chart(Panel):
         super().__init__(id=id)
         self.data = data or ChartData("", ())
         """The data shown; set by `show`."""
-        self._window = Window()
+        self.range = Window()
+        """The visible part of x."""
+        self.range.fit(self.data)
         self._memory = PlotState()
         self._plot = Plot(0, 0)
         self._look: PlotOptions | None = None
@@ -354,30 +338,20 @@ class Chart(Panel):
         """Take the app's choice of dots."""
         self.set_reactive(Chart.marks_style, getattr(self.app, "marks_style", self.marks_style))
 
-    def show(self, data: ChartData, lead: Chart | None = None) -> None:
+    def show(self, data: ChartData, window: Window | None = None) -> None:
         """Show other data; view settings are kept while the title and the x axis stay the same.
 
-        With a `lead` chart, show the same part of x.
+        With a `window`, show the part of x that it has.
         """
         if data.title != self.data.title or data.x_label != self.data.x_label:
-            self._memory, self._window, self._log_chosen = PlotState(), Window(), False
+            self._memory, self.range, self._log_chosen = PlotState(), Window(), False
         if not self._log_chosen:
             self.set_reactive(Chart.log_y, data.log_y)
         self.data = data
-        if lead is None or lead is self:
-            self._window.lead(data, self.cursor)
+        if window is None:
+            self.range.fit(data, self.cursor)
         else:
-            self._window.take(lead._window, lead.data)  # noqa: SLF001 (another chart)
-        self.redraw()
-
-    def look_as(self, lead: Chart) -> None:
-        """Show the same part of x as another chart."""
-        if lead is not self and self._window.take(lead._window, lead.data):
-            self.redraw()
-
-    def show_part(self, part: tuple[float, float] | None, *, following: bool) -> None:
-        """Show this part of x, or all of it."""
-        self._window.put(part, following=following)
+            self.range = window
         self.redraw()
 
     # View settings
@@ -391,24 +365,10 @@ class Chart(Panel):
         """Set the smoothing, from 0 (mean of each dot column) to 0.999."""
         self.smoothing = min(max(value, 0.0), 0.999)
 
-    def zoom(self, factor: float) -> None:
-        """Zoom in by `factor`, around the cursor or, without one, keeping the newest point."""
-        self._window.zoom(self.data, factor, self.cursor)
-        self.redraw()
-
-    def pan(self, columns: int) -> None:
-        """Pan by cells, to the right if positive; stops following the newest point."""
-        self._window.pan(self.data, columns / self._cells)
-        self.redraw()
-
-    def follow(self) -> None:
-        """Keep the newest point in view."""
-        self._window.follow(self.data)
-        self.redraw()
-
     def reset(self) -> None:
         """Reset zoom, y axis, smoothing and cursor."""
-        self._memory, self._window, self._log_chosen = PlotState(), Window(), False
+        self._memory, self._log_chosen = PlotState(), False
+        self.range.put(None, following=True)
         self.set_reactive(Chart.cursor, None)
         self.set_reactive(Chart.show_all, False)
         self.set_reactive(Chart.smoothing, DEFAULT_SMOOTHING)
@@ -416,24 +376,9 @@ class Chart(Panel):
         self.redraw()
 
     @property
-    def following(self) -> bool:
-        """Whether the newest point is kept in view."""
-        return self._window.following
-
-    @property
-    def part(self) -> tuple[float, float] | None:
-        """The visible part of x; None if all is visible."""
-        return self._window.part
-
-    @property
-    def window(self) -> tuple[float, float]:
-        """The visible part of x."""
-        return self._window.shown(self.data)
-
-    @property
     def column_width(self) -> float:
         """How much of x one cell shows."""
-        start, end = self.window
+        start, end = self.range.shown
         return (end - start) / self._cells
 
     @property
@@ -451,8 +396,8 @@ class Chart(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Draw the plot that `content_line` returns."""
-        start, end = self.window
-        low, high = self._window.whole(self.data)
+        start, end = self.range.shown
+        low, high = self.range.whole
         no_colour = bool(getattr(self.app, "no_color", False))
         self._look = PlotOptions(
             start,
@@ -531,7 +476,7 @@ class Chart(Panel):
     def on_click(self, event: Click) -> None:
         """Report the clicked x; the app moves the cursors of all charts."""
         column = event.x - 2 - self._plot.gutter
-        start, end = self.window
+        start, end = self.range.shown
         if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
             self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
 

@@ -155,22 +155,22 @@ async def test_the_view_is_kept_for_new_data_until_a_reset_or_another_title() ->
         assert ", log" not in rows(chart)[0]
         chart.show(training(610))
         assert not chart.log_y
-        assert chart.window == (0, PLANNED)
-        chart.zoom(4)
-        start, end = chart.window
+        assert chart.range.shown == (0, PLANNED)
+        chart.range.zoom(4, None)
+        start, end = chart.range.shown
         assert start < 610 < end
-        assert chart.following
-        chart.pan(-5)
-        assert not chart.following
-        assert chart.window[0] < start
-        chart.follow()
-        assert chart.following
+        assert chart.range.following
+        chart.range.pan(-0.1)
+        assert not chart.range.following
+        assert chart.range.shown[0] < start
+        chart.range.follow()
+        assert chart.range.following
         chart.reset()
-        assert chart.window == (0, PLANNED)
+        assert chart.range.shown == (0, PLANNED)
         assert chart.log_y
-        chart.zoom(4)
+        chart.range.zoom(4, None)
         chart.show(line([1.0, 2.0, 3.0]))
-        assert chart.window == (0, 2)
+        assert chart.range.shown == (0, 2)
         assert rows(chart)[0].startswith("╭─ Line ─")
         chart.can_focus = True
         chart.focus()

@@ -16,9 +16,15 @@ def data(last: int, end: float | None = 1000, first: int = 1) -> ChartData:
     return ChartData("Loss", (ChartSeries("train", "#5fd7ff", x, x),), x_end=end)
 
 
-def zoomed(factor: float, around: float | None = None, last: int = 600) -> Window:
+def fitted(shown: ChartData) -> Window:
     window = Window()
-    window.zoom(data(last), factor, around)
+    window.fit(shown)
+    return window
+
+
+def zoomed(factor: float, around: float | None = None, last: int = 600) -> Window:
+    window = fitted(data(last))
+    window.zoom(factor, around)
     return window
 
 
@@ -29,80 +35,67 @@ def test_the_whole_range_ends_at_the_plan_or_at_a_stable_round_x() -> None:
         (data(5600, 6000, first=5000), (5000, 6000)),
         (ChartData("Loss", ()), (0, 1)),
     ):
-        assert Window().shown(shown) == whole
-    window = Window()
-    first = window.shown(data(100, None))
+        assert fitted(shown).shown == whole
+    window = fitted(data(100, None))
+    first = window.shown
     assert first[1] > 100
-    assert window.shown(data(int(first[1]) - 1, None)) == first
-    window = Window()  # an estimated end moves only when visible
-    ends = [
-        window.whole(replace(data(500), x_end=end))[1]
-        for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0)
-    ]
+    window.fit(data(int(first[1]) - 1, None))
+    assert window.shown == first
+    window, ends = Window(), []  # an estimated end moves only when visible
+    for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0):
+        window.fit(replace(data(500), x_end=end))
+        ends.append(window.whole[1])
     assert ends == [1000.0, 1000.0, 1000.0, 1040.0, 1040.0]
-    assert window.whole(replace(data(1041), x_end=1041.0))[1] == 1041.0
+    window.fit(replace(data(1041), x_end=1041.0))
+    assert window.whole[1] == 1041.0
 
 
 def test_zoom_keeps_the_cursor_or_the_newest_point_and_has_ends() -> None:
-    start, end = zoomed(2, 250, last=900).shown(data(900))
+    start, end = zoomed(2, 250, last=900).shown
     assert end - start == pytest.approx(500)
     assert (250 - start) / (end - start) == pytest.approx(0.25)
     window = zoomed(4)
-    start, end = window.shown(data(600))
+    start, end = window.shown
     assert start < 600 <= end
     assert end - start == pytest.approx(250)
-    window.zoom(data(600), 0.1, None)
-    assert window.shown(data(600)) == (0, 1000)
+    window.zoom(0.1, None)
+    assert window.shown == (0, 1000)
     for _ in range(60):
-        window.zoom(data(600), 2, 300)
-    start, end = window.shown(data(600))
+        window.zoom(2, 300)
+    start, end = window.shown
     assert end - start >= 1
-    window.reset()
-    assert (window.shown(data(600)), window.following) == ((0, 1000), True)
+    window.put((100, 200), following=False)
+    assert (window.shown, window.following) == ((100, 200), False)
+    for part in (None, (200, 200)):  # an empty part shows all
+        window.put(part, following=False)
+        assert (window.shown, window.following) == ((0, 1000), True)
 
 
 def test_pan_moves_stops_at_the_ends_and_stops_following() -> None:
     window = zoomed(4, 500)
-    window.pan(data(600), -0.5)
+    window.pan(-0.5)
     assert not window.following
-    window.pan(data(600), -99)
-    assert window.shown(data(600))[0] == 0
-    window.pan(data(600), 99)
-    assert window.shown(data(600))[1] == 1000
+    window.pan(-99)
+    assert window.shown[0] == 0
+    window.pan(99)
+    assert window.shown[1] == 1000
 
 
 def test_a_following_window_stays_and_then_jumps_and_one_that_was_panned_follows_again() -> None:
     window = zoomed(10)
-    before = window.shown(data(600))
-    window.catch_up(data(605))
-    assert window.shown(data(605)) == before
-    window.catch_up(data(700))
-    start, end = window.shown(data(700))
+    before = window.shown
+    window.fit(data(605))
+    assert window.shown == before
+    window.fit(data(700), cursor=before[0])  # the cursor holds it
+    assert window.shown == before
+    window.fit(data(700))
+    start, end = window.shown
     assert start < 700 < end
     assert end - start == pytest.approx(before[1] - before[0])
     window = zoomed(10, 100)
-    window.pan(data(600), 0.1)
-    window.catch_up(data(900))
-    assert window.shown(data(900))[1] < 900
-    window.follow(data(900))
-    start, end = window.shown(data(900))
+    window.pan(0.1)
+    window.fit(data(900))
+    assert window.shown[1] < 900
+    window.follow()
+    start, end = window.shown
     assert start < 900 <= end
-
-
-def test_a_window_shows_the_part_of_its_lead_or_one_that_was_given() -> None:
-    lead, other, whole, few = Window(), Window(), data(600, None), data(100, None)
-    lead.zoom(whole, 4, 300)
-    assert other.take(lead, whole)
-    assert other.shown(few) == lead.shown(whole)
-    assert other.whole(few) == lead.whole(whole)
-    assert not other.take(lead, whole)
-    lead.reset()
-    other.take(lead, whole)
-    assert other.shown(few) == lead.shown(whole)
-    other.lead(few)
-    assert other.whole(few)[1] < 600
-    window = Window()
-    window.put((100, 200), following=False)
-    assert (window.shown(data(600)), window.following) == ((100, 200), False)
-    window.put((200, 200), following=False)
-    assert window.shown(data(600)) == (0, 1000)
