@@ -13,7 +13,7 @@ import pytest
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.schema.presets import BOOK, ELMAN
 from rnnlm_tui.schema.summary import BaselineFigures, PreparingFigures, SourceFigures
-from rnnlm_tui.store.series import Band, SeriesTable
+from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views import chart_data
 from rnnlm_tui.tui.views.chart_data import AXES, Axis
@@ -112,9 +112,12 @@ def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
 
 
 def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_setting() -> None:
-    found = marks(make_snapshot(), "step")
+    snapshot = make_snapshot()
+    found = marks(snapshot, "step")
     glyphs = [mark.glyph for mark in found]
     assert [glyphs.count(glyph) for glyph in "c↻Δ"] == [6, 1, 1]
+    events = tuple(replace(event, attempt=1) for event in snapshot.events)  # only paused
+    assert "↻" not in {mark.glyph for mark in marks(replace(snapshot, events=events), "step")}
     assert len(perplexity_data(make_snapshot(), "step").evaluated) == 37
     (best,) = [mark.x for mark in found if (mark.glyph, mark.colour) == ("c", palette.VALIDATION)]
     assert best == 3_700
@@ -143,8 +146,8 @@ def test_detailed_rows_replace_coarse_buckets(axis: Axis) -> None:
         name: Band(band.low[part], band.high[part], band.mean[part])
         for name, band in fine.columns.items()
     }
-    rows = (fine.step, fine.tokens, fine.epoch, fine.active, fine.time, fine.nonfinite)
-    detail = SeriesTable(fine.width, *(row[part] for row in rows), columns)
+    names = ("step", "tokens", "epoch", "active", "time", "nonfinite")
+    detail = replace(fine, columns=columns, **{name: getattr(fine, name)[part] for name in names})
     coarse = make_series(4_000, width=64)
     snapshot = replace(make_snapshot(step=4_000), series=coarse, detail=detail)
     x = loss_data(snapshot, axis).series[0].x

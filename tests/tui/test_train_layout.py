@@ -56,6 +56,8 @@ def test_trouble_gets_the_rows_it_needs_beside_a_chart(cards: int) -> None:
             rows = places[name].height
             assert rows >= min(below, usual[name].height), (size, below)
             assert rows >= below or chart == 6, (size, below)
+    assert "machine" in arrangement(NARROW, below=4)
+    assert "machine" not in arrangement(NARROW, below=9), "what is wrong matters more"
     alone = arrangement(NARROW, "speed", below=4)
     assert alone["sample-lines"] == Region(0, 17, 80, 4)
     assert arrangement(NARROW, below=4, hidden={"lower"})["sample-lines"].height >= 4

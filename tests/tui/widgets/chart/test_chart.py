@@ -45,7 +45,7 @@ def repaints(chart: Chart) -> Iterator[list[Region]]:
         asked.extend(regions)
         return refresh(*regions, **named)
 
-    chart.refresh = noted  # type: ignore[method-assign, assignment]
+    chart.refresh = noted  # type: ignore[method-assign]
     yield asked
     del chart.refresh
 
