@@ -11,6 +11,8 @@ from math import exp
 from pathlib import Path
 from time import time
 
+import pytest
+
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, SampleRow, StepRow
@@ -136,7 +138,8 @@ def training(
 ) -> Iterator[Callable[[int], None]]:
     """A run that trains and is at this step; yields a function that lets it train on.
 
-    It has an evaluation every 100 steps, with samples and a checkpoint every 1,000, and a spike.
+    It has an evaluation every 100 steps, with samples and a checkpoint every 1,000, and a spike. It
+    doesn't count as stalled while a slow test waits.
     """
     run_config = config or RunConfig()
     run = create_run(run_config, name)
@@ -163,7 +166,8 @@ def training(
         log.append(*rows)
         at = last
 
-    with RunLock(run.lock_path), begin(run) as log:
+    with RunLock(run.lock_path), begin(run) as log, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rnnlm_tui.schema.status.STALE_SECONDS", 3_600.0)
         events = (EventRow(1, 0, kind, kind, began) for kind in STARTED)
         log.append(Facts(max_steps=most, epochs=8.0, vocab_size=2_048), *events)
         train_to(step)

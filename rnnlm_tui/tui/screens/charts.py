@@ -151,7 +151,7 @@ class ChartedScreen(PaneScreen):
         for chart in self.charts():
             chart.set_reactive(Chart.cursor, None)
             chart.set_reactive(Chart.show_all, self.view.whole_range)
-            chart.set_smoothing(self.view.smoothing)
+            chart.smoothing = self.view.smoothing
 
     def show_charts(self, shown: Mapping[str, ChartData]) -> None:
         """Show the data of the charts that have a place.
@@ -266,7 +266,7 @@ class ChartedScreen(PaneScreen):
         degree = SMOOTHINGS.index(self.view.smoothing) + by
         value = SMOOTHINGS[max(0, min(len(SMOOTHINGS) - 1, degree))]
         for chart in self.charts():
-            chart.set_smoothing(value)
+            chart.smoothing = value
         self.choose(smoothing=value)
         self.context.report(f"smoothing {value:g}" if value else "no smoothing")
 
@@ -293,7 +293,7 @@ class ChartedScreen(PaneScreen):
         fresh = ChartView(axis=self.AXES[0], chosen=chosen, hidden=self.view.hidden)
         for chart in self.charts():
             chart.reset()
-            chart.set_smoothing(fresh.smoothing)
+            chart.smoothing = fresh.smoothing
         self.view, self.pending_range = fresh, (None, True)
         self.choose()
 

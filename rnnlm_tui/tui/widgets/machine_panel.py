@@ -138,6 +138,7 @@ class _Reading:
         self.card = has_card(row)
         self.little_disk = little_disk(row, view.disk_total)
         self.busy = f"bold {WARN if view.alarm else BRIGHT}"
+        self.colour = WARN if view.alarm else TRAIN
 
     def short(self, height: int) -> list[Content]:
         """Return load, memory and a line of other figures, and more if there is room."""
@@ -166,7 +167,7 @@ class _Reading:
         lines: dict[str, Content | None] = {}
         if self.card:
             busy = Content.assemble((whole(gpu.percent), self.busy), (" % busy", DIM))
-            lines["GPU"] = self._lost() or self._bar("GPU", _part(gpu.percent), busy, self._colour)
+            lines["GPU"] = self._lost() or self._bar("GPU", _part(gpu.percent), busy, self.colour)
             lines["mem"] = self._memory() if not lost(gpu) or gpu.memory_own is not None else None
             if trains and gpu.memory_total is not None and gpu.memory_used is not None:
                 lines["shares"] = self._shares(
@@ -208,10 +209,6 @@ class _Reading:
         others = other_cards(row.other_gpus, self.width, height - len(found) - len(last))
         return [*found.values(), *others, *last]
 
-    @property
-    def _colour(self) -> str:
-        return WARN if self.view.alarm else TRAIN
-
     def _bar(
         self,
         name: str,
@@ -240,7 +237,7 @@ class _Reading:
             tail = [*own] if self.view.trains else []
         figures = Content.assemble((whole(percent).rjust(4), self.busy), (" %", DIM), *tail)
         lost_line = self._lost() if self.card else None
-        return lost_line or self._bar(name, _part(percent), figures, self._colour, reserved=28)
+        return lost_line or self._bar(name, _part(percent), figures, self.colour, reserved=28)
 
     def _lost(self) -> Content | None:
         """Return `GPU  card lost`, if nothing can be read from it any more."""

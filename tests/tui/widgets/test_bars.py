@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
 from rnnlm_tui.tui.text import bar, cells
 
 
-def test_own_others_and_free_have_their_own_signs() -> None:
+def test_own_others_and_free_have_their_own_signs_and_the_width_is_kept() -> None:
     assert bar(10, 0.3, 0.2).plain == "━━━╍╍─────"
+    assert bar(12, 0.03, 0.01).plain == "━╍──────────", "a small share of others is visible"
+    assert all(bar(width, 0.4, 0.8).cell_length == width for width in range(15))
 
 
-@pytest.mark.parametrize(
-    ("fraction", "filled"),
-    [
-        (0.0, 0),
-        (None, 0),
-        (float("nan"), 0),
-        (0.001, 1),
-        (0.5, 5),
-        (0.999, 9),
-        (1.0, 10),
-        (7.0, 10),
+def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar() -> None:
+    for fraction, filled in (
+        (0.0, 0), (None, 0), (math.nan, 0), (0.001, 1), (0.5, 5), (0.999, 9), (1.0, 10), (7.0, 10),
         (-1.0, 0),
-    ],
-)
-def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar(
-    fraction: float | None, filled: int
-) -> None:
-    assert cells(10, fraction) == filled
-    assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)
-
-
-def test_a_small_share_of_others_is_visible_and_the_width_is_kept() -> None:
-    assert bar(12, 0.03, 0.01).plain == "━╍──────────"
-    for width in range(15):
-        assert bar(width, 0.4, 0.8).cell_length == width
+    ):  # fmt: skip
+        assert cells(10, fraction) == filled
+        assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)

@@ -361,10 +361,6 @@ class Chart(Panel):
         self._log_chosen = True
         self.log_y = not self.log_y
 
-    def set_smoothing(self, value: float) -> None:
-        """Set the smoothing, from 0 (mean of each dot column) to 0.999."""
-        self.smoothing = min(max(value, 0.0), 0.999)
-
     def reset(self) -> None:
         """Reset zoom, y axis, smoothing and cursor."""
         self._memory, self._log_chosen = PlotState(), False
