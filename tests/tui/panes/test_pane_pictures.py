@@ -12,6 +12,7 @@ import pytest
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry, FolderListing
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
@@ -101,23 +102,20 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@each_view("config-find", "config-begin", "config-compared", "config-browse", "config-errors")
+@each_size("config-find", "config-begin", "config-errors", "config-browse", "config-compared")
 async def test_overlays_of_the_config(
-    name: str, size: tuple[int, int], mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: list[str], size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = FakeServices(make_snapshot())
     services.preview_found = CODE
     folder = Path("/tmp/rnnlm-tui-pictures")
-    monkeypatch.setattr("rnnlm_tui.tui.folders.start_folder", lambda _path: folder)
+    monkeypatch.setattr(folders, "start_folder", lambda _path: folder)
     entries = (
         Entry("src", folder / "src", True),
         Entry("heap.py", folder / "heap.py", False, 4_096),
         Entry("notes.txt", folder / "notes.txt", False, 120_000),
     )
-    monkeypatch.setattr(
-        "rnnlm_tui.tui.folders.list_folder",
-        lambda path, tokenizers: FolderListing(path, entries),
-    )
+    monkeypatch.setattr(folders, "list_folder", lambda path, **_: FolderListing(path, entries))
     async with opened(services, "config", size=size) as (app, pilot):
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
         await until_shown(pilot, "frozen")
@@ -126,30 +124,33 @@ async def test_overlays_of_the_config(
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until(pilot, lambda: screen._check.found.preview == CODE)
-        if name == "config-find":
-            await pilot.press("slash", *"rate")
-            await until_shown(pilot, "Find a field", " of 74")
-        elif name == "config-begin":
-            await pilot.press("P")
-            await until_shown(pilot, "Begin from", "Presets")
-        elif name == "config-compared":
-            screen.form.set_values({"optimizer.learning_rate": 5e-3})
-            screen.form.set_values({"model.dropout": 0.25})
-            await pilot.press("v", "v")
-            await until_shown(pilot, "Only what differs from preset demo")
-        elif name == "config-browse":
-            screen.form.go_to("corpus.source")
-            await pilot.press("b")
-            await until_shown(pilot, "Choose a text", "first lines as tokens")
-        else:
-            problems = (
-                "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
-                "line 9, column 1: training.epoch: unknown config key (did you mean"
-                ' "training.epochs"?)',
-            )
-            app.push_screen(edited_question(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
-            await until_shown(pilot, "The edited text can't be used")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        for name in names:
+            if name == "config-find":
+                await pilot.press("slash", *"rate")
+                await until_shown(pilot, "Find a field", " of 74")
+            elif name == "config-begin":
+                await pilot.press("P")
+                await until_shown(pilot, "Begin from", "Presets")
+            elif name == "config-errors":
+                problems = (
+                    "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
+                    "line 9, column 1: training.epoch: unknown config key (did you mean"
+                    ' "training.epochs"?)',
+                )
+                app.push_screen(edited_question(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
+                await until_shown(pilot, "The edited text can't be used")
+            elif name == "config-browse":
+                screen.form.go_to("corpus.source")
+                await pilot.press("b")
+                await until_shown(pilot, "Choose a text", "first lines as tokens")
+            else:
+                screen.form.set_values({"optimizer.learning_rate": 5e-3})
+                screen.form.set_values({"model.dropout": 0.25})
+                await pilot.press("v", "v")
+                await until_shown(pilot, "Only what differs from preset demo")
+            await assert_picture(app, SNAPSHOTS, name, size, mode)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen)
 
 
 @each_view("config-of-run")
@@ -240,20 +241,19 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@each_view("prompt-samples", "prompt-states", "prompt-presets")
-async def test_overlays_of_the_prompt(name: str, size: tuple[int, int], mode: Mode) -> None:
+@each_size("prompt-samples", "prompt-states", "prompt-presets")
+async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], mode: Mode) -> None:
     services = with_samples()
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
+    keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))
     async with opened(services, "prompt", size=size) as (app, pilot):
-        key, shown = {
-            "prompt-samples": ("f7", "3 samples"),
-            "prompt-states": ("f8", "2 states"),
-            "prompt-presets": ("f9", "Presets of settings"),
-        }[name]
-        await pilot.press(key)
-        await until_shown(pilot, shown)
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        for name, (key, shown) in zip(names, keys, strict=True):
+            await pilot.press(key)
+            await until_shown(pilot, shown)
+            await assert_picture(app, SNAPSHOTS, name, size, mode)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is app.pane_screen)
 
 
 INSPECTED = {
