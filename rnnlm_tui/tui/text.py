@@ -134,11 +134,14 @@ def _line_starts(text: str, start: int, width: int) -> list[int]:
     return starts
 
 
-def sentence(words: str, width: int, style: str = TEXT, *, trouble: bool = False) -> list[Content]:
-    """Wrap a sentence to a width, after a red cross for trouble."""
+def sentence(
+    words: str, width: int, trouble: bool = False, *, style: str = TEXT, indent: int = 0
+) -> list[Content]:
+    """Wrap a sentence to a width, after blanks and a red cross for trouble."""
     wrapped = WrappedText(max(10, width), safe_text(words, newlines="space"))
     return [
         Content.assemble(
+            " " * indent,
             (("  " if line else "✗ ") if trouble else "", BAD),
             (wrapped.text[slice(*wrapped.span(line))], style),
         )

@@ -330,9 +330,7 @@ class InspectScreen(PaneScreen):
         self._show_units()
         if answer is not None:
             facts = alternatives_facts(answer, scored, self._source.settings)
-            if self._shows("token"):
-                facts = []
-            self.choices.show(answer, title=alternatives_title(answer), facts=facts)
+            self.choices.show(answer, [] if self._shows("token") else facts)
         at_end = self.cursor >= len(scored)
         title = "Next token" if at_end else f"Token {self.cursor + 1:,}"
         rows = token_rows(scored, self.cursor, answer, self.units.states)

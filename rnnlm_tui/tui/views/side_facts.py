@@ -22,7 +22,7 @@ from rnnlm_tui.tui.views.text_differences import (
     distinct_words,
     same_tokens,
 )
-from rnnlm_tui.tui.views.versus import LEAST_SIDES, SideBySide, letter_of
+from rnnlm_tui.tui.views.versus import LEAST_SIDES, SideBySide, letter, letter_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,9 @@ def fact_lines(lines: Sequence[Fact], width: int, unit: str) -> list[Content]:
     for fact in lines:
         if table and fact.in_table:
             if not any(other.in_table for other in lines[: lines.index(fact)]):
-                found.append(_row(unit, label, columns, dict(map(_letter, columns))))
+                found.append(
+                    _row(unit, label, columns, {place: letter(place) for place in columns})
+                )
             values = {place: value for place, value in fact.values if place is not None}
             found.append(_row(fact.label, label, columns, values))
         elif fact.stacked:
@@ -212,14 +214,9 @@ def fact_lines(lines: Sequence[Fact], width: int, unit: str) -> list[Content]:
     return found
 
 
-def _letter(place: int) -> tuple[int, Content]:
-    letter, colour = letter_of(place)
-    return place, Content.styled(letter, f"bold {colour}")
-
-
 def _cell(place: int | None, value: Content, room: int) -> Content:
     """Return a value after the letter of its side, in at most `room` cells."""
-    head = Content("") if place is None else _letter(place)[1] + Content(" ")
+    head = Content("") if place is None else letter(place) + Content(" ")
     room = max(1, room - head.cell_length)
     return head + (value if value.cell_length <= room else value.truncate(room, ellipsis=True))
 
@@ -266,7 +263,7 @@ def score_chart(
     """
     series = []
     for place, score in scores:
-        letter, colour = letter_of(place)
+        mark, colour = letter_of(place)
         bits = list(accumulate(score.bits))
         x = [float(size) for size in accumulate(score.bytes)]
         if not by_bytes:
@@ -275,12 +272,12 @@ def score_chart(
         last = mean[-1] if mean else math.nan
         series.append(
             ChartSeries(
-                letter,
+                mark,
                 colour,
                 x,
                 mean,
                 current="" if math.isnan(last) else f"{last:.2f}" if by_bytes else f"{last:.1f}",
-                marker=letter,
+                marker=mark,
                 smooth=False,
                 y_format=(lambda value: f"{value:.2f}") if by_bytes else (lambda v: f"{v:.1f}"),
             )

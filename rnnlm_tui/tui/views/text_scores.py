@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from rnnlm_tui.schema.sampling import Inspection
-from rnnlm_tui.tui.palette import DIM, MARK_COLOURS
+from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.side_facts import score_chart
 from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, largest, scored_spans
-from rnnlm_tui.tui.views.versus import SideBySide
+from rnnlm_tui.tui.views.versus import SideBySide, letter
 
 MOST_LISTED = 200
 
@@ -75,10 +74,8 @@ class TextScores:
         if not self.source:
             return Content("")
         return Content("   ").join(
-            Content.assemble(
-                (LETTERS[place], f"bold {MARK_COLOURS[place]}"),
-                (f" {safe_text(self._found.sides[place].label(), limit=40)}", DIM),
-            )
+            letter(place)
+            + Content.styled(f" {safe_text(self._found.sides[place].label(), limit=40)}", DIM)
             for place in self.pair
         )
 

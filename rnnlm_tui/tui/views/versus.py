@@ -495,6 +495,11 @@ def letter_of(place: int) -> tuple[str, str]:
     return LETTERS[place], MARK_COLOURS[place]
 
 
+def letter(place: int) -> Content:
+    """Return a side's letter in its colour."""
+    return Content.styled(LETTERS[place], f"bold {MARK_COLOURS[place]}")
+
+
 def default_wanted(
     rows: Sequence[CheckpointRow], pinned: Sequence[int], *, living: bool
 ) -> tuple[str | None, str | None]:

@@ -15,7 +15,7 @@ from rnnlm_tui.schema.sampling import Alternative, Alternatives
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.text import bar, safe_text, selected, sentence
-from rnnlm_tui.tui.views.inspect import bits_of, probability
+from rnnlm_tui.tui.views.inspect import alternatives_title, bits_of, probability
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
@@ -58,9 +58,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         """The alternatives, and the taken token if it isn't one of them."""
         return self._rows
 
-    def show(
-        self, answer: Alternatives | None, *, title: Label = "", facts: Sequence[Content] = ()
-    ) -> None:
+    def show(self, answer: Alternatives | None, facts: Sequence[Content] = ()) -> None:
         """Show the alternatives at a position; `facts` are below them if there is room."""
         changed = answer is None or self.answer is None or answer.position != self.answer.position
         if changed:
@@ -71,8 +69,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         if taken is not None and all(row.token != taken.token for row in rows):
             rows = (*rows, taken)
         self._rows = rows
-        if title:
-            self.set_reactive(Panel.panel_title, title)
+        if answer is not None:
+            self.set_reactive(Panel.panel_title, alternatives_title(answer))
         self.redraw()
 
     def show_words(self, words: str, *, trouble: bool = False) -> None:
@@ -104,8 +102,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         """Lay out the rows, then the facts at the bottom."""
         self.lines = []
         if not self._rows:
-            found = sentence(self._words, width - 4, trouble=self._trouble)
-            self.lines = [Content.assemble("  ", line) for line in found]
+            self.lines = sentence(self._words, width - 4, self._trouble, indent=2)
             return
         rows = len(self._rows) + 1
         facts = self._facts if height >= rows + len(self._facts) else ()

@@ -22,7 +22,7 @@ from rnnlm_tui.tui.views.text_differences import (
     totals,
 )
 from rnnlm_tui.tui.views.text_scores import TextScores
-from rnnlm_tui.tui.views.versus import letter_of
+from rnnlm_tui.tui.views.versus import letter, letter_of
 from rnnlm_tui.tui.widgets.panel import Panel, WheelScrolled, first_shown, segments_of
 
 CONTEXT = 16
@@ -94,8 +94,8 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         self.set_reactive(Panel.legend, scores.legend)
         self._wrap(max(10, width - 2))
         if not self._spans:
-            found = sentence(scores.note, width - 4, trouble=scores.trouble)
-            self.lines = [Content.assemble(" ", row) for row in found]
+            style = TEXT if scores.trouble else DIM
+            self.lines = sentence(scores.note, width - 4, scores.trouble, style=style, indent=1)
             return
         room = self._lines_of_text(height)
         if scores.at is not None and scores.at != self._at:
@@ -121,7 +121,7 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
             difference = self._spans[index].difference
             size = level(difference)
             place = self._scores.pair[0] if difference < 0 else self._scores.pair[1]
-            letter, colour = letter_of(place)
+            sign, colour = letter_of(place)
             if index == self._scores.at:
                 style = f"bold {BACKGROUND} on {BRIGHT}"
             elif size:
@@ -130,8 +130,8 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
                 style = TEXT
             text.append(Content.styled(part, style))
             cells, blank = cell_len(part), len(part) - len(part.lstrip(" "))
-            sign = (" " * blank + letter + SIGNS[size] * cells)[:cells] if size else " " * cells
-            signs.append(Content.styled(sign, colour))
+            below = f"{' ' * blank}{sign}{SIGNS[size] * cells}"[:cells] if size else " " * cells
+            signs.append(Content.styled(below, colour))
             index += 1
         return Content("").join(text), Content("").join(signs)
 
@@ -141,19 +141,15 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
             return []
         below = len(self._wrapped) - self._top - self._lines_of_text(self.inner_size.height)
         labels = self.hidden_labels(self._top, below)
-        (letter_a, colour_a), (letter_b, colour_b) = map(letter_of, self._scores.pair)
-        bands_a, bands_b = (SIDE_BANDS[place] for place in self._scores.pair)
+        a, b = self._scores.pair
         swatches = Content.assemble(
-            *(("  ", f"{BRIGHT} on {band}") for band in reversed(bands_a)),
+            *(("  ", f"{BRIGHT} on {band}") for band in reversed(SIDE_BANDS[a])),
             " ",
-            *(("  ", f"{BRIGHT} on {band}") for band in bands_b),
+            *(("  ", f"{BRIGHT} on {band}") for band in SIDE_BANDS[b]),
         )
         if self._signed:
             swatches = Content.styled(f"{''.join(SIGNS[:0:-1])} {''.join(SIGNS)}", TEXT)
-        key = Content.assemble(
-            (letter_a, f"bold {colour_a}"), (" better ", DIM), swatches,
-            (" better ", DIM), (letter_b, f"bold {colour_b}"),
-        )  # fmt: skip
+        key = line("{} better {} better {}", letter(a), swatches, letter(b))
         return [*labels, (width - 3 - key.cell_length, segments_of(key))]
 
 
@@ -180,10 +176,7 @@ class DifferenceList(Panel):
         if not scores.spans:
             return
         sums = totals(scores.spans)
-        a, b = (
-            Content.styled(letter, f"bold {colour}")
-            for letter, colour in map(letter_of, scores.pair)
-        )
+        a, b = map(letter, scores.pair)
         number, _, noun = counted(sums.pieces, scores.noun).partition(" ")
         better = (a, f"{sums.better_a:,}", b, f"{sums.better_b:,}", number)
         self.lines = [
@@ -203,10 +196,10 @@ class DifferenceList(Panel):
     def _row(self, index: int, width: int) -> Content:
         span, here = self._scores.spans[index], index == self._scores.at
         place = self._scores.pair[span.difference >= 0]
-        letter, colour = letter_of(place)
         head = Content.assemble(
             ("› " if here else "  ", BRIGHT),
-            (f"{letter} {abs(span.difference):4.1f}", f"bold {colour}"),
+            letter(place),
+            (f" {abs(span.difference):4.1f}", f"bold {letter_of(place)[1]}"),
             (f"{_bits(span.a)}{_bits(span.b)}  ", TEXT),
         )
         word = safe_text(span.text.strip(" ") or span.text, newlines="show", limit=16)

@@ -14,7 +14,7 @@ from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
 from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid
-from rnnlm_tui.tui.views.versus import Side, SideText, letter_of
+from rnnlm_tui.tui.views.versus import Side, SideText, letter
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 
 LABEL_CELLS = 12
@@ -149,7 +149,6 @@ def temperature_words(value: float) -> str:
 
 def _labels(side: Side, row: int, *, named: bool) -> list[Content]:
     """Return a checkpoint's letter and step, its mark, perplexity and, if wanted, the run."""
-    letter, colour = letter_of(row)
     step = "now" if side.row is None else f"{side.row.step:,}"
     loss = side.row.validation_loss if side.row is not None else None
     words = [
@@ -158,7 +157,7 @@ def _labels(side: Side, row: int, *, named: bool) -> list[Content]:
         side.run.name if named else "",
     ]
     return [
-        Content.assemble((letter, f"bold {colour}"), " ", (step, f"bold {BRIGHT}")),
+        Content.assemble(letter(row), " ", (step, f"bold {BRIGHT}")),
         *(
             Content.styled(safe_text(f"  {word}", limit=LABEL_CELLS - 2), DIM)
             for word in words

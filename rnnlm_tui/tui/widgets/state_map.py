@@ -52,16 +52,14 @@ TICK_CELLS = 9
 GATE_LABELS = {"input": "in", "forget": "fgt", "output": "out", "update": "upd", "reset": "rst"}
 
 
-def height_of(value: float, scale: float) -> int:
-    """Return the height in eighths of a column from 1 for -`scale` to 8 for `scale`."""
-    share = max(-1.0, min(1.0, value / scale)) if scale > 0 else 0.0
-    return 1 + round((share + 1) / 2 * 7)
+def height_of(byte: int) -> int:
+    """Return a value's height in eighths of a column, from 1 for -127 to 8 for 127."""
+    return 1 + round((max(-127, byte) / 127 + 1) / 2 * 7)
 
 
-def letter_of(value: float, scale: float) -> str:
+def sign_of(byte: int) -> str:
     """Return a value in ASCII: `d` to `a` negative, `.` near 0, `1` to `4` positive."""
-    share = max(-1.0, min(1.0, value / scale)) if scale > 0 else 0.0
-    return LETTERS[min(int((share + 1) / 2 * len(LETTERS)), len(LETTERS) - 1)]
+    return LETTERS[min(int((max(-127, byte) / 127 + 1) / 2 * len(LETTERS)), len(LETTERS) - 1)]
 
 
 def gate_label(gate: str) -> str:
@@ -69,11 +67,11 @@ def gate_label(gate: str) -> str:
     return GATE_LABELS.get(gate, gate)[:3]
 
 
-def sign_colour(value: float, scale: float) -> str:
+def sign_colour(byte: int) -> str:
     """Return the colour of a value where shades can't be shown."""
-    if scale <= 0 or abs(value) < scale / len(DIVERGING):
+    if abs(byte) < 127 / len(DIVERGING):
         return DIM
-    return VALIDATION if value > 0 else FOCUS
+    return VALIDATION if byte > 0 else FOCUS
 
 
 class StateMapPanel(Panel):
@@ -131,8 +129,7 @@ class StateMapPanel(Panel):
         self._shaded = has_shades(self.app)
         units, states = self._units, self._units.states
         if states is None:
-            found = sentence(self._words, width - 4, trouble=self._trouble)
-            self.lines, self._top = [Content.assemble("  ", line) for line in found], 0
+            self.lines, self._top = sentence(self._words, width - 4, self._trouble, indent=2), 0
             self.set_reactive(Panel.panel_title, "State")
             return
         answer = states.answer
@@ -230,10 +227,10 @@ class StateMapPanel(Panel):
         return [head, *cells]
 
     def _single(self, byte: int) -> Segment:
-        colour = ink(sign_colour(byte, 127))
+        colour = ink(sign_colour(byte))
         if self.ascii_only:
-            return Segment(letter_of(byte, 127).ljust(self._cells), colour)
-        return Segment(BARS[height_of(byte, 127)] * self._cells, colour)
+            return Segment(sign_of(byte).ljust(self._cells), colour)
+        return Segment(BARS[height_of(byte)] * self._cells, colour)
 
     def _gate_row(self, gate: str, values: Sequence[float], width: int) -> list[Segment]:
         """Draw a gate's mean at each token, from 0 to 1."""
@@ -386,9 +383,9 @@ class UnitStrip(TokenStrip, can_focus=False):
         colour = diverging(value, 127)
         return Shade(
             colour,
-            height_of(value, 127),
-            letter_of(value, 127),
-            sign_colour(value, 127) if not self._shaded else colour,
+            height_of(value),
+            sign_of(value),
+            sign_colour(value) if not self._shaded else colour,
             dark_text=colour in (DIVERGING[0], DIVERGING[1], DIVERGING[-2], DIVERGING[-1]),
         )
 

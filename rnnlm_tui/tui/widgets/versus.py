@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.geometry import Region, Size
 
 from rnnlm_tui.tui.palette import BRIGHT, DIM, SELECTED, TEXT
-from rnnlm_tui.tui.text import WrappedText, safe_text, sentence
+from rnnlm_tui.tui.text import WrappedText, line, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.side_facts import fact_lines, facts
 from rnnlm_tui.tui.views.versus import (
@@ -19,6 +19,7 @@ from rnnlm_tui.tui.views.versus import (
     SampleRound,
     SideBySide,
     legends,
+    letter,
     letter_of,
     status_line,
     status_parts,
@@ -219,8 +220,8 @@ class SidePanel(WheelScrolled, can_focus=True):
             same += found.same_start(self.place)
             marked = found.marked(self.place)
         rows = []
-        for line in range(len(wrapped)):
-            start, end = wrapped.span(line)
+        for at in range(len(wrapped)):
+            start, end = wrapped.span(at)
             spans = [
                 (0, prompt, f"bold {BRIGHT}" if newest else TEXT),
                 (prompt, same, DIM),
@@ -268,7 +269,8 @@ class SidePanel(WheelScrolled, can_focus=True):
             if self.place == 0
             else "^k chooses the checkpoint of a side, ^o its run."
         )
-        return sentence(words, self._text_width, DIM if self.place or found.rounds else TEXT)
+        style = DIM if self.place or found.rounds else TEXT
+        return sentence(words, self._text_width, style=style)
 
     def _status(self) -> Content:
         found = self._columns.shown
@@ -292,11 +294,9 @@ class SidePanel(WheelScrolled, can_focus=True):
         labels = self.hidden_labels(*self._hidden) if panels[:1] == [self] else []
         if panels[-1:] == [self]:
             here = {panel.place for panel in panels}
-            others = [letter_of(place) for place in range(len(found.sides)) if place not in here]
+            others = [letter(place) for place in range(len(found.sides)) if place not in here]
             if others:
-                also = Content.assemble(
-                    ("also", DIM), *((f" {letter}", f"bold {colour}") for letter, colour in others)
-                )
+                also = Content(" ").join([line("also"), *others])
                 labels.append((width - 3 - also.cell_length, segments_of(also)))
         return labels
 
