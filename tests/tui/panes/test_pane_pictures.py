@@ -287,10 +287,12 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
 @pytest.mark.parametrize("colours", ["", "1"], ids=["in colour", "without colour"])
 async def test_every_size_draws_every_pane(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", colours)
+    sizes = ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24))
     async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
-        for key in ("1", "3", "4", "f2"):
-            await pilot.press(key)
-            for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
+        versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
+        for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
+            await pilot.press(*keys)
+            for size in sizes[-1:] if colours else sizes:
                 await pilot.resize_terminal(*size)
                 await pilot.pause()
                 assert len(cells_on(app)) == size[1]

@@ -38,7 +38,6 @@ from tests.tui.panes.seeing import (
     screen_text,
     until_shown,
 )
-from tests.tui.pictures import cells_on
 from tests.tui.support import lines_of, until
 
 TEXTS = {
@@ -415,16 +414,3 @@ async def test_another_open_run_begins_again_and_without_one_nothing_can_be_samp
         await pilot.press(*keys, "ctrl+s")
         await until_shown(pilot, "^l Runs")
         assert len(fake.requests) == 2
-
-
-async def test_every_size_draws_every_view() -> None:
-    async with comparing() as (app, pilot, _):
-        await sample(app, pilot, *"We", "enter")
-        await pilot.press("escape", "ctrl+n")
-        for keys in ((), ("ctrl+t",), ("ctrl+g",)):
-            await pilot.press(*keys)
-            for size in ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24)):
-                await pilot.resize_terminal(*size)
-                await pilot.pause()
-                assert len(cells_on(app)) == size[1]
-        await until_shown(pilot, "plain-otter ● running")
