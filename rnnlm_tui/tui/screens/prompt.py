@@ -299,9 +299,6 @@ class PromptScreen(PaneScreen):
 
     # sampling
 
-    def on_prompt_box_submitted(self, event: PromptBox.Submitted) -> None:
-        self._submit(event.prompt)
-
     def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
         self.context.report(event.words, trouble=True)
 
@@ -309,16 +306,12 @@ class PromptScreen(PaneScreen):
         """Continue the prompt in the box; from anywhere else, go there first."""
         if self.run_path is None:
             self.context.report(NO_RUN)
-        elif self.box.has_focus:
-            self._submit(self.box.text)
-        else:
+        elif not self.box.has_focus:
             self.set_focus(self.box)
-
-    def _submit(self, text: str) -> None:
-        if self._edited is not None:
-            self._continue_edited(text)
+        elif self._edited is not None:
+            self._continue_edited(self.box.text)
         else:
-            self._sample_prompt(text)
+            self._sample_prompt(self.box.text)
 
     def _sample_prompt(self, prompt: str) -> None:
         """Sample from a prompt, as a new entry of the transcript."""

@@ -322,9 +322,6 @@ class VersusScreen(PaneScreen):
         if self.box.text != session.prompt:
             session.prompt, session.changed = self.box.text, True
 
-    def on_prompt_box_submitted(self) -> None:
-        self.action_generate()
-
     def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
         self.context.report(event.words, trouble=True)
 

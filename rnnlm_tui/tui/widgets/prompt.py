@@ -38,7 +38,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     PromptBox .text-area--placeholder { color: #808080; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", show=False),
+        Binding("enter", "screen.generate", show=False),
         Binding("up", "up_or_earlier", show=False),
         Binding("down", "down_or_later", show=False),
         Binding("ctrl+j", "newline", show=False),
@@ -51,14 +51,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         Binding("f6", "screen.undo_branch", show=False, id="undo_branch"),
         Binding("f7", "screen.kept_samples", show=False, id="kept_samples"),
     ]
-
-    class Submitted(Message):
-        """Enter was pressed."""
-
-        def __init__(self, prompt: str) -> None:
-            super().__init__()
-            self.prompt = prompt
-            """The text as typed."""
 
     class PasteShortened(Message):
         """Part of a paste was removed."""
@@ -144,10 +136,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
 
     def on_blur(self, _event: events.Blur) -> None:
         self._put_typed()
-
-    def action_send(self) -> None:
-        """Send the prompt."""
-        self.post_message(self.Submitted(self.text))
 
     def action_newline(self) -> None:
         """Insert a line break."""
