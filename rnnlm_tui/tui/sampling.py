@@ -93,14 +93,6 @@ async def draw(context: RnnlmApp, drawing: Drawing, run: RunDirectory) -> None:
         context.in_thread(partial(_keep, drawing, ends))
 
 
-async def stop(context: RnnlmApp, drawing: Drawing) -> None:
-    """Stop a request: samples end as they are. One that wasn't sent yet is dropped."""
-    if not drawing.asked:
-        drawing.over = True
-    elif context.sampler is not None:
-        await context.sampler.cancel(drawing.id)
-
-
 def _keep(drawing: Drawing, ends: Sequence[SampleDone]) -> None:
     from rnnlm_tui.store.kept_samples import KeptSample
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from rnnlm_tui.tui.sampling import draw, stop
+from rnnlm_tui.tui.sampling import draw
 from rnnlm_tui.tui.views.prompt import Drawing
 
 if TYPE_CHECKING:
@@ -84,18 +84,24 @@ class SampleStream:
             self._ended(drawing)
 
     def stop(self) -> None:
-        """Stop the request; the texts so far come with its answer."""
+        """Stop the request: the texts so far come with its answer; one that wasn't sent ends."""
         drawing = self.drawing
-        if drawing is not None:
-            self._screen.run_worker(stop(self._screen.context, drawing), group="cancel")
-            if not drawing.asked:
-                self._end(drawing)
+        self._cancel()
+        if drawing is not None and drawing.over:
+            self._end(drawing)
 
     def abandon(self) -> None:
         """Stop the request, and show nothing more of it."""
-        if self.drawing is not None:
-            self._screen.run_worker(stop(self._screen.context, self.drawing), group="cancel")
-            self._forget()
+        self._cancel()
+        self._forget()
+
+    def _cancel(self) -> None:
+        drawing, sampler = self.drawing, self._screen.context.sampler
+        if drawing is None:
+            return
+        drawing.over = not drawing.asked
+        if drawing.asked and sampler is not None:
+            self._screen.run_worker(sampler.cancel(drawing.id), group="cancel")
 
     def _forget(self) -> None:
         self.drawing = None

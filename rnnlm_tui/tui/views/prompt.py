@@ -309,7 +309,8 @@ class Drawing:
         sample.text, sample.ids = self.wanted.text + answer.text, sample.ids + answer.ids
         end = {"length": "", "cancelled": " · stopped", "stop": f" · {_stop(answer)}"}
         tokens = counted(len(self.wanted.ids) + answer.tokens, "token")
-        sample.meta = f"{tokens} · {sample.seed} · {self.where}{end[answer.reason]}"
+        if answer.tokens:
+            sample.meta = f"{tokens} · {sample.seed} · {self.where}{end[answer.reason]}"
 
     def finished(self) -> list[Sample]:
         """Return the samples with a text.

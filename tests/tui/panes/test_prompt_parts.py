@@ -168,6 +168,16 @@ def test_the_line_below_a_sample_has_its_tokens_speed_and_time_to_first_token() 
     assert sample.meta == "42 tokens · seed 7 · step 3,700 · stopped"
 
 
+def test_a_sample_without_a_token_leaves_no_text() -> None:
+    end = done(reason="cancelled", text="", tokens=0, bits_per_token=float("nan"))
+    found = ended(drawing(), end)
+    assert found.finished() == []
+    assert (
+        found.status(120).plain
+        == "■ 0 of 100 tokens, stopped   – tok/s   first token 38 ms   seed 7"
+    )
+
+
 def test_several_samples_have_one_line_and_a_seed_each() -> None:
     found = drawing(3, seed=2**63 - 2)
     ended(found, *(done(sample=number, bits_per_token=number) for number in range(3)))
