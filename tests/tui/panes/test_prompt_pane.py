@@ -133,7 +133,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await pilot.press("backspace", "backspace", "backspace", *"now", "enter")
         await sampled(app, pilot, sampler, 6)
         assert sampler.requests[-1].prompt == "We s7t0 now"
-        assert sampler.requests[-1].ids == ()
+        assert not sampler.requests[-1].ids
         await until_shown(pilot, "We s7t0 now s9t0 end")
         assert pane(app).box.text == "We"
         await pilot.press("f6")
