@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -26,37 +27,24 @@ from rnnlm_tui.tui.actions import (
     with_ascii_keys,
 )
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.screens.inspect import InspectScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.prompt import PromptScreen
-from rnnlm_tui.tui.screens.runs import RunsScreen
-from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.screens.versus import VersusScreen
 from rnnlm_tui.tui.theme import AsciiMarks
 from tests.tui.support import running_app, shows, text_of, until
 
 AN_ARROW = re.compile(r"(?<!\S)(\^ v|< >|> <|\^[<>^v]|\^F\d+)(?!\S)")
 """An arrow or shift as the line filter draws them."""
 
-SCREENS: dict[Pane, type[PaneScreen]] = {
-    "runs": RunsScreen,
-    "compare": CompareScreen,
-    "config": ConfigScreen,
-    "train": TrainScreen,
-    "checkpoints": CheckpointsScreen,
-    "prompt": PromptScreen,
-    "inspect": InspectScreen,
-    "versus": VersusScreen,
-}
+
+def screen_of(pane: Pane) -> type:
+    """The class of a pane's screen."""
+    module = import_module(f"rnnlm_tui.tui.screens.{pane}")
+    screen: type = getattr(module, f"{pane.capitalize()}Screen")
+    return screen
 
 
 def test_every_action_has_a_method_where_it_works() -> None:
     for entry in ACTIONS:
         owners: list[type] = (
-            [RnnlmApp] if entry.on_app else [SCREENS[pane] for pane in entry.panes or PANES]
+            [RnnlmApp] if entry.on_app else list(map(screen_of, entry.panes or PANES))
         )
         method = f"action_{entry.textual_action.partition('.')[2].partition('(')[0]}"
         assert [owner.__name__ for owner in owners if not hasattr(owner, method)] == [], entry.id
