@@ -52,10 +52,8 @@ LABEL = 14
 def saved_order(settings: Mapping[str, object]) -> tuple[CheckpointKey, bool]:
     """Return the saved order and whether it is reversed; newest first if there is none."""
     match settings.get(ORDER_SETTING):
-        case [str() as word, bool() as backwards]:
-            for key in CHECKPOINT_KEYS:
-                if key == word:
-                    return key, backwards
+        case [str() as key, bool() as backwards] if key in CHECKPOINT_KEYS:
+            return key, backwards
     return "step", False
 
 
