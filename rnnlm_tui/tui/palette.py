@@ -56,19 +56,19 @@ DIVERGING = (
 """Activations from the most negative to the most positive; the one in the middle is near 0."""
 
 STATUS_GLYPHS: dict[RunStatus, tuple[str, str]] = {
-    "draft": ("○", DIM),
-    "preparing": ("◐", TRAIN),
     "running": ("●", TRAIN),
     "paused": ("‖", WARN),
-    "stopped": ("■", DIM),
+    "preparing": ("◐", TRAIN),
     "finished": ("✓", GOOD),
     "failed": ("✗", BAD),
+    "stopped": ("■", DIM),
     "crashed": ("!", BAD),
     "stalled": ("◌", WARN),
     "degraded": ("◍", WARN),
+    "draft": ("○", DIM),
     "lost": ("?", WARN),
 }
-"""Status to glyph and colour."""
+"""Status to glyph and colour, in the order in which the help lists them."""
 
 STATUS_WORDS: dict[RunStatus, str] = {
     status: "lost contact" if status == "lost" else status for status in STATUS_GLYPHS

@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import Key, Resize
 
-from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS, RunStatus
+from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import (
     ACTIONS,
@@ -51,19 +51,6 @@ MARKS = (
     ("✗", "skipped"),
     ("↑", "spike"),
     ("▼", "beats"),
-)
-STATUSES: tuple[RunStatus, ...] = (
-    "running",
-    "paused",
-    "preparing",
-    "finished",
-    "failed",
-    "stopped",
-    "crashed",
-    "stalled",
-    "degraded",
-    "draft",
-    "lost",
 )
 SIGN = 11
 """Columns of a status or a mark; a row has three."""
@@ -232,10 +219,8 @@ class HelpScreen(Overlay[None]):
     def _signs(self) -> list[Content]:
         """Return the glyphs of statuses and chart marks, three in a row."""
         statuses = [
-            Content.assemble(
-                status_glyph(status), (f" {palette.STATUS_WORDS[status]}", palette.DIM)
-            )
-            for status in STATUSES
+            Content.assemble(status_glyph(status), (f" {word}", palette.DIM))
+            for status, word in palette.STATUS_WORDS.items()
         ]
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
         marks = [
