@@ -174,21 +174,14 @@ def _written(value: float) -> str:
 Axis = Literal["step", "tokens", "epoch", "active", "wall"]
 """`active` is seconds of training without pauses, `wall` is Unix seconds."""
 AXES: tuple[Axis, ...] = get_args(Axis)
-AXIS_LABELS: dict[Axis, str] = {
-    "step": "step",
-    "tokens": "tokens",
-    "epoch": "epoch",
-    "active": "active time",
-    "wall": "time of day",
+AXIS_TEXTS: dict[Axis, tuple[str, XFormat]] = {
+    "step": ("step", "whole"),
+    "tokens": ("tokens", "whole"),
+    "epoch": ("epoch", "count"),
+    "active": ("active time", "duration"),
+    "wall": ("time of day", "clock"),
 }
-"""Shown in the bottom edge of a chart."""
-AXIS_FORMATS: dict[Axis, XFormat] = {
-    "step": "whole",
-    "tokens": "whole",
-    "epoch": "count",
-    "active": "duration",
-    "wall": "clock",
-}
+"""The label in the bottom edge of a chart, and how x is written."""
 
 
 def x_values(series: SeriesTable, axis: Axis) -> Sequence[float]:

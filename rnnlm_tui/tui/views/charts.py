@@ -27,8 +27,7 @@ from rnnlm_tui.schema.reference import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.chart_data import (
-    AXIS_FORMATS,
-    AXIS_LABELS,
+    AXIS_TEXTS,
     Axis,
     Baseline,
     ChartData,
@@ -297,13 +296,9 @@ def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
 
 def on_axis(data: ChartData, snapshot: RunSnapshot, axis: Axis) -> ChartData:
     """Return a chart of this run with the axis and its planned end."""
-    return replace(
-        data,
-        x_end=planned_end(snapshot, axis),
-        x_label=AXIS_LABELS[axis],
-        note=_what_will_come(snapshot),
-        x_format=AXIS_FORMATS[axis],
-    )
+    label, form = AXIS_TEXTS[axis]
+    end, note = planned_end(snapshot, axis), _what_will_come(snapshot)
+    return replace(data, x_end=end, x_label=label, note=note, x_format=form)
 
 
 def _what_will_come(snapshot: RunSnapshot) -> str:

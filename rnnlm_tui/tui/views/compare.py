@@ -15,13 +15,11 @@ from rnnlm_tui.schema.formatting import NOTHING, figure
 from rnnlm_tui.tui.palette import MARK_COLOURS
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.views.chart_data import (
-    AXIS_FORMATS,
-    AXIS_LABELS,
+    AXIS_TEXTS,
     Axis,
     Baseline,
     ChartData,
     ChartSeries,
-    XFormat,
     planned_end,
     step_of_x,
     x_of_step,
@@ -253,7 +251,7 @@ def _overlay(
 ) -> ChartData:
     ends = [planned_end(run.snapshot, axis) for run in runs]
     known = [end - run.origin(axis) for run, end in zip(runs, ends, strict=True) if end is not None]
-    x_format: XFormat = "duration" if axis == "wall" else AXIS_FORMATS[axis]
+    label, form = AXIS_TEXTS[axis] if axis != "wall" else (SINCE_START, "duration")
     return ChartData(
         title=title,
         series=tuple(
@@ -262,10 +260,10 @@ def _overlay(
         ),
         baselines=levels,
         x_end=max(known) if known and len(known) == len(ends) else None,
-        x_label=SINCE_START if axis == "wall" else AXIS_LABELS[axis],
+        x_label=label,
         log_y=log,
         y_from_zero=from_zero,
-        x_format=x_format,
+        x_format=form,
     )
 
 
