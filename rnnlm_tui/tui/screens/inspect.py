@@ -441,7 +441,6 @@ class InspectScreen(PaneScreen):
         try:
             request = request_about(source, StatesRequest, **units.wanted)
             answer = await self._questions.ask(request, StateMap, self._map.show_words)
-            states = LayerStates.of(answer)
         except (RnnlmError, OSError) as error:
             if units.order == "search":
                 units.give_up_search()
@@ -450,7 +449,7 @@ class InspectScreen(PaneScreen):
                 self._map.show_words(in_one_sentence(error), trouble=True)
             return
         if source is self._source and scored is not None:
-            units.take(states, scored)
+            units.take(LayerStates.of(answer), scored)
             self._show_token()
             self.refresh_footer()
 

@@ -55,7 +55,6 @@ from rnnlm_tui.tui.widgets.versus import (
     SidePanel,
     VersusView,
     shown_sides,
-    side_id,
     versus_arrangement,
 )
 
@@ -112,6 +111,7 @@ class VersusScreen(PaneScreen):
         self.scores = TextScores(self._found)
         """A text scored by two sides."""
         self._columns = SideColumns(self._found)
+        self._panels = [SidePanel(place, self._columns) for place in range(MOST_SIDES)]
         self._facts = FactsPanel(self._found, id="versus-facts")
         self._strip = DifferenceStrip(self.scores, id="difference-strip")
         self._list = DifferenceList(self.scores, id="difference-list")
@@ -130,7 +130,7 @@ class VersusScreen(PaneScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
-            *(SidePanel(place, self._columns) for place in range(MOST_SIDES)),
+            *self._panels,
             self._strip,
             self.grid,
             Chart(id="versus-chart"),
@@ -199,9 +199,7 @@ class VersusScreen(PaneScreen):
         placed, found = self.query_one(Placed), self._found
         size = placed.size or Size(self.app.size.width, max(1, self.app.size.height - 8))
         places = shown_sides(size.width, len(found.sides), found.chosen)
-        self._columns.panels = [
-            self.query_one(f"#{side_id(place)}", SidePanel) for place in places if found.sides
-        ]
+        self._columns.panels = [self._panels[place] for place in places if found.sides]
         placed.place(
             versus_arrangement(
                 size,
@@ -305,12 +303,12 @@ class VersusScreen(PaneScreen):
 
     def _focus_view(self) -> None:
         """Give the focus to what the view shows."""
-        names: dict[VersusView, str] = {
-            "texts": side_id(self._found.chosen),
-            "differences": "difference-strip",
-            "grid": "sample-grid",
+        widgets: dict[VersusView, Panel] = {
+            "texts": self._panels[self._found.chosen],
+            "differences": self._strip,
+            "grid": self.grid,
         }
-        self.set_focus(self.query_one(f"#{names[self._view]}"))
+        self.set_focus(widgets[self._view])
 
     def on_descendant_focus(self) -> None:
         if isinstance(self.focused, SidePanel):
@@ -453,15 +451,7 @@ class VersusScreen(PaneScreen):
             else:
                 self.set_focus(self.box)
         elif self._can_sample():
-            if self._view == "grid":
-                self._begin_grid()
-            else:
-                self._remember()
-                self._columns.top, self._columns.following = 0, True
-                settings = self.context.prompt_session.settings
-                start = self.context.prompt_session.state
-                asked = self._found.begin(self.box.text, settings, start)
-                self._begin(self._sample_round(asked))
+            self._sample()
 
     def _can_sample(self) -> bool:
         if not self._is_free():
@@ -522,13 +512,18 @@ class VersusScreen(PaneScreen):
             self.frame.show_facts()
         await self._requests.score_round(found, asked, self._show)
 
-    def _begin_grid(self) -> None:
+    def _sample(self) -> None:
+        """Sample from all sides, or the grid."""
         self._remember()
-        settings = self.context.prompt_session.settings
-        start = self.context.prompt_session.state
-        grid = Grid.of(self.box.text, self._found.sides, settings, start)
-        self.grid.show(grid)
-        self._begin(self._requests.sample_grid(grid, self.run_path, self.grid.redraw))
+        session = self.context.prompt_session
+        if self._view == "grid":
+            grid = Grid.of(self.box.text, self._found.sides, session.settings, session.state)
+            self.grid.show(grid)
+            self._begin(self._requests.sample_grid(grid, self.run_path, self.grid.redraw))
+        else:
+            self._columns.top, self._columns.following = 0, True
+            asked = self._found.begin(self.box.text, session.settings, session.state)
+            self._begin(self._sample_round(asked))
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
@@ -576,7 +571,7 @@ class VersusScreen(PaneScreen):
             return
         self._switch("grid")
         if self.grid.shown is None and not self.sampling and self.box.text and self._can_sample():
-            self._begin_grid()
+            self._sample()
 
     def action_walk_differences(self, by: int) -> None:
         """Go to the next difference, or with -1 to the one before."""
