@@ -15,7 +15,7 @@ from difflib import unified_diff
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import pytest
 from rich.style import Style
@@ -142,7 +142,7 @@ def cells_on(app: RnnlmApp) -> Cells:
 
 def _views(name: str) -> tuple[tuple[tuple[int, int], Mode], ...]:
     """Size and mode of every snapshot of a state."""
-    return (*((size, cast("Mode", "")) for size in SIZES), *MORE.get(name, ()))
+    return (*((size, "") for size in SIZES), *MORE.get(name, ()))
 
 
 def each_view(*names: str) -> pytest.MarkDecorator:
