@@ -47,7 +47,6 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         super().__init__(title="Alternatives", id=id)
         self.answer: Alternatives | None = None
         """The alternatives shown; None until they are known."""
-        self._rows: tuple[Alternative, ...] = ()
         self._selected = 0
         self._top = 0
         self._facts: tuple[Content, ...] = ()
@@ -56,7 +55,12 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
     @property
     def rows(self) -> tuple[Alternative, ...]:
         """The alternatives, and the taken token if it isn't one of them."""
-        return self._rows
+        if self.answer is None:
+            return ()
+        rows, taken = self.answer.rows, self.answer.taken
+        if taken is None or any(row.token == taken.token for row in rows):
+            return rows
+        return (*rows, taken)
 
     def show(self, answer: Alternatives | None, facts: Sequence[Content] = ()) -> None:
         """Show the alternatives at a position; `facts` are below them if there is room."""
@@ -64,18 +68,13 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         if changed:
             self._selected = self._top = 0
         self.answer, self._facts, self._words = answer, tuple(facts), ""
-        rows = () if answer is None else answer.rows
-        taken = None if answer is None else answer.taken
-        if taken is not None and all(row.token != taken.token for row in rows):
-            rows = (*rows, taken)
-        self._rows = rows
         if answer is not None:
             self.set_reactive(Panel.panel_title, alternatives_title(answer))
         self.redraw()
 
     def show_words(self, words: str, *, trouble: bool = False) -> None:
         """Show a sentence in place of alternatives: what is waited for, or what went wrong."""
-        self.answer, self._rows, self._words, self._trouble = None, (), words, trouble
+        self.answer, self._words, self._trouble = None, words, trouble
         self.set_reactive(Panel.panel_title, "Alternatives")
         self.redraw()
 
@@ -86,14 +85,14 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
 
     def action_select(self, by: int) -> None:
         """Move the selection."""
-        if self._rows:
-            self._selected = max(0, min(len(self._rows), self._selected + by))
+        if self.rows:
+            self._selected = max(0, min(len(self.rows), self._selected + by))
             self.redraw()
 
     def action_choose(self) -> None:
         """Choose the selected row."""
-        if self._rows:
-            chosen = self._rows[self._selected] if self._selected < len(self._rows) else None
+        if self.rows:
+            chosen = self.rows[self._selected] if self._selected < len(self.rows) else None
             self.post_message(self.Chosen(chosen))
 
     # drawing
@@ -101,10 +100,10 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the rows, then the facts at the bottom."""
         self.lines = []
-        if not self._rows:
+        if not self.rows:
             self.lines = sentence(self._words, width - 4, self._trouble, indent=2)
             return
-        rows = len(self._rows) + 1
+        rows = len(self.rows) + 1
         facts = self._facts if height >= rows + len(self._facts) else ()
         room = height - len(facts)
         self._top = first_shown(self._top, self._selected, room, rows) if self.has_focus else 0
@@ -114,22 +113,22 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             self.lines += [*blanks, *(Content.assemble("  ", fact) for fact in facts)]
 
     def _table(self, width: int) -> list[Content]:
-        rank_cells = max(2, *(len(f"{row.rank:,}") for row in self._rows))
-        after_cells = max(7, *(len(row.removed_by) for row in self._rows))
-        labels = [token_label(row.text) for row in self._rows]
+        rank_cells = max(2, *(len(f"{row.rank:,}") for row in self.rows))
+        after_cells = max(7, *(len(row.removed_by) for row in self.rows))
+        labels = [token_label(row.text) for row in self.rows]
         room = width - (1 + rank_cells + 1 + 1 + 7 + 1 + after_cells + 1 + 4)
         longest = max(LEAST_TOKEN, *(Content(label).cell_length for label in labels))
         token_cells = min(longest, max(LEAST_TOKEN, room * 2 // 3))
         bar_cells = room - token_cells - 1
         if bar_cells < LEAST_BAR:
             token_cells, bar_cells = max(1, room), 0
-        best = max(row.probability for row in self._rows) or 1.0
+        best = max(row.probability for row in self.rows) or 1.0
         lines = [
             self._row(row, safe_text(label, limit=token_cells), best, place,
                       (width, rank_cells, token_cells, bar_cells, after_cells))
-            for place, (row, label) in enumerate(zip(self._rows, labels, strict=True))
+            for place, (row, label) in enumerate(zip(self.rows, labels, strict=True))
         ]  # fmt: skip
-        here = self.has_focus and self._selected == len(self._rows)
+        here = self.has_focus and self._selected == len(self.rows)
         words = Content.assemble(
             ("›" if here else " ", FOCUS), " " * (rank_cells + 1),
             (TYPE_ROW, f"bold {BRIGHT}" if here else DIM),
@@ -169,23 +168,23 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
 
     def legend_within(self, room: int) -> Label:
         """Return the heads of the columns."""
-        if not self._rows:
+        if not self.rows:
             return ""
-        after = max(7, *(len(row.removed_by) for row in self._rows))
+        after = max(7, *(len(row.removed_by) for row in self.rows))
         heads = (f"prob.{'after':>{after + 1}} bits", "after bits", "bits")
         return next((words for words in heads if len(words) <= room), "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return what is hidden while a row is chosen, else `bottom`."""
-        hidden = len(self._rows) + 1 - self._top - self.inner_size.height
-        if self.has_focus and self._rows and (self._top or hidden > 0):
+        hidden = len(self.rows) + 1 - self._top - self.inner_size.height
+        if self.has_focus and self.rows and (self._top or hidden > 0):
             return self.hidden_labels(self._top, hidden)
         return super().bottom_labels(width)
 
     def on_click(self, event: Click) -> None:
         """Select the clicked row; a second click chooses it."""
         place = event.y - 1 + self._top
-        if 0 <= place <= len(self._rows) and self._rows:
+        if 0 <= place <= len(self.rows) and self.rows:
             if place == self._selected and event.chain > 1:
                 self.action_choose()
             self._selected = place
