@@ -452,14 +452,15 @@ class RnnlmApp(App[int]):
             self.run_directory = run
             self.selected_checkpoint = None
             self.watcher.open(run)
-            self.watch_followed()
+            self.set_reactive(RnnlmApp.snapshot, self.followed.get(run.name))
+            self.mutate_reactive(RnnlmApp.snapshot)
         self.save_session()
 
     def close_run(self) -> None:
-        """Leave no run open."""
+        """Leave no run open; the pane is told of the next one, or with the next draft."""
         self.run_directory = self.selected_checkpoint = None
         self.watcher.open(None)
-        self.watch_followed()
+        self.set_reactive(RnnlmApp.snapshot, None)
 
     def new_draft(self) -> None:
         """Configure a new run: close the open run and show the draft on the config pane."""
