@@ -13,12 +13,10 @@ import pytest
 from textual.geometry import Size
 from textual.pilot import Pilot
 
-from rnnlm_tui import client
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.poller import ComparedRuns
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.chart_data import AXES
 from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun, Marks
@@ -114,7 +112,7 @@ async def test_two_runs_are_compared_by_keys() -> None:
         # a zoomed range is read at full resolution in every run, on each axis
         await pilot.press("up", "up")
         await until(pilot, lambda: sum(steps is not None for steps in services.looked_at) >= 2)
-        part = screen.chart("compare-validation").part
+        part = screen.window.part
         assert part is not None
         first = math.floor(part[0])
         await until(pilot, lambda: services.looked_at[-1] == (first, math.ceil(part[1])))
@@ -278,20 +276,6 @@ async def test_letters_distinguish_curves_without_colour_also_if_a_run_cannot_be
         app.open_pane("compare")
         await until(pilot, lambda: [one.summary.run for one in app.compared] == ["plain-otter"])
         await until(pilot, lambda: line_of(app, "A") and not line_of(app, "B"))
-
-
-def test_two_unreadable_runs_are_reported_once_each() -> None:
-    said: list[str] = []
-    with_runs(make_snapshot()).install()
-    compared = ComparedRuns(
-        lambda run: client.monitor.RunMonitor(run, report=print),
-        lambda _snapshots: None,
-        lambda name, _error: said.append(name),
-    )
-    compared.follow(("gone", "plain-otter", "lost"))
-    for _ in range(5):
-        compared.poll()
-    assert said == ["gone", "lost"]
 
 
 def test_charts_of_runs_carry_letters_colours_and_newest_values() -> None:

@@ -17,12 +17,13 @@ from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory, queue_lock
 from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.state import load_state
 from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
-from rnnlm_tui.tui.settings import last_session, load_settings
+from rnnlm_tui.tui.settings import last_session
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import ENDLESS, tiny_config, write_text
 from tests.integration.test_steering_by_keys import (
@@ -49,7 +50,7 @@ def workers_end(workers: Workers, home: Path) -> Iterator[None]:
 @asynccontextmanager
 async def terminal() -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app in a new terminal, where the last session ended."""
-    settings, _ = load_settings()
+    settings = load_state()
     run, pane = last_session(settings)
     app = RnnlmApp(run, pane, settings=settings, fps=20.0)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

@@ -28,7 +28,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.messages import RunsChanged
+from rnnlm_tui.tui.poller import Polled
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.runs import (
@@ -130,9 +130,9 @@ async def test_runs_are_marked_compared_and_sorted_by_keys_and_clicks() -> None:
         # a run that isn't read yet keeps its mark, one that is gone loses it
         app.marks = app.marks.toggled("gone-goose")
         assert app.summaries is not None
-        app.on_runs_changed(RunsChanged(app.summaries[:1], complete=False))
+        app.on_polled(Polled(all_listed=False, summaries=app.summaries[:1]))
         assert "gone-goose" in app.marked
-        app.on_runs_changed(RunsChanged(app.summaries[:2]))
+        app.on_polled(Polled(all_listed=True, summaries=app.summaries[:2]))
         assert "gone-goose" not in app.marked
 
 
@@ -241,7 +241,7 @@ async def test_the_run_under_the_cursor_is_the_open_one_on_every_pane(
         # after a restart, one that trains
         app.prefer_running = True
         assert app.summaries is not None
-        app.on_runs_changed(RunsChanged(app.summaries))
+        app.on_polled(Polled(all_listed=True, summaries=app.summaries))
         await until(pilot, lambda: is_open(app, "plain-otter"))
         assert "›  plain-otter" in shown(app)
 

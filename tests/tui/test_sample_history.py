@@ -14,7 +14,7 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
@@ -104,7 +104,7 @@ async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_r
     with RunLog(run, 1) as log:
         log.append(*samples(1), *samples(2), *samples(3))
 
-    def gone(_run: RunDirectory, step: int) -> list[SampleRow]:
+    def gone(_reader: RunReader, step: int) -> list[SampleRow]:
         attempts.append(step)
         raise StorageError("the disk is gone")
 
@@ -112,7 +112,7 @@ async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_r
         monkeypatch.setattr(app, "report_error", reports.append)
         for times in (1, 2):
             with monkeypatch.context() as broken:
-                broken.setattr("rnnlm_tui.tui.screens.samples.samples_at", gone)
+                broken.setattr(RunReader, "samples_at", gone)
                 await pilot.press("h")
                 for key in ("left", "left", "right", "left"):
                     tried = len(attempts)

@@ -74,9 +74,8 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await changed(pilot, training__seed=9)
 
         # an edit is part of the next one, also if the form is drawn between them
-        assert app.machine is not None
         pane(app).form.set_values({"training.seed": 43})
-        pane(app).show_machine(app.machine)
+        pane(app).show_machine()
         pane(app).form.set_values({"training.epochs": 3})
         await changed(pilot, training__seed=43, training__epochs=3)
 
