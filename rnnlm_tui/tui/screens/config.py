@@ -399,8 +399,10 @@ class ConfigScreen(PaneScreen):
             return
         context.draft = None if kept.run else kept.draft
         if context.run_directory in (None, before) or self.app.current_mode == self.PANE:
-            context.close_run()  # also one of the same name, which was deleted meanwhile
-            if kept.run is not None:
+            if kept.run is None:
+                context.close_run()
+            else:
+                context.run_directory = None  # also one of the same name, deleted meanwhile
                 context.select_run(kept.run)
         context.watcher.poll_now()
         self.refresh_frame()
