@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -90,7 +89,17 @@ async def draw(context: RnnlmApp, drawing: Drawing, run: RunDirectory) -> None:
         drawing.error = in_one_sentence(error)
     ends = [sample.done for sample in drawing.samples if sample.done and sample.done.tokens]
     if ends:
-        context.in_thread(partial(_keep, drawing, ends))
+        try:
+            await to_thread(lambda: _keep(drawing, ends))
+        except (RnnlmError, OSError) as error:
+            context.report_error(error)
+
+
+def stop_drawing(context: RnnlmApp, drawing: Drawing) -> None:
+    """Stop a request: the texts so far come with its answer; one that wasn't sent is over."""
+    drawing.over = not drawing.asked
+    if drawing.asked and context.sampler is not None:
+        context.run_beside(context.sampler.cancel(drawing.id))
 
 
 def _keep(drawing: Drawing, ends: Sequence[SampleDone]) -> None:

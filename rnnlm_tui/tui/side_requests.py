@@ -10,18 +10,14 @@ from uuid import uuid4
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, in_one_sentence
-from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import (
     MAX_PROMPT_CHARACTERS,
     Inspection,
     InspectRequest,
     SampleDone,
-    SamplePiece,
-    SampleRequest,
 )
-from rnnlm_tui.store.kept_samples import KeptSample
-from rnnlm_tui.tui.sampling import take_weights
+from rnnlm_tui.tui.sampling import draw, stop_drawing, take_weights
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid
@@ -43,8 +39,8 @@ class SideRequests:
 
     def __init__(self, screen: PaneScreen) -> None:
         self._screen = screen
-        self._asked = ""
-        """The id of the request that is being answered; empty: none."""
+        self._drawing: SideText | None = None
+        """The text that is being sampled."""
         self.stopping = False
         """Whether the requests that have not begun are dropped."""
         self._kept_scores: dict[tuple[str, str, tuple[int, ...], str], Inspection] = {}
@@ -53,11 +49,11 @@ class SideRequests:
     def _context(self) -> RnnlmApp:
         return self._screen.context
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
         self.stopping = True
-        if self._asked and self._context.sampler is not None:
-            await self._context.sampler.cancel(self._asked)
+        if self._drawing is not None:
+            stop_drawing(self._context, self._drawing)
 
     async def weights(self, side: Side) -> Weights:
         """Return the weights that a side samples from; of current weights, a fresh snapshot.
@@ -72,53 +68,20 @@ class SideRequests:
             side.snapshot = (weights.step, time())
         return weights
 
-    async def fill(
-        self,
-        filled: SideText,
-        side: Side,
-        asked: SampleRound | Grid,
-        settings: SamplingConfig,
-        weights: Weights | None = None,
-    ) -> None:
+    async def fill(self, text: SideText, side: Side, weights: Weights | None = None) -> None:
         """Sample a text of a side; an error is kept with it.
 
         Args:
             weights: those that the side has had for another text.
         """
+        self._drawing = text
         try:
-            filled.weights = weights = weights or await self.weights(side)
-            sampler = await self._context.warm_sampler()
-            # again, if it died: nothing is awaited between here and the request
-            await sampler.start()
-            if self.stopping:
-                filled.state = "stopped"
-                return
-            filled.state, self._asked = "living", uuid4().hex
-            request = SampleRequest(
-                id=self._asked,
-                checkpoint=weights.path,
-                prompt=asked.prompt,
-                state=asked.start,
-                settings=settings,
-            )
-            async for answer in sampler.generate(request):
-                if isinstance(answer, SamplePiece):
-                    filled.text += answer.text
-                    filled.tokens = answer.tokens
-                else:
-                    filled.text, filled.tokens, filled.done = answer.text, answer.tokens, answer
-                    filled.state = "stopped" if answer.reason == "cancelled" else "done"
-                    self._keep(request, answer, weights)
+            text.use(weights or await self.weights(side))
         except (RnnlmError, OSError) as error:
-            filled.state, filled.error = "failed", in_one_sentence(error)
-        finally:
-            self._asked = ""
-
-    def _keep(self, request: SampleRequest, done: SampleDone, weights: Weights) -> None:
-        """Keep a sample with the others of app and command line."""
-        if done.tokens:
-            sample = KeptSample.of(request, done, run=weights.run, step=weights.step)
-            self._context.in_thread(lambda: store.kept_samples.all_samples().append(sample))
+            text.error = in_one_sentence(error)
+        else:
+            await draw(self._context, text, side.run)
+        text.over, self._drawing = True, None
 
     async def sample_round(
         self,
@@ -133,13 +96,13 @@ class SideRequests:
         texts = [side.texts[asked.number] for side in sides]
         for side, text in zip(sides, texts, strict=True):
             if self.stopping:
-                text.state = "stopped"
+                text.over = True
                 continue
-            await self.fill(text, side, asked, asked.settings)
+            await self.fill(text, side)
             changed()
         for side, text in zip(sides, texts, strict=True):
-            if text.weights is not None and not side.tokenizer:
-                side.tokenizer = await self.tokenizer(text.weights)
+            if text.asked and not side.tokenizer:
+                side.tokenizer = await self.tokenizer(text.wanted.weights)
         return next((text.done for text in texts if text.done is not None), None)
 
     async def score_round(
@@ -160,12 +123,12 @@ class SideRequests:
         await self.read_other_runs(grid.sides, open_run)
         for side, cells in zip(grid.sides, grid.cells, strict=True):
             weights: Weights | None = None
-            for column, cell in enumerate(cells):
+            for cell in cells:
                 if self.stopping:
-                    cell.state = "stopped"
+                    cell.over = True
                 else:
-                    await self.fill(cell, side, grid, grid.settings_of(column), weights)
-                    weights = cell.weights
+                    await self.fill(cell, side, weights)
+                    weights = cell.wanted.weights if cell.asked else None
                 changed()
 
     async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
@@ -219,10 +182,8 @@ class SideRequests:
                 del self._kept_scores[next(iter(self._kept_scores))]
         return self._kept_scores[key]
 
-    async def inspect_text(
-        self, weights: Weights, prompt: str, text: SideText | None, start: str, *, same: bool
-    ) -> Inspection:
-        """Score a prompt and a side's text after it.
+    async def inspect_text(self, weights: Weights, text: SideText, *, same: bool) -> Inspection:
+        """Score a side's text after its prompt; of one that isn't sampled, the prompt.
 
         Args:
             same: the weights read the text in the side's tokens; else it is sent as a text.
@@ -230,24 +191,21 @@ class SideRequests:
         Raises:
             RnnlmError: as for `inspect`.
         """
-        if text is None or text.done is None:
-            return await self.inspect(weights, prompt, (), start)
-        if same:
-            return await self.inspect(weights, prompt, text.done.ids, start)
-        return await self.inspect(weights, "".join(text.split(prompt)), (), start)
+        prompt, ids = text.wanted.prompt, text.samples[0].ids
+        if text.done is not None and not same:
+            prompt, ids = "".join(text.split()), ()
+        return await self.inspect(weights, prompt, ids, text.wanted.state)
 
     async def score(self, found: SideBySide, asked: SampleRound, owner: int, scorer: int) -> None:
         """Score the text of one side by another; why that failed is kept."""
         text, other = (found.text(place, asked) for place in (owner, scorer))
         if text is None or text.done is None or not text.done.tokens:
             return
-        if other is None or other.weights is None or other.state == "failed":
+        if other is None or not other.asked or other.error:
             return
         same = found.sides[owner].tokenizer == found.sides[scorer].tokenizer
         try:
-            inspection = await self.inspect_text(
-                other.weights, asked.prompt, text, asked.start, same=same
-            )
+            inspection = await self.inspect_text(other.wanted.weights, text, same=same)
         except (RnnlmError, OSError) as error:
             text.refused[scorer] = in_one_sentence(error)
         else:
@@ -255,18 +213,12 @@ class SideRequests:
                 # an unknown token hides how many bytes it replaces
                 text.refused[scorer] = f"no token for {', '.join(inspection.unknown)}"
             else:
-                text.scores[scorer] = TextScore.of(
-                    inspection, text.split(asked.prompt)[0], whole=not same
-                )
+                text.scores[scorer] = TextScore.of(inspection, text.split()[0], whole=not same)
 
     async def score_pair(
-        self, found: SideBySide, prompt: str, chosen: SideText | None, start: str
+        self, found: SideBySide, scored: SideText
     ) -> tuple[Inspection, Inspection]:
-        """Score one text by the two sides of the pair.
-
-        Args:
-            chosen: the chosen side's text of the newest round, after the prompt; None: the prompt.
-            start: path of the kept state that the text follows; empty: the initial state.
+        """Score one text by the two sides of the pair: the chosen side's newest, or a prompt.
 
         Raises:
             RnnlmError: a side has no weights, or can't read the text.
@@ -275,16 +227,16 @@ class SideRequests:
         weights = []
         for place, side in zip(found.pair, sides, strict=True):
             text = found.text(place)
-            known = text.weights if text is not None else None
+            known = text.wanted.weights if text is not None and text.asked else None
             weights.append(known or await self.weights(side))
             side.tokenizer = side.tokenizer or await self.tokenizer(weights[-1])
         # another tokenizer reads the text, which lacks a stop string that ended it
-        stopped = chosen is not None and chosen.done is not None and bool(chosen.done.stop)
+        stopped = scored.done is not None and bool(scored.done.stop)
         own = found.sides[found.chosen].tokenizer
         same = sides[0].tokenizer == sides[1].tokenizer
         a, b = [
             await self.inspect_text(
-                one, prompt, chosen, start, same=same or (side.tokenizer == own and not stopped)
+                one, scored, same=same or (side.tokenizer == own and not stopped)
             )
             for side, one in zip(sides, weights, strict=True)
         ]

@@ -538,7 +538,8 @@ class PromptScreen(PaneScreen):
             return
         else:
             self._wanted, self._followed = NOW, (0, 0)
-            self.context.report("sampling after each evaluation, f ends it")
+            key = self.key_of("follow_now")
+            self.context.report(f"sampling after each evaluation, {key} ends it")
         self._show_choice()
         self._follow(snapshot)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from rnnlm_tui.tui.sampling import draw
+from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.views.prompt import Drawing
 
 if TYPE_CHECKING:
@@ -84,24 +84,17 @@ class SampleStream:
             self._ended(drawing)
 
     def stop(self) -> None:
-        """Stop the request: the texts so far come with its answer; one that wasn't sent ends."""
-        drawing = self.drawing
-        self._cancel()
-        if drawing is not None and drawing.over:
-            self._end(drawing)
+        """Stop the request; one that wasn't sent ends at once."""
+        if self.drawing is not None:
+            stop_drawing(self._screen.context, self.drawing)
+            if self.drawing.over:
+                self._end(self.drawing)
 
     def abandon(self) -> None:
         """Stop the request, and show nothing more of it."""
-        self._cancel()
+        if self.drawing is not None:
+            stop_drawing(self._screen.context, self.drawing)
         self._forget()
-
-    def _cancel(self) -> None:
-        drawing, sampler = self.drawing, self._screen.context.sampler
-        if drawing is None:
-            return
-        drawing.over = not drawing.asked
-        if drawing.asked and sampler is not None:
-            self._screen.run_worker(sampler.cancel(drawing.id), group="cancel")
 
     def _forget(self) -> None:
         self.drawing = None

@@ -39,6 +39,7 @@ from rnnlm_tui.tui.views.versus import (
     SampleRound,
     Side,
     SideBySide,
+    SideText,
     settings_line,
 )
 from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
@@ -541,7 +542,7 @@ class VersusScreen(PaneScreen):
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
-        self.run_worker(self._requests.stop(), group="cancel")
+        self._requests.stop()
 
     # the other views
 
@@ -605,24 +606,19 @@ class VersusScreen(PaneScreen):
     async def _score(self, written: bool) -> None:
         """Score the text in the box, if it was `written`; else only if the side has no text."""
         found, scores = self._found, self.scores
-        text, asked = found.text(found.chosen), found.newest
-        if written or asked is None or text is None or text.done is None:
-            scores.source, text = "the prompt", None
-            prompt, start = self.box.text, self.context.prompt_session.state
-        else:
-            scores.source, prompt, start = (
-                f"{LETTERS[found.chosen]}’s text",
-                asked.prompt,
-                asked.start,
-            )
-        if not prompt and text is None:
+        text, session = found.text(found.chosen), self.context.prompt_session
+        scores.source = f"{LETTERS[found.chosen]}’s text"
+        if written or text is None or text.done is None:
+            scores.source = "the prompt"
+            text = SideText(self.side, self.box.text, session.settings, session.state)
+        if not text.wanted.prompt and text.done is None:
             scores.clear("Type or paste a text and press enter to score it.")
             self._show_scores()
             return
         scores.clear("scoring …")
         self._show_scores()
         try:
-            a, b = await self._requests.score_pair(found, prompt, text, start)
+            a, b = await self._requests.score_pair(found, text)
             scores.take(a, b, wide=self.size.width >= WIDE_FROM)
         except (RnnlmError, OSError) as error:
             scores.clear(in_one_sentence(error), trouble=True)

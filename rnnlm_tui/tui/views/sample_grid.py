@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.views.sample_tree import Sample
 from rnnlm_tui.tui.views.versus import Side, SideText
 
@@ -29,11 +28,7 @@ class Grid:
     prompt: str
     sides: list[Side]
     columns: tuple[float, ...]
-    settings: SamplingConfig
-    """Those of all cells but for the temperature."""
-    start: str = ""
-    """Path of the kept state that all cells start from; empty: the initial state."""
-    cells: list[list[SideText]] = field(default_factory=list)
+    cells: list[list[SideText]]
     row: int = 0
     """Of the chosen cell."""
     column: int = 0
@@ -47,27 +42,14 @@ class Grid:
             (at for at, one in enumerate(columns) if one == settings.temperature), len(columns) // 2
         )
         settings = settings.model_copy(update={"greedy": False, "max_new_tokens": most})
-        cells = [[SideText() for _ in columns] for _ in sides]
-        return cls(prompt, list(sides), columns, settings, start, cells, 0, chosen)
-
-    def settings_of(self, column: int) -> SamplingConfig:
-        """Return how the cells of a column are sampled."""
-        return self.settings.model_copy(update={"temperature": self.columns[column]})
+        of_columns = [settings.model_copy(update={"temperature": one}) for one in columns]
+        cells = [[SideText(side, prompt, one, start) for one in of_columns] for side in sides]
+        return cls(prompt, list(sides), columns, cells, 0, chosen)
 
     def chosen_branch(self) -> Sample | None:
         """Return the chosen cell's text as the beginning of a tree; None if it has none yet."""
-        cell, settings = self.cells[self.row][self.column], self.settings_of(self.column)
-        if cell.done is None or cell.weights is None:
-            return None
-        return Sample(
-            self.prompt,
-            settings,
-            cell.weights,
-            cell.done.ids,
-            cell.done.text,
-            self.start,
-            meta=f"{counted(cell.tokens, 'token')} · seed {settings.seed} · {cell.weights.label}",
-        )
+        sample = self.cells[self.row][self.column].samples[0]
+        return None if sample.done is None else replace(sample)
 
     def move(self, rows: int, columns: int) -> None:
         """Choose another cell, up to the edges."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from textual.content import Content
 
@@ -28,8 +28,8 @@ from rnnlm_tui.tui.palette import (
 )
 from rnnlm_tui.tui.text import WrappedText, line, safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
-from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.text_differences import (
     Span,
     TextScore,
@@ -51,28 +51,33 @@ MOST_ROUNDS = 50
 RATE_SECONDS = 0.05
 """Below this time, a speed is noise."""
 
-TextState = Literal["waiting", "living", "done", "stopped", "failed"]
 
+class SideText(Drawing):
+    """A text that one side makes of a prompt."""
 
-@dataclass(slots=True)
-class SideText:
-    """What one side made of a prompt."""
+    def __init__(self, side: Side, prompt: str, settings: SamplingConfig, start: str = "") -> None:
+        super().__init__(Sample(prompt, settings, Weights.of(side.run, side.row), state=start))
+        self.scores: dict[int, TextScore] = {}
+        """The text's surprise for each side, by the side's place; its own first."""
+        self.refused: dict[int, str] = {}
+        """Why a side can't score it."""
+        self._shown = ("", "")
+        self._wrapped = WrappedText(1)
 
-    weights: Weights | None = None
-    """None until they are known: current weights are written first."""
-    state: TextState = "waiting"
-    text: str = ""
-    """The continuation so far."""
-    tokens: int = 0
-    done: SampleDone | None = None
-    error: str = ""
-    """Why there is no text, in one sentence."""
-    scores: dict[int, TextScore] = field(default_factory=dict)
-    """The text's surprise for each side, by the side's place; its own first."""
-    refused: dict[int, str] = field(default_factory=dict)
-    """Why a side can't score it."""
-    _shown: tuple[str, str] = ("", "")
-    _wrapped: WrappedText = field(default_factory=lambda: WrappedText(1))
+    @property
+    def text(self) -> str:
+        """The continuation so far."""
+        return self.samples[0].text
+
+    @property
+    def done(self) -> SampleDone | None:
+        """The sampler's last word on it."""
+        return self.samples[0].done
+
+    @property
+    def living(self) -> bool:
+        """Whether it grows."""
+        return self.asked and not self.over
 
     @property
     def shown(self) -> str:
@@ -81,17 +86,18 @@ class SideText:
             self._shown = (self.text, safe_text(self.text))
         return self._shown[1]
 
-    def wrapped(self, prompt: str, width: int) -> WrappedText:
+    def wrapped(self, width: int) -> WrappedText:
         """Return prompt and text, wrapped; a text that grows costs only what is new."""
-        whole = safe_text(prompt) + self.shown
+        whole = safe_text(self.wanted.prompt) + self.shown
         if not whole.startswith(self._wrapped.text):
             self._wrapped = WrappedText(width)
         self._wrapped.fit(width)
         self._wrapped.append(whole[len(self._wrapped.text) :])
         return self._wrapped
 
-    def split(self, prompt: str) -> tuple[str, str]:
+    def split(self) -> tuple[str, str]:
         """Return prompt and text as the model read and wrote them."""
+        prompt = self.wanted.prompt
         if self.done is None:
             return prompt, self.text
         return prompt[: len(prompt) - self.done.unread], self.done.repeated + self.text
@@ -240,22 +246,23 @@ def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) 
     text = side.texts.get(asked.number)
     if text is None:
         return []
-    if text.state == "waiting":
-        return [Content.styled("…", DIM)]
-    if text.state == "failed":
+    if text.error:
         return []
-    number, _, noun = counted(text.tokens, "token").partition(" ")
-    if text.state == "living" and not text.tokens:
+    if not text.asked and not text.over:
+        return [Content.styled("…", DIM)]
+    tokens = text.samples[0].tokens
+    number, _, noun = counted(tokens, "token").partition(" ")
+    if text.living and not tokens:
         return [Content.assemble(("● ", TRAIN), ("loading …", DIM))]
-    if text.state == "living":
+    if text.living:
         most = counted(asked.settings.max_new_tokens, "token")
         return [Content.styled("● ", TRAIN) + line(f"{{}} of {most}", number)]
     stopped = text.done is None or text.done.reason == "cancelled"
     parts = [line(f"■ {{}} {noun}, stopped" if stopped else f"{{}} {noun}", number)]
-    used, now = text.weights.row if text.weights is not None else None, side.row
+    used, now = text.wanted.weights.row, side.row
     if used is not None and now is not None and used.step != now.step:
         parts.append(line("step {}", f"{used.step:,}"))
-    if text.done is not None and text.tokens:
+    if text.done is not None and tokens:
         score = text.scores.get(place)
         if not by_bytes:
             parts.append(line("{} bits/token", f"{text.done.bits_per_token:.1f}"))
@@ -411,7 +418,7 @@ class SideBySide:
                 side.texts.pop(dropped.number, None)
         del self.rounds[:-MOST_ROUNDS]
         for side in self.sides:
-            side.texts[number] = SideText()
+            side.texts[number] = SideText(side, prompt, settings, start)
         return asked
 
     def add(self, side: Side) -> bool:

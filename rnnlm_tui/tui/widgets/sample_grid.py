@@ -112,7 +112,7 @@ class SampleGrid(Panel, can_focus=True):
         else:
             text, style, sign = safe_text(cell.text).strip("\n"), TEXT, Content("")
             if not text:
-                return [Content.styled("…" if cell.state != "done" else "no text", DIM)]
+                return [Content.styled("no text" if cell.over and cell.done else "…", DIM)]
         wrapped = WrappedText(max(8, width - sign.cell_length), text.lstrip())
         lines = []
         for line in range(min(len(wrapped), tall)):
@@ -120,7 +120,7 @@ class SampleGrid(Panel, can_focus=True):
             if line == tall - 1 and len(wrapped) > tall:
                 words = safe_text(f"{words} …", limit=width)
             lines.append(Content.assemble(sign if not line else "", (words, style)))
-        if cell.state == "living" and lines and len(wrapped) <= tall:
+        if cell.living and lines and len(wrapped) <= tall:
             lines[-1] += Content.styled("█", TRAIN)
         return lines
 

@@ -70,7 +70,7 @@ class SideColumns:
         if newest is None:
             return []
         texts = [side.texts.get(newest.number) for side in self.shown.sides]
-        if any(text is not None and text.state in ("waiting", "living") for text in texts):
+        if any(text is not None and not text.over for text in texts):
             return [newest]
         return self.shown.rounds[::-1]
 
@@ -120,7 +120,7 @@ class SideColumns:
         asked = self.shown.newest
         for panel in self.panels:
             text = self.shown.text(panel.place)
-            if asked is not None and text is not None and text.state == "living":
+            if asked is not None and text is not None and text.living:
                 return len(panel.wrapped(asked))
         return 0
 
@@ -167,7 +167,7 @@ class SidePanel(WheelScrolled, can_focus=True):
         text = self._columns.shown.text(self.place, asked)
         if text is None:
             return WrappedText(self._text_width)
-        return text.wrapped(asked.prompt, self._text_width)
+        return text.wrapped(self._text_width)
 
     def error_lines(self, asked: SampleRound) -> list[Content]:
         """Return the lines of a round's error."""
@@ -243,7 +243,7 @@ class SidePanel(WheelScrolled, can_focus=True):
                     )
                 )
             )
-        if text.state == "living" and newest:
+        if text.living and newest:
             cursor = Content.styled("█", letter_of(self.place)[1])
             rows[-1:] = [rows[-1] + cursor] if rows else [cursor]
         return [*rows, *self.error_lines(asked)]

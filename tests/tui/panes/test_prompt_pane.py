@@ -375,6 +375,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         assert app.prompt_session.shown.weights.label == "now, step 3,752"
         # follow
         await pilot.press("ctrl+f")
+        await until_shown(pilot, "sampling after each evaluation, ^f ends it")
         await sampled(app, pilot, sampler, 2)
         await until_shown(pilot, "Sampling, after each evaluation")
         assert sampler.requests[-1].checkpoint.endswith("snapshots/step-000003752-aa")

@@ -22,7 +22,6 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import Grid, temperatures
-from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.side_facts import fact_lines, facts, score_chart
 from rnnlm_tui.tui.views.text_differences import (
     TextScore,
@@ -69,8 +68,9 @@ def sampled(*texts: str, prompt: str = "We", **settings: object) -> SideBySide:
             id="1", reason="length", text=text, ids=ids, tokens=len(ids), prompt_tokens=1,
             seconds=0.2, first_token_seconds=0.1, bits_per_token=4.1,
         )  # fmt: skip
-        used = Weights.of(RUN, found.sides[place].row)
-        found.sides[place].texts[asked.number] = SideText(used, "done", text, len(ids), done)
+        newest_of = found.sides[place].texts[asked.number]
+        newest_of.take(done)
+        newest_of.asked = newest_of.over = True
     return found
 
 
@@ -199,7 +199,7 @@ async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() ->
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
     text = newest(found, 0)
     assert text.done is not None
-    text.done = text.done.model_copy(update={"unread": 1, "repeated": " "})
+    text.samples[0].done = text.done.model_copy(update={"unread": 1, "repeated": " "})
     asked: list[InspectRequest] = []
 
     async def ask(request: InspectRequest, _: object) -> Inspection:
@@ -211,10 +211,10 @@ async def test_a_text_is_scored_without_the_blank_that_its_prompt_ends_with() ->
     requests = SideRequests(cast(PaneScreen, context))
     await requests.score(found, found.rounds[0], 0, 1)
     assert (text.scores[1].bits, text.scores[1].bytes) == ((2.0,), (4,))
-    await requests.score_pair(found, "We must ", text, "")
+    await requests.score_pair(found, text)
     assert [request.prompt for request in asked] == ["We must get", "We must "], "one is known"
-    text.done = text.done.model_copy(update={"repeated": ""})
-    text.text = ", "
+    text.samples[0].done = text.done.model_copy(update={"repeated": ""})
+    text.samples[0].text = ", "
     await requests.score(found, found.rounds[0], 0, 1)
     assert asked[-1].prompt == "We must, "
 
@@ -282,7 +282,8 @@ def test_the_status_says_what_a_text_is() -> None:
     first.choice = replace(first.choice, wanted=LAST)
     assert status_parts(first, asked, 0, by_bytes=False)[1].plain == "step 3,700"
     for tokens, words in ((0, "● loading …"), (1, "● 1 of 100 tokens")):
-        first.texts[asked.number] = SideText(state="living", tokens=tokens)
+        first.texts[asked.number] = text = SideText(first, "We", asked.settings)
+        text.asked, text.samples[0].tokens = True, tokens
         assert [one.plain for one in status_parts(first, asked, 0, by_bytes=False)] == [words]
 
 
@@ -409,8 +410,8 @@ def test_the_temperatures_have_the_chosen_one_among_them() -> None:
 def test_the_grid_begins_at_the_chosen_temperature_and_stays_within_its_edges() -> None:
     grid = Grid.of("We", [side(), side(LAST)], SamplingConfig(max_new_tokens=500))
     assert (grid.row, grid.column, len(grid.cells), len(grid.cells[0])) == (0, 1, 2, 4)
-    assert grid.settings_of(grid.column).temperature == 0.8
-    assert grid.settings.max_new_tokens == 60
+    settings = grid.cells[0][grid.column].wanted.settings
+    assert (settings.temperature, settings.max_new_tokens) == (0.8, 60)
     grid.move(5, -9)
     assert (grid.row, grid.column) == (1, 0)
 
@@ -442,7 +443,7 @@ def test_the_export_of_the_grid_has_every_cell() -> None:
     grid = Grid.of("We", [side(), side(LAST, RunDirectory(Path("/r/other")))], SamplingConfig())
     for row in grid.cells:
         for column, cell in enumerate(row):
-            cell.text = f" at {grid.columns[column]}"
+            cell.samples[0].text = f" at {grid.columns[column]}"
     text = grid_markdown(grid)
     assert "## B other @last, step 3,750" in text
     assert text.count("### temperature") == 8
