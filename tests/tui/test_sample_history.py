@@ -20,7 +20,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, continuation, page_lines
+from rnnlm_tui.tui.widgets.samples import HistoryPage, continuation, page_lines
 from tests.homes import STEPS, trained
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until
@@ -37,17 +37,18 @@ def samples(step: int, attempt: int = 1, text: str = "") -> list[SampleRow]:
     ]
 
 
-async def opened(app: RnnlmApp, pilot: Pilot[int]) -> HistoryPanel:
+async def opened(app: RnnlmApp, pilot: Pilot[int]) -> SampleHistoryScreen:
     await pilot.press("h")
     await until(pilot, lambda: isinstance(app.screen, SampleHistoryScreen))
-    panel = app.screen.query_one(HistoryPanel)
-    await until(pilot, lambda: panel.page is not None and panel.page.loaded)
-    return panel
+    history = app.screen
+    assert isinstance(history, SampleHistoryScreen)
+    await until(pilot, lambda: history.page is not None and history.page.loaded)
+    return history
 
 
-def step_of(panel: HistoryPanel) -> int:
-    assert panel.page is not None
-    return panel.page.step
+def step_of(history: SampleHistoryScreen) -> int:
+    assert history.page is not None
+    return history.page.step
 
 
 async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +62,8 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
                 log.append(*samples(1), *samples(2), *samples(3))
             await until(pilot, lambda: shows(app, "@3"))
             # steps and prompts
-            panel = await opened(app, pilot)
-            assert step_of(panel) == 3
+            history = await opened(app, pilot)
+            assert step_of(history) == 3
             assert "3 of 3" in lines_of(app)[0]
             assert "val ppl" in lines_of(app)[1]
             assert shows(app, "› The state of the Union")
@@ -70,7 +71,7 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             steps = []
             for key in ("left", "home", "left", "right", "end"):
                 await pilot.press(key)
-                steps.append(step_of(panel))
+                steps.append(step_of(history))
             assert steps == [2, 1, 1, 2, 3]
             await pilot.press("down")
             assert shows(app, "› My fellow Americans,")
@@ -79,7 +80,7 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             # a new sample is shown at the end only
             with RunLog(run, 1) as log:
                 log.append(*samples(4))
-            await until(pilot, lambda: step_of(panel) == 4)
+            await until(pilot, lambda: step_of(history) == 4)
             await pilot.press("left", "enter")
             assert isinstance(app.screen, TrainScreen)
             assert app.screen.cursor_step == 3
@@ -87,12 +88,12 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await pilot.press("home")
             assert app.screen.cursor_step == 1
             await until(pilot, lambda: shows(app, "be as at 1"))
-            panel = await opened(app, pilot)
-            assert step_of(panel) == 1
+            history = await opened(app, pilot)
+            assert step_of(history) == 1
             # a resumed run begins again
             record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
             await pilot.press("end")
-            await until(pilot, lambda: step_of(panel) == 2 and shows(app, "all new"))
+            await until(pilot, lambda: step_of(history) == 2 and shows(app, "all new"))
             await pilot.press("escape", "escape")
             await until(pilot, lambda: shows(app, "@2"))
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.content import Content
 
 from rnnlm_tui import store
+from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
-from rnnlm_tui.tui.widgets.samples import HistoryPage, HistoryPanel, newlines_of, samples_by_prompt
+from rnnlm_tui.tui.widgets.panel import LinesPanel
+from rnnlm_tui.tui.widgets.samples import HistoryPage, newlines_of, page_lines, samples_by_prompt
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -61,12 +65,14 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._wanted = math.inf if step is None else step
         """The step to show, or the last one before it; the newest if infinite."""
         self._chosen = 0
+        self.page: HistoryPage | None = None
+        """The page shown."""
 
     def compose(self) -> ComposeResult:
-        yield HistoryPanel(id="history-box")
+        yield LinesPanel("Samples, step by step", id="history-box")
 
     def on_mount(self) -> None:
-        self.query_one(HistoryPanel).highlighted = True
+        self.query_one(LinesPanel).highlighted = True
         self._stored = StoredSamples(self.context, self._run, self._show)
         self._stored.steps = sorted({row.step for row in self._snapshot.samples})
         self.set_interval(CHECK_SECONDS, self._check_for_more)
@@ -74,7 +80,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._show()
 
     def on_resize(self) -> None:
-        panel = self.query_one(HistoryPanel)
+        panel = self.query_one(LinesPanel)
         panel.bottom = key_line(KEYS, panel.size.width, self.app)
 
     @property
@@ -104,7 +110,7 @@ class SampleHistoryScreen(Overlay[int | None]):
         asked = () if has_prompts_of_another_text(config) else config.evaluation.prompts
         prompts = tuple(dict.fromkeys([*asked, *now]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
-        page = HistoryPage(
+        page = self.page = HistoryPage(
             wanted[0],
             index,
             len(steps),
@@ -116,7 +122,9 @@ class SampleHistoryScreen(Overlay[int | None]):
             loaded=all(step in self._stored.rows for step in wanted[:2]),
             newlines=newlines_of(self._snapshot.summary.corpus_layout),
         )
-        self.query_one(HistoryPanel).show(page, self._chosen)
+        lines = partial(page_lines, page, self._chosen, no_colour=self.app.no_color)
+        place = Content.styled(f"{index + 1} of {len(steps)}", DIM)
+        self.query_one(LinesPanel).show(lines, place)
         self._stored.read(wanted)
 
     def _rows(self, step: int) -> dict[str, SampleRow]:
@@ -134,9 +142,8 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def action_prompt(self, by: int) -> None:
         """Show another prompt in full."""
-        page = self.query_one(HistoryPanel).page
-        if page is not None and page.prompts:
-            self._chosen = (self._chosen + by) % len(page.prompts)
+        if self.page is not None and self.page.prompts:
+            self._chosen = (self._chosen + by) % len(self.page.prompts)
             self._show()
 
     def action_take(self) -> None:

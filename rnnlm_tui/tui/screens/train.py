@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
@@ -15,7 +17,7 @@ from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui import WIDE_FROM, messages
+from rnnlm_tui.tui import WIDE_FROM, messages, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
@@ -36,8 +38,15 @@ from rnnlm_tui.tui.views.runs import saved_order, sorted_runs, with_newest
 from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
-from rnnlm_tui.tui.widgets.samples import TROUBLE_STATUSES, SampleLines, SamplesPanel, trouble_lines
-from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, OtherRuns
+from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
+from rnnlm_tui.tui.widgets.samples import (
+    TROUBLE_STATUSES,
+    content_key,
+    drawn_by,
+    lines_below,
+    trouble_lines,
+)
+from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, run_lines
 from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
@@ -95,6 +104,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         super().__init__()
         self._offered: CheckpointRow | None = None
         self._samples: StoredSamples | None = None
+        self._sampled: tuple[object, ...] = ()
+        """What the shown samples depend on."""
         self._opening = ""
         """The run that J or K is opening; empty once it is open."""
         self._range_state = (False, True)
@@ -105,9 +116,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
             KeyFigures(id="figures"),
             *(Chart(id=name) for name in CHARTS),
             MachinePanel(id="machine"),
-            SampleLines(id="sample-lines"),
-            SamplesPanel(id="samples"),
-            OtherRuns(id="other-runs"),
+            Line(id="sample-lines"),
+            LinesPanel("Samples", id="samples"),
+            LinesPanel("Runs", id="other-runs"),
             EventsPanel(id="events"),
             places=arrangement(body_size(self.app.size)),
             id="placed",
@@ -129,7 +140,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         self._arrange(self.app.size)
         places = self._placed.places
         if figures := places.get("figures"):
-            self.query_one(KeyFigures).show(snapshot, rows=figures.height, width=figures.width)
+            self.query_one(KeyFigures).show(snapshot, figures.width)
         self.show_charts(
             {
                 name: data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
@@ -151,23 +162,31 @@ class TrainScreen(ChartedScreen, SteersRuns):
             if self._samples is None or self._samples.run != run:
                 self._samples = StoredSamples(self.context, run, self.cursor_changed)
             snapshot = snapshot_until(snapshot, step, self._samples.until(snapshot, step))
-        if region := places.get("sample-lines"):
-            self.query_one(SampleLines).show(snapshot, (region.width, region.height))
-        if "samples" in places:
-            self.query_one(SamplesPanel).show(snapshot)
+        sampled = (content_key(snapshot), places.get("samples"), places.get("sample-lines"))
+        if sampled != self._sampled:  # else the texts would be wrapped again
+            self._sampled = sampled
+            self._show_samples(snapshot)
         nearest = self._nearest()
         if step is not None and nearest != self._offered:  # the footer names it
             self.refresh_footer()
         self._offered = nearest
 
+    def _show_samples(self, snapshot: RunSnapshot | None) -> None:
+        places = self._placed.places
+        if region := places.get("sample-lines"):
+            lines = lines_below(snapshot, region.width - 2, region.height)
+            self.query_one("#sample-lines", Line).put(*(Content(" ") + line for line in lines))
+        if "samples" in places:
+            legend = "" if snapshot is None else drawn_by(snapshot.config)
+            self.query_one("#samples", LinesPanel).show(partial(lines_below, snapshot), legend)
+
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
-            self.query_one(OtherRuns).show(
-                self._in_order(summaries),
-                fresh,
-                self.context.marks,
-                waiting_runs(self.context.queue),
+            runs, queue = self._in_order(summaries), waiting_runs(self.context.queue)
+            self.query_one("#other-runs", LinesPanel).show(
+                partial(run_lines, runs, fresh, self.context.marks, queue),
+                Content.styled("val ppl", palette.DIM),
             )
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -25,33 +25,12 @@ from rnnlm_tui.tui.views.checkpoints import (
     columns_for,
 )
 from rnnlm_tui.tui.views.table import row_of
-from rnnlm_tui.tui.widgets.panel import Label, Panel
+from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.samples import cut_lines
 from rnnlm_tui.tui.widgets.table import SortedTable
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import SampleRow
-
-
-LayOut = Callable[[int, int], list[Content]]
-"""Returns lines for a width and a height."""
-
-
-class LinesPanel(Panel):
-    """Lines that depend on the room for them."""
-
-    def __init__(self, title: str, *, id: str) -> None:
-        super().__init__(title=title, id=id)
-        self._lay_out: LayOut = lambda _width, _height: []
-
-    def show(self, lay_out: LayOut, legend: Label = "") -> None:
-        """Show the lines that `lay_out` returns for a width and a height."""
-        self._lay_out, self.legend = lay_out, legend
-        self.redraw()
-
-    def prepare(self, width: int, height: int) -> None:
-        """Lay out all lines."""
-        self.lines = self._lay_out(width, height)
 
 
 def state_of(detail: CheckpointDetail, now: float) -> Content | str:

@@ -6,7 +6,8 @@ A panel has a thin round border, with title and legend in the top edge.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -281,6 +282,28 @@ class Panel(Widget):
     watch_panel_title = watch_legend = watch_bottom = watch_highlighted = _edges_changed
 
 
+LayOut = Callable[[int, int], list[Content]]
+"""Returns lines for a width and a height."""
+
+
+class LinesPanel(Panel):
+    """Lines that depend on the room for them."""
+
+    def __init__(self, title: Label, *, id: str) -> None:
+        super().__init__(title=title, id=id)
+        self._lay_out: LayOut = lambda _width, _height: []
+
+    def show(self, lay_out: LayOut, legend: Label = "") -> None:
+        """Show the lines that `lay_out` returns for a width and a height."""
+        self._lay_out = lay_out
+        self.set_reactive(Panel.legend, legend)
+        self.redraw()
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out all lines."""
+        self.lines = self._lay_out(width, height)
+
+
 class WheelScrolled(Panel):
     """A panel that the mouse wheel scrolls by three lines."""
 
@@ -357,28 +380,27 @@ class TitledContainer(Container):
 
 
 class Line(Widget):
-    """A row of text that may be updated often; only changed cells are sent to the terminal."""
+    """Text that may be updated often; only changed cells are sent to the terminal."""
 
     DEFAULT_CSS = f"Line {{ height: 1; width: 100%; background: {BACKGROUND}; }}"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._content = Content("")
+        self._rows: Sequence[Content] = ()
 
     @property
     def plain(self) -> str:
         """The text shown."""
-        return self._content.plain
+        return "\n".join(row.plain for row in self._rows)
 
-    def put(self, content: Content) -> None:
-        """Show this content."""
-        before, self._content = self._content, content
-        if (content.plain, content.spans) != (before.plain, before.spans):
-            self.refresh()
+    def put(self, *rows: Content) -> None:
+        """Show these rows."""
+        before, self._rows = self._rows, rows
+        for y, (old, new) in enumerate(zip_longest(before, rows)):
+            if old is None or new is None or (old.plain, old.spans) != (new.plain, new.spans):
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        """Return the row."""
-        style, width = ink(TEXT, background=BACKGROUND), self.size.width
-        if y:
-            return Strip.blank(width, style)
-        return padded(segments_of(self._content, TEXT), width).apply_style(style)
+        """Return a row."""
+        row = segments_of(self._rows[y], TEXT) if y < len(self._rows) else []
+        return padded(row, self.size.width).apply_style(ink(TEXT, background=BACKGROUND))

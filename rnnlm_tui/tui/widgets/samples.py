@@ -12,18 +12,16 @@ from difflib import SequenceMatcher
 from time import localtime, strftime
 from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import count, figure
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
 from rnnlm_tui.tui.views.status import status_glyph
-from rnnlm_tui.tui.widgets.panel import Line, Panel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
 
 
@@ -43,8 +41,10 @@ SENTENCES = {
 }
 
 
-def lines_below(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
+def lines_below(snapshot: RunSnapshot | None, width: int, height: int) -> list[Content]:
     """Return at most `height` lines: trouble first, then samples."""
+    if snapshot is None:
+        return []
     trouble = cut_lines(trouble_lines(snapshot, width), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
     samples = sample_lines(snapshot, width, room)
@@ -184,57 +184,13 @@ def cut_lines(
     return shown
 
 
-class SampleLines(Vertical):
-    """Samples without a frame, for narrow terminals."""
-
-    DEFAULT_CSS = "SampleLines { overflow: hidden; }"
-    MOST = 24
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._shown: object = ()
-
-    def compose(self) -> ComposeResult:
-        for _ in range(self.MOST):
-            yield Line()
-
-    def show(self, snapshot: RunSnapshot | None, size: tuple[int, int]) -> None:
-        """Fill a region of this size."""
-        wanted = (content_key(snapshot), size)
-        if wanted == self._shown:
-            return
-        self._shown = wanted
-        width, height = size
-        found = [] if snapshot is None else lines_below(snapshot, width - 2, min(height, self.MOST))
-        for index, line in enumerate(self.query(Line)):
-            line.put(Content.assemble(" ", found[index]) if index < len(found) else Content(""))
-
-
-class SamplesPanel(Panel):
-    """Samples in a frame; the legend shows the sampling settings."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Samples", id=id)
-        self._snapshot: RunSnapshot | None = None
-
-    def show(self, snapshot: RunSnapshot | None) -> None:
-        """Show the run's samples."""
-        before, self._snapshot = content_key(self._snapshot), snapshot
-        if content_key(snapshot) == before:
-            return
-        if snapshot is not None:
-            sampling = snapshot.config.sampling
-            drawn = (
-                "greedy"
-                if sampling.is_greedy
-                else f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
-            )
-            self.set_reactive(Panel.legend, Content.styled(drawn, palette.DIM))
-        self.redraw()
-
-    def prepare(self, width: int, height: int) -> None:
-        """Lay out the lines for this size."""
-        self.lines = [] if self._snapshot is None else lines_below(self._snapshot, width, height)
+def drawn_by(config: RunConfig) -> Content:
+    """Return how a run's samples are drawn: `T 0.8 · top-p 0.95 · seed 7`."""
+    sampling = config.sampling
+    if sampling.is_greedy:
+        return Content.styled("greedy", palette.DIM)
+    words = f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
+    return Content.styled(words, palette.DIM)
 
 
 MOST_WORDS = 400
@@ -266,34 +222,6 @@ class HistoryPage:
     """Whether the samples have been read yet."""
     newlines: Newlines = "space"
     """How line breaks in samples are shown."""
-
-
-class HistoryPanel(Panel):
-    """One step of the history, the chosen prompt in full with its text from earlier steps."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Samples, step by step", id=id)
-        self.page: HistoryPage | None = None
-        """The page shown; set by `show`."""
-        self.chosen = 0
-        """Index of the prompt shown in full."""
-
-    def show(self, page: HistoryPage, chosen: int) -> None:
-        """Show a step."""
-        self.page, self.chosen = page, chosen
-        self.set_reactive(
-            Panel.legend, Content.styled(f"{page.index + 1} of {page.steps}", palette.DIM)
-        )
-        self.redraw()
-
-    def prepare(self, width: int, height: int) -> None:
-        """Lay out the lines for this size."""
-        plain_terminal = bool(getattr(self.app, "no_color", False))
-        self.lines = (
-            []
-            if self.page is None
-            else page_lines(self.page, self.chosen, width, height, no_colour=plain_terminal)
-        )
 
 
 def page_lines(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.strip import Strip
 
@@ -26,10 +24,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.views.queue import Waiting
 
 
-class KeyFigures(Vertical):
+class KeyFigures(Line):
     """Three lines: progress and time left; losses; speed and load."""
-
-    ROWS = 3
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -37,82 +33,49 @@ class KeyFigures(Vertical):
         self._counted: RunSnapshot | None = None
         self._eta: Eta | None = None
 
-    def compose(self) -> ComposeResult:
-        for index in range(self.ROWS):
-            yield Line(id=f"figures-{index}")
-
-    def show(self, snapshot: RunSnapshot | None, *, rows: int, width: int) -> None:
-        """Show the run's figures in `rows` lines of `width` cells."""
+    def show(self, snapshot: RunSnapshot | None, width: int) -> None:
+        """Show the run's figures in lines of `width` cells."""
         if snapshot is not self._counted:
             self._counted, self._eta = snapshot, None
             if snapshot is not None:
                 self._eta = self._steady.of(snapshot.summary, snapshot.eta_margin)
-        lines = [] if snapshot is None else figure_lines(snapshot, self._eta, width)
-        for index, line in enumerate(self.query(Line)):
-            line.put(lines[index] if index < min(rows, len(lines)) else Content(""))
+        self.put(*([] if snapshot is None else figure_lines(snapshot, self._eta, width)))
 
 
-class OtherRuns(Panel):
-    """All runs, two lines each, with the letters of marked runs."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Runs", legend=Content.styled("val ppl", palette.DIM), id=id)
-        self._runs: Sequence[RunSummary] = ()
-        self._open = ""
-        self._best: dict[str, float] = {}
-        self._marks = Marks()
-        self._waiting: Mapping[str, Waiting] = {}
-
-    def show(
-        self,
-        runs: Sequence[RunSummary],
-        open_run: str,
-        marks: Marks,
-        waiting: Mapping[str, Waiting],
-    ) -> None:
-        """Show the runs in the given order; the open one is bright."""
-        self._runs, self._open, self._marks, self._waiting = runs, open_run, marks, waiting
-        self._best = best_of_comparable(runs)
-        self.redraw()
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return line `y`."""
-        index, second = divmod(y, 2)
-        most = self.inner_size.height // 2
-        if index >= len(self._runs) or index >= most:
-            return padded([], width)
-        if index == most - 1 and len(self._runs) > most:
-            text = f"  {len(self._runs) - most + 1} more, r" if not second else ""
-            return padded(segments_of(text, palette.DIM), width)
-        line = (self._second if second else self._first)(self._runs[index], width)
-        return padded(segments_of(line, palette.TEXT), width)
-
-    def _first(self, run: RunSummary, width: int) -> Content:
-        best = run.validation.best_perplexity
-        star = best is not None and best == self._best.get(run.run)
-        value = figure(best) + ("★" if star else " ")
-        name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(value)))
-        styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == self._open else palette.TEXT)
+def run_lines(
+    runs: Sequence[RunSummary],
+    open_run: str,
+    marks: Marks,
+    queue: Mapping[str, Waiting],
+    width: int,
+    height: int,
+) -> list[Content]:
+    """Return all runs, two lines each, with the letters of marked runs; the open one is bright."""
+    best, most = best_of_comparable(runs), height // 2
+    shown = runs[: most - 1] if len(runs) > most > 0 else runs[:most]
+    lines: list[Content] = []
+    for run in shown:
+        value, waiting = run.validation.best_perplexity, queue.get(run.run)
+        star = value is not None and value == best.get(run.run)
+        words = figure(value) + ("★" if star else " ")
+        name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(words)))
+        styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == open_run else palette.TEXT)
         left = Content.assemble(status_glyph(run.status), " ", styled)
         style = f"bold {palette.VALIDATION}" if star else palette.TEXT
-        return spread(left, Content.styled(value, style), width, least=1)
-
-    def _second(self, run: RunSummary, width: int) -> Content:
-        waiting = self._waiting.get(run.run)
-        share = (waiting.start if waiting is not None and waiting.start else _share(run)) + " "
+        lines.append(spread(left, Content.styled(words, style), width, least=1))
         word = Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
         if run.status in ("failed", "crashed", "stalled", "degraded"):
             word = status_word(run.status)
+        share = percent(run.step / run.max_steps if run.max_steps else None)
         if waiting is not None:
             word = Content.styled(f"waiting {waiting.place}", palette.DIM)
-        style = f"bold {self._marks.colour(run.run) or palette.DIM}"
-        left = Content.assemble((self._marks.letter(run.run) or " ", style), " ", word)
-        return spread(left, Content.styled(share, palette.DIM), width, least=1)
-
-
-def _share(run: RunSummary) -> str:
-    """Return the progress."""
-    return percent(run.step / run.max_steps if run.max_steps else None)
+            share = waiting.start or share
+        letter = (marks.letter(run.run) or " ", f"bold {marks.colour(run.run) or palette.DIM}")
+        left = Content.assemble(letter, " ", word)
+        lines.append(spread(left, Content.styled(f"{share} ", palette.DIM), width, least=1))
+    if len(shown) < len(runs) and most > 0:
+        lines.append(Content.styled(f"  {len(runs) - len(shown)} more, r", palette.DIM))
+    return lines
 
 
 class EventsPanel(Panel):
