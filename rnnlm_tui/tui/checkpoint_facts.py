@@ -18,7 +18,7 @@ from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
 from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.views.checkpoints import LayerChange, layer_changes
+from rnnlm_tui.tui.widgets.checkpoints import LayerChange, layer_changes
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot

@@ -11,8 +11,7 @@ from textual.events import Key
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import log as module
-from rnnlm_tui.tui.screens.log import LogFollower
-from rnnlm_tui.tui.widgets.log_panel import LogPanel
+from rnnlm_tui.tui.screens.log import LogFollower, LogPanel
 from tests.homes import trained
 from tests.tui.fakes import make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view

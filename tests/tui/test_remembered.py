@@ -23,8 +23,7 @@ from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.settings import ChartView, last_session, save_settings, save_view, saved_view
 from rnnlm_tui.tui.theme import Appearance, Display
 from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.views.run_layout import LAYOUT_SETTING, RunLayout
-from rnnlm_tui.tui.views.runs import saved_order
+from rnnlm_tui.tui.views.runs import LAYOUT_SETTING, RunLayout, saved_order
 from tests.homes import trained
 from tests.tui.support import at_home, until
 

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.schema.summary import ChangedField, LineageFigures, RunSummary
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.views.run_layout import RunLayout
+from rnnlm_tui.tui.views.runs import RunLayout
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.pictures import Mode, assert_picture, each_view

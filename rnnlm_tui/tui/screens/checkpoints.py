@@ -28,9 +28,15 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, detail_lines, saved_order
 from rnnlm_tui.tui.views.form import DraftParent
-from rnnlm_tui.tui.widgets.checkpoints import CheckpointTable, sample_lines, state_of
+from rnnlm_tui.tui.widgets.checkpoints import (
+    ORDER_SETTING,
+    CheckpointTable,
+    detail_lines,
+    sample_lines,
+    saved_order,
+    state_of,
+)
 from rnnlm_tui.tui.widgets.panel import LinesPanel
 from rnnlm_tui.tui.widgets.samples import newlines_of
 

@@ -38,8 +38,15 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.run_layout import DEFAULT_KEYS, LAYOUT_SETTING, RunLayout
-from rnnlm_tui.tui.views.runs import ORDER_SETTING, RowContext, saved_order, with_newest
+from rnnlm_tui.tui.views.runs import (
+    DEFAULT_KEYS,
+    LAYOUT_SETTING,
+    ORDER_SETTING,
+    RowContext,
+    RunLayout,
+    saved_order,
+    with_newest,
+)
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.run_detail import RunDetail

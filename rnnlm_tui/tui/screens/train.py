@@ -385,7 +385,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         """Scroll to older events, or with -1 to newer ones."""
         if "events" in self._placed.places:
             events = self.query_one(EventsPanel)
-            events.scroll_by(pages * max(1, events.inner_size.height - 1))
+            events.scroll_lines(pages * max(1, events.inner_size.height - 1))
         elif self.snapshot is not None:
             from rnnlm_tui.tui.screens.log import EventsScreen
 

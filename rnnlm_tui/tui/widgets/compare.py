@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.segment import Segment
 from textual.content import Content
-from textual.events import MouseScrollDown, MouseScrollUp
 from textual.geometry import Region, Size
 from textual.strip import Strip
 
@@ -21,7 +20,7 @@ from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.compare import MarkedRuns
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.views.table import fitted
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import ScrolledPanel, padded, segments_of
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Places
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def _distance(row: FigureRow) -> FigureColumn:
     )
 
 
-class ComparedRunsPanel(Panel):
+class ComparedRunsPanel(ScrolledPanel):
     """Figures, settings, and figures without a column; the heading stays when scrolling."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -126,7 +125,6 @@ class ComparedRunsPanel(Panel):
         self._runs: MarkedRuns = ()
         self._comparison: Comparison | None = None
         self._at: FigureColumn | None = None
-        self._top = 0
         self._heads: list[int] = []
 
     def lines_in(self, width: int) -> int:
@@ -149,18 +147,9 @@ class ComparedRunsPanel(Panel):
             self._at = at
             self.redraw()
 
-    def scroll_lines(self, by: int) -> None:
-        """Scroll down, or up if negative."""
-        self._top += by
-        self.redraw()
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.scroll_lines(1)
-
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.scroll_lines(-1)
+    @property
+    def row_count(self) -> int:
+        return len(self.lines)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out all lines for this width, and scroll no further than they reach."""
@@ -168,7 +157,7 @@ class ComparedRunsPanel(Panel):
         for part in self._parts(width):
             self._heads.append(len(self.lines))
             self.lines += part
-        self._top = max(0, min(self._top, len(self.lines) - height))
+        self.top = max(0, min(self.top, self.row_count - height))
 
     def _parts(self, width: int) -> list[list[Content]]:
         """Return the tables, each with its heading."""
@@ -192,16 +181,16 @@ class ComparedRunsPanel(Panel):
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of a table; the first one is always a heading."""
-        index = self._top + y
-        if y == 0 and self._top:
-            index = max((head for head in self._heads if head <= self._top), default=0)
+        index = self.top + y
+        if y == 0 and self.top:
+            index = max((head for head in self._heads if head <= self.top), default=0)
         return padded(
             segments_of(self.lines[index], palette.TEXT) if index < len(self.lines) else [], width
         )
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many lines are hidden above and below."""
-        return self.hidden_labels(self._top, len(self.lines) - self._top - self.inner_size.height)
+        return self.hidden_labels(self.top, len(self.lines) - self.top - self.inner_size.height)
 
     def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
         """Return the runs' lines, and the figures without a column."""

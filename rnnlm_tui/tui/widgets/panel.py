@@ -318,6 +318,31 @@ class WheelScrolled(Panel):
         self.scroll_lines(3 if isinstance(event, MouseScrollDown) else -3)
 
 
+class ScrolledPanel(WheelScrolled):
+    """A panel that shows the rows from `top` on, of as many as `row_count` says."""
+
+    top = 0
+    """The first visible row."""
+
+    @property
+    @abstractmethod
+    def row_count(self) -> int:
+        """All rows, also those out of view."""
+
+    @property
+    def last_top(self) -> int:
+        """The first visible row when scrolled to the end."""
+        return max(0, self.row_count - max(1, self.inner_size.height))
+
+    def scroll_lines(self, by: int) -> None:
+        self.show_from(self.top + by)
+
+    def show_from(self, top: int) -> None:
+        """Scroll to this row, or as near as there are rows."""
+        self.top = max(0, min(top, self.last_top))
+        self.redraw()
+
+
 class TitledContainer(Container):
     """A container of widgets in the same frame, in the focus colour while it contains the focus."""
 

@@ -22,15 +22,17 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import amount, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.run_layout import RunLayout, arranged_by_run, group_line
 from rnnlm_tui.tui.views.runs import (
     SORT_KEYS,
     STATUS_WIDTH,
     RowContext,
     RunColumn,
+    RunLayout,
     SortKey,
     TextWidths,
     age_of,
+    arranged_by_run,
+    group_line,
     rises,
     sorted_runs,
     text_widths,

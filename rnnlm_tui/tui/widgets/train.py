@@ -16,7 +16,7 @@ from rnnlm_tui.tui.text import safe_content, spread
 from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.status import status_glyph, status_word
 from rnnlm_tui.tui.views.train import EventEntry, entries_of, figure_lines, nearest_entry
-from rnnlm_tui.tui.widgets.panel import Label, Line, Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Line, ScrolledPanel, padded, segments_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -78,7 +78,7 @@ def run_lines(
     return lines
 
 
-class EventsPanel(Panel):
+class EventsPanel(ScrolledPanel):
     """The run's events, newest first; the one nearest to the cursor is highlighted."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -86,16 +86,14 @@ class EventsPanel(Panel):
         self._entries: list[EventEntry] = []
         self._made_of: object = None
         self._chosen: int | None = None
-        self._top = 0
 
     @property
-    def top(self) -> int:
-        """How many newer events are scrolled out of view."""
-        return self._top
+    def row_count(self) -> int:
+        return len(self._entries)
 
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """Show the events; highlight the one nearest to step `at` and scroll to it."""
-        before = (self._entries, self._chosen, self._top)
+        before = (self._entries, self._chosen, self.top)
         if snapshot is None:
             self._entries, self._made_of = [], None
         else:
@@ -105,44 +103,28 @@ class EventsPanel(Panel):
                 self._made_of = made_of
                 newest = self._entries[0] if self._entries else None
                 self._entries = entries_of(snapshot)
-                if self._top and newest in self._entries:
-                    self._top += self._entries.index(newest)  # keep the scroll position
+                if self.top and newest in self._entries:
+                    self.top += self._entries.index(newest)  # keep the scroll position
         chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
         if chosen is not None:
             height = max(1, self.inner_size.height)
-            if chosen != self._chosen and not self._top <= chosen < self._top + height:
-                self._top = chosen - height // 2
+            if chosen != self._chosen and not self.top <= chosen < self.top + height:
+                self.top = chosen - height // 2
         elif self._chosen is not None:
-            self._top = 0
+            self.top = 0
         self._chosen = chosen
-        self._top = self._within(self._top)
-        if (self._entries, self._chosen, self._top) != before:
+        self.top = max(0, min(self.top, self.last_top))
+        if (self._entries, self._chosen, self.top) != before:
             self.redraw()
-
-    def scroll_by(self, rows: int) -> None:
-        """Scroll to older events, or to newer ones if negative."""
-        top = self._within(self._top + rows)
-        if top != self._top:
-            self._top = top
-            self.redraw()
-
-    def _within(self, top: int) -> int:
-        return max(0, min(top, len(self._entries) - max(1, self.inner_size.height)))
-
-    def on_mouse_scroll_down(self) -> None:
-        self.scroll_by(3)
-
-    def on_mouse_scroll_up(self) -> None:
-        self.scroll_by(-3)
 
     def legend_within(self, room: int) -> Label:
         """Return `step`, or how many newer events are hidden."""
-        more = Content.styled(f"{self._top} newer", palette.DIM)
-        return more if self._top and more.cell_length <= room else super().legend_within(room)
+        more = Content.styled(f"{self.top} newer", palette.DIM)
+        return more if self.top and more.cell_length <= room else super().legend_within(room)
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return one event."""
-        index = self._top + y
+        index = self.top + y
         if index >= len(self._entries):
             return padded([], width)
         entry, chosen = self._entries[index], index == self._chosen

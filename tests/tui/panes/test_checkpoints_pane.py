@@ -33,8 +33,8 @@ from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.views.checkpoints import ORDER_SETTING, columns_for, detail_lines, saved_order
 from rnnlm_tui.tui.views.table import row_of
+from rnnlm_tui.tui.widgets.checkpoints import ORDER_SETTING, columns_for, detail_lines, saved_order
 from tests.homes import five_checkpoints
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from rnnlm_tui.engine.weight_change import WEIGHTS_NAME, changed_tensors
 from rnnlm_tui.errors import CheckpointError, RunStateError
 from rnnlm_tui.schema.sampling import TensorChange, WeightChangeRequest
-from rnnlm_tui.tui.views.checkpoints import LayerChange, full_bar, layer_changes
+from rnnlm_tui.tui.widgets.checkpoints import LayerChange, full_bar, layer_changes
 from rnnlm_tui.worker.answers import weight_change
 
 
