@@ -152,12 +152,12 @@ def sentence(
 def line(pattern: str, *values: object) -> Content:
     """Return a dim text with values in place of its `{}`: `line("step {}", "3,700")`.
 
-    A value that is no Content and has no style of its own is bright.
+    A value is a Content, a text with its style, or what is written in the usual colour.
     """
     first, *others = pattern.split("{}")
     parts: list[Content | tuple[str, str]] = [(first, DIM)]
     for value, after in zip(values, others, strict=True):
-        own = value if isinstance(value, Content) else (str(value), TEXT)
+        own = value if isinstance(value, (Content, tuple)) else (str(value), TEXT)
         parts += [own, (after, DIM)]
     return Content.assemble(*parts)
 

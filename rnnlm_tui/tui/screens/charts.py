@@ -53,11 +53,8 @@ class ChartedScreen(PaneScreen):
         on."""
         self._view_of: str | None = None
         self._led_by = ""
-        self.pending_range: tuple[tuple[float, float] | None, bool] | None = None
-        """The x range to show once there is data, and whether to follow the newest step; None: the
-        current one."""
-        self._pending_cursor: float | None = None
-        """The saved cursor, until there is data."""
+        self.pending = False
+        """Whether the view's x range and cursor are to be shown once there is data."""
 
     # for a screen to override
 
@@ -143,11 +140,7 @@ class ChartedScreen(PaneScreen):
         self.view = saved_view(self.context.settings, key)
         if self.view.axis not in self.AXES:
             self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
-        self.window, self.cursor, self.visiting = Window(), None, False
-        self.pending_range, self._pending_cursor = (
-            (self.view.part, self.view.following),
-            self.view.cursor,
-        )
+        self.window, self.cursor, self.visiting, self.pending = Window(), None, False, True
         for chart in self.charts():
             chart.set_reactive(Chart.cursor, None)
             chart.set_reactive(Chart.show_all, self.view.whole_range)
@@ -163,11 +156,11 @@ class ChartedScreen(PaneScreen):
             return
         self._led_by = names[0]
         self.window.fit(shown[names[0]], self.cursor)
-        if self.pending_range is not None and shown[names[0]].series:
-            part, following = self.pending_range
-            self.pending_range = None
-            self.window.put(part, following=following)
-            self._restore_cursor()
+        if self.pending and shown[names[0]].series:
+            self.pending, ends = False, self.ends()
+            self.window.put(self.view.part, following=self.view.following)
+            if self.view.cursor is not None and ends is not None:
+                self.cursor = max(self.view.cursor, ends[0])
         for name in names:
             chart = self.chart(name)
             chart.show(shown[name], self.window)
@@ -178,17 +171,11 @@ class ChartedScreen(PaneScreen):
             chart.highlighted = name == self.chosen
         self.part_changed()
 
-    def _restore_cursor(self) -> None:
-        """Set the saved cursor, if the run has points."""
-        ends, (place, self._pending_cursor) = self.ends(), (self._pending_cursor, None)
-        if place is not None and ends is not None and self.cursor is None:
-            self.cursor = max(place, ends[0])
-
     def save_view(self) -> None:
         """Save the view for the next start; what waits for data is saved unchanged."""
         if not self._view_of:
             return
-        if self._led_by and self.pending_range is None:
+        if self._led_by and not self.pending:
             part, following = self.window.part, self.window.following
             self.view = replace(self.view, part=part, following=following, cursor=self.cursor)
         if save_view(self.context.settings, self._view_of, self.view):
@@ -237,17 +224,12 @@ class ChartedScreen(PaneScreen):
             None if place is None else self.step_of_x(place)
             for place in (self.cursor, *(part or (None, None)))
         ]
-        self.view = replace(
-            self.view, axis=self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)]
-        )
-        cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
-        self.cursor = cursor
-        self.view = replace(self.view, cursor=cursor)
-        self.pending_range = (
-            (start, end) if start is not None and end is not None else None,
-            following,
-        )
-        self.choose()
+        axis = self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)]
+        self.view = replace(self.view, axis=axis)
+        self.cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
+        shown = (start, end) if start is not None and end is not None else None
+        self.pending = True
+        self.choose(part=shown, following=following, cursor=self.cursor)
 
     def action_log_scale(self) -> None:
         data = self.chart(self.chosen).data
@@ -294,7 +276,7 @@ class ChartedScreen(PaneScreen):
         for chart in self.charts():
             chart.reset()
             chart.smoothing = fresh.smoothing
-        self.view, self.pending_range = fresh, (None, True)
+        self.view, self.pending = fresh, True
         self.choose()
 
     def action_pan(self, share: float) -> None:

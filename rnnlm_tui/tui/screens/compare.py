@@ -11,9 +11,9 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.chart_data import AXES, Axis
 from rnnlm_tui.tui.views.compare import (
     COMPARED_CHARTS,
@@ -116,18 +116,13 @@ class CompareScreen(ChartedScreen):
         """Return `comparing A plain-otter  B brisk-heron`."""
         marks = self.context.marks
         names = [
-            Content.assemble(
-                (marks.letter(run.snapshot.summary.run), f"bold {run.colour}"),
-                (f" {run.name}", palette.TEXT),
-            )
+            line("{} {}", (marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), run.name)
             for run in self._runs()
         ]
-        whole = Content("  ").join([Content.styled("comparing", palette.DIM), *names])
+        whole = Content("  ").join([line("comparing"), *names])
         if whole.cell_length <= width:
             return whole
-        return Content.assemble(
-            ("comparing ", palette.DIM), (counted(len(names), "run"), palette.TEXT)
-        )
+        return line("comparing {}", counted(len(names), "run"))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         alone = self.chart_position()

@@ -102,14 +102,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
-        self._offered: CheckpointRow | None = None
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
         self._opening = ""
         """The run that J or K is opening; empty once it is open."""
-        self._range_state = (False, True)
-        """Whether only a part of the run is shown, and whether the newest step stays in sight."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -166,10 +163,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if sampled != self._sampled:  # else the texts would be wrapped again
             self._sampled = sampled
             self._show_samples(snapshot)
-        nearest = self._nearest()
-        if step is not None and nearest != self._offered:  # the footer names it
+        if step is not None:  # the footer names the nearest checkpoint
             self.refresh_footer()
-        self._offered = nearest
 
     def _show_samples(self, snapshot: RunSnapshot | None) -> None:
         places = self._placed.places
@@ -240,7 +235,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return [(action("leave"), "")]
         run, alone = self.snapshot.summary, self.chart_position()
         verbs, omitted = {"new_from_run": "New from it", "discard_run": "Discard"}, set[str]()
-        (zoomed, following), points = self._range_state, self.ends() is not None
+        zoomed, points = self.window.part is not None, self.ends() is not None
         if not run.diverged and run.status in messages.PAUSE_VERBS:
             verbs["pause"] = messages.PAUSE_VERBS[run.status]
         else:
@@ -253,7 +248,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             omitted.update(FROM_POINTS)
         if len(self.context.summaries or ()) < 2:
             omitted.add("next_run")
-        if following:
+        if self.window.following:
             omitted.add("follow")
         if run.status not in ("failed", "crashed"):
             omitted.update(("new_from_run", "discard_run"))
@@ -309,12 +304,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""
-        part = self.window.part
-        state = (part is not None, self.window.following)
-        if state != self._range_state:
-            self._range_state = state
-            self.refresh_footer()
-        steps = {}
+        part, steps = self.window.part, {}
+        self.refresh_footer()
         if part is not None and self.snapshot is not None:
             first, last = (self.step_of_x(end) for end in part)
             steps[self.snapshot.summary.run] = (math.floor(first), math.ceil(last))
@@ -339,11 +330,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         step = self.cursor_step
         if self.snapshot is None:
             return
-        row = (
-            adjacent_evaluation(self.snapshot, math.inf, -1)
-            if step is None
-            else adjacent_evaluation(self.snapshot, step, by)
-        )
+        place = (math.inf, -1) if step is None else (step, by)
+        row = adjacent_evaluation(self.snapshot, *place)
         if row is None:
             where = "yet" if step is None else "after this one" if by > 0 else "before this one"
             self.context.report(f"no evaluation {where}")
@@ -404,19 +392,16 @@ class TrainScreen(ChartedScreen, SteersRuns):
     @act
     async def action_discard_run(self) -> None:
         """Move the run to the trash if it failed, crashed or never started."""
-        run, summary = (
-            self.context.run_directory,
-            self.snapshot.summary if self.snapshot is not None else None,
-        )
-        if run is None or summary is None:
+        run, snapshot = self.context.run_directory, self.snapshot
+        if run is None or snapshot is None:
             return
-        if summary.status not in DISCARDED:
+        if snapshot.summary.status not in DISCARDED:
             self.context.report("only a failed run can be discarded here: d on Runs deletes any")
             return
 
         # the list has the labels, such as the pin
         listed = [one for one in self.context.summaries or () if one.run == run.name]
-        if not await may_delete(listed or [summary], self.context):
+        if not await may_delete(listed or [snapshot.summary], self.context):
             return
         self.context.watcher.mark_removed(run.name)
         try:

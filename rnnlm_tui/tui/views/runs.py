@@ -31,7 +31,7 @@ from rnnlm_tui.schema.formatting import (
 )
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, bar, safe_content
+from rnnlm_tui.tui.text import amount, bar, line, safe_content
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.views.status import (
     corpus_name,
@@ -514,21 +514,13 @@ def group_line(row: ArrangedRun) -> Content:
     assert group is not None
     sign = "▸" if row.hidden else "▾"
     best = best_perplexity(group.best)
-    found = (
-        Content.assemble(
-            ("best ", palette.DIM),
-            (f"{figure(best)} ", f"bold {palette.VALIDATION}"),
-            safe_content(group.best.run, newlines="show", limit=40),
-        )
-        if best is not None
-        else Content.styled("none evaluated", palette.DIM)
-    )
-    return Content.assemble(
-        f"  {sign} ",
-        safe_content(group.label, newlines="show", limit=60).stylize(f"bold {palette.BRIGHT}"),
-        (f"   {counted(len(group.runs), 'run')}   ", palette.DIM),
-        found,
-    )
+    found = line("none evaluated")
+    if best is not None:
+        name = safe_content(group.best.run, newlines="show", limit=40)
+        found = line("best {} {}", (figure(best), f"bold {palette.VALIDATION}"), name)
+    label = safe_content(group.label, newlines="show", limit=60)
+    head = label.stylize(f"bold {palette.BRIGHT}")
+    return line(f"  {{}} {{}}   {counted(len(group.runs), 'run')}   {{}}", sign, head, found)
 
 
 def _owner(row: ArrangedRun, rows: Sequence[ArrangedRun]) -> ArrangedRun | None:

@@ -28,7 +28,7 @@ from rnnlm_tui.schema.formatting import (
 from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, bar, spread
+from rnnlm_tui.tui.text import amount, bar, line, spread
 from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.machine import steady_reading
 from rnnlm_tui.tui.views.status import status_colour
@@ -86,24 +86,19 @@ def busy(rows: Sequence[HardwareRow], status: RunStatus) -> Content:
     if row is None or status not in LIVING:
         return Content("")
     if row.gpu.fault == CARD_LOST:
-        return Content.assemble(("GPU ", palette.DIM), ("lost", f"bold {palette.BAD}"))
-    name, value = "GPU ", row.gpu.percent
+        return _label("GPU", "lost", palette.BAD)
+    name, value = "GPU", row.gpu.percent
     if value is None:
-        name, value = "CPU ", row.cpu_percent
-    return Content.assemble((name, palette.DIM), amount(f"{value:.0f} %", f"bold {_alarm(status)}"))
+        name, value = "CPU", row.cpu_percent
+    return line(f"{name} {{}} %", (f"{value:.0f}", f"bold {_alarm(status)}"))
 
 
 def _alarm(status: RunStatus) -> str:
     return palette.WARN if status in ("stalled", "degraded") else palette.BRIGHT
 
 
-def _label(
-    label: str, value: str, *, colour: str = palette.BRIGHT, bold: bool = True, unit: str = ""
-) -> Content:
-    style = f"bold {colour}" if bold else colour
-    return Content.assemble(
-        (f"{label} ", palette.DIM), (value, style), (f" {unit}" if unit else "", palette.DIM)
-    )
+def _label(label: str, value: str, colour: str = palette.BRIGHT) -> Content:
+    return line(f"{label} {{}}", (value, f"bold {colour}"))
 
 
 def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
@@ -113,11 +108,7 @@ def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
     most = summary.max_steps
     step, end = count(summary.step), count(most) if most else NOTHING
     fraction = summary.step / most if most else None
-    head = Content.assemble(
-        (" step ", palette.DIM),
-        (step.rjust(len(end)), f"bold {palette.BRIGHT}"),
-        (f" / {end}", palette.DIM),
-    )
+    head = line(f" step {{}} / {end}", (step.rjust(len(end)), f"bold {palette.BRIGHT}"))
     tail = _time_left(summary, eta)
     reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
     percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
@@ -137,12 +128,11 @@ def _time_left(summary: RunSummary, eta: Eta | None) -> Content:
         return Content.styled("◌ time left unknown", f"bold {palette.WARN}")
     if status == "running" and eta is not None:
         left, more = time_left(eta.seconds, eta.margin)
-        margin = f" {more}" if more else ""
-        return Content.assemble((left, f"bold {palette.TRAIN}"), (margin, palette.DIM))
+        return line(f"{{}} {more}".rstrip(), (left, f"bold {palette.TRAIN}"))
     if status in ("finished", "stopped") and summary.test.perplexity is not None:
         sliced = summary.evaluation.name not in (None, "validation", summary.test.name)
         value = figure(summary.test.perplexity)
-        return _label("full test" if sliced else "test", value, colour=palette.VALIDATION)
+        return _label("full test" if sliced else "test", value, palette.VALIDATION)
     words: dict[RunStatus, str] = {
         "running": "estimating time left",
         "lost": "time left unknown",
@@ -186,13 +176,13 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Con
     works = [speed, busy(snapshot.hardware, status)]
     passes, epochs = epoch_of(summary.epoch, summary.epochs)
     trains = [
-        _quiet("grad", figure(train.grad_norm)),
-        _quiet("lr" if packed or roomy else "lr  ", scientific(train.learning_rate)),
-        _quiet("epoch", passes, unit=f"of {epochs}" if epochs else ""),
+        line("grad {}", figure(train.grad_norm)),
+        line("lr {}" if packed or roomy else "lr   {}", scientific(train.learning_rate)),
+        line(f"epoch {{}} of {epochs}" if epochs else "epoch {}", passes),
     ]
     first = progress_line(summary, eta, width)
 
-    def line(places: tuple[int, ...], *parts: Content) -> Content:
+    def row(places: tuple[int, ...], *parts: Content) -> Content:
         """Put each part at its column; a long part shifts the next as little as possible.
 
         The figures of an ended run no longer change: they are packed.
@@ -211,16 +201,12 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Con
 
     if not roomy:
         places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
-        second = line(places, *learns, loss, _bits(snapshot, width - places[-1]))
-        return [first, second, line((places[0], places[0] + 13, *places[1:]), *works, *trains)]
+        second = row(places, *learns, loss, _bits(snapshot, width - places[-1]))
+        return [first, second, row((places[0], places[0] + 13, *places[1:]), *works, *trains)]
     untrained = summary.model.vocab_size
-    start = _quiet("untrained", count(untrained)) if untrained else Content("")
-    second = line((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
-    return [first, second, line((1, 14, 25, 55, 67, 78), *works, _best(summary), *trains)]
-
-
-def _quiet(label: str, value: str, *, unit: str = "") -> Content:
-    return _label(label, value, bold=False, colour=palette.TEXT, unit=unit)
+    start = line("untrained {}", count(untrained)) if untrained else Content("")
+    second = row((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
+    return [first, second, row((1, 14, 25, 55, 67, 78), *works, _best(summary), *trains)]
 
 
 def _bits(snapshot: RunSnapshot, room: int) -> Content:
@@ -228,12 +214,12 @@ def _bits(snapshot: RunSnapshot, room: int) -> Content:
     fit, or that share alone."""
     judged = snapshot.summary.evaluation
     if judged.bits_per_byte is None and judged.unknown_share:
-        return _quiet(f"{split_name(snapshot)} unknown", share(judged.unknown_share))
-    bits = _quiet(f"{split_name(snapshot)} bits/byte", figure(judged.bits_per_byte))
+        return line(f"{split_name(snapshot)} unknown {{}}", share(judged.unknown_share))
+    bits = line(f"{split_name(snapshot)} bits/byte {{}}", figure(judged.bits_per_byte))
     part = scored_part_text(judged.scored_share)
     for words in (f"of {part}" if part else "", unknown_share_text(judged.unknown_share)):
         if words and bits.cell_length + 1 + len(words) <= room:
-            bits = Content.assemble(bits, (f" {words}", palette.DIM))
+            bits += line(f" {words}")
     return bits
 
 
@@ -242,12 +228,7 @@ def _best(summary: RunSummary) -> Content:
     judged = summary.evaluation
     if judged.best_step is None:
         return Content("")
-    return Content.assemble(
-        ("best ", palette.DIM),
-        (figure(judged.best_perplexity), palette.TEXT),
-        (" at step ", palette.DIM),
-        (count(judged.best_step), palette.TEXT),
-    )
+    return line("best {} at step {}", figure(judged.best_perplexity), count(judged.best_step))
 
 
 def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationRow]:
@@ -280,7 +261,7 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool) -> Content:
         if not with_best and summary.status in LIVING and first and ahead:
             note = f"  first at {count(first)}"
         return _label(name, NOTHING) + Content.styled(note, palette.DIM)
-    value = _label(name, figure(rows[-1].perplexity), colour=palette.VALIDATION)
+    value = _label(name, figure(rows[-1].perplexity), palette.VALIDATION)
     if summary.status == "stalled":
         return value
     judged = summary.evaluation
@@ -295,9 +276,8 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool) -> Content:
     towards = f" {arrow}" if going is not None else ""
     if with_best and not best and judged.best_step is not None:
         at = count(judged.best_step) if judged.best_step < 100_000 else short(judged.best_step)
-        words = f" ★{figure(judged.best_perplexity)}"
-        ending = ((words, palette.VALIDATION), (f" @{at}", palette.DIM))
-        return Content.assemble(value, (towards, colour), *ending)
+        star = Content.styled(f" ★{figure(judged.best_perplexity)}", palette.VALIDATION)
+        return line(f"{{}}{{}}{{}} @{at}", value, (towards, colour), star)
     return Content.assemble(value, star, (f"{towards} {going}" if going else "", colour))
 
 

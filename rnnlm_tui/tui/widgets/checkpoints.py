@@ -26,7 +26,7 @@ from rnnlm_tui.client.checkpoints import (
 )
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, THIRD, TRAIN, VALIDATION
-from rnnlm_tui.tui.text import Newlines, bar, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, bar, line, safe_content, safe_text
 from rnnlm_tui.tui.views.table import Column, row_of
 from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.samples import cut_lines
@@ -231,8 +231,8 @@ def detail_lines(
         layers: how much the weights changed, or why that isn't known.
     """
     damage = [
-        Content.assemble(("✗ ", BAD), (line.plain, TEXT))
-        for line in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
+        line("{} {}", ("✗", BAD), row.plain)
+        for row in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
         if detail.damage
     ]
     wide = width >= 50
@@ -275,13 +275,8 @@ def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Con
     ]
     if rest and wide:
         size = formatting.disk(sum(file.size for file in rest)).rjust(8)
-        words = f"{good} {formatting.counted(len(rest), 'other file')}"
-        room = max(0, width - cell_len(words) - len(size) - 12)
-        lines.append(
-            Content.assemble(
-                (words[:1], GOOD if good == "✓" else DIM), (words[1:], DIM), " " * room, (size, DIM)
-            )
-        )
+        words = formatting.counted(len(rest), "other file").ljust(width - len(size) - 14)
+        lines.append(line(f"{{}} {words}{size}", (good, GOOD if good == "✓" else DIM)))
     return lines
 
 
@@ -292,14 +287,8 @@ def _file_line(name: str, file: ManifestFile, width: int, mark: str, *, wide: bo
     digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
     room = max(4, width - 2 - len(size) - len(digest) - 3)
     name = safe_text(name, limit=room)
-    colour = {"✓": GOOD, "✗": BAD}.get(mark, DIM)
-    return Content.assemble(
-        (f"{mark} ", colour),
-        (name + " " * (room - cell_len(name)), TEXT),
-        (size, DIM),
-        "   ",
-        (digest, DIM),
-    )
+    sign = (mark, {"✓": GOOD, "✗": BAD}.get(mark, DIM))
+    return line(f"{{}} {{}}{size}   {digest}", sign, name + " " * (room - cell_len(name)))
 
 
 def _change_lines(
@@ -323,14 +312,8 @@ def _change_lines(
             safe_text(value, limit=max(room // 2, room - cell_len(other)))
             for value, other in ((before, after), (after, before))
         )
-        line = Content.assemble(
-            ("  ", TEXT),
-            (name.ljust(longest), TEXT),
-            (f"  {before} → ", DIM),
-            (after, BRIGHT),
-            (place, DIM),
-        )
-        lines.append(line.truncate(width, ellipsis=True))
+        values = name.ljust(longest), (before, DIM), (after, BRIGHT)
+        lines.append(line(f"  {{}}  {{}} → {{}}{place}", *values).truncate(width, ellipsis=True))
     return lines
 
 
@@ -368,13 +351,8 @@ def _weight_lines(
         number = f"{layer.ratio:.{digits}f}".rjust(6)
         room = max(1, width - longest - len(number) - 6)
         share = min(1.0, layer.ratio / full) if math.isfinite(layer.ratio) else 1.0
-        lines.append(
-            Content.assemble(
-                (f"  {layer.name.ljust(longest)}  ", DIM),
-                bar(room, share, colour=TRAIN),
-                (f"  {number}", TEXT),
-            )
-        )
+        name = (layer.name.ljust(longest), DIM)
+        lines.append(line("  {}  {}  {}", name, bar(room, share, colour=TRAIN), number))
     return lines
 
 
@@ -414,14 +392,9 @@ def tensor_table(
         )
         room = max(8, min(name_width, width - shape_width - 32))
         shown = safe_text(name, limit=room)
-        lines.append(
-            Content.assemble(
-                (shown + " " * (room - cell_len(shown)), TEXT),
-                (f"  {shape.rjust(shape_width)}  {tensor.dtype.ljust(4)}", DIM),
-                (formatting.disk(tensor.bytes).rjust(9), DIM),
-                (ratio, TEXT),
-            )
-        )
+        size = formatting.disk(tensor.bytes).rjust(9)
+        facts = f"  {shape.rjust(shape_width)}  {tensor.dtype.ljust(4)}{size}"
+        lines.append(line(f"{{}}{facts}{{}}", shown + " " * (room - cell_len(shown)), ratio))
     return lines
 
 
@@ -434,7 +407,7 @@ def _fact_lines(facts: Mapping[str, str], names: Collection[str], width: int) ->
 
 
 def _fact(name: str, text: str) -> Content:
-    return Content.assemble((name.ljust(LABEL), DIM), (text, TEXT))
+    return line("{}{}", (name.ljust(LABEL), DIM), text)
 
 
 def _head(facts: str, room: int) -> str:
@@ -465,7 +438,9 @@ def state_of(detail: CheckpointDetail, now: float) -> Content | str:
         return Content.styled("✗ damaged", BAD)
     if detail.verified is None:
         return ""
-    return Content.assemble(("✓ ", GOOD), ("verified ", TEXT), (_ago(now - detail.verified), DIM))
+    word = formatting.age(now - detail.verified)
+    ago = "just now" if word == "now" else f"{word} ago"
+    return line(f"{{}} {{}} {ago}", ("✓", GOOD), "verified")
 
 
 def sample_lines(
@@ -489,8 +464,8 @@ def sample_lines(
         head = Content.styled(f"the same prompt at step {earlier.step:,}", DIM)
         contrast = [Content(""), head.truncate(width, ellipsis=True)]
         contrast += [
-            Content.styled(line.plain, DIM)
-            for line in cut_lines(wrapped(earlier), width, max(2, height // 5))
+            Content.styled(row.plain, DIM)
+            for row in cut_lines(wrapped(earlier), width, max(2, height // 5))
         ]
     count = len(samples)
     for index, sample in enumerate(samples):
@@ -501,11 +476,6 @@ def sample_lines(
             break
         rows += [*cut_lines(wrapped(sample), width, share), *[Content("")] * gap]
     return [*rows, *contrast]
-
-
-def _ago(seconds: float) -> str:
-    word = formatting.age(seconds)
-    return "just now" if word == "now" else f"{word} ago"
 
 
 class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):

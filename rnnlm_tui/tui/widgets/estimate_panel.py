@@ -15,7 +15,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.summary import CheckpointFigures
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
-from rnnlm_tui.tui.text import amount, bar, safe_text, spread
+from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
 from rnnlm_tui.tui.views.form import FORM_FIELDS, TITLES, Draft, field_of, shown_value, value_at
 from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
@@ -95,8 +95,8 @@ class EstimatePanel(Panel):
             return Content("")
         parts = [_base_name(draft)]
         if draft.changes:
-            changed = f"{len(draft.changes)} changed from "
-            parts = [Content.assemble(("● ", WARN), (changed, DIM), _base_name(draft))]
+            changed = f"{{}} {len(draft.changes)} changed from {{}}"
+            parts = [line(changed, ("●", WARN), _base_name(draft))]
         if self._problems:
             parts.append(Content.styled(f"✗ {counted(len(self._problems), 'problem')}", BAD))
         return Content.styled(" · ", DIM).join(parts)
@@ -107,42 +107,35 @@ class EstimatePanel(Panel):
         shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
         layers = sum(count.layers) / count.total
         share = formatting.percent(layers) if layers >= 0.005 or not layers else "< 1 %"
-        first = Content.assemble(
-            ("parameters ", DIM), (f"{count.total:,}", f"bold {BRIGHT}"),
-            "   ", bar(20, *shares),
-            ("  ━ ", TRAIN), (f"embedding {formatting.percent(shares[0])}", DIM),
-            ("  ╍ ", THIRD), (f"layers {share}", DIM),
+        first = line(
+            f"parameters {{}}   {{}}  {{}} embedding {formatting.percent(shares[0])}"
+            f"  {{}} layers {share}",
+            (f"{count.total:,}", f"bold {BRIGHT}"), bar(20, *shares), ("━", TRAIN), ("╍", THIRD),
         )  # fmt: skip
-        time = Content.assemble(("time   ", DIM), _time(estimate), "   ", _steps(estimate))
-        memory = Content.assemble(("memory ", DIM), self._memory(estimate))
-        disk = Content.assemble(("disk ", DIM), _disk(estimate, self._kept))
-        start = Content.assemble(
-            ("start  ", DIM),
-            (f"{estimate.start_loss:.2f}", TEXT),
-            (" = ln V, ppl ", DIM),
-            (f"{math.exp(estimate.start_loss):,.0f}", TEXT),
-        )
+        time = line("time   {}   {}", _time(estimate), _steps(estimate))
+        memory = line("memory {}", self._memory(estimate))
+        disk = line("disk {}", _disk(estimate, self._kept))
+        perplexity = f"{math.exp(estimate.start_loss):,.0f}"
+        start = line("start  {} = ln V, ppl {}", f"{estimate.start_loss:.2f}", perplexity)
         beat = Content("")
         if estimate.unused_gpu is not None:
             beat = Content.styled("torch can't use the GPU: see doctor", BAD)
         elif estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
         elif estimate.baseline_perplexity:
-            bigram = formatting.figure(estimate.baseline_perplexity)
-            beat = Content.assemble(("test bigram to beat ", DIM), (bigram, TEXT))
+            beat = line("test bigram to beat {}", formatting.figure(estimate.baseline_perplexity))
         rest = _columns(_work(estimate), _per_parameter(estimate))
         return [first, time, _columns(memory, disk), rest, _columns(start, beat)]
 
     def _memory(self, estimate: Estimate) -> Content:
         total, need = self._room.memory_total, estimate.memory_bytes
-        measured = (" measured" if estimate.memory_measured else "", DIM)
+        measured = " measured" if estimate.memory_measured else ""
         if total is None:
-            return Content.assemble(amount(formatting.memory(need)), measured)
+            return line(f"{{}}{measured}", amount(formatting.memory(need)))
         fits = need < total and not estimate.too_large
         words = (formatting.gib if need >= 0.095 * formatting.GIB else formatting.memory)(need)
-        return Content.assemble(
-            (words, TEXT if fits else BAD), (f" of {formatting.gib(total)} GiB", DIM), measured
-        )
+        of = f"{{}} of {formatting.gib(total)} GiB{measured}"
+        return line(of, (words, TEXT if fits else BAD))
 
     def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
         """Return a column about 36 cells wide and up to 36 lines high."""
@@ -197,11 +190,8 @@ class EstimatePanel(Panel):
         if room.memory_total:
             others = (room.memory_used or 0) / room.memory_total
             yield bar(width, estimate.memory_bytes / room.memory_total, others)
-            used = () if room.memory_used is None else (
-                ("━ ", TRAIN), ("this run  ", DIM),
-                ("╍ ", THIRD), ("others ", DIM), (formatting.gib(room.memory_used), TEXT),
-            )  # fmt: skip
-            yield Content.assemble(*used)
+            used = (("━", TRAIN), ("╍", THIRD), formatting.gib(room.memory_used or 0))
+            yield GAP if room.memory_used is None else line("{} this run  {} others {}", *used)
         if estimate.too_large:
             yield "", Content.styled(estimate.what_fits, BAD)
 
@@ -209,20 +199,19 @@ class EstimatePanel(Panel):
         rows: list[Content] = []
         if draft.changes:
             number = (f"{len(draft.changes)}", BRIGHT)
-            words = (" changed from ", DIM)
-            rows.append(Content.assemble(("● ", WARN), number, words, _base_name(draft)))
+            rows.append(line("{} {} changed from {}", ("●", WARN), number, _base_name(draft)))
             for field in FORM_FIELDS:
                 if field.path in draft.changes:
                     was, now = (
                         safe_text(shown_value(field, value), limit=12) or "none"
                         for value in (value_at(draft.base, field.path), draft.value(field.path))
                     )
-                    title = f"  {field.title.ljust(15)} {was} → "
-                    rows.append(Content.assemble((title, DIM), (now, BRIGHT)))
+                    title = (f"{field.title.ljust(15)} {was}", DIM)
+                    rows.append(line("  {} → {}", title, (now, BRIGHT)))
             rows.append(Content(""))
         if self._problems:
             number = (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}")
-            rows.append(Content.assemble(number, (", start is blocked", DIM)))
+            rows.append(line("{}, start is blocked", number))
             # the field itself shows the problem
             titles = dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self._problems)
             rows += [Content.styled(safe_text(f"  {title}", limit=width), DIM) for title in titles]
@@ -246,15 +235,15 @@ def machine_capacity(
 
 def _base_name(draft: Draft) -> Content:
     kind, _, name = safe_text(draft.base_name, limit=40).partition(" ")
-    return Content.assemble((f"{kind} ", DIM), (name, TEXT)) if name else Content.styled(kind, TEXT)
+    return line("{} {}", (kind, DIM), name) if name else line("{}", kind)
 
 
 def _disk(estimate: Estimate, kept: CheckpointFigures | None) -> Content:
     if kept is not None:
-        count = f", {counted(kept.count, 'checkpoint')} kept"
-        return Content.assemble(amount(formatting.disk(kept.bytes)), (count, DIM))
-    count = f", {counted(estimate.checkpoints, 'checkpoint')}"
-    return Content.assemble(amount(formatting.disk(estimate.disk_bytes)), (count, DIM))
+        count = counted(kept.count, "checkpoint")
+        return line(f"{{}}, {count} kept", amount(formatting.disk(kept.bytes)))
+    count = counted(estimate.checkpoints, "checkpoint")
+    return line(f"{{}}, {count}", amount(formatting.disk(estimate.disk_bytes)))
 
 
 def _time_figure(estimate: Estimate) -> Content:
@@ -275,7 +264,7 @@ def _calibration(estimate: Estimate) -> str:
 def _time(estimate: Estimate) -> Content:
     if estimate.seconds is None:
         return Content.styled(_calibration(estimate), DIM)
-    return Content.assemble(_time_figure(estimate), "   ", (_calibration(estimate), DIM))
+    return line("{}   {}", _time_figure(estimate), (_calibration(estimate), DIM))
 
 
 def _flops(value: float | None) -> Content:
@@ -287,8 +276,8 @@ def _flops(value: float | None) -> Content:
 def _work(estimate: Estimate) -> Content:
     """Return the floating-point operations of the run, or of a step while its steps are unknown."""
     if estimate.run_flops is None:
-        return Content.assemble(("work   ", DIM), _flops(estimate.step_flops), (" per step", DIM))
-    return Content.assemble(("work   ", DIM), _flops(estimate.run_flops))
+        return line("work   {} per step", _flops(estimate.step_flops))
+    return line("work   {}", _flops(estimate.run_flops))
 
 
 def _per_parameter(estimate: Estimate) -> Content:
@@ -296,7 +285,7 @@ def _per_parameter(estimate: Estimate) -> Content:
     if estimate.tokens_per_parameter is None:
         return Content.styled(share, DIM)
     each = formatting.figure(estimate.tokens_per_parameter)
-    return Content.assemble((each, TEXT), (f" tokens/parameter, {share}", DIM))
+    return line(f"{{}} tokens/parameter, {share}", each)
 
 
 def _steps(estimate: Estimate) -> Content:
@@ -305,7 +294,7 @@ def _steps(estimate: Estimate) -> Content:
     factors, each = "", estimate.steps_per_epoch
     if each and estimate.steps % each == 0:
         factors = f" = {estimate.steps // each:,} × {each:,}"
-    return Content.assemble(("steps ", DIM), (f"{estimate.steps:,}", TEXT), (factors, DIM))
+    return line(f"steps {{}}{factors}", f"{estimate.steps:,}")
 
 
 def _columns(left: Content, right: Content) -> Content:
@@ -327,14 +316,10 @@ def _figure(name: str, value: float | None) -> tuple[str, Content]:
 def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
     share = size / total if total else 0.0
     percent = f"{share * 100:.{0 if share >= 0.01 or not share else 1}f} %"
-    return Content.assemble(
-        (f" {name}".ljust(11), DIM),
-        bar(max(4, width - 26), share, colour=colour),
-        (f"{size:,}".rjust(9), TEXT),
-        (percent.rjust(6), DIM),
-    )
+    shares = bar(max(4, width - 26), share, colour=colour)
+    return line(f" {name:<10}{{}}{{}}{percent:>6}", shares, f"{size:>9,}")
 
 
 def _loss(name: str, loss: float) -> tuple[str, Content]:
     perplexity = formatting.figure(math.exp(loss)).rjust(5)
-    return name, Content.assemble((f"{loss:.2f}", TEXT), ("  ppl ", DIM), (perplexity, TEXT))
+    return name, line("{}  ppl {}", f"{loss:.2f}", perplexity)

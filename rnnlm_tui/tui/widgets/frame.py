@@ -21,7 +21,7 @@ from rnnlm_tui.tui.actions import (
 from rnnlm_tui.tui.actions import action as find_action
 from rnnlm_tui.tui.messages import Notice
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, TRAIN
-from rnnlm_tui.tui.text import fitting, safe_content, spread
+from rnnlm_tui.tui.text import fitting, line, safe_content, spread
 from rnnlm_tui.tui.views.status import machine_label
 from rnnlm_tui.tui.widgets.panel import Line
 
@@ -106,11 +106,9 @@ class PanesLine(KeysLine):
 
     def _entry(self, name: str, title: str, here: bool = False) -> tuple[Content, str]:
         entry = on_pane(find_action(name, getattr(self.app, "actions", ACTIONS)), self._pane)
-        words = (
-            Content.styled(f"{entry.label} {title}", f"bold underline {TRAIN}")
-            if here
-            else Content.assemble((entry.label, TEXT), (f" {title}", DIM))
-        )
+        words = line(f"{{}} {title}", entry.label)
+        if here:
+            words = Content.styled(words.plain, f"bold underline {TRAIN}")
         return words, entry.textual_action
 
 
@@ -121,7 +119,7 @@ def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
         for mode, title in PROMPT_MODES.items()
     )
     key = find_action("next_mode", actions).label
-    return Content.assemble(("mode  ", DIM), modes, "   ", (key, f"bold {BRIGHT}"), (" next", DIM))
+    return line("mode  {}   {} next", modes, (key, f"bold {BRIGHT}"))
 
 
 class ModeLine(Line):
@@ -160,19 +158,19 @@ class ModeLine(Line):
         room = (self.size.width or self.app.size.width) - 4
         modes = mode_line(self._pane, getattr(self.app, "actions", ACTIONS))
         if self._words.plain:
-            line = self._words.truncate(room, ellipsis=True)
+            row = self._words.truncate(room, ellipsis=True)
         elif self._left.plain and self._left.cell_length + modes.cell_length + 4 <= room:
             keys = self._keys_within(room - self._left.cell_length - modes.cell_length - 7)
             left = Content.assemble(self._left, "   ", keys) if keys.plain else self._left
-            line = spread(left, modes, room)
+            row = spread(left, modes, room)
         else:
             keys = self._keys_within(room - modes.cell_length - 5)
-            line = Content.assemble(modes, " " * 5, keys) if keys.plain else modes
-        self.put(Content.assemble("  ", line))
+            row = Content.assemble(modes, " " * 5, keys) if keys.plain else modes
+        self.put(Content.assemble("  ", row))
 
     def _keys_within(self, room: int) -> Content:
         keys = [
-            Content.assemble((shown_keys(key, self.app), f"bold {TEXT}"), (f" {words}", DIM))
+            line(f"{{}} {words}", (shown_keys(key, self.app), f"bold {TEXT}"))
             for key, words in self._keys
         ]
         while keys and sum(key.cell_length + 3 for key in keys) - 3 > room:
@@ -188,11 +186,6 @@ class FooterLine(KeysLine):
         self._entries: tuple[tuple[Action, str], ...] = ()
         self._notice: Notice | None = None
         self._timer: Timer | None = None
-        self._drawn_for: tuple[object, ...] = ()
-
-    @property
-    def _width(self) -> int:
-        return self.size.width or self.app.size.width
 
     def on_resize(self) -> None:
         self._draw()
@@ -203,8 +196,7 @@ class FooterLine(KeysLine):
             entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
         }  # with the user's keys
         self._entries = tuple((on_pane(own[entry.id], self._pane), verb) for entry, verb in entries)
-        if (self._entries, self._notice, self._width) != self._drawn_for:
-            self._draw()
+        self._draw()
 
     @property
     def has_notice(self) -> bool:
@@ -229,33 +221,24 @@ class FooterLine(KeysLine):
         self._draw()
 
     def _draw(self) -> None:
-        width = self._width
-        self._places, self._drawn_for = [], (self._entries, self._notice, width)
+        width, self._places = self.size.width or self.app.size.width, []
         if self._notice is not None:
             sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[
                 self._notice.kind
             ]
-            hint = f"  {self._notice.hint}" if self._notice.hint else ""
-            line = Content.assemble(
-                (f" {sign} ", f"bold {colour}"),
-                safe_content(self._notice.text).stylize(TEXT),
-                safe_content(hint).stylize(DIM),
-            )
-            self.put(line.truncate(width, ellipsis=True))
+            text = safe_content(self._notice.text).stylize(TEXT)
+            hint = safe_content(self._notice.hint).stylize(DIM)
+            told = line(" {} {}  {}", (sign, f"bold {colour}"), text, hint)
+            self.put(told.rstrip().truncate(width, ellipsis=True))
             return
         wide = width >= WIDE
         gap = 3 if wide else 2
-        items = [
-            (
-                Content.assemble(
-                    (entry.label, f"bold {BRIGHT}"),
-                    (f" {verb or (entry.wide_verb if wide else '') or entry.verb}", DIM),
-                ),
-                entry.textual_action,
-            )
-            for entry, verb in self._entries
-            if entry.label
-        ]
+        items: list[tuple[Content, str]] = []
+        for entry, verb in self._entries:
+            if entry.label:
+                words = verb or (entry.wide_verb if wide else "") or entry.verb
+                shown = line(f"{{}} {words}", (entry.label, f"bold {BRIGHT}"))
+                items.append((shown, entry.textual_action))
         kept = fitting([item for item, _ in items], width - 2, gap)
         items = [*items[: len(kept) - 1], *items[-1:]]
         self.put(Content.assemble(" ", self.place(items, 1, gap)))

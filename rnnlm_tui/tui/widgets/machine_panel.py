@@ -16,7 +16,7 @@ from textual.content import Content
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk, duration, gib, memory
 from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
-from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, safe_content, safe_text, spread
+from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, line, safe_content, safe_text, spread
 from rnnlm_tui.tui.views.machine import (
     MachineView,
     RunTotals,
@@ -143,20 +143,12 @@ class _Reading:
     def short(self, height: int) -> list[Content]:
         """Return load, memory and a line of other figures, and more if there is room."""
         row, gpu = self.row, self.row.gpu
+        left, right = _free(row.memory_used, row.memory_total), self._disk_words("disk ")
         if self.card:
-            known = gpu.memory_total is not None and gpu.memory_used is not None
-            free = _free((gpu.memory_total or 0) - (gpu.memory_used or 0)) if known else Content("")
+            left = right if self.little_disk else _free(gpu.memory_used, gpu.memory_total)
             ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
-            last = (
-                self._disk_words("disk ") if self.little_disk else free,
-                Content.assemble(
-                    ("CPU ", DIM), (f"{row.cpu_percent:.0f}", BRIGHT),
-                    (" %  RAM ", DIM), (ram, BRIGHT), (" %", DIM),
-                ),
-            )  # fmt: skip
-        else:
-            last = (_free(row.memory_total - row.memory_used), self._disk_words("disk "))
-        lines = [self._load(), self._memory(28), spread(*last, self.width)]
+            right = line("CPU {} %  RAM {} %", (f"{row.cpu_percent:.0f}", BRIGHT), (ram, BRIGHT))
+        lines = [self._load(), self._memory(28), spread(left, right, self.width)]
         lines += other_cards(row.other_gpus, self.width, height - len(lines))
         return [*lines, self._disk()] if self.card else lines
 
@@ -166,39 +158,31 @@ class _Reading:
         split = trains and not self.card
         lines: dict[str, Content | None] = {}
         if self.card:
-            busy = Content.assemble((whole(gpu.percent), self.busy), (" % busy", DIM))
+            busy = line("{} % busy", (whole(gpu.percent), self.busy))
             lines["GPU"] = self._lost() or self._bar("GPU", _part(gpu.percent), busy, self.colour)
             lines["mem"] = self._memory() if not lost(gpu) or gpu.memory_own is not None else None
             if trains and gpu.memory_total is not None and gpu.memory_used is not None:
-                lines["shares"] = self._shares(
-                    gpu.memory_own or 0, gpu.memory_used, gpu.memory_total
-                )
-        cpu = row.cpu_percent / 100
-        own = min(1.0, row.process_cpu_percent / 100) if split else cpu
-        cores = f" % of {self.view.cores}" if self.view.cores else " %"
-        style = TEXT if self.card else self.busy
-        words = Content.assemble((f"{row.cpu_percent:.0f}", style), (cores, DIM))
-        lines["CPU"] = self._bar("CPU", own, words, others=max(0.0, cpu - own))
+                lines["shares"] = self._shares(gpu.memory_own, gpu.memory_used, gpu.memory_total)
+        cpu, process = row.cpu_percent, row.process_cpu_percent
+        cores = f"{{}} % of {self.view.cores}" if self.view.cores else "{} %"
+        words = line(cores, (f"{cpu:.0f}", TEXT if self.card else self.busy))
+        own = min(1.0, (process if split else cpu) / 100)
+        lines["CPU"] = self._bar("CPU", own, words, others=max(0.0, cpu / 100 - own))
         if split and self.view.others:
             indent = " " * max(0, min(5, self.width - 2 - len(self.view.others)))
-            lines["others"] = Content.assemble(
-                indent, (f"{OTHERS} ", THIRD), (self.view.others, WARN)
-            )
+            lines["others"] = line(indent + "{} {}", (OTHERS, THIRD), (self.view.others, WARN))
         elif split:
-            other = max(0.0, row.cpu_percent - row.process_cpu_percent)
-            lines["others"] = self._own_and_other(
-                f"{row.process_cpu_percent:.0f}", f"{other:.0f}", " %"
-            )
+            other = f"{max(0.0, cpu - process):.0f}"
+            lines["others"] = self._own_and_other(f"{process:.0f}", other, " %")
         sizes = row.memory_used, row.memory_total
         lines["RAM"] = self._memory() if split else self._bar("RAM", _share(*sizes), _of(*sizes))
         if split:
             lines["own"] = self._shares(row.process_memory, *sizes)
         lines["disk"] = self._disk()
         lines["power"] = power_line(gpu, self.width)
-        found = {name: line for name, line in lines.items() if line is not None}
+        found = {name: shown for name, shown in lines.items() if shown is not None}
         if self.view.arithmetic:
-            math = Content.styled(self.view.arithmetic, TEXT)
-            found["math"] = spread(Content.styled("math", DIM), math, self.width)
+            found["math"] = spread(line("math"), line("{}", self.view.arithmetic), self.width)
         kept = {"disk"} if self.little_disk else set()
         most = max(1, height - FIRST_LINES - len(kept))
         cards = len(other_cards(row.other_gpus, self.width, most))
@@ -220,31 +204,25 @@ class _Reading:
         reserved: int = 19,
     ) -> Content:
         shares = bar(max(6, self.width - reserved), fraction, others, colour=colour)
-        return spread(Content.assemble((f"{name:<5}", DIM), shares), figures, self.width)
+        return spread(line(f"{name:<5}") + shares, figures, self.width)
 
     def _load(self) -> Content:
         """Return `GPU  ━━━━━━──      71 %  48 W  61 °C`, or the CPU's without a GPU."""
         row, gpu = self.row, self.row.gpu
+        name, percent = ("GPU", gpu.percent) if self.card else ("CPU", row.cpu_percent)
+        figures = line("{} %", (whole(percent).rjust(4), self.busy))
         if self.card:
-            name, percent = "GPU", gpu.percent
-            tail = [
-                (whole(gpu.watts).rjust(4), _watts_style(gpu)), (" W", DIM),
-                (whole(gpu.celsius).rjust(4), _celsius_style(gpu)), (" °C", DIM),
-            ]  # fmt: skip
-        else:
-            name, percent = "CPU", row.cpu_percent
-            own = (f"{row.process_cpu_percent:.0f}".rjust(5), TEXT), (" % own", DIM)
-            tail = [*own] if self.view.trains else []
-        figures = Content.assemble((whole(percent).rjust(4), self.busy), (" %", DIM), *tail)
-        lost_line = self._lost() if self.card else None
-        return lost_line or self._bar(name, _part(percent), figures, self.colour, reserved=28)
+            figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
+        elif self.view.trains:
+            figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
+        known = self._bar(name, _part(percent), figures, self.colour, reserved=28)
+        return (self._lost() if self.card else None) or known
 
     def _lost(self) -> Content | None:
         """Return `GPU  card lost`, if nothing can be read from it any more."""
         if not lost(self.row.gpu):
             return None
-        words = fault(self.row.gpu.fault, self.width - 5)
-        return spread(Content.styled("GPU  ", DIM), words, self.width)
+        return spread(line("GPU  "), fault(self.row.gpu.fault, self.width - 5), self.width)
 
     def _memory(self, reserved: int = 19) -> Content:
         """Return the memory that the run computes in: the GPU's if there is one."""
@@ -256,41 +234,37 @@ class _Reading:
         )
         if total is None or used is None:  # the driver doesn't report it: use what the run reports
             if lost(gpu) and own is None:
-                return Content.styled("mem  –", DIM)
-            words = Content.assemble((gib(own), TRAIN), (" GiB own", DIM))
+                return line("mem  –")
+            words = line("{} GiB own", (gib(own), TRAIN))
             return self._bar(name, None, words, reserved=reserved)
         own = (own or 0) if self.view.trains else 0
         other = max(0, used - own)
         figures = _of(used, total)
         if self.view.trains and reserved > 19:
-            figures = Content.assemble(
-                (gib(own), TRAIN), (" own ", DIM), (gib(other).rjust(4), THIRD), (" other GiB", DIM)
-            )
+            amounts = (gib(own), TRAIN), (gib(other).rjust(4), THIRD)
+            figures = line("{} own {} other GiB", *amounts)
         shares = _share(own, total), _share(other, total)
         return self._bar(name, shares[0], figures, others=shares[1], reserved=reserved)
 
-    def _shares(self, own: int, used: int, total: int) -> Content:
-        left = self._own_and_other(gib(own), gib(max(0, used - own)))
-        return spread(left, _free(total - used), self.width) if self.width >= ROOMY else left
+    def _shares(self, own: int | None, used: int, total: int) -> Content:
+        left = self._own_and_other(gib(own or 0), gib(max(0, used - (own or 0))))
+        return spread(left, _free(used, total), self.width) if self.width >= ROOMY else left
 
     def _own_and_other(self, own: str, other: str, unit: str = "") -> Content:
-        words = len(f"x own {own}{unit}  x other {other}{unit}")
-        return Content.assemble(
-            " " * max(0, min(5, self.width - words)),
-            (OWN, TRAIN), (" own ", DIM), (own, TEXT), (f"{unit}  ", DIM),
-            (OTHERS, THIRD), (" other ", DIM), (other, TEXT), (unit, DIM),
-        )  # fmt: skip
+        pattern = f"{{}} own {{}}{unit}  {{}} other {{}}{unit}"
+        words = line(pattern, (OWN, TRAIN), own, (OTHERS, THIRD), other)
+        return Content(" " * max(0, min(5, self.width - words.cell_length))) + words
 
     def _disk(self) -> Content:
         total = self.view.disk_total
         if not total:
-            return spread(Content.styled("disk", DIM), self._disk_words(), self.width)
+            return spread(line("disk"), self._disk_words(), self.width)
         colour = WARN if self.little_disk else TRAIN
         return self._bar("disk", 1 - _share(self.row.disk_free, total), self._disk_words(), colour)
 
     def _disk_words(self, name: str = "") -> Content:
         style = f"bold {WARN}" if self.little_disk else TEXT
-        return Content.assemble((name, DIM), amount(f"{disk(self.row.disk_free)} free", style))
+        return line(name) + amount(f"{disk(self.row.disk_free)} free", style)
 
 
 # a run that has ended
@@ -301,25 +275,21 @@ def _brief(totals: RunTotals, _arithmetic: str, width: int, _height: int) -> lis
     mean, peak = totals.mean, totals.peak
     name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
     store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
+    whole_time = totals.whole_seconds
     lines = [
         (
-            Content.assemble((f"{name:<5}mean ", DIM), (whole(mean[load]), STRONG), (" %", DIM)),
-            _figures("peak ", whole(peak[load]), " %"),
+            line(f"{name:<5}mean {{}} %", (whole(mean[load]), STRONG)),
+            line("peak {} %", whole(peak[load])),
         ),
+        (line(f"{store:<5}peak {{}} own", (memory(peak[own]), STRONG)), _most_used(totals)),
         (
-            Content.assemble((f"{store:<5}peak ", DIM), (memory(peak[own]), STRONG), (" own", DIM)),
-            _most_used(totals),
-        ),
-        (
-            Content.styled(f"time {duration(totals.training_seconds)}", DIM),
-            Content("")
-            if totals.whole_seconds is None
-            else _figures("total ", duration(totals.whole_seconds)),
+            line(f"time {duration(totals.training_seconds)}"),
+            Content("") if whole_time is None else line("total {}", duration(whole_time)),
         ),
     ]
     if totals.has_card:
-        cpu = _figures("CPU  mean ", f"{whole(mean['process_cpu_percent'])} %")
-        lines.append((cpu, _figures("RAM own ", memory(peak["process_memory"]))))
+        cpu = line("CPU  mean {}", f"{whole(mean['process_cpu_percent'])} %")
+        lines.append((cpu, line("RAM own {}", memory(peak["process_memory"]))))
     return [spread(left, right, width) for left, right in lines]
 
 
@@ -328,34 +298,33 @@ def _table(totals: RunTotals, arithmetic: str, width: int, height: int) -> list[
     mean, peak, card = totals.mean, totals.peak, totals.has_card
     store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
 
-    def line(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
-        room = max(9, len(peak) + 2)
-        figures = Content.assemble((mean, style), (peak.rjust(room), style))
-        return spread(Content.styled(name, DIM), figures, width)
+    def row(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
+        figures = Content.styled(mean + peak.rjust(max(9, len(peak) + 2)), style)
+        return spread(line(name), figures, width)
 
     def measured(name: str, column: str, unit: str, style: str = TEXT) -> Content:
-        return line(name, f"{whole(mean[column])} {unit}", f"{whole(peak[column])} {unit}", style)
+        return row(name, f"{whole(mean[column])} {unit}", f"{whole(peak[column])} {unit}", style)
 
     if card:
         loads = ("GPU", "gpu_percent"), ("CPU own", "process_cpu_percent")
     else:
         loads = ("CPU own", "process_cpu_percent"), ("CPU all", "cpu_percent")
     lines = [
-        line("", "mean", "peak", DIM),
+        row("", "mean", "peak", DIM),
         measured(*loads[0], "%", STRONG),
         measured(*loads[1], "%"),
-        line(f"{store} own", "", memory(peak[own]), STRONG),
-        spread(Content.styled(f"{store} all", DIM), _most_used(totals), width),
+        row(f"{store} own", "", memory(peak[own]), STRONG),
+        spread(line(f"{store} all"), _most_used(totals), width),
     ]
     if card:
-        lines.append(line("RAM own", "", memory(peak["process_memory"])))
+        lines.append(row("RAM own", "", memory(peak["process_memory"])))
     if not isnan(peak["gpu_watts"]):
         lines.append(measured("power", "gpu_watts", "W"))
-    last = [line("training", "", duration(totals.training_seconds), STRONG)]
+    last = [row("training", "", duration(totals.training_seconds), STRONG)]
     if totals.whole_seconds is not None:
-        last.append(line("start to end", "", duration(totals.whole_seconds)))
+        last.append(row("start to end", "", duration(totals.whole_seconds)))
     if arithmetic:
-        last.append(line("math", "", arithmetic))
+        last.append(row("math", "", arithmetic))
     if not isnan(peak["gpu_celsius"]) and len(lines) + len(last) + LEAST_HISTORY < height:
         lines.append(measured("temp", "gpu_celsius", "°C"))
     return [*lines, *last]
@@ -398,29 +367,29 @@ def whole(value: float | None) -> str:
     return NOTHING if value is None or isnan(value) else f"{value:,.0f}"
 
 
-def _figures(words: str, value: str, unit: str = "") -> Content:
-    return Content.assemble((words, DIM), (value, TEXT), (unit, DIM))
-
-
-def _free(size: int) -> Content:
-    return Content.assemble(("free ", DIM), (gib(size), BRIGHT), (" GiB", DIM))
+def _free(used: int | None, total: int | None) -> Content:
+    if used is None or total is None:
+        return Content("")
+    return line("free {} GiB", (gib(total - used), BRIGHT))
 
 
 def _of(used: float, total: int) -> Content:
-    return Content.assemble((gib(used), TEXT), (f" / {gib(total)} GiB", DIM))
+    return line(f"{{}} / {gib(total)} GiB", gib(used))
 
 
 # GPUs
 
 
-def _watts_style(gpu: GpuRow) -> str:
-    """The style of a power draw: a warning while the limit slows the card down."""
-    return WARN if gpu.throttle and "power" in gpu.throttle else TEXT
+def _watts(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
+    """A power draw and its style: a warning while the limit slows the card down."""
+    style = WARN if gpu.throttle and "power" in gpu.throttle else TEXT
+    return whole(gpu.watts).rjust(width), style
 
 
-def _celsius_style(gpu: GpuRow) -> str:
-    """The style of a temperature: a warning while it slows the card down."""
-    return WARN if gpu.throttle and "thermal" in gpu.throttle else TEXT
+def _celsius(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
+    """A temperature and its style: a warning while it slows the card down."""
+    style = WARN if gpu.throttle and "thermal" in gpu.throttle else TEXT
+    return whole(gpu.celsius).rjust(width), style
 
 
 def lost(gpu: GpuRow) -> bool:
@@ -460,17 +429,15 @@ def edge(row: HardwareRow, room: int) -> Content:
 
 def power_line(gpu: GpuRow, width: int) -> Content | None:
     """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; None if nothing is."""
-    heat = Content.assemble((whole(gpu.celsius), _celsius_style(gpu)), (" °C", DIM))
+    heat = line("temp {} °C", _celsius(gpu))
     if gpu.watts is None:
-        return None if gpu.celsius is None else Content.assemble(("temp ", DIM), heat)
+        return None if gpu.celsius is None else heat
     limit = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
-    parts = ("pwr  ", DIM), (whole(gpu.watts), _watts_style(gpu))
-    power = Content.assemble(*parts, (f"{limit} W", DIM))
+    power = line(f"pwr  {{}}{limit} W", _watts(gpu))
     if gpu.celsius is None:
         return power
-    heat = Content.assemble(("temp ", DIM), heat)
     if power.cell_length + 2 + heat.cell_length > width:
-        power = Content.assemble(*parts, (" W", DIM))
+        power = line("pwr  {} W", _watts(gpu))
     gap = 3 if power.cell_length + 3 + heat.cell_length <= width else 2
     return Content.assemble(power, " " * gap, heat)
 
@@ -482,54 +449,44 @@ def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Conten
     for each, long, cells in SHARED:
         rows = -(-len(cards) // each)
         if rows <= height and each * cells <= width + 1:
-            return [
-                Content.assemble(
-                    *(_cell(card, width // each, long=long) for card in cards[row::rows])
-                )
-                for row in range(rows)
-            ]
+            filled = [_cell(card, width // each, long=long) for card in cards]
+            return [Content("").join(filled[row::rows]) for row in range(rows)]
     return [_together(cards, width)] if height > 0 else []
 
 
 def _line(card: GpuRow, width: int) -> Content:
     name = f"gpu{card.index}".ljust(5)
     if lost(card):
-        return spread(Content.styled(name, DIM), fault(card.fault, width - 6), width)
+        return spread(line(name), fault(card.fault, width - 6), width)
     figures = _load(card)
     if card.memory_total is not None:
         sizes = f" {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
-        figures += Content.assemble((sizes, TEXT), (" GiB", DIM))
+        figures += line("{} GiB", sizes)
     if width >= WITH_POWER and (card.watts is not None or card.celsius is not None):
-        figures += Content.assemble(
-            (f"{whole(card.watts):>5}", _watts_style(card)), (" W", DIM),
-            (f"{whole(card.celsius):>5}", _celsius_style(card)), (" °C", DIM),
-        )  # fmt: skip
+        figures += line("{} W{} °C", _watts(card, 5), _celsius(card, 5))
     if card.fault:
         figures += Content.styled(f"  {card.fault}", BAD)
     room = width - len(name) - figures.cell_length - 1
-    if room < LEAST_BAR:
-        return spread(Content.styled(name, DIM), figures, width)
-    load = None if card.percent is None else card.percent / 100
-    shares = bar(room, 0.0, load or 0.0)
-    return spread(Content.assemble((name, DIM), shares), figures, width)
+    shares = bar(room, 0.0, _part(card.percent) or 0.0) if room >= LEAST_BAR else Content("")
+    return spread(line(name) + shares, figures, width)
 
 
 def _load(card: GpuRow) -> Content:
     """Return ` 99 %`, with a sign behind it while the card is slowed down."""
     sign = "▼" if card.throttle else " "
-    return Content.assemble((whole(card.percent).rjust(3), TEXT), (" %", DIM), (sign, WARN))
+    return line("{} %{}", whole(card.percent).rjust(3), (sign, WARN))
 
 
 def _cell(card: GpuRow, room: int, *, long: bool) -> Content:
     """Return `gpu1  99 %   42 G` or, unless `long`, without memory, in `room` cells."""
-    cell = Content.styled(f"gpu{card.index}".ljust(5), DIM)
+    cell = line(f"gpu{card.index}".ljust(5))
     if card.fault:
         words = "lost" if card.fault == CARD_LOST else "error"
         cell += Content.styled(words, f"bold {BAD}")
     else:
         cell += _load(card)
         if long and card.memory_used is not None:
-            cell += Content.assemble((gib(card.memory_used).rjust(4), TEXT), (" G", DIM))
+            cell += line("{} G", gib(card.memory_used).rjust(4))
     return cell.pad_right(max(0, room - cell.cell_length))
 
 
@@ -537,15 +494,14 @@ def _together(cards: Sequence[GpuRow], width: int) -> Content:
     """Return `7 more GPUs        40 % busy`, or how many of them have a problem."""
     known = [card.percent for card in cards if card.percent is not None]
     load = whole(sum(known) / len(known) if known else None)
-    name = Content.styled(counted(len(cards), "more GPU"), DIM)
+    name = line(counted(len(cards), "more GPU"))
     faults = sum(card.fault is not None for card in cards)
     slowed = sum(bool(card.throttle) for card in cards)
+    words = Content("")
     if faults:
         words = Content.styled(f"{faults} failed", f"bold {BAD}")
     elif slowed:
         words = Content.styled(f"{slowed} throttled", WARN)
-    else:
-        words = Content("")
-    busy = Content.assemble((load, BRIGHT if slowed or faults else TEXT), (" % busy", DIM))
+    busy = line("{} % busy", (load, BRIGHT if slowed or faults else TEXT))
     left = Content.assemble(name, "  ", words) if words.plain else name
     return spread(left if left.cell_length + busy.cell_length < width else words, busy, width)

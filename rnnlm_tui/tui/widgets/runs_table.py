@@ -20,7 +20,7 @@ from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
-from rnnlm_tui.tui.text import amount, safe_content
+from rnnlm_tui.tui.text import amount, line, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.runs import (
     SORT_KEYS,
@@ -256,17 +256,14 @@ class FirstLaunch(Widget):
         without_extra = self.demo is not None and self.demo.corpus.source != DEMO.corpus.source
         demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
         title = "  Train a recurrent language model and watch it learn."
+        enter = (" enter  ", f"bold {palette.FOCUS}")
         return [
             Content.styled(title, f"bold {bright}"),
             Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
             Content.styled("  Training runs on this machine and continues after you log out.", dim),
             Content(""),
             Content(""),
-            Content.assemble(
-                ("›", palette.FOCUS),
-                (" enter  ", f"bold {palette.FOCUS}"),
-                ("start the demo", f"bold {bright}"),
-            ),
+            line("{}{}{}", ("›", palette.FOCUS), enter, ("start the demo", f"bold {bright}")),
             Content.styled(f"         {demo}", text),
             Content.assemble("         ", self._takes()),
             *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
@@ -285,10 +282,7 @@ class FirstLaunch(Widget):
             seconds, where = estimate.seconds, " on this machine, "
             minutes = f"{round(seconds / MINUTE)} min"
             time = minutes if seconds >= 1.5 * MINUTE else duration(seconds)
-        return Content.assemble(
-            ("about ", palette.DIM), (time, palette.TEXT), (where, palette.DIM),
-            (size, palette.TEXT), (" on disk", palette.DIM),
-        )  # fmt: skip
+        return line(f"about {{}}{where}{{}} on disk", time, size)
 
     def _has(self) -> list[Content]:
         machine = self.machine
@@ -305,16 +299,16 @@ class FirstLaunch(Widget):
             total, used = machine.gpu.memory_total, machine.gpu.memory_used
             if total is not None and used is not None:
                 free = amount(f"{gib(total - used)} GiB free", bright)
-                device = Content.assemble(device, (f", {gib(total)} GiB, ", dim), free)
-            memory = Content.assemble(memory, ("   CPU ", dim), cores)
+                device = line(f"{{}}, {gib(total)} GiB, {{}}", device, free)
+            memory = line("{}   CPU {}", memory, cores)
         else:
-            device = Content.assemble(("CPU, ", text), cores)
+            device = line("{} {}", "CPU,", cores)
         place = safe_content(short_path(home()), newlines="show", limit=40).stylize(dim)
         free = amount(f"{disk(machine.disk_free)} free in ", bright)
         return [
-            Content.assemble(("  device   ", dim), device, ready),
-            Content.assemble(("  memory   ", dim), memory),
-            Content.assemble(("  disk     ", dim), free, place),
+            line("  device   {}{}", device, ready),
+            line("  memory   {}", memory),
+            line("  disk     {}{}", free, place),
         ]
 
 

@@ -16,7 +16,7 @@ from textual.content import Content
 
 from rnnlm_tui.schema.formatting import count, figure
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import Newlines, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, line, safe_content, safe_text
 from rnnlm_tui.tui.views.status import status_glyph
 
 if TYPE_CHECKING:
@@ -271,18 +271,12 @@ def page_lines(
 def _head(page: HistoryPage, width: int) -> Content:
     """Return `step 2,000  val ppl 67.2  ────────●────`, with the step's position."""
     value = figure(page.evaluation.perplexity) if page.evaluation is not None else "–"
-    at = (
-        f" @{count(page.evaluation.step)}"
-        if page.evaluation is not None and page.evaluation.step != page.step
-        else ""
-    )
-    left = Content.assemble(
-        ("step ", palette.DIM),
-        (count(page.step).rjust(len(count(page.step))), f"bold {palette.BRIGHT}"),
-        (f"  {page.name} ppl ", palette.DIM),
+    judged = page.evaluation
+    at = f" @{count(judged.step)}" if judged is not None and judged.step != page.step else ""
+    left = line(
+        f"step {{}}  {page.name} ppl {{}}{at}  ",
+        (count(page.step), f"bold {palette.BRIGHT}"),
         (value, f"bold {palette.VALIDATION}"),
-        (at, palette.DIM),
-        "  ",
     )
     cells = width - left.cell_length
     if cells < 3:

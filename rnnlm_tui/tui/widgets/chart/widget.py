@@ -17,7 +17,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
+from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, ink
+from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import (
     ARROWS,
@@ -216,15 +217,12 @@ def _head(data: ChartData, look: PlotOptions) -> list[Content]:
     """Return `at step 2,140  raw 72.6`; no raw value with several runs."""
     if look.cursor is None:
         return []
-    parts = [
-        Content.assemble(
-            (f"at {data.x_label} ", DIM), (x_at(look.cursor, data.x_format), f"bold {BRIGHT}")
-        )
-    ]
+    place = (x_at(look.cursor, data.x_format), f"bold {BRIGHT}")
+    parts = [line(f"at {data.x_label} {{}}", place)]
     for series in data.series[: 0 if data.series[0].marker else None]:
         at = nearest(series, look.cursor) if series.smooth else None
         if at is not None:
-            parts.append(Content.assemble(("raw ", DIM), (written(series, series.mean[at]), TEXT)))
+            parts.append(line("raw {}", written(series, series.mean[at])))
             break
     return parts
 
