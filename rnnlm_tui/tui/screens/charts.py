@@ -89,11 +89,9 @@ class ChartedScreen(PaneScreen):
     def chart_position(self) -> str:
         """Return which chart is shown alone, as `5 of 8`; empty if none is."""
         names = list(self.reachable_charts())
-        return (
-            f"{names.index(self.chosen) + 1} of {len(names)}"
-            if self.shows_one_chart() and self.chosen in names
-            else ""
-        )
+        if not self.shows_one_chart() or self.chosen not in names:
+            return ""
+        return f"{names.index(self.chosen) + 1} of {len(names)}"
 
     def csv_name(self) -> str:
         """Return the name of the chosen chart's CSV file, without its suffix."""

@@ -104,13 +104,8 @@ class CompareScreen(ChartedScreen):
 
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
-        return compare_arrangement(
-            Size(size.width, max(0, size.height - FRAME_ROWS)),
-            self.CHARTS,
-            self.chosen,
-            lines,
-            alone=self.shows_one_chart(),
-        )
+        body, alone = Size(size.width, max(0, size.height - FRAME_ROWS)), self.shows_one_chart()
+        return compare_arrangement(body, self.CHARTS, self.chosen, lines, alone=alone)
 
     def identity(self, width: int) -> Content:
         """Return `comparing A plain-otter  B brisk-heron`."""
@@ -174,12 +169,8 @@ class CompareScreen(ChartedScreen):
         if head and chart.data.series and not values:
             return
         if self.cursor is not None and values:
-            values = values_at_x(
-                self._runs(),
-                self._axis,
-                self.cursor - chart.column_width / 2,
-                values,
-            )
+            place = self.cursor - chart.column_width / 2
+            values = values_at_x(self._runs(), self._axis, place, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

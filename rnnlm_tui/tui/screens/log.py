@@ -117,12 +117,8 @@ class LogPanel(ScrolledPanel, can_focus=True):
     def action_found(self, by: int) -> bool:
         """Go to the next match towards the end (1) or the beginning (-1), wrapping around."""
         wanted = self.search.lower()
-        hits = (
-            [index for index, line in enumerate(self._lines) if wanted in line.lower()]
-            if wanted
-            else []
-        )
-        if not hits:
+        hits = [index for index, line in enumerate(self._lines) if wanted in line.lower()]
+        if not hits or not wanted:
             return self._nothing()
         if self._found is None:
             self._found = hits[-1]
@@ -167,9 +163,8 @@ class LogPanel(ScrolledPanel, can_focus=True):
         chosen = line == self._found
         style = ink(palette.BRIGHT if chosen else palette.TEXT, bold=chosen)
         strip = padded([Segment(text, style)], width)
-        return (
-            strip.apply_style(ink(palette.TEXT, background=palette.SELECTED)) if chosen else strip
-        )
+        under = ink(palette.TEXT, background=palette.SELECTED)
+        return strip.apply_style(under) if chosen else strip
 
     def _wrap(self, first: int) -> None:
         """Rebuild the rows from line `first` on."""
@@ -192,29 +187,34 @@ class LogPanel(ScrolledPanel, can_focus=True):
 
 
 def _harmless(line: str) -> str:
-    return (
-        line
-        if len(line) <= LONGEST and line.isascii() and line.isprintable()
-        else safe_text(line[:LONGEST], newlines="space")
-    )
+    if len(line) <= LONGEST and line.isascii() and line.isprintable():
+        return line
+    return safe_text(line[:LONGEST], newlines="space")
 
 
 class LinesOverlay(Overlay[None]):
-    """A subclass shows its lines in `panel`. `/` searches."""
+    """Lines, such as a run's events; a subclass shows others in `fill`. `/` searches."""
 
     BINDINGS = [  # noqa: RUF012 (declared so by Textual)
         Binding("escape,q", "close", show=False),
         Binding("slash", "search", show=False),
     ]
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
         super().__init__()
-        self._title = title
+        self._title, self._lines = title, lines
         self._typing = False
         self._typed = ""
 
     def compose(self) -> ComposeResult:
         yield LogPanel(title=self._title, id="log-box")
+
+    def on_mount(self) -> None:
+        self.fill()
+
+    def fill(self) -> None:
+        """Show the lines."""
+        self.panel.show(self._lines)
 
     def on_resize(self) -> None:
         self._show_keys()
@@ -226,11 +226,9 @@ class LinesOverlay(Overlay[None]):
 
     def _show_keys(self) -> None:
         if self._typing:
-            self.panel.bottom = Content.assemble(
-                ("/", f"bold {palette.FOCUS}"),
-                (self._typed, f"bold {palette.BRIGHT}"),
-                ("▌", palette.FOCUS),
-            )
+            sign, end = ("/", f"bold {palette.FOCUS}"), ("▌", palette.FOCUS)
+            typed = (self._typed, f"bold {palette.BRIGHT}")
+            self.panel.bottom = Content.assemble(sign, typed, end)
             return
         keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
         self.panel.bottom = key_line(keys, self.panel.size.width, self.app)
@@ -298,12 +296,11 @@ class WorkerLogScreen(LinesOverlay):
     BINDINGS = [Binding("L", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
 
     def __init__(self, run: RunDirectory, events: Sequence[str] = ()) -> None:
-        super().__init__(f"Log, {run.name}")
+        super().__init__(f"Log, {run.name}", events)
         self._run = run
-        self._events = events
         self._follower: LogFollower | None = None
 
-    def on_mount(self) -> None:
+    def fill(self) -> None:
         self._reading = RepeatedRead(self.context)
         self.set_interval(READ_SECONDS, self._update)
         self._update()
@@ -322,21 +319,10 @@ class WorkerLogScreen(LinesOverlay):
     def _show(self, follower: LogFollower | None) -> None:
         if follower is None or not self.is_mounted:
             return
-        if follower.lines or not self._events:
+        if follower.lines or not self._lines:
             self.panel.show(follower.lines, "its end" if follower.is_cut else "")
         else:
-            self.panel.show(self._events, "No worker output. Events:")
-
-
-class EventsScreen(LinesOverlay):
-    """A run's events, oldest first."""
-
-    def __init__(self, run: str, events: Sequence[str]) -> None:
-        super().__init__(f"Events, {run}")
-        self._events = events
-
-    def on_mount(self) -> None:
-        self.panel.show(self._events)
+            self.panel.show(self._lines, "No worker output. Events:")
 
 
 class TensorsScreen(LinesOverlay):
@@ -348,7 +334,7 @@ class TensorsScreen(LinesOverlay):
         super().__init__(f"Tensors of step {detail.step:,}")
         self._detail, self._changes = detail, changes
 
-    def on_mount(self) -> None:
+    def fill(self) -> None:
         lines = tensor_table(self._detail, self._changes, self.app.size.width - 6)
         parts = [f"{counted(len(lines), 'tensor')}, read from the header"]
         if self._changes and self._detail.before_name:

@@ -375,11 +375,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
             events = self.query_one(EventsPanel)
             events.scroll_lines(pages * max(1, events.inner_size.height - 1))
         elif self.snapshot is not None:
-            from rnnlm_tui.tui.screens.log import EventsScreen
+            from rnnlm_tui.tui.screens.log import LinesOverlay
 
-            self.app.push_screen(
-                EventsScreen(self.snapshot.summary.run, event_lines(self.snapshot))
-            )
+            title = f"Events, {self.snapshot.summary.run}"
+            self.app.push_screen(LinesOverlay(title, event_lines(self.snapshot)))
 
     # after a run that failed
 

@@ -139,36 +139,20 @@ def points_csv(data: ChartData, part: tuple[float, float] | None = None) -> tupl
     writer.writerow(["series", data.x_label.replace(" ", "_"), "value", "lowest", "highest"])
     count = 0
     for series in (*data.series, *data.guides):
-        first, last = (
-            (0, len(series.x))
-            if part is None
-            else (bisect_left(series.x, part[0]), bisect_right(series.x, part[1]))
-        )
-        low, high = series.low, series.high
+        first, last = 0, len(series.x)
+        if part is not None:
+            first, last = bisect_left(series.x, part[0]), bisect_right(series.x, part[1])
+        name, columns = series.name or data.title.lower(), (series.mean, series.low, series.high)
         for index in range(first, last):
-            sides = (
-                ["", ""]
-                if low is None or high is None
-                else [_written(low[index]), _written(high[index])]
-            )
-            writer.writerow(
-                [
-                    series.name or data.title.lower(),
-                    _written(series.x[index]),
-                    _written(series.mean[index]),
-                    *sides,
-                ]
-            )
+            values = ["" if column is None else _written(column[index]) for column in columns]
+            writer.writerow([name, _written(series.x[index]), *values])
             count += 1
     return text.getvalue(), count
 
 
 def _written(value: float) -> str:
-    return (
-        str(int(value))
-        if value == value and abs(value) < 1e15 and value == int(value)
-        else repr(float(value))
-    )
+    is_whole = abs(value) < 1e15 and value == int(value)
+    return str(int(value)) if is_whole else repr(float(value))
 
 
 Axis = Literal["step", "tokens", "epoch", "active", "wall"]
@@ -186,14 +170,8 @@ AXIS_TEXTS: dict[Axis, tuple[str, XFormat]] = {
 
 def x_values(series: SeriesTable, axis: Axis) -> Sequence[float]:
     """Return x of every bucket, ascending."""
-    if axis == "wall":
-        return ascending(series.time)
-    return {
-        "step": series.step,
-        "tokens": series.tokens,
-        "epoch": series.epoch,
-        "active": series.active,
-    }[axis]
+    values: Sequence[float] = ascending(series.time) if axis == "wall" else getattr(series, axis)
+    return values
 
 
 def ascending(times: Sequence[float]) -> Sequence[float]:
@@ -208,18 +186,14 @@ def x_of_step(series: SeriesTable, axis: Axis, step: float, time: float | None =
 
 def x_mapper(series: SeriesTable, axis: Axis) -> Callable[[float, float | None], float]:
     """Return `x_of_step` for one table, for converting many steps."""
-    if axis == "step" or (not len(series.step) and axis != "wall"):
+    if axis == "step":
         return lambda step, _time: step
     places = x_values(series, axis)
 
     def place(step: float, time: float | None) -> float:
         if axis == "wall" and time is not None:
             return time
-        return (
-            interpolate(series.step, places, step, from_zero=axis != "wall")
-            if len(places)
-            else step
-        )
+        return interpolate(series.step, places, step, from_zero=axis != "wall")
 
     return place
 
@@ -228,11 +202,7 @@ def step_of_x(series: SeriesTable, axis: Axis, place: float) -> float:
     """Return the step at an x, or the newest step beyond the end: the inverse of `x_of_step`."""
     if axis == "step":
         return place
-    return (
-        interpolate(x_values(series, axis), series.step, place, from_zero=axis != "wall")
-        if len(series.step)
-        else place
-    )
+    return interpolate(x_values(series, axis), series.step, place, from_zero=axis != "wall")
 
 
 def x_of_times(series: SeriesTable, axis: Axis, times: Sequence[float]) -> Sequence[float]:
@@ -267,8 +237,10 @@ def interpolate(
     """Interpolate between known values.
 
     Beyond the end, return the last place. Before the start, interpolate from 0 or return the first
-    place.
+    place. If none is known, return the value.
     """
+    if not len(known):
+        return value
     index = bisect_left(known, value)
     if index >= len(known):
         return places[-1]
@@ -310,12 +282,9 @@ def extrapolated_x(series: SeriesTable, axis: Axis, step: float) -> float | None
         return step
     if axis in ("active", "wall") or not len(series.step):
         return None
-    newest = series.step[-1]
-    return (
-        x_of_step(series, axis, step)
-        if step <= newest
-        else x_values(series, axis)[-1] * step / newest
-    )
+    if step <= series.step[-1]:
+        return x_of_step(series, axis, step)
+    return x_values(series, axis)[-1] * step / series.step[-1]
 
 
 def speeds(series: SeriesTable) -> list[float]:
@@ -332,9 +301,8 @@ def speeds(series: SeriesTable) -> list[float]:
             tokens, tokens[1:], active, active[1:], mean[1:], strict=False
         )
     ]
-    whole = (
-        series.step[0] <= series.width and active[0] > 0 and tokens[0] > 0
-    )  # starts with the run's first step
+    # whether it starts with the run's first step
+    whole = series.step[0] <= series.width and active[0] > 0 and tokens[0] > 0
     return [tokens[0] / active[0] if whole else mean[0], *rates]
 
 
@@ -345,10 +313,8 @@ def curves(snapshot: RunSnapshot) -> SeriesTable:
         return whole
     from rnnlm_tui.store.series import Band
 
-    before, after = (
-        bisect_left(whole.step, detail.step[0]),
-        bisect_right(whole.step, detail.step[-1]),
-    )
+    before = bisect_left(whole.step, detail.step[0])
+    after = bisect_right(whole.step, detail.step[-1])
 
     def spliced(coarse: object, fine: object, name: str) -> array[float]:
         values: array[float] = getattr(coarse, name)

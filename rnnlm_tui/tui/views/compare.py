@@ -196,14 +196,9 @@ def compared(marks: Marks, snapshots: Sequence[RunSnapshot]) -> MarkedRuns:
 def validation_data(runs: MarkedRuns, axis: Axis) -> ChartData:
     """Perplexity on the set that the runs are evaluated on."""
     splits = {run.snapshot.config.evaluation.split for run in runs}
-    title = (
-        "Held-out perplexity"
-        if len(splits) > 1
-        else "Test perplexity"
-        if splits == {"test"}
-        else "Validation perplexity"
-    )
-    return _held_out(runs, axis, title, perplexities, log=True, levels=_common_level(runs))
+    name = "Held-out" if len(splits) > 1 else "".join(splits).capitalize()
+    title, levels = f"{name} perplexity", _common_level(runs)
+    return _held_out(runs, axis, title, perplexities, log=True, levels=levels)
 
 
 def bits_data(runs: MarkedRuns, axis: Axis) -> ChartData:
@@ -304,11 +299,9 @@ def comparison(runs: MarkedRuns) -> Comparison:
 def _best_seconds(snapshot: RunSnapshot) -> float | None:
     """Return the training time at the best evaluation."""
     step = snapshot.summary.evaluation.best_step
-    return (
-        None
-        if step is None or not len(snapshot.series.step)
-        else x_of_step(snapshot.series, "active", step)
-    )
+    if step is None or not len(snapshot.series.step):
+        return None
+    return x_of_step(snapshot.series, "active", step)
 
 
 def span(runs: MarkedRuns, axis: Axis) -> tuple[float, float] | None:

@@ -74,11 +74,9 @@ def run_totals(snapshot: RunSnapshot) -> RunTotals | None:
         event.time for event in snapshot.events if event.kind in ("finished", "stopped", "failed")
     ]
     started = next((event.time for event in snapshot.events if event.kind == "started"), None)
-    whole = (
-        (ended[-1] if ended else machine.time[-1]) - started
-        if summary.attempt <= 1 and started is not None
-        else 0.0
-    )
+    whole = 0.0
+    if summary.attempt <= 1 and started is not None:
+        whole = (ended[-1] if ended else machine.time[-1]) - started
     return RunTotals(
         mean={name: fmean(values) if values else nan for name, values in known.items()},
         peak={

@@ -111,13 +111,9 @@ def sorted_runs(
         best: by run, the best perplexity it is comparable with, for the order by `Δ best`.
     """
     order = _order(key, best or {})
-    ordered = [
-        run
-        for run, _ in replace(order, descending=order.descending != backwards).sorted(
-            (run, None) for run in runs
-        )
-    ]
-    return tuple(sorted(ordered, key=lambda run: not run.pinned))
+    order = replace(order, descending=order.descending != backwards)
+    ordered = order.sorted((run, None) for run in runs)
+    return tuple(sorted((run for run, _ in ordered), key=lambda run: not run.pinned))
 
 
 def rises(key: SortKey, *, backwards: bool = False) -> bool:
@@ -214,11 +210,8 @@ def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
 
 def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
     """Return the columns that fit into `width` cells, in order."""
-    return (
-        _wide_columns(width, status_width, words)
-        if width >= WIDE
-        else _narrow_columns(width, status_width, words)
-    )
+    choose = _wide_columns if width >= WIDE else _narrow_columns
+    return choose(width, status_width, words)
 
 
 def _narrow_columns(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:

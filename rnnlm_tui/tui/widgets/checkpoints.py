@@ -187,13 +187,9 @@ def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
     for tensor in tensors:
         layer = _LAYER.match(tensor.name)
         first = tensor.name.partition(".")[0]
-        place = (
-            (int(layer[1]) + 1, f"layer {int(layer[1]) + 1}")
-            if layer
-            else (0, first)
-            if first == "embedding"
-            else (1 << 30, first)
-        )
+        place = (0 if first == "embedding" else 1 << 30, first)
+        if layer:
+            place = (int(layer[1]) + 1, f"layer {int(layer[1]) + 1}")
         change, norm, names = sums.get(place, (0.0, 0.0, set()))
         sums[place] = (
             change + tensor.change**2,
@@ -202,11 +198,8 @@ def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
         )
     found = []
     for (_, name), (change, norm, names) in sorted(sums.items()):
-        label = (
-            "out bias"
-            if name == "output" and names == {"bias"}
-            else safe_text(name, newlines="show", limit=24)
-        )
+        name = "out bias" if name == "output" and names == {"bias"} else name
+        label = safe_text(name, newlines="show", limit=24)
         ratio = math.sqrt(change / norm) if norm > 0 else 0.0 if change == 0 else math.inf
         found.append(LayerChange(label, ratio))
     return tuple(found)
@@ -267,12 +260,8 @@ def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Con
     good = "✓" if detail.verified is not None and not detail.damage else " "
     main = [name for name in detail.files if name in FIRST_FILES or name in detail.damage]
     rest = [file for name, file in detail.files.items() if name not in main]
-    lines = [
-        _file_line(
-            name, detail.files[name], width, "✗" if name in detail.damage else good, wide=wide
-        )
-        for name in main
-    ]
+    marks = {name: "✗" if name in detail.damage else good for name in main}
+    lines = [_file_line(name, detail.files[name], width, marks[name], wide=wide) for name in main]
     if rest and wide:
         size = formatting.disk(sum(file.size for file in rest)).rjust(8)
         words = formatting.counted(len(rest), "other file").ljust(width - len(size) - 14)
@@ -385,11 +374,9 @@ def tensor_table(
     lines = []
     for tensor, name, shape in zip(detail.tensors, names, shapes, strict=True):
         known = changes.get(tensor.name)
-        ratio = (
-            f"{known.change / known.norm:10.4f}"
-            if known is not None and known.norm > 0
-            else " " * 10
-        )
+        ratio = " " * 10
+        if known is not None and known.norm > 0:
+            ratio = f"{known.change / known.norm:10.4f}"
         room = max(8, min(name_width, width - shape_width - 32))
         shown = safe_text(name, limit=room)
         size = formatting.disk(tensor.bytes).rjust(9)

@@ -16,11 +16,12 @@ from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import line, safe_content
 from rnnlm_tui.tui.views.compare import MarkedRuns
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.views.table import fitted
 from rnnlm_tui.tui.widgets.panel import ScrolledPanel, padded, segments_of
+from rnnlm_tui.tui.widgets.samples import hanging
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Places
 
 if TYPE_CHECKING:
@@ -108,13 +109,8 @@ def _cells(row: FigureRow) -> list[Content]:
 def _distance(row: FigureRow) -> FigureColumn:
     """Return the column with each run's distance from the best."""
     known = [NOTHING if value is None else "0.0" for value in row.values]
-    return FigureColumn(
-        "Δ best",
-        [
-            Content.styled(words or level, palette.DIM)
-            for words, level in zip(row.differences, known, strict=True)
-        ],
-    )
+    told = zip(row.differences, known, strict=True)
+    return FigureColumn("Δ best", [line(words or level) for words, level in told])
 
 
 class ComparedRunsPanel(ScrolledPanel):
@@ -138,11 +134,9 @@ class ComparedRunsPanel(ScrolledPanel):
 
     def show_at(self, head: str, values: Sequence[str]) -> None:
         """Show the runs' values at the cursor in a first column; an empty heading removes it."""
-        at = (
-            FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values])
-            if head and len(values) == len(self._runs)
-            else None
-        )
+        at = None
+        if head and len(values) == len(self._runs):
+            at = FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values])
         if at != self._at:
             self._at = at
             self.redraw()
@@ -164,17 +158,10 @@ class ComparedRunsPanel(ScrolledPanel):
         found = self._comparison
         if found is None:
             return []
-        remark = (
-            [
-                Content.assemble("    ", line)
-                for line in Content.styled(found.remark, palette.WARN).wrap(max(8, width - 4))
-            ]
-            if found.remark
-            else []
-        )
+        remark = Content.styled(found.remark, palette.WARN)
         figures, more = self._figures(found, width)
         return [
-            [*figures, *remark],
+            [*figures, *(hanging(Content("    "), remark, width) if found.remark else [])],
             self._settings(found, width),
             *([self._more(more, width)] if more else []),
         ]

@@ -64,20 +64,13 @@ def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], co
         cut = list(Strip(title).crop(0, max(room - 1, 0))) if room > 1 else []
         title = [*cut, Segment("…", cut[-1].style)] if cut else []
         used_title = width_of(title)
-    head = (
-        [Segment("╭─ ", style), *title, Segment(" ", style)]
-        if used_title
-        else [Segment("╭", style)]
-    )
-    tail = (
-        [Segment(" ", style), *legend, Segment(" ─╮", style)]
-        if used_legend
-        else [Segment("╮", style)]
-    )
-    return Strip(
-        joined([*head, Segment("─" * (width - width_of(head) - width_of(tail)), style), *tail]),
-        width,
-    )
+    head, tail = [Segment("╭", style)], [Segment("╮", style)]
+    if used_title:
+        head = [Segment("╭─ ", style), *title, Segment(" ", style)]
+    if used_legend:
+        tail = [Segment(" ", style), *legend, Segment(" ─╮", style)]
+    between = Segment("─" * (width - width_of(head) - width_of(tail)), style)
+    return Strip(joined([*head, between, *tail]), width)
 
 
 def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str) -> Strip:
@@ -305,7 +298,9 @@ class LinesPanel(Panel):
 
 
 class WheelScrolled(Panel):
-    """A panel that the mouse wheel scrolls by three lines."""
+    """A panel that the mouse wheel scrolls."""
+
+    WHEEL_LINES: ClassVar[int] = 3
 
     @abstractmethod
     def scroll_lines(self, by: int) -> None:
@@ -315,7 +310,8 @@ class WheelScrolled(Panel):
     @on(MouseScrollUp)
     def scroll_by_wheel(self, event: MouseScrollDown | MouseScrollUp) -> None:
         event.stop()
-        self.scroll_lines(3 if isinstance(event, MouseScrollDown) else -3)
+        down = isinstance(event, MouseScrollDown)
+        self.scroll_lines(self.WHEEL_LINES if down else -self.WHEEL_LINES)
 
 
 class ScrolledPanel(WheelScrolled):

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.formatting import (
     time_left,
 )
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, safe_content
+from rnnlm_tui.tui.text import amount, line, safe_content
 from rnnlm_tui.tui.views.chart_data import ChartData, MarksStyle
 from rnnlm_tui.tui.views.charts import (
     held_out,
@@ -34,10 +34,10 @@ from rnnlm_tui.tui.views.charts import (
 )
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
-from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
 from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.samples import cut_lines, sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.samples import cut_lines, hanging, sample_lines, trouble_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -69,20 +69,20 @@ def figures_of(snapshot: RunSnapshot, *, wide: bool) -> list[Content]:
     newest = (f"{value}{star}", f"bold {palette.VALIDATION}")
     found = [
         _fact(f"{held_out_name(snapshot)} ppl", newest, arrow),
-        _fact(f"vs {level[0] if level is not None else 'bigram'}", (distance, palette.TEXT)),
+        _fact(f"vs {level[0] if level is not None else 'bigram'}", distance),
     ]
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
         distance = change(rows[-1].perplexity - summary.reference.perplexity)
-        found.append(_fact("vs reference", (distance, palette.TEXT)))
+        found.append(_fact("vs reference", distance))
     found += _bits(summary)
     test = summary.test.perplexity
     if test is not None and summary.test.name != summary.evaluation.name:
         sliced = summary.evaluation.name not in (None, "validation")
         name = "full test ppl" if sliced else "test ppl"
-        found.append(_fact(name, (figure(test), palette.TEXT)))
+        found.append(_fact(name, figure(test)))
         if summary.baseline.perplexity is not None and wide:
             distance = change(test - summary.baseline.perplexity)
-            found.append(_fact("vs test bigram", (distance, palette.TEXT)))
+            found.append(_fact("vs test bigram", distance))
     if snapshot.hardware:
         hardware = snapshot.hardware[-1]
         own = memory(hardware.gpu.memory_own or hardware.process_memory)
@@ -109,42 +109,31 @@ def _bits(summary: RunSummary) -> list[Content]:
     judged = summary.evaluation
     found = []
     if judged.bits_per_byte is not None or not judged.unknown_share:
-        found.append(_fact("bits/byte", (figure(judged.bits_per_byte), palette.TEXT)))
+        found.append(_fact("bits/byte", figure(judged.bits_per_byte)))
     if judged.bits_per_byte is not None and scored_part_text(judged.scored_share):
-        part = (scored_share_text(judged.scored_share), palette.TEXT)
-        found.append(_fact("scored", part, (" of the text", palette.DIM)))
+        part = line("{} of the text", scored_share_text(judged.scored_share))
+        found.append(_fact("scored", part))
     if judged.unknown_share:
-        part = (share(judged.unknown_share), palette.TEXT)
-        found.append(_fact("unknown", part, (" of tokens", palette.DIM)))
+        found.append(_fact("unknown", line("{} of tokens", share(judged.unknown_share))))
     return found
 
 
 def legend_of(snapshot: RunSnapshot, *, wide: bool) -> Content:
     """Return `Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`."""
     summary = snapshot.summary
-    parts = [] if wide else [Content.styled(model_name(summary), palette.DIM)]
+    parts = [] if wide else [line(model_name(summary))]
     if summary.model.parameters is not None and not wide:
-        parts.append(Content.styled(short(summary.model.parameters), palette.DIM))
+        parts.append(line(short(summary.model.parameters)))
     if summary.max_steps:
         steps = f"{count(summary.step)} / {count(summary.max_steps)}"
-        parts.append(Content.assemble(("step ", palette.DIM), amount(steps)))
+        parts.append(line("step {}", amount(steps)))
     if summary.status == "running" and summary.eta_seconds is not None:
         parts.append(Content.styled(time_left(summary.eta_seconds)[0], f"bold {palette.TRAIN}"))
     return Content.styled(" · ", palette.DIM).join(parts)
 
 
-def _fact(label: str, *values: tuple[str, str] | Content) -> Content:
-    return Content.assemble((label.ljust(15), palette.DIM), *values)
-
-
-def _note_lines(text: str, width: int, most: int) -> list[Content]:
-    """Return `note  a first try …`, further lines indented."""
-    room = width - len(NOTE)
-    wrapped = safe_content(text, newlines="space").stylize(palette.TEXT).wrap(max(8, room))
-    return [
-        Content.assemble((" " * len(NOTE) if index else NOTE, palette.DIM), line)
-        for index, line in enumerate(cut_lines(list(wrapped), room, most))
-    ]
+def _fact(label: str, *values: tuple[str, str] | Content | str) -> Content:
+    return line(f"{label:<15}" + "{}" * len(values), *values)
 
 
 class RunDetail(Panel):
@@ -193,7 +182,8 @@ class RunDetail(Panel):
         lines: list[Content] = []
         if run is not None and run.note and height > 3:
             most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
-            lines = _note_lines(run.note, width, most)
+            note = safe_content(run.note, newlines="space").stylize(palette.TEXT)
+            lines = hanging(line(NOTE), note, width, most)
         self._rows = [segments_of(line, palette.TEXT) for line in lines]
         height -= len(lines)
         below: Sequence[Content] = ()
@@ -223,12 +213,13 @@ class RunDetail(Panel):
             heads.insert(0, f"{heads[0]}   ·· {level_words(data.baselines[0], plot)}")
         head = next((one for one in heads if len(one) < room), "")
         sign = ("━", palette.VALIDATION) if head else ""
-        left = [segments_of(Content.assemble(sign, (head, palette.DIM))), *_plot_rows(plot)]
+        curve = [plot.row(y) for y in range(len(plot.rows))]
+        left = [segments_of(Content.assemble(sign, (head, palette.DIM))), *curve]
         facts = [segments_of(fact, palette.TEXT) for fact in figures_of(snapshot, wide=False)]
         blank: list[list[Segment]] = [[] for _ in range(rows)]
         return [
-            [*padded(curve, room + 4), *fact]
-            for _, curve, fact in zip(blank, [*left, *blank], [*facts, *blank], strict=False)
+            [*padded(row, room + 4), *fact]
+            for _, row, fact in zip(blank, [*left, *blank], [*facts, *blank], strict=False)
         ]
 
     def _texts(self, snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
@@ -244,16 +235,6 @@ class RunDetail(Panel):
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of the note, of curve and figures, or of the sample."""
         return padded(self._rows[y] if y < len(self._rows) else [], width)
-
-
-def _plot_rows(plot: Plot) -> list[list[Segment]]:
-    """Return the plot's rows, each with its label."""
-    rows = []
-    for y, row in enumerate(plot.rows):
-        label = f"{plot.labels.get(y, ''):>{plot.label_width}} " if plot.gutter else ""
-        start = [Segment(label, palette.ink(palette.DIM))] if label else []
-        rows.append([*start, *(Segment(text, style) for text, style in row if text)])
-    return rows
 
 
 def _bare(data: ChartData) -> ChartData:

@@ -90,13 +90,8 @@ def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
     summary = snapshot.summary
     trouble = summary.status in TROUBLE_STATUSES or bool(summary.message)
     began = summary.step > snapshot.config.evaluation.every
-    return (
-        snapshot.samples,
-        snapshot.config,
-        summary.max_steps,
-        began,
-        *((summary, snapshot.log_tail) if trouble else ()),
-    )
+    told = (summary, snapshot.log_tail) if trouble else None
+    return snapshot.samples, snapshot.config, summary.max_steps, began, told
 
 
 def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
@@ -157,29 +152,34 @@ def one_sample(
     row: SampleRow, width: int, height: int, *, old: bool = False, newlines: Newlines = "space"
 ) -> list[Content]:
     """Return `@3,700 The state of the Union is strong…`, indented, the prompt bold."""
-    text, prompt = (
-        palette.DIM if old else palette.TEXT,
-        palette.DIM if old else f"bold {palette.BRIGHT}",
-    )
+    text = palette.DIM if old else palette.TEXT
+    prompt = palette.DIM if old else f"bold {palette.BRIGHT}"
     whole = Content.assemble(
         safe_content(row.prompt, newlines=newlines).stylize(prompt),
         safe_content(row.text[:LONGEST], newlines=newlines).stylize(text),
     )
-    step = f"@{count(row.step)} "
-    indent = max(INDENT, len(step))
-    shown = cut_lines(whole.wrap(max(8, width - indent)), max(8, width - indent), height, text)
-    return [
-        Content.assemble((step.ljust(indent) if index == 0 else " " * indent, palette.DIM), line)
-        for index, line in enumerate(shown)
-    ]
+    step = f"@{count(row.step)} ".ljust(INDENT)
+    return hanging(line(step), whole, width, height, text)
+
+
+def hanging(
+    first: Content, text: Content, width: int, height: int | None = None, style: str = palette.TEXT
+) -> list[Content]:
+    """Wrap a text behind its first words, with further lines indented below it; cut to `height`
+    lines."""
+    room = max(8, width - first.cell_length)
+    blank = Content(" " * first.cell_length)
+    rows = cut_lines(text.wrap(room), room, height, style)
+    return [(blank if index else first) + row for index, row in enumerate(rows)]
 
 
 def cut_lines(
-    wrapped: Sequence[Content], width: int, height: int, style: str = palette.TEXT
+    wrapped: Sequence[Content], width: int, height: int | None, style: str = palette.TEXT
 ) -> list[Content]:
-    """Cut to `height` lines; if there are more, the last ends with an ellipsis."""
-    shown = [line.rstrip() for line in wrapped[: max(0, height)]]
-    if len(wrapped) > height and shown:
+    """Cut to `height` lines, if given; if there are more, the last ends with an ellipsis."""
+    most = len(wrapped) if height is None else max(0, height)
+    shown = [line.rstrip() for line in wrapped[:most]]
+    if len(wrapped) > most and shown:
         shown[-1] = Content.assemble(shown[-1].truncate(width - 1), ("…", style))
     return shown
 
@@ -249,19 +249,15 @@ def page_lines(
     free = room - sum(kept) - others * gap
     kept[chosen] = max(1, min(kept[chosen], kept[chosen] + free))
     free = room - sum(kept) - others * gap
-    for index in range(
-        len(short)
-    ):  # spare lines go to texts that were cut, but half of them to earlier steps
-        more = min(len(short[index]) - kept[index], max(0, free) // 2)
+    for index, block in enumerate(short):
+        # spare lines go to texts that were cut, but half of them to earlier steps
+        more = min(len(block) - kept[index], max(0, free) // 2)
         kept[index], free = kept[index] + more, free - more
-    earlier = {chosen: _earlier(page, page.prompts[chosen], width, free)}
-    free -= len(earlier[chosen])
-    for left, index in zip(
-        range(others, 0, -1), (index for index in range(len(short)) if index != chosen), strict=True
-    ):
-        earlier[index] = _earlier(
-            page, page.prompts[index], width, free // left
-        )  # if lines are left, earlier samples of the other prompts
+    # lines that are left go to earlier samples, of the chosen prompt first
+    earlier: dict[int, list[Content]] = {}
+    for place, index in enumerate(sorted(range(len(short)), key=lambda index: index != chosen)):
+        share = free // (len(short) - place) if place else free
+        earlier[index] = _earlier(page, page.prompts[index], width, share)
         free -= len(earlier[index])
     for index, block in enumerate(short):
         lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
@@ -281,9 +277,8 @@ def _head(page: HistoryPage, width: int) -> Content:
     cells = width - left.cell_length
     if cells < 3:
         return left.truncate(width, ellipsis=True)
-    place = (
-        round(page.index / max(1, page.steps - 1) * (cells - 1)) if page.steps > 1 else cells - 1
-    )
+    share = page.index / (page.steps - 1) if page.steps > 1 else 1.0
+    place = round(share * (cells - 1))
     return Content.assemble(
         left,
         ("━" * place, palette.FOCUS),
@@ -298,23 +293,14 @@ def _now(
     """Return `› The state of the Union is strong…` in full."""
     row = page.now.get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    shown = safe_content(prompt, newlines=page.newlines, limit=200).stylize(
-        f"bold {palette.BRIGHT}"
-    )
+    shown = safe_content(prompt, newlines=page.newlines, limit=200)
+    shown = shown.stylize(f"bold {palette.BRIGHT}")
     if row is None:
-        return [
-            Content.assemble(sign, shown, (" – no sample at this step", palette.DIM)).truncate(
-                width, ellipsis=True
-            )
-        ]
+        missing = line("{}{} – no sample at this step", sign, shown)
+        return [missing.truncate(width, ellipsis=True)]
     before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
-    wrapped = Content.assemble(
-        shown, continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)
-    ).wrap(max(8, width - 2))
-    return [
-        Content.assemble(sign if index == 0 else "  ", line.rstrip())
-        for index, line in enumerate(wrapped)
-    ]
+    new = continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)
+    return hanging(sign, shown + new, width)
 
 
 def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
@@ -323,26 +309,16 @@ def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Co
     blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
     lines: list[Content] = []
     for index, block in enumerate(blocks):
-        room = height - len(lines) - (len(blocks) - 1 - index)
-        lines += cut_lines(
-            block,
-            width,
-            max(1, room) if index == 0 else max(1, room // (len(blocks) - index)),
-            palette.DIM,
-        )
+        others = len(blocks) - 1 - index
+        room = height - len(lines) - others
+        lines += cut_lines(block, width, max(1, room // (others + 1 if index else 1)), palette.DIM)
     return lines[: max(0, height)]
 
 
 def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
-    step = f"@{count(row.step)} "
     kept = row.text[:LONGEST].strip() if newlines == "space" else row.text[:LONGEST].strip("\n")
     text = safe_content(kept, newlines=newlines).stylize(palette.DIM)
-    return [
-        Content.assemble(
-            (f"  {step}" if index == 0 else " " * (2 + len(step)), palette.DIM), line.rstrip()
-        )
-        for index, line in enumerate(text.wrap(max(8, width - 2 - len(step))))
-    ]
+    return hanging(line(f"  @{count(row.step)} "), text, width)
 
 
 def continuation(

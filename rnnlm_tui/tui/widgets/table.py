@@ -9,22 +9,23 @@ from typing import Any, Generic, TypeVar
 from rich.segment import Segment
 from textual.binding import Binding
 from textual.content import Content
-from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.events import Click
 from textual.message import Message
 from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import DIM, FOCUS, SELECTED, TEXT
 from rnnlm_tui.tui.views.table import Column, fitted
-from rnnlm_tui.tui.widgets.panel import Panel, first_shown, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import WheelScrolled, first_shown, padded, segments_of
 
 KeyT = TypeVar("KeyT", bound=str)
 RowT = TypeVar("RowT")
 
 
-class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
+class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     """A subclass sets `columns` in `prepare`, and `rows` in `put_in_order`; it draws each row."""
 
     LEFT_PADDING = 0
+    WHEEL_LINES = 1
     BINDINGS = [  # noqa: RUF012 (Textual declares it so)
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
@@ -145,8 +146,7 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
     @property
     def _arrow(self) -> str:
         """The arrow points up if values increase from row to row."""
-        up = self.rises()
-        return "▴" if up else "▾"
+        return "▴" if self.rises() else "▾"
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many rows are hidden above and below."""
@@ -185,13 +185,8 @@ class SortedTable(Panel, Generic[KeyT, RowT], can_focus=True):
                     self.sort_by(column.key, backwards=again and not self.backwards)
                 return
 
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.go(self._at + 1)
-
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.go(self._at - 1)
+    def scroll_lines(self, by: int) -> None:
+        self.go(self._at + by)
 
     def on_resize(self) -> None:
         self._scroll()

@@ -151,18 +151,12 @@ class PlacedLayout(Layout):
         greedy: bool = True,  # noqa: ARG002
     ) -> ArrangeResult:
         parent.pre_layout(self)
-        found = [(child, self.places.get(child.id or "")) for child in children]
-        placements = [
-            WidgetPlacement(region, NULL_OFFSET, Spacing(0, 0, 0, 0), child)
-            for child, region in found
-            if region is not None
-        ]
-        veil = [
-            WidgetPlacement(size.region, NULL_OFFSET, Spacing(0, 0, 0, 0), child, order=1)
+        places = {**self.places, "veil": size.region}
+        return [
+            WidgetPlacement(region, NULL_OFFSET, Spacing(), child, order=child.id == "veil")
             for child in children
-            if child.id == "veil"
+            if (region := places.get(child.id or "")) is not None
         ]
-        return [*placements, *veil]
 
 
 class Placed(Container):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from rich.segment import Segment
 from rich.style import Style
 
 from rnnlm_tui.schema import formatting
@@ -183,6 +184,13 @@ class Plot:
         """Cells left of the dots: labels and a blank."""
         return self.label_width + 1 if self.label_width else 0
 
+    def row(self, y: int) -> list[Segment]:
+        """Return a row: tick label, blank, dots."""
+        label = f"{self.labels.get(y, ''):>{self.label_width}} " if self.gutter else ""
+        dots = self.rows[y] if y < len(self.rows) else []
+        parts = [(label, ink(DIM)), *dots]
+        return [Segment(text, style) for text, style in parts if text]
+
 
 @dataclass(frozen=True, slots=True)
 class PaintedPlot:
@@ -256,23 +264,17 @@ def write_marker(
     end = last_column(item.curve, raster.columns)
     points = [(column, value) for column, value in item.curve if value == value]
     shown = [point for point in points if 0 <= point[0] < raster.columns]
-    going_on = (
-        value_at(points, end)
-        if end is not None and points and points[-1][0] >= raster.columns
-        else None
-    )
-    places = [(end, going_on)] if end is not None and going_on is not None else []
+    places: list[tuple[int, float]] = []
+    if end is not None and points and points[-1][0] >= raster.columns:
+        going_on = value_at(points, end)
+        places = [] if going_on is None else [(end, going_on)]
     for column, value in [*places, *shown[-1:]]:
         row = round(scale.row(value)) // raster.sub_rows
         if 0 <= row < raster.height:
             at = min(column // raster.sub_columns + 1, raster.width - len(marker))
-            beside = ((row + down, at + right) for down, right in BESIDE)
-            inside = (
-                (down, right)
-                for down, right in beside
-                if 0 <= down < raster.height and 0 <= right < raster.width
-            )
-            free = next((cell for cell in inside if cell not in taken), (row, at))
+            beside = [(row + down, at + right) for down, right in BESIDE]
+            inside = [cell for cell in beside if raster.has(*cell) and cell not in taken]
+            free = inside[0] if inside else (row, at)
             taken.add(free)
             raster.write(*free, marker, style)
             return
@@ -340,10 +342,8 @@ def write_notes(
                 began = True
             if steep is not None and (bin.high > limits.high if steep else bin.low < limits.low):
                 value, leaves = start.get(steep, (bin.high if steep else bin.low, 0))
-                start[steep] = (
-                    max(value, bin.high) if steep else min(value, bin.low),
-                    max(leaves, bin.column),
-                )
+                value = max(value, bin.high) if steep else min(value, bin.low)
+                start[steep] = value, max(leaves, bin.column)
                 counted[True] += bin.infinite
                 if not first and not (bin.low > limits.low if steep else bin.high < limits.high):
                     steep = None
@@ -444,13 +444,9 @@ def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: Pl
         ]
         plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
         memory.drawn = {id(item.series): item for item in (*plot.drawn, *plot.guides)}
-        wanted = wanted_range(
-            [item.bins if item.raw else () for item in plot.drawn],
-            [item.curve for item in plot.drawn],
-            columns,
-            look.log,
-            look.show_all,
-        )
+        bands = [item.bins if item.raw else () for item in plot.drawn]
+        curves = [item.curve for item in plot.drawn]
+        wanted = wanted_range(bands, curves, columns, look.log, look.show_all)
         wanted = wanted or _crossing(plot, columns, look.log)
         if wanted is None:
             return _empty(plot, data)
@@ -518,17 +514,11 @@ def _drawn(
     if before is not None and before.series is series and before.seen == seen and before.raw == raw:
         return before
     points = series if look.show_all else series.drawn
-    bins = bins_of(
-        points, look.start, look.end, columns, lead_of(smoothing, look.whole, shown, columns)
-    )
-    return PlottedSeries(
-        series,
-        bins,
-        smoothed(bins, smoothing, columns * look.whole / shown, series.geometric, series.harmonic),
-        seen,
-        points,
-        raw,
-    )
+    lead = lead_of(smoothing, look.whole, shown, columns)
+    bins = bins_of(points, look.start, look.end, columns, lead)
+    whole = columns * look.whole / shown
+    curve = smoothed(bins, smoothing, whole, series.geometric, series.harmonic)
+    return PlottedSeries(series, bins, curve, seen, points, raw)
 
 
 def _paint(
@@ -555,15 +545,9 @@ def _paint(
         guide = guide_layer(item.curve, scale, raster.columns, raster.sub_columns)
         raster.paint(guide, dotted, ".")
     markers = [series_marker(item.series, index, look) for index, item in enumerate(plot.drawn)]
-    curves = [
-        (
-            curve_layer(item.curve, scale, raster.columns),
-            number(ink(item.series.colour)),
-            marker or "*",
-        )
-        for item, marker in zip(plot.drawn, markers, strict=True)
-    ]
-    raster.paint_curves(curves)
+    inks = [number(ink(item.series.colour)) for item in plot.drawn]
+    layers = [curve_layer(item.curve, scale, raster.columns) for item in plot.drawn]
+    raster.paint_curves(list(zip(layers, inks, (it or "*" for it in markers), strict=True)))
     write_baseline_labels(raster, data, scale, dim, dotted)
     for item in plot.guides:
         write_name(raster, item.curve, item.series.name, scale, dim, dotted)

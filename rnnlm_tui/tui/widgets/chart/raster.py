@@ -10,6 +10,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rnnlm_tui.tui.views.chart_data import ChartSeries, MarksStyle
@@ -50,26 +51,17 @@ def bins_of(
     low, high = series.low or mean, series.high or mean
     size = min(len(x), len(mean), len(low), len(high))
     width = (end - start) / max(columns - 1, 1)
-    bins: list[Bin] = []
+    bins, bin_of = list[Bin](), partial(_bin, series, mean, low, high)
     if not size or not width > 0:
         return bins
     first = bisect_left(x, start - (lead + 0.5) * width, 0, size)
     if first:
-        bins.append(
-            _bin(
-                series,
-                mean,
-                low,
-                high,
-                first - 1,
-                first,
-                min(math.floor((x[first - 1] - start) / width + 0.5), -lead - 1),
-            )
-        )
+        column = math.floor((x[first - 1] - start) / width + 0.5)
+        bins.append(bin_of(first - 1, first, min(column, -lead - 1)))
     while first < size:
         column = math.floor((x[first] - start) / width + 0.5)
         if column > columns - 1:
-            bins.append(_bin(series, mean, low, high, first, first + 1, column))
+            bins.append(bin_of(first, first + 1, column))
             break
         after, edge = first + 1, start + (column + 0.5) * width
         if after < size and x[after] < edge:
@@ -82,7 +74,7 @@ def bins_of(
             bins.append(Bin(column, middle, bottom, top, 1, first))
             first = after
             continue
-        bins.append(_bin(series, mean, low, high, first, after, column))
+        bins.append(bin_of(first, after, column))
         first = after
     return bins
 
@@ -97,10 +89,8 @@ def _bin(
     column: int,
 ) -> Bin:
     means = mean[first:after]
-    lows, highs = (
-        (means if low is mean else low[first:after]),
-        (means if high is mean else high[first:after]),
-    )
+    lows = means if low is mean else low[first:after]
+    highs = means if high is mean else high[first:after]
     total, bottom, top = sum(means), min(lows), max(highs)
     infinite = 0
     if not (abs(total) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
@@ -116,12 +106,10 @@ def _bin(
         total, bottom, top = sum(means), min(lows), max(highs)
     if series.geometric and bottom > 0:
         average = math.exp(sum(map(math.log, means)) / len(means))
+    elif series.harmonic and min(means) > 0:
+        average = len(means) / sum(1 / value for value in means)
     else:
-        average = (
-            len(means) / sum(1 / value for value in means)
-            if series.harmonic and min(means) > 0
-            else total / len(means)
-        )
+        average = total / len(means)
     return Bin(column, average, bottom, top, after - first, first, infinite)
 
 
@@ -129,9 +117,8 @@ def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
     """Return how many columns left of a zoomed view still affect the average at its edge."""
     if smoothing <= 0 or shown >= whole:
         return 0
-    reach = (
-        5 / -math.log(smoothing) / VIRTUAL_POINTS * whole
-    )  # points further away weigh less than 1 %
+    # points further away weigh less than 1 %
+    reach = 5 / -math.log(smoothing) / VIRTUAL_POINTS * whole
     return min(math.ceil(reach / shown * columns), 2000)
 
 
@@ -148,9 +135,8 @@ def smoothed(
     `columns_of_range` is the whole x range in dot columns at this zoom.
     """
     curve: list[tuple[int, float]] = []
-    per_column = (
-        smoothing ** (VIRTUAL_POINTS / max(columns_of_range, 1.0)) if smoothing > 0 else 0.0
-    )
+    exponent = VIRTUAL_POINTS / max(columns_of_range, 1.0)
+    per_column = smoothing**exponent if smoothing > 0 else 0.0
     total = weight = 0.0
     before = bins[0].column if bins else 0
     logs = geometric and all(not bin.low <= 0 for bin in bins)
@@ -161,17 +147,11 @@ def smoothed(
             total = weight = 0.0
             continue
         keep = per_column if column - before == 1 else per_column ** (column - before)
-        total, weight = (
-            total * keep + (math.log(mean) if logs else 1 / mean if inverse else mean) * points,
-            weight * keep + points,
-        )
-        before = column
-        curve.append(
-            (
-                column,
-                math.exp(total / weight) if logs else weight / total if inverse else total / weight,
-            )
-        )
+        value = math.log(mean) if logs else 1 / mean if inverse else mean
+        total, weight = total * keep + value * points, weight * keep + points
+        before, average = column, total / weight
+        average = math.exp(average) if logs else weight / total if inverse else average
+        curve.append((column, average))
     return curve
 
 
@@ -387,10 +367,14 @@ class Raster:
             and not any(ink and ink not in over for ink in self.inks[row][first : last + 1])
         )
 
+    def has(self, row: int, column: int) -> bool:
+        """Whether there is such a cell."""
+        return 0 <= row < self.height and 0 <= column < self.width
+
     def write(self, row: int, column: int, text: str, ink: int) -> None:
         """Write text over what is there, one cell per character, clipped."""
         for offset, sign in enumerate(text):
-            if 0 <= row < self.height and 0 <= column + offset < self.width:
+            if self.has(row, column + offset):
                 self.signs[row][column + offset] = sign
                 self.inks[row][column + offset] = ink
 

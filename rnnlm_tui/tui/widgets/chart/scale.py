@@ -78,23 +78,16 @@ def wanted_range(
     places, bottoms, tops = zip(*points, strict=True)
     first, last = min(places), max(places)
     steep_until = first + math.ceil((last - first) * STEEP_PART)
-    inner = [
-        found
-        for part, share, fence in (
-            (raw, RAW_SHARE, FENCE),
-            (drawn, CURVE_SHARE, CURVE_FENCE if log else FENCE),
-        )
-        if (found := _inner(part, steep_until, share, fence)) is not None
-    ]
+    inner_raw = _inner(raw, steep_until, RAW_SHARE, FENCE)
+    inner_drawn = _inner(drawn, steep_until, CURVE_SHARE, CURVE_FENCE if log else FENCE)
+    inner = [found for found in (inner_raw, inner_drawn) if found is not None]
     if show_all or last - first < FEW_COLUMNS or not inner:
         return back(min(bottoms)), back(max(tops))
     low, high = min(found[0] for found in inner), max(found[1] for found in inner)
     span = (high - low) or abs(high) * 0.05 or 1.0
     start = [point for point in points if point[0] <= steep_until]
-    start_low, start_high = (
-        min((point[1] for point in start), default=low),
-        max((point[2] for point in start), default=high),
-    )
+    start_low = min((point[1] for point in start), default=low)
+    start_high = max((point[2] for point in start), default=high)
     if start_low < low and start_low >= low - FENCE * span:
         low = start_low
     if start_high > high and start_high <= high + 0.25 * span:
@@ -147,10 +140,8 @@ def with_baselines(
             if log
             else (min(low, 0.0) if from_zero else low, high, value)
         )
-        span, near = (
-            (top - bottom) or abs(top) * 0.2 or 1.0,
-            NEAR_FROM_ZERO if from_zero and not log else NEAR,
-        )
+        span = (top - bottom) or abs(top) * 0.2 or 1.0
+        near = NEAR_FROM_ZERO if from_zero and not log else NEAR
         if bottom - near * span <= level <= top + near * span:
             low, high = min(low, value), max(high, value)
     return low, high
@@ -173,32 +164,23 @@ def settle(
         and _span(low, high, log) >= STILL * _span(before.low, before.high, log)
     ):
         return before
-    moves = before is not None and before.log == log
-    below, above = (
-        (FORESIGHT if before and moves and low < before.low else ROOM),
-        (FORESIGHT if before and moves and high > before.high else ROOM),
-    )
+    moved = before if before is not None and before.log == log else None
+    below = FORESIGHT if moved and low < moved.low else ROOM
+    above = FORESIGHT if moved and high > moved.high else ROOM
     if log:
         span = math.log(high / low)
         span = span if span > LEAST_LOG else 1.0
-        return Limits(
-            _two_digits(low * math.exp(-below * span), down=True),
-            _two_digits(high * math.exp(above * span), down=False),
-            True,
-        )
+        bottom = _two_digits(low * math.exp(-below * span), down=True)
+        top = _two_digits(high * math.exp(above * span), down=False)
+        return Limits(bottom, top, True)
     span = high - low if high - low > LEAST_SHARE * abs(high) else abs(high) * 0.2 or 1.0
     if from_zero:
         step = nice(high / 6) if high > 0 else 1.0
-        return Limits(
-            low if low == 0 else math.floor(low / step) * step,
-            max(math.ceil(high / step - 1e-9), 1) * step,
-            False,
-        )
+        bottom = low if low == 0 else math.floor(low / step) * step
+        return Limits(bottom, max(math.ceil(high / step - 1e-9), 1) * step, False)
     step = nice(span / 20)
-    bottom, top = (
-        math.floor((low - below * span) / step) * step,
-        math.ceil((high + above * span) / step) * step,
-    )
+    bottom = math.floor((low - below * span) / step) * step
+    top = math.ceil((high + above * span) / step) * step
     return Limits(0.0 if bottom < 0 <= low else bottom, top, False)
 
 
@@ -389,14 +371,11 @@ def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
         return [f"{value / seconds:.10g} {unit}" if value else "0" for value in values]
     largest = max(map(abs, values), default=0.0)
     if largest >= 1000:
-        from_hundreds = largest < 10_000 and any(
-            0 < abs(value) < 1000 for value in values
-        )  # `200 … 1,000`, not `0.2k`
-        return (
-            [formatting.count(value) for value in values]
-            if step < 100 or from_hundreds
-            else y_labels(values, False)
-        )
+        # `200 … 1,000`, not `0.2k`
+        from_hundreds = largest < 10_000 and any(0 < abs(value) < 1000 for value in values)
+        if step < 100 or from_hundreds:
+            return [formatting.count(value) for value in values]
+        return y_labels(values, False)
     return fixed(values, step)
 
 
@@ -406,11 +385,8 @@ def x_at(value: float, form: XFormat) -> str:
         return time.strftime("%H:%M:%S", time.localtime(value))
     if form == "duration":
         return formatting.duration(value)
-    return (
-        formatting.count(value)
-        if form == "whole" or value == round(value) or abs(value) >= 1000
-        else f"{value:.2f}"
-    )
+    whole = form == "whole" or value == round(value) or abs(value) >= 1000
+    return formatting.count(value) if whole else f"{value:.2f}"
 
 
 def _local_offset(value: float) -> int:

@@ -251,16 +251,11 @@ def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, *, placed: bo
     if look.cursor is None:
         return Content.styled(" ".join(filter(None, ("··", guide.name, guide.current))), DIM)
     at = nearest(guide, look.cursor)
-    value = (
-        written(guide, guide.mean[at])
-        if at is not None and guide.x[at] <= look.cursor <= guide.x[-1]
-        else formatting.NOTHING
-    )
-    place = (
-        f" @{x_at(guide.x[at], data.x_format)}"
-        if placed and at is not None and value != formatting.NOTHING
-        else ""
-    )
+    value, place = formatting.NOTHING, ""
+    if at is not None and guide.x[at] <= look.cursor <= guide.x[-1]:
+        value = written(guide, guide.mean[at])
+        if placed and value != formatting.NOTHING:
+            place = f" @{x_at(guide.x[at], data.x_format)}"
     return Content.styled(f"·· {guide.name} {value}{place}", DIM)
 
 
@@ -415,15 +410,7 @@ class Chart(Panel):
         return (plot.gutter, plot.labels.get(y), plot.rows[y] if y < len(plot.rows) else None)
 
     def content_line(self, y: int, width: int) -> Strip:
-        """Return a row: tick label, blank, dots."""
-        plot = self._plot
-        gutter = (
-            [Segment(f"{plot.labels.get(y, ''):>{plot.label_width}} ", ink(DIM))]
-            if plot.gutter
-            else []
-        )
-        runs = plot.rows[y] if y < len(plot.rows) else []
-        return padded([*gutter, *(Segment(text, style) for text, style in runs if text)], width)
+        return padded(self._plot.row(y), width)
 
     def legend_within(self, room: int) -> Label:
         """Return the longest legend that fits."""
