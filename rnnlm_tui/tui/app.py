@@ -32,6 +32,7 @@ from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file
 from rnnlm_tui.store.state import load_state
+from rnnlm_tui.tui import run_commands
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     all_screens,
@@ -47,7 +48,6 @@ from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import PROGRESS, Notice, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
-from rnnlm_tui.tui.run_commands import RunCommands
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import (
@@ -184,7 +184,6 @@ class RnnlmApp(App[int]):
         self._resizes = 0
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
         """The thread that polls runs and machine."""
-        self.commands = RunCommands(self)
         self.appearance = Appearance(display, self.settings)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
@@ -747,7 +746,7 @@ class RnnlmApp(App[int]):
         self, name: Literal["pause", "resume_elsewhere", "send", "stop"], *arguments: str
     ) -> None:
         """Let the open run's worker do something."""
-        await getattr(self.commands, name)(*arguments)
+        await getattr(run_commands, name)(self, *arguments)
 
     def action_help_quit(self) -> None:
         """On ctrl+c, show how to leave: ctrl+c must not end a run."""

@@ -33,175 +33,163 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
 
+NO_RUN = "no run open"
 FROM_NOW_ON = "The run trains there from now on."
 HAS_WORKER = "the device can't change while the run has a worker: S stops it first"
 
 
-class RunCommands:
-    """The commands; each shows its outcome in one line."""
+async def start(app: RnnlmApp, config: RunConfig, draft: RunDirectory | None = None) -> None:
+    """Launch a run's worker and show the run on the train pane.
 
-    def __init__(self, context: RnnlmApp) -> None:
-        self._context = context
+    Args:
+        draft: the run with this config, which was never started; None: it is created.
+    """
+    app.report("starting…")
+    app.run_beside(_warn_of_memory(app, config))
+    run = await app.wait_for(
+        lambda: client.start.start_run(config) if draft is None else client.start.start_draft(draft)
+    )
+    app.watcher.unmark_removed(run.name)
+    app.open_run(run, "train")
+    _show_outcome(app, Notice(f"{run.name} started", "done"))
+    await _warn_of_logout(app)
 
-    @property
-    def _summary(self) -> RunSummary | None:
-        snapshot = self._context.snapshot
-        return None if snapshot is None else snapshot.summary
 
-    async def start(self, config: RunConfig, draft: RunDirectory | None = None) -> None:
-        """Launch a run's worker and show the run on the train pane.
+async def resume(app: RnnlmApp, device: str = "") -> None:
+    """Resume the open run, start its next attempt, or start a draft."""
+    run, snapshot = app.run_directory, app.snapshot
+    if run is None:
+        return
+    status = "" if snapshot is None else snapshot.summary.status
+    if snapshot is not None and status == "draft" and not device:
+        await start(app, snapshot.config, run)
+        return
+    app.report("starting…" if status == "draft" else PROGRESS["resume"])
+    if snapshot is not None and status != "paused":
+        config = snapshot.config
+        if device:
+            training = config.training.model_copy(update={"device": device})
+            config = config.model_copy(update={"training": training})
+        app.run_beside(_warn_of_memory(app, config))
+    outcome = await app.wait_for(lambda: client.start.resume_run(run, device))
+    _show_outcome(app, Notice(outcome, "done"))
+    if status != "paused":
+        await _warn_of_logout(app)
 
-        Args:
-            draft: the run with this config, which was never started; None: it is created.
-        """
-        self._context.report("starting…")
-        self._context.run_beside(self._warn_of_memory(config))
-        run = await self._context.wait_for(
-            lambda: (
-                client.start.start_run(config) if draft is None else client.start.start_draft(draft)
-            )
-        )
-        self._context.watcher.unmark_removed(run.name)
-        self._context.open_run(run, "train")
-        self._show_outcome(Notice(f"{run.name} started", "done"))
-        await self._warn_of_logout()
 
-    async def resume(self, device: str = "") -> None:
-        """Resume the open run, start its next attempt, or start a draft."""
-        run, snapshot = self._context.run_directory, self._context.snapshot
-        if run is None:
-            return
-        status = "" if snapshot is None else snapshot.summary.status
-        if snapshot is not None and status == "draft" and not device:
-            await self.start(snapshot.config, run)
-            return
-        self._context.report("starting…" if status == "draft" else PROGRESS["resume"])
-        if snapshot is not None and status != "paused":
-            moved = {"device": device} if device else {}
-            training = snapshot.config.training.model_copy(update=moved)
-            config = snapshot.config.model_copy(update={"training": training})
-            self._context.run_beside(self._warn_of_memory(config))
-        outcome = await self._context.wait_for(lambda: client.start.resume_run(run, device))
-        self._show_outcome(Notice(outcome, "done"))
-        if status != "paused":
-            await self._warn_of_logout()
+async def resume_where_possible(app: RnnlmApp, *, always_ask: bool = False) -> None:
+    """Resume the open run where it trained. If that device is missing, or failed under the run,
+    ask for another first."""
+    run = app.run_directory
+    if run is None:
+        return
+    choice = await app.wait_for(lambda: client.gpus.device_choice(run, always=always_ask))
+    if app.run_directory is not run:
+        return
+    if not choice.problem and not always_ask:
+        await resume(app)
+    elif not choice.devices:
+        why = choice.problem or "none here supports its precision"
+        app.report(f"no device for this run: {why}", trouble=True)
+    else:
+        from rnnlm_tui.tui.screens.choose import ChooseScreen
 
-    async def resume_where_possible(self, *, always_ask: bool = False) -> None:
-        """Resume the open run where it trained. If that device is missing, or failed under the run,
-        ask for another first."""
-        run = self._context.run_directory
-        if run is None:
-            return
-        choice = await self._context.wait_for(
-            lambda: client.gpus.device_choice(run, always=always_ask)
-        )
-        if self._context.run_directory is not run:
-            return
-        if not choice.problem and not always_ask:
-            await self.resume()
-        elif not choice.devices:
-            why = choice.problem or "none here supports its precision"
-            self._context.report(f"no device for this run: {why}", trouble=True)
-        else:
-            from rnnlm_tui.tui.screens.choose import ChooseScreen
+        lines = [(one.name, safe_text(one.about)) for one in choice.devices]
+        note = "\n".join(filter(None, (safe_text(choice.problem), FROM_NOW_ON)))
+        question = ChooseScreen(f"Resume {run.name} on", lines, choice.current, note)
+        device = await app.ask(question)
+        if device and app.run_directory is run:
+            await resume(app, device)
 
-            lines = [(one.name, safe_text(one.about)) for one in choice.devices]
-            note = "\n".join(filter(None, (safe_text(choice.problem), FROM_NOW_ON)))
-            question = ChooseScreen(f"Resume {run.name} on", lines, choice.current, note)
-            device = await self._context.ask(question)
-            if device and self._context.run_directory is run:
-                await self.resume(device)
 
-    async def resume_elsewhere(self) -> None:
-        """Ask for the device of the open run, and resume it there."""
-        summary = self._summary
-        if summary is None:
-            self._context.report(
-                "no run open"
-                if self._context.run_directory is None
-                else "the run isn't read yet: try again"
-            )
-        elif summary.status in LIVING:
-            self._context.report(HAS_WORKER)
-        elif summary.status in {"draft", *RESUMABLE} and not summary.diverged:
-            await self.resume_where_possible(always_ask=True)
-        else:
-            self._report_ended(summary, NOT_RESUMABLE)
+async def resume_elsewhere(app: RnnlmApp) -> None:
+    """Ask for the device of the open run, and resume it there."""
+    snapshot = app.snapshot
+    if snapshot is None:
+        app.report(NO_RUN if app.run_directory is None else "the run isn't read yet: try again")
+    elif snapshot.summary.status in LIVING:
+        app.report(HAS_WORKER)
+    elif snapshot.summary.status in {"draft", *RESUMABLE} and not snapshot.summary.diverged:
+        await resume_where_possible(app, always_ask=True)
+    else:
+        _report_ended(app, snapshot.summary, NOT_RESUMABLE)
 
-    async def pause(self) -> None:
-        """Pause or resume the open run, by its status."""
-        summary = self._summary
-        if summary is None:
-            # an unreadable run is rebuilt, or the error says why not
-            await self.resume()
-        elif summary.status in ("running", "stalled", "degraded"):
-            await self.send("pause")
-        elif summary.status in RESUMABLE and not summary.diverged:
-            await self.resume_where_possible()
-        elif summary.status in ("paused", "draft"):
-            await self.resume()
-        elif summary.status == "finished" and summary.hint:
-            text = f"{summary.message or ''}\n{summary.hint}".strip()
-            self._context.show_notification(text, "information")
-        else:
-            self._report_ended(summary, NOT_RESUMABLE)
 
-    def _report_ended(self, summary: RunSummary, why: Mapping[RunStatus, str]) -> None:
-        """Report why nothing can be done with a run in this status."""
-        words = why.get(summary.status, f"the run is {summary.status}")
-        self._context.report(WOULD_DIVERGE if summary.diverged else words)
+async def pause(app: RnnlmApp) -> None:
+    """Pause or resume the open run, by its status."""
+    summary = None if app.snapshot is None else app.snapshot.summary
+    # an unreadable run is rebuilt, or the error says why not
+    if summary is None or summary.status in ("paused", "draft"):
+        await resume(app)
+    elif summary.status in ("running", "stalled", "degraded"):
+        await send(app, "pause")
+    elif summary.status in RESUMABLE and not summary.diverged:
+        await resume_where_possible(app)
+    elif summary.status == "finished" and summary.hint:
+        text = f"{summary.message or ''}\n{summary.hint}".strip()
+        app.show_notification(text, "information")
+    else:
+        _report_ended(app, summary, NOT_RESUMABLE)
 
-    async def stop(self) -> None:
-        """Ask whether to stop now or later; a run before its first step stops at once."""
-        run, snapshot = self._context.run_directory, self._context.snapshot
-        if run is None or snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
-            await self.send("stop")
-            return
-        question = stop_question(snapshot.summary, snapshot.config.evaluation.every)
-        answer = await self._context.ask(question)
-        if answer == "now":
-            await self._send(run, "stop")
-        elif answer:
-            mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
-            later = "requested: stop later …" if mark else "requested: keep training …"
-            self._context.report(later)
-            result = await self._context.wait_for(
-                lambda: client.control.send(run, "stop_after", after=mark)
-            )
-            self._show_outcome(Notice(f"confirmed: {result.text}", "done"))
 
-    async def send(self, verb: Verb) -> None:
-        """Send a command, or report at once why no worker would receive it."""
-        run, summary = self._context.run_directory, self._summary
-        if run is None:
-            self._context.report("no run open")
-        elif summary is None or summary.status in LIVING:
-            await self._send(run, verb)
-        else:
-            self._report_ended(summary, NO_WORKER)
+def _report_ended(app: RnnlmApp, summary: RunSummary, why: Mapping[RunStatus, str]) -> None:
+    """Report why nothing can be done with a run in this status."""
+    words = why.get(summary.status, f"the run is {summary.status}")
+    app.report(WOULD_DIVERGE if summary.diverged else words)
 
-    async def _send(self, run: RunDirectory, verb: Verb) -> None:
-        config = None if self._context.snapshot is None else self._context.snapshot.config
-        self._context.report(PROGRESS.get(verb, f"{verb}…"))
-        result = await self._context.wait_for(lambda: client.control.send(run, verb))
-        stays = "" if config is None else config.checkpoint.stays(result.step)
-        self._show_outcome(outcome(verb, result, stays))
 
-    def _show_outcome(self, notice: Notice) -> None:
-        self._context.watcher.poll_now()
-        self._context.show_notice(notice)
+async def stop(app: RnnlmApp) -> None:
+    """Ask whether to stop now or later; a run before its first step stops at once."""
+    run, snapshot = app.run_directory, app.snapshot
+    if run is None or snapshot is None or snapshot.summary.status not in LIVING - {"preparing"}:
+        await send(app, "stop")
+        return
+    answer = await app.ask(stop_question(snapshot.summary, snapshot.config.evaluation.every))
+    if answer == "now":
+        await _send(app, run, "stop")
+    elif answer:
+        mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
+        app.report("requested: stop later …" if mark else "requested: keep training …")
+        result = await app.wait_for(lambda: client.control.send(run, "stop_after", after=mark))
+        _show_outcome(app, Notice(f"confirmed: {result.text}", "done"))
 
-    async def _warn_of_memory(self, config: RunConfig) -> None:
-        """Warn if memory is too small for a run that is about to start; it starts all the same."""
-        warning = await self._context.wait_for(lambda: client.estimate.warning_before_start(config))
-        if warning is not None:
-            self._context.show_notification(warning)
 
-    async def _warn_of_logout(self) -> None:
-        """Warn if the worker that was just started would end with the user's login."""
-        end = await self._context.wait_for(processes.ends_at_logout)
-        if end is not None:
-            self._context.show_notification(f"{end.fact}\n{end.hint}")
+async def send(app: RnnlmApp, verb: Verb) -> None:
+    """Send a command, or report at once why no worker would receive it."""
+    run, snapshot = app.run_directory, app.snapshot
+    if run is None:
+        app.report(NO_RUN)
+    elif snapshot is None or snapshot.summary.status in LIVING:
+        await _send(app, run, verb)
+    else:
+        _report_ended(app, snapshot.summary, NO_WORKER)
+
+
+async def _send(app: RnnlmApp, run: RunDirectory, verb: Verb) -> None:
+    config = None if app.snapshot is None else app.snapshot.config
+    app.report(PROGRESS.get(verb, f"{verb}…"))
+    result = await app.wait_for(lambda: client.control.send(run, verb))
+    stays = "" if config is None else config.checkpoint.stays(result.step)
+    _show_outcome(app, outcome(verb, result, stays))
+
+
+def _show_outcome(app: RnnlmApp, notice: Notice) -> None:
+    app.watcher.poll_now()
+    app.show_notice(notice)
+
+
+async def _warn_of_memory(app: RnnlmApp, config: RunConfig) -> None:
+    """Warn if memory is too small for a run that is about to start; it starts all the same."""
+    warning = await app.wait_for(lambda: client.estimate.warning_before_start(config))
+    if warning is not None:
+        app.show_notification(warning)
+
+
+async def _warn_of_logout(app: RnnlmApp) -> None:
+    """Warn if the worker that was just started would end with the user's login."""
+    end = await app.wait_for(processes.ends_at_logout)
+    if end is not None:
+        app.show_notification(f"{end.fact}\n{end.hint}")
 
 
 def stop_question(summary: RunSummary, every: int) -> Question[str]:
@@ -236,9 +224,8 @@ class SteersRuns(PaneScreen):
     @act
     async def action_steer(self) -> None:
         """Open the form that changes the run while it trains."""
-        name = self.steered_run()
-        if name is None:
-            self.context.report("no run open")
+        if (name := self.steered_run()) is None:
+            self.context.report(NO_RUN)
             return
 
         def read() -> tuple[RunDirectory, SteeringState]:
@@ -256,9 +243,8 @@ class SteersRuns(PaneScreen):
     @act
     async def action_undo_setting(self) -> None:
         """Undo the run's newest change of settings."""
-        name = self.steered_run()
-        if name is None:
-            self.context.report("no run open")
+        if (name := self.steered_run()) is None:
+            self.context.report(NO_RUN)
             return
         self.context.report("requested: undo the last change …")
 

@@ -26,6 +26,7 @@ from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.tui.run_commands import start
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
 from tests.tui.fakes import FakeServices
@@ -262,7 +263,7 @@ async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warni
     async with running_app(
         FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None
     ) as (app, pilot):
-        app.run_beside(app.commands.start(DEMO))
+        app.run_beside(start(app, DEMO))
         await until(
             pilot,
             lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)),

@@ -18,6 +18,7 @@ from rnnlm_tui.system.processes import (
     login_settings,
     own_group,
 )
+from rnnlm_tui.tui.run_commands import start
 from tests.tui.fakes import FakeServices
 from tests.tui.support import lines_of, running_app, until
 
@@ -162,6 +163,6 @@ async def test_starting_a_run_in_the_app_warns() -> None:
     async with running_app(
         FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None
     ) as (app, pilot):
-        app.run_beside(app.commands.start(DEMO))
+        app.run_beside(start(app, DEMO))
         await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))
         assert any("loginctl enable-linger" in line for line in lines_of(app))

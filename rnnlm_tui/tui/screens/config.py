@@ -24,6 +24,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.config_files import (
     KeptDraft,
@@ -630,7 +631,7 @@ class ConfigScreen(PaneScreen):
             if when == "queue":
                 await self._add_to_queue(run)
             else:
-                await self.context.commands.start(config, run)
+                await start(self.context, config, run)
         except InputError as error:
             self._refuse(config, error)
 

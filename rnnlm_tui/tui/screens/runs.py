@@ -29,7 +29,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
-from rnnlm_tui.tui.run_commands import SteersRuns
+from rnnlm_tui.tui.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
@@ -457,7 +457,7 @@ class RunsScreen(SteersRuns):
             "don't start it", "start the demo",
         )  # fmt: skip
         if self.context.summaries == () or await self.context.ask(question):
-            await self.context.commands.start(await self.context.wait_for(_demo))
+            await start(self.context, await self.context.wait_for(_demo))
 
     @act
     async def action_new_run(self) -> None:
