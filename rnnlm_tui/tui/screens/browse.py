@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -24,6 +23,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui import WIDE_FROM
+from rnnlm_tui.tui.folders import FolderListing, list_folder, start_folder
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.screens.pick import FilteredList, PickItem
@@ -35,7 +35,6 @@ from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
-    from rnnlm_tui.tui.folders import FolderListing
 
 Purpose = Literal["text", "tokenizer"]
 """What is looked for: a text to train on, or a folder with a tokenizer."""
@@ -143,8 +142,6 @@ class BrowseScreen(FilteredList[str | Path]):
                 yield Static(id="browse-look", markup=False)
 
     def on_mount(self) -> None:
-        from rnnlm_tui.tui.folders import start_folder
-
         built_in = self._start in BUILT_IN_SOURCES
         self._came_from = self._start if built_in else Path(self._start).name
         self._go(start_folder("" if built_in else self._start))
@@ -193,12 +190,8 @@ class BrowseScreen(FilteredList[str | Path]):
     @work(group="list", exclusive=True)
     async def _go(self, folder: Path) -> None:
         """List a folder in a thread; one that can't be listed changes nothing."""
-        from rnnlm_tui.tui.folders import list_folder
-
         try:
-            listing = await to_thread(
-                partial(list_folder, folder, tokenizers=self._purpose == "tokenizer")
-            )
+            listing = await to_thread(list_folder, folder, tokenizers=self._purpose == "tokenizer")
         except RnnlmError as error:
             self._say(in_one_sentence(error))
             return
@@ -282,12 +275,11 @@ class BrowseScreen(FilteredList[str | Path]):
         if not self._is_open:
             return
         width = max(20, self.query_one("#browse-look", Static).size.width - 1)
-        apart = bool(getattr(self.app, "no_color", False))
         lines = [safe_content(problem, newlines="space").stylize(BAD)] if problem else []
         if preview is not None and (self._purpose == "text" or not problem):
             room = self.query_one("#browse-look", Static).size.height - 2 * len(lines) - bool(note)
             rows = room if self.has_class("-wide") else 0
-            lines += preview_lines(preview, width, apart=apart, height=max(0, rows))
+            lines += preview_lines(preview, width, apart=self.app.no_color, height=max(0, rows))
         if note:
             lines.append(Content.styled(f"   {note}", DIM))
         self._show_lines(lines)

@@ -18,7 +18,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText
+from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.views.prompt import BEST, LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.versus import run_words
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -34,11 +34,10 @@ class ChooseScreen(Overlay[str]):
     """Returns the chosen word, or an empty text."""
 
     DEFAULT_CSS = """
-    ChooseScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
-    ChooseScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
+    ChooseScreen TitledContainer { width: 78; max-height: 90%; }
+    ChooseScreen OverlayText { color: #808080; margin: 1 0 0 0; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss('')", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss('')")]
 
     def __init__(
         self, title: str, choices: Sequence[tuple[str, str]], current: str = "", note: str = ""
@@ -47,17 +46,10 @@ class ChooseScreen(Overlay[str]):
         self._title, self._choices, self._current, self._note = title, tuple(choices), current, note
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(
-            ("enter", f"bold {TEXT}"), (" choose  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
-        )
+        legend = key_line([("enter", "choose"), ("esc", "cancel")], 78, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield OptionList(
-                *(
-                    Option(self._line(word, help_text), id=word)
-                    for word, help_text in self._choices
-                ),
-                markup=False,
-            )
+            lines = (Option(self._line(*choice), id=choice[0]) for choice in self._choices)
+            yield OptionList(*lines, markup=False)
             if self._note:
                 yield OverlayText(Content.styled(self._note, DIM))
 
@@ -72,11 +64,9 @@ class ChooseScreen(Overlay[str]):
 
     def _line(self, word: str, help_text: str) -> Content:
         longest = max(len(candidate) for candidate, _ in self._choices)
-        here = ("● ", TRAIN) if word == self._current else ("  ", TEXT)
+        sign, colour = ("● ", BRIGHT) if word == self._current else ("  ", TEXT)
         return Content.assemble(
-            here,
-            (word.ljust(longest), BRIGHT if word == self._current else TEXT),
-            (f"  {help_text}", DIM),
+            (sign, TRAIN), (word.ljust(longest), colour), (f"  {help_text}", DIM)
         )
 
 
@@ -117,9 +107,8 @@ async def choose_weights(
         return None
     word: str | None = next(iter(choices))
     if len(choices) > 1:
-        here = next(
-            (word for word, (want, _) in choices.items() if choice.row == _row_of(choice, want)), ""
-        )
+        known = {word: replace(choice, wanted=want).row for word, (want, _) in choices.items()}
+        here = next((word for word, row in known.items() if row == choice.row), "")
         lines = [(word, help_text) for word, (_, help_text) in choices.items()]
         word = await context.ask(ChooseScreen(f"{title}: weights of {name}", lines, here))
     return (run, replace(choice, wanted=choices[word][0]), summary) if word else None
@@ -141,15 +130,11 @@ def weights_choices(
     return found
 
 
-def _row_of(choice: CheckpointChoice, wanted: str) -> CheckpointRow | None:
-    return replace(choice, wanted=wanted).row
-
-
 class TextsScreen(Overlay[str]):
     """Several short texts, one per line. Returns them in one string, None if unchanged."""
 
     DEFAULT_CSS = """
-    TextsScreen TitledContainer { width: 70; max-width: 100%; height: auto; background: #121212; }
+    TextsScreen TitledContainer { width: 70; }
     TextsScreen TextArea { height: 9; border: none; padding: 0; background: #262626;
         color: #ffffff; }
     TextsScreen TextArea:focus { border: none; background-tint: #262626 0%; }
@@ -168,13 +153,8 @@ class TextsScreen(Overlay[str]):
         self._as_shown = ""
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(
-            ("one per line  ", DIM),
-            ("^s", f"bold {TEXT}"),
-            (" keep  ", DIM),
-            ("esc", f"bold {TEXT}"),
-            (" cancel", DIM),
-        )
+        keys = key_line([("^s", "keep"), ("esc", "cancel")], 70, self.app)
+        legend = Content.styled("one per line  ", DIM) + keys
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield SafeTextArea(self._text, compact=True, tab_behavior="focus", soft_wrap=True)
 

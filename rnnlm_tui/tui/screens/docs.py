@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import Markdown, MarkdownViewer, Tree
 from textual.widgets.markdown import MarkdownTableOfContents, TableOfContentsType
 
@@ -21,13 +21,9 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 KEYS = (
-    ("↑ ↓", "scroll"),
-    ("tab", "contents"),
-    ("n p", "next guide, previous"),
-    ("g", "guides"),
-    ("t", "hide contents"),
-    ("esc", "close"),
-)
+    ("↑ ↓", "scroll"), ("tab", "contents"), ("n p", "next guide, previous"), ("g", "guides"),
+    ("t", "hide contents"), ("esc", "close"),
+)  # fmt: skip
 WIDE = 76
 """Columns from which the table of contents is shown at first."""
 CONTENTS_WIDTH = 26
@@ -129,14 +125,9 @@ class GuideScreen(Overlay[None]):
     """
     AUTO_FOCUS = "Markdown"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "dismiss", show=False),
-        Binding("t", "contents", show=False),
-        Binding("g", "guides", show=False),
-        Binding("n", "step(1)", show=False),
-        Binding("p", "step(-1)", show=False),
-        Binding("backspace", "back", show=False),
-        Binding("space", "page(1)", show=False),
-    ]
+        ("escape,q", "dismiss"), ("t", "contents"), ("g", "guides"), ("n", "step(1)"),
+        ("p", "step(-1)"), ("backspace", "back"), ("space", "page"),
+    ]  # fmt: skip
 
     def __init__(self, topic: str) -> None:
         super().__init__()
@@ -217,6 +208,6 @@ class GuideScreen(Overlay[None]):
             guide, at = self._before.pop()
             await self.show_guide(guide, at=at, returns=True)
 
-    def action_page(self, pages: int) -> None:
-        """Scroll by pages."""
-        self.viewer.scroll_relative(y=pages * max(1, self.viewer.size.height - 1), animate=False)
+    def action_page(self) -> None:
+        """Scroll by a page."""
+        self.viewer.scroll_relative(y=max(1, self.viewer.size.height - 1), animate=False)

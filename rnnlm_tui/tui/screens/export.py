@@ -19,7 +19,7 @@ from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import safe_text, sentence
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import SafeInput
@@ -41,8 +41,7 @@ class ExportScreen(Overlay[None]):
     """Write a checkpoint in a format to a folder. Closing the box leaves the export running."""
 
     DEFAULT_CSS = """
-    ExportScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
-    ExportScreen OverlayText { height: auto; }
+    ExportScreen TitledContainer { width: 76; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", show=False),
@@ -171,7 +170,7 @@ class ExportScreen(Overlay[None]):
             lines = [Content.styled(PHASES.get(self._phase, "…"), TEXT)]
             keys = [("esc", "close: it continues")]
         else:
-            lines = _wrapped(self._problem, "✗ ", BAD) if self._problem else []
+            lines = sentence(self._problem, 68, True, style=BAD) if self._problem else []
             keys = [("enter", "export"), (arrows, "format"), ("esc", "cancel")]
         lines = [Content(""), *lines, Content(""), keys_in_line(keys)]
         self.query_one("#export-format", OverlayText).update(head)
@@ -192,13 +191,5 @@ def _outcome(result: Exported) -> list[Content]:
             ("✓ ", GOOD),
             (f"{counted(len(result.files), 'file')}, {disk(result.bytes)} written", TEXT),
         ),
-        *(line for fact in facts for line in _wrapped(fact, "  ", DIM)),
-    ]
-
-
-def _wrapped(text: str, sign: str, colour: str) -> list[Content]:
-    """Return the lines of a text, the first one after a sign."""
-    return [
-        Content.styled(f"{'  ' if index else sign}{line.plain}", colour)
-        for index, line in enumerate(safe_content(text, newlines="space").wrap(68))
+        *(line for fact in facts for line in sentence(fact, 68, style=DIM, indent=2)),
     ]

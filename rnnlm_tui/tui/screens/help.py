@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import Key, Resize
 
 from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import (
-    ACTIONS,
-    PANE_TITLES,
-    Action,
-    Group,
-    Pane,
-    actions_for,
-    key_rows,
-)
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -40,18 +33,10 @@ GROUP_TITLES: dict[Group, str] = {
     "charts": "Charts",
     "everywhere": "Everywhere",
 }
-MARKS = (
-    ("c", "saved"),
-    ("★", "best"),
-    ("⚑", "pinned"),
-    ("▸", "last"),
-    ("↻", "resumed"),
-    ("e", "evaluated"),
-    ("Δ", "changed"),
-    ("✗", "skipped"),
-    ("↑", "spike"),
-    ("▼", "beats"),
-)
+MARKS = {
+    "c": "saved", "★": "best", "⚑": "pinned", "▸": "last", "↻": "resumed", "e": "evaluated",
+    "Δ": "changed", "✗": "skipped", "↑": "spike", "▼": "beats",
+}  # fmt: skip
 SIGN = 11
 """Columns of a status or a mark; a row has three."""
 
@@ -59,9 +44,7 @@ SIGN = 11
 class HelpScreen(Overlay[None]):
     """The keys of a pane, with a search."""
 
-    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
-        Binding("escape,q,question_mark,f1", "close", show=False)
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,question_mark,f1", "close")]
 
     def __init__(
         self,
@@ -117,11 +100,8 @@ class HelpScreen(Overlay[None]):
             del lines[0]  # the blank line below the border
         box = self.query_one("#help-box", TitledContainer)
         box.styles.width, box.styles.height = width + EDGES, min(len(lines), height) + 2
-        typed = (
-            Content.assemble((self._search, f"bold {palette.BRIGHT}"), "  ")
-            if self._search
-            else Content.styled("type to search  ", palette.DIM)
-        )
+        style = f"bold {palette.BRIGHT}" if self._search else palette.DIM
+        typed = Content.styled(f"{self._search or 'type to search'}  ", style)
         room = width - len(self._title) - len("Keys: ") - LEGEND_GAP
         more = [("↑ ↓", "more")] if len(lines) > height else []
         keys = key_line([*more, ("esc", "close")], room + LEGEND_GAP, self.app)
@@ -131,30 +111,16 @@ class HelpScreen(Overlay[None]):
 
     def _all(self, width: int) -> list[Content]:
         """Return all lines, in one column or two."""
-        charts: tuple[Group, ...] = (
-            ("charts",) if any(entry.group == "charts" for entry in self._entries) else ()
-        )
+        charts = {entry.group for entry in self._entries} - {"screen", "everywhere"}
         if width < TWO_COLUMNS:
-            order = sorted(
-                ("screen", *charts, "everywhere"), key=lambda group: group != self._first
-            )
-            return [
-                line
-                for block in (
-                    *(self._group(group, width) for group in order),
-                    [*self._signs(), *self._notes()],
-                )
-                for line in (Content(""), *block)
-            ]
+            groups: list[Group] = ["screen", *charts, "everywhere"]
+            groups.sort(key=lambda group: group != self._first)
+            return [*self._groups(groups, width), Content(""), *self._signs(), *self._notes()]
         second = (width - 2) * RIGHT_SHARE // TWO_COLUMNS
         first = width - 2 - second
-        at_left: tuple[Group, ...] = ("screen", "everywhere") if charts else ("screen",)
-        left = [line for group in at_left for line in (Content(""), *self._group(group, first))]
-        right = [
-            line
-            for group in charts or ("everywhere",)
-            for line in (Content(""), *self._group(group, second))
-        ] + [Content(""), *self._signs()]
+        left = self._groups(["screen", "everywhere"] if charts else ["screen"], first)
+        right = self._groups([*charts] or ["everywhere"], second)
+        right += [Content(""), *self._signs()]
         shorter = left if len(left) < len(right) else right
         shorter += [*([Content("")] if shorter is left else []), *self._notes()]
         height = max(len(left), len(right))
@@ -163,6 +129,10 @@ class HelpScreen(Overlay[None]):
             Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second))
             for one, other in zip(left, right, strict=True)
         ]
+
+    def _groups(self, groups: Sequence[Group], room: int) -> list[Content]:
+        """Return the rows of groups, each after a blank line."""
+        return [row for group in groups for row in (Content(""), *self._group(group, room))]
 
     def _group(self, group: Group, room: int) -> list[Content]:
         entries = [entry for entry in self._entries if entry.group == group and not entry.covered]
@@ -225,7 +195,7 @@ class HelpScreen(Overlay[None]):
         colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
         marks = [
             Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM))
-            for sign, word in MARKS
+            for sign, word in MARKS.items()
         ]
         rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
         for signs in (statuses, marks):

@@ -43,10 +43,9 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
     """
 
     DEFAULT_CSS = """
-    ManageScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 90%;
-        background: #121212; }
+    ManageScreen TitledContainer { width: 78; max-height: 90%; }
     ManageScreen OptionList { scrollbar-size-vertical: 1; }
-    ManageScreen OverlayText { height: auto; margin: 1 0 0 0; }
+    ManageScreen OverlayText { margin: 1 0 0 0; }
     """
     LIST_TITLE: ClassVar[str]
     TONE: ClassVar[str] = TEXT

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
@@ -68,6 +68,7 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
 
     DEFAULT_CSS = """
     Overlay { align: center middle; background: #121212 50%; }
+    Overlay TitledContainer { max-width: 100%; height: auto; background: #121212; }
     Overlay SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
         color: #ffffff; }
     Overlay SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
@@ -122,15 +123,14 @@ class Question(Overlay[ResultT]):
     """Lines, and below them the answers, of which `enter` gives the first."""
 
     DEFAULT_CSS = """
-    Question TitledContainer { width: 60; max-width: 100%; height: auto; background: #121212; }
+    Question TitledContainer { width: 60; }
     Question.-wide TitledContainer { width: 90; max-height: 94%; }
     Question.-indented TitledContainer { padding: 0; }
-    Question OverlayText { width: 100%; height: auto; }
+    Question OverlayText { width: 100%; }
     Question.-indented OverlayText { padding: 0 0 1 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, f"answer('{key}')", show=False)
-        for key in ("enter", "escape", *string.ascii_letters)
+        (key, f"answer('{key}')") for key in ("enter", "escape", *string.ascii_letters)
     ]
 
     def __init__(
@@ -195,10 +195,10 @@ class AskScreen(Overlay[str]):
     """Returns the text, which has passed the check; None if cancelled."""
 
     DEFAULT_CSS = """
-    AskScreen TitledContainer { width: 76; max-width: 100%; height: auto; background: #121212; }
+    AskScreen TitledContainer { width: 76; }
     AskScreen OverlayText { height: 2; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss")]
 
     def __init__(
         self,
@@ -225,9 +225,7 @@ class AskScreen(Overlay[str]):
         self._input, self._most = PathInput if completes else SafeInput, most
 
     def compose(self) -> ComposeResult:
-        legend = Content.assemble(
-            ("enter", f"bold {TEXT}"), (" accept  ", DIM), ("esc", f"bold {TEXT}"), (" cancel", DIM)
-        )
+        legend = key_line([("enter", "accept"), ("esc", "cancel")], 76, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
             yield self._input(
                 self._text, max_length=self._most, select_on_focus=False, compact=True
@@ -238,19 +236,16 @@ class AskScreen(Overlay[str]):
         box = self.query_one(SafeInput)
         box.cursor_blink = False
         box.focus()
-        self._show_problem(self._problem(self._text) if self._text else "")
+        self._accepts(self._text, at_least=1)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Check the text; an empty one isn't reported as invalid yet."""
         event.stop()
-        self._show_problem(self._problem(event.value) if event.value else "")
+        self._accepts(event.value, at_least=1)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        problem = self._problem(event.value)
-        if problem:
-            self._show_problem(problem)
-        else:
+        if self._accepts(event.value):
             self.dismiss(event.value)
 
     def on_path_input_candidates(self, event: PathInput.Candidates) -> None:
@@ -260,21 +255,14 @@ class AskScreen(Overlay[str]):
             names = safe_content(event.names, newlines="space").stylize(TEXT)
             self.query_one("#ask-about", OverlayText).update(names)
 
-    def action_leave(self) -> None:
-        """Close without an answer."""
-        self.dismiss(None)
-
-    def _problem(self, text: str) -> str:
+    def _accepts(self, text: str, *, at_least: int = 0) -> bool:
+        """Show the problem of a text with at least so many characters; return if it has none."""
+        line, problem = safe_content(self._about).stylize(DIM), ""
         try:
-            self._check(text)
+            if len(text) >= at_least:
+                self._check(text)
         except RnnlmError as error:
-            return error.message
-        return ""
-
-    def _show_problem(self, problem: str) -> None:
-        line = (
-            Content.assemble(("✗ ", BAD), safe_content(problem, newlines="space").stylize(BAD))
-            if problem
-            else safe_content(self._about).stylize(DIM)
-        )
+            problem = error.message
+            line = safe_content(f"✗ {problem}", newlines="space").stylize(BAD)
         self.query_one("#ask-about", OverlayText).update(line)
+        return not problem

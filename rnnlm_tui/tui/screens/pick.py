@@ -87,15 +87,14 @@ class FilteredList(Overlay[ResultT]):
     """A list that typing filters: the keys that move go to the list, all others to the text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", show=False, priority=True),
-        Binding("enter", "choose", show=False, priority=True),
-        Binding("up", "move('cursor_up')", show=False, priority=True),
-        Binding("down", "move('cursor_down')", show=False, priority=True),
-        Binding("pageup", "move('page_up')", show=False, priority=True),
-        Binding("pagedown", "move('page_down')", show=False, priority=True),
-        Binding("ctrl+home", "move('first')", show=False, priority=True),
-        Binding("ctrl+end", "move('last')", show=False, priority=True),
-    ]
+        Binding(key, action, show=False, priority=True)
+        for key, action in {
+            "escape": "dismiss", "enter": "choose",
+            "up": "move('cursor_up')", "down": "move('cursor_down')",
+            "pageup": "move('page_up')", "pagedown": "move('page_down')",
+            "ctrl+home": "move('first')", "ctrl+end": "move('last')",
+        }.items()
+    ]  # fmt: skip
     NAME_LIMIT: ClassVar[int] = 64
     """The most characters of a name."""
     FOUND: ClassVar[str] = VALIDATION
@@ -232,9 +231,8 @@ class PickScreen(FilteredList[str]):
     """Returns the value of the chosen item, or None."""
 
     DEFAULT_CSS = """
-    PickScreen TitledContainer { width: 78; max-width: 100%; height: auto; max-height: 94%;
-        background: #121212; }
-    PickScreen OverlayText { height: auto; color: #808080; margin: 1 0 0 0; }
+    PickScreen TitledContainer { width: 78; max-height: 94%; }
+    PickScreen OverlayText { color: #808080; margin: 1 0 0 0; }
     """
     NAME_LIMIT = WORD_ROOM
 

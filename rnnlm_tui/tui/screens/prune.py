@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
@@ -17,7 +17,7 @@ from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -36,18 +36,12 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
     """Returns the steps to delete, and whether permanently; None to leave all as they are."""
 
     DEFAULT_CSS = """
-    PruneScreen TitledContainer { width: 76; max-width: 100%; height: auto; max-height: 95%;
-        background: #121212; }
-    PruneScreen OverlayText { height: auto; }
+    PruneScreen TitledContainer { width: 76; max-height: 95%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,escape,q", "dismiss", show=False),
-        Binding("D", "delete", show=False),
-        Binding("up,k", "field(-1)", show=False),
-        Binding("down,j", "field(1)", show=False),
-        Binding("right,plus", "change(1)", show=False),
-        Binding("left,minus", "change(-1)", show=False),
-    ]
+        ("enter,escape,q", "dismiss"), ("D", "delete"), ("up,k", "field(-1)"),
+        ("down,j", "field(1)"), ("right,plus", "change(1)"), ("left,minus", "change(-1)"),
+    ]  # fmt: skip
 
     def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         super().__init__()
@@ -136,7 +130,10 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         lines = [self._field_line(place, *field) for place, field in enumerate(fields)]
         lines += [Content.styled("  the best and the pinned are always kept", DIM), Content("")]
         lines += self._preview()
-        return [*lines, Content(""), self._keys()]
+        keys = [(shown_keys(key, self.app), word) for key, word in KEYS]
+        if self._plan is not None and self._plan.goes:
+            keys.append(("D", f"{'purge' if self._purge else 'delete'}, {disk(self._plan.bytes)}"))
+        return [*lines, Content(""), keys_in_line(keys)]
 
     def _field_line(self, place: int, label: str, value: str, remark: str) -> Content:
         here = place == self._field
@@ -163,17 +160,14 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
             for entry in reversed(plan.goes)
         ]
         stays = sorted(plan.kept.items(), reverse=True)
+        amounts = (
+            Content.styled(text, f"bold {BRIGHT}")
+            for text in (counted(len(goes), "checkpoint"), disk(plan.bytes))
+        )
         return [
-            Content.assemble(
-                ("  deletes ", DIM),
-                (counted(len(goes), "checkpoint"), f"bold {BRIGHT}"),
-                (" and frees ", DIM),
-                (disk(plan.bytes), f"bold {BRIGHT}"),
-            )
-            if goes
-            else Content.styled("  nothing to delete", DIM),
+            line("  deletes {} and frees {}", *amounts) if goes else line("  nothing to delete"),
             *self._listed(goes),
-            Content.styled(f"  keeps {len(stays)}", DIM),
+            line(f"  keeps {len(stays)}"),
             *self._listed(stays),
         ]
 
@@ -190,14 +184,6 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         if len(shown) < len(rows):
             lines.append(Content.styled(f"    … and {len(rows) - len(shown)} more", DIM))
         return lines
-
-    def _keys(self) -> Content:
-        plan = self._plan
-        keys = [(shown_keys(key, self.app), word) for key, word in KEYS]
-        if plan is not None and plan.goes:
-            verb = "purge" if self._purge else "delete"
-            keys.append(("D", f"{verb}, {disk(plan.bytes)}"))
-        return keys_in_line(keys)
 
 
 def _perplexity(loss: float | None) -> str:

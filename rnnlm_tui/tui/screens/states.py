@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.states import DeletedState, StateInfo
 
 KEYS = (
-    ("enter", "use"),
-    ("p", "keep the current one"),
-    ("d", "delete"),
-    ("u", "undo"),
-    ("e", "copy"),
-    ("esc", "close"),
-)
+    ("enter", "use"), ("p", "keep the current one"), ("d", "delete"), ("u", "undo"),
+    ("e", "copy"), ("esc", "close"),
+)  # fmt: skip
 MAX_PATH = 1_000
 
 
