@@ -18,15 +18,16 @@ from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
-from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, RunLabels, check_note
+from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
-from rnnlm_tui.tui.palette import DIM, TEXT
+from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.log import TensorsScreen
-from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen, note_question
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
+from rnnlm_tui.tui.text import amount, line
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.widgets.checkpoints import (
@@ -50,8 +51,6 @@ ResultT = TypeVar("ResultT")
 
 AGE_SECONDS = 10.0
 """Seconds between updates of the ages, and between looks at the files."""
-LEAST_TABLE, TABLE_FRAME = 5, 3
-"""The fewest rows of the table, and its rows around the checkpoints, heads included."""
 SHOWN_STEPS = 4
 """Steps that a message about several checkpoints names."""
 
@@ -150,14 +149,10 @@ class CheckpointsScreen(PaneScreen):
 
     def _fit_rows(self) -> None:
         """Give the table the rows that all checkpoints need, at most a bit less than half."""
-        room = self.app.size.height - 3
-        most = max(LEAST_TABLE, room * 9 // 20)
-        rows = min(max(LEAST_TABLE, len(self._rows) + TABLE_FRAME), most)
-        height = self.table.styles.height
         if self.has_class("-short"):
             self.table.styles.height = "1fr"
-        elif height is None or height.value != rows:
-            self.table.styles.height = rows
+        else:
+            self.table.fit(len(self._rows), (self.app.size.height - 3) * 9 // 20)
 
     def _legend(self) -> Content:
         snapshot = self.snapshot
@@ -166,17 +161,11 @@ class CheckpointsScreen(PaneScreen):
             return Content("")
         retention = snapshot.config.checkpoint
         every = f", every {retention.keep_every:,}" if retention.keep_every else ""
-        kept = f" kept, newest {retention.keep_last}{every} and the best · "
-        size, unit = formatting.disk(sum(row.bytes for row in rows)).split(" ")
-        marked = f"{len(self._chosen)} marked · " if self._chosen else ""
-        return Content.assemble(
-            (f"{self._checking} · " if self._checking else "", TEXT),
-            (marked, TEXT),
-            (f"{len(rows)}", TEXT),
-            (" kept · " if marked or self._checking else kept, DIM),
-            (size, TEXT),
-            (f" {unit}", DIM),
-        )
+        kept = f"kept, newest {retention.keep_last}{every} and the best"
+        marked = f"{len(self._chosen)} marked" if self._chosen else ""
+        now = "".join(f"{words} · " for words in (self._checking, marked) if words)
+        size = amount(formatting.disk(sum(row.bytes for row in rows)))
+        return line(f"{{}} {'kept' if now else kept} · {{}}", f"{now}{len(rows)}", size)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a checkpoint, if there is one."""
@@ -200,10 +189,7 @@ class CheckpointsScreen(PaneScreen):
 
     def _show_detail(self) -> None:
         row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
-        panel, samples = (
-            self.query_one("#detail", LinesPanel),
-            self.query_one("#samples", LinesPanel),
-        )
+        panel, samples = self.query(LinesPanel)
         if row is None or run is None or snapshot is None:
             panel.panel_title = "Step"
             panel.show(lambda *_: [Content.styled("no checkpoint yet", DIM)])
@@ -225,10 +211,7 @@ class CheckpointsScreen(PaneScreen):
         elif sampling.is_greedy:
             how = Content.styled("greedy", DIM)
         else:
-            seed, temperature = str(sampling.seed), f"{sampling.temperature:g}"
-            how = Content.assemble(
-                ("T ", DIM), (temperature, TEXT), (" · seed ", DIM), (seed, TEXT)
-            )
+            how = line("T {} · seed {}", f"{sampling.temperature:g}", sampling.seed)
         layout = newlines_of(snapshot.summary.corpus_layout)
         samples.show(partial(sample_lines, found, note, layout), how)
 
@@ -358,14 +341,8 @@ class CheckpointsScreen(PaneScreen):
             self.context.report(f"{item.name} can't have a note")
             return
         step = item.row.step
-        question = AskScreen(
-            f"Note on step {step:,}",
-            self._labels.notes.get(step, ""),
-            check_note,
-            about="one line; leave empty to remove it",
-            most=MOST_NOTE_CHARACTERS,
-        )
-        text = await self.context.ask(question)
+        before = self._labels.notes.get(step, "")
+        text = await self.context.ask(note_question(f"Note on step {step:,}", before))
         if text is not None:
             await self.context.wait_for(lambda: store.labels.note_checkpoint(run, step, text))
             self.context.watcher.poll_now()

@@ -27,6 +27,7 @@ from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     FORM_FIELDS,
     PATH_FIELDS,
     TITLES,
@@ -253,14 +254,10 @@ async def ask_beginning(app: RnnlmApp, preset: str) -> OpenedDraft | None:
 
 async def ask_file(app: RnnlmApp) -> OpenedDraft | None:
     """Ask for a file and read it."""
-    question = AskScreen(
-        "Open a config file",
-        "",
-        check_config_path,
-        about="a TOML file; tab completes the path",
-        completes=True,
+    about = "a TOML file; tab completes the path"
+    path = await app.ask(
+        AskScreen("Open a config file", "", check_config_path, about=about, completes=True)
     )
-    path = await app.ask(question)
     return await read_file(app, path) if path else None
 
 
@@ -285,14 +282,11 @@ async def read_file(app: RnnlmApp, name: str) -> OpenedDraft:
 
 async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | None:
     """Ask where to save a config, and before another file than its own is overwritten."""
-    question = AskScreen(
-        "Save the config as",
-        str(own or Path.cwd() / f"{name}.toml"),
-        check_new_path,
-        about="a TOML file for train --config; tab completes the path",
-        completes=True,
+    free = str(own or Path.cwd() / f"{name}.toml")
+    about = "a TOML file for train --config; tab completes the path"
+    answer = await app.ask(
+        AskScreen("Save the config as", free, check_new_path, about=about, completes=True)
     )
-    answer = await app.ask(question)
     if not answer:
         return None
     path = user_path(answer.strip()).absolute()
@@ -466,14 +460,8 @@ async def ask_value(app: RnnlmApp, form: ConfigForm, row: FieldRow) -> None:
 def field_question(form: ConfigForm) -> PickScreen:
     """Search for a field by its name, its key or its help; return its path."""
     items = [
-        PickItem(
-            field.path,
-            field.title,
-            f"{field.path}  {field.help}",
-            section_title(field.section),
-            field.path,
-        )
-        for field in FORM_FIELDS
+        PickItem(path, field.title, f"{path}  {field.help}", section_title(field.section), path)
+        for path, field in FIELDS.items()
     ]
     return PickScreen("Find a field", items, current=form.path, verb="go to it")
 

@@ -16,6 +16,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, FOCUS, GREY, TEXT, ink
@@ -266,3 +267,9 @@ class AskScreen(Overlay[str]):
             line = safe_content(f"✗ {problem}", newlines="space").stylize(BAD)
         self.query_one("#ask-about", OverlayText).update(line)
         return not problem
+
+
+def note_question(title: str, note: str) -> AskScreen:
+    """Ask for a note."""
+    about = "one line; leave empty to remove it"
+    return AskScreen(title, note, check_note, about=about, most=MOST_NOTE_CHARACTERS)

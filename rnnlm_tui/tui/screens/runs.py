@@ -26,11 +26,11 @@ from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError
 from rnnlm_tui.schema.filters import RunFilter, parse_filter
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note, check_tags, edited_tags
+from rnnlm_tui.store.labels import check_tags, edited_tags
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns, start
-from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
 from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import safe_text
@@ -69,10 +69,8 @@ SETTLE_SECONDS = 0.15
 none."""
 SHOWN_TAGS = 8
 """Tags in use that are shown below the input."""
-FRAME_ROWS, TABLE_FRAME = 3, 3
-"""Rows of the screen around its body, and of the table around its runs, heads included."""
-LEAST_TABLE = 5
-"""The fewest rows of the table."""
+FRAME_ROWS = 3
+"""Rows of the screen around its body."""
 
 
 class RunsScreen(SteersRuns):
@@ -311,12 +309,8 @@ class RunsScreen(SteersRuns):
         Hidden runs count too, so that a filter moves nothing.
         """
         table = self.query_one(RunsTable)
-        rows = min(
-            max(LEAST_TABLE, max(len(self.context.summaries or ()), len(table.rows)) + TABLE_FRAME),
-            max(LEAST_TABLE, (size.height - FRAME_ROWS) // 2),
-        )
-        if table.styles.height is None or table.styles.height.value != rows:
-            table.styles.height = rows
+        rows = max(len(self.context.summaries or ()), len(table.rows))
+        table.fit(rows, (size.height - FRAME_ROWS) // 2)
 
     # the cursor
 
@@ -574,10 +568,7 @@ class RunsScreen(SteersRuns):
         if run is None:
             return
         title = f"Note on {safe_text(run.run, limit=40)}"
-        about = "one line; leave empty to remove it"
-        text = await self.context.ask(
-            AskScreen(title, run.note, check_note, about=about, most=MOST_NOTE_CHARACTERS)
-        )
+        text = await self.context.ask(note_question(title, run.note))
         if text is not None:
             await self._label({run.run: {"note": text}})
 

@@ -168,10 +168,9 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
             AskScreen(title, free, _check_path, about=about, most=MAX_PATH)
         )
         if path:
-            self.context.in_thread(
+            self.change(
                 lambda: store.states.copy_state(state.path, path),
-                lambda written: self.say(f"saved as {written}"),
-                self.failed,
+                lambda written: Done(f"saved as {written}"),
             )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
 
@@ -19,7 +20,7 @@ from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, WARN
 from rnnlm_tui.tui.screens.choose import TextsScreen
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.text import safe_content
-from rnnlm_tui.tui.views.form import FormField, edited_value, value_at
+from rnnlm_tui.tui.views.form import FormField, by_field, edited_value, read_value, value_at
 from rnnlm_tui.tui.views.steer import (
     STEER_FIELDS,
     SteerDraft,
@@ -30,7 +31,7 @@ from rnnlm_tui.tui.views.steer import (
     request_text,
 )
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, focused_row
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -41,13 +42,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 KEYS = (
-    ("F5", "send"),
-    ("↑ ↓", "field"),
-    ("enter", "edit"),
-    ("u", "reset field"),
-    ("F6", "undo last change"),
-    ("esc", "close"),
-)
+    ("F5", "send"), ("↑ ↓", "field"), ("enter", "edit"), ("u", "reset field"),
+    ("F6", "undo last change"), ("esc", "close"),
+)  # fmt: skip
 REFRESH_SECONDS = 1.0
 """Seconds between two reads of the run's step and settings, which another terminal may change."""
 
@@ -58,21 +55,15 @@ class SteerScreen(Overlay[None]):
     DEFAULT_CSS = """
     SteerScreen > Vertical { width: 104; max-width: 100%; height: 100%; max-height: 34;
         background: #121212; }
-    SteerScreen TitledContainer { height: auto; background: #121212; }
     SteerScreen VerticalScroll { height: auto; max-height: 12; scrollbar-size-vertical: 1; }
     SteerScreen Chart { height: 1fr; min-height: 5; }
     SteerScreen OverlayText { height: 1; }
     SteerScreen #steer-note { height: auto; max-height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", show=False),
-        Binding("up", "move(-1)", show=False),
-        Binding("down", "move(1)", show=False),
-        Binding("enter", "edit", show=False),
-        Binding("u", "reset", show=False),
-        Binding("f5", "confirm", show=False),
-        Binding("f6", "undo", show=False),
-    ]
+        ("escape,q", "leave"), ("up", "move(-1)"), ("down", "move(1)"), ("enter", "edit"),
+        ("u", "reset"), ("f5", "confirm"), ("f6", "undo"),
+    ]  # fmt: skip
 
     def __init__(self, run: RunDirectory, state: SteeringState) -> None:
         super().__init__()
@@ -111,10 +102,7 @@ class SteerScreen(Overlay[None]):
 
     @property
     def _current(self) -> FieldRow | None:
-        focused = self.focused
-        while focused is not None and not isinstance(focused, FieldRow):
-            focused = cast("FieldRow | None", focused.parent)
-        return focused
+        return focused_row(self.focused, FieldRow)
 
     # what is shown
 
@@ -152,18 +140,19 @@ class SteerScreen(Overlay[None]):
         if state.summary.status not in LIVING:
             self.note(f"the run isn't training any more: {state.summary.status}", WARN)
         if state != self.draft.state:
-            self.draft = self.draft.with_state(state)
+            self.draft = checked(state, self.draft.changes)
             self._show()
 
     # the rows' host
 
-    def take_text(self, field: FormField, text: str) -> None:
-        """Take the editor's text, on each key."""
-        self._take(self.draft.with_text(field, text))
-
-    def restore(self, field: FormField, value: object) -> None:
-        """Restore the value from before the editor opened."""
-        self._take(self.draft.with_value(field.path, value))
+    def take(self, path: str, value: object) -> None:
+        """Take another value of a field; the run's own value is no change."""
+        draft = checked(self.draft.state, {**self.draft.changes, path: value})
+        if draft != self.draft:
+            self.draft = draft
+            self._show()
+            if not self._asked:
+                self.note("")
 
     def move(self, direction: int) -> None:
         """Move to the row above (-1) or below (1)."""
@@ -172,9 +161,7 @@ class SteerScreen(Overlay[None]):
         if 0 <= at < len(rows):
             self.set_focus(rows[at])
 
-    def move_section(self, direction: int) -> None:
-        """As `move`: there is one section."""
-        self.move(direction)
+    move_section = move  # there is one section
 
     def edit(self) -> None:
         """Open the editor of the focused row; a list of texts has a dialog."""
@@ -190,14 +177,7 @@ class SteerScreen(Overlay[None]):
         text = edited_value(row.field, row.state.value)
         answer = await self.context.ask(TextsScreen("Prompts", text))
         if answer is not None:
-            self.take_text(row.field, answer)
-
-    def _take(self, draft: SteerDraft) -> None:
-        if draft != self.draft:
-            self.draft = draft
-            self._show()
-            if not self._asked:
-                self.note("")
+            self.take(row.field.path, read_value(row.field, answer))
 
     # keys
 
@@ -217,83 +197,81 @@ class SteerScreen(Overlay[None]):
         """Take the focused field's change back."""
         row = self._current
         if row is not None:
-            self.restore(row.field, value_of(self.draft.state.config, row.field.path))
+            self.take(row.field.path, value_of(self.draft.state.config, row.field.path))
 
     def action_confirm(self) -> None:
         """Send the change, if it is valid."""
         row = self._current
         if row is not None and row.editing:
             self.set_focus(row)
-        if self._asked:
-            self.note("requested already: waiting for the worker", WARN)
-        elif self.draft.problems:
+        if self.draft.problems and not self._asked:
             path = self.draft.problems[0].path
             at = next((row for row in self._rows if path.startswith(row.field.path)), None)
             if at is not None:
                 self.set_focus(at)
             self.note("✗ not sent: fix the problem first", BAD)
-        elif not self.draft.changes:
-            self.note("nothing is changed yet", WARN)
         else:
             words = f"requested: {request_text(self.draft)} …"
-            self.context.run_beside(self._send(words, self.draft.changes))
+            refusal = "" if self.draft.changes else "nothing is changed yet"
+            self._begin(words, self.draft.changes, refusal)
 
     def action_undo(self) -> None:
         """Undo the newest change of the run."""
-        if self._asked:
-            self.note("requested already: waiting for the worker", WARN)
-        elif not self.draft.can_undo:
-            self.note("no change to undo", WARN)
+        refusal = "" if self.draft.can_undo else "no change to undo"
+        self._begin("requested: undo the last change …", None, refusal)
+
+    def _begin(self, words: str, changes: Mapping[str, JsonValue] | None, refusal: str) -> None:
+        """Send a change, or say why not: the worker hasn't answered yet, or there is nothing."""
+        if self._asked or refusal:
+            busy = "requested already: waiting for the worker"
+            self.note(busy if self._asked else refusal, WARN)
         else:
-            self.context.run_beside(self._send("requested: undo the last change …", None))
+            self.context.run_beside(self._send(words, changes))
 
     async def _send(self, words: str, changes: Mapping[str, JsonValue] | None) -> None:
         """Send a change, or with None the undo, and show the answer; on the pane once closed."""
-        app, run = self.context, self._run
+        app, run, self._asked = self.context, self._run, True
 
-        def work() -> CommandResult:
-            if changes is None:
-                return client.control.send(run, "undo")
-            return client.steering.steer(run, changes)
+        def work() -> tuple[CommandResult, SteeringState]:
+            result = (
+                client.control.send(run, "undo")
+                if changes is None
+                else client.steering.steer(run, changes)
+            )
+            return result, client.steering.read_steering(run)
 
-        self._asked = True
         self.note(words, WARN)
         try:
-            result = await app.wait_for(work)
+            result, state = await app.wait_for(work)
         except (RnnlmError, OSError) as error:
-            self._asked = False
             if not self.is_attached:
                 raise
-            self._show_refusal(error)
-            return
-        self._asked = False
-        words = confirmed_text(result, self.draft.state.config.checkpoint)
-        app.watcher.poll_now()
-        if not self.is_attached:
-            app.report(words)
-            return
-        self.note(f"✓ {words}", GOOD)
-        self._refresh()
-
-    def _show_refusal(self, error: RnnlmError | OSError) -> None:
-        if isinstance(error, ConfigError):
-            self.draft = self.draft.with_problems(error.problems)
-            self._show()
-            self.note("✗ refused: see the field", BAD)
-        else:
             self.note(f"✗ {in_one_sentence(error)}", BAD)
+            if isinstance(error, ConfigError):
+                self.draft = replace(self.draft, problems=error.problems, config=None)
+                self._show()
+                self.note("✗ refused: see the field", BAD)
+            return
+        finally:
+            self._asked = False
+        words = confirmed_text(result, state.config.checkpoint)
+        app.watcher.poll_now()
+        if self.is_attached:
+            self._take_state(state)
+            self.note(f"✓ {words}", GOOD)
+        else:
+            app.report(words)
 
 
 def row_state(draft: SteerDraft, field: FormField) -> FieldState:
     """Return what the row of a field shows."""
     base = value_at(draft.state.config, field.path)
-    changed = field.path in draft.changes
     idle = draft.epochs_idle and field.path == "training.epochs"
     return FieldState(
-        value=draft.changes[field.path] if changed else base,
+        value=draft.changes.get(field.path, base),
         base=base,
-        changed=changed,
-        problem=draft.problem_of(field.path),
+        changed=field.path in draft.changes,
+        problem=by_field(draft.problems).get(field.path),
         idle="max steps decides" if idle else "",
         allowed=field.allowed,
     )

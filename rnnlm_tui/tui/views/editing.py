@@ -13,8 +13,8 @@ from textual.content import Content
 from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.palette import BRIGHT
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
@@ -164,13 +164,10 @@ def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Conten
     if draft.parent is not None:
         kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
         fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
-        return Content.assemble(shown, (" ○ ", DIM), (fork, TEXT))
-    line = Content.assemble(shown, (" ○ ", DIM), ("draft, not started", TEXT))
-    from_preset = draft.base_name.startswith("preset ")
-    origin = (
-        ("   preset ", safe_text(draft.base.preset, limit=24))
-        if from_preset
-        else ("   from ", safe_text(draft.base_name, limit=40))
-    )
-    more = Content.assemble(line, (origin[0], DIM), (origin[1], TEXT))
-    return more if more.cell_length <= width and (wide or not from_preset) else line
+        return line("{} ○ {}", shown, fork)
+    brief = line("{} ○ {}", shown, "draft, not started")
+    if draft.base_name.startswith("preset "):
+        more = line("{}   preset {}", brief, safe_text(draft.base.preset, limit=24))
+        return more if more.cell_length <= width and wide else brief
+    more = line("{}   from {}", brief, safe_text(draft.base_name, limit=40))
+    return more if more.cell_length <= width else brief

@@ -211,10 +211,6 @@ class Draft:
         """Return a field's current raw value."""
         return self.changes[path] if path in self.changes else value_at(self.base, path)
 
-    def with_text(self, form_field: FormField, text: str) -> Draft:
-        """Return the draft with the text that the user typed into a field."""
-        return self.with_value(form_field.path, read_value(form_field, text))
-
     def with_value(self, path: str, value: object) -> Draft:
         """Return the draft with one field set; the base's own value is no change."""
         changes = {key: kept for key, kept in self.changes.items() if key != path}

@@ -10,7 +10,7 @@ from textual.content import Content
 
 from rnnlm_tui.schema.formatting import CELL_NAMES, count, counted, duration, short
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -145,37 +145,25 @@ def corpus_name(source: str) -> str:
 
 def _what_it_is(summary: RunSummary, config: RunConfig) -> Iterator[tuple[int, Content]]:
     model = model_name(summary)
-    parameters, tied = summary.model.parameters, summary.model.tie_weights
-    dim, text = palette.DIM, palette.TEXT
-    dot = (" · ", dim)
+    parameters, dim = summary.model.parameters, palette.DIM
     corpus = corpus_name(config.corpus.source)
-    tokenizer = {
-        "bpe": "BPE",
-        "word": "words",
-        "character": "characters",
-        "byte": "bytes",
-        "pretrained": "pretrained",
-    }[config.tokenizer.kind]
-    vocabulary = (
-        Content.assemble((f"{tokenizer} ", dim), (count(config.tokenizer.vocab_size), text))
-        if config.tokenizer.kind == "bpe"
-        else Content.styled(tokenizer, dim)
-    )
+    brief = line("{} tied" if summary.model.tie_weights else "{}", model)
+    text_name = Content.styled(corpus, dim)
     if parameters is None:
-        yield 3, Content.assemble((model, text), (" tied" if tied else "", dim), dot, (corpus, dim))
+        yield 3, line("{} · {}", brief, text_name)
         yield 2, Content.styled(model, dim)
         return
-    exact = Content.assemble((count(parameters), text), (" params", dim))
+    kind, size = config.tokenizer.kind, count(config.tokenizer.vocab_size)
+    units = {"word": "words", "character": "characters", "byte": "bytes"}.get(kind, kind)
+    vocabulary = line("BPE {}", size) if kind == "bpe" else line(units)
+    exact = line("{} params", count(parameters))
     preset = summary.preset or config.preset
-    of = f"{preset} · seed " if preset and preset != corpus else "seed "
-    seed = Content.assemble((of, dim), (str(config.training.seed), text))
-    long = Content.assemble((model, text), (" tied embedding" if tied else "", dim))
-    brief = Content.assemble((model, text), (" tied" if tied else "", dim))
-    between = Content.styled(" · ", dim)
-    text_name = Content.styled(corpus, dim)
-    yield 3, between.join([long, exact, vocabulary, text_name, seed])
-    yield 3, between.join([brief, exact, text_name])
-    yield 3, between.join([brief, exact])
+    of = f"{preset} · " if preset and preset != corpus else ""
+    seed = line("{}seed {}", Content.styled(of, dim), config.training.seed)
+    long = line("{} embedding", brief) if summary.model.tie_weights else brief
+    yield 3, line("{} · {} · {} · {} · {}", long, exact, vocabulary, text_name, seed)
+    yield 3, line("{} · {} · {}", brief, exact, text_name)
+    yield 3, line("{} · {}", brief, exact)
     yield 2, Content.styled(f"{brief.plain} · {short(parameters)}", dim)
     yield 2, Content.styled(f"{model} · {short(parameters)}", dim)
     yield 2, Content.styled(model, dim)
@@ -186,11 +174,9 @@ def machine_label(machine: MachineFacts | None, *, wide: bool, host: bool = True
     if machine is None:
         return Content("")
     device = Content.styled(device_name(machine, wide=wide), palette.TEXT)
-    if not host:
-        return device
     name = machine.host.partition(".")[0]
     shown = safe_content(name, limit=20 if wide else 12, newlines="show").stylize(palette.DIM)
-    return Content.assemble(shown, (" · ", palette.DIM), device)
+    return line("{} · {}", shown, device) if host else device
 
 
 def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None) -> str:

@@ -18,7 +18,7 @@ from rnnlm_tui.schema.steering import (
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.messages import pin_hint
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
-from rnnlm_tui.tui.views.form import FORM_FIELDS, FormField, read_value
+from rnnlm_tui.tui.views.form import FORM_FIELDS, FormField
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
@@ -50,33 +50,10 @@ class SteerDraft:
     config: RunConfig | None = None
     """The whole changed config; None while there are problems."""
 
-    def with_value(self, path: str, value: object) -> SteerDraft:
-        """The draft with another value of a field; the run's own value takes it out."""
-        return checked(self.state, {**self.changes, path: value})
-
-    def with_text(self, field: FormField, text: str) -> SteerDraft:
-        """The draft with what was typed into a field."""
-        return self.with_value(field.path, read_value(field, text))
-
-    def with_state(self, state: SteeringState) -> SteerDraft:
-        """The same changes to the run's newer state."""
-        return checked(state, self.changes)
-
-    def with_problems(self, problems: tuple[Problem, ...]) -> SteerDraft:
-        """The draft with the worker's problems."""
-        return replace(self, problems=problems, config=None)
-
     @property
     def can_undo(self) -> bool:
         """Whether a change of this run can be undone."""
         return next_to_undo(self.state.journal) is not None
-
-    def problem_of(self, path: str) -> Problem | None:
-        """The problem with a field."""
-        return next(
-            (one for one in self.problems if one.path == path or one.path.startswith(f"{path}.")),
-            None,
-        )
 
     @property
     def epochs_idle(self) -> bool:
@@ -102,11 +79,8 @@ def plan_chart(draft: SteerDraft) -> ChartData:
     """The learning rate from the run's step to its end: faint and dotted as it is planned now, and
     with the change."""
     state = draft.state
-    ends = [
-        end
-        for end in (state.steps(state.config), state.steps(draft.config or state.config))
-        if end is not None
-    ]
+    lengths = (state.steps(state.config), state.steps(draft.config or state.config))
+    ends = [end for end in lengths if end is not None]
     if not ends:
         return ChartData("Planned learning rate", (), note="the run's length is not known yet")
 
@@ -120,11 +94,10 @@ def plan_chart(draft: SteerDraft) -> ChartData:
             current=scientific(rates[0]), band=False,
         )  # fmt: skip
 
-    now = curve(state.config, "now", palette.BASELINE)
-    series: tuple[ChartSeries, ...] = (now,)
+    series: tuple[ChartSeries, ...] = (curve(state.config, "now", palette.BASELINE),)
     guides: tuple[ChartSeries, ...] = ()
     if draft.changes and draft.config is not None:
-        series, guides = (curve(draft.config, "new", palette.TRAIN),), (now,)
+        series, guides = (curve(draft.config, "new", palette.TRAIN),), series
     return ChartData(
         "Planned learning rate", series, guides=guides, x_end=max(ends), x_format="whole",
         y_from_zero=True,

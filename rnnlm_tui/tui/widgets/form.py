@@ -14,10 +14,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Click
-from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 from textual.widgets import Static
 
 from rnnlm_tui.errors import Problem
@@ -27,23 +25,21 @@ from rnnlm_tui.schema.rules import RATE, dependent_fields
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     TITLES,
     Draft,
-    FormField,
     advice_of,
     by_field,
-    edited_value,
     field_of,
     fields_of,
     idle_fields,
     section_title,
     value_at,
 )
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow, FormRow
+from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow, FormRow, focused_row
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 if TYPE_CHECKING:
@@ -63,16 +59,17 @@ def form_legend(
     wrong = sum(field_of(problem).startswith(begins) for problem in problems)
     parts = []
     if locked:
-        parts.append(
-            Content.assemble(
-                ("frozen  ", DIM), ("n", f"bold {TEXT}"), (" makes a new run from it", DIM)
-            )
-        )
+        key = Content.styled("n", f"bold {TEXT}")
+        parts.append(line("frozen  {} makes a new run from it", key))
     if changed:
-        parts.append(Content.assemble(("● ", WARN), (f"{changed} changed", DIM)))
+        parts.append(Content.assemble(CHANGED, (f" {changed} changed", DIM)))
     if wrong:
         parts.append(Content.styled(f"✗ {counted(wrong, 'problem')}", BAD))
     return Content("  ").join(parts)
+
+
+CHANGED, WRONG = ("●", WARN), ("✗", BAD)
+"""The marks of a section's changes and problems."""
 
 
 class SectionList(Panel):
@@ -89,13 +86,14 @@ class SectionList(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sections", id=id)
         self._current = SECTIONS[0]
-        self._changed: frozenset[str] = frozenset()
-        self._wrong: frozenset[str] = frozenset()
+        self._marks: Mapping[str, tuple[str, str]] = {}
+        """Sections with changes or problems: their sign and its colour."""
 
     def show(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
         """Show which sections have changes and problems, and which one is open."""
-        self._changed = frozenset(path.partition(".")[0] for path in draft.changes)
-        self._wrong = frozenset(field_of(problem).partition(".")[0] for problem in problems)
+        marked = [(path, CHANGED) for path in draft.changes]
+        marked += [(field_of(problem), WRONG) for problem in problems]
+        self._marks = {path.partition(".")[0]: mark for path, mark in marked}
         self._current = current
         self.redraw()
 
@@ -104,21 +102,15 @@ class SectionList(Panel):
         if y < len(SECTIONS):
             return self._section_line(SECTIONS[y], width)
         foot = [
-            Content.assemble(("● ", WARN), ("changed", DIM)),
-            Content.assemble(("✗ ", BAD), ("problem", DIM)),
+            Content.assemble(mark, (f" {word}", DIM))
+            for mark, word in ((CHANGED, "changed"), (WRONG, "problem"))
         ]
         index = y - (self.inner_size.height - len(foot))
         return padded(segments_of(foot[index]) if index >= 0 else [], width)
 
     def _section_line(self, section: str, width: int) -> Strip:
         here = section == self._current
-        mark, colour = (
-            ("✗", BAD)
-            if section in self._wrong
-            else ("●", WARN)
-            if section in self._changed
-            else (" ", TEXT)
-        )
+        mark, colour = self._marks.get(section, (" ", TEXT))
         back, style = (f" on {SELECTED}", f"bold {BRIGHT}") if here else ("", TEXT)
         line = Content.assemble(
             (mark, f"{colour}{back}"),
@@ -133,41 +125,25 @@ class SectionList(Panel):
 
 
 INDENT = 3
-MOST_LINES = 5
+MOST_LINES, MOST_CELLS = 5, 400
+"""The most lines of a preview, and the most cells of a line, which is cut to the width."""
 
 
-class TextPreview(Widget):
+class TextPreview(Static):
     """The layout and its reason, then the first lines; neighbouring tokens differ in colour."""
 
     DEFAULT_CSS = f"""
-    TextPreview {{ height: auto; margin: 1 0 0 0; color: {palette.TEXT}; display: none; }}
+    TextPreview {{ margin: 1 0 0 0; color: {palette.TEXT}; display: none;
+        text-wrap: nowrap; text-overflow: ellipsis; }}
     TextPreview.-shown {{ display: block; }}
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._preview: Preview | None = None
-
     def show(self, preview: Preview | None) -> None:
         """Show a preview, or nothing."""
-        if preview != self._preview:
-            self._preview = preview
-            self.set_class(preview is not None, "-shown")
-            self.refresh(layout=True)
-
-    def get_content_height(self, _container: Size, _viewport: Size, width: int) -> int:
-        """One row a line: lines are cut to the width."""
-        return len(self._lines(width))
-
-    def render(self) -> Content:
-        """The lines, as wide as the widget."""
-        return Content("\n").join(self._lines(self.size.width))
-
-    def _lines(self, width: int) -> list[Content]:
-        if self._preview is None:
-            return []
-        apart = bool(getattr(self.app, "no_color", False))
-        return preview_lines(self._preview, width, apart=apart)
+        self.set_class(preview is not None, "-shown")
+        lines = preview_lines(preview, MOST_CELLS, apart=self.app.no_color) if preview else []
+        if (text := Content("\n").join(lines)) != self.content:
+            self.update(text)
 
 
 def preview_lines(
@@ -179,13 +155,9 @@ def preview_lines(
         apart: put a bar between tokens, for terminals without colours.
         height: show all lines in full, wrapped, in at most as many rows; 0: each in one row.
     """
-    head = Content.assemble(
-        (" " * INDENT, ""), ("layout ", palette.DIM), (preview.layout, f"bold {palette.BRIGHT}")
-    )
-    if preview.reason:
-        head = Content.assemble(
-            head, (f": {safe_text(preview.reason, newlines='space')}", palette.DIM)
-        )
+    reason = f": {safe_text(preview.reason, newlines='space')}" if preview.reason else ""
+    layout = Content.styled(preview.layout, f"bold {palette.BRIGHT}")
+    head = line("   layout {}{}", layout, Content.styled(reason, palette.DIM))
     unit = "tokens" if preview.exact else "words, until the tokenizer is built"
     if preview.trained_on:
         unit = f"tokens of a tokenizer trained on {preview.trained_on}"
@@ -304,7 +276,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     @property
     def current(self) -> FieldRow | None:
         """The field that has the focus, itself or in its editor."""
-        return stop if isinstance(stop := self._stop, FieldRow) else None
+        return focused_row(self.screen.focused, FieldRow)
 
     @property
     def path(self) -> str:
@@ -314,9 +286,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     @property
     def _stop(self) -> FormRow | None:
         """The focused row, of those that the arrow keys visit."""
-        focused = self.screen.focused
-        nodes = [] if focused is None else focused.ancestors_with_self
-        return next((node for node in nodes if isinstance(node, FormRow)), None)
+        return focused_row(self.screen.focused, FormRow)
 
     @property
     def editing(self) -> bool:
@@ -519,17 +489,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             draft = draft.with_value(path, value)
         self._take(draft)
 
-    def take_text(self, field: FormField, text: str) -> None:
-        """Take the text of a row's editor, unless it still means the old value."""
-        if text != edited_value(field, self.draft.value(field.path)):
-            self._take(self.draft.with_text(field, text), self._editor_group(field))
-
-    def restore(self, field: FormField, value: object) -> None:
-        """Restore a value after its editor was cancelled."""
-        self._take(self.draft.with_value(field.path, value), self._editor_group(field))
-
-    def _editor_group(self, field: FormField) -> str:
-        return f"{field.path} {self._editors}"
+    def take(self, path: str, value: object) -> None:
+        """Take the value in a row's editor, or that from before it was cancelled."""
+        self._take(self.draft.with_value(path, value), f"{path} {self._editors}")
 
     def on_descendant_focus(self) -> None:
         stop = self._stop

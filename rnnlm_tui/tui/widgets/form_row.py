@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from textual.app import RenderResult
 from textual.binding import Binding, BindingType
@@ -23,13 +23,13 @@ from rnnlm_tui.tui.views.form import (
     FormField,
     edited_value,
     fold_words,
+    read_value,
     section_title,
     short_message,
     shown_value,
     with_titles,
 )
-from rnnlm_tui.tui.widgets.path_field import completed
-from rnnlm_tui.tui.widgets.text_field import SafeInput
+from rnnlm_tui.tui.widgets.path_field import PathInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
@@ -67,11 +67,8 @@ class FieldState:
 class FieldHost(Protocol):
     """The form that contains the rows: takes their values and moves between them."""
 
-    def take_text(self, field: FormField, text: str) -> None:
-        """Take the editor's text, on each key."""
-
-    def restore(self, field: FormField, value: object) -> None:
-        """Restore the value from before the editor opened."""
+    def take(self, path: str, value: object) -> None:
+        """Take the editor's value, on each key, or that from before the editor opened."""
 
     def move(self, direction: int) -> None:
         """Move to the row above (-1) or below (1)."""
@@ -83,7 +80,7 @@ class FieldHost(Protocol):
         """Handle enter or a second click on the focused row."""
 
 
-class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
+class FieldEditor(OrderedKeys, PathInput, can_focus=True):
     """The editor in a row's place: enter and arrow keys keep the text, escape restores it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -109,17 +106,9 @@ class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
     async def action_complete(self) -> None:
         """Complete a path. Elsewhere, and with nothing to complete, keep the text and move on."""
         words = PATH_FIELDS.get(self._row.field.path)
-        if words is None or not self.value or self.cursor_position < len(self.value):
+        at_end = self.value and self.cursor_position == len(self.value)
+        if words is None or not at_end or not await self.complete(words):
             self.action_keep("move_section", 1)
-            return
-        typed = self.value
-        text, names = await completed(typed, words)
-        if text == typed and not names:
-            self.action_keep("move_section", 1)
-        elif self.value == typed:  # not typed on meanwhile
-            self.value = text
-            self.cursor_position = len(text)
-            self._row.show_candidates(names)
 
     def action_give_up(self) -> None:
         """Close without keeping the text."""
@@ -141,6 +130,15 @@ class FormRow(OrderedKeys, Widget, can_focus=True):
     def on_click(self, event: Click) -> None:
         if event.chain > 1:
             self.host.edit()
+
+
+RowT = TypeVar("RowT", bound=FormRow)
+
+
+def focused_row(focused: Widget | None, kind: type[RowT]) -> RowT | None:
+    """Return the row of this kind that has the focus, itself or in its editor."""
+    nodes = [] if focused is None else focused.ancestors_with_self
+    return next((node for node in nodes if isinstance(node, kind)), None)
 
 
 class FieldRow(FormRow):
@@ -197,27 +195,32 @@ class FieldRow(FormRow):
             self.screen.set_focus(self)
         editor.remove()
         if text is None:
-            self.host.restore(self.field, self._before)
-        elif text != edited_value(self.field, self._before):
-            self.host.take_text(self.field, text)
+            self.host.take(self.field.path, self._before)
+        else:
+            self._take(text)
         self._fit()
+
+    def _take(self, text: str) -> None:
+        """Give the form the editor's text, unless it still means the shown value."""
+        if text != edited_value(self.field, self.state.value):
+            self.host.take(self.field.path, read_value(self.field, text))
 
     def keep_typed(self) -> None:
         """Close the editor, if it is open, with its text."""
         if self._editor is not None:
             self.close_editor(self._editor.value)
 
-    def show_candidates(self, names: str) -> None:
+    def on_path_input_candidates(self, event: PathInput.Candidates) -> None:
         """Show the names that complete the path, below the editor; empty: none."""
-        if names != self._candidates:
-            self._candidates = names
-            self._fit()
+        event.stop()
+        self._candidates = event.names if self.editing else ""
+        self._fit()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if event.input is self._editor:
             self._candidates = ""
-            self.host.take_text(self.field, event.value)
+            self._take(event.value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """Show the help while the row has the focus."""
@@ -238,11 +241,9 @@ class FieldRow(FormRow):
     def _fit(self) -> None:
         """Draw again, with as many lines as there are to show."""
         self.refresh()
-        height = 1 + len(self._lines_below())
-        if self.styles.height is not None and self.styles.height.value == height:
-            return
+        before, height = self.styles.height, 1 + len(self._lines_below())
         self.styles.height = height
-        if self._active:
+        if self._active and (before is None or before.value != height):
             self.call_after_refresh(
                 self.scroll_visible, animate=False
             )  # after the help has its lines

@@ -15,19 +15,6 @@ MOST_CANDIDATES = 40
 """Names that are shown; more don't help."""
 
 
-async def completed(text: str, words: Sequence[str] = ()) -> tuple[str, str]:
-    """Complete a path in a thread, because disks may be slow.
-
-    Return the text as far as it is unambiguous, and the names that would fit, empty if it is.
-    """
-    from rnnlm_tui.tui.folders import complete_path
-
-    found = await to_thread(complete_path, text, words)
-    names = found.candidates[:MOST_CANDIDATES]
-    more = len(found.candidates) - len(names)
-    return found.text, "  ".join(names) + (f"  and {more:,} more" if more > 0 else "")
-
-
 class PathInput(SafeInput):
     """An input whose tab completes a path."""
 
@@ -43,9 +30,19 @@ class PathInput(SafeInput):
 
     async def action_complete(self) -> None:
         """Complete the path."""
+        await self.complete()
+
+    async def complete(self, words: Sequence[str] = ()) -> bool:
+        """Complete the path in a thread, because disks may be slow; return if there is anything."""
+        from rnnlm_tui.tui.folders import complete_path
+
         typed = self.value
-        text, names = await completed(typed)
+        found = await to_thread(complete_path, typed, words)
+        names = found.candidates[:MOST_CANDIDATES]
+        more = len(found.candidates) - len(names)
         if self.value == typed:  # not typed on meanwhile
-            self.value = text
-            self.cursor_position = len(text)
-            self.post_message(self.Candidates(names))
+            self.value = found.text
+            self.cursor_position = len(found.text)
+            rest = f"  and {more:,} more" if more > 0 else ""
+            self.post_message(self.Candidates("  ".join(names) + rest))
+        return bool(names) or found.text != typed

@@ -21,6 +21,10 @@ KeyT = TypeVar("KeyT", bound=str)
 RowT = TypeVar("RowT")
 
 
+LEAST_LINES, FRAME = 5, 3
+"""The fewest lines of a table, and its lines around the rows, heads included."""
+
+
 class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     """A subclass sets `columns` in `prepare`, and `rows` in `put_in_order`; it draws each row."""
 
@@ -86,6 +90,10 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         self.rows, self._at = rows, at
         self._scroll()
         self.redraw()
+
+    def fit(self, rows: int, most: int) -> None:
+        """Take as many lines as so many rows need, but at most `most`."""
+        self.styles.height = max(LEAST_LINES, min(rows + FRAME, most))
 
     def sort_by(self, order: KeyT, *, backwards: bool = False) -> None:
         """Sort by a column; the cursor stays on its row."""

@@ -47,7 +47,8 @@ def random_drafts(seed: int, count: int) -> list[Draft]:
     drafts = [draft]
     for _ in range(count):
         field = draw.choice(FORM_FIELDS)
-        draft = draft.with_text(field, draw.choice((*TEXTS, *field.choices)))
+        text = draw.choice((*TEXTS, *field.choices))
+        draft = draft.with_value(field.path, read_value(field, text))
         if draw.random() < 0.1:
             draft = Draft(draw.choice(list(PRESETS.values())), "preset y")
         drafts.append(draft)

@@ -26,6 +26,12 @@ from rnnlm_tui.tui.views.form import (
 )
 from rnnlm_tui.tui.widgets.form_row import LABEL
 
+RATE = "optimizer.learning_rate"
+
+
+def typed(draft: Draft, path: str, text: str) -> Draft:
+    return draft.with_value(path, read_value(FIELDS[path], text))
+
 
 def test_every_config_field_is_in_the_form_once_and_in_order() -> None:
     assert tuple(field.path for field in FORM_FIELDS) == field_paths()
@@ -95,9 +101,9 @@ def test_any_number_can_be_shown() -> None:
 
 
 def test_the_bases_value_is_not_a_change() -> None:
-    draft = Draft(RunConfig(), "preset demo").with_text(FIELDS["optimizer.learning_rate"], "5e-3")
+    draft = typed(Draft(RunConfig(), "preset demo"), RATE, "5e-3")
     assert dict(draft.changes) == {"optimizer.learning_rate": 5e-3}
-    assert not draft.with_text(FIELDS["optimizer.learning_rate"], "0.003").changes
+    assert not typed(draft, RATE, "0.003").changes
     assert (
         not Draft(RunConfig(), "x")
         .with_value("evaluation.prompts", list(RunConfig().evaluation.prompts))
@@ -113,7 +119,7 @@ def test_all_problems_are_found_in_the_forms_order() -> None:
         ("optimizer.learning_rate", "1e-3"),
         ("corpus.source", ""),
     ):
-        draft = draft.with_text(FIELDS[path], text)
+        draft = typed(draft, path, text)
     assert [problem.path for problem in draft.problems()] == [
         "corpus.source",
         "model.hidden_size",

@@ -94,7 +94,7 @@ def test_the_form_accepts_and_rejects_texts_as_the_command_line_does(
     field: FormField,
 ) -> None:
     for text in ODD:
-        draft = Draft(DEMO, "preset demo").with_text(field, text)
+        draft = Draft(DEMO, "preset demo").with_value(field.path, read_value(field, text))
         problems = draft.problems()
         expected = from_the_command_line(field, text)
         assert (draft.config() if not problems else None) == expected, text[:80]
