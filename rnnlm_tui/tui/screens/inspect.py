@@ -6,11 +6,11 @@ alternatives, states and gradients are asked for when they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -19,7 +19,7 @@ from textual.geometry import Region, Size
 from textual.timer import Timer
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import RnnlmError, RunStateError, in_one_sentence
+from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
@@ -29,17 +29,15 @@ from rnnlm_tui.schema.sampling import (
     StateMap,
     StatesRequest,
 )
-from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui import WIDE_FROM, folders
+from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
 from rnnlm_tui.tui.screens.asking import Questions
-from rnnlm_tui.tui.screens.branching import BranchSampler
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen
-from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.reach_view import ReachView
+from rnnlm_tui.tui.screens.studio import StudioScreen
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.inspect import (
@@ -50,6 +48,8 @@ from rnnlm_tui.tui.views.inspect import (
     alternatives_title,
     as_json,
     as_tsv,
+    branched,
+    drawing_of_rest,
     inspected,
     quoted,
     request_about,
@@ -57,8 +57,8 @@ from rnnlm_tui.tui.views.inspect import (
     token_rows,
     words_of,
 )
-from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING
+from rnnlm_tui.tui.views.prompt import CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
 from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
 from rnnlm_tui.tui.widgets.frame import ModeLine
@@ -70,6 +70,7 @@ from rnnlm_tui.tui.widgets.train_layout import Placed
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.store.paths import RunDirectory
 
 FRAME_ROWS = 3
 STILL_SECONDS = 0.06
@@ -81,14 +82,18 @@ UNIT_SEARCHES = ("space", "newline", "digit", "quotes", "position in line", "e",
 """Examples of what `engine.units` accepts."""
 MOST_TYPED = 200
 """Characters that may be typed in place of a token."""
+CONTEXT_TOKENS = 20
+"""Tokens before typed ones that are tokenized with them."""
 
 
-class InspectScreen(PaneScreen):
+class InspectScreen(StudioScreen):
     """Looks inside the model that reads the prompt's text."""
 
     PANE = "inspect"
     BINDINGS = bindings_for("inspect")
     FIRST_FOCUS = "#strip"
+    NOTHING_TO_UNDO = "nothing to undo: this is the first text"
+    NO_BRANCH = "no other branch here: enter makes one"
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,9 +122,8 @@ class InspectScreen(PaneScreen):
         self._questions = Questions(self)
         self._reach = ReachView(self._questions)
         self._still: Timer | None = None
-        self._branches = BranchSampler(
-            self, self._questions, self._show_growing, self._branch_ended
-        )
+        self._tree = SampleTree()
+        """The tree of the text that the sampled branch leaves."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -181,15 +185,11 @@ class InspectScreen(PaneScreen):
 
     def _choice(self) -> CheckpointChoice | None:
         """Return the session's choice of weights, else the open run's best checkpoint."""
-        choice, snapshot = self.context.prompt_session.choice, self.snapshot
-        if choice is not None or snapshot is None:
-            return choice
-        living = snapshot.summary.status in LIVING
-        return CheckpointChoice.of(snapshot.summary.run, snapshot.checkpoints, None, living=living)
+        return self.session.choice or self.choice_of(None)
 
     def _take_text(self, *, again: bool = False) -> None:
         """Have the session's text scored, if it isn't the one that is shown, or `again`."""
-        session, before = self.context.prompt_session, self._source
+        session, before = self.session, self._source
         session.keep_only(self.run_path)
         run = self.context.run_directory
         source = inspected(session, run, self._choice())
@@ -197,7 +197,7 @@ class InspectScreen(PaneScreen):
             self.strip.show_when_empty(*self.context.no_run_words)
         elif source is None:
             self.strip.show_when_empty("This run has no checkpoint yet.", "2 shows how it trains.")
-        if self._branches.sampling or (source == self._wanted and not again):
+        if self.sampling or (source == self._wanted and not again):
             return
         self._wanted = self._source = source
         self._forget()
@@ -237,7 +237,9 @@ class InspectScreen(PaneScreen):
         """Have a text scored, and show it."""
         try:
             if not source.weights.path:
-                source = self._source = await self._with_snapshot(source)
+                run = cast("RunDirectory", self.context.run_directory)
+                weights = await take_weights(run, None)
+                source = self._source = replace(source, weights=weights)
             request = request_about(source, InspectRequest)
             answer = await self._questions.ask(request, Inspection, self._wait_for_text)
         except (RnnlmError, OSError) as error:
@@ -264,23 +266,15 @@ class InspectScreen(PaneScreen):
         self._ask_for_views()
         self.refresh_footer()
 
-    async def _with_snapshot(self, source: Sample) -> Sample:
-        """Have the worker write its current weights; return the text with their place."""
-        run = self.context.run_directory
-        if run is None:
-            raise RunStateError("no run open")
-        return replace(source, weights=await take_weights(run, None))
-
     def _with_current_weights(self) -> Sample | None:
         """Return the text with the checkpoint that Sample would use; None if there is none."""
-        source, snapshot, run = self._source, self.snapshot, self.context.run_directory
-        if source is None or snapshot is None or run is None or run.name != source.weights.run:
+        source, chosen, run = self._source, self.session.choice, self.context.run_directory
+        if source is None or run is None or run.name != source.weights.run:
             return None
-        chosen = self.context.prompt_session.choice
-        wanted = chosen.wanted if chosen is not None and chosen.run == run.name else None
-        living = snapshot.summary.status in LIVING
-        choice = CheckpointChoice.of(run.name, snapshot.checkpoints, wanted, living=living)
-        return replace(source, weights=Weights.of(run, choice.row)) if choice.possible else None
+        choice = self.choice_of(chosen.wanted if chosen and chosen.run == run.name else None)
+        if choice is None or not choice.possible:
+            return None
+        return replace(source, weights=Weights.of(run, choice.row))
 
     def _show_note(self) -> None:
         """Show the figures of the text below it, unless a panel has them."""
@@ -317,7 +311,7 @@ class InspectScreen(PaneScreen):
 
     def _show_token(self) -> None:
         """Show what is known about the token under the cursor."""
-        tree, scored = self.context.prompt_session.tree, self.scored
+        tree, scored = self.session.tree, self.scored
         several = tree.current is not None and len(tree.branches) > 1
         place = f", branch {(tree.place or 0) + 1} of {len(tree.branches)}" if several else ""
         self.strip.panel_title = Content.assemble(("Inspect", "bold"), (place, DIM))
@@ -489,7 +483,7 @@ class InspectScreen(PaneScreen):
         if scored is None or position >= len(scored) or not self._is_predicted(position):
             self._reach.show_nothing("choose a token that the model predicts")
             return
-        others = self.context.prompt_session.compared
+        others = self.session.compared
         await self._reach.find(source, scored, position, others)
         if source is self._source and position == self.cursor:
             self._reach.show(position, scored)
@@ -500,7 +494,7 @@ class InspectScreen(PaneScreen):
         """Go to the alternatives, or have a text scored again that couldn't be."""
         if self._failed and self._source is not None:
             self._score_again(self._source)
-        elif self._branches.sampling:
+        elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif not self._is_predicted(self.cursor):
             key = self.key_of("next_token")
@@ -516,7 +510,7 @@ class InspectScreen(PaneScreen):
         source, current = self._source, self._with_current_weights()
         if source is None or current is None:
             self.context.report("no checkpoint to score with")
-        elif self._branches.sampling:
+        elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif current.weights.path == source.weights.path and not self._failed:
             self.context.report(f"scored with {source.weights.label} already")
@@ -536,54 +530,86 @@ class InspectScreen(PaneScreen):
         if answer is None or scored is None or source is None or answer.position != self.cursor:
             return  # those of the token before the cursor moved
         if event.alternative is not None:
-            ids, text = (event.alternative.token,), event.alternative.text
-            self._branches.start(source, scored, answer.position, ids, text)
-            self._branching()
+            ids: tuple[int, ...] = (event.alternative.token,)
+            text: str | None = event.alternative.text
+        else:
+            about = "a token, or several words: with a space in front if it begins a word"
+            title = alternatives_title(answer).plain
+            text = await self.context.ask(AskScreen(title, " ", str, about=about, most=MOST_TYPED))
+            ids = await self._typed(source, scored, answer, text) if text else ()
+        if text is not None and ids:
+            self._branch(source, scored, answer.position, ids, text)
+
+    def _branch(
+        self, source: Sample, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
+    ) -> None:
+        """Put tokens at a position of a text, and sample on from there."""
+        run = self.context.run_directory
+        if self.sampling or run is None:
+            self.context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
+        try:
+            start = branched(source, scored, position, ids, text)
+        except InputError as error:
+            self.context.report(error.message, trouble=True)
+            return
+        self._tree = self.session.tree
+        self.draw(drawing_of_rest(start, source), run)
+        self.set_focus(self.strip)
+        self.refresh_footer()
 
-        about = "a token, or several words: with a space in front if it begins a word"
-        title = alternatives_title(answer).plain
-        typed = await self.context.ask(AskScreen(title, " ", str, about=about, most=MOST_TYPED))
-        if typed:
-            await self._branches.start_typed(source, scored, answer, typed)
-            self._branching()
+    async def _typed(
+        self, source: Sample, scored: ScoredText, answer: Alternatives, text: str
+    ) -> tuple[int, ...]:
+        """Return the tokens of a typed text at a position: an alternative, or those it has there.
 
-    def _branching(self) -> None:
-        """Go back to the text while a branch is sampled."""
-        if self._branches.sampling:
-            self.set_focus(self.strip)
-            self.refresh_footer()
+        Without any, report why.
+        """
+        row = next((row for row in answer.rows if row.text == text), None)
+        if row is not None:
+            return (row.token,)
+        first = max(0, answer.position - CONTEXT_TOKENS)
+        before = "".join(scored.texts[first : answer.position])
+        read = await self._encode(source, before + text)
+        ids = read.ids_after(before)
+        if ids is None:
+            read = await self._encode(source, text)
+            ids = read.ids_after("")
+        if read.answer.unknown:
+            words = f"no token for {first_of(read.answer.unknown, 5)}"
+            self.context.report(words, trouble=True)
+            return ()
+        return ids or ()
 
-    def _show_growing(self, prompt: str, text: str, status: Content) -> None:
-        self.strip.bottom = status
-        self._show_words(prompt, text)
+    async def _encode(self, source: Sample, text: str) -> ScoredText:
+        alone = replace(source, prompt=text, ids=(), state="")
+        request = request_about(alone, InspectRequest)
+        return ScoredText(await self._questions.ask(request, Inspection, lambda _words: None))
+
+    def show_drawing(self, drawing: Drawing) -> None:
+        """Show a branch that grows."""
+        sample = drawing.samples[0]
+        self.strip.bottom = drawing.status()
+        self._show_words(sample.prompt, sample.text)
         self.strip.move_to(self.strip.tokens)
 
-    def _branch_ended(self) -> None:
+    def drawing_ended(self, drawing: Drawing) -> None:
         """Show the branch, or again the text that it should have left."""
+        self.show_drawing(drawing)
+        if drawing.error:
+            self.context.report(drawing.error, trouble=True)
+        for branch in drawing.finished():
+            self._tree.add(branch)
         self._take_text(again=True)
         self.refresh_footer()
 
-    def action_undo_branch(self) -> None:
-        self._walk(SampleTree.undo, "nothing to undo: this is the first text")
-
-    def action_redo_branch(self) -> None:
-        self._walk(SampleTree.redo, "nothing to redo")
-
-    def action_walk_branches(self, by: int) -> None:
-        self._walk(lambda tree: tree.move(by), "no other branch here: enter makes one")
-
-    def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
-        if self._branches.sampling:
-            self.context.report(ALREADY_SAMPLING)
-        elif not move(self.context.prompt_session.tree):
-            self.context.report(otherwise)
+    def show_branch(self) -> None:
         self._take_text()
 
     def action_leave_field(self) -> None:
         """Stop a sample, leave the alternatives, show all views again, or go back to Sample."""
-        if self._branches.sampling:
-            self._branches.stop()
+        if self.sampling:
+            self.stop()
         elif self.choices.has_focus:
             self.set_focus(self.strip)
         elif self._alone:
@@ -617,19 +643,11 @@ class InspectScreen(PaneScreen):
             read = counted(kept.tokens, "token")
             self.context.report(f"kept {kept.name}, the state after {read}: F8 lists the states")
 
-    @act
-    async def action_kept_states(self) -> None:
-        """List the kept states, to start from one."""
-        from rnnlm_tui.tui.screens.states import StatesScreen
-
-        snapshot = self.snapshot
-        models = {snapshot.summary.run: snapshot.config} if snapshot is not None else {}
-        path = await self.context.ask(StatesScreen(models, next(iter(models), "")))
-        if path is not None:
-            self.context.prompt_session.state = path
-            self._take_text()
-            where = f"the state {Path(path).stem}" if path else "the initial state"
-            self.context.report(f"the next sample starts from {where}")
+    def show_state(self) -> None:
+        self._take_text()
+        state = self.session.state
+        where = f"the state {Path(state).stem}" if state else "the initial state"
+        self.context.report(f"the next sample starts from {where}")
 
     @act
     async def action_write_inspection(self) -> None:
@@ -644,9 +662,7 @@ class InspectScreen(PaneScreen):
         run, step = source.weights.run, source.weights.step
         facts = {"run": run, "step": step, "prompt": source.prompt}
         text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
-        name = f"{run}-inspection"
-        path = await self.context.wait_for(lambda: folders.save_text(name, text, f".{ending}"))
-        self.context.report(f"saved as {path}")
+        self.save(f"{run}-inspection", text, f".{ending}")
 
     # the footer
 
@@ -655,7 +671,7 @@ class InspectScreen(PaneScreen):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         esc, mode = action("leave_field"), (action("next_mode"), "")
-        if self._branches.sampling:
+        if self.sampling:
             return [(esc, "Stop")]
         if self.choices.has_focus:
             choose = (action("branch"), "Take it")

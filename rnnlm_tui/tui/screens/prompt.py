@@ -6,7 +6,7 @@ undone: each text of the transcript is a tree of branches, and the newest tree i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -17,25 +17,23 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import ConfigError, RnnlmError
+from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import counted, safe
+from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.tui import WIDE_FROM, folders
+from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
-from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.sample_stream import CELLS_PER_SECOND, CellBudget, SampleStream
+from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice, Drawing
 from rnnlm_tui.tui.views.prompt_session import (
     ALREADY_SAMPLING,
     NO_RUN,
-    PromptSession,
     draw_seed,
 )
-from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
@@ -50,15 +48,15 @@ AGE_SECONDS = 1.0
 """Seconds between updates of the age of current weights."""
 REMEMBERED = "prompt"
 """Where the app's settings have the number of samples and the like."""
-NO_TEXT = "no text yet"
 
 
-class PromptScreen(PaneScreen):
+class PromptScreen(StudioScreen):
     """Sends prompts to the sampler and shows the continuations."""
 
     PANE = "prompt"
     BINDINGS = bindings_for("prompt")
     FIRST_FOCUS = "#prompt-box"
+    NO_BRANCH = "no other branch: ^r draws one"
     DEFAULT_CSS = """
     #transcript { height: 1fr; }
     """
@@ -70,8 +68,13 @@ class PromptScreen(PaneScreen):
         self._configured = False
         self._wanted: str | None = None
         """The chosen checkpoint, as in CheckpointChoice."""
-        self._stream = SampleStream(self, self._update, self._ended)
-        self._budget = CellBudget(CELLS_PER_SECOND)
+        self.transcript = Transcript(id="transcript")
+        self.settings_row = SettingsRow(PromptSettings(SamplingConfig()), id="settings")
+        """The sampling settings."""
+        self.frame = PromptFrame(
+            ("kept_samples", "kept_states", "setting_presets"), id="prompt-frame"
+        )
+        """The frame of the box for prompts."""
         self._taken: tuple[Weights, float] | None = None
         """The last snapshot of current weights, and its monotonic time."""
         self._edited: Sample | None = None
@@ -84,13 +87,12 @@ class PromptScreen(PaneScreen):
         """The open run was opened so, and the settings stay too."""
 
     def compose_body(self) -> ComposeResult:
-        yield Transcript(id="transcript")
-        yield SettingsRow(PromptSettings(SamplingConfig()), id="settings")
-        yield PromptFrame(("kept_samples", "kept_states", "setting_presets"), id="prompt-frame")
+        yield self.transcript
+        yield self.settings_row
+        yield self.frame
         yield ModeLine("prompt", id="prompt-modes")
 
     def on_mount(self) -> None:
-        self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
         for move in (
             lambda: store.state.prompt_history().move_damaged_aside(),
             lambda: store.kept_samples.all_samples().move_damaged_aside(),
@@ -105,24 +107,9 @@ class PromptScreen(PaneScreen):
     # what is shown
 
     @property
-    def transcript(self) -> Transcript:
-        """The transcript."""
-        return self.query_one(Transcript)
-
-    @property
-    def sampling(self) -> bool:
-        """Whether a request is running."""
-        return self._stream.drawing is not None
-
-    @property
     def following(self) -> bool:
         """Whether each evaluation of the run is followed by a sample."""
         return self._followed is not None
-
-    @property
-    def frame(self) -> PromptFrame:
-        """The frame of the box for prompts."""
-        return self.query_one(PromptFrame)
 
     @property
     def box(self) -> PromptBox:
@@ -130,27 +117,9 @@ class PromptScreen(PaneScreen):
         return self.frame.box
 
     @property
-    def settings_row(self) -> SettingsRow:
-        """The sampling settings."""
-        return self.query_one(SettingsRow)
-
-    @property
-    def session(self) -> PromptSession:
-        """What the modes of the prompt share."""
-        return self.context.prompt_session
-
-    @property
     def choice(self) -> CheckpointChoice | None:
         """The checkpoints to sample from; None if no run is open."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return None
-        return CheckpointChoice.of(
-            snapshot.summary.run,
-            (*snapshot.checkpoints, *snapshot.averages),
-            self._wanted,
-            living=snapshot.summary.status in LIVING,
-        )
+        return self.choice_of(self._wanted)
 
     @property
     def _remembered(self) -> dict[str, object]:
@@ -190,7 +159,7 @@ class PromptScreen(PaneScreen):
         self._follow(snapshot)
 
     def _leave_run(self) -> None:
-        self._stream.abandon()
+        self.abandon()
         self._show_idle()
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
@@ -229,8 +198,7 @@ class PromptScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
-            names = ["show_runs", "command_palette", "keys", "leave"]
-            return [(action(name), "") for name in names]
+            return self.keys_without_run()
         writing = self.focused is not None and self.focused is not self.transcript
         stop = "Stop" if self.sampling else ""
         if self.settings_row.has_focus_within:
@@ -299,9 +267,6 @@ class PromptScreen(PaneScreen):
 
     # sampling
 
-    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
-        self.context.report(event.words, trouble=True)
-
     def action_generate(self) -> None:
         """Continue the prompt in the box; from anywhere else, go there first."""
         if self.run_path is None:
@@ -318,8 +283,7 @@ class PromptScreen(PaneScreen):
         settings = self._usable_settings(len(prompt))
         if settings is None:
             return
-        if self.frame.history.add(prompt):
-            self.context.in_thread(lambda: store.state.append_history(prompt))
+        self.frame.remember(prompt)
         self._begin_text(prompt, self._with_drawn_seed(settings))
 
     def _begin_text(self, prompt: str, settings: PromptSettings) -> None:
@@ -369,12 +333,11 @@ class PromptScreen(PaneScreen):
             self.transcript.show_newest()
         else:
             self.transcript.add(entry)
-        self._budget.begin()
-        self._stream.begin(drawing, cast("RunDirectory", self.context.run_directory))
+        self.draw(drawing, cast("RunDirectory", self.context.run_directory))
         self.refresh_footer()
         self._show_hint()
 
-    def _update(self, drawing: Drawing) -> None:
+    def show_drawing(self, drawing: Drawing) -> None:
         """Show what was drawn; text that comes too fast for a slow link is shown later."""
         weights, transcript = drawing.wanted.weights, self.transcript
         if (
@@ -384,15 +347,15 @@ class PromptScreen(PaneScreen):
         ):  # current weights were just taken
             self._taken = (weights, monotonic())
             self._show_choice()
-        before = transcript.repainted
-        if self._budget.allows() or drawing.over:
+        if drawing.over:
             transcript.grow()
+        else:
+            self.show_within_budget([transcript], Transcript.grow)
         transcript.show_status(drawing.status(max(20, transcript.size.width - 4)))
-        self._budget.spend(transcript.repainted - before)
 
-    def _ended(self, drawing: Drawing) -> None:
+    def drawing_ended(self, drawing: Drawing) -> None:
         """Show the end of a request."""
-        self._update(drawing)
+        self.show_drawing(drawing)
         entry = cast(TranscriptEntry, self.transcript.newest)
         status = drawing.status(max(20, self.transcript.size.width - 4))
         entry.finish(drawing, status)
@@ -433,10 +396,6 @@ class PromptScreen(PaneScreen):
             return
         self._begin(branch.continued(settings.sampling, self.session.weights), entry)
 
-    @property
-    def _run_name(self) -> str:
-        return self.context.run_directory.name if self.context.run_directory is not None else ""
-
     def action_new_seed(self) -> None:
         """Draw the newest text again with the next seed; another prompt in the box for the first
         time; without either, only change the seed."""
@@ -459,26 +418,8 @@ class PromptScreen(PaneScreen):
         again = entry.tree.again(usable.sampling, self.session.weights)
         self._begin(again, entry, usable.samples if again.parent is None else 1)
 
-    def action_undo_branch(self) -> None:
-        """Go back to the text before the last continuation, edit or new seed."""
-        self._walk(SampleTree.undo, "nothing to undo")
-
-    def action_redo_branch(self) -> None:
-        """Take the last undo back."""
-        self._walk(SampleTree.redo, "nothing to redo")
-
-    def action_walk_branches(self, by: int) -> None:
-        """Show the branch after this one, or with -1 the one before."""
-        self._walk(lambda tree: tree.move(by), "no other branch: ^r draws one")
-
-    def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
-        found = self._open_text()
-        if found is None:
-            return
-        if move(found[0].tree):
-            self.transcript.show_branch()
-        else:
-            self.context.report(otherwise)
+    def show_branch(self) -> None:
+        self.transcript.show_branch()
 
     # editing
 
@@ -596,23 +537,15 @@ class PromptScreen(PaneScreen):
         self.set_focus(self.box)
         self._show_hint()
 
-    @act
-    async def action_kept_states(self) -> None:
-        """List the kept states, to start from one or to keep another."""
-        from rnnlm_tui.tui.screens.states import StatesScreen
-
-        models = {self._run_name: self.snapshot.config} if self.snapshot is not None else {}
-        path = await self.context.ask(StatesScreen(models, self._run_name))
-        if path is not None:
-            self.session.state = path
-            self._show_hint()
+    def show_state(self) -> None:
+        self._show_hint()
 
     # keys
 
     def action_leave_field(self) -> None:
         """Stop a request, discard an edit, or leave the field: then digits go to panes."""
         if self.sampling:
-            self._stream.stop()
+            self.stop()
         elif self.settings_row.has_focus_within:
             self.settings_row.give_up()
             self.set_focus(self.box)
@@ -691,16 +624,9 @@ class PromptScreen(PaneScreen):
         self._load_ahead()
 
     def _load_ahead(self) -> None:
-        """Load the chosen checkpoint before it is needed, so that the first token comes at once."""
         row = self.choice.row if self.choice is not None else None
         if row is not None and self.run_path is not None:
-            self.run_worker(self._load(self.run_path / row.path), group="load", exclusive=True)
-
-    async def _load(self, checkpoint: Path) -> None:
-        try:
-            await (await self.context.warm_sampler()).load(str(checkpoint))
-        except RnnlmError as error:
-            self.context.report(error.message, trouble=True)
+            self.load_ahead(self.run_path / row.path)
 
     def action_save_text(self) -> None:
         """Save the newest text to a new file."""
@@ -708,11 +634,7 @@ class PromptScreen(PaneScreen):
         if entry is None or self.snapshot is None:
             self.context.report(NO_TEXT)
             return
-        name = f"{self.snapshot.summary.run}-sample"
-        self.context.in_thread(
-            lambda: folders.save_text(name, entry.whole + "\n"),
-            lambda path: self.context.report(f"saved as {path}"),
-        )
+        self.save(f"{self.snapshot.summary.run}-sample", entry.whole + "\n")
 
     def action_to_older(self, pages: int) -> None:
         """Scroll to older texts, or with -1 to newer ones."""
@@ -723,9 +645,5 @@ class PromptScreen(PaneScreen):
         entry = self.transcript.newest
         if entry is None:
             self.context.report(NO_TEXT)
-            return
-        self.app.copy_to_clipboard(safe(entry.whole, keep="\n\t"))  # it may be pasted into a shell
-        self.context.report(
-            f"copied {counted(len(entry.whole), 'character')} (if your terminal allows it); ^s"
-            " saves a file"
-        )
+        else:
+            self.copy(entry.whole, "a file")

@@ -6,7 +6,6 @@ Further views: one text scored by two of them, and a grid of checkpoint × tempe
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,18 +13,14 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize, ScreenResume
 from textual.geometry import Size
-from textual.timer import Timer
 
-from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
-from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.sampling import length_problem
-from rnnlm_tui.tui import WIDE_FROM, folders
+from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
-from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.screens.sample_stream import UPDATE_SECONDS, CellBudget
 from rnnlm_tui.tui.screens.states import StatesScreen
+from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
@@ -63,9 +58,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
 
-CELLS_PER_SECOND = 4_000
-"""Cells that texts in progress may change, for a link of 8 KiB/s; short lines cost more per cell
-than a transcript's."""
 FOOTER: dict[VersusView, tuple[str, ...]] = {
     "texts": ("next_side", "next_checkpoint", "new_seed", "next_difference"),
     "differences": ("next_side", "next_difference", "next_checkpoint"),
@@ -93,12 +85,13 @@ TALL_FROM = 34
 """Height of the body from which a blank line separates the footer."""
 
 
-class VersusScreen(PaneScreen):
+class VersusScreen(StudioScreen):
     """Samples from all sides, one after the other, and compares their texts."""
 
     PANE = "versus"
     BINDINGS = bindings_for("versus")
     FIRST_FOCUS = "#prompt-box"
+    CELLS_PER_SECOND = 4_000  # short lines cost more per cell than a transcript's
     DEFAULT_CSS = """
     #versus-body { height: 1fr; }
     VersusScreen ModeLine { height: 1; }
@@ -123,10 +116,6 @@ class VersusScreen(PaneScreen):
         self._of: Path | None = None
         """The open run that the sides were chosen for."""
         self._view: VersusView = "texts"
-        self.sampling = False
-        """Whether texts are being sampled."""
-        self._ticker: Timer | None = None
-        self._budget = CellBudget(CELLS_PER_SECOND)
         self._requests = SideRequests(self)
 
     def compose_body(self) -> ComposeResult:
@@ -145,9 +134,8 @@ class VersusScreen(PaneScreen):
         yield ModeLine(self.PANE, id="versus-modes")
 
     def on_mount(self) -> None:
-        self.context.in_thread(lambda: store.state.read_history(), self.frame.history.load)
         self.query_one(Placed).uncover()
-        self.box.put(self.context.prompt_session.prompt)
+        self.box.put(self.session.prompt)
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.height >= TALL_FROM, "-tall")
@@ -177,7 +165,7 @@ class VersusScreen(PaneScreen):
             self._found.clear()
             self._view = "texts"
             self.grid.show(None)
-        session, run = self.context.prompt_session, self.context.run_directory
+        session, run = self.session, self.context.run_directory
         session.keep_only(self.run_path)
         if snapshot is not None and run is not None:
             if session.run is None:
@@ -188,8 +176,8 @@ class VersusScreen(PaneScreen):
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         """Take the prompt that another mode has changed."""
-        if self.is_ready and self.box.text != self.context.prompt_session.prompt:
-            self.box.put(self.context.prompt_session.prompt)
+        if self.is_ready and self.box.text != self.session.prompt:
+            self.box.put(self.session.prompt)
 
     def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
         """Take what has changed about the runs of the sides."""
@@ -215,7 +203,7 @@ class VersusScreen(PaneScreen):
     def _show(self) -> None:
         """Show everything that may have changed."""
         found = self._found
-        self.context.prompt_session.compared = found.weights
+        self.session.compared = found.weights
         self._columns.writing = self.box.has_focus
         self._columns.redraw()
         self._facts.redraw()
@@ -230,7 +218,7 @@ class VersusScreen(PaneScreen):
         """Show the settings, the length of the prompt and the modes."""
         if not self.is_ready:
             return
-        session, width = self.context.prompt_session, self.size.width
+        session, width = self.session, self.size.width
         line = settings_line(
             session.settings,
             sides=len(self._found.sides),
@@ -249,8 +237,7 @@ class VersusScreen(PaneScreen):
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions of the view, by the focus and whether texts are sampled."""
         if self.run_path is None:
-            start = ("show_runs", "command_palette", "keys", "leave")
-            return [(action(name), "") for name in start]
+            return self.keys_without_run()
         writing, both = self.box.has_focus, len(self._found.sides) == LEAST_SIDES
         verbs: dict[VersusView, str] = {
             "texts": "Generate both" if both else "Generate all",
@@ -317,12 +304,9 @@ class VersusScreen(PaneScreen):
         self._show()
 
     def on_prompt_frame_changed(self) -> None:
-        session = self.context.prompt_session
+        session = self.session
         if self.box.text != session.prompt:
             session.prompt, session.changed = self.box.text, True
-
-    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
-        self.context.report(event.words, trouble=True)
 
     def action_scroll_texts(self, lines: int) -> None:
         """Scroll all texts down, or up if negative."""
@@ -367,13 +351,7 @@ class VersusScreen(PaneScreen):
     def _load_ahead(self) -> None:
         side = self.side
         if side.row is not None:
-            checkpoint = side.run.path / side.row.path
-            self.run_worker(self._load(checkpoint), group="load", exclusive=True)
-
-    async def _load(self, checkpoint: Path) -> None:
-        """Load a checkpoint before it is needed; an error is shown when it is."""
-        with suppress(RnnlmError):
-            await (await self.context.warm_sampler()).load(str(checkpoint))
+            self.load_ahead(side.run.path / side.row.path)
 
     def _side_changed(self) -> None:
         """Drop the texts of the chosen side: they are from other weights."""
@@ -436,7 +414,7 @@ class VersusScreen(PaneScreen):
         models = await self.context.wait_for(lambda: self.context.watcher.runs.configs(runs))
         path = await self.context.ask(StatesScreen(models, None))
         if path is not None:
-            self.context.prompt_session.state = path
+            self.session.state = path
             self.grid.show(None)
             self._show()
 
@@ -464,21 +442,19 @@ class VersusScreen(PaneScreen):
 
     def _remember(self) -> None:
         """Add the prompt to the history, and draw a seed if it is random."""
-        text, session = self.box.text, self.context.prompt_session
-        if self.frame.history.add(text):
-            self.context.in_thread(lambda: store.state.append_history(text))
-        if session.random_seed:
+        self.frame.remember(self.box.text)
+        if self.session.random_seed:
             self._use_seed(draw_seed())
 
     def _use_seed(self, seed: int) -> None:
-        session = self.context.prompt_session
+        session = self.session
         session.settings = session.settings.model_copy(update={"seed": seed})
         session.changed = True
 
     def action_new_seed(self) -> None:
         """Use the next seed, and sample again."""
         if self._is_free():
-            self._use_seed((self.context.prompt_session.settings.seed + 1) % 2**63)
+            self._use_seed((self.session.settings.seed + 1) % 2**63)
             self._show_lines()
             if self._view == "grid":
                 self.grid.show(None)
@@ -486,9 +462,8 @@ class VersusScreen(PaneScreen):
                 self.action_generate()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self.sampling, self._requests.stopping = True, False
-        self._budget.begin()
-        self._ticker = self.set_interval(UPDATE_SECONDS, self._update_texts)
+        self._requests.stopping = False
+        self.begin_showing(self._update_texts)
         self._show()
         self.run_worker(self._end_after(work), group="versus")
 
@@ -496,10 +471,7 @@ class VersusScreen(PaneScreen):
         try:
             await work
         finally:
-            self.sampling = False
-            if self._ticker is not None:
-                self._ticker.stop()
-                self._ticker = None
+            self.end_showing()
             if self.is_attached:
                 self.end_notice(ALREADY_SAMPLING)
                 self._show()
@@ -516,7 +488,7 @@ class VersusScreen(PaneScreen):
     def _sample(self) -> None:
         """Sample from all sides, or the grid."""
         self._remember()
-        session = self.context.prompt_session
+        session = self.session
         if self._view == "grid":
             grid = Grid.of(self.box.text, self._found.sides, session.settings, session.state)
             self.grid.show(grid)
@@ -528,17 +500,12 @@ class VersusScreen(PaneScreen):
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
-        if not self._budget.allows():
-            return
         panels: list[Panel] = [self._facts, *self._columns.panels]
         if self._view == "grid":
             panels = [self.grid]
         elif self._view == "differences":
             panels = []
-        before = sum(panel.repainted for panel in panels)
-        for panel in panels:
-            panel.redraw()
-        self._budget.spend(sum(panel.repainted for panel in panels) - before)
+        self.show_within_budget(panels)
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
@@ -606,7 +573,7 @@ class VersusScreen(PaneScreen):
     async def _score(self, written: bool) -> None:
         """Score the text in the box, if it was `written`; else only if the side has no text."""
         found, scores = self._found, self.scores
-        text, session = found.text(found.chosen), self.context.prompt_session
+        text, session = found.text(found.chosen), self.session
         scores.source = f"{LETTERS[found.chosen]}’s text"
         if written or text is None or text.done is None:
             scores.source = "the prompt"
@@ -632,7 +599,7 @@ class VersusScreen(PaneScreen):
 
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
-        grid, session = self.grid.shown, self.context.prompt_session
+        grid, session = self.grid.shown, self.session
         branch = grid.chosen_branch() if grid is not None else None
         if grid is None or branch is None:
             self.context.report("this cell has no text yet")
@@ -653,10 +620,7 @@ class VersusScreen(PaneScreen):
             return
         name = {"texts": "side-by-side", "differences": "differences", "grid": "grid"}[self._view]
         run = self._found.sides[0].run.name
-        self.context.in_thread(
-            lambda: folders.save_text(f"{run}-{name}", text, ".md"),
-            lambda path: self.context.report(f"saved as {path}"),
-        )
+        self.save(f"{run}-{name}", text, ".md")
 
     def _markdown(self) -> str:
         found = self._found
@@ -673,11 +637,6 @@ class VersusScreen(PaneScreen):
         """Copy the chosen side's newest text to the terminal's clipboard."""
         asked, text = self._found.newest, self._found.text(self._found.chosen)
         if asked is None or text is None or not text.text:
-            self.context.report("no text yet")
-            return
-        whole = safe(asked.prompt + text.text, keep="\n\t")  # it may be pasted into a shell
-        self.app.copy_to_clipboard(whole)
-        self.context.report(
-            f"copied {counted(len(whole), 'character')} (if your terminal allows it); ^s saves"
-            " all sides"
-        )
+            self.context.report(NO_TEXT)
+        else:
+            self.copy(asked.prompt + text.text, "all sides")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import TextArea
 
+from rnnlm_tui import store
 from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui._textual import OrderedKeys
@@ -21,6 +22,9 @@ from rnnlm_tui.tui.views.prompt import PromptHistory
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_area import SafeTextArea
 from rnnlm_tui.tui.widgets.text_field import with_line_breaks, without_controls
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
@@ -192,10 +196,20 @@ class PromptFrame(TitledContainer):
     def compose(self) -> ComposeResult:
         yield PromptBox(id="prompt-box")
 
+    def on_mount(self) -> None:
+        context = cast("RnnlmApp", self.app)
+        context.in_thread(lambda: store.state.read_history(), self.history.load)
+
     @property
     def box(self) -> PromptBox:
         """The box."""
         return self.query_one(PromptBox)
+
+    def remember(self, prompt: str) -> None:
+        """Add a prompt that is sent to the history."""
+        if self.history.add(prompt):
+            context = cast("RnnlmApp", self.app)
+            context.in_thread(lambda: store.state.append_history(prompt))
 
     @property
     def editing(self) -> bool:

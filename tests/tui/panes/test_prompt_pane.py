@@ -22,7 +22,7 @@ from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.state import read_history
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens import sample_stream
+from rnnlm_tui.tui.screens import studio
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.fakes.answers import token_id
@@ -498,19 +498,19 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
     async with sampling(sampler, size=(120, 40)) as (app, pilot, _):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "We s7t0 end█")
-        screen, drawing = pane(app), pane(app)._stream.drawing
+        screen, drawing = pane(app), pane(app).drawing
         assert drawing is not None
         start = now = monotonic()
-        monkeypatch.setattr(sample_stream, "monotonic", lambda: now)
+        monkeypatch.setattr(studio, "monotonic", lambda: now)
         before = screen.transcript.repainted
         for second in range(1, 5):
             for tenth in range(10):
                 now = start + second + tenth / 10
                 text = "".join(f" word {tenth * tenth + word}" for word in range(300))
                 drawing.take(SamplePiece(id="1", text=text, tokens=200))
-                screen._update(drawing)
+                screen.show_drawing(drawing)
         cells = screen.transcript.repainted - before
-        assert sample_stream.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
+        assert screen.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
 
         def line() -> int:
             found = screen_text(app).splitlines()

@@ -1,0 +1,212 @@
+"""StudioScreen: what the modes of the prompt share, from the session to samples and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual.timer import Timer
+
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.formatting import counted, safe
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui import folders
+from rnnlm_tui.tui.actions import Action, action
+from rnnlm_tui.tui.sampling import draw, stop_drawing
+from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.threads import act
+from rnnlm_tui.tui.views.prompt import CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, PromptSession
+from rnnlm_tui.tui.views.sample_tree import SampleTree
+from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.prompt import PromptBox
+
+if TYPE_CHECKING:
+    from rnnlm_tui.store.paths import RunDirectory
+
+PanelT = TypeVar("PanelT", bound=Panel)
+
+UPDATE_SECONDS = 0.1
+"""Seconds between updates of the text: ten a second read as a stream."""
+CELLS_AT_ONCE = 2_000
+"""Cells that text in progress may change at once; text that comes faster is shown less often."""
+NO_TEXT = "no text yet"
+
+
+class StudioScreen(PaneScreen):
+    """A mode of the prompt. It draws samples, one request at a time."""
+
+    CELLS_PER_SECOND: ClassVar[int] = 5_500
+    """Cells that text in progress may change, for a link of 8 KiB/s."""
+    NOTHING_TO_UNDO: ClassVar[str] = "nothing to undo"
+    NO_BRANCH: ClassVar[str] = ""
+    """Said if a text has no other branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawing: Drawing | None = None
+        """The running request."""
+        self._ticker: Timer | None = None
+        self._credit, self._updated = 0.0, 0.0
+        """Cells that may change by now, and when that was counted."""
+
+    @property
+    def session(self) -> PromptSession:
+        """What the modes of the prompt share."""
+        return self.context.prompt_session
+
+    def choice_of(self, wanted: str | None) -> CheckpointChoice | None:
+        """Return the open run's weights with these chosen; None if no run is open."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return None
+        rows = (*snapshot.checkpoints, *snapshot.averages)
+        living = snapshot.summary.status in LIVING
+        return CheckpointChoice.of(snapshot.summary.run, rows, wanted, living=living)
+
+    def load_ahead(self, checkpoint: Path) -> None:
+        """Load a checkpoint before it is needed, so that the first token comes at once."""
+        self.run_worker(self._load(checkpoint), group="load", exclusive=True)
+
+    async def _load(self, checkpoint: Path) -> None:
+        try:
+            await (await self.context.warm_sampler()).load(str(checkpoint))
+        except RnnlmError as error:
+            self.context.report(error.message, trouble=True)
+
+    def keys_without_run(self) -> list[tuple[Action, str]]:
+        """Return the footer's actions while no run is open."""
+        return [(action(name), "") for name in ("show_runs", "command_palette", "keys", "leave")]
+
+    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
+        self.context.report(event.words, trouble=True)
+
+    # sampling
+
+    @property
+    def sampling(self) -> bool:
+        """Whether something is being sampled."""
+        return self._ticker is not None
+
+    def begin_showing(self, update: Callable[[], None]) -> None:
+        """Show from now on what is sampled."""
+        self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
+        self._ticker = self.set_interval(UPDATE_SECONDS, update)
+
+    def end_showing(self) -> None:
+        """Show nothing more of what is sampled."""
+        self.drawing = None
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+
+    def show_within_budget(
+        self, panels: Sequence[PanelT], show: Callable[[PanelT], None] = Panel.redraw
+    ) -> None:
+        """Show text in progress, unless these panels have changed too many cells lately."""
+        now = monotonic()
+        earned = self.CELLS_PER_SECOND * (now - self._updated)
+        self._credit, self._updated = min(self._credit + earned, CELLS_AT_ONCE), now
+        if self._credit > 0:
+            before = sum(panel.repainted for panel in panels)
+            for panel in panels:
+                show(panel)
+            self._credit -= sum(panel.repainted for panel in panels) - before
+
+    def draw(self, drawing: Drawing, run: RunDirectory) -> None:
+        """Send a request, and show it as it is drawn."""
+        self.drawing = drawing
+        self.begin_showing(partial(self.show_drawing, drawing))
+        self.show_drawing(drawing)
+        self.run_worker(self._draw(drawing, run), group="sample")
+
+    async def _draw(self, drawing: Drawing, run: RunDirectory) -> None:
+        await draw(self.context, drawing, run)
+        self._end(drawing)
+
+    def _end(self, drawing: Drawing) -> None:
+        """Show the end of a request, unless that is done, or it was abandoned."""
+        drawing.over = True
+        if drawing is self.drawing:
+            self.end_showing()
+            self.drawing_ended(drawing)
+
+    def show_drawing(self, drawing: Drawing) -> None:
+        """Show what was drawn so far."""
+
+    def drawing_ended(self, drawing: Drawing) -> None:
+        """Show the end of a request, also after an error."""
+
+    def stop(self) -> None:
+        """Stop the request; one that wasn't sent ends at once."""
+        if self.drawing is not None:
+            stop_drawing(self.context, self.drawing)
+            if self.drawing.over:
+                self._end(self.drawing)
+
+    def abandon(self) -> None:
+        """Stop the request, and show nothing more of it."""
+        if self.drawing is not None:
+            stop_drawing(self.context, self.drawing)
+        self.end_showing()
+
+    # branches
+
+    def action_undo_branch(self) -> None:
+        """Go back to the text before the last continuation, edit, branch or new seed."""
+        self._walk(SampleTree.undo, self.NOTHING_TO_UNDO)
+
+    def action_redo_branch(self) -> None:
+        """Take the last undo back."""
+        self._walk(SampleTree.redo, "nothing to redo")
+
+    def action_walk_branches(self, by: int) -> None:
+        """Show the branch after this one, or with -1 the one before."""
+        self._walk(lambda tree: tree.move(by), self.NO_BRANCH)
+
+    def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
+        tree = self.session.tree
+        if self.sampling:
+            self.context.report(ALREADY_SAMPLING)
+        elif tree.current is None:
+            self.context.report(NO_TEXT)
+        elif move(tree):
+            self.show_branch()
+        else:
+            self.context.report(otherwise)
+
+    def show_branch(self) -> None:
+        """Show the current branch."""
+
+    # states and files
+
+    @act
+    async def action_kept_states(self) -> None:
+        """List the kept states, to start from one or to keep another."""
+        from rnnlm_tui.tui.screens.states import StatesScreen
+
+        snapshot = self.snapshot
+        models = {snapshot.summary.run: snapshot.config} if snapshot is not None else {}
+        path = await self.context.ask(StatesScreen(models, next(iter(models), "")))
+        if path is not None:
+            self.session.state = path
+            self.show_state()
+
+    def show_state(self) -> None:
+        """Show the kept state that was chosen."""
+
+    def save(self, name: str, text: str, ending: str = ".txt") -> None:
+        """Save a text to a new file."""
+        self.context.in_thread(
+            lambda: folders.save_text(name, text, ending),
+            lambda path: self.context.report(f"saved as {path}"),
+        )
+
+    def copy(self, text: str, saves: str) -> None:
+        """Copy a text to the terminal's clipboard, if the terminal allows it."""
+        self.app.copy_to_clipboard(safe(text, keep="\n\t"))  # it may be pasted into a shell
+        copied = f"copied {counted(len(text), 'character')} (if your terminal allows it)"
+        self.context.report(f"{copied}; ^s saves {saves}")
