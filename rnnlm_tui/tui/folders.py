@@ -4,9 +4,9 @@ find free names in the current folder."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from rnnlm_tui.errors import InputError, StorageError
@@ -122,13 +122,10 @@ def start_folder(text: str) -> Path:
     return Path.cwd()
 
 
-MOST_NUMBERED = 9_999
-"""Numbers that a name gets at most, where others of that name exist."""
-
-
-def free_folder(name: str) -> Path:
-    """Return a folder in the current one that doesn't exist: `name`, `name-2` and so on."""
-    return next(folder for folder in _numbered(name) if not folder.exists())
+def free_path(name: str, ending: str = "") -> Path:
+    """Return a path in the current folder that doesn't exist: `name`, `name-2` and so on."""
+    names = (f"{name}{f'-{number}' if number > 1 else ''}{ending}" for number in count(1))
+    return next(path for path in map(Path.cwd().joinpath, names) if not path.exists())
 
 
 def save_text(name: str, text: str, ending: str = ".txt") -> Path:
@@ -137,21 +134,12 @@ def save_text(name: str, text: str, ending: str = ".txt") -> Path:
     Raises:
         StorageError: it can't be written.
     """
-    for path in _numbered(name, ending):
-        try:
-            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise StorageError(
-                f"can't write {path}: {error.strerror}",
-                hint="start rnnlm-tui in a writable folder",
-            ) from error
-        return path
-    raise StorageError(f"{Path.cwd()} has {MOST_NUMBERED:,} files named {name}-N{ending}")
-
-
-def _numbered(name: str, ending: str = "") -> Iterator[Path]:
-    for number in range(1, MOST_NUMBERED + 1):
-        yield Path.cwd() / (f"{name}{ending}" if number == 1 else f"{name}-{number}{ending}")
+    path = free_path(name, ending)
+    try:
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(
+            f"can't write {path}: {error.strerror}", hint="start rnnlm-tui in a writable folder"
+        ) from error
+    return path

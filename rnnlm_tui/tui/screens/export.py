@@ -74,9 +74,7 @@ class ExportScreen(Overlay[None]):
             yield OverlayText(id="export-text")
 
     def on_mount(self) -> None:
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
+        self.query_one(SafeInput).focus()
         self._propose()
         self.set_interval(UPDATE_SECONDS, self._show)
 
@@ -144,7 +142,7 @@ class ExportScreen(Overlay[None]):
         box = self.query_one(SafeInput)
         if box.value == self._proposed:
             name = f"{self._run.name}-{self._checkpoint_name}-{FORMATS[self._format]}"
-            self._proposed = str(folders.free_folder(name))
+            self._proposed = str(folders.free_path(name))
             box.value = self._proposed
             box.cursor_position = len(box.value)
         self._show()

@@ -28,7 +28,7 @@ PRESET_FIELDS = (
 """What a preset sets. Stop strings, length, seed and the number of samples stay as they are."""
 OFF = SamplingConfig(temperature=1.0, top_p=1.0)
 """Every filter off."""
-MAX_NAME, MAX_PRESETS = 30, 100
+MAX_NAME = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def own_presets(saved: object) -> list[SettingPreset]:
             except ConfigError:
                 continue
             found.append(SettingPreset(name, sampling, own=True))
-    return found[:MAX_PRESETS]
+    return found
 
 
 def check_preset_name(name: str) -> str:
@@ -156,9 +156,6 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     @act
     async def action_save(self) -> None:
         """Save the current settings under a name, which is asked."""
-        if len(self._saved) >= MAX_PRESETS:
-            self.say(f"{MAX_PRESETS} presets are saved, the most possible: delete one with d")
-            return
         title, about = "Save the current settings as", "an existing name is overwritten"
         answer = await self.context.ask(
             AskScreen(title, "", check_preset_name, about=about, most=MAX_NAME)

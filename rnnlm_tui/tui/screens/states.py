@@ -162,7 +162,7 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
         state = self.chosen
         if state is None:
             return
-        title, free = f"Copy {state.name} to", str(_folder() / f"{state.name}{SUFFIX}")
+        title, free = f"Copy {state.name} to", str(Path.cwd() / f"{state.name}{SUFFIX}")
         about = "a new file, or a folder"
         path = await self.context.ask(
             AskScreen(title, free, _check_path, about=about, most=MAX_PATH)
@@ -172,14 +172,6 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
                 lambda: store.states.copy_state(state.path, path),
                 lambda written: Done(f"saved as {written}"),
             )
-
-
-def _folder() -> Path:
-    """Return the current folder, or the home of the user if that was deleted."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path.home()
 
 
 def _check_path(path: str) -> None:

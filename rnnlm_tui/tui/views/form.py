@@ -127,15 +127,13 @@ def read_value(field: FormField, text: str) -> object:
 
 def number_text(value: float) -> str:
     """Return the shortest text that reads back as the same number: `0.15`, `3e-3`, `1.0`."""
-    if not isfinite(value):
-        return str(value)
-    if value == 0 or not 1e-2 <= abs(value) < 1e6:
-        if value == 0:
-            return "0"
-        sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-        mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
-        return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
-    return repr(value)
+    if value == 0:
+        return "0"
+    if not isfinite(value) or 1e-2 <= abs(value) < 1e6:
+        return repr(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
+    return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
 
 
 def _list_text(value: object) -> str:
