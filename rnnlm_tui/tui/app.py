@@ -593,6 +593,11 @@ class RnnlmApp(App[int]):
         """Show one line in place of the footer for some seconds."""
         self.show_notice(Notice(text, "trouble" if trouble else "fact"))
 
+    def report_change(self, text: str) -> None:
+        """Report what was changed, and read the runs again."""
+        self.watcher.poll_now()
+        self.report(text)
+
     def report_error(self, error: RnnlmError | OSError) -> None:
         """Notify the user of an error with its hint."""
         message, hint = words_of(error)

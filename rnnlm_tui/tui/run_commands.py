@@ -255,5 +255,4 @@ class SteersRuns(PaneScreen):
         from rnnlm_tui.tui.views.steer import confirmed_text
 
         result, config = await self.context.wait_for(undo)
-        self.context.watcher.poll_now()
-        self.context.report(confirmed_text(result, config.checkpoint))
+        self.context.report_change(confirmed_text(result, config.checkpoint))

@@ -34,7 +34,9 @@ async def type_value(pilot: Pilot[int], text: str) -> None:
     await pilot.press("enter", "ctrl+u", *text, "enter")
 
 
-async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form() -> None:
+async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     services = with_runs(make_snapshot())
     services.slow_worker = threading.Event()
     async with running_app(services) as (app, pilot):
@@ -109,10 +111,17 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form() 
         await until(pilot, lambda: "requested already" in text_of(app))
         await pilot.press("down")
         await type_value(pilot, "2.5")
-        services.slow_worker.set()
-        await until(pilot, lambda: "✓ confirmed at step 3,752" in text_of(app))
-        typed = {"optimizer.max_grad_norm": 2.5}
-        await until(pilot, lambda: dict(screen.draft.changes) == typed and screen.draft.can_undo)
+        noted: list[tuple[str, dict[str, object]]] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                screen, "note", lambda text, _: noted.append((text, dict(screen.draft.changes)))
+            )
+            services.slow_worker.set()
+            await until(pilot, lambda: noted)
+        # once it is confirmed, only what wasn't sent is left, and F6 undoes the change at once
+        ((words, left),) = noted
+        assert words.startswith("✓ confirmed at step 3,752")
+        assert left == {"optimizer.max_grad_norm": 2.5}
         await pilot.press("u", "f6")
         await until(pilot, lambda: "✓ undone at step 3,752" in text_of(app))
         assert [(one.settings, one.undoes) for one in services.changes[1:]] == [

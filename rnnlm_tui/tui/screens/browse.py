@@ -22,8 +22,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.folders import FolderListing, list_folder, start_folder
+from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.screens.pick import FilteredList, PickItem
@@ -49,7 +48,7 @@ Line = PickItem[str | Path]
 """What is chosen, or the folder that enter opens."""
 
 
-def lines_of(listing: FolderListing, purpose: Purpose, typed: str) -> list[Line]:
+def lines_of(listing: folders.FolderListing, purpose: Purpose, typed: str) -> list[Line]:
     """Return the list's lines: the way up, the folder itself, folders, files, built-in texts.
 
     Args:
@@ -124,7 +123,7 @@ class BrowseScreen(FilteredList[str | Path]):
         super().__init__()
         self._purpose: Purpose = purpose
         self._config, self._start = config, start
-        self._listing: FolderListing | None = None
+        self._listing: folders.FolderListing | None = None
         self._came_from = ""
         """The entry to highlight: the folder that was left, or the current text."""
         self._looked_at = ""
@@ -144,17 +143,12 @@ class BrowseScreen(FilteredList[str | Path]):
     def on_mount(self) -> None:
         built_in = self._start in BUILT_IN_SOURCES
         self._came_from = self._start if built_in else Path(self._start).name
-        self._go(start_folder("" if built_in else self._start))
+        self._go(folders.start_folder("" if built_in else self._start))
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.width >= WIDE_FROM, "-wide")
         self._show_folder()
         self._look(again=True)
-
-    @property
-    def _is_open(self) -> bool:
-        """Whether there is a list to show something in: threads may answer after the end."""
-        return self.is_attached and bool(self.query(OptionList))
 
     def on_unmount(self) -> None:
         self._cancel.set()
@@ -191,11 +185,13 @@ class BrowseScreen(FilteredList[str | Path]):
     async def _go(self, folder: Path) -> None:
         """List a folder in a thread; one that can't be listed changes nothing."""
         try:
-            listing = await to_thread(list_folder, folder, tokenizers=self._purpose == "tokenizer")
+            listing = await to_thread(
+                folders.list_folder, folder, tokenizers=self._purpose == "tokenizer"
+            )
         except RnnlmError as error:
             self._say(in_one_sentence(error))
             return
-        if not self._is_open:
+        if not self.is_open:
             return
         if self._listing is not None:
             goes_up = folder == self._listing.folder.parent
@@ -272,7 +268,7 @@ class BrowseScreen(FilteredList[str | Path]):
 
     def _show(self, preview: Preview | None, *, note: str = "", problem: str = "") -> None:
         """Show the first lines and their layout, and what is to come or why there are no tokens."""
-        if not self._is_open:
+        if not self.is_open:
             return
         width = max(20, self.query_one("#browse-look", Static).size.width - 1)
         lines = [safe_content(problem, newlines="space").stylize(BAD)] if problem else []
@@ -288,5 +284,5 @@ class BrowseScreen(FilteredList[str | Path]):
         self._show_lines([safe_content(text, newlines="space").stylize(colour)])
 
     def _show_lines(self, lines: Sequence[Content]) -> None:
-        if self._is_open:
+        if self.is_open:
             self.query_one("#browse-look", Static).update(Content("\n").join(lines))

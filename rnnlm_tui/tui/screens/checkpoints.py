@@ -313,8 +313,7 @@ class CheckpointsScreen(PaneScreen):
         )
         if await context.ask(average_question(staged)):
             entry = await context.wait_for(staged.keep)
-            context.watcher.poll_now()
-            context.report(f"kept as {staged.run.name}@{entry.name}")
+            context.report_change(f"kept as {staged.run.name}@{entry.name}")
         else:
             await context.wait_for(staged.discard)
             context.report("average discarded")
@@ -329,9 +328,8 @@ class CheckpointsScreen(PaneScreen):
         step = item.row.step
         pinned = step not in self._labels.pins
         await self.context.wait_for(lambda: store.labels.pin_checkpoint(run, step, pinned=pinned))
-        self.context.watcher.poll_now()
         what = "pinned" if pinned else "unpinned: deleted when newer ones replace it"
-        self.context.report(f"step {step:,} {what}")
+        self.context.report_change(f"step {step:,} {what}")
 
     @on_checkpoint
     @act
@@ -385,8 +383,7 @@ class CheckpointsScreen(PaneScreen):
         if await self.context.ask(question):
             await self.context.wait_for(remove)
             self._chosen.clear()
-            self.context.watcher.poll_now()
-            self.context.report(f"{', '.join(names)} removed")
+            self.context.report_change(f"{', '.join(names)} removed")
 
     def _deleted(self, done: Sequence[Trashed], kept: Mapping[int, str]) -> None:
         self._chosen.clear()
@@ -423,8 +420,7 @@ class CheckpointsScreen(PaneScreen):
         if not found:
             self.context.report("nothing to undo: the run's trash is empty")
             return
-        self.context.watcher.poll_now()
-        self.context.report(f"{_named([one.step for one in found])} restored")
+        self.context.report_change(f"{_named([one.step for one in found])} restored")
 
     @act
     async def action_show_checkpoint_trash(self) -> None:
@@ -452,8 +448,7 @@ class CheckpointsScreen(PaneScreen):
             return
         freed = await self.context.wait_for(lambda: store.trash.purge(done))
         self._chosen.clear()
-        self.context.watcher.poll_now()
-        self.context.report(
+        self.context.report_change(
             f"{formatting.counted(len(done), 'checkpoint')} removed, {formatting.disk(freed)} freed"
         )
 

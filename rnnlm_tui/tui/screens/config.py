@@ -638,8 +638,7 @@ class ConfigScreen(PaneScreen):
     async def _add_to_queue(self, run: RunDirectory) -> None:
         await self.context.wait_for(lambda: client.start.check_draft_before_start(run))
         queued = await self.context.wait_for(lambda: client.queue.add_run(run))
-        self.context.watcher.poll_now()
-        self.context.report(f"{queued.run} waits in the queue, place {queued.place}")
+        self.context.report_change(f"{queued.run} waits in the queue, place {queued.place}")
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """Show why no run was created, beside the field that caused it."""

@@ -117,11 +117,6 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         at = self.options.highlighted
         return self.items[at] if at is not None and at < len(self.items) else None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it isn't closed: a closed screen has no widgets before it is detached."""
-        return self in self.app.screen_stack
-
     def reread(self, at: str = "") -> None:
         """Read the items again, and show them."""
         if self.is_open:

@@ -70,15 +70,9 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     DEFAULT_CSS = """
     Overlay { align: center middle; background: #121212 50%; }
     Overlay TitledContainer { max-width: 100%; height: auto; background: #121212; }
-    Overlay SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
-        color: #ffffff; }
-    Overlay SafeInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    Overlay SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
-    Overlay SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
-    Overlay SafeInput > .input--placeholder { color: #808080; }
     Overlay OptionList { text-wrap: nowrap; text-overflow: ellipsis; height: auto;
         max-height: 16; border: none; padding: 0; background: #121212; color: #d0d0d0; }
-    Overlay OptionList:focus { border: none; background-tint: #121212 0%; }
+    Overlay OptionList:focus { border: none; }
     Overlay OptionList > .option-list--option-highlighted { background: #303030; color: #ffffff;
         text-style: bold; }
     Overlay OptionList > .option-list--option-disabled { color: #808080; }
@@ -91,6 +85,11 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     def context(self) -> RnnlmApp:
         """The app."""
         return cast("RnnlmApp", self.app)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it isn't closed: a closed screen has no widgets before it is detached."""
+        return self in self.app.screen_stack
 
     def on_unmount(self) -> None:
         """Tell who asks that there will be no answer: another pane took the place, or the app ends.
@@ -234,9 +233,7 @@ class AskScreen(Overlay[str]):
             yield OverlayText(id="ask-about")
 
     def on_mount(self) -> None:
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
+        self.query_one(SafeInput).focus()
         self._accepts(self._text, at_least=1)
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -112,9 +112,7 @@ class FilteredList(Overlay[ResultT]):
         """Cells before the details."""
 
     def on_mount(self) -> None:
-        box = self.query_one(SafeInput)
-        box.cursor_blink = False
-        box.focus()
+        self.query_one(SafeInput).focus()
         self.options.can_focus = False
 
     @property

@@ -137,16 +137,12 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
 
     def _field_line(self, place: int, label: str, value: str, remark: str) -> Content:
         here = place == self._field
-        cursor = "›" if here else " "
-        arrows = ("← ", " →") if here else ("  ", "  ")
+        cursor, before, after = ("› ", "← ", " →") if here else ("  ", "  ", "  ")
+        of_label, of_value = (TEXT, f"bold {BRIGHT}") if here else (DIM, TEXT)
         return Content.assemble(
-            (f"{cursor} ", f"bold {FOCUS}"),
-            (label.ljust(19), TEXT if here else DIM),
-            (arrows[0], FOCUS),
-            (value, f"bold {BRIGHT}" if here else TEXT),
-            (arrows[1], FOCUS),
-            (f"  {remark}" if remark else "", DIM),
-        )
+            (cursor, f"bold {FOCUS}"), (label.ljust(19), of_label), (before, FOCUS),
+            (value, of_value), (after, FOCUS), (f"  {remark}" if remark else "", DIM),
+        )  # fmt: skip
 
     def _preview(self) -> list[Content]:
         plan = self._plan

@@ -33,7 +33,7 @@ from rnnlm_tui.tui.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
 from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
@@ -262,18 +262,16 @@ class RunsScreen(SteersRuns):
         if not summaries:
             return Content.styled("no runs yet", palette.DIM)
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
-        parts = [Content.styled(counted(len(summaries), "run"), palette.DIM)]
-        if running:
-            words = (f" {running} running", f"bold {palette.TRAIN}")
-            parts.append(Content.assemble(status_glyph("running"), words))
-        waiting = waiting_runs(self.context.queue)
-        if waiting:
-            parts.append(Content.styled(f"{len(waiting)} waiting", palette.DIM))
-        if self.context.marked:
-            parts.append(
-                Content.styled(f"{len(self.context.marked)} marked to compare", palette.DIM)
-            )
-        return Content.styled(", ", palette.DIM).join(parts)
+        words = (f" {running} running", f"bold {palette.TRAIN}")
+        trains = Content.assemble(status_glyph("running"), words)
+        waiting, marked = len(waiting_runs(self.context.queue)), len(self.context.marked)
+        parts = [
+            line(counted(len(summaries), "run")),
+            trains if running else Content(""),
+            line(f"{waiting} waiting" if waiting else ""),
+            line(f"{marked} marked to compare" if marked else ""),
+        ]
+        return line(", ").join(filter(None, parts))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         if not self.context.summaries:

@@ -413,8 +413,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if opened is not None and opened.name == run.name:
             self.context.close_run()
             self.context.open_pane("runs")
-        self.context.watcher.poll_now()
-        self.context.report(f"{run.name} moved to the trash, T shows it")
+        self.context.report_change(f"{run.name} moved to the trash, T shows it")
 
     # other runs
 

@@ -149,9 +149,8 @@ class DeletedRuns:
         names, opened = [run.name for run in trashed], self._context.run_directory
         if opened is not None and opened.name in names:
             self._context.close_run()
-        watcher.poll_now()
         still = f"; still training: {few_names(living)}" if living else ""
-        self._context.report(_told(names, "moved to the trash, u undoes it") + still)
+        self._context.report_change(_told(names, "moved to the trash, u undoes it") + still)
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
@@ -184,8 +183,7 @@ class DeletedRuns:
                     self._mark_again[run.name] = self._marked.pop(trashed.path)
                 restored.append(run.name)
         if restored:
-            self._context.watcher.poll_now()
-            self._context.report(_told(restored, "restored"))
+            self._context.report_change(_told(restored, "restored"))
 
     async def _restore_one(self, trashed: Trashed) -> RunDirectory | None:
         """Restore a run; None if its name is taken and the user gives no other."""

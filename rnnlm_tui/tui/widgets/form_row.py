@@ -95,7 +95,6 @@ class FieldEditor(OrderedKeys, PathInput, can_focus=True):
     def __init__(self, row: FieldRow, text: str) -> None:
         super().__init__(text, classes="-wide-value" if row.field.kind == "text" else None)
         self._row = row
-        self.cursor_blink = False
 
     def action_keep(self, move: str = "", by: int = 0) -> None:
         """Close, keep the text, and move on by a method of the form."""
@@ -146,15 +145,10 @@ class FieldRow(FormRow):
 
     DEFAULT_CSS = """
     FieldRow { height: 1; layout: horizontal; }
-    FieldRow FieldEditor {
-        height: 1; width: 13; margin: 0 0 0 18; padding: 0 1; border: none; background: #303030;
-        color: #eeeeee;
-    }
-    FieldRow FieldEditor:focus { border: none; background: #303030; background-tint: #303030 0%; }
+    FieldRow FieldEditor { width: 13; margin: 0 0 0 18; padding: 0 1; background: #303030;
+        color: #eeeeee; }
     FieldRow FieldEditor.-wide-value { width: 1fr; }
     FieldRow.-lead FieldEditor { margin: 0 0 0 32; }
-    FieldRow FieldEditor > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
-    FieldRow FieldEditor > .input--selection { background: #005f87; color: #eeeeee; }
     """
 
     def __init__(self, field: FormField, state: FieldState, host: FieldHost) -> None:

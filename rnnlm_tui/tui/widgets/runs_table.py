@@ -170,15 +170,7 @@ class FilterLine(Horizontal):
     FilterLine { height: 1; display: none; background: #121212; padding: 0 1; }
     FilterLine.-open { display: block; }
     FilterLine .sign { width: 2; }
-    FilterLine FilterInput {
-        width: 1fr; height: 1; border: none; padding: 0; background: #262626; color: #ffffff;
-    }
-    FilterLine FilterInput:focus { border: none; background: #262626; background-tint: #262626 0%; }
-    FilterLine FilterInput > .input--cursor {
-        background: #5fd7ff; color: #121212; text-style: none;
-    }
-    FilterLine FilterInput > .input--selection { background: #005f87; color: #eeeeee; }
-    FilterLine FilterInput > .input--placeholder { color: #808080; }
+    FilterLine FilterInput { width: 1fr; }
     FilterLine .outcome { width: 2fr; margin: 0 0 0 2; }
     """
 
@@ -188,7 +180,6 @@ class FilterLine(Horizontal):
         yield Line(classes="outcome")
 
     def on_mount(self) -> None:
-        self.query_one(FilterInput).cursor_blink = False
         self.query_one(".sign", Line).put(Content.styled("/", f"bold {TEXT}"))
 
     @property

@@ -134,7 +134,6 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
         super().__init__(
             value, id=f"setting-{name}", name=name, placeholder="off" if name == "stop" else ""
         )
-        self.cursor_blink = False
         self.least = LEAST_CELLS[name]
         if name == "stop":
             self.line_break = "\\n"  # as a line break is written in the box
@@ -154,19 +153,10 @@ class SettingsRow(Container):
     DEFAULT_CSS = """
     SettingsRow { height: auto; padding: 0 2; }
     SettingsRow Static { width: auto; height: 1; color: #808080; }
-    SettingsRow SettingInput {
-        height: 1; border: none; padding: 0 0 0 1; background: #262626; color: #eeeeee;
-    }
-    SettingsRow SettingInput:focus {
-        border: none; background: #303030; background-tint: #303030 0%;
-    }
+    SettingsRow SettingInput { padding: 0 0 0 1; color: #eeeeee; }
+    SettingsRow SettingInput:focus { background: #303030; }
     SettingsRow SettingInput.-off { color: #808080; }
     SettingsRow SettingInput.-wrong { color: #ff5f5f; }
-    SettingsRow SettingInput > .input--cursor {
-        background: #5fd7ff; color: #121212; text-style: none;
-    }
-    SettingsRow SettingInput > .input--selection { background: #005f87; color: #eeeeee; }
-    SettingsRow SettingInput > .input--placeholder { color: #808080; }
     """
 
     class Changed(Message):

@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.events import Key, Paste
 from textual.geometry import Offset, Region
+from textual.reactive import var
 from textual.strip import Strip
 from textual.widgets import Input
 
@@ -39,6 +40,15 @@ class SafeInput(Input):
     Textual itself would keep only the first line of a paste.
     """
 
+    DEFAULT_CSS = """
+    SafeInput { width: 100%; height: 1; border: none; padding: 0; background: #262626;
+        color: #ffffff; }
+    SafeInput:focus { border: none; }
+    SafeInput > .input--cursor { background: #5fd7ff; color: #121212; text-style: none; }
+    SafeInput > .input--selection { background: #005f87; color: #eeeeee; }
+    SafeInput > .input--placeholder { color: #808080; }
+    """
+    cursor_blink = var(False, init=False)
     line_break: str = ""
     """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
 
