@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.paths import history_file, state_file
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.json_files import JsonFile, JsonLines
@@ -21,7 +23,10 @@ class Prompt:
 
 
 def load_state() -> dict[str, object]:
-    """Return the saved state, empty if there is none or it can't be read."""
+    """Return the saved state, empty if there is none or it can't be read; a damaged file is moved
+    aside."""
+    with suppress(StorageError):
+        _state().move_damaged_aside()
     return _state().look().value
 
 

@@ -510,14 +510,14 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
 
 
 def with_keys(text: str, actions: Sequence[Action], pane: Pane = "runs") -> str:
-    """Return a text with the keys of actions, as they are on a pane, in place of `{id}`."""
+    """Return a text with the keys of actions, as they are on a pane, in place of `{key:id}`."""
     known = {entry.id: entry for entry in actions}
 
     def label(found: re.Match[str]) -> str:
         entry = known.get(found[1])
         return found[0] if entry is None else on_pane(entry, pane).label or entry.label
 
-    return re.sub(r"\{(\w+)\}", label, text)
+    return re.sub(r"\{key:(\w+)\}", label, text)
 
 
 def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:

@@ -382,9 +382,8 @@ class RnnlmApp(App[int]):
     def mark(self, run: str) -> None:
         """Mark or unmark a run for comparison."""
         if self.marks.full and not self.marks.letter(run):
-            self.report(
-                f"{MOST_MARKED} runs are marked, the most possible: unmark one with {{mark_run}}"
-            )
+            full = f"{MOST_MARKED} runs are marked, the most possible"
+            self.report(full + ": unmark one with {key:mark_run}")
             return
         self.set_marks(self.marks.toggled(run))
 
@@ -398,16 +397,16 @@ class RnnlmApp(App[int]):
         self.watcher.compare(self.marked if shown else ())
 
     def with_keys(self, text: str) -> str:
-        """Return a text for any pane with the keys of actions in place of `{id}`."""
+        """Return a text for any pane with the keys of actions in place of `{key:id}`."""
         return with_keys(text, self.actions, "prompt")
 
     @property
     def no_run_words(self) -> tuple[str, str]:
         """What is true without an open run, and what to press."""
         if self.draft is None or self.draft.base_name.startswith("preset "):
-            return "No run open.", self.with_keys("{show_runs} lists the runs.")
+            return "No run open.", self.with_keys("{key:show_runs} lists the runs.")
         start = f"Draft from {self.draft.base_name}, not started."
-        way = "{leave_field} {show_config} shows it, {start_draft} there starts it."
+        way = "{key:leave_field} {key:show_config} shows it, {key:start_draft} there starts it."
         return start, self.with_keys(way)
 
     def open_pane(self, pane: Pane) -> None:
@@ -417,14 +416,14 @@ class RnnlmApp(App[int]):
             if self.current_mode != "runs":
                 self.report(f"{state.rstrip('.')}: {way}")
             elif self.summaries == ():
-                start = "Press {open_selected} to start the demo, {new_run} to configure one."
-                self.report(f"No run open. {start}")
+                start = "{key:open_selected} to start the demo, {key:new_run} to configure one."
+                self.report(f"No run open. Press {start}")
             else:
-                choose = "Choose one with {open_selected}, or press {new_run} for a new one."
-                self.report(f"No run open. {choose}")
+                choose = "{key:open_selected}, or press {key:new_run} for a new one."
+                self.report(f"No run open. Choose one with {choose}")
             return
         if pane == "compare" and len(self.marked) < LEAST_COMPARED:
-            self.report("mark two runs with {mark_run} to compare them")
+            self.report("mark two runs with {key:mark_run} to compare them")
             return
         if self.current_mode != pane:
             while len(self.screen_stack) > 1:

@@ -131,8 +131,8 @@ async def test_notices_name_the_users_keys() -> None:
         show_run(app, make_snapshot("crashed"))
         await pilot.press("r", "2", "s")
         await until(pilot, lambda: "the run has crashed: P resumes it" in lines_of(app)[-1])
-        app.report("{pause} and {no_action}")
-        await until(pilot, lambda: "P and {no_action}" in lines_of(app)[-1])
+        app.report("{key:pause} and {key:no_action}")
+        await until(pilot, lambda: "P and {key:no_action}" in lines_of(app)[-1])
 
 
 async def test_text_from_outside_never_acts_on_the_terminal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
@@ -89,7 +90,10 @@ async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() 
         assert "Charts" not in text_of(app)
         await pilot.press("end")
         assert "degraded: its disk is full" in text_of(app)
-        await pilot.press("home")
+        await pilot.press("a")
+        assert "↑ ↓ more" in lines_of(app)[0]
+        assert app.screen.query_one(VerticalScroll).scroll_y == 0, "the first finds are in sight"
+        await pilot.press("escape", "end", "home")
         assert "This screen" in text_of(app)
         await pilot.resize_terminal(200, 60)
         await pilot.pause()

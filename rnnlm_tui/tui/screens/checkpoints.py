@@ -479,6 +479,7 @@ class CheckpointsScreen(PaneScreen):
                 self.table.legend = self._legend()
             intact = await self._facts.verify(run, row, time())
             if run != self.context.run_directory:
+                self._checking = ""
                 return
             files += intact
             if not intact:

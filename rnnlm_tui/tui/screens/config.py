@@ -212,7 +212,7 @@ class ConfigScreen(PaneScreen):
 
     def _show(self) -> None:
         draft = self.shown
-        if draft is None or not self.is_mounted:
+        if draft is None or not self.is_attached:
             return
         config, check = draft.nearest_config(), self._check
         check.check(draft, locked=self.locked)
@@ -303,7 +303,7 @@ class ConfigScreen(PaneScreen):
             self._begin(given)
             return
         self.let_go()
-        self._kept = None
+        self._kept = self._file = None
         if run is not None and self._run_status == "draft" and self._reading != run:
             self._reading = run
             context.run_beside(self._read_draft(run))

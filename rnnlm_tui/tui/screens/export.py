@@ -76,7 +76,7 @@ class ExportScreen(Overlay[None]):
     def on_mount(self) -> None:
         self.query_one(SafeInput).focus()
         self._propose()
-        self.set_interval(UPDATE_SECONDS, self._show)
+        self.set_interval(UPDATE_SECONDS, lambda: self._show() if self._phase else None)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Forget the problem with the folder."""

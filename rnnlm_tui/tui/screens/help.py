@@ -82,15 +82,19 @@ class HelpScreen(Overlay[None]):
             return
         event.stop()
         event.prevent_default()
-        self._draw()
+        self._draw_from_top()
 
     def action_close(self) -> None:
         """End the search, or close."""
         if self._search:
             self._search = ""
-            self._draw()
+            self._draw_from_top()
         else:
             self.dismiss(None)
+
+    def _draw_from_top(self) -> None:
+        self._draw()
+        self.query_one(VerticalScroll).scroll_home(animate=False)
 
     def _draw(self) -> None:
         size = self.app.size

@@ -317,7 +317,7 @@ class WorkerLogScreen(LinesOverlay):
         return self._follower if self._follower.look() else None
 
     def _show(self, follower: LogFollower | None) -> None:
-        if follower is None or not self.is_mounted:
+        if follower is None or not self.is_attached:
             return
         if follower.lines or not self._lines:
             self.panel.show(follower.lines, "its end" if follower.is_cut else "")

@@ -112,8 +112,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     def let_go(self) -> None:
         """Keep what isn't on disk yet, if the pane has something: the app leaves."""
 
-    def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
-        """Show the list of runs, if the pane has one."""
+    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
+        """Show the list of runs, if the pane has one; None if it hasn't been read yet."""
 
     def show_marks(self) -> None:
         """Show the marks for comparison, if the pane has them."""
@@ -167,7 +167,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def on_mount(self) -> None:
         def show_runs() -> None:
-            self.show_runs(self.context.summaries or ())
+            self.show_runs(self.context.summaries)
 
         for name, show in (
             ("snapshot", self.watch_snapshot),

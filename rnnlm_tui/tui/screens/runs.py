@@ -145,7 +145,6 @@ class RunsScreen(SteersRuns):
         self.show_runs(self.context.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
-        """Show the runs; None if they haven't been read yet."""
         self._deleted.mark_restored(summaries or ())
         first = self.query_one(FirstLaunch)
         if summaries == () and not first.display:

@@ -101,7 +101,7 @@ class SampleHistoryScreen(Overlay[int | None]):
     def _show(self) -> None:
         from rnnlm_tui.schema.presets import has_prompts_of_another_text
 
-        if not self.is_mounted:
+        if not self.is_attached:
             return
         index, steps = self._index, self._stored.steps
         wanted = steps[max(0, index - EARLIER) : index + 1][::-1]

@@ -226,32 +226,32 @@ class SteerScreen(Overlay[None]):
             busy = "requested already: waiting for the worker"
             self.note(busy if self._asked else refusal, WARN)
         else:
+            self._asked = True
             self.context.run_beside(self._send(words, changes))
 
     async def _send(self, words: str, changes: Mapping[str, JsonValue] | None) -> None:
         """Send a change, or with None the undo, and show the answer; on the pane once closed."""
-        app, run, self._asked = self.context, self._run, True
+        app, run = self.context, self._run
 
-        def work() -> tuple[CommandResult, SteeringState]:
-            result = (
-                client.control.send(run, "undo")
-                if changes is None
-                else client.steering.steer(run, changes)
-            )
-            return result, client.steering.read_steering(run)
+        def work() -> CommandResult:
+            if changes is None:
+                return client.control.send(run, "undo")
+            return client.steering.steer(run, changes)
 
         self.note(words, WARN)
         try:
-            result, state = await app.wait_for(work)
-        except (RnnlmError, OSError) as error:
-            if not self.is_attached:
-                raise
-            self.note(f"✗ {in_one_sentence(error)}", BAD)
-            if isinstance(error, ConfigError):
-                self.draft = replace(self.draft, problems=error.problems, config=None)
-                self._show()
-                self.note("✗ refused: see the field", BAD)
-            return
+            try:
+                result = await app.wait_for(work)
+            except (RnnlmError, OSError) as error:
+                if not self.is_attached:
+                    raise
+                self.note(f"✗ {in_one_sentence(error)}", BAD)
+                if isinstance(error, ConfigError):
+                    self.draft = replace(self.draft, problems=error.problems, config=None)
+                    self._show()
+                    self.note("✗ refused: see the field", BAD)
+                return
+            state = await app.wait_for(lambda: client.steering.read_steering(run))
         finally:
             self._asked = False
         words = confirmed_text(result, state.config.checkpoint)

@@ -175,10 +175,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
             legend = "" if snapshot is None else drawn_by(snapshot.config)
             self.query_one("#samples", LinesPanel).show(partial(lines_below, snapshot), legend)
 
-    def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
+    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
-            runs, queue = self._in_order(summaries), waiting_runs(self.context.queue)
+            runs, queue = self._in_order(summaries or ()), waiting_runs(self.context.queue)
             self.query_one("#other-runs", LinesPanel).show(
                 partial(run_lines, runs, fresh, self.context.marks, queue),
                 Content.styled("val ppl", palette.DIM),

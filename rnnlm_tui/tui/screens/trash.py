@@ -117,6 +117,7 @@ class DeletedRuns:
 
     def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
         self._context, self._restored = context, restored
+        self._restoring = False
         self._groups: list[Sequence[Trashed]] = []
         """Newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
@@ -154,17 +155,19 @@ class DeletedRuns:
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
+        if self._restoring:
+            return
         self._groups = [
             left for group in self._groups if (left := [one for one in group if one.path.exists()])
         ]
         if not self._groups:
             self._context.report("nothing to undo: T shows the trash")
             return
-        group = self._groups.pop()
+        self._restoring = True
         try:
-            await self.restore(group)
+            await self.restore(self._groups[-1])
         finally:
-            self._groups.append(group)  # what is still in the trash can be restored later
+            self._restoring = False
 
     async def restore(self, group: Sequence[Trashed]) -> None:
         """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""

@@ -179,9 +179,9 @@ class VersusScreen(StudioScreen):
         if self.is_ready and self.box.text != self.session.prompt:
             self.box.put(self.session.prompt)
 
-    def show_runs(self, summaries: tuple[RunSummary, ...]) -> None:
+    def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """Take what has changed about the runs of the sides."""
-        self._found.take_summaries(summaries, self.run_path)
+        self._found.take_summaries(summaries or (), self.run_path)
 
     def _place(self) -> None:
         """Lay out the view, for the terminal's size and the number of sides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.estimates import parameter_count
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.screens.config_files import read_file
 from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, fields_of, idle_fields, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
 from tests.homes import trained
@@ -215,7 +218,7 @@ async def test_the_figures_follow_typing_and_none_is_invented(
 
 
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here --wait")
     trained("plain-otter", config=parse_config(merge(RunConfig(), {"training.seed": 99})))
@@ -231,6 +234,17 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "v", "v", shows="no other run to compare with")
         assert pane(app).locked
         await press(pilot, "s", shows="s is a key of Train")
+
+        # it isn't proposed to be saved as the file that an earlier draft came from
+        mine = tmp_path / "mine.toml"
+        mine.write_text('# mine\npreset = "demo"\n')
+        await press(pilot, "n", shows="○ draft, not started")
+        pane(app)._begin_from(await read_file(app, str(mine)))
+        await until_shown(pilot, "mine.toml")
+        app.open_run(find_run("plain-otter"), "config")
+        await until(pilot, lambda: pane(app).locked)
+        await press(pilot, "w", shows="plain-otter.toml")
+        await pilot.press("escape")
 
         await press(pilot, "n", shows="○ draft, not started")
         await press(pilot, "f4", shows="no-such-editor-here")
