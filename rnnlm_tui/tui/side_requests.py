@@ -26,7 +26,6 @@ from rnnlm_tui.tui.views.text_differences import TextScore
 from rnnlm_tui.tui.views.versus import SampleRound, Side, SideBySide, SideText
 
 if TYPE_CHECKING:
-    from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.screens.pane import PaneScreen
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -45,15 +44,11 @@ class SideRequests:
         """Whether the requests that have not begun are dropped."""
         self._kept_scores: dict[tuple[str, str, tuple[int, ...], str], Inspection] = {}
 
-    @property
-    def _context(self) -> RnnlmApp:
-        return self._screen.context
-
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
         self.stopping = True
         if self._drawing is not None:
-            stop_drawing(self._context, self._drawing)
+            stop_drawing(self._screen.context, self._drawing)
 
     async def weights(self, side: Side) -> Weights:
         """Return the weights that a side samples from; of current weights, a fresh snapshot.
@@ -80,19 +75,15 @@ class SideRequests:
         except (RnnlmError, OSError) as error:
             text.error = in_one_sentence(error)
         else:
-            await draw(self._context, text, side.run)
+            await draw(self._screen.context, text, side.run)
         text.over, self._drawing = True, None
 
     async def sample_round(
-        self,
-        found: SideBySide,
-        asked: SampleRound,
-        open_run: Path | None,
-        changed: Callable[[], None],
+        self, found: SideBySide, asked: SampleRound, changed: Callable[[], None]
     ) -> SampleDone | None:
         """Sample from one side after the other; return the end of the first text."""
         sides = list(found.sides)
-        await self.read_other_runs(sides, open_run)
+        await self.read_other_runs(sides)
         texts = [side.texts[asked.number] for side in sides]
         for side, text in zip(sides, texts, strict=True):
             if self.stopping:
@@ -116,11 +107,9 @@ class SideRequests:
                     await self.score(found, asked, owner, scorer)
                     changed()
 
-    async def sample_grid(
-        self, grid: Grid, open_run: Path | None, changed: Callable[[], None]
-    ) -> None:
+    async def sample_grid(self, grid: Grid, changed: Callable[[], None]) -> None:
         """Sample all cells, row by row; a row has the same weights."""
-        await self.read_other_runs(grid.sides, open_run)
+        await self.read_other_runs(grid.sides)
         for side, cells in zip(grid.sides, grid.cells, strict=True):
             weights: Weights | None = None
             for cell in cells:
@@ -131,10 +120,10 @@ class SideRequests:
                     weights = cell.wanted.weights if cell.asked else None
                 changed()
 
-    async def read_other_runs(self, sides: Sequence[Side], open_run: Path | None) -> None:
+    async def read_other_runs(self, sides: Sequence[Side]) -> None:
         """Read the checkpoints of sides that aren't from the open run: they may have changed."""
         for side in sides:
-            if side.run.path == open_run:
+            if side.run.path == self._screen.run_path:
                 continue
             side.unreadable = ""
             try:
@@ -172,7 +161,7 @@ class SideRequests:
             )
         key = (weights.path, prompt, ids, start)
         if key not in self._kept_scores:
-            sampler = await self._context.warm_sampler()
+            sampler = await self._screen.context.warm_sampler()
             await sampler.start()
             request = InspectRequest(
                 id=uuid4().hex, checkpoint=weights.path, prompt=prompt, ids=ids, state=start

@@ -35,7 +35,7 @@ from rnnlm_tui.tui.views.prompt_session import (
 )
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
+from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
 from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
 
@@ -110,11 +110,6 @@ class PromptScreen(StudioScreen):
     def following(self) -> bool:
         """Whether each evaluation of the run is followed by a sample."""
         return self._followed is not None
-
-    @property
-    def box(self) -> PromptBox:
-        """The box for prompts."""
-        return self.frame.box
 
     @property
     def choice(self) -> CheckpointChoice | None:

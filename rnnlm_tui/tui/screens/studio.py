@@ -81,8 +81,10 @@ class StudioScreen(PaneScreen):
         """Return the footer's actions while no run is open."""
         return [(action(name), "") for name in ("show_runs", "command_palette", "keys", "leave")]
 
-    def on_prompt_box_paste_shortened(self, event: PromptBox.PasteShortened) -> None:
-        self.context.report(event.words, trouble=True)
+    @property
+    def box(self) -> PromptBox:
+        """The box for prompts, if the mode has one."""
+        return self.query_one(PromptBox)
 
     # sampling
 

@@ -42,7 +42,7 @@ from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.panel import Line, Panel
-from rnnlm_tui.tui.widgets.prompt import PromptBox, PromptFrame
+from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
 from rnnlm_tui.tui.widgets.train_layout import Placed
 from rnnlm_tui.tui.widgets.versus import (
@@ -145,11 +145,6 @@ class VersusScreen(StudioScreen):
 
     def on_placed_resized(self, _event: Placed.Resized) -> None:
         self._place()
-
-    @property
-    def box(self) -> PromptBox:
-        """The box for the prompt."""
-        return self.frame.box
 
     @property
     def side(self) -> Side:
@@ -479,7 +474,7 @@ class VersusScreen(StudioScreen):
     async def _sample_round(self, asked: SampleRound) -> None:
         """Sample from one side after the other, then score the texts."""
         found = self._found
-        done = await self._requests.sample_round(found, asked, self.run_path, self._show)
+        done = await self._requests.sample_round(found, asked, self._show)
         if done is not None:
             self.frame.tokens[asked.prompt] = done.prompt_tokens
             self.frame.show_facts()
@@ -492,7 +487,7 @@ class VersusScreen(StudioScreen):
         if self._view == "grid":
             grid = Grid.of(self.box.text, self._found.sides, session.settings, session.state)
             self.grid.show(grid)
-            self._begin(self._requests.sample_grid(grid, self.run_path, self.grid.redraw))
+            self._begin(self._requests.sample_grid(grid, self.grid.redraw))
         else:
             self._columns.top, self._columns.following = 0, True
             asked = self._found.begin(self.box.text, session.settings, session.state)

@@ -56,14 +56,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         Binding("f7", "screen.kept_samples", show=False, id="kept_samples"),
     ]
 
-    class PasteShortened(Message):
-        """Part of a paste was removed."""
-
-        def __init__(self, words: str) -> None:
-            super().__init__()
-            self.words = words
-            """What was removed, and why."""
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(
             id=id,
@@ -123,17 +115,14 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         if taken != pasted:
             event.text = taken
             cut = len(pasted) > room
-            self.post_message(
-                self.PasteShortened(
-                    f"kept {len(taken):,} of {counted(len(pasted), 'character')} pasted: a prompt"
-                    f" takes {MAX_PROMPT_CHARACTERS:,}"
-                    if cut
-                    else (
-                        f"removed {counted(len(pasted) - len(taken), 'control character')} from the"
-                        " paste"
-                    )
-                )
+            words = (
+                f"kept {len(taken):,} of {counted(len(pasted), 'character')} pasted: a prompt"
+                f" takes {MAX_PROMPT_CHARACTERS:,}"
+                if cut
+                else f"removed {counted(len(pasted) - len(taken), 'control character')} from the"
+                " paste"
             )
+            cast("RnnlmApp", self.app).report(words, trouble=True)
 
     async def on_mouse_down(self, _event: events.MouseDown) -> None:
         self._put_typed()
