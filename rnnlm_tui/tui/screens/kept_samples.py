@@ -74,7 +74,8 @@ class KeptSamplesPanel(Panel):
         self.outcome = Content("")
         """What just happened."""
         self._at = self._top = 0
-        self._rows = 1
+        self.page = 1
+        """Rows of the list."""
         self._run_cells = 0
         self.highlighted = True
 
@@ -83,11 +84,6 @@ class KeptSamplesPanel(Panel):
         """The sample under the cursor."""
         samples = self.samples or ()
         return samples[self._at] if self._at < len(samples) else None
-
-    @property
-    def page(self) -> int:
-        """Rows of the list."""
-        return self._rows
 
     def show(self, samples: Sequence[KeptSample]) -> None:
         """Show these; the cursor keeps its place."""
@@ -107,15 +103,15 @@ class KeptSamplesPanel(Panel):
             cursor = Content.styled("█", TRAIN) if self.searching else Content("")
             query = safe_text(self.query_text, newlines="space")
             head = [Content.assemble(("/ ", f"bold {BRIGHT}"), (query, BRIGHT), cursor)]
-        self._rows = max(1, min(len(samples), (height - len(head)) * 2 // 5))
-        self._top = first_shown(self._top, self._at, self._rows, len(samples))
+        self.page = max(1, min(len(samples), (height - len(head)) * 2 // 5))
+        self._top = first_shown(self._top, self._at, self.page, len(samples))
         if self.samples is None:
             rows = [Content.styled("reading …", DIM)]
         elif not samples:
             words = "no sample has all these words" if self.query_text else "nothing sampled yet"
             rows = [Content.styled(words, DIM)]
         else:
-            shown = samples[self._top : self._top + self._rows]
+            shown = samples[self._top : self._top + self.page]
             self._run_cells = max(
                 cell_len(safe_text(sample.run, limit=RUN_CELLS, newlines="show"))
                 for sample in shown
@@ -244,13 +240,15 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         if not panel.searching and event.key != "slash":
             return
         if not panel.searching:
-            self.action_search()
+            panel.searching = True
+            self.say()
         elif event.key == "backspace":
             self._search(panel.query_text[:-1])
         elif event.key == "ctrl+u":
             self._search("")
         elif event.key == "enter":
-            self._end_search()
+            panel.searching = False
+            panel.redraw()
         elif event.is_printable and event.character:
             self._search(panel.query_text + event.character)
         else:
@@ -262,18 +260,9 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         if self.panel.searching:
             self._search(self.panel.query_text + without_controls(event.text, keep=""))
 
-    def action_search(self) -> None:
-        """Write words that a sample must have."""
-        self.panel.searching = True
-        self.say()
-
     def _search(self, query: str) -> None:
         self.panel.query_text = query[:MAX_QUERY]
         self.show(self.items)
-
-    def _end_search(self) -> None:
-        self.panel.searching = False
-        self.panel.redraw()
 
     # keys
 
