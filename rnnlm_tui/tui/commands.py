@@ -55,24 +55,13 @@ def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
             also=f"{entry.help} {entry.verb}",
         )
     for guide in GUIDES:
-        yield PickItem(
-            partial(_open_guide, app, guide.topic),
-            f"Guide: {guide.title}",
-            guide.summary,
-            group=GUIDE,
-            also=f"docs documentation manual help {guide.topic}",
-        )
+        also = f"docs documentation manual help {guide.topic}"
+        call = partial(_open_guide, app, guide.topic)
+        yield PickItem(call, f"Guide: {guide.title}", guide.summary, GUIDE, also)
     for summary in app.summaries or ():
-        about = (
-            f"{summary.unreadable or summary.status},"
-            f" {safe_text(summary.corpus, limit=40, newlines='show')}"
-        )
-        yield PickItem(
-            partial(_open, app, summary.run),
-            f"Open {summary.run}",
-            about,
-            group=OPEN_RUN,
-        )
+        corpus = safe_text(summary.corpus, limit=40, newlines="show")
+        about = f"{summary.unreadable or summary.status}, {corpus}"
+        yield PickItem(partial(_open, app, summary.run), f"Open {summary.run}", about, OPEN_RUN)
 
 
 def _go_and_run(app: RnnlmApp, entry: Action) -> None:

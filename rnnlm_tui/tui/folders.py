@@ -40,15 +40,6 @@ class FolderListing:
     """Folders first, then files, by name; hidden ones at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A path completed as far as it is unambiguous."""
-
-    text: str
-    candidates: tuple[str, ...] = ()
-    """Names that would fit, if there are several; folders end with a slash."""
-
-
 def list_folder(folder: Path, *, tokenizers: bool = False) -> FolderListing:
     """List a folder.
 
@@ -85,8 +76,11 @@ def _entry(item: os.DirEntry[str], *, tokenizers: bool) -> Entry:
         return Entry(item.name, path, False)
 
 
-def complete_path(text: str, words: Sequence[str] = ()) -> Completion:
+def complete_path(text: str, words: Sequence[str] = ()) -> tuple[str, list[str]]:
     """Complete the last part of a path that the user types; never raises.
+
+    Return the text as far as it is unambiguous, and the names that would fit, if there are several;
+    folders end with a slash.
 
     Args:
         text: as typed, also with `~`; kept as it is apart from what is added at the end.
@@ -95,7 +89,7 @@ def complete_path(text: str, words: Sequence[str] = ()) -> Completion:
     before, slash, part = text.rpartition("/")
     folder = user_path(before + slash) if slash else Path()
     if text == "~":
-        return Completion("~/")
+        return "~/", []
     try:
         entries = list_folder(folder).entries
     except (InputError, ValueError):  # a null byte, for example
@@ -108,9 +102,9 @@ def complete_path(text: str, words: Sequence[str] = ()) -> Completion:
     if not slash:
         names += [word for word in words if word.startswith(part) and word not in names]
     if not names:
-        return Completion(text)
+        return text, []
     same = os.path.commonprefix(names)  # noqa: RUF071 (of one part of a path, by characters)
-    return Completion(before + slash + same, tuple(names) if len(names) > 1 else ())
+    return before + slash + same, names if len(names) > 1 else []
 
 
 def start_folder(text: str) -> Path:

@@ -23,7 +23,7 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.log import TensorsScreen
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen, note_question
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen, note_question, purge_question
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
@@ -372,14 +372,9 @@ class CheckpointsScreen(PaneScreen):
             for name in names:
                 client.average.remove(run, name)
 
-        many = len(names) > 1
-        question = ConfirmScreen(
-            "Remove these averages?" if many else "Remove this average?",
-            f"{', '.join(names)}: {size}",
-            "This can't be undone.",
-            "keep them" if many else "keep it",
-            f"remove, free {size}",
-        )
+        title = "Remove these averages?" if len(names) > 1 else "Remove this average?"
+        what, proceed = f"{', '.join(names)}: {size}", f"remove, free {size}"
+        question = purge_question(title, what, len(names), proceed)
         if await self.context.ask(question):
             await self.context.wait_for(remove)
             self._chosen.clear()

@@ -421,11 +421,8 @@ class ConfigScreen(PaneScreen):
         """
         if self._editing is not None:
             self._history.record(self._editing, draft, group)
-            self._replace(draft)
-
-    def _replace(self, draft: Draft) -> None:
-        self._take(draft)
-        self._show()
+            self._take(draft)
+            self._show()
 
     def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
         self._show_titles()
@@ -473,7 +470,8 @@ class ConfigScreen(PaneScreen):
             return
         if draft.base_name != before.base_name:
             self._file = None
-        self._replace(draft)
+        self._take(draft)
+        self._show()
         changed = changed_fields(before, draft)
         if len(changed) == 1:
             self.form.go_to(changed[0])

@@ -65,9 +65,8 @@ def look_up(config: RunConfig) -> Findings:
         size = formatting.disk(sum(split.bytes for split in corpus.splits.values()))
         facts["corpus.source"] = "; ".join((f"{corpus.title}, {size}", *corpus.all_notes))
     if estimate.steps is not None and warmup_note(config, estimate.steps):
-        facts[WARMUP] = (
-            f"shortened to {planned_warmup(config, estimate.steps):,} of {estimate.steps:,}"
-        )
+        planned = planned_warmup(config, estimate.steps)
+        facts[WARMUP] = f"shortened to {planned:,} of {estimate.steps:,}"
     if has_prompts_of_another_text(config):
         facts["evaluation.prompts"] = "this text's own beginnings instead"
     missing, preview, at = None, None, "corpus.source"
@@ -78,14 +77,10 @@ def look_up(config: RunConfig) -> Findings:
             client.start.check_source(config.corpus)
             at = "corpus.source"
         preview = client.corpora.preview(config)
-        if (
-            preview is not None
-            and config.corpus.layout == "auto"
-            and config.corpus.source not in BUILT_IN_SOURCES
-        ):
-            facts["corpus.layout"] = (
-                f"{preview.layout}: {preview.reason}" if preview.reason else preview.layout
-            )
+        own_text = config.corpus.source not in BUILT_IN_SOURCES
+        if preview is not None and config.corpus.layout == "auto" and own_text:
+            layout = (preview.layout, preview.reason)
+            facts["corpus.layout"] = ": ".join(filter(None, layout))
         at = "tokenizer.name"
         client.pretrained.check_tokenizer(config.tokenizer)
     except (CorpusError, TokenizerError) as error:  # training would fail too
@@ -120,11 +115,9 @@ class DraftCheck:
             self.blocking += tuple(
                 problem for problem in found.estimate.problems if field_of(problem) not in wrong
             )
-        self.problems = (
-            (*self.blocking, refused[1])
-            if refused is not None and refused[0] == config
-            else self.blocking
-        )
+        self.problems = self.blocking
+        if refused is not None and refused[0] == config:
+            self.problems += (refused[1],)
 
     def needs_estimate(self, config: RunConfig) -> bool:
         """Whether the disk has to be read for this config; asks only once."""

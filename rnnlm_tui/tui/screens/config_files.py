@@ -61,11 +61,8 @@ MOST_PROBLEMS = 12
 def recent_files(settings: Mapping[str, object]) -> list[str]:
     """Return the paths of the config files used last."""
     saved = settings.get(RECENT_SETTING)
-    return (
-        [path for path in saved if isinstance(path, str) and path.isprintable()][:MOST_RECENT]
-        if isinstance(saved, list)
-        else []
-    )
+    paths = saved if isinstance(saved, list) else []
+    return [path for path in paths if isinstance(path, str) and path.isprintable()][:MOST_RECENT]
 
 
 def remember_file(app: RnnlmApp, path: Path) -> None:

@@ -17,6 +17,7 @@ from rnnlm_tui.schema.formatting import counted, disk, user_path
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import shown_keys
+from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, GOOD, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
 from rnnlm_tui.tui.text import safe_text, sentence
@@ -116,7 +117,7 @@ class ExportScreen(Overlay[None]):
         except (RnnlmError, OSError) as error:
             if not self.is_attached:
                 raise
-            self._problem = error.message if isinstance(error, RnnlmError) else str(error)
+            self._problem, _ = words_of(error)
         else:
             self._result = result
             if not self.is_attached:

@@ -23,8 +23,7 @@ from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, FOCUS, GREY, TEX
 from rnnlm_tui.tui.text import fitting, safe_content
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
-from rnnlm_tui.tui.widgets.path_field import PathInput
-from rnnlm_tui.tui.widgets.text_field import SafeInput
+from rnnlm_tui.tui.widgets.text_field import PathInput, SafeInput
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -182,6 +181,12 @@ class ConfirmScreen(Question[bool]):
         super().__init__(title, [Content(""), *facts, Content("")], answers, classes="-indented")
 
 
+def purge_question(title: str, what: str, number: int, proceed: str) -> ConfirmScreen:
+    """Ask before one or several things are deleted for good."""
+    keep = "keep it" if number == 1 else "keep them"
+    return ConfirmScreen(title, what, "This can't be undone.", keep, proceed)
+
+
 def key_line(keys: Sequence[tuple[str, str]], width: int, app: object) -> Content:
     """Return `↑ ↓ scroll  esc close` for `width` cells; keys before the last are dropped first."""
     items = [
@@ -246,7 +251,7 @@ class AskScreen(Overlay[str]):
         if self._accepts(event.value):
             self.dismiss(event.value)
 
-    def on_path_input_candidates(self, event: PathInput.Candidates) -> None:
+    def on_safe_input_candidates(self, event: SafeInput.Candidates) -> None:
         """Show the names that complete the path."""
         event.stop()
         if event.names:

@@ -15,6 +15,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, disk, figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.tui.actions import shown_keys
+from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
 from rnnlm_tui.tui.text import line, safe_content, safe_text
@@ -94,14 +95,13 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         """Look up what would go: the newest checkpoints are verified."""
         self._plan, self._problem = None, ""
         self._show()
-        asked = last, every = self._keep
-        plan, problem = None, ""
+        asked, plan, problem = self._keep, None, ""
         try:
             plan = await self.context.wait_for(
-                lambda: store.retention.plan_prune(self._run, last, every)
+                lambda: store.retention.plan_prune(self._run, *asked)
             )
         except (RnnlmError, OSError) as error:
-            problem = error.message if isinstance(error, RnnlmError) else str(error)
+            problem, _ = words_of(error)
         if self.is_attached and asked == self._keep:
             self._plan, self._problem = plan, problem
             self._show()

@@ -220,8 +220,7 @@ class RunsScreen(SteersRuns):
 
     def show_compared(self) -> None:
         """Show the curves of the marked runs in the small chart."""
-        if self.is_ready:
-            self._show_detail(self.snapshot)
+        self._show_detail(self.snapshot)
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self._show_detail(snapshot)

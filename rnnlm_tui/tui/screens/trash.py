@@ -20,7 +20,7 @@ from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
-from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, keys_in_line
+from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, keys_in_line, purge_question
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.threads import act
 
@@ -91,13 +91,8 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
         if not everything:
             title, what = f"Purge this {self._noun}?", safe_text(_name(items[0]), limit=32)
         size = disk(sum(item.bytes for item in items))
-        question = ConfirmScreen(
-            title,
-            f"{what}: {size} on disk",
-            "This can't be undone.",
-            "keep it" if len(items) == 1 else "keep them",
-            f"purge, free {size}",
-        )
+        what, proceed = f"{what}: {size} on disk", f"purge, free {size}"
+        question = purge_question(title, what, len(items), proceed)
         if await self.context.ask(question):
             self.change(
                 lambda: store.trash.purge(items), lambda freed: Done(f"{disk(freed)} freed")

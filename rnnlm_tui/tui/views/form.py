@@ -94,7 +94,7 @@ def shown_value(field: FormField, value: object) -> str:
     if field.kind == "switch":
         return "yes" if value is True else "no" if value is False else str(value)
     if field.kind == "list":
-        return _list_text(value)
+        return counted(len(value) if isinstance(value, list | tuple) else 0, "text")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
@@ -134,11 +134,6 @@ def number_text(value: float) -> str:
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
     return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
-
-
-def _list_text(value: object) -> str:
-    count = len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0
-    return counted(count, "text")
 
 
 def _field(section: str, name: str, info: FieldInfo) -> FormField:
@@ -211,16 +206,14 @@ class Draft:
 
     def with_value(self, path: str, value: object) -> Draft:
         """Return the draft with one field set; the base's own value is no change."""
-        changes = {key: kept for key, kept in self.changes.items() if key != path}
-        if not is_same(value, value_at(self.base, path)):
-            changes[path] = value
-        return replace(self, changes=changes)
+        if is_same(value, value_at(self.base, path)):
+            return self.without(path)
+        return replace(self, changes={**self.without(path).changes, path: value})
 
     def without(self, path: str) -> Draft:
         """Return the draft with one field reset to the base's value."""
-        return replace(
-            self, changes={key: kept for key, kept in self.changes.items() if key != path}
-        )
+        changes = {key: kept for key, kept in self.changes.items() if key != path}
+        return replace(self, changes=changes)
 
     def config(self) -> RunConfig:
         """Return the config.
@@ -246,9 +239,8 @@ class Draft:
             draft = draft.without(field_of(problem))
         if not draft.problems():
             return draft.config()
-        kept = replace(
-            self, changes={}
-        )  # the fields contradict each other: keep the changes that are valid together
+        # the fields contradict each other: keep the changes that are valid together
+        kept = replace(self, changes={})
         for path, value in draft.changes.items():
             more = kept.with_value(path, value)
             kept = kept if more.problems() else more
@@ -289,9 +281,7 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
 
 def advice_of(problem: Problem | None) -> str:
     """Describe the first adjustment that solves a problem: `hidden size 256, embedding 256`."""
-    if problem is None or not problem.adjustments:
-        return ""
-    return adjustment_text(problem.adjustments[0])
+    return adjustment_text(problem.adjustments[0]) if problem and problem.adjustments else ""
 
 
 def adjustment_text(adjustment: Adjustment) -> str:

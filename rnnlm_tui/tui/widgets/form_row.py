@@ -29,7 +29,7 @@ from rnnlm_tui.tui.views.form import (
     shown_value,
     with_titles,
 )
-from rnnlm_tui.tui.widgets.path_field import PathInput
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
@@ -80,7 +80,7 @@ class FieldHost(Protocol):
         """Handle enter or a second click on the focused row."""
 
 
-class FieldEditor(OrderedKeys, PathInput, can_focus=True):
+class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
     """The editor in a row's place: enter and arrow keys keep the text, escape restores it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -204,7 +204,7 @@ class FieldRow(FormRow):
         if self._editor is not None:
             self.close_editor(self._editor.value)
 
-    def on_path_input_candidates(self, event: PathInput.Candidates) -> None:
+    def on_safe_input_candidates(self, event: SafeInput.Candidates) -> None:
         """Show the names that complete the path, below the editor; empty: none."""
         event.stop()
         self._candidates = event.names if self.editing else ""
@@ -253,11 +253,9 @@ class FieldRow(FormRow):
                 return []
             return list(_wrong(short_message(problem)).wrap(width))
         in_help = len(field.choices) < 2 or all(choice in field.help for choice in field.choices)
-        facts = [state.allowed if in_help else ", ".join(field.choices)]
-        if not self._key_fits:
-            facts.append(field.path)
-        if state.related:
-            facts.append(f"depends on {', '.join(state.related)}")
+        allowed = state.allowed if in_help else ", ".join(field.choices)
+        related = f"depends on {', '.join(state.related)}" if state.related else ""
+        facts = (allowed, "" if self._key_fits else field.path, related)
         tail = "  ".join(filter(None, facts))
         whole = f"{field.help} {tail}".strip()
         words = [whole] if len(whole) <= width else [field.help, tail]

@@ -1,4 +1,4 @@
-"""One-line text fields without control characters.
+"""One-line text fields without control characters, and one for a path.
 
 Textual draws what is pasted into its inputs unchanged, escape sequences included.
 """
@@ -6,19 +6,24 @@ Textual draws what is pasted into its inputs unchanged, escape sequences include
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.binding import Binding, BindingType
 from textual.events import Key, Paste
 from textual.geometry import Offset, Region
+from textual.message import Message
 from textual.reactive import var
 from textual.strip import Strip
 from textual.widgets import Input
 
 from rnnlm_tui.schema.formatting import UNSAFE, is_joiner
+from rnnlm_tui.tui.folders import complete_path
 from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.threads import to_thread
 
 _LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 """Terminals send a pasted line break as CR, some as LF or CRLF."""
@@ -32,6 +37,10 @@ def with_line_breaks(text: str) -> str:
 def without_controls(text: str, *, keep: str = "\n\t") -> str:
     """Remove characters that could act on a terminal or are invisible, except those in `keep`."""
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else "", with_line_breaks(text))
+
+
+MOST_CANDIDATES = 40
+"""Names that are shown; more don't help."""
 
 
 class SafeInput(Input):
@@ -51,6 +60,14 @@ class SafeInput(Input):
     cursor_blink = var(False, init=False)
     line_break: str = ""
     """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
+
+    class Candidates(Message):
+        """Several names fit what was typed, or none does (empty)."""
+
+        def __init__(self, names: str) -> None:
+            super().__init__()
+            self.names = names
+            """Separated by blanks."""
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Take every key that types a character, before the screen's bindings (Textual's hook).
@@ -101,3 +118,25 @@ class SafeInput(Input):
             event.stop()
             event.prevent_default()
             self.replace(event.character or "", *self.selection)
+
+    async def complete(self, words: Sequence[str] = ()) -> bool:
+        """Complete the path in a thread, because disks may be slow; return if there is anything."""
+        typed = self.value
+        text, names = await to_thread(complete_path, typed, words)
+        more = len(names) - MOST_CANDIDATES
+        if self.value == typed:  # not typed on meanwhile
+            self.value = text
+            self.cursor_position = len(text)
+            rest = f"  and {more:,} more" if more > 0 else ""
+            self.post_message(self.Candidates("  ".join(names[:MOST_CANDIDATES]) + rest))
+        return bool(names) or text != typed
+
+
+class PathInput(SafeInput):
+    """An input whose tab completes a path, as in a shell."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False, priority=True)]
+
+    async def action_complete(self) -> None:
+        """Complete the path."""
+        await self.complete()
