@@ -81,7 +81,7 @@ class StepMetric:
             mean=speeds(series) if speed else band.mean,
             low=low,
             high=high,
-            current=self.write(newest) if len(places) and newest is not None else "",
+            current=self.write(newest) if len(places) else "",
             smooth=self.smooth,
             harmonic=speed,
             legend_from_curve=self.column != "loss",

@@ -229,6 +229,7 @@ def _held_out(
 
 def _trained(metric: StepMetric, runs: MarkedRuns, axis: Axis) -> ChartData:
     drawn = [metric.curve(run.snapshot, axis, run.origin(axis)) for run in runs]
+    drawn = [replace(curve, current=curve.current.strip(NOTHING)) for curve in drawn]
     if len(runs) > MOST_BANDS:
         drawn = [replace(curve, low=None, high=None, band=False) for curve in drawn]
     return _overlay(runs, axis, metric.title, drawn, from_zero=metric.from_zero)

@@ -116,6 +116,8 @@ def _distance(row: FigureRow) -> FigureColumn:
 class ComparedRunsPanel(ScrolledPanel):
     """Figures, settings, and figures without a column; the heading stays when scrolling."""
 
+    WHEEL_LINES = 1
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
         self._runs: MarkedRuns = ()

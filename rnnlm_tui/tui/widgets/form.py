@@ -138,12 +138,15 @@ class TextPreview(Static):
     TextPreview.-shown {{ display: block; }}
     """
 
+    _preview: Preview | None = None
+
     def show(self, preview: Preview | None) -> None:
         """Show a preview, or nothing."""
-        self.set_class(preview is not None, "-shown")
-        lines = preview_lines(preview, MOST_CELLS, apart=self.app.no_color) if preview else []
-        if (text := Content("\n").join(lines)) != self.content:
-            self.update(text)
+        if preview != self._preview:
+            self._preview = preview
+            self.set_class(preview is not None, "-shown")
+            lines = preview_lines(preview, MOST_CELLS, apart=self.app.no_color) if preview else []
+            self.update(Content("\n").join(lines))
 
 
 def preview_lines(

@@ -183,6 +183,7 @@ class FooterLine(KeysLine):
 
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(pane, id=id)
+        self._given: list[tuple[Action, str]] = []
         self._entries: tuple[tuple[Action, str], ...] = ()
         self._notice: Notice | None = None
         self._timer: Timer | None = None
@@ -192,6 +193,9 @@ class FooterLine(KeysLine):
 
     def show(self, entries: Sequence[tuple[Action, str]]) -> None:
         """Show actions, each with a verb (empty: the table's); drop some but never the last."""
+        if list(entries) == self._given:
+            return
+        self._given = list(entries)
         own = {
             entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
         }  # with the user's keys

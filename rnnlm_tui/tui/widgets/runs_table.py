@@ -62,6 +62,7 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._layout = RunLayout()
         self._configs: Mapping[str, RunConfig] = {}
         self._beside = RowContext()
+        self._width = 0
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
@@ -114,8 +115,8 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
         columns = self._layout.columns(width, self._status_width, self._words)
-        if columns != self.columns:
-            self._strips, self.columns = {}, columns
+        if (width, columns) != (self._width, self.columns):
+            self._strips, self._width, self.columns = {}, width, columns
 
     def legend_within(self, room: int) -> Label:
         """Return the order if no visible heading shows it."""

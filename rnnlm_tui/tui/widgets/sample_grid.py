@@ -112,7 +112,8 @@ class SampleGrid(Panel, can_focus=True):
         else:
             text, style, sign = safe_text(cell.text).strip("\n"), TEXT, Content("")
             if not text:
-                return [Content.styled("no text" if cell.over and cell.done else "…", DIM)]
+                ended = cell.over and cell.done and cell.done.reason != "cancelled"
+                return [Content.styled("no text" if ended else "…", DIM)]
         wrapped = WrappedText(max(8, width - sign.cell_length), text.lstrip())
         lines = []
         for line in range(min(len(wrapped), tall)):

@@ -95,7 +95,8 @@ def place(
     Cells of the inks `over` count as empty, and so does what is right of the plot.
     """
     for row, first, text in spots:
-        if raster.free(row, first - 1, min(first + len(text), raster.width - 1), over):
+        end = first + len(text)
+        if end <= raster.width and raster.free(row, first - 1, min(end, raster.width - 1), over):
             raster.write(row, first - 1, " ", 0)
             raster.write(row, first, text, style)
             return True
