@@ -4,11 +4,9 @@ A subclass
 
     class CompareScreen(ChartedScreen):
         PANE = "compare"
-        CHARTS = ("overlay",)               # ids of its Chart widgets, in the order of tab
-        AXES = ("step", "tokens", "epoch")  # in the order of `x`
+        CHARTS = {"overlay": overlay_data}  # by id of its Chart widgets, in the order of tab
 
         def view_key(self) -> str: ...      # the name under which the view is saved
-        def show_view(self) -> None: ...    # show all charts again: self.show_charts({id: data})
         def ends(self) -> tuple[float, float] | None: ...
 
 * All charts show the same `window` of x, which fits the lead, the first of CHARTS that is shown.
@@ -20,26 +18,24 @@ A subclass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
-from rnnlm_tui.tui.views.chart_data import points_csv
+from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData, Window
 
 
 class ChartedScreen(PaneScreen):
     """The base of the screens with charts."""
 
-    CHARTS: ClassVar[Sequence[str]] = ()
-    """Ids of the charts, in the order of tab."""
-    AXES: ClassVar[Sequence[str]] = ("step",)
-    """The x axes, in the order of `x`."""
+    CHARTS: ClassVar[Mapping[str, Callable[[Any, Axis], ChartData]]] = {}
+    """Chart id to its data of what is shown, in the order of tab."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,10 +58,6 @@ class ChartedScreen(PaneScreen):
         """Return the name under which the view is saved."""
         return self.PANE
 
-    def show_view(self) -> None:
-        """Arrange and show all charts again, after a change of the view."""
-        self.refresh_all()
-
     def help_group(self) -> Group:
         """List the keys of charts first while a cursor is shown or a chart is alone."""
         return "screen" if self.cursor is None and not self.shows_one_chart() else "charts"
@@ -76,11 +68,11 @@ class ChartedScreen(PaneScreen):
 
     def reachable_charts(self) -> Sequence[str]:
         """Return the charts that tab goes through."""
-        return self.CHARTS
+        return tuple(self.CHARTS)
 
     def arranged_charts(self) -> Sequence[str]:
         """Return the charts that have a place beside others; tab shows the rest alone."""
-        return self.CHARTS
+        return tuple(self.CHARTS)
 
     def shows_one_chart(self) -> bool:
         """Whether the chosen chart is shown alone."""
@@ -119,7 +111,12 @@ class ChartedScreen(PaneScreen):
     @property
     def chosen(self) -> str:
         """The id of the chart that keys act on."""
-        return self.view.chosen if self.view.chosen in self.CHARTS else self.CHARTS[0]
+        return self.view.chosen if self.view.chosen in self.CHARTS else next(iter(self.CHARTS))
+
+    @property
+    def axis(self) -> Axis:
+        """The x axis of all charts."""
+        return cast(Axis, self.view.axis)
 
     def chart(self, name: str) -> Chart:
         """Return the chart with this id."""
@@ -136,22 +133,23 @@ class ChartedScreen(PaneScreen):
             return
         self._view_of = key
         self.view = saved_view(self.context.settings, key)
-        if self.view.axis not in self.AXES:
-            self.view = replace(self.view, axis=self.AXES[0], part=None, cursor=None)
+        if self.axis not in AXES:
+            self.view = replace(self.view, axis=AXES[0], part=None, cursor=None)
         self.window, self.cursor, self.visiting, self.pending = Window(), None, False, True
         for chart in self.charts():
             chart.set_reactive(Chart.cursor, None)
             chart.set_reactive(Chart.show_all, self.view.whole_range)
             chart.smoothing = self.view.smoothing
 
-    def show_charts(self, shown: Mapping[str, ChartData]) -> None:
-        """Show the data of the charts that have a place.
+    def show_charts(self, of: object, places: Collection[str], empty: ChartData) -> None:
+        """Show the charts that have a place: of a run or several, or empty without any.
 
         The first of CHARTS among them decides the x range of all.
         """
-        names = [name for name in self.CHARTS if name in shown]
+        names = [name for name in self.CHARTS if name in places]
         if not names:
             return
+        shown = {name: self.CHARTS[name](of, self.axis) if of else empty for name in names}
         self._led_by = names[0]
         self.window.fit(shown[names[0]], self.cursor)
         if self.pending and shown[names[0]].series:
@@ -183,7 +181,7 @@ class ChartedScreen(PaneScreen):
         """Change fields of the view, and save it."""
         # the caller names fields of the view
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
-        self.show_view()
+        self.refresh_all()
         self.save_view()
 
     @property
@@ -222,7 +220,7 @@ class ChartedScreen(PaneScreen):
             None if place is None else self.step_of_x(place)
             for place in (self.cursor, *(part or (None, None)))
         ]
-        axis = self.AXES[(self.AXES.index(self.view.axis) + 1) % len(self.AXES)]
+        axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
         self.view = replace(self.view, axis=axis)
         self.cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
         shown = (start, end) if start is not None and end is not None else None
@@ -270,7 +268,7 @@ class ChartedScreen(PaneScreen):
         """Show all of x with default settings; the chosen chart stays chosen if it has a place."""
         self._set_cursor(None)
         chosen, self.visiting = "" if self.visiting else self.view.chosen, False
-        fresh = ChartView(axis=self.AXES[0], chosen=chosen, hidden=self.view.hidden)
+        fresh = ChartView(axis=AXES[0], chosen=chosen, hidden=self.view.hidden)
         for chart in self.charts():
             chart.reset()
             chart.smoothing = fresh.smoothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -14,7 +14,6 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.text import line
-from rnnlm_tui.tui.views.chart_data import AXES, Axis
 from rnnlm_tui.tui.views.compare import (
     COMPARED_CHARTS,
     MarkedRun,
@@ -41,8 +40,7 @@ class CompareScreen(ChartedScreen):
 
     PANE = "compare"
     BINDINGS = bindings_for("compare")
-    CHARTS = tuple(COMPARED_CHARTS)
-    AXES = AXES
+    CHARTS = COMPARED_CHARTS
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -69,10 +67,6 @@ class CompareScreen(ChartedScreen):
 
     show_marks = show_compared
 
-    @property
-    def _axis(self) -> Axis:
-        return cast(Axis, self.view.axis)
-
     def _runs(self) -> MarkedRuns:
         return compared(self.context.marks, self.context.compared)
 
@@ -86,13 +80,7 @@ class CompareScreen(ChartedScreen):
         placed.place(places)
         self.call_after_refresh(self._update_layout)
         empty = ChartData("", (), note="space on the runs marks them, = compares them")
-        self.show_charts(
-            {
-                name: data(runs, self._axis) if runs else empty
-                for name, data in COMPARED_CHARTS.items()
-                if name in places
-            }
-        )
+        self.show_charts(runs, places, empty)
         self.cursor_changed()
 
     def _update_layout(self) -> None:
@@ -105,7 +93,7 @@ class CompareScreen(ChartedScreen):
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
         body, alone = Size(size.width, max(0, size.height - FRAME_ROWS)), self.shows_one_chart()
-        return compare_arrangement(body, self.CHARTS, self.chosen, lines, alone=alone)
+        return compare_arrangement(body, tuple(self.CHARTS), self.chosen, lines, alone=alone)
 
     def identity(self, width: int) -> Content:
         """Return `comparing A plain-otter  B brisk-heron`."""
@@ -133,16 +121,16 @@ class CompareScreen(ChartedScreen):
     # the charts
 
     def ends(self) -> tuple[float, float] | None:
-        return span(self._runs(), self._axis)
+        return span(self._runs(), self.axis)
 
     def step_of_x(self, place: float) -> float | None:
         """Return the step at an x of the longest run: each run has its own."""
         longest = self._longest()
-        return None if longest is None else longest.step_of_x(self._axis, place)
+        return None if longest is None else longest.step_of_x(self.axis, place)
 
     def x_of_step(self, step: float) -> float | None:
         longest = self._longest()
-        return None if longest is None else longest.x_of_step(self._axis, step)
+        return None if longest is None else longest.x_of_step(self.axis, step)
 
     def _longest(self) -> MarkedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
@@ -151,7 +139,7 @@ class CompareScreen(ChartedScreen):
         """Read the shown range at full resolution."""
         part = self.window.part
         self.context.watcher.look_at(
-            {} if part is None else shown_steps(self._runs(), self._axis, part)
+            {} if part is None else shown_steps(self._runs(), self.axis, part)
         )
 
     def cursor_changed(self) -> None:
@@ -170,7 +158,7 @@ class CompareScreen(ChartedScreen):
             return
         if self.cursor is not None and values:
             place = self.cursor - chart.column_width / 2
-            values = values_at_x(self._runs(), self._axis, place, values)
+            values = values_at_x(self._runs(), self.axis, place, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -24,7 +24,7 @@ from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.chart_data import AXES, Axis, step_of_x, x_of_step, x_values
+from rnnlm_tui.tui.views.chart_data import step_of_x, x_of_step, x_values
 from rnnlm_tui.tui.views.charts import (
     CHARTS,
     adjacent_evaluation,
@@ -97,8 +97,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     PANE = "train"
     BINDINGS = bindings_for("train")
-    CHARTS = tuple(CHARTS)
-    AXES = AXES
+    CHARTS = CHARTS
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,13 +137,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         places = self._placed.places
         if figures := places.get("figures"):
             self.query_one(KeyFigures).show(snapshot, figures.width)
-        self.show_charts(
-            {
-                name: data(snapshot, self._axis) if snapshot is not None else ChartData("", ())
-                for name, data in CHARTS.items()
-                if name in places
-            }
-        )
+        self.show_charts(snapshot, places, ChartData("", ()))
         self.show_readings()
         self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -270,10 +263,6 @@ class TrainScreen(ChartedScreen, SteersRuns):
         return self.query_one(Placed)
 
     @property
-    def _axis(self) -> Axis:
-        return cast(Axis, self.view.axis)
-
-    @property
     def cursor_step(self) -> float | None:
         """The step at the cursor, at most the newest one; None without a cursor."""
         if self.cursor is None or self.snapshot is None or not len(self.snapshot.series.step):
@@ -283,7 +272,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def ends(self) -> tuple[float, float] | None:
         if self.snapshot is None or not len(self.snapshot.series.step):
             return None
-        places = x_values(self.snapshot.series, self._axis)
+        places = x_values(self.snapshot.series, self.axis)
         return places[0], places[-1]
 
     def arranged_charts(self) -> Sequence[str]:
@@ -296,11 +285,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def step_of_x(self, place: float) -> float:
         snapshot = self.snapshot
-        return place if snapshot is None else step_of_x(snapshot.series, self._axis, place)
+        return place if snapshot is None else step_of_x(snapshot.series, self.axis, place)
 
     def x_of_step(self, step: float, time: float | None = None) -> float:
         snapshot = self.snapshot
-        return step if snapshot is None else x_of_step(snapshot.series, self._axis, step, time)
+        return step if snapshot is None else x_of_step(snapshot.series, self.axis, step, time)
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""

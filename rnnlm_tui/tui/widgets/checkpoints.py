@@ -28,7 +28,6 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, THIRD, TRAIN, VALIDATION
 from rnnlm_tui.tui.text import Newlines, bar, line, safe_content, safe_text
 from rnnlm_tui.tui.views.table import Column, row_of
-from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.samples import cut_lines
 from rnnlm_tui.tui.widgets.table import SortedTable
 
@@ -514,13 +513,6 @@ class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
         self.columns = columns_for(width, self.rows)
-
-    def legend_within(self, room: int) -> Label:
-        """Return the order if no visible heading shows it."""
-        order = self.hidden_order
-        if order and len(order) <= room:
-            return Content.styled(order, DIM)
-        return super().legend_within(room)
 
     def row_strip(self, index: int, width: int) -> Strip:
         item = self.rows[index]

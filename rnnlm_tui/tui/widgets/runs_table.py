@@ -38,7 +38,7 @@ from rnnlm_tui.tui.views.runs import (
     text_widths,
 )
 from rnnlm_tui.tui.views.table import row_of
-from rnnlm_tui.tui.widgets.panel import Label, Line
+from rnnlm_tui.tui.widgets.panel import Line
 from rnnlm_tui.tui.widgets.table import SortedTable
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
@@ -118,10 +118,8 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         if (width, columns) != (self._width, self.columns):
             self._strips, self._width, self.columns = {}, width, columns
 
-    def legend_within(self, room: int) -> Label:
-        """Return the order if no visible heading shows it."""
-        legend = ", ".join(filter(None, (self._layout.legend(), self.hidden_order)))
-        return Content.styled(legend, palette.DIM) if legend and len(legend) <= room else ""
+    def legend_words(self) -> str:
+        return ", ".join(filter(None, (self._layout.legend(), self.hidden_order)))
 
     def row_strip(self, index: int, width: int) -> Strip:
         row = self.rows[index]

@@ -15,7 +15,7 @@ from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import DIM, FOCUS, SELECTED, TEXT
 from rnnlm_tui.tui.views.table import Column, fitted
-from rnnlm_tui.tui.widgets.panel import WheelScrolled, first_shown, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, WheelScrolled, first_shown, padded, segments_of
 
 KeyT = TypeVar("KeyT", bound=str)
 RowT = TypeVar("RowT")
@@ -117,6 +117,14 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         if any(column.key == self.order for column in self.columns):
             return ""
         return f"sorted by {self.order} {self._arrow}"
+
+    def legend_words(self) -> str:
+        """Return the legend, left out where it doesn't fit."""
+        return self.hidden_order
+
+    def legend_within(self, room: int) -> Label:
+        words = self.legend_words()
+        return Content.styled(words, DIM) if len(words) <= room else ""
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return the headings, or a row."""
