@@ -119,12 +119,13 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         return f"sorted by {self.order} {self._arrow}"
 
     def legend_words(self) -> str:
-        """Return the legend, left out where it doesn't fit."""
+        """Return what the legend says in place of the usual one, where there is room for it."""
         return self.hidden_order
 
     def legend_within(self, room: int) -> Label:
         words = self.legend_words()
-        return Content.styled(words, DIM) if len(words) <= room else ""
+        fits = words and len(words) <= room
+        return Content.styled(words, DIM) if fits else super().legend_within(room)
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return the headings, or a row."""
