@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tui.in_place import take_out
-
 if TYPE_CHECKING:
     from tests.faults.workers import Workers
 
@@ -56,10 +54,3 @@ def workers() -> Iterator[Workers]:
 
     with Workers() as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def real_services() -> Iterator[None]:
-    """Take the fakes out that a test of the app has put in place."""
-    yield
-    take_out()

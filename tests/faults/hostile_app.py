@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -117,6 +117,23 @@ class HostileServices(FakeServices):
         ]
         super().__init__(*snapshots, machine=hostile(make_machine(), text))
 
+    def places(self) -> dict[str, Callable[..., object]]:
+        return {
+            **super().places(),
+            "client.start.check_source": self.check_source,
+            "client.start.start_draft": self.start_saved,
+            "client.start.start_run": self.start,
+            "store.corpora.find_corpus": self.corpus,
+            "store.kept_samples.search": self.find_samples,
+            "store.manifest.read_manifest": self.manifest,
+            "store.manifest.verify_checkpoint": self.verify,
+            "store.runs.create_run": self.create_run,
+            "store.state.append_history": lambda _prompt: None,
+            "store.state.read_history": self.history,
+            "store.states.list_states": self.kept_states,
+            "store.trash.delete_run": self.delete,
+        }
+
     def sampler(self) -> HostileSampler:  # type: ignore[override]
         return HostileSampler(self.text)
 
@@ -139,9 +156,6 @@ class HostileServices(FakeServices):
 
     def delete(self, run: RunDirectory) -> Trashed:
         raise OSError(f"not deleted {self.text}")
-
-    def suggest_name(self) -> str:
-        return "calm-badger"
 
     def estimate(self, config: RunConfig) -> Estimate:
         return hostile(make_estimate(config, 4_754), self.text)
@@ -194,10 +208,7 @@ class HostileServices(FakeServices):
     def history(self) -> list[str]:
         return [f"an old {self.text}"]
 
-    def remember_prompt(self, prompt: str) -> None:
-        """Do nothing."""
-
-    def find_samples(self, query: str = "", run: str | None = None) -> list[KeptSample]:
+    def find_samples(self) -> list[KeptSample]:
         settings = SamplingConfig(stop=(self.text[:100],))
         sample = KeptSample(
             run="run",
@@ -287,8 +298,8 @@ def main() -> int:
     kind, *pane = sys.argv[1:]
     services = HostileServices(TEXTS[kind])
     wanted: Pane = next((known for known in PANES if known in pane), "train")
-    services.install()
-    return cast(int, RnnlmApp(services.run(OPEN), wanted, fps=10.0).run())
+    with services.installed():
+        return cast(int, RnnlmApp(services.run(OPEN), wanted, fps=10.0).run())
 
 
 if __name__ == "__main__":

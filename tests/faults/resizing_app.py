@@ -4,6 +4,7 @@ tests.faults.resizing_app RUN`."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -33,7 +34,9 @@ class Growing(FakeMonitor):
 class Growth(FakeServices):
     """A run that trains, and an old one."""
 
-    def monitor(self, run: RunDirectory) -> Growing:
+    def monitor(
+        self, run: RunDirectory, *, report: Callable[[int, int], None] | None = None
+    ) -> Growing:
         return Growing(self, run.name)
 
 
@@ -42,16 +45,10 @@ def main() -> int:
     snapshot = make_snapshot("running", 100, name=TRAINS)
     old = make_snapshot("finished", MOST, name=ENDED)
     services = Growth(snapshot, old)
-    services.install()
-    return cast(
-        int,
-        RnnlmApp(
-            services.run(sys.argv[1]),
-            "train",
-            fps=20.0,
-            settings={"marked": [TRAINS, ENDED]},
-        ).run(),
-    )
+    with services.installed():
+        marked: dict[str, object] = {"marked": [TRAINS, ENDED]}
+        app = RnnlmApp(services.run(sys.argv[1]), "train", fps=20.0, settings=marked)
+        return cast(int, app.run())
 
 
 if __name__ == "__main__":

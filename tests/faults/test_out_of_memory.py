@@ -259,10 +259,12 @@ def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
     assert re.search(r"^warning: it needs [\d.]+ [GM]iB of memory and 0\.1 GiB are free: ", err)
 
 
-async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning() -> None:
-    async with running_app(
-        FakeServices(memory_warning="it needs 26 GiB of memory and 23 GiB are free"), run=None
-    ) as (app, pilot):
+async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_app(FakeServices(), run=None) as (app, pilot):
+        warning = "it needs 26 GiB of memory and 23 GiB are free"
+        monkeypatch.setattr("rnnlm_tui.client.estimate.warning_before_start", lambda _: warning)
         app.run_beside(start(app, DEMO))
         await until(
             pilot,

@@ -159,10 +159,10 @@ def test_starting_a_run_from_the_command_line_warns(
     assert "logging out ends it\nloginctl enable-linger\n" in err
 
 
-async def test_starting_a_run_in_the_app_warns() -> None:
-    async with running_app(
-        FakeServices(logout=EndsAtLogout("logging out ends it", "loginctl enable-linger")), run=None
-    ) as (app, pilot):
+async def test_starting_a_run_in_the_app_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = EndsAtLogout("logging out ends it", "loginctl enable-linger")
+    async with running_app(FakeServices(), run=None) as (app, pilot):
+        monkeypatch.setattr("rnnlm_tui.system.processes.ends_at_logout", lambda: end)
         app.run_beside(start(app, DEMO))
         await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))
         assert any("loginctl enable-linger" in line for line in lines_of(app))

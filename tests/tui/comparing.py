@@ -18,13 +18,13 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.support import running_app, text_of, until
 
 GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
 
 
 def two_runs() -> FakeServices:
-    return with_runs(
+    return FakeServices(
         make_snapshot(),
         better(make_snapshot("finished", 4_754, name="brisk-heron", config=GRU), 0.06),
     )
@@ -92,4 +92,4 @@ def eight_runs() -> FakeServices:
         better(make_snapshot("finished", 4_754 - 300 * at, name=name, config=config), 0.04 * at)
         for at, (name, config) in enumerate(zip(names, configs, strict=True))
     ]
-    return with_runs(*runs)
+    return FakeServices(*runs)

@@ -7,28 +7,29 @@ import math
 import random
 import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
+import pytest
 from pydantic import BaseModel
 
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate, TrainingText
 from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
-from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT, SamplerClient
-from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, UnknownRunError
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CorpusManifest
+from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     config_flops_per_token,
     parameter_count,
     warmup_problem,
 )
-from rnnlm_tui.schema.lineage import OptimizerStart
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
     MACHINE_COLUMNS,
@@ -42,7 +43,7 @@ from rnnlm_tui.schema.metrics import (
     SampleRow,
     machine_values,
 )
-from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.sampling import (
@@ -66,20 +67,17 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
-from rnnlm_tui.store.trash import Trashed
 from rnnlm_tui.system.machine import MachineFacts
-from rnnlm_tui.system.processes import EndsAtLogout
 from rnnlm_tui.tui.screens.log import LogFollower
-from rnnlm_tui.tui.views.form import Draft, with_values
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
 from tests.tui.fake_checkpoints import FakeCheckpoints
 from tests.tui.fake_steering import FakeSteering
-from tests.tui.in_place import put_in_place
 
 MOST, EPOCHS = 4_754, 8
 TEXTS = (
@@ -397,11 +395,6 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     )
 
 
-def trashed_run(name: str, deleted: float, size: int) -> Trashed:
-    """A run in the trash that is on no disk."""
-    return Trashed(Path(f"/nowhere/trash/{name}.{int(deleted):010d}.00000000"), size)
-
-
 @dataclass
 class FakeSampler:
     """Streams a fixed text in pieces, once `gate` is set, and answers all other requests at once
@@ -505,6 +498,17 @@ class FakeSampler:
         return found(request) if callable(found) else cast(BaseModel | None, found)
 
 
+DEVICES = DeviceChoice(
+    "",
+    "cuda:0",
+    (
+        TrainingDevice("auto", "the best of them"),
+        TrainingDevice("cuda:0", "NVIDIA H100 PCIe, 78.1 GiB free"),
+        TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
+    ),
+)
+
+
 class FakeReader:
     """A machine with a constant load."""
 
@@ -516,229 +520,117 @@ class FakeReader:
 
 
 class FakeServices(FakeSteering):
-    """The app's services in memory; `calls` and further lists record what was asked of them."""
+    """The app's services on invented runs; lists record what was asked of them."""
 
     def __init__(
         self,
         *snapshots: RunSnapshot,
-        runs: Sequence[RunSummary] | None = None,
         sampler: FakeSampler | None = None,
         machine: MachineFacts | None = None,
-        demo: RunConfig = DEMO,
-        refuse: RnnlmError | None = None,
-        memory_warning: str | None = None,
-        logout: EndsAtLogout | None = None,
     ) -> None:
-        """Know these runs, the first one the newest; with `runs`, list those instead."""
+        """Know these runs, the first one the newest."""
         self.checkpoint_files = FakeCheckpoints(self)
         self.queue: QueueListing | None = None
         """None: there is no queue."""
-        self.list_complete = True
-        self.report_read: Callable[[str, int, int], object] = lambda *_: None
-        self.runs = [snapshot.summary for snapshot in snapshots] if runs is None else list(runs)
+        self.runs = [snapshot.summary for snapshot in snapshots]
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()
         self.machine_facts = machine or make_machine()
-        self.demo_config = demo
-        self.refuse = refuse
-        """Raised by what starts or commands a run."""
-        self.memory_warning = memory_warning
-        self.logout = logout
-        self.steps: int | None = 4_752
-        """The run's steps in estimates; None while the corpus isn't built."""
+        self.refuse: RnnlmError | None = None
+        """Raised by what commands a run."""
         self.seconds: float | None = 125.0
         """The training time in estimates."""
-        self.missing: InputError | None = None
         self.preview_found: Preview | None = None
         """The preview of every config's text."""
         self.slow_worker: threading.Event | None = None
         """Workers answer only after it is set."""
-        self.tokenizers: dict[str, str] = {}
-        """SHA-256 of the tokenizers of runs, if it matters."""
-        self.damaged: dict[str, str] = {}
-        """Damaged checkpoints, with what is wrong."""
         self.log_path = Path("/nowhere/worker.log")
-        self.calls: list[tuple[object, ...]] = []
         self.sent: list[tuple[str, str, dict[str, object]]] = []
-        self.started: list[tuple[RunConfig, str | None]] = []
-        self.drafts: dict[str, Draft] = {}
-        """Drafts as they were written last, by run."""
-        self.resumed: list[str] = []
-        self.forked: RunConfig | None = None
-        """The config in effect at all checkpoints; None: the run's own."""
-        self.devices = DeviceChoice(
-            "",
-            "cuda:0",
-            (
-                TrainingDevice("auto", "the best of them"),
-                TrainingDevice("cuda:0", "NVIDIA H100 PCIe, 78.1 GiB free"),
-                TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
-            ),
-        )
         self.changes, self.planned = [], []
-        self.configs_read: list[tuple[str, ...]] = []
         self.closed_monitors: list[str] = []
         self.looked_at: list[tuple[int, int] | None] = []
         self.saved: list[tuple[str, str]] = []
 
-    def install(self) -> None:
-        """Let the app use these services in place of the real ones."""
-        put_in_place(self)
+    def places(self) -> dict[str, Callable[..., object]]:
+        """What stands in the place of each function that the app calls."""
+        files = self.checkpoint_files
+        return {
+            "client.checkpoint_detail.read_detail": files.detail,
+            "client.checkpoints.quick_problems": files.problems,
+            "client.checkpoints.rows_on_disk": self.checkpoints,
+            "client.control.send": self.send,
+            "client.corpora.preview": lambda _config: self.preview_found,
+            "client.estimate.estimate": self.estimate,
+            "client.estimate.warning_before_start": lambda _config: None,
+            "client.gpus.device_choice": lambda _run, **_: DEVICES,
+            "client.listing.RunList": lambda _report: FakeRunList(self),
+            "client.monitor.RunMonitor": self.monitor,
+            "client.queue.ensure_running": lambda: "",
+            "client.queue.list_queue": lambda _runs: self.queue or QueueListing(),
+            "client.sampler.SamplerClient": lambda **_: self.sampler(),
+            "client.start.check_source": lambda _corpus: None,
+            "client.start.resume_run": lambda run, _device="": f"{run.name} resumed",
+            "client.start.start_draft": lambda run: run,
+            "client.start.start_run": lambda config: create_run(config, "calm-badger"),
+            "client.start.with_available_corpus": lambda config: config,
+            "client.steering.read_steering": self.steering,
+            "client.steering.steer": self.steer,
+            "store.manifest.verify_checkpoint": self.manifest,
+            "store.paths.queue_file": lambda: SimpleNamespace(exists=lambda: bool(self.queue)),
+            "store.reader.RunReader": self.reader,
+            "store.retention.plan_prune": files.plan_prune,
+            "store.runs.find_run": self.run,
+            "store.runs.suggest_name": lambda: "calm-badger",
+            "system.machine.MachineReader": lambda *_: FakeReader(),
+            "system.machine.describe_machine": lambda _home: self.machine_facts,
+            "system.processes.ends_at_logout": lambda: None,
+            "tui.folders.save_text": self.save_text,
+            "tui.screens.log.LogFollower": self.log,
+        }
 
-    def preview(self, config: RunConfig) -> Preview | None:
-        return self.preview_found
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let the app use these services in place of the real ones."""
+        with pytest.MonkeyPatch.context() as patch:
+            for place, service in self.places().items():
+                patch.setattr(f"rnnlm_tui.{place}", service)
+            yield
 
     def run(self, name: str) -> RunDirectory:
-        return RunDirectory(Path("/nowhere/runs") / name)
+        return RunDirectory(runs_dir() / name)
 
-    def monitor(self, run: RunDirectory) -> FakeMonitor:
-        return FakeMonitor(self, run.name)
+    def monitor(
+        self, run: RunDirectory, *, report: Callable[[int, int], None] | None = None
+    ) -> FakeMonitor | RunMonitor:
+        """Watch an invented run, or one on the disk, such as a draft that the app has written."""
+        is_invented = run.name in self.snapshots
+        return FakeMonitor(self, run.name) if is_invented else RunMonitor(run, report=report)
 
-    def reporting_monitor(
-        self, run: RunDirectory, *, report: Callable[[int, int], object]
-    ) -> FakeMonitor:
-        self.report_read = lambda _run, done, total: report(done, total)
-        return self.monitor(run)
-
-    def run_list(self, report: object) -> FakeRunList:
-        return FakeRunList(self)
-
-    def reader(self, run: RunDirectory) -> FakeRunReader:
-        return FakeRunReader(self, run)
-
-    def summaries(self) -> list[RunSummary]:
-        return list(self.runs)
-
-    def queue_is_there(self) -> bool:
-        return self.queue is not None
-
-    def machine(self) -> MachineFacts:
-        return self.machine_facts
-
-    def machine_reader(self) -> FakeReader:
-        return FakeReader()
+    def reader(self, run: RunDirectory) -> FakeRunReader | RunReader:
+        return FakeRunReader(self, run) if run.name in self.snapshots else RunReader(run)
 
     def sampler(self) -> SamplerClient:
         return cast(SamplerClient, self.fake_sampler)
-
-    def find(self, name: str) -> RunDirectory:
-        if name not in {run.run for run in self.runs}:
-            raise UnknownRunError(f'no run "{name}"')
-        return self.run(name)
-
-    def start(self, config: RunConfig) -> RunDirectory:
-        if self.refuse is not None:
-            raise self.refuse
-        self.started.append((config, None))
-        self.calls.append(("start", config))
-        snapshot = make_snapshot("preparing", 0, name="calm-badger")
-        self.runs.insert(0, snapshot.summary)
-        self.snapshots[snapshot.summary.run] = snapshot
-        return self.run(snapshot.summary.run)
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
         if verb == "undo":
             return self.undo_setting(run)
         if verb == "stop_after":
             return self.stop_after(run, arguments["after"])
-        if self.refuse is not None:
-            raise self.refuse
         self.sent.append((run.name, verb, arguments))
-        self.calls.append(("send", verb))
-        if self.slow_worker is not None:
-            self.slow_worker.wait()
-        written = {
-            "stop": "checkpoints/step-000003752",
-            "snapshot": "snapshots/step-000003751-aa",
-        }.get(verb, "")
-        return CommandResult(id="1", ok=True, status="running", step=3_752, checkpoint=written)
-
-    def device_choice(self, run: RunDirectory, *, always: bool) -> DeviceChoice:
-        self.calls.append(("device_choice", run.name))
-        return self.devices
-
-    def resume(self, run: RunDirectory, device: str = "") -> str:
-        if self.refuse is not None:
-            raise self.refuse
-        self.resumed.append(f"{run.name} on {device}" if device else run.name)
-        return f"{run.name} resumed at step 3,752"
+        return CommandResult(id="1", ok=True, status="running", step=3_752)
 
     def log(self, path: Path) -> LogFollower:
         return LogFollower(self.log_path)
-
-    def sample_steps(self, run: RunDirectory) -> list[int]:
-        return sorted({row.step for row in self.snapshots[run.name].samples})
-
-    def samples_at(self, run: RunDirectory, step: int) -> list[SampleRow]:
-        return [row for row in self.snapshots[run.name].samples if row.step == step]
 
     def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
         self.saved.append((f"{name}{ending}", text))
         return Path("/home") / f"{name}{ending}"
 
-    def warning_before_start(self, config: RunConfig) -> str | None:
-        return self.memory_warning
-
-    def ends_at_logout(self) -> EndsAtLogout | None:
-        return self.logout
-
-    def start_saved(self, run: RunDirectory) -> RunDirectory:
-        if self.refuse is not None:
-            raise self.refuse
-        self.started.append((self.snapshots[run.name].config, run.name))
-        self.calls.append(("start_saved", run.name))
-        return run
-
-    def parent_at(self, address: str, optimizer: OptimizerStart = "fresh") -> FakeParent:
-        return FakeParent(self, address, optimizer)
-
-    def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
-        self.configs_read.append(tuple(names))
-        return {name: self.snapshots[name].config for name in names if name in self.snapshots}
-
-    def create_run(
-        self, config: RunConfig, name: str | None, parent: FakeParent | None
-    ) -> RunDirectory:
-        if parent is not None:
-            self.calls.append(("parent", parent.address, parent.optimizer))
-        name = name or "calm-badger"
-        self.calls.append(("create", name))
-        snapshot = make_snapshot("draft", 0, name=name)
-        self.runs.insert(0, snapshot.summary)
-        self.snapshots[name] = snapshot
-        return self.run(name)
-
-    def write_draft(self, run: RunDirectory, draft: Draft) -> None:
-        self.drafts[run.name] = draft
-        self.snapshots[run.name] = make_snapshot(
-            "draft", 0, name=run.name, config=draft.nearest_config()
-        )
-
-    def read_draft(self, run: RunDirectory) -> Draft:
-        config = self.snapshots[run.name].config
-        base = Draft(PRESETS[config.preset], f"preset {config.preset}")
-        return self.drafts.get(run.name) or with_values(base, config_to_raw(config))
-
-    def check_draft_before_start(self, run: RunDirectory) -> None:
-        if self.refuse is not None:
-            raise self.refuse
-
-    def suggest_name(self) -> str:
-        return "calm-badger"
-
-    def corpus(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> CorpusManifest | None:
-        return None
-
     def estimate(self, config: RunConfig) -> Estimate:
-        return make_estimate(config, self.steps, self.seconds)
-
-    def check_source(self, corpus: CorpusConfig) -> None:
-        if self.missing is not None:
-            raise self.missing
+        return make_estimate(config, 4_752, self.seconds)
 
     def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
-        if run.name not in self.snapshots:
-            raise UnknownRunError(f'no run "{run.name}"')
         return list(self.snapshots[run.name].checkpoints)
 
     def manifest(self, checkpoint: Path) -> Manifest:
@@ -749,24 +641,15 @@ class FakeServices(FakeSteering):
             ),
             "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92"),
         }
-        tokenizer = self.tokenizers.get(checkpoint.parents[1].name)
-        if tokenizer is not None:
-            files["tokenizer.json"] = ManifestFile(size=90_000, sha256=tokenizer)
-        step = int(checkpoint.name.split("-")[1])
         return Manifest(
             kind="checkpoint",
             run="plain-otter",
-            step=step,
+            step=int(checkpoint.name.split("-")[1]),
             created=START,
             versions={"rnnlm_tui": "0.1.0", "python": "3.11"},
             facts={"environment": {"torch": "2.13", "device": "cpu"}},
             files=files,
         )
-
-    def verify(self, checkpoint: Path) -> Manifest:
-        if checkpoint.name in self.damaged:
-            raise CheckpointError(f"{checkpoint}/{self.damaged[checkpoint.name]}")
-        return self.manifest(checkpoint)
 
 
 @dataclass
@@ -798,15 +681,14 @@ class FakeRunList:
 
     services: FakeServices
 
-    @property
-    def complete(self) -> bool:
-        return self.services.list_complete
+    complete = True
 
     def look(self, patience: float) -> list[RunSummary]:
-        return self.services.summaries()
+        return list(self.services.runs)
 
     def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
-        return self.services.configs(names)
+        known = self.services.snapshots
+        return {name: known[name].config for name in names if name in known}
 
 
 @dataclass
@@ -823,21 +705,8 @@ class FakeRunReader:
         """Nothing is open."""
 
     def sample_steps(self) -> list[int]:
-        return self.services.sample_steps(self.run)
+        return sorted({row.step for row in self.services.snapshots[self.run.name].samples})
 
     def samples_at(self, step: int) -> list[SampleRow]:
-        return self.services.samples_at(self.run, step)
-
-
-@dataclass
-class FakeParent:
-    """A checkpoint to start from."""
-
-    services: FakeServices
-    address: str
-    optimizer: OptimizerStart
-
-    def config(self) -> RunConfig:
-        self.services.calls.append(("fork_config", self.address))
-        found = self.services.snapshots[self.address.partition("@")[0]]
-        return self.services.forked or found.config
+        rows = self.services.snapshots[self.run.name].samples
+        return [row for row in rows if row.step == step]

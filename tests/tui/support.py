@@ -10,9 +10,9 @@ from time import monotonic
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui import store
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
@@ -21,20 +21,6 @@ from tests.tui.fakes import FakeSampler, FakeServices, make_snapshot
 
 DEADLINE = 60.0
 """Seconds after which a condition that has not come true is a failure."""
-
-
-def with_runs(*snapshots: RunSnapshot) -> FakeServices:
-    """Services that know these runs, the first one the newest."""
-    return FakeServices(*snapshots)
-
-
-def three_runs() -> FakeServices:
-    """One that runs, one that finished, one that failed."""
-    return with_runs(
-        make_snapshot(name="plain-otter", tags=("small",)),
-        make_snapshot("finished", 4_754, name="brisk-heron", tags=("small", "gru")),
-        make_snapshot("failed", 150, name="amber-vole"),
-    )
 
 
 @asynccontextmanager
@@ -46,21 +32,31 @@ async def running_app(
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,
     settings: dict[str, object] | None = None,
+    keymap: str = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on invented runs, after the first look at them."""
-    services = services if services is not None else with_runs(make_snapshot())
-    services.install()
+    services = services or FakeServices(make_snapshot())
+    with services.installed():
+        async with _first_look(run, pane, size, ascii_only, settings, keymap) as (app, pilot):
+            yield app, pilot
+
+
+@asynccontextmanager
+async def _first_look(
+    run: str | None, pane: Pane | None, size: tuple[int, int], ascii_only: bool,
+    settings: dict[str, object] | None, keymap: str,
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:  # fmt: skip
     app = RnnlmApp(
-        services.run(run) if run is not None else None,
+        store.runs.find_run(run) if run is not None else None,
         pane,
         display=Display(ascii_only=ascii_only),
         fps=20.0,
         settings=settings,
+        keymap=parse_keymap(keymap),
     )
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.summaries is not None and app.machine is not None)
-        if run is not None:
-            await until(pilot, lambda: app.snapshot is not None)
+        await until(pilot, lambda: run is None or app.snapshot is not None)
         await pilot.pause()
         yield app, pilot
 
@@ -75,20 +71,9 @@ async def at_home(
     keymap: str = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on the runs of the test's home, with a fake sampler, after the first look at them."""
-    app = RnnlmApp(
-        find_run(run) if run is not None else None,
-        pane,
-        display=Display(),
-        fps=20.0,
-        settings=settings,
-        keymap=parse_keymap(keymap),
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: FakeSampler())
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await until(pilot, lambda: app.summaries is not None and app.machine is not None)
-            await until(pilot, lambda: run is None or app.snapshot is not None)
-            await pilot.pause()
+        async with _first_look(run, pane, size, False, settings, keymap) as (app, pilot):
             yield app, pilot
 
 

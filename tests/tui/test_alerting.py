@@ -14,8 +14,8 @@ from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.homes import STEPS, trained
 from tests.terminal import Terminal
-from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, shows, until, with_runs
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, shows, until
 from tests.unit.client.logs import record
 
 DEADLINE = 60.0
@@ -62,7 +62,7 @@ async def test_alerts_are_notices_and_go_to_the_terminal_unless_switched_off(
     monkeypatch.setattr(
         "rnnlm_tui.tui.app.write_to_terminal", lambda _app, sequence: called.append(sequence)
     )
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
 
     def become(status: RunStatus) -> None:

@@ -25,7 +25,7 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.tui.comparing import comparing, eight_runs, two_runs
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import lines_of, running_app, shows, text_of, until, with_runs
+from tests.tui.support import lines_of, running_app, shows, text_of, until
 
 TWO = ("plain-otter", "brisk-heron")
 
@@ -146,7 +146,7 @@ async def test_two_runs_are_compared_by_keys() -> None:
 async def test_runs_are_unmarked_and_the_list_draws_those_that_are_marked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    services = with_runs(
+    services = FakeServices(
         make_snapshot(),
         make_snapshot("finished", 4_754, name="dusty-lynx"),
         make_snapshot("stopped", 1_000, name="brisk-heron"),
@@ -186,7 +186,7 @@ async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal(
     judged = EvaluationFigures.model_validate(
         {"name": "validation", "unknown_share": 0.73, **figures}
     )
-    services = with_runs(
+    services = FakeServices(
         make_snapshot(),
         replace(make_snapshot(name="many-words", evaluation=judged), config=words),
         make_snapshot(name="few-tokens", config=few),

@@ -14,10 +14,9 @@ from rnnlm_tui.tui.views.compare import Marks
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot
 from tests.tui.panes import fakes as pane_fakes
-from tests.tui.panes.seeing import opened
 from tests.tui.panes.test_inspect_pane import sampled
 from tests.tui.pictures import cells_on
-from tests.tui.support import text_of, until, with_runs
+from tests.tui.support import running_app, text_of, until
 
 OTHER = parse_config(
     merge(
@@ -177,13 +176,13 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_every_action_has_an_effect(pane: Pane) -> None:
     entries = [entry for entry in ACTIONS if pane_of(entry) == pane]
     entries.sort(key=lambda entry: entry.id in LEAVING)
-    services, run = FakeServices(pane_fakes.make_snapshot()), pane_fakes.RUN
+    services = FakeServices(pane_fakes.make_snapshot())
     if pane in ("runs", "train", "compare"):
         other = make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
-        services = with_runs(make_snapshot(), other)
-        run = services.run("plain-otter")
+        services = FakeServices(make_snapshot(), other)
     without_effect = []
-    async with opened(services, pane, run=run, size=SIZES.get(pane, (80, 24))) as (app, pilot):
+    run = services.run("plain-otter")
+    async with running_app(services, pane=pane, size=SIZES.get(pane, (80, 24))) as (app, pilot):
         for entry in entries:
             await begin_again(app, pilot, pane, run)
             if entry.id == "compare_runs":

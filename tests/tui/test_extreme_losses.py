@@ -31,11 +31,11 @@ from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened, screen_text
+from tests.tui.panes.seeing import screen_text
 from tests.tui.panes.test_inspect_pane import asked, inspecting, sampled
 from tests.tui.panes.test_versus_pane import step_of, surprised, versus
 from tests.tui.pictures import SIZES
-from tests.tui.support import at_home, shows, text_of, until
+from tests.tui.support import at_home, running_app, shows, text_of, until
 from tests.tui.widgets.chart.pictures import look
 from tests.unit.client.logs import record
 from tests.unit.store.rows import evaluation_row, new_run, step_row, write_model
@@ -164,7 +164,7 @@ async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
         return found.model_copy(update={"tokens": tuple(tokens)})
 
     services = versus(answers={InspectRequest: answer})
-    async with opened(services, "versus", size=(120, 40)) as (app, pilot):
+    async with running_app(services, pane="versus", size=(120, 40)) as (app, pilot):
         await pilot.press(*"The", "enter")
         await until(pilot, lambda: len(asked(services.fake_sampler, InspectRequest)) == 4)
         await pilot.press("escape")

@@ -46,9 +46,7 @@ def services(name: str) -> FakeServices:
 async def test_a_gpu_is_shown_as_in_its_snapshot(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    async with running_app(services(name), run="plain-otter", pane="train", size=size) as (
-        app,
-        pilot,
-    ):
+    async with running_app(services(name), run="plain-otter", pane="train", size=size) as started:
+        app, pilot = started
         await until(pilot, lambda: "Machine" in text_of(app))
         await assert_picture(app, PICTURES, name, size, mode)

@@ -15,7 +15,7 @@ from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.summary import PreparingFigures
 from rnnlm_tui.tui.theme import Harmless
 from tests.tui.fakes import FakeServices, make_snapshot, preparing
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.support import running_app, text_of, until
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
@@ -24,18 +24,18 @@ def with_fault() -> FakeServices:
     snapshot = make_snapshot()
     broken = GpuRow(1, "NVIDIA L4", 50.0, 1, 1, 2, fault=EVIL)
     rows = tuple(replace(row, other_gpus=(broken,)) for row in snapshot.hardware)
-    return with_runs(replace(snapshot, hardware=rows))
+    return FakeServices(replace(snapshot, hardware=rows))
 
 
 def with_phase() -> FakeServices:
     figures = PreparingFigures.model_construct(phase=EVIL, done=9, total=18)
     snapshot = preparing()
     summary = snapshot.summary.model_copy(update={"preparing": figures})
-    return with_runs(replace(snapshot, summary=summary))
+    return FakeServices(replace(snapshot, summary=summary))
 
 
 def with_setting() -> FakeServices:
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     services.checkpoint_files.changed = (Setting(path=f"model.{EVIL}", old=EVIL, new=EVIL),)
     return services
 

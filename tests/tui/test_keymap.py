@@ -8,10 +8,9 @@ from textual.binding import Binding
 from textual.widgets import TextArea
 
 from rnnlm_tui.tui.actions import ACTIONS, action
-from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import FIXED, WIDGETS_KEYS, Keymap, key_name, parse_keymap, read_keymap
-from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, text_of, until, with_runs
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, text_of, until
 
 
 def test_without_a_file_the_default_keys_are_used(tmp_path: Path) -> None:
@@ -105,15 +104,9 @@ def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
 
 
 async def test_changed_keys_work_and_are_shown_everywhere() -> None:
-    services = with_runs(make_snapshot())
-    keymap = parse_keymap(
-        'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f10"\nnext_theme = "f12"\n'
-    )
-    assert keymap.problems == ()
-    services.install()
-    app = RnnlmApp(services.run("plain-otter"), fps=20.0, keymap=keymap)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: app.snapshot is not None)
+    services = FakeServices(make_snapshot())
+    keymap = 'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f10"\nnext_theme = "f12"\n'
+    async with running_app(services, size=(120, 40), keymap=keymap) as (app, pilot):
         assert "P Pause" in lines_of(app)[-1]
         assert "5 Prompt" in lines_of(app)[1]
         assert "F10 Palette" in lines_of(app)[1]
@@ -137,16 +130,9 @@ async def test_changed_keys_work_and_are_shown_everywhere() -> None:
 
 
 async def test_a_bad_line_is_reported_at_the_start() -> None:
-    services = with_runs(make_snapshot())
-    services.install()
-    app = RnnlmApp(
-        services.run("plain-otter"),
-        fps=20.0,
-        keymap=parse_keymap('pausse = "P"'),
-    )
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+    services = FakeServices(make_snapshot())
+    async with running_app(services, size=(120, 40), keymap='pausse = "P"') as (app, pilot):
         await until(pilot, lambda: "“pausse” is not an action" in lines_of(app)[-1])
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
-        await until(pilot, lambda: app.snapshot is not None)
         await pilot.press("space")
         await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])

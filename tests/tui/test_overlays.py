@@ -23,7 +23,7 @@ from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.views.compare import Marks
 from tests.homes import trained
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
-from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until, with_runs
+from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until
 
 
 async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
@@ -39,7 +39,7 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
 
 
 async def test_help_lists_every_action_in_every_size() -> None:
-    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"))
+    services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
     async with running_app(services, size=(60, 15)) as (app, pilot):
         app.set_marks(Marks(("plain-otter", "brisk-heron")))
         for pane in PANES:
@@ -183,7 +183,7 @@ LEAVING: dict[RunStatus, tuple[str, str, str]] = {
 
 async def test_the_quit_question_has_a_fact_and_fits_for_each_status_and_for_several_runs() -> None:
     assert set(LEAVING) == LIVING
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     async with running_app(services) as (app, pilot):
 
         async def asked() -> str:
@@ -247,7 +247,7 @@ def become(services: FakeServices, status: RunStatus) -> None:
 
 
 async def test_a_run_that_ends_changes_the_quit_question_and_capital_s_stops_one() -> None:
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("q")
         assert "plain-otter ● running, 24 s left" in text_of(app)
@@ -258,7 +258,7 @@ async def test_a_run_that_ends_changes_the_quit_question_and_capital_s_stops_one
         assert isinstance(app.screen, QuitScreen)
         await pilot.press("escape", "q")
         await until(pilot, lambda: app.return_value == 0)
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     async with running_app(services) as (app, pilot):
         await pilot.press("q", "S")
         await until(pilot, lambda: app.return_value == 0)
@@ -348,7 +348,7 @@ def palette_rows(app: RnnlmApp) -> list[str]:
 
 
 async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> None:
-    services = with_runs(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron"))
+    services = FakeServices(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron"))
     keys = {
         "Pause or resume": "space",
         "Resume on another device": "R",
@@ -407,7 +407,7 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
 
 
 async def test_the_palette_has_every_action_and_begins_with_those_of_the_pane() -> None:
-    services = with_runs(make_snapshot(), make_snapshot(name="brisk-heron"))
+    services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
     async with running_app(services) as (app, pilot):
         app.set_marks(Marks(("plain-otter", "brisk-heron")))
         for pane in PANES:

@@ -21,7 +21,7 @@ from tests.tui import fakes
 from tests.tui.book_run import book_run
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary, preparing
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import running_app, text_of, until, with_runs
+from tests.tui.support import running_app, text_of, until
 
 PICTURES = Path(__file__).parent / "snapshots"
 NOW = fakes.START + 99
@@ -29,7 +29,7 @@ GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_ra
 
 
 def several_runs(first: RunSnapshot) -> FakeServices:
-    services = with_runs(first)
+    services = FakeServices(first)
     hour = 3_600
     services.runs += [
         make_summary(

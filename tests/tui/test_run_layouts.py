@@ -14,7 +14,7 @@ from rnnlm_tui.tui.views.runs import RunLayout
 from tests.tui import fakes
 from tests.tui.fakes import FakeServices, make_snapshot, make_summary
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import running_app, shown, shows, text_of, until, with_runs
+from tests.tui.support import running_app, shown, shows, text_of, until
 
 PICTURES = Path(__file__).parent / "snapshots"
 HOUR = 3_600
@@ -22,7 +22,7 @@ HOUR = 3_600
 
 def family() -> FakeServices:
     """A run, two forks of it, a fork of one of those, and a run by itself."""
-    services = with_runs(make_snapshot(name="plain-otter", created=10.0, corpus_hash="c"))
+    services = FakeServices(make_snapshot(name="plain-otter", created=10.0, corpus_hash="c"))
     services.runs += [
         fork(
             "slow-otter", 40.0, ("plain-otter", 10.0), 2_000, "optimizer.learning_rate", 3e-3, 1e-4

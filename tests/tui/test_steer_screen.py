@@ -16,8 +16,8 @@ from rnnlm_tui.tui.messages import outcome
 from rnnlm_tui.tui.screens.steer import SteerScreen
 from rnnlm_tui.tui.views.steer import STEER_FIELDS, checked, confirmed_text, plan_chart
 from rnnlm_tui.tui.widgets.form_row import FieldRow
-from tests.tui.fakes import make_snapshot
-from tests.tui.support import lines_of, running_app, shows, text_of, until, with_runs
+from tests.tui.fakes import FakeServices, make_snapshot
+from tests.tui.support import lines_of, running_app, shows, text_of, until
 
 RATE = "optimizer.learning_rate"
 
@@ -38,7 +38,7 @@ async def type_value(pilot: Pilot[int], text: str) -> None:
 async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     services.slow_worker = threading.Event()
     async with running_app(services) as (app, pilot):
         # values that were not sent are dropped only by a second escape
@@ -136,7 +136,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
 
 
 async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not() -> None:
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     services.slow_worker = threading.Event()
     async with running_app(services, pane="runs", size=(120, 40)) as (app, pilot):
         screen = await opened(app, pilot)
@@ -156,7 +156,7 @@ async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not() -> 
 
 
 def test_the_planned_rates_are_drawn_old_and_new() -> None:
-    services = with_runs(make_snapshot())
+    services = FakeServices(make_snapshot())
     state = services.steering(services.run("plain-otter"))
     before = plan_chart(checked(state, {}))
     assert [series.name for series in before.series] == ["now"]

@@ -37,13 +37,13 @@ class Counted(FakeMonitor):
         return super().poll()
 
 class Counting(FakeServices):
-    def monitor(self, run):
+    def monitor(self, run, **_):
         return Counted(self, run.name)
 
 file = os.open(polls, os.O_WRONLY | os.O_CREAT)
 services = Counting(snapshot)
-services.install()
-sys.exit(RnnlmApp(services.run("plain-otter"), pane, fps=20.0).run())
+with services.installed():
+    sys.exit(RnnlmApp(services.run("plain-otter"), pane, fps=20.0).run())
 """
 SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log", "4": "@best"}
 """The key of each pane, and a text on it."""

@@ -15,29 +15,8 @@ from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.theme import Display
 from tests.homes import trained, with_checkpoints
-from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import RUN
+from tests.tui.fakes import FakeSampler
 from tests.tui.support import until
-
-
-@asynccontextmanager
-async def opened(
-    services: FakeServices,
-    pane: Pane,
-    *,
-    size: tuple[int, int] = (80, 24),
-    run: RunDirectory | None = RUN,
-    ascii_only: bool = False,
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """Run the app on a pane, after its first update."""
-    services.install()
-    app = RnnlmApp(run, pane, display=Display(ascii_only=ascii_only))
-    async with app.run_test(size=size, notifications=True) as pilot:
-        if run is not None and services.snapshots:
-            await until(pilot, lambda: app.snapshot is not None)
-        await until(pilot, lambda: app.machine is not None)
-        await pilot.pause()
-        yield app, pilot
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:

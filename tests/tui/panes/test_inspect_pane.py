@@ -27,23 +27,22 @@ from rnnlm_tui.schema.sampling import (
     StatesRequest,
 )
 from rnnlm_tui.store.kept_samples import search
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from tests.fakes import answers
 from tests.homes import trained
 from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import CHECKPOINTS, RUN
+from tests.tui.panes.fakes import CHECKPOINTS
 from tests.tui.panes.seeing import (
-    opened,
     opened_at_home,
     running_at_home,
     screen_text,
     until_shown,
 )
 from tests.tui.panes.test_prompt_overlays import keep_state
-from tests.tui.support import until
+from tests.tui.support import running_app, until
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 PROMPT = "The state of the Union"
@@ -59,7 +58,8 @@ def sampled(
     """A sampled text, whose tokens are its words."""
     ids = tuple(map(answers.token_id, answers.prompt_pieces(text)))
     config = SamplingConfig.model_validate({"max_new_tokens": 40, **settings})
-    return Sample(prompt, config, weights or Weights.of(RUN, CHECKPOINTS[3]), ids, text)
+    run = RunDirectory(runs_dir() / "plain-otter")
+    return Sample(prompt, config, weights or Weights.of(run, CHECKPOINTS[3]), ids, text)
 
 
 @asynccontextmanager
@@ -67,7 +67,8 @@ async def inspecting(
     services: FakeServices, branch: Sample, *, size: tuple[int, int], ascii_only: bool = False
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], InspectScreen]]:
     """The pane of an invented run with a sampled text, once it is scored."""
-    async with opened(services, "prompt", size=size, ascii_only=ascii_only) as (app, pilot):
+    async with running_app(services, pane="prompt", size=size, ascii_only=ascii_only) as started:
+        app, pilot = started
         app.prompt_session.tree.add(branch)
         await pilot.press("f2")
         yield app, pilot, await scored(app, pilot)

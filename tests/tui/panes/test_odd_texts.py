@@ -28,8 +28,7 @@ from rnnlm_tui.tui.widgets.form import ConfigForm
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.filling import edited, go, pane
-from tests.tui.panes.seeing import opened
-from tests.tui.support import until
+from tests.tui.support import running_app, until
 
 WORST = (
     "inf", "-inf", "nan", "1e400", "−0", "-0", "1_000", "1,5", "1,000", "0x10", "٣", "１２", "",
@@ -130,7 +129,7 @@ def test_any_text_in_a_name_field_is_looked_up_and_not_found(
 
 
 async def test_odd_texts_in_every_field_are_rejected_or_kept() -> None:
-    async with opened(FakeServices(), "config", run=None) as (app, pilot):
+    async with running_app(FakeServices(), pane="config", run=None) as (app, pilot):
         form = pane(app).form
         tried = Counter[str]()
         for field in FORM_FIELDS:

@@ -13,18 +13,17 @@ from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry, FolderListing
 from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
-from tests.tui.panes.seeing import opened, until_shown
+from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_inspect_pane import inspecting, sampled
 from tests.tui.panes.test_prompt_overlays import keep_state, with_samples
 from tests.tui.pictures import Mode, assert_picture, cells_on, each_size, each_view
-from tests.tui.support import until
+from tests.tui.support import running_app, until
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 TEXT = (
@@ -51,8 +50,8 @@ async def test_config_with_changes_and_a_problem(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
     mark = "x" if mode == "ascii" else "✗"
-    async with opened(
-        FakeServices(make_snapshot()), "config", size=size, ascii_only=mode == "ascii"
+    async with running_app(
+        FakeServices(make_snapshot()), pane="config", size=size, ascii_only=mode == "ascii"
     ) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
@@ -89,7 +88,7 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
 ) -> None:
     services = FakeServices(make_snapshot())
     services.preview_found = CODE
-    async with opened(services, "config", size=size) as (app, pilot):
+    async with running_app(services, pane="config", size=size) as (app, pilot):
         screen = app.pane_screen
         assert isinstance(screen, ConfigScreen)
         await until_shown(pilot, "frozen")
@@ -116,7 +115,7 @@ async def test_overlays_of_the_config(
         Entry("notes.txt", folder / "notes.txt", False, 120_000),
     )
     monkeypatch.setattr(folders, "list_folder", lambda path, **_: FolderListing(path, entries))
-    async with opened(services, "config", size=size) as (app, pilot):
+    async with running_app(services, pane="config", size=size) as (app, pilot):
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
         await until_shown(pilot, "frozen")
         await pilot.press("n")
@@ -155,7 +154,7 @@ async def test_overlays_of_the_config(
 
 @each_view("config-of-run")
 async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(FakeServices(make_snapshot()), "config", size=size) as (app, pilot):
+    async with running_app(FakeServices(make_snapshot()), pane="config", size=size) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "textbook RNN")
@@ -171,10 +170,10 @@ async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None
     services.checkpoint_files.cut = {
         1000: "model.safetensors is damaged: it has 3 bytes, the manifest says 9"
     }
-    async with opened(services, "checkpoints", size=size, ascii_only=mode == "ascii") as (
-        app,
-        pilot,
-    ):
+    async with running_app(
+        services, pane="checkpoints", size=size, ascii_only=mode == "ascii"
+    ) as started:
+        app, pilot = started
         await until_shown(pilot, "size differs")
         await pilot.press("down", "C")
         await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e", "verified just now", "0.91")
@@ -187,7 +186,8 @@ async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None
 
 @each_view("checkpoints-prune")
 async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(FakeServices(make_snapshot()), "checkpoints", size=size) as (app, pilot):
+    async with running_app(FakeServices(make_snapshot()), pane="checkpoints", size=size) as started:
+        app, pilot = started
         await until_shown(pilot, "0.91")
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
@@ -198,8 +198,10 @@ async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode)
 async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mode) -> None:
     mark = "+" if mode == "ascii" else "✓"
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size, ascii_only=mode == "ascii") as (app, pilot):
-        assert isinstance(app, RnnlmApp)
+    async with running_app(
+        services, pane="prompt", size=size, ascii_only=mode == "ascii"
+    ) as started:
+        app, pilot = started
         for prompt in ("We must", "The state of the Union"):
             await pilot.press("ctrl+u", *prompt, "enter")
             await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
@@ -210,7 +212,7 @@ async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mod
 @each_view("prompt-together")
 async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mode: Mode) -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size) as (app, pilot):
+    async with running_app(services, pane="prompt", size=size) as (app, pilot):
         await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
         await until_shown(pilot, "3 samples", "1 of 3")
         if size[0] >= 120:
@@ -225,7 +227,7 @@ async def test_prompt_with_a_text_being_edited(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
     services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with opened(services, "prompt", size=size) as (app, pilot):
+    async with running_app(services, pane="prompt", size=size) as (app, pilot):
         await pilot.press(*"The state of the Union", "enter")
         await until_shown(pilot, "✓ 3 of 100 tokens")
         await pilot.press("f4")
@@ -235,7 +237,7 @@ async def test_prompt_with_a_text_being_edited(
 
 @each_view("prompt-settings")
 async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(FakeServices(make_snapshot()), "prompt", size=size) as (app, pilot):
+    async with running_app(FakeServices(make_snapshot()), pane="prompt", size=size) as (app, pilot):
         await pilot.press("tab", "tab")
         await until_shown(pilot, "typical-p")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
@@ -247,7 +249,7 @@ async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], m
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
     keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))
-    async with opened(services, "prompt", size=size) as (app, pilot):
+    async with running_app(services, pane="prompt", size=size) as (app, pilot):
         for name, (key, shown) in zip(names, keys, strict=True):
             await pilot.press(key)
             await until_shown(pilot, shown)
@@ -288,7 +290,7 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
 async def test_every_size_draws_every_pane(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", colours)
     sizes = ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24))
-    async with opened(FakeServices(make_snapshot()), "config") as (app, pilot):
+    async with running_app(FakeServices(make_snapshot()), pane="config") as (app, pilot):
         versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
         for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
             await pilot.press(*keys)

@@ -18,8 +18,7 @@ from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from tests.tui.fakes import FakeServices
 from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import opened
-from tests.tui.support import at_home, until
+from tests.tui.support import at_home, running_app, until
 
 WORDS = 200
 """How many words are typed on each pane."""
@@ -77,7 +76,7 @@ async def check_words(
 async def test_words_end_up_in_the_box_whatever_has_the_focus(pane: Pane, seed: int) -> None:
     draw, seen = random.Random(seed), set[str]()
     services = FakeServices(make_snapshot())
-    async with opened(services, pane, size=(120, 40)) as (app, pilot):
+    async with running_app(services, pane=pane, size=(120, 40)) as (app, pilot):
         views = ("leave_field",) if pane == "prompt" else ("leave_field", "differences", "grid")
         for view in views:
             box_of(app).put("")
@@ -109,7 +108,7 @@ async def test_after_visits_to_other_panes_a_prompt_deletes_no_runs() -> None:
 
 @pytest.mark.parametrize("pane", WITH_TEXT_BOX)
 async def test_a_paste_ends_up_in_the_box_and_so_do_words_without_an_open_run(pane: Pane) -> None:
-    async with opened(FakeServices(), pane, run=None) as (app, pilot):
+    async with running_app(FakeServices(), pane=pane, run=None) as (app, pilot):
         box = box_of(app)
         await until(pilot, lambda: box.has_focus)
         type_word(app, "round ")

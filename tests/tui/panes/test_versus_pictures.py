@@ -8,10 +8,10 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.seeing import opened, until_shown
+from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_versus_pane import pane, versus
 from tests.tui.pictures import Mode, assert_picture, each_size, each_view
-from tests.tui.support import until
+from tests.tui.support import running_app, until
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -37,7 +37,10 @@ async def sampled(pilot: Pilot[int]) -> None:
 async def test_two_and_four_sides_and_the_difference_of_surprise(
     names: list[str], size: tuple[int, int], mode: Mode
 ) -> None:
-    async with opened(versus(), "versus", size=size, ascii_only=mode == "ascii") as (app, pilot):
+    async with running_app(
+        versus(), pane="versus", size=size, ascii_only=mode == "ascii"
+    ) as started:
+        app, pilot = started
         await sampled(pilot)
         for name in names:
             if name == "versus-differences":
@@ -56,7 +59,7 @@ async def test_two_and_four_sides_and_the_difference_of_surprise(
 
 @each_view("versus-grid")
 async def test_the_grid(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with opened(versus(), "versus", size=size) as (app, pilot):
+    async with running_app(versus(), pane="versus", size=size) as (app, pilot):
         await pilot.press(*"The state of the Union", "escape", "ctrl+n", "ctrl+g")
         await answered(pilot, 12)
         await pilot.press("down")
