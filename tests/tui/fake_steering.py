@@ -12,7 +12,7 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.steering import SteeringState
 from rnnlm_tui.errors import RnnlmError, RunStateError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.protocol import CommandResult, SettingsChange, StopMark
+from rnnlm_tui.schema.protocol import CommandResult, SettingsChange
 from rnnlm_tui.schema.steering import (
     JournalledChange,
     Position,
@@ -29,7 +29,6 @@ class FakeSteering:
     changes: list[JournalledChange]
     """The journal of the run that is steered."""
     snapshots: dict[str, RunSnapshot]
-    planned: list[StopMark | None]
     slow_worker: threading.Event | None
     refuse: RnnlmError | None
 
@@ -55,8 +54,7 @@ class FakeSteering:
         config = config_in_effect(self.snapshots[run.name].config, values)
         return self._changed(run, config, undoes=undone.number)
 
-    def stop_after(self, run: RunDirectory, mark: StopMark | None) -> CommandResult:
-        self.planned.append(mark)
+    def stop_after(self) -> CommandResult:
         return CommandResult(id="1", ok=True, step=3_752, text="stops after this epoch")
 
     def _changed(self, run: RunDirectory, config: RunConfig, *, undoes: int = 0) -> CommandResult:

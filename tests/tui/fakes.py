@@ -546,7 +546,7 @@ class FakeServices(FakeSteering):
         """Workers answer only after it is set."""
         self.log_path = Path("/nowhere/worker.log")
         self.sent: list[tuple[str, str, dict[str, object]]] = []
-        self.changes, self.planned = [], []
+        self.changes = []
         self.closed_monitors: list[str] = []
         self.looked_at: list[tuple[int, int] | None] = []
         self.saved: list[tuple[str, str]] = []
@@ -616,7 +616,7 @@ class FakeServices(FakeSteering):
         if verb == "undo":
             return self.undo_setting(run)
         if verb == "stop_after":
-            return self.stop_after(run, arguments["after"])
+            return self.stop_after()
         self.sent.append((run.name, verb, arguments))
         return CommandResult(id="1", ok=True, status="running", step=3_752)
 
