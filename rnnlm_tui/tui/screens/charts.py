@@ -299,8 +299,11 @@ class ChartedScreen(PaneScreen):
         """Change the x range that all charts show."""
         if self.lead is None or self.ends() is None:
             return
+        before = self.window.part, self.window.following
+        change()
+        if before == (self.window.part, self.window.following):
+            return
         with self.app.batch_update():
-            change()
             for chart in self.charts():
                 chart.redraw()
         self.part_changed()
