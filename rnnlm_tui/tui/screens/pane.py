@@ -226,7 +226,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def refresh_footer(self) -> None:
         """Update the footer, after a change of something that its verbs depend on."""
-        self.query_one(FooterLine).show(self.footer_entries())
+        if self.is_ready:
+            self.query_one(FooterLine).show(self.footer_entries())
 
     @property
     def is_ready(self) -> bool:

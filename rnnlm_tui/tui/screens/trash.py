@@ -112,7 +112,8 @@ class DeletedRuns:
 
     def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
         self._context, self._restored = context, restored
-        self._restoring = False
+        self._restoring = 0
+        """Groups that are being restored."""
         self._groups: list[Sequence[Trashed]] = []
         """Newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
@@ -150,19 +151,20 @@ class DeletedRuns:
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
-        if self._restoring:
-            return
         self._groups = [
             left for group in self._groups if (left := [one for one in group if one.path.exists()])
         ]
         if not self._groups:
-            self._context.report("nothing to undo: T shows the trash")
+            if not self._restoring:
+                self._context.report("nothing to undo: T shows the trash")
             return
-        self._restoring = True
+        group = self._groups.pop()
+        self._restoring += 1
         try:
-            await self.restore(self._groups[-1])
+            await self.restore(group)
         finally:
-            self._restoring = False
+            self._restoring -= 1
+            self._groups.append(group)  # what is still in the trash can be restored later
 
     async def restore(self, group: Sequence[Trashed]) -> None:
         """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""

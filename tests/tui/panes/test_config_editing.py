@@ -81,7 +81,11 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
 
         # a preset, or another run's config, replaces all changes in one edit
         await pilot.press("P")
-        await until_shown(pilot, *(f"{name}  " for name in PRESETS), *PRESET_SUMMARIES.values())
+        await until_shown(
+            pilot,
+            *(f"{name}  " for name in PRESETS),
+            *(summary[:24] for summary in PRESET_SUMMARIES.values()),
+        )
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
         await until_shown(pilot, "preset elman: F6 brings back 2 changes")
         assert edited(app) == PRESETS["elman"]

@@ -241,6 +241,7 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "n", shows="○ draft, not started")
         pane(app)._begin_from(await read_file(app, str(mine)))
         await until_shown(pilot, "mine.toml")
+        await press(pilot, "r", shows=("1 run", "✓ finished"))
         app.open_run(find_run("plain-otter"), "config")
         await until(pilot, lambda: pane(app).locked)
         await press(pilot, "w", shows="plain-otter.toml")
