@@ -91,7 +91,7 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
             app.watcher.poll_now()
             await until(pilot, lambda: "3 runs" in text_of(app))
             await pilot.press("enter")
-            await until(pilot, lambda: app.snapshot is not None)
+            await until(pilot, lambda: app.current_mode == "train" and app.snapshot is not None)
             shown = {"1": "frozen", "3": "checkpoint", "2": "Tokens/s", "r": "3 runs"}
             for key in "132r2":
                 await pilot.press(key)
