@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from textual.pilot import Pilot
@@ -18,7 +20,7 @@ from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.views.compare import Marks
 from tests.homes import trained
-from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
+from tests.tui.support import DEADLINE, at_home, lines_of, shown, shows, text_of, until
 
 pytestmark = pytest.mark.usefixtures("three_at_home")
 
@@ -184,13 +186,23 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refused: list[str] = []
+    followed = Event()
+    """The list has already gone on to the run that is refused."""
+    select_run = RnnlmApp.select_run
+
+    def select(app: RnnlmApp, run: RunDirectory) -> None:
+        select_run(app, run)
+        if run.name in refused:
+            followed.set()
 
     def delete(run: RunDirectory) -> Trashed:
         if run.name in refused:
+            followed.wait(DEADLINE)
             raise StorageError(f"can't move {run.name}: disk is full")
         return delete_run(run)
 
     monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", delete)
+    monkeypatch.setattr(RnnlmApp, "select_run", select)
     marked = Marks(("amber-vole", "brisk-heron"))
     async with at_home(size=(120, 40), settings={"marked": list(marked.places)}) as (app, pilot):
         await pilot.press("down")
@@ -215,8 +227,8 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         await until(pilot, lambda: shows(app, "can't move amber-vole: disk is full"))
         await until(pilot, lambda: [one.name for one in list_trash()] == ["brisk-heron"])
         await until(pilot, lambda: any("amber-vole" in run for run in shown(app)))
-        await pilot.press("end")
-        await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
+        async with asyncio.timeout(DEADLINE / 2):  # after a minute an age in the list changes
+            await until(pilot, lambda: app.run_directory and app.run_directory.name == "amber-vole")
         await pilot.press("u")
         await until(pilot, lambda: len(shown(app)) == 3 and "›B brisk-heron" in shown(app))
         refused.clear()

@@ -615,6 +615,7 @@ class RunsScreen(SteersRuns):
     @act
     async def action_delete_run(self) -> None:
         await self._deleted.delete(self.targets if self.context.summaries else [])
+        self._follow()  # a run that couldn't be moved wasn't opened while it was to go
 
     @act
     async def action_undo_delete(self) -> None:
