@@ -165,8 +165,7 @@ def _manifest(folder: Path) -> Manifest:
             f"{path} is damaged: it has {counted(size, 'byte')}, a manifest has at most"
             f" {MAX_MANIFEST_BYTES:,}"
         )
-    with storage_errors("read", path):
-        text = path.read_bytes()
+    text = path.read_bytes()
     newer = re.search(rb'"format":\s*(\d{1,6})\b', text)
     if newer and int(newer[1]) > CHECKPOINT_FORMAT:
         raise NewerCheckpointError(
@@ -230,12 +229,11 @@ def _check_sizes(path: Path) -> Manifest:
                 f"{path / name} is damaged: it has {counted(size, 'byte')}, the manifest says"
                 f" {facts.size:,}"
             )
-    with storage_errors("look into", path):
-        others = sorted(
-            other.name
-            for other in path.iterdir()
-            if other.name not in manifest.files and other.name != MANIFEST_NAME
-        )
+    others = sorted(
+        other.name
+        for other in path.iterdir()
+        if other.name not in manifest.files and other.name != MANIFEST_NAME
+    )
     for name in others:
         _refuse_pickle(path / name)
         if Path(name).suffix in _READ_SUFFIXES:
@@ -248,9 +246,11 @@ def _check_sizes(path: Path) -> Manifest:
 
 @contextmanager
 def _advised(folder: Path) -> Iterator[None]:
-    """Add a hint to a CheckpointError that has none: which other checkpoint to use."""
+    """Turn an OSError into a StorageError, and add a hint to a CheckpointError that has none: which
+    other checkpoint to use."""
     try:
-        yield
+        with storage_errors("read", folder):
+            yield
     except CheckpointError as error:
         error.hint = error.hint or _advice(folder)
         raise
@@ -263,7 +263,7 @@ def _advice(folder: Path) -> str:
     run, instead = folder.absolute().parents[1].name, ""
     with suppress(StorageError):
         for step, other in reversed(step_folders(folder.parent)):
-            with suppress(StorageError):
+            with suppress(StorageError, OSError):
                 if not instead and other.name != folder.name and _check_sizes(other):
                     instead = f"use {run}@{step}"
     return (
@@ -308,5 +308,5 @@ def _size_of_regular(path: Path) -> int:
 
 
 def _sha256(path: Path) -> str:
-    with storage_errors("read", path), path.open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,6 @@ from rnnlm_tui.store.checkpoints import best_step, checkpoint_folders, read_chec
 from rnnlm_tui.store.labels import sound_labels
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.locks import read_lock
 
 VALID_AT_LEAST = 2
 """At least this many verified checkpoints are kept: if the newest is lost, another can be resumed
@@ -91,10 +90,8 @@ def why_kept(run: RunDirectory, steps: Iterable[int]) -> dict[int, str]:
         return True
 
     kept = dict.fromkeys(wanted & sound_labels(run).pins, "it is pinned: unpin it first")
-    living = read_lock(run.lock_path).held
-    needed = "the running worker needs it to resume" if living else "a resume needs it"
     for step in wanted.difference(spare_valid([*wanted], folders, is_valid)):
-        kept.setdefault(step, f"{needed}: the newest two valid ones are kept")
+        kept.setdefault(step, "a resume needs it: the newest two valid ones are kept")
     losses = {row.step: row.validation_loss for row in read_checkpoints(run)}
     while (best := best_step(losses.items())) is not None and not is_valid(best):
         del losses[best]

@@ -43,12 +43,15 @@ _HINTS = {
 
 @contextmanager
 def storage_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into a StorageError: `can't <doing> <path>: <why>`."""
+    """Turn an OSError inside the block into a StorageError: `can't <doing> <path>: <why>`, with the
+    path of the file inside it that failed."""
     try:
         yield
     except OSError as error:
+        failed = error.filename if f"{error.filename}".startswith(f"{path}/") else path
         raise StorageError(
-            f"can't {doing} {path}: {error.strerror or error}", hint=_advice(error.errno or 0, path)
+            f"can't {doing} {failed}: {error.strerror or error}",
+            hint=_advice(error.errno or 0, path),
         ) from error
 
 

@@ -9,7 +9,12 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.system import files
-from rnnlm_tui.system.files import make_private_directory, open_private, write_text_atomically
+from rnnlm_tui.system.files import (
+    make_private_directory,
+    open_private,
+    storage_errors,
+    write_text_atomically,
+)
 
 
 def test_a_file_is_replaced_atomically_without_leftovers(tmp_path: Path) -> None:
@@ -55,6 +60,16 @@ def test_a_file_instead_of_a_folder_is_reported(tmp_path: Path) -> None:
         make_private_directory(tmp_path / "file" / "deeper")
     with pytest.raises(StorageError, match=r"can't create the folder .*file"):
         make_private_directory(tmp_path / "file")
+
+
+def test_an_error_names_the_file_inside_the_folder_that_failed(tmp_path: Path) -> None:
+    wanted = tmp_path / "step-1" / "model.safetensors"
+    inside = pytest.raises(StorageError, match=f"^can't read {wanted}: No such file")
+    with inside, storage_errors("read", tmp_path):
+        wanted.read_bytes()
+    itself = pytest.raises(StorageError, match=f"^can't read {tmp_path / 'run'}: No such file")
+    with itself, storage_errors("read", tmp_path / "run"):
+        (tmp_path / "run-2").read_bytes()
 
 
 def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
