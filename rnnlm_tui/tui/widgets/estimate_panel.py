@@ -49,6 +49,7 @@ class EstimatePanel(Panel):
         self._problems: tuple[Problem, ...] = ()
         self._room = MachineCapacity()
         self._kept: CheckpointFigures | None = None
+        self._started = True
 
     def show(
         self,
@@ -59,15 +60,19 @@ class EstimatePanel(Panel):
         run: RunSummary | None,
     ) -> None:
         """Show an estimate, None while it is computed, of a draft or of the config of a run."""
-        started = run is not None
+        self._started = run is not None
         self._kept = run.checkpoints if run is not None and run.status not in LIVING else None
         self._estimate, self._draft, self._problems = estimate, draft, tuple(problems)
         self._room = room
-        if not self.is_tall:
-            self.legend = self._state_line(started)
-        else:
-            self.legend = "" if started else "out of date" if problems else "live"
+        self.on_resize()
         self.redraw()
+
+    def on_resize(self) -> None:
+        """Show in the edge what the lines of this layout don't have."""
+        if not self.is_tall:
+            self.legend = self._state_line()
+        else:
+            self.legend = "" if self._started else "out of date" if self._problems else "live"
 
     @property
     def is_tall(self) -> bool:
@@ -89,9 +94,9 @@ class EstimatePanel(Panel):
         """Dim the figures of a draft with problems: they are those of the last valid config."""
         return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
-    def _state_line(self, started: bool) -> Content:
+    def _state_line(self) -> Content:
         draft = self._draft
-        if draft is None or started:
+        if draft is None or self._started:
             return Content("")
         parts = [_base_name(draft)]
         if draft.changes:

@@ -13,15 +13,16 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.estimate import Estimate, estimate
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.estimates import parameter_count
-from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.system.cuda import GpuProblem
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.config_files import read_file
-from rnnlm_tui.tui.views.form import FORM_FIELDS, Draft, fields_of, idle_fields, number_text
+from rnnlm_tui.tui.views.form import FORM_FIELDS, fields_of, idle_fields, number_text
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
-from tests.homes import trained
+from tests.homes import trained, with_checkpoints
 from tests.tui.panes.filling import edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
@@ -31,11 +32,11 @@ def footer(app: RnnlmApp) -> str:
     return screen_text(app).splitlines()[-1]
 
 
-def form_text(app: RnnlmApp) -> str:
-    """Return the form's cells, without the other panels, with single blanks."""
-    region = pane(app).form.region
+def text_in(app: RnnlmApp, selector: str) -> str:
+    """Return the cells of a part of the pane, with single blanks and without its border."""
+    region = pane(app).query_one(selector).region
     lines = screen_text(app).splitlines()[region.y : region.bottom]
-    return " ".join(" ".join(line[region.x : region.right] for line in lines).split())
+    return " ".join(" ".join(line[region.x : region.right].strip("│ ") for line in lines).split())
 
 
 def colour_of(app: RnnlmApp, text: str) -> str:
@@ -86,28 +87,17 @@ async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> No
             visited.extend([row.field.path] if isinstance(row, FieldRow) else [])
 
         app.screen.watch(app.screen, "focused", visit, init=False)
-        for _ in [*FORM_FIELDS[1:], *form._unfolded]:
-            app.post_message(Key("down", None))
-        await until(pilot, lambda: len(visited) >= len(FORM_FIELDS))
-        assert visited == [field.path for field in FORM_FIELDS]
-        for _ in [*FORM_FIELDS[1:], *form._unfolded]:
-            app.post_message(Key("up", None))
-        await until(pilot, lambda: focused(app) == "corpus.source")
-
-        await pilot.resize_terminal(120, 60)
-        for name, config in PRESETS.items():
-            form.show(Draft(config, f"preset {name}"), ())
-            await pilot.pause()
-            for section in SECTIONS:
-                rows = [form.row(field.path) for field in fields_of(section)]
-                assert next(row.state.heads for row in rows if row.display)
-                assert sum(row.state.heads for row in rows) == 1
+        paths = [field.path for field in FORM_FIELDS]
+        for key, ways in (("down", 1), ("up", 2)):  # the last stop is a fold
+            for _ in [*FORM_FIELDS, *form._unfolded]:
+                app.post_message(Key(key, None))
+            await until(pilot, lambda ways=ways: len(visited) >= ways * len(paths))  # type: ignore[misc]
+        assert visited == paths + paths[::-1]
 
 
 async def test_changes_and_problems_are_marked_counted_and_gone_through() -> None:
     async with at_home(None, "config") as (app, pilot):
         await until_shown(pilot, "draft, not started")
-        assert screen_text(app).count("preset demo") == 1
         await go(pilot, "training.seed")
         await until(pilot, lambda: "enter Edit" in footer(app))
         await pilot.press("enter", "9")
@@ -131,11 +121,11 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         await pilot.press("u")
         await gone(pilot, "was ")
         assert edited(app) == DEMO
-        assert "above 0, at most 1" in form_text(app)
-        assert "at most 1,000" not in form_text(app)
+        assert "above 0, at most 1" in text_in(app, "#form")
+        assert "at most 1,000" not in text_in(app, "#form")
         pane(app).form.set_values({"optimizer.algorithm": "sgd"})
         await until_shown(pilot, "above 0, at most 1,000")
-        pane(app).form.set_values({"optimizer.algorithm": "adamw"})
+        await pilot.press("f6")
 
         await go(pilot, "model.dropout")
         await press(pilot, "enter", *"1.5", shows=("✗ 1 problem", "✗ is 1.5, must be at most 0.99"))
@@ -159,14 +149,14 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
             await pilot.resize_terminal(*size)
             await write(pilot, "optimizer.learning_rate", "3,5")
             await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
-            assert form_text(app).count("must be a number") == 1
+            assert text_in(app, "#form").count("must be a number") == 1
             await pilot.press("down")
             await gone(pilot, "write 3.5")
-            assert form_text(app).count("✗ must be a number") == 1
+            assert text_in(app, "#form").count("✗ must be a number") == 1
             form.set_values({"corpus.url": "news.example"})
             await go(pilot, "corpus.source")
             wanted = "✗ must start with http:// or https:// and contain only printable ASCII "
-            await until(pilot, lambda wanted=wanted: wanted in form_text(app))  # type: ignore[misc]
+            await until(pilot, lambda wanted=wanted: wanted in text_in(app, "#form"))  # type: ignore[misc]
             await pilot.press("g")
             assert focused(app) == "corpus.url", "a folded field is shown while it has a problem"
             await pilot.press("u")
@@ -184,6 +174,7 @@ async def test_the_figures_follow_typing_and_none_is_invented(
         return replace(estimate(config), **figures)
 
     monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", measured)
+    monkeypatch.setattr("rnnlm_tui.tui.poller.MACHINE_SECONDS", 600.0)  # which draws all again
     async with at_home(None, "config") as (app, pilot):
         before, deeper = (
             f"{parameter_count(model, DEMO.tokenizer.vocab_size).total:,}"
@@ -200,30 +191,31 @@ async def test_the_figures_follow_typing_and_none_is_invented(
         await press(pilot, "u", shows=(before, " live "))
         assert DIM not in colour_of(app, before)
 
-        figures.update(
-            memory_bytes=30 * 2**40,
-            memory_measured=True,
-            memory_free=20 * 2**30,
-            largest_fitting_batch=12,
-            calibrated_by="probe",
-            calibrated_run=None,
-            steps=100,
-            seconds=100.0,
-        )
-        await write(pilot, "training.seed", "7")
-        for size in ((160, 48), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await until_shown(pilot, "GiB measured", "batch_size = 12 should fit")
-            await until_shown(pilot, "based on a probe")
+        size = {"memory_bytes": 30 * 2**40, "memory_free": 20 * 2**30, "largest_fitting_batch": 12}
+        known = {"memory_measured": True, "calibrated_by": "probe", "calibrated_run": None}
+        large = ("GiB measured", "batch_size = 12 should fit", "based on a probe")
+        gpu = GpuProblem("torch 2.13.0+cpu is built without CUDA", "install one with CUDA: pip")
+        notes = ("3 lines longer than 65,536 bytes split", "2 other files in the folder ignored")
+        whole = (f"! CPU, not GPU: {gpu.fact} ! {gpu.fix}", *(f"! {note}" for note in notes))
+        for seed, more, wide, small in (
+            ("7", {**size, **known, "steps": 100, "seconds": 100.0}, large, large),
+            ("8", {"unused_gpu": gpu, "notes": notes}, whole, ("can't use the GPU: see doctor",)),
+        ):
+            figures.update(more)
+            await write(pilot, "training.seed", seed)
+            for cells, texts in (((160, 48), wide), ((80, 24), small)):
+                await pilot.resize_terminal(*cells)
+                await until(pilot, lambda: all(it in text_in(app, "#gives") for it in texts))  # noqa: B023
 
 
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here --wait")
-    trained("plain-otter", config=parse_config(merge(RunConfig(), {"training.seed": 99})))
+    config = parse_config(merge(RunConfig(), {"training.seed": 99}))
+    with_checkpoints(trained("plain-otter", config=config), {2: 4.2, 3: 4.1})
     async with at_home("plain-otter", "config") as (app, pilot):
-        await until_shown(pilot, "frozen", "plain-otter ✓ finished")
+        await until_shown(pilot, "frozen", "plain-otter ✓ finished", "2 checkpoints kept")
         await go(pilot, "training.seed")
         for key in ("enter", "f4", "f6", "A", "b"):
             await press(pilot, key, shows="a run's config never changes")
