@@ -8,13 +8,7 @@ import pytest
 
 from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.folders import (
-    complete_path,
-    free_path,
-    list_folder,
-    save_text,
-    start_folder,
-)
+from rnnlm_tui.tui.folders import complete_path, free_path, list_folder, save_text, start_folder
 
 
 @pytest.fixture
@@ -35,14 +29,10 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = list_folder(here, tokenizers=True)
-    assert [(entry.name, entry.is_folder, entry.is_tokenizer) for entry in listing.entries] == [
-        ("notes", True, True),
-        ("novels", True, False),
-        ("gone", False, False),
-        ("novel.txt", False, False),
-        ("über.txt", False, False),
-        (".secret", False, False),
-    ]
+    names = [entry.name for entry in listing.entries]
+    assert names == ["notes", "novels", "gone", "novel.txt", "über.txt", ".secret"]
+    assert [entry.is_folder for entry in listing.entries] == [True, True, *[False] * 4]
+    assert [entry.is_tokenizer for entry in listing.entries] == [True, *[False] * 5]
     assert listing.entries[3].bytes == 10
 
     monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
@@ -52,7 +42,9 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
             list_folder(here / name)
 
 
-def test_a_path_is_completed_as_far_as_it_is_unambiguous(here: Path) -> None:
+def test_a_path_is_completed_as_far_as_it_is_unambiguous_and_browsing_begins_there(
+    here: Path,
+) -> None:
     for typed, text, *candidates in (
         ("no", "no", "notes/", "novels/", "novel.txt"),
         ("nov", "novel", "novels/", "novel.txt"),
@@ -69,9 +61,6 @@ def test_a_path_is_completed_as_far_as_it_is_unambiguous(here: Path) -> None:
         ("a\0b/x", "a\0b/x"),
     ):
         assert complete_path(typed, ("presidents",)) == (text, candidates)
-
-
-def test_browsing_begins_in_the_nearest_folder(here: Path) -> None:
     assert start_folder("notes/x/y.txt") == here / "notes"
     assert start_folder("") == here
     assert start_folder("/nowhere-at-all/x") == Path("/")

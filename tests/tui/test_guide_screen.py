@@ -25,9 +25,6 @@ async def test_a_guide_is_opened_from_the_palette_and_leads_to_others(
     async with at_home(None) as (app, pilot):
         assert isinstance(app.screen, PaneScreen)
         items = list(commands(app.screen))
-        assert [item.name for item in items if item.name.startswith("Guide: ")] == [
-            f"Guide: {guide.title}" for guide in GUIDES
-        ]
         for words in (("docs",), ("documentation",), ("manual",), ("docs", "sampling")):
             assert "Guide: Sampling" in [item.name for item in items if item.score(words)]
         await pilot.press("ctrl+p", *"guide quick start")
@@ -61,10 +58,10 @@ async def test_a_guide_is_opened_from_the_palette_and_leads_to_others(
         await pilot.press("backspace")
         await until(pilot, lambda: screen.guide.topic == "quick-start")
         # n and p step through them, g chooses one
-        await pilot.press("p")
-        assert screen.guide.topic == "quick-start"
         await pilot.press("n")
         await until(pilot, lambda: f"2 of {len(GUIDES)}" in lines_of(app)[0])
+        await pilot.press("p", "p")
+        assert screen.guide.topic == "quick-start"
         await pilot.press("g")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("end", "enter")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from textual.events import Paste
-from textual.widgets import Input, TextArea
+from textual.widgets import TextArea
 
-from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.commands import PaletteScreen
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui.screens.choose import TextsScreen
-from rnnlm_tui.tui.widgets.runs_table import FilterInput
+from rnnlm_tui.tui.views.form import value_at
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.text_field import with_line_breaks
 from tests.tui.panes import filling
@@ -48,7 +46,7 @@ async def test_the_prompt_keeps_pasted_line_breaks_and_a_stop_string_has_them() 
         await until(pilot, lambda: shows(app, "of 120,000 characters pasted"))
 
 
-async def test_pasted_prompts_and_a_pasted_number_are_those_of_the_config() -> None:
+async def test_a_draft_takes_pasted_prompts_and_joins_the_lines_in_a_field_of_one_line() -> None:
     prompts = [f"prompt {number}" for number in range(1, 13)]
     async with at_home(None, "config") as (app, pilot):
         draft = filling.pane(app).form
@@ -61,45 +59,28 @@ async def test_pasted_prompts_and_a_pasted_number_are_those_of_the_config() -> N
             await pilot.pause()
             await pilot.press("ctrl+s")
             await until(pilot, lambda: draft.draft.value("evaluation.prompts") == prompts)
-            await edit(pilot, "training.seed")
-            await pilot.press("ctrl+u", "ctrl+k")
-            app.post_message(Paste(f"{line_break}42{line_break}"))
-            await until(pilot, lambda: draft.draft.value("training.seed") == 42)
-            await pilot.press("enter")
-            draft.reset()
+            for path, lines, value in (
+                ("training.seed", ("", "43", ""), 43),
+                ("corpus.source", ("", "my", "  \x1b[31mtext ", ""), "my [31mtext"),
+            ):
+                editor = await edit(pilot, path)
+                editor.value = ""
+                app.post_message(Paste(line_break.join(lines)))
+                await until(pilot, lambda: draft.draft.value(path) == value)  # noqa: B023
+                await pilot.press("enter")
+            for path in ("evaluation.prompts", "training.seed", "corpus.source"):
+                draft.set_values({path: value_at(DEMO, path)})
+            assert not draft.draft.changes
 
 
-@pytest.mark.usefixtures("three_at_home")
-async def test_a_paste_of_several_lines_into_one_line_keeps_all_of_them_with_spaces_between() -> (
-    None
-):
-    def value(app: RnnlmApp) -> str | None:
-        return app.focused.value if isinstance(app.focused, Input) else None
-
-    async with at_home() as (app, pilot):
-        for line_break in BREAKS.values():
-            await pilot.press("slash")
-            app.post_message(Paste(line_break.join(("", "ppl<800", "  small ", ""))))
-            await until(pilot, lambda: app.screen.query_one(FilterInput).value == "ppl<800 small")
-            await pilot.press("escape", "escape", "m")
-            await until(pilot, lambda: value(app) == "")
-            app.post_message(Paste(line_break.join(("one", "two", ""))))
-            await until(pilot, lambda: value(app) == "one two")
-            await pilot.press("escape", "ctrl+p")
-            await until(pilot, lambda: isinstance(app.screen, PaletteScreen) and value(app) == "")
-            app.post_message(Paste(line_break.join(("stop", "\x1b[31mtraining"))))
-            await until(pilot, lambda: value(app) == "stop [31mtraining")
-            await pilot.press("escape")
-            await until(pilot, lambda: not isinstance(app.screen, PaletteScreen))
-
-
-@pytest.mark.parametrize("line_break", BREAKS.values(), ids=BREAKS)
-def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(line_break: str, tmp_path: Path) -> None:
+def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(tmp_path: Path) -> None:
     with AppTerminal(tmp_path / "looks", pane="prompt") as terminal:
         terminal.wait_for(lambda: "@best" in terminal.text, DEADLINE)
-        terminal.send(f"\x1b[200~First line{line_break}Second line{line_break}Third\x1b[201~")
-        terminal.wait_for(lambda: "Third" in terminal.text, DEADLINE)
-        rows = [row.strip(" │") for row in terminal.screen.display]
-        at = rows.index("First line")
-        assert rows[at : at + 3] == ["First line", "Second line", "Third"]
-        assert "from the paste" not in terminal.text
+        for name, line_break in BREAKS.items():
+            lines = [f"{name} first", f"{name} second", f"{name} third"]
+            terminal.send(f"\x15\x1b[200~{line_break.join(lines)}\x1b[201~")
+            terminal.wait_for(lambda: lines[-1] in terminal.text, DEADLINE)  # noqa: B023
+            rows = [row.strip(" │") for row in terminal.screen.display]
+            at = rows.index(lines[0])
+            assert rows[at : at + 3] == lines
+            assert "from the paste" not in terminal.text

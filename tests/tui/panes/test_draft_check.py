@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
+from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.views.form import Draft
 
 DRAFT = Draft(DEMO, "preset demo")
@@ -19,10 +19,15 @@ def paths(check: DraftCheck, draft: Draft) -> list[str]:
     return [problem.path for problem in check.problems]
 
 
-def test_a_failed_start_is_shown_only_for_its_config_and_blocks_nothing() -> None:
+def test_a_refusal_is_shown_only_for_its_config_and_blocks_nothing() -> None:
     check = DraftCheck()
+    hint = "then: --set corpus.source=PATH"
+    assert check.start_failed(DEMO, CorpusError("no text", hint=hint)) == "corpus.source"
+    assert paths(check, DRAFT) == ["corpus.source"]
+    assert check.problems[0].hint == "then: set the field source to the folder"
     assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
-    assert paths(check, DRAFT) == ["training.device"]
+    check.update(Findings(DEMO, missing=Problem("corpus.source", "no such file")))
+    assert paths(check, DRAFT) == ["training.device"], "it was tried, and failed for this"
     assert check.blocking == ()
     assert paths(check, OTHER) == []
     assert paths(check, DRAFT) == ["training.device"]
@@ -34,25 +39,6 @@ def test_a_failed_start_is_shown_only_for_its_config_and_blocks_nothing() -> Non
     assert paths(check, DRAFT) == []
 
 
-def test_a_hint_for_the_command_line_names_the_field_here() -> None:
-    check = DraftCheck()
-    check.start_failed(DEMO, CorpusError("no text", hint="then: --set corpus.source=PATH"))
-    check.check(DRAFT, locked=False)
-    assert [problem.hint for problem in check.problems] == [
-        "then: set the field source to the folder"
-    ]
-
-
-def test_a_missing_text_is_a_problem_unless_the_start_failed_for_another_reason() -> None:
-    missing = replace(look_up(DEMO), missing=Problem("corpus.source", "no such file"))
-    check, refused = DraftCheck(), DraftCheck()
-    check.update(missing)
-    assert paths(check, DRAFT) == ["corpus.source"]
-    refused.start_failed(DEMO, DeviceError("no cuda here"))
-    refused.update(missing)
-    assert paths(refused, DRAFT) == ["training.device"]
-
-
 def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,body\n1,one\n")
     gone = str(tmp_path / "no.txt")
@@ -62,9 +48,7 @@ def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> 
         ({"corpus.source": str(tmp_path / "a.csv")}, "corpus.text_field"),
         ({"tokenizer.kind": "pretrained", "tokenizer.name": gone}, "tokenizer.name"),
     ):
-        draft, check = DRAFT, DraftCheck()
-        for path, value in changes.items():
-            draft = draft.with_value(path, value)
+        draft, check = replace(DRAFT, changes=changes), DraftCheck()
         found = look_up(draft.config())
         assert found.missing is not None
         check.update(found)
@@ -73,27 +57,18 @@ def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> 
         assert check.start_failed(draft.config(), error) == at, "the start fails for the same"
 
 
-def test_a_run_too_short_for_its_warm_up_is_found_by_its_own_estimate(tmp_path: Path) -> None:
-    """A preset's warm-up is shortened; prompts of another text are marked."""
-    text = tmp_path / "text.txt"
-    text.write_text("A line of forty characters, or about so.\n" * 500)
-    draft = DRAFT.with_value("corpus.source", str(text)).with_value("tokenizer.kind", "character")
-    draft = draft.with_value("training.epochs", 1)
-    chosen, check = draft.with_value("schedule.warmup_steps", 60), DraftCheck()
-    check.update(replace(look_up(chosen.config()), config=DEMO))
-    assert paths(check, chosen) == [], "these are the figures of another draft"
-    check.update(look_up(chosen.config()))
-    assert paths(check, chosen) == ["schedule.warmup_steps"]
-    assert check.blocking == check.problems
-    check.update(look_up(draft.config()))
-    assert paths(check, draft) == []
-    assert check.found.facts["schedule.warmup_steps"].startswith("shortened to ")
-    assert "evaluation.prompts" in check.found.facts
-    check.update(look_up(DEMO))
-    assert "evaluation.prompts" not in check.found.facts
-
-
-def test_the_disk_is_read_once_for_each_config() -> None:
+def test_the_disk_is_read_once_for_each_config_and_its_figures_count_for_that_one(
+    tmp_path: Path,
+) -> None:
     check = DraftCheck()
     configs = (DEMO, DEMO, OTHER.config(), DEMO)
     assert [check.needs_estimate(config) for config in configs] == [True, False, True, True]
+    (tmp_path / "text.txt").write_text("A line of forty characters, or about so.\n" * 500)
+    text = {"corpus.source": str(tmp_path / "text.txt"), "tokenizer.kind": "character"}
+    short = replace(DRAFT, changes={**text, "schedule.warmup_steps": 6_000})
+    found = look_up(short.config())
+    check.update(replace(found, config=DEMO))
+    assert paths(check, short) == []
+    check.update(found)
+    assert paths(check, short) == ["schedule.warmup_steps"]
+    assert check.blocking == check.problems

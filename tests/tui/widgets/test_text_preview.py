@@ -6,36 +6,16 @@ from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.widgets.form import preview_lines
 
-CODE = Preview(
-    "raw",
-    "the file is code (.py)",
-    (("def", " f", "():", "\n"), ("\t", "return", " 1", "\n")),
-    exact=True,
-)
 
-
-def test_white_space_is_visible_and_neighbouring_tokens_differ_in_colour() -> None:
-    head, unit, first, second = preview_lines(CODE, 60)
-    assert head.plain.strip() == "layout raw: the file is code (.py)"
-    assert unit.plain.strip() == "first lines as tokens"
-    assert (first.plain, second.plain) == ("   def·f():↵", "   →return·1↵")
-    assert [str(span.style) for span in first.spans] == [
-        palette.TEXT,
-        palette.TRAIN,
-        palette.TEXT,
-        palette.TRAIN,
-    ]
-
-
-def test_tokens_are_separated_without_colours() -> None:
-    assert preview_lines(CODE, 60, apart=True)[2].plain == "   def|·f|():|↵"
-
-
-def test_no_line_is_too_wide_and_escapes_are_text() -> None:
-    long = Preview(
-        "raw", "x" * 200, (("word ",) * 80, ("\x1b[31m", "[@click=app.quit]")), exact=False
-    )
-    lines = preview_lines(long, 40)
+def test_every_character_is_shown_in_lines_that_fit_and_tokens_differ_in_colour_or_by_a_bar() -> (
+    None
+):
+    code = ("def", " f", "():", "\n"), ("\t", "return", " 1", "\n"), ("\x1b[31m", "[@click=x]")
+    preview = Preview("raw", "x" * 200, (*code, ("word ",) * 80), exact=False)
+    lines = preview_lines(preview, 40)
     assert all(line.cell_length <= 40 for line in lines)
-    assert "\x1b" not in lines[3].plain
-    assert "words, until the tokenizer is built" in preview_lines(long, 80)[1].plain
+    assert [line.plain for line in lines[2:4]] == ["   def·f():↵", "   →return·1↵"]
+    assert [str(span.style) for span in lines[2].spans] == [palette.TEXT, palette.TRAIN] * 2
+    assert "\x1b" not in lines[4].plain
+    assert preview_lines(preview, 40, apart=True)[2].plain == "   def|·f|():|↵"
+    assert "words, until the tokenizer is built" in preview_lines(preview, 80)[1].plain
