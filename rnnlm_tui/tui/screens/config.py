@@ -61,7 +61,6 @@ from rnnlm_tui.tui.views.form import (
     adjustment_text,
     field_of,
     followed_tokenizer,
-    section_title,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, machine_capacity
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
@@ -72,8 +71,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 
-FROZEN = "a run's config never changes: n makes a new run from it"
-STARTED = "this run has started: n makes a new run from it"
+FROZEN = "a run's config never changes: {key:new_from_run} makes a new run from it"
+STARTED = "this run has started: {key:new_from_run} makes a new run from it"
+TYPING = "{key:edit_field} keeps what you typed, {key:leave_field} cancels it: then press the key"
 
 
 class ConfigScreen(PaneScreen):
@@ -206,10 +206,6 @@ class ConfigScreen(PaneScreen):
         }
         return [(action(name), "") for name, shown in names.items() if shown]
 
-    @property
-    def _run_status(self) -> str:
-        return self.snapshot.summary.status if self.snapshot is not None else ""
-
     def _show(self) -> None:
         draft = self.shown
         if draft is None or not self.is_attached:
@@ -252,9 +248,10 @@ class ConfigScreen(PaneScreen):
             name = safe_text(compared.name, newlines="space", limit=28)
             box.panel_title = f"Only what differs from {name}"
         else:
-            box.panel_title = "Configuration" if section is None else section_title(section)
+            box.panel_title = "Configuration" if section is None else section.capitalize()
         problems = self._check.problems
-        box.legend = form_legend(draft, problems, section, locked=self.locked)
+        new_key = self.key_of("new_from_run") if self.locked else ""
+        box.legend = form_legend(draft, problems, section, new_key)
         self.query_one(SectionList).show(draft, problems, opened)
 
     @work(group="estimate", exclusive=True)
@@ -296,15 +293,16 @@ class ConfigScreen(PaneScreen):
         context, run = self.context, self.context.run_directory
         if context.draft is None and run is None:
             context.draft = Draft(DEMO, "preset demo")
-        given = context.draft
-        if self._is_open and (given is not None or self._run_status in ("", "draft")):
+        given, snapshot = context.draft, self.snapshot
+        status = snapshot.summary.status if snapshot is not None else ""
+        if self._is_open and (given is not None or status in ("", "draft")):
             return
         if given is not None:
             self._begin(given)
             return
         self.let_go()
         self._kept = self._file = None
-        if run is not None and self._run_status == "draft" and self._reading != run:
+        if run is not None and status == "draft" and self._reading != run:
             self._reading = run
             context.run_beside(self._read_draft(run))
 
@@ -486,7 +484,7 @@ class ConfigScreen(PaneScreen):
     def _is_typing(self) -> bool:
         """Whether a field's editor is open, whose text would replace what an action changes."""
         if self.form.editing:
-            self.context.report("enter keeps what you typed, esc cancels it: then press the key")
+            self.context.report(TYPING)
         return self.form.editing
 
     def action_toggle_field(self) -> None:
@@ -494,7 +492,8 @@ class ConfigScreen(PaneScreen):
         if row is not None and row.field.kind == "switch":
             self.form.edit()
         else:
-            self.context.report("space switches yes and no: enter edits this field")
+            keys = "{key:toggle_field} switches yes and no: {key:edit_field} edits this field"
+            self.context.report(keys)
 
     @act
     async def action_find_field(self) -> None:
@@ -539,11 +538,12 @@ class ConfigScreen(PaneScreen):
             self._take(found.before)
         self.edit(found.after)
         self.form.go_to(found.adjustment.changes[0][0])
-        words = f"set {adjustment_text(found.adjustment)}; F6 undoes it"
-        self.context.report(f"{words}, A: another way" if found.others else words)
+        words = f"set {adjustment_text(found.adjustment)}; {self.key_of('undo_edit')} undoes it"
+        another = ", {key:adjust_field}: another way" if found.others else ""
+        self.context.report(words + another)
 
     def _begin_from(self, opened: OpenedDraft | None) -> None:
-        """Begin again from a preset, a run or a file; F6 brings the former draft back.
+        """Begin again from a preset, a run or a file; undo brings the former draft back.
 
         A draft with a parent stays in the list of runs: its run can start from no other weights.
         """
@@ -556,13 +556,14 @@ class ConfigScreen(PaneScreen):
             self.edit(draft)
             self._compared = None
             lost = len(before.changes)
-            undo = f": F6 brings back {counted(lost, 'change')}" if lost else ""
+            key = self.key_of("undo_edit")
+            undo = f": {key} brings back {counted(lost, 'change')}" if lost else ""
             self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
         self._file = file
         self._show()
         if wrong := len(draft.problems()):
             said = f"{safe_text(draft.base_name, limit=40)} has {counted(wrong, 'problem')}"
-            self.context.report(f"{said}: g shows them", trouble=True)
+            self.context.report(f"{said}: {{key:next_problem}} shows them", trouble=True)
 
     @act
     async def action_choose_preset(self) -> None:
@@ -601,7 +602,7 @@ class ConfigScreen(PaneScreen):
         edited = await edit_as_toml(self.context, draft, self.run_name or "config")
         if edited is not None:
             self.edit(edited)
-            self.context.report("taken from the editor; F6 undoes it")
+            self.context.report(f"taken from the editor; {self.key_of('undo_edit')} undoes it")
 
     def action_new_from_run(self) -> None:
         if not self.locked or self.shown is None:
@@ -613,7 +614,7 @@ class ConfigScreen(PaneScreen):
     async def action_save_draft(self) -> None:
         """Keep an unchanged draft too: it becomes a run that isn't started."""
         if (run := await self._save()) is not None:
-            self.context.report(f"{run.name} saved, F5 starts it")
+            self.context.report(f"{run.name} saved, {{key:start_draft}} starts it")
 
     @act
     async def action_begin(self, when: str) -> None:
@@ -658,9 +659,7 @@ class ConfigScreen(PaneScreen):
         if blocking:
             if "." in blocking[0].path:
                 self.form.go_to(field_of(blocking[0]))
-            self.context.report(
-                f"Fix {counted(len(blocking), 'problem')} before starting, g goes to the next one",
-                trouble=True,
-            )
+            fix = f"Fix {counted(len(blocking), 'problem')} before starting"
+            self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
             return None
         return draft.config()

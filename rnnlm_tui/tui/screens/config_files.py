@@ -36,7 +36,6 @@ from rnnlm_tui.tui.views.form import (
     edited_value,
     field_of,
     read_value,
-    section_title,
     value_at,
     with_values,
 )
@@ -457,7 +456,7 @@ async def ask_value(app: RnnlmApp, form: ConfigForm, row: FieldRow) -> None:
 def field_question(form: ConfigForm) -> PickScreen:
     """Search for a field by its name, its key or its help; return its path."""
     items = [
-        PickItem(path, field.title, f"{path}  {field.help}", section_title(field.section), path)
+        PickItem(path, field.title, f"{path}  {field.help}", field.section.capitalize(), path)
         for path, field in FIELDS.items()
     ]
     return PickScreen("Find a field", items, current=form.path, verb="go to it")

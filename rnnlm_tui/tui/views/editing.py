@@ -110,9 +110,6 @@ class DraftComparison:
         )
 
 
-DEFAULTS = "the defaults"
-
-
 def comparisons(draft: Draft) -> Sequence[DraftComparison]:
     """Return what a draft is compared with, one after another: base, preset, defaults."""
     preset = PRESETS.get(draft.base.preset)
@@ -123,7 +120,7 @@ def comparisons(draft: Draft) -> Sequence[DraftComparison]:
         found.append(DraftComparison(draft.base_name, draft.base))
     if preset is not None:
         found.append(DraftComparison(f"preset {draft.base.preset}", preset))
-    return (*found, DraftComparison(DEFAULTS, RunConfig()))
+    return (*found, DraftComparison("the defaults", RunConfig()))
 
 
 @dataclass(frozen=True, slots=True)

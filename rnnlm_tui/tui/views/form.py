@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 
-SEED_NAMES = ("seed",)
-"""Integers that are identifiers, shown without thousands separators."""
-
 PATH_FIELDS: dict[str, tuple[str, ...]] = {
     "corpus.source": BUILT_IN_SOURCES,
     "corpus.test_source": BUILT_IN_SOURCES,
@@ -71,11 +68,6 @@ class FormField:
         return self.path.partition(".")[0]
 
 
-def section_title(section: str) -> str:
-    """Return `Optimizer` for `optimizer`."""
-    return section.capitalize()
-
-
 def fields_of(section: str) -> tuple[FormField, ...]:
     """Return the fields of one section."""
     return tuple(field for field in FORM_FIELDS if field.section == section)
@@ -98,7 +90,8 @@ def shown_value(field: FormField, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
-        return str(value) if field.path.rpartition(".")[2] in SEED_NAMES else f"{value:,}"
+        # a seed is an identifier
+        return str(value) if field.path.endswith(".seed") else f"{value:,}"
     if isinstance(value, float):
         return number_text(value)
     return str(value)

@@ -64,15 +64,12 @@ class EstimatePanel(Panel):
         self._kept = run.checkpoints if run is not None and run.status not in LIVING else None
         self._estimate, self._draft, self._problems = estimate, draft, tuple(problems)
         self._room = room
-        self.on_resize()
+        self.legend = self._state_line()
         self.redraw()
 
     def on_resize(self) -> None:
         """Show in the edge what the lines of this layout don't have."""
-        if not self.is_tall:
-            self.legend = self._state_line()
-        else:
-            self.legend = "" if self._started else "out of date" if self._problems else "live"
+        self.legend = self._state_line()
 
     @property
     def is_tall(self) -> bool:
@@ -94,10 +91,12 @@ class EstimatePanel(Panel):
         """Dim the figures of a draft with problems: they are those of the last valid config."""
         return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
 
-    def _state_line(self) -> Content:
+    def _state_line(self) -> Content | str:
         draft = self._draft
         if draft is None or self._started:
-            return Content("")
+            return ""
+        if self.is_tall:
+            return "out of date" if self._problems else "live"
         parts = [_base_name(draft)]
         if draft.changes:
             changed = f"{{}} {len(draft.changes)} changed from {{}}"

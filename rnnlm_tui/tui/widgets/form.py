@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -36,7 +36,6 @@ from rnnlm_tui.tui.views.form import (
     field_of,
     fields_of,
     idle_fields,
-    section_title,
     value_at,
 )
 from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow, FormRow, focused_row
@@ -44,23 +43,26 @@ from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
+    from rnnlm_tui.tui.app import RnnlmApp
 
 
 def form_legend(
     draft: Draft,
     problems: Sequence[Problem],
     section: str | None,
-    *,
-    locked: bool,
+    new_key: str,
 ) -> Content:
-    """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if locked."""
+    """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if frozen.
+
+    Args:
+        new_key: the key for a new run from a frozen config; empty for a draft.
+    """
     begins = "" if section is None else f"{section}."
     changed = sum(path.startswith(begins) for path in draft.changes)
     wrong = sum(field_of(problem).startswith(begins) for problem in problems)
     parts = []
-    if locked:
-        key = Content.styled("n", f"bold {TEXT}")
-        parts.append(line("frozen  {} makes a new run from it", key))
+    if new_key:
+        parts.append(line("frozen  {} makes a new run from it", (new_key, f"bold {TEXT}")))
     if changed:
         parts.append(Content.assemble(CHANGED, (f" {changed} changed", DIM)))
     if wrong:
@@ -115,7 +117,7 @@ class SectionList(Panel):
         line = Content.assemble(
             (mark, f"{colour}{back}"),
             ("› " if here else "  ", f"{TRAIN}{back}"),
-            (section_title(section).ljust(max(0, width - 3)), f"{style}{back}"),
+            (section.capitalize().ljust(max(0, width - 3)), f"{style}{back}"),
         )
         return padded(segments_of(line), width)
 
@@ -367,7 +369,8 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         nothing.display = only is not None and not only
         if nothing.display and self._comparison is not None:
             name = safe_text(self._comparison.name, newlines="space", limit=40)
-            nothing.update(Content(f"   No field differs from {name}: v shows other comparisons."))
+            other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
+            nothing.update(Content(f"   No field differs from {name}: {other} comparisons."))
 
     @staticmethod
     def _folds(state: FieldState) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from textual.app import RenderResult
 from textual.binding import Binding, BindingType
@@ -24,12 +24,14 @@ from rnnlm_tui.tui.views.form import (
     edited_value,
     fold_words,
     read_value,
-    section_title,
     short_message,
     shown_value,
     with_titles,
 )
 from rnnlm_tui.tui.widgets.text_field import SafeInput
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.app import RnnlmApp
 
 LEAD, MARK, LABEL, CURSOR, BOX = 14, 2, 15, 1, 13
 """Widths of a row's parts: section (wide form only), change mark, label, `›`, value."""
@@ -264,15 +266,16 @@ class FieldRow(FormRow):
             said = state.advice or not problem.hint or problem.hint == state.allowed
             hint = "" if said else f"; {problem.hint}"
             if state.advice:
+                key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
                 advice = (f" sets {state.advice}", palette.TEXT)
-                lines.insert(0, Content.assemble(("A", f"bold {palette.BRIGHT}"), advice))
+                lines.insert(0, Content.assemble((key, f"bold {palette.BRIGHT}"), advice))
             lines.insert(0, _wrong(with_titles(problem.message + hint)))
         if self._candidates:
             lines.insert(0, safe_content(self._candidates).stylize(palette.TEXT))
         return [wrapped for line in lines for wrapped in line.wrap(width)]
 
     def render(self) -> RenderResult:
-        heads = section_title(self.section) if self.state.heads else ""
+        heads = self.section.capitalize() if self.state.heads else ""
         lead = (heads[: self._lead].ljust(self._lead), f"bold {palette.BRIGHT}")
         indent = " " * (self._lead + MARK)
         lines = [Content.assemble(lead, self._line()).truncate(self.size.width, ellipsis=True)]

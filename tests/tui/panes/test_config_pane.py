@@ -208,6 +208,23 @@ async def test_the_figures_follow_typing_and_none_is_invented(
                 await until(pilot, lambda: all(it in text_in(app, "#gives") for it in texts))  # noqa: B023
 
 
+async def test_texts_name_the_users_keys() -> None:
+    trained("plain-otter", config=DEMO)
+    keymap = 'new_from_run = "B"\nadjust_field = "K"\nundo_edit = "f7"\nnext_comparison = "Y"\n'
+    async with at_home("plain-otter", "config", keymap=keymap) as (app, pilot):
+        await until_shown(pilot, "frozen  B makes a new run from it")
+        await press(pilot, "enter", shows="never changes: B makes a new run from it")
+        await press(pilot, "B", shows="○ draft, not started")
+        await press(pilot, "Y", shows="No field differs from plain-otter: Y shows other")
+        await pilot.press("Y", "Y", "Y")
+        await write(pilot, "model.hidden_size", "200")
+        await go(pilot, "model.tie_weights")
+        await until_shown(pilot, "K sets embedding 200")
+        await press(pilot, "K", shows="set embedding 200; F7 undoes it, K: another way")
+        await pilot.press("f7")
+        await until(pilot, lambda: dict(pane(app).form.draft.changes) == {"model.hidden_size": 200})
+
+
 async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
