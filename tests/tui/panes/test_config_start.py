@@ -1,4 +1,4 @@
-"""Starting and saving a draft: what blocks it, what this machine refuses, and nothing is lost."""
+"""Starting, saving and queueing a draft: what blocks it, and what this machine refuses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import list_runs
 from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.homes import queue_in_use
 from tests.tui.panes.filling import edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
 
-async def test_a_draft_is_saved_refused_with_its_reason_and_started_under_the_name_it_shows(
+async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,41 +33,53 @@ async def test_a_draft_is_saved_refused_with_its_reason_and_started_under_the_na
         started.append(run)
 
     monkeypatch.setattr("rnnlm_tui.client.start.resume", launch)
-    async with at_home(None, "config") as (app, pilot):
-        await until(pilot, lambda: pane(app).run_name != "")
-        name = pane(app).run_name
-        await until_shown(pilot, f"{name} ○ draft, not started")
-        await press(pilot, "ctrl+s", shows=f"{name} saved, F5 starts it")
-        [draft] = list_runs()
-        assert draft.name == name
-        await until(pilot, lambda: app.run_directory == draft)
+    with queue_in_use():
+        async with at_home(None, "config") as (app, pilot):
+            await until(pilot, lambda: pane(app).run_name != "")
+            name = pane(app).run_name
+            await until_shown(pilot, f"{name} ○ draft, not started")
+            await press(pilot, "ctrl+s", shows=f"{name} saved, F5 starts it")
+            [draft] = list_runs()
+            assert draft.name == name
+            await until(pilot, lambda: app.run_directory == draft)
 
-        await write(pilot, "training.seed", "43")
-        await write(pilot, "training.batch_size", "0")
-        await go(pilot, "corpus.source")
-        await press(pilot, "f5", shows="Fix 1 problem before starting")
-        assert focused(app) == "training.batch_size"
-        await pilot.press("u")
-        await write(pilot, "corpus.source", "./gone.txt")
-        await go(pilot, "training.epochs")
-        await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
-        assert focused(app) == "corpus.source"
-        assert summarize(draft).status == "draft"
+            await write(pilot, "training.batch_size", "0")
+            for key in ("f5", "Q"):
+                await go(pilot, "corpus.source")
+                await press(pilot, key, shows="Fix 1 problem before starting")
+                assert focused(app) == "training.batch_size"
+            await pilot.press("u")
+            await write(pilot, "corpus.source", "./gone.txt")
+            await go(pilot, "training.epochs")
+            await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
+            assert focused(app) == "corpus.source"
+            assert summarize(draft).status == "draft"
 
-        await write(pilot, "corpus.source", "./text.txt")
-        await write(pilot, "training.device", "cuda:77")
-        await go(pilot, "training.epochs")
-        await press(pilot, "f5", shows='no device "cuda:77"')
-        assert focused(app) == "training.device"
-        await write(pilot, "training.device", "auto")
-        await until(pilot, lambda: 'no device "cuda:77"' not in screen_text(app))
-        await press(pilot, "f5", shows="the worker failed to start")
-        assert edited(app).training.seed == 43
-        assert app.current_mode == "config"
-        await press(pilot, "f5", shows=f"✓ {name} started")
-        assert app.current_mode == "train"
-        assert started == [draft]
-        assert draft.read_config().training.seed == 43
+            await write(pilot, "corpus.source", "./text.txt")
+            await write(pilot, "training.device", "cuda:77")
+            for key in ("f5", "Q"):
+                await go(pilot, "training.epochs")
+                await press(pilot, key, shows=("see device", 'no device "cuda:77"'))
+                assert focused(app) == "training.device"
+            await write(pilot, "training.device", "auto")
+            await until(pilot, lambda: 'no device "cuda:77"' not in screen_text(app))
+            await write(pilot, "training.seed", "43")
+            await press(pilot, "f5", shows="the worker failed to start")
+            assert edited(app).training.seed == 43
+            assert app.current_mode == "config"
+            await press(pilot, "f5", shows=f"✓ {name} started")
+            assert app.current_mode == "train"
+            assert started == [draft]
+            assert draft.read_config().training.seed == 43
+
+            await app.new_draft_from(name)
+            await until(pilot, lambda: pane(app).run_name not in ("", name))
+            await press(pilot, "Q", shows="waits in the queue, place 1")
+            [queued, _] = list_runs()
+            assert [entry.run for entry in read_queue().entries] == [queued.name]
+            assert app.draft is None
+            assert app.current_mode == "config"
+            await press(pilot, "Q", shows=f"{queued.name} is in the queue already")
 
 
 async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its_size(
@@ -75,6 +89,11 @@ async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its
     texts = ["the cat sat on the mat and the dog ran"] * 20
     size = write_tokenizer(tmp_path / "pieces", texts, 300)
     async with at_home(None, "config") as (app, pilot):
+
+        async def vocabulary(size: int) -> None:
+            path = "tokenizer.vocab_size"
+            await until(pilot, lambda: (it := pane(app).shown) and it.value(path) == size)
+
         await pilot.press("P", *"ptb-large", "enter")
         await until(pilot, lambda: edited(app) == PRESETS["ptb-large"])
         await until_shown(pilot, "Penn Treebank not found", "✗ 1 problem")
@@ -84,22 +103,16 @@ async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its
         await write(pilot, "corpus.source", "./ptb")
         await until(pilot, lambda: "Penn Treebank not found" not in screen_text(app))
         await pilot.press("P", *"demo", "enter")
-
-        def vocabulary() -> object:
-            shown = pane(app).shown
-            assert shown is not None
-            return shown.value("tokenizer.vocab_size")
-
         await go(pilot, "tokenizer.kind")
         await pilot.press("right")
         await write(pilot, "tokenizer.name", "pieces")
-        await until(pilot, lambda: vocabulary() == size)
+        await vocabulary(size)
         await until(pilot, lambda: not pane(app)._check.blocking)
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")
-        await until(pilot, lambda: vocabulary() == 2_048)
+        await vocabulary(2_048)
         await pilot.press("right")
-        await until(pilot, lambda: vocabulary() == size)
+        await vocabulary(size)
         await write(pilot, "tokenizer.vocab_size", "500")
         await until_shown(pilot, "500", "✗")
-        assert vocabulary() == 500
+        await vocabulary(500)
