@@ -11,6 +11,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.overlay import Question
 from tests.homes import trained
 from tests.tui.panes.filling import edit, edited, focused, go, pane, press, write
@@ -20,23 +21,20 @@ from tests.tui.support import at_home, until
 OTHER = parse_config(merge(RunConfig(), {"training.seed": 5, "model.dropout": 0.3}))
 
 
-def changes(app: RnnlmApp) -> dict[str, object]:
+def changes(app: object) -> dict[str, object]:
     """Return the changes of the edited draft."""
+    assert isinstance(app, RnnlmApp)
     return dict(pane(app).form.draft.changes)
 
 
 async def changed(pilot: Pilot[int], **expected: object) -> None:
     """Wait until the draft has these changes."""
-    app = pilot.app
-    assert isinstance(app, RnnlmApp)
     wanted = {path.replace("__", "."): value for path, value in expected.items()}
-    await until(pilot, lambda: changes(app) == wanted)
+    await until(pilot, lambda: changes(pilot.app) == wanted)
 
 
 async def overlay_closed(pilot: Pilot[int]) -> None:
-    app = pilot.app
-    assert isinstance(app, RnnlmApp)
-    await until(pilot, lambda: app.screen is app.pane_screen)
+    await until(pilot, lambda: isinstance(pilot.app.screen, ConfigScreen))
 
 
 async def test_edits_are_undone_and_redone_one_by_one() -> None:

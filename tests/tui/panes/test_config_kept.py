@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from threading import Event
 
 import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui.client.control import launch
-from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.client.queue import add_run
 from rnnlm_tui.errors import InputError, RunStateError
@@ -35,30 +33,24 @@ def drafts() -> dict[str, dict[str, object]]:
     return {run.name: dict(read_draft(run).changes) for run in list_runs()}
 
 
-async def named(pilot: Pilot[int]) -> str:
+async def named(app: RnnlmApp, pilot: Pilot[int]) -> str:
     """Wait for a new draft; return the name that was suggested for its run."""
-    app = pilot.app
-    assert isinstance(app, RnnlmApp)
     await until_shown(pilot, "draft, not started")
     await until(pilot, lambda: pane(app).run_name != "")
     return pane(app).run_name
 
 
-async def change(pilot: Pilot[int]) -> RunDirectory:
+async def change(app: RnnlmApp, pilot: Pilot[int]) -> RunDirectory:
     """Type a valid and an invalid value into a new draft; return the run that keeps it."""
-    app, name = pilot.app, await named(pilot)
-    assert isinstance(app, RnnlmApp)
+    name = await named(app, pilot)
     await write(pilot, "training.seed", "43")
     await write(pilot, "model.dropout", "1.5")
-    await until(pilot, lambda: drafts().get(name) == CHANGES)
-    await until(pilot, lambda: app.run_directory is not None)
+    await until(pilot, lambda: drafts().get(name) == CHANGES and app.run_directory is not None)
     return find_run(name)
 
 
-async def reopen(pilot: Pilot[int], run: RunDirectory) -> None:
+async def reopen(app: RnnlmApp, pilot: Pilot[int], run: RunDirectory) -> None:
     """Open a draft and wait until it can be edited."""
-    app = pilot.app
-    assert isinstance(app, RnnlmApp)
     app.open_run(run, "config")
     await until_shown(pilot, f"{run.name} ○ draft, not started")
     await until(pilot, lambda: not pane(app).locked and pane(app).run_name == run.name)
@@ -67,7 +59,10 @@ async def reopen(pilot: Pilot[int], run: RunDirectory) -> None:
 async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edited_again() -> None:
     create_run(DEMO, "other")
     async with at_home(None, "config") as (app, pilot):
-        run = await change(pilot)  # from here on a kill loses nothing
+        run = await change(app, pilot)  # from here on a kill loses nothing
+        for refused in (launch, add_run):
+            with pytest.raises(InputError, match=r"has problems: .*dropout: is 1\.5"):
+                refused(run)
         settings: dict[str, object] = {}
 
         def is_saved() -> bool:
@@ -79,7 +74,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
         await press(pilot, "d", shows="moved to the trash")
         await press(pilot, "u", shows=f"{run.name} restored")
         assert drafts() == {run.name: CHANGES, "other": {}}
-        await reopen(pilot, find_run("other"))
+        await reopen(app, pilot, find_run("other"))
         assert not pane(app).form.draft.changes
     again = RnnlmApp(*last_session(settings), settings=settings)
     async with again.run_test(size=(80, 24), notifications=True) as pilot:
@@ -102,7 +97,7 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
         await until(pilot, lambda: not editor.is_attached)
         await pilot.pause(0.2)
         assert not trashed_names(), "what was typed and cancelled was never kept"
-        run = await change(pilot)
+        run = await change(app, pilot)
         await pilot.press("f6")
         await until(pilot, lambda: list(drafts().values()) == [{"training.seed": 43}])
         await pilot.press("f6")
@@ -123,8 +118,7 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
 async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = create_run(DEMO, "other")
-    write_now = KeptDraft.write
+    other, write_now = create_run(DEMO, "other"), KeptDraft.write
     answers: list[Event] = []
 
     def write_and_wait(kept: KeptDraft) -> RunDirectory | None:
@@ -135,12 +129,13 @@ async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_writte
 
     monkeypatch.setattr(KeptDraft, "write", write_and_wait)
     async with at_home(None, "config") as (app, pilot):
-        await named(pilot)
+        await named(app, pilot)
 
-        async def begin_change(seed: int) -> None:
-            count = len(answers)
-            pane(app).form.set_values({"training.seed": seed})
-            await until(pilot, lambda: len(answers) > count)
+        async def begin(*seeds: int) -> None:
+            for seed in seeds:
+                count = len(answers)
+                pane(app).form.set_values({"training.seed": seed})
+                await until(pilot, lambda: len(answers) > count)  # noqa: B023
 
         async def end(change: int) -> None:
             kept = pane(app)._kept
@@ -149,27 +144,24 @@ async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_writte
             answers[change].set()
             await until(pilot, lambda: kept._writes < left)
 
-        await begin_change(43)
-        await begin_change(42)
+        await begin(43, 42)
         await end(0)
         assert app.run_directory is None, "it is about to be deleted"
         await end(1)
         assert list_runs() == [other]
-        await begin_change(44)
+        await begin(44)
         await end(2)
         before = app.run_directory
         assert before is not None
-        await begin_change(42)
-        await begin_change(45)
+        await begin(42, 45)
         await end(3)
         await end(4)
         assert app.run_directory == before
         assert app.run_directory is not before, "a new folder of this name: it is opened again"
-        await begin_change(42)
+        await begin(42)
         app.open_run(other)
         answers[5].set()
-        await until(pilot, lambda: list_runs() == [other])
-        await until(pilot, lambda: not pane(app).locked)
+        await until(pilot, lambda: list_runs() == [other] and not pane(app).locked)
         assert app.run_directory == other
 
 
@@ -190,8 +182,8 @@ async def test_a_draft_that_is_read_twice_is_edited_from_the_first_answer_on(
     monkeypatch.setattr("rnnlm_tui.tui.screens.config.read_draft", read)
     async with at_home("one", "config") as (app, pilot):
         await until(pilot, lambda: begun == ["one"])
-        await reopen(pilot, two)
-        await reopen(pilot, one)
+        await reopen(app, pilot, two)
+        await reopen(app, pilot, one)
         pane(app).form.set_values({"training.seed": 43})
         slow.set()
         await until(pilot, answered.is_set)
@@ -199,20 +191,19 @@ async def test_a_draft_that_is_read_twice_is_edited_from_the_first_answer_on(
         assert pane(app).form.draft.changes == {"training.seed": 43}
 
 
-async def test_what_is_being_typed_is_kept_in_its_own_draft_when_that_is_left() -> None:
-    other = create_run(DEMO, "other")
+async def test_what_is_being_typed_is_kept_in_its_own_draft_under_a_free_name() -> None:
     async with at_home(None, "config") as (app, pilot):
-        await named(pilot)
+        other = create_run(DEMO, await named(app, pilot))  # takes the suggested name
         await edit(pilot, "training.batch_size")
         await pilot.press("4", "8", "ctrl+l")
         await until(pilot, lambda: {"training.batch_size": 48} in drafts().values())
-        [run] = [run for run in list_runs() if run.name != "other"]
-        await reopen(pilot, other)
+        [run] = [run for run in list_runs() if run != other]
+        await reopen(app, pilot, other)
         assert not pane(app).form.editing
         await edit(pilot, "training.batch_size")
         await pilot.press("4", "9")
-        await reopen(pilot, run)  # without leaving the pane
-        await until(pilot, lambda: drafts()["other"] == {"training.batch_size": 49})
+        await reopen(app, pilot, run)  # without leaving the pane
+        await until(pilot, lambda: drafts()[other.name] == {"training.batch_size": 49})
         assert not pane(app).form.editing
         assert focused(app) == "training.batch_size"
         await pilot.press("enter", "enter")
@@ -221,24 +212,6 @@ async def test_what_is_being_typed_is_kept_in_its_own_draft_when_that_is_left() 
         await pilot.press("5", "0", "ctrl+q")
         kept = {"training.batch_size": 48, "training.seed": 50}
         await until(pilot, lambda: drafts()[run.name] == kept)
-
-
-async def test_a_draft_whose_suggested_name_was_taken_gets_another() -> None:
-    async with at_home(None, "config") as (app, pilot):
-        taken = create_run(DEMO, await named(pilot))
-        await write(pilot, "training.seed", "43")
-        await until(pilot, lambda: {"training.seed": 43} in drafts().values())
-        assert not drafts()[taken.name]
-        await until(pilot, lambda: pane(app).run_name in drafts().keys() - {taken.name})
-
-
-def test_a_draft_with_problems_is_neither_started_nor_queued() -> None:
-    run = create_run(DEMO, "plain-otter")
-    write_draft(run, Draft(DEMO, "preset demo", CHANGES))
-    for refused in (launch, add_run):
-        with pytest.raises(InputError, match=r"plain-otter has problems: .*dropout: is 1\.5"):
-            refused(run)
-    assert listed_runs().runs[0].status == "draft"
 
 
 def test_a_draft_is_read_again_by_what_follows_it_and_frozen_once_it_was_started() -> None:
@@ -252,17 +225,3 @@ def test_a_draft_is_read_again_by_what_follows_it_and_frozen_once_it_was_started
     with pytest.raises(RunStateError, match="plain-otter was started"):
         write_draft(run, Draft(DEMO, "preset demo", {"training.seed": 44}))
     assert run.read_config().training.seed == 43
-
-
-def test_a_draft_keeps_comments_and_finds_its_text_from_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "book.txt").write_text("One line.\n")
-    monkeypatch.chdir(tmp_path)
-    run = create_run(DEMO, "plain-otter")
-    document = '# mine\npreset = "demo"\n'
-    write_draft(run, Draft(DEMO, "a.toml", {"corpus.source": "book.txt"}, document=document))
-    draft = read_draft(run)
-    assert draft.document.startswith("# mine\n")
-    assert draft.changes == {"corpus.source": str(tmp_path / "book.txt")}
-    assert run.read_config().corpus.source == str(tmp_path / "book.txt")
