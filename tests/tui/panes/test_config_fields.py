@@ -28,39 +28,40 @@ async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -
         await pilot.press("right")
         await until(pilot, lambda: edited(app) == DEMO)
 
-        await go(pilot, "schedule.kind")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await go(pilot, "model.cell_type")
+        await press(pilot, "enter", shows=tuple(CELL_SUMMARIES.values()))
         await pilot.press("escape")
-        await until(pilot, lambda: app.screen is app.pane_screen)
-        assert edited(app) == DEMO
+        await go(pilot, "schedule.kind")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("up", "enter")
         await until(pilot, lambda: edited(app).schedule.kind == "constant")
         await until_shown(pilot, "3 more for cosine, decay")
         await pilot.press("u")
-        await go(pilot, "model.cell_type")
-        await pilot.press("enter")
-        matrix = "xLSTM's matrix memory, without convolution, norm or projection"
-        await until_shown(pilot, *CELL_SUMMARIES.values(), matrix)
-        await pilot.press("escape")
 
         await go(pilot, "evaluation.prompts")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextsScreen))
-        await pilot.press("enter", *"God [b]", "ctrl+s")
-        texts = (*DEMO.evaluation.prompts, "God [b]")
-        await until(pilot, lambda: edited(app).evaluation.prompts == texts)
-        await until_shown(pilot, "4 texts", "was 3 texts")
+        await press(pilot, "enter", *"God [b]", "ctrl+s", shows=("4 texts", "was 3 texts"))
+        assert edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
         await pilot.press("u")
 
         await write(pilot, "training.max_steps", "700")
         await until_shown(pilot, "was by epochs")
         assert not pane(app).form.row("training.epochs").display  # max steps is set
-        await go(pilot, "training.max_steps")
-        await pilot.press("enter", "backspace", "enter")
+        await edit(pilot, "training.max_steps")
+        await pilot.press("backspace", "enter")
         await until(pilot, lambda: edited(app) == DEMO)
+
+        # an edited field stays visible with its text when the terminal is resized
+        await edit(pilot, "sampling.seed")
+        await pilot.press(*"271828")
+        for size in ((120, 60), (80, 16), (120, 40), (60, 15), (120, 18), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until_shown(pilot, "271828")
+        await pilot.press("enter")
+        await until(pilot, lambda: edited(app).sampling.seed == 271_828)
+        assert focused(app) == "sampling.seed"
 
 
 async def test_any_text_can_be_typed_pasted_and_completed_in_a_field(
@@ -101,20 +102,5 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field(
         keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down"]
         for key in (*keys, "enter", *"64", "tab"):  # at once
             app.post_message(Key(key, key if len(key) == 1 else None))
-        await until(
-            pilot,
-            lambda: edited(app).training.max_steps == 900 and edited(app).training.batch_size == 64,
-        )
         await until(pilot, lambda: focused(app) == "evaluation.every")
-
-
-async def test_an_edited_field_stays_visible_with_its_text_when_the_terminal_is_resized() -> None:
-    async with at_home(None, "config") as (app, pilot):
-        await go(pilot, "sampling.seed")
-        await pilot.press("enter", *"271828")
-        for size in ((120, 60), (80, 16), (120, 40), (60, 15), (200, 60), (120, 18), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await until(pilot, lambda: "271828" in screen_text(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: edited(app).sampling.seed == 271_828)
-        assert focused(app) == "sampling.seed"
+        assert (edited(app).training.max_steps, edited(app).training.batch_size) == (900, 64)

@@ -121,8 +121,7 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         await pilot.press("u")
         await gone(pilot, "was ")
         assert edited(app) == DEMO
-        assert "above 0, at most 1" in text_in(app, "#form")
-        assert "at most 1,000" not in text_in(app, "#form")
+        assert "above 0, at most 1 " in text_in(app, "#form")
         pane(app).form.set_values({"optimizer.algorithm": "sgd"})
         await until_shown(pilot, "above 0, at most 1,000")
         await pilot.press("f6")
@@ -140,29 +139,24 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         await pilot.press("u", "g")
         await until(pilot, lambda: pane(app).form.section == "model")
         await press(pilot, "u", "g", shows="no problems")
-        await write(pilot, "checkpoint.keep_last", "0")
-        await until_shown(pilot, "✗› Checkpoint")
-        await pilot.press("u")
 
+        # a problem is shown once and in full, also of a folded field
+        await write(pilot, "optimizer.learning_rate", "3,5")
+        await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
+        assert text_in(app, "#form").count("must be a number") == 1
+        await pilot.press("down")
+        await gone(pilot, "write 3.5")
+        assert text_in(app, "#form").count("✗ must be a number") == 1
         form = pane(app).form
-        for size in ((80, 24), (120, 40)):  # a problem is shown once and in full
-            await pilot.resize_terminal(*size)
-            await write(pilot, "optimizer.learning_rate", "3,5")
-            await until_shown(pilot, "✗ is '3,5', must be a number; write 3.5: use a decimal")
-            assert text_in(app, "#form").count("must be a number") == 1
-            await pilot.press("down")
-            await gone(pilot, "write 3.5")
-            assert text_in(app, "#form").count("✗ must be a number") == 1
-            form.set_values({"corpus.url": "news.example"})
-            await go(pilot, "corpus.source")
-            wanted = "✗ must start with http:// or https:// and contain only printable ASCII "
-            await until(pilot, lambda wanted=wanted: wanted in text_in(app, "#form"))  # type: ignore[misc]
-            await pilot.press("g")
-            assert focused(app) == "corpus.url", "a folded field is shown while it has a problem"
-            await pilot.press("u")
-            await go(pilot, "corpus.source")
-            await until(pilot, lambda: not form.row("corpus.url").display)
-            form.set_values({"optimizer.learning_rate": DEMO.optimizer.learning_rate})
+        form.set_values({"corpus.url": "news.example"})
+        await go(pilot, "corpus.source")
+        wanted = "✗ must start with http:// or https:// and contain only printable ASCII "
+        await until(pilot, lambda: wanted in text_in(app, "#form"))
+        await pilot.press("g")
+        assert focused(app) == "corpus.url"
+        await pilot.press("u")
+        await go(pilot, "corpus.source")
+        await until(pilot, lambda: not form.row("corpus.url").display)
 
 
 async def test_the_figures_follow_typing_and_none_is_invented(
@@ -242,7 +236,6 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "v", "v", shows=("Only what differs from preset demo", "demo 42"))
         await press(pilot, "v", "v", shows="no other run to compare with")
         assert pane(app).locked
-        await press(pilot, "s", shows="s is a key of Train")
 
         # it isn't proposed to be saved as the file that an earlier draft came from
         mine = tmp_path / "mine.toml"
@@ -260,8 +253,4 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "f4", shows="no-such-editor-here")
         await press(pilot, "n", shows="this is a new run already")
         await write(pilot, "training.seed", "100")
-        await until_shown(pilot, "1 changed from plain-otter", "was 99")
-        await until(pilot, lambda: app.draft is None)  # a run keeps it
-        await pilot.press("2")
-        await until(pilot, lambda: app.current_mode == "train")
-        await press(pilot, "1", shows=("draft, not started", "● 1 changed from plain-otter"))
+        await until_shown(pilot, "● 1 changed from plain-otter", "was 99")
