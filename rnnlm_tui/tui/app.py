@@ -614,8 +614,8 @@ class RnnlmApp(App[int]):
         self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
-        """Show a notice with the user's keys on the current pane, or on the next one."""
-        text, hint = (with_keys(words, self.actions) for words in (notice.text, notice.hint))
+        """Show a notice on the current pane, or on the next one."""
+        text, hint = map(self.with_keys, (notice.text, notice.hint))
         self.pending_notice = replace(notice, text=text, hint=hint)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:

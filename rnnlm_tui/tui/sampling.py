@@ -88,11 +88,8 @@ async def draw(context: RnnlmApp, drawing: Drawing, run: RunDirectory) -> None:
     except (RnnlmError, OSError) as error:
         drawing.error = in_one_sentence(error)
     ends = [sample.done for sample in drawing.samples if sample.done and sample.done.tokens]
-    if ends:
-        try:
-            await to_thread(lambda: _keep(drawing, ends))
-        except (RnnlmError, OSError) as error:
-            context.report_error(error)
+    if ends:  # beside: on a slow disk, the next text and key would wait
+        context.run_beside(_keep(context, drawing, ends))
 
 
 def stop_drawing(context: RnnlmApp, drawing: Drawing) -> None:
@@ -102,12 +99,17 @@ def stop_drawing(context: RnnlmApp, drawing: Drawing) -> None:
         context.run_beside(context.sampler.cancel(drawing.id))
 
 
-def _keep(drawing: Drawing, ends: Sequence[SampleDone]) -> None:
-    from rnnlm_tui.store.kept_samples import KeptSample
-
+async def _keep(context: RnnlmApp, drawing: Drawing, ends: Sequence[SampleDone]) -> None:
     weights, before = drawing.wanted.weights, drawing.wanted.text
-    for done in ends:
-        kept = KeptSample.of(
-            drawing.request, done, run=weights.run, step=weights.step, before=before
-        )
-        store.kept_samples.all_samples().append(kept)
+
+    def write() -> None:
+        from rnnlm_tui.store.kept_samples import KeptSample
+
+        for done in ends:
+            kept = KeptSample.of(
+                drawing.request, done, run=weights.run, step=weights.step, before=before
+            )
+            store.kept_samples.all_samples().append(kept)
+
+    async with context.prompt_session.keeping:
+        await to_thread(write)

@@ -245,7 +245,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         """Show the footer again. With a text, only if it is the notice's text."""
         if self._notice_shown:  # called on every key
             self._notice_shown = text is not None
-            self.query_one(FooterLine).end_notice(text)
+            self.query_one(FooterLine).end_notice(text and self.context.with_keys(text))
 
     @property
     def text_box(self) -> PromptBox | None:

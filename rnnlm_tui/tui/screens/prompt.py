@@ -56,7 +56,7 @@ class PromptScreen(StudioScreen):
     PANE = "prompt"
     BINDINGS = bindings_for("prompt")
     FIRST_FOCUS = "#prompt-box"
-    NO_BRANCH = "no other branch: ^r draws one"
+    NO_BRANCH = "no other branch: {key:new_seed} draws one"
     DEFAULT_CSS = """
     #transcript { height: 1fr; }
     """
@@ -227,7 +227,8 @@ class PromptScreen(StudioScreen):
             else ""
         )
         nothing = self.context.no_run_words if self.run_path is None else ("Reading the run …",)
-        self.transcript.show_when_empty(*(choice.invitation() if choice is not None else nothing))
+        empty = choice.invitation() if choice is not None else nothing
+        self.transcript.show_when_empty(*map(self.context.with_keys, empty))
         self._show_hint()
 
     def _show_age(self) -> None:
@@ -252,8 +253,9 @@ class PromptScreen(StudioScreen):
             return (("^j", "new line"), ("^u", "clear"))
         if self.session.tree.current is not None and not self.sampling:
             verbs = {"continue_text": "continue", "edit_text": "edit", "undo_branch": "undo"}
+            branches = self.context.with_keys("{key:later_branch}")
             keys = [(self.key_of(name), verb) for name, verb in verbs.items()]
-            return [*keys, *([] if self.box.has_focus else [("← →", "branches")])]
+            return [*keys, *([] if self.box.has_focus else [(branches, "branches")])]
         if self.box.has_focus:
             found = len(self.frame.history.matches(self.box.text))
             earlier = f"{counted(found, 'prompt')} with this text" if found else "earlier prompts"

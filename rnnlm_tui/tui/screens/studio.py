@@ -211,4 +211,4 @@ class StudioScreen(PaneScreen):
         """Copy a text to the terminal's clipboard, if the terminal allows it."""
         self.app.copy_to_clipboard(safe(text, keep="\n\t"))  # it may be pasted into a shell
         copied = f"copied {counted(len(text), 'character')} (if your terminal allows it)"
-        self.context.report(f"{copied}; ^s saves {saves}")
+        self.context.report(f"{copied}; {{key:save_text}} saves {saves}")

@@ -189,17 +189,17 @@ class CheckpointChoice:
         )
 
     def invitation(self) -> tuple[str, ...]:
-        """Return the lines shown before the first text."""
+        """Return the lines shown before the first text, with `{key:id}` for keys."""
         if self.row is not None:
-            return ("Type a prompt and press enter to continue it.",)
+            return ("Type a prompt and press {key:generate} to continue it.",)
         if self.living:
             return (
-                "No checkpoint yet: enter samples from the current weights.",
+                "No checkpoint yet: {key:generate} samples from the current weights.",
                 "This does not change the run.",
             )
         return (
             f"{safe_text(self.run, limit=40)} has no checkpoint to sample from.",
-            "Press esc, then 2 to watch it train.",
+            "Press {key:leave_field}, then {key:show_train} to watch it train.",
         )
 
     def row_of_choices(self) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,9 @@ from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
 
 LARGEST_RANDOM_SEED = 10**6
 """Random seeds are below it, short enough to be typed again."""
-ALREADY_SAMPLING = "already sampling, esc stops it"
+ALREADY_SAMPLING = "already sampling, {key:leave_field} stops it"
 """Said in every mode when another sample is requested meanwhile."""
-NO_RUN = "no run open: ^l lists the runs"
+NO_RUN = "no run open: {key:show_runs} lists the runs"
 
 
 def draw_seed() -> int:
@@ -53,6 +54,8 @@ class PromptSession:
     """The checkpoints of the sides of Compare."""
     several_runs: bool = False
     """The open texts are of several runs, so each names its own."""
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a request's samples are written, so that they are kept in order."""
     _of: Path | None = None
     """The run that the open text belongs to."""
 

@@ -56,6 +56,7 @@ async def sampling(
     trains: bool = True,
     pane: Pane = "prompt",
     size: tuple[int, int] = (80, 24),
+    keymap: str = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The prompt pane of a run, which trains, with a sampler that says seed and place."""
     run, sampler = run or run_at_home(), sampler or FakeSampler(texts=words)
@@ -63,7 +64,7 @@ async def sampling(
         patch.setattr("tests.tui.support.FakeSampler", lambda: sampler)
         if trains:
             held.enter_context(RunLock(run.lock_path))
-        async with at_home(run.name, pane, size=size) as (app, pilot):
+        async with at_home(run.name, pane, size=size, keymap=keymap) as (app, pilot):
             yield app, pilot, sampler
 
 

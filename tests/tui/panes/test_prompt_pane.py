@@ -17,10 +17,11 @@ from rnnlm_tui.errors import CheckpointError, InputError, RunStateError, WorkerE
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow
 from rnnlm_tui.schema.sampling import SamplePiece
 from rnnlm_tui.store.checkpoints import remove_checkpoint
-from rnnlm_tui.store.kept_samples import search
+from rnnlm_tui.store.kept_samples import KeptSample, search
 from rnnlm_tui.store.log import Row, RunLog
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, samples_file
 from rnnlm_tui.store.state import read_history
+from rnnlm_tui.system.json_files import JsonLines
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import studio
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
@@ -213,6 +214,52 @@ async def test_a_running_text_has_a_bar_is_stopped_first_and_can_be_continued() 
         assert not pane(app).sampling
         await until(pilot, lambda: len(sampler.cancelled) == 2)
         assert "s7t0" not in screen_text(app)
+
+
+async def test_texts_name_the_keys_of_the_keymap() -> None:
+    keymap = 'leave_field = "f10"\nnew_seed = "f12"\nshow_runs = "f11"\n'
+    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
+    async with sampling(sampler, keymap=keymap) as (app, pilot, _):
+        await pilot.press(*"We", "enter")
+        await until_shown(pilot, "We s7t0 end█", "F10 Stop")
+        await pilot.press("enter")
+        await until_shown(pilot, "already sampling, F10 stops it")
+        await pilot.press("f10")
+        await until_shown(pilot, "■ 2 of 100 tokens, stopped", "enter Generate")
+        await pilot.press("f10", "right")
+        await until_shown(pilot, "no other branch: F12 draws one")
+        app.close_run()
+        app.open_pane("config")
+        await until(pilot, lambda: app.current_mode == "config")
+        app.open_pane("prompt")
+        await until_shown(pilot, "No run open.", "F11 lists the runs.")
+        await pilot.press("enter")
+        await until_shown(pilot, "no run open: F11 lists the runs")
+
+
+async def test_a_slow_disk_delays_no_text_and_an_error_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed, append = threading.Event(), JsonLines.append
+
+    def slow(file: JsonLines[KeptSample], value: KeptSample) -> None:
+        assert allowed.wait(60)
+        append(file, value)
+
+    async with sampling() as (app, pilot, sampler):
+        monkeypatch.setattr(JsonLines, "append", slow)
+        await pilot.press(*"We", "enter")
+        await sampled(app, pilot, sampler, 1)
+        await pilot.press("f3")
+        await sampled(app, pilot, sampler, 2)
+        await until_shown(pilot, "We s7t0 end s7t2 end", "✓ 2 of 100 tokens")
+        assert search() == []
+        allowed.set()
+        await until(pilot, lambda: [kept.tokens for kept in search()] == [4, 2])
+        samples_file().unlink()
+        samples_file().mkdir()
+        await pilot.press("f3")
+        await until_shown(pilot, "s7t4 end", "samples.jsonl")
 
 
 async def test_a_request_that_was_not_sent_is_dropped_by_escape(
