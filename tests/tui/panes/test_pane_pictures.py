@@ -21,7 +21,7 @@ from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import NOW, make_snapshot
 from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_inspect_pane import inspecting, sampled
-from tests.tui.panes.test_prompt_overlays import keep_state, with_samples
+from tests.tui.panes.test_prompt_overlays import keep_state, keep_three_samples
 from tests.tui.pictures import Mode, assert_picture, cells_on, each_size, each_view
 from tests.tui.support import running_app, until
 
@@ -245,7 +245,8 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
 
 @each_size("prompt-samples", "prompt-states", "prompt-presets")
 async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    services = with_samples()
+    services = FakeServices(make_snapshot())
+    keep_three_samples()
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
     keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))
