@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui import client
 from rnnlm_tui.schema.metrics import EventKind
 from rnnlm_tui.schema.sampling import SampleRequest
 from rnnlm_tui.store.paths import RunDirectory
@@ -15,13 +18,10 @@ from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.prompt import PromptScreen
-from tests.homes import trained, with_checkpoints
+from tests.homes import LOSSES, trained, with_checkpoints
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.fakes import CHECKPOINTS, CONFIG
+from tests.tui.panes.fakes import CONFIG
 from tests.tui.support import at_home, until
-
-LOSSES = {row.step: row.validation_loss for row in CHECKPOINTS}
-"""The best checkpoint is at step 3,700, the last one at 3,750."""
 
 
 def pane(app: RnnlmApp) -> PromptScreen:
@@ -66,6 +66,29 @@ async def sampling(
             held.enter_context(RunLock(run.lock_path))
         async with at_home(run.name, pane, size=size, keymap=keymap) as (app, pilot):
             yield app, pilot, sampler
+
+
+def worker_writes_snapshots(patch: pytest.MonkeyPatch, allowed: Event | None = None) -> list[str]:
+    """Let the worker of any run answer commands, once it is allowed; return what it was sent."""
+    sent: list[str] = []
+
+    def send(_run: RunDirectory, verb: str) -> SimpleNamespace:
+        sent.append(verb)
+        assert allowed is None or allowed.wait(60)
+        return SimpleNamespace(checkpoint="snapshots/step-000003752-aa", step=3_752)
+
+    patch.setattr(client.control, "send", send)
+    return sent
+
+
+async def drawn(
+    app: RnnlmApp, pilot: Pilot[int], sampler: FakeSampler, *keys: str
+) -> SampleRequest:
+    """Press keys that ask for a text; return the request once it has ended."""
+    count = len(sampler.requests) + 1
+    await pilot.press(*keys)
+    await sampled(app, pilot, sampler, count)
+    return sampler.requests[-1]
 
 
 async def sampled(app: RnnlmApp, pilot: Pilot[int], sampler: FakeSampler, count: int) -> None:

@@ -3,8 +3,6 @@ from one kept state."""
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from rnnlm_tui.schema.sampling import InspectRequest
@@ -13,20 +11,26 @@ from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.versus import VersusScreen
 from tests.homes import trained, with_checkpoints
-from tests.tui.panes.asking import LOSSES, pane, run_at_home, sampled, sampling
+from tests.tui.panes.asking import (
+    LOSSES,
+    drawn,
+    pane,
+    run_at_home,
+    sampled,
+    sampling,
+    worker_writes_snapshots,
+)
 from tests.tui.panes.fakes import CONFIG
+from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.panes.test_prompt_overlays import keep_state
-from tests.tui.panes.test_prompt_pane import worker_writes_snapshots
 from tests.tui.support import until
 
 
 async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowed = threading.Event()
-    allowed.set()
-    worker_writes_snapshots(monkeypatch, allowed)
+    worker_writes_snapshots(monkeypatch)
     run_at_home("brisk-heron", "finished")
     async with sampling() as (app, pilot, sampler):
         await pilot.press(*"We", "ctrl+o")
@@ -39,54 +43,43 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
             "step 3,750  last",
             "● step 3,700  best, val ppl 58.1",
         )
-        await pilot.press("end", "enter")
-        await until_shown(pilot, "step 1,000")
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 1)
+        await press(pilot, "end", "enter", shows="step 1,000")
+        await drawn(app, pilot, sampler, "enter")
         assert sampler.requests[-1].checkpoint.endswith("step-000001000")
-        await pilot.press("ctrl+o", "enter")
-        await until_shown(pilot, "● step 1,000")
-        await pilot.press("home", "enter")
-        await until_shown(pilot, "@now")
-        await pilot.press("enter")
-        await until_shown(pilot, "@now step 3,752, just now")
+        await press(pilot, "ctrl+o", "enter", shows="● step 1,000")
+        await press(pilot, "home", "enter", shows="@now")
+        await press(pilot, "enter", shows="@now step 3,752, just now")
         await sampled(app, pilot, sampler, 2)
         # a branch of a branch, to be drawn again below
-        await pilot.press("f3")
-        await sampled(app, pilot, sampler, 3)
+        await drawn(app, pilot, sampler, "f3")
         # another run: text, prompt and settings stay
         await pilot.press("tab", *"0.5", "enter", "ctrl+o", "down", "enter")
         await until_shown(pilot, "Sample: weights of brisk-heron")
         assert "now" not in screen_text(app).split("weights of brisk-heron")[1].split("step")[0]
         text, tree = pane(app).transcript.newest, app.prompt_session.tree
-        await pilot.press("end", "enter")
-        await until_shown(pilot, "brisk-heron step 1,000")
+        await press(pilot, "end", "enter", shows="brisk-heron step 1,000")
         assert pane(app).transcript.newest is text
         assert pane(app).settings_row.settings.sampling.temperature == 0.5
         assert pane(app).box.text == "We"
         # the branch is drawn again from the text that it left
-        await pilot.press("ctrl+r")
-        await sampled(app, pilot, sampler, 4)
+        await drawn(app, pilot, sampler, "ctrl+r")
         request = sampler.requests[-1]
         assert (request.prompt, request.ids) == (tree.branches[0].whole, ())
         # and the text is continued as text
-        await pilot.press("f6", "f3")
-        await sampled(app, pilot, sampler, 5)
+        await drawn(app, pilot, sampler, "f6", "f3")
         request = sampler.requests[-1]
         assert "brisk-heron" in request.checkpoint
         assert (request.prompt, request.ids) == ("We s7t0 end", ())
         assert request.settings.temperature == 0.5
         assert tree.current is not None
         assert tree.current.meta == "2 tokens · seed 7 · brisk-heron step 1,000"
-        await pilot.press("f6", "ctrl+r")
-        await sampled(app, pilot, sampler, 6)
+        await drawn(app, pilot, sampler, "f6", "ctrl+r")
         assert sampler.requests[-1].prompt == "We"
 
 
 async def test_without_any_checkpoint_there_is_nothing_to_choose() -> None:
     async with sampling(run=trained("plain-otter"), trains=False) as (app, pilot, _):
-        await pilot.press("ctrl+o")
-        await until_shown(pilot, "no run has a checkpoint yet")
+        await press(pilot, "ctrl+o", shows="no run has a checkpoint yet")
         assert not isinstance(app.screen, ChooseScreen)
 
 
@@ -95,12 +88,9 @@ async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after
     async with sampling(pane="versus", size=(120, 40)) as (app, pilot, sampler):
         screen = app.pane_screen
         assert isinstance(screen, VersusScreen)
-        await pilot.press(*"We", "f8")
-        await until_shown(pilot, "initial state", "congress")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "from state congress")
-        await pilot.press("enter")
-        await until_shown(pilot, "B scores A’s text")
+        await press(pilot, *"We", "f8", shows=("initial state", "congress"))
+        await press(pilot, "down", "enter", shows="from state congress")
+        await press(pilot, "enter", shows="B scores A’s text")
         assert [request.state for request in sampler.requests] == [path, path]
         scored = [one for one in sampler.asked if isinstance(one, InspectRequest)]
         assert {one.state for one in scored} == {path}
@@ -123,10 +113,8 @@ async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shap
     async with sampling(pane="versus", size=(120, 40)) as (app, pilot, _):
         await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")
         await until_shown(pilot, "Side B: weights of brisk-heron")
-        await pilot.press("enter")
-        await until_shown(pilot, "B brisk-heron @best")
-        await pilot.press("f8")
-        await until_shown(pilot, "congress")
+        await press(pilot, "enter", shows="B brisk-heron @best")
+        await press(pilot, "f8", shows="congress")
         await pilot.press("down", "enter")
         await until_shown(
             pilot, "congress is a state of elman, 2 x 192, and brisk-heron is lstm, 1 x 192"

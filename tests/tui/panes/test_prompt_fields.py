@@ -8,10 +8,12 @@ import pytest
 from textual.events import Key, Paste
 from textual.widgets.text_area import Edit, EditResult
 
+from rnnlm_tui.schema.sampling import SampleRequest
 from rnnlm_tui.store.state import append_history, read_history
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
-from tests.tui.panes.asking import pane, sampled, sampling
+from tests.tui.panes.asking import drawn, pane, sampled, sampling
+from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
 
@@ -43,7 +45,7 @@ async def test_the_box_takes_text_line_breaks_and_earlier_prompts(
     async with sampling() as (app, pilot, sampler):
         box = pane(app).box
 
-        async def press(*keys: str, holds: str) -> None:
+        async def type_(*keys: str, holds: str) -> None:
             await pilot.press(*keys)
             await until(pilot, lambda: box.text == holds)
 
@@ -54,20 +56,20 @@ async def test_the_box_takes_text_line_breaks_and_earlier_prompts(
             await pilot.press("ctrl+u")
 
         await until_shown(pilot, "↑ earlier prompts")
-        await press("x", holds="x")
+        await type_("x", holds="x")
         await until_shown(pilot, "1 character ")
-        await press("ctrl+u", *"q1r?w", "ctrl+j", *"two", holds="q1r?w\ntwo")
+        await type_("ctrl+u", *"q1r?w", "ctrl+j", *"two", holds="q1r?w\ntwo")
         # earlier prompts, those with the unsent text, and back to it
-        await press("ctrl+u", *"new", "up", holds=earlier[2])
-        await press("up", "up", "up", holds=earlier[0])
-        await press("down", "down", "down", holds="new")
-        await press("ctrl+u", *"MUST", holds="MUST")
+        await type_("ctrl+u", *"new", "up", holds=earlier[2])
+        await type_("up", "up", "up", holds=earlier[0])
+        await type_("down", "down", "down", holds="new")
+        await type_("ctrl+u", *"MUST", holds="MUST")
         await until_shown(pilot, "↑ 2 prompts with this text")
-        await press("up", "up", "up", holds=earlier[0])
-        await press("down", holds=earlier[1])
-        await press("down", "down", holds="MUST")
-        await press("ctrl+u", *earlier[0], "up", holds=earlier[2])
-        await press("ctrl+u", *"new", holds="new")
+        await type_("up", "up", "up", holds=earlier[0])
+        await type_("down", holds=earlier[1])
+        await type_("down", "down", holds="MUST")
+        await type_("ctrl+u", *earlier[0], "up", holds=earlier[2])
+        await type_("ctrl+u", *"new", holds="new")
         await sent("new")
         await until(pilot, lambda: read_history() == [*earlier, "new"])
         # keys that are sent at once act in order
@@ -98,34 +100,29 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
     async with sampling() as (app, pilot, sampler):
         box = pane(app).box
 
-        async def sample(count: int) -> None:
+        async def sample() -> SampleRequest:
             await until(pilot, lambda: app.focused is box)
-            await pilot.press("x", "enter")
-            await sampled(app, pilot, sampler, count)
+            return await drawn(app, pilot, sampler, "x", "enter")
 
         texts = "1.2", "0.5", "40", "0.05", "12", "99", "3", "0.9", "1.1", "64", "\\n| The end"
         for text in texts:
             await pilot.press("tab", *text)
         await pilot.press("enter")
-        await sample(1)
-        settings = sampler.requests[-1].settings
+        request = await sample()
         wanted = {
             "temperature": 1.2, "top_p": 0.5, "top_k": 40, "min_p": 0.05, "seed": 99,
             "max_new_tokens": 12, "typical_p": 0.9, "repetition_penalty": 1.1,
             "penalty_window": 64, "stop": ("\n", " The end"),
         }  # fmt: skip
-        assert settings == settings.model_copy(update=wanted)
-        assert sampler.requests[-1].count == 3
+        assert request.settings == request.settings.model_copy(update=wanted)
+        assert request.count == 3
         # off, and no stop string
         await pilot.press(*["tab"] * 9, *"off", "tab", "tab", "delete", "enter")
-        await sample(2)
-        settings = sampler.requests[-1].settings
+        settings = (await sample()).settings
         assert (settings.repetition_penalty, settings.stop) == (1.0, ())
         # a temperature of zero
-        await pilot.press("tab", "0", "enter")
-        await until_shown(pilot, "temperature  greedy")
-        await sample(3)
-        assert sampler.requests[-1].settings.is_greedy
+        await press(pilot, "tab", "0", "enter", shows="temperature  greedy")
+        assert (await sample()).settings.is_greedy
         # through all of them, and back to the prompt
         await pilot.press(*["tab"] * 12)
         await until(pilot, lambda: app.focused is box)
@@ -135,34 +132,24 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
 async def test_an_invalid_setting_shows_what_is_allowed_and_samples_nothing() -> None:
     async with sampling() as (app, pilot, sampler):
         row = pane(app).settings_row
-        await pilot.press("tab", "tab", *"1.5")
-        await until_shown(pilot, "✗ top-p must be at most 1")
-        await pilot.press("enter", "x", "enter", "ctrl+r", "f9")
-        await until_shown(pilot, "✗ top-p must be at most 1")
+        await press(pilot, "tab", "tab", *"1.5", shows="✗ top-p must be at most 1")
+        await press(pilot, "enter", "x", "enter", "ctrl+r", "f9", shows="✗ top-p must be at most 1")
         assert sampler.requests == []
         # esc cancels, enter keeps
-        await pilot.press("tab", "tab")
-        await until_shown(pilot, "enter Keep", "esc Cancel", "tab Next")
-        await pilot.press(*"0.5", "escape")
-        await until_shown(pilot, "✗ top-p must be at most 1")
-        await pilot.press("tab", "tab", *"0.7", "enter")
-        await until_shown(pilot, "top-p  0.7", "enter Generate")
+        await press(pilot, "tab", "tab", shows=("enter Keep", "esc Cancel", "tab Next"))
+        await press(pilot, *"0.5", "escape", shows="✗ top-p must be at most 1")
+        await press(pilot, "tab", "tab", *"0.7", "enter", shows=("top-p  0.7", "enter Generate"))
         await pilot.press("tab", "tab", *"1.5", "escape")
         await until(pilot, lambda: app.focused is pane(app).box and row.problem == "")
         await pilot.press("tab", "0", "escape")
         assert (row.settings.sampling.greedy, row.settings.sampling.top_p) == (False, 0.7)
         # the number of samples, the seed and the stop strings
-        await pilot.press(*["tab"] * 7, *"65", "enter", "enter")
-        await until_shown(pilot, "✗ samples must be 1 to 64")
-        await pilot.press(*["tab"] * 7, *"64", "shift+tab", *"rand")
-        await until_shown(pilot, "✗ seed")
-        await pilot.press(*"om", *["tab"] * 5)
-        await until_shown(pilot, "\\n is a line break, | between several")
+        await press(pilot, *["tab"] * 7, *"65", "enter", "enter", shows="✗ samples must be 1 to 64")
+        await press(pilot, *["tab"] * 7, *"64", "shift+tab", *"rand", shows="✗ seed")
+        await press(pilot, *"om", *["tab"] * 5, shows="\\n is a line break, | between several")
         app.post_message(Paste("x" * 101))
         await until_shown(pilot, "✗ stop has 101 characters, must have at most 100")
-        await pilot.press("ctrl+u", "enter", "enter")
-        await sampled(app, pilot, sampler, 1)
-        assert sampler.requests[-1].count == 64
+        assert (await drawn(app, pilot, sampler, "ctrl+u", "enter", "enter")).count == 64
 
 
 async def test_settings_that_are_off_take_no_row_but_all_are_visible_while_editing() -> None:

@@ -17,8 +17,9 @@ from rnnlm_tui.tui.screens.setting_presets import own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
 from tests.homes import tensor_file
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.asking import pane, sampled, sampling
+from tests.tui.panes.asking import drawn, pane, sampling
 from tests.tui.panes.fakes import NOW
+from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
 
@@ -59,10 +60,8 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with sampling() as (app, pilot, sampler):
-        await pilot.press("f7")
-        await until_shown(pilot, "nothing sampled yet")
-        await pilot.press("enter", "space", "w", "d", "u")
-        await until_shown(pilot, "nothing to undo")
+        await press(pilot, "f7", shows="nothing sampled yet")
+        await press(pilot, "enter", "space", "w", "d", "u", shows="nothing to undo")
         await pilot.press("escape")
         keep_three_samples()
         await pilot.press("f7")
@@ -76,22 +75,15 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         # words in any case
         await pilot.press("slash", *"BUDGET", "space", *"must")
         await until_shown(pilot, "/ BUDGET must█", "1 sample", "We must act on the budget")
-        await pilot.press(*["backspace"] * 5, "enter")
-        await until_shown(pilot, "2 samples", "enter reuse")
-        await pilot.press("escape")
-        await until_shown(pilot, "3 samples")
-        await pilot.press("slash", *"nowhere")
-        await until_shown(pilot, "no sample has all these words")
-        await pilot.press("ctrl+u")
-        await until_shown(pilot, "3 samples")
+        await press(pilot, *["backspace"] * 5, "enter", shows=("2 samples", "enter reuse"))
+        await press(pilot, "escape", shows="3 samples")
+        await press(pilot, "slash", *"nowhere", shows="no sample has all these words")
+        await press(pilot, "ctrl+u", shows="3 samples")
         await pilot.press("enter", "home")
         # export the marked ones
-        await pilot.press("space", "space")
-        await until_shown(pilot, "2 marked")
-        await pilot.press("w")
-        await until_shown(pilot, "Export 2 samples as", "markdown")
-        await pilot.press("down", "down", "enter")
-        await until_shown(pilot, "saved as")
+        await press(pilot, "space", "space", shows="2 marked")
+        await press(pilot, "w", shows=("Export 2 samples as", "markdown"))
+        await press(pilot, "down", "down", "enter", shows="saved as")
         text = Path("samples.md").read_text()
         assert "needs a budget" in text
         assert "is strong" in text
@@ -104,28 +96,22 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         file = samples_file()
         moved = file.rename(file.with_name("moved"))
         file.mkdir()
-        await pilot.press("u")
-        await until_shown(pilot, "✗ can't read")
+        await press(pilot, "u", shows="✗ can't read")
         file.rmdir()
         moved.rename(file)
-        await pilot.press("u")
-        await until_shown(pilot, "2 samples restored", "3 samples")
-        await pilot.press("u")
-        await until_shown(pilot, "nothing to undo")
+        await press(pilot, "u", shows=("2 samples restored", "3 samples"))
+        await press(pilot, "u", shows="nothing to undo")
         # use one again
         await pilot.press("home", "down", "enter")
         await until(pilot, lambda: pane(app).box.text == "The Union")
         await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 1)
+        await drawn(app, pilot, sampler, "enter")
         assert sampler.requests[-1].settings.seed == 2
         # hostile texts are drawn as texts
         keep(4, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", "a\x1bb")
         keep(5, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40)
-        await pilot.press("f7")
-        await until_shown(pilot, "6 samples", "漢字")
-        await pilot.press("down")
-        await until_shown(pilot, "␛]0;x␇[b]‹202e›abc‹9b›2J")
+        await press(pilot, "f7", shows=("6 samples", "漢字"))
+        await press(pilot, "down", shows="␛]0;x␇[b]‹202e›abc‹9b›2J")
         text = screen_text(app)
         assert not any(ord(sign) < 32 and sign != "\n" for sign in text)
         assert "‮" not in text
@@ -138,29 +124,21 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with sampling(FakeSampler()) as (app, pilot, sampler):
-        await pilot.press("f8")
-        await until_shown(pilot, "none kept yet")
-        await pilot.press("p")
-        await until_shown(pilot, "Keep the state")
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ no text to keep the state after: type a prompt first")
+        await press(pilot, "f8", shows="none kept yet")
+        await press(pilot, "p", shows="Keep the state")
+        await press(pilot, "enter", shows="✗ no text to keep the state after: type a prompt first")
         # it is kept though the list is closed meanwhile
-        await pilot.press("escape", *"The Union", "f8", "p")
-        await until_shown(pilot, "Keep the state")
+        await press(pilot, "escape", *"The Union", "f8", "p", shows="Keep the state")
         gate = sampler.ask_gate = asyncio.Event()
-        await pilot.press("enter")
-        await until_shown(pilot, "keeping the state")
+        await press(pilot, "enter", shows="keeping the state")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, StatesScreen))
         gate.set()
         await until_shown(pilot, "plain-otter kept: the state after 2 tokens")
         # after the newest text, under a name
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 1)
-        await pilot.press("f8", "p")
-        await until_shown(pilot, "Keep the state after the current text as")
-        await pilot.press("ctrl+u", *"strong one", "enter")
-        await until_shown(pilot, "✗ invalid name for a state")
+        await drawn(app, pilot, sampler, "enter")
+        await press(pilot, "f8", "p", shows="Keep the state after the current text as")
+        await press(pilot, "ctrl+u", *"strong one", "enter", shows="✗ invalid name for a state")
         await pilot.press(*["backspace"] * 4, "enter")
         await until_shown(pilot, "strong kept: the state after 5 tokens")
         request = sampler.asked[-1]
@@ -171,42 +149,31 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         await pilot.press("escape")
         # the beginning of the next sample
         path = Path(keep_state("congress"))
-        await pilot.press("f8")
-        await until_shown(pilot, "congress", "elman, 2 x 192", "5 tokens", "1 state")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "Prompt, from state congress")
-        await pilot.press(*" is", "enter")
-        await sampled(app, pilot, sampler, 2)
+        await press(pilot, "f8", shows=("congress", "elman, 2 x 192", "5 tokens", "1 state"))
+        await press(pilot, "down", "enter", shows="Prompt, from state congress")
+        await drawn(app, pilot, sampler, *" is", "enter")
         assert sampler.requests[-1].state == str(path)
         assert app.prompt_session.shown.meta.endswith("step 3,700 · from state congress")
         # deleted, and no longer used; restored, copied
         data = path.read_bytes()
-        await pilot.press("f8")
-        await until_shown(pilot, "● congress")
-        await pilot.press("down", "d")
-        await until_shown(pilot, "congress deleted, u undoes it", "none kept yet")
+        await press(pilot, "f8", shows="● congress")
+        await press(pilot, "down", "d", shows=("congress deleted, u undoes it", "none kept yet"))
         assert not path.exists()
         assert app.prompt_session.state == ""
-        await pilot.press("u")
-        await until_shown(pilot, "congress restored", "1 state")
+        await press(pilot, "u", shows=("congress restored", "1 state"))
         assert path.read_bytes() == data
-        await pilot.press("e")
-        await until_shown(pilot, "Copy congress to")
-        await pilot.press("ctrl+u", *"x.safetensors", "enter")
-        await until_shown(pilot, "saved as")
+        await press(pilot, "e", shows="Copy congress to")
+        await press(pilot, "ctrl+u", *"x.safetensors", "enter", shows="saved as")
         assert (tmp_path / "x.safetensors").read_bytes() == data
         # the initial state again
-        await pilot.press("enter", "f8")
-        await until_shown(pilot, "● congress")
+        await press(pilot, "enter", "f8", shows="● congress")
         await pilot.press("home", "enter")
         await until(pilot, lambda: "from state" not in screen_text(app).split("Prompt")[-1])
         # a damaged one, and one of another model
         Path(keep_state("broken")).write_bytes(b"?")
         keep_state("gates", "lstm", 1, 512)
-        await pilot.press("f8")
-        await until_shown(pilot, "broken", "3 states")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "✗", "or not a kept state")
+        await press(pilot, "f8", shows=("broken", "3 states"))
+        await press(pilot, "down", "enter", shows=("✗", "or not a kept state"))
         await pilot.press("down", "down", "enter")
         await until_shown(
             pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
@@ -223,28 +190,19 @@ async def test_presets_set_every_filter_alone_and_own_ones_are_saved_deleted_and
         await pilot.press(*["tab"] * 3, "3", "enter", "f9")
         await until_shown(pilot, "the run's", "careful", "temperature 0.5, top-p 0.9", "newer")
         assert not any(name in screen_text(app) for name in ("hot", "list"))
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "temperature  greedy")
-        await pilot.press("f9")
-        await until_shown(pilot, "● greedy")
+        await press(pilot, "down", "enter", shows="temperature  greedy")
+        await press(pilot, "f9", shows="● greedy")
         await pilot.press("down", "down", "enter")
         await until_shown(pilot, "temperature  1.2", "top-k  off", "min-p  0.02", "max  100")
         assert not pane(app).settings_row.settings.sampling.is_greedy
         # an own one
-        await pilot.press("tab", *"1.7", "enter", "f9")
-        await until_shown(pilot, "Presets of settings")
-        await pilot.press("s")
-        await until_shown(pilot, "Save the current settings as")
-        await pilot.press(*"wild", "enter")
-        await until_shown(pilot, '✗ "wild" is a built-in preset')
-        await pilot.press(*" 2", "enter")
-        await until_shown(pilot, "saved as wild 2", "● wild 2", "temperature 1.7")
+        await press(pilot, "tab", *"1.7", "enter", "f9", shows="Presets of settings")
+        await press(pilot, "s", shows="Save the current settings as")
+        await press(pilot, *"wild", "enter", shows='✗ "wild" is a built-in preset')
+        await press(pilot, *" 2", "enter", shows=("saved as wild 2", "● wild 2", "temperature 1.7"))
         own = own_presets(app.settings["sampling_presets"])[-1]
         assert (own.name, own.settings.temperature) == ("wild 2", 1.7)
-        await pilot.press("end", "d")
-        await until_shown(pilot, "wild 2 deleted, u undoes it")
+        await press(pilot, "end", "d", shows="wild 2 deleted, u undoes it")
         assert [one.name for one in own_presets(app.settings["sampling_presets"])] == ["newer"]
-        await pilot.press("u")
-        await until_shown(pilot, "wild 2 restored", "● wild 2")
-        await pilot.press("home", "d")
-        await until_shown(pilot, "the run's is built in and can't be deleted")
+        await press(pilot, "u", shows=("wild 2 restored", "● wild 2"))
+        await press(pilot, "home", "d", shows="the run's is built in and can't be deleted")

@@ -4,16 +4,17 @@ wrong."""
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from pathlib import Path
 from time import monotonic, time
-from types import SimpleNamespace
 
 import pytest
 from textual.pilot import Pilot
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import CheckpointError, InputError, RunStateError, WorkerError
+from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow
 from rnnlm_tui.schema.sampling import SamplePiece
 from rnnlm_tui.store.checkpoints import remove_checkpoint
@@ -28,28 +29,25 @@ from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from rnnlm_tui.tui.widgets.transcript import Transcript
 from tests.fakes.answers import token_id
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.asking import pane, run_at_home, sampled, sampling, words
+from tests.tui.panes.asking import (
+    drawn,
+    pane,
+    run_at_home,
+    sampled,
+    sampling,
+    words,
+    worker_writes_snapshots,
+)
+from tests.tui.panes.fakes import CONFIG
+from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
-from tests.tui.support import at_home, until
+from tests.tui.support import until
 
 
 async def choose_now(app: RnnlmApp, pilot: Pilot[int]) -> None:
     """Choose the current weights with ^k."""
     while (choice := pane(app).choice) is not None and choice.row is not None:
         await pilot.press("ctrl+k")
-
-
-def worker_writes_snapshots(monkeypatch: pytest.MonkeyPatch, answer: threading.Event) -> list[str]:
-    """Let the worker of any run answer commands, once it is allowed; return what it was sent."""
-    sent: list[str] = []
-
-    def send(_run: RunDirectory, verb: str) -> SimpleNamespace:
-        sent.append(verb)
-        assert answer.wait(60)
-        return SimpleNamespace(checkpoint="snapshots/step-000003752-aa", step=3_752)
-
-    monkeypatch.setattr(client.control, "send", send)
-    return sent
 
 
 def figures(app: RnnlmApp) -> str:
@@ -66,55 +64,39 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         session = app.prompt_session
         # before the first text
         await until_shown(pilot, "Type a prompt and press enter", "@best step 3,700, val 58.1")
-        assert not any(box.cursor_blink for box in pane(app).query(SettingInput))
-        assert not pane(app).box.cursor_blink, "an idle prompt draws nothing"
-        await pilot.press("f6", "ctrl+y")
-        await until_shown(pilot, "no text yet")
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 1)
-        assert (sampler.requests[0].prompt, sampler.requests[0].state) == ("", "")
+        boxes = [pane(app).box, *pane(app).query(SettingInput)]
+        assert not any(box.cursor_blink for box in boxes), "an idle prompt draws nothing"
+        await press(pilot, "f6", "ctrl+y", shows="no text yet")
+        empty = await drawn(app, pilot, sampler, "enter")
+        assert (empty.prompt, empty.state) == ("", "")
         assert read_history() == []
         # sample, with the run's settings
-        await pilot.press(*"We")
-        await until_shown(pilot, "2 characters ")
+        await press(pilot, *"We", shows="2 characters ")
         assert (session.shown.prompt, len(session.shown.ids)) == ("", 2)
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 2)
-        first = sampler.requests[-1]
-        settings = first.settings
+        first = await drawn(app, pilot, sampler, "enter")
         assert first.checkpoint == str(run.path / "checkpoints/step-000003700")
-        assert (first.prompt, first.count) == ("We", 1)
-        assert (settings.temperature, settings.top_p, settings.max_new_tokens, settings.seed) == (
-            (0.8, 0.95, 100, 7)
-        )
+        assert (first.prompt, first.count, first.settings) == ("We", 1, CONFIG.sampling)
         await until_shown(pilot, "We s7t0 end", "✓ 2 of 100 tokens", "62 tok/s", "4.1 bits/token")
         await until_shown(pilot, "2 characters, 5 tokens")
         assert pane(app).box.text == "We"
         assert session.shown.ids == (token_id(" s7t0"), token_id(" end"))
         assert session.shown.weights.path == first.checkpoint
         # continue from its tokens with its seed, undo and redo
-        await pilot.press("f3")
-        await sampled(app, pilot, sampler, 3)
+        longer = await drawn(app, pilot, sampler, "f3")
         await until_shown(pilot, "We s7t0 end s7t2 end")
-        assert (sampler.requests[-1].prompt, sampler.requests[-1].settings.seed) == ("We", 7)
-        assert sampler.requests[-1].ids == (token_id(" s7t0"), token_id(" end"))
+        assert (longer.prompt, longer.settings.seed) == ("We", 7)
+        assert longer.ids == (token_id(" s7t0"), token_id(" end"))
         await until(pilot, lambda: " s7t0 end s7t2 end" in {kept.text for kept in search()})
         await pilot.press("f6")
         await until(pilot, lambda: "t2" not in screen_text(app) and "We s7t0" in screen_text(app))
-        await pilot.press("f6")
-        await until_shown(pilot, "nothing to undo")
-        await pilot.press("shift+f6")
-        await until_shown(pilot, "We s7t0 end s7t2 end")
-        await pilot.press("shift+f6")
-        await until_shown(pilot, "nothing to redo")
+        await press(pilot, "f6", shows="nothing to undo")
+        await press(pilot, "shift+f6", shows="We s7t0 end s7t2 end")
+        await press(pilot, "shift+f6", shows="nothing to redo")
         # draw the continuation again from where it began
-        await pilot.press("ctrl+r")
-        await sampled(app, pilot, sampler, 4)
+        assert len((await drawn(app, pilot, sampler, "ctrl+r")).ids) == 2
         await until_shown(pilot, "We s7t0 end s8t2 end", "4 tokens · seed 8", "2 of 2")
-        assert len(sampler.requests[-1].ids) == 2
         # draw the first text again: siblings, with the figures of the one that is shown
-        await pilot.press("f6", "ctrl+r")
-        await sampled(app, pilot, sampler, 5)
+        await drawn(app, pilot, sampler, "f6", "ctrl+r")
         await until_shown(pilot, "We s9t0 end", "2 tokens · seed 9 · step 3,700 · 2 of 2")
         assert "We s7t0" not in screen_text(app)
         assert "seed 9" in figures(app)
@@ -122,19 +104,16 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await until(pilot, lambda: "seed 7" in figures(app))
         await pilot.press("shift+f6")
         await until(pilot, lambda: "seed 9" in figures(app))
-        await pilot.press("escape", "left")
-        await until_shown(pilot, "We s7t0 end", "1 of 2")
+        await press(pilot, "escape", "left", shows=("We s7t0 end", "1 of 2"))
         await until(pilot, lambda: "seed 7" in figures(app))
-        await pilot.press("left")
-        await until_shown(pilot, "We s9t0 end", "2 of 2")
+        await press(pilot, "left", shows=("We s9t0 end", "2 of 2"))
         # edit
         await pilot.press("right", "f4")
         await until_shown(pilot, "Edit the text", "enter Continue from here", "esc Discard")
         assert pane(app).box.text == "We s7t0 end"
-        await pilot.press("backspace", "backspace", "backspace", *"now", "enter")
-        await sampled(app, pilot, sampler, 6)
-        assert sampler.requests[-1].prompt == "We s7t0 now"
-        assert not sampler.requests[-1].ids
+        await pilot.press("backspace", "backspace", "backspace", *"now")
+        edited = await drawn(app, pilot, sampler, "enter")
+        assert (edited.prompt, edited.ids) == ("We s7t0 now", ())
         await until_shown(pilot, "We s7t0 now s9t0 end")
         assert pane(app).box.text == "We"
         await pilot.press("f6")
@@ -143,16 +122,13 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await until(pilot, lambda: pane(app).box.text == "We the")
         assert "changed" not in screen_text(app)
         assert app.focused is pane(app).box
-        await pilot.press("f4", "enter")
-        await sampled(app, pilot, sampler, 7)
-        assert len(sampler.requests[-1].ids) == 2, "an unchanged text is continued"
+        unchanged = await drawn(app, pilot, sampler, "f4", "enter")
+        assert len(unchanged.ids) == 2, "it is continued"
         # another prompt in the box is a new text
-        await pilot.press("ctrl+r")
-        await sampled(app, pilot, sampler, 8)
+        await drawn(app, pilot, sampler, "ctrl+r")
         await until_shown(pilot, "We s7t0 end s7t2 end", "We the s10t0 end")
         # save and copy
-        await pilot.press("ctrl+s")
-        await until_shown(pilot, "saved as")
+        await press(pilot, "ctrl+s", shows="saved as")
         assert Path("plain-otter-sample.txt").read_text() == "We the s10t0 end\n"
         await pilot.press("ctrl+y")
         await until_shown(pilot, "copied 16 characters (if your terminal allows it); ^s saves")
@@ -165,38 +141,36 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         session.shown.text = " else"
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
-        await pilot.press("4")
-        await until_shown(pilot, "We the else")
+        await press(pilot, "4", shows="We the else")
 
 
-async def test_a_running_text_has_a_bar_is_stopped_first_and_can_be_continued() -> None:
-    async with sampling(FakeSampler(gate=asyncio.Event(), texts=words)) as (app, pilot, sampler):
+async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> None:
+    keymap = 'leave_field = "f10"\nnew_seed = "f12"\nshow_runs = "f11"\n'
+    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
+    async with sampling(sampler, keymap=keymap) as (app, pilot, _):
         await pilot.press(*"We", "enter")
-        await until_shown(pilot, "▌ We s7t0 end█", "esc Stop", "● 2 of 100 tokens")
-        for key in ("enter", "f3", "ctrl+r", "f6", "ctrl+o"):
+        await until_shown(pilot, "▌ We s7t0 end█", "F10 Stop", "● 2 of 100 tokens")
+        for key in ("enter", "f3", "f12", "f6", "ctrl+o"):
             pane(app).end_notice()
-            await pilot.press(key)
-            await until_shown(pilot, "already sampling, esc stops it")
-        await pilot.press("escape")
-        await until_shown(pilot, "■ 2 of 100 tokens, stopped", "enter Generate")
+            await press(pilot, key, shows="already sampling, F10 stops it")
+        await press(pilot, "f10", shows=("■ 2 of 100 tokens, stopped", "enter Generate"))
         assert "▌" not in screen_text(app)
         assert app.focused is pane(app).box
+        await press(pilot, "f10", "right", shows="no other branch: F12 draws one")
         sampler.gate = None
-        await pilot.press("f3")
-        await until_shown(pilot, "We s7t0 end s7t2 end")
+        await press(pilot, "f3", shows="We s7t0 end s7t2 end")
         await until(pilot, lambda: {kept.reason for kept in search()} == {"length", "cancelled"})
         # the notice about a running sample ends with it
         sampler.gate = asyncio.Event()
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await until(pilot, lambda: len(sampler.requests) == 3)
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling, esc stops it")
+        await press(pilot, "enter", shows="already sampling, F10 stops it")
         sampler.gate.set()
         await sampled(app, pilot, sampler, 3)
         await until_shown(pilot, "enter Generate")
         assert "already sampling" not in screen_text(app)
         # outside the box a digit goes to another pane
-        await pilot.press("escape")
+        await pilot.press("f10")
         await until(pilot, lambda: isinstance(app.focused, Transcript))
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
@@ -204,37 +178,21 @@ async def test_a_running_text_has_a_bar_is_stopped_first_and_can_be_continued() 
         await until(pilot, lambda: app.focused is pane(app).box)
         # another run ends the sample and starts a new transcript
         sampler.gate = asyncio.Event()
-        await pilot.press("enter")
-        await until_shown(pilot, "We s7t0 end█")
-        app.close_run()
-        app.open_pane("config")
-        await until(pilot, lambda: app.current_mode == "config")
-        app.open_pane("prompt")
-        await until_shown(pilot, "No run open.")
-        assert not pane(app).sampling
-        await until(pilot, lambda: len(sampler.cancelled) == 2)
-        assert "s7t0" not in screen_text(app)
-
-
-async def test_texts_name_the_keys_of_the_keymap() -> None:
-    keymap = 'leave_field = "f10"\nnew_seed = "f12"\nshow_runs = "f11"\n'
-    sampler = FakeSampler(gate=asyncio.Event(), texts=words)
-    async with sampling(sampler, keymap=keymap) as (app, pilot, _):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We s7t0 end█", "F10 Stop")
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling, F10 stops it")
-        await pilot.press("f10")
-        await until_shown(pilot, "■ 2 of 100 tokens, stopped", "enter Generate")
-        await pilot.press("f10", "right")
-        await until_shown(pilot, "no other branch: F12 draws one")
+        await press(pilot, "enter", shows="We s7t0 end█")
         app.close_run()
         app.open_pane("config")
         await until(pilot, lambda: app.current_mode == "config")
         app.open_pane("prompt")
         await until_shown(pilot, "No run open.", "F11 lists the runs.")
-        await pilot.press("enter")
-        await until_shown(pilot, "no run open: F11 lists the runs")
+        assert not pane(app).sampling
+        await until(pilot, lambda: len(sampler.cancelled) == 2)
+        assert "s7t0" not in screen_text(app)
+        footer = screen_text(app).splitlines()[-1]
+        assert footer == " F11 Runs  ^p Palette  F1 Keys  ^q Leave"
+        await press(pilot, "tab", "r", "enter", shows="no run open: F11 lists the runs")
+        assert pane(app).box.text == "Wer"
+        await pilot.press("f11")
+        await until(pilot, lambda: app.current_mode == "runs")
 
 
 async def test_a_slow_disk_delays_no_text_and_an_error_is_reported(
@@ -248,18 +206,15 @@ async def test_a_slow_disk_delays_no_text_and_an_error_is_reported(
 
     async with sampling() as (app, pilot, sampler):
         monkeypatch.setattr(JsonLines, "append", slow)
-        await pilot.press(*"We", "enter")
-        await sampled(app, pilot, sampler, 1)
-        await pilot.press("f3")
-        await sampled(app, pilot, sampler, 2)
+        await drawn(app, pilot, sampler, *"We", "enter")
+        await drawn(app, pilot, sampler, "f3")
         await until_shown(pilot, "We s7t0 end s7t2 end", "✓ 2 of 100 tokens")
         assert search() == []
         allowed.set()
         await until(pilot, lambda: [kept.tokens for kept in search()] == [4, 2])
         samples_file().unlink()
         samples_file().mkdir()
-        await pilot.press("f3")
-        await until_shown(pilot, "s7t4 end", "samples.jsonl")
+        await press(pilot, "f3", shows=("s7t4 end", "samples.jsonl"))
 
 
 async def test_a_request_that_was_not_sent_is_dropped_by_escape(
@@ -268,22 +223,18 @@ async def test_a_request_that_was_not_sent_is_dropped_by_escape(
     written = threading.Event()
     sent = worker_writes_snapshots(monkeypatch, written)
     async with sampling(FakeSampler(waking=asyncio.Event())) as (app, pilot, sampler):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "loading the model", "esc Stop")
-        await pilot.press("escape")
-        await until_shown(pilot, "■ stopped before the first token")
+        await press(pilot, *"We", "enter", shows=("loading the model", "esc Stop"))
+        await press(pilot, "escape", shows="■ stopped before the first token")
         assert not pane(app).sampling
         assert sampler.waking is not None
         sampler.waking.set()
-        await pilot.press("enter")
-        await until_shown(pilot, "We is strong.", "✓ 3 of 100 tokens")
+        await press(pilot, "enter", shows=("We is strong.", "✓ 3 of 100 tokens"))
         assert len(sampler.requests) == 1
         # while a snapshot is written
         await choose_now(app, pilot)
         await pilot.press("enter")
         await until(pilot, lambda: sent == ["snapshot"])
-        await pilot.press("escape")
-        await until_shown(pilot, "■ stopped before the first token")
+        await press(pilot, "escape", shows="■ stopped before the first token")
         written.set()
         await app.workers.wait_for_complete([one for one in app.workers if one.group == "sample"])
         assert len(sampler.requests) == 1
@@ -291,66 +242,55 @@ async def test_a_request_that_was_not_sent_is_dropped_by_escape(
 
 async def test_several_samples_are_one_request_below_or_beside_each_other() -> None:
     async with sampling() as (app, pilot, sampler):
-        await pilot.press(*["tab"] * 7, "3", "enter", *"We", "enter")
-        await sampled(app, pilot, sampler, 1)
-        assert sampler.requests[-1].count == 3
+        await drawn(app, pilot, sampler, *["tab"] * 7, "3", "enter", *"We", "enter")
         await until_shown(pilot, "› 1  s7t0 end", "  2  s8t0 end", "  3  s9t0 end", "1 of 3")
         await until_shown(pilot, "✓ 3 samples   6 of 300 tokens", "samples  3")
-        await pilot.press("escape", "right")
-        await until_shown(pilot, "› 2  s8t0 end", "seed 8", "2 of 3")
-        await pilot.press("f3")
-        await sampled(app, pilot, sampler, 2)
+        await press(pilot, "escape", "right", "right", shows=("› 3  s9t0 end", "seed 9", "3 of 3"))
+        await press(pilot, "f6", shows=("› 2  s8t0 end", "seed 8", "2 of 3"))
+        # one of them is continued, and its continuation drawn again
+        await drawn(app, pilot, sampler, "f3")
         await until_shown(pilot, "We s8t0 end s8t2 end")
-        assert sampler.requests[-1].count == 1
-        await until(
-            pilot, lambda: sorted(str(one.seed) for one in search()) == ["7", "8", "8", "9"]
-        )
+        await drawn(app, pilot, sampler, "ctrl+r")
+        await until_shown(pilot, "We s8t0 end s10t2 end", "2 of 2")
+        assert [request.count for request in sampler.requests] == [3, 1, 1]
+        await until(pilot, lambda: {kept.seed for kept in search()} == {7, 8, 9, 10})
         # beside each other
         await app.screen.run_action("screen.side_by_side")
         await until_shown(pilot, "samples of one request are beside each other")
         await pilot.resize_terminal(120, 40)
-        await pilot.press("f6")
-        await until(
-            pilot,
-            lambda: any(
-                all(f"s{seed}t0 end" in line for seed in (7, 8, 9))
-                for line in screen_text(app).splitlines()
-            ),
-        )
-        saved = {"samples": 3, "random_seed": False, "side_by_side": True}
-        assert app.settings["prompt"] == saved
+        await pilot.press("f6", "f6")
+        columns = [f"s{seed}t0 end" for seed in (7, 8, 9)]
+
+        def are_beside() -> bool:
+            lines = screen_text(app).splitlines()
+            return any(all(column in line for column in columns) for line in lines)
+
+        await until(pilot, are_beside)
         await pilot.resize_terminal(60, 24)
         await app.screen.run_action("screen.side_by_side")
         await until_shown(pilot, "too narrow for samples side by side")
         assert pane(app).transcript.side_by_side
-
-
-async def test_each_request_draws_a_random_seed_but_a_continuation_keeps_its_own() -> None:
-    async with sampling() as (app, pilot, sampler):
-        await pilot.press(*["tab"] * 6, *"random", "enter", *"We", "enter")
-        await sampled(app, pilot, sampler, 1)
-        await pilot.press("enter")
-        await sampled(app, pilot, sampler, 2)
+        # each request draws a random seed, but a continuation keeps its own
+        await pilot.press("f4", "escape", *["tab"] * 6, *"random", "enter")
+        for _ in range(2):
+            await drawn(app, pilot, sampler, "enter")
         seeds = [request.settings.seed for request in sampler.requests]
-        assert len(set(seeds)) == 2
-        await until_shown(pilot, "seed  random", f"We s{seeds[1]}t0 end")
-        await until(pilot, lambda: {sample.seed for sample in search()} == set(seeds))
-        await pilot.press("f3")
-        await sampled(app, pilot, sampler, 3)
-        assert sampler.requests[-1].settings.seed == seeds[1]
-        assert app.settings["prompt"] == {"samples": 1, "random_seed": True}
+        assert seeds[3] != seeds[4]
+        assert (await drawn(app, pilot, sampler, "f3")).settings.seed == seeds[4]
+        saved = {"samples": 3, "random_seed": True, "side_by_side": True}
+        assert app.settings["prompt"] == saved
 
 
 async def test_seed_and_checkpoint_change_by_key_and_a_prompt_is_sampled_at_once() -> None:
     async with sampling() as (app, pilot, sampler):
-        await pilot.press("ctrl+r", "ctrl+k")
-        await until_shown(pilot, "step 3,000, val 60.7")
+        weights = "step 3,000, val 60.7", "step 2,000", "step 1,000", "@now", "@last step 3,750"
+        for words in (*weights, "@best step 3,700", weights[0]):
+            await press(pilot, "ctrl+k", shows=words)
         await until(pilot, lambda: sampler.loaded[-1].endswith("step-000003000"))
-        assert sampler.requests == []
-        await pilot.press("x", "ctrl+r")
-        await sampled(app, pilot, sampler, 1)
         await pilot.press("ctrl+r")
-        await sampled(app, pilot, sampler, 2)
+        assert sampler.requests == []
+        await drawn(app, pilot, sampler, "x", "ctrl+r")
+        await drawn(app, pilot, sampler, "ctrl+r")
         assert [request.settings.seed for request in sampler.requests] == [9, 10]
         assert sampler.requests[-1].checkpoint.endswith("step-000003000")
         assert sampler.requests[-1].prompt == "x"
@@ -371,39 +311,31 @@ async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
         await until_shown(pilot, "✗ the vocabulary has no é. leave it out", "✗ no text")
         assert not pane(app).sampling
         sampler.failure = None
-        await pilot.press("ctrl+u", *"We", "enter")
-        await sampled(app, pilot, sampler, 2)
-        await pilot.press("f4")
-        await until_shown(pilot, "the text has 25,002 characters", "at most 20,000")
+        await drawn(app, pilot, sampler, "ctrl+u", *"We", "enter")
+        await press(pilot, "f4", shows=("the text has 25,002 characters", "at most 20,000"))
         # a text that a killed sampler left is kept and can be continued
         sampler.texts = words
         await pilot.press("enter")
         await until_shown(pilot, "We s7t0", "✗ the sampler exited (exit code -9)", "✗ incomplete")
         sampler.texts, sampler.words = None, (" is", " strong")
-        await pilot.press("f3")
-        await until_shown(pilot, "We s7t0 is strong")
+        await press(pilot, "f3", shows="We s7t0 is strong")
         assert sampler.requests[-1].prompt == "We s7t0"
         assert "exit code" not in screen_text(app)
         # a checkpoint that is deleted meanwhile: the best one is next
-        await pilot.press("ctrl+k")
-        await until_shown(pilot, "step 3,000, val 60.7")
+        await press(pilot, "ctrl+k", shows="step 3,000, val 60.7")
         sampler.failure = CheckpointError("step-000003000 has no manifest.json")
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ step-000003000 has no manifest.json")
+        await press(pilot, "enter", shows="✗ step-000003000 has no manifest.json")
         sampler.failure = None
         remove_checkpoint(run, 3_000)
         await until_shown(pilot, "the chosen checkpoint was deleted", "@best step 3,700")
-        await pilot.press("enter")
-        await until_shown(pilot, "We is strong")
+        await press(pilot, "enter", shows="We is strong")
         assert "manifest" not in screen_text(app).splitlines()[-8]
 
 
 async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowed = threading.Event()
-    allowed.set()
-    sent = worker_writes_snapshots(monkeypatch, allowed)
+    sent = worker_writes_snapshots(monkeypatch)
     run = run_at_home()
 
     def append(*rows: Row) -> None:
@@ -416,13 +348,11 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
     async with sampling(run=run, size=(120, 40)) as (app, pilot, sampler):
         await choose_now(app, pilot)
         await until_shown(pilot, "@now current weights")
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We s7t0 end", "@now step 3,752, just now")
-        await until_shown(pilot, "@now step 3,752, 1 s ago")
+        await press(pilot, *"We", "enter", shows=("We s7t0 end", "@now step 3,752, just now"))
+        await until_shown(pilot, "@now step 3,752, ", " s ago")
         assert app.prompt_session.shown.weights.label == "now, step 3,752"
         # follow
-        await pilot.press("ctrl+f")
-        await until_shown(pilot, "sampling after each evaluation, ^f ends it")
+        await press(pilot, "ctrl+f", shows="sampling after each evaluation, ^f ends it")
         await sampled(app, pilot, sampler, 2)
         await until_shown(pilot, "Sampling, after each evaluation")
         assert sampler.requests[-1].checkpoint.endswith("snapshots/step-000003752-aa")
@@ -430,112 +360,81 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         await sampled(app, pilot, sampler, 3)
         assert {request.settings.seed for request in sampler.requests} == {7}
         assert sent == ["snapshot"] * 3
-        await pilot.press("ctrl+f")
-        await until_shown(pilot, "no longer sampling after each evaluation")
+        await press(pilot, "ctrl+f", shows="no longer sampling after each evaluation")
         assert not pane(app).following
         # following ends with the run, after a sample of its last checkpoint
-        await pilot.press("ctrl+f")
-        await sampled(app, pilot, sampler, 4)
+        await drawn(app, pilot, sampler, "ctrl+f")
         append(evaluation(3_750), EventRow(1, 3_750, "finished", "", time()))
         await sampled(app, pilot, sampler, 5)
         await until_shown(pilot, "plain-otter is finished: following ended", "@last step 3,750")
         assert sampler.requests[-1].checkpoint.endswith("checkpoints/step-000003750")
-        await pilot.press("ctrl+f")
-        await until_shown(pilot, "the run is not training: nothing to follow")
+        await press(pilot, "ctrl+f", shows="the run is not training: nothing to follow")
         assert not pane(app).following
 
 
 async def test_without_a_checkpoint_the_current_weights_are_sampled_while_they_can_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowed = threading.Event()
-    allowed.set()
-    worker_writes_snapshots(monkeypatch, allowed)
+    worker_writes_snapshots(monkeypatch)
     run = run_at_home(losses={})
     async with sampling(run=run) as (app, pilot, sampler):
         await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current")
-        await pilot.press("x", "enter")
-        await until_shown(pilot, "x s7t0 end")
+        await press(pilot, "x", "enter", shows="x s7t0 end")
         assert sampler.requests[-1].checkpoint == str(run.path / "snapshots/step-000003752-aa")
 
         def ended(_run: RunDirectory, _verb: str) -> None:
             raise RunStateError("plain-otter is not running", hint="resume it")
 
         monkeypatch.setattr(client.control, "send", ended)
-        await pilot.press("enter")
-        await until_shown(pilot, "✗ plain-otter is not running. resume it", "✗ no text")
+        await press(pilot, "enter", shows=("✗ plain-otter is not running. resume it", "✗ no text"))
         assert not pane(app).sampling
     async with sampling(run=run, trains=False) as (_app, pilot, sampler):
         await until_shown(pilot, "plain-otter has no checkpoint to sample from")
-        await pilot.press("x", "enter", "ctrl+k", "ctrl+s", "ctrl+y")
-        await until_shown(pilot, "no text yet")
+        await press(pilot, "x", "enter", "ctrl+k", "ctrl+s", "ctrl+y", shows="no text yet")
         assert sampler.requests == []
 
 
-async def test_without_a_run_there_is_a_way_to_the_runs() -> None:
-    async with at_home(None, "prompt") as (app, pilot):
-        await until_shown(pilot, "No run open.", "^l lists the runs.")
-        assert screen_text(app).splitlines()[-1] == " ^l Runs  ^p Palette  F1 Keys  ^q Leave"
-        await pilot.press("tab", "r", "enter")
-        await until_shown(pilot, "no run open: ^l lists the runs")
-        assert pane(app).box.text == "r"
-        await pilot.press("ctrl+l")
-        await until(pilot, lambda: app.current_mode == "runs")
+async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer() -> None:
+    async with sampling() as (app, pilot, sampler):
+        await drawn(app, pilot, sampler, *"We", "enter")
+        for width, words in ((80, "F3 continue"), (120, "best 3,700")):
+            await pilot.resize_terminal(width, 24)
+            await pilot.press("enter")
+            for _ in range(3):
+                await until_shown(pilot, words)
+                hint, footer = screen_text(app).splitlines()[-2:]
+                keys = re.findall(r"(?<!\S)(?:\^.|F[^2])(?!\S)", hint)
+                assert not [key for key in keys if f" {key} " in footer], (hint, footer)
+                await pilot.press("escape")
 
 
-@pytest.mark.parametrize("width", [80, 120])
-async def test_the_line_under_the_prompt_repeats_no_key_of_the_footer(width: int) -> None:
-    async with sampling(size=(width, 24)) as (app, pilot, _):
-        await until_shown(pilot, "best 3,700" if width >= 120 else "↑ earlier prompts")
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We s7t0 end" if width >= 120 else "F3 continue")
-        for _ in range(3):
-            hint, footer = screen_text(app).splitlines()[-2:]
-            keys = {
-                word
-                for line in (hint, footer)
-                for word in line.split()
-                if word.startswith(("^", "F")) and len(word) == 2 and word != "F2"
-            }
-            assert all(f"{hint} {footer}".count(key) == 1 for key in keys)
-            await pilot.press("escape")
-            await pilot.pause()
-        assert width < 120 or "best 3,700" in screen_text(app).splitlines()[-2]
-
-
-async def test_the_newest_text_is_at_the_bottom_and_keys_scroll_to_older_ones() -> None:
-    async with sampling(FakeSampler(words=[" word"] * 60)) as (app, pilot, sampler):
-        for number in range(4):
-            await pilot.press("ctrl+u", *f"prompt {number}", "enter")
-            await sampled(app, pilot, sampler, number + 1)
-        lines = screen_text(app).splitlines()
-        assert "word" in lines[lines.index(next(line for line in lines if "✓ 60 of" in line)) - 2]
-        assert not any("prompt 0" in line for line in lines[:16])
-        for field in ("prompt-box", "setting-top_p"):  # from inside a field
-            app.screen.set_focus(app.screen.query_one(f"#{field}"))
-            await pilot.press("pageup")
-            await until_shown(pilot, "more lines")
-            await pilot.press("pageup")
-            await until_shown(pilot, "prompt 0 word")
-            await pilot.press("pagedown", "pagedown")
-            await until(pilot, lambda: "more lines" not in screen_text(app))
-        await pilot.press("escape", "escape", "home")
-        await until_shown(pilot, "prompt 0 word", "more lines")
-        await pilot.press("end")
-        await until(pilot, lambda: "more lines" not in screen_text(app))
-
-
-async def test_hostile_prompts_and_texts_are_harmless() -> None:
+async def test_texts_are_harmless_and_keys_scroll_to_older_ones() -> None:
     evil = ["\x1b]0;owned\x07", "\x9b2J", "[/][@click=app.quit]", "‮abc", "\n\r\t\x00"]
-    async with sampling(FakeSampler(words=evil)) as (app, pilot, _):
+    async with sampling(FakeSampler(words=evil)) as (app, pilot, sampler):
         pane(app).box.insert("[b]bold[/b] \x1b[31mred\x9b\u202e\x00")
         await pilot.press("enter")
         await until_shown(
             pilot, "[b]bold[/b] [31mred␛]0;owned␇‹9b›2J[/][@click=app.quit]‹202e›abc", "✓ 5 of 100"
         )
-        text = screen_text(app)
-        assert not any(ord(character) < 32 and character != "\n" for character in text)
-        assert not any(0x7F <= ord(character) < 0xA0 or character == "‮" for character in text)
+        assert not UNSAFE.search(screen_text(app).replace("\n", ""))
+        # the newest text is at the bottom
+        sampler.words = [" word"] * 60
+        for number in range(4):
+            await drawn(app, pilot, sampler, "ctrl+u", *f"prompt {number}", "enter")
+        lines = screen_text(app).splitlines()
+        assert "word" in lines[lines.index(next(line for line in lines if "✓ 60 of" in line)) - 2]
+        assert not any("prompt 0" in line for line in lines[:16])
+        for field in ("prompt-box", "setting-top_p"):  # from inside a field
+            app.screen.set_focus(app.screen.query_one(f"#{field}"))
+            await press(pilot, "pageup", "pageup", shows=("prompt 0 word", "more lines"))
+            await pilot.press("pagedown", "pagedown")
+            await until(pilot, lambda: "more lines" not in screen_text(app))
+        await press(pilot, "escape", "escape", "home", shows=("bold", "more lines"))
+        await pilot.press("end")
+        await until(pilot, lambda: "more lines" not in screen_text(app))
+        # of several that have no room, the current one is in sight
+        sampler.words = [" word"] * 150
+        await press(pilot, *["tab"] * 7, "3", "enter", "enter", shows=("› 1  word", "more lines"))
 
 
 async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_lines(
@@ -543,8 +442,7 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
 ) -> None:
     sampler = FakeSampler(gate=asyncio.Event(), texts=words)
     async with sampling(sampler, size=(120, 40)) as (app, pilot, _):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "We s7t0 end█")
+        await press(pilot, *"We", "enter", shows="We s7t0 end█")
         screen, drawing = pane(app), pane(app).drawing
         assert drawing is not None
         start = now = monotonic()
@@ -571,5 +469,4 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
             places.append(line())
         assert places[2:] == sorted(set(places[2:]))
         assert places[-1] <= max(places)
-        await pilot.press("escape")
-        await until_shown(pilot, "■ 2 of 100 tokens, stopped")
+        await press(pilot, "escape", shows="■ 2 of 100 tokens, stopped")
