@@ -14,16 +14,16 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.store.log import RunLog
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.samples import HistoryPage, continuation, page_lines
 from tests.homes import STEPS, trained
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until
+from tests.tui.support import at_home, lines_of, shows, until
 from tests.unit.client.logs import record
 
 PROMPTS = ("We must", "My fellow Americans,", "The state of the Union")
@@ -35,6 +35,11 @@ def samples(step: int, attempt: int = 1, text: str = "") -> list[SampleRow]:
         SampleRow(attempt, step, prompt, text or f" be as at {step}", 3, 7, float(step))
         for prompt in PROMPTS
     ]
+
+
+def append(run: RunDirectory, *rows: SampleRow) -> None:
+    with RunLog(run, 1) as log:
+        log.append(*rows)
 
 
 async def opened(app: RnnlmApp, pilot: Pilot[int]) -> SampleHistoryScreen:
@@ -58,28 +63,22 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
         async with at_home(pane="train") as (app, pilot):
             await pilot.press("h")
             await until(pilot, lambda: "press s" in lines_of(app)[-1])
-            with RunLog(run, 1) as log:
-                log.append(*samples(1), *samples(2), *samples(3))
+            append(run, *samples(1), *samples(2), *samples(3))
             await until(pilot, lambda: shows(app, "@3"))
             # steps and prompts
             history = await opened(app, pilot)
             assert step_of(history) == 3
             assert "3 of 3" in lines_of(app)[0]
-            assert "val ppl" in lines_of(app)[1]
-            assert shows(app, "› The state of the Union")
-            assert shows(app, "@2")
             steps = []
             for key in ("left", "home", "left", "right", "end"):
                 await pilot.press(key)
                 steps.append(step_of(history))
             assert steps == [2, 1, 1, 2, 3]
-            await pilot.press("down")
-            assert shows(app, "› My fellow Americans,")
-            await pilot.press("up", "up")
-            assert shows(app, "› We must")
+            for keys, prompt in ((["down"], PROMPTS[1]), (["up", "up"], PROMPTS[0])):
+                await pilot.press(*keys)
+                assert shows(app, f"› {prompt}")
             # a new sample is shown at the end only
-            with RunLog(run, 1) as log:
-                log.append(*samples(4))
+            append(run, *samples(4))
             await until(pilot, lambda: step_of(history) == 4)
             await pilot.press("left", "enter")
             assert isinstance(app.screen, TrainScreen)
@@ -90,6 +89,8 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await until(pilot, lambda: shows(app, "be as at 1"))
             history = await opened(app, pilot)
             assert step_of(history) == 1
+            await pilot.press("right")
+            await until(pilot, lambda: shows(app, "be as at 2"))
             # a resumed run begins again
             record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
             await pilot.press("end")
@@ -102,8 +103,7 @@ async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, attempts, reports = trained("plain-otter"), list[int](), list[object]()
-    with RunLog(run, 1) as log:
-        log.append(*samples(1), *samples(2), *samples(3))
+    append(run, *samples(1), *samples(2), *samples(3))
 
     def gone(_reader: RunReader, step: int) -> list[SampleRow]:
         attempts.append(step)
@@ -127,46 +127,34 @@ async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_r
 
 @each_view("train-history-earlier")
 async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with running_app(size=size) as (app, pilot):
+    """New words are bright, but only the beginning is dim if most are new; a prompt has no sample
+    at this step, and earlier texts fill the room."""
+    texts = {
+        1_000: (" the of and", " the end of all wars is near us", " work"),
+        2_000: (" be the of peace", " the end was a thing that I said " * 9),
+        3_000: (" work for peace",),
+    }
+    run = trained("plain-otter")
+    for step, found in texts.items():
+        rows = zip(PROMPTS, found, strict=False)
+        append(run, *(SampleRow(1, step, *row, 3, 7, step) for row in rows))
+    async with at_home(pane="train", size=size) as (app, pilot):
         await opened(app, pilot)
         await pilot.press("left")
-        await until(pilot, lambda: "2 of 3" in text_of(app) and "@1,000" in text_of(app))
+        await until(pilot, lambda: shows(app, "2 of 3") and shows(app, "@1,000"))
         await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
 
 
-def test_words_new_since_the_previous_step_are_bright() -> None:
-    shown = continuation(" be the of peace", " the of and")
-    bright = [
-        shown.plain[span.start : span.end].strip()
-        for span in shown.spans
-        if palette.BRIGHT in str(span.style)
-    ]
-    assert bright == ["be", "peace"]
-    assert all(
-        "bold" in str(span.style)
-        for span in continuation(" be the", " the", no_colour=True).spans
-        if span.start == 0
-    )
+def test_new_words_are_bold_without_colour() -> None:
+    (new, *_) = continuation(" be the", " the", no_colour=True).spans
+    assert (new.start, "bold" in str(new.style)) == (0, True)
 
 
-def test_with_mostly_new_words_only_the_unchanged_start_is_dim() -> None:
-    shown = continuation(" the end of all wars is near us", " the end was a thing that I said")
-    assert [(shown.plain[span.start : span.end], str(span.style)) for span in shown.spans] == [
-        (" the end", palette.BASELINE),
-        (" of all wars is near us", palette.TEXT),
-    ]
-
-
-def page_of_three(text: str) -> HistoryPage:
+def page_of_three(text: str, prompts: tuple[str, ...] = PROMPTS) -> HistoryPage:
     """A page at step 200 whose prompts have a sample at step 100 as well."""
     rows = {row.prompt: row for row in samples(200, text=text)}
     before = {prompt: replace(row, step=100) for prompt, row in rows.items()}
-    return HistoryPage(200, 1, 2, PROMPTS, rows, (before,))
-
-
-def test_unused_rows_show_earlier_texts_of_other_prompts() -> None:
-    lines = page_lines(page_of_three(" work hard"), 0, 76, 30)
-    assert sum("@100" in line.plain for line in lines) == 3
+    return HistoryPage(200, 1, 2, prompts, rows, (before,), newlines="keep")
 
 
 def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
@@ -179,15 +167,8 @@ def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
             assert all(prompt.split()[0] in text for prompt in PROMPTS)
 
 
-def test_a_prompt_without_a_sample_is_labelled() -> None:
-    page = HistoryPage(200, 0, 1, ("We must",), {}, ())
-    assert "no sample at this step" in page_lines(page, 0, 76, 10)[2].plain
-
-
 def test_the_history_of_raw_text_keeps_line_breaks_and_indentation() -> None:
-    prompt, row = "def f():", samples(200, text="\n    return 1\n\nx")[0]
-    before = {prompt: replace(row, step=100, text="\n    pass\n")}
-    page = HistoryPage(200, 1, 2, (prompt,), {prompt: row}, (before,), newlines="keep")
+    page = page_of_three("\n    return 1\n\nx", PROMPTS[:1])
     shown = [line.plain.rstrip() for line in page_lines(page, 0, 60, 20)][2:]
-    assert shown[:4] == ["› def f():", "      return 1", "", "  x"]
-    assert "  @100     pass" in shown
+    assert shown[:4] == ["› We must", "      return 1", "", "  x"]
+    assert shown[4:7] == ["  @100     return 1", "", "       x"]

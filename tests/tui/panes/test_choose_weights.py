@@ -8,15 +8,12 @@ import pytest
 from rnnlm_tui.schema.sampling import InspectRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.kept_samples import search
-from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.versus import VersusScreen
-from tests.homes import trained, with_checkpoints
+from tests.homes import LOSSES, trained, with_checkpoints
 from tests.tui.panes.asking import (
-    LOSSES,
     drawn,
     pane,
     run_at_home,
-    sampled,
     sampling,
     worker_writes_snapshots,
 )
@@ -44,12 +41,13 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
             "● step 3,700  best, val ppl 58.1",
         )
         await press(pilot, "end", "enter", shows="step 1,000")
-        await drawn(app, pilot, sampler, "enter")
-        assert sampler.requests[-1].checkpoint.endswith("step-000001000")
+        first = await drawn(app, pilot, sampler, "enter")
+        assert first.checkpoint.endswith("step-000001000")
+        await until_shown(pilot, "2 characters, 5 tokens")
         await press(pilot, "ctrl+o", "enter", shows="● step 1,000")
         await press(pilot, "home", "enter", shows="@now")
-        await press(pilot, "enter", shows="@now step 3,752, just now")
-        await sampled(app, pilot, sampler, 2)
+        await drawn(app, pilot, sampler, "enter")
+        await until_shown(pilot, "@now step 3,752, ")
         # a branch of a branch, to be drawn again below
         await drawn(app, pilot, sampler, "f3")
         # another run: text, prompt and settings stay
@@ -57,30 +55,21 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
         await until_shown(pilot, "Sample: weights of brisk-heron")
         assert "now" not in screen_text(app).split("weights of brisk-heron")[1].split("step")[0]
         text, tree = pane(app).transcript.newest, app.prompt_session.tree
-        await press(pilot, "end", "enter", shows="brisk-heron step 1,000")
+        await press(pilot, "end", "enter", shows=("brisk-heron step 1,000", "─ 2 characters ─"))
         assert pane(app).transcript.newest is text
         assert pane(app).settings_row.settings.sampling.temperature == 0.5
         assert pane(app).box.text == "We"
         # the branch is drawn again from the text that it left
-        await drawn(app, pilot, sampler, "ctrl+r")
-        request = sampler.requests[-1]
+        request = await drawn(app, pilot, sampler, "ctrl+r")
         assert (request.prompt, request.ids) == (tree.branches[0].whole, ())
         # and the text is continued as text
-        await drawn(app, pilot, sampler, "f6", "f3")
-        request = sampler.requests[-1]
+        request = await drawn(app, pilot, sampler, "f6", "f3")
         assert "brisk-heron" in request.checkpoint
         assert (request.prompt, request.ids) == ("We s7t0 end", ())
         assert request.settings.temperature == 0.5
         assert tree.current is not None
         assert tree.current.meta == "2 tokens · seed 7 · brisk-heron step 1,000"
-        await drawn(app, pilot, sampler, "f6", "ctrl+r")
-        assert sampler.requests[-1].prompt == "We"
-
-
-async def test_without_any_checkpoint_there_is_nothing_to_choose() -> None:
-    async with sampling(run=trained("plain-otter"), trains=False) as (app, pilot, _):
-        await press(pilot, "ctrl+o", shows="no run has a checkpoint yet")
-        assert not isinstance(app.screen, ChooseScreen)
+        assert (await drawn(app, pilot, sampler, "f6", "ctrl+r")).prompt == "We"
 
 
 async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after_it() -> None:
