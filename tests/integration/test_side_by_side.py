@@ -96,7 +96,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
                 text.scores[place].bits_per_token, text.done.bits_per_token, abs_tol=1e-3
             )
         assert a.scores[1].bits_per_token > a.scores[0].bits_per_token
-        assert {sample.step for sample in search(run="calm-otter")} == steps
+        await until(pilot, lambda: {kept.step for kept in search(run="calm-otter")} == steps)
 
         # one text, two checkpoints: the differences add up to that of the scores
         await pilot.press("ctrl+t")

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 
 from rnnlm_tui import client
 from rnnlm_tui.schema.metrics import EventKind
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.sampling import SampleRequest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import RunLock
@@ -20,7 +21,6 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.prompt import PromptScreen
 from tests.homes import LOSSES, trained, with_checkpoints
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.fakes import CONFIG
 from tests.tui.support import at_home, until
 
 
@@ -36,8 +36,8 @@ def run_at_home(
     last: EventKind = "running",
     losses: Mapping[int, float | None] = LOSSES,
 ) -> RunDirectory:
-    """A run with the model and the checkpoints of the invented one."""
-    return with_checkpoints(trained(name, last, config=CONFIG), losses)
+    """A run of the demo with five checkpoints."""
+    return with_checkpoints(trained(name, last, config=DEMO), losses)
 
 
 def words(request: SampleRequest) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.sampling import InspectRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.kept_samples import search
@@ -17,7 +18,6 @@ from tests.tui.panes.asking import (
     sampling,
     worker_writes_snapshots,
 )
-from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.panes.test_prompt_overlays import keep_state
@@ -97,7 +97,7 @@ async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after
 
 async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shapes() -> None:
     keep_state("congress")
-    other = parse_config(merge(CONFIG, {"model.cell_type": "lstm", "model.num_layers": 1}))
+    other = parse_config(merge(DEMO, {"model.cell_type": "lstm", "model.num_layers": 1}))
     with_checkpoints(trained("brisk-heron", config=other), LOSSES)
     async with sampling(pane="versus", size=(120, 40)) as (app, pilot, _):
         await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from rnnlm_tui import store
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.sampling import KeepStateRequest
 from rnnlm_tui.store.kept_samples import KeptSample, all_samples, search
-from rnnlm_tui.store.paths import samples_file, states_dir
+from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import METADATA_KEY, StateInfo, new_state_path, write_state_file
 from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import own_presets
@@ -18,27 +22,32 @@ from rnnlm_tui.tui.screens.states import StatesScreen
 from tests.homes import tensor_file
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.asking import drawn, pane, sampling
-from tests.tui.panes.fakes import NOW
 from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
 
+NOW = 1_760_000_000.0
+"""Unix seconds, an hour after the samples."""
 
-def keep(number: int, prompt: str, text: str, run: str = "plain-otter") -> None:
-    """Keep a sample of an hour ago, with this number as its seed."""
-    kept = KeptSample(
+
+def kept(number: int, prompt: str, text: str, run: str = "plain-otter") -> KeptSample:
+    """A sample with this number as its seed."""
+    return KeptSample(
         id=f"sample{number}", time=NOW - 3_600 + number, run=run, step=3_700, ids=(1, 2, 3),
         path="/runs/plain-otter/checkpoints/step-000003700", prompt=prompt, text=text,
         settings=SamplingConfig(temperature=1.1, top_k=40, seed=number), seed=number, tokens=3,
         bits_per_token=4.1, reason="length",
     )  # fmt: skip
-    all_samples().append(kept)
+
+
+def keep(*samples: KeptSample) -> None:
+    for sample in samples:
+        all_samples().append(sample)
 
 
 def keep_three_samples() -> None:
-    keep(1, "We must", " act on the budget")
-    keep(2, "The Union", " is strong")
-    keep(3, "The economy", " needs a budget", "brisk-heron")
+    keep(kept(1, "We must", " act on the budget"), kept(2, "The Union", " is strong"))
+    keep(kept(3, "The economy", " needs a budget", "brisk-heron"))
 
 
 def keep_state(
@@ -85,36 +94,30 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         await press(pilot, "w", shows=("Export 2 samples as", "markdown"))
         await press(pilot, "down", "down", "enter", shows="saved as")
         text = Path("samples.md").read_text()
-        assert "needs a budget" in text
-        assert "is strong" in text
-        assert "act on" not in text
+        assert [words in text for words in ("needs a budget", "is strong", "act on")] == [1, 1, 0]
         # delete, and undo again if it fails
         await pilot.press("up", "space", "end", "space", "d")
         await until_shown(pilot, "2 samples deleted, u undoes it", "The Union is strong")
         assert [sample.seed for sample in search()] == [2]
         assert "marked" not in screen_text(app)
-        file = samples_file()
-        moved = file.rename(file.with_name("moved"))
-        file.mkdir()
-        await press(pilot, "u", shows="✗ can't read")
-        file.rmdir()
-        moved.rename(file)
+        full = StorageError("can't write samples.jsonl: the disk is full")
+        with monkeypatch.context() as broken:
+            broken.setattr(store.kept_samples, "restore", Mock(side_effect=full))
+            await press(pilot, "u", shows=f"✗ {full}")
         await press(pilot, "u", shows=("2 samples restored", "3 samples"))
         await press(pilot, "u", shows="nothing to undo")
         # use one again
         await pilot.press("home", "down", "enter")
         await until(pilot, lambda: pane(app).box.text == "The Union")
         await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
-        await drawn(app, pilot, sampler, "enter")
-        assert sampler.requests[-1].settings.seed == 2
+        assert (await drawn(app, pilot, sampler, "enter")).settings.seed == 2
+        await until(pilot, lambda: len(search()) == 4)
         # hostile texts are drawn as texts
-        keep(4, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", "a\x1bb")
-        keep(5, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40)
+        keep(kept(4, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", "a\x1bb"))
+        keep(kept(5, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40))
         await press(pilot, "f7", shows=("6 samples", "漢字"))
         await press(pilot, "down", shows="␛]0;x␇[b]‹202e›abc‹9b›2J")
-        text = screen_text(app)
-        assert not any(ord(sign) < 32 and sign != "\n" for sign in text)
-        assert "‮" not in text
+        assert not UNSAFE.search(screen_text(app).replace("\n", ""))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
 
