@@ -50,7 +50,7 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
         self._spans: Sequence[ScoredSpan] = ()
         """The pieces that are wrapped."""
         self._at: int | None = None
-        """The marked piece when it was last drawn."""
+        """The marked piece that was scrolled to."""
         self._starts: list[int] = [0]
         self._wrapped = WrappedText(10)
         self._top = 0
@@ -67,6 +67,11 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
     def scroll_lines(self, by: int) -> None:
         """Scroll down, or up if negative."""
         self._top = max(0, self._top + by)
+        self.redraw()
+
+    def show_mark(self) -> None:
+        """Draw again, and scroll to the marked piece also if it was marked before."""
+        self._at = None
         self.redraw()
 
     def _line_of(self, index: int) -> int:
@@ -120,7 +125,8 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
             ]
             difference = self._spans[index].difference
             size = level(difference)
-            place = self._scores.pair[0] if difference < 0 else self._scores.pair[1]
+            a, b = self._scores.pair
+            place = a if difference < 0 else b
             sign, colour = letter_of(place)
             if index == self._scores.at:
                 style = f"bold {BACKGROUND} on {BRIGHT}"
@@ -195,7 +201,8 @@ class DifferenceList(Panel):
 
     def _row(self, index: int, width: int) -> Content:
         span, here = self._scores.spans[index], index == self._scores.at
-        place = self._scores.pair[span.difference >= 0]
+        a, b = self._scores.pair
+        place = a if span.difference < 0 else b
         head = Content.assemble(
             ("› " if here else "  ", BRIGHT),
             letter(place),

@@ -12,7 +12,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from textual.events import MouseScrollUp
+from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
 from rnnlm_tui.client import control
@@ -38,7 +38,7 @@ from tests.tui.panes.seeing import (
     screen_text,
     until_shown,
 )
-from tests.tui.support import lines_of, until
+from tests.tui.support import at_home, lines_of, until
 
 TEXTS = {
     3_700: " is strong, and the Congress must act on the program of the American people.",
@@ -377,7 +377,7 @@ async def test_the_prompt_is_that_of_the_other_modes_and_is_scored_without_a_sam
 
 
 async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -> None:
-    long = {3_700: [" word"] * 300, 1_000: [" longer"] * 300}
+    long = {3_700: [f" w{at}" for at in range(300)], 1_000: [" longer"] * 300}
     async with comparing(texts=lambda request: [long[step_of(request.checkpoint)]]) as (
         app, pilot, _,
     ):  # fmt: skip
@@ -392,6 +392,24 @@ async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -
         await until(pilot, lambda: lines_of(app)[row + 3].count("First ") == 2)
         await pilot.press("home")
         await until(pilot, lambda: "First" not in screen_text(app))
+
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("ctrl+t")
+        await until_shown(pilot, " of 300 tok")
+        scores = pane(app).scores
+        assert scores.at is not None
+        marked = scores.spans[scores.at].text
+        rows = slice(3, 3 + app.screen.query_one("#difference-strip").size.height)
+
+        def in_view() -> bool:
+            return f"{marked} " in " ".join(lines_of(app)[rows])
+
+        assert in_view()
+        turned = MouseScrollUp if scores.at > 150 else MouseScrollDown
+        await pilot._post_mouse_events([turned] * 9, widget="#difference-strip")
+        await until(pilot, lambda: not in_view())
+        await pilot.press("shift+left")  # it is the first one
+        await until(pilot, in_view)
 
 
 async def test_another_open_run_begins_again_and_without_one_nothing_can_be_sampled() -> None:
@@ -414,3 +432,18 @@ async def test_another_open_run_begins_again_and_without_one_nothing_can_be_samp
         await pilot.press(*keys, "ctrl+s")
         await until_shown(pilot, "^l Runs")
         assert len(fake.requests) == 2
+
+
+async def test_texts_name_the_keys_that_the_user_has_chosen() -> None:
+    keymap = 'next_checkpoint = "f10"\nremove_side = "f12"\nmark_checkpoint = "x"\n'
+    with running_at_home():
+        async with at_home(pane="versus", size=(120, 40), keymap=keymap) as (app, pilot):
+            await until_shown(pilot, "F10 chooses the checkpoint of a side, ^o its run.")
+            await pilot.press("escape", "f12")
+            await until_shown(pilot, "two sides are the least: F10 changes the checkpoint of one")
+            await pilot.press(*["ctrl+n"] * 3)
+            await until_shown(pilot, "4 sides are the most possible: F12 removes one")
+            app.open_pane("checkpoints")
+            await until_shown(pilot, "★ best")
+            await pilot.press("M")
+            await until_shown(pilot, "to average: x marks one")
