@@ -57,7 +57,7 @@ class SideRequests:
             RnnlmError: there are none, or the worker has ended.
         """
         if side.problem:
-            raise CheckpointError(side.problem)
+            raise CheckpointError(self._screen.context.with_keys(side.problem))
         weights = await take_weights(side.run, side.row)
         if weights.row is None:
             side.snapshot = (weights.step, time())

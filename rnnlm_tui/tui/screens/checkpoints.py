@@ -299,7 +299,8 @@ class CheckpointsScreen(PaneScreen):
         result."""
         run, context = self.context.run_directory, self.context
         if run is None or len(self._chosen) < 2:
-            context.report("mark at least two checkpoints to average: space marks one")
+            way = "{key:mark_checkpoint} marks one"
+            context.report(f"mark at least two checkpoints to average: {way}")
             return
         addresses = [f"{run.name}@{item.name}" for item in self.targets]
         self._chosen.clear()
@@ -386,9 +387,9 @@ class CheckpointsScreen(PaneScreen):
         words = []
         if done:
             freed = formatting.disk(sum(one.bytes for one in done))
-            words.append(
-                f"{_named([one.step for one in done])} moved to the trash ({freed}), u undoes it"
-            )
+            steps = _named([one.step for one in done])
+            undo = "{key:undo_delete_checkpoint} undoes it"
+            words.append(f"{steps} moved to the trash ({freed}), {undo}")
         if kept:
             step, why = next(iter(kept.items()))
             more = f"; {len(kept) - 1} more refused" if len(kept) > 1 else ""
@@ -498,9 +499,9 @@ class CheckpointsScreen(PaneScreen):
         for row in reversed(snapshot.checkpoints if snapshot is not None else ()):
             if row not in damaged and snapshot and await self._facts.verify(run, row, time()):
                 instead = (
-                    f"space on Train resumes at step {row.step:,}"
+                    f"{{key:pause}} on Train resumes at step {row.step:,}"
                     if snapshot.summary.status in RESUMABLE
-                    else f"step {row.step:,} is intact: enter samples from it"
+                    else f"step {row.step:,} is intact: {{key:choose_checkpoint}} samples from it"
                 )
                 break
         steps = sorted({row.step for row in damaged})

@@ -93,7 +93,7 @@ class InspectScreen(StudioScreen):
     BINDINGS = bindings_for("inspect")
     FIRST_FOCUS = "#strip"
     NOTHING_TO_UNDO = "nothing to undo: this is the first text"
-    NO_BRANCH = "no other branch here: enter makes one"
+    NO_BRANCH = "no other branch here: {key:branch} makes one"
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +196,8 @@ class InspectScreen(StudioScreen):
         if run is None:
             self.strip.show_when_empty(*self.context.no_run_words)
         elif source is None:
-            self.strip.show_when_empty("This run has no checkpoint yet.", "2 shows how it trains.")
+            way = self.context.with_keys("{key:show_train} shows how it trains.")
+            self.strip.show_when_empty("This run has no checkpoint yet.", way)
         if self.sampling or (source == self._wanted and not again):
             return
         self._wanted = self._source = source
@@ -247,7 +248,8 @@ class InspectScreen(StudioScreen):
             self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
             words, current = in_one_sentence(error), self._with_current_weights()
             if current is not None and current.weights.path != source.weights.path:
-                words = f"{words}; ^k scores the text with {current.weights.label}"
+                key = self.context.with_keys("{key:score_again}")
+                words = f"{words}; {key} scores the text with {current.weights.label}"
             self.choices.show_words(words, trouble=True)
             self.refresh_footer()
             return
@@ -641,7 +643,8 @@ class InspectScreen(StudioScreen):
             self.context.report(in_one_sentence(error), trouble=True)
         else:
             read = counted(kept.tokens, "token")
-            self.context.report(f"kept {kept.name}, the state after {read}: F8 lists the states")
+            lists = "{key:kept_states} lists the states"
+            self.context.report(f"kept {kept.name}, the state after {read}: {lists}")
 
     def show_state(self) -> None:
         self._take_text()

@@ -104,7 +104,7 @@ class VersusScreen(StudioScreen):
         """The sides with their texts."""
         self.scores = TextScores(self._found)
         """A text scored by two sides."""
-        self._columns = SideColumns(self._found)
+        self._columns = SideColumns(self._found, lambda text: self.context.with_keys(text))
         self._panels = [SidePanel(place, self._columns) for place in range(MOST_SIDES)]
         self._facts = FactsPanel(self._found, id="versus-facts")
         self._strip = DifferenceStrip(self.scores, id="difference-strip")
@@ -365,7 +365,8 @@ class VersusScreen(StudioScreen):
         choice = chosen.next_choice(self._found.sides)
         side = Side(chosen.run, choice, chosen.pinned, chosen.corpus)
         if not self._found.add(side):
-            self.context.report(f"{MOST_SIDES} sides are the most possible: del removes one")
+            way = "{key:remove_side} removes one"
+            self.context.report(f"{MOST_SIDES} sides are the most possible: {way}")
             return
         self._sides_changed()
 
@@ -374,7 +375,8 @@ class VersusScreen(StudioScreen):
         if not self._is_free():
             return
         if not self._found.remove():
-            self.context.report("two sides are the least: ^k changes the checkpoint of one")
+            way = "{key:next_checkpoint} changes the checkpoint of one"
+            self.context.report(f"two sides are the least: {way}")
             return
         self._sides_changed()
 
@@ -558,7 +560,7 @@ class VersusScreen(StudioScreen):
         self._show_mark()
 
     def _show_mark(self) -> None:
-        self._strip.redraw()
+        self._strip.show_mark()
         self._list.redraw()
 
     def _score_text(self) -> None:
@@ -574,7 +576,8 @@ class VersusScreen(StudioScreen):
             scores.source = "the prompt"
             text = SideText(self.side, self.box.text, session.settings, session.state)
         if not text.wanted.prompt and text.done is None:
-            scores.clear("Type or paste a text and press enter to score it.")
+            invitation = "Type or paste a text and press {key:generate} to score it."
+            scores.clear(self.context.with_keys(invitation))
             self._show_scores()
             return
         scores.clear("scoring …")

@@ -155,11 +155,12 @@ class Side:
 
     @property
     def problem(self) -> str:
-        """Why it can't be sampled from, in one sentence; empty if it can."""
+        """Why it can't be sampled from, in one sentence with `{key:id}`; empty if it can."""
         if self.unreadable:
             return self.unreadable
         if self.choice.gone:
-            return f"{self.wanted_step} was deleted: ^k chooses another checkpoint"
+            way = "{key:next_checkpoint} chooses another checkpoint"
+            return f"{self.wanted_step} was deleted: {way}"
         if not self.choice.possible:
             return f"{safe_text(self.run.name, limit=40)} has no checkpoint yet"
         return ""
@@ -489,7 +490,10 @@ class SideBySide:
         if self.difference is None or place not in self.pair:
             return None
         found = self.hunks()
-        return found[min(self.difference, len(found) - 1)][place != self.pair[0]] if found else None
+        if not found:
+            return None
+        first, second = found[min(self.difference, len(found) - 1)]
+        return first if place == self.pair[0] else second
 
 
 def _without(values: Mapping[int, ValueT], gone: int) -> dict[int, ValueT]:

@@ -67,7 +67,7 @@ CheckpointColumn = Column[CheckpointKey, "ListedCheckpoint", float]
 
 
 def _column(key: CheckpointKey, head: str, width: int, *, left: bool = False) -> CheckpointColumn:
-    return CheckpointColumn(key, head, width, partial(_cell, key, head), left)
+    return CheckpointColumn(key, head, width, partial(_cell, key), left)
 
 
 def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[CheckpointColumn]:
@@ -85,7 +85,8 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     if wide:
         large = any(item.row.bytes >= GIGABYTE for item in items)
         columns.insert(2, _column("tokens", "tokens", 9))
-        columns.insert(6, _column("size", "GB" if large else "MB", 9))
+        unit, size = ("GB", GIGABYTE) if large else ("MB", 1e6)
+        columns.insert(6, CheckpointColumn("size", unit, 9, partial(_size, size)))
     words = max((_marks_width(item.marks) for item in items), default=0)
     for spare in ("epoch", "Δ best", "age"):
         if width - sum(column.width for column in columns) < LEAST_MARKS:
@@ -102,7 +103,11 @@ def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[Checkpoin
     return columns
 
 
-def _cell(key: CheckpointKey, head: str, item: ListedCheckpoint, room: int, now: float) -> Content:
+def _size(unit: float, item: ListedCheckpoint, _room: int, _now: float) -> Content:
+    return Content.styled(f"{item.row.bytes / unit:,.1f}", DIM)
+
+
+def _cell(key: CheckpointKey, item: ListedCheckpoint, room: int, now: float) -> Content:
     row, tone = item.row, DIM
     match key:
         case "step":
@@ -120,8 +125,6 @@ def _cell(key: CheckpointKey, head: str, item: ListedCheckpoint, room: int, now:
             loss = row.train_loss
             words = f"{loss:.2f}" if math.isfinite(loss) else formatting.NOTHING
             tone = _faded(item)
-        case "size":
-            words = f"{row.bytes / (GIGABYTE if head == 'GB' else 1e6):,.1f}"
         case "age":
             words = formatting.age(now - row.time)
         case "mark":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from rich.segment import Segment
@@ -42,8 +42,10 @@ def side_id(place: int) -> str:
 class SideColumns:
     """The shown columns: each prompt begins on the same line in all of them."""
 
-    def __init__(self, shown: SideBySide) -> None:
+    def __init__(self, shown: SideBySide, with_keys: Callable[[str], str]) -> None:
         self.shown = shown
+        self.with_keys = with_keys
+        """Returns a text with the user's keys in place of `{key:id}`."""
         self.panels: list[SidePanel] = []
         """Those on the screen, from the left."""
         self.top = 0
@@ -263,14 +265,15 @@ class SidePanel(WheelScrolled, can_focus=True):
         words = (
             f"✗ {problem}"
             if problem
-            else "enter generates its text"
+            else "{key:generate} generates its text"
             if found.rounds
-            else f"Type a prompt and press enter to continue it on {many}."
+            else f"Type a prompt and press {{key:generate}} to continue it on {many}."
             if self.place == 0
-            else "^k chooses the checkpoint of a side, ^o its run."
+            else "{key:next_checkpoint} chooses the checkpoint of a side,"
+            " {key:choose_weights} its run."
         )
         style = DIM if self.place or found.rounds else TEXT
-        return sentence(words, self._text_width, style=style)
+        return sentence(self._columns.with_keys(words), self._text_width, style=style)
 
     def _status(self) -> Content:
         found = self._columns.shown

@@ -98,6 +98,8 @@ def test_a_row_has_all_marks_even_without_room_for_their_words() -> None:
     assert "✗ damaged ★ ▸ ⚑" in drawn(78, row, problem=problem)[0]
     (wide,) = drawn(118, row, problem=problem)
     assert wide == "3,700 6.2 – 58.1 0.0 3.93 6.5 12 s ✗ damaged ★ best ▸ last ⚑ hash d…"
+    large = drawn(118, replace(row, bytes=2_300_000_000), row)
+    assert [" 2.3 " in large[0], " 0.0 12 s" in large[1]] == [True, True], "all in GB"
 
 
 def test_a_changed_value_is_cut_only_where_its_line_is_full() -> None:

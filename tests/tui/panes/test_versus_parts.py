@@ -251,7 +251,7 @@ def test_a_side_is_named_by_run_mark_and_step() -> None:
 
 def test_a_deleted_checkpoint_is_named_and_never_replaced() -> None:
     gone = side("checkpoints/step-000000500")
-    assert gone.problem == "step 500 was deleted: ^k chooses another checkpoint"
+    assert gone.problem == "step 500 was deleted: {key:next_checkpoint} chooses another checkpoint"
     assert (legends(gone)[0].plain, gone.mark) == ("step 500, deleted", "")
 
 
