@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +43,8 @@ from tests.tui.panes.seeing import (
     until_shown,
 )
 from tests.tui.panes.test_prompt_overlays import keep_state
-from tests.tui.support import running_app, until
+from tests.tui.pictures import cells_on
+from tests.tui.support import at_home, running_app, until
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 PROMPT = "The state of the Union"
@@ -93,12 +95,16 @@ def weights(run: RunDirectory, step: int) -> Weights:
 
 @asynccontextmanager
 async def open_text(
-    run: RunDirectory, sampler: FakeSampler | None = None, *, size: tuple[int, int] = (80, 24)
+    run: RunDirectory,
+    sampler: FakeSampler | None = None,
+    *,
+    size: tuple[int, int] = (80, 24),
+    text: str = TEXT,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The pane on a text that was sampled from the run's best checkpoint."""
     sampler = sampler or FakeSampler()
     async with opened_at_home(run, "prompt", sampler, size=size) as (app, pilot):
-        app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+        app.prompt_session.tree.add(sampled(text=text, weights=weights(run, 3_700)))
         await pilot.press("f2")
         yield app, pilot, sampler
 
@@ -107,6 +113,12 @@ def pane(app: RnnlmApp) -> InspectScreen:
     """The pane, which must be the visible one."""
     assert isinstance(app.pane_screen, InspectScreen)
     return app.pane_screen
+
+
+def underlined(app: RnnlmApp) -> str:
+    """The signs below the header that are underlined."""
+    cells = [cell for row in cells_on(app)[2:] for cell in row]
+    return "".join(sign for sign, style in cells if style is not None and style.underline)
 
 
 async def scored(app: RnnlmApp, pilot: Pilot[int]) -> InspectScreen:
@@ -120,22 +132,22 @@ async def scored(app: RnnlmApp, pilot: Pilot[int]) -> InspectScreen:
 async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirectory) -> None:
     async with open_text(run) as (app, pilot, sampler):
         screen = await scored(app, pilot)
-        await until_shown(pilot, "The state of the Union is strong,", "Instead of “is”", "Token 6")
-        await until_shown(pilot, "plain-otter @best step 3,700, val 58.1")
+        await until_shown(
+            pilot, "The state of the Union is strong,", "Instead of “is”", "Token 6",
+            "plain-otter @best step 3,700, val 58.1",
+        )  # fmt: skip
         bits = [one or 0 for one in screen.scored.bits] if screen.scored else []
-        await pilot.press("right", "right", "left")
-        assert screen.cursor == 6
-        await until_shown(pilot, "prob.   after bits", "entropy", "4.2 → ", "rank")
-        await pilot.press("down")
-        assert screen.cursor > 12
-        await pilot.press("up")
-        assert screen.cursor == 6
-        await pilot.press("j")
-        assert screen.cursor == next(at for at in range(7, 40) if bits[at] >= 5)
-        await pilot.press("k", "k")
-        assert screen.cursor < 7
-        await pilot.press("end")
-        assert screen.cursor == len(bits)
+        next_surprise = next(at for at in range(7, 40) if bits[at] >= 5)
+        for keys, place in (
+            (("right", "right", "left"), 6),
+            (("down", "up"), 6),
+            (("j",), next_surprise),
+            (("k", "k", "home", "right"), 1),
+            (("down", "home"), 0),
+            (("end",), len(bits)),
+        ):
+            await pilot.press(*keys)
+            assert screen.cursor == place
         await until_shown(pilot, "What comes next", "Next token")
         await pilot.press("j")
         await until_shown(pilot, "no token of 5 bits or more after this one")
@@ -147,23 +159,54 @@ async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirector
         await pilot.press("right", "right")
         app.open_pane("train")
         await pilot.press("4", "f2")
-        await until_shown(pilot, "Instead of “of”")
+        await until_shown(pilot, "Instead of “of”", "prob.   after bits", "4.2 → ", "rank")
         assert screen.cursor == 2
         assert len(asked(sampler, InspectRequest)) == 1
 
-        app.prompt_session.tree.add(
-            sampled("We must", " work together", weights(run, 1_000), top_k=3)
-        )
+        other = sampled("We must", " work together", weights(run, 1_000), top_k=3)
+        app.prompt_session.tree.add(other)
         await pilot.press("escape", "f2")
         await until_shown(pilot, "We must work together", "plain-otter step 1,000", "top-k")
         await until(pilot, lambda: screen.scored is not None and len(screen.scored) == 4)
         assert [row.removed_by for row in screen.choices.rows[:4]] == ["", "", "", "top-k"]
 
-        other = trained("brisk-heron")
-        app.select_run(other)
-        await until(pilot, lambda: "work together" not in screen_text(app))
+        app.select_run(trained("brisk-heron"))
+        await until_shown(pilot, "This run has no checkpoint yet.", "2 shows how it trains.")
+        assert "work together" not in screen_text(app)
         assert not app.prompt_session.tree.branches
-        await until_shown(pilot, "This run has no checkpoint yet.")
+
+
+async def test_a_long_text_scrolls_marks_the_horizon_and_takes_clicks(run: RunDirectory) -> None:
+    def glued(request: InspectRequest) -> Inspection:
+        """A text without spaces between its tokens."""
+        found = answers.inspection(request)
+        tokens = [one.model_copy(update={"text": one.text.strip()}) for one in found.tokens]
+        return found.model_copy(update={"tokens": tuple(tokens)})
+
+    sampler = FakeSampler()
+    async with open_text(run, sampler, text="".join(f" w{at}" for at in range(1_000))) as (
+        app, pilot, _,
+    ):  # fmt: skip
+        screen = await scored(app, pilot)
+        await until_shown(pilot, "↓ ", "╎ 30 tokens", " w23 w24╎w25 w26 ")
+        assert underlined(app) == ""
+        await pilot.press("end")
+        await until_shown(pilot, "↑ ", " w999…")
+        await pilot.press("home")
+        await pilot.click("#strip", offset=(7, 1))
+        assert screen.cursor == 1, "the column of a blank is the token's after it"
+        await pilot.press("tab")
+        await until_shown(pilot, "State, layer 2 of 2", "▲  state", "at token 2")
+        await pilot.click("#state", offset=(15, 2))
+        await until_shown(pilot, "at token 10")
+        await pilot.press("end", "left")
+        await until_shown(pilot, "w999 ▲", "at token 1,005")
+
+        sampler.answers[InspectRequest] = glued
+        app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+        await pilot.press("escape", "f2")
+        await until_shown(pilot, "andIaskyoutojoin")
+        assert underlined(app) == "w", "the first letter, where no blank is before it"
 
 
 async def test_a_cursor_that_moves_on_cancels_what_was_asked_about_other_tokens(
@@ -179,11 +222,9 @@ async def test_a_cursor_that_moves_on_cancels_what_was_asked_about_other_tokens(
         sampler.asked.clear()
         await pilot.press(*["right"] * 10)
         await until_shown(pilot, "Token 16")
-        await until(
-            pilot, lambda: 15 in [one.position for one in asked(sampler, AlternativesRequest)]
-        )
-        left = [one.id for one in asked(sampler, AlternativesRequest) if one.position != 15]
-        assert set(left) <= set(sampler.cancelled)
+        alternatives = partial(asked, sampler, AlternativesRequest)
+        await until(pilot, lambda: 15 in [one.position for one in alternatives()])
+        assert {one.id for one in alternatives() if one.position != 15} <= set(sampler.cancelled)
         gate.set()
         await until_shown(pilot, "Instead of “of”")
         assert screen.choices.answer is not None
@@ -215,10 +256,8 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
         await until_shown(pilot, "we hope.")
         [request] = sampler.requests
         assert (made.parent, made.shared, made.settings.max_new_tokens) == (0, 2, 40)
-        assert request.ids[:2] == ids[:2]
-        assert len(request.ids) == 3
-        assert request.settings.max_new_tokens == 37
-        assert request.settings.seed == made.settings.seed == 7
+        assert (request.ids[:2], len(request.ids)) == (ids[:2], 3)
+        assert (request.settings.max_new_tokens, request.settings.seed) == (37, 7)
         assert made.text.startswith(" is strong,")
         assert made.text.endswith(" we hope.")
         await until(pilot, lambda: [kept.text for kept in search()] == [made.text])
@@ -240,7 +279,6 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
 
         for number, typed in enumerate((" dragons", " dragons fly"), start=4):
             tree.place = 0
-            app.open_pane("prompt")
             await pilot.press("escape", "f2")
             await scored(app, pilot)
             await pilot.press("home", *["right"] * 6)
@@ -262,7 +300,11 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
 ) -> None:
     sampler = FakeSampler()
     async with opened_at_home(run, "prompt", sampler, size=(80, 24)) as (app, pilot):
-        await pilot.press(*"We must", "enter")
+        await pilot.press(*"We must", "f2")
+        await until_shown(pilot, "We must", "What comes next")
+        [request] = asked(sampler, InspectRequest)
+        assert (request.prompt, request.ids) == ("We must", ()), "the prompt alone"
+        await pilot.press("escape", "enter")
         await until_shown(pilot, "We must is strong.", "✓ 3 of 100 tokens")
         await pilot.press("f2")
         await until_shown(pilot, "We must is strong.", "Instead of “is”")
@@ -285,59 +327,56 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
         branch = app.prompt_session.tree.current
         assert branch is not None
         await until_shown(pilot, branch.whole)
-        await pilot.press("f6")
-        await until_shown(pilot, "We must is strong.")
-        await pilot.press("f2")
-        await until_shown(pilot, "branch 1 of 2")
-        await pilot.press("shift+f6")
-        await until_shown(pilot, "branch 2 of 2")
-        await pilot.press("shift+f6")
-        await until_shown(pilot, "nothing to redo")
+        for keys, shown in (
+            (("f6", "f2"), "branch 1 of 2"),
+            (("shift+f6",), "branch 2 of 2"),
+            (("shift+f6",), "nothing to redo"),
+        ):
+            await pilot.press(*keys)
+            await until_shown(pilot, shown)
 
 
 async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunDirectory) -> None:
     def states(request: StatesRequest) -> StateMap:
+        """Of two gates in the first layer, which has no figures of saturation."""
         if request.query == "vowels":
             raise InputError('cannot search for "vowels"', hint="search for space, newline")
-        return answers.state_map(request)
+        found = answers.state_map(request)
+        if request.layer:
+            return found
+        gates = {"input": (0.25,) * found.tokens, "forget": (1.0,) * found.tokens}
+        return found.model_copy(update={"gates": gates, "saturated": ()})
 
     sampler = FakeSampler(answers={StatesRequest: states})
     async with open_text(run, sampler) as (app, pilot, _):
         screen = await scored(app, pilot)
         await pilot.press("right")
         assert not asked(sampler, ReachRequest)
-        await pilot.press("tab")
-        await until_shown(pilot, "State, layer 2 of 2", "longest memory first", "▲ ", "at token 7")
-        await pilot.press("pagedown")
-        await until_shown(pilot, "of 24 units")
-        await pilot.press("tab")
-        await until_shown(pilot, "Unit u23", "at the cursor", "Units")
-        before = screen.cursor
-        await pilot.press("down", "down", "up")
-        await until_shown(pilot, "Unit u22")
-        await pilot.press("pagedown")
-        await until_shown(pilot, "Unit u11")
-        assert screen.cursor == before
-        await pilot.press("tab")
-        await until_shown(pilot, "Reach, token 7", "tokens back")
-        await until_shown(pilot, "“strong,”: gradient still 33 % of lag 0")
-        await pilot.press("tab")
-        await until_shown(pilot, "Instead of")
-        await pilot.press("shift+tab")
-        await until_shown(pilot, "Reach, token 7")
-        await pilot.press("home")
-        await until_shown(pilot, "choose a token that the model predicts")
+        for key, *shown in (
+            ("tab", "State, layer 2 of 2", "longest memory first", "▲ ", "at token 7", "saturated"),
+            ("pagedown", "5–24 of 24 units"),
+            ("tab", "Unit u23", "at the cursor", "Units"),
+            ("down", "Unit u22"),
+            ("pagedown", "Unit u11"),
+            ("tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 % of lag 0"),
+            ("tab", "Instead of"),
+            ("shift+tab", "Reach, token 7"),
+            ("home", "choose a token that the model predicts"),
+        ):
+            await pilot.press(key)
+            await until_shown(pilot, *shown)
 
         await pilot.press("shift+tab", "shift+tab")
-        await until_shown(pilot, "State, layer 2 of 2")
         for keys, shown in (
-            (("i",), "State, layer 1 of 2"),
-            (("o",), "units, by number"),
-            (("slash", *"quotes", "enter"), "by how they follow quotes"),
-            (("slash", "ctrl+u", *"vowels", "enter"), 'cannot search for "vowels". search for'),
+            ((), ["State, layer 2 of 2"]),
+            (("i",), ["State, layer 1 of 2", "│ in  ▃▃", "│ fgt ██", "in 0.25  fgt 1.00"]),
+            (("o",), ["units, by number"]),
+            (("slash", *"quotes", "enter"), ["by how they follow quotes"]),
+            (("slash", "ctrl+u", *"vowels", "enter"), ['cannot search for "vowels". search for']),
         ):
             await pilot.press(*keys)
-            await until_shown(pilot, shown)
+            await until_shown(pilot, *shown)
+        assert "saturated" not in screen_text(app)
         found = [(one.layer, one.order, one.query) for one in asked(sampler, StatesRequest)]
         assert found == [
             (-1, "memory", ""), (0, "memory", ""), (0, "index", ""), (0, "search", "quotes"),
@@ -411,39 +450,31 @@ async def test_a_state_is_kept_and_starts_the_next_sample_and_the_inspection_is_
         assert whole["step"] == 3_700
 
 
-async def test_an_error_is_said_in_one_sentence_and_enter_tries_again(run: RunDirectory) -> None:
+async def test_an_unscored_text_is_tried_again_or_scored_with_another_checkpoint(
+    run: RunDirectory,
+) -> None:
     gone = CheckpointError("checkpoint step-3700 is gone", hint="choose another one")
     died = WorkerError("the sampler exited (exit code -9)", hint="the next request starts it")
     failures = [gone, died, died, died]
 
     def answer(request: InspectRequest) -> Inspection:
+        if request.checkpoint.endswith("2500"):
+            raise CheckpointError("checkpoint step-2500 is gone")
         if failures:
             raise failures.pop(0)
         return answers.inspection(request)
 
     sampler = FakeSampler(answers={InspectRequest: answer})
     async with open_text(run, sampler) as (app, pilot, _):
-        await until_shown(pilot, "not scored", "checkpoint step-3700 is gone. choose")
+        await until_shown(pilot, "not scored", "✗ checkpoint step-3700 is gone. choose")
         await pilot.press("right", "tab", "j", "shift+tab", "enter")
         await until_shown(pilot, "not scored", "the sampler exited", "enter Try again")
         await pilot.press("enter")  # it dies once more, and is asked again at once
         await scored(app, pilot)
         assert not failures
-
-
-async def test_a_text_whose_checkpoint_was_pruned_is_scored_with_the_current_one(
-    run: RunDirectory,
-) -> None:
-    def pruned(request: InspectRequest) -> Inspection:
-        if request.checkpoint.endswith("2500"):
-            raise CheckpointError("checkpoint step-2500 is gone")
-        return answers.inspection(request)
-
-    sampler = FakeSampler(answers={InspectRequest: pruned})
-    async with opened_at_home(run, "prompt", sampler, size=(80, 24)) as (app, pilot):
         lost = Weights(run.name, str(run.path / "checkpoints/step-000002500"), 2_500)
         app.prompt_session.tree.add(sampled(weights=lost))
-        await pilot.press("f2")
+        await pilot.press("escape", "f2")
         await until_shown(pilot, "not scored", "; ^k scores", "the text with step 3,700")
         await pilot.press("ctrl+k")
         await scored(app, pilot)
@@ -452,17 +483,8 @@ async def test_a_text_whose_checkpoint_was_pruned_is_scored_with_the_current_one
         await until_shown(pilot, "scored with step 3,700 already")
 
 
-async def test_without_a_sample_the_prompt_alone_and_without_a_run_nothing_is_inspected(
-    run: RunDirectory,
-) -> None:
-    sampler = FakeSampler()
-    async with opened_at_home(run, "prompt", sampler) as (app, pilot):
-        app.prompt_session.prompt = "We the people"
-        await pilot.press("f2")
-        await until_shown(pilot, "We the people", "What comes next")
-        [request] = asked(sampler, InspectRequest)
-        assert (request.prompt, request.ids) == ("We the people", ())
-    async with opened_at_home(None, "inspect", sampler) as (app, pilot):
+async def test_without_a_run_nothing_is_inspected() -> None:
+    async with at_home(None, "inspect") as (_, pilot):
         await until_shown(pilot, "No run open.")
         await pilot.press("right", "down", "j", "enter", "tab", "p", "w", "u", "i", "o")
         await until_shown(pilot, "no text is scored yet")
