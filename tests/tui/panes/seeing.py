@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
@@ -22,6 +22,12 @@ from tests.tui.support import until
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:
     """Wait until all the texts are on the screen."""
     await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
+
+
+async def press(pilot: Pilot[int], keys: str | Sequence[str], *texts: str) -> None:
+    """Press keys, in a string with blanks between them, and wait until all the texts are shown."""
+    await pilot.press(*(keys.split() if isinstance(keys, str) else keys))
+    await until_shown(pilot, *texts)
 
 
 def screen_text(app: object) -> str:

@@ -38,7 +38,7 @@ from rnnlm_tui.tui.widgets.checkpoints import ORDER_SETTING, columns_for, detail
 from tests.homes import five_checkpoints
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import at_home, until
 from tests.unit.store.rows import write_model
 
@@ -146,28 +146,21 @@ async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
             "weights since step 3,000", "embedding", "0.84", "out bias",
         )  # fmt: skip
         assert "at step 3,700" not in screen_text(app), "they are of this step"
-        await pilot.press("z")
-        await until_shown(
-            pilot, "Tensors of step 3,700", "embedding.weight", "8 × 4  F32", "0.8400"
-        )
+        await press(pilot, "z", "Tensors of step 3,700", "embedding.weight", "8 × 4  F32", "0.8400")
         await pilot.press("escape")
         # its weights are compared with the checkpoint before, once the cursor rests
-        await pilot.press("end")
-        await until_shown(pilot, "weights: no earlier checkpoint to compare with")
+        await press(pilot, "end", "weights: no earlier checkpoint to compare with")
         assert isinstance(app.sampler, FakeSampler)
         app.sampler.answers[WeightChangeRequest] = CheckpointError("w has shape (1,)")
-        await pilot.press("up")
-        await until_shown(pilot, "at step 1,000", "weights not compared: w has shape")
+        await press(pilot, "up", "at step 1,000", "weights not compared: w has shape")
         asked = [one for one in app.sampler.asked if isinstance(one, WeightChangeRequest)]
         assert Path(asked[-1].checkpoint).name == "step-000002000"
         assert Path(asked[-1].before).name == "step-000001000"
         # in other orders, and in every size
-        await pilot.press("home", "down", *"ooo")
-        await until_shown(pilot, "▴ val ppl")
+        await press(pilot, ["home", "down", *"ooo"], "▴ val ppl")
         assert order_of(app) == ["3700", "3000", "2000", "1000", "3750"]
         assert on(app, "3700")
-        await pilot.press("O")
-        await until_shown(pilot, "▾ val ppl")
+        await press(pilot, "O", "▾ val ppl")
         assert order_of(app) == ["1000", "2000", "3000", "3700", "3750"]
         assert app.settings["checkpoints order"] == ["ppl", True]
         for size in ((60, 15), (200, 60), (80, 24)):
@@ -185,62 +178,43 @@ async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
         # sampled from
         await pilot.press("up")
         await until(pilot, lambda: on(app, "3000"))
-        await pilot.press("enter")
-        await until_shown(pilot, "step 3,000, val 60.7")
+        await press(pilot, "enter", "step 3,000, val 60.7")
         assert app.current_mode == "prompt"
 
 
 async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
     run = five_checkpoints()
     async with at_home(pane="checkpoints") as (app, pilot):
-        await pilot.press("down", "down", "p")
-        await until_shown(pilot, "step 3,000 pinned")
+        await press(pilot, "down down p", "step 3,000 pinned")
         assert read_labels(run).pins == {3000}
         pane(app).end_notice()
         await until_shown(pilot, "⚑ pinned", "p Unpin")
-        await pilot.press("p")
-        await until_shown(pilot, "step 3,000 unpinned: deleted when newer ones replace it")
+        await press(pilot, "p", "step 3,000 unpinned: deleted when newer ones replace it")
         assert read_labels(run).pins == set()
         pane(app).end_notice()
         await until_shown(pilot, "p Pin")
-        await pilot.press("m")
-        await until_shown(pilot, "Note on step 3,000")
-        await pilot.press(*"good [b]", "enter")
-        await until_shown(pilot, "good [b]")
+        await press(pilot, "m", "Note on step 3,000")
+        await press(pilot, [*"good [b]", "enter"], "good [b]")
         assert read_labels(run).notes == {3000: "good [b]"}
         # what is needed stays, the rest goes to the trash and comes back
-        await pilot.press("up", "d")
-        await until_shown(pilot, "step 3,700 is kept: it is the best")
-        await pilot.press("space", "space", "space")
-        await until_shown(pilot, "3 marked", "d Delete 3")
-        await pilot.press("d")
-        await until_shown(pilot, "2 checkpoints (2,000, 3,000) moved to the trash")
+        await press(pilot, "up d", "step 3,700 is kept: it is the best")
+        await press(pilot, "space space space", "3 marked", "d Delete 3")
+        await press(pilot, "d", "2 checkpoints (2,000, 3,000) moved to the trash")
         assert steps_in(run.checkpoints_path) == [1000, 3700, 3750]
-        await pilot.press("T")
-        await until_shown(pilot, "2 checkpoints, ", "step 3,000", "step 2,000")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "step 3,000 restored")
-        await pilot.press("u")
-        await until_shown(pilot, "step 2,000 restored")
-        await pilot.press("u")
-        await until_shown(pilot, "nothing to undo: the run's trash is empty")
+        await press(pilot, "T", "2 checkpoints, ", "step 3,000", "step 2,000")
+        await press(pilot, "down enter", "step 3,000 restored")
+        await press(pilot, "u", "step 2,000 restored")
+        await press(pilot, "u", "nothing to undo: the run's trash is empty")
         assert len(steps_in(run.checkpoints_path)) == 5
         # a prune shows what goes, and only a capital D deletes
-        await pilot.press("X")
-        await until_shown(pilot, "deletes 3 checkpoints and frees", "keeps 2", "val ppl 60.7")
-        await pilot.press("right")
-        await until_shown(pilot, "deletes 2 checkpoints and frees", "newest")
-        await pilot.press("down", "right")
-        await until_shown(pilot, "keep multiples of  ← 500 →", "nothing to delete")
-        await pilot.press("left", "enter")
-        await until_shown(pilot, "p Pin")
+        await press(pilot, "X", "deletes 3 checkpoints and frees", "keeps 2", "val ppl 60.7")
+        await press(pilot, "right", "deletes 2 checkpoints and frees", "newest")
+        await press(pilot, "down right", "keep multiples of  ← 500 →", "nothing to delete")
+        await press(pilot, "left enter", "p Pin")
         assert len(steps_in(run.checkpoints_path)) == 5
-        await pilot.press("X")
-        await until_shown(pilot, "deletes 3 checkpoints")
-        await pilot.press("up", "right")
-        await until_shown(pilot, "permanently", "can't be undone", "D purge, ")
-        await pilot.press("D")
-        await until_shown(pilot, "3 checkpoints removed, ")
+        await press(pilot, "X", "deletes 3 checkpoints")
+        await press(pilot, "up right", "permanently", "can't be undone", "D purge, ")
+        await press(pilot, "D", "3 checkpoints removed, ")
         assert steps_in(run.checkpoints_path) == [3700, 3750]
         assert list_trash(run) == []
         await pilot.press("down", "F")
@@ -279,19 +253,13 @@ async def test_damaged_checkpoints_are_seen_found_by_a_verification_and_deleted(
         await until_shown(
             pilot, "✓ verified just now", "✓ model", "step 3,700: all 2 files verified"
         )
-        await pilot.press("down", "down")
-        await until_shown(pilot, "✗ model.safetensors is missing")
-        await pilot.press("z")
-        await until_shown(pilot, "model.safetensors")
-        await pilot.press("a", "C")
-        await until_shown(pilot, "2 checkpoints (2,000, 3,750) are damaged; step 3,700 is intact")
-        await pilot.press("a", "space", "d")
-        await until_shown(pilot, "step 2,000 moved to the trash")
-        await pilot.press("home", "d")
-        await until_shown(pilot, "step 3,750 moved to the trash")
+        await press(pilot, "down down", "✗ model.safetensors is missing")
+        await press(pilot, "z", "model.safetensors")
+        await press(pilot, "a C", "2 checkpoints (2,000, 3,750) are damaged; step 3,700 is intact")
+        await press(pilot, "a space d", "step 2,000 moved to the trash")
+        await press(pilot, "home d", "step 3,750 moved to the trash")
         await until(pilot, lambda: len(order_of(app)) == 3)
-        await pilot.press("a", "C")
-        await until_shown(pilot, "3 checkpoints verified: all 6 files are as they were written")
+        await press(pilot, "a C", "3 checkpoints verified: all 6 files are as they were written")
 
 
 async def test_the_table_follows_what_others_write_and_delete() -> None:
@@ -309,8 +277,7 @@ async def test_the_table_follows_what_others_write_and_delete() -> None:
         def remove(step: int) -> Callable[[], object]:
             return lambda: shutil.rmtree(run.checkpoints_path / f"step-{step:09d}")
 
-        await pilot.press("down", "space", "up")
-        await until_shown(pilot, "1 marked")
+        await press(pilot, "down space up", "1 marked")
         await change(remove(3700), "3750", "3000", "2000", "1000")
         await until_shown(pilot, "4 kept")
         assert "marked" not in screen_text(app)
@@ -325,8 +292,7 @@ async def test_the_table_follows_what_others_write_and_delete() -> None:
         assert on(app, "2000")
         await change(lambda: shutil.rmtree(run.checkpoints_path))
         await until_shown(pilot, "no checkpoint yet")
-        await pilot.press("enter", "C", "space", "z")
-        await until_shown(pilot, "no checkpoint yet", "no tensors to show yet")
+        await press(pilot, "enter C space z", "no checkpoint yet", "no tensors to show yet")
         assert app.current_mode == "checkpoints"
 
 
@@ -337,8 +303,7 @@ async def test_hostile_texts_are_drawn_as_text_and_code_keeps_its_lines() -> Non
     async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
         await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]", "good [b]␛[2J")
         assert "\x1b" not in screen_text(app)
-        await pilot.press("down", "down")
-        await until_shown(pilot, "def f():", "    return 1")
+        await press(pilot, "down down", "def f():", "    return 1")
         assert "def f():     return 1" not in screen_text(app)
 
 
@@ -364,15 +329,13 @@ async def test_an_average_is_kept_or_discarded_listed_and_removed(
 
     monkeypatch.setattr(client.average, "average_checkpoints", average)
     async with at_home(pane="checkpoints") as (app, pilot):
-        await pilot.press("M")
-        await until_shown(pilot, "mark at least two checkpoints to average")
+        await press(pilot, "M", "mark at least two checkpoints to average")
         for key, words in (
             ("", "their shapes differ"),
             ("enter", "average discarded"),
             ("D", "kept as plain-otter@average-3750"),
         ):
-            await pilot.press("home", "space", "space")
-            await until_shown(pilot, "2 marked")
+            await press(pilot, "home space space", "2 marked")
             await pilot.press("M")
             if key:
                 await until_shown(
@@ -392,21 +355,14 @@ async def test_an_average_is_kept_or_discarded_listed_and_removed(
         await pilot.press("home")
         while not on(app, "average-3750"):
             await pilot.press("down")
-        await pilot.press("p")
-        await until_shown(pilot, "average-3750 is kept until you delete it")
-        await pilot.press("m")
-        await until_shown(pilot, "average-3750 can't have a note")
-        await pilot.press("enter")
-        await until_shown(pilot, "plain-otter average-3750")
-        await pilot.press("escape", "3", "d")
-        await until_shown(pilot, "Remove this average?", "This can't be undone.")
-        await pilot.press("enter")
-        await until_shown(pilot, "F Fork")
+        await press(pilot, "p", "average-3750 is kept until you delete it")
+        await press(pilot, "m", "average-3750 can't have a note")
+        await press(pilot, "enter", "plain-otter average-3750")
+        await press(pilot, "escape 3 d", "Remove this average?", "This can't be undone.")
+        await press(pilot, "enter", "F Fork")
         assert list_averages(run) != []
-        await pilot.press("d")
-        await until_shown(pilot, "Remove this average?")
-        await pilot.press("D")
-        await until_shown(pilot, "average-3750 removed")
+        await press(pilot, "d", "Remove this average?")
+        await press(pilot, "D", "average-3750 removed")
         assert list_averages(run) == []
 
 
@@ -439,43 +395,32 @@ async def test_w_exports_with_progress_the_outcome_or_why_not(
     monkeypatch.setattr(client.export, "export_checkpoint", export)
     monkeypatch.chdir(tmp_path)
     async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
-        await pilot.press("down", "w")
-        await until_shown(pilot, "Export plain-otter@3700", "Hugging Face transformers")
+        await press(pilot, "down w", "Export plain-otter@3700", "Hugging Face transformers")
         assert proposed(app) == "plain-otter-3700-hf"
-        await pilot.press("ctrl+u", "enter")
-        await until_shown(pilot, "✗ name a folder to write")
-        await pilot.press(*"x", "enter")
-        await until_shown(pilot, "✗ the folder x is not empty", "esc cancel")
-        await pilot.press("escape", "w")
-        await until_shown(pilot, "Hugging Face transformers")
-        await pilot.press("down", "down")
-        await until_shown(pilot, "the book's state dict")
+        await press(pilot, "ctrl+u enter", "✗ name a folder to write")
+        await press(pilot, [*"x", "enter"], "✗ the folder x is not empty", "esc cancel")
+        await press(pilot, "escape w", "Hugging Face transformers")
+        await press(pilot, "down down", "the book's state dict")
         assert proposed(app) == "plain-otter-3700-book"
-        await pilot.press(*"-2", "up")
-        await until_shown(pilot, "ONNX, one step")
+        await press(pilot, [*"-2", "up"], "ONNX, one step")
         assert proposed(app) == "plain-otter-3700-book-2", "it is the user's"
-        await pilot.press("enter")
-        await until_shown(pilot, "writing the files …", "esc close: it continues")
+        await press(pilot, "enter", "writing the files …", "esc close: it continues")
         await pilot.press("down", "enter")
         gate.set()
         await until_shown(
             pilot, "✓ 1 file, 2.3 MB written", "131,072 logits differ by at most 2.0e-06",
             "50 tokens of greedy text are equal", "the tokenizer is not part of it", "ONNX",
         )  # fmt: skip
-        await pilot.press("enter")
-        await until_shown(pilot, "→ exported")
+        await press(pilot, "enter", "→ exported")
         (made,) = read_labels(run).exports
         assert (made.step, made.format, Path(made.folder).name) == (
             3700, "onnx", "plain-otter-3700-book-2",
         )  # fmt: skip
         # the box may be closed meanwhile
         gate.clear()
-        await pilot.press("up", "w")
-        await until_shown(pilot, "Export plain-otter@3750")
-        await pilot.press("enter")
-        await until_shown(pilot, "writing the files …")
-        await pilot.press("escape")
-        await until_shown(pilot, "the export continues")
+        await press(pilot, "up w", "Export plain-otter@3750")
+        await press(pilot, "enter", "writing the files …")
+        await press(pilot, "escape", "the export continues")
         gate.set()
         await until_shown(pilot, "plain-otter@3750 exported to ")
         assert (tmp_path / "plain-otter-3750-hf").is_dir()

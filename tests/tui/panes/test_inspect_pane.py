@@ -38,6 +38,7 @@ from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import CHECKPOINTS
 from tests.tui.panes.seeing import (
     opened_at_home,
+    press,
     running_at_home,
     screen_text,
     until_shown,
@@ -149,24 +150,19 @@ async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirector
             await pilot.press(*keys)
             assert screen.cursor == place
         await until_shown(pilot, "What comes next", "Next token")
-        await pilot.press("j")
-        await until_shown(pilot, "no token of 5 bits or more after this one")
-        await pilot.press("home")
-        await until_shown(pilot, "Nothing predicts the first token", "not predicted")
-        await pilot.press("enter")
-        await until_shown(pilot, "nothing predicts this token")
+        await press(pilot, "j", "no token of 5 bits or more after this one")
+        await press(pilot, "home", "Nothing predicts the first token", "not predicted")
+        await press(pilot, "enter", "nothing predicts this token")
 
         await pilot.press("right", "right")
         app.open_pane("train")
-        await pilot.press("4", "f2")
-        await until_shown(pilot, "Instead of “of”", "prob.   after bits", "4.2 → ", "rank")
+        await press(pilot, "4 f2", "Instead of “of”", "prob.   after bits", "4.2 → ", "rank")
         assert screen.cursor == 2
         assert len(asked(sampler, InspectRequest)) == 1
 
         other = sampled("We must", " work together", weights(run, 1_000), top_k=3)
         app.prompt_session.tree.add(other)
-        await pilot.press("escape", "f2")
-        await until_shown(pilot, "We must work together", "plain-otter step 1,000", "top-k")
+        await press(pilot, "escape f2", "We must work together", "plain-otter step 1,000", "top-k")
         await until(pilot, lambda: screen.scored is not None and len(screen.scored) == 4)
         assert [row.removed_by for row in screen.choices.rows[:4]] == ["", "", "", "top-k"]
 
@@ -190,22 +186,18 @@ async def test_a_long_text_scrolls_marks_the_horizon_and_takes_clicks(run: RunDi
         screen = await scored(app, pilot)
         await until_shown(pilot, "↓ ", "╎ 30 tokens", " w23 w24╎w25 w26 ")
         assert underlined(app) == ""
-        await pilot.press("end")
-        await until_shown(pilot, "↑ ", " w999…")
+        await press(pilot, "end", "↑ ", " w999…")
         await pilot.press("home")
         await pilot.click("#strip", offset=(7, 1))
         assert screen.cursor == 1, "the column of a blank is the token's after it"
-        await pilot.press("tab")
-        await until_shown(pilot, "State, layer 2 of 2", "▲  state", "at token 2")
+        await press(pilot, "tab", "State, layer 2 of 2", "▲  state", "at token 2")
         await pilot.click("#state", offset=(15, 2))
         await until_shown(pilot, "at token 10")
-        await pilot.press("end", "left")
-        await until_shown(pilot, "w999 ▲", "at token 1,005")
+        await press(pilot, "end left", "w999 ▲", "at token 1,005")
 
         sampler.answers[InspectRequest] = glued
         app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
-        await pilot.press("escape", "f2")
-        await until_shown(pilot, "andIaskyoutojoin")
+        await press(pilot, "escape f2", "andIaskyoutojoin")
         assert underlined(app) == "w", "the first letter, where no blank is before it"
 
 
@@ -220,8 +212,7 @@ async def test_a_cursor_that_moves_on_cancels_what_was_asked_about_other_tokens(
         assert "computing …" not in screen_text(app)
         gate.clear()
         sampler.asked.clear()
-        await pilot.press(*["right"] * 10)
-        await until_shown(pilot, "Token 16")
+        await press(pilot, ["right"] * 10, "Token 16")
         alternatives = partial(asked, sampler, AlternativesRequest)
         await until(pilot, lambda: 15 in [one.position for one in alternatives()])
         assert {one.id for one in alternatives() if one.position != 15} <= set(sampler.cancelled)
@@ -240,18 +231,14 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
         ids, tree = sampled().ids, app.prompt_session.tree
 
         async def branch(number: int, *keys: str) -> Sample:
-            await pilot.press("enter")
-            await until_shown(pilot, "enter Take it", "Instead of")
-            await pilot.press(*keys)
-            await until_shown(pilot, f"branch {number} of {number}")
+            await press(pilot, "enter", "enter Take it", "Instead of")
+            await press(pilot, keys, f"branch {number} of {number}")
             await scored(app, pilot)
             assert tree.current is not None
             return tree.current
 
-        await pilot.press("less_than_sign")
-        await until_shown(pilot, "no other branch here")
-        await pilot.press("right", "right")
-        await until_shown(pilot, "Instead of “and”")
+        await press(pilot, "less_than_sign", "no other branch here")
+        await press(pilot, "right right", "Instead of “and”")
         made = await branch(2, "down", "enter")
         await until_shown(pilot, "we hope.")
         [request] = sampler.requests
@@ -263,32 +250,24 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
         await until(pilot, lambda: [kept.text for kept in search()] == [made.text])
         assert screen.cursor == 7, "the cursor stays where the texts part"
 
-        await pilot.press("u")
-        await until_shown(pilot, "branch 1 of 2", "American people.")
-        await pilot.press("u")
-        await until_shown(pilot, "nothing to undo")
+        await press(pilot, "u", "branch 1 of 2", "American people.")
+        await press(pilot, "u", "nothing to undo")
         await scored(app, pilot)
         await pilot.press(*["left"] * 4)
         made = await branch(3, "enter")
         assert (made.prompt, made.shared) == ("The state of", 0), "inside the prompt"
-        await pilot.press("greater_than_sign")
-        await until_shown(pilot, "branch 2 of 3", "is strong,", "we hope.")
-        await pilot.press("less_than_sign")
-        await until_shown(pilot, "branch 3 of 3")
+        await press(pilot, "greater_than_sign", "branch 2 of 3", "is strong,", "we hope.")
+        await press(pilot, "less_than_sign", "branch 3 of 3")
         await scored(app, pilot)
 
         for number, typed in enumerate((" dragons", " dragons fly"), start=4):
             tree.place = 0
             await pilot.press("escape", "f2")
             await scored(app, pilot)
-            await pilot.press("home", *["right"] * 6)
-            await until_shown(pilot, "Instead of “strong,”")
-            await pilot.press("enter")
-            await until_shown(pilot, "enter Take it")
-            await pilot.press("end", "enter")
-            await until_shown(pilot, "a token, or several words")
-            await pilot.press(*typed[1:], "enter")
-            await until_shown(pilot, f"branch {number} of {number}")
+            await press(pilot, ["home", *["right"] * 6], "Instead of “strong,”")
+            await press(pilot, "enter", "enter Take it")
+            await press(pilot, "end enter", "a token, or several words")
+            await press(pilot, [*typed[1:], "enter"], f"branch {number} of {number}")
             current, new = tree.current, answers.prompt_pieces(typed)
             assert current is not None
             assert current.text.startswith(f" is{typed}")
@@ -300,27 +279,19 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
 ) -> None:
     sampler = FakeSampler()
     async with opened_at_home(run, "prompt", sampler, size=(80, 24)) as (app, pilot):
-        await pilot.press(*"We must", "f2")
-        await until_shown(pilot, "We must", "What comes next")
+        await press(pilot, [*"We must", "f2"], "We must", "What comes next")
         [request] = asked(sampler, InspectRequest)
         assert (request.prompt, request.ids) == ("We must", ()), "the prompt alone"
-        await pilot.press("escape", "enter")
-        await until_shown(pilot, "We must is strong.", "✓ 3 of 100 tokens")
-        await pilot.press("f2")
-        await until_shown(pilot, "We must is strong.", "Instead of “is”")
-        await pilot.press("enter")
-        await until_shown(pilot, "enter Take it")
+        await press(pilot, "escape enter", "We must is strong.", "✓ 3 of 100 tokens")
+        await press(pilot, "f2", "We must is strong.", "Instead of “is”")
+        await press(pilot, "enter", "enter Take it")
         await pilot.press("escape")
         assert app.focused is pane(app).strip
         sampler.gate = asyncio.Event()
-        await pilot.press("right")
-        await until_shown(pilot, "Instead of “strong”")
-        await pilot.press("enter", "down", "enter")
-        await until_shown(pilot, " of 98 tokens", "esc Stop")
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling")
-        await pilot.press("escape")
-        await until_shown(pilot, "branch 2 of 2")
+        await press(pilot, "right", "Instead of “strong”")
+        await press(pilot, "enter down enter", " of 98 tokens", "esc Stop")
+        await press(pilot, "enter", "already sampling")
+        await press(pilot, "escape", "branch 2 of 2")
         assert sampler.cancelled
         await pilot.press("escape")
         assert app.current_mode == "prompt"
@@ -332,8 +303,7 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
             (("shift+f6",), "branch 2 of 2"),
             (("shift+f6",), "nothing to redo"),
         ):
-            await pilot.press(*keys)
-            await until_shown(pilot, shown)
+            await press(pilot, keys, shown)
 
 
 async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunDirectory) -> None:
@@ -363,8 +333,7 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
             ("shift+tab", "Reach, token 7"),
             ("home", "choose a token that the model predicts"),
         ):
-            await pilot.press(key)
-            await until_shown(pilot, *shown)
+            await press(pilot, [key], *shown)
 
         await pilot.press("shift+tab", "shift+tab")
         for keys, shown in (
@@ -374,21 +343,18 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
             (("slash", *"quotes", "enter"), ["by how they follow quotes"]),
             (("slash", "ctrl+u", *"vowels", "enter"), ['cannot search for "vowels". search for']),
         ):
-            await pilot.press(*keys)
-            await until_shown(pilot, *shown)
+            await press(pilot, keys, *shown)
         assert "saturated" not in screen_text(app)
         found = [(one.layer, one.order, one.query) for one in asked(sampler, StatesRequest)]
         assert found == [
             (-1, "memory", ""), (0, "memory", ""), (0, "index", ""), (0, "search", "quotes"),
             (0, "search", "vowels"),
         ]  # fmt: skip
-        await pilot.press("tab")
-        await until_shown(pilot, "match", "1.00")
+        await press(pilot, "tab", "match", "1.00")
 
         await pilot.press("shift+tab", "z")
         await until(pilot, lambda: screen.query_one("#state").size.height == 21)
-        await pilot.press("escape")
-        await until_shown(pilot, "Inspect", "State")
+        await press(pilot, "escape", "Inspect", "State")
         await pilot.press("tab", "tab", "tab", "z")
         await until(pilot, lambda: screen.strip.size.height == 21)
 
@@ -413,8 +379,7 @@ async def test_the_reach_of_a_second_model_comes_from_the_sides_of_compare(
     async with open_text(run, sampler) as (app, pilot, _):
         await scored(app, pilot)
         app.prompt_session.compared = (weights(run, 3_700), weights(run, 1_000))
-        await pilot.press(*["right"] * 5, "shift+tab")
-        await until_shown(pilot, "A step 3,700", "B step 1,000")
+        await press(pilot, [*["right"] * 5, "shift+tab"], "A step 3,700", "B step 1,000")
         await until_shown(pilot, "step 3,700 from lag 7   step 1,000 from lag 3")
         assert [one.position for one in asked(sampler, ReachRequest)] == [10, 11]
 
@@ -426,23 +391,17 @@ async def test_a_state_is_kept_and_starts_the_next_sample_and_the_inspection_is_
     keep_state("congress")
     async with open_text(run, size=(120, 40)) as (app, pilot, sampler):
         await scored(app, pilot)
-        await pilot.press("p")
-        await until_shown(pilot, "Keep the state after “is”", "plain-otter-3700-6")
-        await pilot.press("ctrl+u", *"union", "enter")
-        await until_shown(pilot, "kept union")
+        await press(pilot, "p", "Keep the state after “is”", "plain-otter-3700-6")
+        await press(pilot, ["ctrl+u", *"union", "enter"], "kept union")
         [request] = asked(sampler, KeepStateRequest)
         assert (request.position, request.name, request.run) == (5, "union", "plain-otter")
         assert request.path.endswith("states/union.safetensors")
-        await pilot.press("f8")
-        await until_shown(pilot, "1 state", "congress")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "the next sample starts from the state congress")
+        await press(pilot, "f8", "1 state", "congress")
+        await press(pilot, "down enter", "the next sample starts from the state congress")
         assert "congress" in app.prompt_session.state
 
-        await pilot.press("w", "enter")
-        await until_shown(pilot, "plain-otter-inspection.tsv")
-        await pilot.press("w", "down", "enter")
-        await until_shown(pilot, "plain-otter-inspection.json")
+        await press(pilot, "w enter", "plain-otter-inspection.tsv")
+        await press(pilot, "w down enter", "plain-otter-inspection.json")
         table = (tmp_path / "plain-otter-inspection.tsv").read_text()
         assert table.splitlines()[1].startswith("0\t")
         whole = json.loads((tmp_path / "plain-otter-inspection.json").read_text())
@@ -474,17 +433,14 @@ async def test_an_unscored_text_is_tried_again_or_scored_with_another_checkpoint
         assert not failures
         lost = Weights(run.name, str(run.path / "checkpoints/step-000002500"), 2_500)
         app.prompt_session.tree.add(sampled(weights=lost))
-        await pilot.press("escape", "f2")
-        await until_shown(pilot, "not scored", "; ^k scores", "the text with step 3,700")
+        await press(pilot, "escape f2", "not scored", "; ^k scores", "the text with step 3,700")
         await pilot.press("ctrl+k")
         await scored(app, pilot)
         await until_shown(pilot, "step 3,700", "Instead of “is”")
-        await pilot.press("ctrl+k")
-        await until_shown(pilot, "scored with step 3,700 already")
+        await press(pilot, "ctrl+k", "scored with step 3,700 already")
 
 
 async def test_without_a_run_nothing_is_inspected() -> None:
     async with at_home(None, "inspect") as (_, pilot):
         await until_shown(pilot, "No run open.")
-        await pilot.press("right", "down", "j", "enter", "tab", "p", "w", "u", "i", "o")
-        await until_shown(pilot, "no text is scored yet")
+        await press(pilot, "right down j enter tab p w u i o", "no text is scored yet")

@@ -34,6 +34,7 @@ from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import (
     opened_at_home,
+    press,
     running_at_home,
     screen_text,
     until_shown,
@@ -138,8 +139,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
     async with comparing() as (app, pilot, fake):
         await until_shown(pilot, "A plain-otter @best", "step 3,700, val 58.1", "step 1,000")
         await until(pilot, lambda: in_box(app))
-        await pilot.press("ctrl+s", "ctrl+y")
-        await until_shown(pilot, "no text yet")
+        await press(pilot, "ctrl+s ctrl+y", "no text yet")
         await sample(app, pilot, *"The Union", "enter")
         await until_shown(
             pilot,
@@ -164,8 +164,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
 
         await pilot.press("escape", "shift+right")
         await until_shown(pilot, "differs 1 of 1", "A the Congress must act o", "B it is a time")
-        await pilot.press("shift+left")
-        await until_shown(pilot, "differs 1 of 1")
+        await press(pilot, "shift+left", "differs 1 of 1")
         await pilot.press("tab", "ctrl+s")
         await until(pilot, lambda: list(tmp_path.glob("plain-otter-side-by-side.md")))
         await pilot.press("ctrl+y")
@@ -207,8 +206,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         assert grid is not None
         await pilot.press("down", "right", "right", "right", "left")
         assert (grid.row, grid.column) == (1, 2)
-        await pilot.press("escape")
-        await until_shown(pilot, "Same and different")
+        await press(pilot, "escape", "Same and different")
         await until(pilot, lambda: focused_side(app) == 1)
         await pilot.press("ctrl+g")
         await until(pilot, lambda: app.focused is pane(app).grid)
@@ -237,8 +235,7 @@ async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.Mo
         assert focused_side(app) == 0
         await pilot.press("tab")
         assert focused_side(app) == 1
-        await pilot.press("ctrl+k")
-        await until_shown(pilot, "B plain-otter @now", "current weights")
+        await press(pilot, "ctrl+k", "B plain-otter @now", "current weights")
         assert "it is a time" not in screen_text(app)
         assert "We is strong, and the Congress must act" in screen_text(app)
         await sample(app, pilot, "enter")
@@ -250,8 +247,7 @@ async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.Mo
         assert sent == ["snapshot"] * 2, "one for a row"
         await pilot.press("escape")
         await until(pilot, lambda: focused_side(app) == 1)
-        await pilot.press("ctrl+k")
-        await until_shown(pilot, "B plain-otter @last", "step 3,750")
+        await press(pilot, "ctrl+k", "B plain-otter @last", "step 3,750")
         await until(pilot, lambda: fake.loaded[-1:] and fake.loaded[-1].endswith("000003750"))
         await pilot.press("tab")
         assert in_box(app)
@@ -263,12 +259,10 @@ async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.Mo
         await sample(app, pilot, "ctrl+n", "enter")
         await until_shown(pilot, "D scores", "enter Generate all", "distinct words")
         assert focused_side(app) == 3
-        await pilot.press("ctrl+n")
-        await until_shown(pilot, "4 sides are the most possible")
+        await press(pilot, "ctrl+n", "4 sides are the most possible")
         await pilot.press("delete", "delete")
         await until(pilot, lambda: focused_side(app) == 1)
-        await pilot.press("delete")
-        await until_shown(pilot, "two sides are the least")
+        await press(pilot, "delete", "two sides are the least")
 
         await sample(app, pilot, "ctrl+r")
         await until_shown(pilot, "seed 8, the same for both", "B scores A’s text")
@@ -286,16 +280,13 @@ async def test_a_side_of_another_run_is_compared_by_bytes_and_kept_when_that_is_
         return found if request.ids else found.model_copy(update={"unknown": ("é",)})
 
     async with comparing() as (app, pilot, fake):
-        await pilot.press(*"We", "tab", "tab", "ctrl+o")
-        await until_shown(pilot, "Side B: run", "finished, 1 checkpoint")
-        await pilot.press("down", "enter")
-        await until_shown(pilot, "B brisk-heron @best")
+        await press(pilot, [*"We", "tab", "tab", "ctrl+o"], "Side B: run", "finished, 1 checkpoint")
+        await press(pilot, "down enter", "B brisk-heron @best")
         await sample(app, pilot, "enter")
         await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")
         assert "brisk-heron" in fake.requests[-1].checkpoint
         assert {one.prompt for one in scored(fake) if not one.ids} == {f"We{TEXTS[3_700]}"}
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "Difference of surprise, B’s text, two tokenizers", "pieces")
+        await press(pilot, "ctrl+t", "Difference of surprise, B’s text, two tokenizers", "pieces")
         fake.answers[InspectRequest] = unknown
         await sample(app, pilot, "escape", "!", "enter")
         await until_shown(pilot, "A scores B’s text no token for é")
@@ -311,8 +302,7 @@ async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() 
     async with comparing(gate=gate) as (app, pilot, fake):
         await pilot.press(*"We", "enter")
         await until_shown(pilot, "We is strong, and the", "esc Stop", "● 14 of 100 tokens")
-        await pilot.press("enter")
-        await until_shown(pilot, "already sampling, esc stops it")
+        await press(pilot, "enter", "already sampling, esc stops it")
         await sample(app, pilot, "escape")
         await until_shown(pilot, "■ 14 tokens, stopped")
         assert len(fake.requests) == 1
@@ -332,8 +322,7 @@ async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() 
         fake.answers = {InspectRequest: InputError("the vocabulary has no é")}
         await sample(app, pilot, "!", "enter")
         await until_shown(pilot, "A scores B’s text the vocabulary has no é")
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, "✗ the vocabulary has no é")
+        await press(pilot, "ctrl+t", "✗ the vocabulary has no é")
 
         def other(request: InspectRequest) -> Inspection:
             found = surprised(request)
@@ -361,11 +350,9 @@ async def test_the_prompt_is_that_of_the_other_modes_and_is_scored_without_a_sam
         app.prompt_session.prompt = "from another mode"
         app.open_pane("versus")
         await until_shown(pilot, "from another mode", "Same and different")
-        await pilot.press("up")
-        await until_shown(pilot, "Tonight I want")
+        await press(pilot, "up", "Tonight I want")
         assert app.prompt_session.prompt == "Tonight I want"
-        await pilot.press("ctrl+u", "ctrl+t")
-        await until_shown(pilot, "Type or paste a text and press enter to score it.")
+        await press(pilot, "ctrl+u ctrl+t", "Type or paste a text and press enter to score it.")
         await pilot.press(*"We the people of the world", "enter")
         await until_shown(pilot, "Difference of surprise, the prompt", "of 5 tokens")
         assert scored(fake)
@@ -394,8 +381,7 @@ async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -
         await until(pilot, lambda: "First" not in screen_text(app))
 
         await pilot.resize_terminal(80, 24)
-        await pilot.press("ctrl+t")
-        await until_shown(pilot, " of 300 tok")
+        await press(pilot, "ctrl+t", " of 300 tok")
         scores = pane(app).scores
         assert scores.at is not None
         marked = scores.spans[scores.at].text
@@ -425,12 +411,10 @@ async def test_another_open_run_begins_again_and_without_one_nothing_can_be_samp
         app.run_directory = find_run("plain-otter")
         app.snapshot = None
         await until(pilot, lambda: not pane(app).shown.sides)
-        await pilot.press(*keys)
-        await until_shown(pilot, "reading the run")
+        await press(pilot, keys, "reading the run")
         app.run_directory = None
         pane(app).refresh_all()
-        await pilot.press(*keys, "ctrl+s")
-        await until_shown(pilot, "^l Runs")
+        await press(pilot, [*keys, "ctrl+s"], "^l Runs")
         assert len(fake.requests) == 2
 
 
@@ -441,9 +425,7 @@ async def test_texts_name_the_keys_that_the_user_has_chosen() -> None:
             await until_shown(pilot, "F10 chooses the checkpoint of a side, ^o its run.")
             await pilot.press("escape", "f12")
             await until_shown(pilot, "two sides are the least: F10 changes the checkpoint of one")
-            await pilot.press(*["ctrl+n"] * 3)
-            await until_shown(pilot, "4 sides are the most possible: F12 removes one")
+            await press(pilot, ["ctrl+n"] * 3, "4 sides are the most possible: F12 removes one")
             app.open_pane("checkpoints")
             await until_shown(pilot, "★ best")
-            await pilot.press("M")
-            await until_shown(pilot, "to average: x marks one")
+            await press(pilot, "M", "to average: x marks one")
