@@ -74,7 +74,7 @@ it."""
 
 def pin_hint(stays: str) -> str:
     """Say how long a checkpoint stays, and the key that keeps it; nothing if it stays for good."""
-    return f" {stays}: p on Checkpoints pins it" if stays else ""
+    return f" {stays}: {{key:pin_checkpoint}} on Checkpoints pins it" if stays else ""
 
 
 def outcome(verb: Verb, result: CommandResult, stays: str = "") -> Notice:

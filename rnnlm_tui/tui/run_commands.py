@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NO_RUN = "no run open"
 FROM_NOW_ON = "The run trains there from now on."
-HAS_WORKER = "the device can't change while the run has a worker: S stops it first"
+HAS_WORKER = "the device can't change while the run has a worker: {key:stop} stops it first"
 
 
 async def start(app: RnnlmApp, config: RunConfig, draft: RunDirectory | None = None) -> None:

@@ -131,7 +131,7 @@ def _finite(value: object) -> float | None:
 
 _READ: Mapping[str, Callable[[object], Any]] = {
     "axis": _text,
-    "smoothing": lambda value: next((known for known in SMOOTHINGS if known == value), None),
+    "smoothing": lambda value: _finite(value) if _finite(value) in SMOOTHINGS else None,
     "chosen": _text,
     "alone": _flag,
     "part": _part,

@@ -38,7 +38,7 @@ def test_only_the_newest_views_are_kept() -> None:
 
 
 BROKEN = {
-    "axis": 3, "smoothing": "x", "part": [1], "turned": "no", "hidden": [4], "alone": "yes",
+    "axis": 3, "smoothing": False, "part": [1], "turned": "no", "hidden": [4], "alone": "yes",
     "cursor": "here",
 }  # fmt: skip
 

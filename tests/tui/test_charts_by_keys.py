@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import random
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from rnnlm_tui.tui.views.chart_data import AXES
 from rnnlm_tui.tui.views.train import EventEntry, nearest_entry
 from rnnlm_tui.tui.widgets.chart import Chart
 from tests.homes import trained, training
-from tests.tui.fakes import preparing
+from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import at_home, lines_of, show, shows, text_of, until
 
 NARROW, WIDE = (80, 24), (120, 40)
@@ -197,6 +199,18 @@ async def test_another_axis_shows_the_same_steps_with_its_unit(
             assert screen.step_of_x(end) == pytest.approx(min(last, screen.step_of_x(end)), abs=2)
             await pilot.press("x")
         assert set(AXES) == {"step", "tokens", "epoch", "active", "wall"}
+
+
+async def test_another_axis_or_a_reset_finds_the_end_of_x_anew() -> None:
+    trained("plain-otter", "failed")
+    known = make_snapshot()
+    tokens = array("d", (1.004 * step for step in known.series.step))  # almost the same x
+    known = replace(known, series=replace(known.series, tokens=tokens))
+    async with at_home(pane="train") as (app, pilot):
+        await show(app, pilot, known)
+        for key, end in (("x", 1.004 * 4_754), ("u", 4_754)):
+            await pilot.press(key)
+            assert window(app)[1] == pytest.approx(end)
 
 
 async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], None]) -> None:

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -153,6 +154,26 @@ async def test_letters_without_an_action_here_tell_where_they_work() -> None:
         await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
         await pilot.press("slash", "h")  # typed into the filter
         assert not shows(app, "2, then h")
+
+
+async def test_texts_name_the_keys_of_the_users_keymap() -> None:
+    keymap = 'sample = "f9"\npause = "P"\ncheckpoint = "f12"\nshow_runs = "f11"\nmark_run = "M"\n'
+    for at in range(9):
+        trained(f"brisk-heron-{at}")
+    trained("plain-otter", "running", age=1)
+    async with at_home(pane="train", size=(120, 40), keymap=keymap) as (app, pilot):
+        await until(pilot, lambda: shows(app, "more, F11"))
+        assert shows(app, "or press F9")
+        for keys, text in (
+            ("h", "no samples yet: press F9"),
+            ("right enter", "no checkpoint yet: press F12 to save one"),
+        ):
+            await pilot.press(*keys.split())
+            await until(pilot, partial(shows, app, text))
+        await show(app, pilot, make_snapshot("crashed"))
+        assert shows(app, "The worker ended unexpectedly; P resumes")
+        app.switch_mode("compare")
+        await until(pilot, lambda: shows(app, "M on the runs marks them, = compares them"))
 
 
 @pytest.mark.usefixtures("trains")
@@ -373,10 +394,10 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
 def test_the_first_samples_are_announced_for_a_future_step(most: int | None, said: str) -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
     snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())
-    whole = f"no samples yet: first {said}, or press s"
-    assert whole in sample_lines(snapshot, 100, 2)[0].plain
-    assert " ".join(line.plain for line in sample_lines(snapshot, 40, 5)) == whole
-    (line,) = sample_lines(snapshot, 40, 1)
+    whole = f"no samples yet: first {said}, or press {{key:sample}}"
+    assert whole in sample_lines(snapshot, str, 100, 2)[0].plain
+    assert " ".join(line.plain for line in sample_lines(snapshot, str, 40, 5)) == whole
+    (line,) = sample_lines(snapshot, str, 40, 1)
     assert line.plain.endswith("…")
     assert len(line.plain) <= 40
 
@@ -400,7 +421,7 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
 
     def lines(layout: str) -> list[str]:
         summary = snapshot.summary.model_copy(update={"corpus_layout": layout})
-        shown = sample_lines(replace(snapshot, samples=(row,), summary=summary), 60, 8)
+        shown = sample_lines(replace(snapshot, samples=(row,), summary=summary), str, 60, 8)
         return [line.plain[7:].rstrip() for line in shown]
 
     assert lines("raw")[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]

@@ -224,7 +224,7 @@ class ChartedScreen(PaneScreen):
         self.view = replace(self.view, axis=axis)
         self.cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
         shown = (start, end) if start is not None and end is not None else None
-        self.pending = True
+        self.window, self.pending = Window(), True
         self.choose(part=shown, following=following, cursor=self.cursor)
 
     def action_log_scale(self) -> None:
@@ -272,7 +272,7 @@ class ChartedScreen(PaneScreen):
         for chart in self.charts():
             chart.reset()
             chart.smoothing = fresh.smoothing
-        self.view, self.pending = fresh, True
+        self.window, self.view, self.pending = Window(), fresh, True
         self.choose()
 
     def action_pan(self, share: float) -> None:

@@ -79,8 +79,8 @@ class CompareScreen(ChartedScreen):
         places = self._places(self.app.size)
         placed.place(places)
         self.call_after_refresh(self._update_layout)
-        empty = ChartData("", (), note="space on the runs marks them, = compares them")
-        self.show_charts(runs, places, empty)
+        note = "{key:mark_run} on the runs marks them, {key:compare_runs} compares them"
+        self.show_charts(runs, places, ChartData("", (), note=self.context.with_keys(note)))
         self.cursor_changed()
 
     def _update_layout(self) -> None:

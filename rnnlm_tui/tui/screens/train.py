@@ -160,22 +160,21 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.refresh_footer()
 
     def _show_samples(self, snapshot: RunSnapshot | None) -> None:
-        places = self._placed.places
+        places, lines = self._placed.places, partial(lines_below, snapshot, self.context.with_keys)
         if region := places.get("sample-lines"):
-            lines = lines_below(snapshot, region.width - 2, region.height)
-            self.query_one("#sample-lines", Line).put(*(Content(" ") + line for line in lines))
+            shown = (Content(" ") + line for line in lines(region.width - 2, region.height))
+            self.query_one("#sample-lines", Line).put(*shown)
         if "samples" in places:
             legend = "" if snapshot is None else drawn_by(snapshot.config)
-            self.query_one("#samples", LinesPanel).show(partial(lines_below, snapshot), legend)
+            self.query_one("#samples", LinesPanel).show(lines, legend)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
             runs, queue = self._in_order(summaries or ()), waiting_runs(self.context.queue)
-            self.query_one("#other-runs", LinesPanel).show(
-                partial(run_lines, runs, fresh, self.context.marks, queue),
-                Content.styled("val ppl", palette.DIM),
-            )
+            key, legend = self.key_of("show_runs"), Content.styled("val ppl", palette.DIM)
+            lines = partial(run_lines, runs, fresh, self.context.marks, queue, key)
+            self.query_one("#other-runs", LinesPanel).show(lines, legend)
 
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""
@@ -208,7 +207,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return arrangement(body, alone, hidden=hidden)
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
-        trouble = len(trouble_lines(self.snapshot, width))
+        trouble = len(trouble_lines(self.snapshot, self.context.with_keys, width))
         below, cards = trouble + frame if trouble else 0, other_cards(self.snapshot)
         return arrangement(body, alone, below=below, hidden=hidden, cards=cards)
 
@@ -340,17 +339,17 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.open_pane("prompt")
         elif self.cursor_step is None:
             self.context.report(
-                f"{self.key_of('cursor_left')} sets a cursor; enter then samples from the"
-                " checkpoint nearest to it"
+                f"{self.key_of('cursor_left')} sets a cursor; {{key:open_nearest}} then samples"
+                " from the checkpoint nearest to it"
             )
         else:
-            self.context.report("no checkpoint yet: press c to save one")
+            self.context.report("no checkpoint yet: press {key:checkpoint} to save one")
 
     @act
     async def action_sample_history(self) -> None:
         """Open the samples step by step, beginning at the cursor."""
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
-            self.context.report("no samples yet: press s")
+            self.context.report("no samples yet: press {key:sample}")
             return
         step = await self.context.ask(
             SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step)
@@ -384,7 +383,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if run is None or snapshot is None:
             return
         if snapshot.summary.status not in DISCARDED:
-            self.context.report("only a failed run can be discarded here: d on Runs deletes any")
+            words = "only a failed run can be discarded here: {key:delete_run} on Runs deletes any"
+            self.context.report(words)
             return
 
         # the list has the labels, such as the pin
@@ -402,7 +402,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if opened is not None and opened.name == run.name:
             self.context.close_run()
             self.context.open_pane("runs")
-        self.context.report_change(f"{run.name} moved to the trash, T shows it")
+        self.context.report_change(f"{run.name} moved to the trash, {{key:show_trash}} shows it")
 
     # other runs
 

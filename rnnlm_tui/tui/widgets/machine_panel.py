@@ -86,7 +86,9 @@ class MachinePanel(Panel):
         dots = (width - GUTTER) * (1 if self.ascii_only else 2)
         loads: Sequence[tuple[int, float]] = []
         if totals is not None:
-            lines = (_table if tall else _brief)(totals, view.arithmetic, width, height)
+            lines = (
+                _table(totals, view.arithmetic, width, height) if tall else _brief(totals, width)
+            )
             loads = _averaged(totals.loads, dots)
         elif row is None:
             lines = [Content.styled("no readings yet", DIM)]
@@ -270,7 +272,7 @@ class _Reading:
 # a run that has ended
 
 
-def _brief(totals: RunTotals, _arithmetic: str, width: int, _height: int) -> list[Content]:
+def _brief(totals: RunTotals, width: int) -> list[Content]:
     """Return the run's means, peaks and duration in three or four lines."""
     mean, peak = totals.mean, totals.peak
     name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
@@ -381,9 +383,13 @@ def _of(used: float, total: int) -> Content:
 
 
 def _watts(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
-    """A power draw and its style: a warning while the limit slows the card down."""
+    """A power draw and its style: a warning while the limit slows the card down.
+
+    In a column of some width it begins with a blank, and has no comma, which would not fit.
+    """
     style = WARN if gpu.throttle and "power" in gpu.throttle else TEXT
-    return whole(gpu.watts).rjust(width), style
+    text = whole(gpu.watts)
+    return f" {text.replace(',', ''):>{width - 1}}" if width else text, style
 
 
 def _celsius(gpu: GpuRow, width: int = 0) -> tuple[str, str]:

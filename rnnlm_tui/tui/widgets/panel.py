@@ -5,7 +5,6 @@ A panel has a thin round border, with title and legend in the top edge.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import ClassVar
@@ -22,22 +21,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
-from rnnlm_tui.tui.text import Label, cells_of, changed_spans, joined, padded, segments_of, width_of
+from rnnlm_tui.tui.text import Label, changed_spans, joined, padded, segments_of, width_of
 
-__all__ = [
-    "Label",
-    "Panel",
-    "TitledContainer",
-    "bottom_edge",
-    "cells_of",
-    "changed_spans",
-    "joined",
-    "padded",
-    "segments_of",
-    "title_segments",
-    "top_edge",
-    "width_of",
-]
+__all__ = ["Label", "padded", "segments_of", "width_of"]
 
 
 def title_segments(title: Label, focused: bool) -> list[Segment]:
@@ -302,9 +288,9 @@ class WheelScrolled(Panel):
 
     WHEEL_LINES: ClassVar[int] = 3
 
-    @abstractmethod
     def scroll_lines(self, by: int) -> None:
-        """Scroll down, or up if negative."""
+        """Scroll down, or up if negative; for a subclass."""
+        raise NotImplementedError
 
     @on(MouseScrollDown)
     @on(MouseScrollUp)
@@ -321,9 +307,9 @@ class ScrolledPanel(WheelScrolled):
     """The first visible row."""
 
     @property
-    @abstractmethod
     def row_count(self) -> int:
-        """All rows, also those out of view."""
+        """All rows, also those out of view; for a subclass."""
+        raise NotImplementedError
 
     @property
     def last_top(self) -> int:

@@ -37,7 +37,7 @@ from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
 from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.samples import cut_lines, hanging, sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.samples import Keys, cut_lines, hanging, sample_lines, trouble_lines
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -188,10 +188,11 @@ class RunDetail(Panel):
         height -= len(lines)
         below: Sequence[Content] = ()
         if snapshot is not None and self._with_curve:
-            trouble = trouble_lines(snapshot, width)
+            trouble = trouble_lines(snapshot, self._keys, width)
             rows = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
             self._rows += self._curve(snapshot, width, height - rows - (1 if rows else 0))
-            below = cut_lines(trouble, width, rows) or sample_lines(snapshot, width, rows)
+            below = cut_lines(trouble, width, rows)
+            below = below or sample_lines(snapshot, self._keys, width, rows)
             below = [Content(""), *below] if rows else ()
         elif snapshot is not None:
             below = self._texts(snapshot, width, height)
@@ -199,6 +200,11 @@ class RunDetail(Panel):
             problem = safe_content("\n".join(filter(None, (run.message, run.hint))))
             below = problem.stylize(palette.TEXT).wrap(max(8, width))
         self._rows += [segments_of(line, palette.TEXT) for line in below]
+
+    def _keys(self, text: str) -> str:
+        """Put the keys of actions in place of `{key:id}`."""
+        keys: Keys = getattr(self.app, "with_keys", str)
+        return keys(text)
 
     def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
         """Draw the curve below its heading, with the figures at the right."""
@@ -224,11 +230,12 @@ class RunDetail(Panel):
 
     def _texts(self, snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
         """Return trouble, samples, figures and notes below each other."""
-        trouble, facts = trouble_lines(snapshot, width), figures_of(snapshot, wide=True)
+        trouble = trouble_lines(snapshot, self._keys, width)
+        facts = figures_of(snapshot, wide=True)
         room = max(0, height - len(facts) - 1 - (len(trouble) + 1 if trouble else 0))
         notes = remark_lines(snapshot.summary.corpus_notes, width)
         notes = [Content(""), *notes] if notes else []
-        samples = sample_lines(snapshot, width, min(room - len(notes), 15))
+        samples = sample_lines(snapshot, self._keys, width, min(room - len(notes), 15))
         gap = [Content("")] if trouble else []
         return [*trouble, *gap, *samples, Content(""), *facts, *notes]
 

@@ -6,7 +6,7 @@ For a run in trouble, what is wrong and what to do comes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from time import localtime, strftime
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
 
 
+Keys = Callable[[str], str]
+"""Puts the keys of actions in place of `{key:id}`."""
 INDENT = 7
 """Columns of `@3,700 `."""
 LONGEST = 2_000
@@ -36,28 +38,28 @@ SENTENCES = {
     "stalled": "The process is running but makes no progress.",
     "degraded": "Writing to disk fails: training continues and keeps its rows in memory.",
     "failed": "The run failed.",
-    "crashed": "The worker ended unexpectedly; space resumes from the last checkpoint.",
+    "crashed": "The worker ended unexpectedly; {key:pause} resumes from the last checkpoint.",
     "lost": "The run is on another machine, which does not respond.",
 }
 
 
-def lines_below(snapshot: RunSnapshot | None, width: int, height: int) -> list[Content]:
+def lines_below(snapshot: RunSnapshot | None, keys: Keys, width: int, height: int) -> list[Content]:
     """Return at most `height` lines: trouble first, then samples."""
     if snapshot is None:
         return []
-    trouble = cut_lines(trouble_lines(snapshot, width), width, height)
+    trouble = cut_lines(trouble_lines(snapshot, keys, width), width, height)
     room = height - len(trouble) - (1 if trouble else 0)
-    samples = sample_lines(snapshot, width, room)
+    samples = sample_lines(snapshot, keys, width, room)
     return [*trouble, *([Content("")] if trouble and samples else []), *samples]
 
 
-def trouble_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
+def trouble_lines(snapshot: RunSnapshot, keys: Keys, width: int) -> list[Content]:
     """Return what is wrong, what to do and the last log line, in full; nothing if all is well."""
     summary = snapshot.summary
     warns = summary.status in WARNING_STATUSES
     if summary.status not in TROUBLE_STATUSES and not (warns and summary.message):
         return []
-    fact = summary.message or SENTENCES[summary.status]
+    fact = summary.message or keys(SENTENCES[summary.status])
     if summary.status == "stalled" and summary.updated is not None and not summary.message:
         pid = f" (pid {summary.pid})" if summary.pid else ""
         fact = (
@@ -94,13 +96,13 @@ def content_key(snapshot: RunSnapshot | None) -> tuple[object, ...] | None:
     return snapshot.samples, snapshot.config, summary.max_steps, began, told
 
 
-def sample_lines(snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
+def sample_lines(snapshot: RunSnapshot, keys: Keys, width: int, height: int) -> list[Content]:
     """Return the newest sample of each prompt in full, older ones in a line each."""
     groups = samples_by_prompt(snapshot.samples, snapshot.config.evaluation.prompts)
     if height <= 0:
         return []
     if not groups:
-        wrapped = Content.styled(_none_yet(snapshot), palette.DIM).wrap(max(8, width))
+        wrapped = Content.styled(keys(_none_yet(snapshot)), palette.DIM).wrap(max(8, width))
         return cut_lines(wrapped, max(8, width), height, palette.DIM)
     newlines = newlines_of(snapshot.summary.corpus_layout)
     groups = groups[: max(1, height // 2)]
@@ -123,8 +125,9 @@ def _none_yet(snapshot: RunSnapshot) -> str:
     if every and snapshot.summary.step > every:
         return f"no samples up to here: first at step {every:,}"
     if every and (most is None or every <= most):
-        return f"no samples yet: first at step {every:,}, or press s"
-    return f"no samples yet: first at the end{f' (step {count(most)})' if most else ''}, or press s"
+        return f"no samples yet: first at step {every:,}, or press {{key:sample}}"
+    at = f" (step {count(most)})" if most else ""
+    return f"no samples yet: first at the end{at}, or press {{key:sample}}"
 
 
 def samples_by_prompt(

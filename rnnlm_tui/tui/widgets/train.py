@@ -47,6 +47,7 @@ def run_lines(
     open_run: str,
     marks: Marks,
     queue: Mapping[str, Waiting],
+    list_key: str,
     width: int,
     height: int,
 ) -> list[Content]:
@@ -74,7 +75,7 @@ def run_lines(
         left = Content.assemble(letter, " ", word)
         lines.append(spread(left, Content.styled(f"{share} ", palette.DIM), width, least=1))
     if len(shown) < len(runs) and most > 0:
-        lines.append(Content.styled(f"  {len(runs) - len(shown)} more, r", palette.DIM))
+        lines.append(Content.styled(f"  {len(runs) - len(shown)} more, {list_key}", palette.DIM))
     return lines
 
 

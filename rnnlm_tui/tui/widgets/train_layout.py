@@ -153,7 +153,7 @@ class PlacedLayout(Layout):
         parent.pre_layout(self)
         places = {**self.places, "veil": size.region}
         return [
-            WidgetPlacement(region, NULL_OFFSET, Spacing(), child, order=child.id == "veil")
+            WidgetPlacement(region, NULL_OFFSET, Spacing(), child, int(child.id == "veil"))
             for child in children
             if (region := places.get(child.id or "")) is not None
         ]

@@ -7,6 +7,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from textual.content import Content
@@ -100,14 +101,23 @@ def test_values_missing_from_the_driver_are_dashes() -> None:
         assert all(texts(replace(READING, gpu=card), size) for size in SIZES)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size(size: tuple[int, int]) -> None:
+def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_number_of_gpus() -> None:
     little, enough = (replace(READING, disk_free=free * 10**9) for free in (9, 11))
-    shown = panel(MachineView((little,), disk_total=100 * 10**9), size)
-    (line,) = [line for line in shown.lines if "disk" in line.plain]
-    assert "9.0 GB free" in line.plain
-    assert any("9.0" in part for part in styled(line, palette.WARN))
-    assert size != NARROW or "disk" not in "".join(texts(enough, size, disk_total=100 * 10**9))
+    for size, count in product((NARROW, (36, 6), (28, 7), WIDE, FULL), (0, 1, 4, 8, 15)):
+        row = replace(little, other_gpus=cards(count))
+        shown = panel(MachineView((row,), disk_total=100 * 10**9, arithmetic="bf16 matmul"), size)
+        line = next(line for line in shown.lines if "disk" in line.plain)
+        assert "9.0 GB free" in line.plain
+        assert any("9.0" in part for part in styled(line, palette.WARN))
+    assert "disk" not in "".join(texts(enough, NARROW, disk_total=100 * 10**9))
+
+
+def test_a_power_draw_of_kilowatts_fits_its_column() -> None:
+    hot = replace(READING.gpu, watts=1_234.0)
+    row = replace(READING, gpu=hot, other_gpus=(replace(cards(1)[0], watts=1_234.0),))
+    assert "71 % 1234 W  61 °C" in texts(row, NARROW)[0]
+    assert any("23 GiB 1234 W   50 °C" in line for line in texts(row, FULL))
+    assert any("pwr  1,234 W" in line for line in texts(row, WIDE))
 
 
 def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:

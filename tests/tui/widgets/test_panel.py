@@ -13,11 +13,13 @@ from textual.strip import Strip
 from textual.widgets import Button, Static
 
 from rnnlm_tui.tui.palette import BORDER, FOCUS, TEXT, ink
+from rnnlm_tui.tui.text import changed_spans
 from rnnlm_tui.tui.widgets.panel import (
     Panel,
+    ScrolledPanel,
     TitledContainer,
+    WheelScrolled,
     bottom_edge,
-    changed_spans,
     padded,
     segments_of,
     top_edge,
@@ -166,6 +168,13 @@ async def test_a_container_has_the_same_frame_and_follows_the_focus_also_without
             await pilot.resize_terminal(size, size)
             await pilot.pause()
         assert len(shown(app)) == 3
+
+
+def test_a_panel_that_scrolls_has_to_say_how() -> None:
+    with pytest.raises(NotImplementedError):
+        WheelScrolled().scroll_lines(1)
+    with pytest.raises(NotImplementedError):
+        ScrolledPanel().scroll_lines(1)
 
 
 def test_a_blank_changes_only_with_its_background_or_underline() -> None:

@@ -356,8 +356,8 @@ class Chart(Panel):
 
     def reset(self) -> None:
         """Reset zoom, y axis, smoothing and cursor."""
-        self._memory, self._log_chosen = PlotState(), False
-        self.range.put(None, following=True)
+        self._memory, self.range, self._log_chosen = PlotState(), Window(), False
+        self.range.fit(self.data)
         self.set_reactive(Chart.cursor, None)
         self.set_reactive(Chart.show_all, False)
         self.set_reactive(Chart.smoothing, DEFAULT_SMOOTHING)

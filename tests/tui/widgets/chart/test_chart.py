@@ -166,6 +166,10 @@ async def test_the_view_is_kept_for_new_data_until_a_reset_or_another_title() ->
         chart.reset()
         assert chart.range.shown == (0, PLANNED)
         assert chart.log_y
+        chart.show(replace(training(610), x_end=PLANNED + 5))  # an end that hardly moves is kept
+        assert chart.range.shown == (0, PLANNED)
+        chart.reset()
+        assert chart.range.shown == (0, PLANNED + 5)
         chart.range.zoom(4, None)
         chart.show(line([1.0, 2.0, 3.0]))
         assert chart.range.shown == (0, 2)
