@@ -152,6 +152,9 @@ async def test_the_cursor_goes_by_cells_evaluations_ends_and_clicks(
             assert cursor(app) == step
         await pilot.press("end", "j")
         assert "no evaluation after this one" in footer(app)
+        step = cursor(app)
+        await pilot.click("#perplexity", offset=(30, 0))  # its title is no place
+        assert cursor(app) == step
         await pilot.click("#perplexity", offset=(30, 5))
         assert 1_000 < cursor(app) < 2_400
         train(app).move_cursor_to(1_210)  # what happened there is said in full
@@ -340,22 +343,32 @@ async def test_each_run_keeps_its_view_for_other_panes_and_the_next_start(
         assert train(app).window.part is None
 
 
-async def test_w_writes_the_shown_points(
+async def test_w_writes_the_shown_points_of_every_curve(
     train_to: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def written(name: str) -> list[dict[str, str]]:
+        (file,) = tmp_path.rglob(f"plain-otter-{name}.csv")
+        return list(csv.DictReader(file.read_text().splitlines()))
+
     async with at_home(pane="train") as (app, pilot):
         await pilot.press("up", "up", "w")
         await until(pilot, lambda: "points written to" in text_of(app).replace("\n", ""))
         start, end = window(app)
-    (file,) = tmp_path.rglob("plain-otter-perplexity.csv")
-    rows = list(csv.DictReader(file.read_text().splitlines()))
+        await pilot.press("u", *"xxx", "tab", "w")
+        await until(pilot, lambda: list(tmp_path.rglob("plain-otter-speed.csv")))
+    rows = written("perplexity")
     assert {row["series"] for row in rows} == {"train", "val"}
     assert all(start <= float(row["step"]) <= end for row in rows)
     sided = [row for row in rows if row["lowest"]]
     assert all(
         float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in sided
     )
+    assert 0 < len(sided) < len(rows), "a judged point has no sides"
+    rows = written("speed")
+    assert {row["series"] for row in rows} == {"tokens/s"}, "an unnamed curve has the title"
+    assert max(float(row["active_time"]) for row in rows) == pytest.approx(2_400 * 0.0264)
 
 
 async def test_before_the_first_step_there_is_nothing_to_point_at() -> None:

@@ -43,11 +43,11 @@ def test_a_part_of_an_unknown_row_leaves_the_rest() -> None:
     assert screen.display[0] == "older  signs"
 
 
-@pytest.mark.parametrize(
-    "sign",
-    ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"],
-)
-def test_a_joined_character_is_sent_whole_in_its_own_cells(sign: str) -> None:
+JOINED = ("👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099")
+
+
+@pytest.mark.parametrize("sign", JOINED)
+def test_a_joined_character_is_sent_whole_in_its_own_cells_and_never_cut(sign: str) -> None:
     sent = SentRows()
     sent.difference(0, 0, strip_of(f"{sign} one"), 6, CONSOLE)
     assert len(cells_of(strip_of(f"{sign} one"))) == 6
@@ -55,21 +55,10 @@ def test_a_joined_character_is_sent_whole_in_its_own_cells(sign: str) -> None:
         "the text begins in the fourth cell"
     )
     assert sign in sent.difference(0, 0, strip_of(f"ab{sign}on"), 6, CONSOLE)
-
-
-@pytest.mark.parametrize(
-    "sign", ["👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🏳\ufe0f\u200d🌈", "葛\U000e0100", "か\u3099"]
-)
-def test_a_joined_character_is_never_cut(sign: str) -> None:
     strip = strip_of(f"a{sign}b   c")
     cuts = [(strip.crop(0, at).text, strip.crop(at).text) for at in range(8)]
     assert cuts[3] == (f"a{sign}", "b   c")
     assert cuts[2] == ("a ", " b   c"), "half of a wide sign is a blank"
-    assert all(
-        before.count(sign) + after.count(sign) == 1
-        for at, (before, after) in enumerate(cuts)
-        if at != 2
-    )
     assert [part.text for part in strip.divide([1, 3, 8])] == ["a", sign, "b   c"]
 
 
@@ -93,19 +82,14 @@ def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
 ) -> None:
     console, draw = Console(force_terminal=True, color_system=colours), random.Random(5)
     ours = theirs = 0
+    looks: tuple[dict[str, bool], ...] = (
+        {}, {"bold": True}, {"dim": True}, {"bold": True, "underline": True}, {"reverse": True},
+    )  # fmt: skip
     inks = [
-        Style(
-            color=colour, bgcolor=ground, bold=bold, dim=dim, underline=line, reverse=turned_around
-        )
+        Style(color=colour, bgcolor=ground, **look)
         for colour in ("#5fd7ff", "red", "bright_black", None)
         for ground in ("#121212", "#303030", "blue", None)
-        for bold, dim, line, turned_around in (
-            (None, None, None, None),
-            (True, None, None, None),
-            (None, True, None, None),
-            (True, None, True, None),
-            (None, None, None, True),
-        )
+        for look in looks
     ]
     for _ in range(200):
         segments = [
@@ -118,23 +102,4 @@ def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
         whole = "\x1b[1;1H" + Strip(segments).render(console)
         assert shown(written + "\x1b[2;1Hafter", 60) == shown(whole + "\x1b[2;1Hafter", 60)
         ours, theirs = ours + len(written), theirs + len(whole)
-    assert ours < theirs
-
-
-def test_a_row_of_several_styles_costs_half_of_what_textual_sends() -> None:
-    ground = "#121212"
-    strip = Strip(
-        [
-            Segment(text, Style(color=colour, bgcolor=ground))
-            for text, colour in (
-                ("val", "#ffaf5f"),
-                (" 371 ", "#d0d0d0"),
-                ("⣀⣤", "#5fd7ff"),
-                (" ", "#444444"),
-                ("⠒⢄", "#ffaf5f"),
-            )
-        ]
-    )
-    sent = SentRows()
-    written = sent.difference(0, 0, strip, strip.cell_length, CONSOLE) + sent.finish()
-    assert len(written) <= 0.6 * len("\x1b[1;1H" + strip.render(CONSOLE))
+    assert ours < 0.9 * theirs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import get_args
 
-import pytest
 from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Static
@@ -28,54 +27,31 @@ HOSTILE = {
     "surrogate": "a\ud800b",
     "tags": "a\U000e0041b",
 }
-MARKUP = [
-    "[red]",
-    "[/",
-    "[/red]",
-    "[@click=app.quit]here[/]",
-    "[b]",
-    "\\[",
-    "[link=http://x]y[/link]",
-    "]]",
-    "[$primary]",
-]
+MARKUP = (
+    "[red]", "[/", "[/red]", "[@click=app.quit]here[/]", "[b]", "\\[", "[link=http://x]y[/link]",
+    "]]", "[$primary]",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_no_control_sequence_is_left(text: str) -> None:
-    for newlines in get_args(Newlines):
-        safe = safe_text(text, newlines=newlines)
-        assert all(character == "\n" or character.isprintable() for character in safe)
-        assert len(safe) >= len(text.replace("\r\n", "\n"))
-        safe.encode("utf-8")
-
-
-@pytest.mark.parametrize("text", MARKUP)
-def test_markup_is_text(text: str) -> None:
-    content = safe_content(text)
-    assert content.plain == text
-    assert content.spans == []
-
-
-def test_replacements_show_what_was_removed() -> None:
+def test_no_control_sequence_is_left_and_markup_is_text() -> None:
+    for text in HOSTILE.values():
+        for newlines in get_args(Newlines):
+            safe = safe_text(text, newlines=newlines)
+            assert all(character == "\n" or character.isprintable() for character in safe)
+            assert len(safe) >= len(text.replace("\r\n", "\n"))
+            safe.encode("utf-8")
     assert safe_text("\x1b\x00\x7f\x9b\u202e") == "␛␀␡‹9b›‹202e›"
     assert visible("\U000e0041") == "‹e0041›"
+    for text in MARKUP:
+        content = safe_content(text)
+        assert (content.plain, content.spans) == (text, [])
 
 
 def test_ordinary_text_of_any_script_is_untouched() -> None:
     for text in (
-        "The state of the Union",
-        "naïve façade — “quotes”",
-        "日本語のテキスト",
-        "Ελληνικά",
-        "עברית العربية",
-        "🚀 100 %",
-        "a\nb",
-        "می\u200cخواهم",
-        "👩\u200d👩\u200d👧",
-        "❤\ufe0f",
-        "葛\U000e0100",
-    ):
+        "naïve façade — “quotes”", "日本語のテキスト", "Ελληνικά", "עברית العربية", "🚀 100 %",
+        "a\nb", "می\u200cخواهم", "👩\u200d👩\u200d👧", "❤\ufe0f", "葛\U000e0100",
+    ):  # fmt: skip
         assert safe_text(text) == text
 
 
@@ -87,11 +63,11 @@ def test_line_ends_are_kept_joined_or_shown() -> None:
 
 
 def test_limit_counts_cells_and_marks_the_cut() -> None:
-    assert safe_text("abcdef", limit=6) == "abcdef"
-    assert safe_text("abcdefg", limit=6) == "abcde…"
-    assert safe_text("日本語", limit=5) == "日本…"
-    assert safe_text("abc", limit=0) == ""
-    assert safe_text("\x1b" * 1_000_000, limit=3) == "␛␛…"
+    for text, limit, cut in (
+        ("abcdef", 6, "abcdef"), ("abcdefg", 6, "abcde…"), ("日本語", 5, "日本…"), ("abc", 0, ""),
+        ("\x1b" * 1_000_000, 3, "␛␛…"),
+    ):  # fmt: skip
+        assert safe_text(text, limit=limit) == cut
 
 
 def test_keys_before_the_last_one_go_first_where_not_all_fit() -> None:

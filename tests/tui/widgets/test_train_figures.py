@@ -39,33 +39,22 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
             grad_norm=noise.uniform(0, 20),
             learning_rate=noise.uniform(1e-6, 1e-2),
         )
-        evaluation = EvaluationFigures(
-            name="validation",
-            step=step // 100 * 100,
-            loss=4.0,
-            perplexity=noise.uniform(2, 999),
-            bits_per_byte=noise.uniform(0.5, 5),
-            best_step=100,
-            best_perplexity=noise.uniform(2, 999),
+        best = {"best_step": 100, "best_perplexity": noise.uniform(100, 999)}
+        shown = {"perplexity": noise.uniform(2, 999), "bits_per_byte": noise.uniform(0.5, 5)}
+        judged = EvaluationFigures.model_validate(
+            {"name": "validation", "step": step // 100 * 100, "loss": 4.0, **shown, **best}
         )
         speed, busy = noise.uniform(900, 99_000), noise.choice((0.0, 7.0, 71.0, 100.0))
-        snapshot = replace(
-            make_snapshot(step=step, train=train, evaluation=evaluation, tokens_per_second=speed),
-            hardware=make_hardware(busy=busy),
-        )
+        snapshot = make_snapshot(step=step, train=train, evaluation=judged, tokens_per_second=speed)
+        snapshot = replace(snapshot, hardware=make_hardware(busy=busy))
         lines = texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0))
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen
     assert min(places) >= 0
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_time_left_is_at_the_right_edge_with_its_margin(width: int) -> None:
-    for eta, words in (
-        (Eta(24.2, 3.1), "24 s left ±3"),
-        (Eta(7_500.0, 720.0), "2 h 05 min left ±12"),
-    ):
-        assert texts(make_snapshot(), width, eta)[0].rstrip().endswith(f"  {words}")
+def test_the_time_left_is_at_the_right_edge_with_its_margin() -> None:
+    assert texts(make_snapshot(), 96, Eta(7_500.0, 720.0))[0].endswith("  2 h 05 min left ±12")
     long = make_snapshot(step=1_000_000, max_steps=1_000_000_000)
     line = texts(replace(long, series=make_series(0)), 80, Eta(400_000.0, 9_000.0))[0]
     assert "tokens" not in line, "tokens give way to the bar"
@@ -90,23 +79,15 @@ def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
     return replace(snapshot, evaluations=rows)
 
 
-@pytest.mark.parametrize(
-    ("snapshot", "words"),
-    [
+def test_the_best_is_shown_with_its_step_and_the_first_evaluation_is_announced() -> None:
+    for snapshot, words in (
         (evaluated(4.3, 4.2, 4.1), "val 60.3 ★ ▼ falling  "),
         (evaluated(4.1, 4.2, 4.3), "val 73.7 ▲ ★60.3 @100  "),
         (evaluated(4.1, 4.2, 4.3, status="finished"), "val 73.7 ★60.3 @100  "),
         (evaluated(4.1, 4.2, 4.3, status="stalled"), "val 73.7  "),
         (make_snapshot(step=50, evaluation=EvaluationFigures()), "val –  untrained 2,048  "),
-    ],
-)
-def test_a_narrow_line_shows_the_best_and_its_step_beside_a_newer_value(
-    snapshot: RunSnapshot, words: str
-) -> None:
-    assert texts(snapshot, 80)[1].startswith(f" {words}")
-
-
-def test_the_best_shows_its_step_or_the_first_evaluation_its_own() -> None:
+    ):
+        assert texts(snapshot, 80)[1].startswith(f" {words}")
     snapshot = evaluated(4.3, 4.2, 4.1)
     for step in (300, 1_850):
         summary = snapshot.summary.model_copy(update={"step": step})
@@ -130,30 +111,23 @@ def test_only_the_newest_evaluations_of_a_long_run_are_read() -> None:
     assert Counted.asked == 3
 
 
-@pytest.mark.parametrize("width", [80, 96, 168])
-@pytest.mark.parametrize(
-    ("bits", "unknown", "scored", "words"),
-    [
+def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them() -> None:
+    for bits, unknown, scored, words in (
         (1.54, 0.0, 0.999, "val bits/byte 1.54"),
         (1.54, 0.0004, None, "val bits/byte 1.54 0.04 % unknown"),
         (1.54, 0.0, 0.54, "val bits/byte 1.54 of 54 % of the text"),
         (None, 0.73, 0.54, "val unknown 73 %"),
-    ],
-)
-def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them(
-    width: int, bits: float | None, unknown: float, scored: float | None, words: str
-) -> None:
-    shares = {"bits_per_byte": bits, "unknown_share": unknown, "scored_share": scored}
-    judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, **shares)
-    line = texts(make_snapshot(evaluation=judged), width)[1]
-    brief = words.partition(" 0.04")[0].partition(" of")[0]
-    assert line.rstrip().endswith(words if width > 115 else brief), line
+    ):
+        shares = {"bits_per_byte": bits, "unknown_share": unknown, "scored_share": scored}
+        judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, **shares)
+        brief = words.partition(" 0.04")[0].partition(" of")[0]
+        for width, shown in ((96, brief), (168, words)):
+            line = texts(make_snapshot(evaluation=judged), width)[1]
+            assert line.rstrip().endswith(shown), line
 
 
-@pytest.mark.parametrize("width", [80, 96, 170])
-def test_the_figures_of_an_ended_run_are_packed_and_its_epochs_agree(width: int) -> None:
-    ended = make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575)
-    lines = texts(ended, width)[1:]
+def test_the_figures_of_an_ended_run_are_packed_and_its_epochs_agree() -> None:
+    lines = texts(make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575), 96)[1:]
     assert all("    " not in line.strip() for line in lines)
     assert "epoch 1.86 of 1.86" in lines[1]
 

@@ -48,22 +48,15 @@ def buckets(steps: int) -> tuple[array[float], array[float]]:
     return array("d", (width * (1 + at) for at in range(count))), perplexities(count)
 
 
-@pytest.mark.parametrize("steps", [500, 2_048, 100_000, 1_000_000, 30_000_000])
-def test_drawing_reads_each_bucket_a_few_times_however_long_the_run(
-    steps: int,
-) -> None:
+@pytest.mark.parametrize("steps", [500, 2_048, 100_000, 30_000_000])
+def test_drawing_reads_each_bucket_a_few_times_however_long_the_run(steps: int) -> None:
     x, mean = buckets(steps)
     assert len(x) <= BUCKETS
     places, middle, low, high = (Counted(values) for values in (x, mean, mean, mean))
-    data = ChartData(
-        "Perplexity",
-        (ChartSeries("train", TRAIN, places, middle, low, high, geometric=True),),
-        x_end=x[-1],
-        log_y=True,
-    )
+    train = ChartSeries("train", TRAIN, places, middle, low, high, geometric=True)
+    data = ChartData("Perplexity", (train,), x_end=x[-1], log_y=True)
     plot = draw(data, look(data), 96, 12, PlotState())
     columns = 2 * (96 - plot.gutter)
     assert len(plot.drawn[0].bins) <= columns + 2
-    assert (
-        sum(part.read for part in (places, middle, low, high)) <= 8 * BUCKETS + SEARCHES * columns
-    )
+    read = sum(part.read for part in (places, middle, low, high))
+    assert read <= 8 * BUCKETS + SEARCHES * columns

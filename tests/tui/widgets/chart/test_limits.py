@@ -67,24 +67,15 @@ def test_a_bump_of_the_curve_stays_visible_on_a_log_axis() -> None:
     assert high == pytest.approx(max(bump[40:]))
 
 
-@pytest.mark.parametrize(
-    ("wanted", "values", "log", "from_zero", "found"),
-    [
+def test_the_range_includes_near_baselines_only() -> None:
+    for wanted, values, log, from_zero, found in (
         ((50, 60), [63, 500], False, False, (50, 63)),
         ((50, 60), [45], False, False, (45, 60)),
         ((50, 60), [NAN, math.inf], False, False, (50, 60)),
         ((0.4, 0.5), [1.0], False, True, (0.4, 1.0)),
         ((50, 100), [0.0], True, False, (50, 100)),
-    ],
-)
-def test_the_range_includes_near_baselines_only(
-    wanted: tuple[float, float],
-    values: list[float],
-    log: bool,
-    from_zero: bool,
-    found: tuple[float, float],
-) -> None:
-    assert with_baselines(wanted, values, log, from_zero) == found
+    ):
+        assert with_baselines(wanted, values, log, from_zero) == found
 
 
 def test_limits_are_round_contain_what_is_wanted_and_start_at_zero_where_they_can() -> None:
@@ -117,11 +108,5 @@ def test_end_of_x_is_round_past_the_newest_point_and_stable() -> None:
     assert 3751 < end <= 4500
     assert settle_end(end - 1, 0, end) == end
     assert settle_end(end + 1, 0, end) > end
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(1, 1), (1.2, 2), (2.1, 2.5), (2.6, 5), (7, 10), (0.03, 0.05), (1999, 2000)],
-)
-def test_nice_steps_are_1_2_25_5(value: float, expected: float) -> None:
-    assert nice(value) == pytest.approx(expected)
+    steps = [nice(value) for value in (1, 1.2, 2.1, 2.6, 7, 0.03, 1999)]
+    assert steps == pytest.approx([1, 2, 2.5, 5, 10, 0.05, 2000])

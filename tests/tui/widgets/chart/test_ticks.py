@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from itertools import pairwise
-
-import pytest
+from itertools import pairwise, product
 
 from rnnlm_tui.tui.views.chart_data import XFormat
 from rnnlm_tui.tui.widgets.chart.raster import Scale
-from rnnlm_tui.tui.widgets.chart.scale import Limits, fixed, x_at, x_ticks, y_labels, y_ticks
+from rnnlm_tui.tui.widgets.chart.scale import Limits, x_at, x_ticks, y_labels, y_ticks
 
 
 def ticks(low: float, high: float, rows: int, *, log: bool = False) -> list[tuple[float, float]]:
@@ -32,32 +30,23 @@ def labels(start: float, end: float, width: int, form: XFormat = "count") -> lis
     return [label for _, label in x_ticks(start, end, width, form)]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "rows"),
-    [
+def test_ticks_never_touch_and_those_of_a_coarse_log_axis_are_at_their_values() -> None:
+    for low, high, rows in (
         (45, 150, 9), (33, 210, 14), (0.3, 9000, 20), (58, 61, 8), (55, 10_000, 6), (55, 5_000, 7),
         (60, 2_000, 5), (50, 100_000, 9),
-    ],
-)  # fmt: skip
-def test_log_ticks_never_touch_and_those_of_a_coarse_axis_are_at_their_values(
-    low: float, high: float, rows: int
-) -> None:
-    found = ticks(low, high, rows, log=True)
-    assert len(found) >= 2
-    places = sorted(math.floor(place) for _, place in found)
-    assert all(b - a >= 2 for a, b in pairwise(places)) or high / low < 1.2
-    if (high / low) ** (1 / rows) >= 1.4:
-        assert all(abs(place - math.floor(place) - 0.5) <= 0.3 for _, place in found)
-
-
-def test_linear_ticks_leave_a_row_free() -> None:
+    ):  # fmt: skip
+        found = ticks(low, high, rows, log=True)
+        assert len(found) >= 2
+        places = sorted(math.floor(place) for _, place in found)
+        assert all(b - a >= 2 for a, b in pairwise(places)) or high / low < 1.2
+        if (high / low) ** (1 / rows) >= 1.4:
+            assert all(abs(place - math.floor(place) - 0.5) <= 0.3 for _, place in found)
     assert values(3.5, 7.2, 7) in ([4, 5, 6, 7], [4, 6])
     assert y_labels(values(0, 30_000, 3), False) == ["0", "15k", "30k"]
 
 
-@pytest.mark.parametrize(
-    ("values", "log", "unit", "labels"),
-    [
+def test_labels_have_the_fewest_distinct_decimals() -> None:
+    for numbers, log, unit, words in (
         ([0, 0.5, 1, 1.5], False, "", "0 0.5 1 1.5"),
         ([40, 60, 80], False, "", "40 60 80"),
         ([0, 0.001, 0.002, 0.004], False, "", "0 1e-3 2e-3 4e-3"),
@@ -65,44 +54,28 @@ def test_linear_ticks_leave_a_row_free() -> None:
         ([1000, 1500, 2000], False, "", "1k 1.5k 2k"),
         ([1e6, 2e6], False, "", "1M 2M"),
         ([10, 100, 1000, 10000], True, "", "10 100 1k 10k"),
-        ([1.2, 1.5, 2], True, "", "1.2 1.5 2"),
         ([1_900, 1_950, 2_000, 2_050, 2_100], True, "", "1.90k 1.95k 2k 2.05k 2.10k"),
         ([], False, "", ""),
-    ],
-)
-def test_labels_have_the_fewest_distinct_decimals(
-    values: list[float], log: bool, unit: str, labels: str
-) -> None:
-    assert y_labels(values, log, unit) == labels.split()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "log"),
-    [
-        (0.0, 1.0, False), (3.111, 3.112, False), (57.0, 58.0, False), (998, 1004, False),
-        (0.00001, 0.9, False), (99_990, 100_040, False), (1_890, 2_110, True), (990, 1_010, True),
-        (27_000, 27_100, True), (57.0, 58.0, True),
-    ],
-)  # fmt: skip
-def test_labels_of_one_axis_differ(low: float, high: float, log: bool) -> None:
-    found = y_labels(values(low, high, 12, log=log), log)
-    assert len(set(found)) == len(found) >= 2
+    ):
+        assert y_labels(numbers, log, unit) == words.split()
+    for low, high, log in (
+        (3.111, 3.112, False), (998, 1004, False), (0.00001, 0.9, False), (1_890, 2_110, True),
+        (99_990, 100_040, False), (990, 1_010, True), (27_000, 27_100, True), (57.0, 58.0, True),
+    ):  # fmt: skip
+        found = y_labels(values(low, high, 12, log=log), log)
+        assert len(set(found)) == len(found) >= 2
 
 
 def test_x_ticks_are_round_distinct_and_whole_where_steps_are() -> None:
     assert labels(0, 4754, 71) == ["0", "1k", "2k", "3k", "4k"]
-    assert labels(0, 4754, 24) == ["0", "2k", "4k"]
     window, close = labels(2800, 3750, 96), labels(3700, 3712, 96)
     assert window[0] == "2.8k"
     assert "3,702" in close
     assert len(set(window)) == len(window) >= 4
     assert len(set(close)) == len(close)
-    assert labels(0, 2, 60) == ["0", "0.5", "1", "1.5", "2"]
     assert "0.2" in labels(0, 1, 60), "epochs have parts"
     assert labels(0, 1, 60, "whole") == ["0", "1"]
-    assert labels(10, 13, 60, "whole") == ["10", "11", "12", "13"]
     assert x_ticks(5, 5, 60) == x_ticks(0, 10, 3) == []
-    assert fixed([0.5, 1.0], 0.5) == ["0.5", "1"]
 
 
 def test_times_are_written_in_their_units_and_clock_ticks_at_round_local_times() -> None:
@@ -116,33 +89,21 @@ def test_times_are_written_in_their_units_and_clock_ticks_at_round_local_times()
     times = [time.localtime(value) for value, _ in clock]
     assert all(at.tm_sec == 0 and at.tm_min % 5 == 0 for at in times)
     assert clock[0][1] == time.strftime("%H:%M", times[0])
+    texts = [x_at(2140, "count"), x_at(1.25, "count"), x_at(99, "duration")]
+    assert texts == ["2,140", "1.25", "1 min 39 s"], "at the cursor in full"
 
 
-def test_cursor_x_is_written_in_full() -> None:
-    assert x_at(2140, "count") == "2,140"
-    assert x_at(1.25, "count") == "1.25"
-    assert x_at(99, "duration") == "1 min 39 s"
+AXES: tuple[tuple[float, float, XFormat], ...] = (
+    (0, 113, "duration"), (55, 200, "duration"), (3_000, 9_000, "duration"), (0, 2_750, "count"),
+    (970_000, 1_130_000, "count"), (1_180, 2_900, "count"), (900, 1_100, "whole"),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [24, 40, 60, 90, 150])
-@pytest.mark.parametrize(
-    ("start", "end", "form"),
-    [
-        (0, 113, "duration"),
-        (55, 200, "duration"),
-        (3_000, 9_000, "duration"),
-        (0, 2_750, "count"),
-        (970_000, 1_130_000, "count"),
-        (1_180, 2_900, "count"),
-        (900, 1_100, "whole"),
-    ],
-)
-def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label(
-    start: float, end: float, form: XFormat, width: int
-) -> None:
-    shown = x_ticks(start, end, width, form)
-    values, texts = [value for value, _ in shown], [text for _, text in shown if text != "0"]
-    assert len({round(b - a, 6) for a, b in pairwise(values)}) <= 1
-    assert len({text.strip("0123456789.,- ") for text in texts}) <= 1
-    for (a, text), (b, other) in pairwise(shown):
-        assert (b - a) / (end - start) * width >= (len(text) + len(other)) / 2 + 2
+def test_an_axis_has_one_unit_equal_steps_and_room_for_every_label() -> None:
+    for (start, end, form), width in product(AXES, (24, 40, 60, 90, 150)):
+        shown = x_ticks(start, end, width, form)
+        places, texts = [value for value, _ in shown], [text for _, text in shown if text != "0"]
+        assert len({round(b - a, 6) for a, b in pairwise(places)}) <= 1
+        assert len({text.strip("0123456789.,- ") for text in texts}) <= 1
+        for (a, text), (b, other) in pairwise(shown):
+            assert (b - a) / (end - start) * width >= (len(text) + len(other)) / 2 + 2

@@ -51,9 +51,7 @@ def test_the_whole_range_ends_at_the_plan_or_at_a_stable_round_x() -> None:
 
 
 def test_zoom_keeps_the_cursor_or_the_newest_point_and_has_ends() -> None:
-    start, end = zoomed(2, 250, last=900).shown
-    assert end - start == pytest.approx(500)
-    assert (250 - start) / (end - start) == pytest.approx(0.25)
+    assert zoomed(2, 250, last=900).shown == pytest.approx((125, 625))
     window = zoomed(4)
     start, end = window.shown
     assert start < 600 <= end
@@ -62,23 +60,12 @@ def test_zoom_keeps_the_cursor_or_the_newest_point_and_has_ends() -> None:
     assert window.shown == (0, 1000)
     for _ in range(60):
         window.zoom(2, 300)
-    start, end = window.shown
-    assert end - start >= 1
+    assert window.shown[1] - window.shown[0] >= 1
     window.put((100, 200), following=False)
     assert (window.shown, window.following) == ((100, 200), False)
     for part in (None, (200, 200)):  # an empty part shows all
         window.put(part, following=False)
         assert (window.shown, window.following) == ((0, 1000), True)
-
-
-def test_pan_moves_stops_at_the_ends_and_stops_following() -> None:
-    window = zoomed(4, 500)
-    window.pan(-0.5)
-    assert not window.following
-    window.pan(-99)
-    assert window.shown[0] == 0
-    window.pan(99)
-    assert window.shown[1] == 1000
 
 
 def test_a_following_window_stays_and_then_jumps_and_one_that_was_panned_follows_again() -> None:
@@ -93,6 +80,8 @@ def test_a_following_window_stays_and_then_jumps_and_one_that_was_panned_follows
     assert start < 700 < end
     assert end - start == pytest.approx(before[1] - before[0])
     window = zoomed(10, 100)
+    window.pan(-99)  # stops at the end
+    assert (window.shown, window.following) == ((0, 100), False)
     window.pan(0.1)
     window.fit(data(900))
     assert window.shown[1] < 900
