@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from rnnlm_tui.tui.settings import KEPT_VIEWS, ChartView, rename_view, save_view, saved_view
 
 PART, LOSS, LEFT = (10.0, 20.5), frozenset({"loss"}), frozenset({"left"})
@@ -43,18 +41,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        None,
-        7,
-        "x",
-        [],
-        {"plain-otter": 3},
-        {"plain-otter": BROKEN},
-        {"plain-otter": {"part": [5, 2]}},
-        {"plain-otter": {"part": ["a", None]}},
-    ],
-)
-def test_a_damaged_view_is_replaced_by_the_default(damage: object) -> None:
-    assert saved_view({"views": damage}, "plain-otter") == ChartView()
+def test_a_damaged_view_is_replaced_by_the_default() -> None:
+    views = (3, BROKEN, {"part": [5, 2]}, {"part": ["a", None]})
+    damaged: list[object] = [None, 7, "x", [], *({"plain-otter": view} for view in views)]
+    for damage in damaged:
+        assert saved_view({"views": damage}, "plain-otter") == ChartView()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
+from typing import Any, Literal
 
 import pyte
 import pytest
@@ -82,7 +82,7 @@ def test_a_terminal_shows_what_textual_would_send_and_is_sent_less(
 ) -> None:
     console, draw = Console(force_terminal=True, color_system=colours), random.Random(5)
     ours = theirs = 0
-    looks: tuple[dict[str, bool], ...] = (
+    looks: tuple[dict[str, Any], ...] = (
         {}, {"bold": True}, {"dim": True}, {"bold": True, "underline": True}, {"reverse": True},
     )  # fmt: skip
     inks = [
