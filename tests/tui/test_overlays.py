@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 
+import pytest
 from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.protocol import CommandResult, Verb
 from rnnlm_tui.schema.status import LIVING, RunStatus
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, action, actions_for
+from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, action, actions_for, key_rows
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.commands import PaletteScreen, commands, description
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.pick import PickItem
-from rnnlm_tui.tui.screens.quit import QuitScreen
+from rnnlm_tui.tui.screens.quit import FACTS, FACTS_OF_SEVERAL, STOPS, QuitScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
-from rnnlm_tui.tui.views.compare import Marks
 from tests.homes import trained
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary
-from tests.tui.support import at_home, lines_of, running_app, shows, text_of, until
+from tests.tui.fakes import make_snapshot, make_summary
+from tests.tui.pictures import cells_on
+from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
+
+MARKED = {"marked": ["plain-otter", "brisk-heron"]}
 
 
 async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
     """The whole help, scrolled to its end."""
     await pilot.press("home")
-    await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc close" in text_of(app))
+    await until(pilot, lambda: isinstance(app.screen, HelpScreen) and shows(app, "esc close"))
     shown, before = text_of(app), ""
     while before != text_of(app):
         before = text_of(app)
@@ -38,20 +44,18 @@ async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
     return shown
 
 
-async def test_help_lists_every_action_in_every_size() -> None:
-    services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
-    async with running_app(services, size=(60, 15)) as (app, pilot):
-        app.set_marks(Marks(("plain-otter", "brisk-heron")))
+@pytest.mark.usefixtures("three_at_home")
+async def test_help_and_palette_list_every_action_on_every_pane() -> None:
+    async with at_home(size=(60, 15), settings={**MARKED}) as (app, pilot):
         for pane in PANES:
             app.open_pane(pane)
-            await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
+            await until(pilot, lambda: app.ready_pane is not None)
             app.action_keys()
-            entries = [entry for entry in actions_for(pane) if not entry.covered]
-            charts = any(entry.group == "charts" for entry in entries)
+            entries = [row[0] for row in key_rows(actions_for(pane))]
             for size in ((60, 15), (80, 24), (120, 40)):
                 await pilot.resize_terminal(*size)
                 await pilot.pause()
-                if size == (80, 24) and not charts:
+                if size == (80, 24) and not any(entry.group == "charts" for entry in entries):
                     assert "↑ ↓ more" not in text_of(app), "it is whole"
                     assert "e evaluated" in text_of(app), "no sign is cut"
                 shown = await whole_help(app, pilot)
@@ -71,34 +75,34 @@ async def test_help_lists_every_action_in_every_size() -> None:
                 assert "1 2 3 4   screens of the run" in shown
                 assert "degraded: its disk is full" in shown
                 assert max(len(line) for line in lines_of(app)) <= size[0]
-                if (pane, size) == ("train", (80, 24)):
-                    for words in (
-                        "reset zoom, axis, cursor", "x: step, tokens, time …", "▼ beats",
-                        "PgDn PgUp older or newer events", "↑ spike",
-                        "nor in the time of 20 steps",
-                    ):  # fmt: skip
-                        assert words in shown
             await pilot.press("escape")
             await pilot.resize_terminal(60, 15)
+            # the palette begins with those of the pane
+            assert isinstance(app.screen, PaneScreen)
+            items = list(commands(app.screen))
+            titles = [item.name for item in items]
+            assert {entry.palette for entry in ACTIONS if entry.palette} <= set(titles)
+            assert len(titles) == len(set(titles))
+            groups = [group for group, _ in groupby(item.group for item in items)]
+            own = [entry for entry in ACTIONS if entry.palette and entry.panes[:1] == (pane,)]
+            assert groups[0] == PANE_TITLES[pane] or not own
+            assert len(groups) == len(set(groups))
+            assert groups[-1] == "Open a run"
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() -> None:
-    async with running_app(pane="train", size=(60, 15)) as (app, pilot):
+    async with at_home(pane="train", size=(60, 15)) as (app, pilot):
         await pilot.press("question_mark")
         assert "↑ ↓ more" in lines_of(app)[0]
         assert "This screen" in text_of(app)
         assert "Charts" not in text_of(app)
-        await pilot.press("end")
-        assert "degraded: its disk is full" in text_of(app)
-        await pilot.press("a")
+        await pilot.press("end", "a")
         assert "↑ ↓ more" in lines_of(app)[0]
         assert app.screen.query_one(VerticalScroll).scroll_y == 0, "the first finds are in sight"
-        await pilot.press("escape", "end", "home")
-        assert "This screen" in text_of(app)
         await pilot.resize_terminal(200, 60)
-        await pilot.pause()
+        await pilot.press("escape")
         assert "↑ ↓ more" not in text_of(app)
-        assert "degraded: its disk is full" in text_of(app)
         assert sum(line.count("^p ") for line in lines_of(app)[2:-1]) <= 3, "once a group"
         # typing searches, q too; esc ends the search first
         await pilot.press(*"eval")
@@ -114,6 +118,7 @@ async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() 
         assert "evaluate now" in text_of(app)
         await pilot.press("q")
         assert not isinstance(app.screen, HelpScreen)
+        # of a chart with the cursor, and of a text box
         await pilot.resize_terminal(60, 15)
         await pilot.press("left", "question_mark")
         assert "Charts" in text_of(app)
@@ -127,21 +132,17 @@ async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() 
         assert "the next checkpoint" in lines[first + 1]
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_under_an_overlay_the_pane_is_grey_and_only_its_own_keys_are_shown() -> None:
-    async with running_app(size=(120, 40)) as (app, pilot):
-        for key in ("question_mark", "q", "ctrl+p", "h", "L"):
+    async with at_home(pane="train", size=(120, 40)) as (app, pilot):
+        for key in ("question_mark", "q", "ctrl+p", "L"):
             assert "space Pause" in lines_of(app)[-1]
             await pilot.press(key)
-            await until(pilot, lambda: "esc" in text_of(app) and "space Pause" not in text_of(app))
+            await until(pilot, lambda: shows(app, "esc") and not shows(app, "space Pause"))
             assert not lines_of(app)[-1].strip(" ╰─╯") or "esc" in lines_of(app)[-1]
             if key == "question_mark":
-                first = app.screen._compositor.render_strips()[0]
-                colours = {
-                    segment.style.color.name
-                    for segment in first
-                    if segment.style and segment.style.color and segment.text.strip()
-                }
-                assert colours == {"#4e4e4e"}
+                first = [style for sign, style in cells_on(app)[0] if style and sign.strip()]
+                assert {style.color.name for style in first if style.color} == {"#4e4e4e"}
             await pilot.press("escape")
             await until(pilot, lambda: "space Pause" in lines_of(app)[-1])
         for pane in ("train", "prompt"):
@@ -152,117 +153,84 @@ async def test_under_an_overlay_the_pane_is_grey_and_only_its_own_keys_are_shown
         assert app.return_value is None
 
 
-LEAVING: dict[RunStatus, tuple[str, str, str]] = {
-    "running": (
-        "Training continues without this terminal.",
-        "leave, keep training",
-        "stop training at a checkpoint, then leave",
-    ),
-    "preparing": (
-        "Preparation continues, then training starts.",
-        "leave, keep preparing",
-        "stop it before its first step, then leave",
-    ),
-    "paused": (
-        "It stays paused, in memory, until you resume it.",
-        "leave, keep it paused",
-        "stop it at a checkpoint, then leave",
-    ),
-    "stalled": (
-        "It is stalled; its worker keeps running.",
-        "leave",
-        "ask it to stop at a checkpoint, then leave",
-    ),
-    "degraded": (
-        "Training continues, unsaved until its disk has room.",
-        "leave, keep training",
-        "stop it once a checkpoint has room, then leave",
-    ),
+LEAVING: dict[RunStatus, str] = {
+    "running": "leave, keep training",
+    "preparing": "leave, keep preparing",
+    "paused": "leave, keep it paused",
+    "stalled": "leave",
+    "degraded": "leave, keep training",
 }
+"""What enter does, by the status of the one run that has a worker."""
 
 
-async def test_the_quit_question_has_a_fact_and_fits_for_each_status_and_for_several_runs() -> None:
+async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[str, Verb]] = []
+
+    def send(run: RunDirectory, verb: Verb) -> CommandResult:
+        sent.append((run.name, verb))
+        return CommandResult(id="1", ok=True, status="stopped", step=3_752)
+
+    async def asked(status: RunStatus, **others: RunStatus) -> str:
+        """Ask with these runs, the open one first."""
+        show_run(app, make_snapshot(status))
+        app.summaries = tuple(make_summary(name, other) for name, other in others.items())
+        await pilot.press("q")
+        await until(pilot, lambda: shows(app, "Leave rnnlm-tui?"))
+        return text_of(app)
+
+    monkeypatch.setattr("rnnlm_tui.client.control.send", send)
     assert set(LEAVING) == LIVING
-    services = FakeServices(make_snapshot())
-    async with running_app(services) as (app, pilot):
-
-        async def asked() -> str:
-            app.watcher.poll_now()
-            await until(
-                pilot,
-                lambda: (
-                    {summary.run: summary.status for summary in app.current_summaries()}
-                    == {summary.run: summary.status for summary in services.runs}
-                ),
-            )
-            await pilot.press("q")
-            await until(pilot, lambda: shows(app, "Leave rnnlm-tui?"))
-            return text_of(app)
-
-        for status, (fact, leave, stop) in LEAVING.items():
-            become(services, status)
+    async with at_home(None, "train") as (app, pilot):
+        for status, leave in LEAVING.items():
             for size in ((60, 15), (80, 24)):
                 await pilot.resize_terminal(*size)
-                text = await asked()
-                assert fact in text
-                assert f"› enter  {leave} " in text
-                assert stop in text
-                assert "esc    stay" in text
+                text = await asked(status)
+                stop = STOPS.get(status, "stop {run} at a checkpoint")
+                name = "training" if status == "running" else "it"
+                for words in (
+                    f"  {FACTS[status]} ",
+                    f"› enter  {leave} ",
+                    f"{stop.replace('{run}', name)}, then leave ",
+                    "esc    stay ",
+                ):
+                    assert words in text
                 await pilot.press("escape")
                 assert not isinstance(app.screen, QuitScreen)
-        become(services, "paused")
-        services.runs[1:] = [make_summary("brisk-heron", "paused")]
-        text = await asked()
-        assert "They stay paused, in memory, until you resume them." in text
+        text = await asked("paused", heron="paused")
+        assert FACTS_OF_SEVERAL["paused"] in text
         assert "leave, keep them paused" in text
         await pilot.press("escape")
-        services.runs[1:] = [make_summary("brisk-heron"), make_summary("calm-crow", "preparing")]
-        text = await asked()
+        text = await asked("paused", heron="running", crow="preparing")
         assert "plain-otter ‖ paused, stays paused" in text
-        assert "brisk-heron ● running, 24 s left" in text
-        assert "calm-crow ◐ preparing, then trains" in text
+        assert "heron ● running, 24 s left" in text
+        assert "crow ◐ preparing, then trains" in text
         assert "Each run is left as it is." in text
         assert "leave, keep training" in text
         assert "stop plain-otter at a checkpoint, then leave" in text
         await pilot.press("escape")
         # runs that aren't open are named, and can't be stopped here
-        become(services, "finished")
-        services.runs[1:] = [
-            make_summary(name) for name in ("brisk-heron", "calm-crow", "dusk-dove", "even-eel")
-        ]
-        text = await asked()
-        assert "brisk-heron ● running" in text
+        runs = dict.fromkeys(("heron", "crow", "dove", "eel"), "running")
+        text = await asked("finished", **runs)  # type: ignore[arg-type]
+        assert "heron ● running" in text
         assert "and 1 more" in text
         assert "stop training" not in text
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
-        await pilot.press("enter")
-        await until(pilot, lambda: app.return_value == 0)
-
-
-def become(services: FakeServices, status: RunStatus) -> None:
-    """Let the open run have this status."""
-    services.snapshots["plain-otter"] = snapshot = make_snapshot(status)
-    services.runs[0] = snapshot.summary
-
-
-async def test_a_run_that_ends_changes_the_quit_question_and_capital_s_stops_one() -> None:
-    services = FakeServices(make_snapshot())
-    async with running_app(services) as (app, pilot):
-        await pilot.press("q")
-        assert "plain-otter ● running, 24 s left" in text_of(app)
-        services.snapshots["plain-otter"] = make_snapshot("finished", 4_754)
-        await until(pilot, lambda: "plain-otter ✓ finished" in text_of(app))
+        await pilot.press("escape")
+        # a run may end meanwhile
+        assert "plain-otter ● running, 24 s left" in await asked("running")
+        show_run(app, make_snapshot("finished", 4_754))
+        await until(pilot, lambda: shows(app, "plain-otter ✓ finished"))
         assert "No run is training any more." in text_of(app)
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
-        await pilot.press("escape", "q")
+        await pilot.press("escape")
+        await asked("running")
+        await pilot.press("S")
         await until(pilot, lambda: app.return_value == 0)
-    services = FakeServices(make_snapshot())
-    async with running_app(services) as (app, pilot):
-        await pilot.press("q", "S")
-        await until(pilot, lambda: app.return_value == 0)
-        assert services.sent == [("plain-otter", "stop", {})]
+        assert sent == [("plain-otter", "stop")]
 
 
 async def test_lists_fit_every_width_and_take_one_line_each() -> None:
@@ -270,47 +238,39 @@ async def test_lists_fit_every_width_and_take_one_line_each() -> None:
         delete_run(trained(name))
     async with at_home(None, size=(120, 40)) as (app, pilot):
         choices = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
-        for overlay, word in (
-            (ChooseScreen("Preset", choices, "gru"), "ptb-large"),
-            (TrashScreen(), "old-otter"),
-            (None, "Start demo"),
+        presets = ChooseScreen("Preset", choices, "gru")
+        for overlay, one, many in (
+            (lambda: app.push_screen(presets), " ptb-large ", len(PRESETS)),
+            (lambda: app.push_screen(TrashScreen()), "deleted just now", 2),
+            (app.action_command_palette, "Start demo", 1),
         ):
-            if overlay is None:
-                app.action_command_palette()
-            else:
-                app.push_screen(overlay)
+            overlay()
             for size in ((60, 15), (80, 24), (120, 40)):
                 await pilot.resize_terminal(*size)
-                await until(pilot, lambda: shows(app, word))  # noqa: B023  awaited here
-                lines = lines_of(app)
-                presets = [line for line in lines if any(f" {name} " in line for name in PRESETS)]
-                assert word != "ptb-large" or len(presets) == len(PRESETS)
-                deleted = [line for line in lines if "deleted just now" in line and " kB" in line]
-                assert word != "old-otter" or len(deleted) == 2
+                await until(pilot, partial(shows, app, one))
+                rows = [
+                    line
+                    for line in lines_of(app)
+                    if one in line or (many > 2 and any(f" {name} " in line for name in PRESETS))
+                ]
+                assert len(rows) == many
             for width in range(24, 0, -1):
                 await pilot.resize_terminal(width, 12)
                 await pilot.pause()
             await pilot.resize_terminal(80, 24)
-            await until(pilot, lambda: shows(app, word))  # noqa: B023  awaited here
+            await until(pilot, partial(shows, app, one))
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is app.pane_screen)
         await pilot.press("ctrl+p", *"log or linear", "enter")
-        await until(pilot, lambda: "No run open" in text_of(app))
+        await until(pilot, lambda: shows(app, "No run open"))
         assert app.current_mode == "runs"
 
 
-def test_the_palette_repeats_nothing() -> None:
+def test_the_palette_repeats_nothing_and_finds_names_before_headings_and_other_texts() -> None:
     assert description(action("sample")) == ""
     assert description(action("smoother")) == "", "its help describes the two other keys too"
-    assert (
-        description(action("delete_run"))
-        == "move the run, or all marked ones, to the trash: u undoes it"
-    )
+    assert description(action("delete_run")) == action("delete_run").help
     assert description(action("pause")) == "also a stopped run"
-    assert description(action("checkpoint")) == ""
-
-
-def test_a_find_in_the_name_ranks_above_one_in_the_heading_and_that_above_other_texts() -> None:
     items = [
         PickItem("", "scale", "of the loss"),
         PickItem("", "scale", also="loss"),
@@ -324,20 +284,6 @@ def test_a_find_in_the_name_ranks_above_one_in_the_heading_and_that_above_other_
     assert PickItem("", "loss").score(["run", "loss"]) == 0
 
 
-def test_short_help_fits_its_column() -> None:
-    assert [
-        entry.id
-        for entry in ACTIONS
-        if not entry.covered and len(entry.short_help) > (24 if entry.group == "charts" else 30)
-    ] == []
-
-
-def under_head(app: RnnlmApp, head: str, command: str) -> bool:
-    """Whether the palette lists the command alone, right below the head of its group."""
-    rows = [row.strip() for row in palette_rows(app)]
-    return len(rows) == 2 and rows[0] == head and rows[1].startswith(command)
-
-
 def palette_rows(app: RnnlmApp) -> list[str]:
     """The rows of the palette's list, without its edges and its scroll bar."""
     region = app.screen.query_one(OptionList).scrollable_content_region
@@ -347,27 +293,23 @@ def palette_rows(app: RnnlmApp) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> None:
-    services = FakeServices(make_snapshot(), make_snapshot("finished", 4_754, name="brisk-heron"))
-    keys = {
-        "Pause or resume": "space",
-        "Resume on another device": "R",
-        "Sample now": "s",
-        "Save checkpoint now": "c",
-        "Evaluate now": "e",
-        "Edit settings of the live run": "E",
-        "Undo change of settings": "F6",
-    }
-    async with running_app(services, size=(60, 15)) as (app, pilot):
+    def lists_alone(head: str, command: str) -> bool:
+        rows = [row.strip() for row in palette_rows(app)]
+        return len(rows) == 2 and rows[0] == head and rows[1].startswith(command)
+
+    async with at_home(pane="train", size=(60, 15)) as (app, pilot):
         await pilot.press("ctrl+p")
         for size in ((80, 24), (120, 40), (60, 15)):
             await pilot.resize_terminal(*size)
-            await until(pilot, lambda: "Sample now" in text_of(app))
+            await until(pilot, lambda: shows(app, "Sample now"))
             rows = palette_rows(app)
             assert rows[0].strip() == "Train"
-            for row, (title, key) in zip(rows[1:], keys.items(), strict=False):
-                assert row.startswith(f"  {title}")
-                assert row.endswith(f" {key} "), "at the right edge"
+            entries = [entry for entry in ACTIONS if entry.panes[:1] == ("train",)]
+            for row, entry in zip(rows[1:8], entries, strict=False):
+                assert row.startswith(f"  {entry.palette}")
+                assert row.endswith(f" {entry.label} "), "at the right edge"
         # the cursor passes headings and goes round
         assert isinstance(app.screen, PaletteScreen)
         names = []
@@ -375,52 +317,30 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
             await pilot.press(key)
             assert app.screen.current is not None
             names.append(app.screen.current.name)
-        first, last = "Pause or resume", "Open brisk-heron"
+        first, last = "Pause or resume", "Open amber-vole"
         assert names[0] == "Resume on another device"
         assert names[1:6] == [first, last, first, last, first]
         assert names[6] not in (first, last)
         assert names[7] == first
         # typed words are found in what a command does, else their letters in its title
         await pilot.press(*"samples step")
-        await until(pilot, lambda: under_head(app, "Train", "Sample history"))
+        await until(pilot, lambda: lists_alone("Train", "Sample history"))
         assert "step by step" in text_of(app), "the description is cut around the found words"
         await pilot.press("ctrl+u", *"evalnow")
-        await until(pilot, lambda: under_head(app, "Train", "Evaluate now"))
+        await until(pilot, lambda: lists_alone("Train", "Evaluate now"))
         await pilot.press("ctrl+u", *"zzz")
-        await until(pilot, lambda: "No matches found" in text_of(app))
+        await until(pilot, lambda: shows(app, "No matches found"))
         await pilot.press("ctrl+u")
         await until(pilot, lambda: palette_rows(app)[0].strip() == "Train")
         await pilot.resize_terminal(120, 40)
         await pilot.click(offset=(0, 20))
         await until(pilot, lambda: app.screen is app.pane_screen)
-        # a command runs on its pane, a run is opened
-        await pilot.press("ctrl+p", *"evaluate", "enter")
-        await until(pilot, lambda: services.sent == [("plain-otter", "evaluate", {})])
+        # a command runs, on its pane; a run is opened
         await pilot.press("r", "ctrl+p", *"log or linear")
-        await until(pilot, lambda: under_head(app, "Charts", "Log or linear y"))
+        await until(pilot, lambda: lists_alone("Charts", "Log or linear y"))
         await pilot.press("enter")
-        await until(pilot, lambda: app.current_mode == "train" and "Perplexity ─" in text_of(app))
+        await until(pilot, lambda: app.current_mode == "train" and shows(app, "Perplexity ─"))
         await pilot.press("ctrl+p", *"brisk")
-        await until(pilot, lambda: "Open brisk-heron" in text_of(app))
+        await until(pilot, lambda: shows(app, "Open brisk-heron"))
         await pilot.press("enter")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
-
-
-async def test_the_palette_has_every_action_and_begins_with_those_of_the_pane() -> None:
-    services = FakeServices(make_snapshot(), make_snapshot(name="brisk-heron"))
-    async with running_app(services) as (app, pilot):
-        app.set_marks(Marks(("plain-otter", "brisk-heron")))
-        for pane in PANES:
-            app.open_pane(pane)
-            await until(pilot, lambda: app.pane_screen is not None and app.pane_screen.is_ready)
-            assert isinstance(app.screen, PaneScreen)
-            items = list(commands(app.screen))
-            titles = [item.name for item in items]
-            assert {entry.palette for entry in ACTIONS if entry.palette} <= set(titles)
-            assert len(titles) == len(set(titles))
-            groups = [group for group, _ in groupby(item.group for item in items)]
-            assert groups[0] == PANE_TITLES[pane] or not any(
-                entry.panes and entry.panes[0] == pane for entry in ACTIONS if entry.palette
-            )
-            assert len(groups) == len(set(groups))
-            assert groups[-1] == "Open a run"
