@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from itertools import chain
+from typing import Any, Literal, TypeAlias, get_args
 
 from textual.binding import Binding, BindingType
 from textual.keys import key_to_character
@@ -54,8 +55,6 @@ class Action:
     wide_verb: str = ""
     """The verb in a wide footer; empty: `verb`."""
     group: Group = "screen"
-    covered: bool = False
-    """It is described in the row of the action before it, such as its opposite."""
     on_app: bool = False
     """The method is the app's, not the screen's."""
     call: str = ""
@@ -91,6 +90,10 @@ class Action:
     def works_on(self, pane: Pane) -> bool:
         """Whether the action works on this pane."""
         return not self.panes or pane in self.panes
+
+
+Row: TypeAlias = tuple[Action, ...]
+"""An action, followed by those that its help describes too, such as its opposite."""
 
 
 def following_mode(pane: Pane) -> str:
@@ -140,37 +143,61 @@ def types_text(key: str) -> bool:
     return KEY_SIGNS.get(key, "none") in TYPED_SIGNS or bool(character and character.isprintable())
 
 
+def with_keys(text: str, actions: Sequence[Action], pane: Pane = "runs") -> str:
+    """Return a text with the keys of actions, as they are on a pane, in place of `{key:id}`."""
+    known = {entry.id: entry for entry in actions}
+
+    def label(found: re.Match[str]) -> str:
+        entry = known.get(found[1])
+        return found[0] if entry is None else on_pane(entry, pane).label or entry.label
+
+    return re.sub(r"\{key:(\w+)\}", label, text)
+
+
+def on_pane(entry: Action, pane: Pane) -> Action:
+    """Return the action with the keys that it has on this pane, perhaps none."""
+    if pane not in WITH_TEXT_BOX:
+        return entry
+    keys = tuple(key for key in entry.keys if key.isdigit() or not types_text(key))
+    return entry if keys == entry.keys else replace(entry, keys=keys, shown="")
+
+
+def with_keys_in_help(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """Return the actions with keys in place of `{key:id}` in their help."""
+    return tuple(
+        replace(entry, help=with_keys(entry.help, actions), brief=with_keys(entry.brief, actions))
+        if "{key:" in entry.help
+        else entry
+        for entry in actions
+    )
+
+
 def _row(
-    identifier: str, keys: str, verb: str, text: str, palette: str = "", *others: tuple[str, ...],
-    **more: Any,
-) -> list[Action]:  # fmt: skip
-    """Return an action and those that are described in its row, such as its opposite.
+    identifier: str, keys: str, verb: str, text: str, palette: str = "",
+    *others: tuple[str, str, str, str, str], **more: Any,
+) -> Row:  # fmt: skip
+    """Return an action and those that its help describes too, such as its opposite.
 
     Args:
         identifier: its id; then its keys, verb, help and title in the palette.
         others: id, key, help, title in the palette and call of each other one.
     """
     head = Action(identifier, tuple(keys.split()), verb, text, palette=palette, **more)
-    found = [head]
-    for name, key, about, *rest in others:
-        title, call, *_ = [*rest, "", ""]
-        found.append(
-            Action(
-                name, (key,), verb, about, head.panes, on_app=head.on_app, covered=True,
-                call=call, palette=title,
-            )
-        )  # fmt: skip
-    return found
+    return head, *(
+        Action(name, (key,), verb, about, head.panes, palette=title, call=call)
+        for name, key, about, title, call in others
+    )
 
 
-def _on(panes: tuple[Pane, ...], group: Group, *rows: list[Action]) -> list[Action]:
+def _on(panes: tuple[Pane, ...], group: Group, *rows: Row) -> list[Row]:
     """Return the rows of a section, with its panes where they have none of their own."""
     return [
-        replace(entry, panes=entry.panes or panes, group=group) for row in rows for entry in row
+        tuple(replace(entry, panes=entry.panes or panes, group=group) for entry in row)
+        for row in rows
     ]
 
 
-ACTIONS: tuple[Action, ...] = (
+ROWS: tuple[Row, ...] = (
     *_on(("runs",), "screen",
         _row("open_selected", "enter", "Open", "open the run: with none, start the demo",
             brief="open the run, or the demo"),
@@ -195,8 +222,8 @@ ACTIONS: tuple[Action, ...] = (
         _row("pin_run", "p", "Pin", "pin or unpin: pinned runs stay on top", "Pin run"),
         _row("rename_run", "N", "Rename", "rename the run", "Rename run"),
         _row("delete_run", "d", "Delete",
-            "move the run, or all marked ones, to the trash: u undoes it", "Delete run",
-            brief="to the trash, u undoes it"),
+            "move the run, or all marked ones, to the trash: {key:undo_delete} undoes it",
+            "Delete run", brief="to the trash, {key:undo_delete} undoes it"),
         _row("undo_delete", "u", "Reset", "restore what was deleted last", "Undo delete"),
         _row("show_queue", "Q", "Queue", "the queue: reorder, remove, add and pause waiting runs",
             "Show queue", brief="the queue of waiting runs"),
@@ -345,7 +372,8 @@ ACTIONS: tuple[Action, ...] = (
         _row("fork_checkpoint", "F", "Fork", "fork: a new run from its weights", "Fork checkpoint"),
         _row("pin_checkpoint", "p", "Pin", "pin or unpin: a pinned one is kept", "Pin checkpoint"),
         _row("delete_checkpoint", "d", "Delete",
-            "move the checkpoint, or all marked ones, to the trash: u undoes it",
+            "move the checkpoint, or all marked ones, to the trash:"
+            " {key:undo_delete_checkpoint} undoes it",
             "Delete checkpoint", brief="delete it, or the marked"),
         _row("undo_delete_checkpoint", "u", "Reset", "restore what was deleted last",
             "Undo delete of checkpoint"),
@@ -387,7 +415,7 @@ ACTIONS: tuple[Action, ...] = (
         _row("edit_text", "f4", "Edit", "edit the newest text: enter continues from it",
             "Edit text"),
         _row("undo_branch", "f6", "Undo", "undo or redo a continuation, an edit or a new seed",
-            "Undo", ("redo_branch", "shift+f6", "redo what was undone", "Redo"),
+            "Undo", ("redo_branch", "shift+f6", "redo what was undone", "Redo", ""),
             panes=("prompt", "inspect"), shown="F6 ⇧F6", brief="undo, redo"),
         _row("later_branch", "right", "Branch",
             "previous or next branch, outside the box: other seeds and edits", "Later branch",
@@ -498,7 +526,9 @@ ACTIONS: tuple[Action, ...] = (
             on_app=True),
     ),
 )  # fmt: skip
-"""Every action of the app, in the order of help."""
+"""The rows of a table of keys, in the order of help: actions that one help text describes."""
+ACTIONS: tuple[Action, ...] = with_keys_in_help(tuple(chain.from_iterable(ROWS)))
+"""Every action of the app."""
 
 
 def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
@@ -509,17 +539,6 @@ def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
     raise KeyError(identifier)
 
 
-def with_keys(text: str, actions: Sequence[Action], pane: Pane = "runs") -> str:
-    """Return a text with the keys of actions, as they are on a pane, in place of `{key:id}`."""
-    known = {entry.id: entry for entry in actions}
-
-    def label(found: re.Match[str]) -> str:
-        entry = known.get(found[1])
-        return found[0] if entry is None else on_pane(entry, pane).label or entry.label
-
-    return re.sub(r"\{key:(\w+)\}", label, text)
-
-
 def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
     """Return the table with its keys as shown in ASCII."""
     return tuple(
@@ -528,14 +547,6 @@ def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
         else replace(entry, shown=entry.all_keys.translate(_ASCII_KEYS))
         for entry in actions
     )
-
-
-def on_pane(entry: Action, pane: Pane) -> Action:
-    """Return the action with the keys that it has on this pane, perhaps none."""
-    if pane not in WITH_TEXT_BOX:
-        return entry
-    keys = tuple(key for key in entry.keys if key.isdigit() or not types_text(key))
-    return entry if keys == entry.keys else replace(entry, keys=keys, shown="")
 
 
 def actions_for(pane: Pane, actions: Iterable[Action] = ACTIONS) -> tuple[Action, ...]:
@@ -555,15 +566,11 @@ def bindings_for(pane: Pane) -> list[BindingType]:
     ]
 
 
-def key_rows(actions: Sequence[Action] = ACTIONS) -> list[tuple[Action, ...]]:
-    """Return the rows of a table of keys: an action, followed by those described in its row."""
-    rows: list[tuple[Action, ...]] = []
-    for entry in actions:
-        if entry.covered:
-            rows[-1] = (*rows[-1], entry)
-        else:
-            rows.append((entry,))
-    return rows
+def key_rows(actions: Iterable[Action] = ACTIONS) -> list[Row]:
+    """Return the rows of a table of keys, of these actions alone."""
+    known = {entry.id: entry for entry in actions}
+    rows = (tuple(known[entry.id] for entry in row if entry.id in known) for row in ROWS)
+    return [row for row in rows if row]
 
 
 PANE_ACTIONS: dict[Pane, str] = {

@@ -325,7 +325,7 @@ class RnnlmApp(App[int]):
     def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
         if queue.reason and (before is None or not before.reason):
             self.show_notice(
-                Notice(f"queue paused: {queue.reason}", "trouble", "{show_queue} shows it")
+                Notice(f"queue paused: {queue.reason}", "trouble", "{key:show_queue} shows it")
             )
 
     def watch_machine(self, machine: MachineFacts) -> None:
@@ -455,7 +455,7 @@ class RnnlmApp(App[int]):
         self.save_session()
 
     def close_run(self) -> None:
-        """Leave no run open; the pane is told of the next one, or with the next draft."""
+        """Leave no run open. No pane is told: the next run or draft is shown when it is opened."""
         self.run_directory = self.selected_checkpoint = None
         self.watcher.open(None)
         self.set_reactive(RnnlmApp.snapshot, None)

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 from textual.app import App
@@ -26,6 +27,7 @@ from rnnlm_tui.tui.actions import (
     KEY_SIGNS,
     PANE_TITLES,
     PANES,
+    ROWS,
     WITH_TEXT_BOX,
     Action,
     Pane,
@@ -34,6 +36,7 @@ from rnnlm_tui.tui.actions import (
     key_label,
     key_rows,
     types_text,
+    with_keys_in_help,
 )
 
 SAME_KEY: Mapping[str, str] = {
@@ -224,7 +227,7 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
     actions: list[Action] = []
     table = [
         replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
-        for entry in ACTIONS
+        for entry in chain.from_iterable(ROWS)
     ]
     for head, *others in key_rows(table):
         if head.shown and any(entry.id in chosen for entry in (head, *others)):
@@ -233,7 +236,7 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
         elif not head.keys and "command_palette" in chosen:
             head = replace(head, shown=key_label(chosen["command_palette"][0]))
         actions += [head, *others]
-    return tuple(actions)
+    return with_keys_in_help(actions)
 
 
 def _line_of(identifier: str, text: str) -> int:

@@ -73,7 +73,7 @@ it."""
 
 
 def pin_hint(stays: str) -> str:
-    """Say how long a checkpoint stays, and the key that keeps it; nothing if it stays for good."""
+    """Say how long a checkpoint stays, and the key that pins it; nothing if it stays for good."""
     return f" {stays}: {{key:pin_checkpoint}} on Checkpoints pins it" if stays else ""
 
 

@@ -17,57 +17,45 @@ from textual.screen import Screen
 from rnnlm_tui.tui.actions import (
     ACTIONS,
     PANES,
-    Pane,
     action,
     actions_for,
     bindings_for,
     key_label,
+    key_rows,
     key_table,
     shown_keys,
     with_ascii_keys,
 )
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.theme import AsciiMarks
-from tests.tui.support import running_app, shows, text_of, until
+from rnnlm_tui.tui.theme import AsciiMarks, Display
+from tests.tui.support import shows, text_of, until
 
 AN_ARROW = re.compile(r"(?<!\S)(\^ v|< >|> <|\^[<>^v]|\^F\d+)(?!\S)")
 """An arrow or shift as the line filter draws them."""
 
 
-def screen_of(pane: Pane) -> type:
-    """The class of a pane's screen."""
-    module = import_module(f"rnnlm_tui.tui.screens.{pane}")
-    screen: type = getattr(module, f"{pane.capitalize()}Screen")
-    return screen
-
-
-def test_every_action_has_a_method_where_it_works() -> None:
+def test_every_action_has_a_method_where_it_works_and_replaces_none_of_textuals() -> None:
+    """Textual's `screen.copy_text`, on ctrl+c, copies what the mouse has selected."""
+    screens = {pane: import_module(f"rnnlm_tui.tui.screens.{pane}") for pane in PANES}
     for entry in ACTIONS:
-        owners: list[type] = (
-            [RnnlmApp] if entry.on_app else list(map(screen_of, entry.panes or PANES))
-        )
+        owners = [RnnlmApp] if entry.on_app else [
+            getattr(screens[pane], f"{pane.capitalize()}Screen") for pane in entry.panes or PANES
+        ]  # fmt: skip
         method = f"action_{entry.textual_action.partition('.')[2].partition('(')[0]}"
         assert [owner.__name__ for owner in owners if not hasattr(owner, method)] == [], entry.id
-
-
-def test_no_action_takes_the_place_of_one_that_textual_binds() -> None:
-    """Textual's `screen.copy_text`, on ctrl+c, copies what the mouse has selected."""
     bindings = [Binding.make_bindings(cls.BINDINGS) for cls in (Screen, App)]
     of_textual = {binding.action for found in bindings for binding in found}
     assert "screen.copy_text" in of_textual
     assert {entry.textual_action for entry in ACTIONS} & of_textual == set()
 
 
-def test_no_key_has_two_meanings_on_one_screen_and_each_is_bound_under_its_actions_id() -> None:
+def test_a_key_has_one_meaning_on_a_screen_and_a_letter_or_function_key_one_on_all() -> None:
     for pane in PANES:
         keys = [key for entry in actions_for(pane) for key in entry.keys]
         assert sorted(keys) == sorted(set(keys))
         bound = {binding.id for binding in bindings_for(pane) if isinstance(binding, Binding)}
         ids = {entry.id for entry in actions_for(pane) if entry.keys}
-        assert bound == ids - {"command_palette"}
-
-
-def test_a_letter_and_a_function_key_mean_one_thing_on_all_screens() -> None:
+        assert bound == ids - {"command_palette"}, "each under its action's id"
     verbs: dict[str, set[str]] = {}
     for entry in ACTIONS:
         for key in entry.keys:
@@ -76,35 +64,26 @@ def test_a_letter_and_a_function_key_mean_one_thing_on_all_screens() -> None:
     assert {key: found for key, found in verbs.items() if len(found) > 1} == {}
 
 
-def test_every_id_is_there_once_and_has_words() -> None:
+def test_every_id_is_there_once_with_words_that_fit_and_in_the_table_of_keys() -> None:
     assert len({entry.id for entry in ACTIONS}) == len(ACTIONS)
-    assert [
-        entry.id
-        for entry in ACTIONS
-        if not (entry.verb and entry.help and (entry.keys or entry.palette))
-    ] == []
-    assert [entry.id for entry in ACTIONS if len(entry.verb) > 11] == []
-
-
-def test_key_table_has_every_key_once() -> None:
+    with pytest.raises(KeyError):
+        action("fly")
+    for entry in ACTIONS:
+        assert entry.verb, entry.id
+        assert len(entry.verb) <= 11, entry.id
+        assert entry.help, entry.id
+        assert entry.keys or entry.palette, entry.id
+    for head, *_ in key_rows():
+        assert len(head.short_help) <= (24 if head.group == "charts" else 30), head.id
     table = key_table()
-    assert len(table) == sum(not entry.covered for entry in ACTIONS)
+    assert len(table) == len(key_rows())
     assert ("space", "Train", action("pause").help, "`pause`") in table
-    assert (
-        "+ - 0",
-        "Train, Compare",
-        action("smoother").help,
-        "`smoother` `rougher` `raw`",
-    ) in table
+    smoothing = "`smoother` `rougher` `raw`"
+    assert ("+ - 0", "Train, Compare", action("smoother").help, smoothing) in table
     assert ("^p", "everywhere", action("next_theme").help, "`next_theme`") in table
     assert {name.strip("`") for row in table for name in row[3].split()} == {
         entry.id for entry in ACTIONS
     }
-
-
-def test_an_unknown_action_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        action("fly")
 
 
 def test_keys_have_readable_labels_and_in_ascii_each_a_name_of_its_own() -> None:
@@ -122,20 +101,21 @@ def test_keys_have_readable_labels_and_in_ascii_each_a_name_of_its_own() -> None
     assert all(entry.all_keys.isascii() for entry in with_ascii_keys(ACTIONS))
 
 
+@pytest.mark.usefixtures("three_at_home")
 async def test_in_ascii_arrow_keys_have_names_wherever_they_are_shown() -> None:
-    async with running_app(size=(120, 40), ascii_only=True) as (app, pilot):
-        for key, words in (
-            ("left", "left right Move"),
-            ("h", "left right step  up dn prompt"),
-            ("L", "up dn scroll"),
-            ("question_mark", "S-left S-right"),
-            ("ctrl+p", "up dn choose"),
+    app = RnnlmApp(None, "runs", display=Display(ascii_only=True))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, partial(shows, app, "3 runs"))
+        for keys, words in (
+            (("enter",), "left right Cursor"),
+            (("left",), "left right Move"),
+            (("L",), "up dn scroll"),
+            (("question_mark",), "S-left S-right"),
+            (("ctrl+p",), "up dn choose"),
+            (("ctrl+p", *"guide dashboard", "enter"), "* up zooms in"),
         ):
-            await pilot.press(key)
+            await pilot.press(*keys)
             await until(pilot, partial(shows, app, words))
             assert AN_ARROW.findall(text_of(app)) == []
             assert text_of(app).isascii()
             await pilot.press("escape")
-        await pilot.press("ctrl+p", *"guide dashboard", "enter")
-        await until(pilot, lambda: "* up zooms in" in text_of(app))
-        assert text_of(app).isascii()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.binding import Binding
 from textual.widgets import TextArea
 
+from rnnlm_tui.schema.protocol import CommandResult, Verb
+from rnnlm_tui.schema.queue import QueueListing
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.actions import ACTIONS, action
 from rnnlm_tui.tui.keymap import FIXED, WIDGETS_KEYS, Keymap, key_name, parse_keymap, read_keymap
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, text_of, until
+from tests.homes import three_runs_at_home
+from tests.tui.fakes import make_snapshot
+from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
 
 
 def test_without_a_file_the_default_keys_are_used(tmp_path: Path) -> None:
@@ -103,36 +108,70 @@ def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
     assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
 
-async def test_changed_keys_work_and_are_shown_everywhere() -> None:
-    services = FakeServices(make_snapshot())
-    keymap = 'pause = "P"\nshow_prompt = "5"\ncommand_palette = "f10"\nnext_theme = "f12"\n'
-    async with running_app(services, size=(120, 40), keymap=keymap) as (app, pilot):
-        assert "P Pause" in lines_of(app)[-1]
-        assert "5 Prompt" in lines_of(app)[1]
-        assert "F10 Palette" in lines_of(app)[1]
-        await pilot.press("space")
-        await pilot.press("P")
-        await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
-        await pilot.press("f12")
-        assert app.appearance.colours == "light"
-        await pilot.press("question_mark")
-        assert "P         pause or resume" in text_of(app)
-        await pilot.press("escape", "f10", *"pause")
-        await until(
-            pilot,
-            lambda: any(
-                row.rstrip("│ ").endswith(" P") and "Pause or resume" in row
-                for row in lines_of(app)
-            ),
-        )
-        await pilot.press("escape", "5")
-        await until(pilot, lambda: app.current_mode == "prompt")
+KEYMAP = """
+pausse = "x"
+pause = "P"
+stop = "Z"
+new_run = "H"
+show_runs = ["r", "f12"]
+show_prompt = "5"
+show_queue = "B"
+show_trash = "U"
+start_draft = "f9"
+undo_delete = "f4"
+pin_checkpoint = "i"
+command_palette = "f10"
+next_layout = "Y"
+group_runs = "y"
+leave_field = "f11"
+"""
 
 
-async def test_a_bad_line_is_reported_at_the_start() -> None:
-    services = FakeServices(make_snapshot())
-    async with running_app(services, size=(120, 40), keymap='pausse = "P"') as (app, pilot):
-        await until(pilot, lambda: "“pausse” is not an action" in lines_of(app)[-1])
+async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def says(words: str, *keys: str) -> None:
+        await pilot.press(*keys)
+        await until(pilot, lambda: shows(app, words))
+
+    def send(run: RunDirectory, verb: Verb) -> CommandResult:
+        sent.append((run.name, verb))
+        return CommandResult(id="1", ok=True, status="running", step=3)
+
+    sent: list[tuple[str, Verb]] = []
+    monkeypatch.setattr("rnnlm_tui.client.control.send", send)
+    async with at_home(None, keymap=KEYMAP) as (app, pilot):
+        await says("“pausse” is not an action")
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
-        await pilot.press("space")
-        await until(pilot, lambda: services.sent == [("plain-otter", "pause", {})])
+        await says("H      configure a new run", "x")  # also ends the notice
+        await says("Press enter to start the demo, H to conf", "2")
+        await pilot.press("H")
+        await until(pilot, lambda: app.current_mode == "config")
+        await says("No run open: F12 lists the runs.", "2")
+        show_run(app, make_snapshot("crashed", name="dusk-dove"))
+        await says("the run has crashed: P resumes it", "r", "2", "s")
+        app.report("{key:pause} and {key:no_action}")
+        await says("P and {key:no_action}")
+        show_run(app, make_snapshot(name="dusk-dove"))
+        await says("the device can't change while the run has a worker: Z stops it", "R")
+        app.queue = QueueListing(paused=True, reason="disk is full")
+        await says("queue paused: disk is full  B shows it")
+        with three_runs_at_home():
+            app.watcher.poll_now()
+            await says("3 runs", "r")
+            await says("P Pause", "home", "enter")
+            assert "5 Prompt" in lines_of(app)[1]
+            await pilot.press("space", "P")
+            await until(pilot, lambda: sent == [("plain-otter", "pause")])
+            await says("exist: i on Checkpoints pins", "c")
+            await says("P         pause or resume", "question_mark")
+            await says("Pause or resume", "escape", "f10", *"pause")
+            row = next(line for line in lines_of(app) if "Pause or resume" in line)
+            assert row.rstrip("│ ").endswith(" P")
+            await pilot.press("escape", "5")
+            await until(pilot, lambda: app.current_mode == "prompt")
+            await says("is running: stop it first, on its train pane with Z", "f12", "home", "d")
+            await says("Y lays the runs out as a tree or in groups", "left")
+            await says("grouped by corpus, cell: y changes the keys", "Y", "Y")
+            await says("no run matches: F11 shows them all", "Y", "slash", *"zebra")
+            await says("nothing to undo: U shows the trash", "f11", "f4")
+            await says("to the trash: F4 undoes it", "question_mark", *"trash")
+            await says("moved to the trash, F4 undoes it", "escape", "escape", "end", "d")

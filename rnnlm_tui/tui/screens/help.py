@@ -139,7 +139,7 @@ class HelpScreen(Overlay[None]):
         return [row for group in groups for row in (Content(""), *self._group(group, room))]
 
     def _group(self, group: Group, room: int) -> list[Content]:
-        entries = [entry for entry in self._entries if entry.group == group and not entry.covered]
+        entries = [row[0] for row in key_rows(self._entries) if row[0].group == group]
         entries.sort(key=lambda entry: entry.id not in self._focused)
         panes = [
             entry

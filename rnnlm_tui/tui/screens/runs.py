@@ -465,7 +465,7 @@ class RunsScreen(SteersRuns):
         self._layout.next()
         self._save_layout()
         words = {"list": "all runs in one list", "tree": "forks below their parents"}
-        grouped = f"grouped {self._layout.legend()}: G changes the keys"
+        grouped = f"grouped {self._layout.legend()}: {{key:group_runs}} changes the keys"
         self.context.report(words.get(self._layout.name, grouped))
 
     @act
@@ -487,7 +487,8 @@ class RunsScreen(SteersRuns):
         """Fold the row under the cursor, or the one that it belongs to; or unfold it."""
         table = self.query_one(RunsTable)
         if self._layout.name == "list" or table.row is None:
-            self.context.report("V lays the runs out as a tree or in groups, which can be folded")
+            words = "lays the runs out as a tree or in groups, which can be folded"
+            self.context.report(f"{{key:next_layout}} {words}")
         elif fold and (owner := self._layout.fold(table.row, table.rows)):
             table.go(table.rows.index(owner))
             self.show_runs(self.context.summaries)

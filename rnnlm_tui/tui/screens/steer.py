@@ -259,7 +259,7 @@ class SteerScreen(Overlay[None]):
         app.watcher.poll_now()
         if self.is_attached:
             self._take_state(state)
-            self.note(f"✓ {words}", GOOD)
+            self.note(f"✓ {app.with_keys(words)}", GOOD)
         else:
             app.report(words)
 

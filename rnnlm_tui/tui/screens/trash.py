@@ -34,6 +34,7 @@ NAME, BESIDE = 40, 36
 LONGEST_NAME = 64
 SHOWN_NAMES = 3
 """Runs that a message about several runs names."""
+MOVED = "moved to the trash, {key:undo_delete} undoes it"
 
 
 class TrashScreen(ManageScreen["Trashed", "Trashed"]):
@@ -147,7 +148,7 @@ class DeletedRuns:
         if opened is not None and opened.name in names:
             self._context.close_run()
         still = f"; still training: {few_names(living)}" if living else ""
-        self._context.report_change(_told(names, "moved to the trash, u undoes it") + still)
+        self._context.report_change(_told(names, MOVED) + still)
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
@@ -156,7 +157,7 @@ class DeletedRuns:
         ]
         if not self._groups:
             if not self._restoring:
-                self._context.report("nothing to undo: T shows the trash")
+                self._context.report("nothing to undo: {key:show_trash} shows the trash")
             return
         group = self._groups.pop()
         self._restoring += 1
@@ -213,9 +214,8 @@ class DeletedRuns:
     def report_if_alive(self, run: RunSummary) -> bool:
         """Return whether the run must be stopped first, and report it."""
         if run.status in LIVING:
-            self._context.report(
-                f"{run.run} is {run.status}: stop it first, on its train pane with S"
-            )
+            way = "stop it first, on its train pane with {key:stop}"
+            self._context.report(f"{run.run} is {run.status}: {way}")
         return run.status in LIVING
 
 
@@ -231,10 +231,11 @@ async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
         return True
     several = len(runs) > 1
     what = counted(len(runs), "run") if several else "the pinned run"
+    undo = app.with_keys("{key:undo_delete} undoes it.")
     question = ConfirmScreen(
         f"Move {what} to the trash?",
         few_names(run.run for run in runs),
-        f"pinned: {few_names(pinned)}" if several and pinned else "u undoes it.",
+        f"pinned: {few_names(pinned)}" if several and pinned else undo,
         "keep them" if several else "keep it",
         f"move {what} to the trash",
     )

@@ -19,6 +19,7 @@ from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import palette
+from rnnlm_tui.tui.actions import ACTIONS, action, with_keys
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import amount, line, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
@@ -57,7 +58,6 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", keys=SORT_KEYS, order="age", id=id)
-        self.empty = "no run matches: esc shows them all"
         self._runs: tuple[RunSummary, ...] = ()
         self._layout = RunLayout()
         self._configs: Mapping[str, RunConfig] = {}
@@ -66,6 +66,10 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
+
+    def on_mount(self) -> None:
+        keys = getattr(self.app, "actions", ACTIONS)
+        self.empty = with_keys("no run matches: {key:leave_field} shows them all", keys)
 
     @property
     def runs(self) -> Sequence[RunSummary]:
@@ -245,20 +249,21 @@ class FirstLaunch(Widget):
 
         without_extra = self.demo is not None and self.demo.corpus.source != DEMO.corpus.source
         demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
-        title = "  Train a recurrent language model and watch it learn."
-        enter = (" enter  ", f"bold {palette.FOCUS}")
+        focus, title = palette.FOCUS, f"bold {bright}"
+        keys = getattr(self.app, "actions", ACTIONS)
+        enter, new = (f"{action(name, keys).label:7}" for name in ("open_selected", "new_run"))
         return [
-            Content.styled(title, f"bold {bright}"),
+            Content.styled("  Train a recurrent language model and watch it learn.", title),
             Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
             Content.styled("  Training runs on this machine and continues after you log out.", dim),
             Content(""),
             Content(""),
-            line("{}{}{}", ("›", palette.FOCUS), enter, ("start the demo", f"bold {bright}")),
+            Content.assemble(("› ", focus), (enter, f"bold {focus}"), ("start the demo", title)),
             Content.styled(f"         {demo}", text),
             Content.assemble("         ", self._takes()),
             *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
             Content(""),
-            Content.assemble(("  n      ", f"bold {bright}"), ("configure a new run", text)),
+            Content.assemble((f"  {new}", title), ("configure a new run", text)),
             Content(""),
             Content(""),
             *self._has(),
