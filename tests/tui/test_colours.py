@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
-import pytest
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
 import rnnlm_tui.tui
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, TerminalKind, terminal_kind
+from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, Depth, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import (
     ANSI_DARK,
     ANSI_LIGHT,
@@ -30,26 +29,13 @@ from rnnlm_tui.tui.theme import (
     xterm_number,
 )
 from tests.homes import trained
+from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, lines_of
 
 BLACK = Color.parse("black")
 XTERM = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
-KINDS = {
-    depth: TerminalKind(depth, light=False, braille=True)
-    for depth in ("none", "16", "256", "16 million")
-}
-
-
-def drawn_values() -> set[str]:
-    """Every colour in the app's code and style sheets."""
-    folder = Path(rnnlm_tui.tui.__file__).parent
-    files = [
-        path
-        for ending in ("*.py", "*.tcss")
-        for path in folder.rglob(ending)
-        if path.name != "theme.py"
-    ]
-    return {value for path in files for value in re.findall(r"#[0-9a-f]{6}\b", path.read_text())}
+SIDE_GROUNDS = [ground for bands in palette.SIDE_BANDS for ground in bands]
+"""Backgrounds with bright text on them."""
 
 
 def painted(table: Table, style: Style, *, numbers: bool = False) -> Style:
@@ -74,31 +60,28 @@ def contrast(one: str, other: str) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_every_drawn_colour_has_a_tone_in_every_table() -> None:
+def test_every_drawn_colour_has_a_tone_that_the_terminal_has() -> None:
+    folder = Path(rnnlm_tui.tui.__file__).parent
+    files = {*folder.rglob("*.py"), *folder.rglob("*.tcss")} - {folder / "theme.py"}
+    drawn = {value for file in files for value in re.findall(r"#[0-9a-f]{6}\b", file.read_text())}
     for name in COLOUR_NAMES:
-        assert drawn_values() <= set(TABLES[name]), name
-
-
-@pytest.mark.parametrize("table", [DARK, LIGHT], ids=["dark", "light"])
-def test_with_256_colours_every_value_is_sent_by_its_number(table: Table) -> None:
-    for value, tone in table.items():
-        assert tone.colour is not None
-        number = xterm_number(tone.colour)
-        assert number is not None, f"{tone.colour} for {value} is none of the 256"
-        sent = painted(table, Style(color=value), numbers=True).color
-        assert sent == Style(color=f"color({number})").color
-
-
-SIDE_GROUNDS = [ground for bands in palette.SIDE_BANDS for ground in bands]
-"""Backgrounds with bright text on them."""
-
-
-@pytest.mark.parametrize("table", [ANSI_DARK, ANSI_LIGHT], ids=["dark", "light"])
-def test_sixteen_colours_are_the_terminals_own_by_name(table: Table) -> None:
-    for value in table:
-        style = painted(table, Style(color=value, bgcolor=palette.BACKGROUND))
-        assert style.bgcolor is None
-        assert style.color is None or (style.color.number is not None and style.color.number < 16)
+        assert drawn <= set(TABLES[name]), name
+    for table in (DARK, LIGHT):
+        for value, tone in table.items():
+            assert tone.colour is not None
+            number = xterm_number(tone.colour)
+            assert number is not None, f"{tone.colour} for {value} is none of the 256"
+            sent = painted(table, Style(color=value), numbers=True).color
+            assert sent == Style(color=f"color({number})").color
+    for table in (ANSI_DARK, ANSI_LIGHT):
+        for value in table:
+            style = painted(table, Style(color=value, bgcolor=palette.BACKGROUND))
+            assert style.bgcolor is None
+            assert style.color is None or style.color.number in range(16)
+    for table in TABLES.values():
+        unknown = painted(table, Style(color="#5fd7fe"))
+        assert unknown.color == painted(table, Style(color=palette.FOCUS)).color, "the nearest"
+        assert Paint(table).apply([Segment("x", None)], BLACK)[0].style is not None
 
 
 def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
@@ -117,41 +100,23 @@ def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
     assert not painted(NONE, Style(color=palette.TEXT)).dim
 
 
-def test_on_a_bright_background_text_and_lines_have_contrast() -> None:
-    tones: Mapping[str, str] = {
-        value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None
-    }
-    ground = tones[palette.BACKGROUND]
+def test_texts_and_lines_have_contrast_on_bright_and_on_marked_backgrounds() -> None:
+    tones = {value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None}
+    grounds = (palette.BACKGROUND, palette.FIELD, palette.SELECTED, *SIDE_GROUNDS)
     names = ["TEXT", "DIM", "BRIGHT", "FOCUS", "THIRD", "GOOD", "WARN", "BAD", "FAINT", "LABEL"]
-    words = [getattr(palette, name) for name in names]
-    assert [value for value in words if contrast(tones[value], ground) < 4.5] == []
-    assert contrast(tones[palette.VALIDATION], ground) > 4
-    assert [
-        value
-        for value in tones
-        if value not in (palette.BACKGROUND, palette.FIELD, palette.SELECTED)
-        and value not in SIDE_GROUNDS
-        and contrast(tones[value], ground) < 1.6
-    ] == []
+    least = dict.fromkeys(set(tones) - set(grounds), 1.6)
+    least |= dict.fromkeys((getattr(palette, name) for name in names), 4.5)
+    least[palette.VALIDATION] = 4.0
+    ground = tones[palette.BACKGROUND]
+    assert [value for value in least if contrast(tones[value], ground) < least[value]] == []
+    for table, lowest in ((DARK, 4.0), (LIGHT, 5.5)):
+        text = table[palette.BRIGHT].colour or ""
+        for value in SIDE_GROUNDS:
+            assert contrast(text, table[value].colour or "") >= lowest, value
 
 
-@pytest.mark.parametrize(("table", "least"), [(DARK, 4.0), (LIGHT, 5.5)], ids=["dark", "light"])
-def test_text_that_a_side_predicts_better_can_be_read(table: Table, least: float) -> None:
-    text = table[palette.BRIGHT].colour or ""
-    found = {value: contrast(text, table[value].colour or "") for value in SIDE_GROUNDS}
-    assert {value: ratio for value, ratio in found.items() if ratio < least} == {}
-
-
-def test_an_unknown_colour_and_a_cell_without_style_are_drawn() -> None:
-    for table in TABLES.values():
-        style = painted(table, Style(color="#5fd7fe"))
-        assert style.color == painted(table, Style(color=palette.FOCUS)).color
-        assert Paint(table).apply([Segment("x", None)], BLACK)[0].style is not None
-
-
-@pytest.mark.parametrize(
-    ("environment", "depth", "colours"),
-    [
+def test_the_terminal_says_how_many_colours_it_has_and_whether_it_shows_braille() -> None:
+    for environment, depth, colours in (
         (XTERM, "256", "dark"),
         ({**XTERM, "COLORTERM": "truecolor"}, "16 million", "dark"),
         ({**XTERM, "COLORFGBG": "0;15"}, "256", "light"),
@@ -165,25 +130,13 @@ def test_an_unknown_colour_and_a_cell_without_style_are_drawn() -> None:
         ({"TERM": "dumb"}, "none", "none"),
         ({"TERM": "vt100"}, "none", "none"),
         ({}, "none", "none"),
-    ],
-)
-def test_the_terminal_says_how_many_colours_it_has(
-    environment: Mapping[str, str], depth: str, colours: str
-) -> None:
-    kind = terminal_kind(environment, listed=lambda _term: 8)
-    assert (kind.depth, kind.colours()) == (depth, colours)
-
-
-def test_an_unknown_terminal_has_the_colours_of_terminfo() -> None:
-    assert (
-        terminal_kind({"TERM": "alacritty"}, listed={"alacritty": 256}.__getitem__).depth == "256"
-    )
-    assert terminal_kind({"TERM": "alacritty"}, listed=lambda _term: -1).depth == "16"
-
-
-@pytest.mark.parametrize(
-    ("environment", "encoding", "braille"),
-    [
+    ):
+        kind = terminal_kind(environment, listed=lambda _term: 8)
+        assert (kind.depth, kind.colours()) == (depth, colours), environment
+    of_terminfo = {"alacritty": 256, "foot": -1}.__getitem__
+    assert terminal_kind({"TERM": "alacritty"}, listed=of_terminfo).depth == "256"
+    assert terminal_kind({"TERM": "foot"}, listed=of_terminfo).depth == "16"
+    for environment, encoding, braille in (
         ({"LANG": "en_US.UTF-8"}, "utf-8", True),
         ({}, "utf-8", True),
         ({"LC_CTYPE": "C.UTF-8"}, "utf-8", True),
@@ -194,36 +147,32 @@ def test_an_unknown_terminal_has_the_colours_of_terminfo() -> None:
         ({"LANG": "en_US.UTF-8"}, "ascii", False),
         ({"LANG": "en_US.UTF-8", "TERM": "linux"}, "utf-8", False),
         ({"LANG": "en_US.UTF-8"}, "", False),
-    ],
-)
-def test_braille_is_drawn_only_where_it_can_be_shown(
-    environment: Mapping[str, str], encoding: str, braille: bool
-) -> None:
-    assert terminal_kind({"TERM": "xterm-256color", **environment}, encoding).braille is braille
+    ):
+        kind = terminal_kind({"TERM": "xterm-256color", **environment}, encoding)
+        assert kind.braille is braille, environment
 
 
-def test_chosen_colours_are_kept_within_the_terminals_limit() -> None:
+def test_chosen_colours_are_kept_within_the_terminals_limit_which_is_named_once() -> None:
     def colours(wanted: ColourName | None) -> list[ColourName]:
-        return [kind.colours(wanted, "light") for kind in KINDS.values()]
+        kinds = (TerminalKind(depth, light=False, braille=True) for depth in get_args(Depth))
+        return [kind.colours(wanted, "light") for kind in kinds]
 
     assert colours(None) == ["none", "ansi-light", "light", "light"]
     assert colours("dark") == ["dark", "ansi-dark", "dark", "dark"]
+    many = Display(terminal_kind(XTERM))
     settings: dict[str, object] = {COLOURS_SETTING: "light"}
-    look = Appearance(Display(KINDS["256"]), settings)
-    assert look.colours == "light"
-    assert look.next() == "ansi-dark"
-    assert settings[COLOURS_SETTING] == "ansi-dark"
-    assert Appearance(Display(KINDS["256"]), {COLOURS_SETTING: "mauve"}).colours == "dark"
-
-
-def test_with_16_colours_a_hint_about_more_is_shown_once() -> None:
-    settings: dict[str, object] = {}
-    kind = terminal_kind({"TERM": "screen", "TMUX": "/tmp/tmux"}, listed=lambda _term: 8)
-    assert "tmux-256color" in Appearance(Display(kind), settings).hint()
+    look = Appearance(many, settings)
+    assert (look.colours, look.next(), settings[COLOURS_SETTING]) == (
+        "light", "ansi-dark", "ansi-dark",
+    )  # fmt: skip
+    assert Appearance(many, {COLOURS_SETTING: "mauve"}).colours == "dark"
+    assert Appearance(many, {}).hint() == ""
+    few = terminal_kind({"TERM": "screen", "TMUX": "/tmp/tmux"}, listed=lambda _term: 8)
+    settings = {}
+    assert "tmux-256color" in Appearance(Display(few), settings).hint()
     assert settings == {HINT_SETTING: True}
-    assert Appearance(Display(kind), settings).hint() == ""
-    assert Appearance(Display(kind, "ansi-dark"), {}).hint() == ""
-    assert Appearance(Display(KINDS["256"]), {}).hint() == ""
+    assert Appearance(Display(few), settings).hint() == ""
+    assert Appearance(Display(few, "ansi-dark"), {}).hint() == ""
 
 
 async def test_the_theme_command_steps_through_the_colours_and_repaints() -> None:
@@ -235,14 +184,9 @@ async def test_the_theme_command_steps_through_the_colours_and_repaints() -> Non
             await pilot.pause()
             seen.append(app.appearance.colours)
             assert lines_of(app)[-1].startswith(" · colours: ")
-            for strip in app.screen._compositor.render_strips():
-                tones = {tone.colour for tone in TABLES[app.appearance.colours].values()}
-                values = {
-                    segment.style.color.name if segment.style.color else None
-                    for segment in strip
-                    if segment.style is not None
-                }
-                assert values <= tones | {None}
+            tones = {tone.colour for tone in TABLES[app.appearance.colours].values()}
+            styles = [style for row in cells_on(app) for _, style in row if style is not None]
+            assert {style.color.name for style in styles if style.color} <= tones
         assert seen == ["light", "ansi-dark", "ansi-light", "none", "dark"]
         assert app.settings[COLOURS_SETTING] == "dark"
 

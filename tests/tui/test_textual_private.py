@@ -10,7 +10,6 @@ import importlib
 import inspect
 import pkgutil
 import textwrap
-from collections.abc import Iterator
 from functools import cache
 from types import SimpleNamespace
 
@@ -53,26 +52,18 @@ ChangedCellsUpdate: ChopsUpdate.render_segments(self, console)
 """The pieces of `_textual.py`, and the private functions that they use."""
 
 
-@pytest.mark.parametrize("line", FUNCTIONS.strip().splitlines())
-def test_private_function_still_takes_the_same_arguments(line: str) -> None:
-    piece, _, function = line.partition(": ")
-    owner, _, name = function.partition("(")[0].partition(".")
-    found = getattr(MODULES_OF_TEXTUAL[owner], name, None)
-    assert callable(found), f"Textual {textual.__version__} lacks {owner}.{name}: see {piece}"
-    arguments = ", ".join(inspect.signature(found).parameters)
-    assert f"{owner}.{name}({arguments})" == function, (
-        f"Textual {textual.__version__} changed {owner}.{name}: see {piece} in tui/_textual.py"
-    )
-
-
-@pytest.mark.parametrize(
-    "name", ["_driver", "_resize_event", "_exception", "_exit_renderables", "_screen_stacks"]
-)
-def test_private_attribute_of_an_app_still_exists(name: str) -> None:
-    assert hasattr(App[None](), name), f"see App.{name} in tui/_textual.py"
-
-
-def test_characters_still_have_their_key_names() -> None:
+def test_private_functions_and_attributes_are_still_there() -> None:
+    for line in FUNCTIONS.strip().splitlines():
+        piece, _, function = line.partition(": ")
+        owner, _, name = function.partition("(")[0].partition(".")
+        found = getattr(MODULES_OF_TEXTUAL[owner], name, None)
+        assert callable(found), f"Textual {textual.__version__} lacks {owner}.{name}: see {piece}"
+        arguments = ", ".join(inspect.signature(found).parameters)
+        assert f"{owner}.{name}({arguments})" == function, (
+            f"Textual {textual.__version__} changed {owner}.{name}: see {piece} in tui/_textual.py"
+        )
+    for name in ("_driver", "_resize_event", "_exception", "_exit_renderables", "_screen_stacks"):
+        assert hasattr(App[None](), name), f"see App.{name} in tui/_textual.py"
     names = [_textual.key_of_character(character) for character in "?+a"]
     assert names == ["question_mark", "plus", "a"]
 
@@ -103,19 +94,16 @@ async def test_keys_sent_in_one_go_act_in_their_order() -> None:
         assert (first.value, second.value) == ("a", "b"), "see OrderedKeys in tui/_textual.py"
 
 
-def test_a_driver_still_reads_the_terminals_size() -> None:
-    app = App[None]()
-    assert _textual.terminal_size(app) is None, "before an app runs it has no driver"
-    app._driver = SimpleNamespace(_get_terminal_size=lambda: (91, 33))  # type: ignore[assignment]
-    assert _textual.terminal_size(app) == Size(91, 33), "see terminal_size in tui/_textual.py"
-
-
-async def test_a_pending_resize_is_delivered() -> None:
+async def test_the_terminals_size_is_read_and_a_pending_resize_is_delivered() -> None:
     async with App[None]().run_test(size=(80, 24)) as pilot:
         app = pilot.app
         app._size, app._resize_event = Size(70, 20), Resize(Size(70, 20), Size(70, 20))
         _textual.deliver_pending_resize(app)
         assert app._resize_event is None, "see deliver_pending_resize in tui/_textual.py"
+    app = App[None]()
+    assert _textual.terminal_size(app) is None, "before an app runs it has no driver"
+    app._driver = SimpleNamespace(_get_terminal_size=lambda: (91, 33))
+    assert _textual.terminal_size(app) == Size(91, 33), "see terminal_size in tui/_textual.py"
 
 
 @pytest.mark.usefixtures("three_at_home")
@@ -157,34 +145,18 @@ def test_a_crash_prints_the_apps_own_report(capsys: pytest.CaptureFixture[str]) 
 
 # nothing else uses private parts
 
-MODULES = sorted(
-    found.name for found in pkgutil.walk_packages(rnnlm_tui.tui.__path__, "rnnlm_tui.tui.")
-)
-
-
-def app_classes() -> Iterator[type]:
-    """The classes of the app's modules, without those of `_textual.py`."""
-    for name in MODULES:
-        if name != _textual.__name__:
-            for value in vars(importlib.import_module(name)).values():
-                if inspect.isclass(value) and value.__module__ == name:
-                    yield value
-
-
-def foreign(owner: type) -> bool:
-    """Whether a class is one of Textual's or Rich's."""
-    return owner.__module__.partition(".")[0] in ("textual", "rich")
+MODULES = [
+    importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(rnnlm_tui.tui.__path__, "rnnlm_tui.tui.")
+    if found.name != _textual.__name__
+]
 
 
 def private_names(owner: type) -> set[str]:
     """Private attributes that a class's source defines, sets or reads on itself."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
-        if (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "self"
-        ):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
             names.add(node.attr)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
@@ -194,29 +166,25 @@ def private_names(owner: type) -> set[str]:
 def test_no_class_of_the_app_uses_or_overrides_a_private_name_of_its_textual_base() -> None:
     names = cache(private_names)
     offenders = {
-        f"{owner.__module__}.{owner.__name__}: {name} of {base.__name__}"
-        for owner in app_classes()
+        f"{module.__name__}.{owner.__name__}: {name} of {base.__name__}"
+        for module in MODULES
+        for owner in vars(module).values()
+        if isinstance(owner, type) and owner.__module__ == module.__name__
         for base in owner.__mro__
-        if foreign(base)
+        if base.__module__.partition(".")[0] in ("textual", "rich")
         for name in names(owner) & names(base)
     }
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(sorted(offenders))
 
 
 def test_no_module_of_the_app_imports_a_private_module_or_name_of_textual() -> None:
-    offenders = []
-    for name in MODULES:
-        if name == _textual.__name__:
-            continue
-        for node in ast.walk(ast.parse(inspect.getsource(importlib.import_module(name)) or "0")):
-            imported: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                imported = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                imported = [alias.name for alias in node.names]
-            offenders += [
-                f"{name}: {path}"
-                for path in imported
-                if path.startswith(("textual", "rich")) and "._" in path
-            ]
+    offenders = [
+        f"{module.__name__}: {path}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(inspect.getsource(module) or "0"))
+        if isinstance(node, ast.ImportFrom | ast.Import)
+        for alias in node.names
+        for path in (f"{getattr(node, 'module', None) or ''}.{alias.name}".lstrip("."),)
+        if path.startswith(("textual", "rich")) and "._" in path
+    ]
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(offenders)

@@ -52,35 +52,19 @@ async def test_a_result_and_an_error_come_back_from_another_thread() -> None:
         await to_thread(refuse, words="no answer")
 
 
-def test_endless_work_does_not_keep_the_process_alive() -> None:
-    left = subprocess.run(
-        [sys.executable, "-c", ENDLESS_WORK],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (left.returncode, left.stdout, left.stderr) == (0, "left\n", "")
-
-
-def test_a_running_write_is_awaited(tmp_path: Path) -> None:
-    left = subprocess.run(
-        [sys.executable, "-c", WRITE_AT_EXIT, str(tmp_path / "words")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (left.returncode, left.stderr) == (0, "")
+def test_a_running_write_is_awaited_and_endless_work_keeps_no_process_alive(tmp_path: Path) -> None:
+    for code, printed in ((ENDLESS_WORK, "left\n"), (WRITE_AT_EXIT, "")):
+        left = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "words")],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (left.returncode, left.stdout, left.stderr) == (0, printed, "")
     assert (tmp_path / "words").read_text() == "kept"
-
-
-def test_work_before_exit_is_awaited_and_may_fail() -> None:
     wait_for_threads(60)  # there is none
     said: list[str] = []
     run_before_exit(lambda: said.append("kept"), 60)
     assert said == ["kept"]
-    run_before_exit(lambda: refuse("full"), 60)
+    run_before_exit(lambda: refuse("full"), 60)  # may fail
 
 
 async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_the_app(
