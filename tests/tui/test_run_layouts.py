@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from rnnlm_tui.schema.summary import ChangedField, LineageFigures, RunSummary
+from rnnlm_tui.schema.summary import ChangedField, LineageFigures
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.runs import RunLayout
 from tests.tui import fakes
@@ -20,36 +20,32 @@ PICTURES = Path(__file__).parent / "snapshots"
 HOUR = 3_600
 
 
+FORKS = (
+    ("slow-otter", "plain-otter", 40.0, 2_000, "optimizer.learning_rate", 3e-3, 1e-4),
+    ("wide-otter", "plain-otter", 50.0, 4_754, "model.dropout", 0.1, 0.3),
+    ("last-otter", "slow-otter", 60.0, 900, "training.seed", 42, 7),
+)
+"""Name, parent, creation, last step and the changed setting."""
+
+
 def family() -> FakeServices:
     """A run, two forks of it, a fork of one of those, and a run by itself."""
-    services = FakeServices(make_snapshot(name="plain-otter", created=10.0, corpus_hash="c"))
-    services.runs += [
-        fork(
-            "slow-otter", 40.0, ("plain-otter", 10.0), 2_000, "optimizer.learning_rate", 3e-3, 1e-4
-        ),
-        fork("wide-otter", 50.0, ("plain-otter", 10.0), 4_754, "model.dropout", 0.1, 0.3),
-        fork("last-otter", 60.0, ("slow-otter", 40.0), 900, "training.seed", 42, 7),
-        make_summary("brisk-heron", "stopped", 1_500, created=5.0, preset="lstm"),
-    ]
+    services = FakeServices(make_snapshot(created=10.0, corpus_hash="c"))
+    made = {"plain-otter": 10.0}
+    for name, parent, created, step, key, before, after in FORKS:
+        made[name] = created
+        lineage = LineageFigures(
+            run=parent, checkpoint="1500", step=1_500, created=made[parent], optimizer="fresh",
+            corpus_hash="c", changed=(ChangedField(key=key, before=before, after=after),),
+        )  # fmt: skip
+        facts = {"corpus_hash": "c", "parent": f"{parent}@1500", "lineage": lineage}
+        services.runs.append(make_summary(name, "finished", step, created=created, **facts))
+    services.runs.append(make_summary("brisk-heron", "stopped", 1_500, created=5.0, preset="lstm"))
     services.runs[1:] = [
         run.model_copy(update={"updated": fakes.START - place * HOUR})
         for place, run in enumerate(services.runs[1:], 1)
     ]
     return services
-
-
-def fork(
-    name: str, created: float, parent: tuple[str, float], step: int, key: str,
-    before: float, after: float,
-) -> RunSummary:  # fmt: skip
-    lineage = LineageFigures(
-        run=parent[0], checkpoint="1500", step=1_500, created=parent[1], optimizer="fresh",
-        corpus_hash="c", changed=(ChangedField(key=key, before=before, after=after),),
-    )  # fmt: skip
-    return make_summary(
-        name, "finished", step, created=created, corpus_hash="c",
-        parent=f"{parent[0]}@1500", lineage=lineage,
-    )  # fmt: skip
 
 
 @asynccontextmanager
@@ -60,8 +56,7 @@ async def laid_out(
     size: tuple[int, int] = (120, 40),
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The runs pane after these keys."""
-    services = services or family()
-    async with running_app(services, pane="runs", size=size) as (app, pilot):
+    async with running_app(services or family(), pane="runs", size=size) as (app, pilot):
         await until(pilot, lambda: "plain-otter" in text_of(app) and "runs" in text_of(app))
         for key in keys:
             await pilot.press(key)
