@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Iterable, Iterator
-from time import thread_time
+from time import thread_time, tzset
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from textual.message_pump import MessagePump
 from textual.screen import Screen
 
 from tests.homes import three_runs_at_home
+from tests.tui.demo_run import stand_still
 
 
 @pytest.fixture
@@ -23,6 +24,17 @@ def three_at_home() -> Iterator[None]:
     """One run that trains, one that finished, one that failed, in the test's home."""
     with three_runs_at_home():
         yield
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A clock, a time zone and a machine that don't vary."""
+    stand_still(monkeypatch)
+    monkeypatch.setenv("TZ", "UTC")
+    tzset()
+    yield
+    monkeypatch.undo()
+    tzset()
 
 
 STALL_SECONDS, STALL_TURNS = 0.02, 20

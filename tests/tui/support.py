@@ -67,13 +67,17 @@ async def at_home(
     pane: Pane | None = "runs",
     *,
     size: tuple[int, int] = (80, 24),
+    ascii_only: bool = False,
+    sampler: FakeSampler | None = None,
     settings: dict[str, object] | None = None,
     keymap: str = "",
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on the runs of the test's home, with a fake sampler, after the first look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: FakeSampler())
-        async with _first_look(run, pane, size, False, settings, keymap) as (app, pilot):
+        patch.setattr(
+            "rnnlm_tui.client.sampler.SamplerClient", lambda **_: sampler or FakeSampler()
+        )
+        async with _first_look(run, pane, size, ascii_only, settings, keymap) as (app, pilot):
             yield app, pilot
 
 

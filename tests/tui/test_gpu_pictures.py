@@ -3,18 +3,15 @@ figures, lost."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from rnnlm_tui.client.monitor import RunSnapshot
 from tests.fakes import nvml
-from tests.tui.fakes import FakeServices, make_hardware, make_machine, make_snapshot, with_cards
+from tests.tui.demo_run import demo_run, readings, use_machine
 from tests.tui.pictures import Mode, assert_picture
-from tests.tui.support import running_app, text_of, until
-from tests.tui.test_pictures import PICTURES, still_clock
+from tests.tui.support import at_home, text_of, until
+from tests.tui.test_pictures import PICTURES
 
-__all__ = ["still_clock"]
+pytestmark = pytest.mark.usefixtures("still")
 
 NARROW, WIDE = (80, 24), (120, 40)
 READINGS = {f"train-{name}": nvml.read_machine(name) for name in nvml.MACHINES}
@@ -31,22 +28,13 @@ VIEWS: tuple[tuple[str, tuple[int, int], Mode], ...] = (
 )
 
 
-def on_gpu(name: str) -> RunSnapshot:
-    """A run that trains on the recorded machine."""
-    return replace(make_snapshot(), hardware=with_cards(make_hardware(), *READINGS[name]))
-
-
-def services(name: str) -> FakeServices:
-    card, _ = READINGS[name]
-    known = nvml.read(nvml.H100)[0] if card.name is None or card.fault else card
-    return FakeServices(on_gpu(name), machine=replace(make_machine(), gpu=known))
-
-
 @pytest.mark.parametrize(("name", "size", "mode"), VIEWS)
 async def test_a_gpu_is_shown_as_in_its_snapshot(
-    name: str, size: tuple[int, int], mode: Mode
+    name: str, size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running_app(services(name), run="plain-otter", pane="train", size=size) as started:
-        app, pilot = started
-        await until(pilot, lambda: "Machine" in text_of(app))
-        await assert_picture(app, PICTURES, name, size, mode)
+    card, others = READINGS[name]
+    use_machine(monkeypatch, nvml.read(nvml.H100)[0] if card.name is None or card.fault else card)
+    with demo_run(machine=readings(card=card, others=others)):
+        async with at_home(pane="train", size=size) as (app, pilot):
+            await until(pilot, lambda: "Machine" in text_of(app))
+            await assert_picture(app, PICTURES, name, size, mode)

@@ -13,8 +13,8 @@ from rnnlm_tui.schema.summary import CheckpointFigures, EvaluationFigures, Model
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import empty_table
+from tests.tui.demo_run import NOW
 
-NOW = 1_760_000_000.0
 RUN = RunDirectory(Path("/runs/plain-otter"))
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from time import tzset
 
 import pytest
+from textual.pilot import Pilot
 
 from rnnlm_tui.client.corpora import Preview
-from rnnlm_tui.schema.protocol import Setting
-from rnnlm_tui.store.labels import RunLabels
+from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.tui import folders
+from rnnlm_tui.tui.actions import Pane
+from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry, FolderListing
-from rnnlm_tui.tui.screens import checkpoints, kept_samples, states
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
-from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import NOW, make_snapshot
+from tests.homes import LOSSES
+from tests.tui.demo_run import demo_run
+from tests.tui.fakes import FakeSampler, make_estimate
+from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
-from tests.tui.panes.test_inspect_pane import inspecting, sampled
-from tests.tui.panes.test_prompt_overlays import keep_state, keep_three_samples
+from tests.tui.panes.test_inspect_pane import sampled, scored, weights
+from tests.tui.panes.test_prompt_overlays import keep, keep_state, kept
 from tests.tui.pictures import Mode, assert_picture, cells_on, each_size, each_view
-from tests.tui.support import running_app, until
+from tests.tui.support import at_home, until
+
+pytestmark = pytest.mark.usefixtures("still")
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 TEXT = (
@@ -33,16 +37,42 @@ TEXT = (
 )
 
 
-@pytest.fixture(autouse=True)
-def still_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A fixed clock in a fixed time zone, so that ages and dates don't vary."""
-    monkeypatch.setenv("TZ", "UTC")
-    tzset()
-    for module in (checkpoints, kept_samples, states):
-        monkeypatch.setattr(module, "time", lambda: NOW)
-    yield
-    monkeypatch.undo()
-    tzset()
+KEPT = (
+    ("plain-otter", "We must", " act on the budget"),
+    ("plain-otter", "The Union", " is strong"),
+    ("brisk-heron", "The economy", " needs a budget"),
+)
+
+
+@asynccontextmanager
+async def drawn(
+    pane: Pane, size: tuple[int, int], mode: Mode, sampler: FakeSampler | None = None
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
+    """The pane of a run that trains."""
+    with demo_run(config=CONFIG, saved=LOSSES, curve=False):
+        async with at_home(
+            pane=pane, size=size, ascii_only=mode == "ascii", sampler=sampler
+        ) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def drafted(
+    size: tuple[int, int], mode: Mode, preview: Preview | None = None
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], ConfigScreen]]:
+    """The config of a new run, from that of the run that trains, with this preview of its text."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rnnlm_tui.client.corpora.preview", lambda _: preview)
+        patch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
+        patch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
+        patch.setattr("rnnlm_tui.client.start.check_source", lambda _: None)
+        async with drawn("config", size, mode) as (app, pilot):
+            await until_shown(pilot, "frozen")
+            await pilot.press("n")
+            await until_shown(pilot, "calm-badger", "543,104")
+            screen = app.pane_screen
+            assert isinstance(screen, ConfigScreen)
+            yield app, pilot, screen
 
 
 @each_view("config")
@@ -50,14 +80,7 @@ async def test_config_with_changes_and_a_problem(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
     mark = "x" if mode == "ascii" else "✗"
-    async with running_app(
-        FakeServices(make_snapshot()), pane="config", size=size, ascii_only=mode == "ascii"
-    ) as (app, pilot):
-        screen = app.pane_screen
-        assert isinstance(screen, ConfigScreen)
-        await until_shown(pilot, "frozen")
-        await pilot.press("n")
-        await until_shown(pilot, "calm-badger", "543,104")
+    async with drafted(size, mode) as (app, pilot, screen):
         for path, value in (
             ("model.dropout", 0.25),
             ("schedule.warmup_steps", 6000),
@@ -86,14 +109,7 @@ CODE = Preview(
 async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    services = FakeServices(make_snapshot())
-    services.preview_found = CODE
-    async with running_app(services, pane="config", size=size) as (app, pilot):
-        screen = app.pane_screen
-        assert isinstance(screen, ConfigScreen)
-        await until_shown(pilot, "frozen")
-        await pilot.press("n")
-        await until_shown(pilot, "calm-badger", "543,104")
+    async with drafted(size, mode, CODE) as (app, pilot, screen):
         screen.form.set_values({"corpus.source": "src"})
         await until_shown(pilot, "raw: 12 of 12 files")
         screen.form.go_to("corpus.mask_digits")
@@ -105,8 +121,6 @@ async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
 async def test_overlays_of_the_config(
     names: list[str], size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = FakeServices(make_snapshot())
-    services.preview_found = CODE
     folder = Path("/tmp/rnnlm-tui-pictures")
     monkeypatch.setattr(folders, "start_folder", lambda _path: folder)
     entries = (
@@ -115,13 +129,8 @@ async def test_overlays_of_the_config(
         Entry("notes.txt", folder / "notes.txt", False, 120_000),
     )
     monkeypatch.setattr(folders, "list_folder", lambda path, **_: FolderListing(path, entries))
-    async with running_app(services, pane="config", size=size) as (app, pilot):
+    async with drafted(size, mode, CODE) as (app, pilot, screen):
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
-        await until_shown(pilot, "frozen")
-        await pilot.press("n")
-        await until_shown(pilot, "calm-badger", "543,104")
-        screen = app.pane_screen
-        assert isinstance(screen, ConfigScreen)
         await until(pilot, lambda: screen._check.found.preview == CODE)
         for name in names:
             if name == "config-find":
@@ -153,8 +162,12 @@ async def test_overlays_of_the_config(
 
 
 @each_view("config-of-run")
-async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with running_app(FakeServices(make_snapshot()), pane="config", size=size) as (app, pilot):
+async def test_config_of_a_run(
+    name: str, size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.corpora.preview", lambda _: None)
+    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
+    async with drawn("config", size, mode) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "textbook RNN")
@@ -163,31 +176,24 @@ async def test_config_of_a_run(name: str, size: tuple[int, int], mode: Mode) -> 
 
 @each_view("checkpoints")
 async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
-    mark = "~" if mode == "ascii" else "…"
     labels = RunLabels(pins=frozenset({3000}), notes={3000: "good rhythm"})
-    services = FakeServices(replace(make_snapshot(), labels=labels))
-    services.checkpoint_files.changed = (Setting(path="model.dropout", old=0.1, new=0.15),)
-    services.checkpoint_files.cut = {
-        1000: "model.safetensors is damaged: it has 3 bytes, the manifest says 9"
-    }
-    async with running_app(
-        services, pane="checkpoints", size=size, ascii_only=mode == "ascii"
-    ) as started:
-        app, pilot = started
-        await until_shown(pilot, "size differs")
+    async with drawn("checkpoints", size, mode) as (app, pilot):
+        run = app.run_directory
+        assert run is not None
+        change_labels(run, lambda _: labels)
+        (run.checkpoints_path / "step-000001000" / "model.safetensors").write_bytes(b"cut")
+        await until_shown(pilot, "good rhythm", "size differs")
         await pilot.press("down", "C")
-        await until_shown(pilot, "Step 3,700", f"9f3c{mark}a71e", "verified just now", "0.91")
         await until_shown(pilot, "all 3 files verified")
-        screen = app.pane_screen
-        assert screen is not None
-        screen.end_notice()
+        assert app.pane_screen is not None
+        app.pane_screen.end_notice()
+        await until_shown(pilot, "Step 3,700", "verified just now", "0.91")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("checkpoints-prune")
 async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with running_app(FakeServices(make_snapshot()), pane="checkpoints", size=size) as started:
-        app, pilot = started
+    async with drawn("checkpoints", size, mode) as (app, pilot):
         await until_shown(pilot, "0.91")
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
@@ -197,22 +203,18 @@ async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode)
 @each_view("prompt")
 async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mode) -> None:
     mark = "+" if mode == "ascii" else "✓"
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with running_app(
-        services, pane="prompt", size=size, ascii_only=mode == "ascii"
-    ) as started:
-        app, pilot = started
+    sampler = FakeSampler(words=TEXT)
+    async with drawn("prompt", size, mode, sampler) as (app, pilot):
         for prompt in ("We must", "The state of the Union"):
             await pilot.press("ctrl+u", *prompt, "enter")
             await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
-        await until(pilot, lambda: len(services.fake_sampler.requests) == 2)
+        await until(pilot, lambda: len(sampler.requests) == 2)
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("prompt-together")
 async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mode: Mode) -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with running_app(services, pane="prompt", size=size) as (app, pilot):
+    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
         await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
         await until_shown(pilot, "3 samples", "1 of 3")
         if size[0] >= 120:
@@ -226,8 +228,7 @@ async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mod
 async def test_prompt_with_a_text_being_edited(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
-    services = FakeServices(make_snapshot(), sampler=FakeSampler(words=TEXT))
-    async with running_app(services, pane="prompt", size=size) as (app, pilot):
+    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
         await pilot.press(*"The state of the Union", "enter")
         await until_shown(pilot, "✓ 3 of 100 tokens")
         await pilot.press("f4")
@@ -237,7 +238,7 @@ async def test_prompt_with_a_text_being_edited(
 
 @each_view("prompt-settings")
 async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with running_app(FakeServices(make_snapshot()), pane="prompt", size=size) as (app, pilot):
+    async with drawn("prompt", size, mode) as (app, pilot):
         await pilot.press("tab", "tab")
         await until_shown(pilot, "typical-p")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
@@ -245,12 +246,12 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
 
 @each_size("prompt-samples", "prompt-states", "prompt-presets")
 async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    services = FakeServices(make_snapshot())
-    keep_three_samples()
+    for number, (run, prompt, text) in enumerate(KEPT, 1):
+        keep(kept(number, prompt, text, run=run))
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
     keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))
-    async with running_app(services, pane="prompt", size=size) as (app, pilot):
+    async with drawn("prompt", size, mode) as (app, pilot):
         for name, (key, shown) in zip(names, keys, strict=True):
             await pilot.press(key)
             await until_shown(pilot, shown)
@@ -271,10 +272,11 @@ INSPECTED = {
 
 @each_size(*INSPECTED)
 async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    services = FakeServices(make_snapshot())
-    async with inspecting(services, sampled(top_k=6), size=size, ascii_only=mode == "ascii") as (
-        app, pilot, screen,
-    ):  # fmt: skip
+    async with drawn("prompt", size, mode) as (app, pilot):
+        assert app.run_directory is not None
+        app.prompt_session.tree.add(sampled(weights=weights(app.run_directory, 3_700), top_k=6))
+        await pilot.press("f2")
+        screen = await scored(app, pilot)
         await pilot.press(*["right"] * 10)
         await until(pilot, lambda: (known := screen.choices.answer) and known.position == 15)
         for name, (shown, keys) in INSPECTED.items():
@@ -291,7 +293,7 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
 async def test_every_size_draws_every_pane(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", colours)
     sizes = ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24))
-    async with running_app(FakeServices(make_snapshot()), pane="config") as (app, pilot):
+    async with drawn("config", (80, 24), "") as (app, pilot):
         versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
         for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
             await pilot.press(*keys)
