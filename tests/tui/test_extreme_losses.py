@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -29,13 +30,12 @@ from rnnlm_tui.tui.views.charts import CHARTS
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.fakes import answers
-from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import make_snapshot
-from tests.tui.panes.seeing import screen_text
-from tests.tui.panes.test_inspect_pane import asked, inspecting, sampled
-from tests.tui.panes.test_versus_pane import step_of, surprised, versus
+from tests.tui.fakes import FakeSampler
+from tests.tui.panes.seeing import running_at_home
+from tests.tui.panes.test_inspect_pane import asked, sampled, scored, weights
+from tests.tui.panes.test_versus_pane import sampler, step_of, surprised
 from tests.tui.pictures import SIZES
-from tests.tui.support import at_home, running_app, shows, text_of, until
+from tests.tui.support import at_home, shows, text_of, until
 from tests.tui.widgets.chart.pictures import look
 from tests.unit.client.logs import record
 from tests.unit.store.rows import evaluation_row, new_run, step_row, write_model
@@ -131,22 +131,34 @@ def extreme(answer: object, value: float) -> object:
 @pytest.mark.parametrize(("size", "ascii_only"), [((80, 24), True), ((120, 40), False)])
 @pytest.mark.parametrize("value", EXTREMES)
 async def test_inspect_is_painted_and_written_with_extreme_surprises(
-    value: float, size: tuple[int, int], ascii_only: bool
+    value: float,
+    size: tuple[int, int],
+    ascii_only: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def answer(request: Any) -> BaseModel:
         return cast("BaseModel", extreme(answers.answer(request), value))
 
     kinds = (InspectRequest, AlternativesRequest, StatesRequest, ReachRequest)
-    services = FakeServices(
-        make_snapshot(), sampler=FakeSampler(answers=dict.fromkeys(kinds, answer))
-    )
-    async with inspecting(services, sampled(), size=size, ascii_only=ascii_only) as (app, pilot, _):
-        for key in ("right", "j", *["tab"] * 4, "z", "z"):
-            await pilot.press(key)
-            screen_text(app)
-        await pilot.press("w", "down", "enter")
-        await until(pilot, lambda: services.saved)
-    assert json.loads(services.saved[0][1])["tokens"]
+    sampler = FakeSampler(answers=dict.fromkeys(kinds, answer))
+    with running_at_home() as run:
+        async with at_home(pane="prompt", size=size, ascii_only=ascii_only, sampler=sampler) as (
+            app,
+            pilot,
+        ):
+            app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+            await pilot.press("f2")
+            await scored(app, pilot)
+            for key in ("right", "j", *["tab"] * 4, "z", "z"):
+                await pilot.press(key)
+                text_of(app)
+            await pilot.press("w", "down", "enter")
+            await until(pilot, lambda: list(tmp_path.glob("*.json")))
+    (path,) = tmp_path.glob("*.json")
+    assert json.loads(path.read_text())["tokens"]
 
 
 @pytest.mark.parametrize("value", EXTREMES)
@@ -163,13 +175,14 @@ async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
         ]
         return found.model_copy(update={"tokens": tuple(tokens)})
 
-    services = versus(answers={InspectRequest: answer})
-    async with running_app(services, pane="versus", size=(120, 40)) as (app, pilot):
-        await pilot.press(*"The", "enter")
-        await until(pilot, lambda: len(asked(services.fake_sampler, InspectRequest)) == 4)
-        await pilot.press("escape")
-        for keys in ("j", "V", "j", "right", "z"):
-            await pilot.press(keys)
-            screen_text(app)
-        await pilot.press("w")
-        screen_text(app)
+    fake = sampler(answers={InspectRequest: answer})
+    with running_at_home():
+        async with at_home(pane="versus", size=(120, 40), sampler=fake) as (app, pilot):
+            await pilot.press(*"The", "enter")
+            await until(pilot, lambda: len(asked(fake, InspectRequest)) == 4)
+            await pilot.press("escape")
+            for keys in ("j", "V", "j", "right", "z"):
+                await pilot.press(keys)
+                text_of(app)
+            await pilot.press("w")
+            text_of(app)

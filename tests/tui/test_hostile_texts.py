@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 from rich.cells import cell_len
@@ -11,46 +13,40 @@ from textual.color import Color
 
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import GpuRow
-from rnnlm_tui.schema.protocol import Setting
-from rnnlm_tui.schema.summary import PreparingFigures
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.system.locks import LockPage
+from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.theme import Harmless
-from tests.tui.fakes import FakeServices, make_snapshot, preparing
-from tests.tui.support import running_app, text_of, until
+from tests.tui.demo_run import demo_run, readings
+from tests.tui.support import at_home, text_of, until
+from tests.unit.store.rows import write_model
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
 
-def with_fault() -> FakeServices:
-    snapshot = make_snapshot()
-    broken = GpuRow(1, "NVIDIA L4", 50.0, 1, 1, 2, fault=EVIL)
-    rows = tuple(replace(row, other_gpus=(broken,)) for row in snapshot.hardware)
-    return FakeServices(replace(snapshot, hardware=rows))
+BROKEN = GpuRow(1, "NVIDIA L4", 50.0, 1, 1, 2, fault=EVIL)
 
 
-def with_phase() -> FakeServices:
-    figures = PreparingFigures.model_construct(phase=EVIL, done=9, total=18)
-    snapshot = preparing()
-    summary = snapshot.summary.model_copy(update={"preparing": figures})
-    return FakeServices(replace(snapshot, summary=summary))
-
-
-def with_setting() -> FakeServices:
-    services = FakeServices(make_snapshot())
-    services.checkpoint_files.changed = (Setting(path=f"model.{EVIL}", old=EVIL, new=EVIL),)
-    return services
-
-
+@pytest.mark.usefixtures("still")
 @pytest.mark.parametrize(
-    ("services", "pane"),
-    [(with_fault(), "train"), (with_phase(), "train"), (with_setting(), "checkpoints")],
-    ids=["fault of a card", "phase", "key of a setting"],
+    ("made", "pane"),
+    [
+        (partial(demo_run, machine=readings(others=[BROKEN])), "train"),
+        (partial(demo_run, "preparing", 0, page=LockPage(progress=(EVIL, 9, 18))), "train"),
+        (demo_run, "checkpoints"),
+    ],
+    ids=["fault of a card", "phase", "host of a checkpoint"],
 )
 async def test_no_text_of_a_run_reaches_the_terminal_with_control_characters(
-    services: FakeServices, pane: str
+    made: Callable[[], AbstractContextManager[RunDirectory]], pane: Pane
 ) -> None:
-    async with running_app(services, pane=pane, size=(200, 60)) as (app, pilot):  # type: ignore[arg-type]
-        await until(pilot, lambda: "[31mred" in text_of(app))
-        assert UNSAFE.findall(text_of(app).replace("\n", "")) == []
+    with made() as run:
+        if pane == "checkpoints":
+            write_checkpoint(run, 3_751, write_model, None, {"environment": {"host": EVIL}})
+        async with at_home(pane=pane, size=(200, 60)) as (app, pilot):
+            await until(pilot, lambda: "[31mred" in text_of(app))
+            assert UNSAFE.findall(text_of(app).replace("\n", "")) == []
 
 
 def test_no_cell_moves_when_control_characters_are_taken_out() -> None:

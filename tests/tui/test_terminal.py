@@ -6,13 +6,17 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
+from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.tui.actions import Pane
 from tests.terminal import Terminal
+from tests.tui.demo_run import MOST, demo_run
 
 DEADLINE = 60.0
 """The longest wait for anything, on a slow machine."""
@@ -22,48 +26,35 @@ STILL_LOOKS = 10
 
 PROGRAM = """
 import os, sys
+from pytest import MonkeyPatch
+from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
-from tests.tui.fakes import FakeMonitor, FakeServices, make_snapshot
+from tests.tui.demo_run import stand_still
 
-status, pane, polls = sys.argv[1:]
-snapshot = make_snapshot(status, 4_754 if status == "finished" else 3_751)
+pane, polls = sys.argv[1:]
+file, poll, count = os.open(polls, os.O_WRONLY | os.O_CREAT), RunMonitor.poll, 0
 
-class Counted(FakeMonitor):
-    count = 0
+def counted(monitor):
+    global count
+    count += 1
+    os.pwrite(file, str(count).encode(), 0)
+    return poll(monitor)
 
-    def poll(self):
-        Counted.count += 1
-        os.pwrite(file, str(Counted.count).encode(), 0)
-        return super().poll()
-
-class Counting(FakeServices):
-    def monitor(self, run, **_):
-        return Counted(self, run.name)
-
-file = os.open(polls, os.O_WRONLY | os.O_CREAT)
-services = Counting(snapshot)
-with services.installed():
-    sys.exit(RnnlmApp(services.run("plain-otter"), pane, fps=20.0).run())
+RunMonitor.poll = counted
+stand_still(MonkeyPatch())
+sys.exit(RnnlmApp(find_run("plain-otter"), pane, fps=20.0).run())
 """
 SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log", "4": "@best"}
 """The key of each pane, and a text on it."""
 
 
 class AppTerminal(Terminal):
-    """The app on invented runs; it counts its polls of the run in a file."""
+    """The app on a demo run; it counts its polls of the run in a file."""
 
-    def __init__(
-        self,
-        polls: Path,
-        status: str = "finished",
-        pane: Pane = "train",
-        size: tuple[int, int] = (80, 24),
-    ) -> None:
-        super().__init__(
-            [sys.executable, "-c", PROGRAM, status, pane, str(polls)],
-            columns=size[0],
-            rows=size[1],
-        )
+    def __init__(self, polls: Path, pane: Pane, size: tuple[int, int]) -> None:
+        command = [sys.executable, "-c", PROGRAM, pane, str(polls)]
+        super().__init__(command, columns=size[0], rows=size[1])
         self._looks = polls
 
     def __enter__(self) -> AppTerminal:
@@ -87,6 +78,19 @@ class AppTerminal(Terminal):
             assert monotonic() < end, "the app never stops sending"
 
 
+@contextmanager
+def opened_on(
+    polls: Path,
+    status: RunStatus = "finished",
+    pane: Pane = "train",
+    size: tuple[int, int] = (80, 24),
+) -> Iterator[AppTerminal]:
+    """The app on a demo run of this status."""
+    made = demo_run(status, MOST if status == "finished" else 3_751)
+    with made, AppTerminal(polls, pane, size) as opened:
+        yield opened
+
+
 @pytest.fixture
 def polls(tmp_path: Path) -> Path:
     """The file in which the app counts its polls."""
@@ -95,7 +99,7 @@ def polls(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("pane", ["train", "runs"])
 def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: Path) -> None:
-    with AppTerminal(polls, pane=pane, size=(120, 40)) as opened:
+    with opened_on(polls, pane=pane, size=(120, 40)) as opened:
         opened.wait_for("plain-otter ✓ finished" if pane != "runs" else "1 run", DEADLINE)
         opened.wait_until_still()
         assert opened.received < FIRST_PAINT_BYTES
@@ -109,7 +113,7 @@ def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: P
 def test_a_key_sends_only_the_cells_that_it_changes_and_q_leaves_the_terminal_as_it_was(
     polls: Path,
 ) -> None:
-    with AppTerminal(polls) as opened:
+    with opened_on(polls) as opened:
         opened.wait_for("plain-otter ✓ finished", DEADLINE)
         opened.wait_until_still()
         opened.send("x")
@@ -127,7 +131,7 @@ def test_a_key_sends_only_the_cells_that_it_changes_and_q_leaves_the_terminal_as
 
 
 def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(polls: Path) -> None:
-    with AppTerminal(polls, "running") as opened:
+    with opened_on(polls, "running") as opened:
         opened.wait_for("Perplexity, log", DEADLINE)
         opened.send("x")
         opened.wait_for("tokens ─╯", DEADLINE)
@@ -150,14 +154,14 @@ def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(po
 
 
 def test_hanging_up_ends_the_app(polls: Path) -> None:
-    with AppTerminal(polls, "running") as opened:
+    with opened_on(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.kill(opened.pid, signal.SIGHUP)
         assert opened.wait(DEADLINE) == 0
 
 
 def test_closing_the_terminal_ends_the_app(polls: Path) -> None:
-    with AppTerminal(polls, "running") as opened:
+    with opened_on(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.close(opened.descriptor)
         opened.descriptor = -1
