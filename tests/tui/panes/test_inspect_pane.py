@@ -34,7 +34,7 @@ from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from tests.fakes import answers
 from tests.homes import trained
-from tests.tui.fakes import FakeSampler, FakeServices
+from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CHECKPOINTS
 from tests.tui.panes.seeing import (
     opened_at_home,
@@ -45,7 +45,7 @@ from tests.tui.panes.seeing import (
 )
 from tests.tui.panes.test_prompt_overlays import keep_state
 from tests.tui.pictures import cells_on
-from tests.tui.support import at_home, running_app, until
+from tests.tui.support import at_home, until
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 PROMPT = "The state of the Union"
@@ -63,18 +63,6 @@ def sampled(
     config = SamplingConfig.model_validate({"max_new_tokens": 40, **settings})
     run = RunDirectory(runs_dir() / "plain-otter")
     return Sample(prompt, config, weights or Weights.of(run, CHECKPOINTS[3]), ids, text)
-
-
-@asynccontextmanager
-async def inspecting(
-    services: FakeServices, branch: Sample, *, size: tuple[int, int], ascii_only: bool = False
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], InspectScreen]]:
-    """The pane of an invented run with a sampled text, once it is scored."""
-    async with running_app(services, pane="prompt", size=size, ascii_only=ascii_only) as started:
-        app, pilot = started
-        app.prompt_session.tree.add(branch)
-        await pilot.press("f2")
-        yield app, pilot, await scored(app, pilot)
 
 
 def asked(sampler: FakeSampler, kind: type[RequestT]) -> list[RequestT]:
