@@ -23,7 +23,7 @@ from tests.tui.fakes import FakeSampler, make_estimate
 from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_inspect_pane import sampled, scored, weights
-from tests.tui.panes.test_prompt_overlays import keep, keep_state, kept
+from tests.tui.panes.test_prompt_overlays import keep_state, keep_three_samples
 from tests.tui.pictures import Mode, assert_picture, cells_on, each_size, each_view
 from tests.tui.support import at_home, until
 
@@ -34,13 +34,6 @@ TEXT = (
     " is strong, and the Congress must act on the program",
     " of the American people. We have a great responsibility",
     " to the free nations of the world.",
-)
-
-
-KEPT = (
-    ("plain-otter", "We must", " act on the budget"),
-    ("plain-otter", "The Union", " is strong"),
-    ("brisk-heron", "The economy", " needs a budget"),
 )
 
 
@@ -246,8 +239,7 @@ async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: 
 
 @each_size("prompt-samples", "prompt-states", "prompt-presets")
 async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    for number, (run, prompt, text) in enumerate(KEPT, 1):
-        keep(kept(number, prompt, text, run=run))
+    keep_three_samples()
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
     keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))

@@ -20,14 +20,12 @@ from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
 from tests.homes import tensor_file
+from tests.tui.demo_run import NOW
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.asking import drawn, pane, sampling
 from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
-
-NOW = 1_760_000_000.0
-"""Unix seconds, an hour after the samples."""
 
 
 def kept(number: int, prompt: str, text: str, run: str = "plain-otter") -> KeptSample:
