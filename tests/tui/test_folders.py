@@ -37,9 +37,8 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
 
     monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
     assert len(list_folder(here).entries) == 2, "a large folder is cut"
-    for name in ("novel.txt", "nowhere", "gone"):
-        with pytest.raises(InputError, match="can't list"):
-            list_folder(here / name)
+    with pytest.raises(InputError, match="can't list"):
+        list_folder(here / "novel.txt")
 
 
 def test_a_path_is_completed_as_far_as_it_is_unambiguous_and_browsing_begins_there(

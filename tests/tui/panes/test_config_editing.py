@@ -172,9 +172,8 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
     (tmp_path / "mind").mkdir()
-    (tmp_path / "five.toml").write_text(
-        "[model]\ndropout = 2.0\nhidden_size = 'wide'\n[training]\nepochs = 0\n"
-    )
+    wrong = "[model]\ndropout = 2.0\nhidden_size = 'wide'\n[training]\nepochs = 0\n"
+    (tmp_path / "five.toml").write_text(wrong)
     async with at_home(None, "config") as (app, pilot):
         await asked(pilot, "ctrl+o", "mi", "Open a config file")
         await press(pilot, "tab", shows="mind/  mine.toml")
@@ -214,7 +213,6 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         # another file is overwritten only if the user says so
         (tmp_path / "other.toml").write_text("kept")
         for path, complaint in (
-            ("", "a TOML file for train"),
             ("nowhere/x.toml", "its folder doesn't exist"),
             (str(tmp_path), "this is a folder"),
         ):
@@ -237,13 +235,9 @@ def editor(folder: Path, monkeypatch: pytest.MonkeyPatch, *scripts: str) -> None
     """Set an editor that runs one of the shell scripts each time, on the file `$1`."""
     for number, script in enumerate(scripts):
         (folder / f"edit-{number}").write_text(script)
-    program = folder / "editor.sh"
-    program.write_text(
-        f'#!/bin/sh\ncd {folder}\nfor last; do :; done\nn=$(ls | grep -c "^done")\n'
-        'touch "done-$n"\nset -- "$last"\n. "./edit-$n"\n'
-    )
-    program.chmod(0o700)
-    monkeypatch.setenv("VISUAL", str(program))
+    run = 'for last; do :; done\nset -- "$last"\nmv "$(ls edit-* | head -n 1)" now\n. ./now\n'
+    (folder / "editor.sh").write_text(f"cd {folder}\n{run}")
+    monkeypatch.setenv("VISUAL", f"sh {folder}/editor.sh")
 
 
 async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
@@ -279,18 +273,15 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
 
         await press(pilot, "f4", shows=("The edited text can't be used", "line 2, column 8"))
         await pilot.press("enter")
-        await until_shown(
-            pilot,
-            "line 3, column 10: training.epochs: is 0, must be at least 1",
-            "line 4, column 1: training.speed: unknown config key",
-        )
+        await until_shown(pilot, "line 3, column 10: training.epochs: is 0, must be at least 1")
+        await until_shown(pilot, "line 4, column 1: training.speed: unknown config key")
         assert (tmp_path / "kept").read_text() == "[training]\nseed = = 3\n"
         await changed(pilot)
         await pilot.press("t")  # the form can't show an unknown key
         await pilot.press("enter")
         await changed(pilot, training__seed=3)
         await overlay_closed(pilot)
-        await press(pilot, "f4", shows="editor.sh exited with code 3")
+        await press(pilot, "f4", shows="sh exited with code 3")
         assert isinstance(app.screen, Question)
         kept = Path(app.screen._lines[-2].plain.removeprefix("The text is kept in "))
         assert kept.read_text() == "nonsense"

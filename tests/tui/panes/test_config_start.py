@@ -1,4 +1,4 @@
-"""Starting, saving and queueing a draft: what blocks it, and what this machine refuses."""
+"""Starting, saving, queueing and forking a draft: what blocks it, and what this machine refuses."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.lineage import STATE_FILES, read_parent
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.homes import queue_in_use
+from tests.homes import queue_in_use, tensor_file, trained, with_checkpoints
 from tests.tui.panes.filling import edited, focused, go, pane, press, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
@@ -53,7 +55,6 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await go(pilot, "training.epochs")
             await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
             assert focused(app) == "corpus.source"
-            assert summarize(draft).status == "draft"
 
             await write(pilot, "corpus.source", "./text.txt")
             await write(pilot, "training.device", "cuda:77")
@@ -116,3 +117,39 @@ async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its
         await write(pilot, "tokenizer.vocab_size", "500")
         await until_shown(pilot, "500", "✗")
         await vocabulary(500)
+
+
+CONFIG = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))
+
+
+def forks() -> list[tuple[str, str]]:
+    """Return address and optimizer of the parents of all runs, the newest first."""
+    parents = map(read_parent, list_runs())
+    return [(parent.address, parent.optimizer) for parent in parents if parent is not None]
+
+
+async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> None:
+    run = with_checkpoints(trained("plain-otter", config=CONFIG), {3: 4.1})
+    for name in STATE_FILES:
+        (run.path / "checkpoints" / "step-000000003" / name).write_bytes(tensor_file({}))
+    parent = DraftParent("plain-otter@3", "keep")
+    async with at_home("plain-otter", "checkpoints") as (app, pilot):
+        await app.new_draft_from("plain-otter")
+        await until_shown(pilot, "draft, not started")
+        words = "Draft from plain-otter, not started"
+        await press(pilot, "2", shows=f"{words}: esc 1 shows it, F5 there starts it.")
+        for key in ("4", "f2"):
+            await press(pilot, key, shows=(f"{words}.", "esc 1 shows it, F5 there starts it."))
+        await pilot.press("escape")
+        for count, keys in enumerate((("ctrl+l",), ("P", "enter"), ("ctrl+q",))):
+            app.open_run(run, "checkpoints")
+            await app.new_draft_from("plain-otter", parent)
+            await until_shown(pilot, "draft, fork of plain-otter@3")
+            assert pane(app).shown == Draft(CONFIG, "plain-otter", parent=parent)
+            await press(pilot, "v", shows="No field differs from plain-otter@3")
+            assert len(forks()) == count
+            await pilot.press(*keys)
+            wanted = [("plain-otter@3", "keep")] * (count + 1)
+            await until(pilot, lambda wanted=wanted: forks() == wanted)  # type: ignore[misc]
+            if "P" in keys:  # a preset starts from no weights
+                await until_shown(pilot, "draft, not started")

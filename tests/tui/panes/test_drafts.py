@@ -1,0 +1,317 @@
+"""Drafts: the form's fields with any values, undo, TOML, and what blocks a start."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise, product
+from pathlib import Path
+
+import pytest
+
+from rnnlm_tui.client.config_files import editor_command, parse_config_text
+from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.toml import parse_toml
+from rnnlm_tui.schema.validation import field_paths, merge, parse_config
+from rnnlm_tui.store.runs import create_run, with_absolute_paths
+from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
+from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, read_draft, write_draft
+from rnnlm_tui.tui.views.editing import EditHistory, changed_fields, edit_text
+from rnnlm_tui.tui.views.form import (
+    FIELDS,
+    FORM_FIELDS,
+    PATH_FIELDS,
+    TITLES,
+    Draft,
+    edited_value,
+    idle_fields,
+    number_text,
+    read_value,
+    short_message,
+    shown_value,
+    value_at,
+    with_titles,
+    with_values,
+)
+from rnnlm_tui.tui.widgets.form_row import LABEL
+
+BASE = Draft(RunConfig(), "preset demo")
+DRAFT = Draft(DEMO, "preset demo")
+
+
+def typed(**texts: str) -> Draft:
+    """The default draft with these texts typed into its fields."""
+    draft = BASE
+    for name, text in texts.items():
+        path = name.replace("__", ".")
+        draft = draft.with_value(path, read_value(FIELDS[path], text))
+    return draft
+
+
+def test_every_config_field_is_in_the_form_with_a_fitting_label_and_its_bounds() -> None:
+    assert tuple(field.path for field in FORM_FIELDS) == field_paths()
+    for field in FORM_FIELDS:
+        assert 0 < len(field.title) <= LABEL
+        assert field.allowed or field.kind not in ("whole", "number")
+        assert bool(field.choices) == (field.kind == "choice")
+
+
+def test_values_are_shown_readably_and_edited_ones_read_back_exactly() -> None:
+    for path, value, shown in (
+        ("model.hidden_size", 2048, "2,048"),
+        ("training.seed", 20_000, "20000"),
+        ("model.tie_weights", True, "yes"),
+        ("model.tie_weights", False, "no"),
+        ("training.cuda_graphs", True, "true"),
+        ("training.max_steps", None, ""),
+        ("evaluation.prompts", ("a",), "1 text"),
+    ):
+        assert shown_value(FIELDS[path], value) == shown
+    for text in ("3e-3", "0.15", "1e-8", "1.0", "0", "1.25e-3", "2.5e7"):
+        assert number_text(float(text)) == text
+    for value in (float("inf"), float("-inf"), float("nan"), 10**400, -0.0):
+        assert shown_value(FIELDS["training.epochs"], value)
+        assert edited_value(FIELDS["training.epochs"], value)
+    for config in PRESETS.values():
+        changes = {
+            field.path: read_value(field, edited_value(field, value_at(config, field.path)))
+            for field in FORM_FIELDS
+            if field.kind not in ("switch", "choice")
+        }
+        assert parse_config(merge(config, changes)) == config
+
+
+def test_texts_with_line_breaks_have_a_line_each_and_read_back() -> None:
+    field, texts = FIELDS["sampling.stop"], ["\n", " The end", "\\", " "]
+    shown = edited_value(field, texts)
+    assert shown.split("\n") == ["\\n", " The end", "\\\\", " "]
+    assert read_value(field, "one\n\ntwo") == ["one", "two"]
+    for some in (texts, ['["a"]'], ["", "a"], ["a", "", "b"], ["[Chorus]"], ["a\rb"], ["[]"]):
+        assert read_value(field, edited_value(field, some)) == some
+
+
+def test_a_draft_has_changes_problems_in_the_forms_order_and_a_config_to_estimate() -> None:
+    assert dict(typed(optimizer__learning_rate="5e-3").changes) == {"optimizer.learning_rate": 5e-3}
+    prompts = "\n".join(RunConfig().evaluation.prompts)
+    assert not typed(optimizer__learning_rate="0.003", evaluation__prompts=prompts).changes
+    for draft, problems, kept in (
+        (
+            typed(
+                sampling__temperature="0.001",
+                model__hidden_size="wide",
+                optimizer__learning_rate="1e-3",
+                corpus__source="",
+            ),
+            ["corpus.source", "model.hidden_size", "sampling.temperature"],
+            {"optimizer.learning_rate": 1e-3},
+        ),
+        # a problem between fields
+        (
+            typed(training__seed="3", model__hidden_size="256"),
+            ["model.tie_weights"],
+            {"training.seed": 3},
+        ),
+    ):
+        assert [problem.path for problem in draft.problems()] == problems
+        assert draft.nearest_config() == parse_config(merge(RunConfig(), kept))
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "idle", "used"),
+    [
+        ("demo", {}, "model.num_heads model.init_scale schedule.decay_after schedule.decay_factor",
+            "model.weight_dropout model.variational_dropout optimizer.beta1"),
+        ("ptb-small", {}, "model.variational_dropout optimizer.eps schedule.final_fraction",
+            "model.init_scale schedule.decay_after optimizer.learning_rate"),
+        ("book", {}, "training.bptt sampling.temperature model.embedding_dropout", ""),
+        ("elman", {}, "corpus.url", "corpus.sentences"),
+        ("demo", {"model.cell_type": "mlstm"}, "model.weight_dropout", "model.num_heads"),
+    ],
+)  # fmt: skip
+def test_fields_without_effect_follow_the_config(
+    preset: str, changes: dict[str, object], idle: str, used: str
+) -> None:
+    found = idle_fields(parse_config(merge(PRESETS[preset], changes)))
+    assert set(idle.split()) <= set(found) <= set(field_paths())
+    assert not set(used.split()) & set(found)
+
+
+def test_a_problem_names_fields_as_the_form_does() -> None:
+    keys = {*TITLES, *(name for path in TITLES if "_" in (name := path.split(".")[1]))}
+    short = []
+    for changes in (
+        {"model.hidden_size": 64},
+        {"model.weight_dropout": 0.1, "model.cell_type": "mingru"},
+        {"model.variational_dropout": True, "training.data_mode": "sentences"},
+        {"training.precision": "bf16", "training.device": "cpu"},
+    ):
+        (problem,) = Draft(RunConfig(), "preset demo", changes).problems()
+        short.append(short_message(problem))
+        for text in (problem.message, problem.hint, short[-1]):
+            words = with_titles(text)
+            assert not [key for key in keys if key in words], words
+    assert short[0] == "set embedding = hidden size"
+
+
+TEXTS = (
+    "", "0", "1", "-1", "2.5", "1e-3", "1e400", "nan", "inf", "yes", "no", "true", "[]", '["a"]',
+    "auto", "raw", "elman", "lstm", "adamw", "sgd", "bpe", "cpu", "999999999999999999999",
+    '"quoted"', "'", '"""', "\\", "\\n", "a\nb", "# no comment", "[model]", "é…漢", "x" * 300,
+)  # fmt: skip
+"""What a user may type into any field."""
+
+
+def random_drafts(seed: int, count: int) -> list[Draft]:
+    """Drafts of random edits, one after another."""
+    draw = random.Random(seed)
+    draft = Draft(draw.choice(list(PRESETS.values())), "preset x")
+    drafts = [draft]
+    for _ in range(count):
+        field = draw.choice(FORM_FIELDS)
+        text = draw.choice((*TEXTS, *field.choices))
+        draft = draft.with_value(field.path, read_value(field, text))
+        if draw.random() < 0.1:
+            draft = Draft(draw.choice(list(PRESETS.values())), "preset y")
+        drafts.append(draft)
+    return drafts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_undo_goes_back_through_every_edit_and_redo_forth(seed: int) -> None:
+    history, drafts = EditHistory(), random_drafts(seed, 60)
+    edits = [drafts[0]]
+    for before, after in pairwise(drafts):
+        history.record(before, after)
+        edits += [after] if after != before else []
+    current = edits[-1]
+    for expected in reversed(edits[:-1]):
+        undone = history.travel(current, -1)
+        assert undone == expected
+        assert edit_text(current, undone)
+        current = undone
+    assert history.travel(current, -1) is None
+    for expected in edits[1:]:
+        redone = history.travel(current, 1)
+        assert redone == expected
+        current = redone
+    assert history.travel(current, 1) is None
+
+
+def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None:
+    one, two, three = (Draft(DEMO, "preset demo", {"training.seed": seed}) for seed in (1, 2, 3))
+    history = EditHistory()
+    history.record(one, two, "typed")
+    history.record(two, three, "typed")
+    assert history.travel(three, -1) == one
+    history.record(one, two)
+    assert history.travel(two, 1) is None
+    history.record(two, three, "other")
+    history.record(three, two, "other")  # typed and taken back
+    assert history.travel(two, -1) == one
+    assert history.travel(one, -1) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> None:
+    run = create_run(DEMO)
+    for draft in random_drafts(seed, 40)[1::5]:
+        text = draft_toml(draft)
+        again = with_values(replace(draft, changes={}), parse_toml(text, "x").raw)
+        assert changed_fields(draft, again) == ()
+        documented = replace(draft, document=f"# mine\n{text}")
+        assert parse_toml(draft_toml(documented), "x").raw == parse_toml(text, "x").raw
+        for kept in (draft, documented):
+            write_draft(run, kept)
+            # paths and patterns have become absolute
+            assert set(changed_fields(kept, read_draft(run))) <= set(PATH_FIELDS)
+            assert read_draft(run).document.startswith("# mine\n") == bool(kept.document)
+            assert run.read_config() == with_absolute_paths(kept.nearest_config())
+
+
+def test_a_files_wrong_values_are_problems_with_a_place_or_accepted() -> None:
+    values = ("-1", "1e400", "nan", "true", '"x"', "[]", "[1]", "{ a = 1 }", "1979-05-27")
+    for field, value in product(FORM_FIELDS, values):
+        section, _, name = field.path.partition(".")
+        read = parse_config_text(f"# mine\n[{section}]\n{name} = {value}\n", "x.toml")
+        assert (read.config is None) == bool(read.problems)
+        for problem in read.problems:
+            assert problem.message
+            assert problem.place is None or problem.place.line in (2, 3)
+        if read.config is not None:
+            assert draft_of_text(read, "x.toml").changes == {}
+    (problem,) = parse_config_text('preset = "lstn"\n', "x.toml").problems
+    assert (problem.path, problem.hint) == ("preset", 'did you mean "lstm"?')
+
+
+def test_the_editor_is_the_users() -> None:
+    for environment, expected in (
+        ({"VISUAL": "sh -c 'x y'", "EDITOR": "no"}, ["sh", "-c", "x y"]),
+        ({"VISUAL": " ", "EDITOR": "sh"}, ["sh"]),
+    ):
+        assert editor_command({**environment, "PATH": "/bin:/usr/bin"}) == expected
+    missing: tuple[dict[str, str], ...] = ({"EDITOR": "no-such"}, {"EDITOR": "'unclosed"}, {})
+    for environment in missing:
+        with pytest.raises(InputError, match=r"(?i)editor"):
+            editor_command({**environment, "PATH": "/nowhere"})
+
+
+def paths(check: DraftCheck, draft: Draft) -> list[str]:
+    check.check(draft, locked=False)
+    return [problem.path for problem in check.problems]
+
+
+def test_a_refusal_is_shown_only_for_its_config_and_blocks_nothing() -> None:
+    check = DraftCheck()
+    hint = "then: --set corpus.source=PATH"
+    assert check.start_failed(DEMO, CorpusError("no text", hint=hint)) == "corpus.source"
+    assert paths(check, DRAFT) == ["corpus.source"]
+    assert check.problems[0].hint == "then: set the field source to the folder"
+    assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
+    check.update(Findings(DEMO, missing=Problem("corpus.source", "no such file")))
+    assert paths(check, DRAFT) == ["training.device"], "it was tried, and failed for this"
+    assert check.blocking == ()
+    assert paths(check, DRAFT.with_value("training.seed", 43)) == []
+    assert paths(check, DRAFT) == ["training.device"]
+    check.check(DRAFT.with_value("training.batch_size", 0), locked=True)
+    assert check.blocking == check.problems == (), "the config of a run has no problems"
+    check.forget_failure()
+    assert paths(check, DRAFT) == []
+    assert check.start_failed(DEMO, InputError("no such preset")) is None
+    assert paths(check, DRAFT) == []
+
+
+def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,body\n1,one\n")
+    gone = str(tmp_path / "no.txt")
+    for changes, at in (
+        ({"corpus.test_source": gone}, "corpus.test_source"),
+        ({"corpus.test_source": gone, "corpus.source": gone}, "corpus.source"),
+        ({"corpus.source": str(tmp_path / "a.csv")}, "corpus.text_field"),
+        ({"tokenizer.kind": "pretrained", "tokenizer.name": gone}, "tokenizer.name"),
+    ):
+        draft, check = replace(DRAFT, changes=changes), DraftCheck()
+        found = look_up(draft.config())
+        assert found.missing is not None
+        check.update(found)
+        assert paths(check, draft) == [at]
+        error = CorpusError(found.missing.message)
+        assert check.start_failed(draft.config(), error) == at, "the start fails for the same"
+
+
+def test_the_disk_is_read_once_for_each_config_and_its_figures_count_for_that_one(
+    tmp_path: Path,
+) -> None:
+    check = DraftCheck()
+    configs = (DEMO, DEMO, PRESETS["lstm"], DEMO)
+    assert [check.needs_estimate(config) for config in configs] == [True, False, True, True]
+    (tmp_path / "text.txt").write_text("A line of forty characters, or about so.\n" * 500)
+    text = {"corpus.source": str(tmp_path / "text.txt"), "tokenizer.kind": "character"}
+    short = replace(DRAFT, changes={**text, "schedule.warmup_steps": 6_000})
+    found = look_up(short.config())
+    check.update(replace(found, config=DEMO))
+    assert paths(check, short) == []
+    check.update(found)
+    assert paths(check, short) == ["schedule.warmup_steps"]
+    assert check.blocking == check.problems
