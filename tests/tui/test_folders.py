@@ -31,10 +31,7 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
     listing = list_folder(here, tokenizers=True)
     names = [entry.name for entry in listing.entries]
     assert names == ["notes", "novels", "gone", "novel.txt", "über.txt", ".secret"]
-    assert [entry.is_folder for entry in listing.entries] == [True, True, *[False] * 4]
-    assert [entry.is_tokenizer for entry in listing.entries] == [True, *[False] * 5]
-    assert listing.entries[3].bytes == 10
-
+    assert [entry.name for entry in listing.entries if entry.is_tokenizer] == ["notes"]
     monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
     assert len(list_folder(here).entries) == 2, "a large folder is cut"
     with pytest.raises(InputError, match="can't list"):

@@ -55,6 +55,7 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
 
         # what was typed into a field is one edit, and what was cancelled is none
         await write(pilot, "training.seed", "431")
+        await press(pilot, "shift+f6", shows="nothing to be redone")
         await write(pilot, "training.seed", "9")
         await edit(pilot, "training.epochs")
         await pilot.press(*"77")
@@ -150,7 +151,6 @@ async def test_a_suggestion_solves_the_problem_and_again_in_another_way(
         pane(app).form.set_values(text)
         await write(pilot, "schedule.warmup_steps", "6000")
         await until_shown(pilot, "must be below the run's", "A sets warm-up")
-        await press(pilot, "f5", shows="Fix 1 problem before starting")
         await pilot.press("A")
         await until(pilot, lambda: edited(app).schedule.warmup_steps < 100)
         assert edited(app).corpus.source == "text.txt"
@@ -200,6 +200,7 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         for name, content, said in (
             ("syntax.toml", b"[training\nseed = 1\n", "syntax.toml:1:10"),
             ("key.toml", b"[training]\nsed = 1\n", "unknown config key"),
+            ("preset.toml", b'preset = "lstn"\n', 'did you mean "lstm"?'),
             ("binary.toml", b"\xff", "is not UTF-8"),
         ):
             (tmp_path / name).write_bytes(content)

@@ -63,9 +63,6 @@ async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> No
         await pilot.press("enter")
         await until(pilot, lambda: not any(form.row(path).display for path in idle))
         await go(pilot, "corpus.source")
-        form.set_values({"corpus.source": "elman"})
-        await until(pilot, lambda: form.row("corpus.sentences").display)
-        await pilot.press("u")
 
         for section in SECTIONS:  # folded fields are shown first
             if form.query_one(f"#fold-{section}").display:

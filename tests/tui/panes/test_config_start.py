@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import WorkerError
-from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.lineage import STATE_FILES, read_parent
 from rnnlm_tui.store.paths import RunDirectory
@@ -53,6 +53,7 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await pilot.press("u")
             await write(pilot, "corpus.source", "./gone.txt")
             await go(pilot, "training.epochs")
+            await until_shown(pilot, "✗  Corpus")
             await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
             assert focused(app) == "corpus.source"
 
@@ -83,7 +84,7 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await press(pilot, "Q", shows=f"{queued.name} is in the queue already")
 
 
-async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its_size(
+async def test_a_pretrained_tokenizer_sets_its_size_unless_the_user_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,15 +96,6 @@ async def test_a_missing_text_is_found_before_the_start_and_a_tokenizer_sets_its
             path = "tokenizer.vocab_size"
             await until(pilot, lambda: (it := pane(app).shown) and it.value(path) == size)
 
-        await pilot.press("P", *"ptb-large", "enter")
-        await until(pilot, lambda: edited(app) == PRESETS["ptb-large"])
-        await until_shown(pilot, "Penn Treebank not found", "✗ 1 problem")
-        await go(pilot, "corpus.source")
-        await until_shown(pilot, "ptb.train.txt, ptb.valid.txt and")
-        (tmp_path / "ptb").mkdir()
-        await write(pilot, "corpus.source", "./ptb")
-        await until(pilot, lambda: "Penn Treebank not found" not in screen_text(app))
-        await pilot.press("P", *"demo", "enter")
         await go(pilot, "tokenizer.kind")
         await pilot.press("right")
         await write(pilot, "tokenizer.name", "pieces")

@@ -1,23 +1,25 @@
-"""Drafts: the form's fields with any values, undo, TOML, and what blocks a start."""
+"""Drafts: the form's fields with any values, undo, TOML, what blocks a start, and the preview."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.config_files import editor_command, parse_config_text
+from rnnlm_tui.client.config_files import editor_command
+from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
 from rnnlm_tui.schema.toml import parse_toml
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.runs import create_run, with_absolute_paths
+from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
-from rnnlm_tui.tui.screens.config_files import draft_of_text, draft_toml, read_draft, write_draft
+from rnnlm_tui.tui.screens.config_files import draft_toml, read_draft, write_draft
 from rnnlm_tui.tui.views.editing import EditHistory, changed_fields, edit_text
 from rnnlm_tui.tui.views.form import (
     FIELDS,
@@ -35,6 +37,7 @@ from rnnlm_tui.tui.views.form import (
     with_titles,
     with_values,
 )
+from rnnlm_tui.tui.widgets.form import preview_lines
 from rnnlm_tui.tui.widgets.form_row import LABEL
 
 BASE = Draft(RunConfig(), "preset demo")
@@ -199,20 +202,6 @@ def test_undo_goes_back_through_every_edit_and_redo_forth(seed: int) -> None:
     assert history.travel(current, 1) is None
 
 
-def test_edits_of_a_group_are_undone_together_and_a_new_edit_ends_redo() -> None:
-    one, two, three = (Draft(DEMO, "preset demo", {"training.seed": seed}) for seed in (1, 2, 3))
-    history = EditHistory()
-    history.record(one, two, "typed")
-    history.record(two, three, "typed")
-    assert history.travel(three, -1) == one
-    history.record(one, two)
-    assert history.travel(two, 1) is None
-    history.record(two, three, "other")
-    history.record(three, two, "other")  # typed and taken back
-    assert history.travel(two, -1) == one
-    assert history.travel(one, -1) is None
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> None:
     run = create_run(DEMO)
@@ -228,21 +217,6 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
             assert set(changed_fields(kept, read_draft(run))) <= set(PATH_FIELDS)
             assert read_draft(run).document.startswith("# mine\n") == bool(kept.document)
             assert run.read_config() == with_absolute_paths(kept.nearest_config())
-
-
-def test_a_files_wrong_values_are_problems_with_a_place_or_accepted() -> None:
-    values = ("-1", "1e400", "nan", "true", '"x"', "[]", "[1]", "{ a = 1 }", "1979-05-27")
-    for field, value in product(FORM_FIELDS, values):
-        section, _, name = field.path.partition(".")
-        read = parse_config_text(f"# mine\n[{section}]\n{name} = {value}\n", "x.toml")
-        assert (read.config is None) == bool(read.problems)
-        for problem in read.problems:
-            assert problem.message
-            assert problem.place is None or problem.place.line in (2, 3)
-        if read.config is not None:
-            assert draft_of_text(read, "x.toml").changes == {}
-    (problem,) = parse_config_text('preset = "lstn"\n', "x.toml").problems
-    assert (problem.path, problem.hint) == ("preset", 'did you mean "lstm"?')
 
 
 def test_the_editor_is_the_users() -> None:
@@ -315,3 +289,17 @@ def test_the_disk_is_read_once_for_each_config_and_its_figures_count_for_that_on
     check.update(found)
     assert paths(check, short) == ["schedule.warmup_steps"]
     assert check.blocking == check.problems
+
+
+def test_every_character_is_shown_in_lines_that_fit_and_tokens_differ_in_colour_or_by_a_bar() -> (
+    None
+):
+    code = ("def", " f", "():", "\n"), ("\t", "return", " 1", "\n"), ("\x1b[31m", "[@click=x]")
+    preview = Preview("raw", "x" * 200, (*code, ("word ",) * 80), exact=False)
+    lines = preview_lines(preview, 40)
+    assert all(line.cell_length <= 40 for line in lines)
+    assert [line.plain for line in lines[2:4]] == ["   def·f():↵", "   →return·1↵"]
+    assert [str(span.style) for span in lines[2].spans] == [palette.TEXT, palette.TRAIN] * 2
+    assert "\x1b" not in lines[4].plain
+    assert preview_lines(preview, 40, apart=True)[2].plain == "   def|·f|():|↵"
+    assert "words, until the tokenizer is built" in preview_lines(preview, 80)[1].plain
