@@ -56,15 +56,39 @@ def step_of(history: SampleHistoryScreen) -> int:
     return history.page.step
 
 
+def is_read(app: RnnlmApp) -> bool:
+    """Whether the open history reads nothing now: keys start no read beside another."""
+    screen = app.screen
+    return isinstance(screen, SampleHistoryScreen) and not screen._stored._rows_read._reading
+
+
 async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "SAMPLES", len(PROMPTS))  # a snapshot holds those of one step
-    run = trained("plain-otter", "running")
+    run, attempts, reports = trained("plain-otter", "running"), list[int](), list[object]()
+
+    def gone(_reader: RunReader, step: int) -> list[SampleRow]:
+        attempts.append(step)
+        raise StorageError("the disk is gone")
+
     with RunLock(run.lock_path):
         async with at_home(pane="train") as (app, pilot):
             await pilot.press("h")
             await until(pilot, lambda: "press s" in lines_of(app)[-1])
             append(run, *samples(1), *samples(2), *samples(3))
             await until(pilot, lambda: shows(app, "@3"))
+            # samples that can't be read are reported once, until they are read
+            monkeypatch.setattr(app, "report_error", reports.append)
+            for times in (1, 2):
+                with monkeypatch.context() as broken:
+                    broken.setattr(RunReader, "samples_at", gone)
+                    for key in ("h", "left", "left", "right", "left"):
+                        tried = len(attempts)
+                        await pilot.press(key)
+                        await until(pilot, lambda: len(attempts) > tried and is_read(app))  # noqa: B023
+                    assert len(reports) == times
+                await pilot.press("up")
+                await until(pilot, lambda: shows(app, "be as at"))
+                await pilot.press("escape")
             # steps and prompts
             history = await opened(app, pilot)
             assert step_of(history) == 3
@@ -97,32 +121,6 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await until(pilot, lambda: step_of(history) == 2 and shows(app, "all new"))
             await pilot.press("escape", "escape")
             await until(pilot, lambda: shows(app, "@2"))
-
-
-async def test_samples_that_keys_fail_to_read_are_reported_once_until_they_are_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run, attempts, reports = trained("plain-otter"), list[int](), list[object]()
-    append(run, *samples(1), *samples(2), *samples(3))
-
-    def gone(_reader: RunReader, step: int) -> list[SampleRow]:
-        attempts.append(step)
-        raise StorageError("the disk is gone")
-
-    async with at_home(pane="train") as (app, pilot):
-        monkeypatch.setattr(app, "report_error", reports.append)
-        for times in (1, 2):
-            with monkeypatch.context() as broken:
-                broken.setattr(RunReader, "samples_at", gone)
-                await pilot.press("h")
-                for key in ("left", "left", "right", "left"):
-                    tried = len(attempts)
-                    await pilot.press(key)
-                    await until(pilot, lambda: len(attempts) > tried)  # noqa: B023
-                assert len(reports) == times
-            await pilot.press("up")
-            await until(pilot, lambda: shows(app, "be as at"))
-            await pilot.press("escape")
 
 
 @each_view("train-history-earlier")

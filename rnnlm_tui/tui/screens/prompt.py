@@ -28,11 +28,7 @@ from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice, Drawing
-from rnnlm_tui.tui.views.prompt_session import (
-    ALREADY_SAMPLING,
-    NO_RUN,
-    draw_seed,
-)
+from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame

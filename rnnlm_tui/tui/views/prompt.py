@@ -32,11 +32,6 @@ class PromptHistory:
         self._place: int | None = None
         self._unsent = ""
 
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """All prompts, newest last."""
-        return tuple(self._prompts)
-
     def load(self, prompts: Iterable[str]) -> None:
         """Add prompts of earlier sessions before those of this one."""
         self._prompts = [*prompts, *self._prompts]

@@ -72,12 +72,26 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
         assert (await drawn(app, pilot, sampler, "f6", "ctrl+r")).prompt == "We"
 
 
-async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after_it() -> None:
+async def test_all_sides_of_compare_start_from_a_state_that_all_of_them_can_start_from() -> None:
     path = keep_state("congress")
+    other = parse_config(merge(DEMO, {"model.cell_type": "lstm", "model.num_layers": 1}))
+    with_checkpoints(trained("brisk-heron", config=other), LOSSES)
     async with sampling(pane="versus", size=(120, 40)) as (app, pilot, sampler):
         screen = app.pane_screen
         assert isinstance(screen, VersusScreen)
-        await press(pilot, *"We", "f8", shows=("initial state", "congress"))
+        # one side can't
+        await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")
+        await until_shown(pilot, "Side B: weights of brisk-heron")
+        await press(pilot, "enter", shows="B brisk-heron @best")
+        refusal = "congress is a state of elman, 2 x 192, and brisk-heron is lstm, 1 x 192"
+        await press(pilot, "f8", shows="congress")
+        await press(pilot, "down", "enter", shows=refusal)
+        assert app.prompt_session.state == ""
+        await press(pilot, "escape", "ctrl+o", "home", shows="Side B: run")
+        await press(pilot, "enter", shows="Side B: weights of plain-otter")
+        await press(pilot, "enter", shows="B plain-otter")
+        # both can, and score the texts after it
+        await press(pilot, "f8", shows="congress")
         await press(pilot, "down", "enter", shows="from state congress")
         await press(pilot, "enter", shows="B scores A’s text")
         assert [request.state for request in sampler.requests] == [path, path]
@@ -93,19 +107,3 @@ async def test_all_sides_of_compare_start_from_a_kept_state_and_are_scored_after
         await until(pilot, lambda: app.current_mode == "prompt")
         shown = app.prompt_session.shown
         assert (shown.state, shown.text) == (path, " s7t0 end")
-
-
-async def test_a_state_that_one_side_cannot_start_from_is_refused_with_both_shapes() -> None:
-    keep_state("congress")
-    other = parse_config(merge(DEMO, {"model.cell_type": "lstm", "model.num_layers": 1}))
-    with_checkpoints(trained("brisk-heron", config=other), LOSSES)
-    async with sampling(pane="versus", size=(120, 40)) as (app, pilot, _):
-        await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")
-        await until_shown(pilot, "Side B: weights of brisk-heron")
-        await press(pilot, "enter", shows="B brisk-heron @best")
-        await press(pilot, "f8", shows="congress")
-        await pilot.press("down", "enter")
-        await until_shown(
-            pilot, "congress is a state of elman, 2 x 192, and brisk-heron is lstm, 1 x 192"
-        )
-        assert app.prompt_session.state == ""
