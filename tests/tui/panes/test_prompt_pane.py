@@ -133,7 +133,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         assert app.clipboard == "We the s10t0 end"
         await pilot.press("escape", "ctrl+s")
         await until(pilot, lambda: len(list(Path.cwd().glob("plain-otter-sample*"))) == 2)
-        assert read_history() == ["We", "We the"]
+        await until(pilot, lambda: read_history() == ["We", "We the"])
         # another mode's branch is shown
         session.tree.add(session.shown.continued(session.settings, session.weights))
         session.shown.text = " else"
