@@ -136,22 +136,17 @@ SOURCE = Sample(
 TEXT = scored("a", " b", " c", " d", " e", " f", prompt_tokens=2)
 
 
-@pytest.mark.parametrize(
-    ("position", "prompt", "ids", "text", "shared", "missing"),
-    [
+def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text() -> None:
+    for position, prompt, ids, text, shared, missing in (
         (3, "a b", (1, 9), " c x", 1, 2),  # as many tokens as the text had
         (6, "a b", (1, 2, 3, 4, 9), " c d e f x", 4, 4),  # at the end the usual number
         (1, "a", (9,), " x", 0, 3),  # in the prompt
-    ],
-)
-def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text(
-    position: int, prompt: str, ids: tuple[int, ...], text: str, shared: int, missing: int
-) -> None:
-    start = branched(SOURCE, TEXT, position, (9,), " x")
-    assert (start.prompt, start.ids, start.text, start.shared) == (prompt, ids, text, shared)
-    request = drawing_of_rest(start, SOURCE).request
-    assert (request.prompt, request.ids, start.parent) == (prompt, ids, 7)
-    assert request.settings.max_new_tokens == missing
+    ):
+        start = branched(SOURCE, TEXT, position, (9,), " x")
+        assert (start.prompt, start.ids, start.text, start.shared) == (prompt, ids, text, shared)
+        request = drawing_of_rest(start, SOURCE).request
+        assert (request.prompt, request.ids, start.parent) == (prompt, ids, 7)
+        assert request.settings.max_new_tokens == missing
 
 
 def test_a_branch_of_a_prompt_alone_has_no_parent_and_never_begins_inside_a_character() -> None:
@@ -164,9 +159,8 @@ def test_a_branch_of_a_prompt_alone_has_no_parent_and_never_begins_inside_a_char
 GONE = "gradient below 1 % of lag 0 from lag {} on"
 
 
-@pytest.mark.parametrize(
-    ("norms", "words", "brief"),
-    [
+def test_the_reach_is_said_in_words() -> None:
+    for norms, words, brief in (
         ((1.0, 0.5, 0.001, 0.0005), GONE.format("2 (“b”)"), "from lag 2"),
         ((1.0, 0.001), GONE.format("1 (“c”)"), "from lag 1"),
         ((1.0, 0.001, 0.5), "gradient still 50 % of lag 0 at lag 2", "not up to lag 2"),
@@ -174,12 +168,10 @@ GONE = "gradient below 1 % of lag 0 from lag {} on"
         ((0.0, 0.0), "no gradient", "no gradient"),
         ((), "no gradient", "no gradient"),
         ((math.nan,), "no gradient", "no gradient"),
-    ],
-)
-def test_the_reach_is_said_in_words(norms: tuple[float, ...], words: str, brief: str) -> None:
-    reach = GradientReach(id="1", position=4, norms=norms)
-    assert reach_words(reach, ("a", " b", " c", " d", " e")) == words
-    assert reach_brief(reach) == brief
+    ):
+        reach = GradientReach(id="1", position=4, norms=norms)
+        assert reach_words(reach, ("a", " b", " c", " d", " e")) == words
+        assert reach_brief(reach) == brief
 
 
 def test_a_text_is_compared_only_if_both_models_read_the_same_tokens() -> None:

@@ -408,10 +408,8 @@ class InspectScreen(StudioScreen):
     async def _find_alternatives(self, source: Sample) -> None:
         position = self.cursor
         if not self._is_predicted(position):
-            key = self.key_of("next_token")
-            self.choices.show_words(
-                f"Nothing predicts the first token. {key} goes to the next one."
-            )
+            way = f"{self.key_of('next_token')} goes to the next one."
+            self.choices.show_words(f"Nothing predicts the first token. {way}")
             return
         request = request_about(source, AlternativesRequest, position=position)
         try:

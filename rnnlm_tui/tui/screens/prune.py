@@ -117,16 +117,15 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
     def _lines(self) -> Sequence[Content]:
         from rnnlm_tui.store.trash import KEPT_DAYS
 
-        every, undo = self._intervals[self._every], "{key:undo_delete_checkpoint} undoes it"
+        every = self._intervals[self._every]
+        undo = self.context.with_keys("{key:undo_delete_checkpoint} undoes it")
         fields = (
             ("keep the newest", f"{self._keep_last:,}", f"at least {LEAST_KEPT}"),
             ("keep multiples of", f"{every:,}" if every else "none", "steps" if every else ""),
             (
                 "delete",
                 "permanently" if self._purge else "to the trash",
-                "can't be undone"
-                if self._purge
-                else self.context.with_keys(f"{undo}, for {KEPT_DAYS} days"),
+                "can't be undone" if self._purge else f"{undo}, for {KEPT_DAYS} days",
             ),
         )
         lines = [self._field_line(place, *field) for place, field in enumerate(fields)]

@@ -312,11 +312,8 @@ class VersusScreen(StudioScreen):
 
     def action_to_older(self, pages: int) -> None:
         """Scroll one page up, or with -1 down."""
-        self.action_scroll_texts(-pages * self._page)
-
-    @property
-    def _page(self) -> int:
-        return max(1, min((panel.room for panel in self._columns.panels), default=1) - 1)
+        room = min((panel.room for panel in self._columns.panels), default=1)
+        self.action_scroll_texts(-pages * max(1, room - 1))
 
     # the sides
 
@@ -625,10 +622,8 @@ class VersusScreen(StudioScreen):
         if self._view == "grid":
             return grid_markdown(self.grid.shown) if self.grid.shown is not None else ""
         if self._view == "differences":
-            scores = self.scores
-            if not scores.spans:
-                return ""
-            return differences_markdown(found.sides, scores.pair, scores.spans)
+            spans = self.scores.spans
+            return differences_markdown(found.sides, self.scores.pair, spans) if spans else ""
         return texts_markdown(found) if found.rounds else ""
 
     def action_copy_newest(self) -> None:

@@ -103,10 +103,6 @@ class ScoredText:
             read += len(token.text)
         return tuple(ids)
 
-    def text_before(self, token: int) -> str:
-        """Return the text of the tokens before this one."""
-        return "".join(self.texts[:token])
-
 
 @dataclass(frozen=True, slots=True)
 class LayerStates:
@@ -330,7 +326,7 @@ def branched(
     return replace(
         text,
         parent=None if text.number == ALONE else text.number,
-        prompt=text.prompt if kept >= 0 else scored.text_before(position),
+        prompt=text.prompt if kept >= 0 else "".join(scored.texts[:position]),
         ids=(*text.ids[: max(0, kept)], *ids),
         text="".join(scored.texts[scored.prompt_tokens : position]) + words,
         shared=max(0, kept),

@@ -245,9 +245,7 @@ def status_parts(side: Side, asked: SampleRound, place: int, *, by_bytes: bool) 
     per byte: the sides have different tokenizers.
     """
     text = side.texts.get(asked.number)
-    if text is None:
-        return []
-    if text.error:
+    if text is None or text.error:
         return []
     if not text.asked and not text.over:
         return [Content.styled("…", DIM)]
@@ -489,11 +487,8 @@ class SideBySide:
         """Return the characters of a side's newest text that the marked difference has."""
         if self.difference is None or place not in self.pair:
             return None
-        found = self.hunks()
-        if not found:
-            return None
-        first, second = found[min(self.difference, len(found) - 1)]
-        return first if place == self.pair[0] else second
+        found, side = self.hunks(), 0 if place == self.pair[0] else 1
+        return found[min(self.difference, len(found) - 1)][side] if found else None
 
 
 def _without(values: Mapping[int, ValueT], gone: int) -> dict[int, ValueT]:

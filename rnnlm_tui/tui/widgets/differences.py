@@ -125,8 +125,7 @@ class DifferenceStrip(WheelScrolled, can_focus=True):
             ]
             difference = self._spans[index].difference
             size = level(difference)
-            a, b = self._scores.pair
-            place = a if difference < 0 else b
+            place = self._scores.pair[0 if difference < 0 else 1]
             sign, colour = letter_of(place)
             if index == self._scores.at:
                 style = f"bold {BACKGROUND} on {BRIGHT}"
@@ -201,8 +200,7 @@ class DifferenceList(Panel):
 
     def _row(self, index: int, width: int) -> Content:
         span, here = self._scores.spans[index], index == self._scores.at
-        a, b = self._scores.pair
-        place = a if span.difference < 0 else b
+        place = self._scores.pair[0 if span.difference < 0 else 1]
         head = Content.assemble(
             ("› " if here else "  ", BRIGHT),
             letter(place),

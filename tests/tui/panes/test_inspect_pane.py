@@ -286,12 +286,9 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
         branch = app.prompt_session.tree.current
         assert branch is not None
         await until_shown(pilot, branch.whole)
-        for keys, shown in (
-            (("f6", "f2"), "branch 1 of 2"),
-            (("shift+f6",), "branch 2 of 2"),
-            (("shift+f6",), "nothing to redo"),
-        ):
-            await press(pilot, keys, shown)
+        await press(pilot, "f6 f2", "branch 1 of 2")
+        await press(pilot, "shift+f6", "branch 2 of 2")
+        await press(pilot, "shift+f6", "nothing to redo")
 
 
 async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunDirectory) -> None:
@@ -310,29 +307,23 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         screen = await scored(app, pilot)
         await pilot.press("right")
         assert not asked(sampler, ReachRequest)
-        for key, *shown in (
-            ("tab", "State, layer 2 of 2", "longest memory first", "▲ ", "at token 7", "saturated"),
-            ("pagedown", "5–24 of 24 units"),
-            ("tab", "Unit u23", "at the cursor", "Units"),
-            ("down", "Unit u22"),
-            ("pagedown", "Unit u11"),
-            ("tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 % of lag 0"),
-            ("tab", "Instead of"),
-            ("shift+tab", "Reach, token 7"),
-            ("home", "choose a token that the model predicts"),
-        ):
-            await press(pilot, [key], *shown)
+        await press(pilot, "tab", "State, layer 2 of 2", "longest memory first", "saturated")
+        await until_shown(pilot, "▲  strong,", "at token 7")
+        await press(pilot, "pagedown", "5–24 of 24 units")
+        await press(pilot, "tab", "Unit u23", "at the cursor", "Units")
+        await press(pilot, "down", "Unit u22")
+        await press(pilot, "pagedown", "Unit u11")
+        await press(pilot, "tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 %")
+        await press(pilot, "tab", "Instead of")
+        await press(pilot, "shift+tab", "Reach, token 7")
+        await press(pilot, "home", "choose a token that the model predicts")
 
-        await pilot.press("shift+tab", "shift+tab")
-        for keys, shown in (
-            ((), ["State, layer 2 of 2"]),
-            (("i",), ["State, layer 1 of 2", "│ in  ▃▃", "│ fgt ██", "in 0.25  fgt 1.00"]),
-            (("o",), ["units, by number"]),
-            (("slash", *"quotes", "enter"), ["by how they follow quotes"]),
-            (("slash", "ctrl+u", *"vowels", "enter"), ['cannot search for "vowels". search for']),
-        ):
-            await press(pilot, keys, *shown)
+        await press(pilot, "shift+tab shift+tab", "State, layer 2 of 2")
+        await press(pilot, "i", "State, layer 1 of 2", "│ in  ▃▃", "│ fgt ██", "in 0.25  fgt 1.00")
         assert "saturated" not in screen_text(app)
+        await press(pilot, "o", "units, by number")
+        await press(pilot, ["slash", *"quotes", "enter"], "by how they follow quotes")
+        await press(pilot, ["slash", "ctrl+u", *"vowels", "enter"], 'for "vowels". search for')
         found = [(one.layer, one.order, one.query) for one in asked(sampler, StatesRequest)]
         assert found == [
             (-1, "memory", ""), (0, "memory", ""), (0, "index", ""), (0, "search", "quotes"),

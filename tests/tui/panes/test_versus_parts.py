@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import pytest
 from textual.geometry import Region, Size
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import Inspection, SampleDone
+from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_grid import temperatures
 from rnnlm_tui.tui.views.side_facts import fact_lines, facts, score_chart
@@ -109,36 +108,36 @@ SPANS = {
         inspection(("", None), ("The", 5.0), (" state", 3.0), (" of", 1.0)),
         inspection(("", None), ("The", 5.0), (" state", 1.0), (" of", 4.0)),
         [("The", 5.0, 5.0), (" state", 3.0, 1.0), (" of", 1.0, 4.0)],
+        (1, 1),
     ),
     "two tokenizers up to a common end": (
         inspection(("The", 2.0), (" st", 1.0), ("ate", 1.5), (" of", 1.0)),
         inspection(("T", 1.0), ("he", 1.0), (" state", 2.0), (" o", 0.5), ("f", 0.25)),
         [("The", 2.0, 2.0), (" state", 2.5, 2.0), (" of", 1.0, 0.75)],
+        (0, 0),
     ),
     "a part of a character with the character": (
         inspection(("a", 1.0), ("", 2.0), ("é", 3.0), ("", 0.5)),
         inspection(("a", 1.0), ("é", 4.0)),
         [("a", 1.0, 1.0), ("é", 5.5, 4.0)],
+        (0, 1),
     ),
     "a character whose first part nothing predicts": (
         inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0), sizes=(1, 1, 1, 1)),
         inspection(("漢", None), ("b", 4.0)),
         [("漢", None, None), ("b", 1.0, 4.0)],
+        (1, 0),
     ),
 }
 
 
-@pytest.mark.parametrize(("a", "b", "spans"), SPANS.values(), ids=SPANS)
-def test_a_text_is_compared_by_the_smallest_pieces_that_both_models_read(
-    a: Inspection, b: Inspection, spans: list[tuple[str, float | None, float | None]]
-) -> None:
-    found = scored_spans(a, b)
-    assert [(one.text, one.a, one.b) for one in found] == spans
-    known = [(one, other) for _, one, other in spans if one is not None and other is not None]
-    sums = totals(found)
-    assert (sums.pieces, sums.a) == (len(known), sum(one for one, _ in known))
-    assert sums.better_a == sum(one - other <= -1 for one, other in known)
-    assert sums.better_b == sum(one - other >= 1 for one, other in known)
+def test_a_text_is_compared_by_the_smallest_pieces_that_both_models_read() -> None:
+    for case, (a, b, spans, better) in SPANS.items():
+        found = scored_spans(a, b)
+        assert [(one.text, one.a, one.b) for one in found] == spans, case
+        sums = totals(found)
+        assert (sums.better_a, sums.better_b) == better, case
+        assert sums.pieces == sum(one is not None for _, one, _ in spans), case
     assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
 
 
@@ -152,7 +151,7 @@ def test_a_score_is_of_the_tokens_after_the_prompt_with_all_parts_of_a_character
         ((("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0)), (1, 1, 1, 1), "W", (2.0, 3.0, 4.0)),
     ):
         assert TextScore.of(inspection(*tokens, sizes=sizes), prompt, whole=True).bits == bits
-    a, _, _ = SPANS["a character whose first part nothing predicts"]
+    a, *_ = SPANS["a character whose first part nothing predicts"]
     assert TextScore.of(a, "").scored_share == 3 / 4
     text = newest(sampled("get", prompt="We must "), 0)
     assert text.done is not None
