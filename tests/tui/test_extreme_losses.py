@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -31,9 +32,9 @@ from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler
-from tests.tui.panes.seeing import running_at_home
-from tests.tui.panes.test_inspect_pane import asked, sampled, scored, weights
-from tests.tui.panes.test_versus_pane import sampler, step_of, surprised
+from tests.tui.panes.seeing import running_at_home, screen_text
+from tests.tui.panes.test_inspect_pane import sampled, scored, weights
+from tests.tui.panes.test_versus_pane import comparing, sample, step_of, surprised
 from tests.tui.pictures import SIZES
 from tests.tui.support import at_home, shows, text_of, until
 from tests.tui.widgets.chart.pictures import look
@@ -129,43 +130,39 @@ def extreme(answer: object, value: float) -> object:
 
 
 @pytest.mark.parametrize(("size", "ascii_only"), [((80, 24), True), ((120, 40), False)])
-@pytest.mark.parametrize("value", EXTREMES)
 async def test_inspect_is_painted_and_written_with_extreme_surprises(
-    value: float,
-    size: tuple[int, int],
-    ascii_only: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int], ascii_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def answer(request: Any) -> BaseModel:
+    def answer(value: float, request: Any) -> BaseModel:
         return cast("BaseModel", extreme(answers.answer(request), value))
 
     kinds = (InspectRequest, AlternativesRequest, StatesRequest, ReachRequest)
-    sampler = FakeSampler(answers=dict.fromkeys(kinds, answer))
+    sampler = FakeSampler()
     with running_at_home() as run:
-        async with at_home(pane="prompt", size=size, ascii_only=ascii_only, sampler=sampler) as (
-            app,
-            pilot,
-        ):
-            app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
-            await pilot.press("f2")
-            await scored(app, pilot)
-            for key in ("right", "j", *["tab"] * 4, "z", "z"):
-                await pilot.press(key)
-                text_of(app)
-            await pilot.press("w", "down", "enter")
-            await until(pilot, lambda: list(tmp_path.glob("*.json")))
-    (path,) = tmp_path.glob("*.json")
-    assert json.loads(path.read_text())["tokens"]
+        home = at_home(pane="prompt", size=size, ascii_only=ascii_only, sampler=sampler)
+        async with home as (app, pilot):
+            for place, value in enumerate(EXTREMES, start=1):
+                sampler.answers = dict.fromkeys(kinds, partial(answer, value))
+                app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+                await pilot.press("f2")
+                await scored(app, pilot)
+                for key in ("right", "j", *["tab"] * 4, "z", "z"):
+                    await pilot.press(key)
+                    screen_text(app)
+                await pilot.press("w", "down", "enter")
+                await until(pilot, lambda: len(list(tmp_path.glob("*.json"))) == place)  # noqa: B023
+                await pilot.press("escape")
+    assert all(json.loads(file.read_text())["tokens"] for file in tmp_path.glob("*.json"))
 
 
-@pytest.mark.parametrize("value", EXTREMES)
 async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
-    value: float,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(request: InspectRequest) -> BaseModel:
+    monkeypatch.chdir(tmp_path)
+
+    def answer(value: float, request: InspectRequest) -> BaseModel:
         """Every token is as surprising for one side, every second one for the other."""
         found = surprised(request)
         every = 1 if step_of(request.checkpoint) == 3_700 else 2
@@ -175,14 +172,12 @@ async def test_compared_texts_are_painted_and_written_with_extreme_surprises(
         ]
         return found.model_copy(update={"tokens": tuple(tokens)})
 
-    fake = sampler(answers={InspectRequest: answer})
-    with running_at_home():
-        async with at_home(pane="versus", size=(120, 40), sampler=fake) as (app, pilot):
-            await pilot.press(*"The", "enter")
-            await until(pilot, lambda: len(asked(fake, InspectRequest)) == 4)
-            await pilot.press("escape")
-            for keys in ("j", "V", "j", "right", "z"):
-                await pilot.press(keys)
-                text_of(app)
-            await pilot.press("w")
-            text_of(app)
+    async with comparing() as (app, pilot, fake):
+        for place, value in enumerate(EXTREMES, start=1):
+            fake.answers = {InspectRequest: partial(answer, value)}
+            await sample(app, pilot, ["ctrl+u", *f"The {place}", "enter"], f"The {place} is strong")
+            for key in ("escape", "shift+right", "ctrl+t", "shift+right", "right", "ctrl+s"):
+                await pilot.press(key)
+                screen_text(app)
+            await until(pilot, lambda: len(list(tmp_path.glob("*.md"))) == place)  # noqa: B023
+            await pilot.press("escape", "shift+tab")

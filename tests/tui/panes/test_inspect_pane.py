@@ -37,7 +37,6 @@ from tests.homes import trained
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CHECKPOINTS
 from tests.tui.panes.seeing import (
-    opened_at_home,
     press,
     running_at_home,
     screen_text,
@@ -92,7 +91,7 @@ async def open_text(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The pane on a text that was sampled from the run's best checkpoint."""
     sampler = sampler or FakeSampler()
-    async with opened_at_home(run, "prompt", sampler, size=size) as (app, pilot):
+    async with at_home(pane="prompt", sampler=sampler, size=size) as (app, pilot):
         app.prompt_session.tree.add(sampled(text=text, weights=weights(run, 3_700)))
         await pilot.press("f2")
         yield app, pilot, sampler
@@ -266,7 +265,7 @@ async def test_escape_stops_a_branch_leaves_the_list_and_shows_the_text_in_sampl
     run: RunDirectory,
 ) -> None:
     sampler = FakeSampler()
-    async with opened_at_home(run, "prompt", sampler, size=(80, 24)) as (app, pilot):
+    async with at_home(pane="prompt", sampler=sampler) as (app, pilot):
         await press(pilot, [*"We must", "f2"], "We must", "What comes next")
         [request] = asked(sampler, InspectRequest)
         assert (request.prompt, request.ids) == ("We must", ()), "the prompt alone"

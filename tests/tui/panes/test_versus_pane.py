@@ -33,7 +33,6 @@ from tests.homes import trained, with_checkpoints
 from tests.tui.fakes import FakeSampler, FakeServices
 from tests.tui.panes.fakes import make_snapshot
 from tests.tui.panes.seeing import (
-    opened_at_home,
     press,
     running_at_home,
     screen_text,
@@ -64,19 +63,15 @@ def words_of(request: SampleRequest) -> list[list[str]]:
 def surprised(request: InspectRequest) -> Inspection:
     """Every checkpoint is surprised by other words, later ones less."""
     found, step = plausible.inspection(request), step_of(request.checkpoint)
-    tokens = tuple(
-        token
-        if token.bits is None
-        else token.model_copy(
-            update={
-                "bits": 1.0
-                + crc32(f"{token.text}{step}".encode()) % 400 / 100
-                + (4_000 - step) / 2_000
-            }
-        )
-        for token in found.tokens
-    )
-    return found.model_copy(update={"tokens": tokens})
+
+    def bits(text: str) -> float:
+        return 1.0 + crc32(f"{text}{step}".encode()) % 400 / 100 + (4_000 - step) / 2_000
+
+    tokens = [
+        one if one.bits is None else one.model_copy(update={"bits": bits(one.text)})
+        for one in found.tokens
+    ]
+    return found.model_copy(update={"tokens": tuple(tokens)})
 
 
 def sampler(**changes: object) -> FakeSampler:
@@ -111,8 +106,8 @@ async def comparing(
     """The pane of a run that trains, beside one with another tokenizer that has finished."""
     fake = sampler(**changes)
     with_checkpoints(trained("brisk-heron"), {3_700: 4.1}, tokenizer="[]")
-    with running_at_home() as run:
-        async with opened_at_home(run, pane, fake) as (app, pilot):
+    with running_at_home():
+        async with at_home(pane=pane, size=(120, 40), sampler=fake) as (app, pilot):
             yield app, pilot, fake
 
 
