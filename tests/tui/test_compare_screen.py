@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -11,23 +10,29 @@ from pathlib import Path
 
 import pytest
 from textual.geometry import Size
-from textual.pilot import Pilot
 
+from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.chart_data import AXES
-from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun, Marks
+from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun
 from rnnlm_tui.tui.widgets.compare import compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
-from tests.tui.comparing import comparing, eight_runs, two_runs
-from tests.tui.fakes import FakeServices, make_snapshot
+from tests.homes import trained, training
+from tests.tui.comparing import GRU, TWO, comparing, eight_runs, show_compared, two_runs
+from tests.tui.fakes import make_snapshot
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import lines_of, running_app, shows, text_of, until
+from tests.tui.support import at_home, lines_of, shows, text_of, until
 
-TWO = ("plain-otter", "brisk-heron")
+
+@pytest.fixture
+def train_to() -> Iterator[Callable[[int], None]]:
+    """Two runs that train, the first of them on to a step."""
+    with training("brisk-heron", 1_000, config=GRU), training(config=DEMO) as go_on:
+        yield go_on
 
 
 def line_of(app: RnnlmApp, letter: str) -> str:
@@ -40,142 +45,110 @@ def screen_of(app: RnnlmApp) -> CompareScreen:
     return app.screen
 
 
-async def compare(app: RnnlmApp, pilot: Pilot[int], *names: str) -> None:
-    """Compare other runs."""
-    app.set_marks(Marks(names))
-    await until(pilot, lambda: [one.summary.run for one in app.compared] == list(names))
-    await until(pilot, lambda: line_of(app, "B"))
-
-
-async def test_two_runs_are_compared_by_keys() -> None:
-    services = two_runs()
-    async with comparing(services, *TWO) as (app, pilot):
-        await until(pilot, lambda: "differs in" in text_of(app))
+async def test_two_runs_are_compared_by_keys(
+    train_to: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with at_home(pane="compare", settings={"marked": list(TWO)}) as (app, pilot):
+        await until(pilot, lambda: line_of(app, "B") and shows(app, "differs in"))
+        await until(pilot, lambda: shows(app, "★A"))
         lines, screen = lines_of(app), screen_of(app)
-        assert "Validation perplexity, log" in lines[2]
-        assert "A plain-otter" in lines[2]
-        assert "B brisk-heron" in lines[2]
+        for words in ("Validation perplexity, log", "A plain-otter", "B brisk-heron"):
+            assert words in lines[2]
         assert line_of(app, "A").startswith("│ A ● plain-otter")
-        heron = line_of(app, "B")
-        assert heron.startswith("│ B ✓ brisk-heron")
-        assert "★" in heron
-        assert "0.0" in heron
+        assert {"★", "0.0"} <= {*line_of(app, "A"), *line_of(app, "A").split()}
         cell = next(line for line in lines if "model.cell_type" in line)
         assert cell.split()[2:4] == ["elman", "gru"]
         # the rest of the table is scrolled to, below the heads
-        assert "parameters" not in text_of(app)
+        assert not shows(app, "parameters")
         seen: set[str] = set()
         for _ in range(8):
             await pilot.press("pagedown")
-            await pilot.pause()
             seen |= {line[6:22].strip() for line in lines_of(app)}
-        assert {"train loss", "parameters", "checkpoints", "epochs"} <= seen
+        assert {"train ppl", "epochs"} <= seen
         top = next(index for index, line in enumerate(lines_of(app)) if "─ Runs ─" in line)
         assert lines_of(app)[top + 1].split()[1:3] in (["more", "figures"], ["differs", "in"])
         assert "↓" not in lines_of(app)[-2]
         await pilot.press(*["pageup"] * 9)
-        await until(pilot, lambda: "best ppl" in text_of(app))
+        await until(pilot, lambda: shows(app, "best ppl"))
 
         # the cursor shows the chart's values in the table; esc goes back in stages
-        await until(pilot, lambda: "★B" in text_of(app))
-        await pilot.press("home", "right", "right")
-        await until(
-            pilot, lambda: "A 805 @100" in lines_of(app)[2] and " 138 " in lines_of(app)[14]
-        )
-        await until(pilot, lambda: "at 138  best ppl" in text_of(app))
-        assert line_of(app, "A").split()[4:6] == ["805", "55.3"]
-        assert "esc Close cursor" in lines_of(app)[-1]
-        for cells in (1, 20):
+        for cells in (2, 30):
             await pilot.press("home", *["right"] * cells)
             for _ in COMPARED_CHARTS:
                 await pilot.press("tab")
-                await until(
-                    pilot,
-                    lambda: (
-                        len(values := screen.chart(screen.chosen).values) == 2
-                        and [line_of(app, letter).split()[4] for letter in "AB"] == values
-                    ),
-                )
+                assert screen.cursor is not None
+                await until(pilot, partial(shows, app, f" at {screen.cursor:,.0f}  best ppl"))
+                values, ended = screen.chart(screen.chosen).values, screen.cursor > 1_010
+                shown = [line_of(app, letter).split()[4] for letter in "AB"]
+                assert shown == ([values[0], "–"] if ended else values)
+                assert "esc Close cursor" in lines_of(app)[-1]
+        assert ended
         await pilot.press("z", "escape")
         await until(pilot, lambda: "esc Back" in lines_of(app)[-1])
-        assert " at 138" not in text_of(app)
+        assert screen.cursor is None
         for title in ("Training loss", "Bits per byte", "Tokens/s", "Gradient", "Learning rate"):
             await pilot.press("tab")
             await until(pilot, partial(lambda title: title in lines_of(app)[2], title))
         assert lines_of(app)[-1].startswith(" tab Figure 6 of 6  esc Back")
-        assert "best ppl" not in text_of(app)
+        assert not shows(app, "best ppl")
         await pilot.press("tab", "escape")
-        await until(pilot, lambda: "best ppl" in text_of(app))
+        await until(pilot, lambda: shows(app, "best ppl"))
         assert lines_of(app)[-1].startswith(" tab Figure  ")
         assert "esc Runs" in lines_of(app)[-1]
 
         # a zoomed range is read at full resolution in every run, on each axis
+        def detailed() -> list[float]:
+            """The first step of each run that is read so."""
+            return [run.detail.step[0] for run in app.compared if run.detail is not None]
+
         await pilot.press("up", "up")
-        await until(pilot, lambda: services.looked_at[-1] is not None)
-        part = screen.window.part
-        assert part is not None
-        first = math.floor(part[0])
-        await until(pilot, lambda: services.looked_at[-1] == (first, math.ceil(part[1])))
-        for label in ("tokens", "epoch", "active time", "since start", "step"):
-            await pilot.press("x")
+        start, end = screen.window.shown
+        for label in ("step", "tokens", "epoch", "active time", "since start"):
             await until(pilot, partial(shows, app, f" {label} "))
-            steps = services.looked_at[-1]
-            assert steps is not None
-            assert abs(steps[0] - first) < 10
-            assert abs(steps[1] - 4_754) < 10
+            # with half as many steps before it
+            await until(
+                pilot, lambda: detailed() == [pytest.approx(start - (end - start) / 2, abs=80)]
+            )
+            await pilot.press("x")
         await pilot.press("u")
-        await until(pilot, lambda: services.looked_at[-1] is None)
+        await until(pilot, lambda: not detailed())
 
         await pilot.press("w")
-        await until(pilot, lambda: "written to" in lines_of(app)[-1])
-        ((name, text),) = services.saved
-        assert name == "compare-validation.csv"
-        assert set(TWO) <= set(text.replace(",", "\n").replace('"', "").splitlines())
-        services.snapshots["plain-otter"] = make_snapshot(step=4_000)
-        await until(pilot, lambda: "4,000" in text_of(app))
+        await until(pilot, lambda: list(tmp_path.rglob("compare-validation.csv")))
+        (file,) = tmp_path.rglob("compare-validation.csv")
+        assert set(TWO) <= set(file.read_text().replace(",", "\n").splitlines())
+        train_to(2_500)
+        await until(pilot, lambda: shows(app, "2,500"))
         # they are polled only while a screen shows them
         await pilot.press("2")
-        await until(
-            pilot,
-            lambda: app.current_mode == "train" and services.closed_monitors == ["brisk-heron"],
-        )
+        await until(pilot, lambda: app.current_mode == "train" and app.compared == ())
         await pilot.press("r", "equals_sign", "escape")
-        await until(pilot, lambda: app.current_mode == "runs")
+        await until(pilot, lambda: app.current_mode == "runs" and len(app.compared) == 2)
 
 
 async def test_runs_are_unmarked_and_the_list_draws_those_that_are_marked(
-    monkeypatch: pytest.MonkeyPatch,
+    train_to: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = FakeServices(
-        make_snapshot(),
-        make_snapshot("finished", 4_754, name="dusty-lynx"),
-        make_snapshot("stopped", 1_000, name="brisk-heron"),
-    )
-    names = ("dusty-lynx", "brisk-heron", "plain-otter")
-    async with comparing(services, *names, size=(120, 40)) as (app, pilot):
-        # a run has no value beyond its end
-        await pilot.press("tab", "end")
-        await until(pilot, lambda: line_of(app, "B").split()[4:5] == ["–"])
-        await until(pilot, lambda: "@1,000" in lines_of(app)[2])
-        assert line_of(app, "A").split()[4] != "–"
-        await pilot.press("escape")
+    trained("dusty-lynx")
+    settings: dict[str, object] = {"marked": ["dusty-lynx", "brisk-heron", "plain-otter"]}
+    async with at_home(pane="compare", size=(120, 40), settings=settings) as (app, pilot):
+        await until(pilot, lambda: line_of(app, "C"))
         app.mark("plain-otter")
         await until(pilot, lambda: not line_of(app, "C") and line_of(app, "B"))
         # the open run draws nothing if it is not compared
-        await until(pilot, lambda: app.snapshot is not None)
         shown: list[object] = []
         with monkeypatch.context() as patch:
             patch.setattr(
                 CompareScreen, "show_snapshot", lambda _, snapshot: shown.append(snapshot)
             )
-            services.snapshots["plain-otter"] = make_snapshot(step=4_000)
-            await until(pilot, lambda: app.snapshot and app.snapshot.summary.step == 4_000)
-            await pilot.pause()
+            train_to(2_500)
+            await until(pilot, lambda: app.snapshot and app.snapshot.summary.step == 2_500)
         assert shown == []
         await pilot.press("r")
-        await until(pilot, lambda: "Validation perplexity" in text_of(app))
+        await until(pilot, lambda: shows(app, "Validation perplexity"))
         app.mark("brisk-heron")
-        await until(pilot, lambda: "Validation perplexity" not in text_of(app))
+        await until(pilot, lambda: not shows(app, "Validation perplexity"))
 
 
 async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal() -> None:
@@ -186,30 +159,25 @@ async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal(
     judged = EvaluationFigures.model_validate(
         {"name": "validation", "unknown_share": 0.73, **figures}
     )
-    services = FakeServices(
-        make_snapshot(),
-        replace(make_snapshot(name="many-words", evaluation=judged), config=words),
-        make_snapshot(name="few-tokens", config=few),
-        make_snapshot("preparing", 0, name="brisk-heron"),
-        make_snapshot(name=hostile, corpus=hostile),
-    )
-    async with comparing(services, "plain-otter", "many-words") as (app, pilot):
+    one, heron = make_snapshot(), "brisk-heron"
+    odd = replace(make_snapshot(name="many-words", evaluation=judged), config=words)
+    async with comparing(one, odd) as (app, pilot):
         unknown = "73 % of B's tokens are unknown"
         await until(pilot, lambda: unknown in " ".join(line.strip("│ ") for line in lines_of(app)))
-        await compare(app, pilot, "plain-otter", "few-tokens")
-        await until(pilot, lambda: "aren't comparable" in text_of(app))
-        assert "Δ best" not in text_of(app)
+        await show_compared(app, pilot, one, make_snapshot(name="few-tokens", config=few))
+        await until(pilot, lambda: shows(app, "aren't comparable"))
+        assert not shows(app, "Δ best")
         assert "★" not in line_of(app, "B")
         # a run without steps is in the table without a curve
-        await compare(app, pilot, "plain-otter", "brisk-heron")
+        await show_compared(app, pilot, one, make_snapshot("preparing", 0, name=heron))
         for _figure in COMPARED_CHARTS:
             await pilot.press("tab", "up", "left", "home", "x")
         await until(pilot, lambda: "–" in line_of(app, "B"))
-        services.snapshots["brisk-heron"] = make_snapshot(step=400, name="brisk-heron")
+        await show_compared(app, pilot, one, make_snapshot(step=400, name=heron))
         await until(pilot, lambda: "136" in line_of(app, "B"))
         await pilot.press("u")
-        await until(pilot, lambda: "no points" not in text_of(app))
-        await compare(app, pilot, "plain-otter", hostile)
+        await until(pilot, lambda: not shows(app, "no points"))
+        await show_compared(app, pilot, one, make_snapshot(name=hostile, corpus=hostile))
         await pilot.press("right")
         assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
         assert all(
@@ -221,60 +189,45 @@ async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal(
 
 
 async def test_eight_runs_have_a_line_each_in_any_size_while_data_arrives() -> None:
-    services = eight_runs()
-    names = tuple(services.snapshots)
-    async with comparing(services, *names) as (app, pilot):
-        await until(pilot, lambda: "H ✓ calm-badger" in text_of(app))
+    first, *others = eight_runs()
+    async with comparing(first, *others) as (app, pilot):
+        await until(pilot, lambda: shows(app, "H ✓ calm-badger"))
         assert "more" in lines_of(app)[22]
-        assert "model.hidden_size" not in text_of(app)
+        assert not shows(app, "model.hidden_size")
         await pilot.press("pagedown")
-        await until(pilot, lambda: "model.hidden_size" in text_of(app))
         assert "128" in next(line for line in lines_of(app) if "model.hidden_size" in line)
         sizes = (
-            (60, 15), (300, 100), (1, 1), (200, 60), (61, 16), (120, 37), (80, 18), (200, 20),
-            (60, 60), (80, 24),
+            (60, 15), (300, 100), (1, 1), (200, 60), (61, 16), (80, 18), (200, 20), (60, 60),
+            (80, 24),
         )  # fmt: skip
         for at, size in enumerate(sizes):
-            services.snapshots["plain-otter"] = make_snapshot(step=3_000 + at)
+            app.compared = (make_snapshot(step=3_000 + at), *others)
             await pilot.resize_terminal(*size)
             await pilot.press("tab", "right")
         await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
 
 
-async def test_compared_runs_and_their_dots_come_back_at_the_next_start() -> None:
-    services = two_runs()
+@pytest.mark.usefixtures("train_to")
+async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curves_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings: dict[str, object] = {"marked": list(TWO)}
     blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
 
     def draws_blocks(app: RnnlmApp) -> bool:
         return bool(blocks & set(text_of(app))) and not dots & set(text_of(app))
 
-    for _start in range(2):
-        async with running_app(services, pane="compare", settings=dict(settings)) as (app, pilot):
-            await until(pilot, partial(shows, app, "B ✓ brisk-heron"))
-            if not settings.get("dots"):
-                assert dots & set(text_of(app))
-                await app.run_action("app.next_marks")
-                settings = {
-                    key: value for key, value in app.settings.items() if key in ("marked", "dots")
-                }
-            await until(pilot, partial(draws_blocks, app))
-
-
-async def test_letters_distinguish_curves_without_colour_also_if_a_run_cannot_be_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    async with at_home(pane="compare", settings=dict(settings)) as (app, pilot):
+        await until(pilot, lambda: line_of(app, "B") and dots & set(text_of(app)))
+        await app.run_action("app.next_marks")
+        await until(pilot, partial(draws_blocks, app))
+        settings = {"marked": [*TWO, "gone-goose"], "dots": app.settings["dots"]}
     monkeypatch.setenv("NO_COLOR", "1")
-    services = two_runs()
-    async with comparing(services, *TWO, size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: "differs in" in text_of(app))
+    async with at_home(pane="compare", size=(120, 40), settings=settings) as (app, pilot):
+        await until(pilot, lambda: line_of(app, "B") and draws_blocks(app))
         inside = "\n".join(line[8:] for line in lines_of(app)[3:30])
-        assert inside.count("A") >= 3
-        assert inside.count("B") >= 3
-        app.marks = Marks(("plain-otter", "gone-goose"))
-        app.open_pane("compare")
-        await until(pilot, lambda: [one.summary.run for one in app.compared] == ["plain-otter"])
-        await until(pilot, lambda: line_of(app, "A") and not line_of(app, "B"))
+        assert min(inside.count("A"), inside.count("B")) >= 2
+        assert not line_of(app, "C"), "it can't be read"
 
 
 def test_charts_of_runs_carry_letters_colours_and_newest_values() -> None:
@@ -295,8 +248,6 @@ def test_charts_of_runs_carry_letters_colours_and_newest_values() -> None:
         "",
     ]
 
-
-# the layout, without an app
 
 CHARTS = ("validation", "loss", "bits", "speed", "gradient", "rate")
 
@@ -326,10 +277,8 @@ def test_the_table_has_rows_in_a_small_terminal_and_other_charts_in_a_large_one(
     assert alone == {"speed": Size(80, 21).region}
 
 
-# snapshots: eight runs, and the cursor
-
 PICTURES = Path(__file__).parent / "snapshots"
-STATES: dict[str, tuple[Callable[[], FakeServices], tuple[str, ...]]] = {
+STATES: dict[str, tuple[Callable[[], tuple[RunSnapshot, ...]], tuple[str, ...]]] = {
     "compare-eight": (eight_runs, ()),
     "compare-cursor": (two_runs, ("tab", "home", *["shift+right"] * 2)),
 }
@@ -340,11 +289,6 @@ async def test_compare_screen_equals_its_snapshot(
     name: str, size: tuple[int, int], mode: Mode
 ) -> None:
     make, keys = STATES[name]
-    services = make()
-    async with comparing(services, *services.snapshots, size=size, ascii_only=mode == "ascii") as (
-        app,
-        pilot,
-    ):
-        await until(pilot, lambda: "best ppl" in text_of(app))
+    async with comparing(*make(), size=size, ascii_only=mode == "ascii") as (app, pilot):
         await pilot.press(*keys)
         await assert_picture(app, PICTURES, name, size, mode)
