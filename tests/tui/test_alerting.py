@@ -9,26 +9,27 @@ from time import time
 import pytest
 
 from rnnlm_tui.schema.metrics import EventKind, EventRow
-from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.widgets.frame import FooterLine
 from tests.homes import STEPS, trained
 from tests.terminal import Terminal
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, shows, until
-from tests.unit.client.logs import record
+from tests.tui.support import at_home, lines_of, shows, until
+from tests.unit.client.logs import begin
 
 DEADLINE = 60.0
 BLUR, FOCUS = "\x1b[O", "\x1b[I"
 
 
+def attempt(event: EventKind) -> None:
+    """Let the run's next attempt begin or end so."""
+    with begin(find_run("plain-otter"), start_step=STEPS) as log:
+        log.append(EventRow(1, STEPS, event, "", time()))
+
+
 def test_a_terminal_is_notified_only_without_focus() -> None:
     run = trained("plain-otter", "running")
     lock = RunLock(run.lock_path)
-
-    def attempt(event: EventKind) -> None:
-        """Let the run's next attempt begin or end so."""
-        record(run, EventRow(1, STEPS, event, "", time()))
 
     with lock, Terminal([sys.executable, "-m", "rnnlm_tui", "open", run.name]) as terminal:
         terminal.wait_for("● running", DEADLINE)
@@ -62,29 +63,28 @@ async def test_alerts_are_notices_and_go_to_the_terminal_unless_switched_off(
     monkeypatch.setattr(
         "rnnlm_tui.tui.app.write_to_terminal", lambda _app, sequence: called.append(sequence)
     )
-    services = FakeServices(make_snapshot())
-    services.machine_facts = replace(services.machine_facts, disk_total=400 * 10**9)
+    run = trained("plain-otter", "stopped")
+    async with at_home() as (app, pilot):
 
-    def become(status: RunStatus) -> None:
-        services.snapshots["plain-otter"] = snapshot = make_snapshot(status)
-        services.runs[0] = snapshot.summary
+        async def end(event: EventKind, words: str) -> None:
+            """Let the run's next attempt end so, once it is seen to train."""
+            with RunLock(run.lock_path):
+                attempt("running")
+                await until(pilot, lambda: shows(app, "● running"))
+                if event != "running":  # else it crashes
+                    attempt(event)
+            await until(pilot, lambda: shows(app, words))
 
-    async with running_app(services, pane="runs") as (app, pilot):
-        become("finished")
-        words = "plain-otter finished: val perplexity 55.3 after 3,751 steps"
-        await until(pilot, lambda: words in lines_of(app)[-1])
+        await end("finished", "plain-otter finished: val perplexity 60.3 after 3 steps")
         assert app.screen.query_one(FooterLine)._timer is None, "it stays until a key is pressed"
         await pilot.press("j")
         await until(pilot, lambda: "finished" not in lines_of(app)[-1])
         # not on the run's own pane, which shows it
         app.open_pane("train")
-        become("running")
-        await until(pilot, lambda: shows(app, "● running"))
-        become("failed")
-        await until(pilot, lambda: shows(app, "✗ failed"))
+        await end("failed", "✗ failed")
         assert "Retry" in lines_of(app)[-1]
         assert app.machine is not None
-        app.machine = replace(app.machine, disk_free=4 * 10**9)
+        app.machine = replace(app.machine, disk_free=4 * 10**9, disk_total=400 * 10**9)
         await until(pilot, lambda: "the disk of the runs has 4.0 GB free" in lines_of(app)[-1])
         # the terminal is notified, unless that is switched off
         await pilot.press("ctrl+p", *"alerts")
@@ -93,13 +93,10 @@ async def test_alerts_are_notices_and_go_to_the_terminal_unless_switched_off(
         await until(pilot, lambda: "terminal notifications off" in lines_of(app)[-1])
         assert app.settings["alerts"] is False
         app.app_focus = False  # a key means that the user is present
-        become("crashed")
-        await until(pilot, lambda: shows(app, "! crashed"))
+        await end("running", "! crashed")
         assert called == []
         app.action_alerts()
         assert app.settings["alerts"] is True
-        become("running")
-        await until(pilot, lambda: shows(app, "● running"))
-        become("failed")
+        await end("failed", "✗ failed")
         await until(pilot, lambda: called)
         assert "plain-otter failed" in called[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import log as module
 from rnnlm_tui.tui.screens.log import LogFollower, LogPanel
-from tests.homes import trained
-from tests.tui.fakes import make_snapshot
+from tests.homes import trained, with_checkpoints
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import at_home, lines_of, show, shows, text_of, until
+from tests.tui.support import at_home, lines_of, shows, text_of, until
+from tests.unit.client.logs import record
 
 
 @pytest.fixture
@@ -87,31 +86,28 @@ async def test_a_log_that_cannot_be_read_is_empty_and_later_shown_harmlessly(pat
         )
 
 
-@pytest.mark.usefixtures("path")
 async def test_events_are_shown_without_worker_output_and_in_full_by_a_page_key() -> None:
     long = "loss 9.298, 4.2 deviations above its mean; " * 3 + "the end of it"
-    known = make_snapshot()
-    spike = EventRow(2, 3_700, "spike", long, known.events[-1].time)
+    run = with_checkpoints(trained("plain-otter", "failed"), {3: 4.0})
+    record(run, EventRow(1, 3, "spike", long, 0.0), EventRow(1, 3, "failed", "", 0.0))
     async with at_home(pane="train") as (app, pilot):
-        await show(app, pilot, replace(known, events=(*known.events, spike)))
         await pilot.press("L")
         await until(pilot, lambda: shows(app, "No worker output. Events:"))
-        assert shows(app, "3,750 c saved last")
+        assert shows(app, "3 c saved last")
         await pilot.press("L")
         for size in ((80, 24), (60, 15)):
             await pilot.resize_terminal(*size)
             await pilot.press("pagedown", "slash", *"deviat", "enter")
             shown = " ".join(line.strip(" │║┃|") for line in lines_of(app))
-            assert "3,700 ↑ loss 9.298" in shown
+            assert "3 ↑ loss 9.298" in shown
             assert "the end of it" in shown
             await pilot.press("escape")
             assert len(app.screen_stack) == 1
 
 
+LINES = [f"14:31:{at:02} step {at * 10} loss {5 - at / 20:.2f}\n" for at in range(60)]
 PRINTED = (
-    "".join(
-        f"14:31:{second:02} step {second * 10} loss {5 - second / 20:.2f}\n" for second in range(60)
-    )
+    "".join(LINES)
     + 'Traceback (most recent call last):\n  File "/opt/rnnlm/worker/train.py", line 88, in train\n'
     "    loss = trainer.step(batch)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to"
     " allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free."
