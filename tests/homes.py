@@ -37,6 +37,8 @@ def trained(
     tags: Sequence[str] = (),
     age: float = 0.0,
     config: RunConfig | None = None,
+    loss: float = 4.1,
+    corpus_hash: str = "",
 ) -> RunDirectory:
     """A run of three steps whose last event is so many seconds old: while the caller holds its lock
     one that is `running` trains, else its worker has crashed."""
@@ -45,9 +47,9 @@ def trained(
         StepRow(1, step, 700 * step, step / 100, 4.0, 0.5, 1e-3, 20_000.0, 0.035 * step, now)
         for step in range(1, STEPS + 1)
     )
-    evaluation = EvaluationRow(1, STEPS, "validation", "validation", 4.1, 1000, 1.7, 0.5, now)
+    evaluation = EvaluationRow(1, STEPS, "validation", "validation", loss, 1000, 1.7, 0.5, now)
     event = EventRow(1, STEPS, last, "", now)
-    record(run, Facts(max_steps=STEPS), *steps, evaluation, event)
+    record(run, Facts(max_steps=STEPS, corpus_hash=corpus_hash), *steps, evaluation, event)
     if tags:
         change_labels(run, lambda labels: replace(labels, tags=tuple(tags)))
     return run

@@ -2,73 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from time import time
 
-from textual.pilot import Pilot
+import pytest
 
-from rnnlm_tui.schema.summary import ChangedField, LineageFigures
-from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.schema.metrics import EventKind
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.views.runs import RunLayout
-from tests.tui import fakes
-from tests.tui.fakes import FakeServices, make_snapshot, make_summary
+from tests.homes import STEPS, trained, with_checkpoints
+from tests.tui.fakes import make_machine
 from tests.tui.pictures import Mode, assert_picture, each_view
-from tests.tui.support import running_app, shown, shows, text_of, until
+from tests.tui.support import at_home, shown, shows, text_of, until
 
 PICTURES = Path(__file__).parent / "snapshots"
-HOUR = 3_600
-
-
-FORKS = (
-    ("slow-otter", "plain-otter", 40.0, 2_000, "optimizer.learning_rate", 3e-3, 1e-4),
-    ("wide-otter", "plain-otter", 50.0, 4_754, "model.dropout", 0.1, 0.3),
-    ("last-otter", "slow-otter", 60.0, 900, "training.seed", 42, 7),
+SLOW = {"optimizer.learning_rate": 1e-4}
+FAMILY: tuple[tuple[str, str, EventKind, float, dict[str, object]], ...] = (
+    ("plain-otter", "", "finished", 4.1, {}),
+    ("slow-otter", "plain-otter", "finished", 4.3, {**SLOW}),
+    ("wide-otter", "plain-otter", "finished", 4.0, {"model.dropout": 0.3}),
+    ("last-otter", "slow-otter", "finished", 4.5, {**SLOW, "training.seed": 7}),
+    ("brisk-heron", "", "stopped", 4.2, {"model.cell_type": "lstm"}),
 )
-"""Name, parent, creation, last step and the changed setting."""
+"""Name, parent, last event, validation loss and what the config changes, newest first."""
 
 
-def family() -> FakeServices:
+@pytest.fixture(autouse=True)
+def family(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, two forks of it, a fork of one of those, and a run by itself."""
-    services = FakeServices(make_snapshot(created=10.0, corpus_hash="c"))
-    made = {"plain-otter": 10.0}
-    for name, parent, created, step, key, before, after in FORKS:
-        made[name] = created
-        lineage = LineageFigures(
-            run=parent, checkpoint="1500", step=1_500, created=made[parent], optimizer="fresh",
-            corpus_hash="c", changed=(ChangedField(key=key, before=before, after=after),),
-        )  # fmt: skip
-        facts = {"corpus_hash": "c", "parent": f"{parent}@1500", "lineage": lineage}
-        services.runs.append(make_summary(name, "finished", step, created=created, **facts))
-    services.runs.append(make_summary("brisk-heron", "stopped", 1_500, created=5.0, preset="lstm"))
-    services.runs[1:] = [
-        run.model_copy(update={"updated": fakes.START - place * HOUR})
-        for place, run in enumerate(services.runs[1:], 1)
-    ]
-    return services
-
-
-@asynccontextmanager
-async def laid_out(
-    services: FakeServices | None = None,
-    keys: tuple[str, ...] = ("V",),
-    *,
-    size: tuple[int, int] = (120, 40),
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The runs pane after these keys."""
-    async with running_app(services or family(), pane="runs", size=size) as (app, pilot):
-        await until(pilot, lambda: "plain-otter" in text_of(app) and "runs" in text_of(app))
-        for key in keys:
-            await pilot.press(key)
-        yield app, pilot
+    monkeypatch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine())
+    for hours, (name, parent, last, loss, changes) in enumerate(FAMILY):
+        config = parse_config(merge(DEMO, changes))
+        age = 3_600.0 * hours
+        run = trained(name, last, config=config, age=age, loss=loss, corpus_hash="c")
+        if name in ("plain-otter", "slow-otter"):
+            with_checkpoints(run, {STEPS: loss})
+        if parent:
+            of = find_run(parent)
+            weights = of.checkpoints_path / f"step-{STEPS:09d}"
+            take_parent(run, ParentCheckpoint(of, weights), config)
+    made = time()
+    monkeypatch.setattr("rnnlm_tui.tui.views.runs.time", lambda: made)
 
 
 async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:
-    services = family()
-    services.snapshots |= {
-        run.run: make_snapshot("finished", run.step, name=run.run) for run in services.runs[1:]
-    }
-    async with laid_out(services, ("left",)) as (app, pilot):
+    async with at_home(size=(120, 40)) as (app, pilot):
+        await pilot.press("left")
         await until(pilot, lambda: shows(app, "V lays the runs out as a tree or in groups"))
         await pilot.press("V")
         await until(pilot, lambda: "├ slow-otter" in text_of(app))
@@ -90,7 +72,7 @@ async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:
         await pilot.press("ctrl+u", *"no_such_key")
         await until(pilot, lambda: 'unknown key "no_such_key"' in text_of(app))
         await pilot.press("ctrl+u", *"hidden_size,status", "enter")
-        await until(pilot, lambda: "▾ hidden_size 192, status finished   3 runs" in text_of(app))
+        await until(pilot, lambda: "▾ hidden_size 192, status finished   4 runs" in text_of(app))
         assert app.settings["runs layout"] == ["groups", "hidden_size,status"]
         await pilot.press("home", "left")
         await until(pilot, lambda: "▸ hidden_size 192, status" in text_of(app))
@@ -114,8 +96,9 @@ def test_a_saved_layout_with_keys_that_no_longer_exist_is_the_list() -> None:
 
 @each_view("runs-tree", "runs-groups")
 async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
-    keys = ("V",) if name == "runs-tree" else ("V", "V")
-    async with laid_out(keys=keys, size=size) as (app, pilot):
-        await until(pilot, lambda: ("tree" if name == "runs-tree" else "▾ corpus") in text_of(app))
-        app.pane_screen.end_notice() if app.pane_screen is not None else None
+    layout = ["tree", ""] if name == "runs-tree" else ["groups", "corpus,cell"]
+    async with at_home(size=size, settings={"runs layout": layout}) as (app, pilot):
+        await until(pilot, lambda: shows(app, "├" if name == "runs-tree" else "▾ corpus"))
+        await until(pilot, lambda: app.all_listed and app.snapshot)
+        await pilot.press("escape")  # ends an alert: the runs began in the same second
         await assert_picture(app, PICTURES, name, size, mode)
