@@ -14,6 +14,7 @@ from rnnlm_tui.tui.actions import PANES, PROMPT_MODES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from tests.homes import three_runs_at_home
 from tests.tui.fakes import make_machine, make_snapshot, make_summary
+from tests.tui.panes.seeing import press
 from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, lines_of, show_run, text_of, until
 
@@ -70,8 +71,7 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
             for key in "132r2":
                 await pilot.press(key)
                 await until(pilot, lambda key=key: shown[key] in text_of(app))  # type: ignore[misc]
-            await pilot.press("plus")
-            await until(pilot, lambda: "smoothing 0.99" in lines_of(app)[-1])
+            await press(pilot, "plus", "smoothing 0.99")
             await pilot.press("tab")
             await until(pilot, lambda: lines_of(app)[-1].endswith("q Leave"))
             await pilot.click("#panes", offset=(22, 0))

@@ -26,6 +26,7 @@ from rnnlm_tui.tui.screens.quit import FACTS, FACTS_OF_SEVERAL, STOPS, QuitScree
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.homes import trained
 from tests.tui.fakes import make_snapshot, make_summary
+from tests.tui.panes.seeing import press
 from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
 
@@ -143,13 +144,11 @@ async def test_under_an_overlay_the_pane_is_grey_and_only_its_own_keys_are_shown
             if key == "question_mark":
                 first = [style for sign, style in cells_on(app)[0] if style and sign.strip()]
                 assert {style.color.name for style in first if style.color} == {"#4e4e4e"}
-            await pilot.press("escape")
-            await until(pilot, lambda: "space Pause" in lines_of(app)[-1])
+            await press(pilot, "escape", "space Pause")
         for pane in ("train", "prompt"):
             app.action_open_pane(pane)
             app.screen.set_focus(None)
-            await pilot.press("ctrl+c")
-            await until(pilot, lambda: "press ^q to leave: runs keep training" in lines_of(app)[-1])
+            await press(pilot, "ctrl+c", "press ^q to leave: runs keep training")
         assert app.return_value is None
 
 
@@ -176,8 +175,7 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
         """Ask with these runs, the open one first."""
         show_run(app, make_snapshot(status))
         app.summaries = tuple(make_summary(name, other) for name, other in others.items())
-        await pilot.press("q")
-        await until(pilot, lambda: shows(app, "Leave rnnlm-tui?"))
+        await press(pilot, "q", "Leave rnnlm-tui?")
         return text_of(app)
 
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
@@ -261,8 +259,7 @@ async def test_lists_fit_every_width_and_take_one_line_each() -> None:
             await until(pilot, partial(shows, app, one))
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is app.pane_screen)
-        await pilot.press("ctrl+p", *"log or linear", "enter")
-        await until(pilot, lambda: shows(app, "No run open"))
+        await press(pilot, ("ctrl+p", *"log or linear", "enter"), "No run open")
         assert app.current_mode == "runs"
 
 
@@ -328,8 +325,7 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
         assert "step by step" in text_of(app), "the description is cut around the found words"
         await pilot.press("ctrl+u", *"evalnow")
         await until(pilot, lambda: lists_alone("Train", "Evaluate now"))
-        await pilot.press("ctrl+u", *"zzz")
-        await until(pilot, lambda: shows(app, "No matches found"))
+        await press(pilot, ("ctrl+u", *"zzz"), "No matches found")
         await pilot.press("ctrl+u")
         await until(pilot, lambda: palette_rows(app)[0].strip() == "Train")
         await pilot.resize_terminal(120, 40)
@@ -340,7 +336,6 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
         await until(pilot, lambda: lists_alone("Charts", "Log or linear y"))
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "train" and shows(app, "Perplexity ─"))
-        await pilot.press("ctrl+p", *"brisk")
-        await until(pilot, lambda: shows(app, "Open brisk-heron"))
+        await press(pilot, ("ctrl+p", *"brisk"), "Open brisk-heron")
         await pilot.press("enter")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock, host_name
 from rnnlm_tui.tui.screens.queue import QueueScreen
 from tests.homes import queue_in_use, trained
+from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
 
 SECONDS = {"plain-otter": 151.0, "quiet-marten": 7_149.0}
@@ -66,63 +68,43 @@ async def test_the_queue_is_listed_reordered_changed_and_paused_by_keys(
     async with at_home() as (app, pilot):
         # in the list of runs: place and expected start
         await until(pilot, lambda: shows(app, "waiting 1"))
-        rows = {line[5:].split()[0]: line for line in lines_of(app) if "waiting " in line[20:60]}
-        assert "in 2 min" in rows["quiet-marten"]
-        assert "waiting 2" in rows["brisk-heron"]
-        assert "in 2 h" in rows["brisk-heron"]
+        for name, place, start in (("quiet-marten", 1, "2 min"), ("brisk-heron", 2, "2 h")):
+            assert re.search(rf"{name} +○ waiting {place} +in {start} ", text_of(app))
         assert "2 waiting" in lines_of(app)[0]
         assert "Q Queue" in lines_of(app)[-1]
         while "salty-wren" not in next(row for row in shown(app) if row.startswith("›")):
             await pilot.press("down")
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "running on cpu"))
+        process = f"process {os.getpid()} on {host_name()}"
+        await press(pilot, "Q", "running on cpu", "2 min 31 s left", "in ≈ 2 h 01 min", process)
         text = text_of(app)
-        assert "2 min 31 s left" in text
-        assert "in ≈ 2 h 01 min" in text
         assert text.index("1 ○ quiet-marten") < text.index("2 ○ brisk-heron")
         assert "/data/gone.txt not found" in text
         assert "2 runs wait" in text
-        assert f"process {os.getpid()} on {host_name()}" in text
-
         assert len(restarts) == 1, "only the first look starts the process"
 
         # the cursor goes with the run that it moves
-        await pilot.press("down", "J")
-        await until(pilot, lambda: shows(app, "1 ○ brisk-heron"))
-        await pilot.press("J")
-        await until(pilot, lambda: shows(app, "quiet-marten is last in the queue already"))
-        await pilot.press("shift+up")
-        await until(pilot, lambda: shows(app, "1 ○ quiet-marten"))
+        await press(pilot, "down J", "1 ○ brisk-heron")
+        await press(pilot, "J", "quiet-marten is last in the queue already")
+        await press(pilot, "shift+up", "1 ○ quiet-marten")
         assert not shows(app, "in the queue already")
-        await pilot.press("home", "K")
-        await until(pilot, lambda: shows(app, "plain-otter has started: it can't be moved"))
-        assert shows(app, "stop plain-otter")
+        words = "plain-otter has started: it can't be moved"
+        await press(pilot, "home K", words, "stop plain-otter", "a add salty-wren")
         assert waits() == ["quiet-marten", "brisk-heron"]
-
-        assert shows(app, "a add salty-wren")
-        await pilot.press("down", "d")
-        await until(pilot, lambda: shows(app, "quiet-marten removed from the queue"))
-        assert shows(app, "it stays a draft")
-        await pilot.press("a")
-        await until(pilot, lambda: shows(app, "2 ○ salty-wren"))
+        await press(pilot, "down d", "quiet-marten removed from the queue", "it stays a draft")
+        await press(pilot, "a", "2 ○ salty-wren")
         assert waits() == ["brisk-heron", "salty-wren"]
         assert not shows(app, "a add salty-wren")
-        await pilot.press("u")
-        await until(pilot, lambda: shows(app, "quiet-marten waits in the queue again"))
+        await press(pilot, "u", "quiet-marten waits in the queue again")
         assert waits() == ["quiet-marten", "brisk-heron", "salty-wren"]
 
         await until(pilot, lambda: shows(app, "space pause"))
-        await pilot.press("space")
-        await until(pilot, lambda: shows(app, "space resume"))
+        await press(pilot, "space", "space resume")
         assert read_queue().paused
         await until(pilot, lambda: not shows(app, "in ≈"))
-        await pilot.press("F")
-        await until(pilot, lambda: shows(app, "pauses if a run fails"))
+        await press(pilot, "F", "pauses if a run fails")
         change(reason="amber-vole failed")
-        await pilot.press("F")
-        await until(pilot, lambda: shows(app, "paused: amber-vole failed"))
-        await pilot.press("space")
-        await until(pilot, lambda: shows(app, "space pause"))
+        await press(pilot, "F", "paused: amber-vole failed")
+        await press(pilot, "space", "space pause")
         assert (read_queue().paused, read_queue().stop_on_failure) == (False, False)
 
         # a queue that can't be read is read again
@@ -152,8 +134,7 @@ async def test_the_train_pane_lists_what_waits_and_announces_a_pause_until_nothi
         app.watcher.poll_now()
         await pilot.press("r")
         await until(pilot, lambda: not shows(app, "waiting"))
-        await pilot.press("Q")
-        await until(pilot, lambda: shows(app, "nothing waits"))
+        await press(pilot, "Q", "nothing waits")
         await pilot.press("d", "J", "enter")
         assert isinstance(app.screen, QueueScreen)
         await pilot.press("q")

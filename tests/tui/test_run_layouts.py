@@ -15,6 +15,7 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.views.runs import RunLayout
 from tests.homes import STEPS, trained, with_checkpoints
 from tests.tui.fakes import make_machine
+from tests.tui.panes.seeing import press
 from tests.tui.pictures import Mode, assert_picture, each_view
 from tests.tui.support import at_home, shown, shows, text_of, until
 
@@ -50,39 +51,29 @@ def family(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:
     async with at_home(size=(120, 40)) as (app, pilot):
-        await pilot.press("left")
-        await until(pilot, lambda: shows(app, "V lays the runs out as a tree or in groups"))
-        await pilot.press("V")
-        await until(pilot, lambda: "├ slow-otter" in text_of(app))
+        await press(pilot, "left", "V lays the runs out as a tree or in groups")
+        await press(pilot, "V", "├ slow-otter", "learning_rate 0.003 → 0.0001")
         tree = ["plain-otter", "├", "│", "└", "brisk-heron"]
         assert [line[3:] for line in shown(app)] == tree
-        assert "learning_rate 0.003 → 0.0001" in text_of(app)
-        await pilot.press("down", "down", "left")  # on last-otter: folds the run it belongs to
-        await until(pilot, lambda: "slow-otter +1" in text_of(app))
+        # on last-otter: folds the run it belongs to
+        await press(pilot, "down down left", "slow-otter +1")
         assert shown(app)[1].startswith("›")
-        await pilot.press("left")
-        await until(pilot, lambda: "plain-otter +3" in text_of(app))
+        await press(pilot, "left", "plain-otter +3")
         assert [line[3:] for line in shown(app)] == ["plain-otter", "brisk-heron"]
-        await pilot.press("right")
-        await until(pilot, lambda: "slow-otter +1" in text_of(app))
+        await press(pilot, "right", "slow-otter +1")
         await pilot.press("slash", *"wide", "enter")
         await until(pilot, lambda: len(shown(app)) == 1)
-        await pilot.press("escape", "G")
-        await until(pilot, lambda: "Group by" in text_of(app))
-        await pilot.press("ctrl+u", *"no_such_key")
-        await until(pilot, lambda: 'unknown key "no_such_key"' in text_of(app))
-        await pilot.press("ctrl+u", *"hidden_size,status", "enter")
-        await until(pilot, lambda: "▾ hidden_size 192, status finished   4 runs" in text_of(app))
+        await press(pilot, "escape G", "Group by")
+        await press(pilot, ("ctrl+u", *"no_such_key"), 'unknown key "no_such_key"')
+        words = "▾ hidden_size 192, status finished   4 runs"
+        await press(pilot, ("ctrl+u", *"hidden_size,status", "enter"), words)
         assert app.settings["runs layout"] == ["groups", "hidden_size,status"]
-        await pilot.press("home", "left")
-        await until(pilot, lambda: "▸ hidden_size 192, status" in text_of(app))
+        await press(pilot, "home left", "▸ hidden_size 192, status")
         await pilot.press("enter")  # opens the best run of the group
         await until(pilot, lambda: app.current_mode == "train")
-        assert app.run_directory is not None
-        await pilot.press("r", "G")
-        await until(pilot, lambda: "Group by" in text_of(app))
-        await pilot.press("ctrl+u", *"optimizer.learning_rate", "enter")
-        await until(pilot, lambda: "learning_rate 0.003" in text_of(app))
+        assert app.run_directory == find_run("wide-otter")
+        await press(pilot, "r G", "Group by")
+        await press(pilot, ("ctrl+u", *"optimizer.learning_rate", "enter"), "learning_rate 0.003")
         await pilot.press("V")
         await until(pilot, lambda: "learning_rate 0.003" not in text_of(app))
 

@@ -20,6 +20,7 @@ from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.views.compare import Marks
 from tests.homes import trained
+from tests.tui.panes.seeing import press
 from tests.tui.support import DEADLINE, at_home, lines_of, shown, shows, text_of, until
 
 pytestmark = pytest.mark.usefixtures("three_at_home")
@@ -37,14 +38,10 @@ async def answer(app: RnnlmApp, pilot: Pilot[int], text: str, *keys: str) -> Non
 
 async def test_tags_notes_and_pins_are_kept_on_disk_and_shown() -> None:
     async with at_home() as (app, pilot):
-        await pilot.press("t")
-        await answer(app, pilot, " first,", "enter")
-        assert "Tags of plain-otter" in text_of(app)
-        assert "invalid tag" in text_of(app)
-        await answer(app, pilot, "", "backspace")
-        assert "in use: gru  small" in text_of(app)
-        await pilot.press("enter")
-        await until(pilot, lambda: "small f" in text_of(app))
+        await press(pilot, "t", "Tags of plain-otter", "in use: gru  small")
+        await press(pilot, (*" first,", "enter"), "invalid tag")
+        await press(pilot, "backspace", "in use: gru  small")
+        await press(pilot, "enter", "small f")
         assert labels_of("plain-otter").tags == ("small", "first")
         await pilot.press("t")
         await answer(app, pilot, "+paper -small -first", "enter")  # as on the command line
@@ -85,10 +82,8 @@ async def test_tags_notes_and_pins_are_kept_on_disk_and_shown() -> None:
 async def test_marked_runs_are_tagged_together_and_others_alone() -> None:
     async with at_home(settings={"marked": ["brisk-heron", "plain-otter"]}) as (app, pilot):
         assert "t Tag 2" in lines_of(app)[-1]
-        await pilot.press("t")
-        await until(pilot, lambda: shows(app, "Tags of all 2 marked runs"))
-        await answer(app, pilot, "paper", "enter")
-        await until(pilot, lambda: "2 runs tagged: plain-otter, brisk-heron" in lines_of(app)[-1])
+        await press(pilot, "t", "Tags of all 2 marked runs")
+        await press(pilot, (*"paper", "enter"), "2 runs tagged: plain-otter, brisk-heron")
         assert {run.name: read_labels(run).tags for run in list_runs()} == {
             "plain-otter": ("small", "paper"),
             "brisk-heron": ("small", "gru", "paper"),
@@ -109,16 +104,14 @@ async def test_marked_runs_are_tagged_together_and_others_alone() -> None:
 
 async def test_a_run_that_has_ended_is_renamed_with_its_mark_and_stays_open() -> None:
     async with at_home() as (app, pilot):
-        for key in ("N", "d"):
-            await pilot.press(key)
-            await until(pilot, lambda: "stop it first" in lines_of(app)[-1])
+        for key in "Nd":
+            await press(pilot, key, "stop it first")
             await pilot.press("up")  # ends the notice
         assert len(app.screen_stack) == 1
         assert list_trash() == []
         await pilot.press("down", "space", "N")
         await answer(app, pilot, "", *["backspace"] * 11, *"amber-vole", "enter")
-        assert 'run "amber-vole" already exists' in text_of(app)
-        assert isinstance(app.screen, AskScreen)
+        await until(pilot, lambda: shows(app, 'run "amber-vole" already exists'))
         await answer(app, pilot, "2", "enter")
         await until(pilot, lambda: "›A amber-vole2" in shown(app))
         await until(pilot, lambda: app.snapshot and app.snapshot.summary.run == "amber-vole2")
@@ -128,10 +121,7 @@ async def test_a_run_that_has_ended_is_renamed_with_its_mark_and_stays_open() ->
 async def test_d_moves_a_run_to_the_trash_and_u_restores_the_last_deleted_first() -> None:
     async with at_home() as (app, pilot):
         found = find_run("brisk-heron")
-        await pilot.press("down", "d")
-        await until(
-            pilot, lambda: "brisk-heron moved to the trash, u undoes it" in lines_of(app)[-1]
-        )
+        await press(pilot, "down d", "brisk-heron moved to the trash, u undoes it")
         await until(pilot, lambda: len(shown(app)) == 2)
         app.select_run(found)  # by a lookup that was slow
         assert app.run_directory is None or app.run_directory.name != "brisk-heron"
@@ -142,8 +132,7 @@ async def test_d_moves_a_run_to_the_trash_and_u_restores_the_last_deleted_first(
         await until(pilot, lambda: len(shown(app)) == 1)
         await pilot.press("u", "u")  # the second before the first is done
         await until(pilot, lambda: len(shown(app)) == 3 and list_trash() == [])
-        await pilot.press("u")
-        await until(pilot, lambda: "nothing to undo: T shows the trash" in lines_of(app)[-1])
+        await press(pilot, "u", "nothing to undo: T shows the trash")
 
         while "›  brisk-heron" not in shown(app):
             await pilot.press("down" if shown(app)[0].startswith("›") else "home")
@@ -152,12 +141,10 @@ async def test_d_moves_a_run_to_the_trash_and_u_restores_the_last_deleted_first(
         trained("brisk-heron")
         app.watcher.poll_now()
         await until(pilot, lambda: len(shown(app)) == 3)
-        await pilot.press("u")
-        await until(pilot, lambda: shows(app, "brisk-heron is the name of another run now"))
+        await press(pilot, "u", "brisk-heron is the name of another run now")
         await pilot.press("escape")
         assert len(list_trash()) == 1, "what isn't restored can be restored later"
-        await pilot.press("u")
-        await until(pilot, lambda: shows(app, "Restore under another name"))
+        await press(pilot, "u", "Restore under another name")
         await pilot.press("enter")
         await until(pilot, lambda: "›  brisk-heron-2" in shown(app))
         assert list_trash() == []
@@ -257,37 +244,24 @@ async def test_the_trash_restores_and_purges_after_a_question() -> None:
             app.screen.dismiss(None)
             await pilot.pause()
             assert not isinstance(app.screen, TrashScreen)
-        await pilot.press("T")
-        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "2 runs,"))
-        text, names = text_of(app), trashed()
-        assert text.index(names[0]) < text.index(names[1])
-        assert f"2 runs, {disk(sum(one.bytes for one in list_trash()))}" in text
-        assert "deleted just now" in text
-        await pilot.press("D")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        size = disk(list_trash()[0].bytes)
-        assert f"{names[0]}: {size} on disk" in text_of(app)
+        names, sizes = trashed(), [one.bytes for one in list_trash()]
+        size, other, both = (disk(size) for size in (*sizes, sum(sizes)))
+        await press(pilot, "T", f"─ 2 runs, {both} ─", "deleted just now")
+        assert text_of(app).index(names[0]) < text_of(app).index(names[1])
+        await press(pilot, "D", f"{names[0]}: {size} on disk")
         await pilot.press("enter")
         assert trashed() == names
-        elsewhere = first.with_name("elsewhere")
-        first.rename(elsewhere)
-        await pilot.press("D")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.press("D")
-        await until(pilot, lambda: shows(app, f"✗ {names[0]} is no longer in the trash"))
-        await until(pilot, lambda: shows(app, "1 run,"))
-        elsewhere.rename(first)
-        await pilot.press("q", "T")
-        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "2 runs,"))
+        first.rename(first.with_name("elsewhere"))
+        await press(pilot, "D", f"{names[0]}: {size} on disk")
+        await press(pilot, "D", f"✗ {names[0]} is no longer in the trash", f"─ 1 run, {other} ─")
+        first.with_name("elsewhere").rename(first)
+        await press(pilot, "q T", f"─ 2 runs, {both} ─")
         await pilot.press("down", "enter")
         await until(pilot, lambda: f"›  {names[1]}" in shown(app))
         assert trashed() == names[:1]
-        await pilot.press("T")
-        await until(pilot, lambda: isinstance(app.screen, TrashScreen) and shows(app, "1 run,"))
-        await pilot.press("P")
-        await until(pilot, lambda: shows(app, "Empty the trash?"))
-        await pilot.press("D")
-        await until(pilot, lambda: shows(app, f"{size} freed") and shows(app, "─ empty ─"))
+        await press(pilot, "T", f"─ 1 run, {size} ─")
+        await press(pilot, "P", "Empty the trash?")
+        await press(pilot, "D", f"{size} freed", "─ empty ─")
         assert trashed() == []
         await pilot.press("D", "P", "enter")
         assert isinstance(app.screen, TrashScreen), "there is nothing to ask about"

@@ -46,6 +46,7 @@ from rnnlm_tui.tui.views.status import how_long
 from rnnlm_tui.tui.views.table import fitted, row_of
 from tests.homes import trained
 from tests.tui.fakes import START, make_machine, make_summary
+from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
 from tests.unit.client.logs import record
 
@@ -101,8 +102,7 @@ async def test_runs_are_marked_compared_and_sorted_by_keys_and_clicks() -> None:
         await pilot.resize_terminal(80, 24)
         await pilot.click(offset=(lines_of(app)[3].index("age"), 3))
 
-        await pilot.press("home", "equals_sign")
-        await until(pilot, lambda: "mark two runs with space" in lines_of(app)[-1])
+        await press(pilot, "home equals_sign", "mark two runs with space")
         assert app.current_mode == "runs"
         await pilot.press("space", "down", "space")
         assert shown(app) == [" A plain-otter", "›B brisk-heron", "   amber-vole"]
@@ -203,15 +203,13 @@ async def test_the_run_under_the_cursor_is_the_open_one_on_every_pane(
         # a draft is based on the run under the cursor, to which the list returns
         await pilot.press("r", "down")
         await until(pilot, lambda: is_open(app, "brisk-heron"))
-        await pilot.press("n")
-        await until(pilot, lambda: shows(app, "draft, not started   from brisk-heron"))
+        await press(pilot, "n", "draft, not started   from brisk-heron")
         assert app.run_directory is None
         await pilot.press("r")
         await until(pilot, lambda: is_open(app, "brisk-heron"))
         assert "›  brisk-heron" in shown(app)
         # a started run gets the cursor, and no filter hides it
-        await pilot.press("slash", *"gru", "enter", "f5")
-        await until(pilot, lambda: shows(app, "Start the demo?"))
+        await press(pilot, ("slash", *"gru", "enter", "f5"), "Start the demo?")
         assert starts == []
         await pilot.press("D")
         await until(pilot, lambda: app.current_mode == "train" and len(starts) == 1)
@@ -246,8 +244,7 @@ async def test_the_first_launch_offers_a_demo_that_this_machine_has(
         assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
         with monkeypatch.context() as patch:
             patch.setattr("rnnlm_tui.client.start.start_run", refuse)
-            await pilot.press("enter")
-            await until(pilot, lambda: shows(app, "wait for a better time"))
+            await press(pilot, "enter", "wait for a better time")
         assert app.current_mode == "runs"
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "train" and "calm-badger" in text_of(app))

@@ -31,6 +31,7 @@ from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from rnnlm_tui.tui.threads import wait_for_threads
 from tests.homes import queue_in_use, trained
+from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, text_of, until
 from tests.unit.store.rows import step_row
 
@@ -296,8 +297,7 @@ async def test_a_crash_is_logged_and_a_failed_import_says_restart_the_app(
     missing = partial(import_module, "rnnlm_tui.gone")
     monkeypatch.setattr("rnnlm_tui.store.trash.list_trash", missing)
     async with at_home(None) as (app, pilot):
-        await pilot.press("T")
-        await until(pilot, lambda: "was installed again" in text_of(app))
+        await press(pilot, "T", "was installed again")
         await pilot.press("down")
         assert app.is_running
     assert "restart the app" in crash_report(ImportError("no name"), home / "app.log")
