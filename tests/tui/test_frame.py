@@ -53,14 +53,12 @@ def test_identity_drops_one_detail_after_another_then_the_name_and_never_the_sta
 async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key() -> None:
     async with at_home(None) as (app, pilot):
         for key in "23":
-            await pilot.press(key)
-            await until(pilot, lambda: "No run open." in lines_of(app)[-1])
+            await press(pilot, key, "No run open.")
             assert app.current_mode == "runs"
         await pilot.press("1")  # there enter edits the field
         await until(pilot, lambda: app.current_mode == "config")
         for key in "23":
-            await pilot.press(key)
-            await until(pilot, lambda: "No run open: ^l lists the runs" in lines_of(app)[-1])
+            await press(pilot, key, "No run open: ^l lists the runs")
         await pilot.press("r")
         with three_runs_at_home():
             app.watcher.poll_now()
@@ -69,8 +67,7 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
             await until(pilot, lambda: app.current_mode == "train" and app.snapshot is not None)
             shown = {"1": "frozen", "3": "checkpoint", "2": "Tokens/s", "r": "3 runs"}
             for key in "132r2":
-                await pilot.press(key)
-                await until(pilot, lambda key=key: shown[key] in text_of(app))  # type: ignore[misc]
+                await press(pilot, key, shown[key])
             await press(pilot, "plus", "smoothing 0.99")
             await pilot.press("tab")
             await until(pilot, lambda: lines_of(app)[-1].endswith("q Leave"))
@@ -84,7 +81,7 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
         for width, height in ((59, 15), (60, 14), (30, 5)):
             await pilot.resize_terminal(width, height)
             needs = f"rnnlm-tui needs 60×15 cells, this terminal has {width}×{height}."
-            await until(pilot, lambda needs=needs: " ".join(text_of(app).split()) == needs)  # type: ignore[misc]
+            await until(pilot, lambda: " ".join(text_of(app).split()) == needs)  # noqa: B023
         app.set_marks(app.marks.toggled("plain-otter").toggled("brisk-heron"))
         for pane in PANES:
             app.open_pane(pane)

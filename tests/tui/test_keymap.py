@@ -15,15 +15,16 @@ from rnnlm_tui.tui.actions import ACTIONS, action
 from rnnlm_tui.tui.keymap import FIXED, WIDGETS_KEYS, Keymap, key_name, parse_keymap, read_keymap
 from tests.homes import three_runs_at_home
 from tests.tui.fakes import make_snapshot
-from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
+from tests.tui.panes.seeing import press, until_shown
+from tests.tui.support import at_home, lines_of, show_run, text_of, until
 
 
-def test_without_a_file_the_default_keys_are_used(tmp_path: Path) -> None:
-    assert read_keymap(tmp_path / "keymap.toml") == Keymap()
+def test_an_action_gets_the_keys_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keymap.toml"
+    assert read_keymap(file) == Keymap()
     assert Keymap().actions == ACTIONS
-
-
-def test_an_action_gets_the_keys_of_the_file() -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    assert read_keymap(file).problems == ("keymap.toml can't be read: not UTF-8",)
     keymap = parse_keymap('pause = "P"\nlog_scale = ["f10", "^t"]\nnext_theme = "f12"\n')
     assert keymap.problems == ()
     assert action("pause", keymap.actions).keys == ("P",)
@@ -34,15 +35,10 @@ def test_an_action_gets_the_keys_of_the_file() -> None:
     row = action("smoother", parse_keymap('rougher = "f9"').actions)
     assert row.label == "+ F9 0", "the key of each action"
     assert parse_keymap('next_checkpoint = ["ctrl+k", "f12"]').problems == (), "its own key"
-
-
-def test_two_actions_can_swap_keys() -> None:
-    keymap = parse_keymap('sample = "e"\nevaluate = "s"\n')
-    assert keymap.problems == ()
-    assert (action("sample", keymap.actions).keys, action("evaluate", keymap.actions).keys) == (
-        ("e",),
-        ("s",),
-    )
+    swapped = parse_keymap('sample = "e"\nevaluate = "s"\n')
+    assert swapped.problems == ()
+    keys = {name: action(name, swapped.actions).keys for name in ("sample", "evaluate")}
+    assert keys == {"sample": ("e",), "evaluate": ("s",)}
 
 
 INVALID = {
@@ -64,27 +60,17 @@ INVALID = {
 """Files, and how the one problem with each begins."""
 
 
-def test_invalid_lines_are_reported_and_ignored() -> None:
+def test_invalid_lines_are_reported_and_ignored_alone() -> None:
     for text, problem in INVALID.items():
         keymap = parse_keymap(text)
         (found,) = keymap.problems
         assert found.removeprefix("keymap.toml").lstrip(": ").startswith(problem)
         assert keymap.actions == ACTIONS
         assert not keymap.changed
-
-
-def test_one_bad_line_leaves_the_others_and_control_characters_are_escaped() -> None:
     keymap = parse_keymap('pause = "P"\nsample = "\\u001b]0;x"\n"\\u001b[2J" = "x"\n')
     assert action("pause", keymap.actions).keys == ("P",)
     assert len(keymap.problems) == 2
-    assert not [problem for problem in keymap.problems if "\x1b" in problem]
-
-
-def test_a_file_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "keymap.toml").write_bytes(b"\xff\xfe\x00")
-    assert read_keymap(tmp_path / "keymap.toml").problems == (
-        "keymap.toml can't be read: not UTF-8",
-    )
+    assert "\x1b" not in "".join(keymap.problems)
 
 
 def test_keys_can_be_written_as_shown() -> None:
@@ -98,12 +84,8 @@ def test_keys_can_be_written_as_shown() -> None:
 
 
 def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
-    keys = {
-        key
-        for binding in TextArea.BINDINGS
-        if isinstance(binding, Binding)
-        for key in binding.key.split(",")
-    }
+    bindings = (one for one in TextArea.BINDINGS if isinstance(one, Binding))
+    keys = {key for binding in bindings for key in binding.key.split(",")}
     told_apart = {key for key in keys if "super+" not in key and "ctrl+shift+" not in key}
     assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
@@ -128,10 +110,6 @@ leave_field = "f11"
 
 
 async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def says(words: str, *keys: str) -> None:
-        await pilot.press(*keys)
-        await until(pilot, lambda: shows(app, words))
-
     def send(run: RunDirectory, verb: Verb) -> CommandResult:
         sent.append((run.name, verb))
         return CommandResult(id="1", ok=True, status="running", step=3)
@@ -139,39 +117,39 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
     sent: list[tuple[str, Verb]] = []
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
     async with at_home(None, keymap=KEYMAP) as (app, pilot):
-        await says("“pausse” is not an action")
+        await until_shown(pilot, "“pausse” is not an action")
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
-        await says("H      configure a new run", "x")  # also ends the notice
-        await says("Press enter to start the demo, H to conf", "2")
+        await press(pilot, "x", "H      configure a new run")  # also ends the notice
+        await press(pilot, "2", "Press enter to start the demo, H to conf")
         await pilot.press("H")
         await until(pilot, lambda: app.current_mode == "config")
-        await says("No run open: F12 lists the runs.", "2")
+        await press(pilot, "2", "No run open: F12 lists the runs.")
         show_run(app, make_snapshot("crashed", name="dusk-dove"))
-        await says("the run has crashed: P resumes it", "r", "2", "s")
+        await press(pilot, "r 2 s", "the run has crashed: P resumes it")
         app.report("{key:pause} and {key:no_action}")
-        await says("P and {key:no_action}")
+        await until_shown(pilot, "P and {key:no_action}")
         show_run(app, make_snapshot(name="dusk-dove"))
-        await says("the device can't change while the run has a worker: Z stops it", "R")
+        await press(pilot, "R", "the device can't change while the run has a worker: Z stops it")
         app.queue = QueueListing(paused=True, reason="disk is full")
-        await says("queue paused: disk is full  B shows it")
+        await until_shown(pilot, "queue paused: disk is full  B shows it")
         with three_runs_at_home():
             app.watcher.poll_now()
-            await says("3 runs", "r")
-            await says("P Pause", "home", "enter")
+            await press(pilot, "r", "3 runs")
+            await press(pilot, "home enter", "P Pause")
             assert "5 Prompt" in lines_of(app)[1]
             await pilot.press("space", "P")
             await until(pilot, lambda: sent == [("plain-otter", "pause")])
-            await says("exist: i on Checkpoints pins", "c")
-            await says("P         pause or resume", "question_mark")
-            await says("Pause or resume", "escape", "f10", *"pause")
+            await press(pilot, "c", "exist: i on Checkpoints pins")
+            await press(pilot, "question_mark", "P         pause or resume")
+            await press(pilot, ("escape", "f10", *"pause"), "Pause or resume")
             row = next(line for line in lines_of(app) if "Pause or resume" in line)
             assert row.rstrip("│ ").endswith(" P")
             await pilot.press("escape", "5")
             await until(pilot, lambda: app.current_mode == "prompt")
-            await says("is running: stop it first, on its train pane with Z", "f12", "home", "d")
-            await says("Y lays the runs out as a tree or in groups", "left")
-            await says("grouped by corpus, cell: y changes the keys", "Y", "Y")
-            await says("no run matches: F11 shows them all", "Y", "slash", *"zebra")
-            await says("nothing to undo: U shows the trash", "f11", "f4")
-            await says("to the trash: F4 undoes it", "question_mark", *"trash")
-            await says("moved to the trash, F4 undoes it", "escape", "escape", "end", "d")
+            await press(pilot, "f12 home d", "is running: stop it first, on its train pane with Z")
+            await press(pilot, "left", "Y lays the runs out as a tree or in groups")
+            await press(pilot, "Y Y", "grouped by corpus, cell: y changes the keys")
+            await press(pilot, ("Y", "slash", *"zebra"), "no run matches: F11 shows them all")
+            await press(pilot, "f11 f4", "nothing to undo: U shows the trash")
+            await press(pilot, ("question_mark", *"trash"), "to the trash: F4 undoes it")
+            await press(pilot, "escape escape end d", "moved to the trash, F4 undoes it")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import groupby
 
 import pytest
 from textual.containers import VerticalScroll
-from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
@@ -26,23 +24,11 @@ from rnnlm_tui.tui.screens.quit import FACTS, FACTS_OF_SEVERAL, STOPS, QuitScree
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.homes import trained
 from tests.tui.fakes import make_snapshot, make_summary
-from tests.tui.panes.seeing import press
+from tests.tui.panes.seeing import press, until_shown
 from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
 
 MARKED = {"marked": ["plain-otter", "brisk-heron"]}
-
-
-async def whole_help(app: RnnlmApp, pilot: Pilot[int]) -> str:
-    """The whole help, scrolled to its end."""
-    await pilot.press("home")
-    await until(pilot, lambda: isinstance(app.screen, HelpScreen) and shows(app, "esc close"))
-    shown, before = text_of(app), ""
-    while before != text_of(app):
-        before = text_of(app)
-        await pilot.press("pagedown")
-        shown += text_of(app)
-    return shown
 
 
 @pytest.mark.usefixtures("three_at_home")
@@ -59,20 +45,16 @@ async def test_help_and_palette_list_every_action_on_every_pane() -> None:
                 if size == (80, 24) and not any(entry.group == "charts" for entry in entries):
                     assert "↑ ↓ more" not in text_of(app), "it is whole"
                     assert "e evaluated" in text_of(app), "no sign is cut"
-                shown = await whole_help(app, pilot)
-                assert [
-                    entry.id
-                    for entry in entries
-                    if entry.label not in tuple("1234")
-                    and (
-                        (entry.help not in shown and entry.short_help not in shown)
-                        or (
-                            entry.keys
-                            and entry.group != "everywhere"
-                            and f"{entry.all_keys} " not in shown
-                        )
-                    )
-                ] == []
+                await press(pilot, "home", "esc close")
+                shown = ""
+                while (text := text_of(app)) not in shown:
+                    shown += text
+                    await pilot.press("pagedown")
+                for entry in entries:
+                    if entry.label not in tuple("1234"):
+                        assert entry.help in shown or entry.short_help in shown, entry.id
+                        has_own_row = entry.keys and entry.group != "everywhere"
+                        assert not has_own_row or f"{entry.all_keys} " in shown, entry.id
                 assert "1 2 3 4   screens of the run" in shown
                 assert "degraded: its disk is full" in shown
                 assert max(len(line) for line in lines_of(app)) <= size[0]
@@ -108,21 +90,16 @@ async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() 
         # typing searches, q too; esc ends the search first
         await pilot.press(*"eval")
         assert sum("previous evaluation" in line for line in lines_of(app)) == 1
-        await pilot.press("escape", *"check")
-        assert "save a checkpoint now" in text_of(app)
+        await press(pilot, ("escape", *"check"), "save a checkpoint now")
         assert "evaluate now" not in text_of(app)
-        await pilot.press("q")
-        assert "no key found" in text_of(app)
-        await pilot.press("backspace")
-        assert "save a checkpoint now" in text_of(app)
-        await pilot.press("escape")
-        assert "evaluate now" in text_of(app)
+        await press(pilot, "q", "no key found")
+        await press(pilot, "backspace", "save a checkpoint now")
+        await press(pilot, "escape", "evaluate now")
         await pilot.press("q")
         assert not isinstance(app.screen, HelpScreen)
         # of a chart with the cursor, and of a text box
         await pilot.resize_terminal(60, 15)
-        await pilot.press("left", "question_mark")
-        assert "Charts" in text_of(app)
+        await press(pilot, "left question_mark", "Charts")
         await pilot.press("escape")
         await pilot.resize_terminal(80, 24)
         await pilot.press("4")
@@ -171,61 +148,51 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
         sent.append((run.name, verb))
         return CommandResult(id="1", ok=True, status="stopped", step=3_752)
 
-    async def asked(status: RunStatus, **others: RunStatus) -> str:
+    async def asks(status: RunStatus, *words: str, **others: RunStatus) -> None:
         """Ask with these runs, the open one first."""
         show_run(app, make_snapshot(status))
         app.summaries = tuple(make_summary(name, other) for name, other in others.items())
-        await press(pilot, "q", "Leave rnnlm-tui?")
-        return text_of(app)
+        await press(pilot, "q", "Leave rnnlm-tui?", *words)
 
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
     assert set(LEAVING) == LIVING
-    async with at_home(None, "train") as (app, pilot):
+    async with at_home(None, "train", size=(60, 15)) as (app, pilot):
         for status, leave in LEAVING.items():
-            for size in ((60, 15), (80, 24)):
-                await pilot.resize_terminal(*size)
-                text = await asked(status)
-                stop = STOPS.get(status, "stop {run} at a checkpoint")
-                name = "training" if status == "running" else "it"
-                for words in (
-                    f"  {FACTS[status]} ",
-                    f"› enter  {leave} ",
-                    f"{stop.replace('{run}', name)}, then leave ",
-                    "esc    stay ",
-                ):
-                    assert words in text
-                await pilot.press("escape")
-                assert not isinstance(app.screen, QuitScreen)
-        text = await asked("paused", heron="paused")
-        assert FACTS_OF_SEVERAL["paused"] in text
-        assert "leave, keep them paused" in text
+            stop = STOPS.get(status, "stop {run} at a checkpoint")
+            stop = stop.replace("{run}", "training" if status == "running" else "it")
+            keys = f"› enter  {leave} ", f"{stop}, then leave ", "esc    stay "
+            await asks(status, f"  {FACTS[status]} ", *keys)
+            await pilot.press("escape")
+            assert not isinstance(app.screen, QuitScreen)
+        await asks("paused", FACTS_OF_SEVERAL["paused"], "leave, keep them paused", heron="paused")
         await pilot.press("escape")
-        text = await asked("paused", heron="running", crow="preparing")
-        assert "plain-otter ‖ paused, stays paused" in text
-        assert "heron ● running, 24 s left" in text
-        assert "crow ◐ preparing, then trains" in text
-        assert "Each run is left as it is." in text
-        assert "leave, keep training" in text
-        assert "stop plain-otter at a checkpoint, then leave" in text
+        await asks(
+            "paused",
+            "plain-otter ‖ paused, stays paused",
+            "heron ● running, 24 s left",
+            "crow ◐ preparing, then trains",
+            "Each run is left as it is.",
+            "leave, keep training",
+            "stop plain-otter at a checkpoint, then leave",
+            heron="running",
+            crow="preparing",
+        )
         await pilot.press("escape")
         # runs that aren't open are named, and can't be stopped here
         runs = dict.fromkeys(("heron", "crow", "dove", "eel"), "running")
-        text = await asked("finished", **runs)  # type: ignore[arg-type]
-        assert "heron ● running" in text
-        assert "and 1 more" in text
-        assert "stop training" not in text
+        await asks("finished", "heron ● running", "and 1 more", **runs)  # type: ignore[arg-type]
+        assert "stop training" not in text_of(app)
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
         await pilot.press("escape")
         # a run may end meanwhile
-        assert "plain-otter ● running, 24 s left" in await asked("running")
+        await asks("running", "plain-otter ● running, 24 s left")
         show_run(app, make_snapshot("finished", 4_754))
-        await until(pilot, lambda: shows(app, "plain-otter ✓ finished"))
-        assert "No run is training any more." in text_of(app)
+        await until_shown(pilot, "plain-otter ✓ finished", "No run is training any more.")
         await pilot.press("S")
         assert isinstance(app.screen, QuitScreen)
         await pilot.press("escape")
-        await asked("running")
+        await asks("running")
         await pilot.press("S")
         await until(pilot, lambda: app.return_value == 0)
         assert sent == [("plain-otter", "stop")]
@@ -237,26 +204,22 @@ async def test_lists_fit_every_width_and_take_one_line_each() -> None:
     async with at_home(None, size=(120, 40)) as (app, pilot):
         choices = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
         presets = ChooseScreen("Preset", choices, "gru")
-        for overlay, one, many in (
-            (lambda: app.push_screen(presets), " ptb-large ", len(PRESETS)),
-            (lambda: app.push_screen(TrashScreen()), "deleted just now", 2),
-            (app.action_command_palette, "Start demo", 1),
+        for overlay, words in (
+            (lambda: app.push_screen(presets), [f" {name} " for name in PRESETS]),
+            (lambda: app.push_screen(TrashScreen()), ["a-run-with-a-name", "old-otter"]),
+            (app.action_command_palette, ["Start demo"]),
         ):
             overlay()
             for size in ((60, 15), (80, 24), (120, 40)):
                 await pilot.resize_terminal(*size)
-                await until(pilot, partial(shows, app, one))
-                rows = [
-                    line
-                    for line in lines_of(app)
-                    if one in line or (many > 2 and any(f" {name} " in line for name in PRESETS))
-                ]
-                assert len(rows) == many
+                await until_shown(pilot, *words)
+                found = [line for line in lines_of(app) if any(word in line for word in words)]
+                assert len(found) == len(words)
             for width in range(24, 0, -1):
                 await pilot.resize_terminal(width, 12)
                 await pilot.pause()
             await pilot.resize_terminal(80, 24)
-            await until(pilot, partial(shows, app, one))
+            await until_shown(pilot, *words)
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is app.pane_screen)
         await press(pilot, ("ctrl+p", *"log or linear", "enter"), "No run open")
