@@ -135,23 +135,18 @@ async def test_the_filter_acts_as_it_is_typed_until_esc_removes_it(
             return configs(names)
 
         monkeypatch.setattr(app.watcher.runs, "configs", recorded)
-        await pilot.press(*"/small")
-        assert "enter Keep the filter  esc All runs" in lines_of(app)[-1]
+        await press(pilot, (*"/small",), "enter Keep the filter  esc All runs", "2 of 4 runs")
         assert shown(app) == ["›  plain-otter", "   brisk-heron"]
-        assert "2 of 4 runs" in text_of(app)
         await pilot.press("down")
         assert shown(app) == ["   plain-otter", "›  brisk-heron"]
-        await pilot.press(*" perplexty<8")
-        assert '✗ did you mean "perplexity"' in text_of(app), "the hint, if both have no room"
+        await press(pilot, (*" perplexty<8",), '✗ did you mean "perplexity"')  # no room for both
         assert len(shown(app)) == 2, "an invalid word is ignored"
         await pilot.resize_terminal(120, 30)
-        await pilot.press(*"0")
-        assert '✗ unknown key "perplexty"; did you mean "perplexity"' in text_of(app)
+        await press(pilot, "0", '✗ unknown key "perplexty"; did you mean "perplexity"')
         await pilot.resize_terminal(80, 24)
         await pilot.press(*["backspace"] * len("perplexty<80"))
         await pilot.press(*"gru")
-        await pilot.press("enter", "o")
-        assert "val ppl▴" in text_of(app)
+        await press(pilot, "enter o", "val ppl▴")
         assert shown(app) == ["›  brisk-heron"], "the order keeps the filter"
         await until(pilot, lambda: is_open(app, "brisk-heron"))
         await pilot.press("escape", *"ooo")
@@ -163,8 +158,7 @@ async def test_the_filter_acts_as_it_is_typed_until_esc_removes_it(
         await pilot.press(*"00")
         await until(pilot, lambda: len(shown(app)) == 4)
         assert sorted(read) == sorted([*NAMES, "salty-wren"]), "each config is read once"
-        await pilot.press("escape", *"/zebra")
-        assert "no run matches: esc shows them all" in text_of(app)
+        await press(pilot, ("escape", *"/zebra"), "no run matches: esc shows them all")
         await pilot.press("enter", "t", "d", "space", "enter")
         assert app.marked == ()
         assert app.current_mode == "runs"

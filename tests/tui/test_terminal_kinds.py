@@ -15,7 +15,8 @@ from tests.terminal import Terminal
 DEADLINE = 60.0
 WELCOME = "start the demo"
 """A text on the first screen of an empty home."""
-SELECT = re.compile(rb"\x1b\[([0-9;]*)m")
+MANY = re.compile(rb"[34]8;(?:5;\d+|2;\d+;\d+;\d+)")
+SIXTEEN = re.compile(rb"\x1b\[(?:\d*;)*(?:3|4|9|10)[0-7][;m]")
 
 
 def opened(home: Path, *options: str, **variables: str) -> Terminal:
@@ -39,17 +40,8 @@ def welcomed(home: Path, *options: str, **variables: str) -> Iterator[Terminal]:
 def kinds_of_colour(raw: bytes) -> set[str]:
     """How colours were asked for: by value, by number of the 256, of the 16; empty where none
     was."""
-    kinds: set[str] = set()
-    for parameters in SELECT.findall(raw):
-        codes = [int(code or 0) for code in parameters.split(b";")]
-        while codes:
-            code = codes.pop(0)
-            if code in (38, 48):
-                kinds.add("value" if codes[0] == 2 else "256")
-                del codes[: 4 if codes[0] == 2 else 2]
-            elif code // 10 in (3, 4, 9, 10) and code % 10 < 8:
-                kinds.add("16")
-    return kinds
+    kinds = {"value" if b"8;2;" in one else "256" for one in MANY.findall(raw)}
+    return kinds | ({"16"} if SIXTEEN.search(MANY.sub(b"", raw)) else set())
 
 
 @pytest.mark.parametrize(
