@@ -185,6 +185,7 @@ async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
         await press(pilot, "space space space", "3 marked", "d Delete 3")
         await press(pilot, "d", "2 checkpoints (2,000, 3,000) moved to the trash")
         assert steps_in(run.checkpoints_path) == [1000, 3700, 3750]
+        assert "marked" not in screen_text(app)
         await press(pilot, "T", "2 checkpoints, ", "step 3,000", "step 2,000")
         await press(pilot, "down enter", "step 3,000 restored")
         await press(pilot, "u", "step 2,000 restored")
