@@ -288,3 +288,8 @@ class RunDirectory:
                 f"invalid config {self.config_path}: {problems}",
                 hint="it was edited, or written by another version of rnnlm-tui",
             ) from error
+
+
+def listed_run(name: str) -> RunDirectory:
+    """The run with exactly this name, which may be gone since it was listed."""
+    return RunDirectory(runs_dir() / name)

@@ -30,7 +30,7 @@ from textual.screen import Screen
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.paths import keymap_file
+from rnnlm_tui.store.paths import keymap_file, listed_run
 from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui import run_commands
 from rnnlm_tui.tui._textual import (
@@ -339,7 +339,7 @@ class RnnlmApp(App[int]):
     async def _move_labels_aside(self, run: str) -> None:
         """Move a run's unusable labels aside: the next change would overwrite them."""
         kept = await to_thread(
-            lambda: store.labels.labels_file(store.runs.find_run(run)).move_damaged_aside()
+            lambda: store.labels.labels_file(listed_run(run)).move_damaged_aside()
         )
         if kept is not None:
             lost = f"the labels of {run} are damaged"

@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.fuzzy import Matcher
 from textual.widgets import OptionList
 
-from rnnlm_tui import store
 from rnnlm_tui.docs import GUIDES
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label, shown_keys
 from rnnlm_tui.tui.palette import FOCUS
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -85,7 +85,7 @@ def _go_and_run(app: RnnlmApp, entry: Action) -> None:
 
 
 def _open(app: RnnlmApp, name: str) -> None:
-    app.in_thread(lambda: store.runs.find_run(name), app.open_run)
+    app.open_run(listed_run(name))
 
 
 def _open_guide(app: RnnlmApp, topic: str) -> None:

@@ -20,6 +20,7 @@ from textual.message import Message
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import percent
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import terminal
 from rnnlm_tui.tui.messages import Notice, words_of
 from rnnlm_tui.tui.views.machine import Readings
@@ -307,7 +308,7 @@ class Watcher:
             with self._reporting(f"run {name}", name):
                 if name not in self._monitors:
                     self._monitors[name] = client.monitor.RunMonitor(
-                        run or store.runs.find_run(name), report=partial(self._report_read, name)
+                        run or listed_run(name), report=partial(self._report_read, name)
                     )
                 self._monitors[name].look_at(self._steps.get(name))
                 snapshot = self._monitors[name].poll()

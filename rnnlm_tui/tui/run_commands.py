@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from textual.content import Content
 
-from rnnlm_tui import client, store
+from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.system import processes
 from rnnlm_tui.tui.messages import (
     NO_WORKER,
@@ -229,7 +230,7 @@ class SteersRuns(PaneScreen):
             return
 
         def read() -> tuple[RunDirectory, SteeringState]:
-            run = store.runs.find_run(name)
+            run = listed_run(name)
             state = client.steering.read_steering(run)
             client.control.check_live(state.summary)
             return run, state
@@ -249,7 +250,7 @@ class SteersRuns(PaneScreen):
         self.context.report("requested: undo the last change …")
 
         def undo() -> tuple[CommandResult, RunConfig]:
-            run = store.runs.find_run(name)
+            run = listed_run(name)
             return client.control.send(run, "undo"), client.steering.read_steering(run).config
 
         from rnnlm_tui.tui.views.steer import confirmed_text

@@ -155,13 +155,13 @@ def save_settings(settings: dict[str, object]) -> None:
 
 def last_session(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:
     """Return the run and pane that were open, neither if the run is gone."""
-    from rnnlm_tui.store.runs import find_run
+    from rnnlm_tui.store.runs import run_named
 
     name = settings.get("run")
     pane: Pane | None = next((known for known in PANES if known == settings.get("pane")), None)
     if not isinstance(name, str) or not name or not name.isprintable():
         return None, None
     try:
-        return find_run(name), pane
+        return run_named(name), pane
     except RnnlmError:
         return None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from threading import Event
 
@@ -227,6 +228,27 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         await pilot.press("d")
         await until(pilot, lambda: shows(app, "Move the pinned run to the trash?"))
         assert len(list_trash()) == 1
+
+
+async def test_no_key_acts_on_another_run_whose_name_begins_as_that_of_one_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained("amber-vole-2", age=300)
+    async with at_home(size=(200, 40)) as (app, pilot):
+        await pilot.press("down", "down")
+        await until(pilot, lambda: "›  amber-vole" in shown(app))
+        monkeypatch.setattr(app.watcher, "_poll_list", lambda: True)
+        gone = find_run("amber-vole").path
+        shutil.rmtree(gone)  # by another program, and the list doesn't know it yet
+        for key in ("p", "d"):
+            await pilot.press(key)  # which ends the notice before
+            await until(pilot, lambda: shows(app, "amber-vole is gone: it was removed or moved"))
+        assert labels_of("amber-vole-2") == RunLabels()
+        assert not gone.exists()
+        assert list_trash() == []
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "train")
+        assert app.run_directory == RunDirectory(gone)
 
 
 async def test_the_trash_restores_and_purges_after_a_question() -> None:

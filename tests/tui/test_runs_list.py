@@ -9,6 +9,7 @@ from time import localtime, strftime, time
 
 import pytest
 from textual.content import Content
+from textual.events import Key
 
 from rnnlm_tui.client.start import with_available_corpus
 from rnnlm_tui.errors import CorpusError, install_extra
@@ -194,8 +195,12 @@ async def test_the_run_under_the_cursor_is_the_open_one_on_every_pane(
                     app.current_mode == pane and is_open(app, name) and name in lines_of(app)[0]
                 ),
             )
-        # a draft is based on the run under the cursor, to which the list returns
         await pilot.press("r", "down")
+        for key in ("enter", "3"):  # at once, as a slow connection delivers them
+            app.post_message(Key(key, None))
+        await until(pilot, lambda: is_open(app, "brisk-heron") and shows(app, "no checkpoint"))
+        # a draft is based on the run under the cursor, to which the list returns
+        await pilot.press("r")
         await until(pilot, lambda: is_open(app, "brisk-heron"))
         await press(pilot, "n", "draft, not started   from brisk-heron")
         assert app.run_directory is None

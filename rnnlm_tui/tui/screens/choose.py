@@ -12,11 +12,12 @@ from textual.content import Content
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from rnnlm_tui import client, store
+from rnnlm_tui import client
 from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.views.prompt import BEST, LAST, NOW, CheckpointChoice
@@ -94,7 +95,7 @@ async def choose_weights(
         return None
 
     def read() -> tuple[RunDirectory, list[CheckpointRow]]:
-        run = store.runs.find_run(name)
+        run = listed_run(name)
         return run, client.checkpoints.rows_on_disk(run)
 
     run, rows = await context.wait_for(read)

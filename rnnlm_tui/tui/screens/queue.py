@@ -9,10 +9,11 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import OptionList
 
-from rnnlm_tui import client, store
+from rnnlm_tui import client
 from rnnlm_tui.schema.formatting import age, counted
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
@@ -161,7 +162,7 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
             return
 
         def put_back() -> None:
-            run, stop = store.runs.find_run(chosen.run), chosen.stop_on_failure
+            run, stop = listed_run(chosen.run), chosen.stop_on_failure
             client.queue.add_run(run, stop_on_failure=stop, place=chosen.place)
 
         kept = "stays as it is" if chosen.step else "stays a draft"
@@ -173,7 +174,7 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
         """Add the run under the cursor of the list of runs."""
         if (run := self._addable) is not None:
             self.change(
-                lambda: client.queue.add_run(store.runs.find_run(run.run)),
+                lambda: client.queue.add_run(listed_run(run.run)),
                 lambda _added: Done(f"{run.run} added to the queue", run.run),
             )
 

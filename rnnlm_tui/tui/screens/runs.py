@@ -22,11 +22,12 @@ from textual.widgets import Input
 
 from rnnlm_tui import client, store
 from rnnlm_tui.client.arrangement import parse_group_keys
-from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError
+from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.filters import RunFilter, parse_filter
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import check_tags, edited_tags
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns, start
@@ -53,7 +54,7 @@ from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import FilterLine, FirstLaunch, RunsTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
@@ -321,11 +322,11 @@ class RunsScreen(SteersRuns):
         self._open_when_covered = (
             opened.name if opened is not None and self.app.current_mode == self.PANE else None
         )
-        chosen, moved_from = self.chosen, self._moved_from
-        if self._settle is not None and chosen is not None:
+        if self._settle is not None:
             self._stop_settling()
             # unless the key opens a run itself, as `enter` does
-            self._open(chosen.run, lambda: self.context.run_directory is moved_from)
+            if opened is self._moved_from:
+                self._open_chosen()
 
     def _follow(self) -> None:
         """Open the run under the cursor, unless the cursor still moves or waits for a new run."""
@@ -337,47 +338,31 @@ class RunsScreen(SteersRuns):
             and self._settle is None
             and (opened is None or opened.name != chosen.run)
         ):
-            self._open_chosen(chosen.run)
+            self._open_chosen()
 
-    def _choose_soon(self, name: str) -> None:
+    def _choose_soon(self) -> None:
         self._stop_settling()
         self._moved_from = self.context.run_directory
         # not set_timer: a timer that starts late is never called
-        self._settle = self.set_interval(SETTLE_SECONDS, partial(self._open_chosen, name))
+        self._settle = self.set_interval(SETTLE_SECONDS, self._open_chosen)
 
     def _stop_settling(self) -> None:
         if self._settle is not None:
             self._settle.stop()
         self._settle = None
 
-    def _open_chosen(self, name: str) -> None:
-        """Open the run, unless the cursor or the user moves on."""
+    def _open_chosen(self) -> None:
+        """Open the run under the cursor."""
         self._stop_settling()
-        self._open(
-            name,
-            lambda: self.is_current and self.chosen is not None and self.chosen.run == name,
-        )
-
-    def _open(self, name: str, still_wanted: Callable[[], bool]) -> None:
-        """Open a run, unless it was just deleted or renamed."""
-
-        async def find() -> None:
-            with suppress(UnknownRunError):
-                run = await self._found(name)
-                if still_wanted():
-                    self.context.select_run(run)
-
-        self.context.run_beside(find())
-
-    async def _found(self, name: str) -> RunDirectory:
-        return await self.context.wait_for(lambda: store.runs.find_run(name))
+        if self.chosen is not None:
+            self.context.select_run(listed_run(self.chosen.run))
 
     # actions
 
     def on_sorted_table_highlighted(self) -> None:
         self._expected = None
         if self.chosen is not None:
-            self._choose_soon(self.chosen.run)
+            self._choose_soon()
         self._show_detail(self.snapshot)
         self.refresh_footer()  # on a marked run, keys act on all marked runs
 
@@ -401,7 +386,7 @@ class RunsScreen(SteersRuns):
             self._request_configs(self.context.summaries)
         if table.chosen is not None and table.chosen != before:
             self._expected = None
-            self._choose_soon(table.chosen.run)
+            self._choose_soon()
         self._show_detail(self.snapshot)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
@@ -435,7 +420,7 @@ class RunsScreen(SteersRuns):
     async def action_open_selected(self) -> None:
         chosen = self.chosen
         if chosen is not None and self.context.summaries:
-            self.context.open_run(await self._found(chosen.run))
+            self.context.open_run(listed_run(chosen.run))
         elif self.context.summaries is not None and not self.context.summaries:
             await self.action_start_demo()
 
@@ -580,7 +565,7 @@ class RunsScreen(SteersRuns):
         def label() -> None:
             for name, labels in changes.items():
                 change = partial(replace, **labels)
-                store.labels.change_labels(store.runs.find_run(name), change)
+                store.labels.change_labels(listed_run(name), change)
 
         await self.context.wait_for(label)
         self.context.watcher.poll_now()
@@ -602,7 +587,7 @@ class RunsScreen(SteersRuns):
         watcher.mark_removed(former)
         try:
             renamed = await self.context.wait_for(
-                lambda: store.runs.rename_run(store.runs.find_run(former), name)
+                lambda: store.runs.rename_run(listed_run(former), name)
             )
         except (RnnlmError, OSError):
             watcher.unmark_removed(former)
@@ -629,7 +614,7 @@ class RunsScreen(SteersRuns):
 
         name = await self.context.ask(QueueScreen(self.chosen))
         if name is not None:
-            self.context.open_run(await self._found(name))
+            self.context.open_run(listed_run(name))
 
     @act
     async def action_show_trash(self) -> None:

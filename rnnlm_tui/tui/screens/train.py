@@ -17,6 +17,7 @@ from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, messages, palette
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
@@ -104,8 +105,6 @@ class TrainScreen(ChartedScreen, SteersRuns):
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
-        self._opening = ""
-        """The run that J or K is opening; empty once it is open."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -406,12 +405,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     # other runs
 
-    @act
-    async def action_to_run(self, by: int) -> None:
-        """Open the run `by` places after the open one, or after the one that is being opened."""
-        here = self._opening or (
-            self.context.run_directory.name if self.context.run_directory is not None else ""
-        )
+    def action_to_run(self, by: int) -> None:
+        """Open the run `by` places after the open one."""
+        opened = self.context.run_directory
+        here = opened.name if opened is not None else ""
         names = [run.run for run in self._in_order(self.context.summaries or ())]
         if here not in names:
             self.context.report("still reading the list of runs")
@@ -421,15 +418,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             which = "last" if by > 0 else "first"
             self.context.report(f"this is the {which} run in the list")
             return
-        wanted = self._opening = names[at]
-        try:
-            run = await self.context.wait_for(lambda: store.runs.find_run(wanted))
-        except (RnnlmError, OSError):
-            self._opening = ""
-            raise
-        if self._opening == wanted:  # no other key was pressed meanwhile
-            self._opening = ""
-            self.context.select_run(run)
+        self.context.select_run(listed_run(names[at]))
 
     # sidebars
 

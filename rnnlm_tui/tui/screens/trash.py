@@ -17,7 +17,7 @@ from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.schema.formatting import age, counted, disk, first_of
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import read_labels
-from rnnlm_tui.store.paths import RunDirectory, check_run_name, runs_dir
+from rnnlm_tui.store.paths import RunDirectory, check_run_name, listed_run
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, keys_in_line, purge_question
@@ -222,11 +222,7 @@ class DeletedRuns:
 async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
     """Ask before several runs or a pinned one are deleted; for one, `undo` exists."""
     # read again: a pin that was set since the last poll isn't in the summary
-    pinned = [
-        run.run
-        for run in runs
-        if run.pinned or read_labels(RunDirectory(runs_dir() / run.run)).pinned
-    ]
+    pinned = [run.run for run in runs if run.pinned or read_labels(listed_run(run.run)).pinned]
     if len(runs) == 1 and not pinned:
         return True
     several = len(runs) > 1
@@ -243,7 +239,7 @@ async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
 
 
 def _delete(name: str) -> Trashed:
-    return store.trash.delete_run(store.runs.find_run(name))
+    return store.trash.delete_run(listed_run(name))
 
 
 def _told(names: Sequence[str], what: str) -> str:
