@@ -29,8 +29,7 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.tui.run_commands import start
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
-from tests.tui.fakes import FakeServices
-from tests.tui.support import lines_of, running_app, until
+from tests.tui.support import at_home, lines_of, until
 
 pytestmark = pytest.mark.fault("memory is short")
 
@@ -262,7 +261,7 @@ def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
 async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running_app(FakeServices(), run=None) as (app, pilot):
+    async with at_home(None) as (app, pilot):
         warning = "it needs 26 GiB of memory and 23 GiB are free"
         monkeypatch.setattr("rnnlm_tui.client.estimate.warning_before_start", lambda _: warning)
         app.run_beside(start(app, DEMO))

@@ -19,8 +19,7 @@ from rnnlm_tui.system.processes import (
     own_group,
 )
 from rnnlm_tui.tui.run_commands import start
-from tests.tui.fakes import FakeServices
-from tests.tui.support import lines_of, running_app, until
+from tests.tui.support import at_home, lines_of, until
 
 pytestmark = pytest.mark.fault(
     "the login manager ends what you leave running (`KillUserProcesses`)"
@@ -161,7 +160,7 @@ def test_starting_a_run_from_the_command_line_warns(
 
 async def test_starting_a_run_in_the_app_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     end = EndsAtLogout("logging out ends it", "loginctl enable-linger")
-    async with running_app(FakeServices(), run=None) as (app, pilot):
+    async with at_home(None) as (app, pilot):
         monkeypatch.setattr("rnnlm_tui.system.processes.ends_at_logout", lambda: end)
         app.run_beside(start(app, DEMO))
         await until(pilot, lambda: any("logging out ends it" in line for line in lines_of(app)))

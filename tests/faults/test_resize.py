@@ -11,7 +11,6 @@ from time import monotonic
 
 import pytest
 
-from tests.faults.resizing_app import TRAINS
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.fault("the terminal changes its size, the clock jumps")
@@ -132,9 +131,7 @@ def resize_everywhere(opened: Terminal) -> None:
 
 def open_app() -> Terminal:
     """The app on a run that trains."""
-    return Terminal(
-        [sys.executable, "-m", "tests.faults.resizing_app", TRAINS], columns=120, rows=40
-    )
+    return Terminal([sys.executable, "-m", "tests.faults.resizing_app"], columns=120, rows=40)
 
 
 def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:

@@ -285,6 +285,8 @@ def recorded(
                 log.append(*part)
     lines = "\n".join(f"step {at:,}: a line of the worker" for at in range(step - 51, step + 1))
     run.log_path.write_text(f"{lines}\n")
+    if status == "degraded" and page is None:
+        page = LockPage(degraded="the disk is full")
     with ExitStack() as held:
         if status in LIVING:
             held.enter_context(worker(run.lock_path, page))

@@ -20,10 +20,11 @@ from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, suggest_name
+from rnnlm_tui.system.locks import LockPage
 from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
-from tests.tui.fakes import make_snapshot, preparing, with_cards
+from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
 from tests.unit.cli.test_runs import trained_run
 
 
@@ -56,7 +57,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
-    now = make_snapshot()
+    now = seen(demo_run())
     for width in (40, 60, 79, 119, 199):
         for ascii_only in (False, True):
             lines = frame_lines(now, Eta(24.0, 3.0), width, ascii_only=ascii_only)
@@ -79,59 +80,39 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
 
 
 def test_the_curve_ends_with_its_last_value() -> None:
+    now = seen(demo_run())
     for width in (50, 60, 79, 119):
-        curve = next(
-            (
-                line
-                for line in frame_lines(make_snapshot(), None, width)
-                if line.startswith(" curve")
-            ),
-            None,
-        )
-        assert curve is not None
+        (curve,) = [line for line in frame_lines(now, None, width) if line.startswith(" curve")]
         assert curve[-1].isdigit()
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        "draft",
-        "running",
-        "paused",
-        "stopped",
-        "finished",
-        "failed",
-        "crashed",
-        "stalled",
-        "degraded",
+def test_every_status_has_a_frame_and_a_line() -> None:
+    statuses: tuple[RunStatus, ...] = (
+        "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded",
         "lost",
-    ],
-)
-def test_every_status_has_a_frame_and_a_line(status: RunStatus) -> None:
-    now = make_snapshot(status)
-    reported = replace(
-        now,
-        summary=now.summary.model_copy(update={"message": "what happened", "hint": "what to do"}),
-    )
-    assert any("what happened" in line for line in frame_lines(reported, None))
-    assert any(line.startswith(" to do   what to do") for line in frame_lines(reported, None))
-    assert "what happened" in one_line(reported, None)
+    )  # fmt: skip
+    for status in statuses:
+        last = NOW - HOUR if status == "lost" else NOW
+        now = seen(demo_run(status, name=suggest_name(), now=last))
+        assert now.summary.status == status
+        said = {"message": "what happened", "hint": "what to do"}
+        reported = replace(now, summary=now.summary.model_copy(update=said))
+        assert any("what happened" in line for line in frame_lines(reported, None))
+        assert any(line.startswith(" to do   what to do") for line in frame_lines(reported, None))
+        assert "what happened" in one_line(reported, None)
 
 
 def test_a_preparing_run_has_a_frame() -> None:
-    assert any("turning text into tokens" in line for line in frame_lines(preparing(), None))
-    assert "preparing" in one_line(preparing(), None)
+    page = LockPage(progress=("encoding", 900_000, 1_880_000))
+    now = seen(demo_run("preparing", 0, page=page))
+    assert any("turning text into tokens" in line for line in frame_lines(now, None))
+    assert "preparing" in one_line(now, None)
 
 
 def test_each_other_gpu_has_a_line() -> None:
-    now = make_snapshot()
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
-    other_gpus = replace(
-        now, hardware=(*now.hardware[:-1], replace(now.hardware[-1], other_gpus=others))
-    )
-    assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(
-        other_gpus, None
-    )
+    now = seen(demo_run(machine=readings(others=others)))
+    assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(now, None)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +137,10 @@ def test_each_other_gpu_has_a_line() -> None:
     ],
 )
 def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: str) -> None:
-    now = make_snapshot()
-    rows = with_cards(now.hardware[-1:], *read_machine(machine))
-    lines = frame_lines(replace(now, hardware=rows), None, 400)
-    assert f" GPU     {text}" in [line.rstrip() for line in lines]
-    assert ("GPU lost" in one_line(replace(now, hardware=rows), None)) == (machine == "gpu-lost")
+    card, others = read_machine(machine)
+    now = seen(demo_run(machine=readings(card=card, others=others)))
+    assert f" GPU     {text}" in [line.rstrip() for line in frame_lines(now, None, 400)]
+    assert ("GPU lost" in one_line(now, None)) == (machine == "gpu-lost")
 
 
 def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:
@@ -189,12 +169,12 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained_run()
-    terminal = Terminal()
-    play(monkeypatch, [make_snapshot(), None, make_snapshot("finished")])
+    terminal, ended = Terminal(), seen(demo_run("finished", name="old-otter"))
+    play(monkeypatch, [seen(demo_run()), None, ended])
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 0
-    assert terminal.shown == frame_lines(make_snapshot("finished"), None)
+    assert terminal.shown == frame_lines(ended, None)
     assert [line for line in terminal.shown if "● running" in line] == []
 
 
@@ -202,7 +182,9 @@ def test_watching_without_a_terminal_appends_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_run()
-    opened = play(monkeypatch, [make_snapshot(), None, make_snapshot("stopped")])
+    opened = play(
+        monkeypatch, [seen(demo_run()), None, seen(demo_run("stopped", name="old-otter"))]
+    )
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 3
     assert [buckets for _, buckets in opened] == [watch.BUCKETS]
     lines = capsys.readouterr().out.splitlines()
@@ -217,7 +199,7 @@ def test_ctrl_c_while_watching_detaches(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_run()
-    play(monkeypatch, [make_snapshot(), KeyboardInterrupt()])
+    play(monkeypatch, [seen(demo_run()), KeyboardInterrupt()])
     assert run(["show", "brisk", "--watch"]) == 130
     assert "keeps running" in capsys.readouterr().err
 
@@ -254,9 +236,10 @@ def test_after_a_resize_the_frame_is_redrawn_in_place(monkeypatch: pytest.Monkey
     size = (119, 40)
     monkeypatch.setattr(watch, "_size", lambda _stream: size)
     printer = watch.FramePrinter(terminal, ascii_only=False)
-    printer.update(make_snapshot())
+    now = seen(demo_run())
+    printer.update(now)
     for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the printer asks for it)
-        printer.update(make_snapshot())
+        printer.update(now)
         assert sum("plain-otter" in line for line in terminal.shown) == 2
         assert terminal.shown[0].startswith("$ rnnlm-tui")
 
@@ -281,7 +264,7 @@ def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
     )
     curve = next(
         line
-        for line in frame_lines(replace(make_snapshot(), evaluations=rows), None, 119)
+        for line in frame_lines(replace(seen(demo_run()), evaluations=rows), None, 119)
         if line.startswith(" curve")
     )
     assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)
@@ -292,9 +275,14 @@ def test_the_time_left_counts_down_and_starts_over_with_another_run(
 ) -> None:
     clock = iter((0.0, 10.0, 20.0, 21.0))
     monkeypatch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: next(clock))
-    steady, one = SteadyEta(), make_snapshot(eta_seconds=100.0)
-    other = make_snapshot(name="calm-badger", eta_seconds=101.0)
-    shown = [
-        steady.of(snapshot.summary, 2.0) for snapshot in (one, one, other, make_snapshot("paused"))
-    ]
+    steady, run = SteadyEta(), seen(demo_run()).summary
+    one, other, paused = (
+        run.model_copy(update=changes)
+        for changes in (
+            {"eta_seconds": 100.0},
+            {"run": "calm-badger", "eta_seconds": 101.0},
+            {"status": "paused"},
+        )
+    )
+    shown = [steady.of(summary, 2.0) for summary in (one, one, other, paused)]
     assert [None if eta is None else eta.seconds for eta in shown] == [100.0, 90.0, 101.0, None]
