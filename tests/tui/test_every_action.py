@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.pilot import Pilot
 
@@ -11,12 +13,10 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.actions import ACTIONS, PANES, Action, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
-from tests.tui import fakes
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.panes import fakes as pane_fakes
-from tests.tui.panes.test_inspect_pane import sampled
+from tests.tui.demo_run import demo_run
+from tests.tui.panes.test_inspect_pane import sampled, weights
 from tests.tui.pictures import cells_on
-from tests.tui.support import running_app, text_of, until
+from tests.tui.support import at_home, text_of, until
 
 OTHER = parse_config(
     merge(
@@ -152,6 +152,8 @@ async def begin_again(app: RnnlmApp, pilot: Pilot[int], pane: Pane, run: RunDire
     """Close overlays, and open the pane on the run with a new screen."""
     while app.screen is not app.pane_screen:
         await pilot.press("escape")
+    app.workers.cancel_group(app, "threads")
+    app.workers.cancel_node(app.screen)
     app.open_run(run, "train" if pane == "runs" else "runs")
     await app.remove_mode(pane)
     app.add_mode(pane, RnnlmApp.MODES[pane])
@@ -164,38 +166,32 @@ async def begin_again(app: RnnlmApp, pilot: Pilot[int], pane: Pane, run: RunDire
     await until(pilot, lambda: pane != "compare" or "differs in" in text_of(app))
 
 
-@pytest.fixture(autouse=True)
-def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the action changes the screen."""
-    for module in ("views.status", "views.runs", "screens.trash"):
-        monkeypatch.setattr(f"rnnlm_tui.tui.{module}.time", lambda: fakes.START + 99)
-    monkeypatch.setattr("rnnlm_tui.tui.screens.checkpoints.time", lambda: pane_fakes.NOW)
-
-
+@pytest.mark.usefixtures("still")
 @pytest.mark.parametrize("pane", PANES)
-async def test_every_action_has_an_effect(pane: Pane) -> None:
+async def test_every_action_has_an_effect(
+    pane: Pane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
     entries = [entry for entry in ACTIONS if pane_of(entry) == pane]
     entries.sort(key=lambda entry: entry.id in LEAVING)
-    services = FakeServices(pane_fakes.make_snapshot())
-    if pane in ("runs", "train", "compare"):
-        other = make_snapshot("finished", 4_754, name="brisk-heron", config=OTHER)
-        services = FakeServices(make_snapshot(), other)
     without_effect = []
-    run = services.run("plain-otter")
-    async with running_app(services, pane=pane, size=SIZES.get(pane, (80, 24))) as (app, pilot):
-        for entry in entries:
-            await begin_again(app, pilot, pane, run)
-            if entry.id == "compare_runs":
-                app.set_marks(Marks(("plain-otter", "brisk-heron")))
-            if entry.id in DRAFTED:
-                await pilot.press("n")
-                await until(pilot, lambda: "calm-badger" in text_of(app))
-            if pane == "inspect":
-                app.prompt_session.tree.add(sampled())
-                assert app.pane_screen is not None
-                app.pane_screen.refresh_all()
-                await until(pilot, lambda: "Instead of “is”" in text_of(app))
-                await until(pilot, lambda: "State, layer 2" in text_of(app))
-            if not await has_an_effect(entry, app, pilot):
-                without_effect.append(entry.id)
+    other = demo_run("finished", 4_754, name="brisk-heron", config=OTHER)
+    with other, demo_run() as run:
+        async with at_home(pane=pane, size=SIZES.get(pane, (80, 24))) as (app, pilot):
+            for entry in entries:
+                await begin_again(app, pilot, pane, run)
+                if entry.id == "compare_runs":
+                    app.set_marks(Marks(("plain-otter", "brisk-heron")))
+                if entry.id in DRAFTED:
+                    await pilot.press("n")
+                    await until(pilot, lambda: "calm-badger" in text_of(app))
+                if pane == "inspect":
+                    app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+                    assert app.pane_screen is not None
+                    app.pane_screen.refresh_all()
+                    await until(pilot, lambda: "Instead of “is”" in text_of(app))
+                    await until(pilot, lambda: "State, layer 2" in text_of(app))
+                if not await has_an_effect(entry, app, pilot):
+                    without_effect.append(entry.id)
     assert without_effect == []
