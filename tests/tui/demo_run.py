@@ -78,6 +78,8 @@ FACTS = Facts(
 GIB = 2**30
 CARD = GpuRow(0, "NVIDIA L4", 71.0, int(4.7 * GIB), int(0.6 * GIB), 23 * GIB, 48.0, 61.0)
 Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow
+IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
+"""The same card as `describe_machine` finds it."""
 CLOCKS = (
     "app", "screens.checkpoints", "screens.kept_samples", "screens.queue", "screens.states",
     "screens.trash", "views.machine", "views.queue", "views.runs", "views.status", "views.versus",
@@ -226,7 +228,7 @@ def demo_run(
     now: float = NOW,
     config: RunConfig = DEMO,
     facts: Facts = FACTS,
-    machine: Sequence[HardwareRow] | None = None,
+    hardware: Sequence[HardwareRow] | None = None,
     page: LockPage | None = None,
     lower: float = 0.0,
     curve: bool = True,
@@ -239,7 +241,7 @@ def demo_run(
     if step:
         rows += steps(step, began, lower)[0 if curve else -8 :]
         rows += [*evaluations(step, began, lower), *samples(step, began)]
-        rows += readings(now) if machine is None else machine
+        rows += readings(now) if hardware is None else hardware
         save(run, saved or checkpoints(step, lower), began)
     with recorded(run, status, step, rows, facts, began=began, page=page, pause=PAUSED):
         yield run
@@ -322,15 +324,17 @@ def stand_still(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("rnnlm_tui.store.summaries.time", CLOCK)
     patch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: 0.0)
     patch.setattr("socket.gethostname", lambda: "gpu1")
-    card = replace(CARD, percent=None, memory_used=int(4.1 * GIB), memory_own=None)
-    use_machine(patch, card)
+    use_machine(patch, IDLE)
     patch.setattr("rnnlm_tui.system.processes.ends_at_logout", lambda: None)
+
+
+def machine(card: GpuRow = IDLE) -> MachineFacts:
+    """What is known of a machine with this card."""
+    return MachineFacts("gpu1", 8, 62 * GIB, int(52.9 * GIB), 212 * 10**9, card)
 
 
 def use_machine(patch: pytest.MonkeyPatch, card: GpuRow) -> None:
     """Let the app run on a machine with this card."""
-    memory, free, disk = 62 * GIB, int(52.9 * GIB), 212 * 10**9
-    facts = MachineFacts("gpu1", 8, memory, free, disk, card)
-    patch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: facts)
+    patch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: machine(card))
     idle = SimpleNamespace(sample=lambda: readings(busy=4)[-1], close=lambda: None)
     patch.setattr("rnnlm_tui.system.machine.MachineReader", lambda *_, **__: idle)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from time import time
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -32,16 +32,11 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
-    MACHINE_COLUMNS,
     METRIC_COLUMNS,
     CheckpointRow,
-    EvaluationRow,
-    EventKind,
-    EventRow,
     GpuRow,
     HardwareRow,
     SampleRow,
-    machine_values,
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Verb
@@ -71,79 +66,54 @@ from rnnlm_tui.store.manifest import Manifest, ManifestFile
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.series import Band, MachineTable, SeriesTable
+from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.system.machine import MachineFacts
 from rnnlm_tui.tui.screens.log import LogFollower
-from rnnlm_tui.tui.views.machine import HISTORY_SECONDS
 from tests.fakes import answers as plausible
+from tests.tui.demo_run import (
+    CARD,
+    EPOCHS,
+    IDLE,
+    MOST,
+    NOW,
+    SECONDS_A_STEP,
+    demo_run,
+    machine,
+    readings,
+    seen,
+    train_loss,
+)
 from tests.tui.fake_checkpoints import FakeCheckpoints
 from tests.tui.fake_steering import FakeSteering
 
-MOST, EPOCHS = 4_754, 8
-TEXTS = (
-    (
-        "The state of the Union",
-        " is strong, and the Congress must act on the program of the American people. We have a"
-        " great responsibility to the free nations of the world, and I ask you to join me",
-    ),
-    (
-        "My fellow Americans,",
-        " we are now in the second year of a new effort to bring down the cost of health care, and"
-        " we will not let our children pay for it. Last year we made more than",
-    ),
-    (
-        "We must",
-        " work together to reduce the deficit and strengthen the security of the nation. That is"
-        " why I propose tonight that the Congress raise the minimum",
-    ),
-)
-START = int(time() // HISTORY_SECONDS) * HISTORY_SECONDS - 99
-"""Unix seconds at which the invented runs started."""
+START = NOW - 99
 
 
-def train_loss(step: float) -> float:
-    """A curve from ln V down to 3.9."""
-    return 3.86 + 3.7 * math.exp(-step / 120) + 1.35 * math.exp(-step / 900)
+@cache
+def recorded(step: int, gpu: bool, config: RunConfig) -> RunSnapshot:
+    """A demo run at that step, written and read in a home of its own."""
+    hardware = readings(card=CARD if gpu else GpuRow())
+    with TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", home)
+        return seen(demo_run(step=step, config=config, hardware=hardware))
 
 
 def make_series(steps: int, width: int = 4) -> SeriesTable:
-    """The curves of this many steps, the same each time."""
-    noise = random.Random(7)
-    buckets = range(width, steps + 1, width) if steps else range(0)
-    step = array("d", buckets)
-    tokens = array("d", (700.0 * at for at in step))
-    epoch = array("d", (at * EPOCHS / MOST for at in step))
-    active = array("d", (at * 0.0264 for at in step))
-    mean = array("d", (train_loss(at) + noise.gauss(0, 0.03) for at in step))
-    spread = array("d", (abs(noise.gauss(0.06, 0.03)) for _ in step))
-    speed = array(
-        "d",
-        ((27_600 if not 0.42 < at / MOST < 0.44 else 14_000) + noise.gauss(0, 300) for at in step),
-    )
-    norm = array("d", (0.4 + 1.2 * math.exp(-at / 150) + abs(noise.gauss(0, 0.02)) for at in step))
-    rate = array(
-        "d",
-        (3e-3 * min(1, at / 100) * (0.51 + 0.49 * math.cos(math.pi * at / MOST)) for at in step),
-    )
+    """Smooth curves of this many steps."""
 
-    def band(middle: array[float], by: array[float] | float) -> Band:
-        sides = by if isinstance(by, array) else array("d", [by] * len(middle))
-        return Band(
-            array("d", (m - s for m, s in zip(middle, sides, strict=True))),
-            array("d", (m + s for m, s in zip(middle, sides, strict=True))),
-            middle,
-        )
+    def column(of: Callable[[float], float]) -> array[float]:
+        return array("d", map(of, range(width, steps + 1, width)))
 
-    bands = (band(mean, spread), band(norm, 0.03), band(rate, 0.0), band(speed, 400.0))
+    loss, active = column(train_loss), column(lambda at: SECONDS_A_STEP * at)
     return SeriesTable(
         width,
-        step,
-        tokens,
-        epoch,
+        column(float),
+        column(lambda at: 700.0 * at),
+        column(lambda at: at * EPOCHS / MOST),
         active,
-        array("d", (START + at for at in active)),
-        array("d", [0.0] * len(step)),
-        dict(zip(METRIC_COLUMNS, bands, strict=True)),
+        array("d", (START + seconds for seconds in active)),
+        column(lambda _: 0.0),
+        dict.fromkeys(METRIC_COLUMNS, Band(loss, loss, loss)),
     )
 
 
@@ -210,53 +180,16 @@ def make_summary(
     return RunSummary.model_validate({"evaluation": known["validation"], **known})
 
 
-def make_hardware(
-    *, gpu: bool = True, count: int = 40, busy: float = 71
-) -> tuple[HardwareRow, ...]:
+def make_hardware(*, gpu: bool = True, busy: float = 71) -> tuple[HardwareRow, ...]:
     """The machine, oldest first."""
-    gib = 2**30
-    noise = random.Random(3)
-    rows = []
-    for index in range(count):
-        level = busy if index >= count - 3 else max(0.0, min(100.0, busy + noise.gauss(0, 6)))
-        sizes = int(4.7 * gib), int(0.6 * gib), 23 * gib
-        card = GpuRow(0, "NVIDIA L4", level, *sizes, watts=48.0, celsius=61.0)
-        rows.append(
-            HardwareRow(
-                time=START + 2 * index,
-                cpu_percent=12.0 if gpu else level,
-                process_cpu_percent=11.0 if gpu else level * 0.9,
-                memory_used=int(9.1 * gib),
-                memory_total=62 * gib,
-                process_memory=int(0.9 * gib),
-                disk_free=212 * 10**9,
-                gpu=card if gpu else GpuRow(),
-            )
-        )
-    return tuple(rows)
+    return tuple(readings(card=CARD if gpu else GpuRow(), busy=busy))
 
 
 def with_cards(
     rows: Sequence[HardwareRow], card: GpuRow, others: tuple[GpuRow, ...]
 ) -> tuple[HardwareRow, ...]:
-    """The readings with other GPUs; loads vary as those of `rows`."""
-    levels = [
-        None if card.percent is None else min(100.0, card.percent + (row.gpu.percent or 0) - 71)
-        for row in rows
-    ]
-    return tuple(
-        replace(row, gpu=replace(card, percent=level), other_gpus=others)
-        for row, level in zip(rows, levels, strict=True)
-    )
-
-
-def make_history(rows: Sequence[HardwareRow]) -> MachineTable:
-    """The same readings as the machine of the whole run, one a bucket."""
-    bands, known = {}, [machine_values(row) for row in rows]
-    for place, name in enumerate(MACHINE_COLUMNS):
-        values = array("d", (math.nan if one[place] is None else one[place] for one in known))
-        bands[name] = Band(values, values, values)
-    return MachineTable(array("d", (row.time for row in rows)), bands)
+    """As many readings with other GPUs."""
+    return tuple(readings(card=card, others=others)[-len(rows) :])
 
 
 def make_snapshot(
@@ -268,85 +201,18 @@ def make_snapshot(
     config: RunConfig = DEMO,
     **changes: object,
 ) -> RunSnapshot:
-    """A whole demo run at that step."""
-    summary = make_summary(name, status, step, **changes)
-    steps = list(range(100, step + 1, 100))
-    evaluations = tuple(
-        EvaluationRow(
-            1,
-            at,
-            "validation",
-            "validation",
-            train_loss(at) + 0.13 * min(1, at / 900),
-            20_000,
-            1.67 + math.exp(-at / 600),
-            0.4,
-            START + at * 0.0264,
-        )
-        for at in steps
-    )
-    sampled = [at for at in (1_000, 2_000, 3_700) if at <= step]
-    samples = tuple(
-        SampleRow(1, at, prompt, text, 40, 7, START + at * 0.0264)
-        for at in reversed(sampled)
-        for prompt, text in TEXTS
-    )
-    saved = [at for at in (1_000, 2_000, 3_000, 3_500, 3_700, 3_750) if at <= step]
-    checkpoints = tuple(
-        CheckpointRow(
-            1,
-            at,
-            at * EPOCHS / MOST,
-            700 * at,
-            train_loss(at),
-            train_loss(at) + 0.13,
-            6_500_000,
-            f"checkpoints/step-{at:09d}",
-            at == (3_700 if step >= 3_700 else saved[-1]),
-            at == saved[-1],
-            START + at * 0.0264,
-        )
-        for at in saved
-    )
-    kinds: list[tuple[int, EventKind, str]] = [(0, "started", "started")]
-    if step > 1_512:
-        kinds += [
-            (1_512, "paused", "paused"),
-            (1_512, "resumed", "resumed"),
-            (1_512, "setting", "learning rate 3e-3 → 2.5e-3"),
-        ]
-    events = tuple(
-        EventRow(1 if at < 1_512 or kind == "paused" else 2, at, kind, text, START + at * 0.0264)
-        for at, kind, text in reversed(kinds)
-    )
-    hardware = make_hardware(gpu=gpu, busy=0 if status == "stalled" else 71) if step else ()
-    return RunSnapshot(
-        summary,
-        config,
-        make_series(step),
-        evaluations,
-        samples,
-        events,
-        checkpoints,
-        hardware,
-        ("evaluation at 3,751",),
-        3.0 if status == "running" else None,
-        machine=make_history(hardware),
+    """A demo run at that step with the figures of `make_summary`."""
+    return replace(
+        recorded(step, gpu, config),
+        summary=make_summary(name, status, step, **changes),
+        log_tail=("evaluation at 3,751",),
+        eta_margin=3.0 if status == "running" else None,
     )
 
 
 def make_machine(*, gpu: bool = True) -> MachineFacts:
     """A machine with a card, or without."""
-    gib = 2**30
-    card = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * gib), memory_total=23 * gib)
-    return MachineFacts(
-        host="gpu1",
-        cpu_count=8,
-        memory_total=62 * gib,
-        memory_free=int(52.9 * gib),
-        disk_free=212 * 10**9,
-        gpu=card if gpu else GpuRow(),
-    )
+    return machine(IDLE if gpu else GpuRow())
 
 
 def preparing(step: int = 0) -> RunSnapshot:
@@ -513,7 +379,7 @@ class FakeReader:
     """A machine with a constant load."""
 
     def sample(self) -> HardwareRow:
-        return make_hardware(count=1, busy=4)[0]
+        return make_hardware(busy=4)[0]
 
     def close(self) -> None:
         pass

@@ -34,7 +34,7 @@ async def test_a_gpu_is_shown_as_in_its_snapshot(
 ) -> None:
     card, others = READINGS[name]
     use_machine(monkeypatch, nvml.read(nvml.H100)[0] if card.name is None or card.fault else card)
-    with demo_run(machine=readings(card=card, others=others)):
+    with demo_run(hardware=readings(card=card, others=others)):
         async with at_home(pane="train", size=size) as (app, pilot):
             await until(pilot, lambda: "Machine" in text_of(app))
             await assert_picture(app, PICTURES, name, size, mode)

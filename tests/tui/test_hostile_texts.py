@@ -32,7 +32,7 @@ BROKEN = GpuRow(1, "NVIDIA L4", 50.0, 1, 1, 2, fault=EVIL)
 @pytest.mark.parametrize(
     ("made", "pane"),
     [
-        (partial(demo_run, machine=readings(others=[BROKEN])), "train"),
+        (partial(demo_run, hardware=readings(others=[BROKEN])), "train"),
         (partial(demo_run, "preparing", 0, page=LockPage(progress=(EVIL, 9, 18))), "train"),
         (demo_run, "checkpoints"),
     ],

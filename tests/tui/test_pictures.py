@@ -91,7 +91,7 @@ STATES: dict[str, State] = {
     "tags": State("runs", RUN, ("t",), "Tags"),
     "compare": State("compare", RUN, (), "differs in", marked=("plain-otter", "brisk-heron")),
     "train": State("train", RUN),
-    "train-cpu": State("train", partial(demo_run, machine=readings(card=GpuRow()))),
+    "train-cpu": State("train", partial(demo_run, hardware=readings(card=GpuRow()))),
     "train-book": State("train", book_run),
     "train-book-neighbour": State(
         "train", partial(book_run, others=1.0), ("right", "left", "left")
@@ -104,7 +104,7 @@ STATES: dict[str, State] = {
         "train", partial(demo_run, "degraded", now=NOW - 47, page=LockPage(degraded=TROUBLE))
     ),
     "train-stalled": State(
-        "train", partial(demo_run, "stalled", now=NOW - 47, machine=readings(busy=0))
+        "train", partial(demo_run, "stalled", now=NOW - 47, hardware=readings(busy=0))
     ),
     "train-failed": State(
         "train", partial(demo_run, "failed", now=NOW - 400, facts=failed_at(3_752))

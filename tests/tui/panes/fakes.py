@@ -13,7 +13,7 @@ from rnnlm_tui.schema.summary import CheckpointFigures, EvaluationFigures, Model
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.series import empty_table
-from tests.tui.demo_run import NOW
+from tests.tui.demo_run import NOW as NOW
 
 RUN = RunDirectory(Path("/runs/plain-otter"))
 

@@ -111,7 +111,7 @@ def test_a_preparing_run_has_a_frame() -> None:
 
 def test_each_other_gpu_has_a_line() -> None:
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
-    now = seen(demo_run(machine=readings(others=others)))
+    now = seen(demo_run(hardware=readings(others=others)))
     assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(now, None)
 
 
@@ -138,7 +138,7 @@ def test_each_other_gpu_has_a_line() -> None:
 )
 def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: str) -> None:
     card, others = read_machine(machine)
-    now = seen(demo_run(machine=readings(card=card, others=others)))
+    now = seen(demo_run(hardware=readings(card=card, others=others)))
     assert f" GPU     {text}" in [line.rstrip() for line in frame_lines(now, None, 400)]
     assert ("GPU lost" in one_line(now, None)) == (machine == "gpu-lost")
 
