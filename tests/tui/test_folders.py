@@ -45,15 +45,11 @@ def test_a_path_is_completed_as_far_as_it_is_unambiguous_and_browsing_begins_the
         ("no", "no", "notes/", "novels/", "novel.txt"),
         ("nov", "novel", "novels/", "novel.txt"),
         ("novel.", "novel.txt"),
-        ("notes", "notes/"),
         ("notes/", "notes/tokenizer.json"),
-        ("ü", "über.txt"),
         (".s", ".secret"),
         ("zzz", "zzz"),
         ("pre", "presidents"),
         ("~", "~/"),
-        ("~/not", "~/notes/"),
-        ("nowhere/x", "nowhere/x"),
         ("a\0b/x", "a\0b/x"),
     ):
         assert complete_path(typed, ("presidents",)) == (text, candidates)

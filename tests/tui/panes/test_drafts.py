@@ -121,24 +121,23 @@ def test_a_draft_has_changes_problems_in_the_forms_order_and_a_config_to_estimat
         assert draft.nearest_config() == parse_config(merge(RunConfig(), kept))
 
 
-@pytest.mark.parametrize(
-    ("preset", "changes", "idle", "used"),
-    [
-        ("demo", {}, "model.num_heads model.init_scale schedule.decay_after schedule.decay_factor",
-            "model.weight_dropout model.variational_dropout optimizer.beta1"),
-        ("ptb-small", {}, "model.variational_dropout optimizer.eps schedule.final_fraction",
-            "model.init_scale schedule.decay_after optimizer.learning_rate"),
-        ("book", {}, "training.bptt sampling.temperature model.embedding_dropout", ""),
-        ("elman", {}, "corpus.url", "corpus.sentences"),
-        ("demo", {"model.cell_type": "mlstm"}, "model.weight_dropout", "model.num_heads"),
-    ],
+IDLE: tuple[tuple[str, dict[str, object], str, str], ...] = (
+    ("demo", {}, "model.num_heads model.init_scale schedule.decay_after schedule.decay_factor",
+        "model.weight_dropout model.variational_dropout optimizer.beta1"),
+    ("ptb-small", {}, "model.variational_dropout optimizer.eps schedule.final_fraction",
+        "model.init_scale schedule.decay_after optimizer.learning_rate"),
+    ("book", {}, "training.bptt sampling.temperature model.embedding_dropout", ""),
+    ("elman", {}, "corpus.url", "corpus.sentences"),
+    ("demo", {"model.cell_type": "mlstm"}, "model.weight_dropout", "model.num_heads"),
 )  # fmt: skip
-def test_fields_without_effect_follow_the_config(
-    preset: str, changes: dict[str, object], idle: str, used: str
-) -> None:
-    found = idle_fields(parse_config(merge(PRESETS[preset], changes)))
-    assert set(idle.split()) <= set(found) <= set(field_paths())
-    assert not set(used.split()) & set(found)
+"""Presets and changes, and fields that have no effect there, and others that have one."""
+
+
+def test_fields_without_effect_follow_the_config() -> None:
+    for preset, changes, idle, used in IDLE:
+        found = idle_fields(parse_config(merge(PRESETS[preset], changes)))
+        assert set(idle.split()) <= set(found) <= set(field_paths())
+        assert not set(used.split()) & set(found)
 
 
 def test_a_problem_names_fields_as_the_form_does() -> None:
@@ -220,13 +219,10 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
 
 
 def test_the_editor_is_the_users() -> None:
-    for environment, expected in (
-        ({"VISUAL": "sh -c 'x y'", "EDITOR": "no"}, ["sh", "-c", "x y"]),
-        ({"VISUAL": " ", "EDITOR": "sh"}, ["sh"]),
-    ):
-        assert editor_command({**environment, "PATH": "/bin:/usr/bin"}) == expected
-    missing: tuple[dict[str, str], ...] = ({"EDITOR": "no-such"}, {"EDITOR": "'unclosed"}, {})
-    for environment in missing:
+    path = {"PATH": "/bin:/usr/bin"}
+    assert editor_command({"VISUAL": " ", "EDITOR": "sh -c 'x y'", **path}) == ["sh", "-c", "x y"]
+    environments: tuple[dict[str, str], ...] = ({"EDITOR": "'unclosed"}, {})
+    for environment in environments:
         with pytest.raises(InputError, match=r"(?i)editor"):
             editor_command({**environment, "PATH": "/nowhere"})
 
