@@ -303,6 +303,10 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
         await until(pilot, lambda: edited(app).corpus.source == "novels/emma.txt")
         await pilot.press("tab")  # nothing to complete
         await until(pilot, lambda: focused(app) == "tokenizer.kind")
+        await edit(pilot, "corpus.source")
+        await pilot.press("n", "left", "tab")  # nor in front of a text
+        await until(pilot, lambda: focused(app) == "tokenizer.kind")
+        assert edited(app).corpus.source == "n"
 
         await go(pilot, "corpus.source")
         hostile = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮"

@@ -44,15 +44,6 @@ BASE = Draft(RunConfig(), "preset demo")
 DRAFT = Draft(DEMO, "preset demo")
 
 
-def typed(**texts: str) -> Draft:
-    """The default draft with these texts typed into its fields."""
-    draft = BASE
-    for name, text in texts.items():
-        path = name.replace("__", ".")
-        draft = draft.with_value(path, read_value(FIELDS[path], text))
-    return draft
-
-
 def test_every_config_field_is_in_the_form_with_a_fitting_label_and_its_bounds() -> None:
     assert tuple(field.path for field in FORM_FIELDS) == field_paths()
     for field in FORM_FIELDS:
@@ -74,9 +65,9 @@ def test_values_are_shown_readably_and_edited_ones_read_back_exactly() -> None:
         assert shown_value(FIELDS[path], value) == shown
     for text in ("3e-3", "0.15", "1e-8", "1.0", "0", "1.25e-3", "2.5e7"):
         assert number_text(float(text)) == text
-    for value in (float("inf"), float("-inf"), float("nan"), 10**400, -0.0):
-        assert shown_value(FIELDS["training.epochs"], value)
-        assert edited_value(FIELDS["training.epochs"], value)
+    for number in (float("inf"), float("-inf"), float("nan"), 10**400, -0.0):
+        assert shown_value(FIELDS["training.epochs"], number)
+        assert edited_value(FIELDS["training.epochs"], number)
     for config in PRESETS.values():
         changes = {
             field.path: read_value(field, edited_value(field, value_at(config, field.path)))
@@ -96,27 +87,17 @@ def test_texts_with_line_breaks_have_a_line_each_and_read_back() -> None:
 
 
 def test_a_draft_has_changes_problems_in_the_forms_order_and_a_config_to_estimate() -> None:
-    assert dict(typed(optimizer__learning_rate="5e-3").changes) == {"optimizer.learning_rate": 5e-3}
-    prompts = "\n".join(RunConfig().evaluation.prompts)
-    assert not typed(optimizer__learning_rate="0.003", evaluation__prompts=prompts).changes
-    for draft, problems, kept in (
-        (
-            typed(
-                sampling__temperature="0.001",
-                model__hidden_size="wide",
-                optimizer__learning_rate="1e-3",
-                corpus__source="",
-            ),
-            ["corpus.source", "model.hidden_size", "sampling.temperature"],
-            {"optimizer.learning_rate": 1e-3},
-        ),
-        # a problem between fields
-        (
-            typed(training__seed="3", model__hidden_size="256"),
-            ["model.tie_weights"],
-            {"training.seed": 3},
-        ),
+    assert dict(BASE.with_value("training.seed", 3).changes) == {"training.seed": 3}
+    prompts = list(RunConfig().evaluation.prompts)
+    assert not BASE.with_value("evaluation.prompts", prompts).changes, "a list is a tuple there"
+    assert not BASE.with_value("optimizer.learning_rate", 0.003).changes
+    wrong = {"sampling.temperature": 0.001, "model.hidden_size": "wide", "corpus.source": ""}
+    order = ["corpus.source", "model.hidden_size", "sampling.temperature"]
+    for changes, problems, kept in (
+        (wrong, order, {"optimizer.learning_rate": 1e-3}),
+        ({"model.hidden_size": 256}, ["model.tie_weights"], {"training.seed": 3}),
     ):
+        draft = replace(BASE, changes={**changes, **kept})
         assert [problem.path for problem in draft.problems()] == problems
         assert draft.nearest_config() == parse_config(merge(RunConfig(), kept))
 
