@@ -84,6 +84,8 @@ async def test_the_box_takes_text_line_breaks_and_earlier_prompts(
             assert sampler.requests[-1].prompt == text
             await pilot.press("ctrl+u")
 
+        history = pane(app).frame.history
+        await until(pilot, lambda: len(history.matches("must")) == 2)
         await until_shown(pilot, "↑ earlier prompts")
         await write("x", holds="x")
         await until_shown(pilot, "1 character ")
