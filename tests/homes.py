@@ -139,19 +139,19 @@ def model_file(shapes: Mapping[str, Sequence[int]]) -> bytes:
 @contextmanager
 def training(
     name: str = "plain-otter", step: int = 2_400, most: int = 4_754, config: RunConfig | None = None
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[..., None]]:
     """A run that trains and is at this step; yields a function that lets it train on.
 
     It has an evaluation every 100 steps, with samples and a checkpoint every 1,000, and a spike. It
-    doesn't count as stalled while a slow test waits.
+    doesn't count as stalled while a slow test waits. The function writes further rows as well.
     """
     run_config = config or RunConfig()
     run = create_run(run_config, name)
     began, at = time() - 99.0, 0
 
-    def train_to(last: int) -> None:
+    def train_to(last: int, *more: Row) -> None:
         nonlocal at
-        rows: list[Row] = []
+        rows = [*more]
         for now in range(at + 1, last + 1):
             loss, seconds = 3.86 + 3.7 * exp(-now / 120) + 1.35 * exp(-now / 900), now * 0.0264
             figures = loss, 0.4, 1e-3, 27_600.0, seconds, began + seconds
@@ -168,7 +168,7 @@ def training(
             if now == 1_200:
                 rows.append(EventRow(1, now, "spike", "loss 9.298, usually 4.1", began + seconds))
         log.append(*rows)
-        at = last
+        at = max(at, last)
 
     with RunLock(run.lock_path), begin(run) as log, pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm_tui.schema.status.STALE_SECONDS", 3_600.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -402,19 +401,12 @@ class FakeServices(FakeSteering):
         self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
         self.fake_sampler = sampler or FakeSampler()
         self.machine_facts = machine or make_machine()
-        self.refuse: RnnlmError | None = None
-        """Raised by what commands a run."""
         self.seconds: float | None = 125.0
         """The training time in estimates."""
         self.preview_found: Preview | None = None
         """The preview of every config's text."""
-        self.slow_worker: threading.Event | None = None
-        """Workers answer only after it is set."""
         self.log_path = Path("/nowhere/worker.log")
         self.sent: list[tuple[str, str, dict[str, object]]] = []
-        self.changes = []
-        self.closed_monitors: list[str] = []
-        self.looked_at: list[tuple[int, int] | None] = []
         self.saved: list[tuple[str, str]] = []
 
     def places(self) -> dict[str, Callable[..., object]]:
@@ -440,7 +432,6 @@ class FakeServices(FakeSteering):
             "client.start.start_run": lambda config: create_run(config, "calm-badger"),
             "client.start.with_available_corpus": lambda config: config,
             "client.steering.read_steering": self.steering,
-            "client.steering.steer": self.steer,
             "store.manifest.verify_checkpoint": self.manifest,
             "store.paths.queue_file": lambda: SimpleNamespace(exists=lambda: bool(self.queue)),
             "store.reader.RunReader": self.reader,
@@ -479,10 +470,6 @@ class FakeServices(FakeSteering):
         return cast(SamplerClient, self.fake_sampler)
 
     def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
-        if verb == "undo":
-            return self.undo_setting(run)
-        if verb == "stop_after":
-            return self.stop_after()
         self.sent.append((run.name, verb, arguments))
         return CommandResult(id="1", ok=True, status="running", step=3_752)
 
@@ -534,11 +521,10 @@ class FakeMonitor:
         return snapshot
 
     def look_at(self, steps: tuple[int, int] | None) -> None:
-        if self.services.looked_at[-1:] != [steps]:
-            self.services.looked_at.append(steps)
+        pass
 
     def close(self) -> None:
-        self.services.closed_monitors.append(self.name)
+        pass
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import random
+import math
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from textual.events import MouseScrollDown, MouseScrollUp
 
+from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.views.chart_data import AXES
-from rnnlm_tui.tui.views.train import EventEntry, nearest_entry
 from rnnlm_tui.tui.widgets.chart import Chart
 from tests.homes import trained, training
 from tests.tui.fakes import make_snapshot, preparing
@@ -152,9 +152,9 @@ async def test_the_cursor_goes_by_cells_evaluations_ends_and_clicks(
             assert cursor(app) == step
         await pilot.press("end", "j")
         assert "no evaluation after this one" in footer(app)
-        step = cursor(app)
+        last = cursor(app)
         await pilot.click("#perplexity", offset=(30, 0))  # its title is no place
-        assert cursor(app) == step
+        assert cursor(app) == last
         await pilot.click("#perplexity", offset=(30, 5))
         assert 1_000 < cursor(app) < 2_400
         train(app).move_cursor_to(1_210)  # what happened there is said in full
@@ -211,7 +211,7 @@ async def test_another_axis_or_a_reset_finds_the_end_of_x_anew() -> None:
     known = replace(known, series=replace(known.series, tokens=tokens))
     async with at_home(pane="train") as (app, pilot):
         await show(app, pilot, known)
-        for key, end in (("x", 1.004 * 4_754), ("u", 4_754)):
+        for key, end in (("x", 1.004 * 4_754), ("u", 4_754.0)):
             await pilot.press(key)
             assert window(app)[1] == pytest.approx(end)
 
@@ -233,10 +233,16 @@ async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], Non
         assert shows(app, "↑ from")
         await pilot.press("a")
         assert not shows(app, "↑ from")
+        smooth = lines_of(app)[3].split("train ")[1].split()[0]
+        assert f"train {smooth}" in lines_of(app)[5]
         for keys, smoothing in (("", 0.9), ("+++", 0.99), ("--", 0.6), ("0", 0.0), ("-", 0.0)):
             await pilot.press(*({"+": "plus", "-": "minus"}.get(key, key) for key in keys))
             assert {chart.smoothing for chart in train(app).charts()} == {smoothing}
         assert "no smoothing" in footer(app)
+        assert app.snapshot is not None  # without smoothing, the legend shows the newest value
+        raw = figure(math.exp(app.snapshot.series.columns["loss"].mean[-1]))
+        await until(pilot, lambda: f"train {raw}" in lines_of(app)[5])
+        assert f"train {smooth}" in lines_of(app)[3]
 
 
 async def test_tab_goes_through_all_charts_and_z_shows_one_alone(
@@ -378,19 +384,3 @@ async def test_before_the_first_step_there_is_nothing_to_point_at() -> None:
         await pilot.press("up", "end", "home", "f", "k", "h", "right", "left")
         assert {chart.cursor for chart in train(app).charts()} == {None}
         assert train(app).window.part is None
-
-
-def test_the_nearest_event_is_found_by_bisection() -> None:
-    draw = random.Random(3)
-    for _ in range(200):
-        entries: list[EventEntry] = sorted(
-            (
-                EventEntry(draw.randrange(30), float(index), "e", "", "")
-                for index in range(draw.randrange(1, 20))
-            ),
-            reverse=True,
-        )
-        for step in (-1.0, 0.0, 7.5, 12.0, draw.uniform(0, 30), 40.0):
-            assert nearest_entry(entries, step) == min(
-                range(len(entries)), key=lambda index: abs(entries[index][0] - step)
-            )

@@ -17,8 +17,7 @@ from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.views.chart_data import AXES
-from rnnlm_tui.tui.views.compare import COMPARED_CHARTS, MarkedRun
+from rnnlm_tui.tui.views.compare import COMPARED_CHARTS
 from rnnlm_tui.tui.widgets.compare import compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.homes import trained, training
@@ -228,25 +227,6 @@ async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curve
         inside = "\n".join(line[8:] for line in lines_of(app)[3:30])
         assert min(inside.count("A"), inside.count("B")) >= 2
         assert not line_of(app, "C"), "it can't be read"
-
-
-def test_charts_of_runs_carry_letters_colours_and_newest_values() -> None:
-    runs = [
-        MarkedRun("A", "#5fd7ff", make_snapshot()),
-        MarkedRun("B", "#d787ff", make_snapshot("finished", 4_754, name="brisk-heron")),
-    ]
-    for data in COMPARED_CHARTS.values():
-        for axis in AXES:
-            drawn = data(runs, axis)
-            assert [(series.marker, series.colour) for series in drawn.series] == [
-                ("A", "#5fd7ff"),
-                ("B", "#d787ff"),
-            ]
-            assert all(list(series.x) == sorted(series.x) for series in drawn.series)
-    assert [series.current for series in COMPARED_CHARTS["compare-speed"](runs, "step").series] == [
-        "27.6k",
-        "",
-    ]
 
 
 CHARTS = ("validation", "loss", "bits", "speed", "gradient", "rate")

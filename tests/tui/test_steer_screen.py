@@ -3,23 +3,80 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from time import time
+from typing import Any
 
 import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
-from rnnlm_tui.errors import ConfigError, Problem, RunStateError
+from rnnlm_tui.client.steering import read_steering, steer
+from rnnlm_tui.errors import ConfigError, Problem, RnnlmError, RunStateError
 from rnnlm_tui.schema.config import CheckpointConfig
+from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import CommandRow
+from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
+from rnnlm_tui.schema.steering import next_to_undo, settings_of
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
 from rnnlm_tui.tui.screens.steer import SteerScreen
 from rnnlm_tui.tui.views.steer import STEER_FIELDS, checked, confirmed_text, plan_chart
 from rnnlm_tui.tui.widgets.form_row import FieldRow
-from tests.tui.fakes import FakeServices, make_snapshot
-from tests.tui.support import lines_of, running_app, shows, text_of, until
+from tests.homes import trained, training
+from tests.tui.support import at_home, lines_of, shows, text_of, until
 
 RATE = "optimizer.learning_rate"
+
+
+class Worker:
+    """Takes changes into the log of the run that trains, once it may answer."""
+
+    def __init__(self, train_to: Callable[..., None]) -> None:
+        self.may_answer = threading.Event()
+        self.refusal: RnnlmError | None = None
+        self.changes: list[SettingsChange] = []
+        self._train_to = train_to
+        self.write()
+
+    def send(self, run: RunDirectory, verb: str, *, changes: Any = None) -> CommandResult:
+        assert self.may_answer.wait(60)
+        if self.refusal is not None:
+            raise self.refusal
+        state = read_steering(run)
+        undone = next_to_undo(state.journal) if verb == "undo" else None
+        if undone is not None:
+            changes = {one.path: one.old for one in undone.settings}
+        change = SettingsChange(
+            number=len(self.changes) + 1,
+            step=state.summary.step,
+            settings=settings_of(state.config, state.changed(changes)),
+            undoes=0 if undone is None else undone.number,
+        )
+        self.changes.append(change)
+        result = CommandResult(id="1", ok=True, status="running", step=change.step, change=change)
+        answer = result.model_dump(mode="json")
+        self.write(CommandRow(1, str(change.number), verb, {}, answer, time()))
+        return result
+
+    def write(self, *rows: CommandRow) -> None:
+        """Append rows, and the settings that are in effect."""
+        settings = {one.path: one.new for change in self.changes for one in change.settings}
+        facts = Facts(max_steps=2_970, steps_per_epoch=594, settings=settings)
+        self._train_to(0, *rows, facts)
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """The worker of a run that trains."""
+    with training(config=DEMO) as go_on:
+        found = Worker(go_on)
+        for place in ("control", "steering"):
+            monkeypatch.setattr(f"rnnlm_tui.client.{place}.send", found.send)
+        yield found
 
 
 async def opened(app: RnnlmApp, pilot: Pilot[int]) -> SteerScreen:
@@ -36,11 +93,9 @@ async def type_value(pilot: Pilot[int], text: str) -> None:
 
 
 async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
-    monkeypatch: pytest.MonkeyPatch,
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = FakeServices(make_snapshot())
-    services.slow_worker = threading.Event()
-    async with running_app(services) as (app, pilot):
+    async with at_home(pane="train") as (app, pilot):
         # values that were not sent are dropped only by a second escape
         screen = await opened(app, pilot)
         for value in ("0.001", "0.002"):
@@ -66,10 +121,10 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         assert screen.draft.problems == ()
         await pilot.press("f5")
         await until(pilot, lambda: "nothing is changed yet" in text_of(app))
-        assert services.changes == []
+        assert worker.changes == []
 
         # what the worker refuses is shown, and nothing typed is lost
-        services.slow_worker.set()
+        worker.may_answer.set()
         await pilot.press("down")
         await type_value(pilot, "4000")
         reason = "is 4,000, must be above step 4,100"
@@ -77,7 +132,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
             (RunStateError("the run has just finished", hint="press n"), "✗ the run has just"),
             (ConfigError([Problem("training.max_steps", reason)]), f"✗ {reason}"),
         ):
-            services.refuse = error
+            worker.refusal = error
             await pilot.press("f5")
             await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
             assert dict(screen.draft.changes) == {"training.max_steps": 4000}
@@ -96,16 +151,16 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         assert screen.draft.changes == {}
 
         # a change from another terminal is seen in the open form
-        services.refuse, services.slow_worker = None, None
+        worker.refusal = None
         await type_value(pilot, "0.001")
         assert "was 3e-3" in text_of(app)
         assert "→" in text_of(app)
-        services.steer(services.run("plain-otter"), {"model.dropout": 0.5})
+        steer(find_run("plain-otter"), {"model.dropout": 0.5})
         await until(pilot, lambda: screen.draft.state.config.model.dropout == 0.5)
         assert "0.5" in text_of(app)
         assert dict(screen.draft.changes) == {RATE: 0.001}
 
-        services.slow_worker = threading.Event()
+        worker.may_answer.clear()
         await pilot.press("f5")
         await until(pilot, lambda: "requested: learning_rate 0.001 …" in text_of(app))
         await pilot.press("f5")
@@ -117,17 +172,17 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
             patch.setattr(
                 screen, "note", lambda text, _: noted.append((text, dict(screen.draft.changes)))
             )
-            services.slow_worker.set()
+            worker.may_answer.set()
             await until(pilot, lambda: noted)
         # once it is confirmed, only what wasn't sent is left, and F6 undoes the change at once
         ((words, left),) = noted
-        assert words.startswith("✓ confirmed at step 3,752")
+        assert words.startswith("✓ confirmed at step 2,400")
         assert left == {"optimizer.max_grad_norm": 2.5}
         await pilot.press("u")
         for _ in range(2):  # at once: the second comes before the first is sent
             app.post_message(Key("f6", None))
-        await until(pilot, lambda: "✓ undone at step 3,752" in text_of(app))
-        assert [(one.settings, one.undoes) for one in services.changes[1:]] == [
+        await until(pilot, lambda: "✓ undone at step 2,400" in text_of(app))
+        assert [(one.settings, one.undoes) for one in worker.changes[1:]] == [
             ((Setting(path=RATE, old=0.003, new=0.001),), 0),
             ((Setting(path=RATE, old=0.001, new=0.003),), 2),
         ]
@@ -135,35 +190,31 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         await until(pilot, lambda: not isinstance(app.screen, SteerScreen))
 
 
-async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not() -> None:
-    services = FakeServices(make_snapshot())
-    services.slow_worker = threading.Event()
-    async with running_app(services, pane="runs", size=(120, 40)) as (app, pilot):
+async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not(worker: Worker) -> None:
+    trained("brisk-heron")
+    async with at_home(size=(120, 40)) as (app, pilot):
         screen = await opened(app, pilot)
         await type_value(pilot, "0.001")
         await pilot.press("f5", "escape")  # the request stays, and is answered on the pane
         await until(pilot, lambda: app.screen is not screen)
-        services.slow_worker.set()
-        await until(pilot, lambda: "confirmed at step 3,752" in lines_of(app)[-1])
+        worker.may_answer.set()
+        await until(pilot, lambda: "confirmed at step 2,400" in lines_of(app)[-1])
         await pilot.press("f6")
-        await until(pilot, lambda: "undone at step 3,752" in lines_of(app)[-1])
-        assert services.changes[-1].undoes == 1
-        for status, words in (("finished", "is finished"), ("stopped", "it is stopped")):
-            services.snapshots["plain-otter"] = make_snapshot(status)  # type: ignore[arg-type]
-            await pilot.press("E")
-            await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
-            assert not isinstance(app.screen, SteerScreen)
+        await until(pilot, lambda: "undone at step 2,400" in lines_of(app)[-1])
+        assert worker.changes[-1].undoes == 1
+        await pilot.press("down", "E")
+        await until(pilot, lambda: shows(app, "is finished"))
+        assert not isinstance(app.screen, SteerScreen)
 
 
+@pytest.mark.usefixtures("worker")
 def test_the_planned_rates_are_drawn_old_and_new() -> None:
-    services = FakeServices(make_snapshot())
-    state = services.steering(services.run("plain-otter"))
+    state = read_steering(find_run("plain-otter"))
     before = plan_chart(checked(state, {}))
     assert [series.name for series in before.series] == ["now"]
     after = plan_chart(checked(state, {RATE: 0.001, "training.max_steps": 9_000}))
     (new,), (now,) = after.series, after.guides
-    assert (new.x[0], new.x[-1], now.x[-1]) == (3_752, 9_000, 4_750)
-    assert after.x_end == 9_000
+    assert (new.x[0], new.x[-1], now.x[-1], after.x_end) == (2_401, 9_000, 2_970, 9_000)
     assert new.mean[-1] == pytest.approx(0.001 * state.config.schedule.final_fraction)
 
 

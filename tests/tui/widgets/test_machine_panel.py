@@ -13,7 +13,7 @@ import pytest
 from textual.content import Content
 
 from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow
-from rnnlm_tui.store.series import Band, empty_machine
+from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views.machine import (
     HISTORY_SECONDS,
@@ -210,16 +210,6 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration(gpu: bool
         # the mean of the run and not the load of now, its peaks, the time of training and in all
         for figure in ("70 %", "90 %", "2.0 GiB", "2 min 06 s", "3 min 10 s"):
             assert figure in shown
-
-
-def test_an_ended_run_without_readings_shows_the_current_machine() -> None:
-    own = Readings(make_hardware(busy=5.0), live=True)
-    ended = replace(make_snapshot("failed", 0), hardware=(), machine=empty_machine())
-    shown = machine_view(ended, make_machine(), own, wide=True)
-    assert (shown.rows, shown.trains, shown.legend.plain) == (own.rows, False, "gpu1 · NVIDIA L4")
-    assert machine_view(make_snapshot(), make_machine(), own, wide=True).trains
-    past = machine_view(ended, make_machine(), replace(own, live=False), wide=True)
-    assert past.legend.plain.startswith("at ")
 
 
 # GPUs: what slows one down or is wrong
