@@ -25,6 +25,7 @@ from rnnlm_tui.schema.summary import (
 )
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.store.trash import Trashed, delete_run, list_trash
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
@@ -343,8 +344,9 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
         await until(pilot, lambda: "plain-otter moved to the trash" in lines_of(app)[-1])
         assert app.current_mode == "train"
         assert "brisk-heron" in lines_of(app)[0]
-    trained("amber-vole", "failed")
-    async with at_home("amber-vole", pane="train") as (app, pilot):
+        trained("amber-vole", "failed")
+        app.select_run(find_run("amber-vole"))
+        await until(pilot, lambda: "amber-vole ✗ failed" in lines_of(app)[0])
         await pilot.press("d")
         await until(pilot, lambda: shows(app, "amber-vole moved to the trash, T shows it"))
         assert app.current_mode == "runs"

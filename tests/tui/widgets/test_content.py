@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from textual.app import App, ComposeResult
 from textual.content import Content
-from textual.widgets import Static
 
 from rnnlm_tui.schema.formatting import visible
 from rnnlm_tui.tui.text import Newlines, WrappedText, fitting, safe_content, safe_text
@@ -75,23 +73,6 @@ def test_keys_before_the_last_one_go_first_where_not_all_fit() -> None:
     shown = [[key.plain for key in fitting(keys, room, 2)] for room in (29, 28, 21, 20, 0)]
     names = [key.plain for key in keys]
     assert shown == [names, [names[0], names[2]], [names[0], names[2]], names[2:], names[2:]]
-
-
-async def test_hostile_text_reaches_the_screen_as_plain_characters() -> None:
-    class Shown(App[None]):
-        def compose(self) -> ComposeResult:
-            for text in (*HOSTILE.values(), *MARKUP):
-                yield Static(safe_content(text, newlines="show"))
-
-    app = Shown()
-    async with app.run_test(size=(60, 40)) as pilot:
-        await pilot.pause()
-        strips = app.screen._compositor.render_strips()
-        text = "".join(segment.text for strip in strips for segment in strip)
-        assert all(character.isprintable() for character in text)
-        assert "[@click=app.quit]here[/]" in text
-        await pilot.click(offset=(3, len(HOSTILE) + 3))
-        assert app.is_running
 
 
 def test_a_line_is_never_broken_within_a_grapheme() -> None:

@@ -60,11 +60,10 @@ def look(
     cursor: float | None = None,
     marks: MarksStyle = "braille",
     show_all: bool = False,
-    no_colour: bool = False,
 ) -> PlotOptions:
     """Options that show all of x."""
     end = data.x_end or 1.0
-    return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor, no_colour)
+    return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor)
 
 
 def picture(
@@ -72,12 +71,9 @@ def picture(
     width: int,
     height: int,
     *,
-    cursor: float | None = None,
     marks: MarksStyle = "braille",
     show_all: bool = False,
 ) -> tuple[Plot, list[str]]:
     """Draw; return the plot and its rows as text, without labels."""
-    plot = draw(
-        data, look(data, cursor=cursor, marks=marks, show_all=show_all), width, height, PlotState()
-    )
+    plot = draw(data, look(data, marks=marks, show_all=show_all), width, height, PlotState())
     return plot, ["".join(text for text, _ in row) for row in plot.rows]

@@ -41,14 +41,6 @@ def test_the_range_is_that_of_the_data_without_outliers() -> None:
         assert wanted(values, log=log) == found
 
 
-def test_the_first_steep_fall_is_left_out_unless_all_is_shown() -> None:
-    values = [2000 * math.exp(-at / 2) + 50 + 20 * math.exp(-at / 60) for at in range(100)]
-    low, high = wanted(values) or (0, 0)
-    assert high < 150
-    assert low == min(values)
-    assert wanted(values, show_all=True) == pytest.approx((min(values), max(values)))
-
-
 def test_frequent_spikes_of_raw_points_do_not_flatten_the_curve() -> None:
     tops = [9.0 if column % 10 == 5 else 1.1 for column in range(100)]
     raw = [Bin(column, 1.0, 0.9, top, 100, 100 * column) for column, top in enumerate(tops)]
