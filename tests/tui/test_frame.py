@@ -10,7 +10,7 @@ import pytest
 from rnnlm_tui.schema.presets import DEMO, ELMAN
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.tui.actions import PANES, PROMPT_MODES
+from rnnlm_tui.tui.actions import PANES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from tests.homes import three_runs_at_home
 from tests.tui.fakes import make_machine, make_snapshot, make_summary
@@ -73,6 +73,11 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
             await until(pilot, lambda: lines_of(app)[-1].endswith("q Leave"))
             await pilot.click("#panes", offset=(22, 0))
             await until(pilot, lambda: app.current_mode == "checkpoints")
+            for key in "24":
+                await pilot.press(key)
+                app.screen.set_focus(None)
+                await press(pilot, "ctrl+c", "press ^q to leave: runs keep training")
+            assert app.return_value is None
 
 
 @pytest.mark.usefixtures("three_at_home")
@@ -121,15 +126,3 @@ async def test_line_1_keeps_name_status_duration_and_device_and_no_text_acts_on_
             assert not set(text_of(app)) & {"\x1b", "\x07", "\u202e"}
             styles = [style for row in cells_on(app) for _, style in row if style is not None]
             assert not any(style.meta.get("@click") for style in styles)
-
-
-@pytest.mark.usefixtures("three_at_home")
-async def test_the_modes_of_the_prompt_share_a_line_and_the_title_of_one_pane() -> None:
-    async with at_home(pane="prompt", size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: "mode  Sample  Inspect  Compare   F2 next" in text_of(app))
-        for mode in (*PROMPT_MODES, "prompt"):
-            await until(pilot, lambda mode=mode: app.current_mode == mode and app.ready_pane)  # type: ignore[misc]
-            title = next(style for sign, style in cells_on(app)[1] if sign == "4")
-            assert title is not None
-            assert title.underline
-            await pilot.press("f2")

@@ -96,9 +96,7 @@ def test_the_hint_about_16_colours_is_shown_once(tmp_path: Path) -> None:
             assert hinted or "16 colours" not in terminal.text
 
 
-def test_the_users_keymap_is_read_and_a_theme_is_kept_if_the_palette_has_chosen_it(
-    tmp_path: Path,
-) -> None:
+def test_the_users_keymap_is_read_and_a_theme_is_chosen_for_this_start(tmp_path: Path) -> None:
     light, dark = b"48;5;255m", b"48;5;233m"
     (tmp_path / "keymap.toml").write_text('new_run = "Z"\nleaf = "x"\n')
     with welcomed(tmp_path, "--theme", "light") as terminal:
@@ -114,12 +112,3 @@ def test_the_users_keymap_is_read_and_a_theme_is_kept_if_the_palette_has_chosen_
     (tmp_path / "keymap.toml").unlink()
     with welcomed(tmp_path) as terminal:
         assert light not in terminal.raw
-        terminal.send("\x10")
-        terminal.wait_for("type to search", DEADLINE)
-        terminal.send("next theme")
-        terminal.wait_for("Next theme", DEADLINE)
-        terminal.send("\r")
-        terminal.wait_for("colours: light", DEADLINE)
-        assert light in terminal.raw
-    with welcomed(tmp_path) as terminal:
-        assert dark not in terminal.raw
