@@ -90,23 +90,12 @@ def test_keys_of_the_prompts_text_field_cannot_be_used() -> None:
     assert told_apart <= {*WIDGETS_KEYS["prompt"], *FIXED}
 
 
-KEYMAP = """
-pausse = "x"
-pause = "P"
-stop = "Z"
-new_run = "H"
-show_runs = ["r", "f12"]
-show_prompt = "5"
-show_queue = "B"
-show_trash = "U"
-start_draft = "f9"
-undo_delete = "f4"
-pin_checkpoint = "i"
-command_palette = "f10"
-next_layout = "Y"
-group_runs = "y"
-leave_field = "f11"
-"""
+KEYS = {
+    "pausse": "x", "pause": "P", "stop": "Z", "new_run": "H", "show_runs": "f12",
+    "show_prompt": "5", "show_queue": "B", "show_trash": "U", "start_draft": "f9",
+    "undo_delete": "f4", "pin_checkpoint": "i", "command_palette": "f10", "next_layout": "Y",
+    "group_runs": "y", "leave_field": "f11",
+}  # fmt: skip
 
 
 async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +105,8 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
 
     sent: list[tuple[str, Verb]] = []
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
-    async with at_home(None, keymap=KEYMAP) as (app, pilot):
+    keymap = "".join(f'{name} = "{key}"\n' for name, key in KEYS.items())
+    async with at_home(None, keymap=keymap) as (app, pilot):
         await until_shown(pilot, "“pausse” is not an action")
         assert text_of(app).count("pausse") == 1, "on the one line, and over nothing"
         await press(pilot, "x", "H      configure a new run")  # also ends the notice
@@ -125,7 +115,7 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
         await until(pilot, lambda: app.current_mode == "config")
         await press(pilot, "2", "No run open: F12 lists the runs.")
         show_run(app, make_snapshot("crashed", name="dusk-dove"))
-        await press(pilot, "r 2 s", "the run has crashed: P resumes it")
+        await press(pilot, "f12 2 s", "the run has crashed: P resumes it")
         app.report("{key:pause} and {key:no_action}")
         await until_shown(pilot, "P and {key:no_action}")
         show_run(app, make_snapshot(name="dusk-dove"))
@@ -134,7 +124,7 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
         await until_shown(pilot, "queue paused: disk is full  B shows it")
         with three_runs_at_home():
             app.watcher.poll_now()
-            await press(pilot, "r", "3 runs")
+            await press(pilot, "f12", "3 runs")
             await press(pilot, "home enter", "P Pause")
             assert "5 Prompt" in lines_of(app)[1]
             await pilot.press("space", "P")
