@@ -11,6 +11,7 @@ from rich.style import Style
 from textual.color import Color
 
 import rnnlm_tui.tui
+from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.terminal import COLOUR_NAMES, ColourName, Depth, TerminalKind, terminal_kind
 from rnnlm_tui.tui.theme import (
@@ -21,6 +22,7 @@ from rnnlm_tui.tui.theme import (
     HINT_SETTING,
     LIGHT,
     NONE,
+    SIGNS,
     TABLES,
     Appearance,
     Display,
@@ -28,6 +30,7 @@ from rnnlm_tui.tui.theme import (
     Table,
     xterm_number,
 )
+from rnnlm_tui.tui.views.status import status_colour
 from tests.homes import trained
 from tests.tui.pictures import cells_on
 from tests.tui.support import at_home, lines_of
@@ -198,3 +201,11 @@ def test_no_compared_run_has_the_colour_of_validation_or_of_another_run() -> Non
         tones = [table[colour] for colour in palette.MARK_COLOURS]
         assert len(set(tones)) == 8
         assert table[palette.VALIDATION] not in tones
+
+
+def test_every_status_has_a_glyph_of_its_own_in_ascii_too_and_only_failures_are_red() -> None:
+    statuses: tuple[RunStatus, ...] = get_args(RunStatus)
+    glyphs = [palette.STATUS_GLYPHS[status][0] for status in statuses]
+    assert len({SIGNS.get(glyph, glyph) for glyph in glyphs}) == len(glyphs)
+    loud = {status for status in statuses if status_colour(status) == palette.BAD}
+    assert loud == {"failed", "crashed"}

@@ -31,7 +31,7 @@ from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import crash_report, log_traceback
 from rnnlm_tui.tui.threads import wait_for_threads
 from tests.homes import queue_in_use, trained
-from tests.tui.panes.seeing import press
+from tests.tui.panes.seeing import press, until_shown
 from tests.tui.support import at_home, text_of, until
 from tests.unit.store.rows import step_row
 
@@ -263,19 +263,12 @@ def test_a_bug_while_polling_is_reported_once_and_polling_continues(
 async def test_space_works_for_an_unreadable_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained("plain-otter")
     run.config_path.write_text("= 3")
-    resumed: list[RunDirectory] = []
-
-    def resume(run: RunDirectory, _device: str) -> str:
-        resumed.append(run)
-        return "resumed"
-
-    monkeypatch.setattr(client.start, "resume_run", resume)
+    monkeypatch.setattr(client.start, "resume_run", lambda run, _device: f"{run.name} resumed")
     async with at_home(None, "train", size=(120, 40)) as (app, pilot):
         app.open_run(run)
-        await until(pilot, lambda: "config.toml" in text_of(app))
+        await until_shown(pilot, "config.toml")
         assert str(run.path) not in text_of(app)
-        await pilot.press("space")
-        await until(pilot, lambda: resumed == [run])
+        await press(pilot, "space", "plain-otter resumed")
 
 
 def test_an_incomplete_list_is_read_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
