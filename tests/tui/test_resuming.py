@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -14,7 +13,8 @@ from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from tests.homes import trained
-from tests.tui.support import at_home, lines_of, text_of, until
+from tests.tui.panes.seeing import press
+from tests.tui.support import at_home, until
 
 GONE = 'no device "cuda:1" on this machine: it has 1 GPU, cuda:0 (NVIDIA H100 PCIe)'
 HERE = (
@@ -43,52 +43,35 @@ async def test_a_run_is_resumed_on_the_device_that_is_chosen_or_says_why_not(
     with RunLock(find_run("amber-vole").lock_path):
         async with at_home(pane="train", settings={"runs order": ["name", False]}) as (app, pilot):
 
-            async def asked(*keys: str) -> str:
-                """Press the keys, and return what the question shows."""
-                await pilot.press(*keys)
-                await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-                return text_of(app)
-
             async def goes_to(name: str) -> None:
                 app.select_run(find_run(name))
                 await until(pilot, lambda: app.snapshot and app.snapshot.summary.run == name)
 
             # the key asks, and escape leaves the run as it is
-            text = await asked("R")
-            assert "Resume plain-otter on" in text
-            assert "The run trains there from now on." in text
+            await press(pilot, "R", "Resume plain-otter on", "The run trains there from now on.")
             await pilot.press("escape")
-            await until(pilot, lambda: not isinstance(app.screen, ChooseScreen))
+            assert not isinstance(app.screen, ChooseScreen)
             assert resumed == []
-            await asked("R")
-            await pilot.press("up", "enter")
-            await until(pilot, lambda: resumed == ["plain-otter on auto"])
-            # so does space if the run's own device is gone, in every size
+            await press(pilot, "R", "Resume plain-otter on")
+            await press(pilot, "up enter", "plain-otter resumed")
+            # so does space if the run's own device is gone
             choices.append(replace(choices[0], problem=GONE))
-            for size in ((120, 40), (80, 24)):
-                await pilot.resize_terminal(*size)
-                text = await asked("space")
-                assert 'no device "cuda:1" on this machine' in text
-                assert "78.1 GiB free" in text
-                await pilot.press("escape")
-            await asked("space")
+            await press(pilot, "space", 'no device "cuda:1" on this machine', "78.1 GiB free")
             await pilot.press("down", "enter")
-            await until(pilot, lambda: resumed[1:] == ["plain-otter on cpu"])
+            await until(pilot, lambda: resumed == ["plain-otter on auto", "plain-otter on cpu"])
             choices.append(replace(choices[1], devices=()))
-            await pilot.press("space")
-            await until(pilot, lambda: "no device for this run" in lines_of(app)[-1])
+            await press(pilot, "space", "no device for this run")
             # a draft starts on the chosen device
             choices.append(choices[0])
             await goes_to(draft.name)
-            await asked("R")
-            await pilot.press("enter")
-            await until(pilot, lambda: resumed[2:] == ["salty-wren on cuda:0"])
+            await press(pilot, "R", "Resume salty-wren on")
+            await press(pilot, "enter", "salty-wren resumed")
+            assert resumed[2:] == ["salty-wren on cuda:0"]
             choices.clear()  # it isn't asked for any more
             for name, why in (
                 ("amber-vole", "the device can't change while the run has a worker: S stops it"),
                 ("brisk-heron", "the run is finished"),
             ):
                 await goes_to(name)
-                await pilot.press("R")
-                await until(pilot, partial(lambda why: why in lines_of(app)[-1], why))
+                await press(pilot, "R", why)
             assert len(resumed) == 3
