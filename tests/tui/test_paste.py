@@ -16,7 +16,7 @@ from tests.tui.panes import filling
 from tests.tui.panes.asking import pane, sampling
 from tests.tui.panes.filling import edit, go
 from tests.tui.support import at_home, shows, text_of, until
-from tests.tui.test_terminal import DEADLINE, opened_on
+from tests.tui.test_terminal import DEADLINE, AppTerminal
 
 BREAKS = {"CR": "\r", "LF": "\n", "CRLF": "\r\n", "LS": "\u2028"}
 
@@ -74,7 +74,7 @@ async def test_a_draft_takes_pasted_prompts_and_joins_the_lines_in_a_field_of_on
 
 
 def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(tmp_path: Path) -> None:
-    with opened_on(tmp_path / "looks", pane="prompt") as terminal:
+    with AppTerminal(tmp_path / "looks", pane="prompt") as terminal:
         terminal.wait_for(lambda: "@best" in terminal.text, DEADLINE)
         for name, line_break in BREAKS.items():
             lines = [f"{name} first", f"{name} second", f"{name} third"]

@@ -6,8 +6,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
@@ -52,10 +51,23 @@ SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log",
 class AppTerminal(Terminal):
     """The app on a demo run; it counts its polls of the run in a file."""
 
-    def __init__(self, polls: Path, pane: Pane, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        polls: Path,
+        status: RunStatus = "finished",
+        pane: Pane = "train",
+        size: tuple[int, int] = (80, 24),
+    ) -> None:
+        self._run = ExitStack()
+        step = MOST if status == "finished" else 3_751
+        self._run.enter_context(demo_run(status, step))
         command = [sys.executable, "-c", PROGRAM, pane, str(polls)]
         super().__init__(command, columns=size[0], rows=size[1])
         self._looks = polls
+
+    def close(self) -> None:
+        super().close()
+        self._run.close()
 
     def __enter__(self) -> AppTerminal:
         return self
@@ -78,19 +90,6 @@ class AppTerminal(Terminal):
             assert monotonic() < end, "the app never stops sending"
 
 
-@contextmanager
-def opened_on(
-    polls: Path,
-    status: RunStatus = "finished",
-    pane: Pane = "train",
-    size: tuple[int, int] = (80, 24),
-) -> Iterator[AppTerminal]:
-    """The app on a demo run of this status."""
-    made = demo_run(status, MOST if status == "finished" else 3_751)
-    with made, AppTerminal(polls, pane, size) as opened:
-        yield opened
-
-
 @pytest.fixture
 def polls(tmp_path: Path) -> Path:
     """The file in which the app counts its polls."""
@@ -99,7 +98,7 @@ def polls(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("pane", ["train", "runs"])
 def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: Path) -> None:
-    with opened_on(polls, pane=pane, size=(120, 40)) as opened:
+    with AppTerminal(polls, pane=pane, size=(120, 40)) as opened:
         opened.wait_for("plain-otter ✓ finished" if pane != "runs" else "1 run", DEADLINE)
         opened.wait_until_still()
         assert opened.received < FIRST_PAINT_BYTES
@@ -113,7 +112,7 @@ def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: P
 def test_a_key_sends_only_the_cells_that_it_changes_and_q_leaves_the_terminal_as_it_was(
     polls: Path,
 ) -> None:
-    with opened_on(polls) as opened:
+    with AppTerminal(polls) as opened:
         opened.wait_for("plain-otter ✓ finished", DEADLINE)
         opened.wait_until_still()
         opened.send("x")
@@ -131,7 +130,7 @@ def test_a_key_sends_only_the_cells_that_it_changes_and_q_leaves_the_terminal_as
 
 
 def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(polls: Path) -> None:
-    with opened_on(polls, "running") as opened:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("Perplexity, log", DEADLINE)
         opened.send("x")
         opened.wait_for("tokens ─╯", DEADLINE)
@@ -154,14 +153,14 @@ def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(po
 
 
 def test_hanging_up_ends_the_app(polls: Path) -> None:
-    with opened_on(polls, "running") as opened:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.kill(opened.pid, signal.SIGHUP)
         assert opened.wait(DEADLINE) == 0
 
 
 def test_closing_the_terminal_ends_the_app(polls: Path) -> None:
-    with opened_on(polls, "running") as opened:
+    with AppTerminal(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
         os.close(opened.descriptor)
         opened.descriptor = -1
