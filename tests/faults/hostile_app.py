@@ -1,15 +1,19 @@
-"""The app on fake runs full of hostile text: `python -m tests.faults.hostile_app KIND [PANE]`."""
+"""The app on runs full of hostile text: `python -m tests.faults.hostile_app KIND [PANE]`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from rnnlm_tui.client.estimate import Estimate
-from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT
 from rnnlm_tui.errors import CheckpointError, CorpusError, WorkerError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, SamplingConfig, TokenizerConfig
@@ -19,19 +23,23 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest, SamplerRequest
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.schema.summary import PreparingFigures, SourceFigures
+from rnnlm_tui.schema.summary import RunSummary, SourceFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.kept_samples import KeptSample
 from rnnlm_tui.store.manifest import Manifest, ManifestFile
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, home
+from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.store.states import StateInfo
 from rnnlm_tui.store.trash import Trashed
+from rnnlm_tui.system.locks import LockPage, LockState
+from rnnlm_tui.system.machine import describe_machine
 from rnnlm_tui.tui.actions import PANES, Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.log import LogFollower
 from tests.fakes import answers
 from tests.faults.hostile import TEXTS, hostile
-from tests.tui.fakes import FakeServices, make_estimate, make_machine, make_snapshot
+from tests.tui.demo_run import HOUR, NOW, demo_run, stand_still
+from tests.tui.fakes import make_estimate
 
 OPEN = "plain-otter"
 """The run that trains; run names can't be hostile, so the others are named after their status."""
@@ -106,20 +114,31 @@ class HostileLog(LogFollower):
         return False
 
 
-class HostileServices(FakeServices):
-    """Services that return hostile text everywhere."""
+class HostileMonitor(RunMonitor):
+    """Reads hostile text in every field of a run."""
+
+    text = ""
+
+    def _build(self, lock: LockState) -> RunSnapshot:
+        return hostile_snapshot(self.text, super()._build(lock))
+
+    def summary_and_config(self) -> tuple[RunSummary, RunConfig]:
+        summary, config = super().summary_and_config()
+        return hostile(summary.model_copy(update=SAID), self.text, run=self.run.name), config
+
+
+class HostileServices:
+    """What returns hostile text, by the place of the function that it stands for."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        snapshots = [
-            hostile_snapshot(text, OPEN, "running"),
-            *(hostile_snapshot(text, f"a-{status}-run", status) for status in OTHERS),
-        ]
-        super().__init__(*snapshots, machine=hostile(make_machine(), text))
+        self.text = HostileMonitor.text = text
 
     def places(self) -> dict[str, Callable[..., object]]:
         return {
-            **super().places(),
+            "client.control.send": self.send,
+            "client.estimate.estimate": self.estimate,
+            "client.monitor.RunMonitor": HostileMonitor,
+            "client.sampler.SamplerClient": lambda **_: HostileSampler(self.text),
             "client.start.check_source": self.check_source,
             "client.start.start_draft": self.start_saved,
             "client.start.start_run": self.start,
@@ -132,10 +151,9 @@ class HostileServices(FakeServices):
             "store.state.read_history": self.history,
             "store.states.list_states": self.kept_states,
             "store.trash.delete_run": self.delete,
+            "tui.folders.save_text": self.save_text,
+            "tui.screens.log.LogFollower": self.log,
         }
-
-    def sampler(self) -> HostileSampler:  # type: ignore[override]
-        return HostileSampler(self.text)
 
     def log(self, path: Path) -> LogFollower:
         return HostileLog(self.text)
@@ -247,59 +265,53 @@ class HostileServices(FakeServices):
         return Path("/nowhere") / self.text
 
 
-OTHERS: Sequence[RunStatus] = (
-    "failed",
-    "crashed",
-    "stalled",
-    "degraded",
-    "lost",
-    "preparing",
-    "draft",
-)
+OTHERS: Sequence[RunStatus] = ("stalled", "degraded", "preparing", "failed", "crashed", "lost")
+"""The newest first."""
+SAID = {
+    "source": SourceFigures(perplexity=40.2),
+    "message": "why",
+    "parent": "other@7",
+    "precision": "float32",
+    "matmul": "medium",
+    "tags": ("tag",),
+}
 
 
-def hostile_snapshot(text: str, name: str, status: RunStatus) -> RunSnapshot:
-    """Make the snapshot of a run with hostile text everywhere except in its name."""
-    made = make_snapshot(
-        status,
-        name=name,
-        source=SourceFigures(perplexity=40.2),
-        message="why",
-        parent="other@7",
-        precision="float32",
-        matmul="medium",
-        tags=("tag",),
-    )
-    if status == "preparing":
-        made = make_snapshot(
-            status, 0, name=name, preparing=PreparingFigures(phase="encoding", done=1, total=2)
-        )
+def hostile_snapshot(text: str, made: RunSnapshot) -> RunSnapshot:
+    """The snapshot with hostile text everywhere except in its name."""
     events = tuple(
         EventRow(1, 3_000 + index, kind, "text", 0.0) for index, kind in enumerate(EVENT_KINDS)
     )
-    full = replace(
-        made, series=make_snapshot().series, events=(*events, *made.events), log_tail=("a line",)
-    )
-    snapshot = hostile(full, text, series=made.series, machine=made.machine, detail=made.detail)
-    config = hostile(
-        parse_config(
-            merge(
-                DEMO,
-                {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"},
-            )
-        ),
-        text,
-    )
-    return replace(snapshot, summary=hostile(made.summary, text, run=name), config=config)
+    full = replace(made, events=(*events, *made.events), log_tail=("a line",))
+    kept = {name: getattr(made, name) for name in ("series", "machine", "detail", "checkpoints")}
+    snapshot = hostile(full, text, **kept)
+    said = made.summary.model_copy(update=SAID)
+    changes = {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"}
+    config = hostile(parse_config(merge(DEMO, changes)), text)
+    return replace(snapshot, summary=hostile(said, text, run=made.summary.run), config=config)
 
 
 def main() -> int:
     """Run the app and return its exit code."""
     kind, *pane = sys.argv[1:]
-    services = HostileServices(TEXTS[kind])
     wanted: Pane = next((known for known in PANES if known in pane), "train")
-    with services.installed():
-        return cast(int, RnnlmApp(services.run(OPEN), wanted, fps=10.0).run())
+    with ExitStack() as held:
+        for hours, status in enumerate(OTHERS, 1):
+            page = LockPage(progress=("encoding", 1, 2)) if status == "preparing" else None
+            step = 0 if status == "preparing" else 3_751
+            now = NOW - hours * HOUR
+            made = demo_run(status, step, name=f"a-{status}-run", now=now, page=page)
+            held.enter_context(made)
+        held.enter_context(demo_run())
+        os.utime(create_run(DEMO, "a-draft-run").config_path, (0, 0))
+        patch = held.enter_context(pytest.MonkeyPatch.context())
+        stand_still(patch)
+        machine = describe_machine(home())
+        for place, service in HostileServices(TEXTS[kind]).places().items():
+            patch.setattr(f"rnnlm_tui.{place}", service)
+        facts = hostile(machine, TEXTS[kind])
+        patch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: facts)
+        return cast(int, RnnlmApp(find_run(OPEN), wanted, fps=10.0).run())
 
 
 if __name__ == "__main__":
