@@ -75,7 +75,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
             return last_session(settings) == (run, "config")
 
         await until(pilot, is_saved)
-        await press(pilot, "r", shows=(f"›   {run.name}", "    other"))
+        await press(pilot, "r", shows=(f"›   {run.name[:9]}", "    other"))
         await press(pilot, "d", shows="moved to the trash")
         await press(pilot, "u", shows=f"{run.name} restored")
         assert drafts() == {run.name: CHANGES, "other": {}}
