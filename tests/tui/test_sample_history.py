@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from rnnlm_tui.client import monitor
 from rnnlm_tui.errors import StorageError
@@ -42,18 +41,10 @@ def append(run: RunDirectory, *rows: SampleRow) -> None:
         log.append(*rows)
 
 
-async def opened(app: RnnlmApp, pilot: Pilot[int]) -> SampleHistoryScreen:
-    await pilot.press("h")
-    await until(pilot, lambda: isinstance(app.screen, SampleHistoryScreen))
-    history = app.screen
-    assert isinstance(history, SampleHistoryScreen)
-    await until(pilot, lambda: history.page is not None and history.page.loaded)
-    return history
-
-
-def step_of(history: SampleHistoryScreen) -> int:
-    assert history.page is not None
-    return history.page.step
+def is_loaded(app: RnnlmApp) -> bool:
+    """Whether the history is open and shows a page."""
+    page = app.screen.page if isinstance(app.screen, SampleHistoryScreen) else None
+    return page is not None and page.loaded
 
 
 def is_read(app: RnnlmApp) -> bool:
@@ -90,20 +81,17 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
                 await until(pilot, lambda: shows(app, "be as at"))
                 await pilot.press("escape")
             # steps and prompts
-            history = await opened(app, pilot)
-            assert step_of(history) == 3
-            assert "3 of 3" in lines_of(app)[0]
-            steps = []
-            for key in ("left", "home", "left", "right", "end"):
+            await pilot.press("h")
+            await until(pilot, lambda: is_loaded(app) and "3 of 3" in lines_of(app)[0])
+            for key, step in (("left", 2), ("home", 1), ("left", 1), ("right", 2), ("end", 3)):
                 await pilot.press(key)
-                steps.append(step_of(history))
-            assert steps == [2, 1, 1, 2, 3]
+                assert shows(app, f" step {step}  ")
             for keys, prompt in ((["down"], PROMPTS[1]), (["up", "up"], PROMPTS[0])):
                 await pilot.press(*keys)
                 assert shows(app, f"› {prompt}")
             # a new sample is shown at the end only
             append(run, *samples(4))
-            await until(pilot, lambda: step_of(history) == 4)
+            await until(pilot, lambda: shows(app, " step 4  "))
             await pilot.press("left", "enter")
             assert isinstance(app.screen, TrainScreen)
             assert app.screen.cursor_step == 3
@@ -111,14 +99,14 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await pilot.press("home")
             assert app.screen.cursor_step == 1
             await until(pilot, lambda: shows(app, "be as at 1"))
-            history = await opened(app, pilot)
-            assert step_of(history) == 1
+            await pilot.press("h")
+            await until(pilot, lambda: is_loaded(app) and shows(app, " step 1  "))
             await pilot.press("right")
             await until(pilot, lambda: shows(app, "be as at 2"))
             # a resumed run begins again
             record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
             await pilot.press("end")
-            await until(pilot, lambda: step_of(history) == 2 and shows(app, "all new"))
+            await until(pilot, lambda: shows(app, " step 2  ") and shows(app, "all new"))
             await pilot.press("escape", "escape")
             await until(pilot, lambda: shows(app, "@2"))
 
@@ -137,7 +125,8 @@ async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mod
         rows = zip(PROMPTS, found, strict=False)
         append(run, *(SampleRow(1, step, *row, 3, 7, step) for row in rows))
     async with at_home(pane="train", size=size) as (app, pilot):
-        await opened(app, pilot)
+        await pilot.press("h")
+        await until(pilot, lambda: is_loaded(app))
         await pilot.press("left")
         await until(pilot, lambda: shows(app, "2 of 3") and shows(app, "@1,000"))
         await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
