@@ -132,6 +132,11 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def saved(name: str) -> bool:
+        file = tmp_path / f"plain-otter-{name}.md"
+        return file.exists() and TEXTS[1_000].strip() in file.read_text()
+
     async with comparing() as (app, pilot, fake):
         await until_shown(pilot, "A plain-otter @best", "step 3,700, val 58.1", "step 1,000")
         await until(pilot, lambda: in_box(app))
@@ -157,7 +162,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         )
         await press(pilot, "shift+left", "differs 1 of 1")
         await pilot.press("tab", "ctrl+s")
-        await until(pilot, lambda: list(tmp_path.glob("plain-otter-side-by-side.md")))
+        await until(pilot, lambda: saved("side-by-side"))
         await pilot.press("ctrl+y")
         await until(pilot, lambda: app.clipboard == f"The Union{TEXTS[1_000]}")
 
@@ -173,7 +178,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
             assert scores.at == at
         await press(pilot, "tab", "surprise, B’s text", "it is a time", "of 18 tokens")
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: list(tmp_path.glob("plain-otter-differences.md")))
+        await until(pilot, lambda: saved("differences"))
 
         await sample(app, pilot, "ctrl+g")
         await until_shown(pilot, "Checkpoint × temperature", "0.4", "0.8", "1.0", "1.3")
@@ -181,10 +186,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         assert [one.settings.temperature for one in asked] == [0.4, 0.8, 1.0, 1.3] * 2
         assert all(one.settings.max_new_tokens == 60 for one in asked)
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: list(tmp_path.glob("plain-otter-grid.md")))
-        files = sorted(tmp_path.glob("*.md"))
-        assert len(files) == 3
-        assert all(TEXTS[1_000].strip() in file.read_text() for file in files)
+        await until(pilot, lambda: saved("grid"))
 
         grid = pane(app).grid.shown
         assert grid is not None
