@@ -189,8 +189,7 @@ class DifferenceList(Panel):
             line("  by bits  {}     {}", a, b),
         ]
         room = max(0, height - 2)
-        marked = scores.at in scores.order
-        at = scores.order.index(scores.at) if scores.at is not None and marked else self._top
+        at = scores.order.index(scores.at) if scores.at in scores.order else self._top
         self._top = first_shown(self._top, at, room, len(scores.order))
         for index in scores.order[self._top : self._top + room]:
             self.lines.append(self._row(index, width))
@@ -227,11 +226,8 @@ class DifferenceList(Panel):
         after = "".join(one.text for one in spans[index + 1 : index + 1 + CONTEXT])
         text = spans[index].text
         before += text[: len(text) - len(text.lstrip(" "))]
-        first = max(0, index - CONTEXT) == 0
-        start = safe_text(before, newlines="space")
-        return start if first else start.partition(" ")[2].lstrip(), safe_text(
-            after, newlines="space"
-        )
+        start, end = (safe_text(part, newlines="space") for part in (before, after))
+        return start if index <= CONTEXT else start.partition(" ")[2].lstrip(), end
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
         """Return how many rows are out of view."""
