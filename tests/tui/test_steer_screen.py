@@ -221,8 +221,14 @@ def test_the_planned_rates_are_drawn_old_and_new() -> None:
 def test_a_saved_checkpoint_says_how_long_it_stays_and_what_pins_it() -> None:
     saved = CommandResult(id="a", ok=True, step=1500, checkpoint="checkpoints/step-000001500")
     for kept, words in (
-        (CheckpointConfig(), " until 2 newer ones exist: {key:pin_checkpoint} on Checkpoints"),
-        (CheckpointConfig(keep_last=5, keep_every=1000), " until 5 newer ones exist: {key:"),
+        (
+            CheckpointConfig(),
+            " until 2 newer ones exist: {key:pin_checkpoint} on Checkpoints pins it",
+        ),
+        (
+            CheckpointConfig(keep_last=5, keep_every=1000),
+            " until 5 newer ones exist: {key:pin_checkpoint} on",
+        ),
         (CheckpointConfig(keep_every=500), ""),
     ):
         text = outcome("checkpoint", saved, kept.stays(1500)).text

@@ -33,8 +33,6 @@ from tests.homes import trained, training
 from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import at_home, lines_of, show, shows, until
 
-SIZES = ((80, 24), (120, 40))
-
 
 @pytest.fixture
 def trains() -> Iterator[None]:
@@ -353,10 +351,7 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
         assert {one.name for one in list_trash()} == {"plain-otter", "amber-vole"}
 
 
-@pytest.mark.parametrize(
-    ("most", "said"),
-    [(4_754, "at step 100"), (270, "at the end (step 270)"), (None, "at step 100")],
-)
+@pytest.mark.parametrize(("most", "said"), [(270, "at the end (step 270)"), (None, "at step 100")])
 def test_the_first_samples_are_announced_for_a_future_step(most: int | None, said: str) -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 100 if most != 270 else 500}))
     snapshot = replace(make_snapshot(step=50, max_steps=most, config=config), samples=())

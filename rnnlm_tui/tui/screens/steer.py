@@ -118,7 +118,6 @@ class SteerScreen(Overlay[None]):
     def note(self, text: str, style: str = DIM) -> None:
         """Show one line about the request; empty: the keys."""
         self._noted = (text, style)
-        text = self.context.with_keys(text)
         room = max(20, min(104, self.app.size.width) - 4)
         keys = [key for key in KEYS if key[0] != "F6" or self.draft.can_undo]
         line = (

@@ -41,14 +41,6 @@ def test_the_range_is_that_of_the_data_without_outliers() -> None:
         assert wanted(values, log=log) == found
 
 
-def test_frequent_spikes_of_raw_points_do_not_flatten_the_curve() -> None:
-    tops = [9.0 if column % 10 == 5 else 1.1 for column in range(100)]
-    raw = [Bin(column, 1.0, 0.9, top, 100, 100 * column) for column, top in enumerate(tops)]
-    curve = [(column, 1.0) for column in range(100)]
-    assert wanted_range([raw], [curve], 100, False, False) == (0.9, 1.1)
-    assert wanted_range([raw], [curve], 100, False, True) == (0.9, 9.0)
-
-
 def test_a_bump_of_the_curve_stays_visible_on_a_log_axis() -> None:
     bump = [
         (70 + 900 * math.exp(-at / 25)) * (1 + 60 * math.exp(-(((at - 130) / 4) ** 2)))
