@@ -57,7 +57,7 @@ class Worker:
             undoes=0 if undone is None else undone.number,
         )
         self.changes.append(change)
-        result = CommandResult(id="1", ok=True, status="running", step=change.step, change=change)
+        result = CommandResult(id="1", ok=True, step=change.step, change=change, checkpoint="saved")
         answer = result.model_dump(mode="json")
         self.write(CommandRow(1, str(change.number), verb, {}, answer, time()))
         return result
@@ -177,6 +177,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         # once it is confirmed, only what wasn't sent is left, and F6 undoes the change at once
         ((words, left),) = noted
         assert words.startswith("✓ confirmed at step 2,400")
+        assert words.endswith("newer ones exist: p on Checkpoints pins it")
         assert left == {"optimizer.max_grad_norm": 2.5}
         await pilot.press("u")
         for _ in range(2):  # at once: the second comes before the first is sent
