@@ -143,10 +143,6 @@ class ComparedRunsPanel(ScrolledPanel):
             self._at = at
             self.redraw()
 
-    @property
-    def row_count(self) -> int:
-        return len(self.lines)
-
     def prepare(self, width: int, height: int) -> None:
         """Lay out all lines for this width, and scroll no further than they reach."""
         self.lines, self._heads = [], []

@@ -290,7 +290,6 @@ class WheelScrolled(Panel):
 
     def scroll_lines(self, by: int) -> None:
         """Scroll down, or up if negative; for a subclass."""
-        raise NotImplementedError
 
     @on(MouseScrollDown)
     @on(MouseScrollUp)
@@ -308,8 +307,8 @@ class ScrolledPanel(WheelScrolled):
 
     @property
     def row_count(self) -> int:
-        """All rows, also those out of view; for a subclass."""
-        raise NotImplementedError
+        """All rows, also those out of view."""
+        return len(self.lines)
 
     @property
     def last_top(self) -> int:

@@ -6,6 +6,7 @@ import pytest
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App, ComposeResult
+from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
 
@@ -14,7 +15,6 @@ from rnnlm_tui.tui.text import changed_spans
 from rnnlm_tui.tui.widgets.panel import (
     Panel,
     ScrolledPanel,
-    WheelScrolled,
     bottom_edge,
     padded,
     segments_of,
@@ -47,8 +47,6 @@ def test_bottom_edge_leaves_out_labels_that_touch() -> None:
     assert bottom(20, (6, "0"), (16, "x")) == "╰──── 0 ─────── x ─╯"
     assert bottom(20, (6, "100"), (8, "200"), (14, "300")) == "╰──── 100 ─── 300 ─╯"
     assert bottom(12, (1, "a"), (9, "long")) == "╰──────────╯"
-    for width in range(8):
-        bottom(width, (2, "a"), (5, "b"))
 
 
 def test_changed_spans_keep_wide_characters_whole() -> None:
@@ -111,10 +109,11 @@ async def test_a_panel_draws_its_frame_and_repaints_only_changed_cells() -> None
         assert len(shown(app)) == 3
 
 
-def test_a_panel_that_scrolls_has_to_say_how() -> None:
-    for panel in (WheelScrolled(), ScrolledPanel()):
-        with pytest.raises(NotImplementedError):
-            panel.scroll_lines(1)
+def test_a_panel_scrolls_through_all_of_its_lines() -> None:
+    panel = ScrolledPanel()
+    panel.lines = [Content("one"), Content("two"), Content("three")]
+    panel.show_from(9)
+    assert (panel.row_count, panel.top) == (3, 2)
 
 
 def test_a_blank_changes_only_with_its_background_or_underline() -> None:
