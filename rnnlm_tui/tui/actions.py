@@ -143,13 +143,13 @@ def types_text(key: str) -> bool:
     return KEY_SIGNS.get(key, "none") in TYPED_SIGNS or bool(character and character.isprintable())
 
 
-def with_keys(text: str, actions: Sequence[Action], pane: Pane = "runs") -> str:
-    """Return a text with the keys of actions, as they are on a pane, in place of `{key:id}`."""
+def with_keys(text: str, actions: Sequence[Action]) -> str:
+    """Return a text for any pane with the keys of actions in place of `{key:id}`."""
     known = {entry.id: entry for entry in actions}
 
     def label(found: re.Match[str]) -> str:
         entry = known.get(found[1])
-        return found[0] if entry is None else on_pane(entry, pane).label or entry.label
+        return found[0] if entry is None else on_pane(entry, "prompt").label or entry.label
 
     return re.sub(r"\{key:(\w+)\}", label, text)
 
@@ -309,16 +309,14 @@ ROWS: tuple[Row, ...] = (
             brief="next/previous evaluation"),
         _row("write_chart", "w", "Save", "write a CSV file: of the chart's points", "Write CSV",
             brief="points as a CSV file"),
+        _row("next_marks", "", "Dots",
+            "dots of charts: braille, or blocks for a font that lacks it", "Chart dots",
+            brief="dots: braille or blocks", on_app=True),
     ),
     *_on(("compare",), "screen",
         _row("table_down", "pagedown", "Table", "scroll the table down, up", "Scroll table down",
             ("table_up", "pageup", "scroll the table up", "Scroll table up", "scroll_table(-3)"),
             call="scroll_table(3)", shown="PgDn PgUp"),
-    ),
-    *_on((*CHARTED,), "charts",
-        _row("next_marks", "", "Dots",
-            "dots of charts: braille, or blocks for a font that lacks it", "Chart dots",
-            brief="dots: braille or blocks", on_app=True),
     ),
     *_on(("config",), "screen",
         _row("next_field", "down", "Field", "next or previous field", "",

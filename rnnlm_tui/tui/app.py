@@ -398,7 +398,7 @@ class RnnlmApp(App[int]):
 
     def with_keys(self, text: str) -> str:
         """Return a text for any pane with the keys of actions in place of `{key:id}`."""
-        return with_keys(text, self.actions, "prompt")
+        return with_keys(text, self.actions)
 
     @property
     def no_run_words(self) -> tuple[str, str]:
@@ -413,14 +413,11 @@ class RnnlmApp(App[int]):
         """Go to a pane."""
         if pane in ("train", "checkpoints") and self.run_directory is None:
             state, way = self.no_run_words
-            if self.current_mode != "runs":
-                self.report(f"{state.rstrip('.')}: {way}")
-            elif self.summaries == ():
-                start = "{key:open_selected} to start the demo, {key:new_run} to configure one."
-                self.report(f"No run open. Press {start}")
-            else:
-                choose = "{key:open_selected}, or press {key:new_run} for a new one."
-                self.report(f"No run open. Choose one with {choose}")
+            start = "Press {key:open_selected} to start the demo, {key:new_run} to configure one."
+            choose = "Choose one with {key:open_selected}, or press {key:new_run} for a new one."
+            here = f"No run open. {start if self.summaries == () else choose}"
+            on_list = self.current_mode == "runs"
+            self.report(here if on_list else f"{state.rstrip('.')}: {way}")
             return
         if pane == "compare" and len(self.marked) < LEAST_COMPARED:
             self.report("mark two runs with {key:mark_run} to compare them")

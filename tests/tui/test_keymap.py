@@ -142,4 +142,6 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
             await press(pilot, ("Y", "slash", *"zebra"), "no run matches: F11 shows them all")
             await press(pilot, "f11 f4", "nothing to undo: U shows the trash")
             await press(pilot, ("question_mark", *"trash"), "to the trash: F4 undoes it")
-            await press(pilot, "escape escape end d", "moved to the trash, F4 undoes it")
+            await press(pilot, "escape escape end p", "amber-vole ⚑")
+            await press(pilot, "d", "Move the pinned run to the trash?", "  F4 undoes it.")
+            await press(pilot, "D", "moved to the trash, F4 undoes it")

@@ -19,7 +19,7 @@ from rich.text import Text
 from textual import _compositor, keys
 from textual.app import App, ComposeResult
 from textual.drivers.linux_driver import LinuxDriver
-from textual.events import Key, Resize
+from textual.events import Key
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
@@ -94,15 +94,10 @@ async def test_keys_sent_in_one_go_act_in_their_order() -> None:
         assert (first.value, second.value) == ("a", "b"), "see OrderedKeys in tui/_textual.py"
 
 
-async def test_the_terminals_size_is_read_and_a_pending_resize_is_delivered() -> None:
-    async with App[None]().run_test(size=(80, 24)) as pilot:
-        app = pilot.app
-        app._size, app._resize_event = Size(70, 20), Resize(Size(70, 20), Size(70, 20))
-        _textual.deliver_pending_resize(app)
-        assert app._resize_event is None, "see deliver_pending_resize in tui/_textual.py"
+def test_a_driver_still_reads_the_terminals_size() -> None:
     app = App[None]()
     assert _textual.terminal_size(app) is None, "before an app runs it has no driver"
-    app._driver = SimpleNamespace(_get_terminal_size=lambda: (91, 33))
+    app._driver = SimpleNamespace(_get_terminal_size=lambda: (91, 33))  # type: ignore[assignment]
     assert _textual.terminal_size(app) == Size(91, 33), "see terminal_size in tui/_textual.py"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from textual.worker import WorkerState, get_current_worker
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen
-from rnnlm_tui.tui.threads import act, run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import act, run_before_exit, wait_for_threads
 from tests.tui.support import shows, until
 
 ENDLESS_WORK = """
@@ -43,13 +42,6 @@ wait_for_threads(60)
 
 def refuse(words: str) -> int:
     raise WorkerError(words)
-
-
-async def test_a_result_and_an_error_come_back_from_another_thread() -> None:
-    assert await to_thread(threading.current_thread) is not threading.current_thread()
-    assert await to_thread(divmod, 7, 2) == (3, 1)
-    with pytest.raises(WorkerError, match="no answer"):
-        await to_thread(refuse, words="no answer")
 
 
 def test_a_running_write_is_awaited_and_endless_work_keeps_no_process_alive(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.widgets.frame import PanesLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 TWO_COLUMNS = 74
@@ -141,11 +142,8 @@ class HelpScreen(Overlay[None]):
     def _group(self, group: Group, room: int) -> list[Content]:
         entries = [row[0] for row in key_rows(self._entries) if row[0].group == group]
         entries.sort(key=lambda entry: entry.id not in self._focused)
-        panes = [
-            entry
-            for entry in entries
-            if entry.id in ("show_config", "show_train", "show_checkpoints", "show_prompt")
-        ]
+        of_run = {f"show_{pane}" for pane in PanesLine.LEFT}
+        panes = [entry for entry in entries if entry.id in of_run]
         names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
         rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
         of_palette = [entry for entry in entries if not entry.keys]

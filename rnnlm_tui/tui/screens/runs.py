@@ -124,7 +124,9 @@ class RunsScreen(SteersRuns):
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
         order, backwards = saved_order(self.context.settings)
-        self.query_one(RunsTable).sort_by(order, backwards=backwards)
+        table = self.query_one(RunsTable)
+        table.empty = self.context.with_keys("no run matches: {key:leave_field} shows them all")
+        table.sort_by(order, backwards=backwards)
         self._show_open_run()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:

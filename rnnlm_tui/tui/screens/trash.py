@@ -34,7 +34,7 @@ NAME, BESIDE = 40, 36
 LONGEST_NAME = 64
 SHOWN_NAMES = 3
 """Runs that a message about several runs names."""
-MOVED = "moved to the trash, {key:undo_delete} undoes it"
+UNDOES = "{key:undo_delete} undoes it"
 
 
 class TrashScreen(ManageScreen["Trashed", "Trashed"]):
@@ -148,7 +148,7 @@ class DeletedRuns:
         if opened is not None and opened.name in names:
             self._context.close_run()
         still = f"; still training: {few_names(living)}" if living else ""
-        self._context.report_change(_told(names, MOVED) + still)
+        self._context.report_change(_told(names, f"moved to the trash, {UNDOES}") + still)
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
@@ -227,11 +227,10 @@ async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
         return True
     several = len(runs) > 1
     what = counted(len(runs), "run") if several else "the pinned run"
-    undo = app.with_keys("{key:undo_delete} undoes it.")
     question = ConfirmScreen(
         f"Move {what} to the trash?",
         few_names(run.run for run in runs),
-        f"pinned: {few_names(pinned)}" if several and pinned else undo,
+        f"pinned: {few_names(pinned)}" if several and pinned else app.with_keys(f"{UNDOES}."),
         "keep them" if several else "keep it",
         f"move {what} to the trash",
     )

@@ -112,16 +112,6 @@ class PanesLine(KeysLine):
         return words, entry.textual_action
 
 
-def mode_line(pane: Pane, actions: Sequence[Action] = ACTIONS) -> Content:
-    """Return `mode  Sample  Inspect  Compare   F2 next`, with this pane's mode underlined."""
-    modes = Content("  ").join(
-        Content.styled(title, f"bold underline {TRAIN}" if mode == pane else DIM)
-        for mode, title in PROMPT_MODES.items()
-    )
-    key = find_action("next_mode", actions).label
-    return line("mode  {}   {} next", modes, (key, f"bold {BRIGHT}"))
-
-
 class ModeLine(Line):
     """The modes of the prompt; and beside them keys, or what else a mode shows."""
 
@@ -156,7 +146,12 @@ class ModeLine(Line):
 
     def _draw(self) -> None:
         room = (self.size.width or self.app.size.width) - 4
-        modes = mode_line(self._pane, getattr(self.app, "actions", ACTIONS))
+        titles = Content("  ").join(
+            Content.styled(title, f"bold underline {TRAIN}" if mode == self._pane else DIM)
+            for mode, title in PROMPT_MODES.items()
+        )
+        key = find_action("next_mode", getattr(self.app, "actions", ACTIONS)).label
+        modes = line("mode  {}   {} next", titles, (key, f"bold {BRIGHT}"))
         if self._words.plain:
             row = self._words.truncate(room, ellipsis=True)
         elif self._left.plain and self._left.cell_length + modes.cell_length + 4 <= room:
@@ -196,10 +191,10 @@ class FooterLine(KeysLine):
         if list(entries) == self._given:
             return
         self._given = list(entries)
-        own = {
-            entry.id: entry for entry in getattr(self.app, "actions", ACTIONS)
-        }  # with the user's keys
-        self._entries = tuple((on_pane(own[entry.id], self._pane), verb) for entry, verb in entries)
+        own = getattr(self.app, "actions", ACTIONS)  # with the user's keys
+        self._entries = tuple(
+            (on_pane(find_action(entry.id, own), self._pane), verb) for entry, verb in entries
+        )
         self._draw()
 
     @property

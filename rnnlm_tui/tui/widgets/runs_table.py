@@ -19,7 +19,7 @@ from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import ACTIONS, action, with_keys
+from rnnlm_tui.tui.actions import ACTIONS, action
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.text import amount, line, safe_content
 from rnnlm_tui.tui.views.compare import best_of_comparable
@@ -66,10 +66,6 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
-
-    def on_mount(self) -> None:
-        keys = getattr(self.app, "actions", ACTIONS)
-        self.empty = with_keys("no run matches: {key:leave_field} shows them all", keys)
 
     @property
     def runs(self) -> Sequence[RunSummary]:
