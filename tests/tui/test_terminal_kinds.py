@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from tests.terminal import Terminal
 
@@ -44,31 +42,25 @@ def kinds_of_colour(raw: bytes) -> set[str]:
     return kinds | ({"16"} if SIXTEEN.search(MANY.sub(b"", raw)) else set())
 
 
-@pytest.mark.parametrize(
-    ("variables", "options", "kinds", "is_ascii"),
-    [
-        ({}, (), {"256"}, False),
-        ({"COLORTERM": "truecolor"}, (), {"value"}, False),
-        ({"TERM": "linux"}, (), {"16"}, True),
-        ({"NO_COLOR": "1"}, (), set(), False),
-        ({"TERM": "vt100", "LANG": "C", "LC_ALL": ""}, (), set(), True),
-        ({"PYTHONIOENCODING": "latin-1"}, (), {"256"}, True),
-        ({}, ("--ascii", "--no-mouse"), {"256"}, True),
-        ({"LANG": "C", "LC_ALL": "C"}, ("--no-ascii",), {"256"}, False),
-    ],
-    ids=str,
+TERMINALS: tuple[tuple[dict[str, str], tuple[str, ...], set[str], bool], ...] = (
+    ({}, (), {"256"}, False),
+    ({"COLORTERM": "truecolor"}, (), {"value"}, False),
+    ({"TERM": "linux"}, (), {"16"}, True),
+    ({"NO_COLOR": "1"}, (), set(), False),
+    ({"TERM": "vt100", "LANG": "C", "LC_ALL": ""}, (), set(), True),
+    ({"PYTHONIOENCODING": "latin-1"}, (), {"256"}, True),
+    ({}, ("--ascii", "--no-mouse"), {"256"}, True),
+    ({"LANG": "C", "LC_ALL": "C"}, ("--no-ascii",), {"256"}, False),
 )
-def test_every_terminal_gets_the_colours_and_signs_that_it_has(
-    variables: Mapping[str, str],
-    options: tuple[str, ...],
-    kinds: set[str],
-    is_ascii: bool,
-    tmp_path: Path,
-) -> None:
-    with welcomed(tmp_path, *options, **variables) as terminal:
-        assert kinds_of_colour(bytes(terminal.raw)) == kinds
-        assert terminal.text.isascii() is is_ascii
-        assert (b"\x1b[?1000h" in terminal.raw) is ("--no-mouse" not in options)
+"""Environment, options, how colours are asked for, and whether all is ASCII."""
+
+
+def test_every_terminal_gets_the_colours_and_signs_that_it_has(tmp_path: Path) -> None:
+    for variables, options, kinds, is_ascii in TERMINALS:
+        with welcomed(tmp_path, *options, **variables) as terminal:
+            assert kinds_of_colour(bytes(terminal.raw)) == kinds
+            assert terminal.text.isascii() is is_ascii
+            assert (b"\x1b[?1000h" in terminal.raw) is ("--no-mouse" not in options)
 
 
 def test_a_terminal_without_a_cursor_and_an_unknown_theme_are_rejected(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def wait_for_looks(watcher: Watcher, looks: int) -> None:
     wait_for(lambda: watcher.polls >= wanted)
 
 
+@pytest.mark.usefixtures("three_at_home")
 def test_the_open_run_and_the_marked_ones_are_read_once_each_and_posted_when_they_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -117,8 +118,6 @@ def test_the_open_run_and_the_marked_ones_are_read_once_each_and_posted_when_the
 
     monkeypatch.setattr(client.monitor, "RunMonitor", Recorded)
     monkeypatch.setattr(RunList, "look", lambda *_: [])  # it has monitors of its own
-    for name in ("plain-otter", "brisk-heron", "amber-vole"):
-        trained(name)
     with watching(open="plain-otter") as (watcher, posted):
         watcher.compare(("brisk-heron", "plain-otter"))
         wait_for(reached("plain-otter", "brisk-heron"))
@@ -226,13 +225,12 @@ def test_an_error_of_any_poll_is_reported_once_and_again_after_it_was_gone(
     assert told == {f"{what}: the disk is gone": 2 for what in polls}
 
 
+@pytest.mark.usefixtures("three_at_home")
 def test_only_runs_removed_by_others_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(monitor: RunMonitor) -> None:
         raise StorageError(f"no {monitor.run.name}")
 
     monkeypatch.setattr(RunMonitor, "poll", gone)
-    for name in ("plain-otter", "brisk-heron", "amber-vole"):
-        trained(name)
     with watching() as (watcher, posted):
         for name in ("plain-otter", "brisk-heron"):
             watcher.mark_removed(name)
@@ -271,10 +269,9 @@ async def test_space_works_for_an_unreadable_run(monkeypatch: pytest.MonkeyPatch
         await press(pilot, "space", "plain-otter resumed")
 
 
+@pytest.mark.usefixtures("three_at_home")
 def test_an_incomplete_list_is_read_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.tui.poller.LIST_PATIENCE", 0.0)
-    for name in ("plain-otter", "brisk-heron", "amber-vole"):
-        trained(name)
     with watching() as (watcher, posted):
         wait_for_looks(watcher, 4)
         lists = [
