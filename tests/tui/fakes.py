@@ -1,26 +1,21 @@
-"""Invented runs for the app's tests: snapshots like a demo's, and services that record requests."""
+"""The fake sampler, and figures and snapshots of a demo run for tests of views."""
 
 from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import pytest
 from pydantic import BaseModel
 
-from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.client.estimate import Estimate, TrainingText
-from rnnlm_tui.client.gpus import DeviceChoice, TrainingDevice
-from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
-from rnnlm_tui.client.sampler import AnswerT, SamplerClient
+from rnnlm_tui.client.monitor import RunSnapshot
+from rnnlm_tui.client.sampler import AnswerT
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
@@ -31,14 +26,10 @@ from rnnlm_tui.schema.estimates import (
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
     METRIC_COLUMNS,
-    CheckpointRow,
     GpuRow,
     HardwareRow,
-    SampleRow,
 )
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.protocol import CommandResult, Verb
-from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.sampling import (
     SampleDone,
     SamplePiece,
@@ -57,13 +48,8 @@ from rnnlm_tui.schema.summary import (
     SourceFigures,
     TrainFigures,
 )
-from rnnlm_tui.store.manifest import Manifest, ManifestFile
-from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.series import Band, SeriesTable
 from rnnlm_tui.system.machine import MachineFacts
-from rnnlm_tui.tui.screens.log import LogFollower
 from tests.fakes import answers as plausible
 from tests.tui.demo_run import (
     CARD,
@@ -78,8 +64,6 @@ from tests.tui.demo_run import (
     seen,
     train_loss,
 )
-from tests.tui.fake_checkpoints import FakeCheckpoints
-from tests.tui.fake_steering import FakeSteering
 
 START = NOW - 99
 
@@ -315,204 +299,3 @@ class FakeSampler:
         if error is not None:
             raise error
         return found(request) if callable(found) else cast(BaseModel | None, found)
-
-
-DEVICES = DeviceChoice(
-    "",
-    "cuda:0",
-    (
-        TrainingDevice("auto", "the best of them"),
-        TrainingDevice("cuda:0", "NVIDIA H100 PCIe, 78.1 GiB free"),
-        TrainingDevice("cpu", "2 cores, 6.5 GiB free"),
-    ),
-)
-
-
-class FakeReader:
-    """A machine with a constant load."""
-
-    def sample(self) -> HardwareRow:
-        return make_hardware(busy=4)[0]
-
-    def close(self) -> None:
-        pass
-
-
-class FakeServices(FakeSteering):
-    """The app's services on invented runs; lists record what was asked of them."""
-
-    def __init__(
-        self,
-        *snapshots: RunSnapshot,
-        sampler: FakeSampler | None = None,
-        machine: MachineFacts | None = None,
-    ) -> None:
-        """Know these runs, the first one the newest."""
-        self.checkpoint_files = FakeCheckpoints(self)
-        self.queue: QueueListing | None = None
-        """None: there is no queue."""
-        self.runs = [snapshot.summary for snapshot in snapshots]
-        self.snapshots = {snapshot.summary.run: snapshot for snapshot in snapshots}
-        self.fake_sampler = sampler or FakeSampler()
-        self.machine_facts = machine or make_machine()
-        self.seconds: float | None = 125.0
-        """The training time in estimates."""
-        self.preview_found: Preview | None = None
-        """The preview of every config's text."""
-        self.log_path = Path("/nowhere/worker.log")
-        self.sent: list[tuple[str, str, dict[str, object]]] = []
-        self.saved: list[tuple[str, str]] = []
-
-    def places(self) -> dict[str, Callable[..., object]]:
-        """What stands in the place of each function that the app calls."""
-        files = self.checkpoint_files
-        return {
-            "client.checkpoint_detail.read_detail": files.detail,
-            "client.checkpoints.quick_problems": files.problems,
-            "client.checkpoints.rows_on_disk": self.checkpoints,
-            "client.control.send": self.send,
-            "client.corpora.preview": lambda _config: self.preview_found,
-            "client.estimate.estimate": self.estimate,
-            "client.estimate.warning_before_start": lambda _config: None,
-            "client.gpus.device_choice": lambda _run, **_: DEVICES,
-            "client.listing.RunList": lambda _report: FakeRunList(self),
-            "client.monitor.RunMonitor": self.monitor,
-            "client.queue.ensure_running": lambda: "",
-            "client.queue.list_queue": lambda _runs: self.queue or QueueListing(),
-            "client.sampler.SamplerClient": lambda **_: self.sampler(),
-            "client.start.check_source": lambda _corpus: None,
-            "client.start.resume_run": lambda run, _device="": f"{run.name} resumed",
-            "client.start.start_draft": lambda run: run,
-            "client.start.start_run": lambda config: create_run(config, "calm-badger"),
-            "client.start.with_available_corpus": lambda config: config,
-            "client.steering.read_steering": self.steering,
-            "store.manifest.verify_checkpoint": self.manifest,
-            "store.paths.queue_file": lambda: SimpleNamespace(exists=lambda: bool(self.queue)),
-            "store.reader.RunReader": self.reader,
-            "store.retention.plan_prune": files.plan_prune,
-            "store.runs.find_run": self.run,
-            "store.runs.suggest_name": lambda: "calm-badger",
-            "system.machine.MachineReader": lambda *_: FakeReader(),
-            "system.machine.describe_machine": lambda _home: self.machine_facts,
-            "system.processes.ends_at_logout": lambda: None,
-            "tui.folders.save_text": self.save_text,
-            "tui.screens.log.LogFollower": self.log,
-        }
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Let the app use these services in place of the real ones."""
-        with pytest.MonkeyPatch.context() as patch:
-            for place, service in self.places().items():
-                patch.setattr(f"rnnlm_tui.{place}", service)
-            yield
-
-    def run(self, name: str) -> RunDirectory:
-        return RunDirectory(runs_dir() / name)
-
-    def monitor(
-        self, run: RunDirectory, *, report: Callable[[int, int], None] | None = None
-    ) -> FakeMonitor | RunMonitor:
-        """Watch an invented run, or one on the disk, such as a draft that the app has written."""
-        is_invented = run.name in self.snapshots
-        return FakeMonitor(self, run.name) if is_invented else RunMonitor(run, report=report)
-
-    def reader(self, run: RunDirectory) -> FakeRunReader | RunReader:
-        return FakeRunReader(self, run) if run.name in self.snapshots else RunReader(run)
-
-    def sampler(self) -> SamplerClient:
-        return cast(SamplerClient, self.fake_sampler)
-
-    def send(self, run: RunDirectory, verb: Verb, **arguments: Any) -> CommandResult:
-        self.sent.append((run.name, verb, arguments))
-        return CommandResult(id="1", ok=True, status="running", step=3_752)
-
-    def log(self, path: Path) -> LogFollower:
-        return LogFollower(self.log_path)
-
-    def save_text(self, name: str, text: str, ending: str = ".txt") -> Path:
-        self.saved.append((f"{name}{ending}", text))
-        return Path("/home") / f"{name}{ending}"
-
-    def estimate(self, config: RunConfig) -> Estimate:
-        return make_estimate(config, 4_752, self.seconds)
-
-    def checkpoints(self, run: RunDirectory) -> list[CheckpointRow]:
-        return list(self.snapshots[run.name].checkpoints)
-
-    def manifest(self, checkpoint: Path) -> Manifest:
-        files = {
-            "model.safetensors": ManifestFile(size=2_200_000, sha256="9f3c" + "0" * 56 + "a71e"),
-            "training_state.safetensors": ManifestFile(
-                size=4_300_000, sha256="02bd" + "0" * 56 + "54c8"
-            ),
-            "training_state.json": ManifestFile(size=3_000, sha256="c7e1" + "0" * 56 + "0f92"),
-        }
-        return Manifest(
-            kind="checkpoint",
-            run="plain-otter",
-            step=int(checkpoint.name.split("-")[1]),
-            created=START,
-            versions={"rnnlm_tui": "0.1.0", "python": "3.11"},
-            facts={"environment": {"torch": "2.13", "device": "cpu"}},
-            files=files,
-        )
-
-
-@dataclass
-class FakeMonitor:
-    """Hands out what the services hold, once for each change."""
-
-    services: FakeServices
-    name: str
-    last: RunSnapshot | None = None
-
-    def poll(self) -> RunSnapshot | None:
-        snapshot = self.services.snapshots.get(self.name)
-        if snapshot is self.last:
-            return None
-        self.last = snapshot
-        return snapshot
-
-    def look_at(self, steps: tuple[int, int] | None) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class FakeRunList:
-    """Lists the runs of the services."""
-
-    services: FakeServices
-
-    complete = True
-
-    def look(self, patience: float) -> list[RunSummary]:
-        return list(self.services.runs)
-
-    def configs(self, names: Sequence[str]) -> dict[str, RunConfig]:
-        known = self.services.snapshots
-        return {name: known[name].config for name in names if name in known}
-
-
-@dataclass
-class FakeRunReader:
-    """Reads samples of the services."""
-
-    services: FakeServices
-    run: RunDirectory
-
-    def __enter__(self) -> FakeRunReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def sample_steps(self) -> list[int]:
-        return sorted({row.step for row in self.services.snapshots[self.run.name].samples})
-
-    def samples_at(self, step: int) -> list[SampleRow]:
-        rows = self.services.snapshots[self.run.name].samples
-        return [row for row in rows if row.step == step]

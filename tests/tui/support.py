@@ -17,28 +17,10 @@ from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.theme import Display
-from tests.tui.fakes import FakeSampler, FakeServices, make_snapshot
+from tests.tui.fakes import FakeSampler
 
 DEADLINE = 60.0
 """Seconds after which a condition that has not come true is a failure."""
-
-
-@asynccontextmanager
-async def running_app(
-    services: FakeServices | None = None,
-    *,
-    run: str | None = "plain-otter",
-    pane: Pane | None = None,
-    size: tuple[int, int] = (80, 24),
-    ascii_only: bool = False,
-    settings: dict[str, object] | None = None,
-    keymap: str = "",
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app on invented runs, after the first look at them."""
-    services = services or FakeServices(make_snapshot())
-    with services.installed():
-        async with _first_look(run, pane, size, ascii_only, settings, keymap) as (app, pilot):
-            yield app, pilot
 
 
 @asynccontextmanager

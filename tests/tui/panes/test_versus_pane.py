@@ -30,8 +30,7 @@ from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.versus import SidePanel
 from tests.fakes import answers as plausible
 from tests.homes import trained, with_checkpoints
-from tests.tui.fakes import FakeSampler, FakeServices
-from tests.tui.panes.fakes import make_snapshot
+from tests.tui.fakes import FakeSampler
 from tests.tui.panes.seeing import (
     press,
     running_at_home,
@@ -78,13 +77,6 @@ def sampler(**changes: object) -> FakeSampler:
     """A sampler of `TEXTS`."""
     fake = FakeSampler(texts=words_of, answers={InspectRequest: surprised})
     return replace(fake, **changes)  # type: ignore[arg-type]
-
-
-def versus(**changes: object) -> FakeServices:
-    """Services with a run that trains and one that has finished."""
-    return FakeServices(
-        make_snapshot(), make_snapshot("finished", name="brisk-heron"), sampler=sampler(**changes)
-    )
 
 
 def pane(app: RnnlmApp) -> VersusScreen:
