@@ -320,7 +320,9 @@ class RnnlmApp(App[int]):
             self._labels_reported.add(run)
             self.run_beside(self._move_labels_aside(run))
         if self.all_listed:
-            self.set_marks(self.marks.among(summary.run for summary in summaries))
+            # the list may be older than a run's new name
+            marked = (name for name in self.marks.names if listed_run(name).path.is_dir())
+            self.set_marks(self.marks.among(marked))
 
     def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
         if queue.reason and (before is None or not before.reason):

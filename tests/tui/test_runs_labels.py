@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from dataclasses import replace
 from threading import Event
+from time import sleep
 
 import pytest
 from textual.pilot import Pilot
@@ -14,8 +15,8 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.formatting import disk
 from rnnlm_tui.store.labels import RunLabels, change_labels, read_labels
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import find_run, list_runs
-from rnnlm_tui.store.trash import Trashed, delete_run, list_trash
+from rnnlm_tui.store.runs import find_run, list_runs, rename_run
+from rnnlm_tui.store.trash import Trashed, delete_run, list_trash, restore_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
@@ -29,6 +30,13 @@ pytestmark = pytest.mark.usefixtures("three_at_home")
 
 def labels_of(name: str) -> RunLabels:
     return read_labels(find_run(name))
+
+
+def listed(app: RnnlmApp, run: RunDirectory) -> RunDirectory:
+    """The run, after the app has read a list with it."""
+    while run.name not in [one.run for one in app.summaries or ()]:
+        sleep(0.01)
+    return run
 
 
 async def answer(app: RnnlmApp, pilot: Pilot[int], text: str, *keys: str) -> None:
@@ -103,8 +111,14 @@ async def test_marked_runs_are_tagged_together_and_others_alone() -> None:
         assert labels_of("plain-otter").tags == ("done",)
 
 
-async def test_a_run_that_has_ended_is_renamed_with_its_mark_and_stays_open() -> None:
+async def test_a_run_that_has_ended_is_renamed_with_its_mark_and_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rename(run: RunDirectory, name: str) -> RunDirectory:
+        return listed(app, rename_run(run, name))
+
     async with at_home() as (app, pilot):
+        monkeypatch.setattr("rnnlm_tui.store.runs.rename_run", rename)
         for key in "Nd":
             await press(pilot, key, "stop it first")
             await pilot.press("up")  # ends the notice
@@ -170,7 +184,11 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
             raise StorageError(f"can't move {run.name}: disk is full")
         return delete_run(run)
 
+    def restore(trashed: Trashed) -> RunDirectory:
+        return listed(app, restore_run(trashed))
+
     monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", delete)
+    monkeypatch.setattr("rnnlm_tui.store.trash.restore_run", restore)
     monkeypatch.setattr(RnnlmApp, "select_run", select)
     marked = Marks(("amber-vole", "brisk-heron"))
     async with at_home(size=(120, 40), settings={"marked": list(marked.places)}) as (app, pilot):
@@ -234,15 +252,16 @@ async def test_no_key_acts_on_another_run_whose_name_begins_as_that_of_one_that_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained("amber-vole-2", age=300)
-    async with at_home(size=(200, 40)) as (app, pilot):
+    async with at_home() as (app, pilot):
         await pilot.press("down", "down")
         await until(pilot, lambda: "›  amber-vole" in shown(app))
         monkeypatch.setattr(app.watcher, "_poll_list", lambda: True)
         gone = find_run("amber-vole").path
         shutil.rmtree(gone)  # by another program, and the list doesn't know it yet
-        for key in ("p", "d"):
-            await pilot.press(key)  # which ends the notice before
-            await until(pilot, lambda: shows(app, "amber-vole is gone: it was removed or moved"))
+        for count, key in enumerate("pd", start=1):
+            await pilot.press(key)
+            await until(pilot, lambda: len(app._notifications) == count)  # noqa: B023
+            assert all("amber-vole is gone" in one.message for one in app._notifications)
         assert labels_of("amber-vole-2") == RunLabels()
         assert not gone.exists()
         assert list_trash() == []

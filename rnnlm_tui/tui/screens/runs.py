@@ -148,7 +148,6 @@ class RunsScreen(SteersRuns):
         self.show_runs(self.context.summaries)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
-        self._deleted.mark_restored(summaries or ())
         first = self.query_one(FirstLaunch)
         if summaries == () and not first.display:
             self.context.run_beside(self._describe_demo(first))
@@ -587,6 +586,7 @@ class RunsScreen(SteersRuns):
         if name is None or name == former:
             return
         watcher.mark_removed(former)
+        marks = self.context.marks  # which lose the former name as soon as the list is read
         try:
             renamed = await self.context.wait_for(
                 lambda: store.runs.rename_run(listed_run(former), name)
@@ -597,7 +597,7 @@ class RunsScreen(SteersRuns):
         watcher.unmark_removed(renamed.name)
         rename_view(self.context.settings, former, renamed.name)
         self._expect(renamed)
-        self.context.set_marks(self.context.marks.renamed(former, renamed.name))
+        self.context.set_marks(marks.renamed(former, renamed.name))
         watcher.poll_now()
 
     @act

@@ -119,8 +119,6 @@ class DeletedRuns:
         """Newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
         """The places of their marks for comparison."""
-        self._mark_again: dict[str, int] = {}
-        """The places of the marks of restored runs, until the list shows these runs."""
 
     async def delete(self, targets: Sequence[RunSummary]) -> None:
         """Move the runs that have ended to the trash, several or a pinned one after a question."""
@@ -180,8 +178,8 @@ class DeletedRuns:
                 self._context.watcher.unmark_removed(run.name)
                 if not restored:
                     self._restored(run)
-                if trashed.path in self._marked:
-                    self._mark_again[run.name] = self._marked.pop(trashed.path)
+                if (place := self._marked.pop(trashed.path, None)) is not None:
+                    self._context.set_marks(self._context.marks.marked_at(run.name, place))
                 restored.append(run.name)
         if restored:
             self._context.report_change(_told(restored, "restored"))
@@ -203,13 +201,6 @@ class DeletedRuns:
         if name is None:
             return None
         return await self._context.wait_for(lambda: store.trash.restore_run(trashed, name))
-
-    def mark_restored(self, summaries: Sequence[RunSummary]) -> None:
-        """Restore the marks of restored runs, once the list shows them."""
-        marks = self._context.marks
-        for name in [run.run for run in summaries if run.run in self._mark_again]:
-            marks = marks.marked_at(name, self._mark_again.pop(name))
-        self._context.set_marks(marks)
 
     def report_if_alive(self, run: RunSummary) -> bool:
         """Return whether the run must be stopped first, and report it."""
