@@ -189,10 +189,11 @@ async def assert_picture(
 
 
 async def _settled_picture(app: RnnlmApp, mode: Mode, wanted: list[str] | None) -> list[str]:
-    """The picture once it is the wanted one, or has stayed the same for two seconds."""
+    """The picture once it is the wanted one, or has stayed the same for two seconds; for ten while
+    one is wanted, since threads of a busy machine may still read."""
     lines = _picture(app, mode)
     same = 0
-    while lines != wanted and same < 20:
+    while lines != wanted and same < (20 if wanted is None else 100):
         await asyncio.sleep(0.1)
         before, lines = lines, _picture(app, mode)
         same = same + 1 if lines == before else 0

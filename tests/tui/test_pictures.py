@@ -20,7 +20,7 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory, queue_dir, queue_lock, trash_dir
 from rnnlm_tui.store.queue import change_queue
-from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import LockPage
 from rnnlm_tui.tui.actions import Pane
@@ -206,6 +206,7 @@ async def drawn(
             if state.marked:
                 app.set_marks(Marks(state.marked))
                 app.open_pane(state.pane)
+            await until(pilot, lambda: len(app.summaries or ()) == len(list_runs()))
             await until(pilot, lambda: not state.queued or "waiting 2" in text_of(app))
             await pilot.press(*state.first)
             await until(pilot, lambda: state.before in text_of(app))
