@@ -117,6 +117,8 @@ DRAFTED = (
 """Actions of a config that is being edited."""
 
 
+SHOWS: dict[Pane, str] = {"compare": "differs in", "train": "val 55.3"}
+"""Texts of panes whose keys need what is read of the run."""
 LEAVING = ("leave", "leave_now")
 """Actions that end the app."""
 
@@ -128,7 +130,9 @@ def pane_of(entry: Action) -> Pane:
 
 async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> bool:
     """Press the key; whether the screen has changed or the app has ended."""
-    await pilot.press(*FIRST.get(entry.id, ()))
+    for key in FIRST.get(entry.id, ()):
+        await pilot.press(key)
+        await until(pilot, lambda: not getattr(app.pane_screen, "sampling", False))
     for _ in range(3):
         await pilot.pause()
     if app.pane_screen is not None:
@@ -149,7 +153,7 @@ async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> bool
 
 
 async def begin_again(app: RnnlmApp, pilot: Pilot[int], pane: Pane, run: RunDirectory) -> None:
-    """Close overlays, and open the pane on the run with a new screen."""
+    """Close overlays, forget choices, and open the pane on the run with a new screen."""
     while app.screen is not app.pane_screen:
         await pilot.press("escape")
     app.workers.cancel_group(app, "threads")
@@ -158,12 +162,13 @@ async def begin_again(app: RnnlmApp, pilot: Pilot[int], pane: Pane, run: RunDire
     await app.remove_mode(pane)
     app.add_mode(pane, RnnlmApp.MODES[pane])
     app.draft = None
+    app.settings.clear()
     vars(app).pop("prompt_session", None)
     app.set_marks(Marks(("plain-otter", "brisk-heron") if pane == "compare" else ()))
     app.watcher.poll_now()
     app.open_pane(pane)
     await until(pilot, lambda: app.snapshot is not None and app.summaries)
-    await until(pilot, lambda: pane != "compare" or "differs in" in text_of(app))
+    await until(pilot, lambda: SHOWS.get(pane, "") in text_of(app))
 
 
 @pytest.mark.usefixtures("still")
