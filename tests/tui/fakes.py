@@ -45,7 +45,6 @@ from rnnlm_tui.schema.summary import (
     BaselineFigures,
     PreparingFigures,
     RunSummary,
-    SourceFigures,
     TrainFigures,
 )
 from rnnlm_tui.store.series import Band, SeriesTable
@@ -161,11 +160,6 @@ def preparing(step: int = 0) -> RunSnapshot:
         train=TrainFigures(),
         eta_seconds=None,
     )
-
-
-def elman() -> RunSnapshot:
-    """A run with a known floor."""
-    return make_snapshot(source=SourceFigures(perplexity=40.2))
 
 
 def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 125.0) -> Estimate:
