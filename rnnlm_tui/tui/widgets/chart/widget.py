@@ -452,7 +452,8 @@ class Chart(Panel):
 
     @property
     def _cells(self) -> int:
-        return max(self._plot.width - self._plot.gutter, 1)
+        """Cells for x; before the chart is first drawn, about as many as it will have."""
+        return max((self._plot.width or self.app.size.width) - self._plot.gutter, 1)
 
     def on_click(self, event: Click) -> None:
         """Report the clicked x; the app moves the cursors of all charts."""
