@@ -134,7 +134,7 @@ async def test_runs_are_unmarked_and_the_list_draws_those_that_are_marked(
     async with at_home(pane="compare", size=(120, 40), settings=settings) as (app, pilot):
         await until(pilot, lambda: line_of(app, "C"))
         app.mark("plain-otter")
-        await until(pilot, lambda: not line_of(app, "C") and line_of(app, "B"))
+        await until(pilot, lambda: not line_of(app, "C") and len(app.compared) == 2)
         # the open run draws nothing if it is not compared
         shown: list[object] = []
         with monkeypatch.context() as patch:
