@@ -441,6 +441,7 @@ class InspectScreen(StudioScreen):
                 self.context.report(in_one_sentence(error), trouble=True)
             else:
                 self._map.show_words(in_one_sentence(error), trouble=True)
+                self._unit_strip.show_when_empty(in_one_sentence(error))
             return
         if source is self._source and scored is not None:
             units.take(LayerStates.of(answer), scored)

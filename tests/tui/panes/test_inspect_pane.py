@@ -415,6 +415,11 @@ async def test_an_unscored_text_is_tried_again_or_scored_with_another_checkpoint
         await scored(app, pilot)
         await until_shown(pilot, "step 3,700", "Instead of “is”")
         await press(pilot, "ctrl+k", "scored with step 3,700 already")
+        # without states, both of their views say why
+        sampler.answers[StatesRequest] = InputError("the states are too many")
+        app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
+        await press(pilot, "escape f2 tab", "✗ the states are too many")
+        await press(pilot, "tab", "─ Unit ─", "│ the states are too many")
 
 
 async def test_without_a_run_nothing_is_inspected() -> None:
