@@ -17,7 +17,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.filters import parse_filter, parse_order
 from rnnlm_tui.schema.metrics import SUMMARY_VERSION, SummaryRow
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.labels import labels_file
+from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.log import decode
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, runs_dir
@@ -207,10 +207,11 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
     """
     attempt = len(files) - len(_SOURCES)
     newest = f"log/{attempt:06d}.jsonl"
-    if newest not in files or read_lock(run.lock_path).held:
+    # a worker that starts writes its lock first
+    lock_is_newer = newest in files and files["worker.lock"][1] >= files[newest][1]
+    if newest not in files or (lock_is_newer and read_lock(run.lock_path).held):
         return None
-    path = run.path / newest
-    with storage_errors("read", path), path.open("rb", buffering=0) as file:
+    with storage_errors("read", run.path), open(f"{run.path}/{newest}", "rb", buffering=0) as file:  # noqa: PTH123
         file.seek(max(0, files[newest][0] - LAST_BYTES))
         row = decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], attempt)
     if not isinstance(row, SummaryRow) or row.version != SUMMARY_VERSION:
@@ -227,9 +228,13 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
         > files[newest][1]
     ):
         return None
-    labels, damage = labels_file(run).look()
+    labels, damage = labels_file(run).look() if any(files["labels.json"]) else (RunLabels(), "")
     pinned = [step for step in row.checkpoints if step in labels.pins]
-    today = {"created": run.created(), "labels_damaged": bool(damage), **labels.of_run}
+    today = {
+        "created": files["config.toml"][1] / 1e9,
+        "labels_damaged": bool(damage),
+        **labels.of_run,
+    }
     try:
         checkpoints = {**kept.get("checkpoints", {}), "pinned": pinned}
         return RunSummary.model_validate({**kept, **today, "checkpoints": checkpoints})
