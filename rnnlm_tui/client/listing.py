@@ -230,11 +230,7 @@ def kept_summary(run: RunDirectory, files: Mapping[str, Stamp]) -> RunSummary | 
         return None
     labels, damage = labels_file(run).look() if any(files["labels.json"]) else (RunLabels(), "")
     pinned = [step for step in row.checkpoints if step in labels.pins]
-    today = {
-        "created": files["config.toml"][1] / 1e9,
-        "labels_damaged": bool(damage),
-        **labels.of_run,
-    }
+    today = {"created": run.created(), "labels_damaged": bool(damage), **labels.of_run}
     try:
         checkpoints = {**kept.get("checkpoints", {}), "pinned": pinned}
         return RunSummary.model_validate({**kept, **today, "checkpoints": checkpoints})

@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 from rnnlm_tui.errors import ConfigError, RunNameError, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.system.disk import filesystem_here, is_network
-from rnnlm_tui.system.files import make_own_directory, stamp, storage_errors
+from rnnlm_tui.system.files import make_own_directory, storage_errors
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -257,7 +257,10 @@ class RunDirectory:
     def created(self) -> float:
         """When the run was created or, as a draft, last changed, in Unix seconds; 0.0 if it is
         gone."""
-        return stamp(self.config_path)[1] / 1e9
+        try:
+            return self.config_path.stat().st_mtime
+        except OSError:
+            return 0.0
 
     def read_config(self) -> RunConfig:
         """Read and validate the frozen config.

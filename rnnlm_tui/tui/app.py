@@ -319,10 +319,14 @@ class RnnlmApp(App[int]):
         for run in damaged - self._labels_reported:
             self._labels_reported.add(run)
             self.run_beside(self._move_labels_aside(run))
-        if self.all_listed:
-            # the list may be older than a run's new name
-            marked = (name for name in self.marks.names if listed_run(name).path.is_dir())
-            self.set_marks(self.marks.among(marked))
+        if self.all_listed and self.marks.names:
+            self.run_beside(self._unmark_gone())
+
+    async def _unmark_gone(self) -> None:
+        """Drop the marks of runs that are gone. A list may be older than a run's new name."""
+        names = self.marks.names
+        gone = await to_thread(lambda: [run for run in names if not listed_run(run).path.is_dir()])
+        self.set_marks(self.marks.among(name for name in self.marks.names if name not in gone))
 
     def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
         if queue.reason and (before is None or not before.reason):

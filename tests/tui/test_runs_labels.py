@@ -202,7 +202,7 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         words = "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole"
         await until(pilot, lambda: words in lines_of(app)[-1])
         await until(pilot, lambda: shown(app) == ["›  plain-otter"])
-        assert app.marked == ()
+        await until(pilot, lambda: app.marked == ())
         await pilot.press("u")
         await until(pilot, lambda: "2 runs restored: brisk-heron, amber-vole" in lines_of(app)[-1])
         rows = ["   plain-otter", "›B brisk-heron", " A amber-vole"]
