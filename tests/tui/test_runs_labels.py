@@ -103,6 +103,7 @@ async def test_marked_runs_are_tagged_together_and_others_alone() -> None:
         await answer(app, pilot, "", *["backspace"] * len("small paper "), *"done", "enter")
         await until(pilot, lambda: labels_of("plain-otter").tags == ("done",))
         await until(pilot, lambda: labels_of("brisk-heron").tags == ("gru", "done"))
+        await until(pilot, lambda: "2 runs tagged" in lines_of(app)[-1])
         await pilot.press("end")
         assert "t Tag  " in lines_of(app)[-1]
         await pilot.press("t")
