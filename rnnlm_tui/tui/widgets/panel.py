@@ -12,6 +12,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual import on
+from textual.color import Color
 from textual.containers import Container
 from textual.content import Content
 from textual.events import MouseScrollDown, MouseScrollUp
@@ -330,9 +331,10 @@ class TitledContainer(Container):
     DEFAULT_CSS = f"""
     TitledContainer {{
         border: round {BORDER}; padding: 0 1;
-        &:focus-within, &.-highlighted {{ border: round {FOCUS}; }}
+        &.-highlighted {{ border: round {FOCUS}; }}
     }}
     """
+    # `:focus-within` would work out all styles inside anew whenever the focus moves
 
     panel_title: reactive[Label] = reactive("", init=False, repaint=False)
     """At the left of the top edge."""
@@ -356,6 +358,13 @@ class TitledContainer(Container):
     def shows_focus(self) -> bool:
         """Whether the border has the focus colour."""
         return self.has_focus or self.has_focus_within or self.has_class("-highlighted")
+
+    def _colour_border(self) -> None:
+        border = ("round", Color.parse(FOCUS if self.shows_focus else BORDER))
+        if self.styles.border_top != border:
+            self.styles.border = border
+
+    on_descendant_focus = on_descendant_blur = _colour_border
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Draw the top edge, since Textual allows only one label per edge."""
