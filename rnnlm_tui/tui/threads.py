@@ -11,7 +11,9 @@ from functools import partial, wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
+from textual.css.query import NoMatches
 from textual.message_pump import MessagePump
+from textual.screen import Screen
 
 from rnnlm_tui.errors import RnnlmError
 
@@ -63,14 +65,22 @@ def act(
     """Run a method of a screen or of the app from now on with `RnnlmApp.run_beside`.
 
     Awaiting the call lasts until the method waits for the first time, so that the next key meets
-    the question that it asks. What the method has looked at may have changed after each await.
+    the question that it asks. What the method has looked at may have changed after each await: a
+    screen that was closed has lost its widgets, and the method ends at the first that it looks for.
     """
 
     @wraps(method)
     async def start(
         pump: PumpT, /, *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
     ) -> None:
-        cast("RnnlmApp", pump.app).run_beside(method(pump, *arguments, **named))
+        async def work() -> None:
+            try:
+                await method(pump, *arguments, **named)
+            except NoMatches:
+                if not isinstance(pump, Screen) or pump.display:  # false once it closes
+                    raise
+
+        cast("RnnlmApp", pump.app).run_beside(work())
         await asyncio.sleep(0)
 
     return start

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.worker import WorkerState, get_current_worker
+from textual.widgets import Label
+from textual.worker import WorkerFailed, WorkerState, get_current_worker
 
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.overlay import ConfirmScreen
+from rnnlm_tui.tui.screens.overlay import ConfirmScreen, Overlay
 from rnnlm_tui.tui.threads import act, run_before_exit, wait_for_threads
 from tests.tui.support import shows, until
 
@@ -83,3 +84,31 @@ async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_
         await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         await pilot.press("q")
     assert [worker.state for worker in ends[3:]] == [WorkerState.CANCELLED] * 2
+
+
+class Reading(Overlay[None]):
+    """A list whose action looks for a widget that isn't there."""
+
+    @act
+    async def show_rows(self) -> None:
+        self.query_one(Label)
+
+
+async def show_rows(*, closed: bool) -> None:
+    """Call the action, on an open or a closed screen, and wait for its end."""
+    app, screen = RnnlmApp(None, "runs"), Reading()
+    async with app.run_test(notifications=True) as pilot:
+        app.push_screen(screen)
+        await pilot.pause()
+        if closed:
+            await app.pop_screen()
+        others = list(app.workers)
+        await screen.show_rows()
+        (worker,) = (worker for worker in app.workers if worker not in others)
+        await worker.wait()
+
+
+async def test_an_action_whose_screen_has_closed_ends_and_no_other_hides_what_is_missing() -> None:
+    await show_rows(closed=True)
+    with pytest.raises(WorkerFailed, match="NoMatches"):
+        await show_rows(closed=False)

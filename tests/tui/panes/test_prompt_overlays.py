@@ -101,7 +101,7 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         await pilot.press("up", "space", "end", "space", "d")
         await until_shown(pilot, "2 samples deleted, u undoes it", "The Union is strong")
         assert [sample.seed for sample in search()] == [2]
-        assert "marked" not in screen_text(app)
+        await until(pilot, lambda: "marked" not in screen_text(app))
         full = StorageError("can't write samples.jsonl: the disk is full")
         with monkeypatch.context() as broken:
             broken.setattr(store.kept_samples, "restore", Mock(side_effect=full))
