@@ -96,6 +96,26 @@ def _is_to_be_painted(screen: Screen[Any]) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_painting() -> Iterator[None]:
+    """Don't draw what no terminal shows: tests read the screen's cells, which draws them.
+
+    What is to be called after the next paint meets a painted screen.
+    """
+    refresh = Screen._compositor_refresh
+
+    def refresh_if_shown(self: Screen[Any]) -> None:
+        if self.app.is_headless and not self._callbacks:
+            self._dirty_widgets.clear()
+            self._compositor._dirty_regions.clear()
+        else:
+            refresh(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def parsed_style_sheets() -> Iterator[None]:
     """Let apps share parsed rules: a seventh of a test's time goes into parsing them again."""
     parsed = dict[Hashable, list[RuleSet]]()

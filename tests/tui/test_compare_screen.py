@@ -44,6 +44,13 @@ def screen_of(app: RnnlmApp) -> CompareScreen:
     return app.screen
 
 
+def shows_values(app: RnnlmApp, screen: CompareScreen, *, ended: bool) -> bool:
+    """Whether the table has the values of the chosen chart, and a dash for a run that has ended."""
+    shown = [line_of(app, letter).split()[4] for letter in "AB"]
+    values = screen.chart(screen.chosen).values
+    return shown == ([values[0], "–"] if ended else values)
+
+
 async def test_two_runs_are_compared_by_keys(
     train_to: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,9 +85,8 @@ async def test_two_runs_are_compared_by_keys(
                 await pilot.press("tab")
                 assert screen.cursor is not None
                 await until(pilot, partial(shows, app, f" at {screen.cursor:,.0f}  best ppl"))
-                values, ended = screen.chart(screen.chosen).values, screen.cursor > 1_010
-                shown = [line_of(app, letter).split()[4] for letter in "AB"]
-                assert shown == ([values[0], "–"] if ended else values)
+                ended = screen.cursor > 1_010
+                await until(pilot, partial(shows_values, app, screen, ended=ended))
                 assert "esc Close cursor" in lines_of(app)[-1]
         assert ended
         await pilot.press("z", "escape")
@@ -274,6 +280,6 @@ async def test_compare_screen_equals_its_snapshot(
             await pilot.press("tab")
             pane = app.pane_screen
             assert isinstance(pane, CompareScreen)
-            await until(pilot, lambda: pane.chosen and pane.lead and pane.lead.values)
+            await until(pilot, lambda: shows(app, "tab Figure") and pane.lead and pane.lead.values)
             await pilot.press(*keys)
         await assert_picture(app, PICTURES, name, size, mode)
