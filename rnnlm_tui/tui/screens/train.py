@@ -33,12 +33,11 @@ from rnnlm_tui.tui.views.charts import (
     snapshot_until,
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.machine import machine_view, other_cards
 from rnnlm_tui.tui.views.queue import waiting_runs
 from rnnlm_tui.tui.views.runs import saved_order, sorted_runs, with_newest
 from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.machine_panel import MachinePanel
+from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, machine_view
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
 from rnnlm_tui.tui.widgets.samples import (
     TROUBLE_STATUSES,
@@ -207,7 +206,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
         panel = arrangement(body, hidden=hidden - {LOWER}).get("samples") if alone is None else None
         width, frame = (panel.width - 4, 2) if panel is not None else (size.width - 2, 0)
         trouble = len(trouble_lines(self.snapshot, self.context.with_keys, width))
-        below, cards = trouble + frame if trouble else 0, other_cards(self.snapshot)
+        below, rows = trouble + frame if trouble else 0, self.snapshot.hardware
+        living = self.snapshot.summary.status in LIVING
+        cards = len(rows[-1].other_gpus) if living and rows else 0
         return arrangement(body, alone, below=below, hidden=hidden, cards=cards)
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:

@@ -5,31 +5,39 @@ A reading has a line per resource if there is room, ranked by LEFT_OUT, and else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isnan
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
 from statistics import fmean
+from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import NOTHING, counted, disk, duration, gib, memory
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    arithmetic,
+    counted,
+    disk,
+    duration,
+    gib,
+    memory,
+    other_load_text,
+)
 from rnnlm_tui.schema.metrics import CARD_LOST
+from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, line, safe_content, safe_text, spread
-from rnnlm_tui.tui.views.machine import (
-    MachineView,
-    RunTotals,
-    has_card,
-    history,
-    little_disk,
-    steady_reading,
-)
+from rnnlm_tui.tui.views.machine import Readings, averaged, has_card, history, steady_reading
+from rnnlm_tui.tui.views.status import device_name, machine_label
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
 from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
 
 if TYPE_CHECKING:
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+    from rnnlm_tui.system.machine import MachineFacts
 
 
 LEFT_OUT = ("math", "disk", "shares", "RAM", "CPU", "power")
@@ -44,13 +52,81 @@ GUTTER = 4
 """Cells of the labels to the left of a curve."""
 ROOMY = 40
 """Inner width from which free memory is shown beside own and other memory."""
+FIGURES, MORE_FIGURES = 19, 28
+"""Cells kept for the figures right of a bar, in the tall and in the short form."""
 LEAST_BAR = 3
 WITH_POWER = 46
 """Inner width from which the other cards' lines have power and temperature."""
-SHARED = ((2, True, 17), (2, False, 11), (3, False, 11))
-"""How GPUs share a line if there is no line for each: how many, whether with memory, and cells of
-each."""
+CELL = 11
+"""Cells of each GPU if several share a line."""
+OLD_READING_SECONDS = 10.0
+"""A run that can't write to disk has no newer reading than this."""
+LITTLE_DISK = 0.1
+"""Below this free share, the disk is shown even where there is little room."""
+LITTLE_BYTES = 5 * 10**9
+"""Low-disk limit if the disk's size is unknown."""
 STRONG = f"bold {BRIGHT}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """What the panel shows."""
+
+    rows: Sequence[HardwareRow] = ()
+    """Oldest first."""
+    legend: str | Content = ""
+    cores: int = 0
+    """0 if unknown."""
+    disk_total: int | None = None
+    """Bytes of the disk; None if unknown."""
+    trains: bool = True
+    """Whether the readings include a run's own values, not only the machine's."""
+    alarm: bool = False
+    """The run is stalled or can't write to disk."""
+    device: str = ""
+    """The device that the run computes on."""
+    arithmetic: str = ""
+    """The precision of its matrix products."""
+    others: str = ""
+    """A warning about other processes."""
+    ended: RunSnapshot | None = None
+    """An ended run, whose totals are shown instead of readings."""
+
+
+def machine_view(
+    snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool
+) -> MachineView:
+    """Choose a running run's readings, an ended run's totals, or the app's readings.
+
+    The app's own readings are used if the run has none and ran on this machine, or without a run.
+    """
+    summary = snapshot.summary if snapshot is not None else None
+    rows = snapshot.hardware if snapshot is not None else ()
+    status = summary.status if summary is not None else None
+    math = arithmetic(summary) if summary is not None else ""
+    if snapshot is not None and status not in LIVING and len(snapshot.machine) and rows:
+        return MachineView(legend=line("whole run"), arithmetic=math, ended=snapshot)
+    here = machine is not None and (summary is None or summary.host in (None, machine.host))
+    idle = here and status not in LIVING and bool(own.rows)
+    label = machine_label(machine, wide=wide)
+    if idle and not own.live:
+        label = Content(strftime("at %H:%M:%S", localtime(own.rows[-1].time)))
+    elif rows and status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
+        label = Content("as last stored")
+    device, known = "", status in LIVING or not rows
+    if summary is not None and machine is not None and known and not idle:
+        device = device_name(machine, wide=False, device=summary.device)
+    return MachineView(
+        own.rows if idle else rows,
+        label.stylize(DIM),
+        machine.cpu_count if machine is not None and here else 0,
+        machine.disk_total if machine is not None and here else None,
+        trains=not idle,
+        alarm=status in ("stalled", "degraded"),
+        device=device,
+        arithmetic="" if idle else math,
+        others="" if idle or summary is None else other_load_text(summary, short=True),
+    )
 
 
 class MachinePanel(Panel):
@@ -74,24 +150,22 @@ class MachinePanel(Panel):
         parts = (self._view.device, self._view.arithmetic)
         brief = " · ".join(parts)
         if all(parts) and self.inner_size.height < TALL and len(brief) <= room:
-            return Content.styled(brief, DIM)
-        if width_of(segments_of(self.legend)) > room >= len(self._view.device):
-            return Content.styled(self._view.device, DIM)
-        return super().legend_within(room)
+            return brief
+        too_long = width_of(segments_of(self.legend)) > room >= len(self._view.device)
+        return self._view.device if too_long else super().legend_within(room)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
-        view, totals, tall = self._view, self._view.totals, height >= TALL
+        view, tall = self._view, height >= TALL
         row = self._reading = steady_reading(view.rows)
         dots = (width - GUTTER) * (1 if self.ascii_only else 2)
-        loads: Sequence[tuple[int, float]] = []
-        if totals is not None:
-            lines = (
-                _table(totals, view.arithmetic, width, height) if tall else _brief(totals, width)
-            )
-            loads = _averaged(totals.loads, dots)
+        loads: list[tuple[int, float]] = []
+        if view.ended is not None:
+            totals = _Totals(view.ended)
+            lines = totals.table(view.arithmetic, width, height) if tall else totals.brief(width)
+            loads = totals.loads(dots)
         elif row is None:
-            lines = [Content.styled("no readings yet", DIM)]
+            lines = [line("no readings yet")]
         else:
             reading = _Reading(view, row, width)
             lines = reading.tall(height) if tall else reading.short(height)
@@ -108,20 +182,19 @@ class MachinePanel(Panel):
         raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
         scale = Scale(0.0, 100.0, False, raster.rows)
         raster.paint(curve_layer(loads, scale, raster.columns), 1, "*")
-        labels = {0: "100", height - 1: "  0"}
+        labels = ["100", *[""] * (height - 2), "  0"]
         colours = {0: TEXT, 1: WARN if self._view.alarm else TRAIN}
         return [
-            Content.assemble(
-                (f"{labels.get(row, ''):<{GUTTER}}", DIM),
-                *((text, colours[ink]) for text, ink in raster.runs(row)),
+            line(f"{label:<{GUTTER}}").append(
+                Content.assemble(*((text, colours[ink]) for text, ink in raster.runs(row)))
             )
-            for row in range(height)
+            for row, label in enumerate(labels)
         ]
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return the GPU's clock, what slows it down or is wrong with it, and what others use if
         there is no line for it."""
-        row = self._reading if self._view.totals is None else None
+        row = self._reading if self._view.ended is None else None
         problem = Content("") if row is None else edge(row, width - 6)
         labels: list[tuple[int, Sequence[Segment]]] = []
         if problem.plain:
@@ -129,239 +202,259 @@ class MachinePanel(Panel):
         if self._view.others and self.inner_size.height < TALL:
             place = 3 + (problem.cell_length + 3 if labels else 0)
             labels.append((place, segments_of(self._view.others, WARN)))
-        return labels or super().bottom_labels(width)
+        return labels
 
 
 class _Reading:
     """The lines of a reading, `width` cells each."""
 
     def __init__(self, view: MachineView, row: HardwareRow, width: int) -> None:
-        self.view, self.row, self.width = view, row, width
-        self.card = has_card(row)
-        self.little_disk = little_disk(row, view.disk_total)
-        self.busy = f"bold {WARN if view.alarm else BRIGHT}"
-        self.colour = WARN if view.alarm else TRAIN
+        self.view, self.row, self.width, self.card = view, row, width, has_card(row)
+        self.colour, self.busy = (WARN, f"bold {WARN}") if view.alarm else (TRAIN, STRONG)
+        least = LITTLE_DISK * view.disk_total if view.disk_total else LITTLE_BYTES
+        self.little_disk = row.disk_free < least
 
     def short(self, height: int) -> list[Content]:
         """Return load, memory and a line of other figures, and more if there is room."""
         row, gpu = self.row, self.row.gpu
-        left, right = _free(row.memory_used, row.memory_total), self._disk_words("disk ")
+        ram = row.memory_used, row.memory_total
+        load = whole(gpu.percent if self.card else row.cpu_percent).rjust(4)
+        figures = line("{} %", (load, self.busy))
         if self.card:
-            left = right if self.little_disk else _free(gpu.memory_used, gpu.memory_total)
-            ram = f"{100 * _share(row.memory_used, row.memory_total):.0f}"
-            right = line("CPU {} %  RAM {} %", (f"{row.cpu_percent:.0f}", BRIGHT), (ram, BRIGHT))
-        lines = [self._load(), self._memory(28), spread(left, right, self.width)]
+            figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
+            left = self._disk_words("disk ") if self.little_disk else _free(*self.memory[1:])
+            cpu = f"{row.cpu_percent:.0f}", BRIGHT
+            right = line("CPU {} %  RAM {} %", cpu, (f"{100 * ram[0] / ram[1]:.0f}", BRIGHT))
+        else:
+            if self.view.trains:
+                figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
+            left, right = _free(*ram), self._disk_words("disk ")
+        memory = self._memory(*self.memory, room=MORE_FIGURES)
+        lines = [self._load(figures, MORE_FIGURES), memory, spread(left, right, self.width)]
         lines += other_cards(row.other_gpus, self.width, height - len(lines))
         return [*lines, self._disk()] if self.card else lines
 
     def tall(self, height: int) -> list[Content]:
         """Return a line per resource; with many GPUs, the less important ones are left out."""
-        row, gpu, trains = self.row, self.row.gpu, self.view.trains
-        split = trains and not self.card
-        lines: dict[str, Content | None] = {}
-        if self.card:
-            busy = line("{} % busy", (whole(gpu.percent), self.busy))
-            lines["GPU"] = self._lost() or self._bar("GPU", _part(gpu.percent), busy, self.colour)
-            lines["mem"] = self._memory() if not lost(gpu) or gpu.memory_own is not None else None
-            if trains and gpu.memory_total is not None and gpu.memory_used is not None:
-                lines["shares"] = self._shares(gpu.memory_own, gpu.memory_used, gpu.memory_total)
-        cpu, process = row.cpu_percent, row.process_cpu_percent
-        cores = f"{{}} % of {self.view.cores}" if self.view.cores else "{} %"
-        words = line(cores, (f"{cpu:.0f}", TEXT if self.card else self.busy))
-        own = min(1.0, (process if split else cpu) / 100)
-        lines["CPU"] = self._bar("CPU", own, words, others=max(0.0, cpu / 100 - own))
-        if split and self.view.others:
-            indent = " " * max(0, min(5, self.width - 2 - len(self.view.others)))
-            lines["others"] = line(indent + "{} {}", (OTHERS, THIRD), (self.view.others, WARN))
-        elif split:
-            other = f"{max(0.0, cpu - process):.0f}"
-            lines["others"] = self._own_and_other(f"{process:.0f}", other, " %")
-        sizes = row.memory_used, row.memory_total
-        lines["RAM"] = self._memory() if split else self._bar("RAM", _share(*sizes), _of(*sizes))
-        if split:
-            lines["own"] = self._shares(row.process_memory, *sizes)
-        lines["disk"] = self._disk()
-        lines["power"] = power_line(gpu, self.width)
-        found = {name: shown for name, shown in lines.items() if shown is not None}
-        if self.view.arithmetic:
-            found["math"] = spread(line("math"), line("{}", self.view.arithmetic), self.width)
+        found, cards = dict(self._resources()), self.row.other_gpus
         kept = {"disk"} if self.little_disk else set()
         most = max(1, height - FIRST_LINES - len(kept))
-        cards = len(other_cards(row.other_gpus, self.width, most))
+        rows = len(other_cards(cards, self.width, most))
         for name in LEFT_OUT:
-            if len(found) + cards > height and name not in kept:
+            if len(found) + rows > height and name not in kept:
                 found.pop(name, None)
         last = [found.pop("math")] if "math" in found else []
-        others = other_cards(row.other_gpus, self.width, height - len(found) - len(last))
+        others = other_cards(cards, self.width, height - len(found) - len(last))
         return [*found.values(), *others, *last]
+
+    def _resources(self) -> Iterator[tuple[str, Content]]:
+        """Yield the lines of the tall form, each with its name."""
+        view, row, gpu = self.view, self.row, self.row.gpu
+        own, used, total = self.memory
+        cpu, process = row.cpu_percent, row.process_cpu_percent
+        cores = f"{{}} % of {view.cores}" if view.cores else "{} %"
+        if self.card:
+            yield "GPU", self._load(line("{} % busy", (whole(gpu.percent), self.busy)), FIGURES)
+            if not lost(gpu) or own is not None:
+                yield "mem", self._memory(own, used, total)
+            if view.trains and total is not None and used is not None:
+                yield "shares", self._shares(own or 0, used, total)
+            yield "CPU", self._bar("CPU", cpu, line(cores, f"{cpu:.0f}"))
+            sizes = row.memory_used, row.memory_total
+            yield "RAM", self._bar("RAM", 100 * sizes[0] / sizes[1], _of(*sizes))
+        else:
+            yield "CPU", self._load(line(cores, (f"{cpu:.0f}", self.busy)), FIGURES)
+            if view.trains and view.others:
+                words = line("{} {}", (OTHERS, THIRD), (view.others, WARN))
+                yield "others", self._indented(words)
+            elif view.trains:
+                percents = (amount(f"{max(0.0, part):.0f} %") for part in (process, cpu - process))
+                yield "others", self._own_and_other(*percents)
+            yield "RAM", self._memory(own, used, total)
+            if view.trains:
+                yield "own", self._shares(row.process_memory, row.memory_used, row.memory_total)
+        yield "disk", self._disk()
+        if power := power_line(gpu, self.width):
+            yield "power", power
+        if view.arithmetic:
+            yield "math", spread(line("math"), line("{}", view.arithmetic), self.width)
+
+    @property
+    def memory(self) -> tuple[int | None, int | None, int | None]:
+        """Own, used and all bytes of the memory that the run computes in."""
+        row, gpu = self.row, self.row.gpu
+        if self.card:
+            return gpu.memory_own, gpu.memory_used, gpu.memory_total
+        return row.process_memory, row.memory_used, row.memory_total
 
     def _bar(
         self,
         name: str,
-        fraction: float | None,
+        percent: float | None,
         figures: Content,
         colour: str = TRAIN,
         *,
         others: float = 0.0,
-        reserved: int = 19,
+        room: int = FIGURES,
     ) -> Content:
-        shares = bar(max(6, self.width - reserved), fraction, others, colour=colour)
+        """Return `CPU  ━━╍───  71 % of 8`: own and other percents of the whole, and the figures."""
+        part = None if percent is None else percent / 100
+        shares = bar(max(6, self.width - room), part, max(0.0, others) / 100, colour=colour)
         return spread(line(f"{name:<5}") + shares, figures, self.width)
 
-    def _load(self) -> Content:
-        """Return `GPU  ━━━━━━──      71 %  48 W  61 °C`, or the CPU's without a GPU."""
+    def _load(self, figures: Content, room: int) -> Content:
+        """Return `GPU  ━━━━━━──  71 % busy`, `GPU  card lost`, or the CPU's without a GPU."""
         row, gpu = self.row, self.row.gpu
-        name, percent = ("GPU", gpu.percent) if self.card else ("CPU", row.cpu_percent)
-        figures = line("{} %", (whole(percent).rjust(4), self.busy))
+        if lost(gpu):
+            return spread(line("GPU  "), fault(gpu.fault, self.width - 5), self.width)
         if self.card:
-            figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
-        elif self.view.trains:
-            figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
-        known = self._bar(name, _part(percent), figures, self.colour, reserved=28)
-        return (self._lost() if self.card else None) or known
+            return self._bar("GPU", gpu.percent, figures, self.colour, room=room)
+        cpu, own, colour = row.cpu_percent, row.cpu_percent, self.colour
+        if room == FIGURES:
+            own, colour = min(cpu, row.process_cpu_percent if self.view.trains else cpu), TRAIN
+        return self._bar("CPU", own, figures, colour, others=cpu - own, room=room)
 
-    def _lost(self) -> Content | None:
-        """Return `GPU  card lost`, if nothing can be read from it any more."""
-        if not lost(self.row.gpu):
-            return None
-        return spread(line("GPU  "), fault(self.row.gpu.fault, self.width - 5), self.width)
-
-    def _memory(self, reserved: int = 19) -> Content:
-        """Return the memory that the run computes in: the GPU's if there is one."""
-        row, gpu = self.row, self.row.gpu
-        name, own, used, total = (
-            ("mem", gpu.memory_own, gpu.memory_used, gpu.memory_total)
-            if self.card
-            else ("RAM", row.process_memory, row.memory_used, row.memory_total)
-        )
+    def _memory(
+        self, own: int | None, used: int | None, total: int | None, room: int = FIGURES
+    ) -> Content:
+        """Return `mem  ━╍────  4.7 / 23 GiB`, with own and other memory in the short form."""
+        name = "mem" if self.card else "RAM"
         if total is None or used is None:  # the driver doesn't report it: use what the run reports
-            if lost(gpu) and own is None:
+            if lost(self.row.gpu) and own is None:
                 return line("mem  –")
-            words = line("{} GiB own", (gib(own), TRAIN))
-            return self._bar(name, None, words, reserved=reserved)
-        own = (own or 0) if self.view.trains else 0
+            return self._bar(name, None, line("{} GiB own", (gib(own), TRAIN)), room=room)
+        figures, trains = _of(used, total), self.view.trains
+        own = (own or 0) if trains else used
         other = max(0, used - own)
-        figures = _of(used, total)
-        if self.view.trains and reserved > 19:
+        if trains and room > FIGURES:
             amounts = (gib(own), TRAIN), (gib(other).rjust(4), THIRD)
             figures = line("{} own {} other GiB", *amounts)
-        shares = _share(own, total), _share(other, total)
-        return self._bar(name, shares[0], figures, others=shares[1], reserved=reserved)
+        return self._bar(name, 100 * own / total, figures, others=100 * other / total, room=room)
 
-    def _shares(self, own: int | None, used: int, total: int) -> Content:
-        left = self._own_and_other(gib(own or 0), gib(max(0, used - (own or 0))))
+    def _shares(self, own: int, used: int, total: int) -> Content:
+        left = self._own_and_other(line("{}", gib(own)), line("{}", gib(max(0, used - own))))
         return spread(left, _free(used, total), self.width) if self.width >= ROOMY else left
 
-    def _own_and_other(self, own: str, other: str, unit: str = "") -> Content:
-        pattern = f"{{}} own {{}}{unit}  {{}} other {{}}{unit}"
-        words = line(pattern, (OWN, TRAIN), own, (OTHERS, THIRD), other)
+    def _own_and_other(self, own: Content, other: Content) -> Content:
+        words = line("{} own {}  {} other {}", (OWN, TRAIN), own, (OTHERS, THIRD), other)
+        return self._indented(words)
+
+    def _indented(self, words: Content) -> Content:
         return Content(" " * max(0, min(5, self.width - words.cell_length))) + words
 
     def _disk(self) -> Content:
-        total = self.view.disk_total
+        free, total = self.row.disk_free, self.view.disk_total
         if not total:
             return spread(line("disk"), self._disk_words(), self.width)
         colour = WARN if self.little_disk else TRAIN
-        return self._bar("disk", 1 - _share(self.row.disk_free, total), self._disk_words(), colour)
+        return self._bar("disk", 100 * (1 - free / total), self._disk_words(), colour)
 
     def _disk_words(self, name: str = "") -> Content:
         style = f"bold {WARN}" if self.little_disk else TEXT
         return line(name) + amount(f"{disk(self.row.disk_free)} free", style)
 
 
-# a run that has ended
+TOTALS = (
+    ("GPU", "gpu_percent", "%"),
+    ("CPU own", "process_cpu_percent", "%"),
+    ("CPU all", "cpu_percent", "%"),
+    ("mem own", "gpu_memory_own", ""),
+    ("mem all", "gpu_memory_used", ""),
+    ("RAM own", "process_memory", ""),
+    ("RAM all", "memory_used", ""),
+    ("power", "gpu_watts", "W"),
+    ("temp", "gpu_celsius", "°C"),
+)
+"""An ended run's totals: name, column and unit; memory has only a peak."""
 
 
-def _brief(totals: RunTotals, width: int) -> list[Content]:
-    """Return the run's means, peaks and duration in three or four lines."""
-    mean, peak = totals.mean, totals.peak
-    name, load = ("GPU", "gpu_percent") if totals.has_card else ("CPU", "process_cpu_percent")
-    store, own = ("mem", "gpu_memory_own") if totals.has_card else ("RAM", "process_memory")
-    whole_time = totals.whole_seconds
-    lines = [
-        (
-            line(f"{name:<5}mean {{}} %", (whole(mean[load]), STRONG)),
-            line("peak {} %", whole(peak[load])),
-        ),
-        (line(f"{store:<5}peak {{}} own", (memory(peak[own]), STRONG)), _most_used(totals)),
-        (
-            line(f"time {duration(totals.training_seconds)}"),
-            Content("") if whole_time is None else line("total {}", duration(whole_time)),
-        ),
-    ]
-    if totals.has_card:
-        cpu = line("CPU  mean {}", f"{whole(mean['process_cpu_percent'])} %")
-        lines.append((cpu, line("RAM own {}", memory(peak["process_memory"]))))
-    return [spread(left, right, width) for left, right in lines]
+class _Totals:
+    """What an ended run used of its machine; NaN for values that weren't measured."""
+
+    def __init__(self, ended: RunSnapshot) -> None:
+        self.ended, columns = ended, ended.machine.columns
+        means = {name: _known(band.mean) for name, band in columns.items()}
+        self.mean = {name: fmean(values) if values else nan for name, values in means.items()}
+        self.peak = {name: max(_known(band.high), default=nan) for name, band in columns.items()}
+        self.card = not (isnan(self.peak["gpu_percent"]) and isnan(self.peak["gpu_memory_own"]))
+        summary, events = ended.summary, ended.events
+        started = next((event.time for event in events if event.kind == "started"), nan)
+        kinds = ("finished", "stopped", "failed")
+        ends = [event.time for event in events if event.kind in kinds] or ended.machine.time
+        whole, training = ends[-1] - started, summary.active_seconds
+        known = summary.attempt <= 1 and whole >= training
+        self.training, self.whole = duration(training), duration(whole) if known else ""
+
+    def loads(self, columns: int) -> list[tuple[int, float]]:
+        """Return the load of the GPU, or of the CPU without one, over as many dot columns."""
+        name = "cpu_percent" if isnan(self.peak["gpu_percent"]) else "gpu_percent"
+        values = self.ended.machine.columns[name].mean
+        columns = min(columns, len(values))
+        places = (((at + 1) * columns - 1) // len(values) for at in range(len(values)))
+        return averaged(zip(places, values, strict=True))
+
+    def brief(self, width: int) -> list[Content]:
+        """Return the run's means, peaks and duration in three or four lines."""
+        name, load = ("GPU", "gpu_percent") if self.card else ("CPU", "process_cpu_percent")
+        store, own = ("mem", "gpu_memory_own") if self.card else ("RAM", "process_memory")
+        mean = line(f"{name:<5}mean {{}} %", (whole(self.mean[load]), STRONG))
+        most = line(f"{store:<5}peak {{}} own", (memory(self.peak[own]), STRONG))
+        lines = [
+            spread(mean, line("peak {} %", whole(self.peak[load])), width),
+            spread(most, self._most_used("gpu_memory_used" if self.card else "memory_used"), width),
+            spread(
+                line(f"time {self.training}"),
+                line("total {}", self.whole) if self.whole else Content(""),
+                width,
+            ),
+        ]
+        if self.card:
+            cpu = line("CPU  mean {} %", whole(self.mean["process_cpu_percent"]))
+            ram = line("RAM own {}", memory(self.peak["process_memory"]))
+            lines.append(spread(cpu, ram, width))
+        return lines
+
+    def table(self, math: str, width: int, height: int) -> list[Content]:
+        """Return lines of a name with a mean and a peak."""
+
+        def row(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
+            figures = Content.styled(mean + peak.rjust(max(9, len(peak) + 2)), style)
+            return spread(line(name), figures, width)
+
+        lines, left_out = [row("", "mean", "peak", DIM)], set()
+        strong = {"process_cpu_percent", "process_memory"}
+        if self.card:
+            strong, left_out = {"gpu_percent", "gpu_memory_own"}, {"CPU all", "RAM all"}
+        last = [row("training", "", self.training, STRONG)]
+        last += [row("start to end", "", self.whole)] if self.whole else []
+        last += [row("math", "", math)] if math else []
+        for name, column, unit in TOTALS:
+            peak, style = self.peak[column], STRONG if column in strong else TEXT
+            if isnan(peak) or name in left_out:
+                continue
+            if unit:
+                figures = (f"{whole(value)} {unit}" for value in (self.mean[column], peak))
+                lines.append(row(name, *figures, style))
+            elif name.endswith("all"):
+                lines.append(spread(line(name), self._most_used(column), width))
+            else:
+                lines.append(row(name, "", memory(peak), style))
+        if TOTALS[-1][0] in lines[-1].plain and len(lines) + len(last) + LEAST_HISTORY > height:
+            del lines[-1]
+        return [*lines, *last]
+
+    def _most_used(self, column: str) -> Content:
+        """Return the most memory used on the machine or GPU, by all processes."""
+        newest = self.ended.hardware[-1]
+        total = newest.gpu.memory_total if self.card else newest.memory_total
+        return _of(self.peak[column], total) if total else Content("")
 
 
-def _table(totals: RunTotals, arithmetic: str, width: int, height: int) -> list[Content]:
-    """Return lines of a name with a mean and a peak."""
-    mean, peak, card = totals.mean, totals.peak, totals.has_card
-    store, own = ("mem", "gpu_memory_own") if card else ("RAM", "process_memory")
-
-    def row(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
-        figures = Content.styled(mean + peak.rjust(max(9, len(peak) + 2)), style)
-        return spread(line(name), figures, width)
-
-    def measured(name: str, column: str, unit: str, style: str = TEXT) -> Content:
-        return row(name, f"{whole(mean[column])} {unit}", f"{whole(peak[column])} {unit}", style)
-
-    if card:
-        loads = ("GPU", "gpu_percent"), ("CPU own", "process_cpu_percent")
-    else:
-        loads = ("CPU own", "process_cpu_percent"), ("CPU all", "cpu_percent")
-    lines = [
-        row("", "mean", "peak", DIM),
-        measured(*loads[0], "%", STRONG),
-        measured(*loads[1], "%"),
-        row(f"{store} own", "", memory(peak[own]), STRONG),
-        spread(line(f"{store} all"), _most_used(totals), width),
-    ]
-    if card:
-        lines.append(row("RAM own", "", memory(peak["process_memory"])))
-    if not isnan(peak["gpu_watts"]):
-        lines.append(measured("power", "gpu_watts", "W"))
-    last = [row("training", "", duration(totals.training_seconds), STRONG)]
-    if totals.whole_seconds is not None:
-        last.append(row("start to end", "", duration(totals.whole_seconds)))
-    if arithmetic:
-        last.append(row("math", "", arithmetic))
-    if not isnan(peak["gpu_celsius"]) and len(lines) + len(last) + LEAST_HISTORY < height:
-        lines.append(measured("temp", "gpu_celsius", "°C"))
-    return [*lines, *last]
-
-
-def _most_used(totals: RunTotals) -> Content:
-    """Return the most memory used on the machine or GPU, by all processes."""
-    if not totals.has_card:
-        return _of(totals.peak["memory_used"], totals.memory_total)
-    total = totals.gpu_memory_total
-    return _of(totals.peak["gpu_memory_used"], total) if total else Content("")
-
-
-def _averaged(values: Sequence[float], columns: int) -> list[tuple[int, float]]:
-    """Spread the values over `columns` dot columns, averaging those that share one."""
-    size = len(values)
-    columns = min(columns, size)
-    averages = []
-    for index in range(columns):
-        part = values[index * size // columns : (index + 1) * size // columns]
-        known = [value for value in part if not isnan(value)]
-        if known:
-            averages.append((index, fmean(known)))
-    return averages
+def _known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not isnan(value)]
 
 
 # parts of lines
-
-
-def _share(part: float, whole: float) -> float:
-    return max(0.0, part) / max(1.0, whole)
-
-
-def _part(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100
 
 
 def whole(value: float | None) -> str:
@@ -387,14 +480,14 @@ def _watts(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
 
     In a column of some width it begins with a blank, and has no comma, which would not fit.
     """
-    style = WARN if gpu.throttle and "power" in gpu.throttle else TEXT
+    style = WARN if "power" in (gpu.throttle or "") else TEXT
     text = whole(gpu.watts)
     return f" {text.replace(',', ''):>{width - 1}}" if width else text, style
 
 
 def _celsius(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
     """A temperature and its style: a warning while it slows the card down."""
-    style = WARN if gpu.throttle and "thermal" in gpu.throttle else TEXT
+    style = WARN if "thermal" in (gpu.throttle or "") else TEXT
     return whole(gpu.celsius).rjust(width), style
 
 
@@ -422,59 +515,53 @@ def edge(row: HardwareRow, room: int) -> Content:
         return fault(f"gpu{broken.index}: {broken.fault}", room)
     clock = "" if gpu.clock_mhz is None else f"{whole(gpu.clock_mhz)} MHz"
     most = clock and gpu.clock_max_mhz and clock.replace("M", f"/ {whole(gpu.clock_max_mhz)} M")
-    reasons = safe_text(gpu.throttle or "", newlines="show")
-    throttled = f"throttled: {reasons}" if reasons else ""
-    forms = [(most or clock, throttled), (clock, throttled), (clock, reasons), ("", throttled)]
-    forms += [("", reasons), ("", "throttled" if reasons else "")]
-    for figures, words in forms:
-        text = "  ".join(filter(None, (figures, words)))
-        if len(text) <= room:
-            return Content.styled(text, WARN if words else DIM)
-    return Content("")
+    forms = [most or clock, clock, ""]
+    if reasons := safe_text(gpu.throttle or "", newlines="show"):
+        words = f"throttled: {reasons}"
+        forms = [f"{clock}  {words}" for clock in forms[:2]] + [f"{clock}  {reasons}", words]
+        forms += [reasons, "throttled", ""]
+    text = next(text.strip() for text in forms if len(text.strip()) <= room)
+    return Content.styled(text, WARN if reasons else DIM)
 
 
-def power_line(gpu: GpuRow, width: int) -> Content | None:
-    """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; None if nothing is."""
-    heat = line("temp {} °C", _celsius(gpu))
-    if gpu.watts is None:
-        return None if gpu.celsius is None else heat
-    limit = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
-    power = line(f"pwr  {{}}{limit} W", _watts(gpu))
-    if gpu.celsius is None:
-        return power
-    if power.cell_length + 2 + heat.cell_length > width:
-        power = line("pwr  {} W", _watts(gpu))
-    gap = 3 if power.cell_length + 3 + heat.cell_length <= width else 2
-    return Content.assemble(power, " " * gap, heat)
+def power_line(gpu: GpuRow, width: int) -> Content:
+    """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; empty if nothing is."""
+    most = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
+    for limit, gap in ((most, "   "), (most, "  "), ("", "  ")):
+        power = [line(f"pwr  {{}}{limit} W", _watts(gpu))] if gpu.watts is not None else []
+        heat = [line("temp {} °C", _celsius(gpu))] if gpu.celsius is not None else []
+        known = Content(gap).join([*power, *heat])
+        if known.cell_length <= width:
+            break
+    return known
 
 
 def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
-    """Return a line per other GPU; if they don't fit, two or three share a line, or all one."""
+    """Return a line per other GPU; if they don't fit, several share a line, or all one."""
     if len(cards) <= height:
         return [_line(card, width) for card in cards]
-    for each, long, cells in SHARED:
-        rows = -(-len(cards) // each)
-        if rows <= height and each * cells <= width + 1:
-            filled = [_cell(card, width // each, long=long) for card in cards]
-            return [Content("").join(filled[row::rows]) for row in range(rows)]
+    each = max(1, (width + 1) // CELL)
+    rows = -(-len(cards) // each)
+    if rows <= height:
+        filled = [_cell(card, width // each) for card in cards]
+        return [Content("").join(filled[row::rows]) for row in range(rows)]
     return [_together(cards, width)] if height > 0 else []
 
 
 def _line(card: GpuRow, width: int) -> Content:
-    name = f"gpu{card.index}".ljust(5)
-    if lost(card):
-        return spread(line(name), fault(card.fault, width - 6), width)
+    """Return `gpu1 ╍╍╍──  40 %   4.2 / 23 GiB`, or what is wrong with the card."""
+    name = line(f"gpu{card.index}".ljust(5))
+    if card.fault:
+        return spread(name, fault(card.fault, width - 6), width)
     figures = _load(card)
     if card.memory_total is not None:
         sizes = f" {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
         figures += line("{} GiB", sizes)
     if width >= WITH_POWER and (card.watts is not None or card.celsius is not None):
         figures += line("{} W{} °C", _watts(card, 5), _celsius(card, 5))
-    if card.fault:
-        figures += Content.styled(f"  {card.fault}", BAD)
-    room = width - len(name) - figures.cell_length - 1
-    shares = bar(room, 0.0, _part(card.percent) or 0.0) if room >= LEAST_BAR else Content("")
-    return spread(line(name) + shares, figures, width)
+    room = width - name.cell_length - figures.cell_length - 1
+    shares = bar(room, 0.0, (card.percent or 0.0) / 100) if room >= LEAST_BAR else Content("")
+    return spread(name + shares, figures, width)
 
 
 def _load(card: GpuRow) -> Content:
@@ -483,31 +570,22 @@ def _load(card: GpuRow) -> Content:
     return line("{} %{}", whole(card.percent).rjust(3), (sign, WARN))
 
 
-def _cell(card: GpuRow, room: int, *, long: bool) -> Content:
-    """Return `gpu1  99 %   42 G` or, unless `long`, without memory, in `room` cells."""
-    cell = line(f"gpu{card.index}".ljust(5))
-    if card.fault:
-        words = "lost" if card.fault == CARD_LOST else "error"
-        cell += Content.styled(words, f"bold {BAD}")
-    else:
-        cell += _load(card)
-        if long and card.memory_used is not None:
-            cell += line("{} G", gib(card.memory_used).rjust(4))
+def _cell(card: GpuRow, room: int) -> Content:
+    """Return `gpu1  99 %▼` in `room` cells."""
+    words = "lost" if card.fault == CARD_LOST else "error"
+    state = Content.styled(words, f"bold {BAD}") if card.fault else _load(card)
+    cell = line(f"gpu{card.index}".ljust(5)) + state
     return cell.pad_right(max(0, room - cell.cell_length))
 
 
 def _together(cards: Sequence[GpuRow], width: int) -> Content:
     """Return `7 more GPUs        40 % busy`, or how many of them have a problem."""
-    known = [card.percent for card in cards if card.percent is not None]
-    load = whole(sum(known) / len(known) if known else None)
-    name = line(counted(len(cards), "more GPU"))
+    load = whole(fmean(card.percent or 0.0 for card in cards))
     faults = sum(card.fault is not None for card in cards)
     slowed = sum(bool(card.throttle) for card in cards)
-    words = Content("")
+    words = Content.styled(f"{slowed} throttled", WARN) if slowed else Content("")
     if faults:
         words = Content.styled(f"{faults} failed", f"bold {BAD}")
-    elif slowed:
-        words = Content.styled(f"{slowed} throttled", WARN)
     busy = line("{} % busy", (load, BRIGHT if slowed or faults else TEXT))
-    left = Content.assemble(name, "  ", words) if words.plain else name
+    left = line(f"{counted(len(cards), 'more GPU')}  {{}}", words)
     return spread(left if left.cell_length + busy.cell_length < width else words, busy, width)
