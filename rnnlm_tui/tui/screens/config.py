@@ -62,7 +62,7 @@ from rnnlm_tui.tui.views.form import (
     field_of,
     followed_tokenizer,
 )
-from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel, machine_capacity
+from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
@@ -228,7 +228,7 @@ class ConfigScreen(PaneScreen):
             check.found.estimate,
             draft,
             check.blocking,
-            machine_capacity(self.context.machine, config.training.device, check.found.estimate),
+            self.context.machine,
             self.snapshot.summary if self.snapshot is not None and self.locked else None,
         )
         self.refresh_frame()

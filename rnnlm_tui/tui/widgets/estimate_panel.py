@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, figure, percent
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.summary import CheckpointFigures
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
 from rnnlm_tui.tui.views.form import FORM_FIELDS, TITLES, Draft, field_of, shown_value, value_at
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.panel import Label, Panel
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
@@ -26,113 +24,192 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 GAP = Content("")
-
-
-@dataclass(frozen=True, slots=True)
-class MachineCapacity:
-    """What the machine offers a run, in bytes; None if unknown."""
-
-    memory_total: int | None = None
-    memory_used: int | None = None
-    """Used by others, before this run."""
-    on_gpu: bool = False
-    disk_free: int | None = None
+OWN, OTHERS = ("━", TRAIN), ("╍", THIRD)
+STRONG = f"bold {BRIGHT}"
 
 
 class EstimatePanel(Panel):
-    """A draft's estimate, in a column beside the form or in four lines below it."""
+    """A draft's estimate, in a column beside the form or in five lines below it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Estimate", id=id)
         self._estimate: Estimate | None = None
         self._draft: Draft | None = None
-        self._problems: tuple[Problem, ...] = ()
-        self._room = MachineCapacity()
-        self._kept: CheckpointFigures | None = None
-        self._started = True
+        self._problems: Sequence[Problem] = ()
+        self._machine: MachineFacts | None = None
+        self._run: RunSummary | None = None
 
     def show(
         self,
         estimate: Estimate | None,
         draft: Draft,
         problems: Sequence[Problem],
-        room: MachineCapacity,
+        machine: MachineFacts | None,
         run: RunSummary | None,
     ) -> None:
         """Show an estimate, None while it is computed, of a draft or of the config of a run."""
-        self._started = run is not None
-        self._kept = run.checkpoints if run is not None and run.status not in LIVING else None
-        self._estimate, self._draft, self._problems = estimate, draft, tuple(problems)
-        self._room = room
-        self.legend = self._state_line()
+        self._estimate, self._draft, self._problems = estimate, draft, problems
+        self._machine, self._run = machine, run
         self.redraw()
-
-    def on_resize(self) -> None:
-        """Show in the edge what the lines of this layout don't have."""
-        self.legend = self._state_line()
 
     @property
     def is_tall(self) -> bool:
-        """Whether it is a column beside the form, not four lines below it."""
+        """Whether it is a column beside the form, not lines below it."""
         return self.inner_size.height > 8
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
-        """Lay out all lines."""
-        if self._draft is None:
-            self.lines = []
-        elif self._estimate is None:
-            self.lines = [Content.styled("computing …", DIM)]
-        elif self.is_tall:
-            self.lines = self._column(self._estimate, self._draft, width)
-        else:
-            self.lines = self._dimmed(self._four_lines(self._estimate))
+        """Lay out all lines.
 
-    def _dimmed(self, rows: list[Content]) -> list[Content]:
-        """Dim the figures of a draft with problems: they are those of the last valid config."""
-        return [Content.styled(row.plain, DIM) for row in rows] if self._problems else rows
+        The figures of a draft with problems, which are those of the last valid config, are dim.
+        """
+        if self._draft is None or self._estimate is None:
+            self.lines = [line("computing …")] if self._draft is not None else []
+            return
+        shown = self._column(self._estimate, width)
+        rows = list(shown if self.is_tall else self._five_lines(self._estimate))
+        if self._problems:
+            rows = [line(row.plain) for row in rows]
+        changes = self._changes(self._draft, width) if self.is_tall else ()
+        self.lines = [*rows, *changes]
 
-    def _state_line(self) -> Content | str:
+    def legend_within(self, room: int) -> Label:
+        """Return what the lines of this layout don't have."""
         draft = self._draft
-        if draft is None or self._started:
+        if draft is None or self._run is not None:
             return ""
         if self.is_tall:
             return "out of date" if self._problems else "live"
-        parts = [_base_name(draft)]
+        state = base = _base_name(draft)
         if draft.changes:
-            changed = f"{{}} {len(draft.changes)} changed from {{}}"
-            parts = [line(changed, ("●", WARN), _base_name(draft))]
+            state = line(f"{{}} {len(draft.changes)} changed from {{}}", ("●", WARN), base)
         if self._problems:
-            parts.append(Content.styled(f"✗ {counted(len(self._problems), 'problem')}", BAD))
-        return Content.styled(" · ", DIM).join(parts)
+            problems = f"✗ {counted(len(self._problems), 'problem')}", BAD
+            state = line("{} · {}", state, problems)
+        return state if state.cell_length <= room else ""
 
-    def _four_lines(self, estimate: Estimate) -> list[Content]:
-        """Return five lines of 76 columns."""
-        count = estimate.parameters
-        shares = (count.embedding / count.total, (sum(count.layers) + count.output) / count.total)
-        layers = sum(count.layers) / count.total
-        share = formatting.percent(layers) if layers >= 0.005 or not layers else "< 1 %"
-        first = line(
-            f"parameters {{}}   {{}}  {{}} embedding {formatting.percent(shares[0])}"
-            f"  {{}} layers {share}",
-            (f"{count.total:,}", f"bold {BRIGHT}"), bar(20, *shares), ("━", TRAIN), ("╍", THIRD),
+    def _five_lines(self, estimate: Estimate) -> Iterator[Content]:
+        """Yield lines of 76 columns."""
+        count, loss = estimate.parameters, estimate.start_loss
+        embedding, layers = count.embedding / count.total, sum(count.layers) / count.total
+        share = percent(layers) if layers >= 0.005 or not layers else "< 1 %"
+        yield line(
+            f"parameters {{}}   {{}}  {{}} embedding {percent(embedding)}  {{}} layers {share}",
+            (f"{count.total:,}", STRONG), bar(20, embedding, 1 - embedding), OWN, OTHERS,
         )  # fmt: skip
-        time = line("time   {}   {}", _time(estimate), _steps(estimate))
-        memory = line("memory {}", self._memory(estimate))
-        disk = line("disk {}", _disk(estimate, self._kept))
-        perplexity = f"{math.exp(estimate.start_loss):,.0f}"
-        start = line("start  {} = ln V, ppl {}", f"{estimate.start_loss:.2f}", perplexity)
-        beat = Content("")
+        steps, each = estimate.steps, estimate.steps_per_epoch
+        factors = f" = {steps // each:,} × {each:,}" if steps and each and steps % each == 0 else ""
+        known = line("   steps {}" + factors, f"{steps:,}") if steps is not None else GAP
+        time = _time(estimate) + line("   ") if estimate.seconds is not None else GAP
+        yield line("time   {}{}{}", time, line(_calibration(estimate)), known)
+        yield _columns(line("memory {}", self._memory(estimate)), self._disk(estimate, "disk "))
+        work = line("work   {}", _flops(estimate.run_flops))
+        if estimate.run_flops is None:
+            work = line("work   {} per step", _flops(estimate.step_flops))
+        tokens, text = estimate.tokens_per_parameter, percent(estimate.vocabulary_share)
+        ratio = line("{} tokens/parameter, ", figure(tokens)) if tokens is not None else GAP
+        yield _columns(work, ratio + line(f"vocabulary {text}"))
+        beat = GAP
         if estimate.unused_gpu is not None:
             beat = Content.styled("torch can't use the GPU: see doctor", BAD)
         elif estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
         elif estimate.baseline_perplexity:
-            beat = line("test bigram to beat {}", formatting.figure(estimate.baseline_perplexity))
-        rest = _columns(_work(estimate), _per_parameter(estimate))
-        return [first, time, _columns(memory, disk), rest, _columns(start, beat)]
+            beat = line("test bigram to beat {}", figure(estimate.baseline_perplexity))
+        start = line("start  {} = ln V, ppl {}", f"{loss:.2f}", f"{math.exp(loss):,.0f}")
+        yield _columns(start, beat)
+
+    def _column(self, estimate: Estimate, width: int) -> Iterator[Content]:
+        """Yield a column about 36 cells wide and up to 36 lines high."""
+
+        def row(name: str, value: Content | str) -> Content:
+            return spread(line(name), line("{}", value), width, least=bool(name))
+
+        def loss(name: str, nats: float) -> Content:
+            perplexity = figure(math.exp(nats)).rjust(5)
+            return row(name, line("{}  ppl {}", f"{nats:.2f}", perplexity))
+
+        count, text, gpu = estimate.parameters, estimate.text, estimate.unused_gpu
+        layers = [(f"layer {at}", size, THIRD) for at, size in enumerate(count.layers, start=1)]
+        if len(layers) > 6:
+            layers = [(counted(len(layers), "layer"), sum(count.layers), THIRD)]
+        last = "bias" if count.output == text.vocab_size else "output"
+        yield row("parameters", Content.styled(f"{count.total:,}", STRONG))
+        first = ("embedding", count.embedding, TRAIN)
+        for name, size, colour in (first, *layers, (last, count.output, TRAIN)):
+            share = size / count.total
+            percents = f"{share * 100:.{0 if share >= 0.01 or not share else 1}f} %"
+            shares = bar(max(4, width - 26), share, colour=colour)
+            yield line(f" {name:<10}{{}}{{}}{percents:>6}", shares, f"{size:>9,}")
+        yield GAP
+        yield row("time", _time(estimate))
+        yield row("", line(_calibration(estimate)))
+        yield GAP
+        on_gpu, used, total = self._room(estimate)
+        yield row("GPU memory" if on_gpu else "memory", self._memory(estimate))
+        if total:
+            yield bar(width, estimate.memory_bytes / total, (used or 0) / total)
+            others = formatting.gib(used or 0)
+            yield GAP if used is None else line("{} this run  {} others {}", OWN, OTHERS, others)
+        if estimate.too_large:
+            yield row("", Content.styled(estimate.what_fits, BAD))
+        yield GAP
+        yield row("disk", self._disk(estimate))
+        if self._machine is not None and self._machine.disk_free is not None:
+            yield row("free", amount(formatting.disk(self._machine.disk_free)))
+        yield GAP
+        known = "tokens, counted" if text.known == "counted" else "tokens"
+        yield row(known, formatting.count(text.tokens))
+        yield row("steps/epoch", formatting.count(estimate.steps_per_epoch))
+        yield row("steps", formatting.count(estimate.steps))
+        yield GAP
+        yield row("work", _flops(estimate.run_flops))
+        yield row("work per step", _flops(estimate.step_flops))
+        yield row("parameters in the vocabulary", percent(estimate.vocabulary_share))
+        yield row("tokens per parameter", figure(estimate.tokens_per_parameter))
+        notes = (f"CPU, not GPU: {gpu.fact}", gpu.fix) if gpu is not None else ()
+        for remarks in (notes, estimate.notes):
+            if remarks:
+                yield GAP
+                yield from remark_lines(remarks, width)
+        yield GAP
+        yield loss("loss at start, ln V", estimate.start_loss)
+        if estimate.baseline_perplexity:
+            yield loss("test bigram", math.log(estimate.baseline_perplexity))
+        yield GAP
+
+    def _changes(self, draft: Draft, width: int) -> Iterator[Content]:
+        """Yield the changed values, and the titles of fields with problems."""
+        if draft.changes:
+            number = (f"{len(draft.changes)}", BRIGHT)
+            yield line("{} {} changed from {}", ("●", WARN), number, _base_name(draft))
+            for field in FORM_FIELDS:
+                if field.path in draft.changes:
+                    was, now = (
+                        safe_text(shown_value(field, value), limit=12) or "none"
+                        for value in (value_at(draft.base, field.path), draft.value(field.path))
+                    )
+                    yield line(f"  {field.title.ljust(15)} {was} → {{}}", (now, BRIGHT))
+            yield GAP
+        if self._problems:
+            number = (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}")
+            yield line("{}, start is blocked", number)
+            # the field itself shows the problem
+            for title in dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self._problems):
+                yield line(safe_text(f"  {title}", limit=width))
+
+    def _room(self, estimate: Estimate) -> tuple[bool, int | None, int | None]:
+        """Return whether it trains on a GPU; and the bytes of the memory there that others use and
+        that there are, None if unknown."""
+        machine, draft = self._machine, self._draft
+        if machine is None or draft is None:
+            return False, None, None
+        gpu, device = machine.gpu, draft.value("training.device")
+        if gpu.memory_total and device not in ("cpu", "mps") and estimate.unused_gpu is None:
+            return True, gpu.memory_used, gpu.memory_total
+        return False, machine.memory_total - machine.memory_free, machine.memory_total
 
     def _memory(self, estimate: Estimate) -> Content:
-        total, need = self._room.memory_total, estimate.memory_bytes
+        total, need = self._room(estimate)[2], estimate.memory_bytes
         measured = " measured" if estimate.memory_measured else ""
         if total is None:
             return line(f"{{}}{measured}", amount(formatting.memory(need)))
@@ -141,100 +218,13 @@ class EstimatePanel(Panel):
         of = f"{{}} of {formatting.gib(total)} GiB{measured}"
         return line(of, (words, TEXT if fits else BAD))
 
-    def _column(self, estimate: Estimate, draft: Draft, width: int) -> list[Content]:
-        """Return a column about 36 cells wide and up to 36 lines high."""
-        count, text = estimate.parameters, estimate.text
-        parts = [("embedding", count.embedding, TRAIN)]
-        if len(count.layers) <= 6:
-            parts += [(f"layer {at}", size, THIRD) for at, size in enumerate(count.layers, start=1)]
-        else:
-            parts.append((counted(len(count.layers), "layer"), sum(count.layers), THIRD))
-        last = "bias" if count.output == text.vocab_size else "output"
-        parts.append((last, count.output, TRAIN))
-        rows: list[Content | tuple[str, Content]] = [
-            ("parameters", Content.styled(f"{count.total:,}", f"bold {BRIGHT}")),
-            *(_part(name, size, count.total, colour, width) for name, size, colour in parts),
-            GAP,
-            ("time", _time_figure(estimate)),
-            ("", Content.styled(_calibration(estimate), DIM)),
-            GAP,
-            *self._memory_rows(estimate, width),
-            GAP,
-            ("disk", _disk(estimate, self._kept)),
-        ]
-        if self._room.disk_free is not None:
-            rows.append(("free", amount(formatting.disk(self._room.disk_free))))
-        rows += [
-            GAP,
-            _figure("tokens, counted" if text.known == "counted" else "tokens", text.tokens),
-            _figure("steps/epoch", estimate.steps_per_epoch),
-            _figure("steps", estimate.steps),
-            GAP,
-            ("work", _flops(estimate.run_flops)),
-            ("work per step", _flops(estimate.step_flops)),
-            _text("parameters in the vocabulary", formatting.percent(estimate.vocabulary_share)),
-            _text("tokens per parameter", formatting.figure(estimate.tokens_per_parameter)),
-        ]
-        if (gpu := estimate.unused_gpu) is not None:
-            rows += [GAP, *remark_lines((f"CPU, not GPU: {gpu.fact}", gpu.fix), width)]
-        if estimate.notes:
-            rows += [GAP, *remark_lines(estimate.notes, width)]
-        rows += [GAP, _loss("loss at start, ln V", estimate.start_loss)]
-        if estimate.baseline_perplexity:
-            rows.append(_loss("test bigram", math.log(estimate.baseline_perplexity)))
-        lines = [row if isinstance(row, Content) else _row(*row, width) for row in (*rows, GAP)]
-        return self._dimmed(lines) + self._changes(draft, width)
-
-    def _memory_rows(
-        self, estimate: Estimate, width: int
-    ) -> Iterator[Content | tuple[str, Content]]:
-        """Return the memory that is needed, its share of the machine's, and what would fit."""
-        room = self._room
-        yield "GPU memory" if room.on_gpu else "memory", self._memory(estimate)
-        if room.memory_total:
-            others = (room.memory_used or 0) / room.memory_total
-            yield bar(width, estimate.memory_bytes / room.memory_total, others)
-            used = (("━", TRAIN), ("╍", THIRD), formatting.gib(room.memory_used or 0))
-            yield GAP if room.memory_used is None else line("{} this run  {} others {}", *used)
-        if estimate.too_large:
-            yield "", Content.styled(estimate.what_fits, BAD)
-
-    def _changes(self, draft: Draft, width: int) -> list[Content]:
-        rows: list[Content] = []
-        if draft.changes:
-            number = (f"{len(draft.changes)}", BRIGHT)
-            rows.append(line("{} {} changed from {}", ("●", WARN), number, _base_name(draft)))
-            for field in FORM_FIELDS:
-                if field.path in draft.changes:
-                    was, now = (
-                        safe_text(shown_value(field, value), limit=12) or "none"
-                        for value in (value_at(draft.base, field.path), draft.value(field.path))
-                    )
-                    title = (f"{field.title.ljust(15)} {was}", DIM)
-                    rows.append(line("  {} → {}", title, (now, BRIGHT)))
-            rows.append(Content(""))
-        if self._problems:
-            number = (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}")
-            rows.append(line("{}, start is blocked", number))
-            # the field itself shows the problem
-            titles = dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self._problems)
-            rows += [Content.styled(safe_text(f"  {title}", limit=width), DIM) for title in titles]
-        return rows
-
-
-def machine_capacity(
-    machine: MachineFacts | None, device: str, estimate: Estimate | None
-) -> MachineCapacity:
-    """Return the GPU's memory if a run with this `training.device` trains on one, otherwise the
-    machine's."""
-    if machine is None:
-        return MachineCapacity()
-    total, used = machine.gpu.memory_total, machine.gpu.memory_used
-    unused = estimate is not None and estimate.unused_gpu is not None
-    if total and device not in ("cpu", "mps") and not unused:
-        return MachineCapacity(total, used, on_gpu=True, disk_free=machine.disk_free)
-    total = machine.memory_total
-    return MachineCapacity(total, total - machine.memory_free, disk_free=machine.disk_free)
+    def _disk(self, estimate: Estimate, name: str = "") -> Content:
+        """Return what its checkpoints will take, or those of a run that has ended do."""
+        count, size, kept = estimate.checkpoints, estimate.disk_bytes, ""
+        if self._run is not None and self._run.status not in LIVING:
+            count, size, kept = self._run.checkpoints.count, self._run.checkpoints.bytes, " kept"
+        words = f"{name}{{}}, {counted(count, 'checkpoint')}{kept}"
+        return line(words, amount(formatting.disk(size)))
 
 
 def _base_name(draft: Draft) -> Content:
@@ -242,17 +232,9 @@ def _base_name(draft: Draft) -> Content:
     return line("{} {}", (kind, DIM), name) if name else line("{}", kind)
 
 
-def _disk(estimate: Estimate, kept: CheckpointFigures | None) -> Content:
-    if kept is not None:
-        count = counted(kept.count, "checkpoint")
-        return line(f"{{}}, {count} kept", amount(formatting.disk(kept.bytes)))
-    count = counted(estimate.checkpoints, "checkpoint")
-    return line(f"{{}}, {count}", amount(formatting.disk(estimate.disk_bytes)))
-
-
-def _time_figure(estimate: Estimate) -> Content:
+def _time(estimate: Estimate) -> Content:
     if estimate.seconds is None:
-        return Content.styled(formatting.NOTHING, DIM)
+        return line(formatting.NOTHING)
     return Content.styled(formatting.about(estimate.seconds), f"bold {TRAIN}")
 
 
@@ -261,69 +243,12 @@ def _calibration(estimate: Estimate) -> str:
         return "known once the corpus is built"
     if estimate.seconds is None:
         return "not measured here yet"
-    run = safe_text(estimate.calibrated_run or "", limit=24)
-    return f"based on {run or 'a probe'}"
-
-
-def _time(estimate: Estimate) -> Content:
-    if estimate.seconds is None:
-        return Content.styled(_calibration(estimate), DIM)
-    return line("{}   {}", _time_figure(estimate), (_calibration(estimate), DIM))
+    return f"based on {safe_text(estimate.calibrated_run or '', limit=24) or 'a probe'}"
 
 
 def _flops(value: float | None) -> Content:
-    if value is None:
-        return Content.styled(formatting.NOTHING, DIM)
-    return amount(formatting.flops(value))
-
-
-def _work(estimate: Estimate) -> Content:
-    """Return the floating-point operations of the run, or of a step while its steps are unknown."""
-    if estimate.run_flops is None:
-        return line("work   {} per step", _flops(estimate.step_flops))
-    return line("work   {}", _flops(estimate.run_flops))
-
-
-def _per_parameter(estimate: Estimate) -> Content:
-    share = f"vocabulary {formatting.percent(estimate.vocabulary_share)}"
-    if estimate.tokens_per_parameter is None:
-        return Content.styled(share, DIM)
-    each = formatting.figure(estimate.tokens_per_parameter)
-    return line(f"{{}} tokens/parameter, {share}", each)
-
-
-def _steps(estimate: Estimate) -> Content:
-    if estimate.steps is None:
-        return Content("")
-    factors, each = "", estimate.steps_per_epoch
-    if each and estimate.steps % each == 0:
-        factors = f" = {estimate.steps // each:,} × {each:,}"
-    return line(f"steps {{}}{factors}", f"{estimate.steps:,}")
+    return line(formatting.NOTHING) if value is None else amount(formatting.flops(value))
 
 
 def _columns(left: Content, right: Content) -> Content:
     return Content.assemble(left, " " * max(2, 38 - left.cell_length), right)
-
-
-def _row(name: str, value: Content, width: int) -> Content:
-    return spread(Content.styled(name, DIM), value, width, least=bool(name))
-
-
-def _text(name: str, value: str) -> tuple[str, Content]:
-    return name, Content.styled(value, TEXT)
-
-
-def _figure(name: str, value: float | None) -> tuple[str, Content]:
-    return _text(name, formatting.count(value))
-
-
-def _part(name: str, size: int, total: int, colour: str, width: int) -> Content:
-    share = size / total if total else 0.0
-    percent = f"{share * 100:.{0 if share >= 0.01 or not share else 1}f} %"
-    shares = bar(max(4, width - 26), share, colour=colour)
-    return line(f" {name:<10}{{}}{{}}{percent:>6}", shares, f"{size:>9,}")
-
-
-def _loss(name: str, loss: float) -> tuple[str, Content]:
-    perplexity = formatting.figure(math.exp(loss)).rjust(5)
-    return name, line("{}  ppl {}", f"{loss:.2f}", perplexity)
