@@ -6,10 +6,11 @@ reads a setting takes its default if the saved value is damaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from math import isfinite
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
@@ -17,6 +18,8 @@ from rnnlm_tui.store.state import save_state
 from rnnlm_tui.tui.actions import PANES, Pane
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -32,6 +35,7 @@ _VIEWS = "views"
 class ChartView:
     """The user's choices."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
     axis: str = "step"
     """The x axis."""
     smoothing: float = DEFAULT_SMOOTHING
@@ -53,15 +57,23 @@ class ChartView:
     """The x of the cursor in the axis' unit; None: no cursor."""
 
 
-def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
-    """Return a run's saved view.
+@cache
+def _views() -> TypeAdapter[ChartView]:
+    from pydantic import TypeAdapter
 
-    Damaged values are replaced by defaults, and missing ones by the axis and smoothing used last.
-    """
-    last = {name: settings.get(name) for name in ("axis", "smoothing")}
-    found = {**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
-    usable = {name: read(found.get(name)) for name, read in _READ.items()}
-    return ChartView(**{name: value for name, value in usable.items() if value is not None})
+    return TypeAdapter(ChartView)
+
+
+def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
+    """Return a run's saved view: the default one if it is damaged, and of what it lacks the axis
+    and the smoothing used last."""
+    last = {name: settings[name] for name in ("axis", "smoothing") if name in settings}
+    for values in ({**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}, last):
+        with suppress(ValueError):  # a ValidationError is one
+            view = _views().validate_python(values)
+            if view.smoothing in SMOOTHINGS and (view.part is None or view.part[0] < view.part[1]):
+                return view
+    return ChartView()
 
 
 def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
@@ -69,13 +81,10 @@ def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
 
     Return whether anything changed.
     """
-    entry = {
-        name: sorted(value) if isinstance(value, frozenset | tuple) else value
-        for name, value in asdict(view).items()
-    }
     views = _mapping(settings.get(_VIEWS))
-    if views.get(key) == entry:
+    if key in views and saved_view(settings, key) == view:
         return False
+    entry = _views().dump_python(view, mode="json")
     others = [(name, kept) for name, kept in views.items() if name != key]
     settings[_VIEWS] = dict([*others[-(KEPT_VIEWS - 1) :], (key, entry)])
     settings["axis"], settings["smoothing"] = view.axis, view.smoothing
@@ -86,62 +95,12 @@ def rename_view(settings: dict[str, object], former: str, name: str) -> None:
     """Move a run's view to the run's new name."""
     views = _mapping(settings.get(_VIEWS))
     if former in views:
-        settings[_VIEWS] = {
-            **{run: view for run, view in views.items() if run not in (former, name)},
-            name: views[former],
-        }
+        kept = {run: view for run, view in views.items() if run not in (former, name)}
+        settings[_VIEWS] = {**kept, name: views[former]}
 
 
 def _mapping(value: object) -> dict[str, object]:
     return cast(dict[str, object], value) if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _names(value: object) -> frozenset[str] | None:
-    return (
-        frozenset(name for name in value if isinstance(name, str))
-        if isinstance(value, list)
-        else None
-    )
-
-
-def _part(value: object) -> tuple[float, float] | None:
-    ends = [_finite(end) for end in value] if isinstance(value, list) else []
-    if len(ends) != 2 or ends[0] is None or ends[1] is None:
-        return None
-    return (ends[0], ends[1]) if ends[0] < ends[1] else None
-
-
-def _finite(value: object) -> float | None:
-    try:
-        number = (
-            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        )
-    except OverflowError:  # an integer too large for a float
-        return None
-    return number if number is not None and isfinite(number) else None
-
-
-_READ: Mapping[str, Callable[[object], Any]] = {
-    "axis": _text,
-    "smoothing": lambda value: _finite(value) if _finite(value) in SMOOTHINGS else None,
-    "chosen": _text,
-    "alone": _flag,
-    "part": _part,
-    "following": _flag,
-    "turned": _names,
-    "whole_range": _flag,
-    "hidden": _names,
-    "cursor": _finite,
-}
-"""The value of each field of a `ChartView` from its saved one; None if that is damaged."""
 
 
 def save_settings(settings: dict[str, object]) -> None:

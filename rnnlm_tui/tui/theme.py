@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
@@ -58,28 +58,9 @@ THEME = Theme(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tone:
-    """What replaces one value of the palette."""
-
-    colour: str | None
-    """Rich's name of the colour; None: the terminal's own."""
-    dim: bool = False
-    """Half brightness."""
-    reverse: bool = False
-    """As a background: text and background are swapped."""
-    underline: bool = False
-    """As a background: the text on it is underlined."""
-
-
-Table = Mapping[str, Tone]
-"""A tone for each value of the palette (`#rrggbb`)."""
-
-
-def _tone(words: str) -> Tone:
-    """Return the tone of words such as `dim yellow`."""
-    looks = {look: look in words.split() for look in ("dim", "reverse", "underline")}
-    return Tone(next((word for word in words.split() if word not in looks), None), **looks)
+Table = Mapping[str, Style]
+"""What replaces each value of the palette (`#rrggbb`): a colour or the terminal's own, and whether
+it is at half brightness; or as a background, whether it is inverse or the text on it underlined."""
 
 
 _MATRIX: Mapping[str, tuple[str, str, str, str]] = {
@@ -134,10 +115,10 @@ row is underlined: bright black is the background in some terminals, and too bri
 others. Six bright colours would vanish on white. Without colour, words, glyphs, bold and half
 brightness are enough; a selected row is underlined, marked text inverse.
 """
-DARK: Table = {value: Tone(value) for value in _MATRIX}
+DARK: Table = {value: Style.parse(value) for value in _MATRIX}
 """The palette itself."""
 LIGHT, ANSI_DARK, ANSI_LIGHT, NONE = (
-    {value: _tone(row[column]) for value, row in _MATRIX.items()} for column in range(4)
+    {value: Style.parse(row[column]) for value, row in _MATRIX.items()} for column in range(4)
 )
 
 TABLES: Mapping[ColourName, Table] = {
@@ -187,9 +168,7 @@ class Paint(LineFilter):
         Given values, Rich sends half of the greys one step off.
         """
         super().__init__()
-        self._table = (
-            {value: _by_number(tone) for value, tone in table.items()} if numbers else table
-        )
+        self._table, self._numbers = table, numbers
         self._styles: dict[Style | None, Style] = {None: Style()}
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
@@ -204,45 +183,31 @@ class Paint(LineFilter):
 
     def _painted(self, style: Style) -> Style:
         over, under, inverse = style.color, style.bgcolor, bool(style.reverse)
-        if (
-            over is not None
-            and under is not None
-            and over.triplet is not None
-            and over.triplet.hex == palette.BACKGROUND
-        ):
+        if over and under and over.triplet and over.triplet.hex == palette.BACKGROUND:
             # text in the background's colour: inverse in any table
             over, under, inverse = (under, over, not inverse)
-        sign, ground = self._tone(over), self._tone(under)
+        sign, ground = self._look(over), self._look(under)
         return Style(
-            color=sign.colour, bgcolor=ground.colour, bold=style.bold,
-            dim=sign.dim and not ground.reverse, reverse=inverse != ground.reverse,
+            color=self._sent(sign), bgcolor=self._sent(ground), bold=style.bold,
+            dim=bool(sign.dim and not ground.reverse), reverse=inverse != bool(ground.reverse),
             italic=style.italic, underline=style.underline or ground.underline, strike=style.strike,
         )  # fmt: skip
 
-    def _tone(self, colour: RichColor | None) -> Tone:
+    def _look(self, colour: RichColor | None) -> Style:
+        """Return what replaces a colour; one of the 16 stays as it is."""
         if colour is None or colour.triplet is None:
-            return Tone(None if colour is None or colour.is_default else colour.name)
-        tone = self._table.get(colour.triplet.hex)
-        if tone is None:
-            red, green, blue = colour.triplet
-            nearest = min(
-                self._table,
-                key=lambda value: sum(
-                    (a - b) ** 2
-                    for a, b in zip(Color.parse(value).rgb, (red, green, blue), strict=True)
-                ),
-            )
-            tone = self._table[nearest]
-        return tone
+            return Style(color=None if colour is None or colour.is_default else colour)
 
+        def distance(value: str) -> int:
+            parts = zip(Color.parse(value).rgb, colour.triplet or (), strict=True)
+            return sum((one - other) ** 2 for one, other in parts)
 
-def _by_number(tone: Tone) -> Tone:
-    number = (
-        xterm_number(tone.colour)
-        if tone.colour is not None and tone.colour.startswith("#")
-        else None
-    )
-    return tone if number is None else replace(tone, colour=f"color({number})")
+        return self._table[min(self._table, key=distance)]
+
+    def _sent(self, look: Style) -> RichColor | None:
+        exact = look.color is not None and look.color.triplet is not None and self._numbers
+        number = xterm_number(look.color.name) if look.color is not None and exact else None
+        return look.color if number is None else RichColor.parse(f"color({number})")
 
 
 SIGNS: dict[str, str] = {
@@ -340,18 +305,22 @@ class Appearance:
     def __init__(self, display: Display, settings: dict[str, object]) -> None:
         """`settings` holds the choice of the last session, and takes the next one."""
         self._display, self._settings = display, settings
-        self.colours: ColourName = display.kind.colours(
-            display.colours, colour_name(settings.get(COLOURS_SETTING))
-        )
-        """The colours in use."""
-        self._ascii: list[LineFilter] = [AsciiMarks()] if display.ascii_only else []
-        self._paint = self._paint_filters()
-        self._harmless = Harmless()
+        last = colour_name(settings.get(COLOURS_SETTING))
+        self.use(display.kind.colours(display.colours, last))
 
-    @property
-    def filters(self) -> Sequence[LineFilter]:
+    def use(self, colours: ColourName) -> None:
+        """Use these colours from now on.
+
+        A terminal that shows every value of the palette as it is needs no filter for them.
+        """
+        self.colours: ColourName = colours
+        """The colours in use."""
+        depth = self._display.kind.depth
+        exact = colours == "dark" and depth == "16 million"
+        paint = [] if exact else [Paint(TABLES[colours], numbers=depth == "256")]
+        marks = [AsciiMarks()] if self._display.ascii_only else []
+        self.filters: Sequence[LineFilter] = [*paint, *marks, Harmless()]
         """The filters that every line of every widget passes, in this order."""
-        return [*self._paint, *self._ascii, self._harmless]
 
     def next(self) -> ColourName:
         """Return the next colours that this terminal can show, and save the choice."""
@@ -360,28 +329,13 @@ class Appearance:
         self._settings[COLOURS_SETTING] = chosen
         return chosen
 
-    def use(self, colours: ColourName) -> None:
-        """Use these colours from now on."""
-        self.colours = colours
-        self._paint = self._paint_filters()
-
-    def _paint_filters(self) -> list[LineFilter]:
-        """Return no filter if the terminal shows every value of the palette as it is."""
-        if self.colours == "dark" and self._display.kind.depth == "16 million":
-            return []
-        return [Paint(TABLES[self.colours], numbers=self._display.kind.depth == "256")]
-
     def hint(self) -> str:
         """Return a hint for a terminal that shows 16 colours and could have more, only once."""
-        if (
-            not self._display.kind.hint
-            or self._display.colours is not None
-            or self._settings.get(HINT_SETTING)
-            or self._settings.get(COLOURS_SETTING)
-        ):
+        hint, known = self._display.kind.hint, {HINT_SETTING, COLOURS_SETTING}
+        if not hint or self._display.colours or any(map(self._settings.get, known)):
             return ""
         self._settings[HINT_SETTING] = True
-        return f"this terminal shows 16 colours, the app is drawn in 256\n{self._display.kind.hint}"
+        return f"this terminal shows 16 colours, the app is drawn in 256\n{hint}"
 
 
 def repaint(app: App[int]) -> None:
