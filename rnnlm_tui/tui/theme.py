@@ -92,22 +92,13 @@ _MATRIX: Mapping[str, tuple[str, str, str, str]] = {
     palette.MARK_COLOURS[4]: ("#5f00ff", "bright_blue", "bright_blue", ""),
     palette.MARK_COLOURS[6]: ("#008787", "cyan", "dim green", ""),
     palette.MARK_COLOURS[7]: ("#875f00", "white", "bright_magenta", ""),
-    palette.SURPRISE[3]: ("#d78700", "yellow", "magenta", ""),
-    palette.SURPRISE[4]: ("#d75f00", "red", "red", ""),
-    palette.DIVERGING[1]: ("#0087d7", "cyan", "blue", ""),
-    palette.DIVERGING[2]: ("#5f87d7", "blue", "blue", ""),
-    palette.DIVERGING[7]: ("#d75f00", "yellow", "magenta", ""),
     palette.SIDE_BANDS[0][0]: ("#d7ffff", "cyan", "cyan", ""),
-    palette.SIDE_BANDS[0][1]: ("#afd7d7", "cyan", "cyan", ""),
     palette.SIDE_BANDS[1][0]: ("#ffd7ff", "magenta", "magenta", ""),
-    palette.SIDE_BANDS[1][1]: ("#d7afff", "magenta", "magenta", ""),
     palette.SIDE_BANDS[1][2]: ("#d787d7", "magenta", "magenta", ""),
-    palette.SIDE_BANDS[2][1]: ("#afd7af", "green", "green", ""),
     palette.SIDE_BANDS[2][2]: ("#87d787", "green", "green", ""),
-    palette.SIDE_BANDS[3][1]: ("#ffafaf", "red", "red", ""),
     palette.SIDE_BANDS[3][2]: ("#ff8787", "red", "red", ""),
 }
-"""For each value of the palette: an exact value of the 256 for bright backgrounds, the tones of the
+"""For each role of the palette: an exact value of the 256 for bright backgrounds, the tones of the
 16 colours on a dark and on a bright background, and those without colour.
 
 Each terminal defines the 16 colours itself. There, faint text is at half brightness and a selected
@@ -115,11 +106,20 @@ row is underlined: bright black is the background in some terminals, and too bri
 others. Six bright colours would vanish on white. Without colour, words, glyphs, bold and half
 brightness are enough; a selected row is underlined, marked text inverse.
 """
-DARK: Table = {value: Style.parse(value) for value in _MATRIX}
-"""The palette itself."""
+_LIGHT_SHADES: Mapping[str, str] = {
+    "#af5f00": "#d78700", "#d75f00": "#d75f00", "#00afd7": "#0087d7", "#0087af": "#5f87d7",
+    "#d78700": "#d75f00", "#008787": "#afd7d7", "#870087": "#d7afff", "#008700": "#afd7af",
+    "#870000": "#ffafaf",
+}  # fmt: skip
+"""The other shades of SURPRISE, DIVERGING and SIDE_BANDS, on a bright background. The 16 colours
+have none for them: they are those of the nearest role."""
 LIGHT, ANSI_DARK, ANSI_LIGHT, NONE = (
     {value: Style.parse(row[column]) for value, row in _MATRIX.items()} for column in range(4)
 )
+LIGHT |= {value: Style.parse(shade) for value, shade in _LIGHT_SHADES.items()}
+NONE |= dict.fromkeys(_LIGHT_SHADES, Style())
+DARK: Table = {value: Style.parse(value) for value in LIGHT}
+"""The palette itself."""
 
 TABLES: Mapping[ColourName, Table] = {
     "dark": DARK,
@@ -197,12 +197,13 @@ class Paint(LineFilter):
         """Return what replaces a colour; one of the 16 stays as it is."""
         if colour is None or colour.triplet is None:
             return Style(color=None if colour is None or colour.is_default else colour)
+        exact, triplet = self._table.get(colour.triplet.hex), colour.triplet
 
         def distance(value: str) -> int:
-            parts = zip(Color.parse(value).rgb, colour.triplet or (), strict=True)
+            parts = zip(Color.parse(value).rgb, triplet, strict=True)
             return sum((one - other) ** 2 for one, other in parts)
 
-        return self._table[min(self._table, key=distance)]
+        return exact or self._table[min(self._table, key=distance)]
 
     def _sent(self, look: Style) -> RichColor | None:
         exact = look.color is not None and look.color.triplet is not None and self._numbers

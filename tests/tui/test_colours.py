@@ -67,17 +67,17 @@ def test_every_drawn_colour_has_a_tone_that_the_terminal_has() -> None:
     folder = Path(rnnlm_tui.tui.__file__).parent
     files = {*folder.rglob("*.py"), *folder.rglob("*.tcss")} - {folder / "theme.py"}
     drawn = {value for file in files for value in re.findall(r"#[0-9a-f]{6}\b", file.read_text())}
-    for name in COLOUR_NAMES:
-        assert drawn <= set(TABLES[name]), name
+    for table in (DARK, LIGHT, NONE):
+        assert drawn <= set(table)
     for table in (DARK, LIGHT):
         for value, tone in table.items():
-            assert tone.colour is not None
-            number = xterm_number(tone.colour)
-            assert number is not None, f"{tone.colour} for {value} is none of the 256"
+            assert tone.color is not None
+            number = xterm_number(tone.color.name)
+            assert number is not None, f"{tone.color} for {value} is none of the 256"
             sent = painted(table, Style(color=value), numbers=True).color
             assert sent == Style(color=f"color({number})").color
     for table in (ANSI_DARK, ANSI_LIGHT):
-        for value in table:
+        for value in drawn:
             style = painted(table, Style(color=value, bgcolor=palette.BACKGROUND))
             assert style.bgcolor is None
             assert style.color is None or style.color.number in range(16)
@@ -104,18 +104,18 @@ def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
 
 
 def test_texts_and_lines_have_contrast_on_bright_and_on_marked_backgrounds() -> None:
-    tones = {value: tone.colour for value, tone in LIGHT.items() if tone.colour is not None}
+    tones = {value: tone.color.name for value, tone in LIGHT.items() if tone.color is not None}
     grounds = (palette.BACKGROUND, palette.FIELD, palette.SELECTED, *SIDE_GROUNDS)
-    names = ["TEXT", "DIM", "BRIGHT", "FOCUS", "THIRD", "GOOD", "WARN", "BAD", "FAINT", "LABEL"]
+    roles = ["TEXT", "DIM", "BRIGHT", "FOCUS", "THIRD", "GOOD", "WARN", "BAD", "FAINT", "LABEL"]
     least = dict.fromkeys(set(tones) - set(grounds), 1.6)
-    least |= dict.fromkeys((getattr(palette, name) for name in names), 4.5)
+    least |= dict.fromkeys((getattr(palette, name) for name in roles), 4.5)
     least[palette.VALIDATION] = 4.0
     ground = tones[palette.BACKGROUND]
     assert [value for value in least if contrast(tones[value], ground) < least[value]] == []
     for table, lowest in ((DARK, 4.0), (LIGHT, 5.5)):
-        text = table[palette.BRIGHT].colour or ""
+        names = {value: look.color.name for value, look in table.items() if look.color}
         for value in SIDE_GROUNDS:
-            assert contrast(text, table[value].colour or "") >= lowest, value
+            assert contrast(names[palette.BRIGHT], names[value]) >= lowest, value
 
 
 def test_the_terminal_says_how_many_colours_it_has_and_whether_it_shows_braille() -> None:
@@ -187,7 +187,8 @@ async def test_the_theme_command_steps_through_the_colours_and_repaints() -> Non
             await pilot.pause()
             seen.append(app.appearance.colours)
             assert lines_of(app)[-1].startswith(" · colours: ")
-            tones = {tone.colour for tone in TABLES[app.appearance.colours].values()}
+            looks = TABLES[app.appearance.colours].values()
+            tones = {look.color.name for look in looks if look.color}
             styles = [style for row in cells_on(app) for _, style in row if style is not None]
             assert {style.color.name for style in styles if style.color} <= tones
         assert seen == ["light", "ansi-dark", "ansi-light", "none", "dark"]

@@ -433,8 +433,8 @@ class _Totals:
             if isnan(peak) or name in left_out:
                 continue
             if unit:
-                figures = (f"{whole(value)} {unit}" for value in (self.mean[column], peak))
-                lines.append(row(name, *figures, style))
+                mean = f"{whole(self.mean[column])} {unit}"
+                lines.append(row(name, mean, f"{whole(peak)} {unit}", style))
             elif name.endswith("all"):
                 lines.append(spread(line(name), self._most_used(column), width))
             else:
