@@ -114,10 +114,11 @@ def parse_keymap(text: str, name: str = "keymap.toml") -> Keymap:
             near = " or ".join(get_close_matches(identifier, known, n=2, cutoff=0.6))
             words = f"“{safe(identifier, keep='')[:40]}” is not an action"
             problems.append((identifier, f"{words}; did you mean {near}?" if near else words))
-        elif isinstance(keys := _keys_of(value), str):
-            problems.append((identifier, f"{identifier}: {keys}"))
-        else:
-            chosen[identifier] = keys
+            continue
+        try:
+            chosen[identifier] = _keys_of(value)
+        except ValueError as error:
+            problems.append((identifier, f"{identifier}: {error}"))
     while found := next(_clashes(chosen), None):
         del chosen[found[0]]
         problems.append((found[0], f"{found[0]}: {found[1]}"))
@@ -146,53 +147,49 @@ def key_name(written: str) -> str | None:
 
     For example `P`, `?`, `^s`, `ctrl+s`, `F5`, `pgup` or `←`.
     """
-    text = written.strip(" ") or ("space" if written == " " else "")
+    text = written.strip(" ") or "space"
     if len(text) == 1:
         return NAMES.get(text) or (key_of_character(text) if text.isprintable() else None)
-    if text[:1] in ("^", "⇧"):
-        text = ("ctrl+" if text[0] == "^" else "shift+") + text[1:]
-    *modifiers, last = text.split("+") if not text.endswith("+") else [*text[:-2].split("+"), "+"]
-    lowered = [modifier.lower() for modifier in modifiers]
-    if not set(lowered) <= {"ctrl", "shift", "alt"} or not last:
+    for sign, modifier in (("^", "ctrl+"), ("⇧", "shift+")):
+        text = modifier + text[1:] if text.startswith(sign) else text
+    before, plus, last = text[:-1].rpartition("+")
+    last += text[-1]
+    modifiers = before.lower().split("+") if plus else []
+    if not set(modifiers) <= {"ctrl", "shift", "alt"}:
         return None
     key = key_of_character(last) if len(last) == 1 else NAMES.get(last.lower(), last.lower())
-    if lowered == ["shift"] and len(key) == 1 and key.isalpha():
+    if len(key) == 1 and modifiers == ["shift"]:
         return key.upper()
-    if lowered and len(key) == 1:
-        key = key.lower()
-    known = (
-        len(key) == 1
-        or key in {named.value for named in Keys}
-        or key == "space"
-        or key_to_character(key) is not None
-    )
-    return "+".join([*lowered, key]) if known else None
+    known = {"space", *(named.value for named in Keys)}
+    if len(key) > 1 and key not in known and key_to_character(key) is None:
+        return None
+    return "+".join([*modifiers, key.lower() if modifiers else key])
 
 
-def _keys_of(value: object) -> tuple[str, ...] | str:
-    """Return the keys, or what is wrong with them."""
+def _keys_of(value: object) -> tuple[str, ...]:
+    """Return the keys.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
     written = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(written, list)
-        or not written
-        or not all(isinstance(one, str) and one for one in written)
-    ):
-        return 'expected a key such as "P", or several such as ["P", "f6"]'
-    keys: list[str] = []
+    if not isinstance(written, list) or not written or not all(written):
+        raise ValueError('expected a key such as "P", or several such as ["P", "f6"]')
+    keys: dict[str, None] = {}
     for one in written:
-        key = key_name(one)
+        key = key_name(one) if isinstance(one, str) else None
         if key is None:
-            return (
-                f"“{safe(one, keep='')[:20]}” is not a key; keys are single characters, f1 … f12,"
-                " ctrl+ and a letter, enter, home and the like"
+            raise ValueError(
+                f"“{safe(str(one), keep='')[:20]}” is not a key; keys are single characters, f1 …"
+                " f12, ctrl+ and a letter, enter, home and the like"
             )
         other = SAME_KEY.get(key) or (f"ctrl+{key[11:]}" if key.startswith("ctrl+shift+") else None)
         if other is not None:
-            return f"a terminal sends {key_label(key)} as {key_label(other)}"
+            raise ValueError(f"a terminal sends {key_label(key)} as {key_label(other)}")
         if key in FIXED:
-            return f"{key_label(key)} can't be changed: {FIXED[key]}"
-        keys.append(key)
-    return tuple(dict.fromkeys(keys))
+            raise ValueError(f"{key_label(key)} can't be changed: {FIXED[key]}")
+        keys[key] = None
+    return tuple(keys)
 
 
 def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
@@ -211,15 +208,13 @@ def _clashes(chosen: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
         owners: dict[str, str] = {}
         title, taken = PANE_TITLES[pane], WIDGETS_KEYS.get(pane, ())
         for entry in sorted(actions_for(pane, actions), key=lambda entry: entry.id in chosen):
+            own = f"the key of {entry.id} on {title}; change that one's key too"
             for key in entry.keys:
-                other = owners.setdefault(key, entry.id)
-                if entry.id not in chosen:
-                    continue
-                if other != entry.id:
-                    why = f"is the key of {other} on {title}; change that one's key too"
-                    yield entry.id, f"{key_label(key)} {why}"
-                if key in taken and key not in action(entry.id).keys:
-                    yield entry.id, f"{key_label(key)} is used by the list or text field of {title}"
+                other = owners.setdefault(key, own)
+                if other == own and key in taken and key not in action(entry.id).keys:
+                    other = f"used by the list or text field of {title}"
+                if entry.id in chosen and other != own:
+                    yield entry.id, f"{key_label(key)} is {other}"
 
 
 def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
