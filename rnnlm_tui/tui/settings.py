@@ -7,10 +7,8 @@ reads a setting takes its default if the saved value is damaged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, ClassVar, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
@@ -18,14 +16,14 @@ from rnnlm_tui.store.state import save_state
 from rnnlm_tui.tui.actions import PANES, Pane
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
     from rnnlm_tui.store.paths import RunDirectory
 
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.99)
 """The steps of + and -: the weight of the past in a curve."""
 DEFAULT_SMOOTHING = 0.9
+HUGE = 1e300
+"""No position in a chart is as large."""
 KEPT_VIEWS = 50
 """The number of runs whose views are kept, those used last."""
 _VIEWS = "views"
@@ -35,7 +33,6 @@ _VIEWS = "views"
 class ChartView:
     """The user's choices."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
     axis: str = "step"
     """The x axis."""
     smoothing: float = DEFAULT_SMOOTHING
@@ -57,23 +54,34 @@ class ChartView:
     """The x of the cursor in the axis' unit; None: no cursor."""
 
 
-@cache
-def _views() -> TypeAdapter[ChartView]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(ChartView)
-
-
 def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
-    """Return a run's saved view: the default one if it is damaged, and of what it lacks the axis
-    and the smoothing used last."""
-    last = {name: settings[name] for name in ("axis", "smoothing") if name in settings}
-    for values in ({**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}, last):
-        with suppress(ValueError):  # a ValidationError is one
-            view = _views().validate_python(values)
-            if view.smoothing in SMOOTHINGS and (view.part is None or view.part[0] < view.part[1]):
-                return view
-    return ChartView()
+    """Return a run's saved view.
+
+    Damaged values are replaced by defaults, and missing ones by the axis and smoothing used last.
+    """
+    last = {name: settings.get(name) for name in ("axis", "smoothing")}
+    found = {**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
+    default = asdict(ChartView())
+    kinds = {name: type(value) for name, value in default.items() if value is not None}
+    usable: dict[str, Any] = {
+        name: kinds.get(name, tuple if isinstance(value, list) else float)(value)
+        for name, value in found.items()
+        if name in default and _is_usable(name, value, kinds.get(name))
+    }
+    return ChartView(**usable)
+
+
+def _is_usable(name: str, value: object, kind: type | None) -> bool:
+    """Whether a saved value is one of its field in a `ChartView`, which has a value of `kind`."""
+    if name == "smoothing":
+        return isinstance(value, float) and value in SMOOTHINGS
+    if kind is frozenset:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if kind is not None:
+        return isinstance(value, kind)
+    numbers: list[Any] = value if name == "part" and isinstance(value, list) else [value]
+    known = all(isinstance(one, int | float) and abs(one) < HUGE for one in numbers)
+    return known and (name != "part" or (len(numbers) == 2 and numbers[0] < numbers[1]))
 
 
 def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
@@ -82,9 +90,12 @@ def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
     Return whether anything changed.
     """
     views = _mapping(settings.get(_VIEWS))
-    if key in views and saved_view(settings, key) == view:
+    entry = {
+        name: sorted(value) if isinstance(value, frozenset | tuple) else value
+        for name, value in asdict(view).items()
+    }
+    if views.get(key) == entry:
         return False
-    entry = _views().dump_python(view, mode="json")
     others = [(name, kept) for name, kept in views.items() if name != key]
     settings[_VIEWS] = dict([*others[-(KEPT_VIEWS - 1) :], (key, entry)])
     settings["axis"], settings["smoothing"] = view.axis, view.smoothing
