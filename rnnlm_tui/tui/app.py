@@ -44,7 +44,6 @@ from rnnlm_tui.tui._textual import (
 )
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys, with_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
-from rnnlm_tui.tui.commands import PaletteScreen
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import PROGRESS, Notice, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
@@ -693,6 +692,8 @@ class RnnlmApp(App[int]):
         self.open_pane(modes[(here + 1) % len(modes)])
 
     def action_command_palette(self) -> None:
+        from rnnlm_tui.tui.commands import PaletteScreen
+
         screen = self.screen
         if isinstance(screen, PaneScreen):
             self.push_screen(

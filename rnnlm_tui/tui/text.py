@@ -348,8 +348,12 @@ def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
     return spans
 
 
+@lru_cache(maxsize=1_024)
 def look_alike(one: RichStyle | None, other: RichStyle | None) -> bool:
-    """Whether blanks of these styles look the same."""
+    """Whether blanks of these styles look the same.
+
+    Cached: the first frame with figures asks for 3,000 blanks.
+    """
     one, other = one or RichStyle.null(), other or RichStyle.null()
     return one.bgcolor == other.bgcolor and not any(
         style.reverse or style.underline or style.strike for style in (one, other)
