@@ -7,7 +7,6 @@ no widget has to know the colours in use.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -228,57 +227,50 @@ SIGNS: dict[str, str] = {
 """
 
 
-class AsciiMarks(LineFilter):
+class TextFilter(LineFilter):
+    """A line filter that replaces characters, and moves none."""
+
+    def shown(self, text: str) -> str:
+        """Return the text with as many cells; itself if there is nothing to replace."""
+        raise NotImplementedError
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        """Return the same cells with other characters."""
+        return [
+            segment
+            if (text := self.shown(segment.text)) is segment.text
+            else Segment(text, segment.style, segment.control)
+            for segment in segments
+        ]
+
+
+class AsciiMarks(TextFilter):
     """The line filter of ASCII mode, so that widgets draw in Unicode always.
 
     Only charts, which have other shapes, and names of keys, which are longer, differ before it.
     Letters in texts are left alone.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._table = str.maketrans(SIGNS)
+    TABLE = str.maketrans(SIGNS)
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
-        """Replace symbols in the segments.
-
-        A cut text ends with three dots if there is room, otherwise with `~`: a single dot would
-        look like the end of a sentence.
-        """
-        return [
-            (
-                segment
-                if segment.text.isascii()
-                else Segment(self._signs(segment.text), segment.style, segment.control)
-            )
-            for segment in segments
-        ]
-
-    def _signs(self, text: str) -> str:
-        return text.replace("…   ", "... ").translate(self._table)
+    def shown(self, text: str) -> str:
+        """A cut text ends with three dots if there is room, otherwise with `~`: a single dot would
+        look like the end of a sentence."""
+        return text if text.isascii() else text.replace("…   ", "... ").translate(self.TABLE)
 
 
-class Harmless(LineFilter):
+class Harmless(TextFilter):
     """The last of the app's line filters: nothing that a widget draws acts on the terminal.
 
     Texts are made safe, and their control characters visible, where they become content; this is
     for every one that was forgotten, so cells stay where they are.
     """
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
-        """Return the same cells without control and invisible characters."""
-        return [
-            (
-                segment
-                if segment.text.isprintable()
-                else Segment(UNSAFE.sub(_cells, segment.text), segment.style, segment.control)
-            )
-            for segment in segments
-        ]
-
-
-def _cells(unsafe: re.Match[str]) -> str:
-    return "?" * cell_len(unsafe[0])
+    def shown(self, text: str) -> str:
+        """A question mark takes the place of each cell of control and invisible characters."""
+        if text.isprintable():
+            return text
+        return UNSAFE.sub(lambda unsafe: "?" * cell_len(unsafe[0]), text)
 
 
 COLOURS_SETTING = "colours"

@@ -44,15 +44,14 @@ class IdentityLine(Line):
         """
         width = self.app.size.width
         for app, host in ((True, True), (False, True), (False, False)):
-            name = Content.assemble((" rnnlm-tui  ", f"bold {DIM}")) if app else Content(" ")
+            name = Content.styled(" rnnlm-tui  ", f"bold {DIM}") if app else Content(" ")
             device = machine_label(machine, wide=width >= WIDE, host=host)
             room = max(8, width - name.cell_length - device.cell_length - 3)
             middle = identity(room)
             if "…" not in middle.plain.split(" ")[0]:
                 break
-        middle = middle.truncate(room, ellipsis=True)
-        gap = max(1, width - name.cell_length - middle.cell_length - device.cell_length - 1)
-        self.put(Content.assemble(name, middle, " " * gap, device, " "))
+        left = name + middle.truncate(room, ellipsis=True)
+        self.put(spread(left, device + Content(" "), width, least=1))
 
 
 class KeysLine(Line):
@@ -83,24 +82,17 @@ class PanesLine(KeysLine):
 
     def on_resize(self) -> None:
         here: Pane = "prompt" if self._pane in PROMPT_MODES else self._pane
+        self._places, width = [], self.size.width
         left = [self._entry(f"show_{pane}", PANE_TITLES[pane], pane == here) for pane in self.LEFT]
-        runs = self._entry("show_runs", "Runs", here == "runs")
-        more = [self._entry(name, find_action(name).verb) for name in ("command_palette", "keys")]
-        compare = (
-            [self._entry("compare_runs", PANE_TITLES["compare"], True)] if here == "compare" else []
-        )
-        self._places = []
         start = self.place(left, 1, 2)
-        for right in (
-            [*compare, runs, *more],
-            [*compare, runs, more[1]],
-            [*compare, runs],
-            compare or [runs],
-        ):
-            wide = sum(content.cell_length + 2 for content, _ in right) - 2
-            if start.cell_length + wide + 4 <= self.size.width:
-                break
-        gap = max(2, self.size.width - start.cell_length - wide - 2)
+        right = [self._entry("show_runs", "Runs", here == "runs")]
+        right += [self._entry(name, find_action(name).verb) for name in ("command_palette", "keys")]
+        if here == "compare":
+            right.insert(0, self._entry("compare_runs", PANE_TITLES["compare"], True))
+        drop = [-2, -1, -1]  # the palette, then the keys, then the runs if they aren't here
+        while drop and len(right) > 1 and _room(right) + start.cell_length + 4 > width:
+            del right[drop.pop(0)]
+        gap = max(2, width - start.cell_length - _room(right) - 2)
         end = self.place(right, 1 + start.cell_length + gap, 2)
         self.put(Content.assemble(" ", start, " " * gap, end, " "))
 
@@ -110,6 +102,10 @@ class PanesLine(KeysLine):
         if here:
             words = Content.styled(words.plain, f"bold underline {TRAIN}")
         return words, entry.textual_action
+
+
+def _room(items: Sequence[tuple[Content, str]]) -> int:
+    return sum(content.cell_length + 2 for content, _ in items) - 2
 
 
 class ModeLine(Line):
