@@ -114,8 +114,8 @@ class ModeLine(Line):
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pane = pane
-        self._left, self._keys = Content(""), tuple[tuple[str, str], ...]()
-        self._words = Content("")
+        self._left, self._words = Content(""), Content("")
+        self._keys: Sequence[tuple[str, str]] = ()
 
     def on_resize(self) -> None:
         self._draw()
@@ -133,40 +133,34 @@ class ModeLine(Line):
         Without a `left`, or if there is no room for it, the modes are at the left edge. As many
         keys with their words are shown as fit. A note, or a problem, takes the place of all this.
         """
-        self._left, self._keys = left or Content(""), tuple(keys)
-        words = safe_content(problem or note, newlines="space")
-        self._words = (
-            Content.assemble(("✗ ", BAD), words.stylize(TEXT)) if problem else words.stylize(DIM)
-        )
+        self._left, self._keys = left or Content(""), keys
+        words = safe_content(problem or note, newlines="space").stylize(TEXT if problem else DIM)
+        self._words = line("{} {}", ("✗", BAD), words) if problem else words
         self._draw()
 
     def _draw(self) -> None:
         room = (self.size.width or self.app.size.width) - 4
+        if self._words.plain:
+            self.put(Content("  ") + self._words.truncate(room, ellipsis=True))
+            return
         titles = Content("  ").join(
             Content.styled(title, f"bold underline {TRAIN}" if mode == self._pane else DIM)
             for mode, title in PROMPT_MODES.items()
         )
         key = find_action("next_mode", getattr(self.app, "actions", ACTIONS)).label
         modes = line("mode  {}   {} next", titles, (key, f"bold {BRIGHT}"))
-        if self._words.plain:
-            row = self._words.truncate(room, ellipsis=True)
-        elif self._left.plain and self._left.cell_length + modes.cell_length + 4 <= room:
-            keys = self._keys_within(room - self._left.cell_length - modes.cell_length - 7)
-            left = Content.assemble(self._left, "   ", keys) if keys.plain else self._left
-            row = spread(left, modes, room)
-        else:
-            keys = self._keys_within(room - modes.cell_length - 5)
-            row = Content.assemble(modes, " " * 5, keys) if keys.plain else modes
-        self.put(Content.assemble("  ", row))
-
-    def _keys_within(self, room: int) -> Content:
-        keys = [
-            line(f"{{}} {words}", (shown_keys(key, self.app), f"bold {TEXT}"))
-            for key, words in self._keys
-        ]
-        while keys and sum(key.cell_length + 3 for key in keys) - 3 > room:
-            del keys[-1]
-        return Content("   ").join(keys)
+        left, gap = self._left, 3
+        split = left.plain and left.cell_length + modes.cell_length + 4 <= room
+        if not split:
+            left, gap = modes, 5
+        used = left.cell_length + gap + (modes.cell_length + 4 if split else 0)
+        for key, words in self._keys:
+            shown = line(f"{{}} {words}", (shown_keys(key, self.app), f"bold {TEXT}"))
+            used += shown.cell_length + 3
+            if used > room + 3:
+                break
+            left, gap = Content.assemble(left, " " * gap, shown), 3
+        self.put(Content("  ") + (spread(left, modes, room) if split else left))
 
 
 class FooterLine(KeysLine):

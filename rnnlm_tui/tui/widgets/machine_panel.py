@@ -167,8 +167,8 @@ class MachinePanel(Panel):
         elif row is None:
             lines = [line("no readings yet")]
         else:
-            reading = _Reading(view, row, width)
-            lines = reading.tall(height) if tall else reading.short(height)
+            reading = _Reading(view, row, width, height)
+            lines = reading.tall() if tall else reading.short()
             loads = history(view.rows, dots) if view.trains else []
         lines = lines[:height]
         curve = self._curve(loads, width, height - len(lines)) if tall and loads else []
@@ -208,35 +208,40 @@ class MachinePanel(Panel):
 class _Reading:
     """The lines of a reading, `width` cells each."""
 
-    def __init__(self, view: MachineView, row: HardwareRow, width: int) -> None:
-        self.view, self.row, self.width, self.card = view, row, width, has_card(row)
+    def __init__(self, view: MachineView, row: HardwareRow, width: int, height: int) -> None:
+        self.view, self.row, self.width, self.height = view, row, width, height
+        self.figures = FIGURES if height >= TALL else MORE_FIGURES
         self.colour, self.busy = (WARN, f"bold {WARN}") if view.alarm else (TRAIN, STRONG)
         least = LITTLE_DISK * view.disk_total if view.disk_total else LITTLE_BYTES
         self.little_disk = row.disk_free < least
+        self.ram = row.process_memory if view.trains else 0, row.memory_used, row.memory_total
+        self.card, gpu = has_card(row), row.gpu
+        own = gpu.memory_own if view.trains else 0
+        self.memory = (own, gpu.memory_used, gpu.memory_total) if self.card else self.ram
 
-    def short(self, height: int) -> list[Content]:
+    def short(self) -> list[Content]:
         """Return load, memory and a line of other figures, and more if there is room."""
         row, gpu = self.row, self.row.gpu
-        ram = row.memory_used, row.memory_total
-        load = whole(gpu.percent if self.card else row.cpu_percent).rjust(4)
-        figures = line("{} %", (load, self.busy))
+        load = gpu.percent if self.card else row.cpu_percent
+        figures = line("{} %", (whole(load).rjust(4), self.busy))
+        left, right = _free(*self.memory), self._disk_words("disk ")
         if self.card:
             figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
-            left = self._disk_words("disk ") if self.little_disk else _free(*self.memory[1:])
-            cpu = f"{row.cpu_percent:.0f}", BRIGHT
-            right = line("CPU {} %  RAM {} %", cpu, (f"{100 * ram[0] / ram[1]:.0f}", BRIGHT))
-        else:
-            if self.view.trains:
-                figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
-            left, right = _free(*ram), self._disk_words("disk ")
-        memory = self._memory(*self.memory, room=MORE_FIGURES)
-        lines = [self._load(figures, MORE_FIGURES), memory, spread(left, right, self.width)]
-        lines += other_cards(row.other_gpus, self.width, height - len(lines))
+            left = right if self.little_disk else left
+            ram = f"{100 * row.memory_used / row.memory_total:.0f}"
+            right = line("CPU {} %  RAM {} %", (f"{row.cpu_percent:.0f}", BRIGHT), (ram, BRIGHT))
+        elif self.view.trains:
+            figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
+        first = self._lost() or self._bar(
+            "GPU" if self.card else "CPU", figures, load, load, colour=self.colour
+        )
+        lines = [first, self._memory(), spread(left, right, self.width)]
+        lines += other_cards(row.other_gpus, self.width, self.height - len(lines))
         return [*lines, self._disk()] if self.card else lines
 
-    def tall(self, height: int) -> list[Content]:
+    def tall(self) -> list[Content]:
         """Return a line per resource; with many GPUs, the less important ones are left out."""
-        found, cards = dict(self._resources()), self.row.other_gpus
+        found, cards, height = dict(self._resources()), self.row.other_gpus, self.height
         kept = {"disk"} if self.little_disk else set()
         most = max(1, height - FIRST_LINES - len(kept))
         rows = len(other_cards(cards, self.width, most))
@@ -250,90 +255,77 @@ class _Reading:
     def _resources(self) -> Iterator[tuple[str, Content]]:
         """Yield the lines of the tall form, each with its name."""
         view, row, gpu = self.view, self.row, self.row.gpu
-        own, used, total = self.memory
         cpu, process = row.cpu_percent, row.process_cpu_percent
         cores = f"{{}} % of {view.cores}" if view.cores else "{} %"
         if self.card:
-            yield "GPU", self._load(line("{} % busy", (whole(gpu.percent), self.busy)), FIGURES)
-            if not lost(gpu) or own is not None:
-                yield "mem", self._memory(own, used, total)
-            if view.trains and total is not None and used is not None:
-                yield "shares", self._shares(own or 0, used, total)
-            yield "CPU", self._bar("CPU", cpu, line(cores, f"{cpu:.0f}"))
-            sizes = row.memory_used, row.memory_total
-            yield "RAM", self._bar("RAM", 100 * sizes[0] / sizes[1], _of(*sizes))
+            busy = line("{} % busy", (whole(gpu.percent), self.busy))
+            load = gpu.percent
+            yield "GPU", self._lost() or self._bar("GPU", busy, load, load, colour=self.colour)
+            if not lost(gpu) or gpu.memory_own is not None:
+                yield "mem", self._memory()
+            if view.trains and None not in self.memory[1:]:
+                yield "shares", self._shares(*self.memory)
+            yield "CPU", self._bar("CPU", line(cores, f"{cpu:.0f}"), cpu, cpu)
+            yield "RAM", self._bar("RAM", _of(*self.ram[1:]), self.ram[1], *self.ram[1:])
         else:
-            yield "CPU", self._load(line(cores, (f"{cpu:.0f}", self.busy)), FIGURES)
+            own = process if view.trains else cpu
+            yield "CPU", self._bar("CPU", line(cores, (f"{cpu:.0f}", self.busy)), own, cpu)
             if view.trains and view.others:
                 words = line("{} {}", (OTHERS, THIRD), (view.others, WARN))
                 yield "others", self._indented(words)
             elif view.trains:
                 percents = (amount(f"{max(0.0, part):.0f} %") for part in (process, cpu - process))
                 yield "others", self._own_and_other(*percents)
-            yield "RAM", self._memory(own, used, total)
+            yield "RAM", self._memory()
             if view.trains:
-                yield "own", self._shares(row.process_memory, row.memory_used, row.memory_total)
+                yield "own", self._shares(*self.ram)
         yield "disk", self._disk()
         if power := power_line(gpu, self.width):
             yield "power", power
         if view.arithmetic:
             yield "math", spread(line("math"), line("{}", view.arithmetic), self.width)
 
-    @property
-    def memory(self) -> tuple[int | None, int | None, int | None]:
-        """Own, used and all bytes of the memory that the run computes in."""
-        row, gpu = self.row, self.row.gpu
-        if self.card:
-            return gpu.memory_own, gpu.memory_used, gpu.memory_total
-        return row.process_memory, row.memory_used, row.memory_total
-
     def _bar(
         self,
         name: str,
-        percent: float | None,
         figures: Content,
+        own: float | None,
+        used: float | None,
+        total: float | None = 100.0,
         colour: str = TRAIN,
-        *,
-        others: float = 0.0,
-        room: int = FIGURES,
     ) -> Content:
-        """Return `CPU  ━━╍───  71 % of 8`: own and other percents of the whole, and the figures."""
-        part = None if percent is None else percent / 100
-        shares = bar(max(6, self.width - room), part, max(0.0, others) / 100, colour=colour)
+        """Return `CPU  ━━╍───  71 % of 8`: the shares of the run and of others, and the figures."""
+        part = rest = None
+        if used is not None and total:
+            part, rest = (own or 0) / total, max(0.0, used - (own or 0)) / total
+        shares = bar(max(6, self.width - self.figures), part, rest or 0.0, colour=colour)
         return spread(line(f"{name:<5}") + shares, figures, self.width)
 
-    def _load(self, figures: Content, room: int) -> Content:
-        """Return `GPU  ━━━━━━──  71 % busy`, `GPU  card lost`, or the CPU's without a GPU."""
-        row, gpu = self.row, self.row.gpu
-        if lost(gpu):
-            return spread(line("GPU  "), fault(gpu.fault, self.width - 5), self.width)
-        if self.card:
-            return self._bar("GPU", gpu.percent, figures, self.colour, room=room)
-        cpu, own, colour = row.cpu_percent, row.cpu_percent, self.colour
-        if room == FIGURES:
-            own, colour = min(cpu, row.process_cpu_percent if self.view.trains else cpu), TRAIN
-        return self._bar("CPU", own, figures, colour, others=cpu - own, room=room)
+    def _lost(self) -> Content | None:
+        """Return `GPU  card lost`, if nothing can be read from it any more."""
+        if not lost(self.row.gpu):
+            return None
+        return spread(line("GPU  "), fault(self.row.gpu.fault, self.width - 5), self.width)
 
-    def _memory(
-        self, own: int | None, used: int | None, total: int | None, room: int = FIGURES
-    ) -> Content:
+    def _memory(self) -> Content:
         """Return `mem  ━╍────  4.7 / 23 GiB`, with own and other memory in the short form."""
-        name = "mem" if self.card else "RAM"
+        name, (own, used, total) = "mem" if self.card else "RAM", self.memory
         if total is None or used is None:  # the driver doesn't report it: use what the run reports
-            if lost(self.row.gpu) and own is None:
-                return line("mem  –")
-            return self._bar(name, None, line("{} GiB own", (gib(own), TRAIN)), room=room)
-        figures, trains = _of(used, total), self.view.trains
-        own = (own or 0) if trains else used
-        other = max(0, used - own)
-        if trains and room > FIGURES:
-            amounts = (gib(own), TRAIN), (gib(other).rjust(4), THIRD)
-            figures = line("{} own {} other GiB", *amounts)
-        return self._bar(name, 100 * own / total, figures, others=100 * other / total, room=room)
+            figures = line("{} GiB own", (gib(own), TRAIN))
+            unknown = lost(self.row.gpu) and own is None
+            return line("mem  –") if unknown else self._bar(name, figures, None, None)
+        if not self.view.trains or self.figures == FIGURES:
+            own = own if self.view.trains else used
+            return self._bar(name, _of(used, total), own, used, total)
+        others = gib(max(0, used - (own or 0))).rjust(4)
+        figures = line("{} own {} other GiB", (gib(own or 0), TRAIN), (others, THIRD))
+        return self._bar(name, figures, own, used, total)
 
-    def _shares(self, own: int, used: int, total: int) -> Content:
-        left = self._own_and_other(line("{}", gib(own)), line("{}", gib(max(0, used - own))))
-        return spread(left, _free(used, total), self.width) if self.width >= ROOMY else left
+    def _shares(self, own: int | None, used: int | None, total: int | None) -> Content:
+        other = max(0, (used or 0) - (own or 0))
+        left = self._own_and_other(line("{}", gib(own or 0)), line("{}", gib(other)))
+        free = _free(own, used, total)
+        return spread(left, free, self.width) if self.width >= ROOMY else left
 
     def _own_and_other(self, own: Content, other: Content) -> Content:
         words = line("{} own {}  {} other {}", (OWN, TRAIN), own, (OTHERS, THIRD), other)
@@ -343,11 +335,11 @@ class _Reading:
         return Content(" " * max(0, min(5, self.width - words.cell_length))) + words
 
     def _disk(self) -> Content:
-        free, total = self.row.disk_free, self.view.disk_total
+        words, total = self._disk_words(), self.view.disk_total
         if not total:
-            return spread(line("disk"), self._disk_words(), self.width)
-        colour = WARN if self.little_disk else TRAIN
-        return self._bar("disk", 100 * (1 - free / total), self._disk_words(), colour)
+            return spread(line("disk"), words, self.width)
+        used, colour = total - self.row.disk_free, WARN if self.little_disk else TRAIN
+        return self._bar("disk", words, used, used, total, colour)
 
     def _disk_words(self, name: str = "") -> Content:
         style = f"bold {WARN}" if self.little_disk else TEXT
@@ -395,24 +387,24 @@ class _Totals:
 
     def brief(self, width: int) -> list[Content]:
         """Return the run's means, peaks and duration in three or four lines."""
-        name, load = ("GPU", "gpu_percent") if self.card else ("CPU", "process_cpu_percent")
-        store, own = ("mem", "gpu_memory_own") if self.card else ("RAM", "process_memory")
-        mean = line(f"{name:<5}mean {{}} %", (whole(self.mean[load]), STRONG))
-        most = line(f"{store:<5}peak {{}} own", (memory(self.peak[own]), STRONG))
-        lines = [
-            spread(mean, line("peak {} %", whole(self.peak[load])), width),
-            spread(most, self._most_used("gpu_memory_used" if self.card else "memory_used"), width),
-            spread(
-                line(f"time {self.training}"),
-                line("total {}", self.whole) if self.whole else Content(""),
-                width,
-            ),
-        ]
-        if self.card:
-            cpu = line("CPU  mean {} %", whole(self.mean["process_cpu_percent"]))
-            ram = line("RAM own {}", memory(self.peak["process_memory"]))
-            lines.append(spread(cpu, ram, width))
-        return lines
+        load, memory_of, own, used = (
+            ("gpu_percent", "mem", "gpu_memory_own", "gpu_memory_used")
+            if self.card
+            else ("process_cpu_percent", "RAM", "process_memory", "memory_used")
+        )
+        mean, peak = self.mean, self.peak
+        name = "GPU" if self.card else "CPU"
+        first = line(f"{name:<5}mean {{}} %", (whole(mean[load]), STRONG))
+        second = line(f"{memory_of:<5}peak {{}} own", (memory(peak[own]), STRONG))
+        cpu = line("CPU  mean {} %", whole(mean["process_cpu_percent"]))
+        total = line("total {}", self.whole) if self.whole else Content("")
+        rows = (
+            (first, line("peak {} %", whole(peak[load]))),
+            (second, self._most_used(used)),
+            (line(f"time {self.training}"), total),
+            (cpu, line("RAM own {}", memory(peak["process_memory"]))),
+        )
+        return [spread(left, right, width) for left, right in rows[: 4 if self.card else 3]]
 
     def table(self, math: str, width: int, height: int) -> list[Content]:
         """Return lines of a name with a mean and a peak."""
@@ -462,7 +454,7 @@ def whole(value: float | None) -> str:
     return NOTHING if value is None or isnan(value) else f"{value:,.0f}"
 
 
-def _free(used: int | None, total: int | None) -> Content:
+def _free(_own: int | None, used: int | None, total: int | None) -> Content:
     if used is None or total is None:
         return Content("")
     return line("free {} GiB", (gib(total - used), BRIGHT))
