@@ -120,15 +120,10 @@ NONE |= dict.fromkeys(_LIGHT_SHADES, Style())
 DARK: Table = {value: Style.parse(value) for value in LIGHT}
 """The palette itself."""
 
-TABLES: Mapping[ColourName, Table] = {
-    "dark": DARK,
-    "light": LIGHT,
-    "ansi-dark": ANSI_DARK,
-    "ansi-light": ANSI_LIGHT,
-    "none": NONE,
-}
+TABLES: Mapping[ColourName, Table] = dict(
+    zip(COLOUR_NAMES, (DARK, LIGHT, ANSI_DARK, ANSI_LIGHT, NONE), strict=True)
+)
 """Every choice, in the order of the action."""
-
 COLOUR_WORDS: Mapping[ColourName, str] = {
     "dark": "dark", "light": "light", "ansi-dark": "the terminal's 16, dark",
     "ansi-light": "the terminal's 16, light", "none": "none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
@@ -73,22 +74,21 @@ def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int) -> 
         return Content.assemble(shown, (" opening…", palette.DIM))
     summary = snapshot.summary
     status = Content.assemble(" ", status_content(summary.status, bold=True))
-    state = Content.assemble(status, (how_long(summary), palette.TEXT))
-    if len(name) + state.cell_length > width:
-        state = Content.assemble(status, (how_long(summary).partition(", ended")[0], palette.TEXT))
-    asked = [words.stylize(palette.WARN) for words in request_words(summary)]
-    for before, words in ((before, words) for before in (state, status) for words in asked):
-        waiting = Content.assemble(before, (", ", palette.DIM), words)
-        if len(name) + waiting.cell_length <= width:
-            state = waiting
+    lasted = line("{}", how_long(summary))
+    if len(name) + status.cell_length + lasted.cell_length > width:
+        lasted = line("{}", how_long(summary).partition(", ended")[0])
+    state = status + lasted
+    asked = [line(", {}", words.stylize(palette.WARN)) for words in request_words(summary)]
+    for before, words in product((state, status), asked):
+        if len(name) + before.cell_length + words.cell_length <= width:
+            state = before + words
             break
     shown = safe_content(name, newlines="show", limit=max(4, width - state.cell_length))
     start = shown.stylize(f"bold {palette.BRIGHT}") + state
-    for gap, what in _what_it_is(summary, snapshot.config):
-        whole = Content.assemble(start, " " * gap, what)
-        if whole.cell_length <= width:
-            return whole
-    return start
+    wholes = (
+        start + Content(" " * gap) + what for gap, what in _what_it_is(summary, snapshot.config)
+    )
+    return next((whole for whole in wholes if whole.cell_length <= width), start)
 
 
 def request_words(summary: RunSummary) -> Iterator[Content]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -26,7 +26,7 @@ from rnnlm_tui.schema.formatting import (
     time_left,
 )
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, line, safe_content
+from rnnlm_tui.tui.text import amount, line, safe_content, sentence
 from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, level_to_beat, perplexity_data
 from rnnlm_tui.tui.views.status import model_name
@@ -94,11 +94,8 @@ def figures_of(snapshot: RunSnapshot, *, wide: bool) -> Iterator[Content]:
 
 def remark_lines(notes: Sequence[str], width: int) -> list[Content]:
     """Wrap remarks on how a text was prepared."""
-    lines: list[Content] = []
-    for note in notes:
-        text = safe_content(f"! {note}", newlines="space", limit=300).stylize(palette.WARN)
-        lines += text.wrap(max(8, width))
-    return lines
+    rows = (sentence(f"! {note}", width, style=palette.WARN) for note in notes)
+    return list(chain.from_iterable(rows))
 
 
 def _fact(label: str, *values: tuple[str, str] | Content | str) -> Content:
