@@ -226,8 +226,8 @@ class TextFilter(LineFilter):
     """A line filter that replaces characters, and moves none."""
 
     def shown(self, text: str) -> str:
-        """Return the text with as many cells; itself if there is nothing to replace."""
-        raise NotImplementedError
+        """Return the text with as many cells; for a subclass."""
+        return text
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
         """Return the same cells with other characters."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from math import isnan
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui.schema.metrics import GpuRow
 
@@ -59,7 +59,7 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
 
 def _steady(recent: Sequence[GpuRow]) -> GpuRow:
     """A GPU's readings, newest first, as `steady_reading`."""
-    means = {
+    means: dict[str, Any] = {
         name: fmean(value for card in recent if (value := getattr(card, name)) is not None)
         for name in ("percent", "watts", "clock_mhz")
         if getattr(recent[0], name) is not None
