@@ -18,7 +18,6 @@ from textual.content import Content
 from rnnlm_tui.schema.formatting import (
     NOTHING,
     arithmetic,
-    counted,
     disk,
     duration,
     gib,
@@ -57,8 +56,8 @@ FIGURES, MORE_FIGURES = 19, 28
 LEAST_BAR = 3
 WITH_POWER = 46
 """Inner width from which the other cards' lines have power and temperature."""
-CELL = 11
-"""Cells of each GPU if several share a line."""
+CELL = 12
+"""Cells of each GPU if several share a line, with a blank."""
 OLD_READING_SECONDS = 10.0
 """A run that can't write to disk has no newer reading than this."""
 LITTLE_DISK = 0.1
@@ -529,15 +528,16 @@ def power_line(gpu: GpuRow, width: int) -> Content:
 
 
 def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
-    """Return a line per other GPU; if they don't fit, several share a line, or all one."""
+    """Return a line per other GPU, or as many cells as fit and how many more there are."""
     if len(cards) <= height:
         return [_line(card, width) for card in cards]
     each = max(1, (width + 1) // CELL)
-    rows = -(-len(cards) // each)
-    if rows <= height:
-        filled = [_cell(card, width // each) for card in cards]
-        return [Content("").join(filled[row::rows]) for row in range(rows)]
-    return [_together(cards, width)] if height > 0 else []
+    rows = min(height, -(-len(cards) // each))
+    shown = [_cell(card, width // each) for card in cards]
+    if len(cards) > rows * each:
+        kept = rows * each - 1
+        shown = [*shown[:kept], line(f"{len(cards) - kept} more")]
+    return [Content("").join(shown[row::rows]) for row in range(rows)]
 
 
 def _line(card: GpuRow, width: int) -> Content:
@@ -568,16 +568,3 @@ def _cell(card: GpuRow, room: int) -> Content:
     state = Content.styled(words, f"bold {BAD}") if card.fault else _load(card)
     cell = line(f"gpu{card.index}".ljust(5)) + state
     return cell.pad_right(max(0, room - cell.cell_length))
-
-
-def _together(cards: Sequence[GpuRow], width: int) -> Content:
-    """Return `7 more GPUs        40 % busy`, or how many of them have a problem."""
-    load = whole(fmean(card.percent or 0.0 for card in cards))
-    faults = sum(card.fault is not None for card in cards)
-    slowed = sum(bool(card.throttle) for card in cards)
-    words = Content.styled(f"{slowed} throttled", WARN) if slowed else Content("")
-    if faults:
-        words = Content.styled(f"{faults} failed", f"bold {BAD}")
-    busy = line("{} % busy", (load, BRIGHT if slowed or faults else TEXT))
-    left = line(f"{counted(len(cards), 'more GPU')}  {{}}", words)
-    return spread(left if left.cell_length + busy.cell_length < width else words, busy, width)

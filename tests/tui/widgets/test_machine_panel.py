@@ -115,7 +115,8 @@ def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> N
 
 
 SHARED: tuple[tuple[int, tuple[int, int], list[str]], ...] = (
-    (5, (36, 4), ["5 more GPUs                30 % busy"]),
+    (5, (36, 3), []),
+    (5, (36, 4), ["gpu1  10 %  gpu2  20 %  3 more"]),
     (5, (36, 5), ["gpu1  10 %  gpu3  30 %  gpu5  50 %", "gpu2  20 %  gpu4  40 %"]),
     (5, (28, 7), [
         "gpu1  10 %    gpu4  40 %",
