@@ -170,18 +170,21 @@ async def test_config_of_a_run(
 @each_view("checkpoints")
 async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
     labels = RunLabels(pins=frozenset({3000}), notes={3000: "good rhythm"})
-    async with drawn("checkpoints", size, mode) as (app, pilot):
-        run = app.run_directory
-        assert run is not None
+    with demo_run(config=CONFIG, saved=LOSSES, curve=False) as run:
         change_labels(run, lambda _: labels)
+        # before the app looks at the files, which it does again only every ten seconds
         (run.checkpoints_path / "step-000001000" / "model.safetensors").write_bytes(b"cut")
-        await until_shown(pilot, "good rhythm", "size differs")
-        await pilot.press("down", "C")
-        await until_shown(pilot, "all 3 files verified")
-        assert app.pane_screen is not None
-        app.pane_screen.end_notice()
-        await until_shown(pilot, "Step 3,700", "verified just now", "0.91")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        async with at_home(pane="checkpoints", size=size, ascii_only=mode == "ascii") as (
+            app,
+            pilot,
+        ):
+            await until_shown(pilot, "good rhythm", "size differs")
+            await pilot.press("down", "C")
+            await until_shown(pilot, "all 3 files verified")
+            assert app.pane_screen is not None
+            app.pane_screen.end_notice()
+            await until_shown(pilot, "Step 3,700", "verified just now", "0.91")
+            await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
 @each_view("checkpoints-prune")
