@@ -82,8 +82,8 @@ IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
 """The same card as `describe_machine` finds it."""
 CLOCKS = (
     "app", "screens.checkpoints", "screens.kept_samples", "screens.queue", "screens.states",
-    "screens.trash", "views.queue", "views.runs", "views.status", "views.versus",
-    "widgets.machine_panel",
+    "screens.trash", "views.queue", "views.status", "views.versus", "widgets.machine_panel",
+    "widgets.runs_table",
 )  # fmt: skip
 """The app's modules that read the clock."""
 CLOCK = SimpleNamespace(time=lambda: NOW, monotonic=lambda: 0.0)

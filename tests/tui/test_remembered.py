@@ -15,7 +15,13 @@ from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.settings import ChartView, last_session, save_settings, save_view, saved_view
 from rnnlm_tui.tui.theme import Appearance, Display
 from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.views.runs import LAYOUT_SETTING, RunLayout, saved_order
+from rnnlm_tui.tui.widgets.runs_table import (
+    LAYOUT_SETTING,
+    ORDER_SETTING,
+    SORT_KEYS,
+    RunLayout,
+)
+from rnnlm_tui.tui.widgets.table import saved_order
 from tests.homes import trained
 from tests.tui.support import at_home, until
 
@@ -81,7 +87,7 @@ def test_any_settings_and_keys_are_read_with_defaults_for_what_is_damaged(home: 
             Marks.from_json(settings.get("marked"))
             RunLayout.from_setting(settings.get(LAYOUT_SETTING))
             Appearance(Display(), settings)
-            saved_order(settings)
+            saved_order(settings, ORDER_SETTING, SORT_KEYS)
             for run in ("plain-otter", "a", ""):
                 view = saved_view(settings, run)
                 save_view(settings, run, view)

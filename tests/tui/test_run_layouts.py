@@ -12,7 +12,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
 from rnnlm_tui.store.runs import find_run
-from rnnlm_tui.tui.views.runs import RunLayout
+from rnnlm_tui.tui.widgets.runs_table import RunLayout
 from tests.homes import STEPS, trained, with_checkpoints
 from tests.tui.fakes import make_machine
 from tests.tui.panes.seeing import press
@@ -46,7 +46,7 @@ def family(monkeypatch: pytest.MonkeyPatch) -> None:
             weights = of.checkpoints_path / f"step-{STEPS:09d}"
             take_parent(run, ParentCheckpoint(of, weights), config)
     made = time()
-    monkeypatch.setattr("rnnlm_tui.tui.views.runs.time", lambda: made)
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: made)
 
 
 async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:

@@ -11,6 +11,7 @@ import pytest
 from textual.content import Content
 from textual.events import Key
 
+from rnnlm_tui.client.arrangement import ArrangedRun
 from rnnlm_tui.client.start import with_available_corpus
 from rnnlm_tui.errors import CorpusError, install_extra
 from rnnlm_tui.schema.config import RunConfig
@@ -31,7 +32,8 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.poller import Polled
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.runs import (
+from rnnlm_tui.tui.views.status import how_long
+from rnnlm_tui.tui.widgets.runs_table import (
     SORT_KEYS,
     STATUS_WIDTH,
     RowContext,
@@ -39,12 +41,10 @@ from rnnlm_tui.tui.views.runs import (
     SortKey,
     columns_for,
     rises,
-    saved_order,
     sorted_runs,
     text_widths,
 )
-from rnnlm_tui.tui.views.status import how_long
-from rnnlm_tui.tui.views.table import fitted, row_of
+from rnnlm_tui.tui.widgets.table import fitted, row_of, saved_order
 from tests.homes import trained
 from tests.tui.fakes import START, make_machine, make_summary
 from tests.tui.panes.seeing import press
@@ -255,9 +255,9 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
 ) -> None:
     drawn: list[str] = []
 
-    def counted(columns: Sequence[RunColumn], run: RunSummary, beside: RowContext) -> Content:
-        drawn.append(run.run)
-        return row_of(columns, run, beside)
+    def counted(columns: Sequence[RunColumn], row: ArrangedRun, beside: RowContext) -> Content:
+        drawn.append(row.id)
+        return row_of(columns, row, beside)
 
     for index in range(2):
         create_run(DEMO, f"run-{index:02d}")
@@ -328,23 +328,24 @@ def table_of(runs: Sequence[RunSummary], width: int) -> list[str]:
     columns = columns_for(width - 3, STATUS_WIDTH, text_widths(runs))
     beside = RowContext(best=best_of_comparable(runs))
     heads = (fitted(Content(one.head), one.width, left=one.left).plain for one in columns)
-    return ["".join(heads), *(row_of(columns, run, beside).plain for run in runs)]
+    return ["".join(heads), *(row_of(columns, ArrangedRun(run), beside).plain for run in runs)]
 
 
 def measured(
     name: str, status: RunStatus, step: int, best: float | None, updated: float,
     speed: float | None, active: float, **more: object,
 ) -> RunSummary:  # fmt: skip
-    return make_summary(
-        name, status, step, validation=EvaluationFigures(best_perplexity=best), updated=updated,
+    made = make_summary(
+        name, status, 9, validation=EvaluationFigures(best_perplexity=best), updated=updated,
         tokens_per_second=speed, active_seconds=active, **more,
     )  # fmt: skip
+    return made.model_copy(update={"step": step})  # a log of a million steps takes ten seconds
 
 
 def test_long_values_are_right_aligned_and_texts_are_cut_before_the_next_column(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rnnlm_tui.tui.views.runs.time", lambda: START)
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: START)
     runs = [
         measured(letter * 64, "lost", 999_999, best, START - ago, speed, active, max_steps=10**6)
         for letter, best, ago, speed, active in (
@@ -423,9 +424,9 @@ def test_each_column_sorts_both_ways_with_missing_values_last_and_pinned_runs_fi
     for key, backwards, pinned in product(SORT_KEYS, (False, True), all_runs):
         runs = [run.model_copy(update={"pinned": run is pinned}) for run in all_runs]
         assert sorted_runs(runs, key, backwards=backwards, best=best)[0].run == pinned.run
-    assert saved_order({"runs order": ["name", True]}) == ("name", True)
+    assert saved_order({"runs": ["name", True]}, "runs", SORT_KEYS) == ("name", True)
     for kept in (["shoe size", True], ["name"], "name", [["name"], True], None):
-        assert saved_order({"runs order": kept}) == ("age", False)
+        assert saved_order({"runs": kept}, "runs", SORT_KEYS) == ("age", False)
 
 
 def test_an_ended_run_shows_the_time_of_day_when_it_ended_or_later_the_day() -> None:

@@ -14,7 +14,12 @@ from textual.events import Resize
 
 from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
-from rnnlm_tui.client.checkpoints import ListedCheckpoint, listed, weights_words
+from rnnlm_tui.client.checkpoints import (
+    CHECKPOINT_KEYS,
+    ListedCheckpoint,
+    listed,
+    weights_words,
+)
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
@@ -35,11 +40,11 @@ from rnnlm_tui.tui.widgets.checkpoints import (
     CheckpointTable,
     detail_lines,
     sample_lines,
-    saved_order,
     state_of,
 )
 from rnnlm_tui.tui.widgets.panel import LinesPanel
 from rnnlm_tui.tui.widgets.samples import newlines_of
+from rnnlm_tui.tui.widgets.table import saved_order
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.average import StagedAverage
@@ -99,7 +104,7 @@ class CheckpointsScreen(PaneScreen):
             yield LinesPanel("Samples", id="samples")
 
     def on_mount(self) -> None:
-        order, backwards = saved_order(self.context.settings)
+        order, backwards = saved_order(self.context.settings, ORDER_SETTING, CHECKPOINT_KEYS)
         self.table.sort_by(order, backwards=backwards)
         self.set_interval(AGE_SECONDS, self._look_again)
 
@@ -129,7 +134,7 @@ class CheckpointsScreen(PaneScreen):
         if self._facts.take_run(self.context.run_directory):
             self._checking = ""
             self._chosen.clear()
-            self.table.show_rows((), 0)
+            self.table.show((), 0)
         rows = self._rows
         self._chosen &= {row.path for row in rows}
         self._facts.take_rows(rows)
@@ -232,14 +237,14 @@ class CheckpointsScreen(PaneScreen):
             return sorted(marked, key=lambda item: item.row.step)
         return [table.row] if table.row is not None else []
 
-    def on_sorted_table_highlighted(self) -> None:
+    def on_list_panel_highlighted(self) -> None:
         self._show_detail()
         self.refresh_footer()
 
-    def on_sorted_table_opened(self) -> None:
+    def on_list_panel_opened(self) -> None:
         self.action_choose_checkpoint()
 
-    def on_sorted_table_sorted(self) -> None:
+    def on_list_panel_sorted(self) -> None:
         table = self.table
         if self.context.settings.get(ORDER_SETTING) != [table.order, table.backwards]:
             self.context.settings[ORDER_SETTING] = [table.order, table.backwards]

@@ -39,19 +39,22 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import perplexity_data
 from rnnlm_tui.tui.views.compare import compared, validation_data
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.runs import (
+from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.widgets.chart import Chart, ChartData
+from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
+from rnnlm_tui.tui.widgets.run_detail import RunDetail
+from rnnlm_tui.tui.widgets.runs_table import (
     DEFAULT_KEYS,
     LAYOUT_SETTING,
     ORDER_SETTING,
+    SORT_KEYS,
+    FilterLine,
     RowContext,
     RunLayout,
-    saved_order,
+    RunsTable,
     with_newest,
 )
-from rnnlm_tui.tui.views.status import status_glyph
-from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.run_detail import RunDetail
-from rnnlm_tui.tui.widgets.runs_table import FilterLine, FirstLaunch, RunsTable
+from rnnlm_tui.tui.widgets.table import saved_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +126,7 @@ class RunsScreen(SteersRuns):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        order, backwards = saved_order(self.context.settings)
+        order, backwards = saved_order(self.context.settings, ORDER_SETTING, SORT_KEYS)
         table = self.query_one(RunsTable)
         table.empty = self.context.with_keys("no run matches: {key:leave_field} shows them all")
         table.sort_by(order, backwards=backwards)
@@ -360,14 +363,14 @@ class RunsScreen(SteersRuns):
 
     # actions
 
-    def on_sorted_table_highlighted(self) -> None:
+    def on_list_panel_highlighted(self) -> None:
         self._expected = None
         if self.chosen is not None:
             self._choose_soon()
         self._show_detail(self.snapshot)
         self.refresh_footer()  # on a marked run, keys act on all marked runs
 
-    def on_sorted_table_sorted(self) -> None:
+    def on_list_panel_sorted(self) -> None:
         table = self.query_one(RunsTable)
         self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
         self.context.save_session()
@@ -411,7 +414,7 @@ class RunsScreen(SteersRuns):
             self.query_one(FilterLine).clear()
             self.query_one(RunsTable).focus()
 
-    async def on_sorted_table_opened(self) -> None:
+    async def on_list_panel_opened(self) -> None:
         await self.action_open_selected()
 
     def steered_run(self) -> str | None:
@@ -475,10 +478,7 @@ class RunsScreen(SteersRuns):
         if self._layout.name == "list" or table.row is None:
             words = "lays the runs out as a tree or in groups, which can be folded"
             self.context.report(f"{{key:next_layout}} {words}")
-        elif fold and (owner := self._layout.fold(table.row, table.rows)):
-            table.go(table.rows.index(owner))
-            self.show_runs(self.context.summaries)
-        elif not fold and self._layout.unfold(table.row):
+        elif table.fold() if fold else table.unfold():
             self.show_runs(self.context.summaries)
 
     def action_sort_runs(self) -> None:

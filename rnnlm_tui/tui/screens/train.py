@@ -34,11 +34,16 @@ from rnnlm_tui.tui.views.charts import (
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.runs import saved_order, sorted_runs, with_newest
 from rnnlm_tui.tui.views.train import event_lines, event_within
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, machine_view
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
+from rnnlm_tui.tui.widgets.runs_table import (
+    ORDER_SETTING,
+    SORT_KEYS,
+    sorted_runs,
+    with_newest,
+)
 from rnnlm_tui.tui.widgets.samples import (
     TROUBLE_STATUSES,
     content_key,
@@ -46,6 +51,7 @@ from rnnlm_tui.tui.widgets.samples import (
     lines_below,
     trouble_lines,
 )
+from rnnlm_tui.tui.widgets.table import saved_order
 from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, run_lines
 from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
@@ -177,7 +183,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""
         runs = with_newest(summaries, self.snapshot)
-        order, backwards = saved_order(self.context.settings)
+        order, backwards = saved_order(self.context.settings, ORDER_SETTING, SORT_KEYS)
         return sorted_runs(runs, order, backwards=backwards, best=best_of_comparable(runs))
 
     def show_machine(self) -> None:

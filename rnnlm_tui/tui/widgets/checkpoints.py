@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -27,9 +27,8 @@ from rnnlm_tui.client.checkpoints import (
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, THIRD, TRAIN, VALIDATION
 from rnnlm_tui.tui.text import Newlines, bar, line, safe_content, safe_text
-from rnnlm_tui.tui.views.table import Column, row_of
 from rnnlm_tui.tui.widgets.samples import cut_lines
-from rnnlm_tui.tui.widgets.table import SortedTable
+from rnnlm_tui.tui.widgets.table import Column, ListPanel, fit_columns, row_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import SampleRow
@@ -54,52 +53,45 @@ LABEL = 14
 """Cells of the labels in the detail."""
 
 
-def saved_order(settings: Mapping[str, object]) -> tuple[CheckpointKey, bool]:
-    """Return the saved order and whether it is reversed; newest first if there is none."""
-    match settings.get(ORDER_SETTING):
-        case [str() as key, bool() as backwards] if key in CHECKPOINT_KEYS:
-            return key, backwards
-    return "step", False
-
-
 CheckpointColumn = Column[CheckpointKey, "ListedCheckpoint", float]
 """A column of a checkpoint's cells at a time."""
 
 
-def _column(key: CheckpointKey, head: str, width: int, *, left: bool = False) -> CheckpointColumn:
-    return CheckpointColumn(key, head, width, partial(_cell, key), left)
+WIDTHS: Mapping[CheckpointKey, tuple[int, int]] = {
+    "step": (10, 12), "ppl": (9, 10), "train": (7, 9), "tokens": (0, 9), "size": (0, 9),
+    "age": (7, 9), "Δ best": (8, 10), "epoch": (7, 8),
+}  # fmt: skip
+"""Of the figures in a narrow and in a wide table, most important first; 0: not shown."""
+
+
+def _column(
+    key: CheckpointKey, width: int, head: str = "", *, left: bool = False
+) -> CheckpointColumn:
+    return CheckpointColumn(key, head or key, width, partial(_cell, key), left)
 
 
 def columns_for(width: int, items: Sequence[ListedCheckpoint]) -> list[CheckpointColumn]:
     """Return the columns that fit into `width` cells, in order; the note gets what is left."""
     wide = width >= WIDE
+    figures = {key: _column(key, sizes[wide]) for key, sizes in WIDTHS.items() if sizes[wide]}
     longest = max((len(item.label) for item in items), default=0)
-    columns = [
-        _column("step", "step", max(12 if wide else 10, longest + 3)),
-        _column("epoch", "epoch", 8 if wide else 7),
-        _column("ppl", "val ppl", 10 if wide else 9),
-        _column("Δ best", "Δ best", 10 if wide else 8),
-        _column("train", "train", 9 if wide else 7),
-        _column("age", "age", 9 if wide else 7),
-    ]
+    figures["step"] = _column("step", max(figures["step"].width, longest + 3))
+    figures["ppl"] = replace(figures["ppl"], head="val ppl")
     if wide:
         large = any(item.row.bytes >= GIGABYTE for item in items)
-        columns.insert(2, _column("tokens", "tokens", 9))
         unit, size = ("GB", GIGABYTE) if large else ("MB", 1e6)
-        columns.insert(6, CheckpointColumn("size", unit, 9, partial(_size, size)))
+        figures["size"] = replace(figures["size"], head=unit, cell=partial(_size, size))
+    columns, room = fit_columns(list(figures.values()), width - LEAST_MARKS)
+    columns.sort(key=lambda column: CHECKPOINT_KEYS.index(column.key or "note"))
+    room += LEAST_MARKS
     words = max((_marks_width(item.marks) for item in items), default=0)
-    for spare in ("epoch", "Δ best", "age"):
-        if width - sum(column.width for column in columns) < LEAST_MARKS:
-            columns = [column for column in columns if column.key != spare]
-    room = width - sum(column.width for column in columns)
     most = max(12, min(words, room - LEAST_NOTE - 3, 30 if wide else 15)) + 3
-    note = max((cell_len(item.note or item.brief_problem) for item in items), default=0)
-    if not note:
+    if not any(item.note or item.brief_problem for item in items):
         most = max(most, min(words + 3, room))
-    columns.append(_column("mark", "   mark", min(most, room), left=True))
+    columns.append(_column("mark", min(most, room), "   mark", left=True))
     room -= min(most, room)
     if room >= LEAST_NOTE:
-        columns.append(_column("note", "  note", room, left=True))
+        columns.append(_column("note", room, "  note", left=True))
     return columns
 
 
@@ -409,16 +401,12 @@ def _head(facts: str, room: int) -> str:
 
 def _tail(path: str, room: int) -> str:
     """Cut a path at its start: the end says more."""
-    text = safe_text(path, newlines="show")
-    if cell_len(text) <= room:
-        return text
-    parts = PurePath(text).parts
-    shown = parts[-1]
-    for part in reversed(parts[:-1]):
-        if cell_len(shown) + cell_len(part) + 3 > room:
-            break
-        shown = f"{part}/{shown}"
-    return safe_text(f"…/{shown}", limit=max(1, room))
+    shown = safe_text(path, newlines="show")
+    parts = PurePath(shown).parts
+    while len(parts) > 1 and cell_len(shown) > room:
+        parts = parts[1:]
+        shown = f"…/{'/'.join(parts)}"
+    return safe_text(shown, limit=max(1, room))
 
 
 def state_of(detail: CheckpointDetail, now: float) -> Content | str:
@@ -467,48 +455,38 @@ def sample_lines(
     return [*rows, *contrast]
 
 
-class CheckpointTable(SortedTable[CheckpointKey, ListedCheckpoint]):
+class CheckpointTable(ListPanel[CheckpointKey, ListedCheckpoint]):
     """A run's checkpoints; a double click opens one for sampling."""
 
     columns: Sequence[CheckpointColumn]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Checkpoints", keys=CHECKPOINT_KEYS, order="step", id=id)
-        self._chosen: frozenset[str] = frozenset()
+        super().__init__(title="Checkpoints", keys=CHECKPOINT_KEYS, id=id)
+        self._chosen: Collection[str] = ()
         self._now = 0.0
         self.empty = "no checkpoint yet"
-
-    @property
-    def path(self) -> str:
-        """Directory of the checkpoint under the cursor; empty if there is none."""
-        return "" if self.row is None else self.row.row.path
 
     def show(
         self, items: Sequence[ListedCheckpoint], now: float, chosen: Collection[str] = ()
     ) -> None:
         """Show these checkpoints.
 
-        The cursor stays on its checkpoint, or at the top if it was there. If its checkpoint is
-        gone, it moves to the one that takes its place.
+        The cursor stays on its checkpoint, or at the top if it was there.
 
         Args:
             chosen: directories of those marked for the next action.
         """
-        before, at_top = self.path, self.row is self.rows[0] if self.rows else True
-        self._now, self._chosen = now, frozenset(chosen)
-        self._put(items, "" if at_top and self.order == "step" else before)
-        if self.path != before:
+        before, follows = self.name_at, self._at == 0 and self.order == "step"
+        self._now, self._chosen, self.rows = now, chosen, items
+        self.put_in_order("" if follows else before)
+        if self.name_at != before:
             self.post_message(self.Highlighted())
 
-    def put_in_order(self) -> None:
-        self._put(self.rows, self.path)
+    def name_of(self, row: ListedCheckpoint) -> str:
+        return row.row.path
 
-    def _put(self, items: Sequence[ListedCheckpoint], path: str) -> None:
-        rows = sorted_checkpoints(items, self.order, backwards=self.backwards)
-        place = min(self._at, max(0, len(rows) - 1)) if path else 0
-        self.show_rows(
-            rows, next((at for at, one in enumerate(rows) if one.row.path == path), place)
-        )
+    def arranged(self) -> Sequence[ListedCheckpoint]:
+        return sorted_checkpoints(self.rows, self.order, backwards=self.backwards)
 
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)

