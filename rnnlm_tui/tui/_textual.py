@@ -234,6 +234,8 @@ class SentRows:
         self._rows: dict[int, list[Cell]] = {}
         self._codes = ""
         """The style codes in force during an update; empty between updates."""
+        self.cells = 0
+        """How many cells were sent so far."""
 
     def forget(self) -> None:
         """Send everything again: another screen has written, or the terminal has changed."""
@@ -258,6 +260,7 @@ class SentRows:
         for first, last in changed_cells(before, cells):
             parts.append(f"\x1b[{y + 1};{left + first + 1}H")
             self._write(cells[first:last], colours, parts)
+            self.cells += last - first
         return "".join(parts)
 
     def _write(self, cells: Sequence[Cell], colours: ColorSystem, parts: list[str]) -> None:
@@ -364,6 +367,11 @@ class ChangedCellsScreen(ScreenBase):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._compositor: ChangedCellsCompositor = ChangedCellsCompositor()
+
+    @property
+    def cells_sent(self) -> int:
+        """How many cells this screen has sent so far."""
+        return self._compositor.sent.cells
 
     def forget_terminal(self, _app: object = None) -> None:
         """Send the whole screen the next time: something else writes to the terminal, or has."""

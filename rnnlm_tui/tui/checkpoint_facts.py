@@ -5,17 +5,18 @@ Reading and verifying take place in threads and in the sampler; the pane shows w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from textual.timer import Timer
-
 from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail, FoundSamples
 from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.threads import to_thread
 from rnnlm_tui.tui.widgets.checkpoints import LayerChange, layer_changes
@@ -49,9 +50,6 @@ class CheckpointFacts:
         self._known: tuple[str, ...] = ()
         """The checkpoints whose files were looked at."""
         self._questions = Questions(screen)
-        self._settle: Timer | None = None
-        self._wanted: CheckpointDetail | None = None
-        """The checkpoint whose weights are compared next."""
 
     def take_run(self, run: RunDirectory | None) -> bool:
         """Forget everything if another run is open; returns whether it is another."""
@@ -59,7 +57,7 @@ class CheckpointFacts:
             return False
         self._run = run
         self._details, self._samples, self._tensors, self._problems = {}, {}, {}, {}
-        self._known, self._wanted = (), None
+        self._known = ()
         self._questions.forget()
         return True
 
@@ -144,37 +142,31 @@ class CheckpointFacts:
             return ""
         if not detail.before:
             return "weights: no earlier checkpoint to compare with"
-        known = self._tensors.get((detail.path, detail.before))
+        place = (detail.path, detail.before)
+        known = self._tensors.get(place)
         if known is None:
-            self._wanted = detail
-            if self._settle is None:
-                self._settle = self._screen.set_timer(SETTLE_SECONDS, self._compare)
+            self._questions.start("weights", place, partial(self._compare, *place))
             return f"weights since {detail.before_name}: comparing …"
         return known if isinstance(known, str) else layer_changes(known)
 
-    def _compare(self) -> None:
-        """Ask how much the weights of the checkpoint under the cursor changed."""
-        detail, self._settle, run = self._wanted, None, self._run
-        if detail is None or run is None or not self._screen.is_current:
+    async def _compare(self, path: str, before: str) -> None:
+        """Ask how much the weights changed, unless the cursor moves on at once."""
+        from rnnlm_tui.schema.sampling import WeightChange, WeightChangeRequest
+
+        await asyncio.sleep(SETTLE_SECONDS)
+        run, answer = self._run, ""
+        if not self._screen.is_current:
             return
-        place = (detail.path, detail.before)
-
-        async def compare() -> None:
-            from rnnlm_tui.schema.sampling import WeightChange, WeightChangeRequest
-
-            request = WeightChangeRequest(id=uuid4().hex, checkpoint=place[0], before=place[1])
-            answer: tuple[TensorChange, ...] | str
-            try:
-                found = await self._questions.ask(request, WeightChange, lambda _words: None)
-                answer = found.tensors
-            except RnnlmError as error:
-                answer = f"weights not compared: {error.message}"
-            if run == self._run:
-                self._tensors[place] = answer
-                self._refresh()
-
-        if place not in self._tensors:
-            self._questions.start("weights", place, compare)
+        request = WeightChangeRequest(id=uuid4().hex, checkpoint=path, before=before)
+        tensors: tuple[TensorChange, ...] = ()
+        try:
+            found = await self._questions.ask(request, WeightChange, lambda _words: None)
+            tensors = found.tensors
+        except RnnlmError as error:
+            answer = f"weights not compared: {error.message}"
+        if run == self._run:
+            self._tensors[path, before] = answer or tensors
+            self._refresh()
 
     async def verify(self, run: RunDirectory, row: CheckpointRow, now: float) -> int:
         """Check a checkpoint's files against their hashes.
@@ -186,8 +178,7 @@ class CheckpointFacts:
         try:
             files = await to_thread(_verify, folder)
         except (StorageError, OSError) as error:
-            message = error.message if isinstance(error, RnnlmError) else str(error)
-            damage = message.replace(f"{folder}/", "")
+            damage = words_of(error)[0].replace(f"{folder}/", "")
         snapshot, detail = self._screen.snapshot, self._details.get(row.path)
         if run == self._run and snapshot is not None:
             if detail is None:

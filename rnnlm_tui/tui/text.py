@@ -306,24 +306,6 @@ Cell = tuple[str, RichStyle | None]
 """Character and style; the right half of a wide character is empty."""
 
 
-def changed_spans(before: Strip, after: Strip) -> list[tuple[int, int]]:
-    """Return a row's changes like `changed_cells`, skipping equal segments at the start."""
-    if before.cell_length != after.cell_length:
-        return [(0, after.cell_length)]
-    old, new = list(before), list(after)
-    same, most = 0, min(len(old), len(new))
-    while same < most and old[same] == new[same]:
-        same += 1
-    # a combining character belongs to the one before it
-    if same and any(row[same:] and not cell_len(row[same].text[:1]) for row in (old, new)):
-        same -= 1
-    left = width_of(old[:same])
-    return [
-        (left + first, left + last)
-        for first, last in changed_cells(cells_of(old[same:]), cells_of(new[same:]))
-    ]
-
-
 def changed_cells(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, int]]:
     """Return the changed spans as (first cell, cell after the last), nearby ones merged.
 

@@ -50,8 +50,8 @@ class StudioScreen(PaneScreen):
         self.drawing: Drawing | None = None
         """The running request."""
         self._ticker: Timer | None = None
-        self._credit, self._updated = 0.0, 0.0
-        """Cells that may change by now, and when that was counted."""
+        self._credit, self._updated, self._sent = 0.0, 0.0, 0
+        """Cells that may be sent by now, when that was counted, and the cells sent until then."""
 
     @property
     def session(self) -> PromptSession:
@@ -96,6 +96,7 @@ class StudioScreen(PaneScreen):
     def begin_showing(self, update: Callable[[], None]) -> None:
         """Show from now on what is sampled."""
         self._credit, self._updated = float(CELLS_AT_ONCE), monotonic()
+        self._sent = self.cells_sent
         self._ticker = self.set_interval(UPDATE_SECONDS, update)
 
     def end_showing(self) -> None:
@@ -108,15 +109,14 @@ class StudioScreen(PaneScreen):
     def show_within_budget(
         self, panels: Sequence[PanelT], show: Callable[[PanelT], None] = Panel.redraw
     ) -> None:
-        """Show text in progress, unless these panels have changed too many cells lately."""
-        now = monotonic()
+        """Show text in progress in these panels, unless too many cells were sent lately."""
+        now, sent = monotonic(), self.cells_sent
         earned = self.CELLS_PER_SECOND * (now - self._updated)
-        self._credit, self._updated = min(self._credit + earned, CELLS_AT_ONCE), now
+        self._credit = min(self._credit + earned - (sent - self._sent), CELLS_AT_ONCE)
+        self._updated, self._sent = now, sent
         if self._credit > 0:
-            before = sum(panel.repainted for panel in panels)
             for panel in panels:
                 show(panel)
-            self._credit -= sum(panel.repainted for panel in panels) - before
 
     def draw(self, drawing: Drawing, run: RunDirectory) -> None:
         """Send a request, and show it as it is drawn."""

@@ -80,8 +80,6 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self._text = TokenLines(1)
         self._top = 0
         """The first visible line."""
-        self._version = 0
-        """Changes with everything but cursor and scrolling."""
         self._shaded = True
         self._rows = 2
         """Rows of a line: text, bars and perhaps a blank."""
@@ -129,12 +127,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         token = max(0, min(token, self.tokens))
         if token != self.cursor:
             self.cursor = token
-            super().redraw()
-
-    def redraw(self) -> None:
-        """Draw again; after a move of the cursor, only the rows that it left and reached."""
-        self._version += 1
-        super().redraw()
+            self.redraw()
 
     def vertical(self, by: int) -> int:
         """Return the token `by` lines below the cursor."""
@@ -149,7 +142,6 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """Wrap the text to the width, and scroll so that the cursor is visible."""
         if self._text.width != max(1, width):
             self._text = lay_out(self._texts, width)
-            self._version += 1
         lines = len(self._text.lines)
         self._shaded = has_shades(self.app)
         roomy = height >= ROOMY_ROWS and (2 * lines + 2 <= height or height >= 2 * ROOMY_ROWS)
@@ -159,14 +151,6 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         margin = 1 if shown > 2 else 0
         self._top = min(max(self._top, line + margin + 1 - shown), line - margin)
         self._top = max(0, min(self._top, lines - shown))
-
-    def row_key(self, y: int) -> object:
-        """Return what a row depends on; None for the legend's rows."""
-        line, row = self._line_at(y)
-        if line is None:
-            return None
-        here = any(run.token == self.cursor for run in self._runs(line))
-        return (self._version, line, row, self.cursor if here else None, self._shaded)
 
     def _runs(self, line: int) -> Sequence[TokenCells]:
         return self._text.lines[line] if line < len(self._text.lines) else ()

@@ -1,4 +1,4 @@
-"""Panels and lines that redraw only the cells that changed, which is cheap over a slow link.
+"""Panels and lines that repaint only the rows that changed.
 
 A panel has a thin round border, with title and legend in the top edge.
 """
@@ -22,7 +22,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
-from rnnlm_tui.tui.text import Label, changed_spans, joined, padded, segments_of, width_of
+from rnnlm_tui.tui.text import Label, joined, padded, segments_of, width_of
 
 __all__ = ["Label", "padded", "segments_of", "width_of"]
 
@@ -88,7 +88,7 @@ def first_shown(top: int, at: int, room: int, count: int) -> int:
 
 
 class Panel(Widget):
-    """A panel that draws itself line by line and repaints only the cells that changed.
+    """A panel that draws itself line by line and repaints only the rows that changed.
 
     A subclass returns its inner lines from `content_line` and calls `redraw()` after changes.
     """
@@ -123,16 +123,10 @@ class Panel(Widget):
         """Whether it is fully covered; then it draws nothing."""
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
-        self._drawn_with: tuple[object, ...] = ()
-        """What all rows depend on."""
-        self._row_keys: list[object] = []
-        self._bottom_labels: list[tuple[int, Sequence[Segment]]] = []
         self.lines: list[Content] = []
         """The inner lines, if the subclass lays them out in `prepare`."""
         self._under = RichStyle(color=TEXT)
         """Style below segments without a background."""
-        self.repainted = 0
-        """Cells that `redraw` has had repainted so far."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
@@ -146,10 +140,6 @@ class Panel(Widget):
             f"{sign} {hidden} more" for sign, hidden in (("↑", above), ("↓", below)) if hidden > 0
         ]
         return [(3, segments_of("  ".join(signs), DIM))] if signs else []
-
-    def row_key(self, y: int) -> object:  # noqa: ARG002
-        """Return what row `y` depends on, to reuse a drawn row; None draws it each time."""
-        return None
 
     def prepare(self, width: int, height: int) -> None:
         """Prepare work that all inner lines share, before they are drawn."""
@@ -173,7 +163,7 @@ class Panel(Widget):
         return self.has_focus or self.highlighted
 
     def redraw(self) -> None:
-        """Draw all lines and repaint the cells that changed."""
+        """Draw all lines and repaint the rows that changed; of them, changed cells are sent."""
         if (
             self.covered
             or not self.is_attached
@@ -187,10 +177,8 @@ class Panel(Widget):
         old = self._drawn_strips
         self._draw()
         for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
-            if before is not after and before != after:
-                for first, last in changed_spans(before, after):
-                    self.refresh(Region(first, y, last - first, 1))
-                    self.repainted += last - first
+            if before != after:
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def uncover(self) -> None:
         """Draw at Textual's next paint, now that it isn't covered any more."""
@@ -218,24 +206,11 @@ class Panel(Widget):
         title = title_segments(self.panel_title, self.shows_focus)
         room = width - 7 - (width_of(title) + 2 if title else 0)
         legend = segments_of(self.legend_within(max(room, 0)))
-        lines = [top_edge(width, title, legend, colour)]
-        drawn_with, before = (self.size, colour), None
-        if self._drawn_with == drawn_with and len(self._drawn_strips) == inner.height + 2:
-            before = self._drawn_strips
-        keys = [self.row_key(y) for y in range(inner.height)]
-        for y, key in enumerate(keys):
-            if before is not None and key is not None and key == self._row_keys[y]:
-                lines.append(before[y + 1])
-            else:
-                lines.append(self._framed(y, width, inner.width, colour))
-        labels = self.bottom_labels(width)
-        if before is not None and labels == self._bottom_labels:
-            lines.append(before[-1])
-        else:
-            lines.append(bottom_edge(width, labels, colour))
-        self._drawn_strips = lines[:height]
-        self._drawn_for, self._drawn_with = self.size, drawn_with
-        self._row_keys, self._bottom_labels = keys, labels
+        rows = [self._framed(y, width, inner.width, colour) for y in range(inner.height)]
+        bottom = bottom_edge(width, self.bottom_labels(width), colour)
+        top = top_edge(width, title, legend, colour)
+        self._drawn_strips = [top, *rows, bottom][:height]
+        self._drawn_for = self.size
 
     def _framed(self, y: int, width: int, inner: int, colour: str) -> Strip:
         style = ink(colour)
@@ -395,7 +370,7 @@ class TitledContainer(Container):
 
 
 class Line(Widget):
-    """Text that may be updated often; only changed cells are sent to the terminal."""
+    """Text that may be updated often; only changed rows are repainted."""
 
     DEFAULT_CSS = f"Line {{ height: 1; width: 100%; background: {BACKGROUND}; }}"
 

@@ -152,15 +152,6 @@ class StateMapPanel(Panel):
         if room + LABEL_CELLS < width:
             self._legend_rows = self._legend_lines(states)[:height]
 
-    def row_key(self, y: int) -> object:
-        """Return what a row of units depends on; None for gates and axis."""
-        states = self._units.states
-        if states is None or y >= self._map_rows:
-            return None
-        legend = self._legend_rows[y] if y < len(self._legend_rows) else Content("")
-        view = (states.answer.id, self._top, self._first, self._cells, self._shaded, self._unit)
-        return (*view, legend.plain, tuple(legend.spans))
-
     def _map_cells(self, width: int) -> int:
         room = width - LABEL_CELLS
         return room - LEGEND_CELLS if room - LEGEND_CELLS >= LEAST_MAP_CELLS else room

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from rich.segment import Segment
-from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
 
-from rnnlm_tui.tui.palette import BORDER, FOCUS, TEXT, ink
-from rnnlm_tui.tui.text import changed_spans
+from rnnlm_tui.tui.palette import BORDER, TEXT
 from rnnlm_tui.tui.widgets.panel import (
     Panel,
     ScrolledPanel,
@@ -49,21 +46,6 @@ def test_bottom_edge_leaves_out_labels_that_touch() -> None:
     assert bottom(12, (1, "a"), (9, "long")) == "╰──────────╯"
 
 
-def test_changed_spans_keep_wide_characters_whole() -> None:
-    def spans(before: str, after: str, width: int = 8) -> list[tuple[int, int]]:
-        return changed_spans(padded(segments_of(before), width), padded(segments_of(after), width))
-
-    assert spans("abcdef", "abcdef") == []
-    assert spans("abcdef", "abXYef") == [(2, 4)]
-    assert spans("abcdef", "abcdeX") == [(5, 6)]
-    assert spans("日本語", "日月語") == [(2, 4)]
-    assert spans("ab日", "abcd") == [(2, 4)]
-    assert spans("日本", "月") == [(0, 4)]
-    assert changed_spans(padded(segments_of("ab"), 4), padded(segments_of("ab"), 6)) == [(0, 6)]
-    gap = " " * 40
-    assert spans(f"a{gap}b", f"X{gap}Y", 42) == [(0, 1), (41, 42)], "they are far apart"
-
-
 class Numbers(Panel):
     """Shows some numbers."""
 
@@ -82,7 +64,7 @@ def shown(app: App[None]) -> list[str]:
     return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
-async def test_a_panel_draws_its_frame_and_repaints_only_changed_cells() -> None:
+async def test_a_panel_draws_its_frame_and_repaints_only_changed_rows() -> None:
     app = Shown()
     async with app.run_test(size=(30, 7)) as pilot:
         panel = app.query_one(Numbers)
@@ -102,7 +84,7 @@ async def test_a_panel_draws_its_frame_and_repaints_only_changed_cells() -> None
             panel.numbers = ("one", "2", "three")
             panel.redraw()
             panel.legend = "4"
-        assert asked == [(Region(2, 2, 3, 1),), (Region(26, 0, 1, 1),)]
+        assert asked == [(Region(0, 2, 30, 1),), (Region(0, 0, 30, 1),)]
         for size in (1, 3):
             await pilot.resize_terminal(size, size)
             await pilot.pause()
@@ -114,18 +96,3 @@ def test_a_panel_scrolls_through_all_of_its_lines() -> None:
     panel.lines = [Content("one"), Content("two"), Content("three")]
     panel.show_from(9)
     assert (panel.row_count, panel.top) == (3, 2)
-
-
-def test_a_blank_changes_only_with_its_background_or_underline() -> None:
-    blank, other, ground, line = (
-        Strip([Segment("a ", style)], 2)
-        for style in (
-            ink(TEXT),
-            ink(FOCUS),
-            ink(TEXT, background=FOCUS),
-            ink(TEXT) + Style(underline=True),
-        )
-    )
-    assert changed_spans(blank, other) == [(0, 1)]
-    for one, two in ((blank, ground), (blank, line), (line, other)):
-        assert changed_spans(one, two) == [(0, 2)]

@@ -404,11 +404,6 @@ class Chart(Panel):
             Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else "")
         )
 
-    def row_key(self, y: int) -> object:
-        """Return the row's tick label and dots."""
-        plot = self._plot
-        return (plot.gutter, plot.labels.get(y), plot.rows[y] if y < len(plot.rows) else None)
-
     def content_line(self, y: int, width: int) -> Strip:
         return padded(self._plot.row(y), width)
 
