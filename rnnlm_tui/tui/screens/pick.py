@@ -3,7 +3,6 @@ PickScreen for fields, configs and runs."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -139,9 +138,9 @@ class FilteredList(Overlay[ResultT]):
         if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
             self.dismiss(None)
 
-    @abstractmethod
     def find(self, typed: str) -> None:
         """List what fits the text."""
+        raise NotImplementedError
 
     def list_items(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
@@ -113,8 +114,7 @@ class DeletedRuns:
 
     def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
         self._context, self._restored = context, restored
-        self._restoring = 0
-        """Groups that are being restored."""
+        self._undoing = Lock()
         self._groups: list[Sequence[Trashed]] = []
         """Newest last; runs deleted together are one group."""
         self._marked: dict[Path, int] = {}
@@ -122,67 +122,65 @@ class DeletedRuns:
 
     async def delete(self, targets: Sequence[RunSummary]) -> None:
         """Move the runs that have ended to the trash, several or a pinned one after a question."""
+        context = self._context
         living = [run.run for run in targets if run.status in LIVING]
         ended = [run for run in targets if run.status not in LIVING]
         if not ended and living:
             self.report_if_alive(targets[0])
-        if not ended or not await may_delete(ended, self._context):
+        if not ended or not await may_delete(ended, context):
             return
-        watcher, marks = self._context.watcher, self._context.marks.places
+        marks = context.marks.places
         trashed: list[Trashed] = []
         for run in ended:
-            watcher.mark_removed(run.run)
+            context.watcher.mark_removed(run.run)
         for name in [run.run for run in ended]:
             try:
-                trashed.append(await self._context.wait_for(partial(_delete, name)))
+                trashed.append(await context.wait_for(partial(_delete, name)))
             except (RnnlmError, OSError) as error:
-                watcher.unmark_removed(name)
-                self._context.report_error(error)
+                context.watcher.unmark_removed(name)
+                context.report_error(error)
         if not trashed:
             return
         self._groups.append(trashed)
         self._marked |= {run.path: marks.index(run.name) for run in trashed if run.name in marks}
-        names, opened = [run.name for run in trashed], self._context.run_directory
+        names, opened = [run.name for run in trashed], context.run_directory
         if opened is not None and opened.name in names:
-            self._context.close_run()
+            context.close_run()
         still = f"; still training: {few_names(living)}" if living else ""
-        self._context.report_change(_told(names, f"moved to the trash, {UNDOES}") + still)
+        context.report_change(_told(names, f"moved to the trash, {UNDOES}") + still)
 
     async def undo(self) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
-        self._groups = [
-            left for group in self._groups if (left := [one for one in group if one.path.exists()])
-        ]
-        if not self._groups:
-            if not self._restoring:
+
+        def in_trash() -> list[Sequence[Trashed]]:
+            left = ([one for one in group if one.path.exists()] for group in self._groups)
+            return [group for group in left if group]
+
+        async with self._undoing:
+            self._groups = await self._context.wait_for(in_trash)
+            if self._groups:
+                await self.restore(self._groups[-1])
+            else:
                 self._context.report("nothing to undo: {key:show_trash} shows the trash")
-            return
-        group = self._groups.pop()
-        self._restoring += 1
-        try:
-            await self.restore(group)
-        finally:
-            self._restoring -= 1
-            self._groups.append(group)  # what is still in the trash can be restored later
 
     async def restore(self, group: Sequence[Trashed]) -> None:
         """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""
-        restored: list[str] = []
+        context, restored = self._context, list[str]()
         for trashed in group:
             try:
                 run = await self._restore_one(trashed)
             except (RnnlmError, OSError) as error:
-                self._context.report_error(error)
+                context.report_error(error)
                 continue
             if run is not None:
-                self._context.watcher.unmark_removed(run.name)
+                context.watcher.unmark_removed(run.name)
                 if not restored:
                     self._restored(run)
                 if (place := self._marked.pop(trashed.path, None)) is not None:
-                    self._context.set_marks(self._context.marks.marked_at(run.name, place))
+                    context.set_marks(context.marks.marked_at(run.name, place))
                 restored.append(run.name)
         if restored:
-            self._context.report_change(_told(restored, "restored"))
+            context.report_change(_told(restored, "restored"))
 
     async def _restore_one(self, trashed: Trashed) -> RunDirectory | None:
         """Restore a run; None if its name is taken and the user gives no other."""
@@ -212,8 +210,12 @@ class DeletedRuns:
 
 async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
     """Ask before several runs or a pinned one are deleted; for one, `undo` exists."""
-    # read again: a pin that was set since the last poll isn't in the summary
-    pinned = [run.run for run in runs if run.pinned or read_labels(listed_run(run.run)).pinned]
+
+    def read_pinned() -> list[str]:
+        # a pin that was set since the last poll isn't in the summary
+        return [run.run for run in runs if run.pinned or read_labels(listed_run(run.run)).pinned]
+
+    pinned = await app.wait_for(read_pinned)
     if len(runs) == 1 and not pinned:
         return True
     several = len(runs) > 1
