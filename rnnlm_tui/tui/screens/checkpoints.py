@@ -7,6 +7,7 @@ from functools import partial, wraps
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -15,7 +16,6 @@ from textual.events import Resize
 from rnnlm_tui import client, store
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
 from rnnlm_tui.client.checkpoints import (
-    CHECKPOINT_KEYS,
     ListedCheckpoint,
     listed,
     weights_words,
@@ -36,7 +36,6 @@ from rnnlm_tui.tui.text import amount, line
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.widgets.checkpoints import (
-    ORDER_SETTING,
     CheckpointTable,
     detail_lines,
     sample_lines,
@@ -44,7 +43,6 @@ from rnnlm_tui.tui.widgets.checkpoints import (
 )
 from rnnlm_tui.tui.widgets.panel import LinesPanel
 from rnnlm_tui.tui.widgets.samples import newlines_of
-from rnnlm_tui.tui.widgets.table import saved_order
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.average import StagedAverage
@@ -82,6 +80,7 @@ class CheckpointsScreen(PaneScreen):
     PANE = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
     FIRST_FOCUS = "#checkpoints"
+    table = getters.query_one(CheckpointTable)
     DEFAULT_CSS = """
     #checkpoints { height: 9; }
     #checkpoint-below { height: 1fr; }
@@ -104,8 +103,6 @@ class CheckpointsScreen(PaneScreen):
             yield LinesPanel("Samples", id="samples")
 
     def on_mount(self) -> None:
-        order, backwards = saved_order(self.context.settings, ORDER_SETTING, CHECKPOINT_KEYS)
-        self.table.sort_by(order, backwards=backwards)
         self.set_interval(AGE_SECONDS, self._look_again)
 
     def on_resize(self, event: Resize) -> None:
@@ -113,11 +110,6 @@ class CheckpointsScreen(PaneScreen):
         self._fit_rows()
 
     # what is shown
-
-    @property
-    def table(self) -> CheckpointTable:
-        """The table."""
-        return self.query_one(CheckpointTable)
 
     @property
     def _rows(self) -> tuple[CheckpointRow, ...]:
@@ -243,13 +235,6 @@ class CheckpointsScreen(PaneScreen):
 
     def on_list_panel_opened(self) -> None:
         self.action_choose_checkpoint()
-
-    def on_list_panel_sorted(self) -> None:
-        table = self.table
-        if self.context.settings.get(ORDER_SETTING) != [table.order, table.backwards]:
-            self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
-            self.context.save_settings()
-        self._show_detail()
 
     def action_sort_checkpoints(self) -> None:
         """Sort by the next column."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -46,15 +47,11 @@ from rnnlm_tui.tui.widgets.run_detail import RunDetail
 from rnnlm_tui.tui.widgets.runs_table import (
     DEFAULT_KEYS,
     LAYOUT_SETTING,
-    ORDER_SETTING,
-    SORT_KEYS,
     FilterLine,
     RowContext,
-    RunLayout,
     RunsTable,
     with_newest,
 )
-from rnnlm_tui.tui.widgets.table import saved_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +79,8 @@ class RunsScreen(SteersRuns):
 
     PANE = "runs"
     FIRST_FOCUS = "#runs"
+    table = getters.query_one(RunsTable)
+    filter_line = getters.query_one(FilterLine)
     BINDINGS = bindings_for("runs")
 
     def __init__(self) -> None:
@@ -89,8 +88,6 @@ class RunsScreen(SteersRuns):
         self._filter = RunFilter()
         self._filter_problem = ""
         """What is wrong with the filter as typed; empty if nothing."""
-        self._configs: dict[str, RunConfig] = {}
-        """The configs that a filter or a layout has needed; they never change."""
         self._expected: str | None = None
         """The run that the cursor should move to: it was opened elsewhere, or is too new for the
         list."""
@@ -100,11 +97,6 @@ class RunsScreen(SteersRuns):
         """The open run when the cursor was last moved."""
         self._open_when_covered: str | None = None
         """The open run when an overlay opened; None if another screen was shown."""
-
-    @cached_property
-    def _layout(self) -> RunLayout:
-        """How the runs are laid out, as when the app was left."""
-        return RunLayout.from_setting(self.context.settings.get(LAYOUT_SETTING))
 
     @cached_property
     def _deleted(self) -> DeletedRuns:
@@ -126,10 +118,8 @@ class RunsScreen(SteersRuns):
 
     def on_mount(self) -> None:
         self._fit_columns(self.app.size)
-        order, backwards = saved_order(self.context.settings, ORDER_SETTING, SORT_KEYS)
-        table = self.query_one(RunsTable)
-        table.empty = self.context.with_keys("no run matches: {key:leave_field} shows them all")
-        table.sort_by(order, backwards=backwards)
+        empty = "no run matches: {key:leave_field} shows them all"
+        self.table.empty = self.context.with_keys(empty)
         self._show_open_run()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
@@ -157,7 +147,6 @@ class RunsScreen(SteersRuns):
         first.machine, first.display = self.context.machine, summaries == ()
         self.query_one("#runs-list").display = bool(summaries)
         if summaries:
-            table = self.query_one(RunsTable)
             if self.context.prefer_running:
                 self.context.prefer_running = False
                 self._expected = next(
@@ -167,13 +156,13 @@ class RunsScreen(SteersRuns):
             # it was opened elsewhere, and must not be hidden here
             if opened and not self._matching(opened):
                 self._filter, self._filter_problem = RunFilter(), ""
-                self.query_one(FilterLine).clear()
+                self.filter_line.clear()
             self._show_table(summaries)
             self._fit_rows(self.app.size)
-            if table.chosen is not None and table.chosen.run == self._expected:
+            if self.table.chosen is not None and self.table.chosen.run == self._expected:
                 self._expected = None
-            if not table.has_focus and self.focused is None:
-                table.focus()
+            if not self.table.has_focus and self.focused is None:
+                self.table.focus()
             self._follow()
             self._show_detail(self.snapshot)
             self._request_configs(summaries)
@@ -183,37 +172,35 @@ class RunsScreen(SteersRuns):
         """Show the runs that match the filter."""
         fresh = with_newest(summaries, self.snapshot)
         matching = self._matching(fresh)
-        self.query_one(RunsTable).show(
+        self.table.show(
             matching,
             among=fresh,
             beside=RowContext(self.context.marks, waiting=waiting_runs(self.context.queue)),
             choose=self._expected,
-            layout=self._layout,
-            configs=self._configs,
         )
         outcome = ""
-        if self._filter.needs_config and not self._configs:
+        if self._filter.needs_config and not self.table.configs:
             outcome = "reading the configs…"
         elif self._filter.conditions:
             outcome = f"{len(matching):,} of {counted(len(fresh), 'run')}"
-        self.query_one(FilterLine).show_outcome(outcome, self._filter_problem)
+        self.filter_line.show_outcome(outcome, self._filter_problem)
 
     def _matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs that match the filter, in the same order."""
-        return [run for run in runs if self._filter.matches(run, self._configs.get(run.run))]
+        return [run for run in runs if self._filter.matches(run, self.table.configs.get(run.run))]
 
     def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
         """Read the configs that the filter or the layout needs, in a thread."""
         missing = [
-            run.run for run in summaries if run.run not in self._configs and not run.unreadable
+            run.run for run in summaries if run.run not in self.table.configs and not run.unreadable
         ]
-        if missing and (self._filter.needs_config or self._layout.needs_config):
+        if missing and (self._filter.needs_config or self.table.arrangement.needs_config):
             self.context.run_beside(self._read_configs(missing))
 
     async def _read_configs(self, names: Sequence[str]) -> None:
         configs = await self.context.wait_for(lambda: self.context.watcher.runs.configs(names))
         if configs:
-            self._configs |= configs
+            self.table.configs |= configs
             self.show_runs(self.context.summaries)
 
     def show_marks(self) -> None:
@@ -281,7 +268,7 @@ class RunsScreen(SteersRuns):
             names = ("open_selected", "new_run", "command_palette", "keys", "leave")
             words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
             return [(action(name), words.get(name, "")) for name in names]
-        if self.query_one(FilterLine).typing:
+        if self.filter_line.typing:
             return [
                 (action("open_selected"), "Keep the filter"),
                 (action("leave_field"), "All runs"),
@@ -309,16 +296,15 @@ class RunsScreen(SteersRuns):
 
         Hidden runs count too, so that a filter moves nothing.
         """
-        table = self.query_one(RunsTable)
-        rows = max(len(self.context.summaries or ()), len(table.rows))
-        table.fit(rows, (size.height - FRAME_ROWS) // 2)
+        rows = max(len(self.context.summaries or ()), len(self.table.rows))
+        self.table.fit(rows, (size.height - FRAME_ROWS) // 2)
 
     # the cursor
 
     @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
-        return self.query_one(RunsTable).chosen
+        return self.table.chosen
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
         """Open the run under the cursor at once when a key leaves the screen while it moves."""
@@ -370,11 +356,6 @@ class RunsScreen(SteersRuns):
         self._show_detail(self.snapshot)
         self.refresh_footer()  # on a marked run, keys act on all marked runs
 
-    def on_list_panel_sorted(self) -> None:
-        table = self.query_one(RunsTable)
-        self.context.settings[ORDER_SETTING] = [table.order, table.backwards]
-        self.context.save_session()
-
     def on_input_changed(self, message: Input.Changed) -> None:
         """Filter the list with each key."""
         try:
@@ -383,36 +364,35 @@ class RunsScreen(SteersRuns):
             self._filter_problem = "; ".join(filter(None, (error.message, error.hint)))
             with suppress(InputError):  # the last word is perhaps unfinished
                 self._filter = parse_filter(message.value.strip().rpartition(" ")[0])
-        table = self.query_one(RunsTable)
-        before = table.chosen
+        before = self.table.chosen
         if self.context.summaries:
             self._show_table(self.context.summaries)
             self._request_configs(self.context.summaries)
-        if table.chosen is not None and table.chosen != before:
+        if self.table.chosen is not None and self.table.chosen != before:
             self._expected = None
             self._choose_soon()
         self._show_detail(self.snapshot)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Keep the filter, and go back to the list."""
-        self.query_one(FilterLine).set_class(bool(message.value.strip()), "-open")
-        self.query_one(RunsTable).focus()
+        self.filter_line.set_class(bool(message.value.strip()), "-open")
+        self.table.focus()
 
     def on_descendant_focus(self) -> None:
         self.refresh_footer()
 
     def action_filter_runs(self) -> None:
         if self.context.summaries:
-            self.query_one(FilterLine).open()
+            self.filter_line.open()
 
     def action_move_in_list(self, by: int) -> None:
         """Move the list's cursor from the filter."""
-        self.query_one(RunsTable).action_move(by)
+        self.table.action_move(by)
 
     def action_leave_field(self) -> None:
         if self.context.summaries:
-            self.query_one(FilterLine).clear()
-            self.query_one(RunsTable).focus()
+            self.filter_line.clear()
+            self.table.focus()
 
     async def on_list_panel_opened(self) -> None:
         await self.action_open_selected()
@@ -451,41 +431,40 @@ class RunsScreen(SteersRuns):
 
     def action_next_layout(self) -> None:
         """Go from the list to the tree, to groups, and back."""
-        self._layout.next()
+        self.table.arrangement.next()
         self._save_layout()
         words = {"list": "all runs in one list", "tree": "forks below their parents"}
-        grouped = f"grouped {self._layout.legend()}: {{key:group_runs}} changes the keys"
-        self.context.report(words.get(self._layout.name, grouped))
+        grouped = f"grouped {self.table.arrangement.legend()}: {{key:group_runs}} changes the keys"
+        self.context.report(words.get(self.table.arrangement.name, grouped))
 
     @act
     async def action_group_runs(self) -> None:
         """Ask for the keys to group by."""
         about = "figures or config keys, such as hidden_size,cell"
-        keys = self._layout.keys_text or DEFAULT_KEYS
+        keys = self.table.arrangement.keys_text or DEFAULT_KEYS
         text = await self.context.ask(AskScreen("Group by", keys, parse_group_keys, about=about))
-        if text is not None and self._layout.group_by(text):
-            self._layout.name = "groups"
+        if text is not None and self.table.arrangement.group_by(text):
+            self.table.arrangement.name = "groups"
             self._save_layout()
 
     def _save_layout(self) -> None:
-        self.context.settings[LAYOUT_SETTING] = self._layout.setting()
+        self.context.settings[LAYOUT_SETTING] = self.table.arrangement.setting()
         self.context.save_session()
         self.show_runs(self.context.summaries)
 
     def action_fold(self, fold: int) -> None:
         """Fold the row under the cursor, or the one that it belongs to; or unfold it."""
-        table = self.query_one(RunsTable)
-        if self._layout.name == "list" or table.row is None:
+        if self.table.arrangement.name == "list" or self.table.row is None:
             words = "lays the runs out as a tree or in groups, which can be folded"
             self.context.report(f"{{key:next_layout}} {words}")
-        elif table.fold() if fold else table.unfold():
+        elif self.table.fold() if fold else self.table.unfold():
             self.show_runs(self.context.summaries)
 
     def action_sort_runs(self) -> None:
-        self.query_one(RunsTable).next_sort()
+        self.table.next_sort()
 
     def action_reverse_runs(self) -> None:
-        self.query_one(RunsTable).turn_around()
+        self.table.turn_around()
 
     # marks, labels and names
 
@@ -509,7 +488,7 @@ class RunsScreen(SteersRuns):
         chosen, marked = self.chosen, self.context.marked
         if chosen is None or chosen.run not in marked:
             return [] if chosen is None else [chosen]
-        listed = self.query_one(RunsTable).runs
+        listed = self.table.runs
         return [chosen, *(run for run in listed if run.run in marked and run.run != chosen.run)]
 
     @act

@@ -461,7 +461,7 @@ class CheckpointTable(ListPanel[CheckpointKey, ListedCheckpoint]):
     columns: Sequence[CheckpointColumn]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Checkpoints", keys=CHECKPOINT_KEYS, id=id)
+        super().__init__(title="Checkpoints", keys=CHECKPOINT_KEYS, setting=ORDER_SETTING, id=id)
         self._chosen: Collection[str] = ()
         self._now = 0.0
         self.empty = "no checkpoint yet"

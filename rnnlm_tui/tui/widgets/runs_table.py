@@ -449,16 +449,22 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     columns: Sequence[RunColumn]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Runs", keys=SORT_KEYS, id=id)
+        super().__init__(title="Runs", keys=SORT_KEYS, setting=ORDER_SETTING, id=id)
         self.runs: Sequence[RunSummary] = ()
         """The listed runs in order."""
-        self._layout = RunLayout()
-        self._configs: Mapping[str, RunConfig] = {}
+        self.arrangement = RunLayout()
+        self.configs: dict[str, RunConfig] = {}
+        """The configs that a filter or a layout has needed; they never change."""
         self._beside = RowContext()
         self._width = 0
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._words = TextWidths()
+
+    def on_mount(self) -> None:
+        """Lay the runs out as when the app was left."""
+        kept = self.context.settings.get(LAYOUT_SETTING)
+        self.arrangement = RunLayout.from_setting(kept)
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -472,16 +478,13 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         among: Sequence[RunSummary],
         beside: RowContext,
         choose: str | None,
-        layout: RunLayout,
-        configs: Mapping[str, RunConfig],
     ) -> None:
         """Show these runs; the cursor stays on its run, or moves to `choose`.
 
         Args:
             among: all runs, to find the best ones.
-            configs: those that the layout needs.
         """
-        self._layout, self._configs, self._words = layout, configs, text_widths(among)
+        self._words = text_widths(among)
         self._beside = replace(beside, best=best_of_comparable(among))
         self.runs = runs
         self.put_in_order(choose)
@@ -494,14 +497,14 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
             row = next((other for other in above if len(other.lead) < len(lead)), None)
         if row is None:
             return False
-        self._layout.folded.add(row.id)
+        self.arrangement.folded.add(row.id)
         self.go(self.rows.index(row))
         return True
 
     def unfold(self) -> bool:
         """Unfold the row under the cursor; False if it isn't folded."""
-        folded = self.name_at in self._layout.folded
-        self._layout.folded.discard(self.name_at)
+        folded = self.name_at in self.arrangement.folded
+        self.arrangement.folded.discard(self.name_at)
         return folded
 
     def name_of(self, row: ArrangedRun) -> str:
@@ -511,7 +514,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         """Sort the runs, and lay them out."""
         best = self._beside.best
         self.runs = sorted_runs(self.runs, self.order, backwards=self.backwards, best=best)
-        return self._layout.rows(self.runs, self._configs)
+        return self.arrangement.rows(self.runs, self.configs)
 
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)
@@ -519,12 +522,12 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
         longest = max((len(run.unreadable) + 3 for run in self.runs if run.unreadable), default=0)
-        columns = self._layout.columns(width, max(STATUS_WIDTH, longest), self._words)
+        columns = self.arrangement.columns(width, max(STATUS_WIDTH, longest), self._words)
         if (width, columns) != (self._width, self.columns):
             self._strips, self._width, self.columns = {}, width, columns
 
     def legend_words(self) -> str:
-        return ", ".join(filter(None, (self._layout.legend(), super().legend_words())))
+        return ", ".join(filter(None, (self.arrangement.legend(), super().legend_words())))
 
     def row_strip(self, index: int, width: int) -> Strip:
         row = self.rows[index]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from rich.segment import Segment
 from textual.binding import Binding
@@ -19,6 +19,9 @@ from textual.strip import Strip
 from rnnlm_tui.tui.palette import DIM, FOCUS, TEXT
 from rnnlm_tui.tui.text import selected
 from rnnlm_tui.tui.widgets.panel import Label, WheelScrolled, first_shown, padded, segments_of
+
+if TYPE_CHECKING:
+    from rnnlm_tui.tui.app import RnnlmApp
 
 KeyT = TypeVar("KeyT", bound=str)
 RowT = TypeVar("RowT")
@@ -105,14 +108,12 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     class Opened(Message):
         """The row under the cursor was double-clicked."""
 
-    class Sorted(Message):
-        """The order changed."""
-
-    def __init__(self, *, title: str, keys: Sequence[KeyT], id: str | None) -> None:
+    def __init__(self, *, title: str, keys: Sequence[KeyT], setting: str, id: str | None) -> None:
         """A list.
 
         Args:
             keys: the orders that `next_sort` goes through, from the first on.
+            setting: the name under which the order is saved.
         """
         super().__init__(title=title, id=id)
         self.rows: Sequence[RowT] = ()
@@ -124,8 +125,17 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Whether the order is reversed."""
         self.empty = ""
         """Shown if there are no rows."""
-        self._keys = keys
+        self._keys, self._setting = keys, setting
         self._at = self._top = 0
+
+    def on_mount(self) -> None:
+        """Take the saved order."""
+        self.order, self.backwards = saved_order(self.context.settings, self._setting, self._keys)
+
+    @property
+    def context(self) -> RnnlmApp:
+        """The app."""
+        return cast("RnnlmApp", self.app)
 
     # what a subclass says
 
@@ -175,10 +185,11 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         self.styles.height = max(LEAST_LINES, min(rows + FRAME, most))
 
     def sort_by(self, order: KeyT, *, backwards: bool = False) -> None:
-        """Sort by a column; the cursor stays on its row."""
+        """Sort by a column, and save the order; the cursor stays on its row."""
         self.order, self.backwards = order, backwards
         self.put_in_order()
-        self.post_message(self.Sorted())
+        self.context.settings[self._setting] = [order, backwards]
+        self.context.save_settings()
 
     def next_sort(self) -> None:
         """Sort by the next visible column."""
