@@ -6,7 +6,6 @@ A panel has a thin round border, with title and legend in the top edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -20,6 +19,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets import Static
 
 from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
 from rnnlm_tui.tui.text import Label, joined, padded, segments_of, width_of
@@ -369,28 +369,16 @@ class TitledContainer(Container):
     watch_panel_title = watch_legend = _repaint_edge
 
 
-class Line(Widget):
-    """Text that may be updated often; only changed rows are repainted."""
+class Line(Static):
+    """Text of a line, or of several, that doesn't wrap."""
 
-    DEFAULT_CSS = f"Line {{ height: 1; width: 100%; background: {BACKGROUND}; }}"
-
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._rows: Sequence[Content] = ()
-
-    @property
-    def plain(self) -> str:
-        """The text shown."""
-        return "\n".join(row.plain for row in self._rows)
+    DEFAULT_CSS = f"""
+    Line {{
+        height: 1; width: 100%; background: {BACKGROUND}; color: {TEXT};
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }}
+    """
 
     def put(self, *rows: Content) -> None:
         """Show these rows."""
-        before, self._rows = self._rows, rows
-        for y, (old, new) in enumerate(zip_longest(before, rows)):
-            if old is None or new is None or (old.plain, old.spans) != (new.plain, new.spans):
-                self.refresh(Region(0, y, self.size.width, 1))
-
-    def render_line(self, y: int) -> Strip:
-        """Return a row."""
-        row = segments_of(self._rows[y], TEXT) if y < len(self._rows) else []
-        return padded(row, self.size.width).apply_style(ink(TEXT, background=BACKGROUND))
+        self.update(Content("\n").join(rows), layout=False)
