@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import time
+from time import localtime, strftime, time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
@@ -10,15 +10,14 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from rnnlm_tui import client
-from rnnlm_tui.schema.formatting import age, counted
+from rnnlm_tui.schema.formatting import about, age, counted, time_left
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.paths import listed_run
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
+from rnnlm_tui.tui.palette import BAD, BRIGHT, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
-from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.queue import ended_words, queue_state, time_words
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.views.status import status_glyph
 
 if TYPE_CHECKING:
@@ -82,29 +81,26 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
         width = min(WIDTH, self.app.size.width) - 4
         name = safe_content(item.run, newlines="show", limit=NAME - 2)
         status: RunStatus = "draft" if item.state == "waiting" else item.outcome or item.status
-        glyph = status_glyph(status)
-        place = "" if item.place is None else str(item.place)
-        start = Content.assemble(
-            (place.rjust(3), f"bold {TRAIN}"), " ", glyph, " ", name, " " * (NAME - len(name))
+        place = ("" if item.place is None else str(item.place)).rjust(3)
+        start = line(
+            "{} {} {}",
+            (place, f"bold {TRAIN}"),
+            status_glyph(status),
+            name.pad_right(NAME - len(name)),
         )
         if item.state == "ended":
             past = "" if item.ended is None else age(max(0.0, time() - item.ended))
+            ago = "" if not past else " just now" if past == "now" else f" {past} ago"
             why = safe_text(item.message, limit=200, newlines="space") if item.message else ""
-            return Content.assemble(
-                start,
-                ended_words(item),
-                (" just now" if past == "now" else f" {past} ago" if past else "", DIM),
-                (f": {why}" if why else "", DIM),
-            ).truncate(width, ellipsis=True)
-        steps = ""
-        if item.max_steps is not None:
-            steps = f"{item.step:,} / {item.max_steps:,}" if item.step else f"{item.max_steps:,}"
-        return Content.assemble(
-            start,
-            (item.state_words.ljust(STATE), TEXT),
-            (steps.rjust(STEPS) if width >= WITH_STEPS else "", DIM),
-            (time_words(item, time()).rjust(TIME), TEXT),
-        ).truncate(width, ellipsis=True)
+            words = line(f"{{}}{ago}{': ' if why else ''}", ended_words(item)) + line(why)
+        else:
+            steps = f"{item.max_steps:,}" if item.max_steps is not None else ""
+            if steps and item.step:
+                steps = f"{item.step:,} / {steps}"
+            steps = steps.rjust(STEPS) if width >= WITH_STEPS else ""
+            state, left = item.state_words.ljust(STATE), time_words(item, time()).rjust(TIME)
+            words = line(f"{{}}{steps}{{}}", state, left)
+        return (start + words).truncate(width, ellipsis=True)
 
     def above(self) -> list[Content]:
         """Return the queue's state, and whether the chosen run can pause it."""
@@ -194,3 +190,35 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
         """Show the change in the list of runs too."""
         super().changed(done)
         self.context.watcher.poll_now()
+
+
+def time_words(run: QueuedRun, now: float) -> str:
+    """Return `24 s left`, `in ≈ 5 min 00 s`, or `now`; empty if unknown."""
+    if run.state == "running":
+        return "" if run.seconds is None else time_left(run.seconds)[0]
+    if run.starts is None:
+        return ""
+    seconds = run.starts - now
+    return "now" if seconds < 1 else f"in {about(seconds)}"
+
+
+def ended_words(run: QueuedRun) -> Content:
+    """Return how a run ended; only failures are red."""
+    words = "lost contact" if run.outcome == "lost" else run.outcome or ""
+    return Content.styled(words, BAD if run.outcome in ("failed", "crashed") else TEXT)
+
+
+def queue_state(listing: QueueListing) -> str:
+    """Return in one line whether the queue starts runs, and why not."""
+    stops = ", pauses if a run fails" if listing.stop_on_failure else ""
+    if listing.damaged:
+        return listing.damaged
+    if listing.paused:
+        return f"paused: {listing.reason}{stops}" if listing.reason else f"paused{stops}"
+    process = listing.process
+    if process is not None and process.started is not None:
+        since = strftime("%Y-%m-%d %H:%M", localtime(process.started))
+        return f"process {process.pid} on {process.host} since {since}{stops}"
+    if listing.waiting:
+        return f"its process isn't running: `rnnlm-tui queue` starts it{stops}"
+    return f"nothing waits{stops}" if listing.runs else f"empty{stops}"
