@@ -119,22 +119,24 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
 
         every = self._intervals[self._every]
         undo = self.context.with_keys("{key:undo_delete_checkpoint} undoes it")
-        fields = (
+        fields = [
             ("keep the newest", f"{self._keep_last:,}", f"at least {LEAST_KEPT}"),
             ("keep multiples of", f"{every:,}" if every else "none", "steps" if every else ""),
-            (
-                "delete",
-                "permanently" if self._purge else "to the trash",
-                "can't be undone" if self._purge else f"{undo}, for {KEPT_DAYS} days",
-            ),
-        )
-        lines = [self._field_line(place, *field) for place, field in enumerate(fields)]
-        lines += [Content.styled("  the best and the pinned are always kept", DIM), Content("")]
-        lines += self._preview()
+            ("delete", "to the trash", f"{undo}, for {KEPT_DAYS} days"),
+        ]
+        if self._purge:
+            fields[-1] = ("delete", "permanently", "can't be undone")
         keys = [(shown_keys(key, self.app), word) for key, word in KEYS]
         if self._plan is not None and self._plan.goes:
             keys.append(("D", f"{'purge' if self._purge else 'delete'}, {disk(self._plan.bytes)}"))
-        return [*lines, Content(""), keys_in_line(keys)]
+        return [
+            *(self._field_line(place, *field) for place, field in enumerate(fields)),
+            line("  the best and the pinned are always kept"),
+            Content(""),
+            *self._preview(),
+            Content(""),
+            keys_in_line(keys),
+        ]
 
     def _field_line(self, place: int, label: str, value: str, remark: str) -> Content:
         here = place == self._field
@@ -151,18 +153,16 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
             words = safe_content(self._problem, newlines="space", limit=68)
             return [Content.assemble(("  ✗ ", BAD), words.stylize(BAD))]
         if plan is None:
-            return [Content.styled("  verifying what must be kept …", DIM)]
+            return [line("  verifying what must be kept …")]
         goes = [
             (entry.step, f"{_perplexity(entry.validation_loss)}{disk(entry.bytes):>9}")
             for entry in reversed(plan.goes)
         ]
         stays = sorted(plan.kept.items(), reverse=True)
-        amounts = (
-            Content.styled(text, f"bold {BRIGHT}")
-            for text in (counted(len(goes), "checkpoint"), disk(plan.bytes))
-        )
+        amounts = (counted(len(goes), "checkpoint"), disk(plan.bytes))
+        bold = ((text, f"bold {BRIGHT}") for text in amounts)
         return [
-            line("  deletes {} and frees {}", *amounts) if goes else line("  nothing to delete"),
+            line("  deletes {} and frees {}", *bold) if goes else line("  nothing to delete"),
             *self._listed(goes),
             line(f"  keeps {len(stays)}"),
             *self._listed(stays),
@@ -173,14 +173,11 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         most = LISTED if self.app.size.height >= 32 else 3
         shown = rows if len(rows) <= most + 1 else rows[:most]
         lines = [
-            Content.assemble((f"    {step:>9,}", TEXT), (f"  {words}", DIM)).truncate(
-                70, ellipsis=True
-            )
+            (line("    {}", f"{step:>9,}") + line(f"  {words}")).truncate(70, ellipsis=True)
             for step, words in shown
         ]
-        if len(shown) < len(rows):
-            lines.append(Content.styled(f"    … and {len(rows) - len(shown)} more", DIM))
-        return lines
+        more = len(rows) - len(shown)
+        return [*lines, *([line(f"    … and {more} more")] if more else [])]
 
 
 def _perplexity(loss: float | None) -> str:
