@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from time import time
+from time import localtime, strftime, time
 
 import pytest
 
@@ -37,8 +37,11 @@ def test_identity_drops_one_detail_after_another_then_the_name_and_never_the_sta
     snapshot = make_snapshot("finished", 4_754, updated=time() - 7_200, active_seconds=99.0)
     bare = "plain-otter ✓ finished 1 min 39 s"
     assert all(identity(width).startswith(bare) for width in range(140, len(bare) - 1, -1))
+    assert strftime(", ended %H:%M", localtime(time() - 7_200)) in identity(140)
     assert identity(len(bare)) == bare
     assert identity(len(bare) - 3).endswith("… ✓ finished 1 min 39 s")
+    snapshot = make_snapshot("failed", 4_754, updated=1e9)
+    assert strftime(", ended %Y-%m-%d", localtime(1e9)) in identity(140)
     snapshot = make_snapshot(config=ELMAN, preset="elman")
     assert "elman · elman" not in identity(140)
     assert identity(140).endswith("elman · seed 42"), "a preset named like the corpus, once"

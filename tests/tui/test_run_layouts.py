@@ -12,11 +12,10 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
 from rnnlm_tui.store.runs import find_run
-from rnnlm_tui.tui.widgets.runs_table import RunLayout
 from tests.homes import STEPS, trained, with_checkpoints
 from tests.tui.fakes import make_machine
 from tests.tui.panes.seeing import press
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import Mode, assert_picture, each_size
 from tests.tui.support import at_home, shown, shows, text_of, until
 
 PICTURES = Path(__file__).parent / "snapshots"
@@ -78,18 +77,12 @@ async def test_runs_are_a_tree_of_forks_or_groups_which_arrows_fold() -> None:
         await until(pilot, lambda: "learning_rate 0.003" not in text_of(app))
 
 
-def test_a_saved_layout_with_keys_that_no_longer_exist_is_the_list() -> None:
-    assert RunLayout.from_setting(["groups", "cell"]).setting() == ["groups", "cell"]
-    assert RunLayout.from_setting(["tree", ""]).setting() == ["tree", ""]
-    for kept in (["groups", "no_such_key"], ["groups"], None, 7, [{}, "cell"]):
-        assert RunLayout.from_setting(kept).setting()[0] == "list"
-
-
-@each_view("runs-tree", "runs-groups")
-async def test_picture(name: str, size: tuple[int, int], mode: Mode) -> None:
-    layout = ["tree", ""] if name == "runs-tree" else ["groups", "corpus,cell"]
-    async with at_home(size=size, settings={"runs layout": layout}) as (app, pilot):
-        await until(pilot, lambda: shows(app, "├" if name == "runs-tree" else "▾ corpus"))
+@each_size("runs-tree", "runs-groups")
+async def test_pictures(names: list[str], size: tuple[int, int], mode: Mode) -> None:
+    async with at_home(size=size, settings={"runs layout": ["tree", ""]}) as (app, pilot):
         await until(pilot, lambda: app.all_listed and app.snapshot)
-        await pilot.press("escape")  # ends an alert: the runs began in the same second
-        await assert_picture(app, PICTURES, name, size, mode)
+        for name, shows_layout in zip(names, ("├", "▾ corpus"), strict=True):
+            await until(pilot, lambda: shows(app, shows_layout))  # noqa: B023
+            await pilot.press("escape")  # ends a notice, such as that the runs began just now
+            await assert_picture(app, PICTURES, name, size, mode)
+            await pilot.press("V")

@@ -34,6 +34,7 @@ def labels_of(name: str) -> RunLabels:
 
 def listed(app: RnnlmApp, run: RunDirectory) -> RunDirectory:
     """The run, after the app has read a list with it."""
+    app.watcher.poll_now()
     while run.name not in [one.run for one in app.summaries or ()]:
         sleep(0.01)
     return run

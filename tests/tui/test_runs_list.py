@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import product
-from time import localtime, strftime, time
 
 import pytest
 from textual.content import Content
@@ -32,12 +31,12 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.poller import Polled
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.status import how_long
 from rnnlm_tui.tui.widgets.runs_table import (
     SORT_KEYS,
     STATUS_WIDTH,
     RowContext,
     RunColumn,
+    RunLayout,
     SortKey,
     columns_for,
     rises,
@@ -355,18 +354,16 @@ def test_long_values_are_right_aligned_and_texts_are_cut_before_the_next_column(
             ("d", None, 34_560_000, 999_000.0, 3_599),
         )
     ]
-    columns = {
+    narrow = {
         "val ppl": ["999,999", "1.5e7", "54.1★", "–"],
         "age": ["13 min", "59 min", "23 h", "400 d"],
     }
-    for width in (60, 80, 120, 200):
-        if width > 60:
-            columns["tok/s"] = ["99.9k", "812", "–", "999k"]
-        if width > 110:
-            columns |= {
-                "time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"],
-                "Δ best": ["+999,945", "+1.5e7", "0.0", "–"],
-            }
+    wide = narrow | {
+        "tok/s": ["99.9k", "812", "–", "999k"],
+        "time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"],
+        "Δ best": ["+999,945", "+1.5e7", "0.0", "–"],
+    }
+    for width, columns in ((60, narrow), (80, narrow), (120, wide), (200, wide)):
         head, *rows = table_of(runs, width)
         for name, values in columns.items():
             end = head.index(name) + len(name)
@@ -427,10 +424,5 @@ def test_each_column_sorts_both_ways_with_missing_values_last_and_pinned_runs_fi
     assert saved_order({"runs": ["name", True]}, "runs", SORT_KEYS) == ("name", True)
     for kept in (["shoe size", True], ["name"], "name", [["name"], True], None):
         assert saved_order({"runs": kept}, "runs", SORT_KEYS) == ("age", False)
-
-
-def test_an_ended_run_shows_the_time_of_day_when_it_ended_or_later_the_day() -> None:
-    for status in ("finished", "stopped", "failed", "crashed"):
-        for ended, words in ((time() - 3_600, ", ended %H:%M"), (1e9, ", ended %Y-%m-%d")):
-            summary = make_summary("plain-otter", status, 1_000, updated=ended)
-            assert how_long(summary).endswith(strftime(words, localtime(ended)))
+    assert RunLayout.from_setting(["groups", "cell"]).setting() == ["groups", "cell"]
+    assert RunLayout.from_setting(["groups", "no_such_key"]).name == "list"

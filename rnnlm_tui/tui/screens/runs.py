@@ -159,8 +159,6 @@ class RunsScreen(SteersRuns):
                 self.filter_line.clear()
             self._show_table(summaries)
             self._fit_rows(self.app.size)
-            if self.table.chosen is not None and self.table.chosen.run == self._expected:
-                self._expected = None
             if not self.table.has_focus and self.focused is None:
                 self.table.focus()
             self._follow()
@@ -178,6 +176,8 @@ class RunsScreen(SteersRuns):
             beside=RowContext(self.context.marks, waiting=waiting_runs(self.context.queue)),
             choose=self._expected,
         )
+        if self.chosen is not None and self.chosen.run == self._expected:
+            self._expected = None
         outcome = ""
         if self._filter.needs_config and not self.table.configs:
             outcome = "reading the configs…"

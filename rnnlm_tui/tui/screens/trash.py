@@ -210,15 +210,12 @@ class DeletedRuns:
 
 async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
     """Ask before several runs or a pinned one are deleted; for one, `undo` exists."""
-
-    def read_pinned() -> list[str]:
-        # a pin that was set since the last poll isn't in the summary
-        return [run.run for run in runs if run.pinned or read_labels(listed_run(run.run)).pinned]
-
-    pinned = await app.wait_for(read_pinned)
-    if len(runs) == 1 and not pinned:
-        return True
-    several = len(runs) > 1
+    several, pinned = len(runs) > 1, [run.run for run in runs if run.pinned]
+    if not several and not pinned:
+        # it may have been pinned since the last poll
+        labels = await app.wait_for(lambda: read_labels(listed_run(runs[0].run)))
+        if not labels.pinned:
+            return True
     what = counted(len(runs), "run") if several else "the pinned run"
     question = ConfirmScreen(
         f"Move {what} to the trash?",

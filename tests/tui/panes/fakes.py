@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
-from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.schema.summary import CheckpointFigures, EvaluationFigures, ModelFigures, RunSummary
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.series import empty_table
 from tests.tui.demo_run import NOW as NOW
 
 RUN = RunDirectory(Path("/runs/plain-otter"))
@@ -85,37 +80,3 @@ SAMPLES = tuple(
             " Congress."),
     )
 )  # fmt: skip
-
-
-def make_snapshot(
-    status: RunStatus = "running",
-    *,
-    name: str = "plain-otter",
-    config: RunConfig | None = None,
-    checkpoints: Sequence[CheckpointRow] = CHECKPOINTS,
-    samples: Sequence[SampleRow] = SAMPLES,
-) -> RunSnapshot:
-    """Return a run's snapshot."""
-    config = config or CONFIG
-    summary = RunSummary(
-        run=name,
-        status=status,
-        attempt=1,
-        step=3751,
-        max_steps=4754,
-        epoch=6.3,
-        epochs=8.0,
-        tokens_seen=2_400_000,
-        active_seconds=99.0,
-        preset=config.preset,
-        corpus="presidents",
-        updated=NOW,
-        model=ModelFigures(
-            cell_type="elman", num_layers=2, hidden_size=192, tie_weights=True, parameters=543_488
-        ),
-        validation=EvaluationFigures(perplexity=58.1),
-        checkpoints=CheckpointFigures(best=3700, last=3750, count=len(checkpoints)),
-    )
-    return RunSnapshot(
-        summary, config, empty_table(), (), tuple(samples), (), tuple(checkpoints), (), (), None
-    )

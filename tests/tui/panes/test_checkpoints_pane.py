@@ -233,9 +233,11 @@ async def test_damaged_checkpoints_are_seen_found_by_a_verification_and_deleted(
         await press(pilot, "a C", "3 checkpoints verified: all 6 files are as they were written")
 
 
-async def test_the_table_follows_what_others_write_and_delete() -> None:
-    run = five_checkpoints()
-    async with at_home(pane="checkpoints") as (app, pilot):
+async def test_hostile_texts_are_drawn_and_the_table_follows_what_others_do() -> None:
+    code = SampleRow(1, 3000, "def f():", "\n    return 1\n", 3, 7, NOW)
+    run = five_checkpoints(HOSTILE, code, layout="raw")
+    change_labels(run, lambda labels: replace(labels, notes={3750: "good [b]\x1b[2J", 9: "x"}))
+    async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
 
         async def changed(step: int, *steps: int) -> None:
             """Remove a checkpoint, or write it if there is none of this step."""
@@ -247,7 +249,10 @@ async def test_the_table_follows_what_others_write_and_delete() -> None:
             app.watcher.poll_now()
             await until(pilot, lambda: order_of(app) == [str(one) for one in steps])
 
-        await press(pilot, "down space up", "1 marked")
+        await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]", "good [b]␛[2J")
+        assert "\x1b" not in screen_text(app)
+        await press(pilot, "down down", "def f():", "    return 1")
+        await press(pilot, "up space up", "1 marked")
         await changed(3700, 3750, 3000, 2000, 1000)
         await until_shown(pilot, "4 kept")
         assert "marked" not in screen_text(app)
@@ -265,17 +270,6 @@ async def test_the_table_follows_what_others_write_and_delete() -> None:
         await until_shown(pilot, "no checkpoint yet")
         await press(pilot, "enter C space z", "no checkpoint yet", "no tensors to show yet")
         assert app.current_mode == "checkpoints"
-
-
-async def test_hostile_texts_are_drawn_as_text_and_code_keeps_its_lines() -> None:
-    code = SampleRow(1, 3000, "def f():", "\n    return 1\n", 3, 7, NOW)
-    run = five_checkpoints(HOSTILE, code, layout="raw")
-    change_labels(run, lambda labels: replace(labels, notes={3750: "good [b]\x1b[2J", 9: "x"}))
-    async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
-        await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]", "good [b]␛[2J")
-        assert "\x1b" not in screen_text(app)
-        await press(pilot, "down down", "def f():", "    return 1")
-        assert "def f():     return 1" not in screen_text(app)
 
 
 async def test_an_average_is_kept_or_discarded_listed_and_removed(
