@@ -153,10 +153,9 @@ class CheckpointsScreen(PaneScreen):
 
     def _legend(self) -> Content:
         snapshot = self.snapshot
-        rows = snapshot.checkpoints if snapshot is not None else ()
-        if not rows or snapshot is None:
+        if snapshot is None or not snapshot.checkpoints:
             return Content("")
-        retention = snapshot.config.checkpoint
+        rows, retention = snapshot.checkpoints, snapshot.config.checkpoint
         every = f", every {retention.keep_every:,}" if retention.keep_every else ""
         kept = f"kept, newest {retention.keep_last}{every} and the best"
         marked = f"{len(self._chosen)} marked" if self._chosen else ""
@@ -166,14 +165,16 @@ class CheckpointsScreen(PaneScreen):
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a checkpoint, if there is one."""
-        some = bool(self._rows)
-        living = self.snapshot is not None and self.snapshot.summary.status in ("running", "paused")
-        names = [
-            "choose_checkpoint", "fork_checkpoint", "pin_checkpoint", "delete_checkpoint",
-            "undo_delete_checkpoint", "verify_checkpoint", "export_checkpoint", "note_checkpoint",
-            *(["average_checkpoints"] if len(self._chosen) > 1 else []), "prune_checkpoints",
-        ] if some else ["undo_delete_checkpoint"]  # fmt: skip
-        names += [*(["checkpoint"] if living else []), "leave"]
+        names = ["undo_delete_checkpoint"]
+        if self._rows:
+            names = [
+                "choose_checkpoint", "fork_checkpoint", "pin_checkpoint", "delete_checkpoint",
+                "undo_delete_checkpoint", "verify_checkpoint", "export_checkpoint",
+                "note_checkpoint", *(["average_checkpoints"] if len(self._chosen) > 1 else []),
+                "prune_checkpoints",
+            ]  # fmt: skip
+        if self.snapshot is not None and self.snapshot.summary.status in ("running", "paused"):
+            names.append("checkpoint")
         row, several = self.chosen, f" {len(self._chosen)}" if self._chosen else ""
         words = {
             "pin_checkpoint": "Unpin" if row is not None and row.step in self._labels.pins else "",
@@ -182,7 +183,7 @@ class CheckpointsScreen(PaneScreen):
             "delete_checkpoint": f"Delete{several}",
             "verify_checkpoint": f"Verify{several}",
         }
-        return [(action(name), words.get(name, "")) for name in names]
+        return [(action(name), words.get(name, "")) for name in (*names, "leave")]
 
     def _show_detail(self) -> None:
         row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot
@@ -217,17 +218,14 @@ class CheckpointsScreen(PaneScreen):
     @property
     def chosen(self) -> CheckpointRow | None:
         """The checkpoint under the cursor."""
-        item = self.table.row
-        return item.row if item is not None else None
+        return self.table.row.row if self.table.row is not None else None
 
     @property
     def targets(self) -> list[ListedCheckpoint]:
         """The checkpoints that a key acts on: all marked ones, or the one under the cursor."""
-        table = self.table
-        if self._chosen:
-            marked = [item for item in table.rows if item.row.path in self._chosen]
-            return sorted(marked, key=lambda item: item.row.step)
-        return [table.row] if table.row is not None else []
+        paths = self._chosen or {self.table.name_at}
+        found = [item for item in self.table.rows if item.row.path in paths]
+        return sorted(found, key=lambda item: item.row.step)
 
     def on_list_panel_highlighted(self) -> None:
         self._show_detail()
@@ -249,15 +247,13 @@ class CheckpointsScreen(PaneScreen):
         """Mark or unmark the checkpoint, and go to the next."""
         self._chosen ^= {item.row.path}
         self.table.action_move(1)
-        self._show_table()
-        self.refresh_footer()
+        self.refresh_all()
 
     def action_mark_all(self) -> None:
         """Mark all checkpoints, or none if all are marked."""
         paths = {row.path for row in self._rows}
         self._chosen = set() if self._chosen == paths else paths
-        self._show_table()
-        self.refresh_footer()
+        self.refresh_all()
 
     # actions
 
@@ -403,20 +399,18 @@ class CheckpointsScreen(PaneScreen):
             return found
 
         found = await self.context.wait_for(restore)
-        if not found:
+        if found:
+            self.context.report_change(f"{_named([one.step for one in found])} restored")
+        else:
             self.context.report("nothing to undo: the run's trash is empty")
-            return
-        self.context.report_change(f"{_named([one.step for one in found])} restored")
 
     @act
     async def action_show_checkpoint_trash(self) -> None:
         """Show the deleted checkpoints."""
-        run = self.context.run_directory
-        if run is None:
-            return
-        wanted = await self.context.ask(TrashScreen(run))
-        if wanted is not None:
-            await self._restore([wanted])
+        if (run := self.context.run_directory) is not None:
+            wanted = await self.context.ask(TrashScreen(run))
+            if wanted is not None:
+                await self._restore([wanted])
 
     @on_checkpoint
     @act
@@ -465,7 +459,6 @@ class CheckpointsScreen(PaneScreen):
                 self.table.legend = self._legend()
             intact = await self._facts.verify(run, row, time())
             if run != self.context.run_directory:
-                self._checking = ""
                 return
             files += intact
             if not intact:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import SampleRow
     from rnnlm_tui.schema.protocol import Setting
     from rnnlm_tui.schema.sampling import TensorChange
-    from rnnlm_tui.store.manifest import ManifestFile
 
 ORDER_SETTING = "checkpoints order"
 """Name of the saved setting."""
@@ -222,56 +221,48 @@ def detail_lines(
         for row in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
         if detail.damage
     ]
-    wide = width >= 50
-    facts = {
-        "resumes from": detail.position,
-        "random state": detail.random_state,
-        "parent": detail.parent,
-        "written by": detail.written_by,
-        "path": detail.path,
-    }
+    resumes = [
+        ("parent", detail.parent),
+        ("resumes from", detail.position),
+        ("random state", detail.random_state),
+    ]
     blocks = [
-        [*_file_lines(detail, width, wide=wide), *damage],
+        [*_file_lines(detail, width), *damage],
         _change_lines("changed since the run started", detail.changes, detail.changed_at, width),
         _weight_lines(detail, layers, width),
         _change_lines("changed from the parent's config", detail.parent_changes, {}, width),
-        _fact_lines(facts, ("parent", "resumes from", "random state"), width),
-        _tensor_lines(detail, width),
-        _fact_lines(facts, ("written by", "path"), width),
+        _fact_lines(resumes, width),
+        _fact_lines([("tensors", _tensor_words(detail))], width),
+        _fact_lines([("written by", detail.written_by), ("path", detail.path)], width),
     ]
     blocks = [block for block in blocks if block]
-    used = sum(map(len, blocks))
-    roomy = used + len(blocks) - 1 <= height
-    lines: list[Content] = []
-    for index, block in enumerate(blocks):
-        if index and roomy:
-            lines.append(Content(""))
-        lines += block
-    return lines
+    roomy = sum(map(len, blocks)) + len(blocks) - 1 <= height
+    gap = [Content("")] if roomy else []
+    return [row for block in blocks for row in (*gap, *block)][len(gap) :]
 
 
-def _file_lines(detail: CheckpointDetail, width: int, *, wide: bool) -> list[Content]:
-    good = "✓" if detail.verified is not None and not detail.damage else " "
-    main = [name for name in detail.files if name in FIRST_FILES or name in detail.damage]
-    rest = [file for name, file in detail.files.items() if name not in main]
-    marks = {name: "✗" if name in detail.damage else good for name in main}
-    lines = [_file_line(name, detail.files[name], width, marks[name], wide=wide) for name in main]
+def _file_lines(detail: CheckpointDetail, width: int) -> list[Content]:
+    """Return the most important files and the damaged ones, and the number of others."""
+    good, wide = (" ", DIM), width >= 50
+    if detail.verified is not None and not detail.damage:
+        good = ("✓", GOOD)
+    lines, rest = [], []
+    for name, file in detail.files.items():
+        bad = name in detail.damage
+        if not bad and name not in FIRST_FILES:
+            rest.append(file.size)
+            continue
+        size = formatting.disk(file.size).rjust(8)
+        digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
+        room = max(4, width - 2 - len(size) - len(digest) - 3)
+        short = name if wide else name.removesuffix(".safetensors").removeprefix("training_")
+        shown = safe_content(short, limit=room).stylize(TEXT).pad_right(room - cell_len(short))
+        lines.append(line(f"{{}} {{}}{size}   {digest}", ("✗", BAD) if bad else good, shown))
     if rest and wide:
-        size = formatting.disk(sum(file.size for file in rest)).rjust(8)
+        size = formatting.disk(sum(rest)).rjust(8)
         words = formatting.counted(len(rest), "other file").ljust(width - len(size) - 14)
-        lines.append(line(f"{{}} {words}{size}", (good, GOOD if good == "✓" else DIM)))
+        lines.append(line(f"{{}} {words}{size}", good))
     return lines
-
-
-def _file_line(name: str, file: ManifestFile, width: int, mark: str, *, wide: bool) -> Content:
-    if not wide:
-        name = name.removesuffix(".safetensors").removeprefix("training_")
-    size = formatting.disk(file.size).rjust(8)
-    digest = f"{file.sha256[:4]}…{file.sha256[-4:]}" if file.sha256 else ""
-    room = max(4, width - 2 - len(size) - len(digest) - 3)
-    name = safe_text(name, limit=room)
-    sign = (mark, {"✓": GOOD, "✗": BAD}.get(mark, DIM))
-    return line(f"{{}} {{}}{size}   {digest}", sign, name + " " * (room - cell_len(name)))
 
 
 def _change_lines(
@@ -317,16 +308,10 @@ def _weight_lines(
             return []
         return [Content.styled(safe_text(layers, limit=width, newlines="space"), DIM)]
     full = full_bar(layers)
-    norm = "|ΔW| / |W|"
+    since, norm = f"weights since {detail.before_name}, ", "|ΔW| / |W|"
     scale = f", full bar {full:g}" if full < 1 else ""
-    since = f"weights since {detail.before_name}, "
-    heads = (
-        f"{since}change per layer {norm}{scale}",
-        f"{since}{norm}{scale}",
-        f"weights, change per layer {norm}{scale}",
-        f"weights {norm}{scale}",
-    )
-    head = next((head for head in heads if cell_len(head) <= width), heads[-1])
+    heads = (f"{since}change per layer {norm}{scale}", f"{since}{norm}{scale}")
+    head = next((head for head in heads if cell_len(head) <= width), f"weights {norm}{scale}")
     lines = [Content.styled(head, DIM)]
     longest = max((cell_len(layer.name) for layer in layers), default=0)
     for layer in layers:
@@ -339,17 +324,14 @@ def _weight_lines(
     return lines
 
 
-def _tensor_lines(detail: CheckpointDetail, width: int) -> list[Content]:
+def _tensor_words(detail: CheckpointDetail) -> str:
     if not detail.tensors:
-        return []
+        return ""
     largest = max(detail.tensors, key=lambda tensor: tensor.bytes)
     size = formatting.disk(sum(tensor.bytes for tensor in detail.tensors))
     types = "/".join(sorted({tensor.dtype for tensor in detail.tensors}))
-    facts = (
-        f"{len(detail.tensors):,} of {types}, {size},"
-        f" largest {largest.name} {shape_text(largest.shape)}"
-    )
-    return [_fact("tensors", _head(facts, width - LABEL))]
+    of_largest = f"largest {largest.name} {shape_text(largest.shape)}"
+    return f"{len(detail.tensors):,} of {types}, {size}, {of_largest}"
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -379,16 +361,13 @@ def tensor_table(
     return lines
 
 
-def _fact_lines(facts: Mapping[str, str], names: Collection[str], width: int) -> list[Content]:
+def _fact_lines(facts: Sequence[tuple[str, str]], width: int) -> list[Content]:
+    """Return the name and the text of each fact that is known."""
     return [
-        _fact(name, (_tail if name == "path" else _head)(facts[name], width - LABEL))
-        for name in names
-        if facts[name]
+        line(f"{name:<{LABEL}}{{}}", (_tail if name == "path" else _head)(text, width - LABEL))
+        for name, text in facts
+        if text
     ]
-
-
-def _fact(name: str, text: str) -> Content:
-    return line("{}{}", (name.ljust(LABEL), DIM), text)
 
 
 def _head(facts: str, room: int) -> str:
