@@ -114,11 +114,10 @@ class Panel(Widget):
         *,
         title: Label = "",
         legend: Label = "",
-        name: str | None = None,
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(name=name, id=id, classes=classes)
+        super().__init__(id=id, classes=classes)
         self.covered = False
         """Whether it is fully covered; then it draws nothing."""
         self._drawn_strips: list[Strip] = []
@@ -321,11 +320,10 @@ class TitledContainer(Container):
         *children: Widget,
         title: Label = "",
         legend: Label = "",
-        name: str | None = None,
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(*children, name=name, id=id, classes=classes)
+        super().__init__(*children, id=id, classes=classes)
         self.set_reactive(TitledContainer.panel_title, title)
         self.set_reactive(TitledContainer.legend, legend)
 
@@ -345,22 +343,15 @@ class TitledContainer(Container):
         """Draw the top edge, since Textual allows only one label per edge."""
         strips = super().render_lines(crop)
         if crop.y == 0 and strips:
-            strips[0] = self._edge().crop(crop.x, crop.right)
+            title = title_segments(self.panel_title, self.shows_focus)
+            colour = FOCUS if self.shows_focus else BORDER
+            edge = top_edge(self.outer_size.width, title, segments_of(self.legend), colour)
+            background = self.background_colors[0]
+            edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
+            for line_filter in self.get_line_filters():
+                edge = edge.apply_filter(line_filter, background)
+            strips[0] = edge.crop(crop.x, crop.right)
         return strips
-
-    def _edge(self) -> Strip:
-        focused = self.shows_focus
-        edge = top_edge(
-            self.outer_size.width,
-            title_segments(self.panel_title, focused),
-            segments_of(self.legend),
-            FOCUS if focused else BORDER,
-        )
-        background = self.background_colors[0]
-        edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
-        for line_filter in self.get_line_filters():
-            edge = edge.apply_filter(line_filter, background)
-        return edge
 
     def _repaint_edge(self) -> None:
         left, top = self.content_offset

@@ -137,8 +137,6 @@ def corpus_of(run: RunSummary) -> str:
 
 WIDE = 100
 """Width of the list from which it shows the model and the distance from the best run."""
-WITH_MEDIUM_BARS, WITH_BARS = 84, 125
-"""Widths from which progress bars are six cells long instead of four, and ten."""
 WITH_NOTES = 160
 NAME, MOST_NAME = 14, 34
 """Least width of a name, and the most in a tree, where the lines count too."""
@@ -193,9 +191,8 @@ def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunCol
     speed.
     """
     wide = width >= WIDE
-    bars = 10 if width >= WITH_BARS else 6 if width >= WITH_MEDIUM_BARS else 4
     status = RunColumn("status", "status", status_width, _status, left=True)
-    progress = RunColumn("progress", "progress", bars + 6, _progress, left=True)
+    progress = RunColumn("progress", "progress", 12 if wide else 10, _progress, left=True)
     figures = [
         RunColumn("perplexity", "val ppl ", 9, _perplexity),
         RunColumn("age", "age", 8 if wide else 7, _age),
