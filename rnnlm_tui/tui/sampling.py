@@ -12,12 +12,11 @@ from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sente
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.sampling import KeepStateRequest, SampleDone, StateKept
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Weights
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
-    from rnnlm_tui.tui.views.prompt import Drawing
 
 
 async def take_weights(run: RunDirectory, row: CheckpointRow | None) -> Weights:

@@ -57,9 +57,9 @@ from rnnlm_tui.tui.views.inspect import (
     token_rows,
     words_of,
 )
-from rnnlm_tui.tui.views.prompt import CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
-from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenPointed
@@ -599,8 +599,7 @@ class InspectScreen(StudioScreen):
         self.show_drawing(drawing)
         if drawing.error:
             self.context.report(drawing.error, trouble=True)
-        for branch in drawing.finished():
-            self._tree.add(branch)
+        self._tree.end(drawing)
         self._take_text(again=True)
         self.refresh_footer()
 

@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
-from textual.content import Content
 from textual.events import Resize, ScreenResume
 
 from rnnlm_tui import store
@@ -27,13 +26,13 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice, Drawing
+from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
-from rnnlm_tui.tui.views.sample_tree import Sample, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
-from rnnlm_tui.tui.widgets.transcript import Transcript, TranscriptEntry
+from rnnlm_tui.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -162,17 +161,17 @@ class PromptScreen(StudioScreen):
         self.session.keep_only(self.run_path)
         self._end_edit()
         self.transcript.clear()
-        self.transcript.show_status(Content(""))
 
     def _show_tree(self) -> None:
         """Show the text, or the branch of a text, that another mode has made or chosen."""
         entry, tree = self.transcript.newest, self.session.tree
         if self.sampling:
             return
-        if entry is not None and entry.tree is tree:
+        if entry is tree:
             self.transcript.show_branch()
         elif tree.current is not None:
-            self.transcript.add(TranscriptEntry(tree.current.prompt, tree))
+            tree.prompt = tree.current.prompt
+            self.transcript.add(tree)
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         """Take the prompt and the settings that another mode has changed."""
@@ -281,7 +280,7 @@ class PromptScreen(StudioScreen):
 
     def _begin_text(self, prompt: str, settings: PromptSettings) -> None:
         self.session.settings = settings.sampling
-        self._begin(self.session.wanted(prompt), TranscriptEntry(prompt), settings.samples)
+        self._begin(self.session.wanted(prompt), SampleTree(prompt), settings.samples)
 
     def _usable_settings(self, characters: int = 0) -> PromptSettings | None:
         """Return the settings if something can be sampled now, else report why not."""
@@ -317,11 +316,11 @@ class PromptScreen(StudioScreen):
         self.settings_row.set_seed(seed)
         return replace(settings, sampling=settings.sampling.model_copy(update={"seed": seed}))
 
-    def _begin(self, wanted: Sample, entry: TranscriptEntry, count: int = 1) -> None:
+    def _begin(self, wanted: Sample, entry: SampleTree, count: int = 1) -> None:
         """Draw samples that belong to an entry, new or the newest."""
-        self.session.settings, self.session.tree = wanted.settings, entry.tree
+        self.session.settings, self.session.tree = wanted.settings, entry
         drawing = Drawing(wanted, count)
-        entry.begin(drawing)
+        entry.drawing = drawing
         if entry is self.transcript.newest:
             self.transcript.show_newest()
         else:
@@ -332,7 +331,7 @@ class PromptScreen(StudioScreen):
 
     def show_drawing(self, drawing: Drawing) -> None:
         """Show what was drawn; text that comes too fast for a slow link is shown later."""
-        weights, transcript = drawing.wanted.weights, self.transcript
+        weights = drawing.wanted.weights
         if (
             weights.path
             and weights.row is None
@@ -340,18 +339,13 @@ class PromptScreen(StudioScreen):
         ):  # current weights were just taken
             self._taken = (weights, monotonic())
             self._show_choice()
-        if drawing.over:
-            transcript.grow()
-        else:
-            self.show_within_budget([transcript], Transcript.grow)
-        transcript.show_status(drawing.status(max(20, transcript.size.width - 4)))
+        self.show_within_budget([self.transcript], Transcript.grow)
 
     def drawing_ended(self, drawing: Drawing) -> None:
         """Show the end of a request."""
         self.show_drawing(drawing)
-        entry = cast(TranscriptEntry, self.transcript.newest)
-        status = drawing.status(max(20, self.transcript.size.width - 4))
-        entry.finish(drawing, status)
+        entry = cast(SampleTree, self.transcript.newest)
+        entry.end(drawing)
         self.transcript.show_newest(current=len(drawing.samples) > 1)
         wanted = drawing.wanted
         if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
@@ -366,10 +360,10 @@ class PromptScreen(StudioScreen):
 
     # branches
 
-    def _open_text(self) -> tuple[TranscriptEntry, Sample] | None:
+    def _open_text(self) -> tuple[SampleTree, Sample] | None:
         """Return the newest entry and its branch; without a text, or while sampling, report it."""
         entry = self.transcript.newest
-        branch = entry.tree.current if entry is not None else None
+        branch = entry.current if entry is not None else None
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif entry is None or branch is None:
@@ -400,7 +394,7 @@ class PromptScreen(StudioScreen):
             return
         self.settings_row.set_seed((settings.sampling.seed + settings.samples) % 2**63)
         entry, text = self.transcript.newest, self.box.text
-        if entry is None or entry.tree.current is None or (text and text != entry.prompt):
+        if entry is None or entry.current is None or (text and text != entry.prompt):
             if text:
                 self._sample_prompt(text)
             return
@@ -408,7 +402,7 @@ class PromptScreen(StudioScreen):
         if usable is None:
             return
         usable = self._with_drawn_seed(usable)
-        again = entry.tree.again(usable.sampling, self.session.weights)
+        again = entry.again(usable.sampling, self.session.weights)
         self._begin(again, entry, usable.samples if again.parent is None else 1)
 
     def show_branch(self) -> None:

@@ -29,8 +29,7 @@ from rnnlm_tui.schema.sampling import (
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, THIRD, TRAIN
 from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
-from rnnlm_tui.tui.views.prompt import Drawing
-from rnnlm_tui.tui.views.sample_tree import Sample, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, Weights
 from rnnlm_tui.tui.views.token_text import token_label
 
 if TYPE_CHECKING:

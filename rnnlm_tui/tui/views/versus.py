@@ -28,8 +28,8 @@ from rnnlm_tui.tui.palette import (
 )
 from rnnlm_tui.tui.text import WrappedText, line, safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice, Drawing
-from rnnlm_tui.tui.views.sample_tree import Sample, Weights
+from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, Weights
 from rnnlm_tui.tui.views.text_differences import (
     Span,
     TextScore,

@@ -11,8 +11,7 @@ from rich.cells import cell_len
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece
 from rnnlm_tui.tui.text import WrappedText
-from rnnlm_tui.tui.views.prompt import NARROW_CELLS, Drawing
-from rnnlm_tui.tui.views.sample_tree import Sample, Weights
+from rnnlm_tui.tui.views.sample_tree import NARROW_CELLS, Drawing, Sample, Weights
 
 
 def lines(wrapped: WrappedText) -> list[str]:
