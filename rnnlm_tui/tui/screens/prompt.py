@@ -17,7 +17,6 @@ from textual.events import Resize, ScreenResume
 
 from rnnlm_tui import store
 from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
@@ -64,7 +63,7 @@ class PromptScreen(StudioScreen):
         self._wanted: str | None = None
         """The chosen checkpoint, as in CheckpointChoice."""
         self.transcript = Transcript(id="transcript")
-        self.settings_row = SettingsRow(PromptSettings(SamplingConfig()), id="settings")
+        self.settings_row = SettingsRow(id="settings")
         """The sampling settings."""
         self.frame = PromptFrame(
             ("kept_samples", "kept_states", "setting_presets"), id="prompt-frame"
@@ -556,11 +555,8 @@ class PromptScreen(StudioScreen):
 
     def action_settings(self, by: int = 1) -> None:
         """Go to the settings, through them, and back to the prompt."""
-        if self.settings_row.has_focus_within:
-            if not self.settings_row.move_focus(by):
-                self.set_focus(self.box)
-        elif self.run_path is not None:
-            self.settings_row.focus_first()
+        if self.run_path is not None and not self.settings_row.move_focus(by):
+            self.set_focus(self.box)
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
         if not self.settings_row.problem:

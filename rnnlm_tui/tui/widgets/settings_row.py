@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 from rich.cells import cell_len
@@ -15,7 +15,7 @@ from textual.geometry import NULL_OFFSET, Region, Size, Spacing
 from textual.layout import Layout, WidgetPlacement
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from rnnlm_tui.errors import ConfigError, Problem
 from rnnlm_tui.schema.config import SAMPLING_OFF as OFF
@@ -60,65 +60,79 @@ NOTES = {
 """What settings mean, if it differs from a run's config."""
 NARROW_GAP, WIDE_GAP = 1, 3
 """Cells between two settings."""
+ROOMY_FROM = 99
+"""Columns of a terminal above which settings are further apart."""
+HINT = Content.assemble(("tab", f"bold {TEXT}"), (" edit settings", DIM))
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSettings:
     """What the row says."""
 
-    sampling: SamplingConfig
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     random_seed: bool = False
     """Each request draws a seed; the one in `sampling` is the last."""
     samples: int = 1
 
+    @property
+    def values(self) -> dict[str, object]:
+        """All settings by name."""
+        values: dict[str, object] = self.sampling.model_dump(mode="json")
+        return values | {"samples": self.samples} | ({"seed": RANDOM} if self.random_seed else {})
+
+
+def written(name: str, values: Mapping[str, object]) -> str:
+    """Return a setting as it is written in its box."""
+    value = values[name]
+    if name == "temperature" and values["greedy"]:
+        return "greedy"
+    if name == "stop":
+        return escaped_list(cast(Sequence[str], value))
+    if name == "samples" or value == RANDOM:
+        return str(value)
+    return "off" if name in OFF and value == OFF[name] else edited_value(FIELDS[name], value)
+
+
+def read(name: str, text: str) -> dict[str, object]:
+    """Return what is written in the box of a setting; the temperature may also say greedy."""
+    word = text.strip().lower()
+    if name == "temperature" and word in ("greedy", "0", "0.0"):
+        return {"greedy": True}
+    if name == "stop":  # spaces and capital letters are part of it
+        return {name: unescaped_list(text)}
+    if name == "samples":
+        return {name: int(word) if word.isdecimal() else text}
+    if name == "seed" and word == RANDOM:
+        return {name: RANDOM}
+    value = OFF[name] if name in OFF and word == "off" else read_value(FIELDS[name], word)
+    return {"greedy": False, name: value} if name == "temperature" else {name: value}
+
 
 class FlowLayout(Layout):
-    """Labels with their boxes from left to right, in as many rows as needed."""
+    """The boxes of a SettingsRow, in as many rows as needed."""
 
     name = "flow"
 
     def arrange(
         self,
         parent: Widget,
-        children: list[Widget],
+        children: list[Widget],  # noqa: ARG002 (Textual's)
         size: Size,
         greedy: bool = True,  # noqa: ARG002 (Textual's)
     ) -> list[WidgetPlacement]:
-        """Place the children, which are labels and boxes in turn, then perhaps a hint."""
-        shown = [child for child in children if child.display]
-        hint = shown.pop() if len(shown) % 2 else None
-        pairs = list(zip(shown[::2], shown[1::2], strict=True))
-        widths = [
-            (cell_len(str(cast(Static, label).content)) + 1, cast(SettingInput, box).wanted_cells)
-            for label, box in pairs
+        """Place each box behind its title."""
+        return [
+            WidgetPlacement(
+                Region(place.x + len(box.heading), place.y, place.width - len(box.heading), 1),
+                NULL_OFFSET,
+                Spacing(),
+                box,
+            )
+            for box, place in cast(SettingsRow, parent).places(size.width)
         ]
-        total = sum(map(sum, widths))
-        wide = total + WIDE_GAP * (len(pairs) - 1) <= size.width
-        gap = WIDE_GAP if wide and parent.app.size.width > ROOMY_FROM else NARROW_GAP
-        placements, x, y = [], 0, 0
-        for (label, box), (title, cells) in zip(pairs, widths, strict=True):
-            if x and x + title + cells > size.width:
-                x, y = 0, y + 1
-            cells = max(1, min(cells, size.width - x - title))
-            placements += [
-                _placed(label, Region(x, y, title, 1)),
-                _placed(box, Region(x + title, y, cells, 1)),
-            ]
-            x += title + cells + gap
-        if hint is not None:
-            cells = cell_len(str(cast(Static, hint).content))
-            room = size.width - cells if y == 0 and x + cells <= size.width else size.width
-            placements.append(_placed(hint, Region(room, 0, cells, 1)))
-        return placements
 
 
 FLOW = FlowLayout()
-ROOMY_FROM = 99
-"""Columns of a terminal above which settings are further apart."""
-
-
-def _placed(widget: Widget, region: Region) -> WidgetPlacement:
-    return WidgetPlacement(region, NULL_OFFSET, Spacing(), widget)
 
 
 class SettingInput(OrderedKeys, SafeInput, can_focus=True):
@@ -134,14 +148,20 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
         super().__init__(
             value, id=f"setting-{name}", name=name, placeholder="off" if name == "stop" else ""
         )
-        self.least = LEAST_CELLS[name]
+        self.heading = f"{_title(name)} "
+        self.before = value
+        """What was written when it got the focus."""
         if name == "stop":
             self.line_break = "\\n"  # as a line break is written in the box
 
+    def on_focus(self) -> None:
+        self.before = self.value
+
     @property
-    def wanted_cells(self) -> int:
-        """The cells that show the whole value, with a blank on either side."""
-        return max(self.least, cell_len(self.value or self.placeholder) + 2)
+    def cells(self) -> int:
+        """The cells for the title and the whole value, with a blank on either side."""
+        wanted = cell_len(self.value or self.placeholder) + 2
+        return len(self.heading) + max(LEAST_CELLS[cast(str, self.name)], wanted)
 
 
 class SettingsRow(Container):
@@ -151,8 +171,7 @@ class SettingsRow(Container):
     """
 
     DEFAULT_CSS = """
-    SettingsRow { height: auto; padding: 0 2; }
-    SettingsRow Static { width: auto; height: 1; color: #808080; }
+    SettingsRow { height: auto; padding: 0 2; color: #808080; }
     SettingsRow SettingInput { padding: 0 0 0 1; color: #eeeeee; }
     SettingsRow SettingInput:focus { background: #303030; }
     SettingsRow SettingInput.-off { color: #808080; }
@@ -162,35 +181,30 @@ class SettingsRow(Container):
     class Changed(Message):
         """A setting or its problem changed."""
 
-    def __init__(self, settings: PromptSettings, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._values = _values_of(settings)
-        self._seed = settings.sampling.seed
+        self._taken = self._values = PromptSettings().values
+        """The settings that were shown last, and what is written in the boxes."""
+        self._seed = 0
         """The number to return to after `random`."""
-        self._before = dict(self._values)
-        """The values when a box got the focus."""
+        self._boxes: dict[str, SettingInput] = {}
         self.problem = ""
         """What is wrong with a setting; empty if nothing."""
 
     def compose(self) -> ComposeResult:
         for name in LEAST_CELLS:
-            yield Static(_title(name), markup=False, classes=f"title-{name}")
-            box = SettingInput(name, self._text(name))
-            box.set_class(self._is_off(name), "-off")
-            yield box
-        yield Static(
-            Content.assemble(("tab", f"bold {TEXT}"), (" edit settings", DIM)), id="settings-hint"
-        )
+            self._boxes[name] = SettingInput(name, written(name, self._taken))
+        yield from self._boxes.values()
 
     def on_mount(self) -> None:
-        self._show_boxes()
+        self._check()
 
     def on_resize(self) -> None:
         self._show_boxes()
 
     @property
     def layout(self) -> Layout:
-        """Place labels and boxes in rows (Textual's hook)."""
+        """Place the boxes in rows (Textual's hook)."""
         return FLOW
 
     @property
@@ -213,66 +227,52 @@ class SettingsRow(Container):
         return PromptSettings(sampling, random_seed, samples)
 
     @property
+    def focused(self) -> SettingInput | None:
+        """The box that has the focus."""
+        box = self.screen.focused
+        return box if isinstance(box, SettingInput) else None
+
+    @property
     def note(self) -> str:
         """What the focused setting means."""
-        box = self.screen.focused
-        if not isinstance(box, SettingInput) or box.name is None:
-            return ""
-        return NOTES.get(box.name) or FIELDS[box.name].help
+        name = self.focused.name if self.focused is not None else None
+        return "" if name is None else NOTES.get(name) or FIELDS[name].help
 
     def take(self, settings: PromptSettings) -> None:
         """Show these settings."""
-        self._values, self._seed = _values_of(settings), settings.sampling.seed
-        with self.prevent(Input.Changed):
-            for name in LEAST_CELLS:
-                box = self._box(name)
-                if not box.has_focus:
-                    box.value = self._text(name)
+        self._taken, self._seed = settings.values, settings.sampling.seed
+        for name, box in self._boxes.items():
+            if not box.has_focus:
+                self._write(box, written(name, self._taken))
         self._check()
 
     def set_seed(self, seed: int) -> None:
         """Use this seed from now on; a random one stays random, with this as the last."""
         self._seed = seed
         if self._values["seed"] != RANDOM:
-            self._values["seed"] = seed
-            with self.prevent(Input.Changed):
-                self._box("seed").value = str(seed)
+            self._write(self._boxes["seed"], str(seed))
             self._check()
 
-    def focus_first(self) -> None:
-        """Focus the first setting."""
-        self._show_boxes(all_of_them=True)
-        self.screen.set_focus(self._box("temperature"))
-
     def move_focus(self, by: int) -> bool:
-        """Focus the next setting, or the previous one; False beyond the last or the first.
+        """Focus the first setting, or from one the next or the previous; False beyond the ends.
 
         Textual's own order may lack boxes that have just been shown (its list of them is stale).
         """
-        box = self.screen.focused
-        names = list(LEAST_CELLS)
-        if not isinstance(box, SettingInput) or box.name not in names:
+        boxes, focused = list(self._boxes.values()), self.focused
+        place = 0 if focused is None else boxes.index(focused) + by
+        if not 0 <= place < len(boxes):
             return False
-        place = names.index(box.name) + by
-        if not 0 <= place < len(names):
-            return False
-        self.screen.set_focus(self._box(names[place]))
+        self._show_boxes(all_of_them=True)
+        self.screen.set_focus(boxes[place])
         return True
 
     def give_up(self) -> None:
         """Restore the value that the focused setting had before."""
-        box = self.screen.focused
-        if isinstance(box, SettingInput) and box.name is not None:
-            names = (box.name, "greedy") if box.name == "temperature" else (box.name,)
-            self._values.update(
-                {name: self._before[name] for name in names if name in self._before}
-            )
-            with self.prevent(Input.Changed):
-                box.value = self._text(box.name)
+        if self.focused is not None:
+            self._write(self.focused, self.focused.before)
             self._check()
 
     def on_descendant_focus(self) -> None:
-        self._before = dict(self._values)
         self._show_boxes()
 
     def on_descendant_blur(self) -> None:
@@ -280,48 +280,31 @@ class SettingsRow(Container):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        name = cast(str, event.input.name)
-        self._values.update(self._read(name, event.value))
         self._check()
 
     def on_input_blurred(self, event: Input.Blurred) -> None:
         event.stop()
-        name = cast(str, event.input.name)
+        box, name = cast(SettingInput, event.input), cast(str, event.input.name)
         if name in OFF or name in ("temperature", "seed"):
-            with self.prevent(Input.Changed):
-                event.input.value = self._text(name)
-        event.input.cursor_position = 0  # show the value from its start
+            self._write(box, written(name, self._values | read(name, box.value)))
+        box.cursor_position = 0  # show the value from its start
 
-    def _read(self, name: str, written: str) -> dict[str, object]:
-        text = written.strip().lower()
-        if name == "temperature" and text in ("greedy", "0", "0.0"):
-            return {"greedy": True, name: SamplingConfig().temperature}
-        if name == "stop":  # spaces and capital letters are part of it
-            return {name: unescaped_list(written)}
-        if name == "samples":
-            return {name: int(text) if text.isdecimal() else written}
-        if name == "seed" and text == RANDOM:
-            return {name: RANDOM}
-        value = OFF[name] if name in OFF and text == "off" else read_value(FIELDS[name], text)
-        return {"greedy": False, name: value} if name == "temperature" else {name: value}
-
-    def _text(self, name: str) -> str:
-        if name == "temperature" and self._values.get("greedy"):
-            return "greedy"
-        value = self._values[name]
-        if name == "stop":
-            return escaped_list(cast(Sequence[str], value))
-        if name == "samples" or value == RANDOM:
-            return str(value)
-        return "off" if name in OFF and value == OFF[name] else edited_value(FIELDS[name], value)
+    def _write(self, box: SettingInput, text: str) -> None:
+        with self.prevent(Input.Changed):
+            box.value = text
 
     def _is_off(self, name: str) -> bool:
-        greedy = bool(self._values.get("greedy")) or self._values["temperature"] == 0
+        greedy = bool(self._values["greedy"]) or self._values["temperature"] == 0
         return (greedy and name in IDLE_WHEN_GREEDY) or (
             name in OFF and self._values[name] == OFF[name]
         )
 
     def _check(self) -> None:
+        """Read the boxes, and show what is wrong."""
+        self._values = dict(self._taken)
+        for name, box in self._boxes.items():
+            if box.value != written(name, self._taken):  # else as it was taken
+                self._values |= read(name, box.value)
         wrong: set[str] = set()
         self.problem = ""
         try:
@@ -330,53 +313,53 @@ class SettingsRow(Container):
             wrong = {_name_of(problem) for problem in error.problems}
             first = error.problems[0]
             self.problem = f"{_title(_name_of(first))} {short_message(first)}"
-        for name in LEAST_CELLS:
-            box = self._box(name)
+        for name, box in self._boxes.items():
             box.set_class(name in wrong, "-wrong")
             box.set_class(self._is_off(name), "-off")
         self._show_boxes()
         self.post_message(self.Changed())
 
-    def _box(self, name: str) -> SettingInput:
-        return self.query_one(f"#setting-{name}", SettingInput)
-
     def _show_boxes(self, *, all_of_them: bool = False) -> None:
         """Show the settings that matter now, and lay them out by their values."""
         # Not by style sheet, which is applied only when idle: a second tab would come earlier.
-        editing = all_of_them or self.has_focus_within
-        shown = set(LEAST_CELLS) if editing else set(self._mattering())
-        for name in LEAST_CELLS:
-            box = self._box(name)
+        shown = set(LEAST_CELLS)
+        if not all_of_them and not self.has_focus_within:
+            shown = {name for name in shown if name in USUAL or self._matters(name)}
+            room = self.size.width or self.app.size.width - 4
+            for going in FIRST_TO_GO:
+                if sum(self._boxes[name].cells for name in shown) + len(shown) - 1 > room:
+                    shown -= {going} if self._is_off(going) else set()
+        for name, box in self._boxes.items():
             if box.display != (name in shown):
                 box.display = name in shown
-                self.query_one(f".title-{name}").display = name in shown
-        hint = self.query_one("#settings-hint")
-        hint.display = not editing and self.app.size.width > ROOMY_FROM
         self.refresh(layout=True)
 
-    def _mattering(self) -> Iterator[str]:
-        """Yield the usual settings and those that are on, without some if there is no room."""
-        names = [
-            name for name in LEAST_CELLS if name in USUAL or self._values[name] != NOTHING.get(name)
-        ]
-        room = self.size.width or self.app.size.width - 4
-        for going in FIRST_TO_GO:
-            if sum(self._cells(name) for name in names) + len(names) - 1 <= room:
-                break
-            if going in names and self._is_off(going):
-                names.remove(going)
-        yield from names
+    def _matters(self, name: str) -> bool:
+        return self._values[name] != NOTHING.get(name)
 
-    def _cells(self, name: str) -> int:
-        return cell_len(_title(name)) + 1 + self._box(name).wanted_cells
+    def places(self, width: int) -> Iterator[tuple[SettingInput, Region]]:
+        """Yield the shown boxes, each with the place of its title and its value."""
+        shown = [box for box in self._boxes.values() if box.display]
+        total, x, y = sum(box.cells for box in shown), 0, 0
+        wide = total + WIDE_GAP * (len(shown) - 1) <= width and self.app.size.width > ROOMY_FROM
+        for box in shown:
+            if x and x + box.cells > width:
+                x, y = 0, y + 1
+            yield box, Region(x, y, max(len(box.heading) + 1, min(box.cells, width - x)), 1)
+            x += box.cells + (WIDE_GAP if wide else NARROW_GAP)
 
-
-def _values_of(settings: PromptSettings) -> dict[str, object]:
-    values: dict[str, object] = settings.sampling.model_dump(mode="json")
-    values["samples"] = settings.samples
-    if settings.random_seed:
-        values["seed"] = RANDOM
-    return values
+    def render(self) -> Content:
+        """Draw the titles, and at the end of a single row how to edit the settings."""
+        rows, end = [""], 0
+        for box, place in self.places(self.size.width):
+            rows += [""] * (place.y + 1 - len(rows))
+            rows[place.y] = rows[place.y].ljust(place.x) + box.heading
+            end = place.right
+        room = self.size.width - HINT.cell_length
+        hint = not self.has_focus_within and self.app.size.width > ROOMY_FROM
+        if hint and len(rows) == 1 and end + WIDE_GAP <= room:
+            return Content(rows[0].ljust(room)) + HINT
+        return Content("\n".join(rows))
 
 
 def _title(name: str) -> str:
