@@ -18,6 +18,7 @@ from textual.events import Resize, ScreenResume
 from rnnlm_tui import store
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.metrics import SEEDS
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
@@ -27,7 +28,7 @@ from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
-from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights, with_seed
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
@@ -75,10 +76,6 @@ class PromptScreen(StudioScreen):
         """The branch whose text is being edited."""
         self._followed: tuple[int, int] | None = None
         """While the run is followed: the evaluation after which it was sampled last."""
-        self._moved_to: Path | None = None
-        """The run that is being opened for its weights: the text stays."""
-        self._keeps_text = False
-        """The open run was opened so, and the settings stay too."""
 
     def compose_body(self) -> ComposeResult:
         yield self.transcript
@@ -128,13 +125,10 @@ class PromptScreen(StudioScreen):
             self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if snapshot is not None and not self._configured:
             self._configured = True
-            samples = self._remembered.get("samples")
-            known = self._keeps_text or (
-                self.session.run is not None and self.session.run.path == self.run_path
-            )
+            samples, known = self._remembered.get("samples"), self.session.run
             self.settings_row.take(
                 PromptSettings(
-                    self.session.settings if known else snapshot.config.sampling,
+                    snapshot.config.sampling if known is None else self.session.settings,
                     self._remembered.get("random_seed") is True,
                     samples if isinstance(samples, int) and samples > 0 else 1,
                 )
@@ -153,13 +147,10 @@ class PromptScreen(StudioScreen):
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
-        self._keeps_text = self._moved_to is not None and self._moved_to == self.run_path
-        self._moved_to = None
-        if self._keeps_text:
-            return
         self.session.keep_only(self.run_path)
-        self._end_edit()
-        self.transcript.clear()
+        if self.transcript.newest is not self.session.tree:  # else it goes on with other weights
+            self._end_edit()
+            self.transcript.clear()
 
     def _show_tree(self) -> None:
         """Show the text, or the branch of a text, that another mode has made or chosen."""
@@ -178,7 +169,7 @@ class PromptScreen(StudioScreen):
         if not self.is_ready or not self._configured or not session.changed:
             return
         session.changed = False
-        if not self.frame.editing and self.box.text != session.prompt:
+        if self._edited is None and self.box.text != session.prompt:
             self.box.put(session.prompt)
         settings = PromptSettings(session.settings, session.random_seed, session.samples)
         if not self.settings_row.problem and self.settings_row.settings != settings:
@@ -188,38 +179,40 @@ class PromptScreen(StudioScreen):
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
             return self.keys_without_run()
-        writing = self.focused is not None and self.focused is not self.transcript
         stop = "Stop" if self.sampling else ""
+        usual: tuple[str, ...] = ("settings", "new_seed", "next_checkpoint")
         if self.settings_row.has_focus_within:
             verbs = {"generate": "Keep", "leave_field": stop or "Cancel", "settings": "Next"}
-            verbs |= dict.fromkeys(("setting_presets", "new_seed", "next_checkpoint"), "")
+            usual = ("setting_presets", "new_seed", "next_checkpoint")
         elif self._edited is not None:
-            verbs = {"generate": "Continue from here", "leave_field": "Discard"}
+            verbs, usual = {"generate": "Continue from here", "leave_field": "Discard"}, ()
         else:
+            writing = self.focused not in (None, self.transcript)
             verbs = {"generate": "" if self.box.has_focus else "Write"}
-            verbs |= {"leave_field": stop or "Back"} if self.sampling or writing else {}
-            verbs |= dict.fromkeys(("settings", "new_seed", "next_checkpoint"), "")
+            verbs |= {"leave_field": stop or "Back"} if stop or writing else {}
+            usual = (*usual, "next_mode")
+            if self._has_text and self.size.width >= WIDE_FROM:
+                usual = (*usual, "continue_text", "edit_text", "copy_text")
+            usual = usual if writing else (*usual, "leave")
+        verbs |= dict.fromkeys(usual, "")
+        if "next_mode" in verbs:
             verbs["next_mode"] = following_mode(self.PANE)
-            text = self.session.tree.current is not None and not self.sampling
-            if text and self.size.width >= WIDE_FROM:
-                verbs |= dict.fromkeys(("continue_text", "edit_text", "copy_text"), "")
-            verbs |= {} if writing else {"leave": ""}
         return [(action(name), verb) for name, verb in verbs.items()]
 
+    @property
+    def _has_text(self) -> bool:
+        """Whether there is a text that can be continued now."""
+        return self.session.tree.current is not None and not self.sampling
+
     def _show_choice(self) -> None:
-        choice = self.choice
-        self.session.choice = choice
-        # Not before its config is known: who finds a run here uses `settings` for it.
-        self.session.run = self.context.run_directory if choice is not None else None
+        choice = self.session.choice = self.choice
+        if choice is not None:  # not before the run's config is known: it gives the settings
+            self.session.run = self.context.run_directory
         self.transcript.panel_title = (
             "Sampling, after each evaluation" if self.following else "Sampling"
         )
-        taken = self._taken
-        self.transcript.legend = (
-            choice.legend((taken[0].step, monotonic() - taken[1]) if taken is not None else None)
-            if choice is not None
-            else ""
-        )
+        taken = (self._taken[0].step, monotonic() - self._taken[1]) if self._taken else None
+        self.transcript.legend = choice.legend(taken) if choice is not None else ""
         nothing = self.context.no_run_words if self.run_path is None else ("Reading the run …",)
         empty = choice.invitation() if choice is not None else nothing
         self.transcript.show_when_empty(*map(self.context.with_keys, empty))
@@ -245,7 +238,7 @@ class PromptScreen(StudioScreen):
             return ()
         if self._edited is not None:
             return (("^j", "new line"), ("^u", "clear"))
-        if self.session.tree.current is not None and not self.sampling:
+        if self._has_text:
             verbs = {"continue_text": "continue", "edit_text": "edit", "undo_branch": "undo"}
             branches = self.context.with_keys("{key:later_branch}")
             keys = [(self.key_of(name), verb) for name, verb in verbs.items()]
@@ -271,21 +264,19 @@ class PromptScreen(StudioScreen):
 
     def _sample_prompt(self, prompt: str) -> None:
         """Sample from a prompt, as a new entry of the transcript."""
-        settings = self._usable_settings(len(prompt))
-        if settings is None:
-            return
-        self.frame.remember(prompt)
-        self._begin_text(prompt, self._with_drawn_seed(settings))
+        if self._can_sample(len(prompt), new_seed=True):
+            self._begin(self.session.wanted(prompt), SampleTree(prompt), self.session.samples)
+            self.frame.remember(prompt)
 
-    def _begin_text(self, prompt: str, settings: PromptSettings) -> None:
-        self.session.settings = settings.sampling
-        self._begin(self.session.wanted(prompt), SampleTree(prompt), settings.samples)
+    def _can_sample(self, characters: int = 0, *, new_seed: bool = False) -> bool:
+        """Take the settings if something can be sampled now, else report why not.
 
-    def _usable_settings(self, characters: int = 0) -> PromptSettings | None:
-        """Return the settings if something can be sampled now, else report why not."""
-        choice, settings = self.choice, self._valid_settings()
-        if settings is None:
-            return None
+        Args:
+            new_seed: whether a seed is drawn if it is random.
+        """
+        choice = self.choice
+        if not self._take_settings():
+            return False
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif choice is None or self.context.run_directory is None:
@@ -295,25 +286,28 @@ class PromptScreen(StudioScreen):
         elif problem := length_problem(characters):
             self.context.report(problem, trouble=True)
         else:
-            self._remember(samples=settings.samples, random_seed=settings.random_seed)
-            return settings
-        return None
+            session = self.session
+            self._remember(samples=session.samples, random_seed=session.random_seed)
+            if new_seed and session.random_seed:
+                self._use_seed(draw_seed())
+            return True
+        return False
 
-    def _valid_settings(self) -> PromptSettings | None:
-        """Return the settings, else report what is wrong with them."""
+    def _take_settings(self) -> bool:
+        """Take the settings, else report what is wrong with them."""
         try:
-            return self.settings_row.settings
+            settings = self.settings_row.settings
         except ConfigError:
             self.context.report(self.settings_row.problem, trouble=True)
-            return None
+            return False
+        session = self.session
+        session.settings, session.samples = settings.sampling, settings.samples
+        session.random_seed = settings.random_seed
+        return True
 
-    def _with_drawn_seed(self, settings: PromptSettings) -> PromptSettings:
-        """Draw the seed of a request, if it is random."""
-        if not settings.random_seed:
-            return settings
-        seed = draw_seed()
+    def _use_seed(self, seed: int) -> None:
         self.settings_row.set_seed(seed)
-        return replace(settings, sampling=settings.sampling.model_copy(update={"seed": seed}))
+        self.session.settings = with_seed(self.session.settings, seed)
 
     def _begin(self, wanted: Sample, entry: SampleTree, count: int = 1) -> None:
         """Draw samples that belong to an entry, new or the newest."""
@@ -373,14 +367,10 @@ class PromptScreen(StudioScreen):
 
     def action_continue_text(self) -> None:
         """Generate more tokens after the newest text, as if they had been asked for at once."""
-        found = self._open_text()
-        if found is None:
-            return
-        entry, branch = found
-        settings = self._usable_settings()
-        if settings is None:
-            return
-        self._begin(branch.continued(settings.sampling, self.session.weights), entry)
+        found, session = self._open_text(), self.session
+        if found is not None and self._can_sample():
+            entry, branch = found
+            self._begin(branch.continued(session.settings, session.weights), entry)
 
     def action_new_seed(self) -> None:
         """Draw the newest text again with the next seed; another prompt in the box for the first
@@ -388,21 +378,16 @@ class PromptScreen(StudioScreen):
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
             return
-        settings = self._valid_settings()
-        if settings is None:
+        if not self._take_settings():
             return
-        self.settings_row.set_seed((settings.sampling.seed + settings.samples) % 2**63)
-        entry, text = self.transcript.newest, self.box.text
+        session, entry, text = self.session, self.transcript.newest, self.box.text
+        self._use_seed((session.settings.seed + session.samples) % SEEDS)
         if entry is None or entry.current is None or (text and text != entry.prompt):
             if text:
                 self._sample_prompt(text)
-            return
-        usable = self._usable_settings()
-        if usable is None:
-            return
-        usable = self._with_drawn_seed(usable)
-        again = entry.again(usable.sampling, self.session.weights)
-        self._begin(again, entry, usable.samples if again.parent is None else 1)
+        elif self._can_sample(new_seed=True):
+            again = entry.again(session.settings, session.weights)
+            self._begin(again, entry, session.samples if again.parent is None else 1)
 
     def show_branch(self) -> None:
         self.transcript.show_branch()
@@ -440,17 +425,14 @@ class PromptScreen(StudioScreen):
 
     def _continue_edited(self, text: str) -> None:
         entry, branch = self.transcript.newest, self._edited
-        settings = self._usable_settings(len(text))
-        if settings is None or entry is None or branch is None:
+        if entry is None or branch is None or not self._can_sample(len(text), new_seed=True):
             return
         self._end_edit()
         if text == branch.whole:
             self.action_continue_text()
             return
-        settings = self._with_drawn_seed(settings)
-        wanted = replace(self.session.wanted(text), state=branch.state, parent=branch.number)
-        wanted.settings = settings.sampling
-        self._begin(wanted, entry)
+        wanted = self.session.wanted(text)
+        self._begin(replace(wanted, state=branch.state, parent=branch.number), entry)
 
     # following the run
 
@@ -481,15 +463,15 @@ class PromptScreen(StudioScreen):
             self._wanted = LAST
         entry = self.transcript.newest
         prompt = entry.prompt if entry is not None else self.box.text
-        settings = self._usable_settings(len(prompt)) if evaluated != self._followed else None
+        samples = evaluated != self._followed and self._can_sample(len(prompt))
         self._followed = None if over else evaluated
         if over:
             self.context.report(
                 f"{snapshot.summary.run} is {snapshot.summary.status}: following ended"
             )
             self._show_choice()
-        if settings is not None:
-            self._begin_text(prompt, settings)
+        if samples:
+            self._begin(self.session.wanted(prompt), SampleTree(prompt), self.session.samples)
 
     # overlays
 
@@ -498,13 +480,13 @@ class PromptScreen(StudioScreen):
         """Choose, save or delete presets of the settings."""
         from rnnlm_tui.tui.screens.setting_presets import SettingPresetsScreen
 
-        current = self._valid_settings()
-        if current is None:
+        if not self._take_settings():
             return
         run = self.snapshot.config.sampling if self.snapshot is not None else None
-        sampling = await self.context.ask(SettingPresetsScreen(current.sampling, run))
-        if sampling is not None:
-            self.settings_row.take(replace(current, sampling=sampling))
+        found = await self.context.ask(SettingPresetsScreen(self.session.settings, run))
+        if found is not None:
+            session = self.session
+            self.settings_row.take(PromptSettings(found, session.random_seed, session.samples))
 
     @act
     async def action_kept_samples(self) -> None:
@@ -560,10 +542,7 @@ class PromptScreen(StudioScreen):
 
     def on_settings_row_changed(self, _event: SettingsRow.Changed) -> None:
         if not self.settings_row.problem:
-            settings = self.settings_row.settings
-            session = self.session
-            session.settings, session.samples = settings.sampling, settings.samples
-            session.random_seed = settings.random_seed
+            self._take_settings()
         self._show_hint()
 
     def on_prompt_frame_changed(self, _event: PromptFrame.Changed) -> None:
@@ -586,14 +565,11 @@ class PromptScreen(StudioScreen):
             return
         run, choice, _ = found
         if run.path != self.run_path:
-            self._moved_to = run.path
-            self.session.move_to(run.path)
+            self.session.move_to(run)
             self.context.select_run(run)
             self.context.selected_checkpoint = choice.wanted
-            return
-        self._wanted = choice.wanted
-        self._show_choice()
-        self._load_ahead()
+        else:
+            self._choose(choice.wanted)
 
     def action_next_checkpoint(self) -> None:
         """Choose the next of last, best, older checkpoints and current weights, and load it."""
@@ -601,8 +577,11 @@ class PromptScreen(StudioScreen):
         following = choice.next() if choice is not None else None
         if following is None:
             self.context.report("no checkpoint yet")
-            return
-        self._wanted = following
+        else:
+            self._choose(following)
+
+    def _choose(self, wanted: str | None) -> None:
+        self._wanted = wanted
         self._show_choice()
         self._load_ahead()
 

@@ -45,7 +45,7 @@ class PromptSession:
     samples: int = 1
     """Samples of one request."""
     run: RunDirectory | None = None
-    """The run whose weights are chosen, the open one; None until its config is known."""
+    """The run whose weights are chosen, the open one; None until `settings` are for it."""
     choice: CheckpointChoice | None = None
     """That run's weights, and the chosen ones; None until they are known."""
     state: str = ""
@@ -66,9 +66,9 @@ class PromptSession:
             self.run = self.choice = None
             self.several_runs = False
 
-    def move_to(self, run: Path) -> None:
-        """Keep the open text for another run, whose weights continue it."""
-        self._of, self.compared, self.run, self.choice = run, (), None, None
+    def move_to(self, run: RunDirectory) -> None:
+        """Keep text and settings for another run, whose weights continue the text."""
+        self._of, self.compared, self.run, self.choice = run.path, (), run, None
         self.several_runs = True
 
     def open(self, branch: Sample) -> None:
