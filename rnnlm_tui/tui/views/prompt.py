@@ -1,8 +1,8 @@
-"""The prompt screen's data: choice of weights, and prompt history."""
+"""The choice of a run's weights to sample from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
@@ -11,62 +11,7 @@ from rnnlm_tui.client.checkpoints import weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN, VALIDATION
-from rnnlm_tui.tui.text import safe_content, safe_text
-
-
-class PromptHistory:
-    """Prompts from oldest to newest; recalling one keeps the unsent text.
-
-    An unsent text that other prompts contain is a search: only those are recalled.
-    """
-
-    def __init__(self, prompts: Iterable[str] = ()) -> None:
-        self._prompts = list(prompts)
-        self._found: list[str] = []
-        """The prompts that are recalled, all or those with the unsent text."""
-        self._place: int | None = None
-        self._unsent = ""
-
-    def load(self, prompts: Iterable[str]) -> None:
-        """Add prompts of earlier sessions before those of this one."""
-        self._prompts = [*prompts, *self._prompts]
-        self._place = None
-
-    def add(self, prompt: str) -> bool:
-        """Add a sent prompt; return False if it is empty or repeats the newest."""
-        self._place = None
-        if not prompt.strip() or (self._prompts and self._prompts[-1] == prompt):
-            return False
-        self._prompts.append(prompt)
-        return True
-
-    def matches(self, text: str) -> list[str]:
-        """Return the longer prompts that contain a text, in any case; none for an empty one."""
-        wanted = text.strip().casefold()
-        if not wanted or text in self._prompts:
-            return []
-        return [prompt for prompt in self._prompts if wanted in prompt.casefold()]
-
-    def older(self, present: str) -> str | None:
-        """Return the previous prompt, keeping `present` as unsent text; None at the oldest."""
-        if self._place is None:
-            self._unsent, self._found = present, self.matches(present) or self._prompts
-        place = (len(self._found) if self._place is None else self._place) - 1
-        if place < 0:
-            return None
-        self._place = place
-        return self._found[place]
-
-    def newer(self) -> str | None:
-        """Return the next prompt, or at the end the unsent text; None if already there."""
-        if self._place is None:
-            return None
-        self._place += 1
-        if self._place >= len(self._found):
-            self._place = None
-            return self._unsent
-        return self._found[self._place]
-
+from rnnlm_tui.tui.text import line, safe_text
 
 LAST, BEST, NOW = "last", "best", "now"
 """Choices that follow the run: its newest checkpoint, its best one, its current weights."""
@@ -144,38 +89,26 @@ class CheckpointChoice:
         Args:
             taken: step and age in seconds of the last snapshot of current weights.
         """
-        row = self.row
-        name = safe_content(self.run, limit=30, newlines="show").stylize(DIM)
+        row, run = self.row, safe_text(self.run, limit=30, newlines="show")
         if row is None and not self.living:
-            return name
+            return Content.styled(run, DIM)
         if row is None:
-            now = Content.assemble(name, (" @now", f"bold {TRAIN}"))
+            now = line("{} {}", (run, DIM), ("@now", f"bold {TRAIN}"))
             if taken is None:
-                return Content.assemble(now, (" current weights", DIM))
+                return now + line(" current weights")
             step, age = taken
             past = formatting.age(age) if age >= 10 else f"{int(age)} s"
-            when = f"{past} ago" if age >= 1 else "just now"
-            return Content.assemble(now, (" step ", DIM), (f"{step:,}", TEXT), (f", {when}", DIM))
-        mark = (
-            Content.styled(" @best", f"bold {VALIDATION}")
-            if row.best
-            else Content.styled(" @last", f"bold {TRAIN}")
-            if row.last
-            else Content("")
-        )
-        value = (
-            ""
-            if row.validation_loss is None
-            else formatting.figure(perplexity(row.validation_loss))
-        )
-        before, _, last = f" {weights_words(row.path, row.step)}".rpartition(" ")
-        return Content.assemble(
-            name,
-            mark,
-            (f"{before} ", DIM),
-            (last, TEXT),
-            (", val " if value else "", DIM),
-            (value, TEXT),
+            return now + line(
+                f" step {{}}, {f'{past} ago' if age >= 1 else 'just now'}", f"{step:,}"
+            )
+        mark = ("", DIM)
+        if row.best or row.last:
+            mark = (" @best", f"bold {VALIDATION}") if row.best else (" @last", f"bold {TRAIN}")
+        words, _, last = f" {weights_words(row.path, row.step)}".rpartition(" ")
+        found = line("{}{}{} {}", (run, DIM), mark, (words, DIM), last)
+        loss = row.validation_loss
+        return (
+            found if loss is None else found + line(", val {}", formatting.figure(perplexity(loss)))
         )
 
     def invitation(self) -> tuple[str, ...]:
@@ -194,25 +127,16 @@ class CheckpointChoice:
 
     def row_of_choices(self) -> Content:
         """Return `checkpoint  last 3,750  best 3,700  older…  now`; empty without choices."""
-        row, parts = self.row, []
-        for candidate in self.rows[:2]:
-            word = "best" if candidate.best else "last" if candidate.last else "step"
-            here = row is not None and candidate.path == row.path
-            parts.append(
-                Content.styled(
-                    f"{word} {candidate.step:,}",
-                    f"bold underline {VALIDATION if candidate.best else TRAIN}" if here else DIM,
-                )
-            )
-        if row is not None and row not in self.rows[:2]:
-            words = weights_words(row.path, row.step)
-            parts.append(Content.styled(words, f"bold underline {TEXT}"))
+        row, shown, parts = self.row, self.rows[:2], []
+        for one in shown:
+            word = "best" if one.best else "last" if one.last else "step"
+            colour = VALIDATION if one.best else TRAIN
+            here = row is not None and one.path == row.path
+            parts.append((f"{word} {one.step:,}", f"bold underline {colour}" if here else DIM))
+        if row is not None and row not in shown:
+            parts.append((weights_words(row.path, row.step), f"bold underline {TEXT}"))
         elif len(self.rows) > 2:
-            parts.append(Content.styled("older…", DIM))
+            parts.append(("older…", DIM))
         if self.living:
-            parts.append(Content.styled("now", f"bold underline {TRAIN}" if row is None else DIM))
-        return (
-            Content.assemble(("checkpoint  ", DIM), Content("  ").join(parts))
-            if parts
-            else Content("")
-        )
+            parts.append(("now", f"bold underline {TRAIN}" if row is None else DIM))
+        return line("checkpoint" + "  {}" * len(parts), *parts) if parts else Content("")

@@ -17,14 +17,61 @@ from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.actions import ACTIONS, Action, action
-from rnnlm_tui.tui.palette import BAD, DIM, TEXT
-from rnnlm_tui.tui.views.prompt import PromptHistory
+from rnnlm_tui.tui.palette import BAD, TEXT
+from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_area import SafeTextArea
 from rnnlm_tui.tui.widgets.text_field import with_line_breaks, without_controls
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
+
+
+class PromptHistory:
+    """Prompts from oldest to newest; recalling one keeps the unsent text.
+
+    An unsent text that other prompts contain is a search: only those are recalled.
+    """
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self._found: list[str] = []
+        """While one is recalled: all prompts, or those with the unsent text, and at the end that
+        text."""
+        self._place = -1
+        """The recalled one, counted from the end."""
+
+    def load(self, prompts: Sequence[str]) -> None:
+        """Add prompts of earlier sessions before those of this one."""
+        self.prompts, self._place = [*prompts, *self.prompts], -1
+
+    def add(self, prompt: str) -> bool:
+        """Add a sent prompt; return False if it is empty or repeats the newest."""
+        self._place = -1
+        if not prompt.strip() or self.prompts[-1:] == [prompt]:
+            return False
+        self.prompts.append(prompt)
+        return True
+
+    def matches(self, text: str) -> list[str]:
+        """Return the longer prompts that contain a text, in any case; none for an empty one."""
+        wanted = text.strip().casefold()
+        if not wanted or text in self.prompts:
+            return []
+        return [prompt for prompt in self.prompts if wanted in prompt.casefold()]
+
+    def recall(self, present: str, by: int) -> str | None:
+        """Return the prompt before (-1) or after (1) the recalled one; None at the end.
+
+        Args:
+            present: the unsent text, if none is recalled.
+        """
+        if self._place == -1:
+            self._found = [*(self.matches(present) or self.prompts), present]
+        if not -len(self._found) <= self._place + by < 0:
+            return None
+        self._place += by
+        return self._found[self._place]
 
 
 class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
@@ -43,8 +90,8 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "screen.generate", show=False),
-        Binding("up", "up_or_earlier", show=False),
-        Binding("down", "down_or_later", show=False),
+        Binding("up", "line_or_prompt(-1)", show=False),
+        Binding("down", "line_or_prompt(1)", show=False),
         Binding("ctrl+j", "newline", show=False),
         Binding("ctrl+u", "clear", show=False),
         Binding("pageup", "screen.to_older(1)", show=False, id="older_text"),
@@ -143,19 +190,15 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
         self.load_text(text[:MAX_PROMPT_CHARACTERS])
         self.move_cursor(self.document.end)
 
-    def action_up_or_earlier(self) -> None:
-        """Move a line up, or recall an earlier prompt from the first line."""
-        if self.cursor_location[0] == 0:
-            cast(PromptFrame, self.parent).recall(older=True)
+    def action_line_or_prompt(self, by: int) -> None:
+        """Move a line up or down; from the first recall an earlier prompt, from the last a later
+        one."""
+        if not 0 <= self.cursor_location[0] + by < self.document.line_count:
+            cast(PromptFrame, self.parent).recall(by)
+        elif by > 0:
+            self.action_cursor_down()
         else:
             self.action_cursor_up()
-
-    def action_down_or_later(self) -> None:
-        """Move a line down, or recall a later prompt from the last line."""
-        if self.cursor_location[0] == self.document.line_count - 1:
-            cast(PromptFrame, self.parent).recall(older=False)
-        else:
-            self.action_cursor_down()
 
 
 class PromptFrame(TitledContainer):
@@ -230,36 +273,24 @@ class PromptFrame(TitledContainer):
         self.show_facts()
         self.post_message(self.Changed())
 
-    def recall(self, *, older: bool) -> None:
+    def recall(self, by: int) -> None:
         """Show an earlier prompt in the box, or a later one; not in place of a text to edit."""
         if not self.editing:
-            text = self.history.older(self.box.text) if older else self.history.newer()
+            text = self.history.recall(self.box.text, by)
             if text is not None:
                 self.box.put(text)
 
     def show_facts(self) -> None:
         """Show what the box is for, and how long its text is."""
-        text = self.box.text
-        number, _, noun = counted(len(text), "character").partition(" ")
-        tokens = counted(self.tokens[text], "token") if text in self.tokens else ""
-        self.legend = (
-            Content.assemble(
-                (number, BAD if len(text) > MAX_PROMPT_CHARACTERS else TEXT),
-                (f" {noun}", DIM),
-                (f", {tokens}" if tokens else "", DIM),
-            )
-            if text
-            else ""
-        )
+        text, state, self.legend = self.box.text, self._state, ""
+        if text:
+            number, _, noun = counted(len(text), "character").partition(" ")
+            tokens = f", {counted(self.tokens[text], 'token')}" if text in self.tokens else ""
+            colour = BAD if len(text) > MAX_PROMPT_CHARACTERS else TEXT
+            self.legend = line(f"{{}} {noun}{tokens}", (number, colour))
         actions: Sequence[Action] = getattr(self.app, "actions", ACTIONS)
         named = [] if self.editing else [action(name, actions) for name in self._named]
-        self.border_subtitle = (
-            Content("   ")
-            .join(
-                Content.assemble((entry.label, f"bold {TEXT}"), (f" {entry.verb.lower()}", DIM))
-                for entry in named
-            )
-            .markup
-        )
-        state = f"Prompt, from state {self._state}" if self._state else "Prompt"
-        self.panel_title = "Edit the text" if self.editing else state
+        keys = (line(f"{{}} {one.verb.lower()}", (one.label, f"bold {TEXT}")) for one in named)
+        self.border_subtitle = Content("   ").join(keys).markup
+        title = f"Prompt, from state {state}" if state else "Prompt"
+        self.panel_title = "Edit the text" if self.editing else title
