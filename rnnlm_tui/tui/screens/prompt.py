@@ -52,9 +52,6 @@ class PromptScreen(StudioScreen):
     BINDINGS = bindings_for("prompt")
     FIRST_FOCUS = "#prompt-box"
     NO_BRANCH = "no other branch: {key:new_seed} draws one"
-    DEFAULT_CSS = """
-    #transcript { height: 1fr; }
-    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +140,7 @@ class PromptScreen(StudioScreen):
 
     def _leave_run(self) -> None:
         self.abandon()
-        self._show_idle()
+        self._show_keys()
         self._of, self._configured, self._wanted = self.run_path, False, None
         self._taken = self._followed = None
         self.frame.tokens.clear()
@@ -154,12 +151,10 @@ class PromptScreen(StudioScreen):
 
     def _show_tree(self) -> None:
         """Show the text, or the branch of a text, that another mode has made or chosen."""
-        entry, tree = self.transcript.newest, self.session.tree
-        if self.sampling:
-            return
-        if entry is tree:
+        tree = self.session.tree
+        if tree is self.transcript.newest and not self.sampling:
             self.transcript.show_branch()
-        elif tree.current is not None:
+        elif tree.current is not None and not self.sampling:
             tree.prompt = tree.current.prompt
             self.transcript.add(tree)
 
@@ -224,7 +219,7 @@ class PromptScreen(StudioScreen):
 
     def _show_hint(self) -> None:
         """Show the line below the prompt: a problem with a setting, or modes and keys."""
-        choice, wide = self.choice, self.size.width >= WIDE_FROM and self._edited is None
+        choice, wide = self.session.choice, self.size.width >= WIDE_FROM and self._edited is None
         left = choice.row_of_choices() if choice is not None and wide else None
         row = self.settings_row
         other_run = ((self.key_of("choose_weights"), "other run"),)  # no room in the footer
@@ -274,7 +269,7 @@ class PromptScreen(StudioScreen):
         Args:
             new_seed: whether a seed is drawn if it is random.
         """
-        choice = self.choice
+        choice = self.session.choice
         if not self._take_settings():
             return False
         if self.sampling:
@@ -309,27 +304,19 @@ class PromptScreen(StudioScreen):
         self.settings_row.set_seed(seed)
         self.session.settings = with_seed(self.session.settings, seed)
 
-    def _begin(self, wanted: Sample, entry: SampleTree, count: int = 1) -> None:
-        """Draw samples that belong to an entry, new or the newest."""
-        self.session.settings, self.session.tree = wanted.settings, entry
-        drawing = Drawing(wanted, count)
-        entry.drawing = drawing
-        if entry is self.transcript.newest:
-            self.transcript.show_newest()
-        else:
-            self.transcript.add(entry)
+    def _begin(self, wanted: Sample, tree: SampleTree, count: int = 1) -> None:
+        """Draw samples of a text, as branches of a tree."""
+        drawing = tree.drawing = Drawing(wanted, count)
+        self.session.settings, self.session.tree = wanted.settings, tree
+        self.transcript.add(tree)
         self.draw(drawing, cast("RunDirectory", self.context.run_directory))
-        self.refresh_footer()
-        self._show_hint()
+        self._show_keys()
 
     def show_drawing(self, drawing: Drawing) -> None:
         """Show what was drawn; text that comes too fast for a slow link is shown later."""
         weights = drawing.wanted.weights
-        if (
-            weights.path
-            and weights.row is None
-            and (self._taken is None or self._taken[0] is not weights)
-        ):  # current weights were just taken
+        known = self._taken is not None and self._taken[0] is weights
+        if weights.path and weights.row is None and not known:  # just taken
             self._taken = (weights, monotonic())
             self._show_choice()
         self.show_within_budget([self.transcript], Transcript.grow)
@@ -343,34 +330,32 @@ class PromptScreen(StudioScreen):
         wanted = drawing.wanted
         if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
             self.frame.tokens[wanted.prompt] = done.prompt_tokens
-        self._show_idle()
+        self._show_keys()
 
-    def _show_idle(self) -> None:
-        """Show what is possible now that nothing is drawn."""
-        self.end_notice(ALREADY_SAMPLING)
+    def _show_keys(self) -> None:
+        """Show what is possible now."""
+        if not self.sampling:
+            self.end_notice(ALREADY_SAMPLING)
         self.refresh_footer()
         self._show_hint()
 
     # branches
 
-    def _open_text(self) -> tuple[SampleTree, Sample] | None:
-        """Return the newest entry and its branch; without a text, or while sampling, report it."""
-        entry = self.transcript.newest
-        branch = entry.current if entry is not None else None
+    def _open_text(self) -> Sample | None:
+        """Return the open text; without one, or while sampling, report it."""
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
-        elif entry is None or branch is None:
+        elif self.session.tree.current is None:
             self.context.report(NO_TEXT)
         else:
-            return entry, branch
+            return self.session.tree.current
         return None
 
     def action_continue_text(self) -> None:
         """Generate more tokens after the newest text, as if they had been asked for at once."""
-        found, session = self._open_text(), self.session
-        if found is not None and self._can_sample():
-            entry, branch = found
-            self._begin(branch.continued(session.settings, session.weights), entry)
+        text, session = self._open_text(), self.session
+        if text is not None and self._can_sample():
+            self._begin(text.continued(session.settings, session.weights), session.tree)
 
     def action_new_seed(self) -> None:
         """Draw the newest text again with the next seed; another prompt in the box for the first
@@ -380,14 +365,14 @@ class PromptScreen(StudioScreen):
             return
         if not self._take_settings():
             return
-        session, entry, text = self.session, self.transcript.newest, self.box.text
+        session, tree, text = self.session, self.session.tree, self.box.text
         self._use_seed((session.settings.seed + session.samples) % SEEDS)
-        if entry is None or entry.current is None or (text and text != entry.prompt):
+        if tree.current is None or (text and text != tree.prompt):
             if text:
                 self._sample_prompt(text)
         elif self._can_sample(new_seed=True):
-            again = entry.again(session.settings, session.weights)
-            self._begin(again, entry, session.samples if again.parent is None else 1)
+            again = tree.again(session.settings, session.weights)
+            self._begin(again, tree, session.samples if again.parent is None else 1)
 
     def show_branch(self) -> None:
         self.transcript.show_branch()
@@ -396,43 +381,35 @@ class PromptScreen(StudioScreen):
 
     def action_edit_text(self) -> None:
         """Edit the newest text in the box; enter continues it, esc discards the changes."""
-        if self._edited is not None:
+        if self._edited is not None or (text := self._open_text()) is None:
             return
-        found = self._open_text()
-        if found is None:
+        characters = len(text.whole)
+        if characters > MAX_PROMPT_CHARACTERS:
+            words = f"the text has {counted(characters, 'character')}, a text to edit has at most"
+            self.context.report(f"{words} {MAX_PROMPT_CHARACTERS:,}", trouble=True)
             return
-        whole = found[1].whole
-        if len(whole) > MAX_PROMPT_CHARACTERS:
-            self.context.report(
-                f"the text has {counted(len(whole), 'character')}, a text to edit has at most"
-                f" {MAX_PROMPT_CHARACTERS:,}",
-                trouble=True,
-            )
-            return
-        self._edited = found[1]
-        self.frame.edit(whole)
+        self._edited = text
+        self.frame.edit(text.whole)
         self.set_focus(self.box)
-        self._show_hint()
-        self.refresh_footer()
+        self._show_keys()
 
     def _end_edit(self) -> None:
         """Restore the box."""
         if self._edited is not None:
             self._edited = None
             self.frame.end_edit()
-            self._show_hint()
-            self.refresh_footer()
+            self._show_keys()
 
     def _continue_edited(self, text: str) -> None:
-        entry, branch = self.transcript.newest, self._edited
-        if entry is None or branch is None or not self._can_sample(len(text), new_seed=True):
+        branch, session = self._edited, self.session
+        if branch is None or not self._can_sample(len(text), new_seed=True):
             return
         self._end_edit()
         if text == branch.whole:
             self.action_continue_text()
             return
-        wanted = self.session.wanted(text)
-        self._begin(replace(wanted, state=branch.state, parent=branch.number), entry)
+        wanted = replace(session.wanted(text), state=branch.state, parent=branch.number)
+        self._begin(wanted, session.tree)
 
     # following the run
 
@@ -466,9 +443,8 @@ class PromptScreen(StudioScreen):
         samples = evaluated != self._followed and self._can_sample(len(prompt))
         self._followed = None if over else evaluated
         if over:
-            self.context.report(
-                f"{snapshot.summary.run} is {snapshot.summary.status}: following ended"
-            )
+            ended = f"{snapshot.summary.run} is {snapshot.summary.status}: following ended"
+            self.context.report(ended)
             self._show_choice()
         if samples:
             self._begin(self.session.wanted(prompt), SampleTree(prompt), self.session.samples)
@@ -499,9 +475,11 @@ class PromptScreen(StudioScreen):
         if self.run_path is None:
             self.context.report(NO_RUN)
             return
+        state = Path(sample.state)
+        kept = sample.state and await self.context.wait_for(lambda: state.exists())
         self.box.put(sample.prompt)
         self.settings_row.take(PromptSettings(sample.settings))
-        self.session.state = sample.state if sample.state and Path(sample.state).exists() else ""
+        self.session.state = sample.state if kept else ""
         self.set_focus(self.box)
         self._show_hint()
 
@@ -524,16 +502,15 @@ class PromptScreen(StudioScreen):
 
     def action_side_by_side(self) -> None:
         """Show the samples of one request beside or below each other."""
-        if self.transcript.columns < 2:
+        transcript = self.transcript
+        if transcript.columns < 2:
             self.context.report("the terminal is too narrow for samples side by side")
             return
-        self.transcript.side_by_side = not self.transcript.side_by_side
-        self.transcript.show_newest(current=not self.sampling)
-        self._remember(side_by_side=self.transcript.side_by_side)
-        self.context.report(
-            f"samples of one request are {'beside' if self.transcript.side_by_side else 'below'}"
-            " each other"
-        )
+        transcript.side_by_side = not transcript.side_by_side
+        transcript.show_newest(current=not self.sampling)
+        self._remember(side_by_side=transcript.side_by_side)
+        where = "beside" if transcript.side_by_side else "below"
+        self.context.report(f"samples of one request are {where} each other")
 
     def action_settings(self, by: int = 1) -> None:
         """Go to the settings, through them, and back to the prompt."""
@@ -551,8 +528,7 @@ class PromptScreen(StudioScreen):
             self._show_hint()
 
     def on_descendant_focus(self) -> None:
-        self._show_hint()
-        self.refresh_footer()
+        self._show_keys()
 
     @act
     async def action_choose_weights(self) -> None:

@@ -210,9 +210,10 @@ class Transcript(WheelScrolled, can_focus=True):
         return max(1, (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP))
 
     def add(self, entry: SampleTree) -> None:
-        """Add an entry at the bottom."""
-        self.entries = [*self.entries, entry][-KEPT_ENTRIES:]
-        self._height = 0
+        """Show an entry at the bottom, where the newest may be already."""
+        if entry is not self.newest:
+            self.entries = [*self.entries, entry][-KEPT_ENTRIES:]
+            self._height = 0
         self.show_newest()
 
     def show_newest(self, *, current: bool = False) -> None:
