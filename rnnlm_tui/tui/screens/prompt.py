@@ -16,7 +16,6 @@ from textual.app import ComposeResult
 from textual.events import Resize, ScreenResume
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import SEEDS
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
@@ -290,9 +289,8 @@ class PromptScreen(StudioScreen):
 
     def _take_settings(self) -> bool:
         """Take the settings, else report what is wrong with them."""
-        try:
-            settings = self.settings_row.settings
-        except ConfigError:
+        settings = self.settings_row.settings
+        if self.settings_row.problem:
             self.context.report(self.settings_row.problem, trouble=True)
             return False
         session = self.session
@@ -476,7 +474,7 @@ class PromptScreen(StudioScreen):
             self.context.report(NO_RUN)
             return
         state = Path(sample.state)
-        kept = sample.state and await self.context.wait_for(lambda: state.exists())
+        kept = bool(sample.state) and await self.context.wait_for(state.exists)
         self.box.put(sample.prompt)
         self.settings_row.take(PromptSettings(sample.settings))
         self.session.state = sample.state if kept else ""

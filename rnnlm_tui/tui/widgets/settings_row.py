@@ -183,7 +183,9 @@ class SettingsRow(Container):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._taken = self._values = PromptSettings().values
+        self.settings = PromptSettings()
+        """The newest valid settings."""
+        self._taken = self._values = self.settings.values
         """The settings that were shown last, and what is written in the boxes."""
         self._seed = 0
         """The number to return to after `random`."""
@@ -206,25 +208,6 @@ class SettingsRow(Container):
     def layout(self) -> Layout:
         """Place the boxes in rows (Textual's hook)."""
         return FLOW
-
-    @property
-    def settings(self) -> PromptSettings:
-        """The settings for the sampler.
-
-        Raises:
-            ConfigError: a setting is invalid.
-        """
-        values = dict(self._values)
-        samples, random_seed = values.pop("samples"), values["seed"] == RANDOM
-        if random_seed:
-            values["seed"] = self._seed
-        changes = {f"sampling.{name}": value for name, value in values.items()}
-        sampling = parse_config(merge(RunConfig(), changes)).sampling
-        if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
-            raise ConfigError(
-                [Problem("sampling.samples", f"must be 1 to {MAX_SAMPLES}, not {samples}")]
-            )
-        return PromptSettings(sampling, random_seed, samples)
 
     @property
     def focused(self) -> SettingInput | None:
@@ -305,19 +288,28 @@ class SettingsRow(Container):
         for name, box in self._boxes.items():
             if box.value != written(name, self._taken):  # else as it was taken
                 self._values |= read(name, box.value)
-        wrong: set[str] = set()
-        self.problem = ""
+        problems: Sequence[Problem] = ()
         try:
-            _ = self.settings
+            self.settings = self._read_settings()
         except ConfigError as error:
-            wrong = {_name_of(problem) for problem in error.problems}
-            first = error.problems[0]
-            self.problem = f"{_title(_name_of(first))} {short_message(first)}"
+            problems = error.problems
+        wrong = [field_of(problem).partition(".")[2] for problem in problems]
+        self.problem = f"{_title(wrong[0])} {short_message(problems[0])}" if wrong else ""
         for name, box in self._boxes.items():
             box.set_class(name in wrong, "-wrong")
             box.set_class(self._is_off(name), "-off")
         self._show_boxes()
         self.post_message(self.Changed())
+
+    def _read_settings(self) -> PromptSettings:
+        samples, random_seed = self._values["samples"], self._values["seed"] == RANDOM
+        if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
+            words = f"must be 1 to {MAX_SAMPLES}, not {samples}"
+            raise ConfigError([Problem("sampling.samples", words)])
+        values = self._values | ({"seed": self._seed} if random_seed else {})
+        changes = {f"sampling.{name}": value for name, value in values.items() if name != "samples"}
+        sampling = parse_config(merge(RunConfig(), changes)).sampling
+        return PromptSettings(sampling, random_seed, samples)
 
     def _show_boxes(self, *, all_of_them: bool = False) -> None:
         """Show the settings that matter now, and lay them out by their values."""
@@ -364,7 +356,3 @@ class SettingsRow(Container):
 
 def _title(name: str) -> str:
     return FIELDS[name].title if name in FIELDS else name
-
-
-def _name_of(problem: Problem) -> str:
-    return field_of(problem).partition(".")[2]
