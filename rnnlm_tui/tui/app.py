@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.screens.overlay import Overlay
     from rnnlm_tui.tui.views.form import Draft, DraftParent
-    from rnnlm_tui.tui.views.prompt_session import PromptSession
+    from rnnlm_tui.tui.views.prompt import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
 
 
@@ -368,7 +368,7 @@ class RnnlmApp(App[int]):
     @cached_property
     def prompt_session(self) -> PromptSession:
         """What the modes of the prompt share: the open text, settings and weights."""
-        from rnnlm_tui.tui.views.prompt_session import PromptSession
+        from rnnlm_tui.tui.views.prompt import PromptSession
 
         return PromptSession()
 

@@ -57,8 +57,7 @@ from rnnlm_tui.tui.views.inspect import (
     token_rows,
     words_of,
 )
-from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
 from rnnlm_tui.tui.widgets.frame import ModeLine

@@ -25,8 +25,14 @@ from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
+from rnnlm_tui.tui.views.prompt import (
+    ALREADY_SAMPLING,
+    LAST,
+    NO_RUN,
+    NOW,
+    CheckpointChoice,
+    draw_seed,
+)
 from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights, with_seed
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
@@ -260,7 +266,7 @@ class PromptScreen(StudioScreen):
         """Sample from a prompt, as a new entry of the transcript."""
         if self._can_sample(len(prompt), new_seed=True):
             self._begin(self.session.wanted(prompt), SampleTree(prompt), self.session.samples)
-            self.frame.remember(prompt)
+            self.frame.remember()
 
     def _can_sample(self, characters: int = 0, *, new_seed: bool = False) -> bool:
         """Take the settings if something can be sampled now, else report why not.

@@ -18,8 +18,7 @@ from rnnlm_tui.tui.actions import Action, action
 from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import CheckpointChoice
-from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, PromptSession
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, CheckpointChoice, PromptSession
 from rnnlm_tui.tui.views.sample_tree import Drawing, SampleTree
 from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.prompt import PromptBox

@@ -24,7 +24,7 @@ from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.side_requests import SideRequests
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt_session import ALREADY_SAMPLING, NO_RUN, draw_seed
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, draw_seed
 from rnnlm_tui.tui.views.sample_grid import Grid
 from rnnlm_tui.tui.views.side_facts import texts_chart
 from rnnlm_tui.tui.views.text_scores import TextScores
@@ -436,7 +436,7 @@ class VersusScreen(StudioScreen):
 
     def _remember(self) -> None:
         """Add the prompt to the history, and draw a seed if it is random."""
-        self.frame.remember(self.box.text)
+        self.frame.remember()
         if self.session.random_seed:
             self._use_seed(draw_seed())
 

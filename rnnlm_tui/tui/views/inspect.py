@@ -34,8 +34,7 @@ from rnnlm_tui.tui.views.token_text import token_label
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.views.prompt import CheckpointChoice
-    from rnnlm_tui.tui.views.prompt_session import PromptSession
+    from rnnlm_tui.tui.views.prompt import CheckpointChoice, PromptSession
 
 SURPRISING_BITS = SURPRISE_BITS[2]
 """Surprise from which j and k stop at a token."""

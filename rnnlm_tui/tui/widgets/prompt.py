@@ -237,8 +237,9 @@ class PromptFrame(TitledContainer):
         """The box."""
         return self.query_one(PromptBox)
 
-    def remember(self, prompt: str) -> None:
-        """Add a prompt that is sent to the history."""
+    def remember(self) -> None:
+        """Add the prompt in the box to the history: it is sent."""
+        prompt = self.box.text
         if self.history.add(prompt):
             context = cast("RnnlmApp", self.app)
             context.in_thread(lambda: store.state.append_history(prompt))
