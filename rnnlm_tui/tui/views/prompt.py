@@ -40,16 +40,8 @@ class CheckpointChoice:
         cls, run: str, checkpoints: Sequence[CheckpointRow], wanted: str | None, *, living: bool
     ) -> CheckpointChoice:
         """Sort the checkpoints in the order in which the key cycles through them."""
-        newest_first = sorted(checkpoints, key=lambda row: row.step, reverse=True)
-        marked = [row for row in newest_first if row.last] + [
-            row for row in newest_first if row.best and not row.last
-        ]
-        return cls(
-            run,
-            tuple(marked + [row for row in newest_first if not row.last and not row.best]),
-            living,
-            wanted,
-        )
+        in_order = sorted(checkpoints, key=lambda row: (not row.last, not row.best, -row.step))
+        return cls(run, tuple(in_order), living, wanted)
 
     @property
     def row(self) -> CheckpointRow | None:

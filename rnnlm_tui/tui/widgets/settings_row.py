@@ -201,9 +201,6 @@ class SettingsRow(Container):
     def on_mount(self) -> None:
         self._check()
 
-    def on_resize(self) -> None:
-        self._show_boxes()
-
     @property
     def layout(self) -> Layout:
         """Place the boxes in rows (Textual's hook)."""
@@ -245,7 +242,8 @@ class SettingsRow(Container):
         place = 0 if focused is None else boxes.index(focused) + by
         if not 0 <= place < len(boxes):
             return False
-        self._show_boxes(all_of_them=True)
+        for box in boxes:
+            box.display = True
         self.screen.set_focus(boxes[place])
         return True
 
@@ -254,12 +252,6 @@ class SettingsRow(Container):
         if self.focused is not None:
             self._write(self.focused, self.focused.before)
             self._check()
-
-    def on_descendant_focus(self) -> None:
-        self._show_boxes()
-
-    def on_descendant_blur(self) -> None:
-        self._show_boxes()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -311,11 +303,11 @@ class SettingsRow(Container):
         sampling = parse_config(merge(RunConfig(), changes)).sampling
         return PromptSettings(sampling, random_seed, samples)
 
-    def _show_boxes(self, *, all_of_them: bool = False) -> None:
+    def _show_boxes(self) -> None:
         """Show the settings that matter now, and lay them out by their values."""
         # Not by style sheet, which is applied only when idle: a second tab would come earlier.
         shown = set(LEAST_CELLS)
-        if not all_of_them and not self.has_focus_within:
+        if not self.has_focus_within:
             shown = {name for name in shown if name in USUAL or self._matters(name)}
             room = self.size.width or self.app.size.width - 4
             for going in FIRST_TO_GO:
@@ -325,6 +317,8 @@ class SettingsRow(Container):
             if box.display != (name in shown):
                 box.display = name in shown
         self.refresh(layout=True)
+
+    on_resize = on_descendant_focus = on_descendant_blur = _show_boxes
 
     def _matters(self, name: str) -> bool:
         return self._values[name] != NOTHING.get(name)
