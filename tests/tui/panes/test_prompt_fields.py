@@ -20,12 +20,13 @@ from rnnlm_tui.tui.actions import ACTIONS, types_text
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.widgets.prompt import PromptBox
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.settings_row import LEAST_CELLS, SettingInput
 from tests.homes import trained
 from tests.tui.panes.asking import drawn, pane, sampled, sampling
 from tests.tui.panes.filling import press
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
+from tests.tui.test_cut_values import box_text
 
 NAMES = (
     "temperature", "top-p", "top-k", "min-p", "max", "seed", "samples", "typical-p", "penalty",
@@ -33,8 +34,9 @@ NAMES = (
 )  # fmt: skip
 JOINED = ("می\u200cخواهم", "👩\u200d👩\u200d👧 ❤\ufe0f", "葛\U000e0100", "क्\u200dष")
 """Texts with joiners and variation selectors."""
-WORDS = 40
+WORDS = 12
 """How many words are typed on each view of a pane."""
+LARGEST = str(2**63 - 1)
 KEYS = {key for entry in ACTIONS for key in entry.keys if types_text(key)}
 """Every key of an action that types a character."""
 SIGNS = [chr(code) for code in range(32, 127) if key_of_character(chr(code)) in KEYS]
@@ -182,17 +184,18 @@ async def test_an_invalid_setting_shows_what_is_allowed_and_samples_nothing() ->
         assert (await drawn(app, pilot, sampler, "ctrl+u", "enter", "enter")).count == 64
 
 
-async def test_settings_that_are_off_take_no_row_but_all_are_visible_while_editing() -> None:
+async def test_the_row_of_settings_has_the_size_of_its_values_and_shows_where_they_are_cut() -> (
+    None
+):
     def row(app: object) -> str:
         return next((line for line in screen_text(app).splitlines() if "typical-p" in line), "")
 
     async with sampling() as (app, pilot, _):
-        assert row(app) == ""
-        for columns in (60, 64, 70, 76, 77, 80, 100, 119, 120, 200):
+        assert row(app) == "", "it is off, and takes no room before it is edited"
+        for columns in (60, 77, 100, 120, 80):
             await pilot.resize_terminal(columns, 24)
             await pilot.press("tab")
             await until(pilot, partial(row, app))
-            await pilot.pause()
             for box in app.query(SettingInput):
                 assert box.region.x >= 1, box.name
                 assert box.region.right <= columns - 2, box.name
@@ -200,9 +203,23 @@ async def test_settings_that_are_off_take_no_row_but_all_are_visible_while_editi
             assert all(f"{name}  " in screen_text(app) for name in NAMES), columns
             await pilot.press("shift+tab")
             await until(pilot, lambda: row(app) == "")
-        await pilot.resize_terminal(80, 24)
-        await pilot.press(*["tab"] * 8, *"0.1", "enter")
-        await until(pilot, lambda: "0.1" in row(app) and app.focused is pane(app).box)
+        for name, value, during, after in (
+            ("top_p", "0.95", "0.95", "0.95"),
+            ("max_new_tokens", "1000000", "1000000", "1000000"),
+            ("temperature", "0.0000001", "0.0000001", "1e-7"),
+            ("seed", LARGEST, LARGEST, LARGEST),
+            ("typical_p", "0.1", "0.1", "0.1"),
+            ("stop", "x" * 90, "…xxxxx", "xxxxx…"),
+        ):
+            setting = app.screen.query_one(f"#setting-{name}", SettingInput)
+            await pilot.press(*["tab"] * (1 + list(LEAST_CELLS).index(name)))
+            await pilot.press("ctrl+u", "ctrl+k", *value)
+            await until(pilot, lambda: setting.value == value)  # noqa: B023
+            shown = box_text(setting)
+            await pilot.press("enter")
+            await until(pilot, lambda: app.focused is pane(app).box)
+            assert shown.startswith(during)
+            assert box_text(setting).endswith(after)
 
 
 async def go_to_compare(app: RnnlmApp, pilot: Pilot[int]) -> None:

@@ -12,7 +12,6 @@ import pytest
 from rnnlm_tui import store
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.sampling import InspectRequest, KeepStateRequest
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -114,12 +113,7 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
         assert (await drawn(app, pilot, sampler, "enter")).settings.seed == 2
         await until(pilot, lambda: len(search()) == 4)
-        # hostile texts are drawn as texts
-        keep(kept(4, "\x1b]0;x\x07[b]", "‮abc\x9b2J\n\n[/][@click=app.quit]", "a\x1bb"))
-        keep(kept(5, "שלום عالم 葛\U000e0100", " 👩‍👩‍👧 漢字漢字" * 40))
-        await press(pilot, "f7", shows=("6 samples", "漢字"))
-        await press(pilot, "down", shows="␛]0;x␇[b]‹202e›abc‹9b›2J")
-        assert not UNSAFE.search(screen_text(app).replace("\n", ""))
+        await press(pilot, "f7", shows="4 samples")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
 
