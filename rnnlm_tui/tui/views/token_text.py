@@ -68,8 +68,6 @@ class TokenLines:
     lines: list[list[TokenCells]] = field(default_factory=lambda: [[]])
     places: list[tuple[int, int]] = field(default_factory=list)
     """For each token: its line and the column of its first coloured cell."""
-    used: int = 0
-    """Cells of the last line."""
 
     def line_of(self, token: int) -> int:
         """Return the line of a token's first cell; 0 if there is no such token."""
@@ -96,44 +94,6 @@ class TokenLines:
             target += step
         return token
 
-    def put_word(self, word: Sequence[tuple[int, str, int]]) -> None:
-        """Put a word, as token, text and cells of its parts: on this line, the next one, or over
-        several if it is long."""
-        whole = sum(cells for *_, cells in word)
-        if self.used and self.used + whole > self.width >= whole > 0:
-            self.new_line()
-        for token, text, cells in word:
-            if self.used + cells <= self.width:
-                self.put(token, text, cells)
-            else:
-                self.put_signs(token, text)
-
-    def put_signs(self, token: int, text: str, *, blank: bool = False) -> None:
-        """Put a text over as many lines as it needs; blanks end with their line."""
-        for sign, cells in graphemes(text):
-            if self.used and self.used + cells > self.width:
-                if blank:
-                    return
-                self.new_line()
-            self.put(token, sign, cells, blank=blank)
-
-    def put(self, token: int, text: str, cells: int, *, blank: bool = False) -> None:
-        """Put a text at the end of the last line."""
-        line = self.lines[-1]
-        last = line[-1] if line else None
-        if last is not None and last.token == token and last.blank == blank:
-            line[-1] = TokenCells(token, last.column, last.width + cells, last.text + text, blank)
-        else:
-            line.append(TokenCells(token, self.used, cells, text, blank))
-        if not blank and token == len(self.places):
-            self.places.append((len(self.lines) - 1, self.used))
-        self.used += cells
-
-    def new_line(self) -> None:
-        """Begin a line."""
-        self.lines.append([])
-        self.used = 0
-
 
 def lay_out(texts: Sequence[str], width: int) -> TokenLines:
     """Wrap the tokens to `width` cells.
@@ -141,36 +101,108 @@ def lay_out(texts: Sequence[str], width: int) -> TokenLines:
     Args:
         texts: what each token adds to the text.
     """
-    found = TokenLines(max(1, width))
-    word: list[tuple[int, str, int]] = []
+    layout = _Layout(max(1, width))
     before = ""
     for token, text in enumerate(texts):
         shown = token_signs(text, first=token == 0)
         if before and ord(shown[0]) >= COMBINING and _is_one(before, shown):
             # apart, or the terminal would draw both in the cells of one
             shown = (CIRCLE if not cell_len(shown[0]) else PART) + shown
+        layout.add(token, shown)
         before = "" if shown[-1] in " \n" else shown[-8:]
-        for piece in _PIECES.findall(shown):
-            is_break = piece == "\n"
-            cells = 1 if is_break else cell_len(piece)
-            wide, blank = cells > len(piece), piece.isspace() and not is_break
-            if wide or blank:  # wide signs have no spaces between words
-                found.put_word(word)
-                word = []
-            if blank:  # only as the whole token are they more than a gap
-                found.put_signs(token, piece, blank=not shown.isspace() or "\n" in shown)
-                continue
-            word.append((token, BREAK if is_break else piece, cells))
-            if wide or is_break:
-                found.put_word(word)
-                word = []
-            if is_break:
-                found.new_line()
-    found.put_word(word)
-    return found
+    layout.flush()
+    return layout.result
 
 
 def _is_one(before: str, after: str) -> bool:
     """Whether the end of one token and the start of the next are one character as displayed."""
     signs = list(graphemes(before))
     return len(list(graphemes(before + after[0]))) == len(signs)
+
+
+class _Layout:
+    """The state of a layout in progress."""
+
+    def __init__(self, width: int) -> None:
+        self.result = TokenLines(width)
+        self._width = width
+        self._used = 0
+        self._word: list[tuple[int, str, int]] = []
+        """The unfinished word: token, text and cells of each part."""
+        self._word_cells = 0
+
+    def add(self, token: int, shown: str) -> None:
+        """Add a token's text."""
+        spaces_only = not shown.strip() and "\n" not in shown
+        for piece in _PIECES.findall(shown):
+            if piece == "\n":
+                self._append(token, BREAK, 1)
+                self.flush()
+                self._new_line()
+            elif piece.isspace():
+                self.flush()
+                self._space(token, piece, blank=not spaces_only)
+            else:
+                cells = len(piece) if piece.isascii() else cell_len(piece)
+                if cells > len(piece) and self._word:
+                    self.flush()  # wide signs have no spaces between words
+                self._append(token, piece, cells)
+                if cells > len(piece):
+                    self.flush()
+
+    def flush(self) -> None:
+        """Place the unfinished word: on this line, the next one, or over several if it is long."""
+        if not self._word:
+            return
+        if (
+            self._used
+            and self._used + self._word_cells > self._width
+            and (self._word_cells <= self._width)
+        ):
+            self._new_line()
+        for token, text, cells in self._word:
+            if self._used + cells <= self._width:
+                self._put(token, text, cells)
+            else:
+                self._split(token, text)
+        self._word, self._word_cells = [], 0
+
+    def _append(self, token: int, text: str, cells: int) -> None:
+        self._word.append((token, text, cells))
+        self._word_cells += cells
+
+    def _space(self, token: int, text: str, *, blank: bool) -> None:
+        """Place spaces; at the end of a line those that aren't a whole token are dropped."""
+        for sign, cells in graphemes(text):
+            if self._used + cells > self._width:
+                if blank:
+                    return
+                self._new_line()
+            self._put(token, sign, cells, blank=blank)
+
+    def _split(self, token: int, text: str) -> None:
+        part, cells = "", 0
+        for sign, size in graphemes(text):
+            if self._used + cells + size > self._width and self._used + cells:
+                if part:
+                    self._put(token, part, cells)
+                self._new_line()
+                part, cells = "", 0
+            part += sign
+            cells += size
+        self._put(token, part, cells)
+
+    def _put(self, token: int, text: str, cells: int, *, blank: bool = False) -> None:
+        line = self.result.lines[-1]
+        last = line[-1] if line else None
+        if last is not None and last.token == token and last.blank == blank:
+            line[-1] = TokenCells(token, last.column, last.width + cells, last.text + text, blank)
+        else:
+            line.append(TokenCells(token, self._used, cells, text, blank))
+        if not blank and token == len(self.result.places):
+            self.result.places.append((len(self.result.lines) - 1, self._used))
+        self._used += cells
+
+    def _new_line(self) -> None:
+        self.result.lines.append([])
+        self._used = 0

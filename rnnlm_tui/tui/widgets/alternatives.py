@@ -16,7 +16,6 @@ from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.text import bar, safe_text, selected, sentence
 from rnnlm_tui.tui.views.inspect import alternatives_title, bits_of, probability
-from rnnlm_tui.tui.views.table import fitted
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
@@ -114,58 +113,65 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             self.lines += [*blanks, *(Content.assemble("  ", fact) for fact in facts)]
 
     def _table(self, width: int) -> list[Content]:
-        rows, focused = self.rows, self.has_focus
-        rank_cells = max(2, *(len(f"{row.rank:,}") for row in rows))
-        after_cells = self._after_cells
-        labels = [token_label(row.text) for row in rows]
-        room = width - rank_cells - after_cells - 16
+        rank_cells = max(2, *(len(f"{row.rank:,}") for row in self.rows))
+        after_cells = max(7, *(len(row.removed_by) for row in self.rows))
+        labels = [token_label(row.text) for row in self.rows]
+        room = width - (1 + rank_cells + 1 + 1 + 7 + 1 + after_cells + 1 + 4)
         longest = max(LEAST_TOKEN, *(Content(label).cell_length for label in labels))
         token_cells = min(longest, max(LEAST_TOKEN, room * 2 // 3))
         bar_cells = room - token_cells - 1
         if bar_cells < LEAST_BAR:
             token_cells, bar_cells = max(1, room), 0
-        best = max(row.probability for row in rows) or 1.0
-        taken = self.answer.taken if self.answer is not None else None
-        lines = []
-        for place, (row, label) in enumerate(zip(rows, labels, strict=True)):
-            here, removed = focused and place == self._selected, bool(row.removed_by)
-            word, value, unit = (f"bold {BRIGHT}" if here else TEXT), TEXT, DIM
-            if taken is not None and taken.token == row.token:
-                word, value, unit = f"bold {FOCUS}", f"bold {FOCUS}", FOCUS
-            elif removed:
-                word, value = DIM, DIM
-            number, _, percent = probability(row.probability).partition(" ")
-            after = row.removed_by or probability(row.filtered)
-            share, colour = row.probability / best, DIM if removed else FOCUS
-            token = Content.styled(safe_text(label, limit=token_cells), word)
-            line = Content.assemble(
-                ("›" if here else " ", FOCUS),
-                (f"{row.rank:>{rank_cells},} ", value if unit == FOCUS else DIM),
-                fitted(token, token_cells, left=True),
-                *((" ", bar(bar_cells, share, colour=colour)) if bar_cells else ()),
-                (f" {number:>5}", value),
-                (f" {percent}", unit),
-                (f" {after:>{after_cells}}", DIM if removed else value),
-                (f" {bits_of(row.probability):>4}", value if unit == FOCUS else DIM),
-            )
-            lines.append(selected(line, width) if here else line)
-        here = focused and self._selected == len(rows)
+        best = max(row.probability for row in self.rows) or 1.0
+        lines = [
+            self._row(row, safe_text(label, limit=token_cells), best, place,
+                      (width, rank_cells, token_cells, bar_cells, after_cells))
+            for place, (row, label) in enumerate(zip(self.rows, labels, strict=True))
+        ]  # fmt: skip
+        here = self.has_focus and self._selected == len(self.rows)
         words = Content.assemble(
             ("›" if here else " ", FOCUS), " " * (rank_cells + 1),
             (TYPE_ROW, f"bold {BRIGHT}" if here else DIM),
         )  # fmt: skip
         return [*lines, selected(words, width) if here else words]
 
-    @property
-    def _after_cells(self) -> int:
-        """The cells of the probabilities after the filters, or of what has removed the token."""
-        return max(7, *(len(row.removed_by) for row in self.rows))
+    def _row(
+        self, row: Alternative, label: str, best: float, place: int, cells: tuple[int, ...]
+    ) -> Content:
+        width, rank_cells, token_cells, bar_cells, after_cells = cells
+        here = self.has_focus and place == self._selected
+        chosen = None if self.answer is None else self.answer.taken
+        taken = chosen is not None and chosen.token == row.token
+        removed = bool(row.removed_by)
+        word = f"bold {FOCUS}" if taken else DIM if removed else f"bold {BRIGHT}" if here else TEXT
+        unit = FOCUS if taken else DIM
+        gap = " " * (token_cells - Content(label).cell_length)
+        value = f"bold {FOCUS}" if taken else DIM if removed else TEXT
+        after = row.removed_by if removed else probability(row.filtered)
+        number, _, percent = probability(row.probability).partition(" ")
+        parts = [
+            Content.styled("›" if here else " ", FOCUS),
+            Content.styled(f"{row.rank:>{rank_cells},} ", f"bold {FOCUS}" if taken else DIM),
+            Content.assemble((label, word), gap),
+        ]
+        if bar_cells:
+            share = row.probability / best
+            colour = DIM if removed else FOCUS
+            parts += [Content(" "), bar(bar_cells, share, colour=colour)]
+        parts += [
+            Content.assemble((f" {number:>5}", value), (f" {percent}", unit)),
+            Content.styled(f" {after:>{after_cells}}", DIM if removed else value),
+            Content.styled(f" {bits_of(row.probability):>4}", value if taken else DIM),
+        ]
+        line = Content("").join(parts)
+        return selected(line, width) if here else line
 
     def legend_within(self, room: int) -> Label:
         """Return the heads of the columns."""
         if not self.rows:
             return ""
-        heads = (f"prob.{'after':>{self._after_cells + 1}} bits", "after bits", "bits")
+        after = max(7, *(len(row.removed_by) for row in self.rows))
+        heads = (f"prob.{'after':>{after + 1}} bits", "after bits", "bits")
         return next((words for words in heads if len(words) <= room), "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
