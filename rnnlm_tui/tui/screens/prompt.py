@@ -392,7 +392,7 @@ class PromptScreen(StudioScreen):
             words = f"the text has {counted(characters, 'character')}, a text to edit has at most"
             self.context.report(f"{words} {MAX_PROMPT_CHARACTERS:,}", trouble=True)
             return
-        self._edited = text
+        self._edited, self.session.prompt = text, self.box.text
         self.frame.edit(text.whole)
         self.set_focus(self.box)
         self._show_keys()
@@ -401,7 +401,7 @@ class PromptScreen(StudioScreen):
         """Restore the box."""
         if self._edited is not None:
             self._edited = None
-            self.frame.end_edit()
+            self.frame.edit(self.session.prompt, editing=False)
             self._show_keys()
 
     def _continue_edited(self, text: str) -> None:

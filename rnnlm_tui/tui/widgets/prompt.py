@@ -221,8 +221,8 @@ class PromptFrame(TitledContainer):
         """Prompts that up and down recall."""
         self.tokens: dict[str, int] = {}
         """Tokens of texts, where they are known."""
-        self._kept: str | None = None
-        """While a text is edited: what was in the box before."""
+        self._editing = False
+        """Whether the box holds a text to edit instead of the prompt."""
         self._state = ""
 
     def compose(self) -> ComposeResult:
@@ -244,30 +244,17 @@ class PromptFrame(TitledContainer):
             context = cast("RnnlmApp", self.app)
             context.in_thread(lambda: store.state.append_history(prompt))
 
-    @property
-    def editing(self) -> bool:
-        """Whether the box holds a text to edit instead of the prompt."""
-        return self._kept is not None
-
     def show_state(self, name: str) -> None:
         """Show the name of the kept state that samples start from; empty: the initial state."""
         self._state = name
         self.show_facts()
 
-    def edit(self, text: str) -> None:
-        """Edit a text in the place of the prompt, which is kept."""
-        self._kept = self.box.text
-        self.add_class("-editing")
+    def edit(self, text: str, *, editing: bool = True) -> None:
+        """Put a text to edit in the place of the prompt, or afterwards the prompt."""
+        self._editing = editing
+        self.set_class(editing, "-editing")
         self.box.put(text)
         self.show_facts()
-
-    def end_edit(self) -> None:
-        """Restore the prompt."""
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
-            self.remove_class("-editing")
-            self.box.put(kept)
-            self.show_facts()
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
@@ -276,7 +263,7 @@ class PromptFrame(TitledContainer):
 
     def recall(self, by: int) -> None:
         """Show an earlier prompt in the box, or a later one; not in place of a text to edit."""
-        if not self.editing:
+        if not self._editing:
             text = self.history.recall(self.box.text, by)
             if text is not None:
                 self.box.put(text)
@@ -290,8 +277,8 @@ class PromptFrame(TitledContainer):
             colour = BAD if len(text) > MAX_PROMPT_CHARACTERS else TEXT
             self.legend = line(f"{{}} {noun}{tokens}", (number, colour))
         actions: Sequence[Action] = getattr(self.app, "actions", ACTIONS)
-        named = [] if self.editing else [action(name, actions) for name in self._named]
+        named = [] if self._editing else [action(name, actions) for name in self._named]
         keys = (line(f"{{}} {one.verb.lower()}", (one.label, f"bold {TEXT}")) for one in named)
         self.border_subtitle = Content("   ").join(keys).markup
         title = f"Prompt, from state {state}" if state else "Prompt"
-        self.panel_title = "Edit the text" if self.editing else title
+        self.panel_title = "Edit the text" if self._editing else title
