@@ -87,27 +87,22 @@ class CheckpointChoice:
         Args:
             taken: step and age in seconds of the last snapshot of current weights.
         """
-        row, run = self.row, safe_text(self.run, limit=30, newlines="show")
+        row, run = self.row, (safe_text(self.run, limit=30, newlines="show"), DIM)
         if row is None and not self.living:
-            return Content.styled(run, DIM)
+            return line("{}", run)
+        if row is None and taken is None:
+            return line("{} {} current weights", run, ("@now", f"bold {TRAIN}"))
         if row is None:
-            now = line("{} {}", (run, DIM), ("@now", f"bold {TRAIN}"))
-            if taken is None:
-                return now + line(" current weights")
-            step, age = taken
+            step, age = taken or (0, 0.0)
             past = formatting.age(age) if age >= 10 else f"{int(age)} s"
-            return now + line(
-                f" step {{}}, {f'{past} ago' if age >= 1 else 'just now'}", f"{step:,}"
-            )
-        mark = ("", DIM)
-        if row.best or row.last:
-            mark = (" @best", f"bold {VALIDATION}") if row.best else (" @last", f"bold {TRAIN}")
+            words = f"{{}} {{}} step {{}}, {f'{past} ago' if age >= 1 else 'just now'}"
+            return line(words, run, ("@now", f"bold {TRAIN}"), f"{step:,}")
+        mark = (" @last", f"bold {TRAIN}") if row.last else ("", DIM)
+        mark = (" @best", f"bold {VALIDATION}") if row.best else mark
         words, _, last = f" {weights_words(row.path, row.step)}".rpartition(" ")
-        found = line("{}{}{} {}", (run, DIM), mark, (words, DIM), last)
-        loss = row.validation_loss
-        return (
-            found if loss is None else found + line(", val {}", formatting.figure(perplexity(loss)))
-        )
+        loss, found = row.validation_loss, line("{}{}{} {}", run, mark, (words, DIM), last)
+        value = "" if loss is None else formatting.figure(perplexity(loss))
+        return found + line(", val {}", value) if value else found
 
     def invitation(self) -> tuple[str, ...]:
         """Return the lines shown before the first text, with `{key:id}` for keys."""

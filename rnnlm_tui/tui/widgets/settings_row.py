@@ -120,16 +120,9 @@ class FlowLayout(Layout):
         size: Size,
         greedy: bool = True,  # noqa: ARG002 (Textual's)
     ) -> list[WidgetPlacement]:
-        """Place each box behind its title."""
-        return [
-            WidgetPlacement(
-                Region(place.x + len(box.heading), place.y, place.width - len(box.heading), 1),
-                NULL_OFFSET,
-                Spacing(),
-                box,
-            )
-            for box, place in cast(SettingsRow, parent).places(size.width)
-        ]
+        """Place the boxes."""
+        places = cast(SettingsRow, parent).places(size.width)
+        return [WidgetPlacement(place, NULL_OFFSET, Spacing(), box) for box, place in places]
 
 
 FLOW = FlowLayout()
@@ -324,14 +317,15 @@ class SettingsRow(Container):
         return self._values[name] != NOTHING.get(name)
 
     def places(self, width: int) -> Iterator[tuple[SettingInput, Region]]:
-        """Yield the shown boxes, each with the place of its title and its value."""
+        """Yield the shown boxes with their places, each behind its title."""
         shown = [box for box in self._boxes.values() if box.display]
         total, x, y = sum(box.cells for box in shown), 0, 0
         wide = total + WIDE_GAP * (len(shown) - 1) <= width and self.app.size.width > ROOMY_FROM
         for box in shown:
             if x and x + box.cells > width:
                 x, y = 0, y + 1
-            yield box, Region(x, y, max(len(box.heading) + 1, min(box.cells, width - x)), 1)
+            title = len(box.heading)
+            yield box, Region(x + title, y, max(1, min(box.cells, width - x) - title), 1)
             x += box.cells + (WIDE_GAP if wide else NARROW_GAP)
 
     def render(self) -> Content:
@@ -339,11 +333,11 @@ class SettingsRow(Container):
         rows, end = [""], 0
         for box, place in self.places(self.size.width):
             rows += [""] * (place.y + 1 - len(rows))
-            rows[place.y] = rows[place.y].ljust(place.x) + box.heading
+            rows[place.y] = rows[place.y].ljust(place.x - len(box.heading)) + box.heading
             end = place.right
         room = self.size.width - HINT.cell_length
-        hint = not self.has_focus_within and self.app.size.width > ROOMY_FROM
-        if hint and len(rows) == 1 and end + WIDE_GAP <= room:
+        hint = not self.has_focus_within and self.app.size.width > ROOMY_FROM and len(rows) == 1
+        if hint and end + WIDE_GAP <= room:
             return Content(rows[0].ljust(room)) + HINT
         return Content("\n".join(rows))
 
