@@ -165,7 +165,8 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         about = sentence(", ".join(sample.facts), width, style=FAINT)
         text = TextRows(width, sample.prompt[:DETAIL_CHARACTERS], bright=True)
         text.show(sample.text[:DETAIL_CHARACTERS])
-        lines = [Content.styled(title, TEXT), *about, Content(""), *text.rows]
+        shown = [text.row(place) for place in range(min(len(text), room))]
+        lines = [Content.styled(title, TEXT), *about, Content(""), *shown]
         return lines if len(lines) <= room else [*lines[: room - 1], Content.styled("…", DIM)]
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import ClassVar
 
@@ -25,15 +25,15 @@ LEAST_COLUMN, COLUMN_GAP = 30, 3
 """Cells of a text beside others, and between two of them."""
 SETTLE_SECONDS = 1.0
 """Text that scrolls sooner again scrolls by several lines, so that it can be read between."""
-Row = tuple[Content, Content]
-"""What is in front of a row, and the row."""
+Row = Callable[[], Content]
+"""Draws a row: only those in sight are drawn."""
 BLANK = Content("  ")
 GROWS = Content.styled("▌ ", TRAIN)
 MARKED = Content.styled("› ", f"bold {TRAIN}")
 
 
 class TextRows:
-    """A wrapped text with a bold beginning, drawn row by row; more text changes only the last row.
+    """A wrapped text with a bold beginning, drawn row by row.
 
     Args:
         number: in front of the first row; further rows are indented by as much.
@@ -41,33 +41,31 @@ class TextRows:
     """
 
     def __init__(self, width: int, prompt: str = "", *, number: str = "", bright: bool) -> None:
-        self.rows: list[Content] = []
-        self.bright = bright
-        self.living = False
-        """Whether it may grow."""
+        self.bright, self.living = bright, False
+        """Whether it is drawn brightly, and whether it may grow."""
         self._wrapped = WrappedText(max(1, width - len(number)), safe_text(prompt))
         self._bold, self._number = len(self._wrapped.text), number
         self._given = 0
 
-    def show(self, text: str, *, living: bool = False, apart: bool = False) -> TextRows:
+    def __len__(self) -> int:
+        return len(self._wrapped)
+
+    def show(self, text: str, *, living: bool = False, apart: bool = False) -> None:
         """Show this text after the bold one; it begins with the text that was shown before.
 
         Args:
             apart: it begins a line, without a space before it.
         """
-        more, self._given = text[self._given :], len(text)
-        if more or living != self.living or not self.rows:
-            self.living = living
-            del self.rows[max(0, len(self._wrapped) - 1) :]
-            more = more.lstrip(" ") if apart and not self._wrapped.text else more
-            self._wrapped.append(safe_text(more))
-            self.rows += map(self._row, range(len(self.rows), len(self._wrapped)))
-        return self
+        more, self._given, self.living = text[self._given :], len(text), living
+        self._wrapped.append(
+            safe_text(more.lstrip(" ") if apart and not self._wrapped.text else more)
+        )
 
-    def _row(self, place: int) -> Content:
+    def row(self, place: int) -> Content:
+        """Draw a row."""
         start, end = self._wrapped.span(place)
         split = min(max(self._bold, start), end)
-        last = place == len(self._wrapped) - 1
+        last = place == len(self) - 1
         return Content.assemble(
             (" " * len(self._number) if place else self._number, DIM),
             (self._wrapped.text[start:split], f"bold {BRIGHT}" if self.bright else TEXT),
@@ -75,11 +73,14 @@ class TextRows:
             ("█" if self.living and last else "", TRAIN),
         )
 
-
-def _with_margin(text: TextRows, first: Content = BLANK) -> list[Row]:
-    if text.living:
-        return [(GROWS, row) for row in text.rows]
-    return [(BLANK if place else first, row) for place, row in enumerate(text.rows)]
+    def rows(self, first: Content = BLANK) -> list[Row]:
+        """Return the rows behind a margin, which says whether it may grow."""
+        margins = [GROWS if self.living else BLANK] * len(self)
+        margins[:1] = [GROWS if self.living else first]
+        return [
+            partial(lambda margin, place: margin + self.row(place), margin, place)
+            for place, margin in enumerate(margins)
+        ]
 
 
 class EntryRows:
@@ -132,28 +133,26 @@ class EntryRows:
         for text, one in zip(self._texts, self._group, strict=False):
             living = bool(tree.live) and one.done is None
             text.show(one.whole[self._skipped :], living=living, apart=several)
-        self.rows = _with_margin(self._head)
+        self.rows = self._head.rows()
         for at in range(0, len(self._texts) if several else 0, self._columns):
             row = slice(at, at + self._columns)
             if self._columns > 1 or not at:
-                self.rows.append((BLANK, Content("")))
+                self.rows.append(Content)
             current = any(one is self._current for one in self._group[row])
             self.current_row = len(self.rows) if current else self.current_row
             if self._columns > 1:
                 self.rows += self._beside(self._texts[row], self._group[row], at + 1)
             else:
-                self.rows += _with_margin(self._texts[at], MARKED if current else BLANK)
+                self.rows += self._texts[at].rows(MARKED if current else BLANK)
         if tree.error:
             words = safe_text(tree.error, limit=self._width - 2, newlines="space")
-            self.rows.append((BLANK, Content.assemble(("✗ ", BAD), (words, TEXT))))
+            self.rows.append(partial(Content.assemble, BLANK, ("✗ ", BAD), (words, TEXT)))
         if self._has_meta and tree.meta:
             meta = safe_text(tree.meta, limit=self._width, newlines="space")
-            self.rows.append((BLANK, Content.styled(meta, FAINT)))
+            self.rows.append(partial(Content.assemble, BLANK, (meta, FAINT)))
 
-    def _beside(
-        self, texts: Sequence[TextRows], group: Sequence[Sample], number: int
-    ) -> Iterator[Row]:
-        """Yield the rows of texts beside each other, each below its title."""
+    def _beside(self, texts: Sequence[TextRows], group: Sequence[Sample], number: int) -> list[Row]:
+        """Return the rows of texts beside each other, each below its title."""
         heads = []
         for place, (text, one) in enumerate(zip(texts, group, strict=True), number):
             sign = "› " if one is self._current else ""
@@ -162,9 +161,16 @@ class EntryRows:
             style = f"bold {TEXT}" if text.bright else FAINT
             heads.append(Content.assemble((sign, f"bold {TRAIN}"), (words, style)))
         margin = GROWS if any(text.living for text in texts) else BLANK
-        for cells in (heads, *zip_longest(*(text.rows for text in texts), fillvalue=Content(""))):
-            padded = (cell.pad_right(self._cells + COLUMN_GAP - cell.cell_length) for cell in cells)
-            yield margin, Content("").join(padded)
+        room = self._cells + COLUMN_GAP
+
+        def row(line: int | None) -> Content:
+            cells = heads
+            if line is not None:
+                cells = [text.row(line) if line < len(text) else Content("") for text in texts]
+            padded = [cell.pad_right(room - cell.cell_length) for cell in cells]
+            return margin + Content("").join(padded)
+
+        return [partial(row, line) for line in (None, *range(max(map(len, texts))))]
 
 
 class Transcript(WheelScrolled, can_focus=True):
@@ -281,14 +287,14 @@ class Transcript(WheelScrolled, can_focus=True):
         elif self._above and newest.live:
             self._above += max(0, grown)
         self._make_slack(newest, grown, room)
-        rows = [*found.rows, *[(BLANK, BLANK)] * self._slack]
+        rows = [*found.rows, *[Content] * self._slack]
         for place in range(last - 1, -1, -1):
             if len(rows) >= room + self._above:
                 break
-            rows = [*self._rows_of(place).rows, (BLANK, BLANK), *rows]
+            rows = [*self._rows_of(place).rows, Content, *rows]
         self._above = max(0, min(self._above, len(rows) - room))
         end = len(rows) - self._above
-        return [margin + row for margin, row in rows[max(0, end - room) : end]]
+        return [row() for row in rows[max(0, end - room) : end]]
 
     def _make_slack(self, newest: SampleTree, grown: int, room: int) -> None:
         """Leave lines free below a text in progress that scrolls fast; it then grows into them.
