@@ -90,12 +90,12 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         assert b.done is not None
         assert a.done.tokens == b.done.tokens == TOKENS
         # the score of a text by its own model is what sampling it said
-        for place, text in enumerate((a, b)):
+        for text in (a, b):
             assert text.done is not None
             assert math.isclose(
-                text.scores[place].bits_per_token, text.done.bits_per_token, abs_tol=1e-3
+                text.scores[text.side].bits_per_token, text.done.bits_per_token, abs_tol=1e-3
             )
-        assert a.scores[1].bits_per_token > a.scores[0].bits_per_token
+        assert a.scores[b.side].bits_per_token > a.scores[a.side].bits_per_token
         await until(pilot, lambda: {kept.step for kept in search(run="calm-otter")} == steps)
 
         # one text, two checkpoints: the differences add up to that of the scores
@@ -106,7 +106,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         await until(pilot, lambda: bool(shown.spans))
         assert "".join(span.text for span in shown.spans) == f"The cat{a.text}"
         whole = math.fsum(span.difference for span in shown.spans[-TOKENS:])
-        scores: list[TextScore] = [a.scores[place] for place in (0, 1)]
+        scores: list[TextScore] = [a.scores[text.side] for text in (a, b)]
         assert math.isclose(whole, sum(scores[0].bits) - sum(scores[1].bits), abs_tol=1e-3)
 
         # a run with another tokenizer
@@ -114,11 +114,13 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         await choose_run(app, pilot, "bpe-heron")
         await pilot.press("enter")
         await until_shown(pilot, "B scores A’s text", "bits/byte", "two tokenizers")
-        await until(pilot, lambda: len(texts(app)) == 2 and 1 in texts(app)[0].scores)
+        await until(
+            pilot, lambda: len(found := texts(app)) == 2 and found[1].side in found[0].scores
+        )
         a, b = texts(app)
-        assert sum(a.scores[1].bytes) == len(a.text.encode())
-        assert a.scores[1].bits_per_byte != a.scores[0].bits_per_byte
-        assert 0 in b.scores or b.refused[0].startswith("no token for "), b.refused
+        assert sum(a.scores[b.side].bytes) == len(a.text.encode())
+        assert a.scores[b.side].bits_per_byte != a.scores[a.side].bits_per_byte
+        assert a.side in b.scores or b.refused[a.side].startswith("no token for "), b.refused
         await pilot.press("shift+tab", "ctrl+t")
         await until_shown(pilot, "Difference of surprise, A’s text, two tokenizers")
         await until(pilot, lambda: "".join(span.text for span in shown.spans) == f"The cat{a.text}")
@@ -137,7 +139,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
             pilot,
             lambda: (
                 grid.shown is not None
-                and all(cell.done is not None for row in grid.shown.cells for cell in row)
+                and all(cell.done is not None for row in grid.shown.texts.values() for cell in row)
             ),
         )
         await pilot.press("enter")

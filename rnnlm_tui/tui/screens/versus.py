@@ -5,7 +5,8 @@ Further views: one text scored by two of them, and a grid of checkpoint × tempe
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,14 +19,15 @@ from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.sampling import length_problem
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
+from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
-from rnnlm_tui.tui.side_requests import SideRequests
+from rnnlm_tui.tui.side_requests import SideScores, read_other_runs, read_tokenizer
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, draw_seed
-from rnnlm_tui.tui.views.sample_grid import Grid
+from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.side_facts import texts_chart
 from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import (
@@ -43,7 +45,7 @@ from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.panel import Line, Panel
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
-from rnnlm_tui.tui.widgets.sample_grid import SampleGrid
+from rnnlm_tui.tui.widgets.sample_grid import SampleGrid, grid_columns
 from rnnlm_tui.tui.widgets.train_layout import Placed
 from rnnlm_tui.tui.widgets.versus import (
     FactsPanel,
@@ -116,7 +118,9 @@ class VersusScreen(StudioScreen):
         self._of: Path | None = None
         """The open run that the sides were chosen for."""
         self._view: VersusView = "texts"
-        self._requests = SideRequests(self)
+        self._scorer = SideScores()
+        self._stopping = False
+        """Whether the texts that aren't drawn yet are dropped."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -145,11 +149,6 @@ class VersusScreen(StudioScreen):
 
     def on_placed_resized(self, _event: Placed.Resized) -> None:
         self._place()
-
-    @property
-    def side(self) -> Side:
-        """The chosen side."""
-        return self._found.sides[self._found.chosen]
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         """Show the open run. For another run the sides are chosen again."""
@@ -331,24 +330,18 @@ class VersusScreen(StudioScreen):
         """Choose the next checkpoint of this side that no other side has, and load it."""
         if not self._is_free():
             return
-        side = self.side
-        others = [one for one in self._found.sides if one is not side]
+        side = self._found.side
         if side.choice.next() is None:
             self.context.report(side.problem or "no checkpoint yet")
             return
-        side.choice = side.next_choice(others)
-        self._side_changed()
-        self._load_ahead()
+        others = [one for one in self._found.sides if one is not side]
+        self._take_side(replace(side, choice=side.next_choice(others)))
 
-    def _load_ahead(self) -> None:
-        side = self.side
+    def _take_side(self, side: Side) -> None:
+        """Take other weights for the chosen side, and load them."""
+        self._found.side = side
         if side.row is not None:
             self.load_ahead(side.run.path / side.row.path)
-
-    def _side_changed(self) -> None:
-        """Drop the texts of the chosen side: they are from other weights."""
-        self.side.tokenizer = ""
-        self._found.forget(self._found.chosen)
         self.grid.show(None)
         self._show()
         if self._view == "differences":
@@ -358,23 +351,27 @@ class VersusScreen(StudioScreen):
         """Add a side with the next checkpoint of the chosen side's run."""
         if not self._is_free():
             return
-        chosen = self.side
-        choice = chosen.next_choice(self._found.sides)
-        side = Side(chosen.run, choice, chosen.pinned, chosen.corpus)
-        if not self._found.add(side):
+        found = self._found
+        if len(found.sides) == MOST_SIDES:
             way = "{key:remove_side} removes one"
             self.context.report(f"{MOST_SIDES} sides are the most possible: {way}")
             return
+        side = found.side
+        found.sides.append(replace(side, choice=side.next_choice(found.sides)))
+        found.chosen = len(found.sides) - 1
         self._sides_changed()
 
     def action_remove_side(self) -> None:
         """Remove the chosen side."""
         if not self._is_free():
             return
-        if not self._found.remove():
+        found = self._found
+        if len(found.sides) == LEAST_SIDES:
             way = "{key:next_checkpoint} changes the checkpoint of one"
             self.context.report(f"two sides are the least: {way}")
             return
+        del found.sides[found.chosen]
+        found.chosen, found.difference = min(found.chosen, len(found.sides) - 1), None
         self._sides_changed()
 
     def _sides_changed(self) -> None:
@@ -389,14 +386,13 @@ class VersusScreen(StudioScreen):
         """Choose the run of this side, and its checkpoint."""
         if not self._is_free():
             return
-        side = self.side
+        side = self._found.side
         title = f"Side {LETTERS[self._found.chosen]}"
         found = await choose_weights(self.context, title, side.choice)
         if found is None or self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
             return  # cancelled, or the sides have changed since
-        side.take_weights(*found)
-        self._side_changed()
-        self._load_ahead()
+        run, choice, summary = found
+        self._take_side(Side(run, choice, summary.checkpoints.pinned, summary.corpus))
 
     @act
     async def action_kept_states(self) -> None:
@@ -455,42 +451,63 @@ class VersusScreen(StudioScreen):
             if self.box.text and self._view == "texts":
                 self.action_generate()
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._requests.stopping = False
+    def _sample(self) -> None:
+        """Sample from all sides, or the grid."""
+        self._remember()
+        prompt, settings, start = self.box.text, self.session.settings, self.session.state
+        if self._view == "grid":
+            asked = SampleRound.of(self._found.sides, prompt, grid_columns(settings), start)
+            self.grid.show(asked, settings.temperature)
+        else:
+            asked = self._found.begin(prompt, settings, start)
+            self._columns.top, self._columns.following = 0, True
+        self._stopping = False
         self.begin_showing(self._update_texts)
         self._show()
-        self.run_worker(self._end_after(work), group="versus")
+        self.run_worker(self._draw_texts(asked), group="versus")
 
-    async def _end_after(self, work: Coroutine[None, None, None]) -> None:
+    async def _draw_texts(self, asked: SampleRound) -> None:
+        """Draw one text after the other, those of a side from the same weights; then score the
+        newest texts."""
         try:
-            await work
+            await read_other_runs(asked.texts, self.run_path)
+            for side, texts in asked.texts.items():
+                weights = Weights.of(side.run, side.row)
+                for text in texts:
+                    if not self._stopping:
+                        text.use(weights)
+                        await self._draw_text(text)
+                        weights = text.wanted.weights
+                    text.over = True
+                    self._show()
+            if asked is self._found.newest:
+                await self._score_texts([text for [text] in asked.texts.values()])
         finally:
             self.end_showing()
             if self.is_attached:
                 self.end_notice(ALREADY_SAMPLING)
                 self._show()
 
-    async def _sample_round(self, asked: SampleRound) -> None:
-        """Sample from one side after the other, then score the texts."""
-        found = self._found
-        done = await self._requests.sample_round(found, asked, self._show)
-        if done is not None:
-            self.frame.tokens[asked.prompt] = done.prompt_tokens
-            self.frame.show_facts()
-        await self._requests.score_round(found, asked, self._show)
+    async def _draw_text(self, text: SideText) -> None:
+        text.error = self.context.with_keys(text.side.problem)
+        if not text.error:
+            self.drawing = text
+            await draw(self.context, text, text.side.run)
+            self.drawing = None
 
-    def _sample(self) -> None:
-        """Sample from all sides, or the grid."""
-        self._remember()
-        session = self.session
-        if self._view == "grid":
-            grid = Grid.of(self.box.text, self._found.sides, session.settings, session.state)
-            self.grid.show(grid)
-            self._begin(self._requests.sample_grid(grid, self.grid.redraw))
-        else:
-            self._columns.top, self._columns.following = 0, True
-            asked = self._found.begin(self.box.text, session.settings, session.state)
-            self._begin(self._sample_round(asked))
+    async def _score_texts(self, texts: Sequence[SideText]) -> None:
+        """Score each text by all sides, its own first."""
+        for text in texts:
+            if text.done is not None:
+                self.frame.tokens[text.wanted.prompt] = text.done.prompt_tokens
+            if text.asked:
+                await read_tokenizer(text.side, text.wanted.weights)
+        self.frame.show_facts()
+        for text in texts:
+            for by in sorted(texts, key=lambda one: one is not text):
+                if not self._stopping:
+                    await self._scorer.score(self.context, text, by)
+                    self._show()
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
@@ -503,7 +520,9 @@ class VersusScreen(StudioScreen):
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
-        self._requests.stop()
+        self._stopping = True
+        if self.drawing is not None:
+            stop_drawing(self.context, self.drawing)
 
     # the other views
 
@@ -571,7 +590,7 @@ class VersusScreen(StudioScreen):
         scores.source = f"{LETTERS[found.chosen]}’s text"
         if written or text is None or text.done is None:
             scores.source = "the prompt"
-            text = SideText(self.side, self.box.text, session.settings, session.state)
+            text = SideText(found.side, self.box.text, session.settings, session.state)
         if not text.wanted.prompt and text.done is None:
             invitation = "Type or paste a text and press {key:generate} to score it."
             scores.clear(self.context.with_keys(invitation))
@@ -580,7 +599,7 @@ class VersusScreen(StudioScreen):
         scores.clear("scoring …")
         self._show_scores()
         try:
-            a, b = await self._requests.score_pair(found, text)
+            a, b = await self._scorer.score_pair(self.context, found, text)
             scores.take(a, b, wide=self.size.width >= WIDE_FROM)
         except (RnnlmError, OSError) as error:
             scores.clear(in_one_sentence(error), trouble=True)
@@ -594,14 +613,13 @@ class VersusScreen(StudioScreen):
 
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
-        grid, session = self.grid.shown, self.session
-        branch = grid.chosen_branch() if grid is not None else None
-        if grid is None or branch is None:
+        cell = self.grid.cell
+        if cell is None or cell.done is None:
             self.context.report("this cell has no text yet")
             return
-        session.open(branch)
-        row = branch.weights.row
-        if row is not None and grid.sides[grid.row].run.path == self.run_path:
+        self.session.open(replace(cell.samples[0]))
+        row = cell.wanted.weights.row
+        if row is not None and cell.side.run.path == self.run_path:
             self.context.selected_checkpoint = row.path
         self.context.open_pane("prompt")
 
@@ -622,8 +640,7 @@ class VersusScreen(StudioScreen):
         if self._view == "grid":
             return grid_markdown(self.grid.shown) if self.grid.shown is not None else ""
         if self._view == "differences":
-            spans = self.scores.spans
-            return differences_markdown(found.sides, self.scores.pair, spans) if spans else ""
+            return differences_markdown(self.scores) if self.scores.spans else ""
         return texts_markdown(found) if found.rounds else ""
 
     def action_copy_newest(self) -> None:

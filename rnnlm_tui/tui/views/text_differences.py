@@ -95,6 +95,11 @@ class ScoredSpan:
     """Bits of the second model."""
 
     @property
+    def both(self) -> bool:
+        """Whether both models predict it."""
+        return self.a is not None and self.b is not None
+
+    @property
     def difference(self) -> float:
         """Bits that the second model needs less: positive if it predicts the text better."""
         return 0.0 if self.a is None or self.b is None else self.a - self.b
@@ -163,31 +168,6 @@ def largest(spans: Sequence[ScoredSpan], most: int) -> list[int]:
     """Return the indices of the largest differences, the largest first."""
     shown = [index for index, span in enumerate(spans) if level(span.difference)]
     return sorted(shown, key=lambda index: -abs(spans[index].difference))[:most]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredTotals:
-    """Sums over the pieces that both models predict."""
-
-    a: float
-    """Bits."""
-    b: float
-    pieces: int
-    better_a: int
-    """Pieces that the first model predicts better, by `LEAST_DIFFERENCE` at least."""
-    better_b: int
-
-
-def totals(spans: Sequence[ScoredSpan]) -> ScoredTotals:
-    """Add up the pieces that both models predict."""
-    both = [span for span in spans if span.a is not None and span.b is not None and span.text]
-    return ScoredTotals(
-        math.fsum(span.a or 0.0 for span in both),
-        math.fsum(span.b or 0.0 for span in both),
-        len(both),
-        sum(span.difference <= -LEAST_DIFFERENCE for span in both),
-        sum(span.difference >= LEAST_DIFFERENCE for span in both),
-    )
 
 
 @dataclass(frozen=True, slots=True)

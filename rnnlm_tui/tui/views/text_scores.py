@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual.content import Content
 
+from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.schema.sampling import Inspection
-from rnnlm_tui.tui.palette import DIM
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.palette import BRIGHT, DIM, MARK_COLOURS, TEXT
+from rnnlm_tui.tui.text import line, safe_text, selected
 from rnnlm_tui.tui.views.side_facts import score_chart
-from rnnlm_tui.tui.views.text_differences import ScoredSpan, TextScore, largest, scored_spans
+from rnnlm_tui.tui.views.text_differences import (
+    LEAST_DIFFERENCE,
+    ScoredSpan,
+    TextScore,
+    largest,
+    level,
+    scored_spans,
+)
 from rnnlm_tui.tui.views.versus import SideBySide, letter
 
 MOST_LISTED = 200
+CONTEXT = 16
+"""Pieces of text before and after a listed one."""
 
 
 class TextScores:
-    """What the strip, the list of differences and the chart show."""
+    """One text scored by two sides, and the piece of it that is marked."""
 
     def __init__(self, found: SideBySide) -> None:
-        self._found = found
+        self.found = found
         self.source = ""
         """What is scored."""
-        self.pair = (0, 1)
+        self.clear("")
+
+    def clear(self, note: str, *, trouble: bool = False) -> None:
+        """Have no text for a while; the note, perhaps an error, says why."""
+        self.note, self.trouble = note, trouble
+        self.pair = self.found.pair
         """The places of the two sides."""
         self.spans: Sequence[ScoredSpan] = ()
         self.order: list[int] = []
@@ -32,16 +48,6 @@ class TextScores:
         """The index of the marked piece."""
         self.same = True
         """Whether both sides divide the text into the same tokens."""
-        self.note = ""
-        """Shown while there are no pieces."""
-        self.trouble = False
-        """Whether the note is an error."""
-        self.chart = score_chart((), by_bytes=False)
-
-    def clear(self, note: str, *, trouble: bool = False) -> None:
-        """Have no text for a while."""
-        self.pair, self.note, self.trouble = self._found.pair, note, trouble
-        self.spans, self.order, self.at, self.same = (), [], None, True
         self.chart = score_chart((), by_bytes=False)
 
     def take(self, a: Inspection, b: Inspection, *, wide: bool) -> None:
@@ -53,7 +59,7 @@ class TextScores:
         self.spans = scored_spans(a, b)
         self.order = largest(self.spans, MOST_LISTED)
         self.at = self.order[0] if self.order else None
-        one, other = (self._found.sides[place].tokenizer for place in self.pair)
+        one, other = (self.found.sides[place].tokenizer for place in self.pair)
         self.same = one == other
         scores = [
             (place, TextScore.of(found, "", whole=True))
@@ -75,14 +81,9 @@ class TextScores:
             return Content("")
         return Content("   ").join(
             letter(place)
-            + Content.styled(f" {safe_text(self._found.sides[place].label(), limit=40)}", DIM)
+            + Content.styled(f" {safe_text(self.found.sides[place].label(), limit=40)}", DIM)
             for place in self.pair
         )
-
-    @property
-    def noun(self) -> str:
-        """What a piece is."""
-        return "token" if self.same else "piece"
 
     def walk(self, by: int) -> None:
         """Mark the next of the largest differences, or the one before."""
@@ -97,3 +98,54 @@ class TextScores:
         if self.spans:
             at = -1 if self.at is None and by > 0 else self.at or 0
             self.at = max(0, min(len(self.spans) - 1, at + by))
+
+    def better(self, index: int) -> int:
+        """Return the place of the side that predicts a piece better."""
+        return self.pair[0 if self.spans[index].difference < 0 else 1]
+
+    def heads(self) -> list[Content]:
+        """Return how many pieces each side predicts better, and the heading of the list."""
+        known = [index for index, span in enumerate(self.spans) if span.both and span.text]
+        large = [self.better(index) for index in known if level(self.spans[index].difference)]
+        noun = "token" if self.same else "piece"
+        number, _, nouns = counted(len(known), noun).partition(" ")
+        a, b = map(letter, self.pair)
+        counts = [f"{large.count(place):,}" for place in self.pair]
+        better = line(f"  better  {{}} {{}}  {{}} {{}}  of {{}} {nouns}", a, counts[0], b,
+            counts[1], number)  # fmt: skip
+        if self.order:
+            return [better, line("  by bits  {}     {}", a, b)]
+        words = f"  no {noun} differs by {LEAST_DIFFERENCE:g} bits or more"
+        return [better, Content(""), Content.styled(words, DIM)]
+
+    def row(self, index: int, width: int) -> Content:
+        """Return who predicts a piece better by how many bits, the bits of both, and the piece
+        within the text."""
+        span, here, place = self.spans[index], index == self.at, self.better(index)
+        bits = "".join(
+            f"{NOTHING if value is None else f'{value:.1f}':>6}" for value in (span.a, span.b)
+        )
+        head = Content.assemble(
+            ("› " if here else "  ", BRIGHT),
+            letter(place),
+            (f" {abs(span.difference):4.1f}", f"bold {MARK_COLOURS[place]}"),
+            (f"{bits}  ", TEXT),
+        )
+        word = safe_text(span.text.strip(" ") or span.text, newlines="show", limit=16)
+        room = width - head.cell_length
+        left = max(0, (room - cell_len(word)) // 2)
+        before = "".join(one.text for one in self.spans[max(0, index - CONTEXT) : index])
+        before += span.text[: len(span.text) - len(span.text.lstrip(" "))]
+        after = "".join(one.text for one in self.spans[index + 1 : index + 1 + CONTEXT])
+        start = safe_text(before, newlines="space")
+        if index > CONTEXT:
+            start = start.partition(" ")[2].lstrip()
+        while cell_len(start) > left:
+            start = start.partition(" ")[2].lstrip()
+        row = Content.assemble(
+            head,
+            (start, DIM),
+            (word, f"bold {BRIGHT}"),
+            (safe_text(after, newlines="space", limit=room), DIM),
+        ).truncate(width, ellipsis=True)
+        return selected(row, width) if here else row

@@ -9,19 +9,30 @@ from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import figure
-from rnnlm_tui.schema.metrics import perplexity
+from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
-from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.sample_grid import GRID_TOKENS, Grid
-from rnnlm_tui.tui.views.versus import Side, SideText, letter
+from rnnlm_tui.tui.text import WrappedText, safe_content, safe_text
+from rnnlm_tui.tui.views.versus import SampleRound, Side, SideText, letter
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
 
+TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
+GRID_TOKENS = 60
+"""Most tokens of a cell."""
 LABEL_CELLS = 12
 LEAST_COLUMN, LEAST_ROW = 20, 3
 GAP = 2
 CELLS_PER_TOKEN = 6
 """A long text's cells per token, to make all rows of the grid high enough from the start."""
+
+
+def grid_columns(settings: SamplingConfig) -> list[SamplingConfig]:
+    """Return the settings of the columns; the chosen temperature replaces the nearest."""
+    values, chosen = set(TEMPERATURES), settings.temperature
+    if not settings.is_greedy:
+        values = values - {min(values, key=lambda one: abs(one - chosen))} | {chosen}
+    most = min(settings.max_new_tokens, GRID_TOKENS)
+    short = {"greedy": False, "max_new_tokens": most}
+    return [settings.model_copy(update={**short, "temperature": one}) for one in sorted(values)]
 
 
 class SampleGrid(Panel, can_focus=True):
@@ -37,23 +48,33 @@ class SampleGrid(Panel, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Checkpoint × temperature", id=id)
-        self.shown: Grid | None = None
+        self.shown: SampleRound | None = None
         """None until one is sampled."""
-        self._first = (0, 0)
-        """The first visible row and column."""
-        self._visible = (0, 0)
-        """How many rows and columns are visible."""
+        self.row, self.column = 0, 0
+        """The chosen cell."""
+        self._rows, self._columns = range(0), range(0)
+        """The visible ones."""
 
-    def show(self, grid: Grid | None) -> None:
-        """Show a grid, or how to sample one."""
+    def show(self, grid: SampleRound | None, temperature: float = 0.0) -> None:
+        """Show a grid with the cell of this temperature chosen, or how to sample one."""
         self.shown = grid
+        if grid is not None:
+            values = [one.temperature for one in grid.columns]
+            here = values.index(temperature) if temperature in values else len(values) // 2
+            self.row, self.column = 0, here
         self.redraw()
 
     def action_move_cell(self, rows: int, columns: int) -> None:
-        """Choose another cell."""
+        """Choose another cell, up to the edges."""
         if self.shown is not None:
-            self.shown.move(rows, columns)
+            self.row = max(0, min(len(self.shown.texts) - 1, self.row + rows))
+            self.column = max(0, min(len(self.shown.columns) - 1, self.column + columns))
             self.redraw()
+
+    @property
+    def cell(self) -> SideText | None:
+        """The chosen cell's text."""
+        return None if self.shown is None else [*self.shown.texts.values()][self.row][self.column]
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible cells."""
@@ -61,82 +82,41 @@ class SampleGrid(Panel, can_focus=True):
         if grid is None:
             self.lines = [Content.styled("  enter samples the grid", DIM)]
             return
-        columns = max(1, min(len(grid.columns), (width - LABEL_CELLS) // LEAST_COLUMN))
-        rows = max(1, min(len(grid.cells), (height - 1) // LEAST_ROW))
-        self._visible = (rows, columns)
-        self._first = (
-            first_shown(self._first[0], grid.row, rows, len(grid.cells)),
-            first_shown(self._first[1], grid.column, columns, len(grid.columns)),
-        )
-        cell = (width - LABEL_CELLS) // columns - GAP
-        needed = max(LEAST_ROW + 1, GRID_TOKENS * CELLS_PER_TOKEN // cell + 2)
+        count = len(grid.columns), len(grid.texts)
+        columns = max(1, min(count[0], (width - LABEL_CELLS) // LEAST_COLUMN))
+        rows = max(1, min(count[1], (height - 1) // LEAST_ROW))
+        left = first_shown(self._columns.start, self.column, columns, count[0])
+        top = first_shown(self._rows.start, self.row, rows, count[1])
+        self._columns, self._rows = range(left, left + columns), range(top, top + rows)
+        cells = (width - LABEL_CELLS) // columns - GAP
+        needed = max(LEAST_ROW + 1, GRID_TOKENS * CELLS_PER_TOKEN // cells + 2)
         tall = min((height - 1) // rows, needed)
-        shown = range(self._first[1], self._first[1] + columns)
-        self.lines = [self._head(grid, shown, cell)]
-        for row in range(self._first[0], self._first[0] + rows):
-            self.lines += self._row(grid, row, shown, cell, tall)
-
-    def _head(self, grid: Grid, shown: range, cell: int) -> Content:
-        line = Content.styled(" temperature".ljust(LABEL_CELLS), DIM)
-        for column in shown:
-            words = f"  {temperature_words(grid.columns[column])}".ljust(cell + GAP)
-            line += Content.styled(words, f"bold {FOCUS if column == grid.column else TEXT}")
-        return line
-
-    def _row(self, grid: Grid, row: int, shown: range, cell: int, tall: int) -> list[Content]:
-        named = len({side.run.path for side in grid.sides}) > 1
-        labels = _labels(grid.sides[row], row, named=named)
-        texts = [self._cell(grid.cells[row][column], cell, tall - 1) for column in shown]
-        lines = []
-        for y in range(tall):
-            label = labels[y] if y < len(labels) else Content("")
-            line = Content.assemble(" ", label, " " * (LABEL_CELLS - 1 - label.cell_length))
-            for column, text in zip(shown, texts, strict=True):
-                here = (row, column) == (grid.row, grid.column)
-                part = text[y] if y < len(text) else Content("")
-                sign = "› " if here and not y else "  "
-                part = Content.assemble(
-                    (sign, BRIGHT), part, " " * (cell + GAP - 2 - part.cell_length)
-                )
-                if here and y < tall - 1:
-                    part = part.stylize(f"on {SELECTED}")
-                line += part
-            lines.append(line)
-        return lines
-
-    def _cell(self, cell: SideText, width: int, tall: int) -> list[Content]:
-        """Return the lines of one cell, cut with `…` where there is no room for more."""
-        if cell.error:
-            text, style = safe_text(cell.error, newlines="space", limit=400), TEXT
-            sign = Content.styled("✗ ", BAD)
-        else:
-            text, style, sign = safe_text(cell.text).strip("\n"), TEXT, Content("")
-            if not text:
-                ended = cell.over and cell.done and cell.done.reason != "cancelled"
-                return [Content.styled("no text" if ended else "…", DIM)]
-        wrapped = WrappedText(max(8, width - sign.cell_length), text.lstrip())
-        lines = []
-        for line in range(min(len(wrapped), tall)):
-            words = wrapped.text[slice(*wrapped.span(line))]
-            if line == tall - 1 and len(wrapped) > tall:
-                words = safe_text(f"{words} …", limit=width)
-            lines.append(Content.assemble(sign if not line else "", (words, style)))
-        if cell.living and lines and len(wrapped) <= tall:
-            lines[-1] += Content.styled("█", TRAIN)
-        return lines
+        head = Content.styled(" temperature".ljust(LABEL_CELLS), DIM)
+        for column in self._columns:
+            words = f"  {temperature_words(grid.columns[column].temperature)}".ljust(cells + GAP)
+            head += Content.styled(words, f"bold {FOCUS if column == self.column else TEXT}")
+        self.lines = [head]
+        named = len({side.run.path for side in grid.texts}) > 1
+        texts = list(grid.texts.items())
+        for row in self._rows:
+            side, of_row = texts[row]
+            parts = [_block(_labels(side, row, named=named), LABEL_CELLS, tall)]
+            for column in self._columns:
+                here = (row, column) == (self.row, self.column)
+                cell = _block(_cell(of_row[column], cells, tall - 1), cells + GAP, tall)
+                if here:
+                    cell = [line.stylize(f"on {SELECTED}") for line in cell[:-1]] + cell[-1:]
+                    cell[0] = Content.styled("› ", f"{BRIGHT} on {SELECTED}") + cell[0][2:]
+                parts.append(cell)
+            self.lines += [Content("").join(line) for line in zip(*parts, strict=True)]
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return how many rows and columns are out of view."""
         if self.shown is None:
             return []
-        below = len(self.shown.cells) - self._first[0] - self._visible[0]
-        labels = self.hidden_labels(self._first[0], below)
-        right = len(self.shown.columns) - self._first[1] - self._visible[1]
-        sides = [
-            f"{sign} {hidden} more"
-            for sign, hidden in (("←", self._first[1]), ("→", right))
-            if hidden > 0
-        ]
+        labels = self.hidden_labels(self._rows.start, len(self.shown.texts) - self._rows.stop)
+        left, right = self._columns.start, len(self.shown.columns) - self._columns.stop
+        sides = [f"{sign} {hidden} more" for sign, hidden in (("←", left), ("→", right)) if hidden]
         if sides:
             words = Content.styled("  ".join(sides), DIM)
             labels.append((width - 3 - words.cell_length, segments_of(words)))
@@ -148,20 +128,40 @@ def temperature_words(value: float) -> str:
     return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
+def _block(lines: Sequence[Content], width: int, tall: int) -> list[Content]:
+    """Return as many lines as high and as wide as a cell is."""
+    filled = [*lines, *[Content("")] * tall][:tall]
+    return [line.pad_right(max(0, width - line.cell_length)) for line in filled]
+
+
 def _labels(side: Side, row: int, *, named: bool) -> list[Content]:
     """Return a checkpoint's letter and step, its mark, perplexity and, if wanted, the run."""
     step = "now" if side.row is None else f"{side.row.step:,}"
-    loss = side.row.validation_loss if side.row is not None else None
     words = [
         side.mark if side.row is not None else "",
-        "" if loss is None else f"val {figure(perplexity(loss))}",
+        f"val {side.perplexity}" if side.perplexity else "",
         side.run.name if named else "",
     ]
     return [
-        Content.assemble(letter(row), " ", (step, f"bold {BRIGHT}")),
-        *(
-            Content.styled(safe_text(f"  {word}", limit=LABEL_CELLS - 2), DIM)
-            for word in words
-            if word
-        ),
+        Content.assemble(" ", letter(row), " ", (step, f"bold {BRIGHT}")),
+        *(safe_content(f"   {word}", limit=LABEL_CELLS - 1).stylize(DIM) for word in words if word),
     ]
+
+
+def _cell(cell: SideText, width: int, tall: int) -> list[Content]:
+    """Return the lines of one cell, cut with `…` where there is no room for more."""
+    sign, text = ("✗ ", safe_text(cell.error, newlines="space", limit=400)) if cell.error else (
+        "", safe_text(cell.text).strip("\n"))  # fmt: skip
+    if not text:
+        ended = cell.over and cell.done and cell.done.reason != "cancelled"
+        return [Content.styled("  no text" if ended else "  …", DIM)]
+    wrapped = WrappedText(max(8, width - len(sign)), text.lstrip())
+    lines = []
+    for at in range(min(len(wrapped), tall)):
+        words = wrapped.text[slice(*wrapped.span(at))]
+        if at == tall - 1 and len(wrapped) > tall:
+            words = safe_text(f"{words} …", limit=width)
+        lines.append(Content.assemble("  ", ("" if at else sign, BAD), (words, TEXT)))
+    if cell.living and len(wrapped) <= tall:
+        lines[-1] += Content.styled("█", TRAIN)
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
@@ -10,22 +11,20 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 
-from rnnlm_tui.tui.palette import BRIGHT, DIM, SELECTED, TEXT
-from rnnlm_tui.tui.text import WrappedText, line, safe_text, sentence
+from rnnlm_tui.tui.palette import BRIGHT, DIM, MARK_COLOURS, SELECTED, TEXT
+from rnnlm_tui.tui.text import line, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.side_facts import fact_lines, facts
+from rnnlm_tui.tui.views.side_facts import fact_lines
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     SampleRound,
     SideBySide,
-    legends,
+    SideText,
+    legend,
     letter,
-    letter_of,
-    status_line,
-    status_parts,
     title,
 )
-from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, segments_of, width_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, segments_of
 from rnnlm_tui.tui.widgets.train_layout import Places
 
 SLACK_LINES = 5
@@ -55,39 +54,22 @@ class SideColumns:
         self.writing = False
         """Whether the prompt has the focus: the chosen side's letter is marked instead."""
 
-    def heights(self) -> list[int]:
-        """Return the lines of each round, the newest first, with the blank line after it."""
-        return [
-            1 + max((len(one.wrapped(asked)) + len(one.error_lines(asked)) for one in self.panels),
-                default=0)
-            for asked in self.rounds()
-        ]  # fmt: skip
+    def rounds(self) -> list[tuple[SampleRound, int]]:
+        """Return the shown rounds, the newest first, each with the lines that it takes.
 
-    def rounds(self) -> list[SampleRound]:
-        """Return the shown rounds, the newest first; only that one while its texts grow.
-
-        They would push the older ones down with every line, which costs much over a slow link.
+        Only the newest while its texts grow: they would push the older ones down with every line,
+        which costs much over a slow link.
         """
-        newest = self.shown.newest
-        if newest is None:
-            return []
-        texts = [side.texts.get(newest.number) for side in self.shown.sides]
-        if any(text is not None and not text.over for text in texts):
-            return [newest]
-        return self.shown.rounds[::-1]
+        rounds, newest = self.shown.rounds[::-1], self.shown.newest
+        if newest is not None and not all(text.over for [text] in newest.texts.values()):
+            rounds = [newest]
+        return [(one, 1 + max(panel.height_of(one) for panel in self.panels)) for one in rounds]
 
     def scroll(self, lines: int) -> None:
         """Scroll all columns down, or up if negative."""
         self.following = False
         self.top += lines
         self.redraw()
-
-    def _begin_at(self, line: int) -> None:
-        """Scroll until a line of the newest round is in view."""
-        room = min((panel.room for panel in self.panels), default=0)
-        if not self.top <= line < self.top + room:
-            self.top = max(0, line - room // 3)
-        self.following = False
 
     def walk(self, by: int) -> bool:
         """Mark the next difference of the newest texts, and scroll to it; False if none."""
@@ -97,34 +79,28 @@ class SideColumns:
             return False
         at = -1 if shown.difference is None and by > 0 else shown.difference or 0
         shown.difference = (at + by) % count
-        first = next((panel for panel in self.panels if panel.place == shown.pair[0]), None)
-        marked = shown.marked(shown.pair[0])
-        if first is not None and marked is not None:
-            self._begin_at(first.line_of(marked[0]))
+        row = next((one.marked_line for one in self.panels if one.place == shown.pair[0]), 0)
+        room = min(panel.room for panel in self.panels)
+        if not self.top <= row < self.top + room:
+            self.top = max(0, row - room // 3)
+        self.following = False
         self.redraw()
         return True
 
-    def place(self, heights: Sequence[int], room: int) -> int:
+    def place(self, lines: int, room: int) -> int:
         """Return the first visible line, within the existing lines."""
-        end, slack = self._streamed() if self.following else 0, 0
-        if self.following and end == 0:
-            self.top = 0
-        elif self.following and end > room:
+        end, slack = 0, 0
+        if self.following:
+            growing = (one.growing_lines for one in self.panels)
+            end = next((lines for lines in growing if lines), 0)
+            self.top = self.top if end else 0
+        if end > room:
             # by several lines at once, so that it can be read between
             slack = min(SLACK_LINES, room // 2)
             if not self.top < end <= self.top + room:
                 self.top = end - room + slack
-        self.top = max(0, min(self.top, sum(heights) - 1 - room + slack))
+        self.top = max(0, min(self.top, lines - room + slack))
         return self.top
-
-    def _streamed(self) -> int:
-        """Return the lines of the text that streams; 0 if none does."""
-        asked = self.shown.newest
-        for panel in self.panels:
-            text = self.shown.text(panel.place)
-            if asked is not None and text is not None and text.living:
-                return len(panel.wrapped(asked))
-        return 0
 
     def redraw(self) -> None:
         """Draw all columns: a longer text moves the older ones in the others."""
@@ -148,8 +124,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         self._columns = columns
         self._hidden = (0, 0)
 
-    # its lines
-
     @property
     def room(self) -> int:
         """Lines for texts."""
@@ -164,99 +138,91 @@ class SidePanel(WheelScrolled, can_focus=True):
     def _text_width(self) -> int:
         return max(10, self.inner_size.width - 2 * self._margin)
 
-    def wrapped(self, asked: SampleRound) -> WrappedText:
-        """Return prompt and text of a round, wrapped; empty if the side has none."""
-        text = self._columns.shown.text(self.place, asked)
-        if text is None:
-            return WrappedText(self._text_width)
-        return text.wrapped(self._text_width)
+    def _text(self, asked: SampleRound | None = None) -> SideText | None:
+        return self._columns.shown.text(self.place, asked)
 
-    def error_lines(self, asked: SampleRound) -> list[Content]:
-        """Return the lines of a round's error."""
-        text = self._columns.shown.text(self.place, asked)
-        if text is None or not text.error:
+    def _error_lines(self, text: SideText) -> list[Content]:
+        if not text.error:
             return []
         words = safe_text(text.error, limit=600, newlines="space")
         return sentence(words, self._text_width - 2, trouble=True)
 
+    def height_of(self, asked: SampleRound) -> int:
+        """Return the lines of a round's prompt, text and error."""
+        text = self._text(asked)
+        if text is None:
+            return 0
+        return len(text.wrapped(self._text_width)) + len(self._error_lines(text))
+
+    @property
+    def growing_lines(self) -> int:
+        """The lines of the newest text while it grows; else 0."""
+        text = self._text()
+        return len(text.wrapped(self._text_width)) if text is not None and text.living else 0
+
+    @property
+    def marked_line(self) -> int:
+        """The line of the newest text where the marked difference begins."""
+        text, marked = self._text(), self._columns.shown.marked(self.place)
+        if text is None or marked is None:
+            return 0
+        start = len(safe_text(text.wanted.prompt)) + marked[0]
+        return max(0, bisect_right(text.wrapped(self._text_width).starts, start) - 1)
+
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible lines of all rounds, then the status line."""
-        found = self._columns.shown
+        self.lines, columns, found = [], self._columns, self._columns.shown
         if self.place >= len(found.sides):
-            self.lines = []
             return
-        side = found.sides[self.place]
-        marked = self._columns.writing and self.place == found.chosen
+        side, text, room = found.sides[self.place], self._text(), self.room
+        marked = columns.writing and self.place == found.chosen
         head = title(side, self.place, max(8, width - 4), marked=marked)
         self.set_reactive(Panel.panel_title, head)
-        heights = self._columns.heights()
-        top = self._columns.place(heights, self.room)
-        visible, first = [Content("")] * self.room, 0
-        for asked, size in zip(self._columns.rounds(), heights, strict=True):
-            if first < top + self.room and first + size > top:
-                for y, row in enumerate(self._round_lines(asked), first - top):
-                    if 0 <= y < self.room:
-                        visible[y] = row
-            first += size
-        self._hidden = (top, max(0, first - 1 - top - self.room))
-        if not side.texts:
-            visible[:] = [*self._invitation(), *visible][: self.room]
+        rounds = columns.rounds()
+        end = sum(lines for _, lines in rounds) - 1
+        top = columns.place(end, room)
+        self._hidden = (top, max(0, end - top - room))
+        rows: list[Content] = []
+        first = 0
+        for asked, lines in rounds:
+            if first < top + room and first + lines > top:
+                shown = [*self._round_lines(asked), *[Content("")] * lines][:lines]
+                rows += shown[max(0, top - first) :]
+            first += lines
+        if not any(side in asked.texts for asked in found.rounds):
+            rows = [*self._invitation(), *rows]
+        rows = [*rows, *[Content("")] * room][:room]
+        status = Content("")
+        if text is not None:
+            status = text.status(self._text_width, by_bytes=not found.one_tokenizer)
         blank = [Content("")] if height >= ROOMY_LINES else []
-        margin = " " * self._margin
-        self.lines = [
-            *blank,
-            *(Content.assemble(margin, line) for line in visible),
-            *blank,
-            Content.assemble(margin, self._status()),
-        ]
+        lines_of_all = [*blank, *rows, *blank, status]
+        self.lines = [one.pad_left(self._margin) for one in lines_of_all]
 
     def _round_lines(self, asked: SampleRound) -> list[Content]:
-        found = self._columns.shown
-        text = found.text(self.place, asked)
+        found, text, newest = (
+            self._columns.shown,
+            self._text(asked),
+            asked is self._columns.shown.newest,
+        )
         if text is None:
             return []
-        wrapped, newest = self.wrapped(asked), asked is found.newest
-        prompt = len(safe_text(asked.prompt))
-        same, marked = prompt, None
-        if newest:
-            same += found.same_start(self.place)
-            marked = found.marked(self.place)
-        rows = []
-        for at in range(len(wrapped)):
-            start, end = wrapped.span(at)
-            spans = [
-                (0, prompt, f"bold {BRIGHT}" if newest else TEXT),
-                (prompt, same, DIM),
-                (same, len(wrapped.text), TEXT if newest else DIM),
-            ]
-            if marked is not None:
-                first, last = prompt + marked[0], prompt + max(marked[1], marked[0] + 1)
-                spans = [
-                    *((a, min(b, first), style) for a, b, style in spans),
-                    (first, last, f"bold {BRIGHT} on {SELECTED}"),
-                    *((max(a, last), b, style) for a, b, style in spans),
-                ]
-            rows.append(
-                Content.assemble(
-                    *(
-                        (wrapped.text[max(a, start) : min(b, end)], style)
-                        for a, b, style in spans
-                        if max(a, start) < min(b, end)
-                    )
-                )
-            )
+        wrapped, prompt = text.wrapped(self._text_width), len(safe_text(asked.prompt))
+        same = prompt + (found.same_start(self.place) if newest else 0)
+        styled = (
+            Content(wrapped.text)
+            .stylize(f"bold {BRIGHT}" if newest else TEXT, 0, prompt)
+            .stylize(DIM, prompt, same)
+            .stylize(TEXT if newest else DIM, same)
+        )
+        marked = found.marked(self.place) if newest else None
+        if marked is not None:
+            first, last = prompt + marked[0], prompt + max(marked[1], marked[0] + 1)
+            styled = styled.stylize(f"bold {BRIGHT} on {SELECTED}", first, last)
+        rows = [styled[slice(*wrapped.span(at))] for at in range(len(wrapped))]
         if text.living and newest:
-            cursor = Content.styled("█", letter_of(self.place)[1])
-            rows[-1:] = [rows[-1] + cursor] if rows else [cursor]
-        return [*rows, *self.error_lines(asked)]
-
-    def line_of(self, character: int) -> int:
-        """Return the line of a character of the newest text."""
-        asked = self._columns.shown.newest
-        if asked is None:
-            return 0
-        wrapped, at = self.wrapped(asked), len(safe_text(asked.prompt)) + character
-        return max(0, sum(start <= at for start in wrapped.starts) - 1)
+            rows[-1] += Content.styled("█", MARK_COLOURS[self.place])
+        return [*rows, *self._error_lines(text)]
 
     def _invitation(self) -> list[Content]:
         found = self._columns.shown
@@ -275,32 +241,20 @@ class SidePanel(WheelScrolled, can_focus=True):
         style = DIM if self.place or found.rounds else TEXT
         return sentence(self._columns.with_keys(words), self._text_width, style=style)
 
-    def _status(self) -> Content:
-        found = self._columns.shown
-        if found.newest is None:
-            return Content("")
-        side, by_bytes = found.sides[self.place], not found.one_tokenizer
-        parts = status_parts(side, found.newest, self.place, by_bytes=by_bytes)
-        return status_line(parts, self._text_width)
-
     def legend_within(self, room: int) -> Label:
         """Return the longest form of the checkpoint that fits."""
-        found = self._columns.shown
-        if self.place >= len(found.sides):
-            return ""
-        forms = legends(found.sides[self.place])
-        return next((form for form in forms if width_of(segments_of(form)) <= room), "")
+        sides = self._columns.shown.sides
+        return legend(sides[self.place], room) if self.place < len(sides) else ""
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return how many lines are out of view, at the left, and which sides, at the right."""
-        panels, found = self._columns.panels, self._columns.shown
+        panels, sides = self._columns.panels, self._columns.shown.sides
         labels = self.hidden_labels(*self._hidden) if panels[:1] == [self] else []
-        if panels[-1:] == [self]:
-            here = {panel.place for panel in panels}
-            others = [letter(place) for place in range(len(found.sides)) if place not in here]
-            if others:
-                also = Content(" ").join([line("also"), *others])
-                labels.append((width - 3 - also.cell_length, segments_of(also)))
+        here = {panel.place for panel in panels}
+        others = [letter(place) for place in range(len(sides)) if place not in here]
+        if others and panels[-1:] == [self]:
+            also = Content(" ").join([line("also"), *others])
+            labels.append((width - 3 - also.cell_length, segments_of(also)))
         return labels
 
     def scroll_lines(self, by: int) -> None:
@@ -318,13 +272,11 @@ class FactsPanel(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines."""
         shown = self._shown
-        unit = "bits/token" if shown.one_tokenizer else "bits/byte"
         for places in (range(len(shown.sides)), shown.pair):  # all sides, if there is room
-            found = facts(shown, places)
-            self.lines = fact_lines(found, width, unit)
+            self.lines = fact_lines(shown, places, width)
             if len(self.lines) <= height:
                 break
-        if not self._shown.rounds and not found:
+        if not shown.rounds and not self.lines:
             self.lines = [Content.styled("no texts yet", DIM)]
 
     def legend_within(self, room: int) -> Label:

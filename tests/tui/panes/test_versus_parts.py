@@ -12,8 +12,8 @@ from textual.geometry import Region, Size
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.sample_grid import temperatures
-from rnnlm_tui.tui.views.side_facts import fact_lines, facts, score_chart
+from rnnlm_tui.tui.views.sample_tree import Weights
+from rnnlm_tui.tui.views.side_facts import fact_lines, score_chart
 from rnnlm_tui.tui.views.text_differences import (
     TextScore,
     common_start,
@@ -22,20 +22,19 @@ from rnnlm_tui.tui.views.text_differences import (
     level,
     same_tokens,
     scored_spans,
-    totals,
 )
+from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import (
     Side,
     SideBySide,
     SideText,
     default_wanted,
-    legends,
+    legend,
     settings_line,
-    status_line,
-    status_parts,
     title,
 )
 from rnnlm_tui.tui.views.versus_export import differences_markdown, texts_markdown
+from rnnlm_tui.tui.widgets.sample_grid import grid_columns
 from rnnlm_tui.tui.widgets.versus import shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
 from tests.tui.test_inspect_views import inspection
@@ -58,15 +57,15 @@ def sampled(*texts: str, prompt: str = "We") -> SideBySide:
             id="1", reason="length", text=text, ids=ids, tokens=len(ids), prompt_tokens=1,
             seconds=0.2, first_token_seconds=0.1, bits_per_token=4.1,
         )  # fmt: skip
-        newest_of = found.sides[place].texts[asked.number]
+        [newest_of] = asked.texts[found.sides[place]]
         newest_of.take(done)
         newest_of.asked = newest_of.over = True
     return found
 
 
-def shown(found: SideBySide, places: Sequence[int], width: int, unit: str = "") -> list[str]:
+def shown(found: SideBySide, places: Sequence[int], width: int) -> list[str]:
     """The lines of facts about sides."""
-    return [line.plain.rstrip() for line in fact_lines(facts(found, places), width, unit)]
+    return [line.plain.rstrip() for line in fact_lines(found, places, width)]
 
 
 def newest(found: SideBySide, place: int) -> SideText:
@@ -135,9 +134,11 @@ def test_a_text_is_compared_by_the_smallest_pieces_that_both_models_read() -> No
     for case, (a, b, spans, better) in SPANS.items():
         found = scored_spans(a, b)
         assert [(one.text, one.a, one.b) for one in found] == spans, case
-        sums = totals(found)
-        assert (sums.better_a, sums.better_b) == better, case
-        assert sums.pieces == sum(one is not None for _, one, _ in spans), case
+        scores = TextScores(SideBySide([side(), side(LAST)]))
+        scores.take(a, b, wide=True)
+        known = sum(one is not None for _, one, _ in spans)
+        words = f"better  A {better[0]}  B {better[1]}  of {known} token"
+        assert words in scores.heads()[0].plain, case
     assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
 
 
@@ -175,42 +176,32 @@ def test_two_sides_begin_with_the_best_and_a_pinned_or_the_oldest_checkpoint() -
 
 def test_a_side_is_named_by_run_mark_and_step() -> None:
     best, pinned, now = side(), side(CHECKPOINTS[2].path), side(NOW)
-    pinned.pinned, now.snapshot = (3_000,), (3_712, 0.0)
+    pinned.pinned, now.snapshot = (3_000,), (Weights("plain-otter", "/snapshot", 3_712), 0.0)
     assert [one.mark for one in (best, pinned, now)] == ["@best", "@pinned", "@now"]
     assert best.label() == "plain-otter @best, step 3,700"
     assert title(best, 0, 14, marked=False).plain == "A plain… @best"
-    assert [form.plain for form in legends(best)] == ["step 3,700, val 58.1", "step 3,700", "3,700"]
-    assert legends(now)[0].plain.startswith("step 3,712, ")
-
-
-def test_a_side_is_removed_with_its_scores() -> None:
-    found = sampled(" one", " two", " three")
-    text = newest(found, 2)
-    text.scores = {0: TextScore((1.0,), (1,)), 1: TextScore((2.0,), (1,)), 2: TextScore((), ())}
-    found.chosen = 1
-    assert found.remove()
-    assert newest(found, 1) is text
-    assert {place: score.bits for place, score in text.scores.items()} == {0: (1.0,), 1: ()}
+    for room, words in ((20, "step 3,700, val 58.1"), (19, "step 3,700"), (9, "3,700"), (4, "")):
+        assert legend(best, room).plain == words
+    assert legend(now, 30).plain.startswith("step 3,712, ")
 
 
 def test_the_status_says_what_a_text_is_as_far_as_there_is_room() -> None:
     found = sampled(" is strong, and the Congress", " is")
-    first, asked = found.sides[0], found.rounds[0]
-    parts = status_parts(first, asked, 0, by_bytes=False)
+    text = newest(found, 0)
     for room, line in (
         (60, "5 tokens   40 tok/s   4.1 bits/token   seed 7"),
         (34, "5 tokens  40 tok/s  4.1 bits/token"),
         (4, "5 tokens"),
     ):
-        assert status_line(parts, room).plain == line
-    first.choice = replace(first.choice, wanted=LAST)
-    assert status_parts(first, asked, 0, by_bytes=False)[1].plain == "step 3,700", "its own"
+        assert text.status(room).plain == line
+    found.sides[0].choice = replace(found.sides[0].choice, wanted=LAST)
+    assert "step 3,700" in text.status().plain, "its own"
 
 
 def test_the_settings_are_one_line_with_all_that_is_on() -> None:
     for settings, words in (
-        (SamplingConfig(top_k=40, stop=("\n",)),
-            "temperature 0.8  top-p 0.95  top-k 40  stop \\n  max 100  seed 7"),
+        (SamplingConfig(top_k=40, stop=("\n",)), "temperature 0.8   top-p 0.95   top-k 40"
+            "   stop \\n   max 100   seed 7, the same for both"),
         (SamplingConfig(greedy=True), "temperature greedy   top-p 0.95   max 100"),
     ):  # fmt: skip
         assert settings_line(settings, sides=2, random_seed=False, room=50).plain == words
@@ -220,23 +211,24 @@ def test_facts_of_three_sides_are_a_table() -> None:
     found = sampled(" is strong, and the", " is strong, and it", " is strong, or not")
     for owner, scorer in product(range(3), repeat=2):
         bits = 4.0 + owner + scorer / 10
-        newest(found, owner).scores[scorer] = TextScore((bits,), (3,))
-    assert shown(found, range(3), 50, "bits/token") == [
-        "same start     3 tokens “is strong, and”",
-        "then           A the     B it",
-        "bits/token     A       B     C",
-        "A scores       4.0     5.0   6.0",
-        "B scores       4.1     5.1   6.1",
-        "C scores       4.2     5.2   6.2",
-        "val ppl        58.1 ★  87.1  67.2",
-        "distinct words 4       4     4",
+        newest(found, owner).scores[found.sides[scorer]] = TextScore((bits,), (3,))
+    assert shown(found, range(3), 50) == [
+        "same start        3 tokens “is strong, and”",
+        "then              A the  B it",
+        "bits/token        A       B     C",
+        "A scores          4.0     5.0   6.0",
+        "B scores          4.1     5.1   6.1",
+        "C scores          4.2     5.2   6.2",
+        "val ppl           58.1 ★  87.1  67.2",
+        "distinct words    4       4     4",
     ]
 
 
 def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None:
     found = sampled(" is strong, and the", " is strong, and it")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
-    newest(found, 1).scores[0] = score = TextScore((4.0, 4.0), (2, 2), 6)
+    score = TextScore((4.0, 4.0), (2, 2), 6)
+    newest(found, 1).scores[found.sides[0]] = score
     assert shown(found, (0, 1), 60)[2:4] == [
         "A scores B’s text 2.00 bits/byte of 67 % of the text",
         "val ppl           A 58.1  B 87.1",
@@ -263,21 +255,26 @@ def test_a_and_the_chosen_side_are_shown_where_not_all_fit_and_no_panel_covers_a
 
 
 def test_the_temperatures_have_the_chosen_one_among_them() -> None:
-    assert temperatures(SamplingConfig(temperature=0.8)) == (0.4, 0.8, 1.0, 1.3)
-    assert temperatures(SamplingConfig(temperature=2.0)) == (0.4, 0.7, 1.0, 2.0)
-    assert temperatures(SamplingConfig(greedy=True)) == (0.4, 0.7, 1.0, 1.3)
+    for settings, values in (
+        (SamplingConfig(temperature=0.8), [0.4, 0.8, 1.0, 1.3]),
+        (SamplingConfig(temperature=2.0), [0.4, 0.7, 1.0, 2.0]),
+        (SamplingConfig(greedy=True), [0.4, 0.7, 1.0, 1.3]),
+    ):
+        assert [one.temperature for one in grid_columns(settings)] == values
 
 
-def test_exports_have_longer_fences_than_their_texts_and_cells_without_bars() -> None:
+def test_exports_have_longer_fences_than_their_texts() -> None:
     text = texts_markdown(sampled(" ```\ncode", " was\x1b[31m", prompt="The | Union"))
     assert "## The | Union" in text
     assert "````text\nThe | Union ```\ncode\n````" in text
     assert "\x1b" not in text
-    assert "temperature 0.8 · top-p 0.95 · max 100 · seed 7" in text
-    spans = scored_spans(
-        inspection(("The", 5.0), (" | state", 3.0)), inspection(("The", 1.0), (" | state", 4.0))
-    )
-    text = differences_markdown([side(), side(LAST)], (0, 1), spans)
-    assert "| bits | 8.0 | 5.0 |" in text
-    assert "| `The` | 5.00 | 1.00 | +4.00 | B |" in text
-    assert "| ` \\| state` | 3.00 | 4.00 | -1.00 | A |" in text
+    assert "### A: temperature 0.8   top-p 0.95   max 100   seed 7" in text
+    scores = TextScores(SideBySide([side(), side(LAST)]))
+    scores.take(
+        inspection(("The", 5.0), (" | state", 3.0)), inspection(("The", 1.0), (" | state", 4.0)),
+        wide=True,
+    )  # fmt: skip
+    text = differences_markdown(scores)
+    assert "## Bits per token, running mean: A 4.0   B 2.5" in text
+    for words in ("better  A 1  B 1  of 2 tokens", "B  4.0   5.0   1.0", "A  1.0   3.0   4.0"):
+        assert words in text
