@@ -46,7 +46,7 @@ def texts(app: RnnlmApp) -> list[SideText]:
     """The newest text of each side, once all are sampled and scored."""
     screen = app.pane_screen
     assert isinstance(screen, VersusScreen)
-    found = screen.shown
+    found = screen.found
     known = [found.text(place) for place in range(len(found.sides))]
     return [] if screen.sampling else [text for text in known if text is not None]
 

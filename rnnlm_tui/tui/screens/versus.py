@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from textual import work
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize, ScreenResume
@@ -27,8 +29,8 @@ from rnnlm_tui.tui.side_requests import SideScores, read_other_runs, read_tokeni
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, draw_seed
-from rnnlm_tui.tui.views.sample_tree import Weights
-from rnnlm_tui.tui.views.side_facts import texts_chart
+from rnnlm_tui.tui.views.sample_tree import Weights, with_seed
+from rnnlm_tui.tui.views.side_facts import facts_legend, facts_within, texts_chart
 from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
@@ -43,12 +45,11 @@ from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdow
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from rnnlm_tui.tui.widgets.panel import Line, Panel
+from rnnlm_tui.tui.widgets.panel import Line, LinesPanel, Panel
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.sample_grid import SampleGrid, grid_columns
 from rnnlm_tui.tui.widgets.train_layout import Placed
 from rnnlm_tui.tui.widgets.versus import (
-    FactsPanel,
     SideColumns,
     SidePanel,
     VersusView,
@@ -69,19 +70,14 @@ FOOTER: dict[VersusView, tuple[str, ...]] = {
 HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
     "writing": (("differences", "differences"), ("grid", "grid"), ("↑", "earlier prompts")),
     "texts": (
-        ("differences", "differences"),
-        ("grid", "grid"),
-        ("add_side", "add a side"),
+        ("differences", "differences"), ("grid", "grid"), ("add_side", "add a side"),
         ("choose_weights", "its run"),
     ),
     "differences": (
-        ("← →", "token"),
-        ("↑ ↓", "scroll"),
-        ("differences", "texts"),
-        ("grid", "grid"),
+        ("← →", "token"), ("↑ ↓", "scroll"), ("differences", "texts"), ("grid", "grid"),
     ),
     "grid": (("← → ↑ ↓", "cell"), ("differences", "differences"), ("grid", "texts")),
-}
+}  # fmt: skip
 """Keys beside the modes that the footer has no room for: actions, or keys of a view itself."""
 TALL_FROM = 34
 """Height of the body from which a blank line separates the footer."""
@@ -102,15 +98,16 @@ class VersusScreen(StudioScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown = self._found = SideBySide()
+        self.found = SideBySide()
         """The sides with their texts."""
-        self.scores = TextScores(self._found)
+        self.scores = TextScores(self.found)
         """A text scored by two sides."""
-        self._columns = SideColumns(self._found, lambda text: self.context.with_keys(text))
+        self._columns = SideColumns(self.found, lambda text: self.context.with_keys(text))
         self._panels = [SidePanel(place, self._columns) for place in range(MOST_SIDES)]
-        self._facts = FactsPanel(self._found, id="versus-facts")
+        self._facts = LinesPanel("Same and different", id="versus-facts")
         self._strip = DifferenceStrip(self.scores, id="difference-strip")
         self._list = DifferenceList(self.scores, id="difference-list")
+        self._chart = Chart(id="versus-chart")
         self.grid = SampleGrid(id="sample-grid")
         """The grid of checkpoint × temperature."""
         self.frame = PromptFrame(("kept_states",), id="versus-frame")
@@ -127,7 +124,7 @@ class VersusScreen(StudioScreen):
             *self._panels,
             self._strip,
             self.grid,
-            Chart(id="versus-chart"),
+            self._chart,
             self._facts,
             self._list,
             places={},
@@ -148,7 +145,7 @@ class VersusScreen(StudioScreen):
     # what is shown
 
     def on_placed_resized(self, _event: Placed.Resized) -> None:
-        self._place()
+        self._show()
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         """Show the open run. For another run the sides are chosen again."""
@@ -156,7 +153,7 @@ class VersusScreen(StudioScreen):
             self.stop()
             self.workers.cancel_group(self, "differences")
             self._of = self.run_path
-            self._found.clear()
+            self.found.clear()
             self._view = "texts"
             self.grid.show(None)
         session, run = self.session, self.context.run_directory
@@ -164,8 +161,7 @@ class VersusScreen(StudioScreen):
         if snapshot is not None and run is not None:
             if session.run is None:
                 session.run, session.settings = run, snapshot.config.sampling
-            self._found.take(snapshot, run)
-        self._place()
+            self.found.take(snapshot, run)
         self._show()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
@@ -175,36 +171,29 @@ class VersusScreen(StudioScreen):
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         """Take what has changed about the runs of the sides."""
-        self._found.take_summaries(summaries or (), self.run_path)
-
-    def _place(self) -> None:
-        """Lay out the view, for the terminal's size and the number of sides."""
-        placed, found = self.query_one(Placed), self._found
-        size = placed.size or Size(self.app.size.width, max(1, self.app.size.height - 8))
-        places = shown_sides(size.width, len(found.sides), found.chosen)
-        self._columns.panels = [self._panels[place] for place in places if found.sides]
-        placed.place(
-            versus_arrangement(
-                size,
-                self._view,
-                places if found.sides else (),
-                count=len(found.sides),
-                text_rows=self._strip.height_in(size.width),
-                listed=len(self.scores.order),
-            )
-        )
+        self.found.take_summaries(summaries or (), self.run_path)
 
     def _show(self) -> None:
-        """Show everything that may have changed."""
-        found = self._found
-        self.session.compared = found.weights
+        """Show everything that may have changed, laid out for the number of sides."""
+        found, view, wide = self.found, self._view, self.size.width >= WIDE_FROM
+        placed = self.query_one(Placed)
+        size = placed.size or Size(self.app.size.width, max(1, self.app.size.height - 8))
+        places = shown_sides(size.width, len(found.sides), found.chosen)
+        self._columns.panels = [self._panels[place] for place in places]
         self._columns.writing = self.box.has_focus
-        self._columns.redraw()
-        self._facts.redraw()
-        self.grid.redraw()
-        if self._view != "differences":
-            wide = self.size.width >= WIDE_FROM
-            self.query_one(Chart).show(texts_chart(found, wide=wide))
+        text_rows, listed = self._strip.height_in(size.width), len(self.scores.order)
+        count = len(found.sides)
+        placed.place(
+            versus_arrangement(
+                size, view, places, count=count, text_rows=text_rows, listed=listed
+            )
+        )  # fmt: skip
+        self.session.compared = found.weights
+        self._facts.show(partial(facts_within, found), facts_legend(found))
+        scored = view == "differences"
+        self._chart.show(self.scores.chart if scored else texts_chart(found, wide=wide))
+        for panel in (*self._columns.panels, self._strip, self._list, self.grid):
+            panel.redraw()
         self._show_lines()
         self.refresh_footer()
 
@@ -215,7 +204,7 @@ class VersusScreen(StudioScreen):
         session, width = self.session, self.size.width
         line = settings_line(
             session.settings,
-            sides=len(self._found.sides),
+            sides=len(self.found.sides),
             random_seed=session.random_seed,
             room=width - 4,
         )
@@ -232,7 +221,7 @@ class VersusScreen(StudioScreen):
         """Return the actions of the view, by the focus and whether texts are sampled."""
         if self.run_path is None:
             return self.keys_without_run()
-        writing, both = self.box.has_focus, len(self._found.sides) == LEAST_SIDES
+        writing, both = self.box.has_focus, len(self.found.sides) == LEAST_SIDES
         verbs: dict[VersusView, str] = {
             "texts": "Generate both" if both else "Generate all",
             "differences": "Score" if writing else "Write",
@@ -264,10 +253,10 @@ class VersusScreen(StudioScreen):
 
     def action_walk_sides(self, by: int) -> None:
         """Go to the side `by` places after this one, or to the prompt."""
-        sides = len(self._found.sides)
+        sides = len(self.found.sides)
         if not sides:
             return
-        at = sides if self.box.has_focus else self._found.chosen
+        at = sides if self.box.has_focus else self.found.chosen
         at = (at + by) % (sides + 1)
         if at == sides:
             self.set_focus(self.box)
@@ -278,15 +267,14 @@ class VersusScreen(StudioScreen):
                 self._score_text()
 
     def _choose(self, place: int) -> None:
-        if place != self._found.chosen and place < len(self._found.sides):
-            self._found.chosen, self._found.difference = place, None
-            self._place()
+        if place != self.found.chosen and place < len(self.found.sides):
+            self.found.chosen, self.found.difference = place, None
             self._show()
 
     def _focus_view(self) -> None:
         """Give the focus to what the view shows."""
         widgets: dict[VersusView, Panel] = {
-            "texts": self._panels[self._found.chosen],
+            "texts": self._panels[self.found.chosen],
             "differences": self._strip,
             "grid": self.grid,
         }
@@ -318,7 +306,7 @@ class VersusScreen(StudioScreen):
 
     def _is_free(self) -> bool:
         """Whether the sides may change; reports if not."""
-        if not self._found.sides:
+        if not self.found.sides:
             self.context.report(NO_RUN if self.run_path is None else "reading the run …")
         elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
@@ -330,16 +318,16 @@ class VersusScreen(StudioScreen):
         """Choose the next checkpoint of this side that no other side has, and load it."""
         if not self._is_free():
             return
-        side = self._found.side
+        side = self.found.side
         if side.choice.next() is None:
             self.context.report(side.problem or "no checkpoint yet")
             return
-        others = [one for one in self._found.sides if one is not side]
+        others = [one for one in self.found.sides if one is not side]
         self._take_side(replace(side, choice=side.next_choice(others)))
 
     def _take_side(self, side: Side) -> None:
         """Take other weights for the chosen side, and load them."""
-        self._found.side = side
+        self.found.side = side
         if side.row is not None:
             self.load_ahead(side.run.path / side.row.path)
         self.grid.show(None)
@@ -351,7 +339,7 @@ class VersusScreen(StudioScreen):
         """Add a side with the next checkpoint of the chosen side's run."""
         if not self._is_free():
             return
-        found = self._found
+        found = self.found
         if len(found.sides) == MOST_SIDES:
             way = "{key:remove_side} removes one"
             self.context.report(f"{MOST_SIDES} sides are the most possible: {way}")
@@ -365,7 +353,7 @@ class VersusScreen(StudioScreen):
         """Remove the chosen side."""
         if not self._is_free():
             return
-        found = self._found
+        found = self.found
         if len(found.sides) == LEAST_SIDES:
             way = "{key:next_checkpoint} changes the checkpoint of one"
             self.context.report(f"two sides are the least: {way}")
@@ -376,20 +364,19 @@ class VersusScreen(StudioScreen):
 
     def _sides_changed(self) -> None:
         self.grid.show(None)
-        self._place()
+        self._show()
         if not self.box.has_focus:
             self._focus_view()
-        self._show()
 
     @act
     async def action_choose_weights(self) -> None:
         """Choose the run of this side, and its checkpoint."""
         if not self._is_free():
             return
-        side = self._found.side
-        title = f"Side {LETTERS[self._found.chosen]}"
+        side = self.found.side
+        title = f"Side {LETTERS[self.found.chosen]}"
         found = await choose_weights(self.context, title, side.choice)
-        if found is None or self._found.sides[self._found.chosen :][:1] != [side] or self.sampling:
+        if found is None or self.found.sides[self.found.chosen :][:1] != [side] or self.sampling:
             return  # cancelled, or the sides have changed since
         run, choice, summary = found
         self._take_side(Side(run, choice, summary.checkpoints.pinned, summary.corpus))
@@ -399,7 +386,7 @@ class VersusScreen(StudioScreen):
         """List the kept states, to start all sides from one."""
         if not self._is_free():
             return
-        runs = dict.fromkeys(side.run.name for side in self._found.sides)
+        runs = dict.fromkeys(side.run.name for side in self.found.sides)
 
         models = await self.context.wait_for(lambda: self.context.watcher.runs.configs(runs))
         path = await self.context.ask(StatesScreen(models, None))
@@ -414,37 +401,21 @@ class VersusScreen(StudioScreen):
         """Sample from all sides, score the text, or sample the grid, by the view."""
         if self._view == "grid" and not self.box.has_focus and self.grid.shown is not None:
             self._open_cell()
-        elif self._view == "differences":
-            if self.box.has_focus:
-                self._score_text()
-            else:
-                self.set_focus(self.box)
-        elif self._can_sample():
+        elif self._view != "differences":
             self._sample()
-
-    def _can_sample(self) -> bool:
-        if not self._is_free():
-            return False
-        problem = length_problem(len(self.box.text))
-        if problem:
-            self.context.report(problem, trouble=True)
-        return not problem
-
-    def _remember(self) -> None:
-        """Add the prompt to the history, and draw a seed if it is random."""
-        self.frame.remember()
-        if self.session.random_seed:
-            self._use_seed(draw_seed())
+        elif self.box.has_focus:
+            self._score_text()
+        else:
+            self.set_focus(self.box)
 
     def _use_seed(self, seed: int) -> None:
         session = self.session
-        session.settings = session.settings.model_copy(update={"seed": seed})
-        session.changed = True
+        session.settings, session.changed = with_seed(session.settings, seed), True
 
     def action_new_seed(self) -> None:
         """Use the next seed, and sample again."""
         if self._is_free():
-            self._use_seed((self.session.settings.seed + 1) % 2**63)
+            self._use_seed(self.session.settings.seed + 1)
             self._show_lines()
             if self._view == "grid":
                 self.grid.show(None)
@@ -453,19 +424,28 @@ class VersusScreen(StudioScreen):
 
     def _sample(self) -> None:
         """Sample from all sides, or the grid."""
-        self._remember()
+        if not self._is_free():
+            return
+        problem = length_problem(len(self.box.text))
+        if problem:
+            self.context.report(problem, trouble=True)
+            return
+        self.frame.remember()
+        if self.session.random_seed:
+            self._use_seed(draw_seed())
         prompt, settings, start = self.box.text, self.session.settings, self.session.state
         if self._view == "grid":
-            asked = SampleRound.of(self._found.sides, prompt, grid_columns(settings), start)
+            asked = SampleRound.of(self.found.sides, prompt, grid_columns(settings), start)
             self.grid.show(asked, settings.temperature)
         else:
-            asked = self._found.begin(prompt, settings, start)
+            asked = self.found.begin(prompt, settings, start)
             self._columns.top, self._columns.following = 0, True
         self._stopping = False
         self.begin_showing(self._update_texts)
         self._show()
-        self.run_worker(self._draw_texts(asked), group="versus")
+        self._draw_texts(asked)
 
+    @work(group="versus")
     async def _draw_texts(self, asked: SampleRound) -> None:
         """Draw one text after the other, those of a side from the same weights; then score the
         newest texts."""
@@ -480,7 +460,7 @@ class VersusScreen(StudioScreen):
                         weights = text.wanted.weights
                     text.over = True
                     self._show()
-            if asked is self._found.newest:
+            if asked is self.found.newest:
                 await self._score_texts([text for [text] in asked.texts.values()])
         finally:
             self.end_showing()
@@ -511,12 +491,10 @@ class VersusScreen(StudioScreen):
 
     def _update_texts(self) -> None:
         """Show the newest pieces, less often if that changes many cells."""
-        panels: list[Panel] = [self._facts, *self._columns.panels]
-        if self._view == "grid":
-            panels = [self.grid]
-        elif self._view == "differences":
-            panels = []
-        self.show_within_budget(panels)
+        panels: dict[VersusView, list[Panel]] = {
+            "texts": [self._facts, *self._columns.panels], "grid": [self.grid], "differences": [],
+        }  # fmt: skip
+        self.show_within_budget(panels[self._view])
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
@@ -531,7 +509,6 @@ class VersusScreen(StudioScreen):
         if view == self._view:
             return
         self._view = view
-        self._place()
         self.set_focus(None)
         self.call_after_refresh(self._focus_view)
         self._show()
@@ -540,35 +517,29 @@ class VersusScreen(StudioScreen):
 
     def action_differences(self) -> None:
         """Show one text scored by two sides, or the texts again."""
-        if self._found.sides:
+        if self.found.sides:
             self._switch("texts" if self._view == "differences" else "differences")
 
     def action_grid(self) -> None:
         """Show the grid of checkpoint × temperature, or the texts again."""
         if self.run_path is None:
             return
-        if self._view == "grid":
-            self._switch("texts")
-            return
-        self._switch("grid")
-        if self.grid.shown is None and not self.sampling and self.box.text and self._can_sample():
+        self._switch("texts" if self._view == "grid" else "grid")
+        idle = self._view == "grid" and self.grid.shown is None and not self.sampling
+        if idle and self.box.text:
             self._sample()
 
     def action_walk_differences(self, by: int) -> None:
         """Go to the next difference, or with -1 to the one before."""
-        if self._view == "grid":
-            return
+        found = self.found
         if self._view == "differences":
             self.scores.walk(by)
             self._show_mark()
-            return
-        found = self._found
-        if self._columns.walk(by):
+        elif self._view == "texts" and self._columns.walk(by):
             self._facts.redraw()
-        else:
-            self.context.report(
-                "the texts don't differ" if found.texts(found.pair) else "no texts yet"
-            )
+        elif self._view == "texts":
+            none = "the texts don't differ" if found.texts(found.pair) else "no texts yet"
+            self.context.report(none)
 
     def action_walk_text(self, by: int) -> None:
         """Mark the next piece of the scored text, or the one before."""
@@ -579,37 +550,29 @@ class VersusScreen(StudioScreen):
         self._strip.show_mark()
         self._list.redraw()
 
-    def _score_text(self) -> None:
-        """Score the chosen side's text, or the prompt, by the two sides."""
-        self.run_worker(self._score(self.focused is self.box), group="differences", exclusive=True)
-
-    async def _score(self, written: bool) -> None:
-        """Score the text in the box, if it was `written`; else only if the side has no text."""
-        found, scores = self._found, self.scores
+    @work(group="differences", exclusive=True)
+    async def _score_text(self) -> None:
+        """Score the chosen side's text by the two sides; or the prompt, if it has the focus or the
+        side has no text."""
+        found, scores = self.found, self.scores
         text, session = found.text(found.chosen), self.session
         scores.source = f"{LETTERS[found.chosen]}’s text"
-        if written or text is None or text.done is None:
+        if self.box.has_focus or text is None or text.done is None:
             scores.source = "the prompt"
             text = SideText(found.side, self.box.text, session.settings, session.state)
-        if not text.wanted.prompt and text.done is None:
+        if text.wanted.prompt or text.done is not None:
+            scores.clear("scoring …")
+            self._show()
+            try:
+                a, b = await self._scorer.score_pair(self.context, found, text)
+                scores.take(a, b, wide=self.size.width >= WIDE_FROM)
+            except (RnnlmError, OSError) as error:
+                scores.clear(in_one_sentence(error), trouble=True)
+        else:
             invitation = "Type or paste a text and press {key:generate} to score it."
             scores.clear(self.context.with_keys(invitation))
-            self._show_scores()
-            return
-        scores.clear("scoring …")
-        self._show_scores()
-        try:
-            a, b = await self._scorer.score_pair(self.context, found, text)
-            scores.take(a, b, wide=self.size.width >= WIDE_FROM)
-        except (RnnlmError, OSError) as error:
-            scores.clear(in_one_sentence(error), trouble=True)
-        self._show_scores()
-
-    def _show_scores(self) -> None:
-        self.query_one(Chart).show(self.scores.chart)
-        self._place()
-        self._show_mark()
-        self.refresh_footer()
+        self._strip.show_mark()
+        self._show()
 
     def _open_cell(self) -> None:
         """Show the chosen cell's text in the mode Sample, to continue it there."""
@@ -627,25 +590,21 @@ class VersusScreen(StudioScreen):
 
     def action_save_text(self) -> None:
         """Save what is shown to a new Markdown file."""
-        text = self._markdown()
-        if not text:
+        found, grid = self.found, self.grid.shown
+        if self._view == "texts":
+            name, text = "side-by-side", texts_markdown(found) if found.rounds else ""
+        elif self._view == "differences":
+            name, text = self._view, differences_markdown(self.scores) if self.scores.spans else ""
+        else:
+            name, text = self._view, grid_markdown(grid) if grid is not None else ""
+        if text:
+            self.save(f"{found.sides[0].run.name}-{name}", text, ".md")
+        else:
             self.context.report("no texts yet")
-            return
-        name = {"texts": "side-by-side", "differences": "differences", "grid": "grid"}[self._view]
-        run = self._found.sides[0].run.name
-        self.save(f"{run}-{name}", text, ".md")
-
-    def _markdown(self) -> str:
-        found = self._found
-        if self._view == "grid":
-            return grid_markdown(self.grid.shown) if self.grid.shown is not None else ""
-        if self._view == "differences":
-            return differences_markdown(self.scores) if self.scores.spans else ""
-        return texts_markdown(found) if found.rounds else ""
 
     def action_copy_newest(self) -> None:
         """Copy the chosen side's newest text to the terminal's clipboard."""
-        asked, text = self._found.newest, self._found.text(self._found.chosen)
+        asked, text = self.found.newest, self.found.text(self.found.chosen)
         if asked is None or text is None or not text.text:
             self.context.report(NO_TEXT)
         else:

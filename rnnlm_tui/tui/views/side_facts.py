@@ -48,6 +48,20 @@ def fact_lines(found: SideBySide, places: Sequence[int], width: int) -> list[Con
     return [*_rows(_start(found, width), width), *_rows(table, width, lettered=False)]
 
 
+def facts_within(found: SideBySide, width: int, height: int) -> list[Content]:
+    """Return the facts about all sides if there is room, else about the pair."""
+    lines = fact_lines(found, range(len(found.sides)), width)
+    if len(lines) > height:
+        lines = fact_lines(found, found.pair, width)
+    return lines if lines or found.rounds else [Content.styled("no texts yet", DIM)]
+
+
+def facts_legend(found: SideBySide) -> str:
+    """Return which sides are compared, or that they divide a text into different tokens."""
+    a, b = (LETTERS[place] for place in found.pair)
+    return "two tokenizers" if not found.one_tokenizer else f"{a} against {b}" if a != b else ""
+
+
 def _rows(facts: Sequence[Fact], width: int, *, lettered: bool = True) -> list[Content]:
     """Lay out facts, short values of a side below each other."""
     columns: dict[int | None, int] = {}

@@ -181,7 +181,7 @@ class SideText(Drawing):
             return prompt, self.text
         return prompt[: len(prompt) - self.done.unread], self.done.repeated + self.text
 
-    def status(self, cells: int = 80, *, by_bytes: bool = False) -> Content:
+    def figures(self, room: int, *, by_bytes: bool = False) -> Content:
         """Return `42 tokens   2,110 tok/s   4.1 bits/token   seed 7`, with the parts that fit.
 
         The step follows the speed if the side's checkpoint has changed since. With `by_bytes`,
@@ -220,7 +220,7 @@ class SideText(Drawing):
             if dropped is not None:
                 parts[dropped], gap = Content(""), "  "
             shown = Content(gap).join(part for part in parts if part.plain)
-            if shown.cell_length <= cells:
+            if shown.cell_length <= room:
                 break
         return shown
 

@@ -14,7 +14,6 @@ from textual.geometry import Region, Size
 from rnnlm_tui.tui.palette import BRIGHT, DIM, MARK_COLOURS, SELECTED, TEXT
 from rnnlm_tui.tui.text import line, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.side_facts import fact_lines
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     SampleRound,
@@ -194,7 +193,7 @@ class SidePanel(WheelScrolled, can_focus=True):
         rows = [*rows, *[Content("")] * room][:room]
         status = Content("")
         if text is not None:
-            status = text.status(self._text_width, by_bytes=not found.one_tokenizer)
+            status = text.figures(self._text_width, by_bytes=not found.one_tokenizer)
         blank = [Content("")] if height >= ROOMY_LINES else []
         lines_of_all = [*blank, *rows, *blank, status]
         self.lines = [one.pad_left(self._margin) for one in lines_of_all]
@@ -262,32 +261,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         self._columns.scroll(by)
 
 
-class FactsPanel(Panel):
-    """What the newest texts have in common, and how each side predicts the others' texts."""
-
-    def __init__(self, shown: SideBySide, *, id: str | None = None) -> None:
-        super().__init__(title="Same and different", id=id)
-        self._shown = shown
-
-    def prepare(self, width: int, height: int) -> None:
-        """Lay out the lines."""
-        shown = self._shown
-        for places in (range(len(shown.sides)), shown.pair):  # all sides, if there is room
-            self.lines = fact_lines(shown, places, width)
-            if len(self.lines) <= height:
-                break
-        if not shown.rounds and not self.lines:
-            self.lines = [Content.styled("no texts yet", DIM)]
-
-    def legend_within(self, room: int) -> Label:
-        """Return which sides are compared, and whether their tokens differ."""
-        a, b = (LETTERS[place] for place in self._shown.pair)
-        pair = f"{a} against {b}" if a != b else ""
-        two = "" if self._shown.one_tokenizer else "two tokenizers"
-        forms = [", ".join(part for part in (pair, two) if part), two or pair, ""]
-        return Content.styled(next(form for form in forms if len(form) <= room), DIM)
-
-
 VersusView = Literal["texts", "differences", "grid"]
 LEAST_COLUMN = 30
 """Fewest cells of a column."""
@@ -304,7 +277,7 @@ CHART_SHARE = 3 / 5
 
 def shown_sides(width: int, count: int, chosen: int) -> list[int]:
     """Return the places of the sides with a column: A, and the chosen one if not all fit."""
-    fit = max(1, min(count, width // LEAST_COLUMN))
+    fit = min(count, max(1, width // LEAST_COLUMN))
     if fit == count:
         return list(range(count))
     if fit == 1:

@@ -374,7 +374,7 @@ async def test_another_open_run_begins_again_and_without_one_nothing_can_be_samp
         app.watcher.open(None)  # nothing reads the other run
         app.run_directory = find_run("plain-otter")
         app.snapshot = None
-        await until(pilot, lambda: not pane(app).shown.sides)
+        await until(pilot, lambda: not pane(app).found.sides)
         await press(pilot, keys, "reading the run")
         app.run_directory = None
         pane(app).refresh_all()

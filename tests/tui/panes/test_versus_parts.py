@@ -193,9 +193,9 @@ def test_the_status_says_what_a_text_is_as_far_as_there_is_room() -> None:
         (34, "5 tokens  40 tok/s  4.1 bits/token"),
         (4, "5 tokens"),
     ):
-        assert text.status(room).plain == line
+        assert text.figures(room).plain == line
     found.sides[0].choice = replace(found.sides[0].choice, wanted=LAST)
-    assert "step 3,700" in text.status().plain, "its own"
+    assert "step 3,700" in text.figures(80).plain, "its own"
 
 
 def test_the_settings_are_one_line_with_all_that_is_on() -> None:
