@@ -79,6 +79,10 @@ HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
     "grid": (("← → ↑ ↓", "cell"), ("differences", "differences"), ("grid", "texts")),
 }  # fmt: skip
 """Keys beside the modes that the footer has no room for: actions, or keys of a view itself."""
+TEXT_ROWS = 17
+"""Rows of the texts from which facts and chart get more."""
+FACT_ROWS, LIST_ROWS = 7, 4
+"""Rows of the facts besides one for each side; border and heading of the list of differences."""
 TALL_FROM = 34
 """Height of the body from which a blank line separates the footer."""
 
@@ -181,16 +185,14 @@ class VersusScreen(StudioScreen):
         places = shown_sides(size.width, len(found.sides), found.chosen)
         self._columns.panels = [self._panels[place] for place in places]
         self._columns.writing = self.box.has_focus
-        text_rows, listed = self._strip.height_in(size.width), len(self.scores.order)
-        count = len(found.sides)
-        placed.place(
-            versus_arrangement(
-                size, view, places, count=count, text_rows=text_rows, listed=listed
-            )
-        )  # fmt: skip
+        scored = view == "differences"
+        upper, lower = TEXT_ROWS, len(found.sides) + FACT_ROWS
+        if scored:
+            upper = self._strip.height_in(size.width)
+            lower = len(self.scores.order) + LIST_ROWS
+        placed.place(versus_arrangement(size, view, places, upper=upper, lower=lower))
         self.session.compared = found.weights
         self._facts.show(partial(facts_within, found), facts_legend(found))
-        scored = view == "differences"
         self._chart.show(self.scores.chart if scored else texts_chart(found, wide=wide))
         for panel in (*self._columns.panels, self._strip, self._list, self.grid):
             panel.redraw()
@@ -379,7 +381,9 @@ class VersusScreen(StudioScreen):
         if found is None or self.found.sides[self.found.chosen :][:1] != [side] or self.sampling:
             return  # cancelled, or the sides have changed since
         run, choice, summary = found
-        self._take_side(Side(run, choice, summary.checkpoints.pinned, summary.corpus))
+        side = Side(run, choice)
+        side.take(summary, choice.rows)
+        self._take_side(side)
 
     @act
     async def action_kept_states(self) -> None:
@@ -435,7 +439,7 @@ class VersusScreen(StudioScreen):
             self._use_seed(draw_seed())
         prompt, settings, start = self.box.text, self.session.settings, self.session.state
         if self._view == "grid":
-            asked = SampleRound.of(self.found.sides, prompt, grid_columns(settings), start)
+            asked = SampleRound(self.found.sides, prompt, grid_columns(settings), start)
             self.grid.show(asked, settings.temperature)
         else:
             asked = self.found.begin(prompt, settings, start)

@@ -62,6 +62,12 @@ class Side:
     snapshot: tuple[Weights, float] | None = None
     """The last snapshot of current weights, and its time."""
 
+    def take(self, summary: RunSummary, rows: Sequence[CheckpointRow]) -> None:
+        """Take what is known of the run by now, and its checkpoints."""
+        living, wanted = summary.status in LIVING, self.choice.wanted
+        self.choice = CheckpointChoice.of(self.run.name, rows, wanted, living=living)
+        self.pinned, self.corpus = summary.checkpoints.pinned, summary.corpus
+
     @property
     def row(self) -> CheckpointRow | None:
         """The chosen checkpoint; None for current weights."""
@@ -225,25 +231,22 @@ class SideText(Drawing):
         return shown
 
 
-@dataclass(slots=True, eq=False)
 class SampleRound:
-    """A prompt that is sampled on all sides with the same seed: once, or once a column."""
+    """A prompt that is sampled on all sides with the same seed: once, or once a column.
 
-    prompt: str
-    columns: tuple[SamplingConfig, ...]
-    start: str
-    """Path of the kept state that all sides start from; empty: the initial state."""
-    texts: dict[Side, list[SideText]]
-    """A row for each side, a text for each column."""
+    Args:
+        start: path of the kept state that all sides start from; empty: the initial state.
+    """
 
-    @classmethod
-    def of(
-        cls, sides: Iterable[Side], prompt: str, columns: Iterable[SamplingConfig], start: str = ""
-    ) -> SampleRound:
-        """Return a round whose texts wait to be drawn."""
-        columns = tuple(columns)
-        texts = {side: [SideText(side, prompt, one, start) for one in columns] for side in sides}
-        return cls(prompt, columns, start, texts)
+    def __init__(
+        self, sides: Iterable[Side], prompt: str, columns: Sequence[SamplingConfig], start: str = ""
+    ) -> None:
+        self.prompt, self.columns, self.start = prompt, columns, start
+        self.texts = {
+            side: [SideText(side, prompt, settings, start) for settings in columns]
+            for side in sides
+        }
+        """A row for each side, a text for each column."""
 
 
 @dataclass(slots=True)
@@ -271,25 +274,22 @@ class SideBySide:
         A chosen checkpoint that is gone stays, and says so.
         """
         summary, rows = snapshot.summary, snapshot.checkpoints
-        living = summary.status in LIVING
-        wanted = default_wanted(rows, summary.checkpoints.pinned, living=living)
-        self.sides = self.sides or [
-            Side(run, CheckpointChoice.of(run.name, rows, one, living=living)) for one in wanted
-        ]
+        if not self.sides:
+            living = summary.status in LIVING
+            self.sides += [
+                Side(run, CheckpointChoice.of(run.name, rows, wanted, living=living))
+                for wanted in default_wanted(rows, summary.checkpoints.pinned, living=living)
+            ]
         for side in self.sides:
             if side.run.path == run.path:
-                chosen = side.choice.wanted
-                side.choice = CheckpointChoice.of(run.name, rows, chosen, living=living)
-                side.pinned, side.corpus = summary.checkpoints.pinned, summary.corpus
+                side.take(summary, rows)
 
     def take_summaries(self, summaries: Iterable[RunSummary], open_run: Path | None) -> None:
         """Take what has changed about the runs of the sides, the open one excepted."""
         by_name = {summary.run: summary for summary in summaries}
         for side in self.sides:
-            summary = by_name.get(side.run.name)
-            if summary is not None and side.run.path != open_run:
-                side.choice = replace(side.choice, living=summary.status in LIVING)
-                side.pinned, side.corpus = summary.checkpoints.pinned, summary.corpus
+            if side.run.name in by_name and side.run.path != open_run:
+                side.take(by_name[side.run.name], side.choice.rows)
 
     @property
     def side(self) -> Side:
@@ -329,7 +329,7 @@ class SideBySide:
 
     def begin(self, prompt: str, settings: SamplingConfig, start: str = "") -> SampleRound:
         """Begin a round; each side waits for its text."""
-        self.rounds.append(SampleRound.of(self.sides, prompt, (settings,), start))
+        self.rounds.append(SampleRound(self.sides, prompt, (settings,), start))
         self.difference = None
         del self.rounds[:-MOST_ROUNDS]
         return self.rounds[-1]
@@ -379,12 +379,8 @@ def default_wanted(
     by_step = sorted(rows, key=lambda row: row.step)
     best = next((row for row in by_step if row.best), by_step[-1] if by_step else None)
     others = [row for row in by_step if row is not best]
-    chosen = next((row for row in reversed(others) if row.step in pinned), None)
-    if chosen is None and others:
-        chosen = others[0]
-    if chosen is not None:
-        return None, chosen.path
-    return None, NOW if living else None
+    chosen = [row for row in others if row.step in pinned][-1:] or others[:1]
+    return None, chosen[0].path if chosen else NOW if living else None
 
 
 def letter(place: int) -> Content:

@@ -93,8 +93,10 @@ class SampleGrid(Panel, can_focus=True):
         tall = min((height - 1) // rows, needed)
         head = Content.styled(" temperature".ljust(LABEL_CELLS), DIM)
         for column in self._columns:
-            words = f"  {temperature_words(grid.columns[column].temperature)}".ljust(cells + GAP)
-            head += Content.styled(words, f"bold {FOCUS if column == self.column else TEXT}")
+            value = grid.columns[column].temperature
+            words = f"  {value:.1f}" if round(value, 1) == value else f"  {value:g}"
+            colour = FOCUS if column == self.column else TEXT
+            head += Content.styled(words.ljust(cells + GAP), f"bold {colour}")
         self.lines = [head]
         named = len({side.run.path for side in grid.texts}) > 1
         texts = list(grid.texts.items())
@@ -121,11 +123,6 @@ class SampleGrid(Panel, can_focus=True):
             words = Content.styled("  ".join(sides), DIM)
             labels.append((width - 3 - words.cell_length, segments_of(words)))
         return labels
-
-
-def temperature_words(value: float) -> str:
-    """Return `0.8`, `1.0` or `0.25`."""
-    return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
 def _block(lines: Sequence[Content], width: int, tall: int) -> list[Content]:

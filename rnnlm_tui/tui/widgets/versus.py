@@ -23,7 +23,7 @@ from rnnlm_tui.tui.views.versus import (
     letter,
     title,
 )
-from rnnlm_tui.tui.widgets.panel import Label, Panel, WheelScrolled, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, WheelScrolled, segments_of
 from rnnlm_tui.tui.widgets.train_layout import Places
 
 SLACK_LINES = 5
@@ -177,6 +177,7 @@ class SidePanel(WheelScrolled, can_focus=True):
         marked = columns.writing and self.place == found.chosen
         head = title(side, self.place, max(8, width - 4), marked=marked)
         self.set_reactive(Panel.panel_title, head)
+        self.set_reactive(Panel.legend, legend(side, self.size.width - 9 - head.cell_length))
         rounds = columns.rounds()
         end = sum(lines for _, lines in rounds) - 1
         top = columns.place(end, room)
@@ -199,13 +200,10 @@ class SidePanel(WheelScrolled, can_focus=True):
         self.lines = [one.pad_left(self._margin) for one in lines_of_all]
 
     def _round_lines(self, asked: SampleRound) -> list[Content]:
-        found, text, newest = (
-            self._columns.shown,
-            self._text(asked),
-            asked is self._columns.shown.newest,
-        )
+        found, text = self._columns.shown, self._text(asked)
         if text is None:
             return []
+        newest = asked is found.newest
         wrapped, prompt = text.wrapped(self._text_width), len(safe_text(asked.prompt))
         same = prompt + (found.same_start(self.place) if newest else 0)
         styled = (
@@ -240,11 +238,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         style = DIM if self.place or found.rounds else TEXT
         return sentence(self._columns.with_keys(words), self._text_width, style=style)
 
-    def legend_within(self, room: int) -> Label:
-        """Return the longest form of the checkpoint that fits."""
-        sides = self._columns.shown.sides
-        return legend(sides[self.place], room) if self.place < len(sides) else ""
-
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return how many lines are out of view, at the left, and which sides, at the right."""
         panels, sides = self._columns.panels, self._columns.shown.sides
@@ -267,10 +260,6 @@ LEAST_COLUMN = 30
 LOWER_LEAST, LOWER_MOST = 7, 16
 """Fewest and most rows of the chart and what is beside it."""
 TOP_LEAST = 6
-LIST_ROWS = 4
-"""Border and heading of the list of differences."""
-FACT_ROWS, ROOMY_HEIGHT = 7, 28
-"""Rows of the facts besides one for each of three or four sides, from this height."""
 FACTS_LEAST, CHART_LEAST = 38, 30
 CHART_SHARE = 3 / 5
 
@@ -278,43 +267,29 @@ CHART_SHARE = 3 / 5
 def shown_sides(width: int, count: int, chosen: int) -> list[int]:
     """Return the places of the sides with a column: A, and the chosen one if not all fit."""
     fit = min(count, max(1, width // LEAST_COLUMN))
-    if fit == count:
-        return list(range(count))
-    if fit == 1:
-        return [chosen]
-    others = range(1, count)
-    at = max(1, chosen)
-    first = max(1, min(at - (fit - 2), count - (fit - 1))) if at > fit - 1 else 1
-    return [0, *others[first - 1 : first + fit - 2]]
+    if fit < 2:
+        return [chosen][:fit]
+    last = max(fit - 1, chosen)
+    return [0, *range(last - fit + 2, last + 1)]
 
 
 def versus_arrangement(
-    size: Size,
-    view: VersusView,
-    places: Sequence[int],
-    *,
-    count: int,
-    text_rows: int = 0,
-    listed: int = 0,
+    size: Size, view: VersusView, places: Sequence[int], *, upper: int, lower: int
 ) -> Places:
     """Return the regions for a body of this size.
 
     Args:
         places: the sides with a column.
-        count: how many sides there are.
-        text_rows: rows that a scored text takes, with its border.
-        listed: differences in its list.
+        upper: rows that the text needs, with its border.
+        lower: rows that the panels below it would fill, with theirs.
     """
     width, height = size
     if view == "grid":
         return {"sample-grid": Region(0, 0, width, height)}
-    lower = max(LOWER_LEAST, min(LOWER_MOST, height // 3))
+    lower = min(lower, height - max(upper, TOP_LEAST))
+    lower = max(lower, LOWER_LEAST, min(LOWER_MOST, height // 3))
     if height - lower < TOP_LEAST:
         lower = 0
-    elif view == "texts" and count > LEAST_SIDES and height >= ROOMY_HEIGHT:
-        lower = max(lower, count + FACT_ROWS)
-    elif view == "differences":
-        lower = max(lower, min(listed + LIST_ROWS, height - max(TOP_LEAST, text_rows)))
     top = height - lower
     regions: dict[str, Region] = {}
     if view == "texts":

@@ -249,7 +249,7 @@ def test_a_and_the_chosen_side_are_shown_where_not_all_fit_and_no_panel_covers_a
     views = ("texts", "differences", "grid")
     for width, height, view in product((60, 80, 120, 200), (5, 10, 16, 31, 51), views):
         size, sides = Size(width, height), shown_sides(width, 3, 1)
-        regions = versus_arrangement(size, view, sides, count=3, text_rows=9, listed=30).values()  # type: ignore[arg-type]
+        regions = versus_arrangement(size, view, sides, upper=9, lower=30).values()  # type: ignore[arg-type]
         assert sum(region.area for region in regions) == size.area
         assert all(Region(0, 0, *size).contains_region(region) for region in regions)
 
