@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -12,7 +11,6 @@ from textual.geometry import Region, Size
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.side_facts import fact_lines, score_chart
 from rnnlm_tui.tui.views.text_differences import (
     TextScore,
@@ -24,55 +22,35 @@ from rnnlm_tui.tui.views.text_differences import (
     scored_spans,
 )
 from rnnlm_tui.tui.views.text_scores import TextScores
-from rnnlm_tui.tui.views.versus import (
-    Side,
-    SideBySide,
-    SideText,
-    default_wanted,
-    legend,
-    settings_line,
-    title,
-)
+from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, default_wanted, settings_line
 from rnnlm_tui.tui.views.versus_export import differences_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.sample_grid import grid_columns
-from rnnlm_tui.tui.widgets.versus import shown_sides, versus_arrangement
+from rnnlm_tui.tui.widgets.versus import VersusView, shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
 from tests.tui.test_inspect_views import inspection
+
+PATHS = [row.path for row in CHECKPOINTS]
 
 
 def side(wanted: str | None = None) -> Side:
     """A side of the run of the panes' tests."""
     choice = CheckpointChoice.of(RUN.name, CHECKPOINTS, wanted, living=True)
-    return Side(RUN, choice, corpus="presidents")
+    return Side(RUN, choice, pinned=(3_000,), corpus="presidents")
 
 
-def sampled(*texts: str, prompt: str = "We") -> SideBySide:
+def sampled(*texts: str, prompt: str = "We") -> tuple[SideBySide, list[SideText]]:
     """Sides with these texts, one token a word."""
-    wanted = (None, CHECKPOINTS[0].path, CHECKPOINTS[1].path)
-    found = SideBySide([side(wanted[place]) for place in range(len(texts))])
-    asked = found.begin(prompt, SamplingConfig())
-    for place, text in enumerate(texts):
+    found = SideBySide([side(one) for one in (None, *PATHS)[: len(texts)]])
+    drawn = [text for [text] in found.begin(prompt, SamplingConfig()).texts.values()]
+    for one, text in zip(drawn, texts, strict=True):
         ids = tuple(sum(word.encode()) for word in text.split())
         done = SampleDone(
             id="1", reason="length", text=text, ids=ids, tokens=len(ids), prompt_tokens=1,
             seconds=0.2, first_token_seconds=0.1, bits_per_token=4.1,
         )  # fmt: skip
-        [newest_of] = asked.texts[found.sides[place]]
-        newest_of.take(done)
-        newest_of.asked = newest_of.over = True
-    return found
-
-
-def shown(found: SideBySide, places: Sequence[int], width: int) -> list[str]:
-    """The lines of facts about sides."""
-    return [line.plain.rstrip() for line in fact_lines(found, places, width)]
-
-
-def newest(found: SideBySide, place: int) -> SideText:
-    """A side's newest text."""
-    text = found.text(place)
-    assert text is not None
-    return text
+        one.take(done)
+        one.asked = one.over = True
+    return found, drawn
 
 
 def test_texts_are_compared_by_whole_words_and_tokens_from_the_start() -> None:
@@ -84,12 +62,8 @@ def test_texts_are_compared_by_whole_words_and_tokens_from_the_start() -> None:
         ([" a b c", " a b d", " a x"], " a"),
     ):
         assert common_start(texts) == len(start)
-    for one, other, same in (((1, 2, 3), (1, 2, 4), 2), ((1, 2), (1, 2, 3), 2), ((), (1,), 0)):
-        assert same_tokens(one, other) == same
+    assert [same_tokens((1, 2), one) for one in ((1, 3), (1, 2, 3), ())] == [1, 2, 0]
     assert distinct_words("We, the people. The PEOPLE — we") == 3
-
-
-def test_hunks_are_the_places_where_words_differ_with_no_few_equal_words_between() -> None:
     a = " is strong, and the Congress must act on the program now"
     b = " is strong, and it is a time to act on the program then"
     for one, other, differences in (
@@ -102,92 +76,61 @@ def test_hunks_are_the_places_where_words_differ_with_no_few_equal_words_between
         assert [(one[slice(*span)], other[slice(*at)]) for span, at in found] == differences
 
 
-SPANS = {
-    "the same tokens one by one": (
-        inspection(("", None), ("The", 5.0), (" state", 3.0), (" of", 1.0)),
-        inspection(("", None), ("The", 5.0), (" state", 1.0), (" of", 4.0)),
-        [("The", 5.0, 5.0), (" state", 3.0, 1.0), (" of", 1.0, 4.0)],
-        (1, 1),
-    ),
-    "two tokenizers up to a common end": (
-        inspection(("The", 2.0), (" st", 1.0), ("ate", 1.5), (" of", 1.0)),
-        inspection(("T", 1.0), ("he", 1.0), (" state", 2.0), (" o", 0.5), ("f", 0.25)),
-        [("The", 2.0, 2.0), (" state", 2.5, 2.0), (" of", 1.0, 0.75)],
-        (0, 0),
-    ),
-    "a part of a character with the character": (
-        inspection(("a", 1.0), ("", 2.0), ("é", 3.0), ("", 0.5)),
-        inspection(("a", 1.0), ("é", 4.0)),
-        [("a", 1.0, 1.0), ("é", 5.5, 4.0)],
-        (0, 1),
-    ),
-    "a character whose first part nothing predicts": (
-        inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0), sizes=(1, 1, 1, 1)),
-        inspection(("漢", None), ("b", 4.0)),
-        [("漢", None, None), ("b", 1.0, 4.0)],
-        (1, 0),
-    ),
-}
-
-
-def test_a_text_is_compared_by_the_smallest_pieces_that_both_models_read() -> None:
-    for case, (a, b, spans, better) in SPANS.items():
-        found = scored_spans(a, b)
-        assert [(one.text, one.a, one.b) for one in found] == spans, case
-        scores = TextScores(SideBySide([side(), side(LAST)]))
-        scores.take(a, b, wide=True)
-        known = sum(one is not None for _, one, _ in spans)
-        words = f"better  A {better[0]}  B {better[1]}  of {known} token"
-        assert words in scores.heads()[0].plain, case
+def test_a_text_is_scored_in_the_smallest_pieces_that_both_models_read() -> None:
+    parts = inspection(("", None), ("", 2.0), ("漢", 3.0), ("b", 1.0), sizes=(1, 1, 1, 1))
+    for a, b, spans in (
+        (
+            inspection(("", None), ("The", 5.0), (" state", 3.0), (" of", 1.0)),
+            inspection(("", None), ("The", 5.0), (" state", 1.0), (" of", 4.0)),
+            [("The", 5.0, 5.0), (" state", 3.0, 1.0), (" of", 1.0, 4.0)],
+        ),
+        (  # two tokenizers
+            inspection(("The", 2.0), (" st", 1.0), ("ate", 1.5), (" of", 1.0)),
+            inspection(("T", 1.0), ("he", 1.0), (" state", 2.0), (" o", 0.5), ("f", 0.25)),
+            [("The", 2.0, 2.0), (" state", 2.5, 2.0), (" of", 1.0, 0.75)],
+        ),
+        (  # a part of a character counts with the character
+            inspection(("a", 1.0), ("", 2.0), ("é", 3.0), ("", 0.5)),
+            inspection(("a", 1.0), ("é", 4.0)),
+            [("a", 1.0, 1.0), ("é", 5.5, 4.0)],
+        ),
+        (parts, inspection(("漢", None), ("b", 4.0)), [("漢", None, None), ("b", 1.0, 4.0)]),
+    ):
+        assert [(one.text, one.a, one.b) for one in scored_spans(a, b)] == spans
     assert [level(bits) for bits in (0.0, 0.99, -1.0, 2.0, -4.0)] == [0, 0, 1, 2, 3]
 
-
-def test_a_score_is_of_the_tokens_after_the_prompt_with_all_parts_of_a_character() -> None:
-    by_ids = TextScore.of(
+    score = TextScore.of(
         inspection(("We", None), (" are", 2.0), (" all", 4.0), prompt_tokens=1), "We"
     )
-    assert (by_ids.bits, by_ids.bits_per_token, by_ids.bits_per_byte) == ((2.0, 4.0), 3.0, 6 / 8)
-    for tokens, sizes, prompt, bits in (
-        ((("W", 1.0), ("e a", 2.0), ("re all", 4.0)), (), "We", (2.0, 4.0)),
-        ((("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0)), (1, 1, 1, 1), "W", (2.0, 3.0, 4.0)),
-    ):
-        assert TextScore.of(inspection(*tokens, sizes=sizes), prompt, whole=True).bits == bits
-    a, *_ = SPANS["a character whose first part nothing predicts"]
-    assert TextScore.of(a, "").scored_share == 3 / 4
-    text = newest(sampled("get", prompt="We must "), 0)
+    assert (score.bits, score.bits_per_token, score.bits_per_byte) == ((2.0, 4.0), 3.0, 6 / 8)
+    whole = inspection(("W", 1.0), ("e a", 2.0), ("re all", 4.0))
+    assert TextScore.of(whole, "We", whole=True).bits == (2.0, 4.0)
+    whole = inspection(("W", 1.0), ("", 2.0), ("", 3.0), ("漢", 4.0), sizes=(1, 1, 1, 1))
+    assert TextScore.of(whole, "W", whole=True).bits == (2.0, 3.0, 4.0)
+    assert TextScore.of(parts, "").scored_share == 3 / 4
+    assert math.isnan(TextScore((), ()).bits_per_token)
+    _, [text] = sampled("get", prompt="We must ")
     assert text.done is not None
     text.samples[0].done = text.done.model_copy(update={"unread": 1, "repeated": " "})
     assert text.split() == ("We must", " get"), "a model never reads the blank at the end"
 
 
 def test_two_sides_begin_with_the_best_and_a_pinned_or_the_oldest_checkpoint() -> None:
-    paths = [row.path for row in CHECKPOINTS]
     only = [checkpoint(100, 4.0, best=True, last=True)]
     for rows, pinned, living, wanted in (
-        (CHECKPOINTS, (), True, paths[0]),
-        (CHECKPOINTS, (2_000, 3_000), True, paths[2]),
-        (CHECKPOINTS, (3_700,), True, paths[0]),
+        (CHECKPOINTS, (), True, PATHS[0]),
+        (CHECKPOINTS, (2_000, 3_000), True, PATHS[2]),
+        (CHECKPOINTS, (3_700,), True, PATHS[0]),
         (only, (), True, NOW),
         (only, (), False, None),
         ((), (), True, NOW),
     ):
         assert default_wanted(rows, pinned, living=living) == (None, wanted)
+    assert [side(wanted).mark for wanted in (None, PATHS[2], NOW)] == ["@best", "@pinned", "@now"]
 
 
-def test_a_side_is_named_by_run_mark_and_step() -> None:
-    best, pinned, now = side(), side(CHECKPOINTS[2].path), side(NOW)
-    pinned.pinned, now.snapshot = (3_000,), (Weights("plain-otter", "/snapshot", 3_712), 0.0)
-    assert [one.mark for one in (best, pinned, now)] == ["@best", "@pinned", "@now"]
-    assert best.label() == "plain-otter @best, step 3,700"
-    assert title(best, 0, 14, marked=False).plain == "A plain… @best"
-    for room, words in ((20, "step 3,700, val 58.1"), (19, "step 3,700"), (9, "3,700"), (4, "")):
-        assert legend(best, room).plain == words
-    assert legend(now, 30).plain.startswith("step 3,712, ")
-
-
-def test_the_status_says_what_a_text_is_as_far_as_there_is_room() -> None:
-    found = sampled(" is strong, and the Congress", " is")
-    text = newest(found, 0)
+def test_lines_say_what_a_text_is_and_the_settings_as_far_as_there_is_room() -> None:
+    found, [text, _] = sampled(" is strong, and the Congress", " is")
     for room, line in (
         (60, "5 tokens   40 tok/s   4.1 bits/token   seed 7"),
         (34, "5 tokens  40 tok/s  4.1 bits/token"),
@@ -196,23 +139,25 @@ def test_the_status_says_what_a_text_is_as_far_as_there_is_room() -> None:
         assert text.figures(room).plain == line
     found.sides[0].choice = replace(found.sides[0].choice, wanted=LAST)
     assert "step 3,700" in text.figures(80).plain, "its own"
-
-
-def test_the_settings_are_one_line_with_all_that_is_on() -> None:
     for settings, words in (
         (SamplingConfig(top_k=40, stop=("\n",)), "temperature 0.8   top-p 0.95   top-k 40"
             "   stop \\n   max 100   seed 7, the same for both"),
         (SamplingConfig(greedy=True), "temperature greedy   top-p 0.95   max 100"),
     ):  # fmt: skip
         assert settings_line(settings, sides=2, random_seed=False, room=50).plain == words
+    for settings, values in (
+        (SamplingConfig(temperature=2.0), [0.4, 0.7, 1.0, 2.0]),
+        (SamplingConfig(greedy=True), [0.4, 0.7, 1.0, 1.3]),
+    ):
+        assert [one.temperature for one in grid_columns(settings)] == values
 
 
-def test_facts_of_three_sides_are_a_table() -> None:
-    found = sampled(" is strong, and the", " is strong, and it", " is strong, or not")
+def test_facts_of_three_sides_are_a_table_and_two_tokenizers_are_compared_by_bytes() -> None:
+    found, texts = sampled(" is strong, and the", " is strong, and it", " is strong, or not")
     for owner, scorer in product(range(3), repeat=2):
-        bits = 4.0 + owner + scorer / 10
-        newest(found, owner).scores[found.sides[scorer]] = TextScore((bits,), (3,))
-    assert shown(found, range(3), 50) == [
+        score = TextScore((4.0 + owner + scorer / 10,), (3,))
+        texts[owner].scores[found.sides[scorer]] = score
+    assert [line.plain.rstrip() for line in fact_lines(found, range(3), 50)] == [
         "same start        3 tokens “is strong, and”",
         "then              A the  B it",
         "bits/token        A       B     C",
@@ -222,58 +167,43 @@ def test_facts_of_three_sides_are_a_table() -> None:
         "val ppl           58.1 ★  87.1  67.2",
         "distinct words    4       4     4",
     ]
-
-
-def test_different_tokenizers_are_compared_by_bytes_and_without_a_star() -> None:
-    found = sampled(" is strong, and the", " is strong, and it")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
-    score = TextScore((4.0, 4.0), (2, 2), 6)
-    newest(found, 1).scores[found.sides[0]] = score
-    assert shown(found, (0, 1), 60)[2:4] == [
-        "A scores B’s text 2.00 bits/byte of 67 % of the text",
-        "val ppl           A 58.1  B 87.1",
-    ]
-    [series] = score_chart([(0, score)], by_bytes=True).series
-    assert (list(series.x), list(series.mean)) == ([2.0, 4.0], [2.0, 2.0])
-    [series] = score_chart([(0, score)], by_bytes=False).series
-    assert (list(series.x), list(series.mean)) == ([1.0, 2.0], [4.0, 4.0])
-    assert math.isnan(TextScore((), ()).bits_per_token)
+    texts[1].scores[found.sides[0]] = score = TextScore((4.0, 4.0), (2, 2), 6)
+    lines = [line.plain for line in fact_lines(found, (0, 1), 60)]
+    assert "A scores B’s text 2.00 bits/byte of 67 % of the text" in lines
+    assert "val ppl           A 58.1  B 87.1" in lines, "no star"
+    for by_bytes, x, mean in ((True, [2.0, 4.0], [2.0, 2.0]), (False, [1.0, 2.0], [4.0, 4.0])):
+        [series] = score_chart([(0, score)], by_bytes=by_bytes).series
+        assert (list(series.x), list(series.mean)) == (x, mean)
 
 
 def test_a_and_the_chosen_side_are_shown_where_not_all_fit_and_no_panel_covers_another() -> None:
     for width, count, chosen, places in (
         (120, 4, 0, [0, 1, 2, 3]), (80, 4, 0, [0, 1]), (80, 4, 3, [0, 3]), (100, 4, 1, [0, 1, 2]),
-        (100, 4, 3, [0, 2, 3]), (40, 3, 2, [2]),
+        (100, 4, 3, [0, 2, 3]), (40, 3, 2, [2]), (120, 0, 0, []),
     ):  # fmt: skip
         assert shown_sides(width, count, chosen) == places
-    views = ("texts", "differences", "grid")
+    views: tuple[VersusView, ...] = ("texts", "differences", "grid")
     for width, height, view in product((60, 80, 120, 200), (5, 10, 16, 31, 51), views):
         size, sides = Size(width, height), shown_sides(width, 3, 1)
-        regions = versus_arrangement(size, view, sides, upper=9, lower=30).values()  # type: ignore[arg-type]
+        regions = versus_arrangement(size, view, sides, upper=9, lower=30).values()
         assert sum(region.area for region in regions) == size.area
         assert all(Region(0, 0, *size).contains_region(region) for region in regions)
 
 
-def test_the_temperatures_have_the_chosen_one_among_them() -> None:
-    for settings, values in (
-        (SamplingConfig(temperature=0.8), [0.4, 0.8, 1.0, 1.3]),
-        (SamplingConfig(temperature=2.0), [0.4, 0.7, 1.0, 2.0]),
-        (SamplingConfig(greedy=True), [0.4, 0.7, 1.0, 1.3]),
-    ):
-        assert [one.temperature for one in grid_columns(settings)] == values
-
-
 def test_exports_have_longer_fences_than_their_texts() -> None:
-    text = texts_markdown(sampled(" ```\ncode", " was\x1b[31m", prompt="The | Union"))
+    found, _ = sampled(" ```\ncode", " was\x1b[31m", prompt="The | Union")
+    text = texts_markdown(found)
     assert "## The | Union" in text
     assert "````text\nThe | Union ```\ncode\n````" in text
     assert "\x1b" not in text
     assert "### A: temperature 0.8   top-p 0.95   max 100   seed 7" in text
-    scores = TextScores(SideBySide([side(), side(LAST)]))
-    scores.take(
-        inspection(("The", 5.0), (" | state", 3.0)), inspection(("The", 1.0), (" | state", 4.0)),
-        wide=True,
-    )  # fmt: skip
+    scores = TextScores(found)
+    a, b = (
+        inspection(("We", None), ("The", one), (" | state", other))
+        for one, other in ((5.0, 3.0), (1.0, 4.0))
+    )
+    scores.take(a, b, wide=True)
     text = differences_markdown(scores)
     assert "## Bits per token, running mean: A 4.0   B 2.5" in text
     for words in ("better  A 1  B 1  of 2 tokens", "B  4.0   5.0   1.0", "A  1.0   3.0   4.0"):
