@@ -159,6 +159,7 @@ class VersusScreen(StudioScreen):
             self._of = self.run_path
             self.found.clear()
             self._view = "texts"
+            self.scores.clear()
             self.grid.show(None)
         session, run = self.session, self.context.run_directory
         session.keep_only(self.run_path)
@@ -332,10 +333,7 @@ class VersusScreen(StudioScreen):
         self.found.side = side
         if side.row is not None:
             self.load_ahead(side.run.path / side.row.path)
-        self.grid.show(None)
-        self._show()
-        if self._view == "differences":
-            self._score_text()
+        self._sides_changed()
 
     def action_add_side(self) -> None:
         """Add a side with the next checkpoint of the chosen side's run."""
@@ -365,10 +363,13 @@ class VersusScreen(StudioScreen):
         self._sides_changed()
 
     def _sides_changed(self) -> None:
+        self.scores.clear()
         self.grid.show(None)
         self._show()
         if not self.box.has_focus:
             self._focus_view()
+        if self._view == "differences":
+            self._score_text()
 
     @act
     async def action_choose_weights(self) -> None:
@@ -560,21 +561,21 @@ class VersusScreen(StudioScreen):
         side has no text."""
         found, scores = self.found, self.scores
         text, session = found.text(found.chosen), self.session
-        scores.source = f"{LETTERS[found.chosen]}’s text"
+        source = f"{LETTERS[found.chosen]}’s text"
         if self.box.has_focus or text is None or text.done is None:
-            scores.source = "the prompt"
+            source = "the prompt"
             text = SideText(found.side, self.box.text, session.settings, session.state)
         if text.wanted.prompt or text.done is not None:
-            scores.clear("scoring …")
+            scores.clear(source, "scoring …")
             self._show()
             try:
                 a, b = await self._scorer.score_pair(self.context, found, text)
                 scores.take(a, b, wide=self.size.width >= WIDE_FROM)
             except (RnnlmError, OSError) as error:
-                scores.clear(in_one_sentence(error), trouble=True)
+                scores.clear(source, in_one_sentence(error), trouble=True)
         else:
             invitation = "Type or paste a text and press {key:generate} to score it."
-            scores.clear(self.context.with_keys(invitation))
+            scores.clear(source, self.context.with_keys(invitation))
         self._strip.show_mark()
         self._show()
 

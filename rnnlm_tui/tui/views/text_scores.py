@@ -32,13 +32,15 @@ class TextScores:
 
     def __init__(self, found: SideBySide) -> None:
         self.found = found
-        self.source = ""
-        """What is scored."""
-        self.clear("")
+        self.clear()
 
-    def clear(self, note: str, *, trouble: bool = False) -> None:
-        """Have no text for a while; the note, perhaps an error, says why."""
-        self.note, self.trouble = note, trouble
+    def clear(self, source: str = "", note: str = "", *, trouble: bool = False) -> None:
+        """Have no text for a while; the note, perhaps an error, says why.
+
+        Args:
+            source: what is scored.
+        """
+        self.source, self.note, self.trouble = source, note, trouble
         self.pair = self.found.pair
         """The places of the two sides."""
         self.spans: Sequence[ScoredSpan] = ()

@@ -93,13 +93,16 @@ def focused_side(app: RnnlmApp) -> int | None:
 
 @asynccontextmanager
 async def comparing(
-    pane: Pane = "versus", **changes: object
+    pane: Pane = "versus", *, keymap: str = "", **changes: object
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The pane of a run that trains, beside one with another tokenizer that has finished."""
     fake = sampler(**changes)
     with_checkpoints(trained("brisk-heron"), {3_700: 4.1}, tokenizer="[]")
     with running_at_home():
-        async with at_home(pane=pane, size=(120, 40), sampler=fake) as (app, pilot):
+        async with at_home(pane=pane, size=(120, 40), sampler=fake, keymap=keymap) as (
+            app,
+            pilot,
+        ):
             yield app, pilot, fake
 
 
@@ -133,13 +136,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         await until_shown(pilot, "A plain-otter @best", "step 3,700, val 58.1", "step 1,000")
         await until(pilot, lambda: in_box(app))
         await press(pilot, "ctrl+s ctrl+y", "no text yet")
-        await sample(app, pilot, [*"The Union", "enter"])
-        await until_shown(
-            pilot, "The Union is strong, and the Congress must act on the",
-            "The Union is strong, and it is a time for the Congress",
-            "14 tokens   4.1 bits/token   seed 7", "3 tokens “is strong, and”", "A the     B it",
-            "A scores B’s text", "B scores A’s text", "58.1 ★", "distinct words",
-        )  # fmt: skip
+        await sample(app, pilot, [*"The Union", "enter"], "A scores B’s text", "B scores A’s text")
         first, second = fake.requests
         assert [step_of(one.checkpoint) for one in (first, second)] == [3_700, 1_000]
         assert (first.prompt, first.settings) == (second.prompt, second.settings)
@@ -197,7 +194,9 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         assert app.prompt_session.prompt == "The Union"
 
 
-async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sides_are_walked_added_removed_and_of_current_weights_or_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sent: list[str] = []
 
     def send(_run: RunDirectory, verb: str) -> CommandResult:
@@ -234,10 +233,12 @@ async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.Mo
         await until(pilot, lambda: focused_side(app) == 2)
         await sample(app, pilot, "ctrl+n enter", "D scores", "enter Generate all", "distinct")
         assert focused_side(app) == 3
-        await press(pilot, "ctrl+n", "4 sides are the most possible")
-        await pilot.press("delete", "delete")
+        await press(pilot, "ctrl+t", "surprise, D’s text", "of ")
+        await press(pilot, "delete", "surprise, C’s text", "of ")
+        await press(pilot, "escape", "Same and different")
+        await until(pilot, lambda: focused_side(app) == 2)
+        await pilot.press("delete")
         await until(pilot, lambda: focused_side(app) == 1)
-        await press(pilot, "delete", "two sides are the least")
 
         await sample(app, pilot, "ctrl+r", "seed 8, the same for both", "B scores A’s text")
         assert [one.settings.seed for one in fake.requests[-2:]] == [8, 8]
@@ -246,14 +247,11 @@ async def test_sides_are_walked_changed_added_and_removed(monkeypatch: pytest.Mo
         [seed] = {one.settings.seed for one in fake.requests[-2:]}
         await until_shown(pilot, f"seed {seed}")
 
+        def unknown(request: InspectRequest) -> Inspection:
+            found = surprised(request)
+            return found if request.ids else found.model_copy(update={"unknown": ("é",)})
 
-async def test_a_side_of_another_run_is_compared_by_bytes_and_kept_when_that_is_deleted() -> None:
-    def unknown(request: InspectRequest) -> Inspection:
-        found = surprised(request)
-        return found if request.ids else found.model_copy(update={"unknown": ("é",)})
-
-    async with comparing() as (app, pilot, fake):
-        await press(pilot, [*"We", "tab", "tab", "ctrl+o"], "Side B: run", "finished, 1 checkpoint")
+        await press(pilot, "ctrl+o", "Side B: run", "finished, 1 checkpoint")
         await press(pilot, "down enter", "B brisk-heron @best")
         await sample(app, pilot, "enter")
         await until_shown(pilot, "Bits per byte, running mean", "bits/byte", "two tokenizers")
@@ -311,23 +309,6 @@ async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() 
         assert len(fake.requests) == asked + 1
 
 
-async def test_the_prompt_is_that_of_the_other_modes_and_is_scored_without_a_sample() -> None:
-    append_history("Tonight I want")
-    async with comparing("prompt") as (app, pilot, fake):
-        app.prompt_session.prompt = "from another mode"
-        app.open_pane("versus")
-        await until_shown(pilot, "from another mode", "Same and different")
-        await press(pilot, "up", "Tonight I want")
-        assert app.prompt_session.prompt == "Tonight I want"
-        await press(pilot, "ctrl+u ctrl+t", "Type or paste a text and press enter to score it.")
-        await press(pilot, [*"We the people of it", "enter"], "surprise, the prompt", "of 4 tokens")
-        assert scored(fake)
-        assert not fake.requests
-        await pilot.press("escape", "enter")
-        assert in_box(app)
-        await press(pilot, ["ctrl+u", *"our nation is", "enter"], "our nation is", "of 2 tokens")
-
-
 async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -> None:
     long = {3_700: [f" w{at}" for at in range(300)], 1_000: [" longer"] * 300}
     async with comparing(texts=lambda request: [long[step_of(request.checkpoint)]]) as (
@@ -363,33 +344,37 @@ async def test_long_texts_scroll_together_and_prompts_begin_on_the_same_line() -
         await until(pilot, in_view)
 
 
-async def test_another_open_run_begins_again_and_without_one_nothing_can_be_sampled() -> None:
-    keys = ("enter", "ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "ctrl+k")
-    async with comparing() as (app, pilot, fake):
-        await sample(app, pilot, [*"We", "enter"], "B scores A’s text")
+async def test_the_prompt_and_the_run_are_those_of_the_other_modes_and_keys_those_of_the_user() -> (
+    None
+):
+    append_history("Tonight I want")
+    keymap = 'next_checkpoint = "f10"\nremove_side = "f12"\n'
+    async with comparing("prompt", keymap=keymap) as (app, pilot, fake):
+        app.prompt_session.prompt = "from another mode"
+        app.open_pane("versus")
+        await until_shown(pilot, "from another mode", "Same and different")
+        await until_shown(pilot, "F10 chooses the checkpoint of a side, ^o its run.")
+        await press(pilot, "up", "Tonight I want")
+        assert app.prompt_session.prompt == "Tonight I want"
+        await press(pilot, "ctrl+u ctrl+t", "Type or paste a text and press enter to score it.")
+        await press(pilot, [*"We the people of it", "enter"], "surprise, the prompt", "of 4 tokens")
+        assert scored(fake)
+        await pilot.press("escape", "enter")
+        assert in_box(app)
+        await press(pilot, ["ctrl+u", *"our nation is", "enter"], "our nation is", "of 2 tokens")
+        await press(pilot, "escape f12", "two sides are the least: F10 changes the checkpoint")
+        await press(pilot, ["ctrl+n"] * 3, "4 sides are the most possible: F12 removes one")
+
         app.select_run(find_run("brisk-heron"))
         await until_shown(pilot, "A brisk-heron @best", "val ppl")
-        assert "is strong" not in screen_text(app)
         await pilot.press("escape")
         app.watcher.open(None)  # nothing reads the other run
         app.run_directory = find_run("plain-otter")
         app.snapshot = None
         await until(pilot, lambda: not pane(app).found.sides)
+        keys = ("enter", "ctrl+t", "ctrl+g", "ctrl+t", "ctrl+n", "tab", "shift+right", "f10")
         await press(pilot, keys, "reading the run")
         app.run_directory = None
         pane(app).refresh_all()
         await press(pilot, [*keys, "ctrl+s"], "^l Runs")
-        assert len(fake.requests) == 2
-
-
-async def test_texts_name_the_keys_that_the_user_has_chosen() -> None:
-    keymap = 'next_checkpoint = "f10"\nremove_side = "f12"\nmark_checkpoint = "x"\n'
-    with running_at_home():
-        async with at_home(pane="versus", size=(120, 40), keymap=keymap) as (app, pilot):
-            await until_shown(pilot, "F10 chooses the checkpoint of a side, ^o its run.")
-            await pilot.press("escape", "f12")
-            await until_shown(pilot, "two sides are the least: F10 changes the checkpoint of one")
-            await press(pilot, ["ctrl+n"] * 3, "4 sides are the most possible: F12 removes one")
-            app.open_pane("checkpoints")
-            await until_shown(pilot, "★ best")
-            await press(pilot, "M", "to average: x marks one")
+        assert not fake.requests
