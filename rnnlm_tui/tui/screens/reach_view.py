@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from textual.content import Content
@@ -76,39 +77,32 @@ class ReachView:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
         the same tokens."""
         try:
-            reach = await self._ask(text, position)
+            found = [(text.weights, await self._ask(text, position))]
         except (RnnlmError, OSError) as error:
             self.show_nothing(in_one_sentence(error), trouble=True)
             return
-        self._known[position] = [(text.weights.run, reach)]
         for weights in others:
-            if weights.path == text.weights.path:
-                continue
-            second = await self._second(replace(text, weights=weights), scored, position)
-            if second is not None:
-                same = text.weights.run == weights.run
-                one, two = (
-                    f"step {of.step:,}" if same else of.run for of in (text.weights, weights)
-                )
-                self._known[position] = [(one, reach), (two, second)]
-                break
+            if weights.path != text.weights.path and len(found) == 1:
+                with suppress(RnnlmError, OSError):  # it can't be used
+                    other = replace(text, weights=weights)
+                    offset = await self._offset(other, scored)
+                    if offset is not None and position + offset >= 1:
+                        found.append((weights, await self._ask(other, position + offset)))
+        one_run = len({weights.run for weights, _ in found}) < len(found)
+        self._known[position] = [
+            (f"step {weights.step:,}" if one_run else weights.run, reach)
+            for weights, reach in found
+        ]
 
-    async def _second(
-        self, text: Sample, scored: ScoredText, position: int
-    ) -> GradientReach | None:
-        """Return another model's gradient; None if it reads other tokens, or can't be used."""
+    async def _offset(self, text: Sample, scored: ScoredText) -> int | None:
+        """Return how much later the text begins for other weights; None if they read other
+        tokens."""
         path = text.weights.path
-        try:
-            if path not in self._offsets:
-                request = request_about(text, InspectRequest)
-                answer = await self._questions.ask(request, Inspection, self._wait)
-                self._offsets[path] = token_offset(scored, ScoredText(answer))
-            offset = self._offsets[path]
-            if offset is None or position + offset < 1:
-                return None
-            return await self._ask(text, position + offset)
-        except (RnnlmError, OSError):
-            return None
+        if path not in self._offsets:
+            request = request_about(text, InspectRequest)
+            answer = await self._questions.ask(request, Inspection, self._wait)
+            self._offsets[path] = token_offset(scored, ScoredText(answer))
+        return self._offsets[path]
 
     async def _ask(self, text: Sample, position: int) -> GradientReach:
         request = request_about(text, ReachRequest, position=position)

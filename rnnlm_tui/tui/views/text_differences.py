@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -117,40 +118,25 @@ def scored_spans(a: Inspection, b: Inspection) -> list[ScoredSpan]:
             "the two tokenizers read this text differently: it has characters that one lacks",
             hint="score another text",
         )
-    pieces_a, pieces_b = _pieces(a.tokens), _pieces(b.tokens)
-    spans: list[ScoredSpan] = []
-    start = 0
-    bits_a: float | None = 0.0
-    bits_b: float | None = 0.0
-    for end in sorted(pieces_a.keys() | pieces_b.keys()):
-        bits_a = _plus(bits_a, pieces_a.get(end, 0.0))
-        bits_b = _plus(bits_b, pieces_b.get(end, 0.0))
-        if end in pieces_a and end in pieces_b:
-            spans.append(ScoredSpan(texts[0][start:end], bits_a, bits_b))
-            start, bits_a, bits_b = end, 0.0, 0.0
-    return spans
+    ends_a, ends_b = (set(accumulate(len(token.text) for token in one.tokens)) for one in (a, b))
+    ends = sorted((ends_a & ends_b) - {0}) or [0]
+    pieces = zip([0, *ends], ends, _bits(a.tokens, ends), _bits(b.tokens, ends), strict=False)
+    return [ScoredSpan(texts[0][start:end], *bits) for start, end, *bits in pieces]
 
 
-def _pieces(tokens: Sequence[InspectedToken]) -> dict[int, float | None]:
-    """Return the bits of a text's pieces by the character after each.
+def _bits(tokens: Sequence[InspectedToken], ends: Sequence[int]) -> list[float | None]:
+    """Return the bits of a text's pieces, which end before these characters.
 
     Tokens that are parts of a character count with it.
     """
-    pieces: dict[int, float | None] = {}
-    end = 0
-    bits: float | None = 0.0
+    sums, at = [0.0] * len(ends), 0
     for token in tokens:
         # the end token in front of a text isn't predicted, but neither is it part of the text
-        bits = _plus(bits, 0.0 if token.bits is None and not token.bytes else token.bits)
-        if token.text:
-            end += len(token.text)
-            pieces[end], bits = bits, 0.0
-    pieces[end] = _plus(pieces.get(end, 0.0), bits)
-    return pieces
-
-
-def _plus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one + other
+        if token.bits is not None or token.bytes:
+            bits = math.nan if token.bits is None else token.bits
+            sums[min(bisect_right(ends, at), len(ends) - 1)] += bits
+        at += len(token.text)
+    return [None if math.isnan(bits) else bits for bits in sums]
 
 
 LEAST_DIFFERENCE = 1.0

@@ -21,9 +21,9 @@ MOST_EXPORTED = 100
 def texts_markdown(found: SideBySide) -> str:
     """Return the facts, and the texts of all sides, round by round from the newest."""
     lines = fact_lines(found, range(len(found.sides)), LINE_CELLS)
+    facts = f"## Same and different\n\n{_lines(lines)}" if lines else ""
     rounds = [_texts(asked, found.sides) for asked in reversed(found.rounds)]
-    facts = f"## Same and different\n\n{_lines(lines)}"
-    return _joined("# Side by side", _sides(found.sides), facts if lines else "", *rounds)
+    return _joined("# Side by side", facts, *rounds)
 
 
 def differences_markdown(scores: TextScores) -> str:
@@ -32,7 +32,7 @@ def differences_markdown(scores: TextScores) -> str:
     means = Content("   ").join(f"{one.name} {one.current}" for one in scores.chart.series)
     return _joined(
         "# Difference of surprise",
-        _sides(scores.found.sides, scores.pair),
+        _one_line(scores.legend.plain),
         _block("".join(span.text for span in scores.spans)),
         f"## {scores.chart.title}: {means.plain}",
         "## Largest differences",
@@ -42,32 +42,25 @@ def differences_markdown(scores: TextScores) -> str:
 
 def grid_markdown(grid: SampleRound) -> str:
     """Return the grid, a section for each checkpoint and temperature."""
-    sides = list(grid.texts)
-    return _joined("# Checkpoint × temperature", _sides(sides), _texts(grid, sides))
-
-
-def _sides(sides: Sequence[Side], places: Sequence[int] | None = None) -> str:
-    """Return a list of the sides: all of them, or those at these places."""
-    rows = []
-    for place in places or range(len(sides)):
-        value = sides[place].perplexity
-        words = " ".join(safe(sides[place].label(), keep="").split())
-        rows.append(f"- {LETTERS[place]}: {words}{f', val ppl {value}' if value else ''}")
-    return "\n".join(rows)
+    return _joined("# Checkpoint × temperature", _texts(grid, list(grid.texts)))
 
 
 def _texts(asked: SampleRound, sides: Sequence[Side]) -> str:
     """Return the texts of a round."""
-    parts = [f"## {' '.join(safe(asked.prompt, keep='').split()) or 'No prompt'}"]
+    parts = [f"## {_one_line(asked.prompt) or 'No prompt'}"]
     if asked.start:
         parts.append(f"From the state {safe(Path(asked.start).stem)}.")
     for place, side in enumerate(sides):
         for text in asked.texts.get(side, ()):
             settings = text.wanted.settings
             words = settings_line(settings, sides=len(sides), random_seed=False, room=0)
-            parts.append(f"### {LETTERS[place]}: {words.plain}")
-            parts.append(text.error or _block(text.wanted.prompt + text.text))
+            parts += [f"### {LETTERS[place]} {_one_line(side.label())}", words.plain]
+            parts.append(text.error or _block(asked.prompt + text.text))
     return "\n\n".join(parts)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(safe(text, keep="").split())
 
 
 def _lines(lines: Sequence[Content]) -> str:
