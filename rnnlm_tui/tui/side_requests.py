@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import CheckpointError, InputError, RnnlmError, in_one_sentence
@@ -13,6 +13,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, Inspection, InspectRequest
 from rnnlm_tui.tui.sampling import take_weights
 from rnnlm_tui.tui.threads import to_thread
+from rnnlm_tui.tui.views.inspect import request_about
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import TextScore
@@ -81,9 +82,8 @@ class SideScores:
         if key not in self._known:
             sampler = await context.warm_sampler()
             await sampler.start()
-            request = InspectRequest(
-                id=uuid4().hex, checkpoint=weights.path, prompt=prompt, ids=ids, state=key[-1]
-            )
+            sample = replace(text.wanted, weights=weights, prompt=prompt, ids=ids)
+            request = request_about(sample, InspectRequest)
             self._known[key] = await sampler.ask(request, Inspection)
             while len(self._known) > MOST_KEPT_SCORES:
                 del self._known[next(iter(self._known))]

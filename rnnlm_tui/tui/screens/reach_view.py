@@ -12,7 +12,7 @@ from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.sampling import GradientReach, Inspection, InspectRequest, ReachRequest
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.screens.asking import Questions
-from rnnlm_tui.tui.text import safe_content, safe_text
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.views.inspect import (
     ScoredText,
     quoted,
@@ -51,18 +51,14 @@ class ReachView:
         if found is None:
             return False
         self.chart.show(reach_chart(found, position))
-        words: list[Content | tuple[str, str]] = [
-            ("  ", DIM),
-            (quoted(scored.texts[position]), f"bold {BRIGHT}"),
-            (": ", DIM),
-        ]
+        token = (quoted(scored.texts[position]), f"bold {BRIGHT}")
         if len(found) == 1:
-            words.append((reach_words(found[0][1], scored.texts), TEXT))
+            words = line("  {}: {}", token, reach_words(found[0][1], scored.texts))
         else:
-            words.append(("below 1 %", DIM))
+            words = line("  {}: below 1 %", token)
             for name, reach in found:
-                words += [(f"   {safe_text(name, limit=20)} ", DIM), (reach_brief(reach), TEXT)]
-        self.words.put(Content.assemble(*words))
+                words += line("   {} {}", (safe_text(name, limit=20), DIM), reach_brief(reach))
+        self.words.put(words)
         return True
 
     def show_nothing(self, words: str, *, trouble: bool = False) -> None:

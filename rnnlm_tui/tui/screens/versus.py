@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from textual import work
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.events import Resize, ScreenResume
+from textual.events import ScreenResume
 from textual.geometry import Size
 
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
@@ -83,8 +83,6 @@ TEXT_ROWS = 17
 """Rows of the texts from which facts and chart get more."""
 FACT_ROWS, LIST_ROWS = 7, 4
 """Rows of the facts besides one for each side; border and heading of the list of differences."""
-TALL_FROM = 34
-"""Height of the body from which a blank line separates the footer."""
 
 
 class VersusScreen(StudioScreen):
@@ -93,6 +91,8 @@ class VersusScreen(StudioScreen):
     PANE = "versus"
     BINDINGS = bindings_for("versus")
     FIRST_FOCUS = "#prompt-box"
+    VERTICAL_BREAKPOINTS = [(34, "-tall")]  # noqa: RUF012 (as Textual declares it)
+    """Height from which a blank line separates the footer."""
     CELLS_PER_SECOND = 4_000  # short lines cost more per cell than a transcript's
     DEFAULT_CSS = """
     #versus-body { height: 1fr; }
@@ -124,16 +124,9 @@ class VersusScreen(StudioScreen):
         """Whether the texts that aren't drawn yet are dropped."""
 
     def compose_body(self) -> ComposeResult:
-        yield Placed(
-            *self._panels,
-            self._strip,
-            self.grid,
-            self._chart,
-            self._facts,
-            self._list,
-            places={},
-            id="versus-body",
-        )
+        lower = (self._chart, self._facts, self._list)
+        views = (*self._panels, self._strip, self.grid, *lower)
+        yield Placed(*views, places={}, id="versus-body")
         yield Line(id="versus-settings")
         yield self.frame
         yield ModeLine(self.PANE, id="versus-modes")
@@ -141,10 +134,6 @@ class VersusScreen(StudioScreen):
     def on_mount(self) -> None:
         self.query_one(Placed).uncover()
         self.box.put(self.session.prompt)
-
-    def on_resize(self, event: Resize) -> None:
-        self.set_class(event.size.height >= TALL_FROM, "-tall")
-        self._show_lines()
 
     # what is shown
 
@@ -197,13 +186,6 @@ class VersusScreen(StudioScreen):
         self._chart.show(self.scores.chart if scored else texts_chart(found, wide=wide))
         for panel in (*self._columns.panels, self._strip, self._list, self.grid):
             panel.redraw()
-        self._show_lines()
-        self.refresh_footer()
-
-    def _show_lines(self) -> None:
-        """Show the settings, the length of the prompt and the modes."""
-        if not self.is_ready:
-            return
         session, width = self.session, self.size.width
         line = settings_line(
             session.settings,
@@ -217,6 +199,7 @@ class VersusScreen(StudioScreen):
         hints = HINTS["writing" if self.box.has_focus else self._view]
         keys = [(labels.get(key, key), words) for key, words in hints]
         self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
+        self.refresh_footer()
 
     # keys
 
@@ -421,9 +404,9 @@ class VersusScreen(StudioScreen):
         """Use the next seed, and sample again."""
         if self._is_free():
             self._use_seed(self.session.settings.seed + 1)
-            self._show_lines()
             if self._view == "grid":
                 self.grid.show(None)
+            self._show()
             if self.box.text and self._view == "texts":
                 self.action_generate()
 

@@ -205,29 +205,27 @@ class SideText(Drawing):
             return Content.styled("● ", TRAIN) + words
         stopped = done is None or done.reason == "cancelled"
         count = line(f"■ {{}} {noun}, stopped" if stopped else f"{{}} {noun}", number)
-        speed = step = bits = Content("")
+        parts = {"tokens": count}
         if done is not None and tokens:
-            score = self.scores.get(self.side)
-            if not by_bytes:
-                bits = line("{} bits/token", f"{done.bits_per_token:.1f}")
-            elif score is not None:
-                bits = line("{} bits/byte", formatting.figure(score.bits_per_byte))
             # the first token waits for the model and the prompt
             seconds = done.seconds - done.first_token_seconds
             if tokens > 1 and seconds > 0 and done.seconds >= RATE_SECONDS:
-                speed = line("{} tok/s", formatting.count((tokens - 1) / seconds))
+                parts["speed"] = line("{} tok/s", formatting.count((tokens - 1) / seconds))
         used, now = self.wanted.weights.row, self.side.row
         if used is not None and now is not None and used.step != now.step:
-            step = line("step {}", f"{used.step:,}")
-        seed = line("greedy") if settings.is_greedy else line("seed {}", settings.seed)
-        parts = [count, speed, step, bits, seed]
-        gap = "   "
-        for dropped in (None, 4, 1, 3, 2):  # the least important first
-            if dropped is not None:
-                parts[dropped], gap = Content(""), "  "
-            shown = Content(gap).join(part for part in parts if part.plain)
-            if shown.cell_length <= room:
-                break
+            parts["step"] = line("step {}", f"{used.step:,}")
+        if done is not None and tokens:
+            score = self.scores.get(self.side)
+            if not by_bytes:
+                parts["bits"] = line("{} bits/token", f"{done.bits_per_token:.1f}")
+            elif score is not None:
+                parts["bits"] = line("{} bits/byte", formatting.figure(score.bits_per_byte))
+        parts["seed"] = line("greedy") if settings.is_greedy else line("seed {}", settings.seed)
+        shown = Content("   ").join(parts.values())
+        for name in ("", "seed", "speed", "bits", "step"):  # the least important first
+            if shown.cell_length > room:
+                parts.pop(name, None)
+                shown = Content("  ").join(parts.values())
         return shown
 
 

@@ -26,8 +26,6 @@ from rnnlm_tui.store.state import append_history, read_history
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.versus import VersusScreen
-from rnnlm_tui.tui.widgets.prompt import PromptBox
-from rnnlm_tui.tui.widgets.versus import SidePanel
 from tests.fakes import answers as plausible
 from tests.homes import trained, with_checkpoints
 from tests.tui.fakes import FakeSampler
@@ -86,9 +84,9 @@ def pane(app: RnnlmApp) -> VersusScreen:
     return screen
 
 
-def focused_side(app: RnnlmApp) -> int | None:
-    """The place of the side with the focus; None if it is elsewhere."""
-    return app.focused.place if isinstance(app.focused, SidePanel) else None
+def focused(app: RnnlmApp) -> str:
+    """The id of the widget with the focus."""
+    return str(app.focused.id) if app.focused is not None else ""
 
 
 @asynccontextmanager
@@ -113,11 +111,6 @@ async def sample(app: RnnlmApp, pilot: Pilot[int], keys: str | Sequence[str], *t
     await until_shown(pilot, *texts)
 
 
-def in_box(app: RnnlmApp) -> bool:
-    """Whether the prompt has the focus."""
-    return isinstance(app.focused, PromptBox)
-
-
 def scored(fake: FakeSampler) -> list[InspectRequest]:
     """The requests for scores."""
     return [one for one in fake.asked if isinstance(one, InspectRequest)]
@@ -134,7 +127,7 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
 
     async with comparing() as (app, pilot, fake):
         await until_shown(pilot, "A plain-otter @best", "step 3,700, val 58.1", "step 1,000")
-        await until(pilot, lambda: in_box(app))
+        await until(pilot, lambda: focused(app) == "prompt-box")
         await press(pilot, "ctrl+s ctrl+y", "no text yet")
         await sample(app, pilot, [*"The Union", "enter"], "A scores B’s text", "B scores A’s text")
         first, second = fake.requests
@@ -182,9 +175,9 @@ async def test_two_texts_are_sampled_compared_scored_laid_out_in_a_grid_and_save
         await pilot.press("down", "right", "right", "right", "left")
         assert pane(app).grid.cell is [*grid.texts.values()][1][2]
         await press(pilot, "escape", "Same and different")
-        await until(pilot, lambda: focused_side(app) == 1)
+        await until(pilot, lambda: focused(app) == "side-b")
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: app.focused is pane(app).grid)
+        await until(pilot, lambda: focused(app) == "sample-grid")
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "prompt")
         current = app.prompt_session.tree.current
@@ -208,9 +201,9 @@ async def test_sides_are_walked_added_removed_and_of_current_weights_or_another_
     async with comparing() as (app, pilot, fake):
         await sample(app, pilot, [*"We", "enter"], "B scores A’s text")
         await pilot.press("escape")
-        assert focused_side(app) == 0
+        assert focused(app) == "side-a"
         await pilot.press("tab")
-        assert focused_side(app) == 1
+        assert focused(app) == "side-b"
         await press(pilot, "ctrl+k", "B plain-otter @now", "current weights")
         assert "it is a time" not in screen_text(app)
         assert "We is strong, and the Congress must act" in screen_text(app)
@@ -221,24 +214,24 @@ async def test_sides_are_walked_added_removed_and_of_current_weights_or_another_
         assert len(fake.requests) == 4 + 8
         assert sent == ["snapshot"] * 2, "one for a row"
         await pilot.press("escape")
-        await until(pilot, lambda: focused_side(app) == 1)
+        await until(pilot, lambda: focused(app) == "side-b")
         await press(pilot, "ctrl+k", "B plain-otter @last", "step 3,750")
         await until(pilot, lambda: fake.loaded[-1:] and fake.loaded[-1].endswith("000003750"))
         await pilot.press("tab")
-        assert in_box(app)
+        assert focused(app) == "prompt-box"
         await pilot.press("tab", "shift+tab", "shift+tab")
-        assert focused_side(app) == 1
+        assert focused(app) == "side-b"
 
         await pilot.press("ctrl+n")
-        await until(pilot, lambda: focused_side(app) == 2)
+        await until(pilot, lambda: focused(app) == "side-c")
         await sample(app, pilot, "ctrl+n enter", "D scores", "enter Generate all", "distinct")
-        assert focused_side(app) == 3
+        assert focused(app) == "side-d"
         await press(pilot, "ctrl+t", "surprise, D’s text", "of ")
         await press(pilot, "delete", "surprise, C’s text", "of ")
         await press(pilot, "escape", "Same and different")
-        await until(pilot, lambda: focused_side(app) == 2)
+        await until(pilot, lambda: focused(app) == "side-c")
         await pilot.press("delete")
-        await until(pilot, lambda: focused_side(app) == 1)
+        await until(pilot, lambda: focused(app) == "side-b")
 
         await sample(app, pilot, "ctrl+r", "seed 8, the same for both", "B scores A’s text")
         assert [one.settings.seed for one in fake.requests[-2:]] == [8, 8]
@@ -273,7 +266,7 @@ async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() 
         await press(pilot, "enter", "already sampling, esc stops it")
         await sample(app, pilot, "escape", "■ 14 tokens, stopped")
         assert len(fake.requests) == 1
-        assert in_box(app)
+        assert focused(app) == "prompt-box"
 
         def damaged(request: SampleRequest) -> None:
             if step_of(request.checkpoint) == 1_000:
@@ -360,7 +353,7 @@ async def test_the_prompt_and_the_run_are_those_of_the_other_modes_and_keys_thos
         await press(pilot, [*"We the people of it", "enter"], "surprise, the prompt", "of 4 tokens")
         assert scored(fake)
         await pilot.press("escape", "enter")
-        assert in_box(app)
+        assert focused(app) == "prompt-box"
         await press(pilot, ["ctrl+u", *"our nation is", "enter"], "our nation is", "of 2 tokens")
         await press(pilot, "escape f12", "two sides are the least: F10 changes the checkpoint")
         await press(pilot, ["ctrl+n"] * 3, "4 sides are the most possible: F12 removes one")
