@@ -174,7 +174,6 @@ class VersusScreen(StudioScreen):
         size = placed.size or Size(self.app.size.width, max(1, self.app.size.height - 8))
         places = shown_sides(size.width, len(found.sides), found.chosen)
         self._columns.panels = [self._panels[place] for place in places]
-        self._columns.writing = self.box.has_focus
         scored = view == "differences"
         upper, lower = TEXT_ROWS, len(found.sides) + FACT_ROWS
         if scored:
@@ -521,8 +520,7 @@ class VersusScreen(StudioScreen):
         """Go to the next difference, or with -1 to the one before."""
         found = self.found
         if self._view == "differences":
-            self.scores.walk(by)
-            self._show_mark()
+            self._mark(by, self.scores.order)
         elif self._view == "texts" and self._columns.walk(by):
             self._facts.redraw()
         elif self._view == "texts":
@@ -531,10 +529,10 @@ class VersusScreen(StudioScreen):
 
     def action_walk_text(self, by: int) -> None:
         """Mark the next piece of the scored text, or the one before."""
-        self.scores.walk_text(by)
-        self._show_mark()
+        self._mark(by, range(len(self.scores.spans)))
 
-    def _show_mark(self) -> None:
+    def _mark(self, by: int, among: Sequence[int]) -> None:
+        self.scores.walk(by, among)
         self._strip.show_mark()
         self._list.redraw()
 

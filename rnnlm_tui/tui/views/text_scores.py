@@ -87,19 +87,12 @@ class TextScores:
             for place in self.pair
         )
 
-    def walk(self, by: int) -> None:
-        """Mark the next of the largest differences, or the one before."""
-        if self.at in self.order:
-            place = self.order.index(self.at) + by
-            self.at = self.order[max(0, min(len(self.order) - 1, place))]
-        elif self.order:
-            self.at = self.order[0 if by > 0 else -1]
-
-    def walk_text(self, by: int) -> None:
-        """Mark the next piece of the text, or the one before."""
-        if self.spans:
-            at = -1 if self.at is None and by > 0 else self.at or 0
-            self.at = max(0, min(len(self.spans) - 1, at + by))
+    def walk(self, by: int, among: Sequence[int]) -> None:
+        """Mark the next of these pieces, or the one before."""
+        if self.at in among:
+            self.at = among[max(0, min(len(among) - 1, among.index(self.at) + by))]
+        elif among:
+            self.at = among[0 if by > 0 else -1]
 
     def better(self, index: int) -> int:
         """Return the place of the side that predicts a piece better."""

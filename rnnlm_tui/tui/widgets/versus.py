@@ -50,8 +50,6 @@ class SideColumns:
         """Lines above the first visible one."""
         self.following = True
         """Whether the end of the text that streams is kept in view; without one, the beginning."""
-        self.writing = False
-        """Whether the prompt has the focus: the chosen side's letter is marked instead."""
 
     def rounds(self) -> list[tuple[SampleRound, int]]:
         """Return the shown rounds, the newest first, each with the lines that it takes.
@@ -174,7 +172,7 @@ class SidePanel(WheelScrolled, can_focus=True):
         if self.place >= len(found.sides):
             return
         side, text, room = found.sides[self.place], self._text(), self.room
-        marked = columns.writing and self.place == found.chosen
+        marked = self.place == found.chosen and not self.has_focus
         head = title(side, self.place, max(8, width - 4), marked=marked)
         self.set_reactive(Panel.panel_title, head)
         self.set_reactive(Panel.legend, legend(side, self.size.width - 9 - head.cell_length))
