@@ -62,11 +62,18 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
 
 FOOTER: dict[VersusView, tuple[str, ...]] = {
-    "texts": ("next_side", "next_checkpoint", "new_seed", "next_difference"),
-    "differences": ("next_side", "next_difference", "next_checkpoint"),
-    "grid": ("next_side", "new_seed"),
-}
+    "texts": (
+        "next_side", "next_checkpoint", "new_seed", "next_difference", "next_mode", "save_text",
+        "copy_text", "leave",
+    ),
+    "differences": (
+        "next_side", "next_difference", "next_checkpoint", "next_mode", "save_text", "leave",
+    ),
+    "grid": ("next_side", "new_seed", "next_mode", "save_text", "leave"),
+}  # fmt: skip
 """Actions of a view after those of enter and esc."""
+NOT_IN_BOX = ("next_difference", "save_text", "leave")
+"""Of these, those that the footer doesn't name while the prompt is written."""
 HINTS: dict[VersusView | Literal["writing"], tuple[tuple[str, str], ...]] = {
     "writing": (("differences", "differences"), ("grid", "grid"), ("↑", "earlier prompts")),
     "texts": (
@@ -185,17 +192,13 @@ class VersusScreen(StudioScreen):
         self._chart.show(self.scores.chart if scored else texts_chart(found, wide=wide))
         for panel in (*self._columns.panels, self._strip, self._list, self.grid):
             panel.redraw()
-        session, width = self.session, self.size.width
-        line = settings_line(
-            session.settings,
-            sides=len(self.found.sides),
-            random_seed=session.random_seed,
-            room=width - 4,
-        )
+        session = self.session
+        room, seed = self.size.width - 4, session.random_seed
+        line = settings_line(session.settings, len(found.sides), room, random_seed=seed)
         self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
         self.frame.show_state(Path(session.state).stem)
         labels = {entry.id: entry.label for entry in self.context.actions}
-        hints = HINTS["writing" if self.box.has_focus else self._view]
+        hints = HINTS["writing" if self.box.has_focus else view]
         keys = [(labels.get(key, key), words) for key, words in hints]
         self.query_one(ModeLine).show(keys=keys if self.run_path is not None else ())
         self.refresh_footer()
@@ -206,26 +209,23 @@ class VersusScreen(StudioScreen):
         """Return the actions of the view, by the focus and whether texts are sampled."""
         if self.run_path is None:
             return self.keys_without_run()
-        writing, both = self.box.has_focus, len(self.found.sides) == LEAST_SIDES
-        verbs: dict[VersusView, str] = {
-            "texts": "Generate both" if both else "Generate all",
+        writing, view = self.box.has_focus, self._view
+        both = "both" if len(self.found.sides) == LEAST_SIDES else "all"
+        generate: dict[VersusView, str] = {
+            "texts": f"Generate {both}",
             "differences": "Score" if writing else "Write",
             "grid": "Sample grid" if writing else "Open in Sample",
         }
-        entries = [(action("generate"), verbs[self._view])]
-        if self.sampling or writing or self._view != "texts":
-            back = "Stop" if self.sampling else "Back" if writing else "Texts"
-            entries.append((action("leave_field"), back))
-        for name in FOOTER[self._view]:
-            if not writing or name != "next_difference":
-                wide = name == "next_checkpoint" and self.size.width >= WIDE_FROM and not writing
-                entries.append((action(name), "Checkpoint of this side" if wide else ""))
-        entries.append((action("next_mode"), following_mode(self.PANE)))
-        if not writing:
-            entries.append((action("save_text"), ""))
-        if self._view == "texts":
-            entries.append((action("copy_text"), ""))
-        return entries if writing else [*entries, (action("leave"), "")]
+        verbs = {"generate": generate[view], "next_mode": following_mode(self.PANE)}
+        back = "Stop" if self.sampling else "Back" if writing else "Texts"
+        names = ["generate", *FOOTER[view]]
+        if back != "Texts" or view != "texts":
+            names.insert(1, "leave_field")
+            verbs["leave_field"] = back
+        if self.size.width >= WIDE_FROM and not writing:
+            verbs["next_checkpoint"] = "Checkpoint of this side"
+        hidden = NOT_IN_BOX if writing else ()
+        return [(action(name), verbs.get(name, "")) for name in names if name not in hidden]
 
     def action_leave_field(self) -> None:
         """Stop the sampling, leave the box, or go back to the texts."""

@@ -431,7 +431,9 @@ SETTINGS = (
 OFF: dict[str, object] = {**SAMPLING_OFF, "stop": ()}
 
 
-def settings_line(settings: SamplingConfig, *, sides: int, random_seed: bool, room: int) -> Content:
+def settings_line(
+    settings: SamplingConfig, sides: int, room: int, *, random_seed: bool = False
+) -> Content:
     """Return `temperature 0.8   top-p 0.95   …   seed 7, the same for both`.
 
     Settings that are off are left out where there is little room.

@@ -52,8 +52,7 @@ def _texts(asked: SampleRound, sides: Sequence[Side]) -> str:
         parts.append(f"From the state {safe(Path(asked.start).stem)}.")
     for place, side in enumerate(sides):
         for text in asked.texts.get(side, ()):
-            settings = text.wanted.settings
-            words = settings_line(settings, sides=len(sides), random_seed=False, room=0)
+            words = settings_line(text.wanted.settings, len(sides), 0)
             parts += [f"### {LETTERS[place]} {_one_line(side.label())}", words.plain]
             parts.append(text.error or _block(asked.prompt + text.text))
     return "\n\n".join(parts)

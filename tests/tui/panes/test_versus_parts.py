@@ -144,7 +144,7 @@ def test_lines_say_what_a_text_is_and_the_settings_as_far_as_there_is_room() -> 
             "   stop \\n   max 100   seed 7, the same for both"),
         (SamplingConfig(greedy=True), "temperature greedy   top-p 0.95   max 100"),
     ):  # fmt: skip
-        assert settings_line(settings, sides=2, random_seed=False, room=50).plain == words
+        assert settings_line(settings, 2, 50).plain == words
     for settings, values in (
         (SamplingConfig(temperature=2.0), [0.4, 0.7, 1.0, 2.0]),
         (SamplingConfig(greedy=True), [0.4, 0.7, 1.0, 1.3]),
