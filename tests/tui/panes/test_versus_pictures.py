@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from rnnlm_tui.tui.app import RnnlmApp
 from tests.homes import LOSSES
 from tests.tui.demo_run import demo_run
-from tests.tui.fakes import FakeSampler
 from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_versus_pane import pane, sampler
@@ -23,32 +21,31 @@ pytestmark = pytest.mark.usefixtures("still")
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
-async def answered(app: RnnlmApp, pilot: Pilot[int], requests: int) -> None:
-    """Wait until this many samples have ended and are scored."""
-    fake = await app.warm_sampler()
-    assert isinstance(fake, FakeSampler)
-    await until(pilot, lambda: len(fake.requests) == requests and not pane(app).sampling)
-
-
 @each_size("versus-grid", "versus", "versus-differences", "versus-four")
 async def test_the_grid_two_and_four_sides_and_the_difference_of_surprise(
     names: list[str], size: tuple[int, int], mode: Mode
 ) -> None:
-    made = partial(demo_run, config=CONFIG, saved=LOSSES, curve=False)
+    made, fake = partial(demo_run, config=CONFIG, saved=LOSSES, curve=False), sampler()
+
+    async def answered(pilot: Pilot[int], requests: int) -> None:
+        """Wait until this many samples have ended and are scored."""
+        await until(pilot, lambda: len(fake.requests) == requests and not pane(app).sampling)
+
     with made("finished", name="brisk-heron"), made():
-        async with at_home(
-            pane="versus", size=size, ascii_only=mode == "ascii", sampler=sampler()
-        ) as (app, pilot):
+        async with at_home(pane="versus", size=size, ascii_only=mode == "ascii", sampler=fake) as (
+            app,
+            pilot,
+        ):
             done = 0
             for name in names:
                 if name == "versus-grid":
                     await pilot.press(*"The state of the Union", "escape", "ctrl+n", "ctrl+g")
-                    await answered(app, pilot, done := 12)
+                    await answered(pilot, done := 12)
                     await pilot.press("down")
                 elif name == "versus":
                     for prompt in ("My fellow Americans,", "The state of the Union"):
                         await pilot.press("ctrl+u", *prompt, "enter")
-                        await answered(app, pilot, done := done + 2)
+                        await answered(pilot, done := done + 2)
                     await pilot.press("escape")
                     await until_shown(pilot, "B scores A")
                 elif name == "versus-differences":
@@ -57,7 +54,7 @@ async def test_the_grid_two_and_four_sides_and_the_difference_of_surprise(
                     await pilot.press("shift+right", "shift+right")
                 else:
                     await pilot.press("escape", "ctrl+n", "ctrl+n", "enter")
-                    await answered(app, pilot, done := done + 4)
+                    await answered(pilot, done := done + 4)
                     await pilot.press("shift+right")
                     await until_shown(pilot, "differs 1 of")
                 await assert_picture(app, SNAPSHOTS, name, size, mode)
