@@ -131,6 +131,7 @@ async def test_checkpoints_and_runs_are_sampled_scored_and_compared(
         await choose_run(app, pilot, "word-wombat")
         await pilot.press("enter")
         await until_shown(pilot, "B scores A’s text no token for")
+        await until(pilot, lambda: len(texts(app)) == 2)
 
         # the grid, and a cell of it in the prompt pane
         await pilot.press("ctrl+g")

@@ -49,7 +49,7 @@ def _texts(asked: SampleRound, sides: Sequence[Side]) -> str:
     """Return the texts of a round."""
     parts = [f"## {_one_line(asked.prompt) or 'No prompt'}"]
     if asked.start:
-        parts.append(f"From the state {safe(Path(asked.start).stem)}.")
+        parts.append(f"from state {safe(Path(asked.start).stem)}")
     for place, side in enumerate(sides):
         for text in asked.texts.get(side, ()):
             words = settings_line(text.wanted.settings, len(sides), 0)

@@ -22,6 +22,7 @@ from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.screens.versus import VersusScreen
+from rnnlm_tui.tui.views.versus_export import texts_markdown
 from tests.homes import LOSSES, tensor_file, trained, with_checkpoints
 from tests.tui.demo_run import NOW
 from tests.tui.fakes import FakeSampler
@@ -281,7 +282,8 @@ async def test_all_sides_of_compare_start_from_a_state_that_all_of_them_can_star
         scored = [one for one in sampler.asked if isinstance(one, InspectRequest)]
         assert {one.state for one in scored} == {path}
         await until(pilot, lambda: [sample.state for sample in search()] == [path, path])
-        assert "from state congress" in screen._markdown()
+        await until(pilot, lambda: not screen.sampling)
+        assert "from state congress" in texts_markdown(screen.found)
         # the cells of the grid, one of which is opened
         await pilot.press("escape", "ctrl+g")
         await until(pilot, lambda: len(sampler.requests) >= 10 and not screen.sampling)
