@@ -32,7 +32,7 @@ def differences_markdown(scores: TextScores) -> str:
     means = Content("   ").join(f"{one.name} {one.current}" for one in scores.chart.series)
     return _joined(
         "# Difference of surprise",
-        _one_line(scores.legend.plain),
+        "\n".join(f"- {_name(scores.found.sides[place], place)}" for place in scores.pair),
         _block("".join(span.text for span in scores.spans)),
         f"## {scores.chart.title}: {means.plain}",
         "## Largest differences",
@@ -53,9 +53,14 @@ def _texts(asked: SampleRound, sides: Sequence[Side]) -> str:
     for place, side in enumerate(sides):
         for text in asked.texts.get(side, ()):
             words = settings_line(text.wanted.settings, len(sides), 0)
-            parts += [f"### {LETTERS[place]} {_one_line(side.label())}", words.plain]
+            parts += [f"### {_name(side, place)}", words.plain]
             parts.append(text.error or _block(asked.prompt + text.text))
     return "\n\n".join(parts)
+
+
+def _name(side: Side, place: int) -> str:
+    value = f", val ppl {side.perplexity}" if side.perplexity else ""
+    return f"{LETTERS[place]} {_one_line(side.label())}{value}"
 
 
 def _one_line(text: str) -> str:

@@ -197,10 +197,7 @@ def test_exports_have_longer_fences_than_their_texts() -> None:
     assert "## The | Union" in text
     assert "````text\nThe | Union ```\ncode\n````" in text
     assert "\x1b" not in text
-    assert (
-        "### A plain-otter @best, step 3,700\n\ntemperature 0.8   top-p 0.95   max 100   seed 7"
-        in text
-    )
+    assert "### A plain-otter @best, step 3,700, val ppl 58.1\n\ntemperature 0.8   top-p" in text
     scores = TextScores(found)
     a, b = (
         inspection(("We", None), ("The", one), (" | state", other))
