@@ -233,8 +233,8 @@ class VersusScreen(StudioScreen):
             self.stop()
         elif self.box.has_focus:
             self._focus_view()
-        else:
-            self._switch("texts")
+        elif self._view != "texts":
+            self.action_switch("texts")
 
     def action_walk_sides(self, by: int) -> None:
         """Go to the side `by` places after this one, or to the prompt."""
@@ -443,8 +443,11 @@ class VersusScreen(StudioScreen):
                 for text in texts:
                     if not self._stopping:
                         text.use(weights)
-                        await self._draw_text(text)
-                        weights = text.wanted.weights
+                        text.error = self.context.with_keys(side.problem)
+                        if not text.error:
+                            self.drawing = text
+                            await draw(self.context, text, side.run)
+                            self.drawing, weights = None, text.wanted.weights
                     text.over = True
                     self._show()
             if asked is self.found.newest:
@@ -454,13 +457,6 @@ class VersusScreen(StudioScreen):
             if self.is_attached:
                 self.end_notice(ALREADY_SAMPLING)
                 self._show()
-
-    async def _draw_text(self, text: SideText) -> None:
-        text.error = self.context.with_keys(text.side.problem)
-        if not text.error:
-            self.drawing = text
-            await draw(self.context, text, text.side.run)
-            self.drawing = None
 
     async def _score_texts(self, texts: Sequence[SideText]) -> None:
         """Score each text by all sides, its own first."""
@@ -491,29 +487,17 @@ class VersusScreen(StudioScreen):
 
     # the other views
 
-    def _switch(self, view: VersusView) -> None:
-        """Show another view."""
-        if view == self._view:
+    def action_switch(self, view: VersusView) -> None:
+        """Show another view, or instead of the shown one the texts again."""
+        if not self.found.sides:
             return
-        self._view = view
+        self._view = view = "texts" if view == self._view else view
         self.set_focus(None)
         self.call_after_refresh(self._focus_view)
         self._show()
         if view == "differences":
             self._score_text()
-
-    def action_differences(self) -> None:
-        """Show one text scored by two sides, or the texts again."""
-        if self.found.sides:
-            self._switch("texts" if self._view == "differences" else "differences")
-
-    def action_grid(self) -> None:
-        """Show the grid of checkpoint × temperature, or the texts again."""
-        if self.run_path is None:
-            return
-        self._switch("texts" if self._view == "grid" else "grid")
-        idle = self._view == "grid" and self.grid.shown is None and not self.sampling
-        if idle and self.box.text:
+        elif view == "grid" and self.grid.shown is None and self.box.text and not self.sampling:
             self._sample()
 
     def action_walk_differences(self, by: int) -> None:

@@ -274,9 +274,10 @@ class SideBySide:
         summary, rows = snapshot.summary, snapshot.checkpoints
         if not self.sides:
             living = summary.status in LIVING
+            other = other_wanted(rows, summary.checkpoints.pinned, living=living)
             self.sides += [
                 Side(run, CheckpointChoice.of(run.name, rows, wanted, living=living))
-                for wanted in default_wanted(rows, summary.checkpoints.pinned, living=living)
+                for wanted in (None, other)
             ]
         for side in self.sides:
             if side.run.path == run.path:
@@ -367,10 +368,10 @@ class SideBySide:
         return found[min(self.difference, len(found) - 1)][place != 0] if found else None
 
 
-def default_wanted(
+def other_wanted(
     rows: Sequence[CheckpointRow], pinned: Sequence[int], *, living: bool
-) -> tuple[str | None, str | None]:
-    """Return the checkpoints that two sides begin with: the best, and the newest pinned one.
+) -> str | None:
+    """Return the checkpoint that the best one is compared with at first: the newest pinned one.
 
     Without a pinned one, the oldest; if that is the best, the last, or the current weights.
     """
@@ -378,7 +379,7 @@ def default_wanted(
     best = next((row for row in by_step if row.best), by_step[-1] if by_step else None)
     others = [row for row in by_step if row is not best]
     chosen = [row for row in others if row.step in pinned][-1:] or others[:1]
-    return None, chosen[0].path if chosen else NOW if living else None
+    return chosen[0].path if chosen else NOW if living else None
 
 
 def letter(place: int) -> Content:

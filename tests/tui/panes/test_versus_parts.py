@@ -22,7 +22,7 @@ from rnnlm_tui.tui.views.text_differences import (
     scored_spans,
 )
 from rnnlm_tui.tui.views.text_scores import TextScores
-from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, default_wanted, settings_line
+from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, other_wanted, settings_line
 from rnnlm_tui.tui.views.versus_export import differences_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.sample_grid import grid_columns
 from rnnlm_tui.tui.widgets.versus import VersusView, shown_sides, versus_arrangement
@@ -125,7 +125,7 @@ def test_two_sides_begin_with_the_best_and_a_pinned_or_the_oldest_checkpoint() -
         (only, (), False, None),
         ((), (), True, NOW),
     ):
-        assert default_wanted(rows, pinned, living=living) == (None, wanted)
+        assert other_wanted(rows, pinned, living=living) == wanted
     assert [side(wanted).mark for wanted in (None, PATHS[2], NOW)] == ["@best", "@pinned", "@now"]
 
 
