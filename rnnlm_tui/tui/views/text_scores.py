@@ -105,9 +105,9 @@ class TextScores:
         noun = "token" if self.same else "piece"
         number, _, nouns = counted(len(known), noun).partition(" ")
         a, b = map(letter, self.pair)
-        counts = [f"{large.count(place):,}" for place in self.pair]
-        better = line(f"  better  {{}} {{}}  {{}} {{}}  of {{}} {nouns}", a, counts[0], b,
-            counts[1], number)  # fmt: skip
+        of_a, of_b = (f"{large.count(place):,}" for place in self.pair)
+        words = f"  better  {{}} {{}}  {{}} {{}}  of {{}} {nouns}"
+        better = line(words, a, of_a, b, of_b, number)
         if self.order:
             return [better, line("  by bits  {}     {}", a, b)]
         words = f"  no {noun} differs by {LEAST_DIFFERENCE:g} bits or more"

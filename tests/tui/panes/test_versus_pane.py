@@ -262,12 +262,15 @@ async def test_escape_stops_the_running_side_and_errors_stay_with_their_texts() 
                 raise CheckpointError("model.safetensors is damaged", hint="^k chooses another")
 
         fake.answers[SampleRequest] = damaged  # type: ignore[assignment]
-        await sample(app, pilot, "enter")
-        await until_shown(
-            pilot, "must act on", "✗ model.safetensors is damaged. ^k chooses another"
-        )
+        damage = "✗ model.safetensors is damaged. ^k chooses another"
+        await sample(app, pilot, "enter", "must act on", damage)
         await until(pilot, lambda: [kept.step for kept in search()] == [3_700, 3_700])
 
+        fake.answers, fake.ask_gate = {}, asyncio.Event()
+        await press(pilot, "enter", "17 tokens   4.1 bits/token", "esc Stop")
+        await pilot.press("escape")  # while the first text is scored
+        fake.ask_gate.set()
+        await sample(app, pilot, (), "17 tokens   4.1 bits/token")
         fake.answers = {InspectRequest: InputError("the vocabulary has no é")}
         await sample(app, pilot, "! enter", "A scores B’s text the vocabulary has no é")
         await press(pilot, "ctrl+t", "✗ the vocabulary has no é")
