@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Key
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import counted, is_joiner
-from rnnlm_tui.system.files import stamp
+from rnnlm_tui.system.files import Stamp, stamp
 from rnnlm_tui.system.processes import last_lines
-from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.palette import ink
+from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT, WARN
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
-from rnnlm_tui.tui.text import WrappedText, safe_text
+from rnnlm_tui.tui.text import WrappedText, safe_text, selected
 from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.widgets.checkpoints import tensor_table
-from rnnlm_tui.tui.widgets.panel import Label, ScrolledPanel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, ScrolledPanel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
@@ -35,16 +33,31 @@ MOST_BYTES = 1024 * 1024
 MOST_LINES = 20_000
 
 KEYS = (
-    ("↑ ↓", "scroll"),
-    ("/", "search"),
-    ("home end", "ends"),
-    ("pgup pgdn", "pages"),
+    ("↑ ↓", "scroll"), ("/", "search"), ("home end", "ends"), ("pgup pgdn", "pages"),
     ("esc", "close"),
-)
+)  # fmt: skip
 
 
 LONGEST = 4_000
 """Characters of a line that are shown at most."""
+END = 1_000_000
+"""More rows than any log has."""
+
+
+@lru_cache(maxsize=MOST_LINES)
+def _harmless(line: str) -> str:
+    if len(line) <= LONGEST and line.isascii() and line.isprintable():
+        return line
+    return safe_text(line[:LONGEST], newlines="space")
+
+
+@lru_cache(maxsize=MOST_LINES)
+def _rows_of(line: str, width: int) -> Sequence[str]:
+    """Wrap a line; cached, as a log that grows is shown again and again."""
+    if len(line) <= width and line.isascii():
+        return (line,)
+    wrapped = WrappedText(width, line)
+    return tuple(wrapped.text[slice(*wrapped.span(row))] for row in range(len(wrapped)))
 
 
 class LogPanel(ScrolledPanel, can_focus=True):
@@ -55,8 +68,8 @@ class LogPanel(ScrolledPanel, can_focus=True):
         Binding("down,j", "scroll(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
         Binding("pagedown,space", "page(1)", show=False),
-        Binding("home", "start", show=False),
-        Binding("end,f", "end", show=False),
+        Binding("home", f"scroll(-{END})", show=False),
+        Binding("end,f", f"scroll({END})", show=False),
         Binding("n", "found(-1)", show=False),
         Binding("N", "found(1)", show=False),
     ]
@@ -67,11 +80,12 @@ class LogPanel(ScrolledPanel, can_focus=True):
         """Whether the newest line is kept in view."""
         self.search = ""
         """The text searched for; empty: none."""
-        self._source: list[str] = []
-        self._lines: list[str] = []
+        self.found: int | None = None
+        """The line with it that was gone to."""
+        self._texts: list[str] = []
         self._rows: list[tuple[int, str]] = []
-        self._wrapped_to = 0
-        self._found: int | None = None
+        """The number of a line and a part of it."""
+        self._width = 0
         self._note = ""
 
     @property
@@ -79,14 +93,14 @@ class LogPanel(ScrolledPanel, can_focus=True):
         return len(self._rows)
 
     def show(self, lines: Sequence[str], note: str = "") -> None:
-        """Show these lines, wrapping only new ones; the note appears in the legend."""
-        same = 0
-        if self._source and lines[: len(self._source) - 1] == self._source[:-1]:
-            same = len(self._source) - 1
-        self._lines = [*self._lines[:same], *(_harmless(line) for line in lines[same:])]
-        self._source, self._note = list(lines), note
-        self._wrap(same)
-        self.show_from(self.last_top if self.following else self.top)
+        """Show these lines; the note appears in the legend."""
+        self._texts, self._note = [_harmless(line) for line in lines], note
+        self._wrap()
+        self.redraw()
+
+    def _wrap(self) -> None:
+        texts = enumerate(self._texts if self._width > 0 else ())
+        self._rows = [(at, row) for at, text in texts for row in _rows_of(text, self._width)]
 
     def action_scroll(self, by: int) -> None:
         """Scroll down, or up if negative; follow the end again once it is reached."""
@@ -99,115 +113,61 @@ class LogPanel(ScrolledPanel, can_focus=True):
         """Scroll by pages, less one row."""
         self.action_scroll(pages * max(1, self.inner_size.height - 1))
 
-    def action_start(self) -> None:
-        """Scroll to the first line that was read."""
-        self.following = False
-        self.show_from(0)
+    def find(self, search: str) -> None:
+        """Search from the end up, ignoring case."""
+        self.search, self.found = search, None
+        self.action_found(-1)
 
-    def action_end(self) -> None:
-        """Scroll to the newest line and follow."""
-        self.following = True
-        self.show_from(self.last_top)
-
-    def find(self, search: str) -> bool:
-        """Search from the end up, ignoring case; return whether the text was found."""
-        self.search, self._found = search, None
-        return self.action_found(-1) if search else self._nothing()
-
-    def action_found(self, by: int) -> bool:
+    def action_found(self, by: int) -> None:
         """Go to the next match towards the end (1) or the beginning (-1), wrapping around."""
-        wanted = self.search.lower()
-        hits = [index for index, line in enumerate(self._lines) if wanted in line.lower()]
-        if not hits or not wanted:
-            return self._nothing()
-        if self._found is None:
-            self._found = hits[-1]
-        elif by > 0:
-            self._found = next((index for index in hits if index > self._found), hits[0])
-        else:
-            self._found = next((index for index in reversed(hits) if index < self._found), hits[-1])
-        row = next(number for number, (line, _) in enumerate(self._rows) if line == self._found)
-        self.following, height = False, self.inner_size.height
+        wanted, at, height = self.search.lower(), self.found, self.inner_size.height
+        texts = self._texts if wanted else ()
+        hits = [index for index, text in enumerate(texts) if wanted in text.lower()][::by]
+        further = [hit for hit in hits if at is not None and (hit - at) * by > 0]
+        self.found = next(iter(further or hits), None)
+        if self.found is None:
+            self.redraw()
+            return
+        row = next(number for number, (line, _) in enumerate(self._rows) if line == self.found)
+        self.following = False
         self.show_from(self.top if self.top <= row < self.top + height else row - height // 2)
-        return True
-
-    def _nothing(self) -> bool:
-        self._found = None
-        self.redraw()
-        return False
 
     def legend_within(self, room: int) -> Label:
         """Return the position in the log."""
-        rows, height = len(self._rows), self.inner_size.height
-        last = min(self.top + height, rows)
-        where = "follows" if self.following else f"{100 * last // max(rows, 1)} %"
+        last = min(self.top + self.inner_size.height, self.row_count)
+        where = "follows" if self.following else f"{100 * last // max(self.row_count, 1)} %"
         texts = (f"{self._note}  {where}" if self._note else where, where)
-        return next((Content.styled(text, palette.DIM) for text in texts if len(text) <= room), "")
+        return next((Content.styled(text, DIM) for text in texts if len(text) <= room), "")
 
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
-        """Wrap the lines to the current width."""
-        if width != self._wrapped_to:
-            line = self._rows[self.top][0] if self.top < len(self._rows) else 0
-            self._wrap(0)
-            self.top = next((number for number, (of, _) in enumerate(self._rows) if of >= line), 0)
+    def prepare(self, width: int, height: int) -> None:
+        """Wrap the lines to the width, and draw those in view."""
+        if width != self._width:
+            first = self._rows[self.top][0] if self.top < len(self._rows) else 0
+            self._width = width
+            self._wrap()
+            self.top = next((at for at, (line, _) in enumerate(self._rows) if line >= first), 0)
         self.top = self.last_top if self.following else max(0, min(self.top, self.last_top))
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return one row."""
-        number = self.top + y
-        if not self._rows and not y:
-            return padded(segments_of("no output", palette.DIM), width)
-        if number >= len(self._rows):
-            return padded([], width)
-        line, text = self._rows[number]
-        chosen = line == self._found
-        style = ink(palette.BRIGHT if chosen else palette.TEXT, bold=chosen)
-        strip = padded([Segment(text, style)], width)
-        under = ink(palette.TEXT, background=palette.SELECTED)
-        return strip.apply_style(under) if chosen else strip
-
-    def _wrap(self, first: int) -> None:
-        """Rebuild the rows from line `first` on."""
-        width = self.inner_size.width
-        if width != self._wrapped_to:
-            self._wrapped_to, first = width, 0
-        while self._rows and self._rows[-1][0] >= first:
-            self._rows.pop()
-        if width < 1:
-            return
-        for index in range(first, len(self._lines)):
-            line = self._lines[index]
-            if len(line) <= width and line.isascii():
-                self._rows.append((index, line))
-            else:
-                wrapped = WrappedText(width, line)
-                self._rows += [
-                    (index, wrapped.text[slice(*wrapped.span(row))]) for row in range(len(wrapped))
-                ]
-
-
-def _harmless(line: str) -> str:
-    if len(line) <= LONGEST and line.isascii() and line.isprintable():
-        return line
-    return safe_text(line[:LONGEST], newlines="space")
+        self.lines = [
+            selected(Content.styled(row, f"bold {BRIGHT}"), width)
+            if line == self.found
+            else Content.styled(row, TEXT)
+            for line, row in self._rows[self.top : self.top + height]
+        ] or [Content.styled("no output", DIM)]
 
 
 class LinesOverlay(Overlay[None]):
     """Lines, such as a run's events; a subclass shows others in `fill`. `/` searches."""
 
-    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
-        Binding("escape,q", "close", show=False),
-        Binding("slash", "search", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss"), ("slash", "search")]
 
     def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
         super().__init__()
-        self._title, self._lines = title, lines
+        self._lines = lines
         self._typing = False
-        self._typed = ""
+        self.panel = LogPanel(title=title, id="log-box")
 
     def compose(self) -> ComposeResult:
-        yield LogPanel(title=self._title, id="log-box")
+        yield self.panel
 
     def on_mount(self) -> None:
         self.fill()
@@ -219,19 +179,16 @@ class LinesOverlay(Overlay[None]):
     def on_resize(self) -> None:
         self._show_keys()
 
-    @property
-    def panel(self) -> LogPanel:
-        """The panel with the lines."""
-        return self.query_one(LogPanel)
-
     def _show_keys(self) -> None:
+        """Show what is typed, or the keys."""
+        panel, typed = self.panel, self.panel.search
         if self._typing:
-            sign, end = ("/", f"bold {palette.FOCUS}"), ("▌", palette.FOCUS)
-            typed = (self._typed, f"bold {palette.BRIGHT}")
-            self.panel.bottom = Content.assemble(sign, typed, end)
+            missing = "  not found" if typed and panel.found is None else ""
+            sign, end = ("/", f"bold {FOCUS}"), ("▌", FOCUS)
+            panel.bottom = Content.assemble(sign, (typed, f"bold {BRIGHT}"), end, (missing, WARN))
             return
-        keys = [("n N", f"next {self._typed}"), *KEYS] if self._typed else KEYS
-        self.panel.bottom = key_line(keys, self.panel.size.width, self.app)
+        keys = [("n N", f"next {typed}"), *KEYS] if typed else KEYS
+        panel.bottom = key_line(keys, panel.size.width, self.app)
 
     def on_key(self, event: Key) -> None:
         """Search on each key after `/`; enter keeps the search, esc drops it."""
@@ -239,28 +196,20 @@ class LinesOverlay(Overlay[None]):
             return
         event.stop()
         event.prevent_default()
+        typed, character = self.panel.search, event.character or ""
         if event.key in ("enter", "escape"):
             self._typing = False
-            if event.key == "escape":
-                self._typed = ""
+            typed = typed if event.key == "enter" else ""
         elif event.key == "backspace":
-            self._typed = self._typed[:-1]
-        elif event.character and (event.is_printable or is_joiner(event.character)):
-            self._typed += event.character
-        else:
-            return
-        found = self.panel.find(self._typed)
+            typed = typed[:-1]
+        elif event.is_printable or is_joiner(character):
+            typed += character
+        self.panel.find(typed)
         self._show_keys()
-        if self._typing and self._typed and not found:
-            self.panel.bottom = Content.assemble(self.panel.bottom, ("  not found", palette.WARN))
-
-    def action_close(self) -> None:
-        """Close."""
-        self.dismiss(None)
 
     def action_search(self) -> None:
         """Start a search."""
-        self._typing, self._typed = True, ""
+        self._typing, self.panel.search = True, ""
         self._show_keys()
 
 
@@ -277,7 +226,7 @@ class LogFollower:
         """Oldest first; the last one may still grow. Invalid UTF-8 is replaced."""
         self.is_cut = False
         """Whether the log's start was not read."""
-        self._stamp = (0, 0, 0)
+        self._stamp: Stamp | None = None
 
     def look(self) -> bool:
         """Read the log if it changed, and return whether it did; a missing one is empty."""
@@ -293,34 +242,23 @@ class LogFollower:
 class WorkerLogScreen(LinesOverlay):
     """Follows `worker.log`, or shows the run's events if the worker printed nothing."""
 
-    BINDINGS = [Binding("L", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
+    BINDINGS: ClassVar[list[BindingType]] = [("L", "dismiss")]
 
     def __init__(self, run: RunDirectory, events: Sequence[str] = ()) -> None:
         super().__init__(f"Log, {run.name}", events)
-        self._run = run
-        self._follower: LogFollower | None = None
+        self._log = LogFollower(run.log_path)
 
     def fill(self) -> None:
-        self._reading = RepeatedRead(self.context)
-        self.set_interval(READ_SECONDS, self._update)
-        self._update()
+        # in a thread: the file may be on a slow disk
+        look = partial(RepeatedRead(self.context).start, self._log.look, self._show)
+        self.set_interval(READ_SECONDS, look)
+        look()
 
-    def _update(self) -> None:
-        """Read in a thread: the file may be on a slow disk."""
-        self._reading.start(self._read, self._show)
-
-    def _read(self) -> LogFollower | None:
-        if self._follower is None:
-            self._follower = LogFollower(self._run.log_path)
-            self._follower.look()
-            return self._follower
-        return self._follower if self._follower.look() else None
-
-    def _show(self, follower: LogFollower | None) -> None:
-        if follower is None or not self.is_attached:
+    def _show(self, changed: bool) -> None:
+        if not changed or not self.is_attached:
             return
-        if follower.lines or not self._lines:
-            self.panel.show(follower.lines, "its end" if follower.is_cut else "")
+        if self._log.lines or not self._lines:
+            self.panel.show(self._log.lines, "its end" if self._log.is_cut else "")
         else:
             self.panel.show(self._lines, "No worker output. Events:")
 
@@ -328,7 +266,7 @@ class WorkerLogScreen(LinesOverlay):
 class TensorsScreen(LinesOverlay):
     """All tensors of a checkpoint: shape, type, size, and how much each changed."""
 
-    BINDINGS = [Binding("z", "close", show=False)]  # noqa: RUF012 (declared so by Textual)
+    BINDINGS: ClassVar[list[BindingType]] = [("z", "dismiss")]
 
     def __init__(self, detail: CheckpointDetail, changes: Mapping[str, TensorChange]) -> None:
         super().__init__(f"Tensors of step {detail.step:,}")
@@ -340,4 +278,4 @@ class TensorsScreen(LinesOverlay):
         if self._changes and self._detail.before_name:
             parts.append(f"last column: change since {self._detail.before_name}, relative")
         self.panel.show([line.plain for line in lines], "; ".join(parts))
-        self.panel.action_start()
+        self.panel.action_scroll(-END)
