@@ -4,47 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
-from textual.strip import Strip
 
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui._textual import OrderedKeys
-from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, FAINT, FOCUS, GREY, TEXT, ink
-from rnnlm_tui.tui.text import Label, padded, safe_text, segments_of, width_of
+from rnnlm_tui.tui.palette import (
+    BACKGROUND,
+    BRIGHT,
+    DIM,
+    FAINT,
+    FOCUS,
+    GREY,
+    SURPRISE,
+    TEXT,
+    surprise_step,
+)
+from rnnlm_tui.tui.text import Label, line, safe_content, segments_of, spread, width_of
 from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
 from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
 HORIZON = 30
 """Tokens of a sentence that the book's reference model reads (its training cuts them there)."""
+HORIZON_SIGN = "╎"
 BARS = " ▁▂▃▄▅▆▇█"
 NEXT = "…"
 """The place after the last token: what comes next."""
 ROOMY_ROWS = 10
 """Inner rows from which the legend has its own row."""
+STEPS = ("2–4", "4–5", "5–6", "6–7", ">7"), ("2", "4", "5", "6", "7+")
+"""Names of the steps of surprise, with and without much room."""
 
 
 class Shade(NamedTuple):
     """How a token looks."""
 
-    background: str | None
-    """None: the app's."""
-    level: int | None
-    """Height of its bar, 0 to 8; None: no bar."""
+    background: str = ""
+    """Empty: the app's."""
+    level: int = 0
+    """Height of its bar, 0 to 8."""
     digit: str = ""
     """Replaces the bar in ASCII."""
     colour: str = GREY
     """Of the bar."""
     dark_text: bool = False
     """Text in the app's background colour."""
-
-
-PLAIN = Shade(None, None)
 
 
 def has_shades(app: object) -> bool:
@@ -66,6 +74,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
 
     CURSOR: ClassVar[str] = FOCUS
     """Colour of the token under the cursor; none of the shades."""
+    BAR_WORDS: ClassVar[str] = ""
+    """What the height of a bar means."""
 
     def __init__(self, *, title: Label = "", id: str | None = None) -> None:
         super().__init__(title=title, id=id)
@@ -73,14 +83,14 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """The token under the cursor; the number of tokens means the place after the last."""
         self.note = Content("")
         """Figures of the text, in the bottom edge if there is room."""
+        self.shaded = True
         self._empty: tuple[str, ...] = ()
         """Lines shown without tokens."""
         self._texts: tuple[str, ...] = ()
         self._prompt_tokens = 0
-        self._text = TokenLines(1)
+        self._text = TokenLines(0)
         self._top = 0
         """The first visible line."""
-        self._shaded = True
         self._rows = 2
         """Rows of a line: text, bars and perhaps a blank."""
         self._legend_rows = 0
@@ -89,15 +99,10 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
 
     def shade(self, token: int) -> Shade:  # noqa: ARG002
         """Return how a token looks."""
-        return PLAIN
+        return Shade()
 
     def scale(self, *, wide: bool) -> Content:  # noqa: ARG002
         """Return the explanation of the colours."""
-        return Content("")
-
-    @property
-    def bar_words(self) -> Content:
-        """What the height of a bar means."""
         return Content("")
 
     # what is shown
@@ -118,16 +123,13 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
 
     def show_when_empty(self, *lines: str) -> None:
         """Show these lines while there are no tokens."""
-        if lines != self._empty:
-            self._empty = lines
-            self.redraw()
+        self._empty = lines
+        self.redraw()
 
     def move_to(self, token: int) -> None:
         """Put the cursor on a token and scroll to it."""
-        token = max(0, min(token, self.tokens))
-        if token != self.cursor:
-            self.cursor = token
-            self.redraw()
+        self.cursor = max(0, min(token, self.tokens))
+        self.redraw()
 
     def vertical(self, by: int) -> int:
         """Return the token `by` lines below the cursor."""
@@ -139,148 +141,118 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         return max(1, (self.inner_size.height - self._legend_rows + self._rows - 2) // self._rows)
 
     def prepare(self, width: int, height: int) -> None:
-        """Wrap the text to the width, and scroll so that the cursor is visible."""
+        """Wrap the text to the width, scroll so that the cursor is visible, and draw it."""
+        self.shaded = has_shades(self.app)
+        if not self._texts:
+            rows = [safe_content(row, limit=width) for row in self._empty]
+            self.lines = [row.stylize(DIM if y else TEXT) for y, row in enumerate(rows)]
+            return
         if self._text.width != max(1, width):
             self._text = lay_out(self._texts, width)
         lines = len(self._text.lines)
-        self._shaded = has_shades(self.app)
         roomy = height >= ROOMY_ROWS and (2 * lines + 2 <= height or height >= 2 * ROOMY_ROWS)
         self._legend_rows = 2 if roomy and self.scale(wide=True) else 0
         self._rows = 3 if lines * 3 - 1 <= height - self._legend_rows else 2
-        shown, line = self.page_lines, self._text.line_of(self.cursor)
+        shown, at = self.page_lines, self._text.line_of(self.cursor)
         margin = 1 if shown > 2 else 0
-        self._top = min(max(self._top, line + margin + 1 - shown), line - margin)
+        self._top = min(max(self._top, at + margin + 1 - shown), at - margin)
         self._top = max(0, min(self._top, lines - shown))
+        self.lines = []
+        for number in range(self._top, min(self._top + shown, lines)):
+            self.lines += [*self._line(number), Content("")][: self._rows]
+        if self._legend_rows:
+            self.lines += [Content("")] * (height - 1 - len(self.lines))
+            self.lines[height - 1 :] = [self._legend(width)]
 
-    def _runs(self, line: int) -> Sequence[TokenCells]:
-        return self._text.lines[line] if line < len(self._text.lines) else ()
+    def _line(self, number: int) -> list[Content]:
+        """Return a line of the text, and the bars below it."""
+        text: list[tuple[str, str]] = []
+        bars: list[tuple[str, str]] = []
+        horizon = self._text.places[HORIZON] if self.tokens > HORIZON else None
+        spaced = False
+        for run in self._text.lines[number]:
+            style, (bar, colour) = self._style(run), self._bar(run, number)
+            signs = run.text
+            if run.blank and (number, run.column + run.width) == horizon:
+                text.append((signs[:-1], style))
+                bars.append((bar[:-1], colour))
+                signs = bar = HORIZON_SIGN
+                style = colour = BRIGHT
+            elif (number, run.column) == horizon and not spaced:
+                text.append((signs[:1], f"underline {style}"))
+                signs = signs[1:]
+            text.append((signs, style))
+            bars.append((bar, colour))
+            spaced = run.blank
+        return [Content.assemble(*text), Content.assemble(*bars)]
 
-    def _line_at(self, y: int) -> tuple[int | None, int]:
-        if y >= self.inner_size.height - self._legend_rows or not self._texts:
-            return None, 0
-        line, row = divmod(y, self._rows)
-        return self._top + line, row
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row of text, of bars, or of the legend."""
-        height = self.inner_size.height
-        if not self._texts:
-            row = self._empty[y] if y < len(self._empty) else ""
-            return padded([Segment(safe_text(row, limit=width), ink(DIM if y else TEXT))], width)
-        line, row_of_line = self._line_at(y)
-        if line is None:
-            return self._legend_row(width) if y == height - 1 else padded([], width)
-        draw = self._bar_cells if row_of_line else self._text_cells
-        cells = [] if row_of_line > 1 else [draw(run, line) for run in self._runs(line)]
-        return padded([segment for segments in cells for segment in segments], width)
-
-    def _text_cells(self, run: TokenCells, line: int) -> list[Segment]:
-        style = self._token_style(run)
-        if not self._at_horizon(run, line):
-            return [Segment(run.text, style)]
-        if run.blank:
-            return [Segment(run.text[:-1], style), Segment("╎", ink(BRIGHT))]
-        return [Segment(run.text[:1], style + Style(underline=True)), Segment(run.text[1:], style)]
-
-    def _at_horizon(self, run: TokenCells, line: int) -> bool:
-        """Whether the mark of the horizon is here: the space before its token, or its start."""
-        if run.token != HORIZON:
-            return False
-        if run.blank:
-            return self._text.places[HORIZON] == (line, run.column + run.width)
-        before = [other for other in self._runs(line) if other.column + other.width == run.column]
-        spaced = any(other.token == HORIZON and other.blank for other in before)
-        return self._text.places[HORIZON] == (line, run.column) and not spaced
-
-    def _token_style(self, run: TokenCells) -> Style:
-        bold = run.token < self._prompt_tokens
-        if run.token == self.tokens:
-            return (
-                ink(BACKGROUND, background=self.CURSOR, bold=True)
-                if run.token == self.cursor
-                else ink(FAINT)
-            )
-        if run.blank:
-            return ink(TEXT)
-        if run.token == self.cursor:
-            return ink(BACKGROUND, background=self.CURSOR, bold=True)
-        shade = self.shade(run.token)
-        colour = BRIGHT if bold else TEXT
-        if shade.background is None or not self._shaded:
-            return ink(colour, bold=bold)
-        if shade.dark_text:
-            colour = BACKGROUND
-        return ink(colour, bold=bold, background=shade.background)
-
-    def _bar_cells(self, run: TokenCells, line: int) -> list[Segment]:
+    def _style(self, run: TokenCells) -> str:
+        if run.token == self.cursor and not (run.blank and run.token < self.tokens):
+            return f"bold {BACKGROUND} on {self.CURSOR}"
         if run.blank or run.token == self.tokens:
-            blanks = " " * run.width
-            if run.blank and self._at_horizon(run, line):
-                return [Segment(blanks[:-1], ink(TEXT)), Segment("╎", ink(BRIGHT))]
-            return [Segment(blanks, ink(TEXT))]
+            return TEXT if run.token < self.tokens else FAINT
+        shade = self.shade(run.token)
+        bold = run.token < self._prompt_tokens
+        colour, bold_word = (BRIGHT, "bold ") if bold else (TEXT, "")
+        if not shade.background or not self.shaded:
+            return bold_word + colour
+        return f"{bold_word}{BACKGROUND if shade.dark_text else colour} on {shade.background}"
+
+    def _bar(self, run: TokenCells, number: int) -> tuple[str, str]:
+        """Return the bar below a run, and its colour."""
+        if run.blank or run.token == self.tokens:
+            return " " * run.width, TEXT
         shade, here = self.shade(run.token), run.token == self.cursor
         if self.ascii_only:
-            digit = shade.digit if self._text.places[run.token] == (line, run.column) else ""
-            return [Segment(digit.ljust(run.width), ink(self.CURSOR if here else DIM, bold=here))]
-        level = BARS[shade.level] if shade.level is not None else " "
-        colour = shade.colour if self._shaded or shade.colour != GREY else DIM
-        return [Segment(level * run.width, ink(self.CURSOR if here else colour))]
+            first = self._text.places[run.token] == (number, run.column)
+            digit = (shade.digit if first else "").ljust(run.width)
+            return digit, f"bold {self.CURSOR}" if here else DIM
+        colour = shade.colour if self.shaded or shade.colour != GREY else DIM
+        return BARS[shade.level] * run.width, self.CURSOR if here else colour
 
     # the legend
 
-    def _legend_row(self, width: int) -> Strip:
-        left = segments_of(self.scale(wide=True))
-        room = width - width_of(left) - 3
-        brief = self._horizon_words(long=False)
-        rights = [
-            Content("   ").join([part for part in parts if part])
-            for parts in (
-                (self.bar_words, self._horizon_words(long=True)),
-                (self.bar_words, brief),
-                (brief,),
-                (self.bar_words,),
-            )
-        ]
-        right = next(
-            (words for words in rights if words and words.cell_length <= room), Content("")
-        )
-        gap = Segment(" " * max(0, width - width_of(left) - right.cell_length), ink(TEXT))
-        return padded([*left, gap, *segments_of(right)], width)
+    def _legend(self, width: int) -> Content:
+        left, words = self.scale(wide=True), Content.styled(self._bar_words, DIM)
+        long = self._horizon_words(", where the reference stops")
+        both = Content("   ").join(filter(None, (words, long)))
+        room = width - left.cell_length - 3
+        fits = (one for one in (both, self._horizon_words()) if one.cell_length <= room)
+        return spread(left, next(fits, Content("")), width)
 
-    def _horizon_words(self, *, long: bool) -> Content:
+    @property
+    def _bar_words(self) -> str:
+        return "" if self.ascii_only else self.BAR_WORDS
+
+    def _horizon_words(self, more: str = "") -> Content:
         if self.tokens <= HORIZON:
             return Content("")
-        words = f" {HORIZON} tokens" + (", where the reference stops" if long else "")
-        return Content.assemble(("╎", BRIGHT), (words, DIM))
+        return Content.assemble((HORIZON_SIGN, BRIGHT), (f" {HORIZON} tokens{more}", DIM))
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return what is hidden, or `bottom`, then the note; at the right the scale, if it has no
         own row."""
-        left: list[tuple[int, Sequence[Segment]]] = (
-            [(3, segments_of(self.bottom))]
-            if self.bottom
-            else self.hidden_labels(self._top, len(self._text.lines) - self._top - self.page_lines)
-        )
-        used = width_of(left[0][1]) + 5 if left else 3
-        scales = [Content("")]
-        if not self._legend_rows and self._texts:
-            scale, horizon = self.scale(wide=False), self._horizon_words(long=False)
-            scales = [Content.assemble(horizon, "  ", scale), scale] if horizon else [scale]
-        for scale in scales:
-            first = width - 5 - scale.cell_length if scale else width - 3
-            if used + 2 > first:
-                continue
-            if self.note and used + self.note.cell_length + 2 <= first:
-                left.append((used, segments_of(self.note)))
-            return [*left, (first, segments_of(scale))] if scale else left
-        return left
+        below = len(self._text.lines) - self._top - self.page_lines
+        hidden = self.hidden_labels(self._top, below)
+        labels = [(3, segments_of(self.bottom))] if self.bottom else hidden
+        used = width_of(labels[0][1]) + 5 if labels else 3
+        scale = Content("")
+        if self._texts and not self._legend_rows:
+            scale = self.scale(wide=False)
+            both = Content("  ").join(filter(None, (self._horizon_words(), scale)))
+            scale = both if used + both.cell_length + 7 <= width else scale
+        at = width - 5 - scale.cell_length if scale else width - 3
+        if self.note and used + self.note.cell_length + 2 <= at:
+            labels = [*labels, (used, segments_of(self.note))]
+        return [*labels, (at, segments_of(scale))]
 
     # the mouse
 
     def on_click(self, event: Click) -> None:
         """Report the clicked token."""
-        line, _ = self._line_at(event.y - 1)
-        token = None if line is None else self._text.token_at(line, event.x - 2)
+        row, height = event.y - 1, self.inner_size.height - self._legend_rows
+        at = self._top + row // self._rows
+        token = self._text.token_at(at, event.x - 2) if row < height else None
         if token is not None:
             self.post_message(TokenPointed(token))
 
@@ -289,63 +261,49 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self.post_message(TokenPointed(self.vertical(1 if by > 0 else -1)))
 
 
+@lru_cache(maxsize=4_096)
+def surprise_shade(bits: float | None) -> Shade:
+    """Return how a token with so many bits of surprise looks."""
+    if bits is None or math.isnan(bits):
+        return Shade()
+    step, whole = surprise_step(bits), int(min(bits, 9))
+    background = SURPRISE[step - 1] if step else ""
+    dark = step == len(SURPRISE)
+    return Shade(background, max(1, min(whole, 7)), str(whole), dark_text=dark)
+
+
 class HeatStrip(TokenStrip):
     """The surprise of each token: its colour in steps, and a bar of one eighth a bit."""
 
+    BAR_WORDS = "bar height = bits"
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Inspect", id=id)
-        self._bits: tuple[float | None, ...] = ()
+        self._bits: Sequence[float | None] = ()
 
     def show(self, texts: Sequence[str], bits: Sequence[float | None], prompt_tokens: int) -> None:
         """Show tokens with their surprise in bits; None where nothing predicts a token."""
-        self._bits = tuple(bits)
+        self._bits = bits
         self.show_tokens(texts, prompt_tokens)
 
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the token's surprise."""
-        bits = self._bits[token] if token < len(self._bits) else None
-        if bits is None or math.isnan(bits):
-            return PLAIN
-        step, whole = palette.surprise_step(bits), int(min(bits, 9))
-        return Shade(
-            palette.SURPRISE[step - 1] if step else None,
-            max(1, min(whole, 7)),
-            str(whole),
-            dark_text=step == len(palette.SURPRISE),
-        )
+        return surprise_shade(self._bits[token] if token < len(self._bits) else None)
 
     def scale(self, *, wide: bool) -> Content:
         """Return `surprise, bits  <2  2  4  5  6  7+`, or the bars if there are no colours."""
         if self.ascii_only:
             return Content.styled("digits: surprise in bits, 9 and more: 9", DIM)
-        if not self._shaded:
-            return Content.assemble(
-                ("surprise, bits  ", DIM),
-                *(
-                    part
-                    for step in (2, 3, 4, 5, 6, 7)
-                    for part in (
-                        (BARS[step if step > 2 else 1], TEXT),
-                        (f" {'<3' if step == 2 else step}{'+' if step == 7 else ''}  ", DIM),
-                    )
-                ),
-            )
-        names = ("2–4", "4–5", "5–6", "6–7", ">7") if wide else ("2", "4", "5", "6", "7+")
-        room = 7 if wide else 3
-        last = len(names) - 1
+        if not self.shaded:
+            pattern = "surprise, bits  {} <3  {} 3  {} 4  {} 5  {} 6  {} 7+  "
+            return line(pattern, BARS[1], *BARS[3:8])
+        names, room = (STEPS[0], 7) if wide else (STEPS[1], 3)
+        inks = (*[TEXT] * (len(SURPRISE) - 1), BACKGROUND)
         return Content.assemble(
             ("bits   " if wide else "surprise, bits  ", DIM),
             ("<2 ", TEXT),
             *(
-                (
-                    name.center(room),
-                    f"{BACKGROUND if place == last else TEXT} on {palette.SURPRISE[place]}",
-                )
-                for place, name in enumerate(names)
+                (name.center(room), f"{colour} on {background}")
+                for name, colour, background in zip(names, inks, SURPRISE, strict=True)
             ),
         )
-
-    @property
-    def bar_words(self) -> Content:
-        """What the height of a bar means."""
-        return Content.styled("" if self.ascii_only else "bar height = bits", DIM)

@@ -25,17 +25,10 @@ from rnnlm_tui.tui.palette import (
     diverging,
     ink,
 )
-from rnnlm_tui.tui.text import joined, line, padded, safe_text, segments_of, selected, sentence
+from rnnlm_tui.tui.text import line, padded, safe_text, segments_of, selected, sentence
 from rnnlm_tui.tui.views.inspect import LayerStates, Units, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
-from rnnlm_tui.tui.widgets.heat_strip import (
-    BARS,
-    PLAIN,
-    Shade,
-    TokenPointed,
-    TokenStrip,
-    has_shades,
-)
+from rnnlm_tui.tui.widgets.heat_strip import BARS, Shade, TokenPointed, TokenStrip, has_shades
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown
 
 LETTERS = "dcba.1234"
@@ -74,23 +67,38 @@ def sign_colour(byte: int) -> str:
     return VALIDATION if byte > 0 else FOCUS
 
 
+def value_signs(cell: str, *, shaded: bool, ascii_only: bool) -> Content:
+    """Return the signs or colours of all values, from the most negative to the most positive."""
+    if ascii_only or not shaded:
+        return Content.styled(LETTERS if ascii_only else BARS[1:], TEXT)
+    return Content.assemble(*((cell, colour) for colour in DIVERGING))
+
+
 class StateMapPanel(Panel):
-    """Units × tokens of one layer."""
+    """Units × tokens of one layer, the means of its gates, and the numbers of the tokens."""
 
     def __init__(self, units: Units, *, id: str | None = None) -> None:
         super().__init__(title="State", id=id)
         self._units = units
         self._words, self._trouble = "", False
-        self._legend_rows: list[Content] = []
+        self._rows: Sequence[Sequence[Segment]] = ()
+        """The rows without the legend."""
+        self._used = 0
+        """Cells of them, if a legend follows."""
         self._unit = 0
         """The followed unit when it was last drawn."""
         self._top = 0
         """The first visible unit."""
-        self._first = 0
-        """The first visible token."""
+        self._shown = 1
+        """Units that fit."""
+        self._unit_rows: tuple[object, list[list[Segment]]] = (None, [])
+        """What the rows of units were drawn from; a move of the cursor draws no other ones."""
+        self._tokens = range(0)
+        """The visible tokens."""
         self._cells = 1
         """Cells of a token."""
-        self._shaded = True
+        self._each = 2
+        """Units in a row."""
 
     def show_words(self, words: str, *, trouble: bool = False) -> None:
         """Show a sentence while there are no states."""
@@ -99,215 +107,164 @@ class StateMapPanel(Panel):
 
     def scroll_units(self, pages: int) -> bool:
         """Scroll by pages of units; return whether anything moved."""
-        states, shown = self._units.states, self._units_shown
-        last = 0 if states is None else max(0, len(states.answer.units) - shown)
-        top = max(0, min(last, self._top + pages * shown))
-        top -= top % self._units_a_row
-        moved, self._top = top != self._top, top
+        before, states = self._top, self._units.states
+        last = 0 if states is None else max(0, len(states.answer.units) - self._shown)
+        self._top = max(0, min(last, self._top + pages * self._shown)) // self._each * self._each
         self.redraw()
-        return moved
-
-    # layout
-
-    @property
-    def _units_a_row(self) -> int:
-        return 2 if self._shaded and not self.ascii_only else 1
-
-    @property
-    def _map_rows(self) -> int:
-        """Rows of units: all but the axis, and the gates if there is room."""
-        height, states = self.inner_size.height, self._units.states
-        gates = 0 if states is None else len(states.answer.gates)
-        return max(1, height - 1 - (gates if height >= gates + 5 else 0))
-
-    @property
-    def _units_shown(self) -> int:
-        return self._map_rows * self._units_a_row
+        return self._top != before
 
     def prepare(self, width: int, height: int) -> None:
         """Choose the cells of a token and the visible part, and draw it."""
-        self._shaded = has_shades(self.app)
         units, states = self._units, self._units.states
+        self._rows = ()
         if states is None:
             self.lines, self._top = sentence(self._words, width - 4, self._trouble, indent=2), 0
             self.set_reactive(Panel.panel_title, "State")
             return
-        answer = states.answer
-        layers = f", layer {answer.layer + 1} of {answer.num_layers}"
-        title = Content.assemble(("State", "bold"), (layers, DIM))
+        answer, cursor = states.answer, units.cursor
+        title = f"State, layer {answer.layer + 1} of {answer.num_layers}"
         self.set_reactive(Panel.panel_title, title)
-        tokens = max(1, answer.tokens)
-        room = self._map_cells(width)
-        self._cells = max(1, min(WIDEST_TOKEN, room // tokens))
+        self._each = 2 if has_shades(self.app) and not self.ascii_only else 1
+        room = width - LABEL_CELLS - LEGEND_CELLS
+        legend = room >= LEAST_MAP_CELLS
+        room = room if legend else width - LABEL_CELLS
+        self._cells = max(1, min(WIDEST_TOKEN, room // max(1, answer.tokens)))
         fit = max(1, room // self._cells)
-        self._first = min(max(self._first, units.cursor - fit + 1), max(0, units.cursor))
-        self._first = max(0, min(self._first, tokens - fit))
-        shown = self._units_shown
-        if units.unit != self._unit and not self._top <= units.unit < self._top + shown:
-            self._top = max(0, units.unit - shown // 2)
-            self._top -= self._top % self._units_a_row
-        self._unit = units.unit
-        self._top = max(0, min(self._top, len(answer.units) - 1))
-        self._legend_rows = []
-        if room + LABEL_CELLS < width:
-            self._legend_rows = self._legend_lines(states)[:height]
+        first = min(max(self._tokens.start, cursor - fit + 1), cursor)
+        first = max(0, min(first, answer.tokens - fit))
+        self._tokens = range(first, min(first + fit, answer.tokens))
+        cells = min(max(len(self._tokens) * self._cells, LEAST_MAP_CELLS), room)
 
-    def _map_cells(self, width: int) -> int:
-        room = width - LABEL_CELLS
-        return room - LEGEND_CELLS if room - LEGEND_CELLS >= LEAST_MAP_CELLS else room
-
-    def _drawn_cells(self, width: int) -> int:
-        """Return the cells from the first token to the legend."""
-        used = len(self._tokens_shown(width)) * self._cells
-        return min(max(used, LEAST_MAP_CELLS), self._map_cells(width))
-
-    def _tokens_shown(self, width: int) -> range:
-        fit = max(1, self._map_cells(width) // self._cells)
-        tokens = 0 if self._units.states is None else self._units.states.answer.tokens
-        return range(self._first, min(self._first + fit, tokens))
-
-    # drawing
+        gates = answer.gates if height >= len(answer.gates) + 5 else {}
+        rows = max(1, height - 1 - len(gates))
+        self._shown = rows * self._each
+        if units.unit != self._unit and not 0 <= units.unit - self._top < self._shown:
+            self._top = max(0, units.unit - self._shown // 2) // self._each * self._each
+        self._unit, self._top = units.unit, max(0, min(self._top, len(answer.units) - 1))
+        drawn = (answer.id, self._top, self._tokens, self._cells, self._each, self._unit, rows)
+        if drawn != self._unit_rows[0]:
+            self._unit_rows = (drawn, [self._unit_row(states, row) for row in range(rows)])
+        gate_rows = [self._gate_row(gate, values) for gate, values in gates.items()]
+        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
+        self._used = LABEL_CELLS + cells if legend else 0
+        self.lines = self._legend(states, height) if legend else []
 
     def legend_within(self, room: int) -> Content | str:
         """Return `36 of 192 units, longest memory first`."""
         if self._units.states is None:
             return ""
         total = len(self._units.states.answer.units)
-        first, last = self._top + 1, min(self._top + self._units_shown, total)
+        first, last = self._top + 1, min(self._top + self._shown, total)
         span = f"{first}–{last}" if first > 1 else f"{last}"
-        brief = Content.assemble((span, f"bold {BRIGHT}"), (f" of {total:,} units", DIM))
+        brief = line(f"{{}} of {total:,} units", (span, f"bold {BRIGHT}"))
         words = Content.assemble(brief, (f", {self._units.order_words}", DIM))
         return words if words.cell_length <= room else brief
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row of units, of a gate, or the axis, with the legend's row at its right."""
-        states, rows, room = self._units.states, self._map_rows, self._map_cells(width)
-        if states is None:
-            return super().content_line(y, width)
-        gates = list(states.answer.gates.items())
-        if y < rows:
-            cells = self._unit_row(states, y, width)
-        elif y == self.inner_size.height - 1:
-            cells = self._axis(width)
-        else:
-            cells = self._gate_row(*gates[y - rows], width) if y < rows + len(gates) else []
-        if room + LABEL_CELLS >= width:
-            return padded(joined(cells), width)
-        legend = self._legend_rows[y] if y < len(self._legend_rows) else ""
-        left = padded(joined(cells), self._drawn_cells(width) + LABEL_CELLS)
-        return padded([*left, Segment("   ", ink(TEXT)), *segments_of(legend)], width)
+    def row_key(self, y: int) -> object:
+        """Return what a row of units depends on; None for gates and axis."""
+        drawn, rows = self._unit_rows
+        legend = self.lines[y] if y < len(self.lines) else Content("")
+        return (drawn, legend.plain, legend.spans) if self._rows and y < len(rows) else None
 
-    def _unit_row(self, states: LayerStates, y: int, width: int) -> list[Segment]:
-        answer, step, unit = states.answer, self._units_a_row, self._units.unit
-        place = self._top + y * step
-        if place >= len(answer.units):
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row with the legend's at its right."""
+        if y >= len(self._rows):
+            return super().content_line(y, width)
+        row = self._rows[y]
+        if self._used:
+            legend = segments_of(self.lines[y]) if y < len(self.lines) else []
+            row = [*padded(row, self._used), Segment("   ", ink(TEXT)), *legend]
+        return padded(row, width)
+
+    def _unit_row(self, states: LayerStates, row: int) -> list[Segment]:
+        total, unit = len(states.answer.units), self._units.unit
+        place = self._top + row * self._each
+        if place >= total:
             return []
-        label = f"{place + 1:>3} " if y % 4 == 0 else "    "
-        here = place <= unit < place + step and unit > 0
+        label = f"{place + 1:>3} " if row % 4 == 0 else "    "
+        here = place <= unit < place + self._each and unit > 0
         head = Segment(f"{'›' if here else ' '}{label[1:]}", ink(FOCUS if here else DIM))
-        tokens = self._tokens_shown(width)
         upper = states.row(place)
-        if step == 1:
-            return [head, *(self._single(upper[token]) for token in tokens)]
-        lower = states.row(place + 1) if place + 1 < len(answer.units) else None
+        if self._each == 1:
+            return [head, *(self._single(upper[token]) for token in self._tokens)]
+        lower = states.row(place + 1) if place + 1 < total else None
         cells = []
-        for token in tokens:
+        for token in self._tokens:
             under = BACKGROUND if lower is None else diverging(lower[token], 127)
             style = ink(diverging(upper[token], 127), background=under)
             cells.append(Segment("▀" * self._cells, style))
         return [head, *cells]
 
     def _single(self, byte: int) -> Segment:
-        colour = ink(sign_colour(byte))
-        if self.ascii_only:
-            return Segment(sign_of(byte).ljust(self._cells), colour)
-        return Segment(BARS[height_of(byte)] * self._cells, colour)
+        sign = sign_of(byte).ljust(self._cells) if self.ascii_only else ""
+        return Segment(sign or BARS[height_of(byte)] * self._cells, ink(sign_colour(byte)))
 
-    def _gate_row(self, gate: str, values: Sequence[float], width: int) -> list[Segment]:
+    def _gate_row(self, gate: str, values: Sequence[float]) -> list[Segment]:
         """Draw a gate's mean at each token, from 0 to 1."""
-        cells = [Segment(f"{gate_label(gate):<3} ", ink(DIM))]
-        for token in self._tokens_shown(width):
+        row = [Segment(f"{gate_label(gate):<3} ", ink(DIM))]
+        for token in self._tokens:
             value = max(0.0, min(1.0, values[token]))
-            sign = (
-                str(min(9, int(value * 10))).ljust(self._cells)
-                if self.ascii_only
-                else BARS[1 + round(value * 7)] * self._cells
-            )
-            cells.append(Segment(sign, ink(FOCUS if token == self._units.cursor else DIM)))
-        return cells
+            digit = str(min(9, int(value * 10))).ljust(self._cells) if self.ascii_only else ""
+            sign = digit or BARS[1 + round(value * 7)] * self._cells
+            row.append(Segment(sign, ink(FOCUS if token == self._units.cursor else DIM)))
+        return row
 
-    def _axis(self, width: int) -> list[Segment]:
+    def _axis(self, room: int) -> list[Segment]:
         """Draw the numbers of tokens, and the cursor with its token."""
-        tokens, cells, cursor = self._tokens_shown(width), self._cells, self._units.cursor
-        room = self._drawn_cells(width)
-        row: list[tuple[int, str, bool]] = []
+        tokens, cells, cursor = self._tokens, self._cells, self._units.cursor
+        marks: list[tuple[int, int, Segment]] = []
         if cursor in tokens:
             label = safe_text(token_label(self._units.texts[cursor]), limit=20)
-            column = (cursor - tokens.start) * cells
-            pointer = f"▲ {label}"
-            length = Content(pointer).cell_length
-            if column + length > room:
-                pointer = f"{label} ▲"
-                column = max(0, column + 1 - length)
-            row.append((column, pointer, True))
+            column, length = (cursor - tokens.start) * cells, Content(label).cell_length + 2
+            fits = column + length <= room
+            column = column if fits else max(0, column + 1 - length)
+            pointer = f"▲ {label}" if fits else f"{label} ▲"
+            marks.append((column, length, Segment(pointer, ink(FOCUS, bold=True))))
         step = next(
             size for power in range(6) for size in (10**power, 2 * 10**power, 5 * 10**power)
             if size * cells >= TICK_CELLS
         )  # fmt: skip
         for token in tokens:
-            if token and token != tokens.start and (token + 1) % step:
-                continue
             column, text = (token - tokens.start) * cells, str(token + 1)
             end = column + len(text)
-            if end <= room and all(
-                end < at or column > at + Content(words).cell_length for at, words, _ in row
+            if (token == tokens.start or not (token + 1) % step) and all(
+                end < at or column > at + used for at, used, _ in [*marks, (room + 1, 0, None)]
             ):
-                row.append((column, text, False))
-        parts, used = [Segment("tok ", ink(DIM))], 0
-        for column, words, here in sorted(row):
-            parts.append(Segment(" " * (column - used), ink(TEXT)))
-            parts.append(Segment(words, ink(FOCUS, bold=True) if here else ink(DIM)))
-            used = column + Content(words).cell_length
-        return parts
+                marks.append((column, len(text), Segment(text, ink(DIM))))
+        row, used = [Segment("tok ", ink(DIM))], 0
+        for column, length, mark in sorted(marks):
+            row += [Segment(" " * (column - used), ink(TEXT)), mark]
+            used = column + length
+        return row
 
     # the legend at the right
 
-    def _legend_lines(self, states: LayerStates) -> list[Content]:
-        height, scale = self.inner_size.height, states.answer.scale
-        figures = self._cursor_lines(states)
-        lines = self._scale_lines(scale, tall=True)
-        if len(lines) + 1 + len(figures) > height:
-            lines = self._scale_lines(scale, tall=False)
-        gap = [Content("")] if len(lines) + 1 + len(figures) <= height else []
-        return [*lines, *gap, *figures]
+    def _legend(self, states: LayerStates, height: int) -> list[Content]:
+        figures = self._figures(states)
+        room = height - len(figures) - 1
+        scale = self._scale(states.answer.scale, tall=len(DIVERGING) + 2 <= room)
+        gap = [Content("")] if len(scale) <= room else []
+        return [*scale, *gap, *figures]
 
-    def _scale_lines(self, scale: float, *, tall: bool) -> list[Content]:
-        ends = (f"−{figure(scale)}", f"+{figure(scale)}")
-        head = Content.styled("value of h", DIM)
-        if self.ascii_only or not self._shaded or not tall:
-            colours = [("█", colour) for colour in DIVERGING]
-            signs = LETTERS if self.ascii_only else BARS[1:]
-            row = colours if self._shaded and not self.ascii_only else [(signs, TEXT)]
-            span = Content.styled(f"{ends[0]} to {ends[1]}", DIM)
-            return [head, Content.assemble(*row), span]
-        words = {0: ends[1], len(DIVERGING) // 2: " 0", len(DIVERGING) - 1: ends[0]}
-        return [
-            Content(""),
-            head,
-            *(
-                Content.assemble(("██", colour), (f" {words.get(place, '')}", DIM))
-                for place, colour in enumerate(reversed(DIVERGING))
-            ),
-        ]
+    def _scale(self, scale: float, *, tall: bool) -> list[Content]:
+        low, high = f"−{figure(scale)}", f"+{figure(scale)}"
+        head, shaded = line("value of h"), self._each == 2
+        if not tall or not shaded:
+            signs = value_signs("█", shaded=shaded, ascii_only=self.ascii_only)
+            return [head, signs, line(f"{low} to {high}")]
+        words = (high, "", "", "", " 0", "", "", "", low)
+        rows = zip(reversed(DIVERGING), words, strict=True)
+        swatches = [Content.assemble(("██", colour), (f" {word}", DIM)) for colour, word in rows]
+        return [Content(""), head, *swatches]
 
-    def _cursor_lines(self, states: LayerStates) -> list[Content]:
+    def _figures(self, states: LayerStates) -> list[Content]:
         """Return the figures of the layer at the cursor."""
         answer, token = states.answer, min(self._units.cursor, states.answer.tokens - 1)
         if token < 0:
             return []
-        lines = [line(f"at token {token + 1:,}")]
         saturated = answer.saturated[token : token + 1]
-        lines += [
+        lines = [
+            line(f"at token {token + 1:,}"),
             *(line("saturated {} %", f"{share * 100:.0f}") for share in saturated),
             line("|Δh| {}", figure(answer.change[token])),
             line("norm {}", figure(answer.norm[token])),
@@ -319,15 +276,14 @@ class StateMapPanel(Panel):
         lines += [Content("  ").join(gates[at : at + 2]) for at in range(0, len(gates), 2)]
         if states.longest is not None:
             unit, memory = states.longest
-            longest = line(f"{{}} {tokens_of_memory(memory)}", f"u{unit}")
-            lines += [line("longest unit"), longest]
+            lines += [line("longest unit"), line(f"{{}} {tokens_of_memory(memory)}", f"u{unit}")]
         return lines
 
     def on_click(self, event: Click) -> None:
         """Report the clicked token."""
-        states = self._units.states
-        token = self._first + (event.x - 2 - LABEL_CELLS) // self._cells
-        if states is not None and event.x >= 2 + LABEL_CELLS and token < states.answer.tokens:
+        column = event.x - 2 - LABEL_CELLS
+        token = self._tokens.start + column // self._cells
+        if column >= 0 and token in self._tokens:
             self.post_message(TokenPointed(token))
 
 
@@ -347,52 +303,33 @@ class UnitStrip(TokenStrip, can_focus=False):
         units, states = self._units, self._units.states
         self._values = () if states is None else states.row(units.unit)
         self.cursor = units.cursor
+        title, legend = "Unit", Content("")
+        if states is not None and self._values:
+            title = f"Unit u{states.answer.units[units.unit]}, layer {states.answer.layer + 1}"
+            if units.cursor < len(self._values):
+                value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
+                legend = line("at the cursor {}", (value, f"bold {BRIGHT}"))
+        self.set_reactive(Panel.panel_title, title)
+        self.set_reactive(Panel.legend, legend)
         self.show_tokens(units.texts if self._values else (), units.prompt_tokens)
-
-    def prepare(self, width: int, height: int) -> None:
-        """Name the unit in the title."""
-        super().prepare(width, height)
-        units, states = self._units, self._units.states
-        self.set_reactive(Panel.legend, "")
-        if states is None or not self._values:
-            return
-        name, layer = (
-            f"Unit u{states.answer.units[units.unit]}",
-            f", layer {states.answer.layer + 1}",
-        )
-        self.set_reactive(Panel.panel_title, Content.assemble((name, "bold"), (layer, DIM)))
-        if units.cursor < len(self._values):
-            value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
-            bright = Content.styled(value, f"bold {BRIGHT}")
-            self.set_reactive(Panel.legend, line("at the cursor {}", bright))
 
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the unit's activation."""
         if token >= len(self._values):
-            return PLAIN
+            return Shade()
         value = self._values[token]
         colour = diverging(value, 127)
-        return Shade(
-            colour,
-            height_of(value),
-            sign_of(value),
-            sign_colour(value) if not self._shaded else colour,
-            dark_text=colour in (DIVERGING[0], DIVERGING[1], DIVERGING[-2], DIVERGING[-1]),
-        )
+        dark = colour in (*DIVERGING[:2], *DIVERGING[-2:])
+        bar_colour = colour if self.shaded else sign_colour(value)
+        return Shade(colour, height_of(value), sign_of(value), bar_colour, dark)
 
     def scale(self, *, wide: bool) -> Content:
         """Return `−1 … +1` in colours, or as columns or letters."""
         states = self._units.states
         size = figure(1.0 if states is None else states.answer.scale)
-        ends = (f"−{size} ", f" +{size}")
-        if self.ascii_only:
-            return Content.assemble((ends[0], DIM), (LETTERS, TEXT), (ends[1], DIM))
-        middle = (
-            [("██" if wide else "█", colour) for colour in DIVERGING]
-            if self._shaded
-            else [(BARS[1:], TEXT)]
-        )
-        return Content.assemble((ends[0], DIM), *middle, (ends[1], DIM))
+        cell = "██" if wide else "█"
+        signs = value_signs(cell, shaded=self.shaded, ascii_only=self.ascii_only)
+        return line(f"−{size} {{}} +{size}", signs)
 
 
 class UnitList(Panel):
