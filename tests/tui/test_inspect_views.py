@@ -18,6 +18,7 @@ from rnnlm_tui.schema.sampling import (
     InspectedToken,
     Inspection,
 )
+from rnnlm_tui.tui.screens.inspect import VIEWS, inspect_places
 from rnnlm_tui.tui.text import graphemes
 from rnnlm_tui.tui.views.inspect import (
     ALONE,
@@ -35,7 +36,6 @@ from rnnlm_tui.tui.views.inspect import (
 )
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.token_text import lay_out, token_label
-from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, inspect_places
 
 HOSTILE = (
     "", "\x1b[31m", "\x00", "e", "\u0301", "日本", "語", "שלום", " ", "👩", "\u200d", "🚀", "\n",

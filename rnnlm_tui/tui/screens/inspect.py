@@ -6,12 +6,13 @@ alternatives, states and gradients are asked for when they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 
+from pydantic import BaseModel
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
@@ -54,24 +55,29 @@ from rnnlm_tui.tui.views.inspect import (
     quoted,
     request_about,
     text_note,
-    token_rows,
+    token_lines,
     words_of,
 )
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
-from rnnlm_tui.tui.widgets.alternatives import AlternativesList, TokenPanel
+from rnnlm_tui.tui.widgets.alternatives import AlternativesList
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenPointed
-from rnnlm_tui.tui.widgets.inspect_layout import VIEWS, View, inspect_places, shows_all, shows_two
-from rnnlm_tui.tui.widgets.panel import Panel
+from rnnlm_tui.tui.widgets.panel import LinesPanel, Panel
 from rnnlm_tui.tui.widgets.state_map import StateMapPanel, UnitList, UnitStrip
 from rnnlm_tui.tui.widgets.train_layout import Placed
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.sampling import SamplerRequest
     from rnnlm_tui.store.paths import RunDirectory
 
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+View = Literal["alternatives", "state", "unit", "reach"]
+VIEWS: tuple[View, ...] = get_args(View)
 FRAME_ROWS = 3
+LARGE = Size(WIDE_FROM, 30)
+"""Size of the body from which the alternatives are beside the text, above another view."""
 STILL_SECONDS = 0.06
 """Pause after a move of the cursor before the sampler is asked about its token."""
 EAGER_VALUES = 500_000
@@ -83,6 +89,44 @@ MOST_TYPED = 200
 """Characters that may be typed in place of a token."""
 CONTEXT_TOKENS = 20
 """Tokens before typed ones that are tokenized with them."""
+
+
+def inspect_places(size: Size, view: View, *, alone: bool = False) -> dict[str, Region]:
+    """Return the regions of the pane's widgets by id, for a body of this size.
+
+    Args:
+        view: the view below the text.
+        alone: it gets the whole body; of the alternatives it is the text.
+    """
+    body, places = size.region, {}
+    if alone:
+        return {"strip": body} if view == "alternatives" else view_places(body, view)
+    if size.height >= LARGE.height:
+        body, places["modes"] = body.split_horizontal(-1)
+    if not shows_two(size):
+        top = max(4, min(size.height * 2 // 5, body.height - 9))
+        places["strip"], body = body.split_horizontal(top)
+    else:
+        above, body = body.split_horizontal(size.height * 16 // 37)
+        side = 46 if size.width < 150 else 56
+        places["strip"], places["alternatives"] = above.split_vertical(-side)
+        view = "state" if view == "alternatives" else view
+    return places | view_places(body, view)
+
+
+def shows_two(size: Size) -> bool:
+    """Whether a body of this size shows the alternatives beside the text."""
+    return size.width >= LARGE.width and size.height >= LARGE.height
+
+
+def view_places(body: Region, view: View) -> dict[str, Region]:
+    """Return the regions of the widgets of one view."""
+    if view == "reach":
+        return dict(zip(("reach", "reach-words"), body.split_horizontal(-1), strict=True))
+    side, cells = ("token", 32) if view == "alternatives" else ("units", 30)
+    if view == "state" or body.width < (76 if side == "token" else 60):
+        return {view: body}
+    return dict(zip((view, side), body.split_vertical(-cells), strict=True))
 
 
 class InspectScreen(StudioScreen):
@@ -105,9 +149,11 @@ class InspectScreen(StudioScreen):
         self.units = Units()
         """A layer's states, once they are known."""
         self.strip, self.choices = HeatStrip(id="strip"), AlternativesList(id="alternatives")
+        self._token = LinesPanel("Token", id="token")
         self._map = StateMapPanel(self.units, id="state")
         self._unit_strip = UnitStrip(self.units, id="unit")
         self._unit_list = UnitList(self.units, id="units")
+        self._unit_list.highlighted = True
         self._alone = False
         self._source: Sample | None = None
         """The text that is shown or asked for."""
@@ -118,6 +164,7 @@ class InspectScreen(StudioScreen):
         self._failed = False
         """Whether the text couldn't be scored."""
         self._alternatives: dict[int, Alternatives] = {}
+        """By place in the text."""
         self._questions = Questions(self)
         self._reach = ReachView(self._questions)
         self._still: Timer | None = None
@@ -128,7 +175,7 @@ class InspectScreen(StudioScreen):
         yield Placed(
             self.strip,
             self.choices,
-            TokenPanel(title="Token", id="token"),
+            self._token,
             self._map,
             self._unit_strip,
             self._unit_list,
@@ -155,13 +202,9 @@ class InspectScreen(StudioScreen):
         return inspect_places(self._body(), self.view, alone=self._alone)
 
     def _place(self) -> None:
-        """Lay out, mark the view that the keys act on, and ask for what is shown now."""
+        """Lay out, and ask for what is shown now."""
         self.query_one(Placed).place(self._places())
         self._show_note()
-        for view in VIEWS[1:]:
-            several = shows_all(self._body())
-            self.query_one(f"#{view}", Panel).highlighted = several and view == self.active
-        self._unit_list.highlighted = self.active == "unit"
         self._ask_for_views()
         self.refresh_footer()
 
@@ -315,23 +358,23 @@ class InspectScreen(StudioScreen):
         tree, scored = self.session.tree, self.scored
         several = tree.current is not None and len(tree.branches) > 1
         place = f", branch {(tree.place or 0) + 1} of {len(tree.branches)}" if several else ""
-        self.strip.panel_title = Content.assemble(("Inspect", "bold"), (place, DIM))
-        answer, panel = self._alternatives.get(self.cursor), self.query_one(TokenPanel)
+        self.strip.panel_title = f"Inspect{place}"
+        answer, title, legend, lines = self._alternatives.get(self.cursor), "Token", "", []
         if scored is None or self._source is None:
             self.choices.show(None)
-            panel.show((), title="Token", legend="")
-            return
-        self.strip.move_to(self.cursor)
-        self._show_units()
-        if answer is not None:
-            facts = alternatives_facts(answer, scored, self._source.settings)
-            self.choices.show(answer, [] if self._shows("token") else facts)
-        at_end = self.cursor >= len(scored)
-        title = "Next token" if at_end else f"Token {self.cursor + 1:,}"
-        rows = token_rows(scored, self.cursor, answer, self.units.states)
-        of = "" if at_end else f"of {len(scored):,}"
-        panel.show(rows, title=Content.styled(title, "bold"), legend=of)
-        self._reach.show(self.cursor, scored)
+        else:
+            self.strip.move_to(self.cursor)
+            self._show_units()
+            if answer is not None:
+                facts = alternatives_facts(answer, scored, self._source.settings)
+                self.choices.show(answer, [] if self._shows("token") else facts)
+            lines = token_lines(scored, self.cursor, answer, self.units.states)
+            title = "Next token"
+            if self.cursor < len(scored):
+                title, legend = f"Token {self.cursor + 1:,}", f"of {len(scored):,}"
+            self._reach.show(self.cursor, scored)
+        self._token.set_reactive(Panel.panel_title, title)
+        self._token.show(lambda _width, _height: lines, legend)
 
     def on_token_pointed(self, event: TokenPointed) -> None:
         self._go(event.token)
@@ -411,16 +454,27 @@ class InspectScreen(StudioScreen):
             self.choices.show_words(f"Nothing predicts the first token. {way}")
             return
         request = request_about(source, AlternativesRequest, position=position)
-        try:
-            answer = await self._questions.ask(request, Alternatives, self.choices.show_words)
-        except (RnnlmError, OSError) as error:
-            self.choices.show_words(in_one_sentence(error), trouble=True)
-            return
-        if source is not self._source:
+        answer = await self._ask(request, Alternatives, self.choices.show_words)
+        if answer is None:
             return
         self._alternatives[position] = answer
         if position == self.cursor:
             self._show_token()
+
+    async def _ask(
+        self, request: SamplerRequest, kind: type[AnswerT], show: Callable[..., None]
+    ) -> AnswerT | None:
+        """Ask, and show what is waited for or went wrong.
+
+        Return None if that failed, or if another text is shown by now.
+        """
+        source = self._source
+        try:
+            answer = await self._questions.ask(request, kind, show)
+        except (RnnlmError, OSError) as error:
+            show(in_one_sentence(error), trouble=True)
+            return None
+        return answer if source is self._source else None
 
     # states
 
@@ -430,22 +484,21 @@ class InspectScreen(StudioScreen):
             self._questions.start("states", wanted, partial(self._find_states, self._source))
 
     async def _find_states(self, source: Sample) -> None:
-        units, scored = self.units, self.scored
-        try:
-            request = request_about(source, StatesRequest, **units.wanted)
-            answer = await self._questions.ask(request, StateMap, self._map.show_words)
-        except (RnnlmError, OSError) as error:
-            if units.order == "search":
-                units.give_up_search()
-                self.context.report(in_one_sentence(error), trouble=True)
-            else:
-                self._map.show_words(in_one_sentence(error), trouble=True)
-                self._unit_strip.show_when_empty(in_one_sentence(error))
-            return
-        if source is self._source and scored is not None:
-            units.take(LayerStates.of(answer), scored)
+        request = request_about(source, StatesRequest, **self.units.wanted)
+        answer = await self._ask(request, StateMap, self._show_no_states)
+        if answer is not None and self.scored is not None:
+            self.units.take(LayerStates.of(answer), self.scored)
             self._show_token()
             self.refresh_footer()
+
+    def _show_no_states(self, words: str, *, trouble: bool = False) -> None:
+        """Show what is waited for, or why there are no states; report a search that failed."""
+        if trouble and self.units.order == "search":
+            self.units.give_up_search()
+            self.context.report(words, trouble=True)
+            return
+        self._map.show_words(words, trouble=trouble)
+        self._unit_strip.show_when_empty(words)
 
     def action_next_layer(self) -> None:
         layers = self.scored.answer.num_layers if self.scored is not None else 0

@@ -425,10 +425,10 @@ def text_note(scored: ScoredText) -> Content:
     )
 
 
-def token_rows(
+def token_lines(
     scored: ScoredText, token: int, answer: Alternatives | None, states: LayerStates | None
-) -> list[tuple[str, Content]]:
-    """Return label and value of each figure of a token and of the whole text.
+) -> list[Content]:
+    """Return a line for each figure of a token and of the whole text.
 
     Args:
         token: the number of tokens means what comes next.
@@ -470,4 +470,4 @@ def token_rows(
         rows.append(("|h| change", line(f"{{}} {of}", figure(states.answer.change[token]))))
         for share in states.answer.saturated[token : token + 1]:
             rows.append(("saturated", line(f"{{}} % {of}", f"{share * 100:.0f}")))
-    return rows
+    return [Content.assemble((label.ljust(13), DIM), value) for label, value in rows]

@@ -189,15 +189,3 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
                 self.action_choose()
             self._selected = place
             self.redraw()
-
-
-class TokenPanel(Panel):
-    """Labels and values in two columns."""
-
-    def show(self, rows: Sequence[tuple[str, Content]], *, title: Label, legend: Label) -> None:
-        """Show the rows; an empty label leaves the line blank."""
-        cells = max((len(label) for label, _ in rows), default=0) + 2
-        self.lines = [Content.assemble((label.ljust(cells), DIM), value) for label, value in rows]
-        self.set_reactive(Panel.panel_title, title)
-        self.set_reactive(Panel.legend, legend)
-        self.redraw()

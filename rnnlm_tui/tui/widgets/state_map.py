@@ -160,12 +160,6 @@ class StateMapPanel(Panel):
         words = Content.assemble(brief, (f", {self._units.order_words}", DIM))
         return words if words.cell_length <= room else brief
 
-    def row_key(self, y: int) -> object:
-        """Return what a row of units depends on; None for gates and axis."""
-        drawn, rows = self._unit_rows
-        legend = self.lines[y] if y < len(self.lines) else Content("")
-        return (drawn, legend.plain, legend.spans) if self._rows and y < len(rows) else None
-
     def content_line(self, y: int, width: int) -> Strip:
         """Return a row with the legend's at its right."""
         if y >= len(self._rows):
