@@ -67,10 +67,17 @@ def inspection(
     )
 
 
+SOURCE = Sample(
+    "a b", SamplingConfig(max_new_tokens=4), Weights("otter", "/c", 5), (1, 2, 3, 4), " c d e f",
+    parent=3, shared=1, number=7,
+)  # fmt: skip
+"""A text of six tokens, four of them generated."""
+
+
 def scored(*texts: str, bits: Sequence[float | None] = (), prompt_tokens: int = 1) -> ScoredText:
     """A scored text; the first token isn't predicted."""
     tokens = zip(texts, bits or (None, *map(float, range(1, len(texts)))), strict=True)
-    return ScoredText(inspection(*tokens, prompt_tokens=prompt_tokens))
+    return ScoredText(inspection(*tokens, prompt_tokens=prompt_tokens), SOURCE)
 
 
 def test_every_token_has_cells_of_its_own_and_nothing_drawn_acts_on_a_terminal() -> None:
@@ -128,11 +135,6 @@ def test_a_scored_text_knows_its_mean_its_surprises_and_the_ids_after_a_context(
     assert scored("", "cat").ids_after("") == (11,)
 
 
-SOURCE = Sample(
-    "a b", SamplingConfig(max_new_tokens=4), Weights("otter", "/c", 5), (1, 2, 3, 4), " c d e f",
-    parent=3, shared=1, number=7,
-)  # fmt: skip
-"""A text of six tokens, four of them generated."""
 TEXT = scored("a", " b", " c", " d", " e", " f", prompt_tokens=2)
 
 
@@ -142,7 +144,7 @@ def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text() -> No
         (6, "a b", (1, 2, 3, 4, 9), " c d e f x", 4, 4),  # at the end the usual number
         (1, "a", (9,), " x", 0, 3),  # in the prompt
     ):
-        start = branched(SOURCE, TEXT, position, (9,), " x")
+        start = branched(TEXT, position, (9,), " x")
         assert (start.prompt, start.ids, start.text, start.shared) == (prompt, ids, text, shared)
         request = drawing_of_rest(start, SOURCE).request
         assert (request.prompt, request.ids, start.parent) == (prompt, ids, 7)
@@ -150,10 +152,13 @@ def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text() -> No
 
 
 def test_a_branch_of_a_prompt_alone_has_no_parent_and_never_begins_inside_a_character() -> None:
-    assert branched(replace(SOURCE, number=ALONE), TEXT, 3, (9,), " x").parent is None
+    assert (
+        branched(ScoredText(TEXT.answer, replace(SOURCE, number=ALONE)), 3, (9,), " x").parent
+        is None
+    )
     parts = scored("a", "", "😀", " b", prompt_tokens=4)
     with pytest.raises(InputError, match="inside a character"):
-        branched(SOURCE, parts, 2, (9,), "x")
+        branched(parts, 2, (9,), "x")
 
 
 GONE = "gradient below 1 % of lag 0 from lag {} on"
@@ -178,7 +183,7 @@ def test_a_text_is_compared_only_if_both_models_read_the_same_tokens() -> None:
     one, start = scored("a", " b", prompt_tokens=2), scored("", "a", " b", prompt_tokens=3)
     assert token_offset(one, one) == 0
     tokens = (start.tokens[0], *one.tokens)
-    same = ScoredText(start.answer.model_copy(update={"tokens": tokens}))
+    same = ScoredText(start.answer.model_copy(update={"tokens": tokens}), SOURCE)
     assert token_offset(one, same) == 1
     assert token_offset(same, one) == -1
     assert token_offset(one, scored("a", "b", prompt_tokens=2)) is None
@@ -199,7 +204,7 @@ def test_the_table_has_a_row_a_token_whatever_its_text_and_json_no_nan() -> None
     assert [row[2] for row in rows[1:]] == ["a\\tb", "\\n", "\\\\n"]
     assert {len(row) for row in rows} == {7}
     assert rows[1][4] == ""
-    text = as_json(scored("a"), run="otter")
+    text = as_json(scored("a"))
     assert "NaN" not in text
     whole = json.loads(text)
     assert (whole["run"], whole["bits_per_token"], whole["perplexity"]) == ("otter", None, None)

@@ -20,7 +20,7 @@ from textual.geometry import Region, Size
 from textual.timer import Timer
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import InputError, RnnlmError, in_one_sentence
+from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
@@ -30,6 +30,7 @@ from rnnlm_tui.schema.sampling import (
     StateMap,
     StatesRequest,
 )
+from rnnlm_tui.store.states import check_state_name
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
@@ -45,7 +46,6 @@ from rnnlm_tui.tui.views.inspect import (
     LayerStates,
     ScoredText,
     Units,
-    alternatives_facts,
     alternatives_title,
     as_json,
     as_tsv,
@@ -163,8 +163,6 @@ class InspectScreen(StudioScreen):
         """Whether the cursor belongs to this text; else it goes to its first new token."""
         self._failed = False
         """Whether the text couldn't be scored."""
-        self._alternatives: dict[int, Alternatives] = {}
-        """By place in the text."""
         self._questions = Questions(self)
         self._reach = ReachView(self._questions)
         self._still: Timer | None = None
@@ -204,7 +202,7 @@ class InspectScreen(StudioScreen):
     def _place(self) -> None:
         """Lay out, and ask for what is shown now."""
         self.query_one(Placed).place(self._places())
-        self._show_note()
+        self._show_token()
         self._ask_for_views()
         self.refresh_footer()
 
@@ -246,11 +244,11 @@ class InspectScreen(StudioScreen):
         self._forget()
         self._moved = before is not None and source is not None and before.prompt == source.prompt
         self.strip.bottom = ""
-        self.strip.legend = self._legend()
         if source is None:
             self.strip.show((), (), 0)
-            self._show_token()
+            self._show_nothing()
             return
+        self.strip.legend = self._legend(source)
         first = self._show_words(source.prompt, source.text)
         self.strip.move_to(self.cursor if self._moved else first)
         self._questions.forget()
@@ -259,7 +257,6 @@ class InspectScreen(StudioScreen):
     def _forget(self) -> None:
         """Forget what is known about the text that was shown."""
         self.scored, self.units.states, self._failed = None, None, False
-        self._alternatives.clear()
         self._reach.clear()
         self._map.show_words("")
         self._show_units()
@@ -297,18 +294,14 @@ class InspectScreen(StudioScreen):
             return
         if source is not self._source:
             return
-        self.scored = scored = ScoredText(answer)
+        self.scored = scored = ScoredText(answer, source)
         self.cursor = min(self.cursor, len(scored)) if self._moved else scored.prompt_tokens
         self._moved = True
         self.strip.bottom = ""
-        self.strip.legend = self._legend()
-        self._show_note()
         self.strip.show(scored.texts, scored.bits, scored.prompt_tokens)
         if answer.unknown:
             self.context.report(f"no token for {first_of(answer.unknown, 5)}: read as <unk>")
-        self._show_token()
-        self._ask_for_views()
-        self.refresh_footer()
+        self._place()
 
     def _with_current_weights(self) -> Sample | None:
         """Return the text with the checkpoint that Sample would use; None if there is none."""
@@ -320,21 +313,12 @@ class InspectScreen(StudioScreen):
             return None
         return replace(source, weights=Weights.of(run, choice.row))
 
-    def _show_note(self) -> None:
-        """Show the figures of the text below it, unless a panel has them."""
-        scored = None if self._shows("token") else self.scored
-        self.strip.note = text_note(scored) if scored is not None else Content("")
-        self.strip.redraw()
-
     def _wait_for_text(self, words: str) -> None:
         self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))
 
-    def _legend(self) -> Content:
+    def _legend(self, source: Sample) -> Content:
         """Return `plain-otter @best step 3,700, val 58.1`."""
-        source, choice = self._source, self._choice()
-        if source is None:
-            return Content("")
-        run, row = source.weights.run, source.weights.row
+        choice, run, row = self._choice(), source.weights.run, source.weights.row
         if row is not None and choice is not None and (choice.run, choice.row) == (run, row):
             return choice.legend()
         name = safe_content(run, limit=30, newlines="show").stylize(DIM)
@@ -355,26 +339,32 @@ class InspectScreen(StudioScreen):
 
     def _show_token(self) -> None:
         """Show what is known about the token under the cursor."""
-        tree, scored = self.session.tree, self.scored
+        tree, scored, at = self.session.tree, self.scored, self.cursor
+        if scored is None:
+            return
         several = tree.current is not None and len(tree.branches) > 1
         place = f", branch {(tree.place or 0) + 1} of {len(tree.branches)}" if several else ""
         self.strip.panel_title = f"Inspect{place}"
-        answer, title, legend, lines = self._alternatives.get(self.cursor), "Token", "", []
-        if scored is None or self._source is None:
-            self.choices.show(None)
-        else:
-            self.strip.move_to(self.cursor)
-            self._show_units()
-            if answer is not None:
-                facts = alternatives_facts(answer, scored, self._source.settings)
-                self.choices.show(answer, [] if self._shows("token") else facts)
-            lines = token_lines(scored, self.cursor, answer, self.units.states)
-            title = "Next token"
-            if self.cursor < len(scored):
-                title, legend = f"Token {self.cursor + 1:,}", f"of {len(scored):,}"
-            self._reach.show(self.cursor, scored)
+        self.strip.legend = self._legend(scored.source)
+        self.strip.note = Content("") if self._shows("token") else text_note(scored)
+        self.strip.move_to(at)
+        self._show_units()
+        answer = scored.alternatives.get(at)
+        if answer is not None:
+            self.choices.show(answer, [] if self._shows("token") else scored.facts(answer))
+        known = at < len(scored)
+        title = f"Token {at + 1:,}" if known else "Next token"
+        lines = token_lines(scored, at, answer, self.units.states)
         self._token.set_reactive(Panel.panel_title, title)
-        self._token.show(lambda _width, _height: lines, legend)
+        self._token.show(lambda _width, _height: lines, f"of {len(scored):,}" if known else "")
+        self._reach.show(at, scored)
+
+    def _show_nothing(self) -> None:
+        """Show that there is no text."""
+        self.strip.panel_title, self.strip.legend = "Inspect", ""
+        self.choices.show(None)
+        self._token.set_reactive(Panel.panel_title, "Token")
+        self._token.show(lambda _width, _height: [])
 
     def on_token_pointed(self, event: TokenPointed) -> None:
         self._go(event.token)
@@ -428,38 +418,30 @@ class InspectScreen(StudioScreen):
 
     def _ask_for_views(self) -> None:
         """Ask for what the views that are shown need and don't have."""
-        scored, source = self.scored, self._source
-        if scored is None or source is None:
+        scored = self.scored
+        if scored is None:
             return
-        if self.cursor not in self._alternatives:
-            self._questions.start(
-                "alternatives", self.cursor, partial(self._find_alternatives, source)
-            )
+        if self.cursor not in scored.alternatives:
+            find = partial(self._find_alternatives, scored, self.cursor)
+            self._questions.start("alternatives", self.cursor, find)
         few = len(scored) * scored.answer.hidden_size <= EAGER_VALUES
         if self.units.states is None and (few or self._shows("state") or self._shows("unit")):
             self._ask_for_states()
         if self._shows("reach") and not self._reach.show(self.cursor, scored):
-            self._questions.start("reach", self.cursor, partial(self._find_reach, source))
+            find = partial(self._find_reach, scored, self.cursor)
+            self._questions.start("reach", self.cursor, find)
 
-    def _is_predicted(self, token: int) -> bool:
-        scored = self.scored
-        if scored is None:
-            return False
-        return len(scored) > 0 if token >= len(scored) else scored.bits[token] is not None
-
-    async def _find_alternatives(self, source: Sample) -> None:
-        position = self.cursor
-        if not self._is_predicted(position):
+    async def _find_alternatives(self, scored: ScoredText, position: int) -> None:
+        if not scored.predicts(position):
             way = f"{self.key_of('next_token')} goes to the next one."
             self.choices.show_words(f"Nothing predicts the first token. {way}")
             return
-        request = request_about(source, AlternativesRequest, position=position)
+        request = request_about(scored.source, AlternativesRequest, position=position)
         answer = await self._ask(request, Alternatives, self.choices.show_words)
-        if answer is None:
-            return
-        self._alternatives[position] = answer
-        if position == self.cursor:
-            self._show_token()
+        if answer is not None:
+            scored.alternatives[position] = answer
+            if position == self.cursor:
+                self._show_token()
 
     async def _ask(
         self, request: SamplerRequest, kind: type[AnswerT], show: Callable[..., None]
@@ -479,15 +461,15 @@ class InspectScreen(StudioScreen):
     # states
 
     def _ask_for_states(self) -> None:
-        if self._source is not None and self.scored is not None:
-            wanted = tuple(self.units.wanted.values())
-            self._questions.start("states", wanted, partial(self._find_states, self._source))
+        wanted = tuple(self.units.wanted.values())
+        if self.scored is not None:
+            self._questions.start("states", wanted, partial(self._find_states, self.scored))
 
-    async def _find_states(self, source: Sample) -> None:
-        request = request_about(source, StatesRequest, **self.units.wanted)
+    async def _find_states(self, scored: ScoredText) -> None:
+        request = request_about(scored.source, StatesRequest, **self.units.wanted)
         answer = await self._ask(request, StateMap, self._show_no_states)
-        if answer is not None and self.scored is not None:
-            self.units.take(LayerStates.of(answer), self.scored)
+        if answer is not None:
+            self.units.take(LayerStates.of(answer), scored)
             self._show_token()
             self.refresh_footer()
 
@@ -531,14 +513,12 @@ class InspectScreen(StudioScreen):
 
     # reach
 
-    async def _find_reach(self, source: Sample) -> None:
-        position, scored = self.cursor, self.scored
-        if scored is None or position >= len(scored) or not self._is_predicted(position):
+    async def _find_reach(self, scored: ScoredText, position: int) -> None:
+        if position >= len(scored) or not scored.predicts(position):
             self._reach.show_nothing("choose a token that the model predicts")
             return
-        others = self.session.compared
-        await self._reach.find(source, scored, position, others)
-        if source is self._source and position == self.cursor:
+        await self._reach.find(scored, position, self.session.compared)
+        if scored is self.scored and position == self.cursor:
             self._reach.show(position, scored)
 
     # branches
@@ -549,7 +529,7 @@ class InspectScreen(StudioScreen):
             self._score_again(self._source)
         elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
-        elif not self._is_predicted(self.cursor):
+        elif self.scored is None or not self.scored.predicts(self.cursor):
             key = self.key_of("next_token")
             self.context.report(f"nothing predicts this token: {key} goes to the next one")
         else:
@@ -574,70 +554,57 @@ class InspectScreen(StudioScreen):
         self._source = source
         self._forget()
         self.choices.show(None)
-        self.strip.legend = self._legend()
+        self.strip.legend = self._legend(source)
         self._questions.start("inspect", source, partial(self._score, source))
 
     @act
     async def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
-        answer, scored, source = self.choices.answer, self.scored, self._source
-        if answer is None or scored is None or source is None or answer.position != self.cursor:
+        answer, scored, chosen = self.choices.answer, self.scored, event.alternative
+        if answer is None or scored is None or answer.position != self.cursor:
             return  # those of the token before the cursor moved
-        if event.alternative is not None:
-            ids: tuple[int, ...] = (event.alternative.token,)
-            text: str | None = event.alternative.text
+        if chosen is not None:
+            text = chosen.text
+            ids: tuple[int, ...] = (chosen.token,)
         else:
             about = "a token, or several words: with a space in front if it begins a word"
             title = alternatives_title(answer).plain
-            text = await self.context.ask(AskScreen(title, " ", str, about=about, most=MOST_TYPED))
-            ids = await self._typed(source, scored, answer, text) if text else ()
-        if text is not None and ids:
-            self._branch(source, scored, answer.position, ids, text)
-
-    def _branch(
-        self, source: Sample, scored: ScoredText, position: int, ids: tuple[int, ...], text: str
-    ) -> None:
-        """Put tokens at a position of a text, and sample on from there."""
+            question = AskScreen(title, " ", str, about=about, most=MOST_TYPED)
+            text = await self.context.ask(question) or ""
+            ids = await self._typed(scored, answer, text)
         run = self.context.run_directory
+        if not ids:
+            return
         if self.sampling or run is None:
             self.context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
-        try:
-            start = branched(source, scored, position, ids, text)
-        except InputError as error:
-            self.context.report(error.message, trouble=True)
-            return
+        start = branched(scored, answer.position, ids, text)
         self._tree = self.session.tree
-        self.draw(drawing_of_rest(start, source), run)
+        self.draw(drawing_of_rest(start, scored.source), run)
         self.set_focus(self.strip)
         self.refresh_footer()
 
-    async def _typed(
-        self, source: Sample, scored: ScoredText, answer: Alternatives, text: str
-    ) -> tuple[int, ...]:
+    async def _typed(self, scored: ScoredText, answer: Alternatives, text: str) -> tuple[int, ...]:
         """Return the tokens of a typed text at a position: an alternative, or those it has there.
 
         Without any, report why.
         """
         row = next((row for row in answer.rows if row.text == text), None)
-        if row is not None:
-            return (row.token,)
+        if row is not None or not text:
+            return (row.token,) if row is not None else ()
         first = max(0, answer.position - CONTEXT_TOKENS)
         before = "".join(scored.texts[first : answer.position])
-        read = await self._encode(source, before + text)
-        ids = read.ids_after(before)
-        if ids is None:
-            read = await self._encode(source, text)
-            ids = read.ids_after("")
-        if read.answer.unknown:
-            words = f"no token for {first_of(read.answer.unknown, 5)}"
+        for context in (before, ""):  # alone if its first token would begin before it
+            alone = replace(scored.source, prompt=context + text, ids=(), state="")
+            request = request_about(alone, InspectRequest)
+            answered = await self._questions.ask(request, Inspection, lambda _words: None)
+            ids = ScoredText(answered, alone).ids_after(context)
+            if ids is not None:
+                break
+        if answered.unknown:
+            words = f"no token for {first_of(answered.unknown, 5)}"
             self.context.report(words, trouble=True)
             return ()
         return ids or ()
-
-    async def _encode(self, source: Sample, text: str) -> ScoredText:
-        alone = replace(source, prompt=text, ids=(), state="")
-        request = request_about(alone, InspectRequest)
-        return ScoredText(await self._questions.ask(request, Inspection, lambda _words: None))
 
     def show_drawing(self, drawing: Drawing) -> None:
         """Show a branch that grows."""
@@ -673,18 +640,16 @@ class InspectScreen(StudioScreen):
 
     @act
     async def action_keep_state(self) -> None:
-        scored, source = self.scored, self._source
-        if scored is None or source is None or not len(scored):
+        scored = self.scored
+        if scored is None or not len(scored):
             self.context.report(NOT_SCORED)
             return
-        position = min(self.cursor, len(scored) - 1)
+        position, weights = min(self.cursor, len(scored) - 1), scored.source.weights
         title = f"Keep the state after {quoted(scored.texts[position])}"
-
-        wanted = f"{source.weights.run}-{source.weights.step}-{position + 1}"
+        wanted = f"{weights.run}-{weights.step}-{position + 1}"
         free = await self.context.wait_for(lambda: store.states.free_state_name(wanted))
         about = "the name of the state: letters, digits, . _ and -"
-        check = store.states.new_state_path
-        name = await self.context.ask(AskScreen(title, free, check, about=about))
+        name = await self.context.ask(AskScreen(title, free, check_state_name, about=about))
         if name is None:
             return
         try:
@@ -704,18 +669,15 @@ class InspectScreen(StudioScreen):
 
     @act
     async def action_write_inspection(self) -> None:
-        scored, source = self.scored, self._source
-        if scored is None or source is None:
+        scored = self.scored
+        if scored is None:
             self.context.report(NOT_SCORED)
             return
         choices = (("tsv", "a row a token, for a spreadsheet"), ("json", "one object"))
         ending = await self.context.ask(ChooseScreen("Write the inspection as", choices))
-        if not ending:
-            return
-        run, step = source.weights.run, source.weights.step
-        facts = {"run": run, "step": step, "prompt": source.prompt}
-        text = as_tsv(scored) if ending == "tsv" else as_json(scored, **facts)
-        self.save(f"{run}-inspection", text, f".{ending}")
+        if ending:
+            text = as_tsv(scored) if ending == "tsv" else as_json(scored)
+            self.save(f"{scored.source.weights.run}-inspection", text, f".{ending}")
 
     # the footer
 
@@ -723,24 +685,31 @@ class InspectScreen(StudioScreen):
         self.refresh_footer()
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        esc, mode = action("leave_field"), (action("next_mode"), "")
+        return [(action(name), verb) for name, verb in self._verbs().items()]
+
+    def _verbs(self) -> dict[str, str]:
+        """Return the footer's actions with their verbs, by name."""
         if self.sampling:
-            return [(esc, "Stop")]
+            return {"leave_field": "Stop"}
         if self.choices.has_focus:
-            choose = (action("branch"), "Take it")
-            return [choose, (action("next_line"), "Choose"), (esc, "Cancel")]
+            return {"branch": "Take it", "next_line": "Choose", "leave_field": "Cancel"}
         if self.scored is None:
-            again = [(action("branch"), "Try again"), (action("score_again"), "")]
-            return [*(again if self._failed else []), mode, (esc, "Back")]
-        in_unit = self.active == "unit"
-        lines = (action("next_line"), "Unit" if in_unit else "")
-        wide = self.size.width >= WIDE_FROM
-        surprise, branch = ("Next surprise", "Branch here") if wide else ("Surprise", "")
-        entries = [(action("next_token"), ""), lines, (action("next_surprise"), surprise)]
-        entries += [(action("branch"), branch), (action("next_view"), "")]
-        if not wide:
-            entries.append(mode)
-        if self.active in ("state", "unit"):
-            entries += [(action(name), "") for name in ("next_layer", "search_units", "unit_order")]
-        entries += [(action("keep_state"), "Keep state"), (action("undo_here"), "Undo")]
-        return [*entries, *([mode] if wide else []), (esc, "Back")]
+            again = {"branch": "Try again", "score_again": ""} if self._failed else {}
+            return {**again, "next_mode": "", "leave_field": "Back"}
+        wide, view = self.size.width >= WIDE_FROM, self.active
+        of_states = (
+            ("next_layer", "search_units", "unit_order") if view in ("state", "unit") else ()
+        )
+        return {
+            "next_token": "",
+            "next_line": "Unit" if view == "unit" else "",
+            "next_surprise": "Next surprise" if wide else "Surprise",
+            "branch": "Branch here" if wide else "",
+            "next_view": "",
+            **({} if wide else {"next_mode": ""}),
+            **dict.fromkeys(of_states if view in ("state", "unit") else (), ""),
+            "keep_state": "Keep state",
+            "undo_here": "Undo",
+            "next_mode": "",
+            "leave_field": "Back",
+        }

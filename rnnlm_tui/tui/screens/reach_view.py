@@ -67,11 +67,10 @@ class ReachView:
         text = safe_content(words, newlines="space").stylize(TEXT if trouble else DIM)
         self.words.put(Content.assemble("  ", ("✗ " if trouble else "", BAD), text))
 
-    async def find(
-        self, text: Sample, scored: ScoredText, position: int, others: Sequence[Weights]
-    ) -> None:
+    async def find(self, scored: ScoredText, position: int, others: Sequence[Weights]) -> None:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
         the same tokens."""
+        text = scored.source
         try:
             found = [(text.weights, await self._ask(text, position))]
         except (RnnlmError, OSError) as error:
@@ -97,7 +96,7 @@ class ReachView:
         if path not in self._offsets:
             request = request_about(text, InspectRequest)
             answer = await self._questions.ask(request, Inspection, self._wait)
-            self._offsets[path] = token_offset(scored, ScoredText(answer))
+            self._offsets[path] = token_offset(scored, ScoredText(answer, text))
         return self._offsets[path]
 
     async def _ask(self, text: Sample, position: int) -> GradientReach:

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from textual.content import Content
 
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import NOTHING, figure
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.sampling import (
@@ -65,12 +64,14 @@ def bits_text(value: float | None) -> str:
 class ScoredText:
     """An inspection, and what is computed from it once."""
 
-    def __init__(self, answer: Inspection) -> None:
-        self.answer, self.tokens = answer, answer.tokens
+    def __init__(self, answer: Inspection, source: Sample) -> None:
+        self.answer, self.tokens, self.source = answer, answer.tokens, source
         self.prompt_tokens = answer.prompt_tokens
         """How many of the tokens are the prompt's."""
         self.texts = tuple(token.text for token in answer.tokens)
         self.bits = tuple(token.bits for token in answer.tokens)
+        self.alternatives: dict[int, Alternatives] = {}
+        """Those that are known, by place in the text."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -84,6 +85,25 @@ class ScoredText:
                 total, count = total + bits, count + 1
             means.append(total / count if count else math.nan)
         return means
+
+    def predicts(self, token: int) -> bool:
+        """Whether the model predicts a token, or the one after the last."""
+        return len(self) > 0 if token >= len(self) else self.bits[token] is not None
+
+    def mean_at(self, token: int) -> str:
+        """Return the mean surprise up to a token, or of all before the place after the last."""
+        return bits_text(self.means[min(token, len(self) - 1)] if len(self) else None)
+
+    def facts(self, answer: Alternatives) -> list[Content]:
+        """Return two lines about a place: entropy before and after the filters, rank, mean,
+        seed."""
+        first = line(f"entropy {{}} → {answer.filtered_entropy:.1f} bits", f"{answer.entropy:.1f}")
+        if answer.taken is not None:
+            first += line(f"   rank {{}} of {answer.vocab_size:,}", f"{answer.taken.rank:,}")
+        settings = self.source.settings
+        seed = "greedy" if settings.is_greedy else settings.seed
+        mean = self.mean_at(answer.position)
+        return [first, line("mean so far {} bits   seed {}", mean, seed)]
 
     def next_surprise(self, token: int, by: int) -> int | None:
         """Return the next or previous surprising token; None if there is no other."""
@@ -250,11 +270,13 @@ def as_tsv(scored: ScoredText) -> str:
     return "\n".join(rows) + "\n"
 
 
-def as_json(scored: ScoredText, **facts: object) -> str:
-    """Return the inspection as one JSON object, with `facts` in front."""
-    answer = scored.answer
+def as_json(scored: ScoredText) -> str:
+    """Return the inspection as one JSON object."""
+    answer, source = scored.answer, scored.source
     whole = {
-        **facts,
+        "run": source.weights.run,
+        "step": source.weights.step,
+        "prompt": source.prompt,
         **answer.model_dump(exclude={"kind", "id", "tokens"}),
         "perplexity": perplexity(answer.bits_per_token * math.log(2)),
         "tokens": [token.model_dump() for token in answer.tokens],
@@ -308,9 +330,7 @@ def request_about(text: Sample, kind: type[RequestT], **more: object) -> Request
     )
 
 
-def branched(
-    text: Sample, scored: ScoredText, position: int, ids: tuple[int, ...], words: str
-) -> Sample:
+def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str) -> Sample:
     """Return the text before a position with other tokens there, ready to be sampled on.
 
     Inside the prompt, the prompt itself is cut.
@@ -318,7 +338,7 @@ def branched(
     Raises:
         InputError: the position is inside a character of the prompt.
     """
-    kept = position - scored.prompt_tokens
+    text, kept = scored.source, position - scored.prompt_tokens
     if kept < 0 and position > 1 and not scored.texts[position - 1]:
         raise InputError("the prompt can't be cut inside a character")
     return replace(
@@ -402,18 +422,6 @@ def alternatives_title(answer: Alternatives) -> Content:
     return Content.styled(f"Instead of {quoted(answer.taken.text)}", "bold")
 
 
-def alternatives_facts(
-    answer: Alternatives, scored: ScoredText, settings: SamplingConfig
-) -> list[Content]:
-    """Return two lines about a position: entropy before and after the filters, rank, mean, seed."""
-    mean = scored.means[min(answer.position, len(scored) - 1)] if len(scored) else None
-    first = line(f"entropy {{}} → {answer.filtered_entropy:.1f} bits", f"{answer.entropy:.1f}")
-    if answer.taken is not None:
-        first += line(f"   rank {{}} of {answer.vocab_size:,}", f"{answer.taken.rank:,}")
-    seed = "greedy" if settings.is_greedy else settings.seed
-    return [first, line("mean so far {} bits   seed {}", bits_text(mean), seed)]
-
-
 def text_note(scored: ScoredText) -> Content:
     """Return perplexity, bits per token and bits per byte of the text, in one line."""
     answer = scored.answer
@@ -458,9 +466,8 @@ def token_lines(
         rows.append(("entropy", line(after, f"{answer.entropy:.1f}")))
     elif known is not None and known.entropy is not None:
         rows.append(("entropy", line("{} bits", f"{known.entropy:.1f}")))
-    mean = scored.means[min(token, len(scored) - 1)] if len(scored) else None
     rows += [
-        ("mean so far", line("{} bits/token", bits_text(mean))),
+        ("mean so far", line("{} bits/token", scored.mean_at(token))),
         ("whole text", line("{} bits/token", bits_text(whole.bits_per_token))),
         ("perplexity", line("{}", perplexity_text(whole.bits_per_token))),
         ("bits/byte", line("{}", figure(whole.bits_per_byte, 2))),
