@@ -1,10 +1,12 @@
-"""The likeliest tokens at a position, as a list to choose from; and the figures of a token."""
+"""The likeliest tokens at a position, as a list to choose from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -36,12 +38,11 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         Binding("enter", "choose", show=False),
     ]
 
+    @dataclass
     class Chosen(Message):
         """An alternative was chosen, or None: the user wants to type a token."""
 
-        def __init__(self, alternative: Alternative | None) -> None:
-            super().__init__()
-            self.alternative = alternative
+        alternative: Alternative | None
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Alternatives", id=id)
@@ -58,9 +59,8 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         if self.answer is None:
             return ()
         rows, taken = self.answer.rows, self.answer.taken
-        if taken is None or any(row.token == taken.token for row in rows):
-            return rows
-        return (*rows, taken)
+        others = taken is not None and all(row.token != taken.token for row in rows)
+        return (*rows, taken) if taken is not None and others else rows
 
     def show(self, answer: Alternatives | None, facts: Sequence[Content] = ()) -> None:
         """Show the alternatives at a position; `facts` are below them if there is room."""
@@ -113,65 +113,53 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
             self.lines += [*blanks, *(Content.assemble("  ", fact) for fact in facts)]
 
     def _table(self, width: int) -> list[Content]:
-        rank_cells = max(2, *(len(f"{row.rank:,}") for row in self.rows))
-        after_cells = max(7, *(len(row.removed_by) for row in self.rows))
+        ranks = max(2, *(len(f"{row.rank:,}") for row in self.rows))
         labels = [token_label(row.text) for row in self.rows]
-        room = width - (1 + rank_cells + 1 + 1 + 7 + 1 + after_cells + 1 + 4)
-        longest = max(LEAST_TOKEN, *(Content(label).cell_length for label in labels))
+        room = width - ranks - self._after_cells - 16
+        longest = max(LEAST_TOKEN, *(cell_len(label) for label in labels))
         token_cells = min(longest, max(LEAST_TOKEN, room * 2 // 3))
         bar_cells = room - token_cells - 1
         if bar_cells < LEAST_BAR:
             token_cells, bar_cells = max(1, room), 0
         best = max(row.probability for row in self.rows) or 1.0
-        lines = [
-            self._row(row, safe_text(label, limit=token_cells), best, place,
-                      (width, rank_cells, token_cells, bar_cells, after_cells))
-            for place, (row, label) in enumerate(zip(self.rows, labels, strict=True))
-        ]  # fmt: skip
+        chosen = None if self.answer is None else self.answer.taken
+        lines = []
+        for place, (row, label) in enumerate(zip(self.rows, labels, strict=True)):
+            here = self.has_focus and place == self._selected
+            taken = chosen is not None and chosen.token == row.token
+            value = f"bold {FOCUS}" if taken else DIM if row.removed_by else TEXT
+            word = f"bold {BRIGHT}" if here and value == TEXT else value
+            aside = value if taken else DIM
+            number, _, percent = probability(row.probability).partition(" ")
+            after = row.removed_by or probability(row.filtered)
+            shown = safe_text(label, limit=token_cells)
+            colour = DIM if row.removed_by else FOCUS
+            share = Content.assemble(" ", bar(bar_cells, row.probability / best, colour=colour))
+            line = Content.assemble(
+                ("›" if here else " ", FOCUS),
+                (f"{row.rank:>{ranks},} ", aside),
+                (shown + " " * (token_cells - cell_len(shown)), word),
+                share if bar_cells else "",
+                (f" {number:>5}", value),
+                (f" {percent}", FOCUS if taken else DIM),
+                (f" {after:>{self._after_cells}}", DIM if row.removed_by else value),
+                (f" {bits_of(row.probability):>4}", aside),
+            )
+            lines.append(selected(line, width) if here else line)
         here = self.has_focus and self._selected == len(self.rows)
-        words = Content.assemble(
-            ("›" if here else " ", FOCUS), " " * (rank_cells + 1),
-            (TYPE_ROW, f"bold {BRIGHT}" if here else DIM),
-        )  # fmt: skip
+        head = ("›" if here else " ", FOCUS), " " * (ranks + 1)
+        words = Content.assemble(*head, (TYPE_ROW, f"bold {BRIGHT}" if here else DIM))
         return [*lines, selected(words, width) if here else words]
 
-    def _row(
-        self, row: Alternative, label: str, best: float, place: int, cells: tuple[int, ...]
-    ) -> Content:
-        width, rank_cells, token_cells, bar_cells, after_cells = cells
-        here = self.has_focus and place == self._selected
-        chosen = None if self.answer is None else self.answer.taken
-        taken = chosen is not None and chosen.token == row.token
-        removed = bool(row.removed_by)
-        word = f"bold {FOCUS}" if taken else DIM if removed else f"bold {BRIGHT}" if here else TEXT
-        unit = FOCUS if taken else DIM
-        gap = " " * (token_cells - Content(label).cell_length)
-        value = f"bold {FOCUS}" if taken else DIM if removed else TEXT
-        after = row.removed_by if removed else probability(row.filtered)
-        number, _, percent = probability(row.probability).partition(" ")
-        parts = [
-            Content.styled("›" if here else " ", FOCUS),
-            Content.styled(f"{row.rank:>{rank_cells},} ", f"bold {FOCUS}" if taken else DIM),
-            Content.assemble((label, word), gap),
-        ]
-        if bar_cells:
-            share = row.probability / best
-            colour = DIM if removed else FOCUS
-            parts += [Content(" "), bar(bar_cells, share, colour=colour)]
-        parts += [
-            Content.assemble((f" {number:>5}", value), (f" {percent}", unit)),
-            Content.styled(f" {after:>{after_cells}}", DIM if removed else value),
-            Content.styled(f" {bits_of(row.probability):>4}", value if taken else DIM),
-        ]
-        line = Content("").join(parts)
-        return selected(line, width) if here else line
+    @property
+    def _after_cells(self) -> int:
+        return max(7, *(len(row.removed_by) for row in self.rows))
 
     def legend_within(self, room: int) -> Label:
         """Return the heads of the columns."""
         if not self.rows:
             return ""
-        after = max(7, *(len(row.removed_by) for row in self.rows))
-        heads = (f"prob.{'after':>{after + 1}} bits", "after bits", "bits")
+        heads = (f"prob.{'after':>{self._after_cells + 1}} bits", "after bits", "bits")
         return next((words for words in heads if len(words) <= room), "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
@@ -61,12 +62,11 @@ def has_shades(app: object) -> bool:
     return getattr(look, "colours", "dark") in ("dark", "light")
 
 
+@dataclass
 class TokenPointed(Message):
     """A token was clicked."""
 
-    def __init__(self, token: int) -> None:
-        super().__init__()
-        self.token = token
+    token: int
 
 
 class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
