@@ -240,26 +240,29 @@ class InspectScreen(StudioScreen):
             self.strip.show_when_empty("This run has no checkpoint yet.", way)
         if self.sampling or (source == self._wanted and not again):
             return
-        self._wanted = self._source = source
-        self._forget()
+        self._wanted = source
         self._moved = before is not None and source is not None and before.prompt == source.prompt
+        self._begin(source)
+
+    def _begin(self, source: Sample | None) -> None:
+        """Show a text, and have it scored."""
+        self._source, self.scored, self.units.states, self._failed = source, None, None, False
+        self._questions.forget()
+        self._reach.clear()
+        self._map.show_words("")
+        self._show_units()
+        self.choices.show(None)
         self.strip.bottom = ""
         if source is None:
             self.strip.show((), (), 0)
-            self._show_nothing()
+            self.strip.panel_title, self.strip.legend = "Inspect", ""
+            self._token.panel_title = "Token"
+            self._token.show(lambda _width, _height: [])
             return
         self.strip.legend = self._legend(source)
         first = self._show_words(source.prompt, source.text)
         self.strip.move_to(self.cursor if self._moved else first)
-        self._questions.forget()
         self._questions.start("inspect", source, partial(self._score, source))
-
-    def _forget(self) -> None:
-        """Forget what is known about the text that was shown."""
-        self.scored, self.units.states, self._failed = None, None, False
-        self._reach.clear()
-        self._map.show_words("")
-        self._show_units()
 
     def _show_units(self) -> None:
         self.units.cursor = self.cursor
@@ -358,13 +361,6 @@ class InspectScreen(StudioScreen):
         self._token.set_reactive(Panel.panel_title, title)
         self._token.show(lambda _width, _height: lines, f"of {len(scored):,}" if known else "")
         self._reach.show(at, scored)
-
-    def _show_nothing(self) -> None:
-        """Show that there is no text."""
-        self.strip.panel_title, self.strip.legend = "Inspect", ""
-        self.choices.show(None)
-        self._token.set_reactive(Panel.panel_title, "Token")
-        self._token.show(lambda _width, _height: [])
 
     def on_token_pointed(self, event: TokenPointed) -> None:
         self._go(event.token)
@@ -526,7 +522,7 @@ class InspectScreen(StudioScreen):
     def action_branch(self) -> None:
         """Go to the alternatives, or have a text scored again that couldn't be."""
         if self._failed and self._source is not None:
-            self._score_again(self._source)
+            self._begin(self._source)
         elif self.sampling:
             self.context.report(ALREADY_SAMPLING)
         elif self.scored is None or not self.scored.predicts(self.cursor):
@@ -548,14 +544,7 @@ class InspectScreen(StudioScreen):
         elif current.weights.path == source.weights.path and not self._failed:
             self.context.report(f"scored with {source.weights.label} already")
         else:
-            self._score_again(current)
-
-    def _score_again(self, source: Sample) -> None:
-        self._source = source
-        self._forget()
-        self.choices.show(None)
-        self.strip.legend = self._legend(source)
-        self._questions.start("inspect", source, partial(self._score, source))
+            self._begin(current)
 
     @act
     async def on_alternatives_list_chosen(self, event: AlternativesList.Chosen) -> None:
@@ -652,14 +641,10 @@ class InspectScreen(StudioScreen):
         name = await self.context.ask(AskScreen(title, free, check_state_name, about=about))
         if name is None:
             return
-        try:
-            kept = await keep_state(self.context, name, position)
-        except (RnnlmError, OSError) as error:
-            self.context.report(in_one_sentence(error), trouble=True)
-        else:
-            read = counted(kept.tokens, "token")
-            lists = "{key:kept_states} lists the states"
-            self.context.report(f"kept {kept.name}, the state after {read}: {lists}")
+        kept = await keep_state(self.context, name, position)
+        read = counted(kept.tokens, "token")
+        lists = "{key:kept_states} lists the states"
+        self.context.report(f"kept {kept.name}, the state after {read}: {lists}")
 
     def show_state(self) -> None:
         self._take_text()

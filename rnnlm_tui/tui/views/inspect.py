@@ -281,16 +281,9 @@ def as_json(scored: ScoredText) -> str:
         "perplexity": perplexity(answer.bits_per_token * math.log(2)),
         "tokens": [token.model_dump() for token in answer.tokens],
     }
-    return json.dumps(_finite(whole), ensure_ascii=False, indent=1) + "\n"
-
-
-def _finite(value: object) -> object:
-    """Replace NaN and infinity, which JSON has no words for, by null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+    # JSON has no words for NaN and infinity
+    whole = json.loads(json.dumps(whole), parse_constant=lambda _name: None)
+    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
 def perplexity_text(bits: float) -> str:
