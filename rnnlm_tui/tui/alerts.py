@@ -133,11 +133,9 @@ class Alerts:
         least = LOW_BYTES if total is None else min(LOW_BYTES, LOW_SHARE * total)
         before = self._disk_low
         self._disk_low = free < (least * RECOVERED if before else least)
-        return (
-            [Alert("disk", "", f"the disk of the runs has {disk(free)} free")]
-            if self._disk_low and before is False
-            else []
-        )
+        if not self._disk_low or before is not False:
+            return []
+        return [Alert("disk", "", f"the disk of the runs has {disk(free)} free")]
 
     def _check_run(self, summary: RunSummary, now: float) -> list[Alert]:
         seen = self._runs.get(summary.run) or self._renamed(summary)
@@ -162,13 +160,11 @@ class Alerts:
         """Return what is known of an ended run that was renamed, None if it wasn't seen before."""
         if summary.started is None or summary.status in LIVING:
             return None
-        former = next(
-            (name for name, seen in self._runs.items() if _past(seen.summary) == _past(summary)),
-            None,
-        )
-        if former is not None:
-            self._runs[summary.run] = self._runs.pop(former)
-        return self._runs.get(summary.run)
+        for name, seen in self._runs.items():
+            if _past(seen.summary) == _past(summary):
+                self._runs[summary.run] = self._runs.pop(name)
+                return seen
+        return None
 
     def _status(self, seen: _Seen, now: float) -> list[Alert]:
         """Return the alert about the run's status, if it is worth one."""
@@ -176,16 +172,17 @@ class Alerts:
         if summary.status not in STATUS_ALERTS:
             return []
         kind, words = STATUS_ALERTS[summary.status]
-        if summary.status != "finished":
-            why = f": {summary.message}" if summary.message else ""
-            kind = "non-finite" if kind == "failed" and summary.diverged else kind
-            return self._once(seen, kind, f"{summary.run} {words}{why}", now)
         judged = summary.evaluation
-        if judged.perplexity is not None:
-            name = "val" if judged.name == "validation" else "test"
-            words += f": {name} perplexity {figure(judged.perplexity)}"
-        text = f"{summary.run} {words} after {counted(summary.step, 'step')}"
-        return self._once(seen, kind, text, now)
+        if summary.status == "finished":
+            if judged.perplexity is not None:
+                name = "val" if judged.name == "validation" else "test"
+                words += f": {name} perplexity {figure(judged.perplexity)}"
+            words += f" after {counted(summary.step, 'step')}"
+        elif summary.message:
+            words += f": {summary.message}"
+        if kind == "failed" and summary.diverged:
+            kind = "non-finite"
+        return self._once(seen, kind, f"{summary.run} {words}", now)
 
     def _learning(self, seen: _Seen, before: RunSummary, now: float) -> list[Alert]:
         """Return alerts about non-finite losses and about a plateau."""
@@ -234,8 +231,6 @@ LONGEST = 160
 """Characters of a notification: GNU screen passes on about 250 at most."""
 BELL_ALONE = ("linux", "dumb", "vt")
 """Terminals, by the beginning of TERM, that print unknown sequences or can show nothing."""
-OSC_9 = ("iTerm.app", "WezTerm", "ghostty", "kitty", "vscode", "WarpTerminal")
-"""Values of TERM_PROGRAM."""
 
 
 def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool = False) -> str:
@@ -248,28 +243,21 @@ def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool 
     shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
     if ascii_only:
         shown = shown.replace("…", "~").encode("ascii", "replace").decode("ascii")
-    return BELL + "".join(
-        _through(sequence, environment) for sequence in _notifications(shown, environment)
-    )
+    return BELL + _through(_notification(shown, environment), environment)
 
 
-def _notifications(text: str, environment: Mapping[str, str]) -> list[str]:
+def _notification(text: str, environment: Mapping[str, str]) -> str:
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
-    # to some, a text that begins with a digit is another command
-    nine, triple = (f"\x1b]9;{TITLE}: {text}{BELL}", f"\x1b]777;notify;{TITLE};{text}{BELL}")
-    if "TMUX" in environment or "STY" in environment:
-        return [nine]  # the terminal behind the multiplexer is unknown
-    if not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal":
-        return []
-    if (
-        program in OSC_9
-        or environment.get("LC_TERMINAL") == "iTerm2"
-        or term in ("xterm-kitty", "xterm-ghostty")
-    ):
-        return [nine]
-    if "VTE_VERSION" in environment or term.startswith(("rxvt", "foot")):
-        return [triple]
-    return [nine]  # never both: a terminal that knows both would notify twice
+    multiplexed = "TMUX" in environment or "STY" in environment
+    if not multiplexed and (not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal"):
+        return ""
+    # kitty, WezTerm and others inherit VTE's variable from the terminal that they were started in
+    vte = "VTE_VERSION" in environment and not program and not term.endswith(("kitty", "ghostty"))
+    if not multiplexed and (vte or term.startswith(("rxvt", "foot"))):
+        return f"\x1b]777;notify;{TITLE};{text}{BELL}"
+    # never both: a terminal that knows both would notify twice. To some, a text that begins with
+    # a digit is another command
+    return f"\x1b]9;{TITLE}: {text}{BELL}"
 
 
 def _through(sequence: str, environment: Mapping[str, str]) -> str:
@@ -277,6 +265,4 @@ def _through(sequence: str, environment: Mapping[str, str]) -> str:
     if "TMUX" in environment:
         doubled = sequence.replace("\x1b", "\x1b\x1b")
         return f"\x1bPtmux;{doubled}\x1b\\"
-    if "STY" in environment:
-        return f"\x1bP{sequence}\x1b\\"
-    return sequence
+    return f"\x1bP{sequence}\x1b\\" if "STY" in environment else sequence
