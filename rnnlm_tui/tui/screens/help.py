@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -15,6 +16,7 @@ from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
+from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.frame import PanesLine
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -38,6 +40,7 @@ MARKS = {
     "c": "saved", "★": "best", "⚑": "pinned", "▸": "last", "↻": "resumed", "e": "evaluated",
     "Δ": "changed", "✗": "skipped", "↑": "spike", "▼": "beats",
 }  # fmt: skip
+MARK_COLOURS = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
 SIGN = 11
 """Columns of a status or a mark; a row has three."""
 
@@ -73,27 +76,26 @@ class HelpScreen(Overlay[None]):
 
     def on_key(self, event: Key) -> None:
         """Search on letters; q closes while nothing is searched."""
+        typed, character = self._search, event.character or ""
         if event.key == "backspace":
-            self._search = self._search[:-1]
-        elif (
-            event.is_printable and event.character and (self._search or event.character not in "q?")
-        ):
-            self._search += event.character
+            typed = typed[:-1]
+        elif event.is_printable and character and (typed or character not in "q?"):
+            typed += character
         else:
             return
         event.stop()
         event.prevent_default()
-        self._draw_from_top()
+        self._search_for(typed)
 
     def action_close(self) -> None:
         """End the search, or close."""
         if self._search:
-            self._search = ""
-            self._draw_from_top()
+            self._search_for("")
         else:
             self.dismiss(None)
 
-    def _draw_from_top(self) -> None:
+    def _search_for(self, text: str) -> None:
+        self._search = text
         self._draw()
         self.query_one(VerticalScroll).scroll_home(animate=False)
 
@@ -128,11 +130,9 @@ class HelpScreen(Overlay[None]):
         right += [Content(""), *self._signs()]
         shorter = left if len(left) < len(right) else right
         shorter += [*([Content("")] if shorter is left else []), *self._notes()]
-        height = max(len(left), len(right))
-        left, right = ([*side, *[Content("")] * (height - len(side))] for side in (left, right))
         return [
             Content.assemble(one.truncate(first, pad=True), "  ", other.truncate(second))
-            for one, other in zip(left, right, strict=True)
+            for one, other in zip_longest(left, right, fillvalue=Content(""))
         ]
 
     def _groups(self, groups: Sequence[Group], room: int) -> list[Content]:
@@ -140,23 +140,24 @@ class HelpScreen(Overlay[None]):
         return [row for group in groups for row in (Content(""), *self._group(group, room))]
 
     def _group(self, group: Group, room: int) -> list[Content]:
+        """Return heading and rows; what has no key is below the palette, or at the end."""
         entries = [row[0] for row in key_rows(self._entries) if row[0].group == group]
         entries.sort(key=lambda entry: entry.id not in self._focused)
         of_run = {f"show_{pane}" for pane in PanesLine.LEFT}
         panes = [entry for entry in entries if entry.id in of_run]
-        names = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
-        rows = [self._line(" ".join(entry.label for entry in panes), names, room)] if panes else []
-        of_palette = [entry for entry in entries if not entry.keys]
-        for entry in entries:
-            if entry.keys and entry not in panes:
-                rows.append(self._row(entry, entry.all_keys, room))
-            if entry.id == "command_palette":
-                rows += [self._row(other, "", room) for other in of_palette]
-                of_palette = []
-        rows += [
-            self._row(entry, "" if number else entry.all_keys, room)
-            for number, entry in enumerate(of_palette)
-        ]
+        keyed = [entry for entry in entries if entry.keys and entry not in panes]
+        bare = [entry for entry in entries if not entry.keys]
+        rows = [self._row(entry, entry.all_keys, room) for entry in keyed]
+        below = [self._row(entry, "", room) for entry in bare]
+        names = [entry.id for entry in keyed]
+        if "command_palette" in names:
+            at = names.index("command_palette") + 1
+            rows[at:at] = below
+        elif bare:
+            rows += [self._row(bare[0], bare[0].all_keys, room), *below[1:]]
+        if panes:
+            words = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
+            rows.insert(0, self._line(" ".join(entry.label for entry in panes), words, room))
         return [Content.styled(GROUP_TITLES[group], f"bold {palette.BRIGHT}"), *rows]
 
     def _row(self, entry: Action, keys: str, room: int) -> Content:
@@ -183,41 +184,27 @@ class HelpScreen(Overlay[None]):
             for row in key_rows(self._entries)
             if any(map(fits, row))
         ]
-        return [
-            Content(""),
-            *(rows or [Content.styled("no key found on this screen", palette.DIM)]),
-        ]
+        return [Content(""), *(rows or [line("no key found on this screen")])]
 
     def _signs(self) -> list[Content]:
         """Return the glyphs of statuses and chart marks, three in a row."""
-        statuses = [
-            Content.assemble(status_glyph(status), (f" {word}", palette.DIM))
-            for status, word in palette.STATUS_WORDS.items()
-        ]
-        colours = {"★": palette.VALIDATION, "✗": palette.BAD, "↻": palette.WARN}
+        statuses = [(status_glyph(one), word) for one, word in palette.STATUS_WORDS.items()]
         marks = [
-            Content.assemble((sign, colours.get(sign, palette.TEXT)), (f" {word}", palette.DIM))
+            (Content.styled(sign, MARK_COLOURS.get(sign, palette.TEXT)), word)
             for sign, word in MARKS.items()
         ]
         rows = [Content.styled("Status and marks", f"bold {palette.BRIGHT}")]
         for signs in (statuses, marks):
-            rows += [
-                Content.assemble(*_columns(signs[first : first + 3]))
-                for first in range(0, len(signs), 3)
-            ]
+            cells = [Content.assemble(glyph, (f" {word}", palette.DIM)) for glyph, word in signs]
+            cells = [cell.pad_right(max(0, SIGN - cell.cell_length)) for cell in cells]
+            rows += [Content("").join(cells[at : at + 3]) for at in range(0, len(cells), 3)]
         return rows
 
     @staticmethod
     def _notes() -> list[Content]:
         """Explain the statuses whose words don't say enough."""
-        notes = (
-            f"stalled: no step for {STALE_SECONDS:.0f} s,",
-            f"  nor in the time of {SLOW_STEPS:.0f} steps",
-            "degraded: its disk is full",
-        )
-        return [Content.styled(words, palette.DIM) for words in notes]
-
-
-def _columns(signs: Sequence[Content]) -> list[Content]:
-    """Pad all glyphs but the last one."""
-    return [*(sign.truncate(SIGN, pad=True) for sign in signs[:-1]), *signs[-1:]]
+        return [
+            line(f"stalled: no step for {STALE_SECONDS:.0f} s,"),
+            line(f"  nor in the time of {SLOW_STEPS:.0f} steps"),
+            line("degraded: its disk is full"),
+        ]
