@@ -27,11 +27,15 @@ def panel(app: RnnlmApp) -> LogPanel:
     return app.screen.query_one(LogPanel)
 
 
-async def test_the_log_is_followed_scrolled_and_searched(path: Path) -> None:
-    marks = {3: " Traceback", 50: " Traceback", 60: " می\u200cخواهم"}
-    path.write_text("".join(f"line {at}{marks.get(at, '')}\n" for at in range(100)))
+async def test_the_log_is_followed_scrolled_searched_and_shown_harmlessly(path: Path) -> None:
+    path.mkdir()  # it can't be read
     async with at_home(pane="train") as (app, pilot):
+        app.snapshot = None  # without events
         await pilot.press("L")
+        await until(pilot, lambda: shows(app, "no output"))
+        path.rmdir()
+        marks = {3: " Traceback", 50: " Traceback", 60: " می\u200cخواهم"}
+        path.write_text("".join(f"line {at}{marks.get(at, '')}\n" for at in range(100)))
         await until(pilot, lambda: shows(app, "line 99"))
         assert "line 99" in lines_of(app)[-2]
         assert "follows" in lines_of(app)[0]
@@ -66,17 +70,6 @@ async def test_the_log_is_followed_scrolled_and_searched(path: Path) -> None:
         await pilot.press("slash", "escape")
         assert panel(app).search == ""
         assert "search" in lines_of(app)[-1]
-        await pilot.press("q")
-        assert len(app.screen_stack) == 1
-
-
-async def test_a_log_that_cannot_be_read_is_empty_and_later_shown_harmlessly(path: Path) -> None:
-    path.mkdir()
-    async with at_home(pane="train") as (app, pilot):
-        app.snapshot = None  # without events
-        await pilot.press("L")
-        await until(pilot, lambda: shows(app, "no output"))
-        path.rmdir()
         path.write_text(f"\x1b[2J\x1b]0;owned\x07 {'word ' * 40}end\n[@click=app.bell]x[/]\n")
         await until(pilot, lambda: shows(app, "owned"))
         assert "\x1b" not in text_of(app)
@@ -85,6 +78,8 @@ async def test_a_log_that_cannot_be_read_is_empty_and_later_shown_harmlessly(pat
         await until(
             pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40
         )
+        await pilot.press("q")
+        assert len(app.screen_stack) == 1
 
 
 async def test_events_are_shown_without_worker_output_and_in_full_by_a_page_key() -> None:
@@ -148,13 +143,11 @@ def test_the_end_of_a_log_is_read_again_if_it_changed(
         assert not log.is_cut
     path.unlink()
     assert log.look()
-    assert list(log.lines) == []
+    assert log.lines == ()
     path.write_bytes(b"".join(b"line %d\n" % number for number in range(1_000)))
     for limit, value in (("MOST_BYTES", 100), ("MOST_LINES", 4)):
         monkeypatch.setattr(module, limit, value)
         log = LogFollower(path)
         log.look()
-        assert log.is_cut
-        assert log.lines[-1] == "line 999"
-        assert len(log.lines) < 15
+        assert (log.is_cut, log.lines[-1], len(log.lines) < 15) == (True, "line 999", True)
     assert len(log.lines) == 4

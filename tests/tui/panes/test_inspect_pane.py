@@ -301,6 +301,19 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         gates = {"input": (0.25,) * found.tokens, "forget": (1.0,) * found.tokens}
         return found.model_copy(update={"gates": gates, "saturated": ()})
 
+    def reach(request: ReachRequest) -> GradientReach:
+        by = 0.5 if request.checkpoint.endswith("3700") else 0.1
+        norms = tuple(by**lag for lag in range(request.position))
+        return GradientReach(id=request.id, position=request.position, norms=norms)
+
+    def inspection(request: InspectRequest) -> Inspection:
+        """The second model begins a text with an end token."""
+        found = answers.inspection(request)
+        if request.checkpoint.endswith("3700"):
+            return found
+        first = found.tokens[0].model_copy(update={"text": "", "bytes": 0})
+        return found.model_copy(update={"tokens": (first, *found.tokens)})
+
     sampler = FakeSampler(answers={StatesRequest: states})
     async with open_text(run, sampler) as (app, pilot, _):
         screen = await scored(app, pilot)
@@ -315,6 +328,12 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         await press(pilot, "tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 %")
         await press(pilot, "tab", "Instead of")
         await press(pilot, "shift+tab", "Reach, token 7")
+        # a second model is that of the other side of Compare
+        sampler.answers |= {ReachRequest: reach, InspectRequest: inspection}
+        app.prompt_session.compared = (weights(run, 3_700), weights(run, 1_000))
+        await press(pilot, ["right"] * 4, "A step 3,700", "B step 1,000")
+        await until_shown(pilot, "step 3,700 from lag 7   step 1,000 from lag 3")
+        assert [one.position for one in asked(sampler, ReachRequest)[-2:]] == [10, 11]
         await press(pilot, "home", "choose a token that the model predicts")
 
         await press(pilot, "shift+tab shift+tab", "State, layer 2 of 2")
@@ -335,31 +354,6 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         await press(pilot, "escape", "Inspect", "State")
         await pilot.press("tab", "tab", "tab", "z")
         await until(pilot, lambda: screen.strip.size.height == 21)
-
-
-async def test_the_reach_of_a_second_model_comes_from_the_sides_of_compare(
-    run: RunDirectory,
-) -> None:
-    def reach(request: ReachRequest) -> GradientReach:
-        by = 0.5 if request.checkpoint.endswith("3700") else 0.1
-        norms = tuple(by**lag for lag in range(request.position))
-        return GradientReach(id=request.id, position=request.position, norms=norms)
-
-    def inspection(request: InspectRequest) -> Inspection:
-        """The second model begins a text with an end token."""
-        found = answers.inspection(request)
-        if request.checkpoint.endswith("3700"):
-            return found
-        first = found.tokens[0].model_copy(update={"text": "", "bytes": 0})
-        return found.model_copy(update={"tokens": (first, *found.tokens)})
-
-    sampler = FakeSampler(answers={ReachRequest: reach, InspectRequest: inspection})
-    async with open_text(run, sampler) as (app, pilot, _):
-        await scored(app, pilot)
-        app.prompt_session.compared = (weights(run, 3_700), weights(run, 1_000))
-        await press(pilot, [*["right"] * 5, "shift+tab"], "A step 3,700", "B step 1,000")
-        await until_shown(pilot, "step 3,700 from lag 7   step 1,000 from lag 3")
-        assert [one.position for one in asked(sampler, ReachRequest)] == [10, 11]
 
 
 async def test_a_state_is_kept_and_starts_the_next_sample_and_the_inspection_is_written(
