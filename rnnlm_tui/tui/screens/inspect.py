@@ -43,6 +43,7 @@ from rnnlm_tui.tui.screens.studio import StudioScreen
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.inspect import (
+    ALONE,
     LayerStates,
     ScoredText,
     Units,
@@ -51,7 +52,6 @@ from rnnlm_tui.tui.views.inspect import (
     as_tsv,
     branched,
     drawing_of_rest,
-    inspected,
     quoted,
     request_about,
     text_note,
@@ -232,7 +232,10 @@ class InspectScreen(StudioScreen):
         session, before = self.session, self._source
         session.keep_only(self.run_path)
         run = self.context.run_directory
-        source = inspected(session, run, self._choice())
+        source, choice = session.tree.current, self._choice()
+        if source is None and run is not None and choice is not None and choice.possible:
+            weights, state = Weights.of(run, choice.row), session.state
+            source = Sample(session.prompt, session.settings, weights, state=state, number=ALONE)
         if run is None:
             self.strip.show_when_empty(*self.context.no_run_words)
         elif source is None:
@@ -458,21 +461,24 @@ class InspectScreen(StudioScreen):
 
     def _ask_for_states(self) -> None:
         wanted = tuple(self.units.wanted.values())
-        if self.scored is not None:
+        if self.scored is None:
+            self.context.report(NOT_SCORED)
+        else:
             self._questions.start("states", wanted, partial(self._find_states, self.scored))
 
     async def _find_states(self, scored: ScoredText) -> None:
         request = request_about(scored.source, StatesRequest, **self.units.wanted)
         answer = await self._ask(request, StateMap, self._show_no_states)
         if answer is not None:
-            self.units.take(LayerStates.of(answer), scored)
+            self.units.take(LayerStates.of(answer, scored))
             self._show_token()
             self.refresh_footer()
 
     def _show_no_states(self, words: str, *, trouble: bool = False) -> None:
         """Show what is waited for, or why there are no states; report a search that failed."""
         if trouble and self.units.order == "search":
-            self.units.give_up_search()
+            # its units are still shown
+            self.units.order, self.units.query = "memory", ""
             self.context.report(words, trouble=True)
             return
         self._map.show_words(words, trouble=trouble)
@@ -488,9 +494,6 @@ class InspectScreen(StudioScreen):
 
     def action_unit_order(self) -> None:
         """Sort the units by memory, by number, or by the last search."""
-        if self.scored is None:
-            self.context.report(NOT_SCORED)
-            return
         self.units.next_order()
         self._ask_for_states()
 
@@ -501,7 +504,8 @@ class InspectScreen(StudioScreen):
             AskScreen("Units that follow", self.units.query, str, about=about, most=60)
         )
         if query:
-            self.units.search(query)
+            self.units.order, self.units.unit = "search", 0
+            self.units.query = query.strip() or query
             if self.active not in ("state", "unit"):
                 self.view = "unit"
                 self._place()

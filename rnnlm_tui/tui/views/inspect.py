@@ -9,8 +9,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -28,12 +27,8 @@ from rnnlm_tui.schema.sampling import (
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, SURPRISE_BITS, THIRD, TRAIN
 from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
-from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample
 from rnnlm_tui.tui.views.token_text import token_label
-
-if TYPE_CHECKING:
-    from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.tui.views.prompt import CheckpointChoice, PromptSession
 
 SURPRISING_BITS = SURPRISE_BITS[2]
 """Surprise from which j and k stop at a token."""
@@ -76,23 +71,14 @@ class ScoredText:
     def __len__(self) -> int:
         return len(self.texts)
 
-    @cached_property
-    def means(self) -> Sequence[float]:
-        """Mean surprise up to and with each token; NaN before the first one that is predicted."""
-        means, total, count = array("d"), 0.0, 0
-        for bits in self.bits:
-            if bits is not None:
-                total, count = total + bits, count + 1
-            means.append(total / count if count else math.nan)
-        return means
-
     def predicts(self, token: int) -> bool:
         """Whether the model predicts a token, or the one after the last."""
         return len(self) > 0 if token >= len(self) else self.bits[token] is not None
 
     def mean_at(self, token: int) -> str:
         """Return the mean surprise up to a token, or of all before the place after the last."""
-        return bits_text(self.means[min(token, len(self) - 1)] if len(self) else None)
+        known = [bits for bits in self.bits[: token + 1] if bits is not None]
+        return bits_text(sum(known) / len(known) if known else None)
 
     def facts(self, answer: Alternatives) -> list[Content]:
         """Return two lines about a place: entropy before and after the filters, rank, mean,
@@ -127,21 +113,19 @@ class LayerStates:
     """The decoded answer to a states request."""
 
     answer: StateMap
+    scored: ScoredText
+    """The text that was read."""
     values: Sequence[int]
     """Signed bytes, unit by unit in the order of `answer.units`."""
 
     @classmethod
-    def of(cls, answer: StateMap) -> LayerStates:
+    def of(cls, answer: StateMap, scored: ScoredText) -> LayerStates:
         """Decode the activations."""
-        return cls(answer, array("b", base64.b64decode(answer.values)))
+        return cls(answer, scored, array("b", base64.b64decode(answer.values)))
 
     def row(self, place: int) -> Sequence[int]:
         """Return the activations of the unit at this place of the order, as signed bytes."""
         return self.values[place * self.answer.tokens : (place + 1) * self.answer.tokens]
-
-    def value(self, place: int, token: int) -> float:
-        """Return an activation."""
-        return self.values[place * self.answer.tokens + token] / 127 * self.answer.scale
 
     @property
     def longest(self) -> tuple[int, float] | None:
@@ -163,9 +147,6 @@ class Units:
 
     states: LayerStates | None = None
     """None until they are known."""
-    texts: tuple[str, ...] = ()
-    """The tokens that were read."""
-    prompt_tokens: int = 0
     cursor: int = 0
     """The token under the cursor."""
     layer: int = -1
@@ -188,10 +169,9 @@ class Units:
             return f"by how they follow {safe_text(self.query, limit=20, newlines='space')}"
         return "longest memory first" if self.order == "memory" else "by number"
 
-    def take(self, states: LayerStates, scored: ScoredText) -> None:
+    def take(self, states: LayerStates) -> None:
         """Take the states of a text."""
         self.states, self.layer = states, states.answer.layer
-        self.texts, self.prompt_tokens = scored.texts, scored.prompt_tokens
         self.follow(0)
 
     def follow(self, by: int) -> None:
@@ -204,14 +184,6 @@ class Units:
         orders: list[Order] = ["memory", "index", *(("search",) if self.query else ())]
         self.order = orders[(orders.index(self.order) + 1) % len(orders)]
         self.unit = 0
-
-    def search(self, query: str) -> None:
-        """Sort by how the units follow something."""
-        self.order, self.query, self.unit = "search", query.strip() or query, 0
-
-    def give_up_search(self) -> None:
-        """Go back to the order before a search that failed; its units are still shown."""
-        self.order, self.query = "memory", ""
 
 
 def tokens_of_memory(value: float) -> str:
@@ -296,16 +268,6 @@ RequestT = TypeVar("RequestT", bound=BaseModel)
 
 ALONE = -1
 """The number of a prompt that is inspected before anything is sampled from it."""
-
-
-def inspected(
-    session: PromptSession, run: RunDirectory | None, choice: CheckpointChoice | None
-) -> Sample | None:
-    """Return the text that the session shows; None if there are no weights to inspect it with."""
-    if session.tree.current is not None or run is None or choice is None or not choice.possible:
-        return session.tree.current
-    weights = Weights.of(run, choice.row)
-    return Sample(session.prompt, session.settings, weights, state=session.state, number=ALONE)
 
 
 def request_about(text: Sample, kind: type[RequestT], **more: object) -> RequestT:

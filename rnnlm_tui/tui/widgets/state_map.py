@@ -145,7 +145,7 @@ class StateMapPanel(Panel):
         if drawn != self._unit_rows[0]:
             self._unit_rows = (drawn, [self._unit_row(states, row) for row in range(rows)])
         gate_rows = [self._gate_row(gate, values) for gate, values in gates.items()]
-        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
+        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(states.scored.texts, cells)]
         self._used = LABEL_CELLS + cells if legend else 0
         self.lines = self._legend(states, height) if legend else []
 
@@ -203,12 +203,12 @@ class StateMapPanel(Panel):
             row.append(Segment(sign, ink(FOCUS if token == self._units.cursor else DIM)))
         return row
 
-    def _axis(self, room: int) -> list[Segment]:
+    def _axis(self, texts: Sequence[str], room: int) -> list[Segment]:
         """Draw the numbers of tokens, and the cursor with its token."""
         tokens, cells, cursor = self._tokens, self._cells, self._units.cursor
         marks: list[tuple[int, int, Segment]] = []
         if cursor in tokens:
-            label = safe_text(token_label(self._units.texts[cursor]), limit=20)
+            label = safe_text(token_label(texts[cursor]), limit=20)
             column, length = (cursor - tokens.start) * cells, Content(label).cell_length + 2
             fits = column + length <= room
             column = column if fits else max(0, column + 1 - length)
@@ -221,9 +221,9 @@ class StateMapPanel(Panel):
         for token in tokens:
             column, text = (token - tokens.start) * cells, str(token + 1)
             end = column + len(text)
-            if (token == tokens.start or not (token + 1) % step) and all(
-                end < at or column > at + used for at, used, _ in [*marks, (room + 1, 0, None)]
-            ):
+            if (token != tokens.start and (token + 1) % step) or end > room:
+                continue
+            if all(end < at or column > at + used for at, used, _ in marks):
                 marks.append((column, len(text), Segment(text, ink(DIM))))
         row, used = [Segment("tok ", ink(DIM))], 0
         for column, length, mark in sorted(marks):
@@ -297,15 +297,17 @@ class UnitStrip(TokenStrip, can_focus=False):
         units, states = self._units, self._units.states
         self._values = () if states is None else states.row(units.unit)
         self.cursor = units.cursor
-        title, legend = "Unit", Content("")
+        title, legend, scored = "Unit", Content(""), None
         if states is not None and self._values:
-            title = f"Unit u{states.answer.units[units.unit]}, layer {states.answer.layer + 1}"
+            answer, scored = states.answer, states.scored
+            title = f"Unit u{answer.units[units.unit]}, layer {answer.layer + 1}"
             if units.cursor < len(self._values):
-                value = f"{states.value(units.unit, units.cursor):+.2f}".replace("-", "−")
-                legend = line("at the cursor {}", (value, f"bold {BRIGHT}"))
+                value = self._values[units.cursor] / 127 * answer.scale
+                words = f"{value:+.2f}".replace("-", "−")
+                legend = line("at the cursor {}", (words, f"bold {BRIGHT}"))
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
-        self.show_tokens(units.texts if self._values else (), units.prompt_tokens)
+        self.show_tokens(scored.texts if scored else (), scored.prompt_tokens if scored else 0)
 
     def shade(self, token: int) -> Shade:
         """Return colour and bar by the unit's activation."""
