@@ -118,8 +118,12 @@ async def scored(app: RnnlmApp, pilot: Pilot[int]) -> InspectScreen:
 
 
 async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirectory) -> None:
-    async with open_text(run) as (app, pilot, sampler):
+    gate = asyncio.Event()
+    async with open_text(run, FakeSampler(ask_gate=gate)) as (app, pilot, sampler):
+        await until_shown(pilot, "The state of the Union is strong,", "computing …")
+        gate.set()
         screen = await scored(app, pilot)
+        assert "computing …" not in screen_text(app)
         await until_shown(
             pilot, "The state of the Union is strong,", "Instead of “is”", "Token 6",
             "plain-otter @best step 3,700, val 58.1",
@@ -146,6 +150,17 @@ async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirector
         await press(pilot, "4 f2", "Instead of “of”", "prob.   after bits", "4.2 → ", "rank")
         assert screen.cursor == 2
         assert len(asked(sampler, InspectRequest)) == 1
+
+        # what was asked about other tokens is cancelled when the cursor moves on
+        gate.clear()
+        sampler.asked.clear()
+        await press(pilot, ["right"] * 13, "Token 16")
+        alternatives = partial(asked, sampler, AlternativesRequest)
+        await until(pilot, lambda: 15 in [one.position for one in alternatives()])
+        assert {one.id for one in alternatives() if one.position != 15} <= set(sampler.cancelled)
+        gate.set()
+        await until_shown(pilot, "Instead of “of”", "Token 16")
+        await until(pilot, lambda: (known := screen.choices.answer) and known.position == 15)
 
         other = sampled("We must", " work together", weights(run, 1_000), top_k=3)
         app.prompt_session.tree.add(other)
@@ -186,27 +201,6 @@ async def test_a_long_text_scrolls_marks_the_horizon_and_takes_clicks(run: RunDi
         app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
         await press(pilot, "escape f2", "andIaskyoutojoin")
         assert underlined(app) == "w", "the first letter, where no blank is before it"
-
-
-async def test_a_cursor_that_moves_on_cancels_what_was_asked_about_other_tokens(
-    run: RunDirectory,
-) -> None:
-    gate = asyncio.Event()
-    async with open_text(run, FakeSampler(ask_gate=gate)) as (app, pilot, sampler):
-        await until_shown(pilot, "The state of the Union is strong,", "computing …")
-        gate.set()
-        screen = await scored(app, pilot)
-        assert "computing …" not in screen_text(app)
-        gate.clear()
-        sampler.asked.clear()
-        await press(pilot, ["right"] * 10, "Token 16")
-        alternatives = partial(asked, sampler, AlternativesRequest)
-        await until(pilot, lambda: 15 in [one.position for one in alternatives()])
-        assert {one.id for one in alternatives() if one.position != 15} <= set(sampler.cancelled)
-        gate.set()
-        await until_shown(pilot, "Instead of “of”")
-        assert screen.choices.answer is not None
-        assert screen.choices.answer.position == 15
 
 
 async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
