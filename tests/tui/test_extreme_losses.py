@@ -29,7 +29,7 @@ from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charts import CHARTS
 from rnnlm_tui.tui.views.compare import Marks
-from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.seeing import running_at_home, screen_text
@@ -80,10 +80,11 @@ def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequenc
     for chart, log, everything, height, marks in product(
         CHARTS, (False, True), (False, True), (4, 12), styles
     ):
-        data, state = replace(CHARTS[chart](snapshot, "step"), log_y=log), PlotState()
+        data, plot = replace(CHARTS[chart](snapshot, "step"), log_y=log), None
         for cursor in (None, 100.0):
             options = look(data, cursor=cursor, marks=marks, show_all=everything)
-            assert len(draw(data, options, 60, height, state).rows) == height, (chart, options)
+            plot = draw(data, options, 60, height, plot)
+            assert len(plot.rows) == height, (chart, options)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -30,7 +30,7 @@ from rnnlm_tui.tui.views.charts import (
     score_data,
 )
 from rnnlm_tui.tui.views.train import trend
-from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
 from tests.tui.fakes import START, make_series, make_snapshot
@@ -167,9 +167,9 @@ def test_a_legend_shows_the_end_of_its_curve() -> None:
         assert data.y_from_zero == (chart != gradient_data)
         smooth = PlotOptions(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
         for look in (smooth, replace(smooth, smoothing=0.0)):
-            plot = draw(data, look, 60, 12, PlotState())
+            plot = draw(data, look, 60, 12)
             end = plot.drawn[0].curve[-1][1] if look is smooth else data.series[0].mean[-1]
-            assert value_of(data, look, plot, 0)[0] == written(data.series[0], end)
+            assert value_of(plot, 0)[0] == written(data.series[0], end)
 
 
 def test_the_machine_charts_show_the_card_or_the_cores() -> None:

@@ -179,7 +179,7 @@ class MachinePanel(Panel):
         if height < LEAST_HISTORY:
             return []
         raster = Raster(width - GUTTER, height, "ascii" if self.ascii_only else "braille")
-        scale = Scale(0.0, 100.0, False, raster.rows)
+        scale = Scale(0.0, 100.0, raster.rows)
         raster.paint(curve_layer(loads, scale, raster.columns), 1, "*")
         labels = ["100", *[""] * (height - 2), "  0"]
         colours = {0: TEXT, 1: WARN if self._view.alarm else TRAIN}

@@ -31,7 +31,7 @@ from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, level_to_beat, perplexity_data
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
-from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import Keys, cut_lines, hanging, sample_lines, trouble_lines
@@ -110,7 +110,7 @@ class RunDetail(Panel):
         self._snapshot: RunSnapshot | None = None
         self._run: RunSummary | None = None
         self._with_curve = True
-        self._memory = PlotState()
+        self._plot: Plot | None = None
         self._rows: list[Sequence[Segment]] = []
 
     def show(
@@ -123,7 +123,7 @@ class RunDetail(Panel):
         """
         before = self._snapshot
         if snapshot is None or before is None or snapshot.summary.run != before.summary.run:
-            self._memory = PlotState()
+            self._plot = None
         self._snapshot, self._run, self._with_curve = snapshot, run, with_curve
         title = safe_content("" if run is None else run.run, newlines="show", limit=32)
         self.set_reactive(Panel.panel_title, title.stylize(f"bold {palette.BRIGHT}"))
@@ -190,7 +190,7 @@ class RunDetail(Panel):
         end = data.x_end or max(newest, default=1.0)
         marks: MarksStyle = getattr(self.app, "marks_style", "braille")
         look = PlotOptions(0.0, end, end, True, 0.0, False, marks)
-        plot = draw(data, look, room, max(1, rows - 1), self._memory)
+        plot = self._plot = draw(data, look, room, max(1, rows - 1), self._plot)
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
             heads.insert(0, f"{heads[0]}   ·· {level_words(data.baselines[0], plot)}")

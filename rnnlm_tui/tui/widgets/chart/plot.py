@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from rich.segment import Segment
 from rich.style import Style
@@ -31,19 +31,22 @@ from rnnlm_tui.tui.widgets.chart.raster import (
     smoothed,
 )
 from rnnlm_tui.tui.widgets.chart.scale import (
+    BELOW,
     Limits,
     settle,
+    value_at_y,
     wanted_range,
-    with_baselines,
+    with_levels,
     y_labels,
+    y_of,
     y_ticks,
 )
 
 Curve = Sequence[tuple[int, float]]
-"""(dot column, value), ascending."""
+"""(dot column, y), ascending."""
 
 
-def value_at(curve: Curve, column: int) -> float | None:
+def y_at(curve: Curve, column: int) -> float | None:
     """Interpolate the curve at a dot column; None outside of it."""
     after = bisect_right(curve, column, key=lambda point: point[0])
     if after == 0 or (after == len(curve) and curve[-1][0] < column):
@@ -62,62 +65,23 @@ def last_column(curve: Curve, columns: int) -> int | None:
     return min(columns - 1, curve[-1][0])
 
 
-def levels(curve: Curve, newest: int, columns: int, show_all: bool) -> list[float]:
-    """Return a guide's values that count for the y range.
-
-    These are its values beside the newest point and at its end, or all if everything is shown. Its
-    steep start is left out, like that of the other curves.
-    """
-    end = last_column(curve, columns)
-    if end is None:
-        return []
-    shown = [value for column, value in curve if 0 <= column < columns] if show_all else []
-    ends = [value_at(curve, column) for column in (min(newest, columns - 1), end)]
-    return [value for value in (*shown, *ends) if value is not None and math.isfinite(value)]
-
-
-def guide_layer(curve: Curve, scale: Scale, columns: int, spacing: int) -> list[int]:
-    """Draw the curve in every `spacing`-th dot column, dotted like levels."""
-    return [
-        bits if column % spacing == 0 else 0
-        for column, bits in enumerate(curve_layer(curve, scale, columns))
-    ]
-
-
-def place(
-    raster: Raster,
-    spots: Iterable[tuple[int, int, str]],
-    style: int,
-    over: Collection[int] = (),
-) -> bool:
-    """Write the first text of (row, column, text) with room for it and a blank on each side.
-
-    Cells of the inks `over` count as empty, and so does what is right of the plot.
-    """
-    for row, first, text in spots:
-        end = first + len(text)
-        if end <= raster.width and raster.free(row, first - 1, min(end, raster.width - 1), over):
-            raster.write(row, first - 1, " ", 0)
-            raster.write(row, first, text, style)
-            return True
-    return False
-
-
-def write_name(
-    raster: Raster, curve: Curve, name: str, scale: Scale, dim: int, dotted: int
-) -> None:
-    """Write the name at the end of the curve; left out if anything is in the way."""
-    end = last_column(curve, raster.columns)
-    value = value_at(curve, end) if end is not None else None
-    if end is None or value is None or not math.isfinite(value) or not name:
-        return
-    first = min(end // raster.sub_columns + 2, raster.width - len(name))
-    if first >= LEAST_ROOM:
-        place(raster, [(round(scale.row(value)) // raster.sub_rows, first, name)], dim, [dotted])
-
-
 ASCII_SIGNS = "*o+x"
 ARROWS = "↓↑"
+BESIDE = sorted(
+    ((down, right) for down in range(-3, 4) for right in range(-3, 4)),
+    key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]),
+)
+"""Cells around a curve's end, nearest first: letters of curves ending together go side by side."""
+LEAST_ROOM = 4
+"""Cells of a plot that stay free at the left of a label."""
+LETTER_CELLS = 16
+"""Distance between two letters on a curve without colour."""
+EVALUATION_CELLS = 4
+"""Least average distance between evaluation marks."""
+BAND_ROWS = 8
+"""Rows from which raw points are shown under a curve; in fewer they would hide it."""
+MARK_ROWS = 5
+"""Rows needed before marks get one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,55 +99,96 @@ class PlotOptions:
     cursor: float | None = None
     no_colour: bool = False
 
-
-@dataclass
-class PlotState:
-    """Kept from one drawing to the next, so that the plot is stable."""
-
-    limits: Limits | None = None
-    part: tuple[float, float] | None = None
-    """The part of x that the limits are for."""
-    label_width: int = 0
-    drawn: dict[int, PlottedSeries] = field(default_factory=dict)
-    """The drawn series by identity: moving the cursor doesn't change their dots."""
-    painted: PaintedPlot | None = None
-    """The previous drawing."""
+    def shows(self, x: float | None) -> bool:
+        """Whether this x is visible."""
+        return x is not None and self.start <= x <= self.end
 
 
 @dataclass(frozen=True, slots=True)
 class PlottedSeries:
-    """One series in the visible part."""
+    """One series in the visible part, in dot columns and y."""
 
     series: ChartSeries
     bins: list[Bin]
     curve: list[tuple[int, float]]
-    seen: tuple[float, float, float, float, int, bool]
-    """What bins and curve depend on: x start and end, whole range, smoothing, columns, show all."""
     points: ChartSeries
     """The series that was binned, without the left-out points."""
-    raw: bool = True
+    raw: bool
     """Whether raw points are drawn, widen the range and count as off scale."""
 
 
-@dataclass
-class Plot:
-    """A finished plot."""
+def plotted(
+    series: ChartSeries, look: PlotOptions, columns: int, *, raw: bool = True
+) -> PlottedSeries:
+    """Bin and smooth the visible part of a series."""
+    shown = look.end - look.start
+    smoothing = look.smoothing if series.smooth else 0.0
+    points = series if look.show_all else series.drawn
+    lead = lead_of(smoothing, look.whole, shown, columns)
+    bins = bins_of(points, look.start, look.end, columns, lead)
+    whole = columns * look.whole / shown
+    curve = smoothed(bins, smoothing, whole, series.geometric, series.harmonic)
+    if look.log:
+        curve = [(column, y_of(value, True)) for column, value in curve]
+        bins = [
+            Bin(column, y_of(mean, True), y_of(low, True), y_of(high, True), *rest)
+            for column, mean, low, high, *rest in bins
+        ]
+    return PlottedSeries(series, bins, curve, points, raw)
 
-    width: int
-    height: int
-    label_width: int = 0
-    labels: dict[int, str] = field(default_factory=dict)
-    """Row to y tick label."""
-    rows: list[list[tuple[str, Style]]] = field(default_factory=list)
-    limits: Limits | None = None
-    drawn: list[PlottedSeries] = field(default_factory=list)
-    guides: list[PlottedSeries] = field(default_factory=list)
-    off_scale: int = 0
+
+class Plot:
+    """A plot of a chart in `width` × `height` cells."""
+
+    def __init__(
+        self,
+        data: ChartData,
+        look: PlotOptions,
+        width: int,
+        height: int,
+        before: Plot | None = None,
+    ) -> None:
+        """Draw everything except the cursor; `before` keeps limits and labels stable."""
+        self.data, self.look, self.width, self.height = data, look, width, height
+        self.drawn: list[PlottedSeries] = []
+        self.guides: list[PlottedSeries] = []
+        self.limits: Limits | None = None
+        self.labels: dict[int, str] = {}
+        """Row to y tick label."""
+        self.rows: list[list[tuple[str, Style]]] = []
+        """The rows with the cursor, once it is drawn."""
+        least = 0 if width < 12 else 4 if width >= 34 else 3
+        self.label_width: int = max(least, before.label_width if before and least else 0)
+        self._styles = [ink(TEXT)]
+        """By their numbers in the raster."""
+        marked = bool(data.marks or data.evaluated) and height > MARK_ROWS
+        if width > 0 and height > 0:
+            self._measure(height - marked, least, before)
+        rows = height if self.limits is None else height - marked
+        self._raster = Raster(max(width - self.gutter, 0), rows, look.marks)
+        if self.limits is None:
+            self._write_what_comes()
+        else:
+            self._paint(Scale(*self.limits, self._raster.rows))
 
     @property
     def gutter(self) -> int:
         """Cells left of the dots: labels and a blank."""
         return self.label_width + 1 if self.label_width else 0
+
+    @property
+    def columns(self) -> int:
+        """Dot columns."""
+        return max(self.width - self.gutter, 1) * GRID[self.look.marks][0]
+
+    def column_of(self, x: float) -> int:
+        """Return the dot column of x."""
+        share = (x - self.look.start) / (self.look.end - self.look.start)
+        return math.floor(share * (self.columns - 1) + 0.5)
+
+    def cell_of(self, x: float) -> int:
+        """Return the cell of x, 0 for the first right of the gutter."""
+        return self.column_of(x) // GRID[self.look.marks][0]
 
     def row(self, y: int) -> list[Segment]:
         """Return a row: tick label, blank, dots."""
@@ -192,409 +197,341 @@ class Plot:
         parts = [(label, ink(DIM)), *dots]
         return [Segment(text, style) for text, style in parts if text]
 
+    def marker(self, index: int) -> str:
+        """Return the letter or symbol of a series without colour; empty if colour identifies it."""
+        series = self.data.series[index]
+        if series.marker:
+            return series.marker
+        if self.look.marks == "ascii":
+            return ASCII_SIGNS[index % len(ASCII_SIGNS)]
+        return series.name[:1].upper() if self.look.no_colour else ""
 
-@dataclass(frozen=True, slots=True)
-class PaintedPlot:
-    """A drawing without its cursor and what it was made from, to draw a moving cursor over."""
-
-    data: ChartData
-    look: PlotOptions
-    """Without a cursor."""
-    width: int
-    height: int
-    plot: Plot
-    raster: Raster
-    styles: list[Style]
-    """By their numbers in the raster."""
-
-
-def column_of(x: float, look: PlotOptions, columns: int) -> int:
-    """Return the dot column of x."""
-    return math.floor((x - look.start) / (look.end - look.start) * (columns - 1) + 0.5)
-
-
-def series_marker(series: ChartSeries, index: int, look: PlotOptions) -> str:
-    """Return the letter or symbol of a series without colour; empty if colour identifies it."""
-    if series.marker:
-        return series.marker
-    if look.marks == "ascii":
-        return ASCII_SIGNS[index % len(ASCII_SIGNS)]
-    return series.name[:1].upper() if look.no_colour and series.name else ""
-
-
-BESIDE = sorted(
-    ((down, right) for down in range(-3, 4) for right in range(-3, 4)),
-    key=lambda by: (2 * abs(by[0]) + abs(by[1]), -by[1], by[0]),
-)
-"""Cells around a curve's end, nearest first: letters of curves ending together go side by side."""
-LEAST_ROOM = 4
-"""Cells of a plot that stay free at the left of a label."""
-LETTER_CELLS = 16
-"""Distance between two letters on a curve without colour."""
-EVALUATION_CELLS = 4
-"""Least average distance between evaluation marks."""
-
-
-def write_baseline_labels(
-    raster: Raster, data: ChartData, scale: Scale, dim: int, dotted: int
-) -> None:
-    """Write level names at the right end where there is room; an arrow if the level is outside."""
-    for line in data.baselines:
-        if not line.label or not math.isfinite(line.value):
-            continue
-        dot = round(scale.row(line.value))
-        row = min(max(dot // raster.sub_rows, 0), raster.height - 1)
-        outside = not 0 <= dot < raster.rows
-        text = f"{line.label} {ARROWS[dot < 0]}" if outside else line.label
-        if raster.width - len(text) >= LEAST_ROOM:
-            place(raster, [(row, raster.width - len(text), text)], dim, () if outside else [dotted])
-
-
-def write_marker(
-    raster: Raster,
-    item: PlottedSeries,
-    marker: str,
-    scale: Scale,
-    style: int,
-    look: PlotOptions,
-    taken: set[tuple[int, int]],
-) -> None:
-    """Write the series' letter at its end, avoiding the `taken` cells, and add its own to them."""
-    if not marker or (look.marks == "ascii" and not item.series.marker):
-        return
-    end = last_column(item.curve, raster.columns)
-    points = [(column, value) for column, value in item.curve if value == value]
-    shown = [point for point in points if 0 <= point[0] < raster.columns]
-    places: list[tuple[int, float]] = []
-    if end is not None and points and points[-1][0] >= raster.columns:
-        going_on = value_at(points, end)
-        places = [] if going_on is None else [(end, going_on)]
-    for column, value in [*places, *shown[-1:]]:
-        row = round(scale.row(value)) // raster.sub_rows
-        if 0 <= row < raster.height:
-            at = min(column // raster.sub_columns + 1, raster.width - len(marker))
-            beside = [(row + down, at + right) for down, right in BESIDE]
-            inside = [cell for cell in beside if raster.has(*cell) and cell not in taken]
-            free = inside[0] if inside else (row, at)
-            taken.add(free)
-            raster.write(*free, marker, style)
-            return
-
-
-def write_star(
-    raster: Raster, item: PlottedSeries, scale: Scale, style: int, look: PlotOptions
-) -> list[tuple[int, int]]:
-    """Draw ★ at the series' best point; return its cell if visible."""
-    x, y = item.series.star or (math.nan, math.nan)
-    if not look.start <= x <= look.end or not math.isfinite(y):
-        return []
-    row = round(scale.row(y)) // raster.sub_rows
-    if not 0 <= row < raster.height:
-        return []
-    at = column_of(x, look, raster.columns) // raster.sub_columns
-    raster.write(row, at, "★", style)
-    return [(row, at)]
-
-
-def write_letters(
-    raster: Raster, item: PlottedSeries, marker: str, scale: Scale, style: int, share: float
-) -> None:
-    """Repeat the series' letter along its curve, which has no colour.
-
-    `share` shifts the letters so that those of several series don't coincide.
-    """
-    points = [(column, scale.row(value)) for column, value in item.curve if value == value]
-    if not marker or len(points) < 2:
-        return
-    for cell in range(LETTER_CELLS // 4 + round(share * LETTER_CELLS), raster.width, LETTER_CELLS):
-        column = cell * raster.sub_columns
-        place = value_at(points, column) if column > points[0][0] else None
-        if place is not None and 0 <= round(place) // raster.sub_rows < raster.height:
-            raster.write(round(place) // raster.sub_rows, cell, marker, style)
-
-
-def write_notes(
-    raster: Raster, plot: Plot, limits: Limits, dim: int, bands: Collection[int]
-) -> None:
-    """Write where the steep start leaves the view, and count the other points off scale.
-
-    `↑ from 2,003` or `↓ from 0.4`; the counts go to either edge, over raw bands if no cell is
-    empty.
-    """
-    start: dict[bool, tuple[float, int]] = {}
-    counted = {True: 0, False: 0}
-    middle = math.sqrt(limits.low * limits.high) if limits.log else (limits.low + limits.high) / 2
-    for item in plot.drawn:
-        high, low = item.points.high or item.points.mean, item.points.low or item.points.mean
-        steep: bool | None = None
-        """Whether the curve comes in from above, or from below; None: not known yet."""
-        began = False
-        for bin in (
-            item.bins
-            if item.raw
-            else [Bin(column, value, value, value, 1, 0) for column, value in item.curve]
-        ):
-            if not 0 <= bin.column < raster.columns:
-                continue
-            first = not began and bin.mean == bin.mean
-            if first:
-                above, below = bin.high > limits.high, bin.low < limits.low
-                steep = bin.mean > middle if above and below else above if above or below else None
-                began = True
-            if steep is not None and (bin.high > limits.high if steep else bin.low < limits.low):
-                value, leaves = start.get(steep, (bin.high if steep else bin.low, 0))
-                value = max(value, bin.high) if steep else min(value, bin.low)
-                start[steep] = value, max(leaves, bin.column)
-                counted[True] += bin.infinite
-                if not first and not (bin.low > limits.low if steep else bin.high < limits.high):
-                    steep = None
-                continue
-            if bin.mean == bin.mean:
-                steep = None
-            if item.raw and (bin.high > limits.high or bin.low < limits.low or bin.infinite):
-                span = range(bin.first, bin.first + bin.points)
-                counted[True] += sum(1 for index in span if high[index] > limits.high)
-                counted[False] += sum(1 for index in span if low[index] < limits.low)
-    plot.off_scale = sum(counted.values())
-    for up, (value, leaves) in start.items():
-        _write_start(raster, value, leaves // raster.sub_columns, dim, up=up)
-    for up, points in counted.items():
-        _write_count(raster, points, dim, bands, up=up)
-
-
-def _write_start(raster: Raster, value: float, leaves: int, dim: int, *, up: bool) -> None:
-    """Write `↑ from 2,003` to the right or left of the cell where the curve enters the view."""
-    rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
-    beside = [
-        column
-        for column, style in enumerate(raster.inks[rows[0]])
-        if style and column <= leaves + 6
-    ]
-    text = f"{ARROWS[up]} from {formatting.figure(value)}"
-    gap = 2 if raster.width > 60 else 1
-    right = max(beside, default=leaves) + gap
-    left = min(beside, default=leaves) - len(text) - gap + 1
-    place(raster, [(row, at, text) for at in (right, left) for row in rows], dim)
-
-
-def _write_count(
-    raster: Raster, points: int, dim: int, bands: Collection[int], *, up: bool
-) -> None:
-    """Write `↑ 3 off scale` at the right end of its edge, shortened if there is little room."""
-    if not points:
-        return
-    rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
-    texts = [f"{ARROWS[up]} {points:,} off{rest}" for rest in (" scale", "")]
-    spots = [(row, raster.width - len(text), text) for text in texts for row in rows]
-    if not place(raster, spots, dim):
-        place(raster, spots, dim, bands)
-
-
-def marks_row(data: ChartData, look: PlotOptions, raster: Raster) -> list[tuple[str, Style]]:
-    """Return the row of marks; evaluations that would crowd it appear only when zoomed in."""
-    cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * raster.width
-
-    def cell(x: float) -> int:
-        return column_of(x, look, raster.columns) // raster.sub_columns
-
-    if look.cursor is not None and look.start <= look.cursor <= look.end:
-        cells[cell(look.cursor)] = ("│", ink(BRIGHT))
-    taken: set[int] = set()
-    for mark in data.marks:
-        if look.start <= mark.x <= look.end:
-            cells[cell(mark.x)] = (mark.glyph, ink(mark.colour))
-            taken.add(cell(mark.x))
-    first, last = bisect_left(data.evaluated, look.start), bisect_right(data.evaluated, look.end)
-    if last - first <= raster.width // EVALUATION_CELLS:
-        for at in map(cell, data.evaluated[first:last]):
-            if not taken & {at - 1, at, at + 1}:
-                cells[at] = ("e", ink(DIM))
-    return cells
-
-
-BAND_ROWS = 8
-"""Rows from which raw points are shown under a curve; in fewer they would hide it."""
-MARK_ROWS = 5
-"""Rows needed before marks get one."""
-
-
-def draw(data: ChartData, look: PlotOptions, width: int, height: int, memory: PlotState) -> Plot:
-    """Draw into `width` × `height` cells, reading and updating `memory`."""
-    bare, before_cursor = replace(look, cursor=None), memory.painted
-    if (
-        before_cursor is not None
-        and before_cursor.data is data
-        and (before_cursor.look, before_cursor.width, before_cursor.height) == (bare, width, height)
-    ):
-        return _with_cursor(before_cursor, look)
-    memory.painted = None
-    marked = 1 if (data.marks or data.evaluated) and height > MARK_ROWS else 0
-    rows = height - marked
-    plot = Plot(width, height)
-    if width < 1 or rows < 1:
-        plot.rows = [[(" " * width, ink(TEXT))] for _ in range(height)]
-        return plot
-    least = 0 if width < 12 else 4 if width >= 34 else 3
-    plot.label_width = max(least, memory.label_width if least else 0)
-    sub_rows = GRID[look.marks][1]
-    for _ in range(2):  # twice, if the labels turn out wider than the room kept for them
-        columns = max(width - plot.gutter, 1) * GRID[look.marks][0]
-        plot.drawn = [
-            _drawn(series, look, columns, memory, raw=_shows_raw(series, height))
-            for series in data.series
+    def draw_cursor(self, cursor: float | None) -> None:
+        """Draw the cursor over empty cells and baselines."""
+        self.look, raster = replace(self.look, cursor=cursor), self._raster
+        if cursor is not None and self.look.shows(cursor) and self.limits is not None:
+            raster, bright, free = raster.copy(), self._ink(BRIGHT), (0, self._ink(BASELINE))
+            at = self.cell_of(cursor)
+            for row in range(raster.height):
+                if raster.inks[row][at] in free:
+                    raster.write(row, at, "│", bright)
+        self.rows = [
+            [(text, self._styles[style]) for text, style in raster.runs(row)]
+            for row in range(raster.height)
         ]
-        plot.guides = [_drawn(series, look, columns, memory) for series in data.guides]
-        memory.drawn = {id(item.series): item for item in (*plot.drawn, *plot.guides)}
-        bands = [item.bins if item.raw else () for item in plot.drawn]
-        curves = [item.curve for item in plot.drawn]
-        wanted = wanted_range(bands, curves, columns, look.log, look.show_all)
-        wanted = wanted or _crossing(plot, columns, look.log)
-        if wanted is None:
-            return _empty(plot, data)
-        newest = max(item.curve[-1][0] for item in plot.drawn if item.curve)
-        beside = [
-            level
-            for item in plot.guides
-            for level in levels(item.curve, newest, columns, look.show_all)
-        ]
-        wanted = with_baselines(
-            wanted, [*(line.value for line in data.baselines), *beside], look.log, data.y_from_zero
+        if raster.height < self.height:
+            self.rows.append(self._marks_row())
+
+    def _ink(self, colour: str, *, bold: bool = False) -> int:
+        style = ink(colour, bold=bold)
+        if style not in self._styles:
+            self._styles.append(style)
+        return self._styles.index(style)
+
+    def _bold(self, item: PlottedSeries) -> int:
+        return self._ink(item.series.colour, bold=True)
+
+    # limits and ticks
+
+    def _measure(self, rows: int, least: int, before: Plot | None) -> None:
+        """Find the series in dot columns, the limits, and the labels of y."""
+        data, look, sub_rows = self.data, self.look, GRID[self.look.marks][1]
+        from_zero = data.y_from_zero and not look.log
+        # for the same part only: it has the same range, whichever way it was reached
+        kept = before and before.look
+        known = (
+            before.limits
+            if before
+            and kept
+            and (
+                (kept.start, kept.end, kept.log, kept.show_all)
+                == (look.start, look.end, look.log, look.show_all)
+            )
+            else None
         )
-        # not for another part: the same data gets the same range, whichever way it was reached
-        before = memory.limits if memory.part == (look.start, look.end) else None
-        limits = settle(wanted, look.log, data.y_from_zero, before)
-        scale = Scale(limits.low, limits.high, limits.log, rows * sub_rows)
-        ticks = y_ticks(limits, rows, partial(_place, scale, sub_rows))
-        texts = y_labels(ticks, look.log, data.y_unit)
-        longest = max(map(len, texts), default=0)
-        if not least or longest <= plot.label_width or longest > width // 3:
-            break
-        plot.label_width = longest
-    plot.limits = memory.limits = limits
-    memory.part = (look.start, look.end)
-    memory.label_width = plot.label_width
-    for value, text in zip(ticks, texts, strict=True):
-        row = math.floor(_place(scale, sub_rows, value))
-        if len(text) <= plot.label_width and 0 <= row < rows:
-            plot.labels[row] = text
-    memory.painted = PaintedPlot(
-        data, bare, width, height, plot, *_paint(plot, data, look, scale, limits, rows)
-    )
-    return _with_cursor(memory.painted, look)
+        for _ in range(2):  # twice, if the labels turn out wider than the room kept for them
+            self.drawn = [
+                plotted(series, look, self.columns, raw=self._shows_raw(series))
+                for series in data.series
+            ]
+            self.guides = [plotted(series, look, self.columns) for series in data.guides]
+            wanted = self._wanted()
+            if wanted is None:
+                return
+            wanted = with_levels(wanted, self._levels(), from_zero)
+            limits = self.limits = settle(wanted, look.log, from_zero, known)
+            scale = Scale(*limits, rows * sub_rows)
+            ticks = y_ticks(
+                limits,
+                rows,
+                look.log,
+                lambda y: (scale.row(y) + 0.5) / sub_rows,  # noqa: B023
+            )
+            texts = y_labels([value for _, value in ticks], look.log, data.y_unit)
+            longest = max(map(len, texts), default=0)
+            if not least or longest <= self.label_width or longest > self.width // 3:
+                break
+            self.label_width = longest
+        self.labels = {
+            row: text
+            for (row, _), text in zip(ticks, texts, strict=True)
+            if len(text) <= self.label_width
+        }
+
+    def _shows_raw(self, series: ChartSeries) -> bool:
+        """Whether raw points are shown: only under smooth curves, and not in small charts."""
+        alone = not (series.smooth or series.low is not None)
+        return series.band and (self.height >= BAND_ROWS or alone)
+
+    def _wanted(self) -> Limits | None:
+        """Return the range of what is visible; None if nothing is."""
+        bands = [item.bins if item.raw else () for item in self.drawn]
+        curves = [item.curve for item in self.drawn]
+        wanted = wanted_range(bands, curves, self.columns, self.look.log, self.look.show_all)
+        if wanted is not None:
+            return wanted
+        # of curves that cross the visible part without a point in it
+        ends = (y_at(curve, column) for curve in curves for column in (0, self.columns - 1))
+        crossing = [y for y in ends if y is not None and math.isfinite(y) and y > BELOW]
+        return Limits(min(crossing), max(crossing)) if crossing else None
+
+    def _levels(self) -> list[float]:
+        """Return y of baselines and guides that the range includes if they are near.
+
+        A guide counts beside the newest point and at its end, or all of it if everything is shown.
+        Its steep start is left out, like that of the other curves.
+        """
+        levels = [y_of(line.value, self.look.log) for line in self.data.baselines]
+        newest = max(item.curve[-1][0] for item in self.drawn if item.curve)
+        for item in self.guides:
+            end = last_column(item.curve, self.columns)
+            if end is None:
+                continue
+            if self.look.show_all:
+                levels += [y for column, y in item.curve if 0 <= column < self.columns]
+            beside = (y_at(item.curve, at) for at in (min(newest, self.columns - 1), end))
+            levels += [y for y in beside if y is not None]
+        return levels
+
+    # dots and text
+
+    def _row_of(self, y: float) -> int:
+        """Return the text row of a y, which may be outside."""
+        return round(self._scale.row(y)) // self._raster.sub_rows
+
+    def _paint(self, scale: Scale) -> None:
+        """Paint everything except the cursor."""
+        self._scale, raster, log = scale, self._raster, self.look.log
+        columns, spacing = raster.columns, raster.sub_columns
+        dim, dotted = self._ink(DIM), self._ink(BASELINE)
+        for line in self.data.baselines:
+            raster.paint(dotted_layer(y_of(line.value, log), scale, columns, spacing), dotted, ".")
+        bands = {self._ink(band_of(item.series.colour)) for item in self.drawn if item.raw}
+        for item in self.drawn:
+            if item.raw and (item.series.smooth or item.series.low is not None):
+                band = self._ink(band_of(item.series.colour))
+                raster.paint(band_layer(item.bins, scale, columns), band, ":")
+        for item in self.guides:
+            layer = curve_layer(item.curve, scale, columns)
+            layer = [0 if column % spacing else bits for column, bits in enumerate(layer)]
+            raster.paint(layer, dotted, ".")
+        markers = [self.marker(index) for index in range(len(self.drawn))]
+        raster.paint_curves(
+            [
+                (curve_layer(item.curve, scale, columns), self._ink(item.series.colour), it or "*")
+                for item, it in zip(self.drawn, markers, strict=True)
+            ]
+        )
+        self._write_baseline_labels(dim, dotted)
+        for item in self.guides:
+            self._write_name(item, dim, dotted)
+        taken = {at for item in self.drawn for at in self._write_star(item)}
+        for index, (item, marker) in enumerate(zip(self.drawn, markers, strict=True)):
+            if marker and self.look.no_colour and self.look.marks != "ascii":
+                self._write_letters(item, marker, index / len(self.drawn))
+            if item.series.marker or (marker and self.look.marks != "ascii"):
+                self._write_marker(item, marker, taken)
+        self._write_notes(dim, bands)
+
+    def _place(
+        self, spots: Iterable[tuple[int, int, str]], style: int, over: Collection[int] = ()
+    ) -> bool:
+        """Write the first text of (row, column, text) with room for it and a blank on each side.
+
+        Cells of the inks `over` count as empty, and so does what is right of the plot.
+        """
+        raster = self._raster
+        for row, first, text in spots:
+            end = first + len(text)
+            room = row, first - 1, min(end, raster.width - 1)
+            if end <= raster.width and raster.free(*room, over):
+                raster.write(row, first - 1, " ", 0)
+                raster.write(row, first, text, style)
+                return True
+        return False
+
+    def _write_baseline_labels(self, dim: int, dotted: int) -> None:
+        """Write level names at the right end; an arrow if the level is outside."""
+        raster = self._raster
+        for line in self.data.baselines:
+            if not line.label or not math.isfinite(line.value):
+                continue
+            row = self._row_of(y_of(line.value, self.look.log))
+            outside = not 0 <= row < raster.height
+            text = f"{line.label} {ARROWS[row < 0]}" if outside else line.label
+            first = raster.width - len(text)
+            if first >= LEAST_ROOM:
+                row = min(max(row, 0), raster.height - 1)
+                self._place([(row, first, text)], dim, () if outside else [dotted])
+
+    def _write_name(self, item: PlottedSeries, dim: int, dotted: int) -> None:
+        """Write a guide's name at its end; left out if anything is in the way."""
+        raster, name = self._raster, item.series.name
+        end = last_column(item.curve, raster.columns)
+        y = y_at(item.curve, end) if end is not None else None
+        if end is None or y is None or not math.isfinite(y) or not name:
+            return
+        first = min(end // raster.sub_columns + 2, raster.width - len(name))
+        if first >= LEAST_ROOM:
+            self._place([(self._row_of(y), first, name)], dim, [dotted])
+
+    def _write_star(self, item: PlottedSeries) -> list[tuple[int, int]]:
+        """Draw ★ at the series' best point; return its cell if visible."""
+        x, value = item.series.star or (math.nan, math.nan)
+        if not self.look.shows(x) or not math.isfinite(value):
+            return []
+        row, at = self._row_of(y_of(value, self.look.log)), self.cell_of(x)
+        if not 0 <= row < self._raster.height:
+            return []
+        self._raster.write(row, at, "★", self._bold(item))
+        return [(row, at)]
+
+    def _write_letters(self, item: PlottedSeries, marker: str, share: float) -> None:
+        """Repeat the series' letter along its curve, which has no colour.
+
+        `share` shifts the letters so that those of several series don't coincide.
+        """
+        raster, points = self._raster, [point for point in item.curve if point[1] == point[1]]
+        first = LETTER_CELLS // 4 + round(share * LETTER_CELLS)
+        for cell in range(first, raster.width, LETTER_CELLS):
+            y = y_at(points, cell * raster.sub_columns)
+            if y is not None and len(points) > 1:
+                raster.write(self._row_of(y), cell, marker, self._bold(item))
+
+    def _write_marker(self, item: PlottedSeries, marker: str, taken: set[tuple[int, int]]) -> None:
+        """Write the series' letter at its end, avoiding the `taken` cells, and add its own."""
+        raster, points = self._raster, [point for point in item.curve if point[1] == point[1]]
+        end = last_column(points, raster.columns)
+        if end is None:
+            return
+        shown = [point for point in points if 0 <= point[0] < raster.columns]
+        for column, y in [(end, y_at(points, end)), *shown[-1:]]:
+            row = -1 if y is None else self._row_of(y)
+            if 0 <= row < raster.height:
+                at = min(column // raster.sub_columns + 1, raster.width - len(marker))
+                beside = ((row + down, at + right) for down, right in BESIDE)
+                free = (cell for cell in beside if raster.has(*cell) and cell not in taken)
+                cell = next(free, (row, at))
+                taken.add(cell)
+                raster.write(*cell, marker, self._bold(item))
+                return
+
+    def _write_notes(self, dim: int, bands: Collection[int]) -> None:
+        """Write where the steep start leaves the view, and count the other points off scale.
+
+        `↑ from 2,003` or `↓ from 0.4`; the counts go to either edge, over raw bands if no cell is
+        empty.
+        """
+        raster, (low, high) = self._raster, self.limits or Limits(0.0, 1.0)
+        bottom, top = (value_at_y(y, self.look.log) for y in (low, high))
+        starts: dict[bool, list[Bin]] = {}
+        counted = {True: 0, False: 0}
+
+        def beyond(bin: Bin, up: bool) -> bool:
+            return bin.high > high if up else bin.low < low
+
+        for item in self.drawn:
+            bins = (
+                item.bins if item.raw else [Bin(column, y, y, y, 1, 0) for column, y in item.curve]
+            )
+            bins = [bin for bin in bins if 0 <= bin.column < raster.columns]
+            numbers = [bin for bin in bins if bin.mean == bin.mean]
+            likely = bool(numbers) and numbers[0].mean > (low + high) / 2
+            sides = [up for up in (likely, not likely) if numbers and beyond(numbers[0], up)][:1]
+            steep = [bin for up in sides for bin in takewhile(lambda bin: beyond(bin, up), numbers)]  # noqa: B023
+            for up in sides:
+                starts.setdefault(up, []).extend(steep)
+            points_high = item.points.high or item.points.mean
+            points_low = item.points.low or item.points.mean
+            for bin in bins if item.raw else ():
+                if bin in steep:
+                    counted[True] += bin.infinite
+                elif beyond(bin, True) or beyond(bin, False) or bin.infinite:
+                    span = range(bin.first, bin.first + bin.points)
+                    counted[True] += sum(points_high[index] > top for index in span)
+                    counted[False] += sum(points_low[index] < bottom for index in span)
+        for up, steep in starts.items():
+            self._write_start(steep, dim, up=up)
+        for up, count in counted.items():
+            rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
+            texts = [f"{ARROWS[up]} {count:,} off{rest}" for rest in (" scale", "")]
+            spots = [(row, raster.width - len(text), text) for text in texts for row in rows]
+            if count and not self._place(spots, dim):
+                self._place(spots, dim, bands)
+
+    def _write_start(self, steep: Sequence[Bin], dim: int, *, up: bool) -> None:
+        """Write `↑ from 2,003` to the right or left of the cell where the curve enters the view."""
+        raster = self._raster
+        rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
+        y = max(bin.high for bin in steep) if up else min(bin.low for bin in steep)
+        leaves = max(bin.column for bin in steep) // raster.sub_columns
+        beside = [at for at in range(min(leaves + 7, raster.width)) if raster.inks[rows[0]][at]]
+        text = f"{ARROWS[up]} from {formatting.figure(value_at_y(y, self.look.log))}"
+        gap = 2 if raster.width > 60 else 1
+        right = max(beside, default=leaves) + gap
+        left = min(beside, default=leaves) - len(text) - gap + 1
+        self._place([(row, at, text) for at in (right, left) for row in rows], dim)
+
+    def _marks_row(self) -> list[tuple[str, Style]]:
+        """Return the row of marks; evaluations that would crowd it appear only when zoomed in."""
+        look, evaluated = self.look, self.data.evaluated
+        cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * self._raster.width
+        if look.cursor is not None and look.shows(look.cursor):
+            cells[self.cell_of(look.cursor)] = ("│", ink(BRIGHT))
+        taken: set[int] = set()
+        for mark in self.data.marks:
+            if look.shows(mark.x):
+                cells[self.cell_of(mark.x)] = (mark.glyph, ink(mark.colour))
+                taken.add(self.cell_of(mark.x))
+        shown = evaluated[bisect_left(evaluated, look.start) : bisect_right(evaluated, look.end)]
+        if len(shown) <= self._raster.width // EVALUATION_CELLS:
+            for at in map(self.cell_of, shown):
+                if not taken & {at - 1, at, at + 1}:
+                    cells[at] = ("e", ink(DIM))
+        return cells
+
+    def _write_what_comes(self) -> None:
+        """Say that the chart has no points yet, and what comes next."""
+        elsewhere = any(len(series.x) for series in self.data.series)
+        lines = ["no points in this range"] if elsewhere else ["no points yet", self.data.note]
+        room = self.width - 2 * self.gutter
+        lines = [line for line in lines if line and len(line) <= room][-self.height :]
+        for row, line in enumerate(lines, (self.height - len(lines)) // 2):
+            words = line.center(self.width)[self.gutter :]
+            self._raster.write(row, 0, words, self._ink(DIM))
 
 
-def _crossing(plot: Plot, columns: int, log: bool) -> tuple[float, float] | None:
-    """Return the range of curves that cross the visible part without a point in it."""
-    values = [
-        value
-        for item in plot.drawn
-        for column in (0, columns - 1)
-        if (value := value_at(item.curve, column)) is not None and math.isfinite(value)
-    ]
-    values = [value for value in values if value > 0 or not log]
-    return (min(values), max(values)) if values else None
-
-
-def _place(scale: Scale, sub_rows: int, value: float) -> float:
-    """Return a value's text row, 0.5 in the middle of the first."""
-    return (scale.row(value) + 0.5) / sub_rows
-
-
-def _shows_raw(series: ChartSeries, height: int) -> bool:
-    """Whether raw points are shown: only under smooth curves, and not in small charts."""
-    return series.band and (height >= BAND_ROWS or not (series.smooth or series.low is not None))
-
-
-def _drawn(
-    series: ChartSeries, look: PlotOptions, columns: int, memory: PlotState, *, raw: bool = True
-) -> PlottedSeries:
-    shown = look.end - look.start
-    smoothing = look.smoothing if series.smooth else 0.0
-    seen = (look.start, look.end, look.whole, smoothing, columns, look.show_all)
-    before = memory.drawn.get(id(series))
-    if before is not None and before.series is series and before.seen == seen and before.raw == raw:
-        return before
-    points = series if look.show_all else series.drawn
-    lead = lead_of(smoothing, look.whole, shown, columns)
-    bins = bins_of(points, look.start, look.end, columns, lead)
-    whole = columns * look.whole / shown
-    curve = smoothed(bins, smoothing, whole, series.geometric, series.harmonic)
-    return PlottedSeries(series, bins, curve, seen, points, raw)
-
-
-def _paint(
-    plot: Plot, data: ChartData, look: PlotOptions, scale: Scale, limits: Limits, rows: int
-) -> tuple[Raster, list[Style]]:
-    """Paint everything except the cursor; return the raster and its styles by number."""
-    raster = Raster(plot.width - plot.gutter, rows, look.marks)
-    styles: list[Style] = [ink(TEXT)]
-
-    def number(style: Style) -> int:
-        if style not in styles:
-            styles.append(style)
-        return styles.index(style)
-
-    dim, dotted = number(ink(DIM)), number(ink(BASELINE))
-    for line in data.baselines:
-        level = dotted_layer(line.value, scale, raster.columns, raster.sub_columns)
-        raster.paint(level, dotted, ".")
-    for item in plot.drawn:
-        if item.raw and (item.series.smooth or item.series.low is not None):
-            band = band_layer(item.bins, scale, raster.columns)
-            raster.paint(band, number(ink(band_of(item.series.colour))), ":")
-    for item in plot.guides:
-        guide = guide_layer(item.curve, scale, raster.columns, raster.sub_columns)
-        raster.paint(guide, dotted, ".")
-    markers = [series_marker(item.series, index, look) for index, item in enumerate(plot.drawn)]
-    inks = [number(ink(item.series.colour)) for item in plot.drawn]
-    layers = [curve_layer(item.curve, scale, raster.columns) for item in plot.drawn]
-    raster.paint_curves(list(zip(layers, inks, (it or "*" for it in markers), strict=True)))
-    write_baseline_labels(raster, data, scale, dim, dotted)
-    for item in plot.guides:
-        write_name(raster, item.curve, item.series.name, scale, dim, dotted)
-    bold = [number(ink(item.series.colour, bold=True)) for item in plot.drawn]
-    taken = {
-        at
-        for item, style in zip(plot.drawn, bold, strict=True)
-        for at in write_star(raster, item, scale, style, look)
-    }
-    for index, item in enumerate(plot.drawn):
-        marker, style = markers[index], bold[index]
-        if look.no_colour and look.marks != "ascii":
-            write_letters(raster, item, marker, scale, style, index / len(plot.drawn))
-        write_marker(raster, item, marker, scale, style, look, taken)
-    bands = {number(ink(band_of(item.series.colour))) for item in plot.drawn if item.raw}
-    write_notes(raster, plot, limits, dim, bands)
-    return raster, styles
-
-
-def _with_cursor(painted: PaintedPlot, look: PlotOptions) -> Plot:
-    """Draw the cursor over empty cells and baselines."""
-    raster, styles = painted.raster, painted.styles
-    if look.cursor is not None and look.start <= look.cursor <= look.end:
-        raster, styles = raster.copy(), [*styles, ink(BRIGHT)]
-        baseline = styles.index(ink(BASELINE)) if ink(BASELINE) in styles else 0
-        column = column_of(look.cursor, look, raster.columns) // raster.sub_columns
-        for row in range(raster.height):
-            if raster.inks[row][column] in (0, baseline):
-                raster.write(row, column, "│", len(styles) - 1)
-    rows = [
-        [(text, styles[style]) for text, style in raster.runs(row)] for row in range(raster.height)
-    ]
-    if painted.height > raster.height:
-        rows.append(marks_row(painted.data, look, raster))
-    return replace(painted.plot, rows=rows)
-
-
-def _empty(plot: Plot, data: ChartData) -> Plot:
-    """Say that the chart has no points yet, and what comes next."""
-    elsewhere = any(len(series.x) for series in data.series)
-    lines = ["no points in this range"] if elsewhere else ["no points yet", data.note]
-    lines = [line for line in lines if line and len(line) <= plot.width - 2 * plot.gutter][
-        -plot.height :
-    ]
-    top = max((plot.height - len(lines)) // 2, 0)
-    for row in range(plot.height):
-        text = lines[row - top] if top <= row < top + len(lines) else ""
-        plot.rows.append([(text.center(plot.width)[plot.gutter :], ink(DIM))])
+def draw(
+    data: ChartData, look: PlotOptions, width: int, height: int, before: Plot | None = None
+) -> Plot:
+    """Draw into `width` × `height` cells; if only the cursor moved, the previous plot is kept."""
+    plot = before
+    if (
+        plot is None
+        or plot.data is not data
+        or (plot.width, plot.height) != (width, height)
+        or replace(plot.look, cursor=look.cursor) != look
+    ):
+        plot = Plot(data, look, width, height, before)
+    plot.draw_cursor(look.cursor)
     return plot

@@ -177,26 +177,17 @@ RUNS = re.compile(rb"\0+|([^\0])(?:\1|\0)*")
 
 
 class Scale:
-    """Map values to dot rows, 0 at the top (`high`) to `rows` - 1 at the bottom (`low`)."""
+    """Map y to dot rows, 0 at the top (`high`) to `rows` - 1 at the bottom (`low`)."""
 
-    def __init__(self, low: float, high: float, log: bool, rows: int) -> None:
-        self.log, self.rows = log, rows
-        if log:
-            low, high = math.log(low), math.log(high)
+    def __init__(self, low: float, high: float, rows: int) -> None:
+        self.rows = rows
         self._slope = (rows - 1) / (high - low)
         self._offset = high * self._slope
 
-    def row(self, value: float) -> float:
-        """Return the row, not rounded, and at most four heights away.
-
-        Far below if the logarithm is undefined.
-        """
+    def row(self, y: float) -> float:
+        """Return the row, not rounded, and at most four heights away."""
         far = 4.0 * self.rows
-        if self.log:
-            if value <= 0:
-                return far
-            value = math.log(value)
-        row = self._offset - self._slope * value
+        row = self._offset - self._slope * y
         return row if -far <= row <= far else -far if row < 0 else far
 
 

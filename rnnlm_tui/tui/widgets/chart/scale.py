@@ -7,8 +7,9 @@ import re
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
+from typing import NamedTuple
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.views.chart_data import XFormat
@@ -17,7 +18,9 @@ from rnnlm_tui.tui.widgets.chart.raster import LARGEST, Bin
 STEEP_PART = 0.08
 """Share of the data at the start that may be left out of y."""
 SMALLEST = 1 / LARGEST
-"""The smallest limit of a log axis, and the smallest step between ticks."""
+"""The smallest value on a log axis, and the smallest step between ticks."""
+BELOW = -1e3
+"""The place of smaller values on a log axis: below every limit."""
 FEW_COLUMNS = 24
 """Data up to this many dot columns wide is shown completely."""
 CURVE_SHARE, RAW_SHARE = 0.02, 0.12
@@ -36,13 +39,23 @@ STILL = 0.6
 """Limits are kept while they contain the data and the data fills this share of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The y range, low < high; both positive on a log axis."""
+class Limits(NamedTuple):
+    """The y range, low < high; logarithms on a log axis, like everything that is drawn."""
 
     low: float
     high: float
-    log: bool
+
+
+def y_of(value: float, log: bool) -> float:
+    """Return a value's y, which is its logarithm on a log axis; NaN stays NaN."""
+    if not log or value != value:
+        return value
+    return math.log(value) if value >= SMALLEST else BELOW
+
+
+def value_at_y(y: float, log: bool) -> float:
+    """Return the value at a y."""
+    return math.exp(y) if log else y
 
 
 def wanted_range(
@@ -51,30 +64,27 @@ def wanted_range(
     columns: int,
     log: bool,
     show_all: bool,
-) -> tuple[float, float] | None:
+) -> Limits | None:
     """Return the range of the visible columns; None if nothing is visible.
 
-    `bands` and `curves` belong to the same series by position. Raw points have outliers in many dot
-    columns, since one in a thousand points is enough for each; a curve has few.
+    Raw points have outliers in many dot columns, since one in a thousand points is enough for each;
+    a curve has few.
     """
     raw = [
-        (column, low, high)
+        (column, low if low > BELOW else high, high)
         for band in bands
         for column, mean, low, high, _, _, _ in band
-        if 0 <= column < columns and mean == mean
+        if 0 <= column < columns and mean == mean and (high > BELOW or not log)
     ]
     drawn = [
-        (column, value, value)
+        (column, y, y)
         for curve in curves
-        for column, value in curve
-        if 0 <= column < columns and value == value
+        for column, y in curve
+        if 0 <= column < columns and y == y and (y > BELOW or not log)
     ]
-    if log:
-        raw, drawn = _logarithms(raw), _logarithms(drawn)
     points = raw + drawn
     if not points:
         return None
-    back = math.exp if log else float
     places, bottoms, tops = zip(*points, strict=True)
     first, last = min(places), max(places)
     steep_until = first + math.ceil((last - first) * STEEP_PART)
@@ -82,17 +92,17 @@ def wanted_range(
     inner_drawn = _inner(drawn, steep_until, CURVE_SHARE, CURVE_FENCE if log else FENCE)
     inner = [found for found in (inner_raw, inner_drawn) if found is not None]
     if show_all or last - first < FEW_COLUMNS or not inner:
-        return back(min(bottoms)), back(max(tops))
+        return Limits(min(bottoms), max(tops))
     low, high = min(found[0] for found in inner), max(found[1] for found in inner)
     span = (high - low) or abs(high) * 0.05 or 1.0
     start = [point for point in points if point[0] <= steep_until]
     start_low = min((point[1] for point in start), default=low)
     start_high = max((point[2] for point in start), default=high)
-    if start_low < low and start_low >= low - FENCE * span:
+    if low - FENCE * span <= start_low < low:
         low = start_low
-    if start_high > high and start_high <= high + 0.25 * span:
+    if high < start_high <= high + 0.25 * span:
         high = start_high
-    return back(low), back(high)
+    return Limits(low, high)
 
 
 def _inner(
@@ -103,85 +113,55 @@ def _inner(
     Outliers are more than `fence` spans beyond the middle, which excludes `share` of the values at
     either end.
     """
-    rest = sorted(
-        [low for column, low, _ in points if column > steep_until]
-        + [high for column, _, high in points if column > steep_until]
-    )
+    rest = sorted(y for column, *ends in points if column > steep_until for y in ends)
     if len(rest) < FEW_COLUMNS:
         return None
     skip = max(3, int(len(rest) * share))
-    inner_low, inner_high = rest[skip], rest[-1 - skip]
-    span = (inner_high - inner_low) or abs(inner_high) * 0.05 or 1.0
-    return rest[bisect_left(rest, inner_low - fence * span)], rest[
-        bisect_right(rest, inner_high + fence * span) - 1
-    ]
+    low, high = rest[skip], rest[-1 - skip]
+    span = (high - low) or abs(high) * 0.05 or 1.0
+    after = bisect_right(rest, high + fence * span)
+    return rest[bisect_left(rest, low - fence * span)], rest[after - 1]
 
 
-def _logarithms(points: Sequence[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
-    log, found = math.log, []
-    for column, low, high in points:
-        if high > 0:
-            top = log(high)
-            bottom = log(low) if 0 < low < high else top
-            found.append((column, bottom, top))
-    return found
-
-
-def with_baselines(
-    wanted: tuple[float, float], values: Sequence[float], log: bool, from_zero: bool
-) -> tuple[float, float]:
-    """Extend the range to baselines that are near; a distant one would flatten the curves."""
+def with_levels(wanted: Limits, levels: Sequence[float], from_zero: bool) -> Limits:
+    """Extend the range to levels that are near; a distant one would flatten the curves."""
     low, high = wanted
-    for value in values:
-        if not abs(value) <= LARGEST or (log and value < SMALLEST):
-            continue
-        bottom, top, level = (
-            (math.log(low), math.log(high), math.log(value))
-            if log
-            else (min(low, 0.0) if from_zero else low, high, value)
-        )
-        span = (top - bottom) or abs(top) * 0.2 or 1.0
-        near = NEAR_FROM_ZERO if from_zero and not log else NEAR
-        if bottom - near * span <= level <= top + near * span:
-            low, high = min(low, value), max(high, value)
-    return low, high
+    near = NEAR_FROM_ZERO if from_zero else NEAR
+    for level in levels:
+        bottom = min(low, 0.0) if from_zero else low
+        span = (high - bottom) or abs(high) * 0.2 or 1.0
+        if bottom - near * span <= level <= high + near * span:
+            low, high = min(low, level), max(high, level)
+    return Limits(low, high)
 
 
-def settle(
-    wanted: tuple[float, float], log: bool, from_zero: bool, before: Limits | None
-) -> Limits:
+def settle(wanted: Limits, log: bool, from_zero: bool, before: Limits | None) -> Limits:
     """Return rounded limits with a margin, or the previous ones while they still fit."""
-    low, high = wanted
-    if from_zero and not log:
-        low = min(low, 0.0)
-    if log:
-        low, high = max(low, SMALLEST), max(high, SMALLEST)
-    if (
-        before is not None
-        and before.log == log
-        and before.low <= low
-        and high <= before.high
-        and _span(low, high, log) >= STILL * _span(before.low, before.high, log)
-    ):
-        return before
-    moved = before if before is not None and before.log == log else None
-    below = FORESIGHT if moved and low < moved.low else ROOM
-    above = FORESIGHT if moved and high > moved.high else ROOM
-    if log:
-        span = math.log(high / low)
-        span = span if span > LEAST_LOG else 1.0
-        bottom = _two_digits(low * math.exp(-below * span), down=True)
-        top = _two_digits(high * math.exp(above * span), down=False)
-        return Limits(bottom, top, True)
-    span = high - low if high - low > LEAST_SHARE * abs(high) else abs(high) * 0.2 or 1.0
+    low, high = min(wanted.low, 0.0) if from_zero else wanted.low, wanted.high
+    below = above = ROOM
+    if before is not None:
+        fills = high - low >= STILL * (before.high - before.low)
+        if before.low <= low and high <= before.high and fills:
+            return before
+        below = FORESIGHT if low < before.low else ROOM
+        above = FORESIGHT if high > before.high else ROOM
     if from_zero:
         step = nice(high / 6) if high > 0 else 1.0
-        bottom = low if low == 0 else math.floor(low / step) * step
-        return Limits(bottom, max(math.ceil(high / step - 1e-9), 1) * step, False)
-    step = nice(span / 20)
-    bottom = math.floor((low - below * span) / step) * step
-    top = math.ceil((high + above * span) / step) * step
-    return Limits(0.0 if bottom < 0 <= low else bottom, top, False)
+        return Limits(math.floor(low / step) * step, max(math.ceil(high / step - 1e-9), 1) * step)
+    span = high - low
+    if span <= (LEAST_LOG if log else LEAST_SHARE * abs(high)):
+        span = 1.0 if log else abs(high) * 0.2 or 1.0
+    bottom, top = low - below * span, high + above * span
+    if log:
+        bottom, top = math.exp(bottom), math.exp(top)
+        steps = [10.0 ** (math.floor(math.log10(end)) - 1) for end in (bottom, top)]  # two digits
+    else:
+        steps = [nice(span / 20)] * 2
+    bottom = math.floor(bottom / steps[0] + 1e-9 * log) * steps[0]
+    top = math.ceil(top / steps[1] - 1e-9 * log) * steps[1]
+    if not log and bottom < 0 <= low:
+        bottom = 0.0
+    return Limits(y_of(bottom, log), y_of(top, log))
 
 
 def settle_end(last: float, start: float, before: float | None) -> float:
@@ -204,15 +184,6 @@ def nice(value: float) -> float:
     )
 
 
-def _two_digits(value: float, *, down: bool) -> float:
-    size = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return (math.floor(value / size + 1e-9) if down else math.ceil(value / size - 1e-9)) * size
-
-
-def _span(low: float, high: float, log: bool) -> float:
-    return math.log(high / low) if log else high - low
-
-
 COARSE = 1.4
 """If a log axis row spans this factor, only values near its middle are labelled.
 
@@ -232,20 +203,46 @@ LABEL_GAP = 4
 """Least cells between the starts of two labels, beyond the label's own."""
 
 
-def y_ticks(limits: Limits, rows: int, place_of: Callable[[float], float]) -> list[float]:
-    """Return tick values for `rows` text rows, ascending.
+def y_ticks(
+    limits: Limits, rows: int, log: bool, place: Callable[[float], float]
+) -> list[tuple[int, float]]:
+    """Return text row and value of each tick.
 
-    From five rows on, a row is free between two labels. `place_of` returns a value's row, 0.5 in
-    the middle of the first.
+    From five rows on, a row is free between two labels. `place` returns the row of a y, 0.5 in the
+    middle of the first.
     """
     apart = 2 if rows >= 5 else 1
-    if limits.log:
-        return _log_ticks(limits, rows, place_of, apart)
-    if limits.low == 0:
-        for parts in range(min(max((rows - 1) // apart, 1), 6), 0, -1):
-            if is_round(limits.high / parts):
-                return multiples(limits.high / parts, 0.0, limits.high)
-    return _linear_ticks(limits, rows, apart)
+    if log:
+        ticks = _log_ticks(limits, rows, place, apart)
+        if len(ticks) >= 2:
+            return ticks
+    low, high = (value_at_y(y, log) for y in limits)
+    step = nice((high - low) / max((rows - 1) // apart, 1))
+    if low == 0:
+        parts = range(min(max((rows - 1) // apart, 1), 6), 0, -1)
+        step = next((high / some for some in parts if is_round(high / some)), step)
+    return [(math.floor(place(y_of(value, log))), value) for value in multiples(step, low, high)]
+
+
+def _log_ticks(
+    limits: Limits, rows: int, place: Callable[[float], float], apart: int
+) -> list[tuple[int, float]]:
+    chosen: list[tuple[int, float]] = []
+    low, high = limits
+    coarse = math.exp((high - low) / max(rows, 1)) >= COARSE
+    decades = range(math.floor(low / math.log(10)), math.ceil(high / math.log(10)) + 1)
+    for level in LOG_LEVELS:
+        for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
+            if low - 1e-9 <= math.log(value) <= high + 1e-9:
+                at = place(math.log(value))
+                row = math.floor(at)
+                if (not coarse or abs(at - row - 0.5) <= OFF_MIDDLE) and all(
+                    abs(row - other) >= apart for other, _ in chosen
+                ):
+                    chosen.append((row, value))
+        if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
+            break
+    return sorted(chosen, key=itemgetter(1))
 
 
 def multiples(step: float, low: float, high: float) -> list[float]:
@@ -254,36 +251,10 @@ def multiples(step: float, low: float, high: float) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def _linear_ticks(limits: Limits, rows: int, apart: int) -> list[float]:
-    step = nice((limits.high - limits.low) / max((rows - 1) // apart, 1))
-    return multiples(step, limits.low, limits.high)
-
-
 def is_round(value: float) -> bool:
     """Whether a step has one of the mantissas 1, 1.5, 2, 2.5, 3, 4, 5."""
     mantissa = value / 10.0 ** math.floor(math.log10(value)) if value > 0 else 0.0
     return any(abs(mantissa - good) < 1e-6 for good in (1, 1.5, 2, 2.5, 3, 4, 5, 10))
-
-
-def _log_ticks(
-    limits: Limits, rows: int, place_of: Callable[[float], float], apart: int
-) -> list[float]:
-    chosen: list[tuple[int, float]] = []
-    coarse = (limits.high / limits.low) ** (1 / max(rows, 1)) >= COARSE
-    decades = range(math.floor(math.log10(limits.low)), math.ceil(math.log10(limits.high)) + 1)
-    for level in LOG_LEVELS:
-        for value in (mantissa * 10.0**decade for decade in decades for mantissa in level):
-            if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9):
-                row = math.floor(place_of(value))
-                if (not coarse or abs(place_of(value) - row - 0.5) <= OFF_MIDDLE) and all(
-                    abs(row - other) >= apart for other, _ in chosen
-                ):
-                    chosen.append((row, value))
-        if level == LOG_LEVELS[0] and len(chosen) > rows // apart:
-            break
-    if len(chosen) >= 2:
-        return sorted(value for _, value in chosen)
-    return _linear_ticks(limits, rows, apart)
 
 
 def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:

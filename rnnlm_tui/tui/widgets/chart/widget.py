@@ -6,6 +6,7 @@ newest values, or those at the cursor.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
@@ -24,14 +25,9 @@ from rnnlm_tui.tui.widgets.chart.plot import (
     ARROWS,
     Plot,
     PlotOptions,
-    PlotState,
-    PlottedSeries,
-    column_of,
     draw,
-    series_marker,
 )
-from rnnlm_tui.tui.widgets.chart.raster import GRID
-from rnnlm_tui.tui.widgets.chart.scale import settle_end, x_at, x_ticks
+from rnnlm_tui.tui.widgets.chart.scale import settle_end, value_at_y, x_at, x_ticks, y_of
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of, width_of
 
 LARGEST_ZOOM = 1000.0
@@ -148,26 +144,25 @@ class Window:
         self.part = (start, start + length)
 
 
-def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
+def legends(plot: Plot) -> list[Content]:
     """Return the legends from longest to shortest.
 
     Baselines are dropped first, then the raw value, the guides, the names, and the later series.
     """
-    series = data.series
-    if not series:
+    data, cursor = plot.data, plot.look.cursor
+    if not data.series:
         return []
     lines = [
-        Content.styled(f"·· {level_words(line, plot)}", DIM)
-        for line in data.baselines
-        if line.label and look.cursor is None
+        Content.styled(f"·· {level_words(level, plot)}", DIM)
+        for level in data.baselines
+        if level.label and cursor is None
     ]
     guides, brief = (
-        [_guide(data, look, guide, placed=placed) for guide in data.guides]
-        for placed in (True, False)
+        [_guide(plot, guide, placed=placed) for guide in data.guides] for placed in (True, False)
     )
-    head = _head(data, look)
+    head = _head(plot)
     full, bare = (
-        [_entry(data, look, plot, index, named=named) for index in range(len(series))]
+        [_entry(plot, index, named=named) for index in range(len(data.series))]
         for named in (True, False)
     )
     choices = [
@@ -178,30 +173,24 @@ def legends(data: ChartData, look: PlotOptions, plot: Plot) -> list[Content]:
         *([[*head[:1], *bare, *brief]] if head and brief else []),
         [*head, *full],
         full,
-        *([[*bare[:1], *full[1:]]] if not series[0].marker else []),
+        *([[*bare[:1], *full[1:]]] if not data.series[0].marker else []),
         *(bare[:some] for some in range(len(bare), 0, -1)),
     ]
     gap = Content("  ")
     return [gap.join([part for part in choice if part]) for choice in choices]
 
 
-def level_words(line: Baseline, plot: Plot) -> str:
+def level_words(level: Baseline, plot: Plot) -> str:
     """Return a level's label, with an arrow if it is outside the view."""
-    limits = plot.limits
-    if limits is None or limits.low <= line.value <= limits.high:
-        return line.label
-    return f"{line.label} {ARROWS[line.value > limits.high]}"
+    y = y_of(level.value, plot.look.log)
+    if plot.limits is None or plot.limits.low <= y <= plot.limits.high:
+        return level.label
+    return f"{level.label} {ARROWS[y > plot.limits.high]}"
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:
     """Return the index of the last point up to x, or of the first point; None without points."""
     return max(bisect_right(series.x, x) - 1, 0) if len(series.x) else None
-
-
-def curve_at(item: PlottedSeries, column: int) -> float | None:
-    """Return the curve's value in a dot column, or the last before it; None before its start."""
-    at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
-    return item.curve[at][1] if at >= 0 else None
 
 
 def written(series: ChartSeries, value: float | None) -> str:
@@ -213,80 +202,74 @@ def written(series: ChartSeries, value: float | None) -> str:
     return formatting.short(value) if abs(value) >= 9999.5 else formatting.figure(value)
 
 
-def _head(data: ChartData, look: PlotOptions) -> list[Content]:
+def _head(plot: Plot) -> list[Content]:
     """Return `at step 2,140  raw 72.6`; no raw value with several runs."""
-    if look.cursor is None:
+    data, cursor = plot.data, plot.look.cursor
+    if cursor is None:
         return []
-    place = (x_at(look.cursor, data.x_format), f"bold {BRIGHT}")
+    place = (x_at(cursor, data.x_format), f"bold {BRIGHT}")
     parts = [line(f"at {data.x_label} {{}}", place)]
-    for series in data.series[: 0 if data.series[0].marker else None]:
-        at = nearest(series, look.cursor) if series.smooth else None
-        if at is not None:
-            parts.append(line("raw {}", written(series, series.mean[at])))
-            break
+    smooth = [series for series in data.series if series.smooth and len(series.x)]
+    if smooth and not data.series[0].marker:
+        value = smooth[0].mean[nearest(smooth[0], cursor) or 0]
+        parts.append(line("raw {}", written(smooth[0], value)))
     return parts
 
 
-def _entry(data: ChartData, look: PlotOptions, plot: Plot, index: int, *, named: bool) -> Content:
+def _entry(plot: Plot, index: int, *, named: bool) -> Content:
     """Return `━ val 58.1 ★`; only the value for a single curve without a name."""
-    series = data.series[index]
-    value, place = value_of(data, look, plot, index)
-    alone = (
-        len(data.series) == 1 and not series.name and not any(line.label for line in data.baselines)
-    )
-    parts = [] if alone else [(series_marker(series, index, look) or "━", series.colour)]
-    if named and series.name and series.name != series.marker:
-        parts.append((series.name, DIM))
-    if value:
-        parts.append(
-            (value, f"bold {BRIGHT if index == 0 and not series.marker else series.colour}")
-        )
-    if place:
-        parts.append((place, DIM))
-    return Content(" ").join([Content.styled(text, style) for text, style in parts])
+    data, series = plot.data, plot.data.series[index]
+    value, place = value_of(plot, index)
+    unnamed = not series.name and not any(level.label for level in data.baselines)
+    alone = len(data.series) == 1 and unnamed
+    strong = BRIGHT if index == 0 and not series.marker else series.colour
+    parts = [
+        ("" if alone else plot.marker(index) or "━", series.colour),
+        (series.name if named and series.name != series.marker else "", DIM),
+        (value, f"bold {strong}"),
+        (place, DIM),
+    ]
+    return Content(" ").join([Content.styled(text, style) for text, style in parts if text])
 
 
-def _guide(data: ChartData, look: PlotOptions, guide: ChartSeries, *, placed: bool) -> Content:
+def _guide(plot: Plot, guide: ChartSeries, *, placed: bool) -> Content:
     """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
-    if look.cursor is None:
+    cursor = plot.look.cursor
+    if cursor is None:
         return Content.styled(" ".join(filter(None, ("··", guide.name, guide.current))), DIM)
-    at = nearest(guide, look.cursor)
+    at = nearest(guide, cursor)
     value, place = formatting.NOTHING, ""
-    if at is not None and guide.x[at] <= look.cursor <= guide.x[-1]:
+    if at is not None and guide.x[at] <= cursor <= guide.x[-1]:
         value = written(guide, guide.mean[at])
         if placed and value != formatting.NOTHING:
-            place = f" @{x_at(guide.x[at], data.x_format)}"
+            place = f" @{x_at(guide.x[at], plot.data.x_format)}"
     return Content.styled(f"·· {guide.name} {value}{place}", DIM)
 
 
-def value_of(data: ChartData, look: PlotOptions, plot: Plot, index: int) -> tuple[str, str]:
+def value_of(plot: Plot, index: int) -> tuple[str, str]:
     """Return the value, and `@2,100` if its point is elsewhere than the cursor."""
-    series = data.series[index]
+    look, series = plot.look, plot.data.series[index]
+
+    def on_curve(column: int) -> float | None:
+        """The curve's value in a dot column, or the last before it; None before its start."""
+        curve = plot.drawn[index].curve
+        at = bisect_left(curve, column + 1, key=lambda point: point[0]) - 1
+        return value_at_y(curve[at][1], look.log) if at >= 0 else None
+
+    smooth = series.smooth and index < len(plot.drawn)
     if look.cursor is None:
-        raw = (
-            series.smooth
-            and not look.smoothing
-            and len(series.mean)
-            and series.mean[-1] == series.mean[-1]
-        )
-        if series.legend_from_curve and series.smooth and not raw and index < len(plot.drawn):
-            end = curve_at(
-                plot.drawn[index], max(plot.width - plot.gutter, 1) * GRID[look.marks][0] - 1
-            )
-            return (series.current if end is None else written(series, end)), ""
-        return written(series, series.mean[-1]) if raw else series.current, ""
+        newest = series.mean[-1] if len(series.mean) else math.nan
+        if series.smooth and not look.smoothing and newest == newest:
+            return written(series, newest), ""
+        end = on_curve(plot.columns - 1) if smooth and series.legend_from_curve else None
+        return series.current if end is None else written(series, end), ""
     at = nearest(series, look.cursor)
-    if at is None or not look.start <= look.cursor <= look.end:
+    if at is None or not look.shows(look.cursor):
         return formatting.NOTHING, ""
-    cells = max(plot.width - plot.gutter, 1)
-    half = 0.5 * (look.end - look.start) / cells
-    place = f"@{x_at(series.x[at], data.x_format)}"
-    if series.smooth and index < len(plot.drawn):
-        value = curve_at(
-            plot.drawn[index], column_of(look.cursor, look, cells * GRID[look.marks][0])
-        )
-        return written(series, value), place if look.cursor - series.x[-1] > half else ""
-    return written(series, series.mean[at]), place if abs(series.x[at] - look.cursor) > half else ""
+    half = 0.5 * (look.end - look.start) / max(plot.width - plot.gutter, 1)
+    value = on_curve(plot.column_of(look.cursor)) if smooth else series.mean[at]
+    away = look.cursor - series.x[-1] if smooth else abs(series.x[at] - look.cursor)
+    return written(series, value), f"@{x_at(series.x[at], plot.data.x_format)}" * (away > half)
 
 
 DEFAULT_SMOOTHING = 0.9
@@ -321,9 +304,7 @@ class Chart(Panel):
         self.range = Window()
         """The visible part of x."""
         self.range.fit(self.data)
-        self._memory = PlotState()
-        self._plot = Plot(0, 0)
-        self._look: PlotOptions | None = None
+        self._plot = Plot(self.data, self._look(), 0, 0)
         self._log_chosen = False
         self.set_reactive(Chart.log_y, self.data.log_y)
 
@@ -337,7 +318,8 @@ class Chart(Panel):
         With a `window`, show the part of x that it has.
         """
         if data.title != self.data.title or data.x_label != self.data.x_label:
-            self._memory, self.range, self._log_chosen = PlotState(), Window(), False
+            self._plot = Plot(data, self._look(), 0, 0)
+            self.range, self._log_chosen = Window(), False
         if not self._log_chosen:
             self.set_reactive(Chart.log_y, data.log_y)
         self.data = data
@@ -356,7 +338,8 @@ class Chart(Panel):
 
     def reset(self) -> None:
         """Reset zoom, y axis, smoothing and cursor."""
-        self._memory, self.range, self._log_chosen = PlotState(), Window(), False
+        self._plot = Plot(self.data, self._look(), 0, 0)
+        self.range, self._log_chosen = Window(), False
         self.range.fit(self.data)
         self.set_reactive(Chart.cursor, None)
         self.set_reactive(Chart.show_all, False)
@@ -373,22 +356,24 @@ class Chart(Panel):
     @property
     def values(self) -> list[str]:
         """Each series' value as in the legend, newest or at the cursor; empty if not drawn yet."""
-        look = self._look
-        if look is None or not self.size or self._drawn_for != self.size:
+        if not self.size or self._drawn_for != self.size:
             return []
-        return [
-            value_of(self.data, look, self._plot, index)[0]
-            for index in range(len(self.data.series))
-        ]
+        return [value_of(self._plot, index)[0] for index in range(len(self.data.series))]
 
     # Drawing
 
     def prepare(self, width: int, height: int) -> None:
         """Draw the plot that `content_line` returns."""
+        self._plot = draw(self.data, self._look(), width, height, self._plot)
+        self.set_reactive(
+            Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else "")
+        )
+
+    def _look(self) -> PlotOptions:
+        """Return how the data is shown now."""
         start, end = self.range.shown
         low, high = self.range.whole
-        no_colour = bool(getattr(self.app, "no_color", False))
-        self._look = PlotOptions(
+        return PlotOptions(
             start,
             end,
             high - low,
@@ -397,11 +382,7 @@ class Chart(Panel):
             self.show_all,
             self.marks_style,
             self.cursor,
-            no_colour,
-        )
-        self._plot = draw(self.data, self._look, width, height, self._memory)
-        self.set_reactive(
-            Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else "")
+            no_colour=self.is_attached and bool(getattr(self.app, "no_color", False)),
         )
 
     def content_line(self, y: int, width: int) -> Strip:
@@ -409,35 +390,29 @@ class Chart(Panel):
 
     def legend_within(self, room: int) -> Label:
         """Return the longest legend that fits."""
-        variants = legends(self.data, self._look, self._plot) if self._look else []
-        return next((variant for variant in variants if variant.cell_length <= room), "")
+        fitting = (legend for legend in legends(self._plot) if legend.cell_length <= room)
+        return next(fitting, "")
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
         """Return the unit, the cursor's x, and the ticks that touch neither."""
-        look, plot, unit = self._look, self._plot, self.data.x_label
-        if look is None or width < 8:
+        data, look, plot = self.data, self._plot.look, self._plot
+        if width < 8:
             return []
         labels: list[tuple[int, Sequence[Segment]]] = []
-        if unit and len(unit) + 10 <= width:
-            labels.append((width - 3 - len(unit), segments_of(unit, DIM)))
-        cells, sub_columns = self._cells, GRID[look.marks][0]
+        if data.x_label and len(data.x_label) + 10 <= width:
+            labels.append((width - 3 - len(data.x_label), segments_of(data.x_label, DIM)))
 
-        def centred(value: float, text: str) -> int:
-            return (
-                2
-                + plot.gutter
-                + column_of(value, look, cells * sub_columns) // sub_columns
-                - (len(text) - 1) // 2
-            )
+        def centred(x: float, text: str) -> int:
+            return 2 + plot.gutter + plot.cell_of(x) - (len(text) - 1) // 2
 
-        if look.cursor is not None and look.start <= look.cursor <= look.end:
-            text = x_at(look.cursor, self.data.x_format)
+        if look.cursor is not None and look.shows(look.cursor):
+            text = x_at(look.cursor, data.x_format)
             at = max(min(centred(look.cursor, text), width - 3 - len(text)), 2)
             if labels and at + len(text) + 2 > labels[0][0]:
                 labels.clear()
             labels.append((at, [Segment(text, ink(BACKGROUND, background=BRIGHT, bold=True))]))
-        for value, text in x_ticks(look.start, look.end, cells, self.data.x_format):
-            at = centred(value, text)
+        for x, text in x_ticks(look.start, look.end, self._cells, data.x_format):
+            at = centred(x, text)
             if all(
                 at + len(text) + 2 < other or other + width_of(label) + 2 < at
                 for other, label in labels
@@ -457,12 +432,8 @@ class Chart(Panel):
         if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
             self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
 
-    def watch_cursor(self) -> None:
+    def _view_changed(self) -> None:
         self.redraw()
 
-    def watch_show_all(self) -> None:
-        self._memory.limits = None
-        self.redraw()
-
-    watch_marks_style = watch_smoothing = watch_cursor
-    watch_log_y = watch_show_all
+    watch_cursor = watch_show_all = watch_marks_style = watch_smoothing = _view_changed
+    watch_log_y = _view_changed

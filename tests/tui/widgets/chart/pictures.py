@@ -7,7 +7,7 @@ from array import array
 
 from rnnlm_tui.tui.palette import TRAIN, VALIDATION
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
 
 PLANNED = 1000
 
@@ -75,5 +75,5 @@ def picture(
     show_all: bool = False,
 ) -> tuple[Plot, list[str]]:
     """Draw; return the plot and its rows as text, without labels."""
-    plot = draw(data, look(data, marks=marks, show_all=show_all), width, height, PlotState())
+    plot = draw(data, look(data, marks=marks, show_all=show_all), width, height)
     return plot, ["".join(text for text, _ in row) for row in plot.rows]

@@ -12,7 +12,7 @@ from rnnlm_tui.store.index import BUCKET_STEPS
 from rnnlm_tui.store.series import RAW_LIMIT, bucket_width
 from rnnlm_tui.tui.palette import TRAIN
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import draw
 from tests.tui.widgets.chart.pictures import look, perplexities
 
 BUCKETS = 2_048
@@ -55,7 +55,7 @@ def test_drawing_reads_each_bucket_a_few_times_however_long_the_run(steps: int) 
     places, middle, low, high = (Counted(values) for values in (x, mean, mean, mean))
     train = ChartSeries("train", TRAIN, places, middle, low, high, geometric=True)
     data = ChartData("Perplexity", (train,), x_end=x[-1], log_y=True)
-    plot = draw(data, look(data), 96, 12, PlotState())
+    plot = draw(data, look(data), 96, 12)
     columns = 2 * (96 - plot.gutter)
     assert len(plot.drawn[0].bins) <= columns + 2
     read = sum(part.read for part in (places, middle, low, high))

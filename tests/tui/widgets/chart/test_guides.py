@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from rnnlm_tui.tui.palette import BASELINE, TRAIN, ink
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.plot import PlotState, draw
+from rnnlm_tui.tui.widgets.chart.plot import draw
+from rnnlm_tui.tui.widgets.chart.scale import y_of
 from rnnlm_tui.tui.widgets.chart.widget import legends, newest, oldest
 from tests.tui.widgets.chart.pictures import look, picture, training
 
@@ -22,8 +23,8 @@ def test_a_guide_is_named_at_its_end_and_widens_the_range_without_its_steep_star
         assert any(row.rstrip().endswith("reference") for row in rows)
         assert ink(BASELINE) in {style for row in plot.rows for _, style in row}
         assert plot.limits is not None
-        assert plot.limits.low <= 60
-        assert plot.limits.high < 266
+        assert plot.limits.low <= y_of(60, log)
+        assert plot.limits.high < y_of(266, log)
     assert (newest(DATA), oldest(DATA)) == (newest(training(300)), oldest(training(300)))
     assert [len(picture(DATA, *size)[1]) for size in ((24, 7), (5, 2), (1, 1))] == [7, 2, 1]
     empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), guides=(GUIDE,), x_end=100)
@@ -39,4 +40,4 @@ def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
         (ended, 250, "·· reference –"),
     ):
         seen = look(data, cursor=cursor)
-        assert words in legends(data, seen, draw(data, seen, 96, 15, PlotState()))[0].plain
+        assert words in legends(draw(data, seen, 96, 15))[0].plain
