@@ -10,22 +10,22 @@ from rnnlm_tui.schema.reference import REFERENCE
 from rnnlm_tui.store.runs import suggest_name
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.views.chart_data import AXES
-from rnnlm_tui.tui.views.charts import loss_data, perplexity_data
 from tests.tui.book_run import EVERY, FACTS, STEPS, TOKENS_A_STEP, book_run, slice_loss
 from tests.tui.demo_run import demo_run, seen
 from tests.tui.support import at_home, lines_of, shows, text_of, until
+from tests.tui.test_train_data import chart
 
 
 def test_the_reference_is_drawn_at_the_same_number_of_sentences() -> None:
     snapshot = seen(book_run())
     for axis, a_step in (("step", 1.0), ("tokens", TOKENS_A_STEP), ("epoch", 1 / STEPS)):
-        (guide,) = perplexity_data(snapshot, axis).guides  # type: ignore[arg-type]
+        (guide,) = chart("perplexity", snapshot, axis).guides  # type: ignore[arg-type]
         assert len(guide.x) == len(REFERENCE)
         assert guide.x[0] == pytest.approx(EVERY * a_step, rel=2e-3)
         assert guide.x[-1] == pytest.approx(math.ceil(22_034_911 / 128) * a_step, rel=2e-3)
         assert list(guide.x) == sorted(guide.x)
         assert (guide.mean[0], guide.mean[-1]) == (266.13, 72.41)
-        (nats,) = loss_data(snapshot, axis).guides  # type: ignore[arg-type]
+        (nats,) = chart("loss", snapshot, axis).guides  # type: ignore[arg-type]
         assert nats.mean[-1] == pytest.approx(4.2824, abs=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_the_reference_covers_the_first_epoch_of_a_run_of_its_protocol_but_no_ti
     three, short = (
         FACTS.model_copy(update={"max_steps": most, "epochs": 3.0}) for most in (12 * EVERY, 30)
     )
-    (guide,) = perplexity_data(seen(book_run(facts=three, name=suggest_name())), "step").guides
+    (guide,) = chart("perplexity", seen(book_run(facts=three, name=suggest_name()))).guides
     assert list(guide.x) == [number * EVERY for number in (1, 2, 3, 4)]
     for made, axes in (
         (book_run(), ("step", "tokens", "epoch")),
@@ -42,11 +42,11 @@ def test_the_reference_covers_the_first_epoch_of_a_run_of_its_protocol_but_no_ti
         (demo_run(name=suggest_name()), ()),
     ):
         snapshot = seen(made)
-        assert tuple(axis for axis in AXES if perplexity_data(snapshot, axis).guides) == axes
+        assert tuple(axis for axis in AXES if chart("perplexity", snapshot, axis).guides) == axes
 
 
 def test_evaluations_of_the_slice_are_points_and_that_of_the_whole_test_set_is_not() -> None:
-    judged = perplexity_data(seen(book_run("finished", STEPS, whole=81.4)), "step").series[1]
+    judged = chart("perplexity", seen(book_run("finished", STEPS, whole=81.4))).series[1]
     assert judged.name == "test slice"
     assert len(judged.x) == STEPS // EVERY
     assert judged.mean[-1] == pytest.approx(math.exp(slice_loss(STEPS // EVERY * EVERY)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
-from rnnlm_tui.tui.views.compare import COMPARED_CHARTS
+from rnnlm_tui.tui.views.charts import COMPARED_CHARTS
 from rnnlm_tui.tui.widgets.compare import compare_arrangement
 from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.homes import trained, training
@@ -235,32 +235,27 @@ async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curve
         assert not line_of(app, "C"), "it can't be read"
 
 
-CHARTS = ("validation", "loss", "bits", "speed", "gradient", "rate")
-
-
-def test_nothing_overlaps_and_the_chart_has_room_at_every_size() -> None:
-    for width in (60, 80, 120, 190, 200, 300):
-        for height in (12, 15, 21, 37, 50, 57, 97):
-            for lines in (0, 3, 8, 40):
-                size = Size(width, height)
-                places = compare_arrangement(size, CHARTS, "loss", lines)
-                regions = list(places.values())
-                assert all(size.region.contains_region(region) for region in regions)
-                assert not any(one.overlaps(other) for one, other in combinations(regions, 2))
-                assert sum(region.area for region in regions) == size.area
-                assert all(places[name].height >= CHART_LEAST for name in CHARTS if name in places)
-
-
-def test_the_table_has_rows_in_a_small_terminal_and_other_charts_in_a_large_one() -> None:
-    for size, lines, heights in ((Size(80, 21), 8, (11, 10)), (Size(60, 12), 10, (6, 6))):
-        places = compare_arrangement(size, CHARTS, "validation", lines)
-        assert (places["validation"].height, places["compared-runs"].height) == heights
-        assert "loss" not in places
-    places = compare_arrangement(Size(200, 57), CHARTS, "bits", 10)
-    assert set(places) == {*CHARTS, "compared-runs"}
-    assert places["bits"].width > 2 * places["loss"].width - 2
-    alone = compare_arrangement(Size(80, 21), CHARTS, "speed", 10, alone=True)
-    assert alone == {"speed": Size(80, 21).region}
+def test_nothing_overlaps_and_charts_and_tables_have_room_at_every_size() -> None:
+    charts, chosen = tuple(COMPARED_CHARTS), "compare-loss"
+    for width, height, lines in product(
+        (60, 80, 120, 190, 200, 300), (12, 15, 21, 37, 50, 57, 97), (0, 3, 8, 40)
+    ):
+        size = Size(width, height)
+        places = compare_arrangement(size, charts, chosen, lines)
+        regions = list(places.values())
+        assert all(size.region.contains_region(region) for region in regions)
+        assert not any(one.overlaps(other) for one, other in combinations(regions, 2))
+        assert sum(region.area for region in regions) == size.area
+        assert all(places[name].height >= CHART_LEAST for name in charts if name in places)
+        assert compare_arrangement(size, charts, chosen, lines, alone=True) == {chosen: size.region}
+    for size, lines, heights in (
+        (Size(80, 21), 8, [11, 10]), (Size(60, 12), 10, [6, 6]),
+    ):  # fmt: skip
+        places = compare_arrangement(size, charts, chosen, lines)
+        assert [region.height for region in places.values()] == heights
+    places = compare_arrangement(Size(200, 57), charts, chosen, 10)
+    assert set(places) == {*charts, "compared-runs"}
+    assert places[chosen].width > 2 * places["compare-bits"].width - 2
 
 
 PICTURES = Path(__file__).parent / "snapshots"

@@ -27,8 +27,9 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.chart_data import MarksStyle
-from rnnlm_tui.tui.views.charts import CHARTS
-from rnnlm_tui.tui.views.compare import Marks
+from rnnlm_tui.tui.views.charted_run import ChartedRun
+from rnnlm_tui.tui.views.charts import CHARTS, COMPARED_CHARTS
+from rnnlm_tui.tui.views.compare import Marks, compared
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from tests.fakes import answers
 from tests.tui.fakes import FakeSampler
@@ -50,6 +51,8 @@ CURVES: tuple[Sequence[float], ...] = (
 )
 """The losses of a run's steps, again and again."""
 STEPS, EVERY = 400, 40
+HEIGHTS: dict[MarksStyle, tuple[int, ...]] = {"braille": (4, 12), "block": (12,), "ascii": (4,)}
+"""The heights of charts, with and without a band of raw points, by their dots."""
 PANES_OF_RUNS: tuple[Pane, ...] = ("runs", "checkpoints", "train")
 
 
@@ -75,16 +78,20 @@ def stored(name: str, losses: Sequence[float]) -> RunSnapshot:
 
 @pytest.mark.parametrize("losses", CURVES, ids=str)
 def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequence[float]) -> None:
-    snapshot = stored("plain-otter", losses)
-    styles: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
-    for chart, log, everything, height, marks in product(
-        CHARTS, (False, True), (False, True), (4, 12), styles
+    names = ("plain-otter", "brisk-heron", "dusty-lynx")
+    snapshots = [stored(name, losses) for name in names]
+    charts = {name: make([ChartedRun(snapshots[0])]) for name, make in CHARTS.items()}
+    marked = compared(Marks(names), snapshots)
+    charts |= {name: make(marked) for name, make in COMPARED_CHARTS.items()}
+    for (name, data), everything, (marks, heights) in product(
+        charts.items(), (False, True), HEIGHTS.items()
     ):
-        data, plot = replace(CHARTS[chart](snapshot, "step"), log_y=log), None
-        for cursor in (None, 100.0):
-            options = look(data, cursor=cursor, marks=marks, show_all=everything)
-            plot = draw(data, options, 60, height, plot)
-            assert len(plot.rows) == height, (chart, options)
+        plot = None
+        for log, height, cursor in product((False, True), heights, (None, 100.0)):
+            shown = replace(data, log_y=log)
+            options = look(shown, cursor=cursor, marks=marks, show_all=everything)
+            plot = draw(shown, options, 60, height, plot)
+            assert len(plot.rows) == height, (name, options)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -10,30 +10,24 @@ from itertools import pairwise, product
 
 import pytest
 
+from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import BOOK, ELMAN
 from rnnlm_tui.schema.summary import BaselineFigures, PreparingFigures, SourceFigures
 from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.views import chart_data
-from rnnlm_tui.tui.views.chart_data import AXES, Axis
-from rnnlm_tui.tui.views.charts import (
-    CHARTS,
-    SPEED,
-    busy_data,
-    exponentials,
-    gradient_data,
-    level_to_beat,
-    loss_data,
-    marks,
-    memory_data,
-    perplexity_data,
-    score_data,
-)
+from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
+from rnnlm_tui.tui.views.charted_run import ChartedRun
+from rnnlm_tui.tui.views.charts import CHARTS, exponentials, level_to_beat, marks
 from rnnlm_tui.tui.views.train import trend
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
 from tests.tui.fakes import START, make_series, make_snapshot
+
+
+def chart(name: str, snapshot: RunSnapshot, axis: Axis = "step") -> ChartData:
+    return CHARTS[name]([ChartedRun(snapshot, axis)])
+
 
 GENERATED = make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))
 
@@ -53,9 +47,9 @@ def test_an_empty_chart_shows_what_the_first_step_waits_for() -> None:
     ):
         preparing = PreparingFigures(phase=phase, done=0, total=0)
         snapshot = make_snapshot("preparing", 0, preparing=preparing)
-        assert loss_data(snapshot, "step").note == f"training starts {note}"
-    for axis, make in product(AXES, CHARTS.values()):
-        assert all(len(series.x) == 0 for series in make(snapshot, axis).series)
+        assert chart("loss", snapshot).note == f"training starts {note}"
+    for axis, name in product(AXES, CHARTS):
+        assert all(len(series.x) == 0 for series in chart(name, snapshot, axis).series)
 
 
 def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
@@ -68,55 +62,58 @@ def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
 @pytest.mark.parametrize("axis", AXES)
 def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis: Axis) -> None:
     series = make_series(1_000, width=4)
-    places = chart_data.x_values(series, axis)
-    assert places[99] < chart_data.x_of_step(series, axis, 402) < places[100]
-    last = 5_000 if axis == "step" else places[-1]
-    assert chart_data.x_of_step(series, axis, 5_000) == last
+    run = ChartedRun(replace(make_snapshot(), series=series), axis)
+    places = run.places
+    assert places[99] < run.x_of_step(402) < places[100]
+    assert run.step_of_x(run.x_of_step(402)) == pytest.approx(402)
+    assert run.x_of_step(5_000) == (5_000 if axis == "step" else places[-1])
     halfway = (series.time[39] + series.time[40]) / 2
     times = [series.time[0] - 100, halfway, series.time[-1], series.time[-1] + 50]
-    found = chart_data.x_of_times(series, axis, times)
+    found = run.x_of_times(times)
     assert list(found) == sorted(found)
     assert list(found[1:3]) == pytest.approx([(places[39] + places[40]) / 2, places[-1]])
     assert axis == "wall" or (found[0], found[3]) == (0.0, places[-1])
-    end = chart_data.planned_end(make_snapshot(step=2_000), axis)
+    run = ChartedRun(make_snapshot(step=2_000), axis)
+    end = run.planned_end
     assert end is not None
-    assert end > chart_data.x_values(make_series(2_000), axis)[-1]
+    assert end > run.places[-1]
     assert axis != "step" or end == 4_754
 
 
 def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
     back = replace(make_series(40, width=10), time=array("d", [100.0, 110.0, 90.0, 120.0]))
-    assert list(chart_data.x_values(back, "wall")) == [100.0, 110.0, 110.0, 120.0]
-    places = chart_data.x_of_times(back, "step", [95.0, 105.0, 85.0, 115.0])
-    assert all(one <= other for one, other in pairwise(places))
     snapshot = make_snapshot()
+    odd = replace(snapshot, series=back)
+    assert list(ChartedRun(odd, "wall").places) == [100.0, 110.0, 110.0, 120.0]
+    places = ChartedRun(odd).x_of_times([95.0, 105.0, 85.0, 115.0])
+    assert all(one <= other for one, other in pairwise(places))
     later = tuple(
         replace(row, time=row.time - 900.0 if row.step > 2_000 else row.time)
         for row in snapshot.evaluations
     )
-    data = perplexity_data(replace(snapshot, evaluations=later), "wall")
+    data = chart("perplexity", replace(snapshot, evaluations=later), "wall")
     assert list(data.series[1].x) == sorted(data.series[1].x)
     assert data.evaluated == data.series[1].x
 
 
 def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_setting() -> None:
     snapshot = make_snapshot()
-    found = marks(snapshot, "step")
+    found = marks(ChartedRun(snapshot))
     glyphs = [mark.glyph for mark in found]
     assert [glyphs.count(glyph) for glyph in "c↻Δ"] == [6, 1, 1]
     events = tuple(replace(event, attempt=1) for event in snapshot.events)  # only paused
-    assert "↻" not in {mark.glyph for mark in marks(replace(snapshot, events=events), "step")}
-    assert len(perplexity_data(make_snapshot(), "step").evaluated) == 37
+    assert "↻" not in {mark.glyph for mark in marks(ChartedRun(replace(snapshot, events=events)))}
+    assert len(chart("perplexity", make_snapshot()).evaluated) == 37
     (best,) = [mark.x for mark in found if (mark.glyph, mark.colour) == ("c", palette.VALIDATION)]
     assert best == 3_700
 
 
 def test_the_best_evaluation_has_its_star_on_the_curve_unless_it_is_infinite() -> None:
     snapshot = make_snapshot()
-    bits = score_data(snapshot, "step").series[0]
+    bits = chart("score", snapshot).series[0]
     assert bits.star == pytest.approx((3_700.0, min(bits.mean)))
     rows = tuple(replace(row, loss=math.inf) for row in snapshot.evaluations)
-    judged = perplexity_data(replace(snapshot, evaluations=rows), "step").series[1]
+    judged = chart("perplexity", replace(snapshot, evaluations=rows)).series[1]
     assert (judged.star, judged.current) == (None, "∞")
 
 
@@ -132,9 +129,9 @@ def test_detailed_rows_replace_coarse_buckets() -> None:
     coarse = make_series(4_000, width=64)
     snapshot = replace(make_snapshot(step=4_000), series=coarse, detail=detail)
     for axis in AXES:
-        x = loss_data(snapshot, axis).series[0].x
+        x = chart("loss", snapshot, axis).series[0].x
         assert list(x) == sorted(x)
-        assert len(x) == len(SPEED.chart(snapshot, axis).series[0].x) == len(coarse) - 6 + 200
+        assert len(x) == len(chart("speed", snapshot, axis).series[0].x) == len(coarse) - 6 + 200
 
 
 def test_trend_compares_the_newest_evaluation_with_the_two_before() -> None:
@@ -152,7 +149,7 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
     seconds = [0.01 if index % 2 else 0.3 for index in range(200)]
     active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
     snapshot = replace(make_snapshot(step=200), series=replace(series, active=active))
-    (whole,) = bins_of(SPEED.chart(snapshot, "step").series[0], 0.0, 1_000.0, 2)[:1]
+    (whole,) = bins_of(chart("speed", snapshot).series[0], 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
 
@@ -162,9 +159,9 @@ def test_a_legend_shows_the_end_of_its_curve() -> None:
     norm = snapshot.series.columns["grad_norm"]
     odd = Band(norm.low, norm.high, array("d", [*norm.mean[:-1], 90.0]))
     series = replace(snapshot.series, columns={**snapshot.series.columns, "grad_norm": odd})
-    for chart in (SPEED.chart, gradient_data):
-        data = chart(replace(snapshot, series=series), "step")
-        assert data.y_from_zero == (chart != gradient_data)
+    for name in ("speed", "gradient"):
+        data = chart(name, replace(snapshot, series=series))
+        assert data.y_from_zero == (name == "speed")
         smooth = PlotOptions(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
         for look in (smooth, replace(smooth, smoothing=0.0)):
             plot = draw(data, look, 60, 12)
@@ -178,7 +175,7 @@ def test_the_machine_charts_show_the_card_or_the_cores() -> None:
         (False, ("CPU", "Memory, GiB"), ["run", "all"], ["64 %", "71 %"], ["0.9", "9.1"]),
     ):
         snapshot = make_snapshot(gpu=gpu)
-        busy, memory = busy_data(snapshot, "step"), memory_data(snapshot, "step")
+        busy, memory = chart("gpu", snapshot), chart("memory", snapshot)
         assert (busy.title, memory.title, busy.y_unit) == (*titles, " %")
         assert [series.name for series in busy.series] == names
         assert [series.current for series in busy.series] == loads
@@ -186,5 +183,5 @@ def test_the_machine_charts_show_the_card_or_the_cores() -> None:
         assert memory.series[1].mean[0] == pytest.approx(float(memories[1]), abs=0.05)
         assert memory.baselines[0].label == ("23 GiB" if gpu else "62 GiB")
     early = replace(make_snapshot(), series=make_series(0))  # readings before the first step
-    assert set(busy_data(early, "step").series[0].x) == {0.0}
-    assert busy_data(early, "wall").series[0].x[0] == START
+    assert set(chart("gpu", early).series[0].x) == {0.0}
+    assert chart("gpu", early, "wall").series[0].x[0] == START

@@ -18,9 +18,9 @@ A subclass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui import folders
@@ -28,14 +28,15 @@ from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
+from rnnlm_tui.tui.views.charts import Charts, Runs
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData, Window
 
 
 class ChartedScreen(PaneScreen):
     """The base of the screens with charts."""
 
-    CHARTS: ClassVar[Mapping[str, Callable[[Any, Axis], ChartData]]] = {}
-    """Chart id to its data of what is shown, in the order of tab."""
+    CHARTS: ClassVar[Charts] = {}
+    """Chart id to its data of the shown runs, in the order of tab."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ class ChartedScreen(PaneScreen):
             chart.set_reactive(Chart.show_all, self.view.whole_range)
             chart.smoothing = self.view.smoothing
 
-    def show_charts(self, of: object, places: Collection[str], empty: ChartData) -> None:
+    def show_charts(self, runs: Runs, places: Collection[str], empty: ChartData) -> None:
         """Show the charts that have a place: of a run or several, or empty without any.
 
         The first of CHARTS among them decides the x range of all.
@@ -149,7 +150,7 @@ class ChartedScreen(PaneScreen):
         names = [name for name in self.CHARTS if name in places]
         if not names:
             return
-        shown = {name: self.CHARTS[name](of, self.axis) if of else empty for name in names}
+        shown = {name: self.CHARTS[name](runs) if runs else empty for name in names}
         self._led_by = names[0]
         self.window.fit(shown[names[0]], self.cursor)
         if self.pending and shown[names[0]].series:

@@ -14,10 +14,9 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.text import line
+from rnnlm_tui.tui.views.charted_run import ChartedRun
+from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import (
-    COMPARED_CHARTS,
-    MarkedRun,
-    MarkedRuns,
     compared,
     comparison,
     shown_steps,
@@ -67,10 +66,10 @@ class CompareScreen(ChartedScreen):
 
     show_marks = show_compared
 
-    def _runs(self) -> MarkedRuns:
-        return compared(self.context.marks, self.context.compared)
+    def _runs(self) -> Runs:
+        return compared(self.context.marks, self.context.compared, self.axis)
 
-    def _show(self, runs: MarkedRuns) -> None:
+    def _show(self, runs: Runs) -> None:
         placed = self.query_one(Placed)
         if runs or not self.context.marked:
             placed.uncover()
@@ -121,26 +120,24 @@ class CompareScreen(ChartedScreen):
     # the charts
 
     def ends(self) -> tuple[float, float] | None:
-        return span(self._runs(), self.axis)
+        return span(self._runs())
 
     def step_of_x(self, place: float) -> float | None:
         """Return the step at an x of the longest run: each run has its own."""
         longest = self._longest()
-        return None if longest is None else longest.step_of_x(self.axis, place)
+        return None if longest is None else longest.step_of_x(place)
 
     def x_of_step(self, step: float) -> float | None:
         longest = self._longest()
-        return None if longest is None else longest.x_of_step(self.axis, step)
+        return None if longest is None else longest.x_of_step(step)
 
-    def _longest(self) -> MarkedRun | None:
+    def _longest(self) -> ChartedRun | None:
         return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution."""
         part = self.window.part
-        self.context.watcher.look_at(
-            {} if part is None else shown_steps(self._runs(), self.axis, part)
-        )
+        self.context.watcher.look_at({} if part is None else shown_steps(self._runs(), part))
 
     def cursor_changed(self) -> None:
         """Show all values in the table: the legend has no room for many runs."""
@@ -158,7 +155,7 @@ class CompareScreen(ChartedScreen):
             return
         if self.cursor is not None and values:
             place = self.cursor - chart.column_width / 2
-            values = values_at_x(self._runs(), self.axis, place, values)
+            values = values_at_x(self._runs(), place, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -37,8 +37,9 @@ from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, fe
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.charts import perplexity_data
-from rnnlm_tui.tui.views.compare import compared, validation_data
+from rnnlm_tui.tui.views.charted_run import ChartedRun
+from rnnlm_tui.tui.views.charts import PERPLEXITY, compared_perplexities
+from rnnlm_tui.tui.views.compare import compared
 from rnnlm_tui.tui.views.queue import waiting_runs
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
@@ -235,9 +236,9 @@ class RunsScreen(SteersRuns):
             return
         if wide:
             marked = compared(self.context.marks, self.context.compared)
-            alone = perplexity_data(shown, "step") if shown is not None else ChartData("", ())
+            alone = PERPLEXITY.chart([ChartedRun(shown)]) if shown else ChartData("", ())
             self.query_one("#run-chart", Chart).show(
-                validation_data(marked, "step") if len(marked) > 1 else alone
+                compared_perplexities(marked) if len(marked) > 1 else alone
             )
         detail.show(shown, chosen, with_curve=not wide)
 

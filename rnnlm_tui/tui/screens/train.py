@@ -25,7 +25,7 @@ from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.chart_data import step_of_x, x_of_step, x_values
+from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import (
     CHARTS,
     adjacent_evaluation,
@@ -107,6 +107,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
+        self._charted: ChartedRun | None = None
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
@@ -141,7 +142,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         places = self._placed.places
         if figures := places.get("figures"):
             self.query_one(KeyFigures).show(snapshot, figures.width)
-        self.show_charts(snapshot, places, ChartData("", ()))
+        self.show_charts([self._run] if self._run else [], places, ChartData("", ()))
         self.show_readings()
         self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -274,11 +275,19 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return None
         return min(self.step_of_x(self.cursor), self.snapshot.series.step[-1])
 
-    def ends(self) -> tuple[float, float] | None:
-        if self.snapshot is None or not len(self.snapshot.series.step):
+    @property
+    def _run(self) -> ChartedRun | None:
+        """The run on the axis of the charts."""
+        if self.snapshot is None:
             return None
-        places = x_values(self.snapshot.series, self.axis)
-        return places[0], places[-1]
+        known = self._charted
+        if known is None or known.snapshot is not self.snapshot or known.axis != self.axis:
+            known = self._charted = ChartedRun(self.snapshot, self.axis)
+        return known
+
+    def ends(self) -> tuple[float, float] | None:
+        run = self._run
+        return (run.places[0], run.places[-1]) if run and len(run.places) else None
 
     def arranged_charts(self) -> Sequence[str]:
         places = self._places(self.app.size)
@@ -289,12 +298,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
         return [*arranged, *(name for name in CHARTS if name not in arranged)]
 
     def step_of_x(self, place: float) -> float:
-        snapshot = self.snapshot
-        return place if snapshot is None else step_of_x(snapshot.series, self.axis, place)
+        return self._run.step_of_x(place) if self._run else place
 
     def x_of_step(self, step: float, time: float | None = None) -> float:
-        snapshot = self.snapshot
-        return step if snapshot is None else x_of_step(snapshot.series, self.axis, step, time)
+        return self._run.x_of_step(step, time) if self._run else step
 
     def part_changed(self) -> None:
         """Read the shown range at full resolution, and update the footer's keys for it."""

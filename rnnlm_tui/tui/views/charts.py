@@ -1,4 +1,8 @@
-"""The train screen's charts of a run and its machine, and what is nearest to a step."""
+"""The charts of a run, of its machine and of several runs, and what is nearest to a step.
+
+A `Metric` has all that charts know of a value: a run's curve over its steps, that of its
+evaluations, how both are written, scaled and coloured, and the levels to beat.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.schema.formatting import (
@@ -17,100 +22,32 @@ from rnnlm_tui.schema.formatting import (
     short,
     unknown_share_text,
 )
-from rnnlm_tui.schema.metrics import (
-    MACHINE_COLUMNS,
-    evaluations_during_run,
-    machine_values,
-    perplexity,
-)
+from rnnlm_tui.schema.metrics import MACHINE_COLUMNS, machine_values, perplexity
 from rnnlm_tui.schema.reference import REFERENCE_NAME, reference_points
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.views.chart_data import (
-    AXIS_TEXTS,
-    Axis,
-    Baseline,
-    ChartData,
-    ChartSeries,
-    Mark,
-    ascending,
-    curves,
-    extrapolated_x,
-    planned_end,
-    short_batches,
-    speeds,
-    x_mapper,
-    x_of_times,
-    x_values,
-)
+from rnnlm_tui.tui.views.chart_data import AXIS_TEXTS, Baseline, ChartData, ChartSeries, Mark
+from rnnlm_tui.tui.views.charted_run import ChartedRun, ascending
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import (
-        CheckpointRow,
-        EvaluationRow,
-        EventKind,
-        EventRow,
-        SampleRow,
-    )
+    from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, SampleRow
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.store.series import Band
+
+Runs = Sequence[ChartedRun]
+Numbers = Sequence[float]
+MOST_BANDS = 2
+"""Up to this many runs show their raw points; more would hide each other's curves."""
+SINCE_START = "since start"
+"""Label of the wall axis for runs trained on different days: time since each began."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepMetric:
-    """A metric with a value for each step, as the charts of one run and of several show it."""
-
-    title: str
-    column: str
-    newest: Callable[[RunSummary], float | None]
-    write: Callable[[float | None], str] = figure
-    from_zero: bool = False
-    smooth: bool = True
-
-    def curve(self, snapshot: RunSnapshot, axis: Axis, since: float = 0.0) -> ChartSeries:
-        """Return a run's curve; `since` is where its x begins."""
-        series = curves(snapshot)
-        band, speed = series.columns[self.column], self.column == "tokens_per_second"
-        low, high = (band.low, band.high) if series.width > 1 else (None, None)
-        places, newest = x_values(series, axis), self.newest(snapshot.summary)
-        return ChartSeries(
-            name="",
-            colour=palette.TRAIN,
-            x=[place - since for place in places] if since else places,
-            mean=speeds(series) if speed else band.mean,
-            low=low,
-            high=high,
-            current=self.write(newest) if len(places) else "",
-            smooth=self.smooth,
-            harmonic=speed,
-            legend_from_curve=self.column != "loss",
-            y_format=None if self.write is figure else self.write,
-            left_out=short_batches(series),
-        )
-
-    def chart(self, snapshot: RunSnapshot, axis: Axis) -> ChartData:
-        """Return the chart of one run."""
-        curve = self.curve(snapshot, axis)
-        return on_axis(ChartData(self.title, (curve,), y_from_zero=self.from_zero), snapshot, axis)
+def unchanged(values: Numbers) -> Numbers:
+    """Return the values."""
+    return values
 
 
-LOSS = StepMetric("Training loss", "loss", lambda summary: summary.train.loss)
-SPEED = StepMetric(
-    "Tokens/s", "tokens_per_second", lambda run: run.tokens_per_second, short, from_zero=True
-)
-NORM = StepMetric("Gradient norm", "grad_norm", lambda summary: summary.train.grad_norm)
-RATE = StepMetric(
-    "Learning rate",
-    "learning_rate",
-    lambda summary: summary.train.learning_rate,
-    scientific,
-    from_zero=True,
-    smooth=False,
-)
-
-
-def exponentials(losses: Sequence[float]) -> list[float]:
+def exponentials(losses: Numbers) -> Numbers:
     """Return perplexities of losses; NaN stays NaN."""
     try:
         return list(map(math.exp, losses))  # in C: a long run has thousands, several times a second
@@ -118,104 +55,209 @@ def exponentials(losses: Sequence[float]) -> list[float]:
         return [perplexity(loss) for loss in losses]
 
 
-def perplexity_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Training and held-out perplexity with baselines, checkpoints, events and the best point."""
-    train, judged = LOSS.curve(snapshot, axis), held_out_curve(snapshot, axis, perplexities)
-    star = " ★" if judged.star and judged.star == (judged.x[-1], judged.mean[-1]) else ""
-    train = replace(
-        train,
-        name="train",
-        mean=exponentials(train.mean),
-        low=train.low and exponentials(train.low),
-        high=train.high and exponentials(train.high),
-        current=train.current and figure(snapshot.summary.train.perplexity),
-        geometric=True,
-    )
-    levels = levels_to_beat(snapshot)
-    data = ChartData(
-        "Perplexity",
-        (train, *((replace(judged, current=judged.current + star),) if judged.x else ())),
-        tuple(Baseline(value, f"{name} {figure(value)}") for name, value in levels),
-        marks=marks(snapshot, axis),
-        evaluated=judged.x,
-        log_y=True,
-        guides=_reference(snapshot, axis),
-    )
-    return on_axis(data, snapshot, axis)
+def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
+    """Return name and perplexity of a generated source's entropy and of the bigram model.
+
+    The bigram model's perplexity is that on the evaluation set, which its name includes.
+    """
+    source, baseline = snapshot.summary.source, snapshot.summary.baseline
+    split = split_name(snapshot)
+    bigram = baseline.validation_perplexity if split == "val" else baseline.perplexity
+    name = f"{split} {safe_text(baseline.name, limit=16, newlines='show')}"
+    levels = (("source", source.perplexity), (name, bigram))
+    return [(name, value) for name, value in levels if value is not None and value > 0]
 
 
-def loss_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Training and held-out loss in nats."""
-    train, judged = LOSS.curve(snapshot, axis), held_out_curve(snapshot, axis, losses)
-    levels = ((name, math.log(value)) for name, value in levels_to_beat(snapshot))
-    data = ChartData(
-        "Loss",
-        (replace(train, name="train"), *((judged,) if judged.x else ())),
-        tuple(Baseline(value, f"{name} {figure(value)}") for name, value in levels),
-        guides=_reference(snapshot, axis, math.log),
-    )
-    return on_axis(data, snapshot, axis)
+def to_beat(snapshot: RunSnapshot, of: Callable[[float], float] = float) -> Sequence[Baseline]:
+    """Return these levels, as `of` makes them of perplexities."""
+    levels = ((name, of(value)) for name, value in levels_to_beat(snapshot))
+    return [Baseline(value, f"{name} {figure(value)}") for name, value in levels]
 
 
-def gradient_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Gradient norm before clipping, and the clipping threshold."""
+def clipping(snapshot: RunSnapshot) -> Sequence[Baseline]:
+    """Return the clipping threshold of gradients."""
     clip = snapshot.config.optimizer.max_grad_norm
-    levels = (Baseline(clip, f"clip {clip:g}"),) if clip > 0 else ()
-    return replace(NORM.chart(snapshot, axis), baselines=levels)
+    return [Baseline(clip, f"clip {clip:g}")] if clip > 0 else []
 
 
-def score_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Bits per byte on held-out text, comparable across tokenizers."""
-    curve = held_out_curve(snapshot, axis, bits_per_byte)
-    if unknown := curve.current and unknown_share_text(snapshot.summary.evaluation.unknown_share):
-        curve = replace(curve, current=f"{curve.current}, {unknown}")
-    return on_axis(ChartData("Bits per byte", (curve,)), snapshot, axis)
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A value of each step, of each evaluation, or of both."""
+
+    title: str
+    column: str = ""
+    """Where the series has it; empty: it is measured by evaluations alone."""
+    newest: Callable[[RunSummary], float | None] = lambda _: None
+    judged: Callable[[EvaluationRow], float | None] | None = None
+    """Its value in an evaluation; None: it has none."""
+    convert: Callable[[Numbers], Numbers] = unchanged
+    """From the values of rows to those of the chart."""
+    write: Callable[[float | None], str] = figure
+    levels: Callable[[RunSnapshot], Sequence[Baseline]] = lambda _: ()
+    reference: Callable[[float], float] | None = None
+    """From a perplexity, for the book's own curve; None: it isn't drawn."""
+    log: bool = False
+    from_zero: bool = False
+    smooth: bool = True
+    main: bool = False
+    """The chart that has marks, and a star beside its newest value."""
+
+    def curve(self, run: ChartedRun) -> ChartSeries:
+        """Return the curve of a run's steps."""
+        series, speed = run.curves, self.column == "tokens_per_second"
+        band, places = series.columns[self.column], run.places_in(series)
+        wide = series.width > 1
+        return ChartSeries(
+            name=run.name if run.letter else "train" if self.judged else "",
+            colour=run.colour or palette.TRAIN,
+            x=places,
+            mean=run.speeds if speed else self.convert(band.mean),
+            low=self.convert(band.low) if wide else None,
+            high=self.convert(band.high) if wide else None,
+            current=self.write(self.newest(run.snapshot.summary)) if len(places) else "",
+            marker=run.letter,
+            smooth=self.smooth,
+            geometric=self.log,
+            harmonic=speed,
+            legend_from_curve=self.column != "loss",
+            y_format=None if self.write is figure else self.write,
+            left_out=run.short_batches,
+        )
+
+    def judged_curve(self, run: ChartedRun) -> ChartSeries:
+        """Return the curve of a run's evaluations, the best with a star."""
+        assert self.judged is not None
+        found = [self.judged(row) for row in run.evaluations]
+        values = self.convert([math.nan if value is None else value for value in found])
+        places = ascending([run.x_of_step(row.step, row.time) for row in run.evaluations])
+        finite = [index for index, value in enumerate(values) if math.isfinite(value)]
+        best = min(finite, key=values.__getitem__, default=None)
+        return ChartSeries(
+            name=run.name if run.letter else held_out_name(run.snapshot),
+            colour=run.colour or palette.VALIDATION,
+            x=places,
+            mean=values,
+            current=figure(values[-1]) if values else "",
+            marker=run.letter,
+            smooth=False,
+            star=None if best is None else (places[best], values[best]),
+        )
+
+    def chart(self, runs: Runs) -> ChartData:
+        """Return the chart of one run: of its steps and of its evaluations."""
+        (run,) = runs
+        series = [self.curve(run)] if self.column else []
+        judged = self.judged_curve(run) if self.judged else None
+        if judged is not None and (judged.x or not series):
+            starred = self.main and judged.star == (judged.x[-1], judged.mean[-1])
+            series.append(replace(judged, current=judged.current + " ★" * starred))
+        data = charted(self.title, series, runs)
+        return replace(
+            data,
+            baselines=tuple(self.levels(run.snapshot)),
+            marks=marks(run) if self.main else (),
+            evaluated=judged.x if judged and self.main else (),
+            guides=() if self.reference is None else _reference(run, self.reference),
+            log_y=self.log,
+            y_from_zero=self.from_zero,
+        )
+
+    def compared_curves(self, runs: Runs) -> ChartData:
+        """Return the chart of the steps of several runs."""
+        drawn = [self.curve(run) for run in runs]
+        drawn = [replace(curve, current=curve.current.strip(NOTHING)) for curve in drawn]
+        if len(runs) > MOST_BANDS:
+            drawn = [replace(curve, low=None, high=None, band=False) for curve in drawn]
+        return replace(charted(self.title, drawn, runs), y_from_zero=self.from_zero)
+
+    def compared_evaluations(self, runs: Runs) -> ChartData:
+        """Return the chart of the evaluations of several runs, with a level that all share."""
+        firsts = [self.levels(run.snapshot)[:1] for run in runs]
+        shared = firsts[0] if all(level == firsts[0] for level in firsts) else ()
+        data = charted(self.title, [self.judged_curve(run) for run in runs], runs)
+        return replace(data, baselines=tuple(shared), log_y=self.log)
 
 
-def held_out_curve(
-    snapshot: RunSnapshot,
-    axis: Axis,
-    of: Callable[[Sequence[EvaluationRow]], Sequence[float]],
-    since: float = 0.0,
-) -> ChartSeries:
-    """Return the curve of a run's evaluations, the best with a star; `since` is where x begins."""
-    rows, series = held_out(snapshot), curves(snapshot)
-    places: Sequence[float] = [row.step for row in rows]
-    if axis != "step":
-        place = x_mapper(series, axis)
-        places = ascending([max(0.0, place(row.step, row.time) - since) for row in rows])
-    values = of(rows)
-    finite = [index for index, value in enumerate(values) if math.isfinite(value)]
-    best = min(finite, key=values.__getitem__, default=None)
-    return ChartSeries(
-        name=held_out_name(snapshot),
-        colour=palette.VALIDATION,
-        x=places,
-        mean=values,
-        current=figure(values[-1]) if values else "",
-        smooth=False,
-        star=None if best is None else (places[best], values[best]),
+PERPLEXITY = Metric(
+    "Perplexity",
+    "loss",
+    lambda summary: summary.train.perplexity,
+    lambda row: row.loss,
+    exponentials,
+    levels=to_beat,
+    reference=float,
+    log=True,
+    main=True,
+)
+LOSS = Metric(
+    "Loss",
+    "loss",
+    lambda summary: summary.train.loss,
+    lambda row: row.loss,
+    levels=partial(to_beat, of=math.log),
+    reference=math.log,
+)
+SPEED = Metric(
+    "Tokens/s",
+    "tokens_per_second",
+    lambda summary: summary.tokens_per_second,
+    write=short,
+    from_zero=True,
+)
+NORM = Metric(
+    "Gradient norm", "grad_norm", lambda summary: summary.train.grad_norm, levels=clipping
+)
+RATE = Metric(
+    "Learning rate",
+    "learning_rate",
+    lambda summary: summary.train.learning_rate,
+    write=scientific,
+    from_zero=True,
+    smooth=False,
+)
+BITS = Metric("Bits per byte", judged=lambda row: row.bits_per_byte)
+
+
+def charted(title: str, series: Sequence[ChartSeries], runs: Runs) -> ChartData:
+    """Return a chart of these runs with their axis and planned end."""
+    label, form = AXIS_TEXTS[runs[0].axis]
+    if runs[0].axis == "wall" and runs[0].letter:
+        label, form = SINCE_START, "duration"
+    ends = [run.planned_end for run in runs]
+    known = [end for end in ends if end is not None]
+    return ChartData(
+        title,
+        tuple(series),
+        x_end=max(known) if len(known) == len(ends) else None,
+        x_label=label,
+        note="" if runs[0].letter else _what_will_come(runs[0].snapshot),
+        x_format=form,
     )
 
 
-def losses(rows: Sequence[EvaluationRow]) -> list[float]:
-    """Return losses of evaluations."""
-    return [row.loss for row in rows]
+def score_data(runs: Runs) -> ChartData:
+    """Bits per byte on held-out text, comparable across tokenizers, with the unknown share."""
+    data = BITS.chart(runs)
+    (curve,) = data.series
+    unknown = unknown_share_text(runs[0].snapshot.summary.evaluation.unknown_share)
+    if curve.current and unknown:
+        curve = replace(curve, current=f"{curve.current}, {unknown}")
+    return replace(data, series=(curve,))
 
 
-def perplexities(rows: Sequence[EvaluationRow]) -> list[float]:
-    """Return perplexities of evaluations."""
-    return exponentials(losses(rows))
+def compared_perplexities(runs: Runs) -> ChartData:
+    """Perplexity on the set that the runs are evaluated on."""
+    splits = {run.snapshot.config.evaluation.split for run in runs}
+    name = "Held-out" if len(splits) > 1 else "".join(splits).capitalize()
+    return replace(PERPLEXITY.compared_evaluations(runs), title=f"{name} perplexity")
 
 
-def bits_per_byte(rows: Sequence[EvaluationRow]) -> list[float]:
-    """Return bits per byte, NaN for an evaluation without it."""
-    return [math.nan if row.bits_per_byte is None else row.bits_per_byte for row in rows]
-
-
-def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
-    """Return the evaluations on the run's evaluation set, one per step, sorted by step."""
-    return evaluations_during_run(snapshot.evaluations, snapshot.config.evaluation.split)
+def compared_losses(runs: Runs) -> ChartData:
+    """Training loss; the title says so if losses aren't comparable."""
+    texts = len({run.snapshot.config.corpus for run in runs}) > 1
+    tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
+    why = ", different texts" if texts else ", different tokens" if tokens else ""
+    return replace(LOSS.compared_curves(runs), title=f"Training loss{why}")
 
 
 def split_name(snapshot: RunSnapshot) -> str:
@@ -229,76 +271,55 @@ def held_out_name(snapshot: RunSnapshot) -> str:
     return split_name(snapshot) + ("" if whole else " slice")
 
 
-def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
-    """Return name and perplexity of a generated source's entropy and of the bigram model.
-
-    The bigram model's perplexity is that on the evaluation set, which its name includes.
-    """
-    source, baseline = snapshot.summary.source, snapshot.summary.baseline
-    split = split_name(snapshot)
-    bigram = baseline.validation_perplexity if split == "val" else baseline.perplexity
-    name = f"{split} {safe_text(baseline.name, limit=16, newlines='show')}"
-    return [
-        (name, value)
-        for name, value in (("source", source.perplexity), (name, bigram))
-        if value is not None and value > 0
-    ]
-
-
 def level_to_beat(snapshot: RunSnapshot) -> tuple[str, float] | None:
-    """Return the first of the levels to beat, if any."""
+    """Return name and perplexity of the first of the levels to beat, if any."""
     return next(iter(levels_to_beat(snapshot)), None)
 
 
-def _reference(
-    snapshot: RunSnapshot, axis: Axis, of: Callable[[float], float] = float
-) -> tuple[ChartSeries, ...]:
-    """Return the book's own curve for a run that follows its protocol, by sentences seen."""
-    summary, batch = snapshot.summary, snapshot.config.training.batch_size
+def _reference(run: ChartedRun, of: Callable[[float], float]) -> tuple[ChartSeries, ...]:
+    """Return the book's own curve for a run that follows its protocol, by sentences seen.
+
+    None on the time axes: future times of another machine's run are unknown.
+    """
+    summary, batch = run.snapshot.summary, run.snapshot.config.training.batch_size
     reference, steps, epochs = summary.reference, summary.max_steps, summary.epochs
-    if reference is None:
+    if reference is None or run.axis in ("active", "wall"):
         return ()
-    x, mean = [], []
-    for point in reference_points(batch, steps / epochs if steps and epochs else None):
-        place = extrapolated_x(snapshot.series, axis, math.ceil(point.sentences / batch))
-        if place is not None:
-            x.append(place)
-            mean.append(of(point.perplexity))
+    points = reference_points(batch, steps / epochs if steps and epochs else None)
+    places = [run.x_beyond(math.ceil(point.sentences / batch)) for point in points]
+    x = [place for place in places if place is not None]
+    mean = [of(point.perplexity) for point in points]
     newest = reference.perplexity
     current = "" if newest is None else figure(of(newest))
     curve = ChartSeries(REFERENCE_NAME, palette.BASELINE, x, mean, current=current, smooth=False)
     return (curve,) if x else ()
 
 
-def marks(snapshot: RunSnapshot, axis: Axis) -> tuple[Mark, ...]:
+EVENT_MARKS = (
+    ("spike", "↑", palette.WARN),
+    ("setting", "Δ", palette.TEXT),  # over spikes, which may be in every column
+    ("resumed", "↻", palette.WARN),
+    ("skipped", "✗", palette.BAD),
+)
+
+
+def marks(run: ChartedRun) -> tuple[Mark, ...]:
     """Return marks for checkpoints, resumes, changed settings, skipped updates and spikes."""
-    to_place = x_mapper(snapshot.series, axis)
 
     def at(row: EventRow | CheckpointRow, glyph: str, colour: str) -> Mark:
-        return Mark(to_place(row.step, row.time), glyph, colour)
+        return Mark(run.x_of_step(row.step, row.time), glyph, colour)
 
-    def events(kind: EventKind, glyph: str, colour: str) -> list[Mark]:
-        return [
-            at(event, glyph, colour)
-            for event in snapshot.events
-            if event.kind == kind and (kind != "resumed" or event.attempt > 1)
-        ]
-
+    saved, events = run.snapshot.checkpoints, run.snapshot.events
     return (
-        *(at(row, "c", palette.TEXT) for row in snapshot.checkpoints if not row.best),
-        *events("spike", "↑", palette.WARN),
-        *events("setting", "Δ", palette.TEXT),  # over spikes, which may be in every column
-        *events("resumed", "↻", palette.WARN),
-        *events("skipped", "✗", palette.BAD),
-        *(at(row, "c", palette.VALIDATION) for row in snapshot.checkpoints if row.best),
+        *(at(row, "c", palette.TEXT) for row in saved if not row.best),
+        *(
+            at(event, glyph, colour)
+            for kind, glyph, colour in EVENT_MARKS
+            for event in events
+            if event.kind == kind and (kind != "resumed" or event.attempt > 1)
+        ),
+        *(at(row, "c", palette.VALIDATION) for row in saved if row.best),
     )
-
-
-def on_axis(data: ChartData, snapshot: RunSnapshot, axis: Axis) -> ChartData:
-    """Return a chart of this run with the axis and its planned end."""
-    label, form = AXIS_TEXTS[axis]
-    end, note = planned_end(snapshot, axis), _what_will_come(snapshot)
-    return replace(data, x_end=end, x_label=label, note=note, x_format=form)
 
 
 def _what_will_come(snapshot: RunSnapshot) -> str:
@@ -315,23 +336,20 @@ def _what_will_come(snapshot: RunSnapshot) -> str:
     return f"training starts {waits.get(phase, 'when the corpus is ready')}"
 
 
-def busy_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+def busy_data(runs: Runs) -> ChartData:
     """GPU load in percent, or without a GPU the CPU load of this run and of all processes."""
-
-    def curve(name: str, colour: str, column: str) -> ChartSeries:
-        return _machine_curve(snapshot, axis, name, colour, column, _percent)
-
-    curves: tuple[ChartSeries, ...]
-    if _measured(snapshot, "gpu_percent"):
-        title, curves = "GPU", (curve("", palette.TRAIN, "gpu_percent"),)
+    curve = partial(_machine_curve, runs[0], write=_percent)
+    if _measured(runs[0].snapshot, "gpu_percent"):
+        title, curves = "GPU", [curve("", palette.TRAIN, "gpu_percent")]
     else:
         own = curve("run", palette.TRAIN, "process_cpu_percent")
-        title, curves = "CPU", (own, curve("all", palette.THIRD, "cpu_percent"))
-    return on_axis(ChartData(title, curves, y_from_zero=True, y_unit=" %"), snapshot, axis)
+        title, curves = "CPU", [own, curve("all", palette.THIRD, "cpu_percent")]
+    return replace(charted(title, curves, runs), y_from_zero=True, y_unit=" %")
 
 
-def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
+def memory_data(runs: Runs) -> ChartData:
     """Memory in GiB of this run and of all processes, and the total: the GPU's if there is one."""
+    snapshot = runs[0].snapshot
     row = snapshot.hardware[-1] if snapshot.hardware else None
     if _measured(snapshot, "gpu_memory_used"):
         title, own, used = "GPU memory", "gpu_memory_own", "gpu_memory_used"
@@ -339,12 +357,12 @@ def memory_data(snapshot: RunSnapshot, axis: Axis) -> ChartData:
     else:
         title, own, used = "Memory", "process_memory", "memory_used"
         total = row.memory_total if row else None
-    curves = tuple(
-        _machine_curve(snapshot, axis, name, colour, column, gib, scale=1 / GIB)
+    curves = [
+        _machine_curve(runs[0], name, colour, column, write=gib, scale=1 / GIB)
         for name, colour, column in (("own", palette.TRAIN, own), ("all", palette.THIRD, used))
-    )
+    ]
     levels = (Baseline(total / GIB, f"{gib(total)} GiB"),) if total else ()
-    return on_axis(ChartData(f"{title}, GiB", curves, levels, y_from_zero=True), snapshot, axis)
+    return replace(charted(f"{title}, GiB", curves, runs), baselines=levels, y_from_zero=True)
 
 
 def _measured(snapshot: RunSnapshot, column: str) -> bool:
@@ -353,28 +371,27 @@ def _measured(snapshot: RunSnapshot, column: str) -> bool:
 
 
 def _machine_curve(
-    snapshot: RunSnapshot,
-    axis: Axis,
+    run: ChartedRun,
     name: str,
     colour: str,
     column: str,
-    write: Callable[[float | None], str],
     *,
+    write: Callable[[float | None], str],
     scale: float = 1.0,
 ) -> ChartSeries:
     """Return the curve of a machine reading; `write` formats the reading, before scaling."""
-    machine = snapshot.machine
-    band: Band = machine.columns[column]
+    machine, hardware = run.snapshot.machine, run.snapshot.hardware
+    band = machine.columns[column]
     low, high, mean = (
         [value * scale for value in part] if scale != 1.0 else part
         for part in (band.low, band.high, band.mean)
     )
-    values = machine_values(snapshot.hardware[-1]) if snapshot.hardware else ()
+    values = machine_values(hardware[-1]) if hardware else ()
     newest = dict(zip(MACHINE_COLUMNS, values, strict=False)).get(column)
     return ChartSeries(
         name=name,
         colour=colour,
-        x=x_of_times(snapshot.series, axis, machine.time),
+        x=run.x_of_times(machine.time),
         mean=mean,
         low=low,
         high=high,
@@ -387,17 +404,27 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{value:.0f} %"
 
 
-CHARTS: dict[str, Callable[[RunSnapshot, Axis], ChartData]] = {
-    "perplexity": perplexity_data,
-    "loss": loss_data,
+Charts = dict[str, Callable[[Runs], ChartData]]
+CHARTS: Charts = {
+    "perplexity": PERPLEXITY.chart,
+    "loss": LOSS.chart,
     "speed": SPEED.chart,
-    "gradient": gradient_data,
+    "gradient": NORM.chart,
     "rate": RATE.chart,
     "score": score_data,
     "gpu": busy_data,
     "memory": memory_data,
 }
 """The charts of one run by chart id, in the order of tab."""
+COMPARED_CHARTS: Charts = {
+    "compare-validation": compared_perplexities,
+    "compare-loss": compared_losses,
+    "compare-bits": BITS.compared_evaluations,
+    "compare-speed": SPEED.compared_curves,
+    "compare-gradient": NORM.compared_curves,
+    "compare-rate": RATE.compared_curves,
+}
+"""The charts of several runs, in the order of tab."""
 
 
 def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | None:
@@ -407,7 +434,7 @@ def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | No
 
 def adjacent_evaluation(snapshot: RunSnapshot, step: float, by: int) -> EvaluationRow | None:
     """Return the next evaluation after a step (`by` 1) or the last before it (-1), if any."""
-    rows = held_out(snapshot)
+    rows = ChartedRun(snapshot).evaluations
     steps = [row.step for row in rows]
     index = bisect_right(steps, step) if by > 0 else bisect_left(steps, step) - 1
     return rows[index] if 0 <= index < len(rows) else None

@@ -17,7 +17,7 @@ from textual.strip import Strip
 from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content
-from rnnlm_tui.tui.views.compare import MarkedRuns
+from rnnlm_tui.tui.views.charts import Runs
 from rnnlm_tui.tui.views.status import status_glyph
 from rnnlm_tui.tui.widgets.panel import ScrolledPanel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import hanging
@@ -120,7 +120,7 @@ class ComparedRunsPanel(ScrolledPanel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", id=id)
-        self._runs: MarkedRuns = ()
+        self._runs: Runs = ()
         self._comparison: Comparison | None = None
         self._at: FigureColumn | None = None
         self._heads: list[int] = []
@@ -129,7 +129,7 @@ class ComparedRunsPanel(ScrolledPanel):
         """Return the lines it needs at this width, without the figures that have no column."""
         return sum(map(len, self._parts(max(0, width - 3 - self.LEFT_PADDING))[:2]))
 
-    def show(self, runs: MarkedRuns, comparison: Comparison | None) -> None:
+    def show(self, runs: Runs, comparison: Comparison | None) -> None:
         """Show these runs in the order of their letters, with their comparison."""
         self._runs, self._comparison = runs, comparison
         self.redraw()

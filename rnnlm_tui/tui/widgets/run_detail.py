@@ -28,7 +28,8 @@ from rnnlm_tui.schema.formatting import (
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, line, safe_content, sentence
 from rnnlm_tui.tui.views.chart_data import MarksStyle
-from rnnlm_tui.tui.views.charts import held_out, held_out_name, level_to_beat, perplexity_data
+from rnnlm_tui.tui.views.charted_run import ChartedRun
+from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out_name, level_to_beat
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
@@ -51,7 +52,7 @@ MOST_NOTE_LINES, NOTE_ROOM = 3, 16
 
 def figures_of(snapshot: RunSnapshot, *, wide: bool) -> Iterator[Content]:
     """Yield label and value, one per line."""
-    summary, rows = snapshot.summary, held_out(snapshot)
+    summary, rows = snapshot.summary, ChartedRun(snapshot).evaluations
 
     def versus(perplexity: float | None) -> str:
         known = rows and perplexity is not None
@@ -184,7 +185,7 @@ class RunDetail(Panel):
 
     def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
         """Draw the last curve and the level to beat below a heading, figures at the right."""
-        data, room = perplexity_data(snapshot, "step"), max(10, width - FACTS - 4)
+        data, room = PERPLEXITY.chart([ChartedRun(snapshot)]), max(10, width - FACTS - 4)
         data = replace(data, series=data.series[-1:], guides=(), marks=(), evaluated=(), note="")
         newest = (series.x[-1] for series in data.series if len(series.x))
         end = data.x_end or max(newest, default=1.0)
