@@ -731,7 +731,7 @@ class RnnlmApp(App[int]):
         self.settings["dots"] = "braille" if self.settings.get("dots") == "block" else "block"
         for screen in all_screens(self):
             for chart in screen.query(Chart):
-                chart.marks_style = self.marks_style
+                chart.redraw()
         self.save_session()
         self.report(
             "charts are drawn in ASCII"

@@ -16,6 +16,7 @@ from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.views.chart_data import AXES
+from rnnlm_tui.tui.views.charts import CHARTS
 from rnnlm_tui.tui.widgets.chart import Chart
 from tests.homes import trained, training
 from tests.tui.fakes import make_snapshot, preparing
@@ -198,8 +199,9 @@ async def test_another_axis_shows_the_same_steps_with_its_unit(
             assert {chart.data.x_label for chart in shown(app)} == {unit}
             start, end = window(app)
             assert screen.cursor_step == pytest.approx(step, abs=2)
-            assert screen.step_of_x(start) == pytest.approx(first, abs=2)
-            assert screen.step_of_x(end) == pytest.approx(min(last, screen.step_of_x(end)), abs=2)
+            (run,) = screen.runs
+            assert run.step_of_x(start) == pytest.approx(first, abs=2)
+            assert run.step_of_x(end) == pytest.approx(min(last, run.step_of_x(end)), abs=2)
             await pilot.press("x")
         assert set(AXES) == {"step", "tokens", "epoch", "active", "wall"}
 
@@ -228,7 +230,7 @@ async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], Non
             await pilot.press("tab")
         await pilot.press("l")
         assert "stays linear" in footer(app)
-        assert not train(app).chart("gpu").log_y
+        assert not train(app).chart("gpu").data.log_y
         await pilot.press("u")
         assert shows(app, "↑ from")
         await pilot.press("a")
@@ -237,7 +239,7 @@ async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], Non
         assert f"train {smooth}" in lines_of(app)[5]
         for keys, smoothing in (("", 0.9), ("+++", 0.99), ("--", 0.6), ("0", 0.0), ("-", 0.0)):
             await pilot.press(*({"+": "plus", "-": "minus"}.get(key, key) for key in keys))
-            assert {chart.smoothing for chart in train(app).charts()} == {smoothing}
+            assert {chart.smoothing for chart in shown(app)} == {smoothing}
         assert "no smoothing" in footer(app)
         assert app.snapshot is not None  # without smoothing, the legend shows the newest value
         raw = figure(math.exp(app.snapshot.series.columns["loss"].mean[-1]))
@@ -250,7 +252,7 @@ async def test_tab_goes_through_all_charts_and_z_shows_one_alone(
 ) -> None:
     async with at_home(pane="train") as (app, pilot):
         both, seen = ["perplexity", "speed"], []
-        for _ in train(app).reachable_charts():
+        for _ in CHARTS:
             assert ids(app) == ([train(app).chosen] if train(app).visiting else both)
             seen.append(train(app).chosen)
             await pilot.press("tab")

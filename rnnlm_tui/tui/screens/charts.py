@@ -4,20 +4,19 @@ A subclass
 
     class CompareScreen(ChartedScreen):
         PANE = "compare"
-        CHARTS = {"overlay": overlay_data}  # by id of its Chart widgets, in the order of tab
+        CHARTS = COMPARED_CHARTS  # by id of its Chart widgets, in the order of tab
 
         def view_key(self) -> str: ...      # the name under which the view is saved
-        def ends(self) -> tuple[float, float] | None: ...
+        def charted_runs(self) -> Runs: ...
 
 * All charts show the same `window` of x, which fits the lead, the first of CHARTS that is shown.
 * `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None
   without one.
-* `step_of_x` and `x_of_step` keep range and cursor when the axis changes; without them both are
-  dropped.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
@@ -28,6 +27,7 @@ from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
+from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import Charts, Runs
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData, Window
 
@@ -41,6 +41,8 @@ class ChartedScreen(PaneScreen):
     def __init__(self) -> None:
         super().__init__()
         self.view = ChartView()
+        self.runs: Runs = ()
+        """What the charts show."""
         self.window = Window()
         """The part of x that all charts show."""
         self.cursor: float | None = None
@@ -55,6 +57,10 @@ class ChartedScreen(PaneScreen):
 
     # for a screen to override
 
+    def charted_runs(self) -> Runs:
+        """Return the runs to show, on the axis of the charts."""
+        return ()
+
     def view_key(self) -> str:
         """Return the name under which the view is saved."""
         return self.PANE
@@ -63,43 +69,13 @@ class ChartedScreen(PaneScreen):
         """List the keys of charts first while a cursor is shown or a chart is alone."""
         return "screen" if self.cursor is None and not self.shows_one_chart() else "charts"
 
-    def ends(self) -> tuple[float, float] | None:
-        """Return the x of the first and the newest point, None if there are no points."""
-        return None
-
-    def reachable_charts(self) -> Sequence[str]:
-        """Return the charts that tab goes through."""
-        return tuple(self.CHARTS)
-
     def arranged_charts(self) -> Sequence[str]:
         """Return the charts that have a place beside others; tab shows the rest alone."""
         return tuple(self.CHARTS)
 
-    def shows_one_chart(self) -> bool:
-        """Whether the chosen chart is shown alone."""
-        return self.view.alone or self.visiting
-
-    def chart_position(self) -> str:
-        """Return which chart is shown alone, as `5 of 8`; empty if none is."""
-        names = list(self.reachable_charts())
-        if not self.shows_one_chart() or self.chosen not in names:
-            return ""
-        return f"{names.index(self.chosen) + 1} of {len(names)}"
-
     def csv_name(self) -> str:
         """Return the name of the chosen chart's CSV file, without its suffix."""
         return f"{self.view_key()}-{self.chosen}"
-
-    def step_of_x(self, place: float) -> float | None:  # noqa: ARG002 (for subclasses)
-        """Return the step at an x, None if unknown."""
-        return None
-
-    def x_of_step(self, step: float) -> float | None:  # noqa: ARG002
-        """Return the x of a step, None if unknown."""
-        return None
-
-    def part_changed(self) -> None:
-        """Handle another x range."""
 
     def cursor_changed(self) -> None:
         """Handle a cursor that was moved, set or removed."""
@@ -119,6 +95,30 @@ class ChartedScreen(PaneScreen):
         """The x axis of all charts."""
         return cast(Axis, self.view.axis)
 
+    @property
+    def longest(self) -> ChartedRun | None:
+        """The longest run: each run has its own step at an x."""
+        return max(self.runs, key=lambda run: run.snapshot.summary.step, default=None)
+
+    def ends(self) -> tuple[float, float] | None:
+        """Return x of the first and the newest step of any run; None if no run has a step."""
+        ends = [(run.places[0], run.places[-1]) for run in self.runs if len(run.places)]
+        return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+    def shows_one_chart(self) -> bool:
+        """Whether the chosen chart is shown alone."""
+        return self.view.alone or self.visiting
+
+    def chart_position(self) -> str:
+        """Return which chart is shown alone, as `5 of 8`; empty if none is."""
+        names = self._chart_order()
+        return f"{names.index(self.chosen) + 1} of {len(names)}" if self.shows_one_chart() else ""
+
+    def _chart_order(self) -> list[str]:
+        """Return the charts in the order of tab."""
+        arranged = self.arranged_charts()
+        return [*arranged, *(name for name in self.CHARTS if name not in arranged)]
+
     def chart(self, name: str) -> Chart:
         """Return the chart with this id."""
         return self.query_one(f"#{name}", Chart)
@@ -137,20 +137,17 @@ class ChartedScreen(PaneScreen):
         if self.axis not in AXES:
             self.view = replace(self.view, axis=AXES[0], part=None, cursor=None)
         self.window, self.cursor, self.visiting, self.pending = Window(), None, False, True
-        for chart in self.charts():
-            chart.set_reactive(Chart.cursor, None)
-            chart.set_reactive(Chart.show_all, self.view.whole_range)
-            chart.smoothing = self.view.smoothing
 
-    def show_charts(self, runs: Runs, places: Collection[str], empty: ChartData) -> None:
-        """Show the charts that have a place: of a run or several, or empty without any.
+    def show_charts(self, places: Collection[str], empty: ChartData) -> None:
+        """Show the charts that have a place, `empty` ones without a run.
 
         The first of CHARTS among them decides the x range of all.
         """
+        self.runs = self.charted_runs()
         names = [name for name in self.CHARTS if name in places]
         if not names:
             return
-        shown = {name: self.CHARTS[name](runs) if runs else empty for name in names}
+        shown = {name: self.CHARTS[name](self.runs) if self.runs else empty for name in names}
         self._led_by = names[0]
         self.window.fit(shown[names[0]], self.cursor)
         if self.pending and shown[names[0]].series:
@@ -158,15 +155,23 @@ class ChartedScreen(PaneScreen):
             self.window.put(self.view.part, following=self.view.following)
             if self.view.cursor is not None and ends is not None:
                 self.cursor = max(self.view.cursor, ends[0])
-        for name in names:
-            chart = self.chart(name)
-            chart.show(shown[name], self.window)
-            turned = name in self.view.turned and shown[name].can_be_log
-            if chart.log_y == (shown[name].log_y == turned):
-                chart.toggle_log()
-            chart.cursor = self.cursor
-            chart.highlighted = name == self.chosen
-        self.part_changed()
+        for name, data in shown.items():
+            chart, turned = self.chart(name), name in self.view.turned and data.can_be_log
+            chart.smoothing, chart.show_all = self.view.smoothing, self.view.whole_range
+            chart.set_reactive(Chart.cursor, self.cursor)
+            chart.set_reactive(Chart.highlighted, name == self.chosen)
+            chart.show(replace(data, log_y=data.log_y != turned), self.window)
+        self._part_changed()
+
+    def _part_changed(self) -> None:
+        """Read the shown range at full resolution, and show the keys for it."""
+        part, steps = self.window.part, {}
+        if part is not None:
+            for run in self.runs:
+                first, last = map(run.step_of_x, part)
+                steps[run.snapshot.summary.run] = math.floor(first), math.ceil(last)
+        self.context.watcher.look_at(steps)
+        self.refresh_footer()
 
     def save_view(self) -> None:
         """Save the view for the next start; what waits for data is saved unchanged."""
@@ -194,36 +199,36 @@ class ChartedScreen(PaneScreen):
 
     def action_step_chart(self, by: int) -> None:
         """Choose the chart `by` places after the chosen one."""
-        names = self.reachable_charts()
-        at = names.index(self.chosen) if self.chosen in names else 0
-        name = names[(at + by) % len(names)]
+        names = self._chart_order()
+        name = names[(names.index(self.chosen) + by) % len(names)]
         self.visiting = name not in self.arranged_charts()
         self.choose(chosen=name)
 
     def action_alone(self) -> None:
         """Show the chosen chart alone, or among the others again."""
         if self.visiting:
-            self._end_visit()
+            self.visiting = False
+            self.choose(chosen="", alone=False)
         else:
             self.choose(alone=not self.view.alone)
-
-    def _end_visit(self) -> None:
-        self.visiting = False
-        self.choose(chosen="", alone=False)
 
     # axes
 
     def action_next_axis(self) -> None:
         """Show the same steps on the next x axis, as far as possible."""
-        part = self.window.part
+        part, before = self.window.part, self.longest
         following = part is None or self.window.following
-        steps = [
-            None if place is None else self.step_of_x(place)
-            for place in (self.cursor, *(part or (None, None)))
-        ]
-        axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
-        self.view = replace(self.view, axis=axis)
-        self.cursor, start, end = (None if step is None else self.x_of_step(step) for step in steps)
+        places = (self.cursor, *(part or (None, None)))
+        self.view = replace(self.view, axis=AXES[(AXES.index(self.axis) + 1) % len(AXES)])
+        self.runs = self.charted_runs()
+        after = self.longest
+
+        def moved(place: float | None) -> float | None:
+            if place is None or before is None or after is None:
+                return None
+            return after.x_of_step(before.step_of_x(place))
+
+        self.cursor, start, end = map(moved, places)
         shown = (start, end) if start is not None and end is not None else None
         self.window, self.pending = Window(), True
         self.choose(part=shown, following=following, cursor=self.cursor)
@@ -236,16 +241,12 @@ class ChartedScreen(PaneScreen):
         self.choose(turned=self.view.turned ^ {self.chosen})
 
     def action_whole_range(self) -> None:
-        for chart in self.charts():
-            chart.show_all = not self.view.whole_range
         self.choose(whole_range=not self.view.whole_range)
 
     def action_smooth(self, by: int) -> None:
         """Smooth all charts by so many degrees more, or less."""
         degree = SMOOTHINGS.index(self.view.smoothing) + by
         value = SMOOTHINGS[max(0, min(len(SMOOTHINGS) - 1, degree))]
-        for chart in self.charts():
-            chart.smoothing = value
         self.choose(smoothing=value)
         self.context.report(f"smoothing {value:g}" if value else "no smoothing")
 
@@ -269,11 +270,8 @@ class ChartedScreen(PaneScreen):
         """Show all of x with default settings; the chosen chart stays chosen if it has a place."""
         self._set_cursor(None)
         chosen, self.visiting = "" if self.visiting else self.view.chosen, False
-        fresh = ChartView(axis=AXES[0], chosen=chosen, hidden=self.view.hidden)
-        for chart in self.charts():
-            chart.reset()
-            chart.smoothing = fresh.smoothing
-        self.window, self.view, self.pending = Window(), fresh, True
+        self.view = ChartView(axis=AXES[0], chosen=chosen, hidden=self.view.hidden)
+        self.window, self.pending = Window(), True
         self.choose()
 
     def action_pan(self, share: float) -> None:
@@ -307,7 +305,7 @@ class ChartedScreen(PaneScreen):
         with self.app.batch_update():
             for chart in self.charts():
                 chart.redraw()
-        self.part_changed()
+        self._part_changed()
         self.save_view()
 
     # the cursor
@@ -365,9 +363,7 @@ class ChartedScreen(PaneScreen):
         """Remove the cursor, then stop showing a chart alone."""
         if self.cursor is not None:
             self._set_cursor(None)
-        elif self.visiting:
-            self._end_visit()
-        elif self.view.alone:
+        elif self.shows_one_chart():
             self.action_alone()
 
     # files

@@ -14,13 +14,10 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.text import line
-from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import (
     compared,
     comparison,
-    shown_steps,
-    span,
     values_at_x,
 )
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
@@ -56,7 +53,7 @@ class CompareScreen(ChartedScreen):
     # what is shown
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
-        self._show(self._runs())
+        self._show()
 
     def watch_snapshot(self) -> None:
         """Ignore the open run: if it is compared, it comes with the others."""
@@ -66,11 +63,11 @@ class CompareScreen(ChartedScreen):
 
     show_marks = show_compared
 
-    def _runs(self) -> Runs:
+    def charted_runs(self) -> Runs:
         return compared(self.context.marks, self.context.compared, self.axis)
 
-    def _show(self, runs: Runs) -> None:
-        placed = self.query_one(Placed)
+    def _show(self) -> None:
+        placed, runs = self.query_one(Placed), self.charted_runs()
         if runs or not self.context.marked:
             placed.uncover()
         self.load_view()
@@ -79,7 +76,7 @@ class CompareScreen(ChartedScreen):
         placed.place(places)
         self.call_after_refresh(self._update_layout)
         note = "{key:mark_run} on the runs marks them, {key:compare_runs} compares them"
-        self.show_charts(runs, places, ChartData("", (), note=self.context.with_keys(note)))
+        self.show_charts(places, ChartData("", (), note=self.context.with_keys(note)))
         self.cursor_changed()
 
     def _update_layout(self) -> None:
@@ -99,7 +96,7 @@ class CompareScreen(ChartedScreen):
         marks = self.context.marks
         names = [
             line("{} {}", (marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), run.name)
-            for run in self._runs()
+            for run in self.charted_runs()
         ]
         whole = Content("  ").join([line("comparing"), *names])
         if whole.cell_length <= width:
@@ -119,26 +116,6 @@ class CompareScreen(ChartedScreen):
 
     # the charts
 
-    def ends(self) -> tuple[float, float] | None:
-        return span(self._runs())
-
-    def step_of_x(self, place: float) -> float | None:
-        """Return the step at an x of the longest run: each run has its own."""
-        longest = self._longest()
-        return None if longest is None else longest.step_of_x(place)
-
-    def x_of_step(self, step: float) -> float | None:
-        longest = self._longest()
-        return None if longest is None else longest.x_of_step(step)
-
-    def _longest(self) -> ChartedRun | None:
-        return max(self._runs(), key=lambda run: run.snapshot.summary.step, default=None)
-
-    def part_changed(self) -> None:
-        """Read the shown range at full resolution."""
-        part = self.window.part
-        self.context.watcher.look_at({} if part is None else shown_steps(self._runs(), part))
-
     def cursor_changed(self) -> None:
         """Show all values in the table: the legend has no room for many runs."""
         self._show_values()
@@ -155,7 +132,7 @@ class CompareScreen(ChartedScreen):
             return
         if self.cursor is not None and values:
             place = self.cursor - chart.column_width / 2
-            values = values_at_x(self._runs(), place, values)
+            values = values_at_x(self.runs, place, values)
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -28,6 +28,7 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import (
     CHARTS,
+    Runs,
     adjacent_evaluation,
     nearest_checkpoint,
     snapshot_until,
@@ -107,7 +108,6 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
-        self._charted: ChartedRun | None = None
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
@@ -142,7 +142,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         places = self._placed.places
         if figures := places.get("figures"):
             self.query_one(KeyFigures).show(snapshot, figures.width)
-        self.show_charts([self._run] if self._run else [], places, ChartData("", ()))
+        self.show_charts(places, ChartData("", ()))
         self.show_readings()
         self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -271,73 +271,42 @@ class TrainScreen(ChartedScreen, SteersRuns):
     @property
     def cursor_step(self) -> float | None:
         """The step at the cursor, at most the newest one; None without a cursor."""
-        if self.cursor is None or self.snapshot is None or not len(self.snapshot.series.step):
+        run, ends = self.longest, self.ends()
+        if self.cursor is None or run is None or ends is None:
             return None
-        return min(self.step_of_x(self.cursor), self.snapshot.series.step[-1])
+        return run.step_of_x(min(self.cursor, ends[1]))
 
-    @property
-    def _run(self) -> ChartedRun | None:
-        """The run on the axis of the charts."""
-        if self.snapshot is None:
-            return None
-        known = self._charted
-        if known is None or known.snapshot is not self.snapshot or known.axis != self.axis:
-            known = self._charted = ChartedRun(self.snapshot, self.axis)
-        return known
-
-    def ends(self) -> tuple[float, float] | None:
-        run = self._run
-        return (run.places[0], run.places[-1]) if run and len(run.places) else None
+    def charted_runs(self) -> Runs:
+        return [ChartedRun(self.snapshot, self.axis)] if self.snapshot is not None else ()
 
     def arranged_charts(self) -> Sequence[str]:
         places = self._places(self.app.size)
         return [name for name in CHARTS if name in places]
 
-    def reachable_charts(self) -> Sequence[str]:
-        arranged = self.arranged_charts()
-        return [*arranged, *(name for name in CHARTS if name not in arranged)]
-
-    def step_of_x(self, place: float) -> float:
-        return self._run.step_of_x(place) if self._run else place
-
-    def x_of_step(self, step: float, time: float | None = None) -> float:
-        return self._run.x_of_step(step, time) if self._run else step
-
-    def part_changed(self) -> None:
-        """Read the shown range at full resolution, and update the footer's keys for it."""
-        part, steps = self.window.part, {}
-        self.refresh_footer()
-        if part is not None and self.snapshot is not None:
-            first, last = (self.step_of_x(end) for end in part)
-            steps[self.snapshot.summary.run] = (math.floor(first), math.ceil(last))
-        self.context.watcher.look_at(steps)
-
     # at the cursor
 
     def cursor_moved(self) -> None:
         """Show what happened at the cursor in full, at every size, until the next key."""
-        lead = self.lead
-        if self.snapshot is None or self.cursor is None or lead is None:
+        lead, run = self.lead, self.longest
+        if run is None or self.cursor is None or lead is None:
             return
         half = lead.column_width / 2
-        event = event_within(
-            self.snapshot, *(self.step_of_x(self.cursor + side) for side in (-half, half))
-        )
-        if event:
+        first, last = (run.step_of_x(self.cursor + side) for side in (-half, half))
+        if event := event_within(run.snapshot, first, last):
             self.context.report(event)
 
     def action_to_evaluation(self, by: int) -> None:
         """Move to the next evaluation, from the cursor or the newest step."""
-        step = self.cursor_step
-        if self.snapshot is None:
+        step, run = self.cursor_step, self.longest
+        if run is None:
             return
         place = (math.inf, -1) if step is None else (step, by)
-        row = adjacent_evaluation(self.snapshot, *place)
+        row = adjacent_evaluation(run, *place)
         if row is None:
             where = "yet" if step is None else "after this one" if by > 0 else "before this one"
             self.context.report(f"no evaluation {where}")
         else:
-            self.move_cursor_to(self.x_of_step(row.step, row.time))
+            self.move_cursor_to(run.x_of_step(row.step, row.time))
 
     def _nearest(self) -> CheckpointRow | None:
         if self.snapshot is None or (step := self.cursor_step) is None:
@@ -367,8 +336,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         step = await self.context.ask(
             SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step)
         )
-        if step is not None:
-            self.move_cursor_to(self.x_of_step(step))
+        if step is not None and self.longest is not None:
+            self.move_cursor_to(self.longest.x_of_step(step))
 
     def action_scroll_events(self, pages: int) -> None:
         """Scroll to older events, or with -1 to newer ones."""

@@ -432,9 +432,9 @@ def nearest_checkpoint(snapshot: RunSnapshot, step: float) -> CheckpointRow | No
     return min(snapshot.checkpoints, key=lambda row: (abs(row.step - step), row.step), default=None)
 
 
-def adjacent_evaluation(snapshot: RunSnapshot, step: float, by: int) -> EvaluationRow | None:
+def adjacent_evaluation(run: ChartedRun, step: float, by: int) -> EvaluationRow | None:
     """Return the next evaluation after a step (`by` 1) or the last before it (-1), if any."""
-    rows = ChartedRun(snapshot).evaluations
+    rows = run.evaluations
     steps = [row.step for row in rows]
     index = bisect_right(steps, step) if by > 0 else bisect_left(steps, step) - 1
     return rows[index] if 0 <= index < len(rows) else None

@@ -161,24 +161,7 @@ def _best_seconds(snapshot: RunSnapshot) -> float | None:
     return ChartedRun(snapshot, "active").x_of_step(step)
 
 
-def span(runs: Runs) -> tuple[float, float] | None:
-    """Return x of the first and the newest step of any run; None if no run has a step."""
-    ends = [(run.places[0], run.places[-1]) for run in runs if len(run.places)]
-    return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
-
-
 def values_at_x(runs: Runs, place: float, values: Sequence[str]) -> list[str]:
     """Blank out the values of runs that had ended before this x."""
     ends = [run.places[-1] if len(run.places) else -math.inf for run in runs]
     return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]
-
-
-def shown_steps(runs: Runs, part: tuple[float, float]) -> dict[str, tuple[int, int]]:
-    """Map each run to its first and last step in a part of x."""
-    return {
-        run.snapshot.summary.run: (
-            math.floor(run.step_of_x(part[0])),
-            math.ceil(run.step_of_x(part[1])),
-        )
-        for run in runs
-    }

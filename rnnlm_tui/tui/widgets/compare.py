@@ -61,6 +61,9 @@ MOST_VALUE = 30
 GAP = 2
 
 
+Rows = Sequence[tuple[str, Sequence[str], int | None]]
+
+
 class FigureColumn(NamedTuple):
     """One figure of all runs."""
 
@@ -124,6 +127,8 @@ class ComparedRunsPanel(ScrolledPanel):
         self._comparison: Comparison | None = None
         self._at: FigureColumn | None = None
         self._heads: list[int] = []
+        self._tables: dict[int, list[list[Content]]] = {}
+        """The tables by the width that they are laid out for."""
 
     def lines_in(self, width: int) -> int:
         """Return the lines it needs at this width, without the figures that have no column."""
@@ -131,7 +136,9 @@ class ComparedRunsPanel(ScrolledPanel):
 
     def show(self, runs: Runs, comparison: Comparison | None) -> None:
         """Show these runs in the order of their letters, with their comparison."""
-        self._runs, self._comparison = runs, comparison
+        if len(runs) != len(self._runs):
+            self._at = None
+        self._runs, self._comparison, self._tables = runs, comparison, {}
         self.redraw()
 
     def show_at(self, head: str, values: Sequence[str]) -> None:
@@ -140,29 +147,32 @@ class ComparedRunsPanel(ScrolledPanel):
         if head and len(values) == len(self._runs):
             at = FigureColumn(head, [Content.styled(value, palette.BRIGHT) for value in values])
         if at != self._at:
-            self._at = at
+            self._at, self._tables = at, {}
             self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Lay out all lines for this width, and scroll no further than they reach."""
-        self.lines, self._heads = [], []
-        for part in self._parts(width):
-            self._heads.append(len(self.lines))
-            self.lines += part
+        """Put the tables below each other, and scroll no further than they reach."""
+        parts = self._parts(width)
+        self.lines = [line for part in parts for line in part]
+        self._heads = list(accumulate(map(len, parts[:-1]), initial=0))
         self.top = max(0, min(self.top, self.row_count - height))
 
     def _parts(self, width: int) -> list[list[Content]]:
-        """Return the tables, each with its heading."""
+        """Return the tables, each with its heading, laid out once for each width."""
         found = self._comparison
-        if found is None:
-            return []
-        remark = Content.styled(found.remark, palette.WARN)
-        figures, more = self._figures(found, width)
-        return [
-            [*figures, *(hanging(Content("    "), remark, width) if found.remark else [])],
-            self._settings(found, width),
-            *([self._more(more, width)] if more else []),
-        ]
+        if found is not None and width not in self._tables:
+            remark = Content.styled(found.remark, palette.WARN)
+            figures, more = self._figures(found, width)
+            figures += hanging(Content("    "), remark, width) if found.remark else []
+            none = [Content.styled("    no setting differs", palette.DIM)]
+            settings = [(row.key, row.values, None) for row in found.settings]
+            others = [(row.label or row.name, row.words, row.best) for row in more]
+            self._tables[width] = [
+                figures,
+                self._by_run("differs in", settings, width) or none,
+                self._by_run("more figures", others, width),
+            ]
+        return self._tables.get(width, [])
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of a table; the first one is always a heading."""
@@ -181,9 +191,7 @@ class ComparedRunsPanel(ScrolledPanel):
         """Return the runs' lines, and the figures without a column."""
         longest = max(len(run.snapshot.summary.run) for run in self._runs)
         name = min(max(LEAST_NAME, longest), MOST_NAME, max(LEAST_NAME, width - ROOM_OF_FIGURES))
-        first = (
-            [self._at] if self._at is not None and len(self._at.cells) == len(self._runs) else []
-        )
+        first = [] if self._at is None else [self._at]
         fitting, more = figure_columns(
             comparison, width - name - 4 - sum(column.width + GAP for column in first)
         )
@@ -202,22 +210,10 @@ class ComparedRunsPanel(ScrolledPanel):
             )
         return lines, more
 
-    def _settings(self, comparison: Comparison, width: int) -> list[Content]:
-        settings = comparison.settings
-        if not settings:
-            return [Content.styled("    no setting differs", palette.DIM)]
-        return self._by_run("differs in", [(row.key, row.values, None) for row in settings], width)
-
-    def _more(self, figures: Sequence[FigureRow], width: int) -> list[Content]:
-        """Return a line per figure without a column, the best value bold."""
-        return self._by_run(
-            "more figures", [(row.label or row.name, row.words, row.best) for row in figures], width
-        )
-
-    def _by_run(
-        self, title: str, rows: Sequence[tuple[str, Sequence[str], int | None]], width: int
-    ) -> list[Content]:
+    def _by_run(self, title: str, rows: Rows, width: int) -> list[Content]:
         """Return a heading with the letters, and a line per (name, values, index of the best)."""
+        if not rows:
+            return []
         key_width = min(max(len(title), *(len(name) for name, _, _ in rows)), max(12, width // 3))
         longest = max(len(value) for _, values, _ in rows for value in values)
         room = max(4, min(MOST_VALUE, longest, (width - 4 - key_width) // len(self._runs) - GAP))

@@ -526,6 +526,8 @@ def draw(
 ) -> Plot:
     """Draw into `width` × `height` cells; if only the cursor moved, the previous plot is kept."""
     plot = before
+    if plot is not None and (data.title, data.x_label) != (plot.data.title, plot.data.x_label):
+        plot = before = None
     if (
         plot is None
         or plot.data is not data

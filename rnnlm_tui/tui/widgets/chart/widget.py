@@ -20,7 +20,7 @@ from textual.strip import Strip
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, ink
 from rnnlm_tui.tui.text import line
-from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.plot import (
     ARROWS,
     Plot,
@@ -288,63 +288,31 @@ class Chart(Panel):
 
     cursor: reactive[float | None] = reactive(None, init=False, repaint=False)
     """The x whose values the legend shows; None shows the newest values."""
-    show_all: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Also show the steep start and all outliers."""
-    marks_style: reactive[MarksStyle] = reactive("braille", init=False, repaint=False)
-    """The characters used for dots."""
-    smoothing: reactive[float] = reactive(DEFAULT_SMOOTHING, init=False, repaint=False)
-    """Weight of the past in the curves, 0 to 0.999."""
-    log_y: reactive[bool] = reactive(False, init=False, repaint=False)
-    """Whether y is logarithmic."""
 
-    def __init__(self, data: ChartData | None = None, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.data = data or ChartData("", ())
+        self.data = ChartData("", ())
         """The data shown; set by `show`."""
         self.range = Window()
         """The visible part of x."""
-        self.range.fit(self.data)
-        self._plot = Plot(self.data, self._look(), 0, 0)
-        self._log_chosen = False
-        self.set_reactive(Chart.log_y, self.data.log_y)
-
-    def on_mount(self) -> None:
-        """Take the app's choice of dots."""
-        self.set_reactive(Chart.marks_style, getattr(self.app, "marks_style", self.marks_style))
+        self.show_all = False
+        """Whether the steep start and all outliers are shown, too; for the next drawing."""
+        self.smoothing = DEFAULT_SMOOTHING
+        """Weight of the past in the curves, 0 to 0.999; for the next drawing."""
+        self._plot = Plot(self.data, PlotOptions(0.0, 1.0, 1.0, False, 0.0, False, "braille"), 0, 0)
 
     def show(self, data: ChartData, window: Window | None = None) -> None:
-        """Show other data; view settings are kept while the title and the x axis stay the same.
+        """Show other data; the x range is kept while the title and the x axis stay the same.
 
         With a `window`, show the part of x that it has.
         """
-        if data.title != self.data.title or data.x_label != self.data.x_label:
-            self._plot = Plot(data, self._look(), 0, 0)
-            self.range, self._log_chosen = Window(), False
-        if not self._log_chosen:
-            self.set_reactive(Chart.log_y, data.log_y)
+        if (data.title, data.x_label) != (self.data.title, self.data.x_label):
+            self.range = Window()
         self.data = data
         if window is None:
             self.range.fit(data, self.cursor)
         else:
             self.range = window
-        self.redraw()
-
-    # View settings
-
-    def toggle_log(self) -> None:
-        """Switch between linear and logarithmic y; the choice is kept for new data."""
-        self._log_chosen = True
-        self.log_y = not self.log_y
-
-    def reset(self) -> None:
-        """Reset zoom, y axis, smoothing and cursor."""
-        self._plot = Plot(self.data, self._look(), 0, 0)
-        self.range, self._log_chosen = Window(), False
-        self.range.fit(self.data)
-        self.set_reactive(Chart.cursor, None)
-        self.set_reactive(Chart.show_all, False)
-        self.set_reactive(Chart.smoothing, DEFAULT_SMOOTHING)
-        self.set_reactive(Chart.log_y, self.data.log_y)
         self.redraw()
 
     @property
@@ -364,26 +332,22 @@ class Chart(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Draw the plot that `content_line` returns."""
-        self._plot = draw(self.data, self._look(), width, height, self._plot)
-        self.set_reactive(
-            Chart.panel_title, self.data.title + (", log" if self.log_y and self.data.title else "")
-        )
-
-    def _look(self) -> PlotOptions:
-        """Return how the data is shown now."""
         start, end = self.range.shown
         low, high = self.range.whole
-        return PlotOptions(
+        look = PlotOptions(
             start,
             end,
             high - low,
-            self.log_y,
+            self.data.log_y,
             self.smoothing,
             self.show_all,
-            self.marks_style,
+            getattr(self.app, "marks_style", "braille"),
             self.cursor,
-            no_colour=self.is_attached and bool(getattr(self.app, "no_color", False)),
+            no_colour=bool(getattr(self.app, "no_color", False)),
         )
+        self._plot = draw(self.data, look, width, height, self._plot)
+        log = ", log" if self.data.log_y and self.data.title else ""
+        self.set_reactive(Chart.panel_title, self.data.title + log)
 
     def content_line(self, y: int, width: int) -> Strip:
         return padded(self._plot.row(y), width)
@@ -432,8 +396,5 @@ class Chart(Panel):
         if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
             self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
 
-    def _view_changed(self) -> None:
+    def watch_cursor(self) -> None:
         self.redraw()
-
-    watch_cursor = watch_show_all = watch_marks_style = watch_smoothing = _view_changed
-    watch_log_y = _view_changed

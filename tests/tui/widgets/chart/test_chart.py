@@ -18,7 +18,8 @@ class Charts(App[None]):
 
     def __init__(self, data: ChartData) -> None:
         super().__init__()
-        self.chart = Chart(data)
+        self.chart = Chart()
+        self.chart.show(data)
 
     def compose(self) -> ComposeResult:
         yield self.chart
@@ -87,21 +88,14 @@ async def test_only_rows_that_changed_are_repainted() -> None:
         assert 0 < len(asked) <= 6
 
 
-async def test_the_view_is_kept_for_new_data_until_a_reset_or_another_title() -> None:
+async def test_the_range_is_kept_for_new_data_until_another_title() -> None:
     app = Charts(training(600))
     async with app.run_test(size=(100, 20)):
         chart = app.chart
-        chart.toggle_log()
-        chart.show(training(610))
-        assert not chart.log_y
         chart.range.zoom(4, None)
         chart.show(replace(training(611), x_end=PLANNED + 5))
         start, end = chart.range.shown
         assert end - start == PLANNED / 4, "an end that hardly moves is kept"
-        chart.reset()
-        assert chart.range.shown == (0, PLANNED + 5)
-        assert chart.log_y
-        chart.range.zoom(4, None)
         chart.show(line([1.0, 2.0, 3.0]))
         assert chart.range.shown == (0, 2)
         assert rows(chart)[0].startswith("╭─ Line ─")
