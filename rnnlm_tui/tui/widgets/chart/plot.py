@@ -10,7 +10,6 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from rich.segment import Segment
 from rich.style import Style
@@ -134,6 +133,8 @@ def plotted(
             Bin(column, y_of(mean, True), y_of(low, True), y_of(high, True), *rest)
             for column, mean, low, high, *rest in bins
         ]
+    if not raw:
+        bins = [Bin(column, y, y, y, 0, 0) for column, y in curve]
     return PlottedSeries(series, bins, curve, points, raw)
 
 
@@ -446,30 +447,24 @@ class Plot:
         bottom, top = (value_at_y(y, self.look.log) for y in (low, high))
         starts: dict[bool, list[Bin]] = {}
         counted = {True: 0, False: 0}
-
-        def beyond(bin: Bin, up: bool) -> bool:
-            return bin.high > high if up else bin.low < low
-
         for item in self.drawn:
-            bins = (
-                item.bins if item.raw else [Bin(column, y, y, y, 1, 0) for column, y in item.curve]
-            )
-            bins = [bin for bin in bins if 0 <= bin.column < raster.columns]
-            numbers = [bin for bin in bins if bin.mean == bin.mean]
-            likely = bool(numbers) and numbers[0].mean > (low + high) / 2
-            sides = [up for up in (likely, not likely) if numbers and beyond(numbers[0], up)][:1]
-            steep = [bin for up in sides for bin in takewhile(lambda bin: beyond(bin, up), numbers)]  # noqa: B023
-            for up in sides:
+            shown = [bin for bin in item.bins if 0 <= bin.column < raster.columns]
+            numbers = [bin for bin in shown if bin.mean == bin.mean]
+            up = bool(numbers) and numbers[0].high > high
+            if up and numbers[0].low < low:  # it spans the view
+                up = numbers[0].mean > (low + high) / 2
+            outside = [bin.high > high if up else bin.low < low for bin in numbers]
+            steep = numbers[: [*outside, False].index(False)]
+            if steep:
                 starts.setdefault(up, []).extend(steep)
-            points_high = item.points.high or item.points.mean
-            points_low = item.points.low or item.points.mean
-            for bin in bins if item.raw else ():
-                if bin in steep:
-                    counted[True] += bin.infinite
-                elif beyond(bin, True) or beyond(bin, False) or bin.infinite:
-                    span = range(bin.first, bin.first + bin.points)
-                    counted[True] += sum(points_high[index] > top for index in span)
-                    counted[False] += sum(points_low[index] < bottom for index in span)
+            if item.raw and shown:
+                # the steep start itself isn't counted, but what is infinite within it
+                until = steep[-1].first + steep[-1].points if steep else shown[0].first
+                counted[True] += sum(bin.infinite for bin in shown if bin.first < until)
+                after = slice(until, shown[-1].first + shown[-1].points)
+                highs, lows = item.points.high, item.points.low
+                counted[True] += sum(value > top for value in (highs or item.points.mean)[after])
+                counted[False] += sum(value < bottom for value in (lows or item.points.mean)[after])
         for up, steep in starts.items():
             self._write_start(steep, dim, up=up)
         for up, count in counted.items():

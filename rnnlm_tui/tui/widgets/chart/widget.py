@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.segment import Segment
 from textual.content import Content
@@ -18,8 +18,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, ink
-from rnnlm_tui.tui.text import line
+from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.plot import (
     ARROWS,
@@ -144,40 +143,33 @@ class Window:
         self.part = (start, start + length)
 
 
-def legends(plot: Plot) -> list[Content]:
-    """Return the legends from longest to shortest.
+Entry = list[tuple[int, str, str]]
+"""An entry of the legend in parts: which are dropped first, from the highest; text and style."""
+LEVEL, RAW, PLACE, NAME, GUIDE, CURSOR, FIRST_NAME, OTHER_NAMES = range(107, 99, -1)
 
-    Baselines are dropped first, then the raw value, the guides, the names, and the later series.
-    """
+
+def legends(plot: Plot) -> Iterator[Content]:
+    """Return the legends from longest to shortest; the later series are dropped last."""
     data, cursor = plot.data, plot.look.cursor
-    if not data.series:
-        return []
-    lines = [
-        Content.styled(f"·· {level_words(level, plot)}", DIM)
-        for level in data.baselines
-        if level.label and cursor is None
-    ]
-    guides, brief = (
-        [_guide(plot, guide, placed=placed) for guide in data.guides] for placed in (True, False)
-    )
-    head = _head(plot)
-    full, bare = (
-        [_entry(plot, index, named=named) for index in range(len(data.series))]
-        for named in (True, False)
-    )
-    choices = [
-        [*head, *full, *lines, *guides],
-        [*head, *full, *guides],
-        [*head[:1], *full, *guides],
-        [*head[:1], *full, *brief],
-        *([[*head[:1], *bare, *brief]] if head and brief else []),
-        [*head, *full],
-        full,
-        *([[*bare[:1], *full[1:]]] if not data.series[0].marker else []),
-        *(bare[:some] for some in range(len(bare), 0, -1)),
-    ]
-    gap = Content("  ")
-    return [gap.join([part for part in choice if part]) for choice in choices]
+    entries: list[Entry] = []
+    if cursor is not None and data.series:
+        place = x_at(cursor, data.x_format)
+        entries.append([(CURSOR, f"at {data.x_label}", DIM), (CURSOR, place, f"bold {BRIGHT}")])
+        smooth = [series for series in data.series if series.smooth and len(series.x)]
+        if smooth and not data.series[0].marker:
+            raw = written(smooth[0], smooth[0].mean[nearest(smooth[0], cursor) or 0])
+            entries.append([(RAW, "raw", DIM), (RAW, raw, TEXT)])
+    entries += [_entry(plot, index) for index in range(len(data.series))]
+    if data.series:
+        levels = [] if cursor is not None else [level for level in data.baselines if level.label]
+        entries += [[(LEVEL, f"·· {level_words(level, plot)}", DIM)] for level in levels]
+        entries += [_guide(plot, guide) for guide in data.guides]
+    for most in sorted({rank for entry in entries for rank, _, _ in entry}, reverse=True):
+        shown = [
+            [Content.styled(text, style) for rank, text, style in entry if text and rank <= most]
+            for entry in entries
+        ]
+        yield Content("  ").join([Content(" ").join(parts) for parts in shown if parts])
 
 
 def level_words(level: Baseline, plot: Plot) -> str:
@@ -202,48 +194,34 @@ def written(series: ChartSeries, value: float | None) -> str:
     return formatting.short(value) if abs(value) >= 9999.5 else formatting.figure(value)
 
 
-def _head(plot: Plot) -> list[Content]:
-    """Return `at step 2,140  raw 72.6`; no raw value with several runs."""
-    data, cursor = plot.data, plot.look.cursor
-    if cursor is None:
-        return []
-    place = (x_at(cursor, data.x_format), f"bold {BRIGHT}")
-    parts = [line(f"at {data.x_label} {{}}", place)]
-    smooth = [series for series in data.series if series.smooth and len(series.x)]
-    if smooth and not data.series[0].marker:
-        value = smooth[0].mean[nearest(smooth[0], cursor) or 0]
-        parts.append(line("raw {}", written(smooth[0], value)))
-    return parts
-
-
-def _entry(plot: Plot, index: int, *, named: bool) -> Content:
+def _entry(plot: Plot, index: int) -> Entry:
     """Return `━ val 58.1 ★`; only the value for a single curve without a name."""
     data, series = plot.data, plot.data.series[index]
     value, place = value_of(plot, index)
     unnamed = not series.name and not any(level.label for level in data.baselines)
-    alone = len(data.series) == 1 and unnamed
-    strong = BRIGHT if index == 0 and not series.marker else series.colour
-    parts = [
-        ("" if alone else plot.marker(index) or "━", series.colour),
-        (series.name if named and series.name != series.marker else "", DIM),
-        (value, f"bold {strong}"),
-        (place, DIM),
+    sign = plot.marker(index) or "━" if len(data.series) > 1 or not unnamed else ""
+    leads = index == 0 and not series.marker
+    # at the cursor, a guide's value is worth more than names
+    compared = plot.look.cursor is not None and data.guides
+    name_rank = NAME if compared else FIRST_NAME if leads else OTHER_NAMES
+    return [
+        (index, sign, series.colour),
+        (name_rank, series.name if series.name != series.marker else "", DIM),
+        (index, value, f"bold {BRIGHT if leads else series.colour}"),
+        (index, place, DIM),
     ]
-    return Content(" ").join([Content.styled(text, style) for text, style in parts if text])
 
 
-def _guide(plot: Plot, guide: ChartSeries, *, placed: bool) -> Content:
+def _guide(plot: Plot, guide: ChartSeries) -> Entry:
     """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
-    cursor = plot.look.cursor
-    if cursor is None:
-        return Content.styled(" ".join(filter(None, ("··", guide.name, guide.current))), DIM)
-    at = nearest(guide, cursor)
-    value, place = formatting.NOTHING, ""
-    if at is not None and guide.x[at] <= cursor <= guide.x[-1]:
-        value = written(guide, guide.mean[at])
-        if placed and value != formatting.NOTHING:
-            place = f" @{x_at(guide.x[at], plot.data.x_format)}"
-    return Content.styled(f"·· {guide.name} {value}{place}", DIM)
+    cursor, value, place = plot.look.cursor, guide.current, ""
+    if cursor is not None:
+        at, value = nearest(guide, cursor), formatting.NOTHING
+        if at is not None and guide.x[at] <= cursor <= guide.x[-1]:
+            value, x = written(guide, guide.mean[at]), x_at(guide.x[at], plot.data.x_format)
+            place = f"@{x}" if value != formatting.NOTHING else ""
+    words = " ".join(filter(None, ("··", guide.name, value)))
+    return [(GUIDE, words, DIM), (PLACE, place, DIM)]
 
 
 def value_of(plot: Plot, index: int) -> tuple[str, str]:

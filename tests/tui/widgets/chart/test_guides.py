@@ -40,4 +40,4 @@ def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
         (ended, 250, "·· reference –"),
     ):
         seen = look(data, cursor=cursor)
-        assert words in legends(draw(data, seen, 96, 15))[0].plain
+        assert words in next(legends(draw(data, seen, 96, 15))).plain

@@ -66,7 +66,7 @@ def test_a_baseline_is_named_where_there_is_room_with_an_arrow_if_it_is_outside(
     far = curve([0, 50], [900, 800], baselines=(Baseline(3.0, "goal 3.0"),))
     assert picture(far, 60, 9)[1][-1].endswith("goal 3.0 ↓")
     seen = PlotOptions(0.0, 100.0, 100.0, False, 0.0, False, "braille")
-    legend = legends(draw(far, seen, 60, 9))[0].plain
+    legend = next(legends(draw(far, seen, 60, 9))).plain
     assert legend.endswith("·· goal 3.0 ↓")
 
 
