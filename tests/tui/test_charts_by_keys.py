@@ -206,18 +206,6 @@ async def test_another_axis_shows_the_same_steps_with_its_unit(
         assert set(AXES) == {"step", "tokens", "epoch", "active", "wall"}
 
 
-async def test_another_axis_or_a_reset_finds_the_end_of_x_anew() -> None:
-    trained("plain-otter", "failed")
-    known = make_snapshot()
-    tokens = array("d", (1.004 * step for step in known.series.step))  # almost the same x
-    known = replace(known, series=replace(known.series, tokens=tokens))
-    async with at_home(pane="train") as (app, pilot):
-        await show(app, pilot, known)
-        for key, end in (("x", 1.004 * 4_754), ("u", 4_754.0)):
-            await pilot.press(key)
-            assert window(app)[1] == pytest.approx(end)
-
-
 async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], None]) -> None:
     async with at_home(pane="train") as (app, pilot):
         for key, log in (("l", False), ("y", True)):
@@ -379,10 +367,16 @@ async def test_w_writes_the_shown_points_of_every_curve(
     assert max(float(row["active_time"]) for row in rows) == pytest.approx(2_400 * 0.0264)
 
 
-async def test_before_the_first_step_there_is_nothing_to_point_at() -> None:
+async def test_without_steps_keys_do_nothing_and_another_axis_or_a_reset_finds_its_end() -> None:
     trained("plain-otter", "failed")
+    known = make_snapshot()
+    tokens = array("d", (1.004 * step for step in known.series.step))  # almost the same x
     async with at_home(pane="train") as (app, pilot):
         await show(app, pilot, preparing())
         await pilot.press("up", "end", "home", "f", "k", "h", "right", "left")
         assert {chart.cursor for chart in train(app).charts()} == {None}
         assert train(app).window.part is None
+        await show(app, pilot, replace(known, series=replace(known.series, tokens=tokens)))
+        for key, end in (("x", 1.004 * 4_754), ("u", 4_754.0)):
+            await pilot.press(key)
+            assert window(app)[1] == pytest.approx(end)

@@ -203,13 +203,10 @@ DEGRADED = (
 FAILED = (
     "loss or gradient was not finite for 20 steps in a row up to step 53 (loss nan, gradient nan):"
     " no update was done after step 33, and the checkpoint of step 53 has the weights of then"
-    " (checkpoints/step-000000053)"
 )
 ADVICE = (
-    "a resume would fail again; a new run may do better with gradients clipped and a smaller"
-    " learning rate than 1000: `rnnlm-tui train --config"
-    " /home/ada/.local/share/rnnlm-tui/runs/plain-otter/config.toml --set optimizer.max_grad_norm=1"
-    " --set optimizer.learning_rate=1`"
+    "a resume would fail again; a new run may do better with a smaller learning rate than 1000:"
+    " `rnnlm-tui train --config /home/ada/.local/share/rnnlm-tui/runs/plain-otter/config.toml`"
 )
 
 
@@ -221,10 +218,7 @@ async def test_a_run_in_trouble_shows_why_and_what_to_do_in_full() -> None:
         (make_snapshot("degraded", message=DEGRADED), f"{DEGRADED} time left unknown"),
         (make_snapshot("crashed", message="killed at 3,752"), "killed at 3,752"),
         (make_snapshot("lost", message="no answer since 3,752"), "no answer since 3,752"),
-        (
-            make_snapshot("failed", message=FAILED, hint=ADVICE, diverged=True),
-            f"{FAILED} {ADVICE}",
-        ),
+        (make_snapshot("failed", message=FAILED, hint=ADVICE, diverged=True), f"{FAILED} {ADVICE}"),
     )
     async with at_home(pane="train", size=(60, 24)) as (app, pilot):
         for size, (snapshot, why) in product(((60, 24), (120, 40), (80, 24)), troubles):

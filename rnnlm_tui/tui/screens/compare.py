@@ -74,17 +74,9 @@ class CompareScreen(ChartedScreen):
         self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)
         placed.place(places)
-        self.call_after_refresh(self._update_layout)
         note = "{key:mark_run} on the runs marks them, {key:compare_runs} compares them"
         self.show_charts(places, ChartData("", (), note=self.context.with_keys(note)))
         self.cursor_changed()
-
-    def _update_layout(self) -> None:
-        """Lay out again if the table has another size: it grows with each run that is read."""
-        placed, table = self.query_one(Placed), self.query_one(ComparedRunsPanel)
-        region = placed.places.get(table.id or "")
-        if region is not None and table.size != region.size:
-            placed.refresh(layout=True)
 
     def _places(self, size: Size) -> Places:
         lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0

@@ -64,8 +64,6 @@ if TYPE_CHECKING:
 
 FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
 """Actions that need training."""
-FROM_WORKER = (*FROM_TRAINING, "stop")
-"""Actions that need a worker."""
 FROM_POINTS = (
     "cursor_right", "zoom_in", "pan_left", "reset_view", "follow", "sample_history", "log_scale",
     "next_axis", "smoother", "next_chart",
@@ -232,31 +230,28 @@ class TrainScreen(ChartedScreen, SteersRuns):
             return [(action(name), verbs.get(name, "")) for name in order]
         if self.snapshot is None:
             return [(action("leave"), "")]
-        run, alone = self.snapshot.summary, self.chart_position()
-        verbs, omitted = {"new_from_run": "New from it", "discard_run": "Discard"}, set[str]()
-        zoomed, points = self.window.part is not None, self.ends() is not None
-        if not run.diverged and run.status in messages.PAUSE_VERBS:
-            verbs["pause"] = messages.PAUSE_VERBS[run.status]
-        else:
-            omitted.add("pause")
-        if run.status not in LIVING:
-            omitted.update(FROM_WORKER)
-        elif run.status in ("preparing", "stalled"):
-            omitted.update(FROM_TRAINING)
-        if not points:
-            omitted.update(FROM_POINTS)
-        if len(self.context.summaries or ()) < 2:
-            omitted.add("next_run")
-        if self.window.following:
-            omitted.add("follow")
-        if run.status not in ("failed", "crashed"):
-            omitted.update(("new_from_run", "discard_run"))
-        order = list(ZOOMED if zoomed else USUAL)
+        run, alone, points = self.snapshot.summary, self.chart_position(), self.ends() is not None
+        pauses = not run.diverged and run.status in messages.PAUSE_VERBS
+        trains = run.status in LIVING and run.status not in ("preparing", "stalled")
+        ended_badly = run.status in ("failed", "crashed")
+        possible = {
+            **dict.fromkeys(FROM_TRAINING, trains),
+            **dict.fromkeys(FROM_POINTS, points),
+            "pause": pauses,
+            "stop": run.status in LIVING,
+            "follow": points and not self.window.following,
+            "next_run": len(self.context.summaries or ()) > 1,
+            "new_from_run": ended_badly,
+            "discard_run": ended_badly,
+        }
+        verbs = {"new_from_run": "New from it", "discard_run": "Discard"}
+        verbs["pause"] = messages.PAUSE_VERBS.get(run.status, "")
+        order = list(ZOOMED if self.window.part is not None else USUAL)
         if run.status in TROUBLE_STATUSES:
             order = list(IN_TROUBLE)
         elif run.status == "preparing" and not points:
             order = list(BEFORE_STEPS)
-        order = [name for name in order if name not in omitted]
+        order = [name for name in order if possible.get(name, True)]
         if alone:
             verbs |= {"next_chart": alone, "leave_field": "Back"}
             order = ["next_chart", "leave_field", *(name for name in order if name != "next_chart")]

@@ -118,8 +118,6 @@ class Panel(Widget):
         classes: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
-        self.covered = False
-        """Whether it is fully covered; then it draws nothing."""
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
         self.lines: list[Content] = []
@@ -164,8 +162,7 @@ class Panel(Widget):
     def redraw(self) -> None:
         """Draw all lines and repaint the rows that changed; of them, changed cells are sent."""
         if (
-            self.covered
-            or not self.is_attached
+            not self.is_attached
             or not self.display
             or not self.size
             or self._drawn_for != self.size
@@ -179,11 +176,6 @@ class Panel(Widget):
             if before != after:
                 self.refresh(Region(0, y, self.size.width, 1))
 
-    def uncover(self) -> None:
-        """Draw at Textual's next paint, now that it isn't covered any more."""
-        self.covered = False
-        self.refresh()
-
     def render_lines(self, crop: Region) -> list[Strip]:
         """Compute the style below the rows once for all of them."""
         self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
@@ -191,7 +183,7 @@ class Panel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Return row `y` of the whole panel."""
-        if self._drawn_for != self.size and not self.covered:
+        if self._drawn_for != self.size:
             self._draw()
         if y >= len(self._drawn_strips):
             return Strip.blank(self.size.width, ink(TEXT)).apply_style(self._under)

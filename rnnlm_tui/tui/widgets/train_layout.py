@@ -9,9 +9,6 @@ from textual.geometry import NULL_OFFSET, Region, Size, Spacing
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
-
-from rnnlm_tui.tui.widgets.panel import Panel
 
 WIDE = Size(120, 34)
 """Body size from which runs and events are at the left and three charts below the perplexity."""
@@ -147,49 +144,41 @@ class PlacedLayout(Layout):
         self,
         parent: Widget,
         children: list[Widget],
-        size: Size,
+        size: Size,  # noqa: ARG002
         greedy: bool = True,  # noqa: ARG002
     ) -> ArrangeResult:
         parent.pre_layout(self)
-        places = {**self.places, "veil": size.region}
         return [
-            WidgetPlacement(region, NULL_OFFSET, Spacing(), child, int(child.id == "veil"))
+            WidgetPlacement(region, NULL_OFFSET, Spacing(), child)
             for child in children
-            if (region := places.get(child.id or "")) is not None
+            if (region := self.places.get(child.id or "")) is not None
         ]
 
 
 class Placed(Container):
-    """A container with children at given regions, covered until there is something to show.
+    """A container with children at given regions, hidden until there is something to show.
 
     Drawing frames without figures would send bytes for nothing.
     """
 
-    DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; }"
+    DEFAULT_CSS = "Placed { width: 100%; height: 100%; overflow: hidden; visibility: hidden; }"
 
     class Resized(Message):
         """Its size has changed: its children may have to move."""
 
     def __init__(self, *children: Widget, places: Places, id: str | None = None) -> None:
-        self._veil = Static(id="veil")
-        super().__init__(*children, self._veil, id=id)
+        super().__init__(*children, id=id)
         self._placed = PlacedLayout()
         self._placed.places = places
         for child in children:
             child.display = child.id in places
-            if isinstance(child, Panel):
-                child.covered = True
 
     def on_resize(self) -> None:
         self.post_message(self.Resized())
 
     def uncover(self) -> None:
-        """Show the children, which already have their sizes, so they are drawn once."""
-        if not self._veil.display:
-            return
-        self._veil.display = False
-        for panel in self.query_children(Panel):
-            panel.uncover()
+        """Show the children."""
+        self.visible = True
 
     @property
     def layout(self) -> Layout:
@@ -206,8 +195,8 @@ class Placed(Container):
         if places == self._placed.places:
             return
         self._placed.places = places
-        for child in self.children[:-1]:
+        for child in self.children:
             child.display = child.id in places
         self.refresh(layout=True)
         # Textual keeps the arrangement of a size until a child asks for another
-        self._veil.refresh(repaint=False, layout=True)
+        self.children[0].refresh(repaint=False, layout=True)

@@ -14,7 +14,7 @@ from rnnlm_tui.client.remaining import Eta
 from rnnlm_tui.schema.metrics import EvaluationRow, Progress
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
-from rnnlm_tui.tui.views.train import PHASES, figure_lines, newest_evaluations
+from rnnlm_tui.tui.views.train import PHASES, figure_lines
 from tests.tui.fakes import make_hardware, make_series, make_snapshot
 
 WIDTHS = (80, 96)
@@ -30,8 +30,7 @@ def texts(snapshot: RunSnapshot, width: int, eta: Eta | None = None) -> list[str
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_columns_stay_in_place_while_digits_change(width: int) -> None:
-    noise, labels = random.Random(1), (*LABELS, *MORE[width])
-    seen = set()
+    noise, labels, seen = random.Random(1), (*LABELS, *MORE[width]), set()
     for step in range(100, 4_754, 233):
         train = TrainFigures(
             loss=noise.uniform(0.5, 9.9),
@@ -39,10 +38,14 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
             grad_norm=noise.uniform(0, 20),
             learning_rate=noise.uniform(1e-6, 1e-2),
         )
-        best = {"best_step": 100, "best_perplexity": noise.uniform(100, 999)}
-        shown = {"perplexity": noise.uniform(2, 999), "bits_per_byte": noise.uniform(0.5, 5)}
-        judged = EvaluationFigures.model_validate(
-            {"name": "validation", "step": step // 100 * 100, "loss": 4.0, **shown, **best}
+        judged = EvaluationFigures(
+            name="validation",
+            step=step // 100 * 100,
+            loss=4.0,
+            perplexity=noise.uniform(2, 999),
+            bits_per_byte=noise.uniform(0.5, 5),
+            best_step=100,
+            best_perplexity=noise.uniform(100, 999),
         )
         speed, busy = noise.uniform(900, 99_000), noise.choice((0.0, 7.0, 71.0, 100.0))
         snapshot = make_snapshot(step=step, train=train, evaluation=judged, tokens_per_second=speed)
@@ -94,21 +97,6 @@ def test_the_best_is_shown_with_its_step_and_the_first_evaluation_is_announced()
         assert "  best 60.3 at step 300  " in texts(replace(snapshot, summary=summary), 96)[2]
     unseen = replace(make_snapshot(step=50), evaluations=())
     assert f"val –  first at {unseen.config.evaluation.every}" in texts(unseen, 120)[1]
-
-
-def test_only_the_newest_evaluations_of_a_long_run_are_read() -> None:
-    class Counted(tuple[EvaluationRow, ...]):
-        asked = 0
-
-        def __reversed__(self) -> object:  # type: ignore[override]
-            for row in tuple(self)[::-1]:
-                Counted.asked += 1
-                yield row
-
-    long = evaluated(*(4.0 + 1 / place for place in range(1, 500)))
-    snapshot = replace(long, evaluations=Counted(long.evaluations))
-    assert [row.step for row in newest_evaluations(snapshot)] == [49_700, 49_800, 49_900]
-    assert Counted.asked == 3
 
 
 def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them() -> None:

@@ -1,13 +1,10 @@
-"""The chart widget: legend, repainting only changed rows, zoom and other view settings."""
+"""The chart widget: its legend, what it repaints, and the range that it keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from textual.app import App, ComposeResult
-from textual.geometry import Region
 
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from tests.tui.widgets.chart.pictures import PLANNED, line, training
@@ -27,21 +24,6 @@ class Charts(App[None]):
 
 def rows(chart: Chart) -> list[str]:
     return [chart.render_line(y).text for y in range(chart.size.height)]
-
-
-@contextmanager
-def repaints(chart: Chart) -> Iterator[list[Region]]:
-    """Collect the regions that the chart asks to repaint."""
-    asked: list[Region] = []
-    refresh = chart.refresh
-
-    def noted(*regions: Region, **named: bool) -> Chart:
-        asked.extend(regions)
-        return refresh(*regions, **named)
-
-    chart.refresh = noted  # type: ignore[method-assign]
-    yield asked
-    del chart.refresh
 
 
 async def test_the_frame_shows_as_much_of_the_legend_as_fits() -> None:

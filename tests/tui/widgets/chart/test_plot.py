@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
-from rnnlm_tui.tui.palette import RAW, TEXT, TRAIN, VALIDATION, ink
+from rnnlm_tui.tui.palette import BASELINE, RAW, TEXT, TRAIN, ink
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, Plot, PlotOptions, draw
-from rnnlm_tui.tui.widgets.chart.scale import value_at_y
-from rnnlm_tui.tui.widgets.chart.widget import legends
+from rnnlm_tui.tui.widgets.chart.scale import value_at_y, y_of
+from rnnlm_tui.tui.widgets.chart.widget import legends, newest, oldest
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
+GUIDE = ChartSeries(
+    "reference", BASELINE, [10, 100, 500, 1_000], [266, 120, 70, 60], current="70.0", smooth=False
+)
+DATA = replace(training(300), guides=(GUIDE,))
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
 
 
@@ -172,23 +177,18 @@ def test_an_empty_chart_shows_its_note_and_an_empty_part_does_not() -> None:
     assert "soon" not in text
 
 
-@pytest.mark.parametrize("log", [False, True])
-def test_extreme_values_can_be_drawn_and_those_that_are_no_numbers_are_ignored(log: bool) -> None:
+def test_odd_values_can_be_drawn_and_levels_that_are_no_numbers_have_no_name() -> None:
     levels = (Baseline(1.7e308, "huge"), Baseline(5e-324, "tiny"))
-    for values in (
-        [3.0], [3.0, 3.0], [0.0, 0.0], [-1.0, -2.0], [1e-300, 1e300], [-1e308, 1e308],
-        [5e-324, 1.0], [5e-324, 5e-324], [math.inf, 1.0, 2.0], [math.nan] * 3,
-    ):  # fmt: skip
+    for log, values in product(
+        (False, True),
+        ([3.0, 3.0], [0.0, 0.0], [-1.0, -2.0], [1e-300, 1e300], [-1e308, 1e308], [5e-324, 1.0]),
+    ):
         more = {"baselines": levels, "log_y": log, "y_from_zero": not log, "smooth": True}
         data = curve(range(len(values)), values, 10, **more)
         assert [len(picture(data, 40, 8, marks=marks)[1]) for marks in STYLES] == [8, 8, 8]
     for value in (math.inf, math.nan):
-        judged = ChartSeries("val", VALIDATION, [10.0], [value], smooth=False, star=(10.0, value))
-        guide = ChartSeries("reference", TEXT, [0.0, 20.0], [5.0, value], smooth=False)
-        data = replace(
-            training(700, log=log), series=(training(700).series[0], judged), guides=(guide,),
-            baselines=(Baseline(value, "bigram"),),
-        )  # fmt: skip
+        guide = replace(GUIDE, x=[0.0, 20.0], mean=[5.0, value])
+        data = replace(training(700), guides=(guide,), baselines=(Baseline(value, "bigram"),))
         plot, rows = picture(data, 60, 12)
         assert plot.labels
         assert "bigram" not in "".join(rows)
@@ -214,3 +214,29 @@ def test_a_short_last_batch_makes_no_spike_unless_all_is_shown() -> None:
     assert "off" not in text_of(plot)
     assert high(picture(data, 60, 12, show_all=True)[0]) >= 9.0
     assert data.series[0].mean[99] == 9.0, "the cursor and a CSV file still have it"
+
+
+def test_a_guide_is_named_at_its_end_and_widens_the_range_without_its_steep_start() -> None:
+    for log in (False, True):
+        plot, rows = picture(replace(DATA, log_y=log), 96, 15)
+        assert any(row.rstrip().endswith("reference") for row in rows)
+        assert ink(BASELINE) in {style for row in plot.rows for _, style in row}
+        assert plot.limits is not None
+        assert plot.limits.low <= y_of(60, log)
+        assert plot.limits.high < y_of(266, log)
+    assert (newest(DATA), oldest(DATA)) == (newest(training(300)), oldest(training(300)))
+    assert [len(picture(DATA, *size)[1]) for size in ((24, 7), (5, 2), (1, 1))] == [7, 2, 1]
+    empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), guides=(GUIDE,), x_end=100)
+    assert [row.strip() for row in picture(empty, 60, 9)[1] if row.strip()] == ["no points yet"]
+
+
+def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
+    ended = replace(DATA, guides=(replace(GUIDE, x=[10, 100, 200, 249]),))
+    for data, cursor, words in (
+        (DATA, None, "·· reference 70.0"),
+        (DATA, 250, "·· reference 120 @100"),
+        (DATA, 5, "·· reference –"),
+        (ended, 250, "·· reference –"),
+    ):
+        seen = look(data, cursor=cursor)
+        assert words in next(legends(draw(data, seen, 96, 15))).plain
