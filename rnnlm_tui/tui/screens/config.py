@@ -18,7 +18,7 @@ from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
 
 from rnnlm_tui import client, store
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import Adjustment, InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
@@ -45,10 +45,8 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.editing import (
-    AdjustedDraft,
     DraftComparison,
     EditHistory,
-    adjusted_draft,
     changed_fields,
     comparisons,
     draft_identity,
@@ -59,6 +57,7 @@ from rnnlm_tui.tui.views.form import (
     TITLES,
     Draft,
     adjustment_text,
+    by_field,
     field_of,
     followed_tokenizer,
 )
@@ -108,7 +107,8 @@ class ConfigScreen(PaneScreen):
         self._history = EditHistory()
         self._compared: DraftComparison | None = None
         """Only fields that differ from this config are shown; None: all fields."""
-        self._adjusted: AdjustedDraft | None = None
+        self._adjusted: tuple[Draft, Draft, Sequence[Adjustment]] | None = None
+        """The draft before the last adjustment and after it, and what could be set instead."""
         self._file: Path | None = None
         """The file that the draft was opened from or saved to."""
 
@@ -527,19 +527,28 @@ class ConfigScreen(PaneScreen):
         """Solve the selected field's problem, or the first one; again: in another way."""
         if (draft := self._editable()) is None:
             return
-        wrong = self._check.problems
-        found = adjusted_draft(draft, wrong, self.form.path, self._adjusted)
-        if found is None:
-            self.context.report("no suggestion for this problem" if wrong else "no problems")
+        before, after, left = self._adjusted or (draft, None, ())
+        if after != draft:
+            wrong = by_field(self._check.problems)
+            advised = [wrong.get(self.form.path), *wrong.values()]
+            before, left = (
+                draft,
+                next((it.adjustments for it in advised if it and it.adjustments), ()),
+            )
+        if not left:
+            self.context.report(
+                "no suggestion for this problem" if self._check.problems else "no problems"
+            )
             return
-        self._adjusted = found
-        if found.before != draft:  # in place of the last one
+        if before != draft:  # in place of the last one
             self._history.travel(draft, -1)
-            self._take(found.before)
-        self.edit(found.after)
-        self.form.go_to(found.adjustment.changes[0][0])
-        words = f"set {adjustment_text(found.adjustment)}; {self.key_of('undo_edit')} undoes it"
-        another = ", {key:adjust_field}: another way" if found.others else ""
+            self._take(before)
+        adjusted = before.with_values(dict(left[0].changes))
+        self._adjusted = before, adjusted, left[1:]
+        self.edit(adjusted)
+        self.form.go_to(left[0].changes[0][0])
+        words = f"set {adjustment_text(left[0])}; {self.key_of('undo_edit')} undoes it"
+        another = ", {key:adjust_field}: another way" if left[1:] else ""
         self.context.report(words + another)
 
     def _begin_from(self, opened: OpenedDraft | None) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.tui.palette import BRIGHT
@@ -19,7 +18,6 @@ from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
     Draft,
-    by_field,
     is_same,
     shown_value,
     value_at,
@@ -121,38 +119,6 @@ def comparisons(draft: Draft) -> Sequence[DraftComparison]:
     if preset is not None:
         found.append(DraftComparison(f"preset {draft.base.preset}", preset))
     return (*found, DraftComparison("the defaults", RunConfig()))
-
-
-@dataclass(frozen=True, slots=True)
-class AdjustedDraft:
-    """A draft with a problem solved."""
-
-    before: Draft
-    after: Draft
-    adjustment: Adjustment
-    others: tuple[Adjustment, ...] = ()
-    """Other adjustments, which weren't tried yet."""
-
-
-def adjusted_draft(
-    draft: Draft, problems: Sequence[Problem], path: str, last: AdjustedDraft | None
-) -> AdjustedDraft | None:
-    """Solve the problem of the field `path`, or the first with a suggestion; None without one.
-
-    Asked again for its own result (`last`), it tries the next suggestion on the draft before.
-    """
-    if last is not None and last.after == draft:
-        before, left = last.before, last.others
-    else:
-        wrong = by_field(problems)
-        advised = [one for one in (wrong.get(path), *wrong.values()) if one and one.adjustments]
-        before, left = draft, advised[0].adjustments if advised else ()
-    if not left:
-        return None
-    after = before
-    for changed, value in left[0].changes:
-        after = after.with_value(changed, value)
-    return AdjustedDraft(before, after, left[0], left[1:])
 
 
 def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:

@@ -203,6 +203,13 @@ class Draft:
             return self.without(path)
         return replace(self, changes={**self.without(path).changes, path: value})
 
+    def with_values(self, values: Mapping[str, object]) -> Draft:
+        """Return the draft with several fields set, by path."""
+        draft = self
+        for path, value in values.items():
+            draft = draft.with_value(path, value)
+        return draft
+
     def without(self, path: str) -> Draft:
         """Return the draft with one field reset to the base's value."""
         changes = {key: kept for key, kept in self.changes.items() if key != path}

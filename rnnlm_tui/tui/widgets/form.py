@@ -490,10 +490,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def set_values(self, values: Mapping[str, object]) -> None:
         """Set values by path in one edit."""
-        draft = self.draft
-        for path, value in values.items():
-            draft = draft.with_value(path, value)
-        self._take(draft)
+        self._take(self.draft.with_values(values))
 
     def take(self, path: str, value: object) -> None:
         """Take the value in a row's editor, or that from before it was cancelled."""
