@@ -25,7 +25,6 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
 from rnnlm_tui.tui.screens.steer import SteerScreen
 from rnnlm_tui.tui.views.steer import STEER_FIELDS, checked, confirmed_text, plan_chart
-from rnnlm_tui.tui.widgets.form_row import FieldRow
 from tests.homes import trained, training
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 
@@ -115,8 +114,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         assert "1 problem to fix first" in text_of(app)
         await pilot.press("f5")
         await until(pilot, lambda: "✗ not sent" in text_of(app))
-        assert isinstance(app.focused, FieldRow)
-        assert app.focused.field.path == "model.dropout"
+        assert screen.form.path == "model.dropout"
         await pilot.press("u")
         assert screen.draft.problems == ()
         await pilot.press("f5")

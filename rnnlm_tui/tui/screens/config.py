@@ -60,6 +60,7 @@ from rnnlm_tui.tui.views.form import (
     by_field,
     field_of,
     followed_tokenizer,
+    idle_fields,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
@@ -79,7 +80,7 @@ class ConfigScreen(PaneScreen):
     """Edits and starts a draft, or shows a run's config to base a new run on."""
 
     PANE = "config"
-    FIRST_FOCUS = "#field-corpus-source"
+    FIRST_FOCUS = "#form"
     BINDINGS = bindings_for("config")
     DEFAULT_CSS = """
     #config-body { layout: vertical; height: 100%; }
@@ -115,10 +116,9 @@ class ConfigScreen(PaneScreen):
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
             with Horizontal(id="config-top"):
-                yield SectionList(id="sections")
+                yield SectionList("Sections", id="sections")
                 with TitledContainer(id="form-box"):
-                    wide = self.app.size.width >= WIDE_FROM
-                    yield ConfigForm(Draft(DEMO, "preset demo"), self.edit, wide=wide, id="form")
+                    yield ConfigForm(Draft(DEMO, "preset demo"), self.edit, id="form")
             yield EstimatePanel(id="gives")
 
     # what is shown
@@ -213,14 +213,10 @@ class ConfigScreen(PaneScreen):
         config, check = draft.nearest_config(), self._check
         check.check(draft, locked=self.locked)
         self._lay_out()
-        self.form.show(
-            draft,
-            check.problems,
-            locked=self.locked,
-            facts=check.found.facts,
-            preview=check.found.preview,
-            comparison=self._compared,
-        )
+        form = self.form
+        form.locked, form.facts, form.preview = self.locked, check.found.facts, check.found.preview
+        form.show(draft, check.problems, idle_fields(config))
+        form.compare(self._compared)
         self._show_titles()
         if check.needs_estimate(config):
             self._estimate(config)
@@ -252,7 +248,7 @@ class ConfigScreen(PaneScreen):
         problems = self._check.problems
         new_key = self.key_of("new_from_run") if self.locked else ""
         box.legend = form_legend(draft, problems, section, new_key)
-        self.query_one(SectionList).show(draft, problems, opened)
+        self.query_one(SectionList).show_sections(draft, problems, opened)
 
     @work(group="estimate", exclusive=True)
     async def _estimate(self, config: RunConfig) -> None:
@@ -422,20 +418,17 @@ class ConfigScreen(PaneScreen):
             self._take(draft)
             self._show()
 
-    def on_config_form_focus_moved(self, _event: ConfigForm.FocusMoved) -> None:
+    def on_form_moved(self, _event: ConfigForm.Moved) -> None:
         self._show_titles()
         self.refresh_footer()
         self._keep_changes()
 
-    def on_section_list_chosen(self, event: SectionList.Chosen) -> None:
-        self.form.open_section(event.section)
-
     @act
-    async def on_config_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
+    async def on_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self._editable() is not None:
-            await ask_value(self.context, self.form, event.row)
+            await ask_value(self.context, event.form, event.row)
 
-    def action_form(self, method: str, *arguments: int) -> None:
+    def action_form(self, method: str, *arguments: object) -> None:
         """Call a method of the form."""
         getattr(self.form, method)(*arguments)
 

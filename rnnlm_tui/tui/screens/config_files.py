@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
-    from rnnlm_tui.tui.widgets.form import ConfigForm
+    from rnnlm_tui.tui.widgets.form import ConfigForm, Form
     from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 OpenedDraft = tuple[Draft, Path | None]
@@ -437,15 +437,15 @@ def edited_question(
 # the form
 
 
-async def ask_value(app: RnnlmApp, form: ConfigForm, row: FieldRow) -> None:
+async def ask_value(app: RnnlmApp, form: Form, row: FieldRow, title: str = "") -> None:
     """Edit a field that needs more than one line, in a list of choices or a box for texts."""
-    field, value = row.field, row.state.value
+    field, value = row.field, row.value
     choices = [
         (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
         for choice in field.choices
     ]
     answer = await app.ask(
-        TextsScreen(field.title, edited_value(field, value))
+        TextsScreen(title or field.title, edited_value(field, value))
         if field.kind == "list"
         else ChooseScreen(field.title, choices, str(value), field.help)
     )

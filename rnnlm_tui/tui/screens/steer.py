@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.events import Resize
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import ConfigError, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, WARN
-from rnnlm_tui.tui.screens.choose import TextsScreen
+from rnnlm_tui.tui.screens.config_files import ask_value
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.text import safe_content
-from rnnlm_tui.tui.views.form import FormField, by_field, edited_value, read_value, value_at
+from rnnlm_tui.tui.threads import act
+from rnnlm_tui.tui.views.form import Draft, field_of
 from rnnlm_tui.tui.views.steer import (
     STEER_FIELDS,
-    SteerDraft,
     checked,
     confirmed_text,
     consequence,
@@ -31,7 +30,7 @@ from rnnlm_tui.tui.views.steer import (
     request_text,
 )
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, focused_row
+from rnnlm_tui.tui.widgets.form import Form
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
@@ -55,14 +54,14 @@ class SteerScreen(Overlay[None]):
     DEFAULT_CSS = """
     SteerScreen > Vertical { width: 104; max-width: 100%; height: 100%; max-height: 34;
         background: #121212; }
-    SteerScreen VerticalScroll { height: auto; max-height: 12; scrollbar-size-vertical: 1; }
+    SteerScreen Form { height: auto; max-height: 12; }
     SteerScreen Chart { height: 1fr; min-height: 5; }
     SteerScreen OverlayText { height: 1; }
     SteerScreen #steer-note { height: auto; max-height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape,q", "leave"), ("up", "move(-1)"), ("down", "move(1)"), ("enter", "edit"),
-        ("u", "reset"), ("f5", "confirm"), ("f6", "undo"),
+        ("escape,q", "leave"), ("up", "form('move', -1)"), ("down", "form('move', 1)"),
+        ("enter", "form('edit')"), ("u", "form('reset')"), ("f5", "confirm"), ("f6", "undo"),
     ]  # fmt: skip
 
     def __init__(self, run: RunDirectory, state: SteeringState) -> None:
@@ -79,15 +78,13 @@ class SteerScreen(Overlay[None]):
         title = f"Settings of {self._run.name}, while it trains"
         with Vertical():
             with TitledContainer(title=title, classes="-highlighted"):
-                with VerticalScroll(can_focus=False):
-                    for field in STEER_FIELDS:
-                        yield FieldRow(field, row_state(self.draft, field), self)
+                yield Form(STEER_FIELDS, self.draft.form_draft, self.edit)
                 yield OverlayText(id="steer-effect")
                 yield OverlayText(id="steer-note")
             yield Chart(id="steer-plan")
 
     def on_mount(self) -> None:
-        self._rows[0].focus()
+        self.form.focus()
         self.query_one(Chart).show_all = True
         self._show()
         self.note("")
@@ -97,18 +94,14 @@ class SteerScreen(Overlay[None]):
         self.note(*self._noted)
 
     @property
-    def _rows(self) -> list[FieldRow]:
-        return list(self.query(FieldRow))
-
-    @property
-    def _current(self) -> FieldRow | None:
-        return focused_row(self.focused, FieldRow)
+    def form(self) -> Form:
+        return self.query_one(Form)
 
     # what is shown
 
     def _show(self) -> None:
-        for row in self._rows:
-            row.show(row_state(self.draft, row.field))
+        idle = {"training.epochs": "max steps decides"} if self.draft.epochs_idle else {}
+        self.form.show(self.draft.form_draft, self.draft.problems, idle)
         self.query_one(Chart).show(plan_chart(self.draft))
         style = BAD if self.draft.problems else TEXT
         self.query_one("#steer-effect", OverlayText).update(
@@ -143,41 +136,17 @@ class SteerScreen(Overlay[None]):
             self.draft = checked(state, self.draft.changes)
             self._show()
 
-    # the rows' host
-
-    def take(self, path: str, value: object) -> None:
+    def edit(self, draft: Draft, _group: str = "") -> None:
         """Take another value of a field; the run's own value is no change."""
-        draft = checked(self.draft.state, {**self.draft.changes, path: value})
-        if draft != self.draft:
-            self.draft = draft
-            self._show()
-            if not self._asked:
-                self.note("")
+        self.draft = checked(self.draft.state, draft.changes)
+        self._show()
+        if not self._asked:
+            self.note("")
 
-    def move(self, direction: int) -> None:
-        """Move to the row above (-1) or below (1)."""
-        rows, here = self._rows, self._current
-        at = rows.index(here) + direction if here in rows else 0
-        if 0 <= at < len(rows):
-            self.set_focus(rows[at])
-
-    move_section = move  # there is one section
-
-    def edit(self) -> None:
-        """Open the editor of the focused row; a list of texts has a dialog."""
-        row = self._current
-        if row is None or row.editing:
-            return
-        if row.field.kind != "list":
-            row.open_editor()
-        else:
-            self.context.run_beside(self._edit_texts(row))
-
-    async def _edit_texts(self, row: FieldRow) -> None:
-        text = edited_value(row.field, row.state.value)
-        answer = await self.context.ask(TextsScreen("Prompts", text))
-        if answer is not None:
-            self.take(row.field.path, read_value(row.field, answer))
+    @act
+    async def on_form_edit_requested(self, event: Form.EditRequested) -> None:
+        """Edit a list of texts in a dialog."""
+        await ask_value(self.context, event.form, event.row, title="Prompts")
 
     # keys
 
@@ -191,24 +160,15 @@ class SteerScreen(Overlay[None]):
         else:
             self.dismiss(None)
 
-    action_move, action_edit = move, edit
-
-    def action_reset(self) -> None:
-        """Take the focused field's change back."""
-        row = self._current
-        if row is not None:
-            self.take(row.field.path, value_of(self.draft.state.config, row.field.path))
+    def action_form(self, method: str, *arguments: object) -> None:
+        """Call a method of the form."""
+        getattr(self.form, method)(*arguments)
 
     def action_confirm(self) -> None:
         """Send the change, if it is valid."""
-        row = self._current
-        if row is not None and row.editing:
-            self.set_focus(row)
+        self.form.keep_typed()
         if self.draft.problems and not self._asked:
-            path = self.draft.problems[0].path
-            at = next((row for row in self._rows if path.startswith(row.field.path)), None)
-            if at is not None:
-                self.set_focus(at)
+            self.form.go_to(field_of(self.draft.problems[0]))
             self.note("✗ not sent: fix the problem first", BAD)
         else:
             words = f"requested: {request_text(self.draft)} …"
@@ -261,17 +221,3 @@ class SteerScreen(Overlay[None]):
             self.note(f"✓ {app.with_keys(words)}", GOOD)
         else:
             app.report(words)
-
-
-def row_state(draft: SteerDraft, field: FormField) -> FieldState:
-    """Return what the row of a field shows."""
-    base = value_at(draft.state.config, field.path)
-    idle = draft.epochs_idle and field.path == "training.epochs"
-    return FieldState(
-        value=draft.changes.get(field.path, base),
-        base=base,
-        changed=field.path in draft.changes,
-        problem=by_field(draft.problems).get(field.path),
-        idle="max steps decides" if idle else "",
-        allowed=field.allowed,
-    )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
 
@@ -68,6 +69,7 @@ class FormField:
         return self.path.partition(".")[0]
 
 
+@cache
 def fields_of(section: str) -> tuple[FormField, ...]:
     """Return the fields of one section."""
     return tuple(field for field in FORM_FIELDS if field.section == section)
@@ -277,11 +279,6 @@ def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
     for problem in problems:
         found.setdefault(field_of(problem), problem)
     return found
-
-
-def advice_of(problem: Problem | None) -> str:
-    """Describe the first adjustment that solves a problem: `hidden size 256, embedding 256`."""
-    return adjustment_text(problem.adjustments[0]) if problem and problem.adjustments else ""
 
 
 def adjustment_text(adjustment: Adjustment) -> str:

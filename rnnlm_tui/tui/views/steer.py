@@ -18,7 +18,7 @@ from rnnlm_tui.schema.steering import (
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.messages import pin_hint
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
-from rnnlm_tui.tui.views.form import FORM_FIELDS, FormField
+from rnnlm_tui.tui.views.form import FIELDS, Draft, FormField
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 TITLES = {"evaluation.every": "evaluate every", "checkpoint.every": "save every"}
 """Labels of fields whose own title needs its section."""
 STEER_FIELDS: tuple[FormField, ...] = tuple(
-    replace(found, title=TITLES.get(path, found.title))
-    for path in STEERABLE
-    for found in FORM_FIELDS
-    if found.path == path
+    replace(FIELDS[path], title=TITLES.get(path, FIELDS[path].title)) for path in STEERABLE
 )
 """The fields of the form, in its order."""
 POINTS = 200
@@ -49,6 +46,11 @@ class SteerDraft:
     """Of the values, by field."""
     config: RunConfig | None = None
     """The whole changed config; None while there are problems."""
+
+    @property
+    def form_draft(self) -> Draft:
+        """The change as the form edits it."""
+        return Draft(self.state.config, "", self.changes)
 
     @property
     def can_undo(self) -> bool:

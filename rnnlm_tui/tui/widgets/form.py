@@ -1,49 +1,546 @@
-"""The config form, its list of sections, and a preview of the text as tokens.
+"""Forms that are edited with the keyboard: a row per field with a cursor, and an editor.
 
-The form has a row per field, in sections, and is edited with the keyboard.
+Also the config form's list of sections, and a preview of the text as tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import Click
+from textual.geometry import Region, Size
 from textual.message import Message
-from textual.strip import Strip
-from textual.widgets import Static
+from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.rules import RATE, dependent_fields
 from rnnlm_tui.schema.validation import allowed_range
-from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, SELECTED, TEXT, TRAIN, WARN
-from rnnlm_tui.tui.text import line, safe_text
+from rnnlm_tui.tui._textual import OrderedKeys
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
+from rnnlm_tui.tui.text import line, safe_text, selected
 from rnnlm_tui.tui.views.editing import DraftComparison
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
+    PATH_FIELDS,
     TITLES,
     Draft,
-    advice_of,
+    FormField,
+    adjustment_text,
     by_field,
+    edited_value,
     field_of,
     fields_of,
-    idle_fields,
+    read_value,
     value_at,
 )
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FieldState, FoldRow, FormRow, focused_row
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.form_row import BEFORE_BOX, FieldRow, FoldRow
+from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
+from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.tui.app import RnnlmApp
+
+Edit = Callable[[Draft, str], None]
+"""Takes each changed draft at once, and shows it: a message would come after the next refresh,
+which brings the former draft back. The second argument is the same for all keys typed into an
+editor while it is open; else empty."""
+
+
+class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
+    """The editor in a value's place: enter and arrow keys keep the text, escape restores it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "keep", show=False, id="edit_field"),
+        Binding("up", "keep('move', -1)", show=False),
+        Binding("down", "keep('move', 1)", show=False),
+        Binding("tab", "complete", show=False),
+        Binding("shift+tab", "keep('move_section', -1)", show=False),
+        Binding("escape", "give_up", show=False, id="leave_field"),
+    ]
+
+    def __init__(self, form: Form, row: FieldRow) -> None:
+        super().__init__(edited_value(row.field, row.value))
+        self.row = row
+        """The row as it was before."""
+        self._form = form
+
+    def action_keep(self, move: str = "", by: int = 0) -> None:
+        """Close, keep the text, and move on by a method of the form."""
+        self._form.close_editor(self.value)
+        if move:
+            getattr(self._form, move)(by)
+
+    async def action_complete(self) -> None:
+        """Complete a path. Elsewhere, and with nothing to complete, keep the text and move on."""
+        words = PATH_FIELDS.get(self.row.key)
+        at_end = self.value and self.cursor_position == len(self.value)
+        if words is None or not at_end or not await self.complete(words):
+            self.action_keep("move_section", 1)
+
+    def action_give_up(self) -> None:
+        """Close without keeping the text."""
+        self._form.close_editor(None)
+
+
+class FormLines(Line):
+    """The lines of a form's rows, as many as there are for the width."""
+
+    DEFAULT_CSS = "FormLines { height: auto; }"
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+        """Lay out the form for this width (Textual's hook)."""
+        return cast(Form, self.parent).lay_out(width)
+
+
+class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
+    """Fields of a draft, one a row; the row of the cursor has its help below."""
+
+    DEFAULT_CSS = """
+    Form { scrollbar-size-vertical: 1; }
+    Form FieldEditor { position: absolute; width: 13; padding: 0 1; background: #303030;
+        color: #eeeeee; }
+    """
+    lead = 0
+    """Cells before each row, for names of sections."""
+    section = ""
+    """The section that is shown, if they are shown one at a time; empty: there are none."""
+    locked = False
+    """Whether nothing can be changed."""
+
+    class Moved(Message):
+        """Another row has the cursor, or an editor was opened or closed."""
+
+    class EditRequested(Message):
+        """A field needs a dialog: a choice, or a list of texts."""
+
+        def __init__(self, form: Form, row: FieldRow) -> None:
+            super().__init__()
+            self.form, self.row = form, row
+
+    def __init__(
+        self, fields: Sequence[FormField], draft: Draft, edit: Edit, *, id: str | None = None
+    ) -> None:
+        super().__init__(id=id)
+        self.draft = draft
+        self.problems: Sequence[Problem] = ()
+        self.idle: Mapping[str, str] = {}
+        """Why fields have no effect, by path."""
+        self.at = fields[0].path
+        """The key of the cursor's row; empty: no row has it."""
+        self.rows: Sequence[FieldRow | FoldRow] = ()
+        """The rows that the cursor visits."""
+        self.editor: FieldEditor | None = None
+        self._fields, self._edit = fields, edit
+        self._lines = FormLines()
+        self._width = self._height = 0
+        """Cells of a line, once they are known, and lines."""
+        self._places: dict[str, Region] = {}
+        """The lines of each row that is drawn."""
+        self._ends: dict[str, int] = {}
+        """The line after each section."""
+        self._candidates = ""
+        """Names that complete the path in the editor."""
+        self._editors = 0
+        """Editors opened so far."""
+
+    def compose(self) -> ComposeResult:
+        yield self._lines
+
+    # what is shown
+
+    def show(self, draft: Draft, problems: Sequence[Problem], idle: Mapping[str, str]) -> None:
+        """Show a draft, its problems, and which fields have no effect."""
+        self.draft, self.problems, self.idle = draft, problems, idle
+        self.redraw()
+
+    def row(self, field: FormField) -> FieldRow:
+        """Return the row of a field."""
+        return FieldRow(
+            field,
+            self.draft.value(field.path),
+            value_at(self.draft.base, field.path),
+            by_field(self.problems).get(field.path),
+            self.idle.get(field.path, ""),
+            allowed=field.allowed,
+        )
+
+    def visited(self) -> Sequence[FieldRow | FoldRow]:
+        """Return the rows that the cursor visits."""
+        return [self.row(field) for field in self._fields]
+
+    def parts(self, width: int) -> Iterator[FieldRow | FoldRow | list[Content]]:  # noqa: ARG002
+        """Yield the rows that are drawn, and lines between them."""
+        yield from self.rows
+
+    def redraw(self) -> None:
+        """Draw all rows again."""
+        height = self._height
+        if self._width and self.lay_out(self._width) != height:
+            self._lines.refresh(layout=True)
+
+    def lay_out(self, width: int) -> int:
+        """Draw all rows, move the editor to its own, and return how many lines they take."""
+        self.rows, self._width = self.visited(), width
+        self._places, self._ends = {}, {}
+        lines: list[Content] = []
+        section = named = ""
+        for part in self.parts(width):
+            if isinstance(part, list):
+                lines += part
+            else:
+                active = part.key == self.at and (self.has_focus or self.editing)
+                names = self._candidates if active else ""
+                drawn = part.draw(width - self.lead, active=active, candidates=names)
+                section = part.section
+                heads = section != named and isinstance(part, FieldRow)
+                named = section if heads else named
+                name = Content.styled(section.capitalize() if heads else "", f"bold {BRIGHT}")
+                self._places[part.key] = Region(0, len(lines), 1, len(drawn))
+                for text in drawn:
+                    lines.append(name.truncate(self.lead, pad=True) + text)
+                    name = Content("")
+            self._ends[section] = len(lines)
+        self._lines.put(*lines)
+        self._height = len(lines)
+        if self.editor is not None and self.at in self._places:
+            before = self.lead + BEFORE_BOX
+            self.editor.styles.offset = (before, self._places[self.at].y)
+            if self.editor.row.field.kind == "text":
+                self.editor.styles.width = max(1, width - before)
+        return self._height
+
+    # the cursor
+
+    @property
+    def current(self) -> FieldRow | None:
+        """The field that has the cursor."""
+        row = self.stop
+        return row if isinstance(row, FieldRow) else None
+
+    @property
+    def stop(self) -> FieldRow | FoldRow | None:
+        """The row that has the cursor."""
+        return next((row for row in self.rows if row.key == self.at), None)
+
+    @property
+    def path(self) -> str:
+        """The path of the field that has the cursor; empty if there is none."""
+        return "" if self.current is None else self.at
+
+    def go_to(self, key: str) -> None:
+        """Move the cursor to a field or fold, which stays visible until it leaves."""
+        self.keep_typed()
+        self.at = key
+        self.screen.set_focus(self)
+        self._arrive()
+
+    def move(self, direction: int) -> None:
+        """Move to the row below (1) or above (-1)."""
+        keys = [row.key for row in self.rows]
+        if self.at in keys:
+            at = keys.index(self.at) + direction
+            if 0 <= at < len(keys):
+                self.go_to(keys[at])
+        elif keys:
+            self.go_to(next((key for key in keys if key.startswith(self.section)), keys[0]))
+
+    move_section = move
+
+    def _arrive(self) -> None:
+        self.redraw()
+        self.post_message(self.Moved())
+        self.call_after_refresh(self._scroll)
+
+    on_focus = on_descendant_focus = _arrive
+
+    def on_blur(self) -> None:
+        self.redraw()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._scroll)
+
+    def _scroll(self) -> None:
+        """Show the cursor's row, and a line below it."""
+        region = self.seen_with(self.at)
+        if region is not None:
+            height = min(region.height + 1, self.scrollable_content_region.height)
+            shown = Region(0, region.y, 1, height)
+            self.scroll_to_region(shown, animate=False, immediate=True)
+
+    def seen_with(self, key: str) -> Region | None:
+        """Return the lines to show when a row has the cursor."""
+        return self._places.get(key)
+
+    def on_click(self, event: Click) -> None:
+        """Move to the clicked row; a second click edits."""
+        if event.widget is not self._lines:
+            return
+        for key, region in self._places.items():
+            if region.y <= event.y < region.bottom:
+                if key != self.at:
+                    self.go_to(key)
+                if event.chain > 1:
+                    self.edit()
+                return
+
+    # edits
+
+    @property
+    def editing(self) -> bool:
+        """Whether a field's editor is open."""
+        return self.editor is not None
+
+    def edit(self) -> None:
+        """Handle enter: toggle a switch, edit, or request a dialog."""
+        row = self.current
+        if row is None:
+            self.move(1)
+            return
+        kind = row.field.kind
+        if self.locked or kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
+            self.post_message(self.EditRequested(self, row))
+        elif kind == "switch":
+            self.turn(1)
+        elif kind != "choice" and self.editor is None:
+            self._editors += 1
+            self.editor = FieldEditor(self, row)
+            self.mount(self.editor)
+            self.screen.set_focus(self.editor)  # at once, so that the next keys go to it
+
+    def close_editor(self, text: str | None) -> None:
+        """Close the editor with its text, or restore the old value (None)."""
+        editor, self.editor, self._candidates = self.editor, None, ""
+        if editor is None:
+            return
+        if self.screen.focused is editor:
+            self.screen.set_focus(self)
+        editor.remove()
+        if text is None:
+            self._take(editor.row, editor.row.value)
+        else:
+            self._read(editor.row, text)
+        self.redraw()
+
+    def keep_typed(self) -> None:
+        """Close the editor, if it is open, with its text."""
+        if self.editor is not None:
+            self.close_editor(self.editor.value)
+
+    def on_descendant_blur(self) -> None:
+        if self.screen.focused is not self.editor and self.app.screen is self.screen:
+            self.keep_typed()
+
+    def on_safe_input_candidates(self, event: SafeInput.Candidates) -> None:
+        """Show the names that complete the path, below the editor; empty: none."""
+        event.stop()
+        self._candidates = event.names if self.editing else ""
+        self.redraw()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self.editor is not None and event.input is self.editor:
+            self._candidates = ""
+            self._read(self.editor.row, event.value)
+
+    def _read(self, row: FieldRow, text: str) -> None:
+        """Take the editor's text, unless it still means the shown value."""
+        if text != edited_value(row.field, self.draft.value(row.key)):
+            self._take(row, read_value(row.field, text))
+
+    def _take(self, row: FieldRow, value: object) -> None:
+        self._change(self.draft.with_value(row.key, value), f"{row.key} {self._editors}")
+
+    def _change(self, draft: Draft, group: str = "") -> None:
+        if draft != self.draft:
+            self._edit(draft, group)
+
+    def set_values(self, values: Mapping[str, object]) -> None:
+        """Set values by path in one edit."""
+        self._change(self.draft.with_values(values))
+
+    def turn(self, direction: int) -> None:
+        """Select the next (1) or previous (-1) value of a choice or switch."""
+        row = self.current
+        if row is None or self.locked or self.editing:
+            return
+        is_switch = row.field.kind == "switch"
+        choices: Sequence[object] = (False, True) if is_switch else row.field.choices
+        if choices:
+            here = choices.index(row.value) if row.value in choices else 0
+            self.set_values({row.key: choices[(here + direction) % len(choices)]})
+
+    def reset(self) -> None:
+        """Reset the field with the cursor to the base's value."""
+        if self.path and not self.locked:
+            self._change(self.draft.without(self.path))
+
+
+LEAD = 14
+"""Cells for the names of sections in one column."""
+WITH_PREVIEW = ("corpus", "tokenizer")
+"""Sections whose fields affect the preview of the text, shown below them."""
+
+
+class ConfigForm(Form):
+    """All fields of a draft, by sections: one at a time, or all in one column (`-wide`)."""
+
+    DEFAULT_CSS = """
+    ConfigForm { height: 1fr; padding: 0 1; }
+    """
+
+    def __init__(self, draft: Draft, edit: Edit, *, id: str | None = None) -> None:
+        super().__init__(FORM_FIELDS, draft, edit, id=id)
+        self.section = SECTIONS[0]
+        """The section that is shown, if they are shown one at a time."""
+        self.facts: Mapping[str, str] = {}
+        """What is known about values, by path."""
+        self.preview: Preview | None = None
+        """The first lines of the text."""
+        self.comparison: DraftComparison | None = None
+        """Only fields that differ from this config are shown; None: all fields."""
+        self._unfolded: set[str] = set()
+        """Sections whose fields without effect are shown."""
+
+    def compare(self, comparison: DraftComparison | None) -> None:
+        """Show only fields that differ from a config; the cursor goes to one that is shown."""
+        if comparison == self.comparison:
+            return
+        self.comparison = comparison
+        differing = None if comparison is None else comparison.differing(self.draft)
+        if differing is None or self.at in differing:
+            self.redraw()
+        else:
+            self.go_to(next((path for path in TITLES if path in differing), ""))
+
+    def set_wide(self, wide: bool) -> None:
+        """Show all sections in one column, or one at a time."""
+        lead = LEAD if wide else 0
+        if lead != self.lead:
+            self.lead = lead
+            self.redraw()
+
+    def row(self, field: FormField) -> FieldRow:
+        """Return the row of a field, with all that is known of it."""
+        row, path, other = super().row(field), field.path, self.comparison
+        allowed, advice = field.allowed, None
+        if path == RATE:
+            algorithm = self.draft.value("optimizer.algorithm")
+            allowed = allowed_range(RATE, {"optimizer": {"algorithm": algorithm}})
+        if row.problem is not None and row.problem.adjustments:
+            key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
+            words = adjustment_text(row.problem.adjustments[0])
+            advice = Content.assemble((key, f"bold {BRIGHT}"), (f" sets {words}", TEXT))
+        return replace(
+            row,
+            locked=self.locked,
+            fact=self.facts.get(path, ""),
+            allowed=allowed,
+            other=None if other is None else (other.label, value_at(other.config, path)),
+            related=tuple(TITLES[each] for each in dependent_fields(path)),
+            advice=advice,
+        )
+
+    def visited(self) -> Sequence[FieldRow | FoldRow]:
+        """Return the rows that the cursor visits; those without effect are folded into one.
+
+        In a comparison, only fields that differ are visited.
+        """
+        only = None if self.comparison is None else self.comparison.differing(self.draft)
+        found: list[FieldRow | FoldRow] = []
+        for section in SECTIONS:
+            rows = [self.row(field) for field in fields_of(section)]
+            is_open = section in self._unfolded
+            found += [
+                row
+                for row in rows
+                if row.key == self.at
+                or (row.key in only if only is not None else is_open or not row.folds)
+            ]
+            folded = [row.idle for row in rows if row.folds]
+            if folded and only is None:
+                found.append(FoldRow(section, folded, is_open))
+        return found
+
+    def parts(self, width: int) -> Iterator[FieldRow | FoldRow | list[Content]]:
+        """Yield the rows of the shown sections, and previews of the text."""
+        compared, preview = self.comparison, self.preview
+        if compared is not None and not self.rows:
+            name = safe_text(compared.name, newlines="space", limit=40)
+            other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
+            text = f"No field differs from {name}: {other} comparisons."
+            yield Content.styled(f"   {text}", DIM).wrap(width)
+        for section, rows in groupby(self.rows, key=lambda row: row.section):
+            if not self.lead and section != self.section:
+                continue
+            yield from rows
+            if compared is not None:
+                continue
+            if preview is not None and section in WITH_PREVIEW[: 1 if self.lead else 2]:
+                yield [Content(""), *preview_lines(preview, width, apart=self.app.no_color)]
+            if self.lead:
+                yield [Content("")]
+
+    def seen_with(self, key: str) -> Region | None:
+        """Return a row's lines; from the section's last field or fold on, with the preview."""
+        region, section = super().seen_with(key), self.section
+        if region is None or self.preview is None or section not in WITH_PREVIEW:
+            return region
+        fields = [path for path in self._places if path.startswith(f"{section}.")]
+        end = self._ends[section] - bool(self.lead)
+        is_last = key in (section, *fields[-1:])
+        if is_last and end - region.y <= self.scrollable_content_region.height:
+            return Region(0, region.y, 1, end - region.y)
+        return region
+
+    def open_section(self, section: str) -> None:
+        """Go to a section's first row."""
+        self.go_to(next((row.key for row in self.rows if row.section == section), ""))
+
+    def go_to(self, key: str) -> None:
+        """Move the cursor to a field or fold, which stays visible until it leaves."""
+        self.section = key.partition(".")[0] or self.section
+        super().go_to(key)
+
+    def move_section(self, direction: int) -> None:
+        """Move to the next (1) or previous (-1) section, wrapping around."""
+        sections = list(dict.fromkeys(row.section for row in self.rows))
+        if self.section in sections:
+            here = sections.index(self.section) + (direction if self.stop is not None else 0)
+            self.open_section(sections[here % len(sections)])
+        elif sections:
+            self.open_section(sections[0])
+
+    def edit(self) -> None:
+        """Handle enter: unfold folded fields, else as in any form."""
+        if isinstance(self.stop, FoldRow):
+            self._unfolded ^= {self.stop.section}
+            self.redraw()
+        else:
+            super().edit()
+
+    def next_problem(self) -> None:
+        """Go to the next field with a problem, wrapping around."""
+        order = list(TITLES)
+        wrong = sorted(order.index(path) for path in by_field(self.problems) if path in order)
+        if wrong:
+            here = order.index(self.path) if self.path else -1
+            self.go_to(order[next((at for at in wrong if at > here), wrong[0])])
+
+
+CHANGED, WRONG = ("●", WARN), ("✗", BAD)
+"""The marks of a section's changes and problems."""
 
 
 def form_legend(
@@ -70,87 +567,46 @@ def form_legend(
     return Content("  ").join(parts)
 
 
-CHANGED, WRONG = ("●", WARN), ("✗", BAD)
-"""The marks of a section's changes and problems."""
+class SectionList(LinesPanel):
+    """One line per section, and the legend of the marks; a click opens a section."""
 
-
-class SectionList(Panel):
-    """One line per section; a click opens it."""
-
-    class Chosen(Message):
-        """A section was clicked."""
-
-        def __init__(self, section: str) -> None:
-            super().__init__()
-            self.section = section
-            """The section's name."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Sections", id=id)
-        self._current = SECTIONS[0]
-        self._marks: Mapping[str, tuple[str, str]] = {}
-        """Sections with changes or problems: their sign and its colour."""
-
-    def show(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
+    def show_sections(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
         """Show which sections have changes and problems, and which one is open."""
         marked = [(path, CHANGED) for path in draft.changes]
         marked += [(field_of(problem), WRONG) for problem in problems]
-        self._marks = {path.partition(".")[0]: mark for path, mark in marked}
-        self._current = current
-        self.redraw()
+        marks = {path.partition(".")[0]: mark for path, mark in marked}
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a section's line, or the legend of the marks at the bottom."""
-        if y < len(SECTIONS):
-            return self._section_line(SECTIONS[y], width)
-        foot = [
-            Content.assemble(mark, (f" {word}", DIM))
-            for mark, word in ((CHANGED, "changed"), (WRONG, "problem"))
-        ]
-        index = y - (self.inner_size.height - len(foot))
-        return padded(segments_of(foot[index]) if index >= 0 else [], width)
+        def lay_out(width: int, height: int) -> list[Content]:
+            lines = [Content("") for _ in range(height)]
+            lines[-2:] = [
+                Content.assemble(CHANGED, (" changed", DIM)),
+                Content.assemble(WRONG, (" problem", DIM)),
+            ]
+            lines[: len(SECTIONS)] = [
+                _section_line(section, marks.get(section), width, here=section == current)
+                for section in SECTIONS
+            ]
+            return lines
 
-    def _section_line(self, section: str, width: int) -> Strip:
-        here = section == self._current
-        mark, colour = self._marks.get(section, (" ", TEXT))
-        back, style = (f" on {SELECTED}", f"bold {BRIGHT}") if here else ("", TEXT)
-        line = Content.assemble(
-            (mark, f"{colour}{back}"),
-            ("› " if here else "  ", f"{TRAIN}{back}"),
-            (section.capitalize().ljust(max(0, width - 3)), f"{style}{back}"),
-        )
-        return padded(segments_of(line), width)
+        self.show(lay_out)
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         if 1 <= event.y <= len(SECTIONS):
-            self.post_message(self.Chosen(SECTIONS[event.y - 1]))
+            await self.run_action(f"screen.form('open_section', '{SECTIONS[event.y - 1]}')")
 
 
-INDENT = 3
-MOST_LINES, MOST_CELLS = 5, 400
-"""The most lines of a preview, and the most cells of a line, which is cut to the width."""
+def _section_line(section: str, mark: tuple[str, str] | None, width: int, *, here: bool) -> Content:
+    cursor, style = ("› ", f"bold {BRIGHT}") if here else ("  ", TEXT)
+    name = section.capitalize().ljust(max(0, width - 3))
+    line = Content.assemble(mark or " ", (cursor, TRAIN), (name, style))
+    return selected(line, width) if here else line
 
 
-class TextPreview(Static):
-    """The layout and its reason, then the first lines; neighbouring tokens differ in colour."""
-
-    DEFAULT_CSS = f"""
-    TextPreview {{ margin: 1 0 0 0; color: {palette.TEXT}; display: none;
-        text-wrap: nowrap; text-overflow: ellipsis; }}
-    TextPreview.-shown {{ display: block; }}
-    """
-
-    _preview: Preview | None = None
-
-    def show(self, preview: Preview | None) -> None:
-        """Show a preview, or nothing."""
-        if preview != self._preview:
-            self._preview = preview
-            self.set_class(preview is not None, "-shown")
-            lines = preview_lines(preview, MOST_CELLS, apart=self.app.no_color) if preview else []
-            self.update(Content("\n").join(lines))
+INDENT, MOST_LINES = 3, 5
+"""The cells before a preview's lines, and how many of these there are."""
 
 
+@lru_cache(maxsize=8)
 def preview_lines(
     preview: Preview, width: int, *, apart: bool = False, height: int = 0
 ) -> list[Content]:
@@ -161,12 +617,12 @@ def preview_lines(
         height: show all lines in full, wrapped, in at most as many rows; 0: each in one row.
     """
     reason = f": {safe_text(preview.reason, newlines='space')}" if preview.reason else ""
-    layout = Content.styled(preview.layout, f"bold {palette.BRIGHT}")
-    head = line("   layout {}{}", layout, Content.styled(reason, palette.DIM))
+    layout = Content.styled(preview.layout, f"bold {BRIGHT}")
+    head = line("   layout {}{}", layout, Content.styled(reason, DIM))
     unit = "tokens" if preview.exact else "words, until the tokenizer is built"
     if preview.trained_on:
         unit = f"tokens of a tokenizer trained on {preview.trained_on}"
-    lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", palette.DIM)]
+    lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", DIM)]
     if height:
         indent = Content(" " * INDENT)
         for pieces in preview.lines:
@@ -183,7 +639,7 @@ def preview_lines(
 def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
     from rnnlm_tui.client.corpora import visible
 
-    colours = (palette.TEXT, palette.TRAIN)
+    colours = (TEXT, TRAIN)
     parts: list[Content] = []
     used = 0
     for index, piece in enumerate(pieces):
@@ -193,356 +649,3 @@ def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
         parts.append(Content.styled(f"|{shown}" if apart and index else shown, colours[index % 2]))
         used += cell_len(shown) + apart
     return Content("").join(parts)
-
-
-PREVIEWED_SECTIONS = ("corpus", "tokenizer")
-"""Sections whose fields affect the preview of the text."""
-
-
-class FormSection(Vertical):
-    """The rows of one section."""
-
-
-class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """All fields of a draft: one section at a time, or all in one column with the class `-wide`."""
-
-    DEFAULT_CSS = """
-    ConfigForm { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
-    ConfigForm FormSection { height: auto; display: none; }
-    ConfigForm FormSection.-current { display: block; }
-    ConfigForm.-wide FormSection { display: block; margin: 0 0 1 0; }
-    ConfigForm.-wide #section-tokenizer TextPreview { display: none; }
-    ConfigForm.-compared FormSection { display: block; margin: 0; }
-    ConfigForm.-compared TextPreview { display: none; }
-    ConfigForm #nothing { height: auto; color: #808080; display: none; }
-    """
-
-    class FocusMoved(Message):
-        """Another field or section got the focus."""
-
-    class EditRequested(Message):
-        """A field needs a dialog: a choice, or a list of texts."""
-
-        def __init__(self, row: FieldRow) -> None:
-            super().__init__()
-            self.row = row
-            """The field's row."""
-
-    def __init__(
-        self,
-        draft: Draft,
-        edit: Callable[[Draft, str], None],
-        *,
-        wide: bool = False,
-        id: str | None = None,
-    ) -> None:
-        """Show a draft.
-
-        Args:
-            edit: called at once with each changed draft, which it shows; a message would come
-                after the next refresh, which brings the former draft back. Its second argument is
-                the same for all keys typed into an editor while it is open; else empty.
-        """
-        super().__init__(id=id, classes="-wide" if wide else None)
-        self.draft = draft
-        self._edit = edit
-        self.section = SECTIONS[0]
-        self.problems: tuple[Problem, ...] = ()
-        self._locked = False
-        self._facts: Mapping[str, str] = {}
-        self._unfolded: set[str] = set()
-        """Sections whose fields without effect are shown."""
-        self._comparison: DraftComparison | None = None
-        """Only fields that differ from this config are shown; None: all fields."""
-        self._editors = 0
-        """Editors opened so far."""
-
-    def compose(self) -> ComposeResult:
-        states = self._states({})
-        yield Static(id="nothing", markup=False)
-        for section in SECTIONS:
-            with FormSection(
-                id=f"section-{section}", classes="-current" if section == self.section else None
-            ):
-                for field in fields_of(section):
-                    row = FieldRow(field, states[field.path], self)
-                    row.set_class(self.has_class("-wide"), "-lead")
-                    yield row
-                fold = FoldRow(section, self)
-                fold.set_class(self.has_class("-wide"), "-lead")
-                yield fold
-                if section in PREVIEWED_SECTIONS:
-                    yield TextPreview()
-
-    def row(self, path: str) -> FieldRow:
-        """The row of a field."""
-        return self.query_one(f"#field-{path.replace('.', '-')}", FieldRow)
-
-    @property
-    def current(self) -> FieldRow | None:
-        """The field that has the focus, itself or in its editor."""
-        return focused_row(self.screen.focused, FieldRow)
-
-    @property
-    def path(self) -> str:
-        """The path of that field; empty if there is none."""
-        return "" if self.current is None else self.current.field.path
-
-    @property
-    def _stop(self) -> FormRow | None:
-        """The focused row, of those that the arrow keys visit."""
-        return focused_row(self.screen.focused, FormRow)
-
-    @property
-    def editing(self) -> bool:
-        """Whether a field's editor is open."""
-        row = self.current
-        return row is not None and row.editing
-
-    def _stops(self, section: str | None = None) -> list[FormRow]:
-        """Return the visible rows of a section, or of all sections."""
-        rows = self.query(FormRow)
-        return [row for row in rows if row.display and section in (None, row.section)]
-
-    def show(
-        self,
-        draft: Draft,
-        problems: tuple[Problem, ...],
-        *,
-        locked: bool = False,
-        facts: Mapping[str, str] | None = None,
-        preview: Preview | None = None,
-        comparison: DraftComparison | None = None,
-    ) -> None:
-        """Show a draft, its problems, `facts` by path and a `preview` of its text.
-
-        Args:
-            comparison: show only the fields that differ from this config.
-        """
-        self.draft, self.problems, self._locked, self._facts = draft, problems, locked, facts or {}
-        self._compare(comparison)
-        self._refresh_rows()
-        for shown in self.query(TextPreview):
-            shown.show(preview)
-
-    def _compare(self, comparison: DraftComparison | None) -> None:
-        """Show all fields, or those that differ; the focus goes to one that is shown."""
-        if comparison == self._comparison:
-            return
-        self._comparison = comparison
-        self.set_class(comparison is not None, "-compared")
-        row = self.current
-        if comparison is None or row is None:
-            return
-        differing = comparison.differing(self.draft)
-        if row.field.path not in differing:
-            first = next((field.path for field in FORM_FIELDS if field.path in differing), None)
-            if first is None:
-                self.screen.set_focus(None)
-            else:
-                self.go_to(first)
-
-    def _refresh_rows(self) -> None:
-        """Update every row, and fold the fields without effect into one row.
-
-        In a comparison, only fields that differ are shown.
-        """
-        states = self._states(self._facts)
-        only = None if self._comparison is None else self._comparison.differing(self.draft)
-        for section in SECTIONS:
-            fields = fields_of(section)
-            folded = [
-                states[field.path].idle
-                for field in fields
-                if only is None and self._folds(states[field.path])
-            ]
-            is_open, heads = section in self._unfolded, True
-            for field in fields:
-                row, state = self.row(field.path), states[field.path]
-                row.display = row is self.current or (
-                    field.path in only if only is not None else is_open or not self._folds(state)
-                )
-                row.show(replace(state, heads=heads and row.display))
-                heads = heads and not row.display
-            self.query_one(f"#fold-{section}", FoldRow).show(folded, is_open=is_open)
-        nothing = self.query_one("#nothing", Static)
-        nothing.display = only is not None and not only
-        if nothing.display and self._comparison is not None:
-            name = safe_text(self._comparison.name, newlines="space", limit=40)
-            other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
-            nothing.update(Content(f"   No field differs from {name}: {other} comparisons."))
-
-    @staticmethod
-    def _folds(state: FieldState) -> bool:
-        """Whether a field is folded: it has no effect, no change and no problem."""
-        return bool(state.idle) and not state.changed and state.problem is None
-
-    def on_resize(self) -> None:
-        """Keep the focused field and its editor visible."""
-        row = self.current
-        if row is not None:
-            self.call_after_refresh(row.scroll_visible, animate=False)
-
-    def set_wide(self, wide: bool) -> None:
-        """Show all sections in one column, or one at a time."""
-        if wide == self.has_class("-wide"):
-            return
-        self.set_class(wide, "-wide")
-        for row in self.query(FormRow):
-            row.set_class(wide, "-lead")
-
-    def open_section(self, section: str) -> None:
-        """Open a section and focus its first field."""
-        self._show_section(section)
-        if stops := self._stops(section):
-            self.screen.set_focus(stops[0])
-        self.post_message(self.FocusMoved())
-
-    def _show_section(self, section: str) -> None:
-        self.section = section
-        for candidate in self.query(FormSection):
-            candidate.set_class(candidate.id == f"section-{section}", "-current")
-
-    def go_to(self, path: str) -> None:
-        """Focus a field."""
-        row = self.row(path)
-        row.display = True  # stays visible until it loses the focus, even if folded
-        self._focus(row)
-
-    def move(self, direction: int) -> None:
-        """Move to the field below (1) or above (-1), across sections."""
-        stops, here = self._stops(), self._stop
-        if here is None or here not in stops:
-            first = self._stops(self.section) or stops
-            if first:
-                self._focus(first[0])
-            return
-        target = stops.index(here) + direction
-        if 0 <= target < len(stops):
-            self._focus(stops[target])
-
-    def _focus(self, stop: FormRow) -> None:
-        self._show_section(stop.section)
-        self.screen.set_focus(stop)
-
-    def move_section(self, direction: int) -> None:
-        """Move to the next (1) or previous (-1) section, wrapping around."""
-        sections = [section for section in SECTIONS if self._stops(section)]
-        if not sections:
-            return
-        if self._stop is None or self.section not in sections:
-            self.open_section(self.section if self.section in sections else sections[0])
-        else:
-            here = sections.index(self.section)
-            self.open_section(sections[(here + direction) % len(sections)])
-
-    def edit(self) -> None:
-        """Handle enter: toggle a switch, edit, request a dialog, or unfold folded fields."""
-        stop, row = self._stop, self.current
-        if stop is None:
-            self.move(1)
-        elif row is None:
-            self._unfolded ^= {stop.section}
-            self._refresh_rows()
-        elif (
-            self._locked
-            or row.field.kind == "list"
-            or (row.field.kind == "choice" and len(row.field.choices) > 1)
-        ):
-            self.post_message(self.EditRequested(row))
-        elif row.field.kind == "switch":
-            self.turn(1)
-        elif row.field.kind != "choice":
-            self._editors += 1
-            row.open_editor()
-
-    def keep_typed(self) -> None:
-        """Close the open editor, if there is one, and keep its text."""
-        if self.current is not None:
-            self.current.keep_typed()
-
-    def turn(self, direction: int) -> None:
-        """Select the next (1) or previous (-1) value of a choice or switch."""
-        row = self.current
-        if row is None or self._locked or row.editing:
-            return
-        choices: Sequence[object] = row.field.choices
-        if row.field.kind == "switch":
-            choices = (False, True)
-        if choices:
-            value = row.state.value
-            here = choices.index(value) if value in choices else 0
-            self.set_values({row.field.path: choices[(here + direction) % len(choices)]})
-
-    def reset(self) -> None:
-        """Reset the focused field to the base's value."""
-        row = self.current
-        if row is not None and not self._locked:
-            self._take(self.draft.without(row.field.path))
-
-    def next_problem(self) -> None:
-        """Go to the next field with a problem, wrapping around."""
-        order = [field.path for field in FORM_FIELDS]
-        wrong = sorted(order.index(path) for path in by_field(self.problems) if path in order)
-        if wrong:
-            here = order.index(self.path) if self.path else -1
-            self.go_to(order[next((at for at in wrong if at > here), wrong[0])])
-
-    def set_values(self, values: Mapping[str, object]) -> None:
-        """Set values by path in one edit."""
-        self._take(self.draft.with_values(values))
-
-    def take(self, path: str, value: object) -> None:
-        """Take the value in a row's editor, or that from before it was cancelled."""
-        self._take(self.draft.with_value(path, value), f"{path} {self._editors}")
-
-    def on_descendant_focus(self) -> None:
-        stop = self._stop
-        if stop is None:
-            return
-        self._refresh_rows()
-        if stop.section != self.section:
-            self._show_section(stop.section)
-        self.post_message(self.FocusMoved())
-        self.call_after_refresh(self._show_beginning, stop)
-
-    def _show_beginning(self, row: FormRow) -> None:
-        """Scroll from the section's last field or fold to the preview of the text, if both fit."""
-        fields = [stop for stop in self._stops(row.section) if isinstance(stop, FieldRow)]
-        if not isinstance(row, FoldRow) and row not in fields[-1:]:
-            return
-        for preview in self.query_one(f"#section-{row.section}").query(TextPreview):
-            if (
-                preview.display
-                and preview.region.bottom - row.region.y <= self.scrollable_content_region.height
-            ):
-                preview.scroll_visible(animate=False)
-
-    def _take(self, draft: Draft, group: str = "") -> None:
-        if draft != self.draft:
-            self._edit(draft, group)
-
-    def _states(self, facts: Mapping[str, str]) -> dict[str, FieldState]:
-        wrong = by_field(self.problems)
-        idle = idle_fields(self.draft.nearest_config())
-        other = self._comparison
-        return {
-            field.path: FieldState(
-                value=self.draft.value(field.path),
-                base=value_at(self.draft.base, field.path),
-                changed=field.path in self.draft.changes,
-                problem=wrong.get(field.path),
-                locked=self._locked,
-                idle=idle.get(field.path, ""),
-                fact=facts.get(field.path, ""),
-                allowed=allowed_range(
-                    RATE, {"optimizer": {"algorithm": self.draft.value("optimizer.algorithm")}}
-                )
-                if field.path == RATE
-                else field.allowed,
-                other=None if other is None else (other.label, value_at(other.config, field.path)),
-                related=tuple(TITLES[path] for path in dependent_fields(field.path)),
-                advice=advice_of(wrong.get(field.path)),
-            )
-            for field in FORM_FIELDS
-        }

@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
-from rnnlm_tui.tui.widgets.form_row import FieldEditor
+from rnnlm_tui.tui.widgets.form import FieldEditor
 from tests.tui.panes.seeing import until_shown
 from tests.tui.support import until
 
@@ -28,8 +28,12 @@ def edited(app: RnnlmApp) -> RunConfig:
 
 def focused(app: RnnlmApp) -> str:
     """Return the path of the focused field; empty if there is none."""
-    row = pane(app).form.current
-    return row.field.path if row is not None else ""
+    return pane(app).form.path
+
+
+def rows(app: RnnlmApp) -> list[str]:
+    """Return the paths of the fields that the cursor visits, and the sections with a fold."""
+    return [row.key for row in pane(app).form.rows]
 
 
 async def go(pilot: Pilot[int], path: str) -> None:
@@ -37,7 +41,7 @@ async def go(pilot: Pilot[int], path: str) -> None:
     assert isinstance(pilot.app, RnnlmApp)
     form = pane(pilot.app).form
     form.go_to(path)
-    await until(pilot, lambda: form.current is not None and form.current.field.path == path)
+    await until(pilot, lambda: form.path == path)
 
 
 async def edit(pilot: Pilot[int], path: str) -> FieldEditor:

@@ -19,11 +19,10 @@ from rnnlm_tui.system.cuda import GpuProblem
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.config_files import read_file
-from rnnlm_tui.tui.views.form import FORM_FIELDS, fields_of, idle_fields
-from rnnlm_tui.tui.widgets.form_row import FieldRow, FoldRow
+from rnnlm_tui.tui.views.form import fields_of, idle_fields
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import trained, with_checkpoints
-from tests.tui.panes.filling import edit, edited, focused, go, pane, press, write
+from tests.tui.panes.filling import edit, edited, focused, go, pane, press, rows, write
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import at_home, until
 
@@ -56,28 +55,19 @@ async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> No
         form = pane(app).form
         folded = [path for path in idle_fields(DEMO) if path.startswith("corpus.")]
         await until_shown(pilot, f"{len(folded)} more for news")
-        assert not any(form.row(path).display for path in folded)
-        while not isinstance(app.focused, FoldRow):
+        assert not set(folded) & set(rows(app))
+        while form.at != "corpus":
             await pilot.press("down")
         await pilot.press("enter")
-        await until(pilot, lambda: all(form.row(path).display for path in folded))
+        await until(pilot, lambda: set(folded) <= set(rows(app)))
         await pilot.press("enter")
-        await until(pilot, lambda: not any(form.row(path).display for path in folded))
+        await until(pilot, lambda: not set(folded) & set(rows(app)))
         await go(pilot, "corpus.source")
 
-        visited = [focused(app)]
-
-        def visit(row: FieldRow | FoldRow | None) -> None:
-            visited.extend([row.field.path] if isinstance(row, FieldRow) else [])
-
-        app.screen.watch(app.screen, "focused", visit, init=False)
-        idle = idle_fields(DEMO)
-        paths = [field.path for field in FORM_FIELDS if field.path not in idle]
-        for key, ways in (("down", 1), ("up", 2)):  # the last stop is a fold
-            for _ in FORM_FIELDS:
+        for key, end in (("down", -1), ("up", 0)):
+            for _ in rows(app):
                 app.post_message(Key(key, None))
-            await until(pilot, lambda ways=ways: len(visited) >= ways * len(paths))  # type: ignore[misc]
-        assert visited == paths + paths[::-1]
+            await until(pilot, lambda end=end: form.at == rows(app)[end])  # type: ignore[misc]
 
 
 async def test_changes_and_problems_are_marked_counted_and_gone_through() -> None:
@@ -139,7 +129,7 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         assert focused(app) == "corpus.url"
         await pilot.press("u")
         await go(pilot, "corpus.source")
-        await until(pilot, lambda: not form.row("corpus.url").display)
+        await until(pilot, lambda: "corpus.url" not in rows(app))
 
 
 async def test_the_figures_follow_typing_and_none_is_invented(
@@ -278,7 +268,7 @@ async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -
 
         await write(pilot, "training.max_steps", "700")
         await until_shown(pilot, "was by epochs")
-        assert not pane(app).form.row("training.epochs").display  # max steps is set
+        assert "training.epochs" not in rows(app)  # max steps is set
         await edit(pilot, "training.max_steps")
         await pilot.press("backspace", "enter")
         await until(pilot, lambda: edited(app) == DEMO)

@@ -38,7 +38,7 @@ from rnnlm_tui.tui.views.form import (
     with_values,
 )
 from rnnlm_tui.tui.widgets.form import preview_lines
-from rnnlm_tui.tui.widgets.form_row import LABEL
+from rnnlm_tui.tui.widgets.form_row import TITLE
 
 BASE = Draft(RunConfig(), "preset demo")
 DRAFT = Draft(DEMO, "preset demo")
@@ -47,7 +47,7 @@ DRAFT = Draft(DEMO, "preset demo")
 def test_every_config_field_is_in_the_form_with_a_fitting_label_and_its_bounds() -> None:
     assert tuple(field.path for field in FORM_FIELDS) == field_paths()
     for field in FORM_FIELDS:
-        assert 0 < len(field.title) <= LABEL
+        assert 0 < len(field.title) <= TITLE
         assert field.allowed or field.kind not in ("whole", "number")
         assert bool(field.choices) == (field.kind == "choice")
 

@@ -15,6 +15,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     FORM_FIELDS,
     Draft,
     FormField,
@@ -93,7 +94,7 @@ async def test_odd_texts_in_the_field_of_a_name_or_number_are_rejected_or_kept()
     async with at_home(None, "config") as (app, pilot):
         form, paths = pane(app).form, ("corpus.text_field", "training.seed", "model.dropout")
         for place, path in enumerate(paths):
-            field, editor = form.row(path).field, await edit(pilot, path)
+            field, editor = FIELDS[path], await edit(pilot, path)
             for odd in WORST[place :: len(paths)]:
                 editor.value = odd
                 text = editor.value  # without control characters
@@ -103,6 +104,6 @@ async def test_odd_texts_in_the_field_of_a_name_or_number_are_rejected_or_kept()
                 assert all(problem.message for problem in form.problems)
                 assert expected is None or edited(app) == expected
             await pilot.press("enter")
-            await until(pilot, lambda: not form.row(path).editing)  # noqa: B023
+            await until(pilot, lambda: not form.editing)
             form.reset()
             await until(pilot, lambda: not form.draft.changes)
