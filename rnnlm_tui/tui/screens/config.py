@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -46,7 +45,6 @@ from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.editing import (
     DraftComparison,
-    EditHistory,
     changed_fields,
     comparisons,
     draft_identity,
@@ -102,16 +100,11 @@ class ConfigScreen(PaneScreen):
         """The draft being edited; None while a run's frozen config is shown."""
         self._reading: RunDirectory | None = None
         """The run whose draft is being read."""
-        self._keep_problem = ""
-        """Why the draft couldn't be kept, which was reported."""
         self._check = DraftCheck()
-        self._history = EditHistory()
         self._compared: DraftComparison | None = None
         """Only fields that differ from this config are shown; None: all fields."""
         self._adjusted: tuple[Draft, Draft, Sequence[Adjustment]] | None = None
         """The draft before the last adjustment and after it, and what could be set instead."""
-        self._file: Path | None = None
-        """The file that the draft was opened from or saved to."""
 
     def compose_body(self) -> ComposeResult:
         with Container(id="config-body"):
@@ -297,7 +290,7 @@ class ConfigScreen(PaneScreen):
             self._begin(given)
             return
         self.let_go()
-        self._kept = self._file = None
+        self._kept = None
         if run is not None and status == "draft" and self._reading != run:
             self._reading = run
             context.run_beside(self._read_draft(run))
@@ -315,7 +308,7 @@ class ConfigScreen(PaneScreen):
         self.let_go()
         self._kept = KeptDraft(draft, run)
         self.context.draft = None if run else draft
-        self._history, self._compared, self._file = EditHistory(), None, None
+        self._compared = None
         self._keep_changes()
         if run is None:
             self.context.run_beside(self._suggest_name(self._kept))
@@ -343,25 +336,26 @@ class ConfigScreen(PaneScreen):
 
         A problem is reported once, not with each key on a disk that is full or read-only.
         """
-        if (deleted := kept.ask()) is not None:
-            self.context.watcher.mark_removed(deleted.name)
+        if kept.run is not None and kept.wanted is None:
+            self.context.watcher.mark_removed(kept.run.name)
+        kept.writes += 1
+        run, known, kept.problem = None, kept.problem, ""
         try:
             run = await self.context.wait_for(kept.write)
         except (RnnlmError, OSError) as error:
-            self._follow(kept)
-            if str(error) != self._keep_problem:
+            kept.problem = str(error)
+            if kept.problem != known:
                 self.context.report_error(error)
-            self._keep_problem = str(error)
-            return None
-        self._keep_problem = ""
-        self._follow(kept)
+        kept.writes -= 1
+        if not kept.writes:
+            self._follow(kept)
         return run
 
     async def _save(self) -> RunDirectory | None:
         """Keep the draft without changes too; return its run."""
         if self._kept is None:
             return None
-        self._kept.stays, self._keep_problem = True, ""
+        self._kept.stays, self._kept.problem = True, ""
         return await self._write(self._kept)
 
     def let_go(self) -> None:
@@ -380,14 +374,10 @@ class ConfigScreen(PaneScreen):
             self.context.run_beside(self._write(kept))
 
     def _follow(self, kept: KeptDraft) -> None:
-        """Open the run that keeps the draft now, or none if it was deleted with the last change.
-
-        While another write is under way, that one is followed.
-        """
+        """Open the run that keeps the draft now, or none if it was deleted with the last change."""
         context, before = self.context, kept.run
         was_open = kept is self._kept and self._is_open
-        if not kept.end_write():
-            return
+        kept.run = kept.stored
         if kept.run is not None:
             context.watcher.unmark_removed(kept.run.name)
         if not was_open or kept.run is before:
@@ -413,8 +403,8 @@ class ConfigScreen(PaneScreen):
 
         Edits of one group in a row are undone together.
         """
-        if self._editing is not None:
-            self._history.record(self._editing, draft, group)
+        if self._kept is not None:
+            self._kept.history.record(self._kept.draft, draft, group)
             self._take(draft)
             self._show()
 
@@ -435,8 +425,8 @@ class ConfigScreen(PaneScreen):
     @act
     async def action_browse_files(self) -> None:
         """Browse for a text, or in the section of the tokenizer for a tokenizer."""
-        if (draft := self._editable()) is not None:
-            await browse(self.context, self.form, draft)
+        if (kept := self._editable()) is not None:
+            await browse(self.context, self.form, kept.draft)
 
     # actions
 
@@ -451,16 +441,17 @@ class ConfigScreen(PaneScreen):
 
     def action_travel(self, direction: int) -> None:
         """Undo (-1) or redo (1) an edit, go to its field and say what has changed."""
-        before = self._editable()
-        if before is None or self._is_typing():
+        kept = self._editable()
+        if kept is None or self._is_typing():
             return
-        draft = self._history.travel(before, direction)
+        before = kept.draft
+        draft = kept.history.travel(before, direction)
         word = "undone" if direction < 0 else "redone"
         if draft is None:
             self.context.report(f"nothing to be {word}")
             return
         if draft.base_name != before.base_name:
-            self._file = None
+            kept.file = None
         self._take(draft)
         self._show()
         changed = changed_fields(before, draft)
@@ -468,11 +459,11 @@ class ConfigScreen(PaneScreen):
             self.form.go_to(changed[0])
         self.context.report(f"{word}: {safe_text(edit_text(before, draft), newlines='space')}")
 
-    def _editable(self) -> Draft | None:
-        """Return the draft, or report that there is none to edit."""
-        if self._editing is None:
+    def _editable(self) -> KeptDraft | None:
+        """Return the edited draft, or report that there is none."""
+        if self._kept is None:
             self.context.report(FROZEN)
-        return self._editing
+        return self._kept
 
     def _is_typing(self) -> bool:
         """Whether a field's editor is open, whose text would replace what an action changes."""
@@ -518,8 +509,9 @@ class ConfigScreen(PaneScreen):
 
     def action_adjust_field(self) -> None:
         """Solve the selected field's problem, or the first one; again: in another way."""
-        if (draft := self._editable()) is None:
+        if (kept := self._editable()) is None:
             return
+        draft = kept.draft
         before, after, left = self._adjusted or (draft, None, ())
         if after != draft:
             wrong = by_field(self._check.problems)
@@ -534,7 +526,7 @@ class ConfigScreen(PaneScreen):
             )
             return
         if before != draft:  # in place of the last one
-            self._history.travel(draft, -1)
+            kept.history.travel(draft, -1)
             self._take(before)
         adjusted = before.with_values(dict(left[0].changes))
         self._adjusted = before, adjusted, left[1:]
@@ -561,7 +553,8 @@ class ConfigScreen(PaneScreen):
             key = self.key_of("undo_edit")
             undo = f": {key} brings back {counted(lost, 'change')}" if lost else ""
             self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
-        self._file = file
+        if self._kept is not None:
+            self._kept.file = file
         self._show()
         if wrong := len(draft.problems()):
             said = f"{safe_text(draft.base_name, limit=40)} has {counted(wrong, 'problem')}"
@@ -583,7 +576,8 @@ class ConfigScreen(PaneScreen):
         if (draft := self.shown) is None:
             return
         wrong = len(self._check.blocking)
-        path = await ask_new_path(self.context, self.run_name or "config", self._file)
+        own = self._kept.file if self._kept is not None else None
+        path = await ask_new_path(self.context, self.run_name or "config", own)
         if path is None:
             return
         text = await self.context.wait_for(lambda: save_toml(draft, path))
@@ -592,16 +586,16 @@ class ConfigScreen(PaneScreen):
         said = f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
         self.context.report(said)
         if self._kept is not None:
-            self._file = path
+            self._kept.file = path
             if self._kept.draft == draft:
                 self._take(replace(draft, document=text))
 
     @act
     async def action_edit_toml(self) -> None:
-        draft = self._editable()
-        if draft is None or self._is_typing():
+        kept = self._editable()
+        if kept is None or self._is_typing():
             return
-        edited = await edit_as_toml(self.context, draft, self.run_name or "config")
+        edited = await edit_as_toml(self.context, kept.draft, self.run_name or "config")
         if edited is not None:
             self.edit(edited)
             self.context.report(f"taken from the editor; {self.key_of('undo_edit')} undoes it")

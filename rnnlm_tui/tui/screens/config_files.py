@@ -25,7 +25,7 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.editing import DraftComparison
+from rnnlm_tui.tui.views.editing import DraftComparison, EditHistory
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
@@ -147,6 +147,9 @@ class KeptDraft:
     def __init__(self, draft: Draft, run: RunDirectory | None = None) -> None:
         self.draft = draft
         """The newest state."""
+        self.history = EditHistory()
+        self.file: Path | None = None
+        """The file that it was opened from or saved to."""
         self.run = run
         """The run once no write is under way; None as long as nothing was changed."""
         self.name = run.name if run is not None else ""
@@ -155,58 +158,44 @@ class KeptDraft:
         """Whether it stays without changes; else its run goes when the last one is undone."""
         self.tokenizer_size: int | None = None
         """Vocabulary size of its pretrained tokenizer when that was last looked up."""
-        self._asked = draft if run is not None else None
-        """What the newest write puts on the disk; None: no run."""
-        self._writes = 0
+        self.writes = 0
         """Writes under way."""
+        self.problem = ""
+        """Why the last write failed, which was reported."""
         self._turn = Lock()
-        self._stored, self._written = run, self._asked
+        self.stored, self._written = run, draft if run is not None else None
         """The run and what it has; they belong to the thread whose turn it is."""
 
     @property
-    def _wanted(self) -> Draft | None:
+    def wanted(self) -> Draft | None:
         """What is to be on the disk; None: no run."""
         return self.draft if self.draft.changes or self.stays else None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the newest state is on the disk, or is being written."""
-        return self._wanted == self._asked
-
-    def ask(self) -> RunDirectory | None:
-        """Announce a `write` of the newest state; return the run that it deletes, if any."""
-        self._asked = self._wanted
-        self._writes += 1
-        return self.run if self._asked is None else None
+        """Whether the newest state is on the disk."""
+        return self.wanted == self._written
 
     def write(self) -> RunDirectory | None:
-        """Write what was asked for last into the run, which is created first; called in a thread.
+        """Write the newest state into the run, which is created first; called in a thread.
 
         Without changes the run is deleted, unless it stays.
         """
         with self._turn:
-            draft = self._asked
+            draft = self.wanted
             if draft is None:
-                if self._stored is not None:
-                    store.trash.delete_run(self._stored)
-                self._stored = self._written = None
+                if self.stored is not None:
+                    store.trash.delete_run(self.stored)
+                self.stored = self._written = None
                 return None
-            if self._stored is None:
-                self._stored = self._create(draft)
-                self.name = self._stored.name
+            if self.stored is None:
+                self.stored = self._create(draft)
+                self.name = self.stored.name
                 self._written = Draft(draft.base, draft.base_name, parent=draft.parent)
             if draft != self._written:
-                write_draft(self._stored, draft)
+                write_draft(self.stored, draft)
                 self._written = draft
-            return self._stored
-
-    def end_write(self) -> bool:
-        """Note that a `write` has ended; return whether it was the last one under way."""
-        self._writes -= 1
-        if self._writes:
-            return False
-        self.run, self._asked = self._stored, self._written
-        return True
+            return self.stored
 
     def _create(self, draft: Draft) -> RunDirectory:
         """Create the run; the draft's changes are still to be written."""

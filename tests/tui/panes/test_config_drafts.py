@@ -144,9 +144,9 @@ async def test_the_run_of_a_draft_is_opened_when_no_later_change_is_being_writte
         async def end(change: int) -> None:
             kept = pane(app)._kept
             assert kept is not None
-            left = kept._writes
+            left = kept.writes
             answers[change].set()
-            await until(pilot, lambda: kept._writes < left)
+            await until(pilot, lambda: kept.writes < left)
 
         await begin(43, 42)
         await end(0)
