@@ -202,7 +202,7 @@ def parse_value(path: str, text: str) -> object:
     text = text.strip()
     if not text:
         return None
-    kind = _kind(path)
+    kind = field_kind(path)
     if kind == "switch":
         return _SWITCHES.get(text.lower(), text)
     if kind in ("whole", "number"):
@@ -223,7 +223,7 @@ def field_choices(path: str) -> tuple[str, ...]:
     )
 
 
-def _kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
+def field_kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
     """The kind of a field's value; "text" for choices and unknown fields."""
     section, _, name = path.partition(".")
     if section not in SECTIONS or name not in section_model(section).model_fields:

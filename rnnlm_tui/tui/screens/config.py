@@ -34,11 +34,11 @@ from rnnlm_tui.tui.screens.config_files import (
     ask_run,
     ask_value,
     browse,
+    draft_toml,
     edit_as_toml,
     field_question,
     read_draft,
     remember_file,
-    save_toml,
 )
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
@@ -117,14 +117,10 @@ class ConfigScreen(PaneScreen):
     # what is shown
 
     @property
-    def _editing(self) -> Draft | None:
-        return self._kept.draft if self._kept is not None else None
-
-    @property
     def shown(self) -> Draft | None:
         """The draft, or the open run's config; None while that is being read."""
-        if self._editing is not None:
-            return self._editing
+        if self._kept is not None:
+            return self._kept.draft
         if self.snapshot is None:
             return None
         return Draft(self.snapshot.config, safe_text(self.snapshot.summary.run, limit=40))
@@ -161,10 +157,10 @@ class ConfigScreen(PaneScreen):
 
     def identity(self, width: int) -> Content:
         """Return the draft's name and base; a draft has no status yet."""
-        draft = self._editing
-        if draft is None:
+        kept = self._kept
+        if kept is None:
             return super().identity(width)
-        return draft_identity(draft, self.run_name, width, wide=self.has_class("-wide"))
+        return draft_identity(kept.draft, kept.name, width, wide=self.has_class("-wide"))
 
     def footer_entries(self) -> Sequence[tuple[Action, str]]:
         """Return the actions for a draft or an existing run.
@@ -543,13 +539,13 @@ class ConfigScreen(PaneScreen):
         """
         if opened is None:
             return
-        before, (draft, file) = self._editing, opened
-        if before is None or before.parent is not None:
+        kept, (draft, file) = self._kept, opened
+        if kept is None or kept.draft.parent is not None:
             self._begin(draft)
         else:
+            lost = len(kept.draft.changes)
             self.edit(draft)
             self._compared = None
-            lost = len(before.changes)
             key = self.key_of("undo_edit")
             undo = f": {key} brings back {counted(lost, 'change')}" if lost else ""
             self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
@@ -580,7 +576,8 @@ class ConfigScreen(PaneScreen):
         path = await ask_new_path(self.context, self.run_name or "config", own)
         if path is None:
             return
-        text = await self.context.wait_for(lambda: save_toml(draft, path))
+        text = await self.context.wait_for(lambda: draft_toml(draft))
+        await self.context.wait_for(lambda: client.config_files.write_config_text(path, text))
         remember_file(self.context, path)
         with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
         said = f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
@@ -623,17 +620,14 @@ class ConfigScreen(PaneScreen):
         if (run := await self._save()) is None:
             return
         try:
-            if when == "queue":
-                await self._add_to_queue(run)
-            else:
+            if when == "now":
                 await start(self.context, config, run)
+                return
+            await self.context.wait_for(lambda: client.start.check_draft_before_start(run))
+            queued = await self.context.wait_for(lambda: client.queue.add_run(run))
+            self.context.report_change(f"{queued.run} waits in the queue, place {queued.place}")
         except InputError as error:
             self._refuse(config, error)
-
-    async def _add_to_queue(self, run: RunDirectory) -> None:
-        await self.context.wait_for(lambda: client.start.check_draft_before_start(run))
-        queued = await self.context.wait_for(lambda: client.queue.add_run(run))
-        self.context.report_change(f"{queued.run} waits in the queue, place {queued.place}")
 
     def _refuse(self, config: RunConfig, error: InputError) -> None:
         """Show why no run was created, beside the field that caused it."""
@@ -647,8 +641,7 @@ class ConfigScreen(PaneScreen):
 
     def _ready(self) -> RunConfig | None:
         """Return the draft's config if it is valid. Else go to the first problem and report it."""
-        draft = self._editing
-        if draft is None:
+        if self._kept is None:
             self.context.report(STARTED)
             return None
         blocking = self._check.blocking
@@ -658,4 +651,4 @@ class ConfigScreen(PaneScreen):
             fix = f"Fix {counted(len(blocking), 'problem')} before starting"
             self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
             return None
-        return draft.config()
+        return self._kept.draft.config()

@@ -41,7 +41,6 @@ from rnnlm_tui.tui.views.form import (
 )
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.config_files import EditedFile, ReadConfig
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.widgets.form import ConfigForm, Form
@@ -69,13 +68,6 @@ def remember_file(app: RnnlmApp, path: Path) -> None:
     others = [other for other in recent_files(app.settings) if other != str(path)]
     app.settings[RECENT_SETTING] = [str(path), *others][:MOST_RECENT]
     app.save_settings()
-
-
-def draft_of_text(read: ReadConfig, name: str) -> Draft:
-    """Return a draft of a TOML text: its own base if it is valid, else changes to its preset."""
-    if read.config is not None:
-        return Draft(read.config, name, document=read.text)
-    return with_values(Draft(read.preset, name, document=read.text), read.raw)
 
 
 def draft_toml(draft: Draft) -> str:
@@ -258,11 +250,12 @@ async def read_file(app: RnnlmApp, name: str) -> OpenedDraft:
             client.config_files.read_config_text(path), path.name
         )
     )
-    unknown = [problem for problem in found.problems if not _in_the_form(problem)]
-    if unknown:
+    if unknown := _unshown(found.problems):
         raise ConfigError(unknown)
     remember_file(app, path)
-    return draft_of_text(found, path.name), path
+    if found.config is not None:  # valid: its own base
+        return Draft(found.config, path.name, document=found.text), path
+    return with_values(Draft(found.preset, path.name, document=found.text), found.raw), path
 
 
 async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | None:
@@ -284,13 +277,6 @@ async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | Non
     return path
 
 
-def save_toml(draft: Draft, path: Path) -> str:
-    """Write a draft into a file; return its text."""
-    text = draft_toml(draft)
-    client.config_files.write_config_text(path, text)
-    return text
-
-
 # the editor
 
 
@@ -299,63 +285,47 @@ async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
 
     A text that can't be used is kept until the user discards it.
     """
-    edited = client.config_files.EditedFile(draft_toml(draft), name)
+    from rnnlm_tui.schema.toml import TomlError
+
+    before = draft_toml(draft)
+    edited = client.config_files.EditedFile(before, name)
     line: int | None = None
-    while True:
-        problems, line, found = _edited_text(app, edited, line)
-        if found is not None and not problems:
-            break
-        question = edited_question(problems, str(edited.path), takes=found is not None)
-        answer = await app.ask(question)
-        if answer == "take" and found is not None:
-            break
-        if answer == "discard":
-            edited.discard()
-            app.report("the edited text was discarded")
-        if answer != "again":
-            return None
+    answer: EditedAnswer | None = "again"
+    while answer == "again":
+        found, problems = None, []
+        try:
+            with _terminal_given_away(app):
+                edited.open_editor(line)
+            found = client.config_files.parse_config_text(edited.read(), edited.path.name)
+            problems = [problem_line(problem) for problem in found.problems]
+            places = [problem.place.line for problem in found.problems if problem.place]
+            line = min(filter(None, places), default=None)
+        except TomlError as error:
+            line = error.place.line
+            problems = [f"line {line}, column {error.place.column}: {error.reason}"]
+        except RnnlmError as error:
+            if edited.unchanged:  # nothing can be lost: there is no editor, for example
+                edited.discard()
+                raise
+            problems, line = [error.message], None
+        takes = found is not None and not _unshown(found.problems)
+        answer = "take"
+        if problems:
+            answer = await app.ask(edited_question(problems, str(edited.path), takes=takes))
+    if answer is None:
+        return None
     edited.discard()
-    if found.preset.preset == draft.base.preset:
-        base = draft
-    else:
+    if answer == "discard" or found is None:
+        app.report("the edited text was discarded")
+        return None
+    base = draft
+    if found.preset.preset != draft.base.preset:
         base = Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
     changed = with_values(base, found.raw)
-    if changed == draft or found.text == draft_toml(draft):
+    if changed == draft or found.text == before:
         app.report("nothing changed in the editor")
         return None
     return replace(changed, document=found.text)
-
-
-def _edited_text(
-    app: RnnlmApp, edited: EditedFile, line: int | None
-) -> tuple[list[str], int | None, ReadConfig | None]:
-    """Open the editor at a line.
-
-    Returns what is wrong with the text, where to begin again, and the text's values, if the
-    form can show all problems.
-    """
-    from rnnlm_tui.schema.toml import TomlError
-
-    try:
-        with _terminal_given_away(app):
-            edited.open_editor(line)
-        text = edited.read()
-    except RnnlmError as error:
-        if edited.unchanged:  # nothing can be lost: there is no editor, for example
-            edited.discard()
-            raise
-        return [error.message], None, None
-    try:
-        found = client.config_files.parse_config_text(text, edited.path.name)
-    except TomlError as error:
-        line, column = error.place.line, error.place.column
-        return [f"line {line}, column {column}: {error.reason}"], line, None
-    places = [problem.place.line for problem in found.problems if problem.place]
-    return (
-        [problem_line(problem) for problem in found.problems],
-        min(filter(None, places), default=None),
-        found if all(map(_in_the_form, found.problems)) else None,
-    )
 
 
 @contextmanager
@@ -376,8 +346,9 @@ def problem_line(problem: Problem) -> str:
     return f"{where}{problem.path}: {problem.message}{hint}"
 
 
-def _in_the_form(problem: Problem) -> bool:
-    return field_of(problem) in TITLES
+def _unshown(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems that the form can't show."""
+    return [problem for problem in problems if field_of(problem) not in TITLES]
 
 
 def check_config_path(text: str) -> None:
@@ -468,17 +439,14 @@ async def ask_run(app: RnnlmApp, *but: str) -> DraftComparison | None:
 
 async def browse(app: RnnlmApp, form: ConfigForm, draft: Draft) -> None:
     """Browse for a text, or in the section of the tokenizer for a tokenizer."""
-    path = form.path
-    if path.startswith("tokenizer."):
-        path = "tokenizer.name"
-    elif path != "corpus.test_source":
-        path = "corpus.source"
-    is_text = path != "tokenizer.name"
-
-    purpose: Purpose = "text" if is_text else "tokenizer"
+    purpose: Purpose = "text"
+    path, kind = "corpus.source", {}
+    if form.path.startswith("tokenizer."):
+        purpose, path, kind = "tokenizer", "tokenizer.name", {"tokenizer.kind": "pretrained"}
+    elif form.path == "corpus.test_source":
+        path = form.path
     start = str(draft.value(path) or "")
     target = await app.ask(BrowseScreen(purpose, draft.nearest_config(), start))
     if target is not None:
-        kind = {} if is_text else {"tokenizer.kind": "pretrained"}
         form.set_values({**kind, path: target})
         form.go_to(path)

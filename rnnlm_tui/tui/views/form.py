@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
-
-from pydantic.fields import FieldInfo
+from typing import TYPE_CHECKING, Literal, cast
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
-from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, SECTIONS, RunConfig
+from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.validation import (
     allowed_range,
     field_choices,
+    field_kind,
+    field_paths,
     merge,
     parse_config,
     parse_value,
@@ -62,7 +62,6 @@ class FormField:
     """A number's bounds: `1 … 65,536`."""
     unit: str = ""
     choices: tuple[str, ...] = ()
-    optional: bool = False
 
     @property
     def section(self) -> str:
@@ -131,38 +130,22 @@ def number_text(value: float) -> str:
     return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
 
 
-def _field(section: str, name: str, info: FieldInfo) -> FormField:
-    path = f"{section}.{name}"
-    optional = type(None) in get_args(info.annotation)
-    annotation = (
-        next(part for part in get_args(info.annotation) if part is not type(None))
-        if optional
-        else info.annotation
-    )
-    choices = field_choices(path)
-    kinds: dict[object, FieldKind] = {bool: "switch", int: "whole", float: "number"}
-    kind = kinds.get(annotation, "list" if get_origin(annotation) is tuple else "text")
-    if choices:
-        kind = "choice"
-    extra = info.json_schema_extra
-    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+def _field(path: str) -> FormField:
+    section, _, name = path.partition(".")
+    info = section_model(section).model_fields[name]
+    choices, extra = field_choices(path), info.json_schema_extra
     return FormField(
         path,
         info.title or name,
         info.description or "",
-        kind,
+        "choice" if choices else field_kind(path),
         allowed_range(path),
-        unit,
+        str(extra.get("unit", "")) if isinstance(extra, dict) else "",
         choices,
-        optional,
     )
 
 
-FORM_FIELDS: tuple[FormField, ...] = tuple(
-    _field(section, name, info)
-    for section in SECTIONS
-    for name, info in section_model(section).model_fields.items()
-)
+FORM_FIELDS: tuple[FormField, ...] = tuple(map(_field, field_paths()))
 """Every field of a RunConfig except the preset's name, in the order of form and file."""
 FIELDS: Mapping[str, FormField] = {form_field.path: form_field for form_field in FORM_FIELDS}
 """Each field by its path."""
