@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,8 +34,6 @@ from rnnlm_tui.tui.widgets.form import Form
 from rnnlm_tui.tui.widgets.panel import TitledContainer
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.protocol import CommandResult
     from rnnlm_tui.store.paths import RunDirectory
@@ -164,54 +162,48 @@ class SteerScreen(Overlay[None]):
         """Call a method of the form."""
         getattr(self.form, method)(*arguments)
 
-    def action_confirm(self) -> None:
+    @act
+    async def action_confirm(self) -> None:
         """Send the change, if it is valid."""
         self.form.keep_typed()
-        if self.draft.problems and not self._asked:
-            self.form.go_to(field_of(self.draft.problems[0]))
+        draft = self.draft
+        if draft.problems and not self._asked:
+            self.form.go_to(field_of(draft.problems[0]))
             self.note("✗ not sent: fix the problem first", BAD)
-        else:
-            words = f"requested: {request_text(self.draft)} …"
-            refusal = "" if self.draft.changes else "nothing is changed yet"
-            self._begin(words, self.draft.changes, refusal)
+            return
+        words = f"requested: {request_text(draft)} …"
+        refusal = "" if draft.changes else "nothing is changed yet"
+        await self._send(words, refusal, lambda: client.steering.steer(self._run, draft.changes))
 
-    def action_undo(self) -> None:
+    @act
+    async def action_undo(self) -> None:
         """Undo the newest change of the run."""
+        words = "requested: undo the last change …"
         refusal = "" if self.draft.can_undo else "no change to undo"
-        self._begin("requested: undo the last change …", None, refusal)
+        await self._send(words, refusal, lambda: client.control.send(self._run, "undo"))
 
-    def _begin(self, words: str, changes: Mapping[str, JsonValue] | None, refusal: str) -> None:
-        """Send a change, or say why not: the worker hasn't answered yet, or there is nothing."""
+    async def _send(self, words: str, refusal: str, send: Callable[[], CommandResult]) -> None:
+        """Send a change, unless there is a reason not to, and show the answer; on the pane once
+        this is closed."""
+        app, run = self.context, self._run
         if self._asked or refusal:
             busy = "requested already: waiting for the worker"
             self.note(busy if self._asked else refusal, WARN)
-        else:
-            self._asked = True
-            self.context.run_beside(self._send(words, changes))
-
-    async def _send(self, words: str, changes: Mapping[str, JsonValue] | None) -> None:
-        """Send a change, or with None the undo, and show the answer; on the pane once closed."""
-        app, run = self.context, self._run
-
-        def work() -> CommandResult:
-            if changes is None:
-                return client.control.send(run, "undo")
-            return client.steering.steer(run, changes)
-
+            return
+        self._asked = True
         self.note(words, WARN)
         try:
-            try:
-                result = await app.wait_for(work)
-            except (RnnlmError, OSError) as error:
-                if not self.is_attached:
-                    raise
-                self.note(f"✗ {in_one_sentence(error)}", BAD)
-                if isinstance(error, ConfigError):
-                    self.draft = replace(self.draft, problems=error.problems, config=None)
-                    self._show()
-                    self.note("✗ refused: see the field", BAD)
-                return
+            result = await app.wait_for(send)
             state = await app.wait_for(lambda: client.steering.read_steering(run))
+        except (RnnlmError, OSError) as error:
+            if not self.is_attached:
+                raise
+            self.note(f"✗ {in_one_sentence(error)}", BAD)
+            if isinstance(error, ConfigError):
+                self.draft = replace(self.draft, problems=error.problems, config=None)
+                self._show()
+                self.note("✗ refused: see the field", BAD)
+            return
         finally:
             self._asked = False
         words = confirmed_text(result, state.config.checkpoint)
