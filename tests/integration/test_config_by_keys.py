@@ -20,7 +20,7 @@ from tests.integration.test_steering_by_keys import (
     journal_of,
     undo_by_keys,
 )
-from tests.tui.panes.filling import edited, focused
+from tests.tui.panes.filling import edited, focused, pane
 from tests.tui.panes.seeing import screen_text, until_shown
 from tests.tui.support import until
 
@@ -41,11 +41,9 @@ async def fill(pilot: Pilot[int], key: str, text: str) -> None:
     """Find a field and type its value."""
     await find(pilot, key)
     await pilot.press("enter", *text, "enter")
-    await until(pilot, lambda: getattr(pilot.app.focused, "id", "") == f"field-{dashed(key)}")
-
-
-def dashed(key: str) -> str:
-    return key.replace(".", "-")
+    assert isinstance(pilot.app, RnnlmApp)
+    form = pane(pilot.app).form
+    await until(pilot, lambda: form.path == key and not form.editing)
 
 
 async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:

@@ -24,7 +24,7 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
 from rnnlm_tui.tui.screens.steer import SteerScreen
-from rnnlm_tui.tui.views.steer import STEER_FIELDS, checked, confirmed_text, plan_chart
+from rnnlm_tui.tui.views.steer import STEER_FIELDS, confirmed_text
 from tests.homes import trained, training
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 
@@ -206,39 +206,18 @@ async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not(worke
         assert not isinstance(app.screen, SteerScreen)
 
 
-@pytest.mark.usefixtures("worker")
-def test_the_planned_rates_are_drawn_old_and_new() -> None:
-    state = read_steering(find_run("plain-otter"))
-    before = plan_chart(checked(state, {}))
-    assert [series.name for series in before.series] == ["now"]
-    after = plan_chart(checked(state, {RATE: 0.001, "training.max_steps": 9_000}))
-    (new,), (now,) = after.series, after.guides
-    assert (new.x[0], new.x[-1], now.x[-1], after.x_end) == (2_401, 9_000, 2_970, 9_000)
-    assert new.mean[-1] == pytest.approx(0.001 * state.config.schedule.final_fraction)
-
-
-def test_a_saved_checkpoint_says_how_long_it_stays_and_what_pins_it() -> None:
+def test_a_saved_checkpoint_says_how_long_it_stays_and_a_stop_only_if_there_is_one() -> None:
     saved = CommandResult(id="a", ok=True, step=1500, checkpoint="checkpoints/step-000001500")
+    change = SettingsChange(number=1, step=1500, settings=())
     for kept, words in (
-        (
-            CheckpointConfig(),
-            " until 2 newer ones exist: {key:pin_checkpoint} on Checkpoints pins it",
-        ),
-        (
-            CheckpointConfig(keep_last=5, keep_every=1000),
-            " until 5 newer ones exist: {key:pin_checkpoint} on",
-        ),
+        (CheckpointConfig(), " until 2 newer ones exist: {key:pin_checkpoint} on Checkpoints pins"),
+        (CheckpointConfig(keep_last=5, keep_every=1000), " until 5 newer ones exist: {key:pin"),
         (CheckpointConfig(keep_every=500), ""),
     ):
         text = outcome("checkpoint", saved, kept.stays(1500)).text
         assert text.startswith(f"checkpoint saved at step 1,500{words}")
         assert words or text.endswith("1,500")
-        change = SettingsChange(number=1, step=1500, settings=())
         changed = confirmed_text(saved.model_copy(update={"change": change}), kept)
         assert (f"; saved before it{words}" in changed) == bool(words)
-
-
-def test_a_stop_reports_a_checkpoint_only_if_there_is_one() -> None:
-    saved = CommandResult(id="a", ok=True, step=12, checkpoint="checkpoints/step-000000012")
-    assert outcome("stop", saved).text == "stopped at step 12, checkpoint saved"
+    assert outcome("stop", saved).text == "stopped at step 1,500, checkpoint saved"
     assert outcome("stop", CommandResult(id="a", ok=True)).text == "stopped before its first step"

@@ -128,31 +128,32 @@ async def test_a_suggestion_solves_the_problem_and_again_in_another_way(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("A line of forty characters, or about so.\n" * 500)
-    async with at_home(None, "config") as (app, pilot):
+    keymap = 'adjust_field = "K"\nundo_edit = "f7"\n'
+    async with at_home(None, "config", keymap=keymap) as (app, pilot):
         await write(pilot, "model.hidden_size", "200")
         await go(pilot, "model.tie_weights")
-        await until_shown(pilot, "A sets embedding 200", "depends on embedding, hidden size")
-        await pilot.press("A")
-        await until_shown(pilot, "set embedding 200; F6 undoes it, A: another way")
+        await until_shown(pilot, "K sets embedding 200", "depends on embedding, hidden size")
+        await pilot.press("K")
+        await until_shown(pilot, "set embedding 200; F7 undoes it, K: another way")
         await changed(pilot, model__hidden_size=200, model__embedding_dim=200)
-        await pilot.press("A")
+        await pilot.press("K")
         await changed(pilot)
-        await pilot.press("A")
+        await pilot.press("K")
         await changed(pilot, model__hidden_size=200, model__tie_weights=False)
-        await pilot.press("f6")
+        await pilot.press("f7")
         await changed(pilot, model__hidden_size=200)
-        await pilot.press("A", "A")
+        await pilot.press("K", "K")
         await changed(pilot)
 
         # a warm-up longer than the run, whose steps are counted in its text
         text: dict[str, object] = {"corpus.source": "text.txt", "tokenizer.kind": "character"}
         pane(app).form.set_values(text)
         await write(pilot, "schedule.warmup_steps", "6000")
-        await until_shown(pilot, "must be below the run's", "A sets warm-up")
-        await pilot.press("A")
+        await until_shown(pilot, "must be below the run's", "K sets warm-up")
+        await pilot.press("K")
         await until(pilot, lambda: edited(app).schedule.warmup_steps < 100)
         assert edited(app).corpus.source == "text.txt"
-        await press(pilot, "A", shows="no problems")
+        await press(pilot, "K", shows="no problems")
 
 
 async def asked(pilot: Pilot[int], key: str, path: str, *shown: str) -> None:

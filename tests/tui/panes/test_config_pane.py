@@ -170,45 +170,30 @@ async def test_the_figures_follow_typing_and_none_is_invented(
                 await until(pilot, lambda: all(it in text_in(app, "#gives") for it in texts))  # noqa: B023
 
 
-async def test_texts_name_the_users_keys() -> None:
-    trained("plain-otter", config=DEMO)
-    keymap = 'new_from_run = "B"\nadjust_field = "K"\nundo_edit = "f7"\nnext_comparison = "Y"\n'
-    async with at_home("plain-otter", "config", keymap=keymap) as (app, pilot):
-        await until_shown(pilot, "frozen  B makes a new run from it")
-        await press(pilot, "enter", shows="never changes: B makes a new run from it")
-        await press(pilot, "B", shows="○ draft, not started")
-        await press(pilot, "Y", shows="No field differs from plain-otter: Y shows other")
-        await pilot.press("Y", "Y", "Y")
-        await write(pilot, "model.hidden_size", "200")
-        await go(pilot, "model.tie_weights")
-        await until_shown(pilot, "K sets embedding 200")
-        await press(pilot, "K", shows="set embedding 200; F7 undoes it, K: another way")
-        await pilot.press("f7")
-        await until(pilot, lambda: dict(pane(app).form.draft.changes) == {"model.hidden_size": 200})
-
-
-async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
+async def test_a_runs_config_is_frozen_and_a_key_makes_a_new_one_from_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here --wait")
     config = parse_config(merge(RunConfig(), {"training.seed": 99}))
     with_checkpoints(trained("plain-otter", config=config), {2: 4.2, 3: 4.1})
-    async with at_home("plain-otter", "config") as (app, pilot):
-        await until_shown(pilot, "frozen", "plain-otter ✓ finished", "2 checkpoints kept")
+    keymap = 'new_from_run = "B"\nnext_comparison = "Y"\n'  # texts name the user's keys
+    async with at_home("plain-otter", "config", keymap=keymap) as (app, pilot):
+        await until_shown(pilot, "plain-otter ✓ finished", "2 checkpoints kept")
+        await until_shown(pilot, "frozen  B makes a new run from it")
         await go(pilot, "training.seed")
         for key in ("enter", "f4", "f6", "A", "b"):
-            await press(pilot, key, shows="a run's config never changes")
+            await press(pilot, key, shows="a run's config never changes: B makes a new run")
             await press(pilot, "g", shows="no problems")
         await press(pilot, "u", "left", "f5", shows="this run has started")
         assert not pane(app).form.draft.changes
-        await press(pilot, "v", "v", shows=("Only what differs from preset demo", "demo 42"))
-        await press(pilot, "v", "v", shows="no other run to compare with")
+        await press(pilot, "Y", "Y", shows=("Only what differs from preset demo", "demo 42"))
+        await press(pilot, "Y", "Y", shows="no other run to compare with")
         assert pane(app).locked
 
         # it isn't proposed to be saved as the file that an earlier draft came from
         mine = tmp_path / "mine.toml"
         mine.write_text('# mine\npreset = "demo"\n')
-        await press(pilot, "n", shows="○ draft, not started")
+        await press(pilot, "B", shows="○ draft, not started")
         pane(app)._begin_from(await read_file(app, str(mine)))
         await until_shown(pilot, "mine.toml")
         await press(pilot, "r", shows=("1 run", "✓ finished"))
@@ -217,9 +202,11 @@ async def test_a_runs_config_is_frozen_and_n_makes_a_new_one_from_it(
         await press(pilot, "w", shows="plain-otter.toml")
         await pilot.press("escape")
 
-        await press(pilot, "n", shows="○ draft, not started")
+        await press(pilot, "B", shows="○ draft, not started")
+        await press(pilot, "Y", shows="No field differs from plain-otter: Y shows other")
         await press(pilot, "f4", shows="no-such-editor-here")
-        await press(pilot, "n", shows="this is a new run already")
+        await press(pilot, "B", shows="this is a new run already")
+        await pilot.press("Y", "Y", "Y")
         await write(pilot, "training.seed", "100")
         await until_shown(pilot, "● 1 changed from plain-otter", "was 99")
 
@@ -325,7 +312,9 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
         assert (edited(app).training.max_steps, edited(app).training.batch_size) == (900, 64)
 
 
-async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(shelf: Path) -> None:
+async def test_a_text_and_a_tokenizer_are_chosen_by_browsing(
+    shelf: Path,
+) -> None:
     async with at_home(None, "config") as (app, pilot):
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")  # words, which needn't be learned
@@ -362,13 +351,13 @@ async def test_a_text_is_chosen_by_browsing_with_a_look_at_its_tokens(shelf: Pat
         await go(pilot, "corpus.source")
         await press(pilot, "b", shows="notes.txt")
         await press(pilot, *"notes", shows="first lines as tokens")
+        await pilot.press("escape")
 
-
-async def test_a_tokenizer_is_chosen_by_browsing_and_its_kind_follows(shelf: Path) -> None:
-    async with at_home(None, "config", size=(120, 40)) as (app, pilot):
+        # a tokenizer, whose kind follows
+        await pilot.resize_terminal(120, 40)
         await write(pilot, "corpus.source", "notes.txt")
         await go(pilot, "tokenizer.vocab_size")
-        await press(pilot, "b", shows=("Choose a tokenizer", "tok/", "novels/"))
+        await press(pilot, "u", "b", shows=("Choose a tokenizer", "tok/", "novels/"))
         assert "notes.txt" not in screen_text(app)
         await pilot.press(*"nov")
         await until(pilot, lambda: "tok/" not in screen_text(app))

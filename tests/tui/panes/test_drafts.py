@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.config_files import editor_command
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
@@ -199,15 +198,6 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
             assert run.read_config() == with_absolute_paths(kept.nearest_config())
 
 
-def test_the_editor_is_the_users() -> None:
-    path = {"PATH": "/bin:/usr/bin"}
-    assert editor_command({"VISUAL": " ", "EDITOR": "sh -c 'x y'", **path}) == ["sh", "-c", "x y"]
-    environments: tuple[dict[str, str], ...] = ({"EDITOR": "'unclosed"}, {})
-    for environment in environments:
-        with pytest.raises(InputError, match=r"(?i)editor"):
-            editor_command({**environment, "PATH": "/nowhere"})
-
-
 def paths(check: DraftCheck, draft: Draft) -> list[str]:
     check.check(draft, locked=False)
     return [problem.path for problem in check.problems]
@@ -268,15 +258,10 @@ def test_the_disk_is_read_once_for_each_config_and_its_figures_count_for_that_on
     assert check.blocking == check.problems
 
 
-def test_every_character_is_shown_in_lines_that_fit_and_tokens_differ_in_colour_or_by_a_bar() -> (
-    None
-):
-    code = ("def", " f", "():", "\n"), ("\t", "return", " 1", "\n"), ("\x1b[31m", "[@click=x]")
-    preview = Preview("raw", "x" * 200, (*code, ("word ",) * 80), exact=False)
+def test_the_pieces_of_a_preview_fit_and_differ_in_colour_or_by_a_bar() -> None:
+    pieces = ("def", " f", "():", "\n"), ("\x1b[31m", "[@click=x]"), ("word ",) * 80
+    preview = Preview("raw", "x" * 200, pieces, exact=False)
     lines = preview_lines(preview, 40)
-    assert all(line.cell_length <= 40 for line in lines)
-    assert [line.plain for line in lines[2:4]] == ["   def·f():↵", "   →return·1↵"]
+    assert all(line.cell_length <= 40 and "\x1b" not in line.plain for line in lines)
     assert [str(span.style) for span in lines[2].spans] == [palette.TEXT, palette.TRAIN] * 2
-    assert "\x1b" not in lines[4].plain
     assert preview_lines(preview, 40, apart=True)[2].plain == "   def|·f|():|↵"
-    assert "words, until the tokenizer is built" in preview_lines(preview, 80)[1].plain
