@@ -27,7 +27,6 @@ from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.config_files import (
     KeptDraft,
-    OpenedDraft,
     ask_beginning,
     ask_file,
     ask_new_path,
@@ -44,7 +43,6 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.editing import (
-    DraftComparison,
     changed_fields,
     comparisons,
     draft_identity,
@@ -101,8 +99,8 @@ class ConfigScreen(PaneScreen):
         self._reading: RunDirectory | None = None
         """The run whose draft is being read."""
         self._check = DraftCheck()
-        self._compared: DraftComparison | None = None
-        """Only fields that differ from this config are shown; None: all fields."""
+        self._compared: Draft | None = None
+        """Only fields that differ from its base are shown; None: all fields."""
         self._adjusted: tuple[Draft, Draft, Sequence[Adjustment]] | None = None
         """The draft before the last adjustment and after it, and what could be set instead."""
 
@@ -200,7 +198,7 @@ class ConfigScreen(PaneScreen):
         if draft is None or not self.is_attached:
             return
         config, check = draft.nearest_config(), self._check
-        check.check(draft, locked=self.locked)
+        check.check(draft, config, locked=self.locked)
         self._lay_out()
         form = self.form
         form.locked, form.facts, form.preview = self.locked, check.found.facts, check.found.preview
@@ -230,7 +228,7 @@ class ConfigScreen(PaneScreen):
         section = None if self.has_class("-wide") or compared is not None else opened
         box = self.query_one("#form-box", TitledContainer)
         if compared is not None:
-            name = safe_text(compared.name, newlines="space", limit=28)
+            name = safe_text(compared.base_name, newlines="space", limit=28)
             box.panel_title = f"Only what differs from {name}"
         else:
             box.panel_title = "Configuration" if section is None else section.capitalize()
@@ -247,7 +245,7 @@ class ConfigScreen(PaneScreen):
         except (RnnlmError, OSError) as error:
             self.context.report_error(error)
             return
-        self._check.update(found)
+        self._check.found = found
         if (kept := self._kept) is not None:
             # not an edit of the user: it is undone with the one before
             followed = followed_tokenizer(kept.draft, found.tokenizer_size, kept.tokenizer_size)
@@ -446,8 +444,6 @@ class ConfigScreen(PaneScreen):
         if draft is None:
             self.context.report(f"nothing to be {word}")
             return
-        if draft.base_name != before.base_name:
-            kept.file = None
         self._take(draft)
         self._show()
         changed = changed_fields(before, draft)
@@ -482,7 +478,7 @@ class ConfigScreen(PaneScreen):
             if (
                 self._compared is not None
                 and self.shown is not None
-                and path not in self._compared.differing(self.shown)
+                and path not in changed_fields(self._compared, self.shown)
             ):
                 self._compared = None
             self._show()
@@ -494,13 +490,14 @@ class ConfigScreen(PaneScreen):
         draft, before = self.shown, self._compared
         if draft is None:
             return
-        known: list[DraftComparison | None] = [None, *comparisons(draft)]
+        known: list[Draft | None] = [None, *comparisons(draft)]
         place = known.index(before) + 1 if before in known else 0
         self._compared = known[place] if place < len(known) else None
         self._show()
         if place == len(known):
             own = self.run_name if self.locked else ""
-            self._compared = await ask_run(self.context, own, *(one.name for one in known if one))
+            shown = [one.base_name for one in known if one]
+            self._compared = await ask_run(self.context, own, *shown)
             self._show()
 
     def action_adjust_field(self) -> None:
@@ -532,14 +529,14 @@ class ConfigScreen(PaneScreen):
         another = ", {key:adjust_field}: another way" if left[1:] else ""
         self.context.report(words + another)
 
-    def _begin_from(self, opened: OpenedDraft | None) -> None:
+    def _begin_from(self, draft: Draft | None) -> None:
         """Begin again from a preset, a run or a file; undo brings the former draft back.
 
         A draft with a parent stays in the list of runs: its run can start from no other weights.
         """
-        if opened is None:
+        kept = self._kept
+        if draft is None:
             return
-        kept, (draft, file) = self._kept, opened
         if kept is None or kept.draft.parent is not None:
             self._begin(draft)
         else:
@@ -549,8 +546,6 @@ class ConfigScreen(PaneScreen):
             key = self.key_of("undo_edit")
             undo = f": {key} brings back {counted(lost, 'change')}" if lost else ""
             self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")
-        if self._kept is not None:
-            self._kept.file = file
         self._show()
         if wrong := len(draft.problems()):
             said = f"{safe_text(draft.base_name, limit=40)} has {counted(wrong, 'problem')}"
@@ -572,8 +567,7 @@ class ConfigScreen(PaneScreen):
         if (draft := self.shown) is None:
             return
         wrong = len(self._check.blocking)
-        own = self._kept.file if self._kept is not None else None
-        path = await ask_new_path(self.context, self.run_name or "config", own)
+        path = await ask_new_path(self.context, self.run_name or "config", draft.file)
         if path is None:
             return
         text = await self.context.wait_for(lambda: draft_toml(draft))
@@ -582,10 +576,9 @@ class ConfigScreen(PaneScreen):
         with_problems = f" with {counted(wrong, 'problem')}" if wrong else ""
         said = f"saved{with_problems} as {safe_text(str(path), newlines='space')}"
         self.context.report(said)
-        if self._kept is not None:
-            self._kept.file = path
-            if self._kept.draft == draft:
-                self._take(replace(draft, document=text))
+        if (kept := self._kept) is not None:
+            document = text if kept.draft == draft else kept.draft.document
+            self._take(replace(kept.draft, document=document, file=path))
 
     @act
     async def action_edit_toml(self) -> None:
@@ -601,7 +594,7 @@ class ConfigScreen(PaneScreen):
         if not self.locked or self.shown is None:
             self.context.report("this is a new run already")
             return
-        self._begin_from((self.shown, None))
+        self._begin_from(self.shown)
 
     @act
     async def action_save_draft(self) -> None:
@@ -614,7 +607,7 @@ class ConfigScreen(PaneScreen):
         """Start the draft's run `now`, or add it to the `queue`."""
         if (config := self._ready()) is None:
             return
-        self._check.forget_failure()
+        self._check.forget()
         if when == "queue":
             self.context.report("adding it to the queue…")
         if (run := await self._save()) is None:

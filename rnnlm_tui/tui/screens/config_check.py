@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
@@ -98,62 +98,54 @@ class DraftCheck:
         self.problems: tuple[Problem, ...] = ()
         """The same with what this machine lacks: a start may be tried again, because that may have
         been fixed."""
-        self._asked: RunConfig | None = None
         self.found = Findings()
         """The newest findings; until the disk has been read, those of the config before."""
-        self._failure: tuple[RunConfig | None, Problem] | None = None
+        self._asked: RunConfig | None = None
+        self._failure: tuple[RunConfig, Problem] | None = None
 
-    def check(self, draft: Draft, *, locked: bool) -> None:
-        """Find the problems of a draft; a run's config (`locked`) has none."""
-        config, found, refused = draft.nearest_config(), self.found, self._failure
+    def check(self, draft: Draft, config: RunConfig, *, locked: bool) -> None:
+        """Find the problems of a draft with this config; a run's config (`locked`) has none."""
+        self.blocking = self.problems = ()
         if locked:
-            self.blocking = self.problems = ()
             return
-        self.blocking = draft.problems()
+        self.blocking, missing, found = draft.problems(), None, self.found
         if found.config == config and found.estimate is not None:
             wrong = by_field(self.blocking)
             self.blocking += tuple(
                 problem for problem in found.estimate.problems if field_of(problem) not in wrong
             )
-        self.problems = self.blocking
-        if refused is not None and refused[0] == config:
-            self.problems += (refused[1],)
+        if found.config == config:
+            missing = found.missing
+        if self._failure is not None and self._failure[0] == config:
+            missing = self._failure[1]
+        self.problems = (*self.blocking, missing) if missing is not None else self.blocking
 
     def needs_estimate(self, config: RunConfig) -> bool:
         """Whether the disk has to be read for this config; asks only once."""
         asked, self._asked = self._asked, config
         return asked != config
 
-    def update(self, found: Findings) -> None:
-        """Take new findings.
-
-        A missing text counts as a failed start, unless this config failed for another reason.
-        """
-        self.found = found
-        if found.missing is not None and (
-            self._failure is None or self._failure[0] != found.config
-        ):
-            self._failure = found.config, found.missing
-
     def start_failed(self, config: RunConfig, error: InputError) -> str | None:
         """Note that a start of this config failed.
 
         Return the path of the field that caused it, None if none did.
         """
-        if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
-            self._failure = config, error.problems[0]
-            return error.problems[0].path
+        missing = self.found.missing if self.found.config == config else None
         path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
-        found, missing = self.found, self.found.missing
-        if found.config == config and missing is not None and missing.message == error.message:
+        if missing is not None and missing.message == error.message:
             path = missing.path
-        if path is not None:
-            self._failure = config, _problem(path, error)
-        return path
+        if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
+            problem = error.problems[0]
+        elif path is not None:
+            problem = _problem(path, error)
+        else:
+            return None
+        self._failure = config, problem
+        return problem.path
 
-    def forget_failure(self) -> None:
-        """Forget the failed start: it is tried again."""
-        self._failure = None
+    def forget(self) -> None:
+        """Forget the failed start and what was missing: it is tried again."""
+        self.found, self._failure = replace(self.found, missing=None), None
 
 
 def _problem(path: str, error: InputError) -> Problem:

@@ -4,8 +4,8 @@ overlays that ask for them and for a field's value."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -25,7 +25,7 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.editing import DraftComparison, EditHistory
+from rnnlm_tui.tui.views.editing import EditHistory
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.widgets.form import ConfigForm, Form
     from rnnlm_tui.tui.widgets.form_row import FieldRow
 
-OpenedDraft = tuple[Draft, Path | None]
-"""A draft to begin from, and its file."""
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""
 MOST_RECENT = 10
@@ -140,8 +138,6 @@ class KeptDraft:
         self.draft = draft
         """The newest state."""
         self.history = EditHistory()
-        self.file: Path | None = None
-        """The file that it was opened from or saved to."""
         self.run = run
         """The run once no write is under way; None as long as nothing was changed."""
         self.name = run.name if run is not None else ""
@@ -202,7 +198,7 @@ class KeptDraft:
 # beginning
 
 
-async def ask_beginning(app: RnnlmApp, preset: str) -> OpenedDraft | None:
+async def ask_beginning(app: RnnlmApp, preset: str) -> Draft | None:
     """Offer presets, of which one is the current one, files used lately and runs to begin from."""
     items = [
         PickItem(f"preset:{name}", name, PRESET_SUMMARIES.get(name, ""), "Presets")
@@ -219,17 +215,17 @@ async def ask_beginning(app: RnnlmApp, preset: str) -> OpenedDraft | None:
     question = PickScreen("Begin from", items, current=f"preset:{preset}", verb="begin")
     kind, _, name = (await app.ask(question) or "").partition(":")
     if kind == "preset":
-        return Draft(PRESETS[name], f"preset {name}"), None
+        return Draft(PRESETS[name], f"preset {name}")
     if kind == "file":
         return await read_file(app, name)
     config = await app.config_of(name) if kind == "run" else None
-    return None if config is None else (Draft(config, safe_text(name, limit=40)), None)
+    return None if config is None else Draft(config, safe_text(name, limit=40))
 
 
 # files
 
 
-async def ask_file(app: RnnlmApp) -> OpenedDraft | None:
+async def ask_file(app: RnnlmApp) -> Draft | None:
     """Ask for a file and read it."""
     about = "a TOML file; tab completes the path"
     path = await app.ask(
@@ -238,7 +234,7 @@ async def ask_file(app: RnnlmApp) -> OpenedDraft | None:
     return await read_file(app, path) if path else None
 
 
-async def read_file(app: RnnlmApp, name: str) -> OpenedDraft:
+async def read_file(app: RnnlmApp, name: str) -> Draft:
     """Read a config file.
 
     Raises:
@@ -253,9 +249,9 @@ async def read_file(app: RnnlmApp, name: str) -> OpenedDraft:
     if unknown := _unshown(found.problems):
         raise ConfigError(unknown)
     remember_file(app, path)
-    if found.config is not None:  # valid: its own base
-        return Draft(found.config, path.name, document=found.text), path
-    return with_values(Draft(found.preset, path.name, document=found.text), found.raw), path
+    # a valid one is its own base
+    draft = Draft(found.config or found.preset, path.name, document=found.text, file=path)
+    return draft if found.config is not None else with_values(draft, found.raw)
 
 
 async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | None:
@@ -294,7 +290,8 @@ async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
     while answer == "again":
         found, problems = None, []
         try:
-            with _terminal_given_away(app):
+            # without the batch, repainting deadlocks; a test's app has no terminal to leave
+            with app.batch_update(), nullcontext() if app.is_headless else app.suspend():
                 edited.open_editor(line)
             found = client.config_files.parse_config_text(edited.read(), edited.path.name)
             problems = [problem_line(problem) for problem in found.problems]
@@ -320,22 +317,13 @@ async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
         return None
     base = draft
     if found.preset.preset != draft.base.preset:
-        base = Draft(found.preset, f"preset {found.preset.preset}", parent=draft.parent)
+        name = f"preset {found.preset.preset}"
+        base = Draft(found.preset, name, parent=draft.parent, file=draft.file)
     changed = with_values(base, found.raw)
     if changed == draft or found.text == before:
         app.report("nothing changed in the editor")
         return None
     return replace(changed, document=found.text)
-
-
-@contextmanager
-def _terminal_given_away(app: RnnlmApp) -> Iterator[None]:
-    """Leave the terminal to another program; an app without one has nothing to leave."""
-    if app.is_headless:
-        yield
-    else:
-        with app.batch_update(), app.suspend():  # without the batch, repainting deadlocks
-            yield
 
 
 def problem_line(problem: Problem) -> str:
@@ -422,7 +410,7 @@ def field_question(form: ConfigForm) -> PickScreen:
     return PickScreen("Find a field", items, current=form.path, verb="go to it")
 
 
-async def ask_run(app: RnnlmApp, *but: str) -> DraftComparison | None:
+async def ask_run(app: RnnlmApp, *but: str) -> Draft | None:
     """Ask for a run to compare with, other than the runs `but`."""
     items = [
         PickItem(summary.run, summary.run, f"{summary.status}, {summary.preset}")
@@ -434,7 +422,7 @@ async def ask_run(app: RnnlmApp, *but: str) -> DraftComparison | None:
         return None
     name = await app.ask(PickScreen("Show what differs from the run", items, verb="compare"))
     config = await app.config_of(name) if name else None
-    return None if name is None or config is None else DraftComparison(name, config)
+    return None if name is None or config is None else Draft(config, name)
 
 
 async def browse(app: RnnlmApp, form: ConfigForm, draft: Draft) -> None:

@@ -6,7 +6,6 @@ Drafts are immutable, so the history is a list of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from textual.content import Content
 
@@ -20,7 +19,6 @@ from rnnlm_tui.tui.views.form import (
     Draft,
     is_same,
     shown_value,
-    value_at,
 )
 
 MOST_EDITS = 500
@@ -86,39 +84,17 @@ def edit_text(before: Draft, after: Draft) -> str:
     return f"{field.title} {was} → {now}"
 
 
-@dataclass(frozen=True, slots=True)
-class DraftComparison:
-    """A config that the draft is compared with: only fields that differ are shown."""
-
-    name: str
-    """As shown: `preset demo`, `the defaults`, `plain-otter`."""
-    config: RunConfig
-
-    @property
-    def label(self) -> str:
-        """The name in front of its value beside a field: `demo`, `default`, `plain-otter`."""
-        return {"the defaults": "default"}.get(self.name, self.name.removeprefix("preset "))
-
-    def differing(self, draft: Draft) -> frozenset[str]:
-        """Return the paths of the fields that differ."""
-        return frozenset(
-            field.path
-            for field in FORM_FIELDS
-            if not is_same(draft.value(field.path), value_at(self.config, field.path))
-        )
-
-
-def comparisons(draft: Draft) -> Sequence[DraftComparison]:
+def comparisons(draft: Draft) -> Sequence[Draft]:
     """Return what a draft is compared with, one after another: base, preset, defaults."""
     preset = PRESETS.get(draft.base.preset)
     found = []
     if draft.parent is not None:
-        found.append(DraftComparison(draft.parent.address, draft.base))
+        found.append(Draft(draft.base, draft.parent.address))
     elif not draft.base_name.startswith("preset "):
-        found.append(DraftComparison(draft.base_name, draft.base))
+        found.append(Draft(draft.base, draft.base_name))
     if preset is not None:
-        found.append(DraftComparison(f"preset {draft.base.preset}", preset))
-    return (*found, DraftComparison("the defaults", RunConfig()))
+        found.append(Draft(preset, f"preset {draft.base.preset}"))
+    return (*found, Draft(RunConfig(), "the defaults"))
 
 
 def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
@@ -177,6 +178,14 @@ class Draft:
     """The checkpoint whose weights the run starts from; None: initial weights."""
     document: str = ""
     """TOML text that it was read from, with the user's comments; empty if there is none."""
+    file: Path | None = None
+    """The file that it was opened from or saved to."""
+
+    @property
+    def label(self) -> str:
+        """The base's name in front of its value beside a field: `demo`, `default`, `otter`."""
+        name = self.base_name.removeprefix("preset ")
+        return "default" if name == "the defaults" else name
 
     def value(self, path: str) -> object:
         """Return a field's current raw value."""

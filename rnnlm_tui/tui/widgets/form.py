@@ -29,7 +29,7 @@ from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
-from rnnlm_tui.tui.views.editing import DraftComparison
+from rnnlm_tui.tui.views.editing import changed_fields
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     PATH_FIELDS,
@@ -408,21 +408,26 @@ class ConfigForm(Form):
         """What is known about values, by path."""
         self.preview: Preview | None = None
         """The first lines of the text."""
-        self.comparison: DraftComparison | None = None
-        """Only fields that differ from this config are shown; None: all fields."""
+        self.comparison: Draft | None = None
+        """Only fields that differ from its base are shown; None: all fields."""
         self._unfolded: set[str] = set()
         """Sections whose fields without effect are shown."""
 
-    def compare(self, comparison: DraftComparison | None) -> None:
+    def compare(self, comparison: Draft | None) -> None:
         """Show only fields that differ from a config; the cursor goes to one that is shown."""
         if comparison == self.comparison:
             return
         self.comparison = comparison
-        differing = None if comparison is None else comparison.differing(self.draft)
+        differing = self._differing
         if differing is None or self.at in differing:
             self.redraw()
         else:
-            self.go_to(next((path for path in TITLES if path in differing), ""))
+            self.go_to(next(iter(differing), ""))
+
+    @property
+    def _differing(self) -> Sequence[str] | None:
+        """The fields that differ from the comparison; None: there is none."""
+        return None if self.comparison is None else changed_fields(self.comparison, self.draft)
 
     def set_wide(self, wide: bool) -> None:
         """Show all sections in one column, or one at a time."""
@@ -447,7 +452,7 @@ class ConfigForm(Form):
             locked=self.locked,
             fact=self.facts.get(path, ""),
             allowed=allowed,
-            other=None if other is None else (other.label, value_at(other.config, path)),
+            other=None if other is None else (other.label, value_at(other.base, path)),
             related=tuple(TITLES[each] for each in dependent_fields(path)),
             advice=advice,
         )
@@ -457,7 +462,7 @@ class ConfigForm(Form):
 
         In a comparison, only fields that differ are visited.
         """
-        only = None if self.comparison is None else self.comparison.differing(self.draft)
+        only = self._differing
         found: list[FieldRow | FoldRow] = []
         for section in SECTIONS:
             rows = [self.row(field) for field in fields_of(section)]
@@ -477,7 +482,7 @@ class ConfigForm(Form):
         """Yield the rows of the shown sections, and previews of the text."""
         compared, preview = self.comparison, self.preview
         if compared is not None and not self.rows:
-            name = safe_text(compared.name, newlines="space", limit=40)
+            name = safe_text(compared.base_name, newlines="space", limit=40)
             other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
             text = f"No field differs from {name}: {other} comparisons."
             yield Content.styled(f"   {text}", DIM).wrap(width)

@@ -199,7 +199,7 @@ def test_a_draft_is_the_same_after_toml_and_its_run_valid_or_not(seed: int) -> N
 
 
 def paths(check: DraftCheck, draft: Draft) -> list[str]:
-    check.check(draft, locked=False)
+    check.check(draft, draft.nearest_config(), locked=False)
     return [problem.path for problem in check.problems]
 
 
@@ -210,14 +210,14 @@ def test_a_refusal_is_shown_only_for_its_config_and_blocks_nothing() -> None:
     assert paths(check, DRAFT) == ["corpus.source"]
     assert check.problems[0].hint == "then: set the field source to the folder"
     assert check.start_failed(DEMO, DeviceError("no cuda here")) == "training.device"
-    check.update(Findings(DEMO, missing=Problem("corpus.source", "no such file")))
+    check.found = Findings(DEMO, missing=Problem("corpus.source", "no such file"))
     assert paths(check, DRAFT) == ["training.device"], "it was tried, and failed for this"
     assert check.blocking == ()
     assert paths(check, DRAFT.with_value("training.seed", 43)) == []
     assert paths(check, DRAFT) == ["training.device"]
-    check.check(DRAFT.with_value("training.batch_size", 0), locked=True)
+    check.check(DRAFT.with_value("training.batch_size", 0), DEMO, locked=True)
     assert check.blocking == check.problems == (), "the config of a run has no problems"
-    check.forget_failure()
+    check.forget()
     assert paths(check, DRAFT) == []
     assert check.start_failed(DEMO, InputError("no such preset")) is None
     assert paths(check, DRAFT) == []
@@ -235,7 +235,7 @@ def test_what_is_missing_is_shown_at_the_field_that_names_it(tmp_path: Path) -> 
         draft, check = replace(DRAFT, changes=changes), DraftCheck()
         found = look_up(draft.config())
         assert found.missing is not None
-        check.update(found)
+        check.found = found
         assert paths(check, draft) == [at]
         error = CorpusError(found.missing.message)
         assert check.start_failed(draft.config(), error) == at, "the start fails for the same"
@@ -251,9 +251,9 @@ def test_the_disk_is_read_once_for_each_config_and_its_figures_count_for_that_on
     text = {"corpus.source": str(tmp_path / "text.txt"), "tokenizer.kind": "character"}
     short = replace(DRAFT, changes={**text, "schedule.warmup_steps": 6_000})
     found = look_up(short.config())
-    check.update(replace(found, config=DEMO))
+    check.found = replace(found, config=DEMO)
     assert paths(check, short) == []
-    check.update(found)
+    check.found = found
     assert paths(check, short) == ["schedule.warmup_steps"]
     assert check.blocking == check.problems
 
