@@ -173,25 +173,18 @@ class ConfigScreen(PaneScreen):
                 (action("next_field"), "Keep, next"),
                 (action("next_section"), ""),
             ]
-        path = next((form.path for form in self.query(ConfigForm)), "")
-        draft, problems = not self.locked, self._check.problems
-        names = {
-            "next_field": True,
-            "next_section": True,
-            "new_from_run": self.locked,
-            "edit_field": draft,
-            "browse_files": draft and path in PATH_FIELDS,
-            "reset_field": draft,
-            "choose_preset": draft,
-            "next_problem": bool(problems),
-            "adjust_field": any(problem.adjustments for problem in problems),
-            "save_draft": draft,
-            "next_comparison": True,
-            "find_field": True,
-            "start_draft": draft,
-            "leave": self.locked,
-        }
-        return [(action(name), "") for name, shown in names.items() if shown]
+        names = "next_field next_section new_from_run next_comparison find_field leave"
+        if not self.locked:
+            path = next((form.path for form in self.query(ConfigForm)), "")
+            problems = self._check.problems
+            browse = "browse_files" if path in PATH_FIELDS else ""
+            problem = "next_problem" if problems else ""
+            adjust = "adjust_field" if any(one.adjustments for one in problems) else ""
+            names = (
+                f"next_field next_section edit_field {browse} reset_field choose_preset {problem}"
+                f" {adjust} save_draft next_comparison find_field start_draft"
+            )
+        return [(action(name), "") for name in names.split()]
 
     def _show(self) -> None:
         draft = self.shown
@@ -410,7 +403,7 @@ class ConfigScreen(PaneScreen):
     @act
     async def on_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
         if self._editable() is not None:
-            await ask_value(self.context, event.form, event.row)
+            await ask_value(self.context, self.form, event.row)
 
     def action_form(self, method: str, *arguments: object) -> None:
         """Call a method of the form."""
@@ -475,11 +468,7 @@ class ConfigScreen(PaneScreen):
     async def action_find_field(self) -> None:
         path = await self.context.ask(field_question(self.form))
         if path:
-            if (
-                self._compared is not None
-                and self.shown is not None
-                and path not in changed_fields(self._compared, self.shown)
-            ):
+            if path not in [row.key for row in self.form.rows]:
                 self._compared = None
             self._show()
             self.form.go_to(path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, cast
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple, cast
 
 from textual.binding import BindingType
 from textual.content import Content
@@ -31,47 +31,41 @@ OFF = SamplingConfig(temperature=1.0, top_p=1.0)
 MAX_NAME = 30
 
 
-@dataclass(frozen=True, slots=True)
-class SettingPreset:
-    """Named sampling settings."""
+def preset_values(settings: SamplingConfig) -> dict[str, Any]:
+    """Return what a preset keeps of the settings."""
+    return {name: getattr(settings, name) for name in PRESET_FIELDS}
+
+
+class SettingPreset(NamedTuple):
+    """Named values of the sampling settings."""
 
     name: str
-    settings: SamplingConfig
+    values: dict[str, Any]
     own: bool = False
     """Whether the user saved it."""
-
-    def applied(self, settings: SamplingConfig) -> SamplingConfig:
-        """Return the settings with this preset's values."""
-        return settings.model_copy(update=preset_values(self.settings))
-
-    def matches(self, settings: SamplingConfig) -> bool:
-        """Whether the settings have this preset's values."""
-        return preset_values(self.settings) == preset_values(settings)
 
     @property
     def about(self) -> str:
         """`temperature 0.5, top-p 0.9`."""
-        if self.settings.is_greedy:
+        values, titles = self.values, SamplingConfig.model_fields
+        if OFF.model_copy(update=values).is_greedy:
             return "always the most likely token"
-        parts = [f"temperature {number_text(self.settings.temperature)}"]
-        for name in PRESET_FIELDS[2:]:
-            value = getattr(self.settings, name)
-            if value != getattr(OFF, name):
-                title = SamplingConfig.model_fields[name].title
-                parts.append(f"{title} {number_text(value)}")
-        return ", ".join(parts)
+        parts = [
+            f"{titles[name].title} {number_text(values[name])}"
+            for name in PRESET_FIELDS[2:]
+            if values[name] != getattr(OFF, name)
+        ]
+        return ", ".join([f"temperature {number_text(values['temperature'])}", *parts])
 
 
-BUILT_IN = (
-    SettingPreset("greedy", OFF.model_copy(update={"greedy": True})),
-    SettingPreset("careful", OFF.model_copy(update={"temperature": 0.5, "top_p": 0.9})),
-    SettingPreset("wild", OFF.model_copy(update={"temperature": 1.2, "min_p": 0.02})),
+BUILT_IN = tuple(
+    SettingPreset(name, {**preset_values(OFF), **values})
+    for name, values in (
+        ("greedy", {"greedy": True}),
+        ("careful", {"temperature": 0.5, "top_p": 0.9}),
+        ("wild", {"temperature": 1.2, "min_p": 0.02}),
+    )
 )
-
-
-def preset_values(settings: SamplingConfig) -> dict[str, object]:
-    """Return what a preset keeps of the settings."""
-    return {name: getattr(settings, name) for name in PRESET_FIELDS}
 
 
 def own_presets(saved: object) -> list[SettingPreset]:
@@ -80,11 +74,9 @@ def own_presets(saved: object) -> list[SettingPreset]:
     for name, values in saved.items() if isinstance(saved, dict) else ():
         if isinstance(name, str) and isinstance(values, Mapping):
             changes = {f"sampling.{key}": values[key] for key in PRESET_FIELDS if key in values}
-            try:
+            with suppress(ConfigError):
                 sampling = parse_config(merge(RunConfig(), changes)).sampling
-            except ConfigError:
-                continue
-            found.append(SettingPreset(name, sampling, own=True))
+                found.append(SettingPreset(name, preset_values(sampling), own=True))
     return found
 
 
@@ -121,7 +113,7 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     def __init__(self, settings: SamplingConfig, of_run: SamplingConfig | None) -> None:
         super().__init__()
         self._settings = settings
-        self._of_run = [] if of_run is None else [SettingPreset("the run's", of_run)]
+        self._of_run = [] if of_run is None else [SettingPreset("the run's", preset_values(of_run))]
 
     def read(self) -> list[SettingPreset]:
         return [*self._of_run, *BUILT_IN, *own_presets(self._saved)]
@@ -130,7 +122,8 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
         """Show the presets, which are in the app's settings; first the cursor is at theirs."""
         presets = self.read()
         if not self.items:
-            at = next((preset.name for preset in presets if preset.matches(self._settings)), "")
+            now = preset_values(self._settings)
+            at = next((preset.name for preset in presets if preset.values == now), "")
         self.show(presets, at)
 
     def name_of(self, item: SettingPreset) -> str:
@@ -143,7 +136,7 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     def row(self, item: SettingPreset) -> Content:
         longest = max(len(known.name) for known in self.items)
         return Content.assemble(
-            ("● " if item.matches(self._settings) else "  ", TRAIN),
+            ("● " if item.values == preset_values(self._settings) else "  ", TRAIN),
             (safe_text(item.name, newlines="show").ljust(longest), TEXT),
             (f"  {item.about}", DIM),
         )
@@ -151,7 +144,7 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     def action_choose(self) -> None:
         """Close with the preset under the cursor."""
         if self.chosen is not None:
-            self.dismiss(self.chosen.applied(self._settings))
+            self.dismiss(self._settings.model_copy(update=self.chosen.values))
 
     @act
     async def action_save(self) -> None:

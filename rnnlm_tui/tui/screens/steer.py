@@ -144,7 +144,7 @@ class SteerScreen(Overlay[None]):
     @act
     async def on_form_edit_requested(self, event: Form.EditRequested) -> None:
         """Edit a list of texts in a dialog."""
-        await ask_value(self.context, event.form, event.row, title="Prompts")
+        await ask_value(self.context, self.form, event.row, title="Prompts")
 
     # keys
 

@@ -125,9 +125,9 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
     class EditRequested(Message):
         """A field needs a dialog: a choice, or a list of texts."""
 
-        def __init__(self, form: Form, row: FieldRow) -> None:
+        def __init__(self, row: FieldRow) -> None:
             super().__init__()
-            self.form, self.row = form, row
+            self.row = row
 
     def __init__(
         self, fields: Sequence[FormField], draft: Draft, edit: Edit, *, id: str | None = None
@@ -310,7 +310,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             return
         kind = row.field.kind
         if self.locked or kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
-            self.post_message(self.EditRequested(self, row))
+            self.post_message(self.EditRequested(row))
         elif kind == "switch":
             self.turn(1)
         elif kind != "choice" and self.editor is None:

@@ -201,7 +201,7 @@ async def test_presets_set_every_filter_alone_and_own_ones_are_saved_deleted_and
         await press(pilot, *"wild", "enter", shows='✗ "wild" is a built-in preset')
         await press(pilot, *" 2", "enter", shows=("saved as wild 2", "● wild 2", "temperature 1.7"))
         own = own_presets(app.settings["sampling_presets"])[-1]
-        assert (own.name, own.settings.temperature) == ("wild 2", 1.7)
+        assert (own.name, own.values["temperature"]) == ("wild 2", 1.7)
         await press(pilot, "end", "d", shows="wild 2 deleted, u undoes it")
         assert [one.name for one in own_presets(app.settings["sampling_presets"])] == ["newer"]
         await press(pilot, "u", shows=("wild 2 restored", "● wild 2"))
