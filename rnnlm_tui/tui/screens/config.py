@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
+from textual.getters import query_one
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import Adjustment, InputError, RnnlmError
@@ -78,6 +79,7 @@ class ConfigScreen(PaneScreen):
     PANE = "config"
     FIRST_FOCUS = "#form"
     BINDINGS = bindings_for("config")
+    form = query_one("#form", ConfigForm)
     DEFAULT_CSS = """
     #config-body { layout: vertical; height: 100%; }
     #config-top { height: 1fr; }
@@ -380,10 +382,6 @@ class ConfigScreen(PaneScreen):
         self.refresh_frame()
 
     # the form
-
-    @property
-    def form(self) -> ConfigForm:
-        return self.query_one("#form", ConfigForm)
 
     def edit(self, draft: Draft, group: str = "") -> None:
         """Replace the draft, which can be undone.

@@ -286,8 +286,7 @@ async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
     before = draft_toml(draft)
     edited = client.config_files.EditedFile(before, name)
     line: int | None = None
-    answer: EditedAnswer | None = "again"
-    while answer == "again":
+    while True:
         found, problems = None, []
         try:
             # without the batch, repainting deadlocks; a test's app has no terminal to leave
@@ -305,16 +304,18 @@ async def edit_as_toml(app: RnnlmApp, draft: Draft, name: str) -> Draft | None:
                 edited.discard()
                 raise
             problems, line = [error.message], None
+        if found is not None and not problems:
+            break
         takes = found is not None and not _unshown(found.problems)
-        answer = "take"
-        if problems:
-            answer = await app.ask(edited_question(problems, str(edited.path), takes=takes))
-    if answer is None:
-        return None
+        answer = await app.ask(edited_question(problems, str(edited.path), takes=takes))
+        if answer == "take" and found is not None:
+            break
+        if answer == "discard":
+            edited.discard()
+            app.report("the edited text was discarded")
+        if answer != "again":
+            return None
     edited.discard()
-    if answer == "discard" or found is None:
-        app.report("the edited text was discarded")
-        return None
     base = draft
     if found.preset.preset != draft.base.preset:
         name = f"preset {found.preset.preset}"

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.events import Resize
+from textual.getters import query_one
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import ConfigError, RnnlmError, in_one_sentence
@@ -62,6 +63,8 @@ class SteerScreen(Overlay[None]):
         ("enter", "form('edit')"), ("u", "form('reset')"), ("f5", "confirm"), ("f6", "undo"),
     ]  # fmt: skip
 
+    form = query_one(Form)
+
     def __init__(self, run: RunDirectory, state: SteeringState) -> None:
         super().__init__()
         self._run = run
@@ -90,10 +93,6 @@ class SteerScreen(Overlay[None]):
 
     def on_resize(self, _event: Resize) -> None:
         self.note(*self._noted)
-
-    @property
-    def form(self) -> Form:
-        return self.query_one(Form)
 
     # what is shown
 
