@@ -105,8 +105,7 @@ def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Conten
         fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
         return line("{} ○ {}", shown, fork)
     brief = line("{} ○ {}", shown, "draft, not started")
-    if draft.base_name.startswith("preset "):
-        more = line("{}   preset {}", brief, safe_text(draft.base.preset, limit=24))
-        return more if more.cell_length <= width and wide else brief
-    more = line("{}   from {}", brief, safe_text(draft.base_name, limit=40))
-    return more if more.cell_length <= width else brief
+    has_preset = draft.base_name.startswith("preset ")
+    kind, name = ("preset", draft.base.preset) if has_preset else ("from", draft.base_name)
+    more = line("{}   " + kind + " {}", brief, safe_text(name, limit=40))
+    return more if more.cell_length <= width and (wide or not has_preset) else brief

@@ -126,9 +126,7 @@ def number_text(value: float) -> str:
         return "0"
     if not isfinite(value) or 1e-2 <= abs(value) < 1e6:
         return repr(value)
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
-    return f"{'-' if sign else ''}{mantissa}e{cast(int, exponent) + len(digits) - 1}"
+    return f"{Decimal(repr(value)).normalize():e}".replace("e+", "e")
 
 
 def _field(path: str) -> FormField:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -621,6 +620,8 @@ def preview_lines(
         apart: put a bar between tokens, for terminals without colours.
         height: show all lines in full, wrapped, in at most as many rows; 0: each in one row.
     """
+    from rnnlm_tui.client.corpora import visible
+
     reason = f": {safe_text(preview.reason, newlines='space')}" if preview.reason else ""
     layout = Content.styled(preview.layout, f"bold {BRIGHT}")
     head = line("   layout {}{}", layout, Content.styled(reason, DIM))
@@ -628,29 +629,14 @@ def preview_lines(
     if preview.trained_on:
         unit = f"tokens of a tokenizer trained on {preview.trained_on}"
     lines = [head, Content.styled(f"{' ' * INDENT}first lines as {unit}", DIM)]
-    if height:
-        indent = Content(" " * INDENT)
-        for pieces in preview.lines:
-            whole = _line(pieces, width * height, apart=apart)
-            lines += [indent + row for row in whole.wrap(width - INDENT)]
-        return [line.truncate(width, ellipsis=True) for line in lines[:height]]
-    lines += [
-        Content.assemble(" " * INDENT, _line(pieces, width - INDENT, apart=apart))
-        for pieces in preview.lines[:MOST_LINES]
-    ]
-    return [line.truncate(width, ellipsis=True) for line in lines]
-
-
-def _line(pieces: tuple[str, ...], width: int, *, apart: bool) -> Content:
-    from rnnlm_tui.client.corpora import visible
-
-    colours = (TEXT, TRAIN)
-    parts: list[Content] = []
-    used = 0
-    for index, piece in enumerate(pieces):
-        if used > width:
-            break
-        shown = safe_text(visible(piece))
-        parts.append(Content.styled(f"|{shown}" if apart and index else shown, colours[index % 2]))
-        used += cell_len(shown) + apart
-    return Content("").join(parts)
+    for pieces in preview.lines if height else preview.lines[:MOST_LINES]:
+        bar = "|" if apart else ""
+        shown = Content.assemble(
+            *(
+                (f"{bar * bool(place)}{safe_text(visible(piece))}", (TEXT, TRAIN)[place % 2])
+                for place, piece in enumerate(pieces)
+            )
+        )
+        rows = shown.wrap(width - INDENT) if height else [shown]
+        lines += [Content.assemble(" " * INDENT, row) for row in rows]
+    return [line.truncate(width, ellipsis=True) for line in lines[: height or len(lines)]]

@@ -66,6 +66,8 @@ async def drafted(
             screen = app.pane_screen
             assert isinstance(screen, ConfigScreen)
             yield app, pilot, screen
+            kept = screen._kept  # a late write would be in the next test's home
+            await until(pilot, lambda: kept is None or (kept.is_kept and not kept.writes))
 
 
 @each_view("config")
