@@ -253,7 +253,7 @@ class SteersRuns(PaneScreen):
             run = listed_run(name)
             return client.control.send(run, "undo"), client.steering.read_steering(run).config
 
-        from rnnlm_tui.tui.views.steer import confirmed_text
+        from rnnlm_tui.tui.screens.steer import confirmed_text
 
         result, config = await self.context.wait_for(undo)
         self.context.report_change(confirmed_text(result, config.checkpoint))

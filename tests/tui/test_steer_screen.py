@@ -23,8 +23,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
-from rnnlm_tui.tui.screens.steer import SteerScreen
-from rnnlm_tui.tui.views.steer import STEER_FIELDS, confirmed_text
+from rnnlm_tui.tui.screens.steer import STEER_FIELDS, SteerScreen, confirmed_text
 from tests.homes import trained, training
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 

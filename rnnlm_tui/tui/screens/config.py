@@ -24,6 +24,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.palette import BRIGHT
 from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.config_files import (
@@ -41,20 +42,17 @@ from rnnlm_tui.tui.screens.config_files import (
     remember_file,
 )
 from rnnlm_tui.tui.screens.pane import PaneScreen
-from rnnlm_tui.tui.text import safe_text
+from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.threads import act, to_thread
-from rnnlm_tui.tui.views.editing import (
-    changed_fields,
-    comparisons,
-    draft_identity,
-    edit_text,
-)
 from rnnlm_tui.tui.views.form import (
     PATH_FIELDS,
     TITLES,
     Draft,
     adjustment_text,
     by_field,
+    changed_fields,
+    comparisons,
+    edit_text,
     field_of,
     followed_tokenizer,
     idle_fields,
@@ -632,3 +630,17 @@ class ConfigScreen(PaneScreen):
             self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
             return None
         return self._kept.draft.config()
+
+
+def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:
+    """Return line 1 of a draft: its name, and what it is based on; a draft has no status yet."""
+    shown = safe_content(name or "new run").stylize(f"bold {BRIGHT}")
+    if draft.parent is not None:
+        kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
+        fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
+        return line("{} ○ {}", shown, fork)
+    brief = line("{} ○ {}", shown, "draft, not started")
+    has_preset = draft.base_name.startswith("preset ")
+    kind, name = ("preset", draft.base.preset) if has_preset else ("from", draft.base_name)
+    more = line("{}   " + kind + " {}", brief, safe_text(name, limit=40))
+    return more if more.cell_length <= width and (wide or not has_preset) else brief

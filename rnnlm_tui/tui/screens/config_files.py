@@ -25,7 +25,6 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
-from rnnlm_tui.tui.views.editing import EditHistory
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
@@ -33,6 +32,7 @@ from rnnlm_tui.tui.views.form import (
     TITLES,
     Draft,
     DraftParent,
+    EditHistory,
     edited_value,
     field_of,
     read_value,

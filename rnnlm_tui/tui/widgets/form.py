@@ -28,7 +28,6 @@ from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
-from rnnlm_tui.tui.views.editing import changed_fields
 from rnnlm_tui.tui.views.form import (
     FORM_FIELDS,
     PATH_FIELDS,
@@ -37,6 +36,7 @@ from rnnlm_tui.tui.views.form import (
     FormField,
     adjustment_text,
     by_field,
+    changed_fields,
     edited_value,
     field_of,
     fields_of,

@@ -19,13 +19,15 @@ from rnnlm_tui.store.runs import create_run, with_absolute_paths
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.config_files import draft_toml, read_draft, write_draft
-from rnnlm_tui.tui.views.editing import EditHistory, changed_fields, edit_text
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     FORM_FIELDS,
     PATH_FIELDS,
     TITLES,
     Draft,
+    EditHistory,
+    changed_fields,
+    edit_text,
     edited_value,
     idle_fields,
     number_text,
