@@ -84,13 +84,11 @@ def checked(state: SteeringState, changes: Mapping[str, Any]) -> SteerDraft:
     """A draft with these changes, validated as the worker will do; the run's own values are no
     changes."""
     changes = {path: one for path, one in changes.items() if one != value_of(state.config, path)}
-    if not changes:
-        return SteerDraft(state, {}, (), state.config)
     try:
-        config = state.changed(changes)
+        config = state.changed(changes) if changes else state.config
+        return SteerDraft(state, changes, (), config)
     except ConfigError as error:
-        return SteerDraft(state, changes, error.problems, None)
-    return SteerDraft(state, changes, (), config)
+        return SteerDraft(state, changes, error.problems)
 
 
 def plan_chart(draft: SteerDraft) -> ChartData:
@@ -128,18 +126,13 @@ def consequence(draft: SteerDraft) -> str:
     step = state.position.step
     if config is None:
         return counted(len(draft.problems), "problem") + " to fix first"
-    words = [f"at step {count(step)}"]
-    before, after = state.steps(state.config), state.steps(config)
-    if before is not None and after is not None:
-        words.append(
-            f"{count(before)} steps"
-            if before == after
-            else f"{count(before)} → {count(after)} steps"
-        )
-        rates = [state.rates(each, [step + 1])[0] for each in (state.config, config)]
-        texts = [scientific(rate) for rate in rates]
-        words.append(f"rate {texts[0]}" if texts[0] == texts[1] else f"rate {' → '.join(texts)}")
-    return ", ".join(words)
+    both = (state.config, config)
+    steps = [length for each in both if (length := state.steps(each)) is not None]
+    if len(steps) < len(both):
+        return f"at step {count(step)}"
+    rates = [scientific(state.rates(each, [step + 1])[0]) for each in both]
+    lengths, rate = (" → ".join(dict.fromkeys(texts)) for texts in (map(count, steps), rates))
+    return f"at step {count(step)}, {lengths} steps, rate {rate}"
 
 
 def request_text(draft: SteerDraft) -> str:
