@@ -284,10 +284,9 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def on_click(self, event: Click) -> None:
         """Move to the clicked row; a second click edits."""
-        if event.widget is not self._lines:
-            return
+        y = event.screen_y - self._lines.region.y  # also of a click into the editor
         for key, region in self._places.items():
-            if region.y <= event.y < region.bottom:
+            if region.y <= y < region.bottom:
                 if key != self.at:
                     self.go_to(key)
                 if event.chain > 1:

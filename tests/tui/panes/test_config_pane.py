@@ -62,6 +62,17 @@ async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> No
         await until(pilot, lambda: set(folded) <= set(rows(app)))
         await pilot.press("enter")
         await until(pilot, lambda: not set(folded) & set(rows(app)))
+        await pilot.click(offset=(5, 5))  # the third section, and its second field
+        await until_shown(pilot, "textbook RNN", "embedding        192")
+        for times in (1, 2):
+            cells = screen_text(app).splitlines()
+            y = next(y for y, line in enumerate(cells) if "  embedding  " in line)
+            await pilot.click(offset=(30, y), times=times)
+            await until(pilot, lambda: focused(app) == "model.embedding_dim")
+        await until(pilot, lambda: form.editing)
+        await pilot.click(offset=(39, y))
+        assert form.editing
+        await pilot.press("escape")
         await go(pilot, "corpus.source")
 
         for key, end in (("down", -1), ("up", 0)):
