@@ -325,9 +325,9 @@ class TitledContainer(Container):
         return self.has_focus or self.has_focus_within or self.has_class("-highlighted")
 
     def _colour_border(self) -> None:
-        border = ("round", Color.parse(FOCUS if self.shows_focus else BORDER))
-        if self.styles.border_top != border:
-            self.styles.border = border
+        colour = Color.parse(FOCUS if self.shows_focus else BORDER)
+        if self.styles.border_top != ("round", colour):
+            self.styles.border = ("round", colour)
 
     on_descendant_focus = on_descendant_blur = _colour_border
 

@@ -55,21 +55,6 @@ async def test_the_frame_shows_as_much_of_the_legend_as_fits() -> None:
             assert [len(row) for row in rows(app.chart)] == [size[0]] * size[1]
 
 
-async def test_only_rows_that_changed_are_repainted() -> None:
-    app = Charts(training(300))
-    async with app.run_test(size=(100, 25)):
-        with repaints(app.chart) as asked:
-            app.chart.show(training(300))
-            assert asked == []
-            app.chart.show(training(704))
-        before = rows(app.chart)
-        with repaints(app.chart) as asked:
-            app.chart.show(training(708))
-        both = enumerate(zip(before, rows(app.chart), strict=True))
-        assert {y for y, (one, other) in both if one != other} <= {region.y for region in asked}
-        assert 0 < len(asked) <= 6
-
-
 async def test_the_range_is_kept_for_new_data_until_another_title() -> None:
     app = Charts(training(600))
     async with app.run_test(size=(100, 20)):
