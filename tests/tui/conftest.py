@@ -96,6 +96,14 @@ def _is_to_be_painted(screen: Screen[Any]) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Don't wait until a disk has what is written: no test of the app cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_painting() -> Iterator[None]:
     """Don't draw what no terminal shows: tests read the screen's cells, which draws them.
 

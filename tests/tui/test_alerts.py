@@ -22,7 +22,8 @@ def summary(
     name: str = "plain-otter",
     **changes: object,
 ) -> RunSummary:
-    return make_summary(name, status, step, updated=updated, **changes)
+    made = make_summary(name, status, 1_000 if step else 0, updated=updated, **changes)
+    return made.model_copy(update={"step": step})
 
 
 def alerts_of(alerts: Alerts, *looks: RunSummary, now: float = SINCE + 60) -> list[str]:
