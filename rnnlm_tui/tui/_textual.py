@@ -191,21 +191,12 @@ def style_change(before: str, after: str) -> str:
         return RESET
     (attributes, text, ground), (new_attributes, new_text, new_ground) = _read(before), _read(after)
     whole = f"\x1b[0;{after}m" if before else f"\x1b[{after}m"
-    if (
-        (text and not new_text)
-        or (ground and not new_ground)
-        or not attributes - new_attributes <= {"1", "2"}
-    ):
+    ended, colours = attributes - new_attributes, ((text, new_text), (ground, new_ground))
+    if not ended <= {"1", "2"} or any(old and not new for old, new in colours):
         return whole
-    kept, ends = attributes, []
-    if attributes - new_attributes:
-        kept, ends = attributes - {"1", "2"}, ["22"]
-    codes = [
-        *ends,
-        *sorted(new_attributes - kept),
-        *([new_text] if new_text != text else []),
-        *([new_ground] if new_ground != ground else []),
-    ]
+    kept, ends = (attributes - {"1", "2"}, ["22"]) if ended else (attributes, [])
+    changed = [new for old, new in colours if new != old]
+    codes = [*ends, *sorted(new_attributes - kept), *changed]
     return min(whole, f"\x1b[{';'.join(codes)}m" if codes else "", key=len)
 
 
@@ -214,9 +205,7 @@ def _read(codes: str) -> tuple[frozenset[str], str, str]:
     numbers, attributes, text, ground = codes.split(";") if codes else [], set(), "", ""
     while numbers:
         first = numbers[0]
-        length = (
-            _COLOUR_LENGTHS.get(numbers[1], 1) if first in ("38", "48") and len(numbers) > 1 else 1
-        )
+        length = _COLOUR_LENGTHS.get("".join(numbers[1:2]), 1) if first in ("38", "48") else 1
         code, numbers = ";".join(numbers[:length]), numbers[length:]
         if first == "38" or 30 <= int(first) <= 39 or 90 <= int(first) <= 97:
             text = code
@@ -270,11 +259,8 @@ class SentRows:
         """
         last: Style | None = None
         for sign, style in cells:
-            if (
-                style is not last
-                and style is not None
-                and not (sign == " " and last is not None and look_alike(style, last))
-            ):
+            same = style is None or style is last
+            if not same and not (sign == " " and last is not None and look_alike(style, last)):
                 codes = Strip.render_ansi(style, colours)
                 if codes != self._codes:
                     parts.append(style_change(self._codes, codes))
@@ -302,11 +288,8 @@ class ChangedCellsUpdate(ChopsUpdate):
                 if strip is None or start >= last or end <= first:
                     continue
                 left, right = max(start, first), min(end, last)
-                written.append(
-                    self.sent.difference(
-                        y, left, strip.crop(left - start, right - start), width, console
-                    )
-                )
+                part = strip.crop(left - start, right - start)
+                written.append(self.sent.difference(y, left, part, width, console))
         return "".join((*written, self.sent.finish()))
 
 

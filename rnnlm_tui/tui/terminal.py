@@ -25,7 +25,7 @@ ColourName = Literal["dark", "light", "ansi-dark", "ansi-light", "none"]
 COLOUR_NAMES: tuple[ColourName, ...] = get_args(ColourName)
 Depth = Literal["none", "16", "256", "16 million"]
 """The number of colours."""
-COLOURLESS = ("vt52", "vt100", "vt102", "vt220")
+COLOURLESS = ("", "dumb", "vt52", "vt100", "vt102", "vt220")
 """Terminals without colours, whose names emulators may use."""
 UTF8_LOCALES = ("c.utf-8", "c.utf8", "utf-8")
 """What Python sets LC_CTYPE to if the locale is C."""
@@ -73,14 +73,10 @@ def terminal_kind(
     `listed` returns the colours of a terminal by its name (terminfo).
     """
     depth = _depth(environment, listed or listed_colours)
-    hint = ""
-    if depth == "16":
-        inside = bool(environment.get("TMUX"))
-        hint = (
-            "in ~/.tmux.conf: set -g default-terminal tmux-256color"
-            if inside
-            else "export TERM=xterm-256color, if this terminal can"
-        )
+    hint = "export TERM=xterm-256color, if this terminal can"
+    if environment.get("TMUX"):
+        hint = "in ~/.tmux.conf: set -g default-terminal tmux-256color"
+    hint = hint if depth == "16" else ""
     return TerminalKind(depth, _is_light(environment), _has_braille(environment, encoding), hint)
 
 
@@ -99,20 +95,12 @@ def listed_colours(term: str) -> int:
 
 def _depth(environment: Mapping[str, str], listed: Callable[[str], int]) -> Depth:
     term = environment.get("TERM", "").lower()
-    if (
-        environment.get("NO_COLOR")
-        or term in ("", "dumb")
-        or term in COLOURLESS
-        or term.endswith(("-m", "-mono"))
-    ):
+    if environment.get("NO_COLOR") or term in COLOURLESS or term.endswith(("-m", "-mono")):
         return "none"
     if environment.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit"):
         return "16 million"
-    return (
-        "256"
-        if "256color" in term or "kitty" in term or "direct" in term or listed(term) >= 256
-        else "16"
-    )
+    named = any(name in term for name in ("256color", "kitty", "direct"))
+    return "256" if named or listed(term) >= 256 else "16"
 
 
 def _is_light(environment: Mapping[str, str]) -> bool:
@@ -133,13 +121,9 @@ def _has_braille(environment: Mapping[str, str], encoding: str) -> bool:
         BRAILLE.encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
         return False
-    language = environment.get("LANG", "")
-    locale = environment.get("LC_ALL") or environment.get("LC_CTYPE") or language
-    if (
-        not environment.get("LC_ALL")
-        and locale.lower() in UTF8_LOCALES
-        and language in ("C", "POSIX")
-    ):
+    language, whole = environment.get("LANG", ""), environment.get("LC_ALL")
+    locale = whole or environment.get("LC_CTYPE") or language
+    if not whole and locale.lower() in UTF8_LOCALES and language in ("C", "POSIX"):
         locale = language
     return not locale or "utf" in locale.lower()
 

@@ -94,12 +94,9 @@ class WrappedText:
 
     def span(self, line: int) -> tuple[int, int]:
         """Return start and end of a line in `text`, without the white space at the break."""
-        start = self.starts[line]
-        end = self.starts[line + 1] if line + 1 < len(self.starts) else len(self.text)
+        start, end, *_ = *self.starts[line : line + 2], len(self.text)
         broken = line + 1 < len(self.starts)
-        return start, start + len(
-            self.text[start:end].rstrip() if broken else self.text[start:end].rstrip("\n")
-        )
+        return start, start + len(self.text[start:end].rstrip(None if broken else "\n"))
 
 
 def _line_starts(text: str, start: int, width: int) -> list[int]:
@@ -203,15 +200,9 @@ def bar(
     A share above 0 gets at least one cell, and only a full share fills all. A `fraction` of None
     (unknown) or NaN gives an empty bar.
     """
-    first = cells(width, fraction)
-    both = (
-        max(
-            first + (1 if others > 0 and first < width else 0),
-            cells(width, (fraction or 0.0) + others),
-        )
-        if others > 0
-        else first
-    )
+    first = both = cells(width, fraction)
+    if others > 0:
+        both = max(min(first + 1, width), cells(width, (fraction or 0.0) + others))
     return Content.assemble(
         (OWN * first, colour),
         (OTHERS * (both - first), others_colour),
@@ -238,11 +229,8 @@ _JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001
 def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
     """Return one line of content as styled segments, sanitized; `colour` is the default."""
     if isinstance(content, str):
-        return (
-            [Segment(safe_text(content, newlines="space"), ink(colour, bold=bold))]
-            if content
-            else []
-        )
+        text = safe_text(content, newlines="space")
+        return [Segment(text, ink(colour, bold=bold))] if content else []
     return list(_rendered(content.plain, tuple(content.spans), colour, bold))
 
 
@@ -267,19 +255,12 @@ def padded(segments: Sequence[Segment], width: int) -> Strip:
     used = width_of(segments)
     if used < width:
         return Strip([*segments, Segment(" " * (width - used), ink(TEXT))], width)
-    if used == width:
-        return Strip(segments, width)
     strip = Strip(segments, used)
-    if width < 1 or not strip.crop(width).text.strip():
+    if width < 1 or not strip.crop(width).text.strip():  # nothing is cut
         return strip.crop(0, width)
-    kept = strip.crop(0, width - 1)
-    return Strip(
-        [
-            *kept,
-            Segment("…", next((style for _, style, _ in reversed(list(kept))), None) or ink(TEXT)),
-        ],
-        width,
-    )
+    kept = list(strip.crop(0, width - 1))
+    style = kept[-1].style if kept else None
+    return Strip([*kept, Segment("…", style or ink(TEXT))], width)
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
