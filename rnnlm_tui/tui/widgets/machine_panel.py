@@ -215,7 +215,7 @@ class _Reading:
         self.little_disk = row.disk_free < least
         self.ram = row.process_memory if view.trains else 0, row.memory_used, row.memory_total
         self.card, gpu = has_card(row), row.gpu
-        own = gpu.memory_own if view.trains else 0
+        own = gpu.memory_own if view.trains else None
         self.memory = (own, gpu.memory_used, gpu.memory_total) if self.card else self.ram
 
     def short(self) -> list[Content]:
@@ -227,7 +227,7 @@ class _Reading:
         if self.card:
             figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
             left = right if self.little_disk else left
-            ram = f"{100 * row.memory_used / row.memory_total:.0f}"
+            ram = f"{100 * row.memory_used / max(1, row.memory_total):.0f}"
             right = line("CPU {} %  RAM {} %", (f"{row.cpu_percent:.0f}", BRIGHT), (ram, BRIGHT))
         elif self.view.trains:
             figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
@@ -322,11 +322,11 @@ class _Reading:
 
     def _shares(self, own: int | None, used: int | None, total: int | None) -> Content:
         other = max(0, (used or 0) - (own or 0))
-        left = self._own_and_other(line("{}", gib(own or 0)), line("{}", gib(other)))
+        left = self._own_and_other(gib(own or 0), gib(other))
         free = _free(own, used, total)
         return spread(left, free, self.width) if self.width >= ROOMY else left
 
-    def _own_and_other(self, own: Content, other: Content) -> Content:
+    def _own_and_other(self, own: Content | str, other: Content | str) -> Content:
         words = line("{} own {}  {} other {}", (OWN, TRAIN), own, (OTHERS, THIRD), other)
         return self._indented(words)
 
