@@ -13,7 +13,6 @@ from time import monotonic
 import pytest
 
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.tui.actions import Pane
 from tests.terminal import Terminal
 from tests.tui.demo_run import MOST, demo_run
 
@@ -31,8 +30,7 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.demo_run import stand_still
 
-pane, polls = sys.argv[1:]
-file, poll, count = os.open(polls, os.O_WRONLY | os.O_CREAT), RunMonitor.poll, 0
+file, poll, count = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), RunMonitor.poll, 0
 
 def counted(monitor):
     global count
@@ -42,7 +40,7 @@ def counted(monitor):
 
 RunMonitor.poll = counted
 stand_still(MonkeyPatch())
-sys.exit(RnnlmApp(find_run("plain-otter"), pane, fps=20.0).run())
+sys.exit(RnnlmApp(find_run("plain-otter"), "train", fps=20.0).run())
 """
 SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log", "4": "@best"}
 """The key of each pane, and a text on it."""
@@ -55,13 +53,12 @@ class AppTerminal(Terminal):
         self,
         polls: Path,
         status: RunStatus = "finished",
-        pane: Pane = "train",
         size: tuple[int, int] = (80, 24),
     ) -> None:
         self._run = ExitStack()
         step = MOST if status == "finished" else 3_751
         self._run.enter_context(demo_run(status, step))
-        command = [sys.executable, "-c", PROGRAM, pane, str(polls)]
+        command = [sys.executable, "-c", PROGRAM, str(polls)]
         super().__init__(command, columns=size[0], rows=size[1])
         self._looks = polls
 
@@ -96,13 +93,12 @@ def polls(tmp_path: Path) -> Path:
     return tmp_path / "polls"
 
 
-@pytest.mark.parametrize("pane", ["train", "runs"])
-def test_first_paint_is_small_and_an_idle_app_sends_nothing(pane: Pane, polls: Path) -> None:
-    with AppTerminal(polls, pane=pane, size=(120, 40)) as opened:
-        opened.wait_for("plain-otter ✓ finished" if pane != "runs" else "1 run", DEADLINE)
+def test_first_paint_is_small_and_an_idle_app_sends_nothing(polls: Path) -> None:
+    with AppTerminal(polls, size=(120, 40)) as opened:
+        opened.wait_for("plain-otter ✓ finished", DEADLINE)
         opened.wait_until_still()
         assert opened.received < FIRST_PAINT_BYTES
-        for key, text in SHOWS.items() if pane == "train" else ():
+        for key, text in SHOWS.items():
             opened.send(key)
             opened.wait_for(text, DEADLINE)
             opened.wait_until_still()

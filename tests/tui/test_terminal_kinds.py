@@ -74,15 +74,6 @@ def test_a_terminal_without_a_cursor_and_an_unknown_theme_are_rejected(tmp_path:
             assert words in " ".join(terminal.text.split())
 
 
-def test_the_hint_about_16_colours_is_shown_once(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    for hinted in (True, False):
-        with welcomed(tmp_path, TERM="screen") as terminal:
-            terminal.wait_for("shows 16 colours" if hinted else "Start demo", DEADLINE)
-            assert kinds_of_colour(bytes(terminal.raw)) == {"16"}
-            assert hinted == ("16 colours" in terminal.text)
-
-
 def test_the_users_keymap_is_read_and_a_theme_is_chosen_for_this_start(tmp_path: Path) -> None:
     light, dark = b"48;5;255m", b"48;5;233m"
     (tmp_path / "keymap.toml").write_text('new_run = "Z"\nleaf = "x"\n')
