@@ -2,8 +2,8 @@
 
 Each piece says why it is needed and which private names it uses. All were checked with Textual
 8.2.8, the version that pyproject.toml pins to its minor version.
-`tests/tui/test_textual_private.py` has a test for each piece, and `test_newest_size.py` one for sizes:
-they fail when a newer Textual has changed what a piece uses.
+`tests/tui/test_textual_private.py` has a test for each piece, and `test_newest_size.py` one for
+sizes: they fail when a newer Textual has changed what a piece uses.
 
 Text fields that remove control characters: Textual draws pasted escape sequences as they are.
 """
