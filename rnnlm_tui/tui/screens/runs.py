@@ -17,7 +17,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Resize, ScreenResume, ScreenSuspend
-from textual.geometry import Size
 from textual.timer import Timer
 from textual.widgets import Input
 
@@ -80,6 +79,7 @@ class RunsScreen(SteersRuns):
 
     PANE = "runs"
     FIRST_FOCUS = "#runs"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_FROM, "-wide")]  # noqa: RUF012 (Textual's)
     table = getters.query_one(RunsTable)
     filter_line = getters.query_one(FilterLine)
     BINDINGS = bindings_for("runs")
@@ -118,7 +118,6 @@ class RunsScreen(SteersRuns):
                 yield RunDetail(id="run-detail")
 
     def on_mount(self) -> None:
-        self._fit_columns(self.app.size)
         empty = "no run matches: {key:leave_field} shows them all"
         self.table.empty = self.context.with_keys(empty)
         self._show_open_run()
@@ -127,9 +126,8 @@ class RunsScreen(SteersRuns):
         if self.is_ready:
             self._show_open_run()
 
-    def on_resize(self, event: Resize) -> None:
-        self._fit_columns(event.size)
-        self.refresh_all()
+    def on_resize(self, _event: Resize) -> None:
+        self.show_runs(self.context.summaries)
 
     # what is shown
 
@@ -159,7 +157,6 @@ class RunsScreen(SteersRuns):
                 self._filter, self._filter_problem = RunFilter(), ""
                 self.filter_line.clear()
             self._show_table(summaries)
-            self._fit_rows(self.app.size)
             if not self.table.has_focus and self.focused is None:
                 self.table.focus()
             self._follow()
@@ -179,6 +176,9 @@ class RunsScreen(SteersRuns):
         )
         if self.chosen is not None and self.chosen.run == self._expected:
             self._expected = None
+        # half of the body at most; hidden runs count too, so that a filter moves nothing
+        rows = max(len(fresh), len(self.table.rows))
+        self.table.fit(rows, (self.app.size.height - FRAME_ROWS) // 2)
         outcome = ""
         if self._filter.needs_config and not self.table.configs:
             outcome = "reading the configs…"
@@ -287,18 +287,6 @@ class RunsScreen(SteersRuns):
         """Show what the demo trains, and how long that takes here."""
         first.demo = demo = await self.context.wait_for(_demo)
         first.estimate = await self.context.wait_for(lambda: client.estimate.estimate(demo))
-
-    def _fit_columns(self, size: Size) -> None:
-        self.query_one("#run-below").set_class(size.width >= WIDE_FROM, "-wide")
-        self._fit_rows(size)
-
-    def _fit_rows(self, size: Size) -> None:
-        """Give the table the rows that all runs need, at most half of the body.
-
-        Hidden runs count too, so that a filter moves nothing.
-        """
-        rows = max(len(self.context.summaries or ()), len(self.table.rows))
-        self.table.fit(rows, (size.height - FRAME_ROWS) // 2)
 
     # the cursor
 
