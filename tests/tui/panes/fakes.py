@@ -46,18 +46,9 @@ def checkpoint(
 ) -> CheckpointRow:
     """Return a row of the checkpoint index."""
     return CheckpointRow(
-        1,
-        step,
-        step / 594,
-        step * 640,
-        3.93,
-        loss,
-        6_500_000,
-        f"checkpoints/step-{step:09d}",
-        best,
-        last,
-        NOW - age,
-    )
+        1, step, step / 594, step * 640, 3.93, loss, 6_500_000, f"checkpoints/step-{step:09d}",
+        best, last, NOW - age,
+    )  # fmt: skip
 
 
 CHECKPOINTS = (

@@ -9,9 +9,10 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import RunLock
-from rnnlm_tui.tui.app import RnnlmApp
 from tests.homes import LOSSES, trained, with_checkpoints
-from tests.tui.support import until
+from tests.tui.support import text_of, until
+
+screen_text = text_of
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:
@@ -23,12 +24,6 @@ async def press(pilot: Pilot[int], keys: str | Sequence[str], *texts: str) -> No
     """Press keys, in a string with blanks between them, and wait until all the texts are shown."""
     await pilot.press(*(keys.split() if isinstance(keys, str) else keys))
     await until_shown(pilot, *texts)
-
-
-def screen_text(app: object) -> str:
-    """Return the screen's cells, one line per row, without trailing blanks."""
-    assert isinstance(app, RnnlmApp)
-    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
 @contextmanager
