@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -77,7 +77,7 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
 
     def read(self) -> Sequence[ItemT]:
         """Return the items; called in a thread."""
-        raise NotImplementedError
+        return self.items
 
     def name_of(self, item: ItemT) -> str:
         """Return what an item is found by when the list is read again."""
@@ -100,8 +100,8 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         return Content("")
 
     def action_choose(self) -> None:
-        """Use the item under the cursor."""
-        raise NotImplementedError
+        """Close, and return the item under the cursor."""
+        self.dismiss(cast("ResultT | None", self.chosen))
 
     # the list
 

@@ -139,8 +139,7 @@ class FilteredList(Overlay[ResultT]):
             self.dismiss(None)
 
     def find(self, typed: str) -> None:
-        """List what fits the text."""
-        raise NotImplementedError
+        """List what fits the text; for a subclass."""
 
     def list_items(
         self,

@@ -79,10 +79,6 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
             (disk(item.bytes).rjust(10), DIM),
         )
 
-    def action_choose(self) -> None:
-        """Close, and restore the run under the cursor."""
-        self.dismiss(self.chosen)
-
     @act
     async def action_purge(self, everything: int) -> None:
         """Purge the item under the cursor, or all, after a question."""

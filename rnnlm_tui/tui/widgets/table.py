@@ -141,19 +141,19 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
 
     def name_of(self, row: RowT) -> str:
         """Return what a row is found by when the list has changed."""
-        raise NotImplementedError
+        return str(row)
 
     def arranged(self) -> Sequence[RowT]:
         """Return the rows in order."""
-        raise NotImplementedError
+        return self.rows
 
     def rises(self) -> bool:
         """Whether values increase from row to row."""
-        raise NotImplementedError
+        return not self.backwards
 
     def row_strip(self, index: int, width: int) -> Strip:
         """Return a row, drawn with `with_cursor`."""
-        raise NotImplementedError
+        return self.with_cursor(row_of(self.columns, self.rows[index], None), index, width)
 
     # the rows
 
