@@ -122,8 +122,13 @@ async def test_the_queue_is_listed_reordered_changed_and_paused_by_keys(
 
 
 @pytest.mark.usefixtures("queued")
-async def test_the_train_pane_lists_what_waits_and_announces_a_pause_until_nothing_waits() -> None:
+async def test_damage_is_reported_and_train_lists_what_waits_and_announces_a_pause() -> None:
+    kept = read_queue()
+    queue_file().write_bytes(b"?")
     async with at_home(pane="train", size=(120, 40)) as (app, pilot):
+        await until(pilot, lambda: shows(app, "the queue's file was damaged and is kept as"))
+        change(entries=kept.entries, ended=kept.ended)
+        app.watcher.poll_now()
         await until(pilot, lambda: shows(app, "waiting 2"))
         line = next(line for line in lines_of(app) if "waiting 1" in line)
         assert "in 2 min" in line[:25]
@@ -139,10 +144,3 @@ async def test_the_train_pane_lists_what_waits_and_announces_a_pause_until_nothi
         assert isinstance(app.screen, QueueScreen)
         await pilot.press("q")
         await until(pilot, lambda: not isinstance(app.screen, QueueScreen))
-
-
-@pytest.mark.usefixtures("queued")
-async def test_a_damaged_queue_is_reported_when_the_app_starts() -> None:
-    queue_file().write_bytes(b"?")
-    async with at_home(size=(120, 40)) as (app, pilot):
-        await until(pilot, lambda: shows(app, "the queue's file was damaged and is kept as"))

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.strip import Strip
+from textual.widgets import Static
 
 from rnnlm_tui.client.arrangement import (
     ArrangedRun,
@@ -565,18 +566,15 @@ class FilterLine(Horizontal):
     DEFAULT_CSS = """
     FilterLine { height: 1; display: none; background: #121212; padding: 0 1; }
     FilterLine.-open { display: block; }
-    FilterLine .sign { width: 2; }
+    FilterLine .sign { width: 2; color: #d0d0d0; text-style: bold; }
     FilterLine FilterInput { width: 1fr; }
     FilterLine .outcome { width: 2fr; margin: 0 0 0 2; }
     """
 
     def compose(self) -> ComposeResult:
-        yield Line(classes="sign")
+        yield Static("/", classes="sign")
         yield FilterInput(placeholder="name, tag, ppl<80, failed", compact=True)
         yield Line(classes="outcome")
-
-    def on_mount(self) -> None:
-        self.query_one(".sign", Line).put(Content.styled("/", f"bold {TEXT}"))
 
     @property
     def typing(self) -> bool:
@@ -599,10 +597,7 @@ class FilterLine(Horizontal):
         room = line.size.width
         if problem:
             # if both don't fit, show the hint
-            words = [problem, *filter(None, [problem.partition("; ")[2]])]
-            told = [
-                Content.assemble(("✗ ", BAD), safe_content(text, newlines="space").stylize(BAD))
-                for text in words
-            ]
-            shown = told[0] if not room or told[0].cell_length <= room else told[-1]
-        line.put(shown.truncate(room, ellipsis=True) if room else shown)
+            words = [problem, problem.partition("; ")[2] or problem]
+            told = [safe_content(f"✗ {text}", newlines="space").stylize(BAD) for text in words]
+            shown = told[0] if not room or told[0].cell_length <= room else told[1]
+        line.put(shown)
