@@ -112,7 +112,7 @@ async def test_in_ascii_arrow_keys_have_names_wherever_they_are_shown() -> None:
             (("L",), "up dn scroll"),
             (("question_mark",), "S-left S-right"),
             (("ctrl+p",), "up dn choose"),
-            (("ctrl+p", *"guide dashboard", "enter"), "* up zooms in"),
+            (("ctrl+p", *"guide looking", "enter"), "left right move by token, up dn by line"),
         ):
             await pilot.press(*keys)
             await until(pilot, partial(shows, app, words))
