@@ -141,7 +141,7 @@ def page_of_three(text: str, prompts: tuple[str, ...] = PROMPTS) -> HistoryPage:
     """A page at step 200 whose prompts have a sample at step 100 as well."""
     rows = {row.prompt: row for row in samples(200, text=text)}
     before = {prompt: replace(row, step=100) for prompt, row in rows.items()}
-    return HistoryPage(200, 1, 2, prompts, rows, (before,), newlines="keep")
+    return HistoryPage(200, 1, 2, prompts, (rows, before), newlines="keep")
 
 
 def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:

@@ -106,18 +106,17 @@ class SampleHistoryScreen(Overlay[int | None]):
             return
         index, steps = self._index, self._stored.steps
         wanted = steps[max(0, index - EARLIER) : index + 1][::-1]
-        now, *before = map(self._rows, wanted)
+        rows = [self._rows(step) for step in wanted]
         config = self._snapshot.config
         asked = () if has_prompts_of_another_text(config) else config.evaluation.prompts
-        prompts = tuple(dict.fromkeys([*asked, *now]))
+        prompts = tuple(dict.fromkeys([*asked, *rows[0]]))
         self._chosen = min(self._chosen, max(0, len(prompts) - 1))
         page = self.page = HistoryPage(
             wanted[0],
             index,
             len(steps),
             prompts,
-            now,
-            tuple(before),
+            rows,
             latest_evaluation(ChartedRun(self._snapshot).evaluations, wanted[0]),
             held_out_name(self._snapshot),
             loaded=all(step in self._stored.rows for step in wanted[:2]),

@@ -6,8 +6,8 @@ For a run in trouble, what is wrong and what to do comes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from time import localtime, strftime
 from typing import TYPE_CHECKING
@@ -213,10 +213,8 @@ class HistoryPage:
     steps: int
     """The number of steps with samples."""
     prompts: tuple[str, ...]
-    now: dict[str, SampleRow] = field(default_factory=dict)
-    """By prompt; without an entry, the prompt has no sample at this step."""
-    before: tuple[dict[str, SampleRow], ...] = ()
-    """The samples of the earlier steps, newest first."""
+    rows: Sequence[Mapping[str, SampleRow]]
+    """The samples of this step and of earlier ones by prompt, newest first."""
     evaluation: EvaluationRow | None = None
     """The latest evaluation up to this step."""
     name: str = "val"
@@ -244,14 +242,12 @@ def page_lines(
     ]
     others = len(short) - 1
     gap = 1 if room >= 4 * len(short) else 0
-    each = max(1, min(6, (room - others * gap) // (2 * others + 2))) if others else 0
-    kept = [
-        len(block) if index == chosen else min(each, len(block))
-        for index, block in enumerate(short)
-    ]
-    free = room - sum(kept) - others * gap
-    kept[chosen] = max(1, min(kept[chosen], kept[chosen] + free))
-    free = room - sum(kept) - others * gap
+    room -= others * gap
+    each = max(1, min(6, room // (2 * others + 2)))
+    kept = [min(each, len(block)) for block in short]
+    kept[chosen] = 0
+    kept[chosen] = max(1, min(len(short[chosen]), room - sum(kept)))
+    free = room - sum(kept)
     for index, block in enumerate(short):
         # spare lines go to texts that were cut, but half of them to earlier steps
         more = min(len(block) - kept[index], max(0, free) // 2)
@@ -294,21 +290,21 @@ def _now(
     page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen: bool
 ) -> list[Content]:
     """Return `› The state of the Union is strong…` in full."""
-    row = page.now.get(prompt)
+    row = page.rows[0].get(prompt)
     sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
     shown = safe_content(prompt, newlines=page.newlines, limit=200)
     shown = shown.stylize(f"bold {palette.BRIGHT}")
     if row is None:
         missing = line("{}{} – no sample at this step", sign, shown)
         return [missing.truncate(width, ellipsis=True)]
-    before = next((rows[prompt].text for rows in page.before if prompt in rows), None)
+    before = next((rows[prompt].text for rows in page.rows[1:] if prompt in rows), None)
     new = continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)
     return hanging(sign, shown + new, width)
 
 
 def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
     """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line each."""
-    rows = [found[prompt] for found in page.before if prompt in found]
+    rows = [found[prompt] for found in page.rows[1:] if prompt in found]
     blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
     lines: list[Content] = []
     for index, block in enumerate(blocks):
