@@ -17,9 +17,11 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry, FolderListing
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
+from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.homes import LOSSES
 from tests.tui.demo_run import demo_run
 from tests.tui.fakes import FakeSampler, make_estimate
+from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_inspect_pane import sampled, scored, weights
@@ -198,63 +200,51 @@ async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode)
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@each_view("prompt")
-async def test_prompt_with_a_history(name: str, size: tuple[int, int], mode: Mode) -> None:
-    mark = "+" if mode == "ascii" else "✓"
-    sampler = FakeSampler(words=TEXT)
-    async with drawn("prompt", size, mode, sampler) as (app, pilot):
-        for prompt in ("We must", "The state of the Union"):
-            await pilot.press("ctrl+u", *prompt, "enter")
-            await until_shown(pilot, f"{prompt} is strong", f"{mark} 3 of 100 tokens")
-        await until(pilot, lambda: len(sampler.requests) == 2)
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_view("prompt-together")
-async def test_prompt_with_several_samples(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
-        await pilot.press(*["tab"] * 7, "3", "enter", *"The state of the Union", "enter")
-        await until_shown(pilot, "3 samples", "1 of 3")
-        if size[0] >= 120:
-            await app.screen.run_action("screen.side_by_side")
-        await pilot.press("escape", "right")
-        await until_shown(pilot, "2 of 3")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_view("prompt-editing")
-async def test_prompt_with_a_text_being_edited(
-    name: str, size: tuple[int, int], mode: Mode
-) -> None:
-    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
-        await pilot.press(*"The state of the Union", "enter")
-        await until_shown(pilot, "✓ 3 of 100 tokens")
-        await pilot.press("f4")
-        await until_shown(pilot, "Edit the text")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_view("prompt-settings")
-async def test_prompt_with_all_settings(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with drawn("prompt", size, mode) as (app, pilot):
-        await pilot.press("tab", "tab")
-        await until_shown(pilot, "typical-p")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_size("prompt-samples", "prompt-states", "prompt-presets")
-async def test_overlays_of_the_prompt(names: list[str], size: tuple[int, int], mode: Mode) -> None:
+@each_size(
+    "prompt-samples", "prompt-states", "prompt-presets", "prompt-settings", "prompt-editing",
+    "prompt", "prompt-together",
+)  # fmt: skip
+async def test_prompt_with_each_view(names: list[str], size: tuple[int, int], mode: Mode) -> None:
     keep_three_samples()
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
-    keys = (("f7", "3 samples"), ("f8", "2 states"), ("f9", "Presets of settings"))
-    async with drawn("prompt", size, mode) as (app, pilot):
-        for name, (key, shown) in zip(names, keys, strict=True):
+    mark = "+" if mode == "ascii" else "✓"
+    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
+
+        async def picture(name: str, *shown: str) -> None:
+            await until_shown(pilot, *shown)
+            if name in names:
+                await assert_picture(app, SNAPSHOTS, name, size, mode)
+
+        async def sample(*prompts: str, begins: str = " is strong") -> None:
+            app.prompt_session.tree = SampleTree()
+            pane(app).transcript.clear()
+            for prompt in prompts:
+                await pilot.press("ctrl+u", *prompt, "enter")
+                await until_shown(pilot, f"{prompt}{begins}", f"{mark} 3 ")
+
+        for key, name, words in (
+            ("f7", "samples", "3 samples"), ("f8", "states", "2 states"), ("f9", "presets", "wild"),
+        ):  # fmt: skip
             await pilot.press(key)
-            await until_shown(pilot, shown)
-            await assert_picture(app, SNAPSHOTS, name, size, mode)
+            await picture(f"prompt-{name}", words)
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is app.pane_screen)
+        await pilot.press("tab", "tab")
+        await picture("prompt-settings", "typical-p")
+        await pilot.press("escape")
+        await sample("The state of the Union")
+        await pilot.press("f4")
+        await picture("prompt-editing", "Edit the text")
+        await pilot.press("escape")
+        await sample("We must", "The state of the Union")
+        await picture("prompt")
+        await pilot.press(*["tab"] * 7, "3", "enter")
+        await sample("The state of the Union", begins="")
+        if size[0] >= 120:
+            await app.screen.run_action("screen.side_by_side")
+        await pilot.press("escape", "right")
+        await picture("prompt-together", "2 of 3")
 
 
 INSPECTED = {
