@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, in_one_sentence
@@ -37,6 +37,8 @@ async def keep_state(context: RnnlmApp, name: str, position: int | None = None) 
     Raises:
         RnnlmError: the name is invalid or taken, there is no text, or the sampler refuses.
     """
+    from rnnlm_tui.tui.views.inspect import request_about
+
     session = context.prompt_session
     text, weights = session.shown, session.shown.weights
     if not text.prompt and not text.ids:
@@ -46,18 +48,9 @@ async def keep_state(context: RnnlmApp, name: str, position: int | None = None) 
         if session.run is None or session.choice is None or not session.choice.possible:
             raise RunStateError("no model to keep a state of: open a run with a checkpoint")
         weights = await take_weights(session.run, None)
-    request = KeepStateRequest(
-        id=uuid4().hex,
-        checkpoint=weights.path,
-        prompt=text.prompt,
-        ids=text.ids,
-        state=text.state,
-        settings=session.settings,
-        position=position,
-        name=name,
-        path=str(path),
-        run=weights.run,
-    )
+    text = replace(text, weights=weights, settings=session.settings)
+    named = {"position": position, "name": name, "path": str(path), "run": weights.run}
+    request = request_about(text, KeepStateRequest, **named)
     return await (await context.warm_sampler()).ask(request, StateKept)
 
 

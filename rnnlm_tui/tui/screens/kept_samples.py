@@ -184,20 +184,17 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         The key that begins it is handled here too: a binding runs only after the letters that were
         typed right after it have arrived.
         """
-        if not self._searching and event.key != "slash":
-            return
-        if not self._searching:
+        edits = {"backspace": self._query[:-1], "ctrl+u": ""}
+        if event.key == "slash" and not self._searching:
             self._searching = True
             self.say()
-        elif event.key == "backspace":
-            self._search(self._query[:-1])
-        elif event.key == "ctrl+u":
-            self._search("")
+        elif not self._searching:
+            return
         elif event.key == "enter":
             self._searching = False
             self.show_outcome()
-        elif event.is_printable and event.character:
-            self._search(self._query + event.character)
+        elif event.key in edits or event.is_printable:
+            self._search(edits.get(event.key, f"{self._query}{event.character}"))
         else:
             return
         event.stop()
