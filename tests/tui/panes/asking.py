@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from threading import Event
 from types import SimpleNamespace
 
@@ -60,11 +60,9 @@ async def sampling(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The prompt pane of a run, which trains, with a sampler that says seed and place."""
     run, sampler = run or run_at_home(), sampler or FakeSampler(texts=words)
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as held:
-        patch.setattr("tests.tui.support.FakeSampler", lambda: sampler)
-        if trains:
-            held.enter_context(RunLock(run.lock_path))
-        async with at_home(run.name, pane, size=size, keymap=keymap) as (app, pilot):
+    with RunLock(run.lock_path) if trains else nullcontext():
+        opened = at_home(run.name, pane, size=size, sampler=sampler, keymap=keymap)
+        async with opened as (app, pilot):
             yield app, pilot, sampler
 
 
