@@ -323,7 +323,7 @@ class PromptScreen(StudioScreen):
         if weights.path and weights.row is None and not known:  # just taken
             self._taken = (weights, monotonic())
             self._show_choice()
-        self.show_within_budget([self.transcript], Transcript.grow)
+        self.show_within_budget([self.transcript])
 
     def drawing_ended(self, drawing: Drawing) -> None:
         """Show the end of a request."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.timer import Timer
 
@@ -25,8 +25,6 @@ from rnnlm_tui.tui.widgets.prompt import PromptBox
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
-
-PanelT = TypeVar("PanelT", bound=Panel)
 
 UPDATE_SECONDS = 0.1
 """Seconds between updates of the text: ten a second read as a stream."""
@@ -105,9 +103,7 @@ class StudioScreen(PaneScreen):
             self._ticker.stop()
             self._ticker = None
 
-    def show_within_budget(
-        self, panels: Sequence[PanelT], show: Callable[[PanelT], None] = Panel.redraw
-    ) -> None:
+    def show_within_budget(self, panels: Sequence[Panel]) -> None:
         """Show text in progress in these panels, unless too many cells were sent lately."""
         now, sent = monotonic(), self.cells_sent
         earned = self.CELLS_PER_SECOND * (now - self._updated)
@@ -115,7 +111,7 @@ class StudioScreen(PaneScreen):
         self._updated, self._sent = now, sent
         if self._credit > 0:
             for panel in panels:
-                show(panel)
+                panel.redraw()
 
     def draw(self, drawing: Drawing, run: RunDirectory) -> None:
         """Send a request, and show it as it is drawn."""

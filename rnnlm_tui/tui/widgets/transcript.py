@@ -234,12 +234,6 @@ class Transcript(WheelScrolled, can_focus=True):
         if self.newest is not None and self.newest.place != self._shown_place:
             self.show_newest(current=True)
 
-    def grow(self) -> None:
-        """Show what the samples in progress have got."""
-        if (newest := self._rows.get(len(self.entries) - 1)) is not None:
-            newest.grow()
-        self.redraw()
-
     def clear(self) -> None:
         """Remove all entries."""
         self.entries = []
@@ -279,6 +273,8 @@ class Transcript(WheelScrolled, can_focus=True):
         """Return the rows in sight; entries further up are laid out once they are scrolled to."""
         last = len(self.entries) - 1
         found = self._rows_of(last)
+        if newest.live:
+            found.grow()
         grown, self._height = len(found.rows) - self._height, len(found.rows)
         if self._find_current:
             self._find_current = False

@@ -416,7 +416,7 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
         places = []
         for _ in range(5):
             drawing.take(SamplePiece(id="1", text="\nmore", tokens=200))
-            screen.transcript.grow()
+            screen.transcript.redraw()
             await pilot.pause()
             places.append(line())
         assert places[2:] == sorted(set(places[2:]))
