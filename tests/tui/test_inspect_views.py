@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, product, starmap
+from itertools import combinations, product, starmap, zip_longest
 
 import pytest
 from textual.geometry import Region, Size
@@ -43,22 +43,19 @@ HOSTILE = (
 )  # fmt: skip
 
 
-SOURCE = Sample(
-    "a b", SamplingConfig(max_new_tokens=4), Weights("otter", "/c", 5), (1, 2, 3, 4), " c d e f",
-    parent=3, shared=1, number=7,
-)  # fmt: skip
-"""A text of six tokens, four of them generated."""
-
-
-def scored(*texts: str, bits: Sequence[float | None] = (), prompt_tokens: int = 1) -> ScoredText:
-    """A scored text; the first token isn't predicted."""
-    found = list(bits or (None, *map(float, range(1, len(texts)))))
-    known = [one for one in found if one is not None]
-    answer = Inspection(
+def inspection(
+    *tokens: tuple[str, float | None], prompt_tokens: int = 0, sizes: Sequence[int] = ()
+) -> Inspection:
+    """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
+    known = [bits for _, bits in tokens if bits is not None]
+    found = zip_longest(range(10, 10 + len(tokens)), tokens, sizes)
+    return Inspection(
         id="1",
         tokens=tuple(
-            InspectedToken(token=token, text=text, bits=one, rank=one and 3, bytes=len(text))
-            for token, (text, one) in enumerate(zip(texts, found, strict=True), start=10)
+            InspectedToken(
+                token=token, text=text, bits=bits, rank=bits and 3, bytes=size or len(text.encode())
+            )
+            for token, (text, bits), size in found
         ),
         prompt_tokens=prompt_tokens,
         bits_per_token=sum(known) / len(known) if known else math.nan,
@@ -68,7 +65,19 @@ def scored(*texts: str, bits: Sequence[float | None] = (), prompt_tokens: int = 
         hidden_size=2,
         cell_type="elman",
     )
-    return ScoredText(answer, SOURCE)
+
+
+SOURCE = Sample(
+    "a b", SamplingConfig(max_new_tokens=4), Weights("otter", "/c", 5), (1, 2, 3, 4), " c d e f",
+    parent=3, shared=1, number=7,
+)  # fmt: skip
+"""A text of six tokens, four of them generated."""
+
+
+def scored(*texts: str, bits: Sequence[float | None] = (), prompt_tokens: int = 1) -> ScoredText:
+    """A scored text; the first token isn't predicted."""
+    tokens = zip(texts, bits or (None, *map(float, range(1, len(texts)))), strict=True)
+    return ScoredText(inspection(*tokens, prompt_tokens=prompt_tokens), SOURCE)
 
 
 def test_every_token_has_cells_of_its_own_and_nothing_drawn_acts_on_a_terminal() -> None:
