@@ -9,9 +9,11 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
+from textual.strip import Strip
 
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import (
@@ -23,9 +25,10 @@ from rnnlm_tui.tui.palette import (
     GREY,
     SURPRISE,
     TEXT,
+    ink,
     surprise_step,
 )
-from rnnlm_tui.tui.text import Label, line, safe_content, segments_of, spread, width_of
+from rnnlm_tui.tui.text import Label, line, padded, safe_text, segments_of, spread, width_of
 from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
 from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
@@ -94,6 +97,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self._rows = 2
         """Rows of a line: text, bars and perhaps a blank."""
         self._legend_rows = 0
+        self._drawn: list[Sequence[Segment]] = []
+        """The inner rows."""
 
     # for a subclass to override
 
@@ -144,8 +149,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """Wrap the text to the width, scroll so that the cursor is visible, and draw it."""
         self.shaded = has_shades(self.app)
         if not self._texts:
-            rows = [safe_content(row, limit=width) for row in self._empty]
-            self.lines = [row.stylize(DIM if y else TEXT) for y, row in enumerate(rows)]
+            rows = [safe_text(row, limit=width) for row in self._empty]
+            self._drawn = [segments_of(row, DIM if y else TEXT) for y, row in enumerate(rows)]
             return
         if self._text.width != max(1, width):
             self._text = lay_out(self._texts, width)
@@ -157,58 +162,63 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         margin = 1 if shown > 2 else 0
         self._top = min(max(self._top, at + margin + 1 - shown), at - margin)
         self._top = max(0, min(self._top, lines - shown))
-        self.lines = []
+        self._drawn = []
         for number in range(self._top, min(self._top + shown, lines)):
-            self.lines += [*self._line(number), Content("")][: self._rows]
+            self._drawn += [*self._line(number), []][: self._rows]
         if self._legend_rows:
-            self.lines += [Content("")] * (height - 1 - len(self.lines))
-            self.lines[height - 1 :] = [self._legend(width)]
+            self._drawn += [[]] * (height - 1 - len(self._drawn))
+            self._drawn[height - 1 :] = [segments_of(self._legend(width))]
 
-    def _line(self, number: int) -> list[Content]:
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return a row of text, of bars, or the legend."""
+        return padded(self._drawn[y] if y < len(self._drawn) else [], width)
+
+    def _line(self, number: int) -> list[list[Segment]]:
         """Return a line of the text, and the bars below it."""
-        text: list[tuple[str, str]] = []
-        bars: list[tuple[str, str]] = []
+        text: list[Segment] = []
+        bars: list[Segment] = []
         horizon = self._text.places[HORIZON] if self.tokens > HORIZON else None
         spaced = False
         for run in self._text.lines[number]:
-            style, (bar, colour) = self._style(run), self._bar(run, number)
-            signs = run.text
+            signs, style = run.text, self._style(run)
+            bar = self._bar(run, number)
             if run.blank and (number, run.column + run.width) == horizon:
-                text.append((signs[:-1], style))
-                bars.append((bar[:-1], colour))
-                signs = bar = HORIZON_SIGN
-                style = colour = BRIGHT
+                mark = Segment(HORIZON_SIGN, ink(BRIGHT))
+                text += [Segment(signs[:-1], style), mark]
+                bars += [Segment(bar.text[:-1], bar.style), mark]
             elif (number, run.column) == horizon and not spaced:
-                text.append((signs[:1], f"underline {style}"))
-                signs = signs[1:]
-            text.append((signs, style))
-            bars.append((bar, colour))
+                underlined = Segment(signs[:1], style + Style(underline=True))
+                text += [underlined, Segment(signs[1:], style)]
+                bars.append(bar)
+            else:
+                text.append(Segment(signs, style))
+                bars.append(bar)
             spaced = run.blank
-        return [Content.assemble(*text), Content.assemble(*bars)]
+        return [text, bars]
 
-    def _style(self, run: TokenCells) -> str:
+    def _style(self, run: TokenCells) -> Style:
         if run.token == self.cursor and not (run.blank and run.token < self.tokens):
-            return f"bold {BACKGROUND} on {self.CURSOR}"
+            return ink(BACKGROUND, background=self.CURSOR, bold=True)
         if run.blank or run.token == self.tokens:
-            return TEXT if run.token < self.tokens else FAINT
-        shade = self.shade(run.token)
-        bold = run.token < self._prompt_tokens
-        colour, bold_word = (BRIGHT, "bold ") if bold else (TEXT, "")
+            return ink(TEXT if run.token < self.tokens else FAINT)
+        shade, bold = self.shade(run.token), run.token < self._prompt_tokens
+        colour = BRIGHT if bold else TEXT
         if not shade.background or not self.shaded:
-            return bold_word + colour
-        return f"{bold_word}{BACKGROUND if shade.dark_text else colour} on {shade.background}"
+            return ink(colour, bold=bold)
+        colour = BACKGROUND if shade.dark_text else colour
+        return ink(colour, bold=bold, background=shade.background)
 
-    def _bar(self, run: TokenCells, number: int) -> tuple[str, str]:
-        """Return the bar below a run, and its colour."""
+    def _bar(self, run: TokenCells, number: int) -> Segment:
+        """Return the bar below a run."""
         if run.blank or run.token == self.tokens:
-            return " " * run.width, TEXT
+            return Segment(" " * run.width, ink(TEXT))
         shade, here = self.shade(run.token), run.token == self.cursor
         if self.ascii_only:
             first = self._text.places[run.token] == (number, run.column)
             digit = (shade.digit if first else "").ljust(run.width)
-            return digit, f"bold {self.CURSOR}" if here else DIM
+            return Segment(digit, ink(self.CURSOR if here else DIM, bold=here))
         colour = shade.colour if self.shaded or shade.colour != GREY else DIM
-        return BARS[shade.level] * run.width, self.CURSOR if here else colour
+        return Segment(BARS[shade.level] * run.width, ink(self.CURSOR if here else colour))
 
     # the legend
 
