@@ -69,8 +69,8 @@ async def test_a_guide_is_opened_from_the_palette_leads_to_others_and_fits_a_nar
         await pilot.press(*["down"] * 4, "enter")
         await until(pilot, lambda: isinstance(app.focused, Markdown) and viewer.scroll_y > 0)
         place = viewer.scroll_y
-        await pilot.press("pagedown")
-        assert viewer.scroll_y > place
+        await pilot.press("space")
+        await until(pilot, lambda: viewer.scroll_y > place)
         await pilot.press("tab", "t")
         await until(pilot, lambda: viewer.document.size.width > width)
         assert isinstance(app.focused, Markdown)

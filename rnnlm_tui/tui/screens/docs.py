@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import ClassVar
 
 from rich.text import Text
+from textual import getters
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Markdown, MarkdownViewer, Tree
@@ -58,7 +59,9 @@ def contents_width(columns: int) -> int:
 class GuideViewer(MarkdownViewer):
     """Textual's viewer whose links lead to other guides."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("j", "scroll_down"), ("k", "scroll_up")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("j", "scroll_down"), ("k", "scroll_up"), ("space", "page_down"),
+    ]  # fmt: skip
 
     def compose(self) -> ComposeResult:
         """The guide and its contents."""
@@ -124,9 +127,10 @@ class GuideScreen(Overlay[None]):
     }
     """
     AUTO_FOCUS = "Markdown"
+    viewer = getters.query_one(GuideViewer)
     BINDINGS: ClassVar[list[BindingType]] = [
         ("escape,q", "dismiss"), ("t", "contents"), ("g", "guides"), ("n", "step(1)"),
-        ("p", "step(-1)"), ("backspace", "back"), ("space", "page"),
+        ("p", "step(-1)"), ("backspace", "back"),
     ]  # fmt: skip
 
     def __init__(self, topic: str) -> None:
@@ -145,11 +149,6 @@ class GuideScreen(Overlay[None]):
             self.query_one(Contents).styles.width = contents_width(self.app.size.width)
             self._label()
             await self._show_text()
-
-    @property
-    def viewer(self) -> GuideViewer:
-        """The viewer."""
-        return self.query_one(GuideViewer)
 
     async def show_guide(self, guide: Guide, *, at: float = 0.0, returns: bool = False) -> None:
         """Show another guide, scrolled down to row `at`."""
@@ -190,7 +189,6 @@ class GuideScreen(Overlay[None]):
     @act
     async def action_guides(self) -> None:
         """Choose a guide from the list."""
-
         choices = [(guide.topic, guide.summary) for guide in GUIDES]
         topic = await self.context.ask(ChooseScreen("Guides", choices, self.guide.topic))
         if topic and topic != self.guide.topic:
@@ -207,7 +205,3 @@ class GuideScreen(Overlay[None]):
         if self._before:
             guide, at = self._before.pop()
             await self.show_guide(guide, at=at, returns=True)
-
-    def action_page(self) -> None:
-        """Scroll by a page."""
-        self.viewer.scroll_relative(y=max(1, self.viewer.size.height - 1), animate=False)
