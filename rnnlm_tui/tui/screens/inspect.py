@@ -252,7 +252,7 @@ class InspectScreen(StudioScreen):
         self._source, self.scored, self.units.states, self._failed = source, None, None, False
         self._questions.forget()
         self._reach.clear()
-        self._map.show_words("")
+        self._show_no_states("")
         self._show_units()
         self.choices.show(None)
         self.strip.bottom = ""
