@@ -517,7 +517,7 @@ class InspectScreen(StudioScreen):
         if position >= len(scored) or not scored.predicts(position):
             self._reach.show_nothing("choose a token that the model predicts")
             return
-        await self._reach.find(scored, position, self.session.compared)
+        await self._reach.find(scored.source, scored, position, self.session.compared)
         if scored is self.scored and position == self.cursor:
             self._reach.show(position, scored)
 

@@ -67,10 +67,11 @@ class ReachView:
         text = safe_content(words, newlines="space").stylize(TEXT if trouble else DIM)
         self.words.put(Content.assemble("  ", ("✗ " if trouble else "", BAD), text))
 
-    async def find(self, scored: ScoredText, position: int, others: Sequence[Weights]) -> None:
+    async def find(
+        self, text: Sample, scored: ScoredText, position: int, others: Sequence[Weights]
+    ) -> None:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
         the same tokens."""
-        text = scored.source
         try:
             found = [(text.weights, await self._ask(text, position))]
         except (RnnlmError, OSError) as error:
