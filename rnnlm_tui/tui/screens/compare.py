@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,12 @@ from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
-from rnnlm_tui.tui.views.compare import (
-    compared,
-    comparison,
-    values_at_x,
-)
+from rnnlm_tui.tui.views.compare import compared, comparison
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.chart.scale import x_at
 from rnnlm_tui.tui.widgets.compare import ComparedRunsPanel, compare_arrangement
@@ -52,9 +49,6 @@ class CompareScreen(ChartedScreen):
 
     # what is shown
 
-    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
-        self._show()
-
     def watch_snapshot(self) -> None:
         """Ignore the open run: if it is compared, it comes with the others."""
 
@@ -66,7 +60,7 @@ class CompareScreen(ChartedScreen):
     def charted_runs(self) -> Runs:
         return compared(self.context.marks, self.context.compared, self.axis)
 
-    def _show(self) -> None:
+    def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
         placed, runs = self.query_one(Placed), self.charted_runs()
         if runs or not self.context.marked:
             placed.uncover()
@@ -85,11 +79,8 @@ class CompareScreen(ChartedScreen):
 
     def identity(self, width: int) -> Content:
         """Return `comparing A plain-otter  B brisk-heron`."""
-        marks = self.context.marks
-        names = [
-            line("{} {}", (marks.letter(run.snapshot.summary.run), f"bold {run.colour}"), run.name)
-            for run in self.charted_runs()
-        ]
+        runs = self.charted_runs()
+        names = [line("{} {}", (run.letter, f"bold {run.colour}"), run.name) for run in runs]
         whole = Content("  ").join([line("comparing"), *names])
         if whole.cell_length <= width:
             return whole
@@ -123,8 +114,11 @@ class CompareScreen(ChartedScreen):
         if head and chart.data.series and not values:
             return
         if self.cursor is not None and values:
+            # a run that had ended before the cursor has no value there
             place = self.cursor - chart.column_width / 2
-            values = values_at_x(self.runs, place, values)
+            ends = [run.places[-1] if len(run.places) else -math.inf for run in self.runs]
+            pairs = zip(values, ends, strict=True)
+            values = [value if place <= end else NOTHING for value, end in pairs]
         self.query_one(ComparedRunsPanel).show_at(head, values)
 
     def view_key(self) -> str:

@@ -110,26 +110,14 @@ class ChartedRun:
 
         Everything before the first step gets the x of the run's start.
         """
-        series, places = self.snapshot.series, self.places
+        series, times = self.snapshot.series, ascending(times)
         if self.axis == "wall":
-            return ascending(times)
+            return times
         if not len(series.step):
             return [0.0] * len(times)
-        known = ascending(series.time)
-        start = known[0] - (series.active[0] if len(series.active) else 0.0)
-        found: list[float] = []
-        at, before_time, before = 0, start, 0.0
-        for time in ascending(times):
-            while at < len(known) and known[at] < time:
-                before_time, before = known[at], places[at]
-                at += 1
-            if at == len(known):
-                found.append(places[-1])
-                continue
-            span = known[at] - before_time
-            share = (time - before_time) / span if span > 0 else 1.0
-            found.append(before + (places[at] - before) * min(max(share, 0.0), 1.0))
-        return found
+        ends = ascending(series.time)
+        known, places = [ends[0] - series.active[0], *ends], [0.0, *self.places]
+        return [interpolate(known, places, time, from_zero=False) for time in times]
 
     @property
     def planned_end(self) -> float | None:

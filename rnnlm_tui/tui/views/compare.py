@@ -5,12 +5,10 @@ Only runs on the same text with the same tokens are comparable and share a best 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui.palette import MARK_COLOURS
 from rnnlm_tui.tui.views.chart_data import Axis
 from rnnlm_tui.tui.views.charted_run import ChartedRun
@@ -81,26 +79,22 @@ class Marks:
         """Return the run's colour; empty if it isn't marked."""
         return MARK_COLOURS[self.places.index(run)] if run and run in self.places else ""
 
-    def toggled(self, run: str) -> Marks:
-        """Mark the run with the first free letter, or unmark it; no change if no letter is free."""
-        if run in self.places:
-            return self._with("" if name == run else name for name in self.places)
-        if "" in self.places:
-            at = self.places.index("")
-            return self._with((*self.places[:at], run, *self.places[at + 1 :]))
-        return self if self.full else self._with((*self.places, run))
+    def toggled(self, run: str, place: int | None = None) -> Marks:
+        """Unmark the run, or mark it with this letter, or the first free one if it isn't free.
 
-    def marked_at(self, run: str, place: int) -> Marks:
-        """Mark the run with its former letter, or another free one if that is taken.
-
-        No change if the run is marked or no letter is free.
+        No change if no letter is free.
         """
         if run in self.places:
-            return self
-        places = [*self.places, *[""] * (place + 1 - len(self.places))]
-        if places[place]:
-            return self.toggled(run)
-        return self._with(run if index == place else name for index, name in enumerate(places))
+            return self._with("" if name == run else name for name in self.places)
+        places = [*self.places, *[""] * (MOST_MARKED - len(self.places))]
+        free = [at for at, name in enumerate(places) if not name]
+        if free:
+            places[place if place in free else free[0]] = run
+        return self._with(places)
+
+    def marked_at(self, run: str, place: int) -> Marks:
+        """Mark the run with its former letter or another free one, if it isn't marked."""
+        return self if run in self.places else self.toggled(run, place)
 
     def renamed(self, run: str, name: str) -> Marks:
         """Return the marks with the run renamed."""
@@ -159,9 +153,3 @@ def _best_seconds(snapshot: RunSnapshot) -> float | None:
     if step is None or not len(snapshot.series.step):
         return None
     return ChartedRun(snapshot, "active").x_of_step(step)
-
-
-def values_at_x(runs: Runs, place: float, values: Sequence[str]) -> list[str]:
-    """Blank out the values of runs that had ended before this x."""
-    ends = [run.places[-1] if len(run.places) else -math.inf for run in runs]
-    return [value if place <= end else NOTHING for value, end in zip(values, ends, strict=True)]

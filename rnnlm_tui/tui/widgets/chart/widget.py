@@ -38,16 +38,6 @@ STILL_END = 0.01
 """An estimated end, as on the time axis, must move by this share of x to be redrawn."""
 
 
-def newest(data: ChartData) -> float:
-    """Return x of the newest point; 0 without points."""
-    return max((series.x[-1] for series in data.series if len(series.x)), default=0.0)
-
-
-def oldest(data: ChartData) -> float:
-    """Return x of the first point; 0 without points."""
-    return min((series.x[0] for series in data.series if len(series.x)), default=0.0)
-
-
 class Window:
     """Which part of x is visible; charts that show the same x share one."""
 
@@ -71,7 +61,8 @@ class Window:
 
         All of x is from 0 or the first point to the planned or a round end.
         """
-        first, last = oldest(data), newest(data)
+        first = min((series.x[0] for series in data.series if len(series.x)), default=0.0)
+        last = max((series.x[-1] for series in data.series if len(series.x)), default=0.0)
         start = 0.0 if 0 <= first <= 0.25 * max(last, data.x_end or last) else first
         if data.x_end is None or data.x_end <= start:
             self._end = settle_end(last, start, self._end)

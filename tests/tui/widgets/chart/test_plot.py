@@ -13,7 +13,7 @@ from rnnlm_tui.tui.palette import BASELINE, RAW, TEXT, TRAIN, ink
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, Plot, PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.scale import value_at_y, y_of
-from rnnlm_tui.tui.widgets.chart.widget import legends, newest, oldest
+from rnnlm_tui.tui.widgets.chart.widget import legends
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
 GUIDE = ChartSeries(
@@ -224,7 +224,6 @@ def test_a_guide_is_named_at_its_end_and_widens_the_range_without_its_steep_star
         assert plot.limits is not None
         assert plot.limits.low <= y_of(60, log)
         assert plot.limits.high < y_of(266, log)
-    assert (newest(DATA), oldest(DATA)) == (newest(training(300)), oldest(training(300)))
     assert [len(picture(DATA, *size)[1]) for size in ((24, 7), (5, 2), (1, 1))] == [7, 2, 1]
     empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), guides=(GUIDE,), x_end=100)
     assert [row.strip() for row in picture(empty, 60, 9)[1] if row.strip()] == ["no points yet"]
