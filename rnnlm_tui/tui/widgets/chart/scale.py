@@ -259,33 +259,26 @@ def is_round(value: float) -> bool:
 
 def y_labels(values: Sequence[float], log: bool, unit: str = "") -> list[str]:
     """Format values with the same number of decimals, as few as keep them distinct."""
-    if not values:
-        return []
+    return [text + unit for text in _y_texts(values, log)] if values else []
+
+
+def _y_texts(values: Sequence[float], log: bool) -> list[str]:
     largest = max(abs(value) for value in values)
     smallest = min((abs(value) for value in values if value), default=1.0)
     step = min((b - a for a, b in pairwise(values)), default=smallest)
     if largest < 0.0095 or (log and smallest < 0.0095):
-        return [(formatting.scientific(value) if value else "0") + unit for value in values]
+        return [formatting.scientific(value) if value else "0" for value in values]
     if log:
-        texts = [
-            f"{value:.10g}" + unit if 0.01 <= value < 1000 else formatting.short(value) + unit
-            for value in map(_clean, values)
-        ]
+        cleaned = [float(f"{value:.6g}") for value in values]
+        texts = [f"{it:g}" if 0.01 <= it < 1000 else formatting.short(it) for it in cleaned]
         if len(set(texts)) == len(texts):
             return texts
-    if largest >= 1000:
-        if step / largest < 0.002:
-            return [f"{value:,.0f}" + unit for value in values]
-        size, letter = next(
-            (size, letter)
-            for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-            if largest >= size
-        )
-        return [
-            (fixed([value / size], step / size)[0] + letter if value else "0") + unit
-            for value in values
-        ]
-    return [text + unit for text in fixed(values, step)]
+    if largest >= 1000 and step / largest < 0.002:
+        return [f"{value:,.0f}" for value in values]
+    sizes = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, ""))
+    size, letter = next((size or 1.0, letter) for size, letter in sizes if largest >= size)
+    texts = fixed([value / size for value in values], step / size)
+    return [text + letter if float(text) else "0" for text in texts] if letter else texts
 
 
 def fixed(values: Sequence[float], step: float) -> list[str]:
@@ -362,7 +355,3 @@ def x_at(value: float, form: XFormat) -> str:
 
 def _local_offset(value: float) -> int:
     return time.localtime(value).tm_gmtoff
-
-
-def _clean(value: float) -> float:
-    return float(f"{value:.6g}")
