@@ -11,8 +11,7 @@ from textual.strip import Strip
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.formatting import count, figure, percent
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.palette import ink
-from rnnlm_tui.tui.text import safe_content, spread
+from rnnlm_tui.tui.text import safe_content, selected, spread
 from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.status import status_glyph, status_word
 from rnnlm_tui.tui.views.train import EventEntry, entries_of, figure_lines, nearest_entry
@@ -94,7 +93,7 @@ class EventsPanel(ScrolledPanel):
 
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """Show the events; highlight the one nearest to step `at` and scroll to it."""
-        before = (self._entries, self._chosen, self.top)
+        top = self.top
         if snapshot is None:
             self._entries, self._made_of = [], None
         else:
@@ -104,19 +103,17 @@ class EventsPanel(ScrolledPanel):
                 self._made_of = made_of
                 newest = self._entries[0] if self._entries else None
                 self._entries = entries_of(snapshot)
-                if self.top and newest in self._entries:
-                    self.top += self._entries.index(newest)  # keep the scroll position
+                if top and newest in self._entries:
+                    top += self._entries.index(newest)  # keep the scroll position
         chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
         if chosen is not None:
             height = max(1, self.inner_size.height)
-            if chosen != self._chosen and not self.top <= chosen < self.top + height:
-                self.top = chosen - height // 2
+            if chosen != self._chosen and not top <= chosen < top + height:
+                top = chosen - height // 2
         elif self._chosen is not None:
-            self.top = 0
+            top = 0
         self._chosen = chosen
-        self.top = max(0, min(self.top, self.last_top))
-        if (self._entries, self._chosen, self.top) != before:
-            self.redraw()
+        self.show_from(top)
 
     def legend_within(self, room: int) -> Label:
         """Return `step`, or how many newer events are hidden."""
@@ -137,10 +134,7 @@ class EventsPanel(ScrolledPanel):
             step, "›" if chosen else " ", (entry.sign, entry.colour), " ",
             text.stylize(f"bold {palette.BRIGHT}" if chosen else style),
         )  # fmt: skip
-        strip = padded(segments_of(line, palette.TEXT), width)
-        if chosen:
-            return strip.apply_style(ink(palette.TEXT, background=palette.SELECTED))
-        return strip
+        return padded(segments_of(selected(line, width) if chosen else line, palette.TEXT), width)
 
 
 def _ends(rows: Sequence[object]) -> tuple[int, object, object]:
