@@ -580,16 +580,15 @@ class SectionList(LinesPanel):
         marks = {path.partition(".")[0]: mark for path, mark in marked}
 
         def lay_out(width: int, height: int) -> list[Content]:
-            lines = [Content("") for _ in range(height)]
-            lines[-2:] = [
-                Content.assemble(CHANGED, (" changed", DIM)),
-                Content.assemble(WRONG, (" problem", DIM)),
-            ]
-            lines[: len(SECTIONS)] = [
+            lines = [
                 _section_line(section, marks.get(section), width, here=section == current)
                 for section in SECTIONS
             ]
-            return lines
+            legend = [
+                Content.assemble(mark, (f" {word}", DIM))
+                for mark, word in ((CHANGED, "changed"), (WRONG, "problem"))
+            ]
+            return [*lines, *[Content("")] * (height - len(lines) - len(legend)), *legend]
 
         self.show(lay_out)
 
