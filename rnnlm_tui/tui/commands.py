@@ -155,15 +155,12 @@ class PaletteScreen(FilteredList[Command]):
     def find(self, typed: str) -> None:
         """List what has every word, the best first; if nothing has, titles with these letters."""
         words = typed.lower().split()
-        items = list(commands(self._below))
-        scores = [float(item.score(words)) for item in items]
-        if not any(scores):
+        scores = [(float(item.score(words)), item) for item in commands(self._below)]
+        if not any(score for score, _ in scores):
             matcher = Matcher(typed.strip())
-            scores = [matcher.match(item.name) for item in items]
-        found = sorted(
-            (place for place, score in enumerate(scores) if score), key=lambda at: -scores[at]
-        )
-        self.list_items([items[place] for place in found], words, column=TITLE_COLUMN)
+            scores = [(matcher.match(item.name), item) for _, item in scores]
+        scores.sort(key=lambda found: -found[0])
+        self.list_items([item for score, item in scores if score], words, column=TITLE_COLUMN)
 
     def named(self, item: PickItem[Command]) -> Content:
         """Return the title, indented."""

@@ -243,7 +243,7 @@ class ConfigScreen(PaneScreen):
             # not an edit of the user: it is undone with the one before
             followed = followed_tokenizer(kept.draft, found.tokenizer_size, kept.tokenizer_size)
             kept.tokenizer_size = found.tokenizer_size
-            if followed is not kept.draft:
+            if followed != kept.draft:
                 self._take(followed)
         self._show()
 

@@ -242,7 +242,7 @@ class Draft:
 
 
 def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
-    """Return the draft with its pretrained tokenizer's vocabulary size, or the draft itself.
+    """Return the draft with its pretrained tokenizer's vocabulary size.
 
     Args:
         size: the tokenizer's vocabulary; None without such a tokenizer, or if unknown.
@@ -252,12 +252,12 @@ def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Dr
     if path in draft.changes and draft.changes[path] != before:
         return draft
     if size is None:
-        return draft.without(path) if path in draft.changes else draft
+        return draft.without(path)
     kept_base = (
         draft.base.tokenizer.kind == "pretrained"
         and draft.value("tokenizer.name") == draft.base.tokenizer.name
     )
-    return draft if draft.value(path) == size or kept_base else draft.with_value(path, size)
+    return draft if kept_base else draft.with_value(path, size)
 
 
 def field_of(problem: Problem) -> str:
