@@ -82,14 +82,9 @@ class SafeInput(Input):
 
     def on_paste(self, event: Paste) -> None:
         lines = without_controls(event.text).replace("\t", " ").split("\n")
-        if len(lines) > 1:
-            event.text = (
-                self.line_break.join(lines)
-                if self.line_break
-                else " ".join(filter(None, map(str.strip, lines)))
-            )
-        else:
-            event.text = lines[0]
+        if len(lines) > 1 and not self.line_break:
+            lines = [line.strip() for line in lines if line.strip()]
+        event.text = (self.line_break or " ").join(lines)
 
     def scroll_to_region(self, region: Region, **named: Any) -> Offset:
         """Keep a cell free on either side of the cursor for `…` (Textual's hook)."""
