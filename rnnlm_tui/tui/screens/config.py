@@ -433,6 +433,8 @@ class ConfigScreen(PaneScreen):
         if draft is None:
             self.context.report(f"nothing to be {word}")
             return
+        if draft.base_name == before.base_name:
+            draft = replace(draft, file=before.file)  # where it was saved meanwhile
         self._take(draft)
         self._show()
         changed = changed_fields(before, draft)

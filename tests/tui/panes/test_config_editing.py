@@ -186,11 +186,17 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         for text in ("# my best settings", "seed = 7  # lucky", "epochs = 4", "_rate = 0.001"):
             assert text in saved
         assert "hidden_size" not in saved  # the preset's value, which the file didn't have
-        await press(pilot, "P", shows=("Recent files", "mine.toml"))
-        await pilot.press(*"mine", "enter")
+        await asked(pilot, "w", "mine-2.toml", "Save the config as")
+        await press(pilot, "enter", shows="saved as")
+        await pilot.press("f6")  # the file stays that of the draft
+        await press(pilot, "w", shows="/mine-2.")
+        await pilot.press("escape", "shift+f6")
+        await press(pilot, "P", shows=("Recent files", "mine-2.toml"))
+        await pilot.press(*"mine.t", "enter")
         await changed(pilot)
         assert edited(app).training.epochs == 4
-        assert app.settings["recent_configs"] == [str(tmp_path / "mine.toml")]
+        files = [str(tmp_path / name) for name in ("mine.toml", "mine-2.toml")]
+        assert app.settings["recent_configs"] == files
 
         # a file that is no config changes nothing, one with invalid values shows them
         await pilot.resize_terminal(120, 40)
