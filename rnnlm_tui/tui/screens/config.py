@@ -607,31 +607,27 @@ class ConfigScreen(PaneScreen):
             queued = await self.context.wait_for(lambda: client.queue.add_run(run))
             self.context.report_change(f"{queued.run} waits in the queue, place {queued.place}")
         except InputError as error:
-            self._refuse(config, error)
-
-    def _refuse(self, config: RunConfig, error: InputError) -> None:
-        """Show why no run was created, beside the field that caused it."""
-        path = None if self.locked else self._check.start_failed(config, error)
-        if path is None:
-            self.context.report_error(error)
-            return
-        self._show()
-        self.form.go_to(path)
-        self.context.report(f"not started: see {TITLES[path]}", trouble=True)
+            # beside the field that caused it
+            path = None if self.locked else self._check.start_failed(config, error)
+            if path is None:
+                self.context.report_error(error)
+                return
+            self._show()
+            self.form.go_to(path)
+            self.context.report(f"not started: see {TITLES[path]}", trouble=True)
 
     def _ready(self) -> RunConfig | None:
         """Return the draft's config if it is valid. Else go to the first problem and report it."""
         if self._kept is None:
             self.context.report(STARTED)
             return None
-        blocking = self._check.blocking
-        if blocking:
-            if "." in blocking[0].path:
-                self.form.go_to(field_of(blocking[0]))
-            fix = f"Fix {counted(len(blocking), 'problem')} before starting"
-            self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
-            return None
-        return self._kept.draft.config()
+        if not (blocking := self._check.blocking):
+            return self._kept.draft.config()
+        if "." in blocking[0].path:
+            self.form.go_to(field_of(blocking[0]))
+        fix = f"Fix {counted(len(blocking), 'problem')} before starting"
+        self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
+        return None
 
 
 def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:
