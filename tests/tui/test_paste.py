@@ -74,7 +74,9 @@ async def test_a_draft_takes_pasted_prompts_and_joins_the_lines_in_a_field_of_on
 
 
 def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(tmp_path: Path) -> None:
-    with AppTerminal(tmp_path / "looks", pane="prompt") as terminal:
+    with AppTerminal(tmp_path / "looks") as terminal:
+        terminal.wait_for("Perplexity, log", DEADLINE)
+        terminal.send("4")
         terminal.wait_for(lambda: "@best" in terminal.text, DEADLINE)
         for name, line_break in BREAKS.items():
             lines = [f"{name} first", f"{name} second", f"{name} third"]

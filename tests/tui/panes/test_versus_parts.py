@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product, zip_longest
+from itertools import product
 
 from textual.geometry import Region, Size
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import InspectedToken, Inspection, SampleDone
+from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.side_facts import fact_lines, score_chart
 from rnnlm_tui.tui.views.text_differences import (
@@ -28,6 +27,7 @@ from rnnlm_tui.tui.views.versus_export import differences_markdown, texts_markdo
 from rnnlm_tui.tui.widgets.sample_grid import grid_columns
 from rnnlm_tui.tui.widgets.versus import VersusView, shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
+from tests.tui.test_inspect_views import inspection
 
 PATHS = [row.path for row in CHECKPOINTS]
 
@@ -36,30 +36,6 @@ def side(wanted: str | None = None) -> Side:
     """A side of the run of the panes' tests."""
     choice = CheckpointChoice.of(RUN.name, CHECKPOINTS, wanted, living=True)
     return Side(RUN, choice, pinned=(3_000,), corpus="presidents")
-
-
-def inspection(
-    *tokens: tuple[str, float | None], prompt_tokens: int = 0, sizes: Sequence[int] = ()
-) -> Inspection:
-    """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
-    known = [bits for _, bits in tokens if bits is not None]
-    found = zip_longest(range(10, 10 + len(tokens)), tokens, sizes)
-    return Inspection(
-        id="1",
-        tokens=tuple(
-            InspectedToken(
-                token=token, text=text, bits=bits, rank=bits and 3, bytes=size or len(text.encode())
-            )
-            for token, (text, bits), size in found
-        ),
-        prompt_tokens=prompt_tokens,
-        bits_per_token=sum(known) / len(known) if known else math.nan,
-        bits_per_byte=1.5 if known else math.nan,
-        vocab_size=100,
-        num_layers=1,
-        hidden_size=2,
-        cell_type="elman",
-    )
 
 
 def sampled(*texts: str, prompt: str = "We") -> tuple[SideBySide, list[SideText]]:
