@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import product
+from time import time
 
 import pytest
 from textual.content import Content
@@ -252,7 +253,8 @@ async def test_the_first_launch_offers_a_demo_that_this_machine_has(
 async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_the_detail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn: list[str] = []
+    drawn, now = list[str](), time()
+    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: now)
 
     def counted(columns: Sequence[RunColumn], row: ArrangedRun, beside: RowContext) -> Content:
         drawn.append(row.id)
