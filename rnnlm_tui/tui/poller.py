@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
-from time import monotonic, sleep, thread_time
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -113,9 +113,9 @@ LIST_PATIENCE = 0.25
 """Seconds after which the first read of the list shows the runs that it has."""
 LIST_SHARE = 100
 """Reading the list takes at most one part in this many of the time."""
-FIRST_POLL_SECONDS = 0.05
-"""Delay until the frame is painted; what is read earlier would be painted twice. The thread sleeps,
-because a Textual timer that starts late is never called."""
+FRAME_SECONDS = 0.05
+"""How long the first poll waits at most until the frame is painted; what is read earlier would be
+painted twice."""
 PAINT_SECONDS = 0.5
 """How long everything else waits at most until a run is first painted."""
 LONG_SECONDS, TELL_SECONDS = 0.5, 0.25
@@ -149,6 +149,7 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
+        self._begun = threading.Event()
         self._painted = threading.Event()
         self._painted.set()
         self._closing = False
@@ -199,6 +200,10 @@ class Watcher:
         self._steps = {}
         self._run = run
         self.poll_now()
+
+    def begin(self) -> None:
+        """Note that the frame has been painted: the first poll begins."""
+        self._begun.set()
 
     def painted(self) -> None:
         """Note that the run has been painted."""
@@ -256,7 +261,7 @@ class Watcher:
 
     def loop(self) -> None:
         """Run the thread: poll, post, wait for the next turn or to be woken."""
-        sleep(FIRST_POLL_SECONDS)
+        self._begun.wait(FRAME_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             self._wake.clear()
