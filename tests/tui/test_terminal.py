@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 
 from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.tui.actions import Pane
 from tests.terminal import Terminal
 from tests.tui.demo_run import MOST, demo_run
 
@@ -30,7 +31,8 @@ from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from tests.tui.demo_run import stand_still
 
-file, poll, count = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), RunMonitor.poll, 0
+pane, polls = sys.argv[1:]
+file, poll, count = os.open(polls, os.O_WRONLY | os.O_CREAT), RunMonitor.poll, 0
 
 def counted(monitor):
     global count
@@ -40,7 +42,7 @@ def counted(monitor):
 
 RunMonitor.poll = counted
 stand_still(MonkeyPatch())
-sys.exit(RnnlmApp(find_run("plain-otter"), "train", fps=20.0).run())
+sys.exit(RnnlmApp(find_run("plain-otter"), pane, fps=20.0).run())
 """
 SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log", "4": "@best"}
 """The key of each pane, and a text on it."""
@@ -53,12 +55,13 @@ class AppTerminal(Terminal):
         self,
         polls: Path,
         status: RunStatus = "finished",
+        pane: Pane = "train",
         size: tuple[int, int] = (80, 24),
     ) -> None:
         self._run = ExitStack()
         step = MOST if status == "finished" else 3_751
         self._run.enter_context(demo_run(status, step))
-        command = [sys.executable, "-c", PROGRAM, str(polls)]
+        command = [sys.executable, "-c", PROGRAM, pane, str(polls)]
         super().__init__(command, columns=size[0], rows=size[1])
         self._looks = polls
 
