@@ -215,7 +215,7 @@ class PromptScreen(StudioScreen):
         self.transcript.legend = choice.legend(taken) if choice is not None else ""
         nothing = self.context.no_run_words if self.run_path is None else ("Reading the run …",)
         empty = choice.invitation() if choice is not None else nothing
-        self.transcript.show_when_empty(*map(self.context.with_keys, empty))
+        self.transcript.invitation = [*map(self.context.with_keys, empty)]
         self._show_hint()
 
     def _show_age(self) -> None:

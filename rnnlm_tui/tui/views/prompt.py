@@ -48,15 +48,10 @@ class CheckpointChoice:
         """The chosen checkpoint, or the best if it is gone; None for current weights."""
         if self.wanted == NOW and self.living:
             return None
-        best = next((row for row in self.rows if row.best), self.rows[0] if self.rows else None)
-        return next(
-            (
-                row
-                for row in self.rows
-                if row.path == self.wanted or (self.wanted == LAST and row.last)
-            ),
-            best,
-        )
+        newest = self.wanted == LAST
+        chosen = [row for row in self.rows if row.path == self.wanted or (newest and row.last)]
+        best = [row for row in self.rows if row.best]
+        return next(iter((*chosen, *best, *self.rows)), None)
 
     @property
     def gone(self) -> bool:

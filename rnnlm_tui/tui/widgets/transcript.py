@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.reactive import reactive
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
@@ -185,6 +186,9 @@ class Transcript(WheelScrolled, can_focus=True):
         Binding("end", "scroll_text(-1000000)", show=False),
     ]
 
+    invitation: reactive[Sequence[str]] = reactive((), init=False, repaint=False)
+    """Lines that are shown before the first entry."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sampling", id=id)
         self.entries: list[SampleTree] = []
@@ -193,7 +197,6 @@ class Transcript(WheelScrolled, can_focus=True):
         self._rows: dict[int, EntryRows] = {}
         """Of the entries that are laid out, by their places."""
         self._laid_out_for: tuple[int, bool, bool] = (0, False, False)
-        self._empty: tuple[str, ...] = ()
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
         self._slack = 0
@@ -234,16 +237,13 @@ class Transcript(WheelScrolled, can_focus=True):
         if self.newest is not None and self.newest.place != self._shown_place:
             self.show_newest(current=True)
 
+    def watch_invitation(self) -> None:
+        self.redraw()
+
     def clear(self) -> None:
         """Remove all entries."""
         self.entries = []
         self.show_newest()
-
-    def show_when_empty(self, *lines: str) -> None:
-        """Set what is shown before the first entry."""
-        if lines != self._empty:
-            self._empty = lines
-            self.redraw()
 
     # layout
 
@@ -256,7 +256,7 @@ class Transcript(WheelScrolled, can_focus=True):
             self._rows.clear()
         newest, status = self.newest, Content("")
         if newest is None:
-            words = [safe_text(line, limit=width) for line in self._empty]
+            words = [safe_text(line, limit=width) for line in self.invitation]
             styles = [TEXT, *[DIM] * len(words)]
             rows = [Content.assemble("  ", part) for part in zip(words, styles, strict=False)][
                 :room
