@@ -36,6 +36,8 @@ def test_perplexity_is_the_exponential_of_the_loss_and_keeps_gaps_and_overflows(
     gap, huge, one = exponentials([math.nan, 1e6, 0.0])
     assert math.isnan(gap)
     assert (huge, one) == (math.inf, 1.0)
+    train, *_ = chart("perplexity", make_snapshot()).series
+    assert train.geometric, "the average of losses"
 
 
 def test_an_empty_chart_shows_what_the_first_step_waits_for() -> None:
@@ -73,6 +75,8 @@ def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis
     assert list(found) == sorted(found)
     assert list(found[1:3]) == pytest.approx([(places[39] + places[40]) / 2, places[-1]])
     assert axis == "wall" or (found[0], found[3]) == (0.0, places[-1])
+    (first,) = run.x_of_times([series.time[0] - series.active[0] / 2])
+    assert axis == "wall" or first == pytest.approx(places[0] / 2, rel=1e-3)
     run = ChartedRun(make_snapshot(step=2_000), axis)
     end = run.planned_end
     assert end is not None

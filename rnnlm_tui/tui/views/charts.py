@@ -42,11 +42,6 @@ SINCE_START = "since start"
 """Label of the wall axis for runs trained on different days: time since each began."""
 
 
-def unchanged(values: Numbers) -> Numbers:
-    """Return the values."""
-    return values
-
-
 def exponentials(losses: Numbers) -> Numbers:
     """Return perplexities of losses; NaN stays NaN."""
     try:
@@ -90,7 +85,7 @@ class Metric:
     newest: Callable[[RunSummary], float | None] = lambda _: None
     judged: Callable[[EvaluationRow], float | None] | None = None
     """Its value in an evaluation; None: it has none."""
-    convert: Callable[[Numbers], Numbers] = unchanged
+    convert: Callable[[Numbers], Numbers] = list
     """From the values of rows to those of the chart."""
     write: Callable[[float | None], str] = figure
     levels: Callable[[RunSnapshot], Sequence[Baseline]] = lambda _: ()
