@@ -16,8 +16,7 @@ from rnnlm_tui import store
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
 from rnnlm_tui.tui.threads import RepeatedRead
-from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import held_out_name, latest_evaluation
+from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
 from rnnlm_tui.tui.widgets.panel import LinesPanel
 from rnnlm_tui.tui.widgets.samples import HistoryPage, newlines_of, page_lines, samples_by_prompt
 
@@ -117,7 +116,7 @@ class SampleHistoryScreen(Overlay[int | None]):
             len(steps),
             prompts,
             rows,
-            latest_evaluation(ChartedRun(self._snapshot).evaluations, wanted[0]),
+            latest_evaluation(held_out(self._snapshot), wanted[0]),
             held_out_name(self._snapshot),
             loaded=all(step in self._stored.rows for step in wanted[:2]),
             newlines=newlines_of(self._snapshot.summary.corpus_layout),

@@ -255,6 +255,11 @@ def compared_losses(runs: Runs) -> ChartData:
     return replace(LOSS.compared_curves(runs), title=f"Training loss{why}")
 
 
+def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
+    """Return the evaluations on the run's evaluation set, one per step, sorted by step."""
+    return ChartedRun(snapshot).evaluations
+
+
 def split_name(snapshot: RunSnapshot) -> str:
     """Return `val` or `test`, the run's evaluation set."""
     return "val" if snapshot.config.evaluation.split == "validation" else "test"

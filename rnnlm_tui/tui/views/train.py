@@ -29,8 +29,7 @@ from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, bar, line, spread
-from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import level_to_beat, split_name
+from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.machine import steady_reading
 from rnnlm_tui.tui.views.status import status_colour
 
@@ -325,7 +324,7 @@ def _evaluation_entries(snapshot: RunSnapshot) -> list[EventEntry]:
 
     Only the newest best has its star: on a falling curve every evaluation is a new best.
     """
-    rows, name = ChartedRun(snapshot).evaluations, split_name(snapshot)
+    rows, name = held_out(snapshot), split_name(snapshot)
     level = level_to_beat(snapshot)
     finite = ((row.loss, row.step) for row in rows if row.step > 0 and math.isfinite(row.loss))
     _, best = min(finite, default=(0.0, -1))

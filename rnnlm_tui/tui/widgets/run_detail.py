@@ -29,7 +29,7 @@ from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import amount, line, safe_content, sentence
 from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out_name, level_to_beat
+from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out, held_out_name, level_to_beat
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
@@ -52,7 +52,7 @@ MOST_NOTE_LINES, NOTE_ROOM = 3, 16
 
 def figures_of(snapshot: RunSnapshot, *, wide: bool) -> Iterator[Content]:
     """Yield label and value, one per line."""
-    summary, rows = snapshot.summary, ChartedRun(snapshot).evaluations
+    summary, rows = snapshot.summary, held_out(snapshot)
 
     def versus(perplexity: float | None) -> str:
         known = rows and perplexity is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from tests.tui.widgets.chart.pictures import PLANNED, line, training
@@ -55,12 +57,29 @@ async def test_the_frame_shows_as_much_of_the_legend_as_fits() -> None:
             assert [len(row) for row in rows(app.chart)] == [size[0]] * size[1]
 
 
-async def test_the_range_is_kept_for_new_data_until_another_title() -> None:
-    app = Charts(training(600))
-    async with app.run_test(size=(100, 20)):
-        chart = app.chart
+async def test_only_what_changed_is_repainted_and_the_range_is_kept_until_another_title(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Charts(training(300))
+    async with app.run_test(size=(100, 25)):
+        chart, asked, refresh = app.chart, list[Region](), app.chart.refresh
+
+        def noted(*regions: Region, **named: bool) -> Chart:
+            asked.extend(regions)
+            return refresh(*regions, **named)
+
+        monkeypatch.setattr(chart, "refresh", noted)
+        chart.show(training(300))
+        assert asked == []
+        chart.show(training(704))
+        before = rows(chart)
+        asked.clear()
+        chart.show(training(708))
+        both = enumerate(zip(before, rows(chart), strict=True))
+        assert {y for y, (one, other) in both if one != other} <= {region.y for region in asked}
+        assert 0 < len({region.y for region in asked}) <= 6
         chart.range.zoom(4, None)
-        chart.show(replace(training(611), x_end=PLANNED + 5))
+        chart.show(replace(training(711), x_end=PLANNED + 5))
         start, end = chart.range.shown
         assert end - start == PLANNED / 4, "an end that hardly moves is kept"
         chart.show(line([1.0, 2.0, 3.0]))

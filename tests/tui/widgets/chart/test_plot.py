@@ -238,4 +238,7 @@ def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
         (ended, 250, "·· reference –"),
     ):
         seen = look(data, cursor=cursor)
-        assert words in next(legends(draw(data, seen, 96, 15))).plain
+        shown = [legend.plain for legend in legends(draw(data, seen, 96, 15))]
+        assert words in shown[0]
+        nameless = [legend for legend in shown if "train" not in legend]
+        assert ("·· reference" in nameless[0]) == (cursor is not None), "it outlasts the names"
