@@ -323,9 +323,8 @@ class ConfigScreen(PaneScreen):
 
         A problem is reported once, not with each key on a disk that is full or read-only.
         """
-        if kept.run is not None and kept.wanted is None:
-            self.context.watcher.mark_removed(kept.run.name)
-        kept.writes += 1
+        if (deleted := kept.ask()) is not None:
+            self.context.watcher.mark_removed(deleted.name)
         run, known, kept.problem = None, kept.problem, ""
         try:
             run = await self.context.wait_for(kept.write)
@@ -333,9 +332,7 @@ class ConfigScreen(PaneScreen):
             kept.problem = str(error)
             if kept.problem != known:
                 self.context.report_error(error)
-        kept.writes -= 1
-        if not kept.writes:
-            self._follow(kept)
+        self._follow(kept)
         return run
 
     async def _save(self) -> RunDirectory | None:
@@ -361,10 +358,14 @@ class ConfigScreen(PaneScreen):
             self.context.run_beside(self._write(kept))
 
     def _follow(self, kept: KeptDraft) -> None:
-        """Open the run that keeps the draft now, or none if it was deleted with the last change."""
+        """Open the run that keeps the draft now, or none if it was deleted with the last change.
+
+        While another write is under way, that one is followed.
+        """
         context, before = self.context, kept.run
         was_open = kept is self._kept and self._is_open
-        kept.run = kept.stored
+        if not kept.end_write():
+            return
         if kept.run is not None:
             context.watcher.unmark_removed(kept.run.name)
         if not was_open or kept.run is before:

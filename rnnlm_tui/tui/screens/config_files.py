@@ -150,40 +150,55 @@ class KeptDraft:
         """Writes under way."""
         self.problem = ""
         """Why the last write failed, which was reported."""
+        self._asked = draft if run is not None else None
+        """What the newest write puts on the disk; None: no run."""
         self._turn = Lock()
-        self.stored, self._written = run, draft if run is not None else None
+        self._stored, self._written = run, self._asked
         """The run and what it has; they belong to the thread whose turn it is."""
 
     @property
-    def wanted(self) -> Draft | None:
+    def _wanted(self) -> Draft | None:
         """What is to be on the disk; None: no run."""
         return self.draft if self.draft.changes or self.stays else None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the newest state is on the disk."""
-        return self.wanted == self._written
+        """Whether the newest state is on the disk, or is being written."""
+        return self._wanted == self._asked
+
+    def ask(self) -> RunDirectory | None:
+        """Announce a `write` of the newest state; return the run that it deletes, if any."""
+        self._asked = self._wanted
+        self.writes += 1
+        return self.run if self._asked is None else None
+
+    def end_write(self) -> bool:
+        """Note that a `write` has ended; return whether it was the last one under way."""
+        self.writes -= 1
+        if not self.writes:
+            self.run, self._asked = self._stored, self._written
+        return not self.writes
 
     def write(self) -> RunDirectory | None:
-        """Write the newest state into the run, which is created first; called in a thread.
+        """Write what was asked for last into the run, which is created first; called in a thread.
 
         Without changes the run is deleted, unless it stays.
         """
         with self._turn:
-            draft = self.wanted
+            draft = self._asked
             if draft is None:
-                if self.stored is not None:
-                    store.trash.delete_run(self.stored)
-                self.stored = self._written = None
+                if self._stored is not None:
+                    store.trash.delete_run(self._stored)
+                self._stored = self._written = None
                 return None
-            if self.stored is None:
-                self.stored = self._create(draft)
-                self.name = self.stored.name
+            if self._stored is None:
+                self._stored = self._create(draft)
+                self.name = self._stored.name
                 self._written = Draft(draft.base, draft.base_name, parent=draft.parent)
             if draft != self._written:
-                write_draft(self.stored, draft)
+                write_draft(self._stored, draft)
                 self._written = draft
-            return self.stored
+            return self._stored
 
     def _create(self, draft: Draft) -> RunDirectory:
         """Create the run; the draft's changes are still to be written."""
