@@ -7,7 +7,6 @@ import math
 import pytest
 
 from rnnlm_tui.schema.reference import REFERENCE
-from rnnlm_tui.store.runs import suggest_name
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.views.chart_data import AXES
 from tests.tui.book_run import EVERY, FACTS, STEPS, TOKENS_A_STEP, book_run, slice_loss
@@ -33,13 +32,13 @@ def test_the_reference_covers_the_first_epoch_of_a_run_of_its_protocol_but_no_ti
     three, short = (
         FACTS.model_copy(update={"max_steps": most, "epochs": 3.0}) for most in (12 * EVERY, 30)
     )
-    (guide,) = chart("perplexity", seen(book_run(facts=three, name=suggest_name()))).guides
+    (guide,) = chart("perplexity", seen(book_run(facts=three, name="dusty-lynx"))).guides
     assert list(guide.x) == [number * EVERY for number in (1, 2, 3, 4)]
     for made, axes in (
         (book_run(), ("step", "tokens", "epoch")),
-        (book_run(step=0, name=suggest_name()), ("step",)),  # before it, only steps are known
-        (book_run(facts=short, name=suggest_name()), ()),
-        (demo_run(name=suggest_name()), ()),
+        (book_run(step=0, name="stern-crane"), ("step",)),  # before it, only steps are known
+        (book_run(facts=short, name="amber-vole"), ()),
+        (demo_run(name="salty-wren"), ()),
     ):
         snapshot = seen(made)
         assert tuple(axis for axis in AXES if chart("perplexity", snapshot, axis).guides) == axes
