@@ -100,7 +100,7 @@ class FormLines(Line):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
         """Lay out the form for this width (Textual's hook)."""
-        return cast(Form, self.parent).lay_out(width)
+        return cast(Form, self.parent).height_within(width)
 
 
 class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
@@ -188,6 +188,10 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         height = self._height
         if self._width and self.lay_out(self._width) != height:
             self._lines.refresh(layout=True)
+
+    def height_within(self, width: int) -> int:
+        """Return how many lines the rows take, laid out anew if the width is another."""
+        return self._height if width == self._width else self.lay_out(width)
 
     def lay_out(self, width: int) -> int:
         """Draw all rows, move the editor to its own, and return how many lines they take."""
