@@ -93,6 +93,12 @@ class SafeInput(Input):
             Region(left, region.y, region.right + 1 - left, region.height), **named
         )
 
+    def on_resize(self) -> None:
+        """Scroll to the cursor: it is at the end of a value that was longer than no width."""
+        if self.has_focus:
+            at = cell_len(self.value[: self.cursor_position])
+            self.scroll_to_region(Region(at, 0, 1, 1), force=True, animate=False)
+
     def render_line(self, y: int) -> Strip:
         """Draw `…` at an end that is cut, so that 100000 never shows as 10000 (Textual's hook)."""
         strip, width = super().render_line(y), self.size.width
