@@ -37,8 +37,6 @@ async def keep_state(context: RnnlmApp, name: str, position: int | None = None) 
     Raises:
         RnnlmError: the name is invalid or taken, there is no text, or the sampler refuses.
     """
-    from rnnlm_tui.tui.views.inspect import request_about
-
     session = context.prompt_session
     text, weights = session.shown, session.shown.weights
     if not text.prompt and not text.ids:
@@ -50,7 +48,7 @@ async def keep_state(context: RnnlmApp, name: str, position: int | None = None) 
         weights = await take_weights(session.run, None)
     text = replace(text, weights=weights, settings=session.settings)
     named = {"position": position, "name": name, "path": str(path), "run": weights.run}
-    request = request_about(text, KeepStateRequest, **named)
+    request = text.request(KeepStateRequest, **named)
     return await (await context.warm_sampler()).ask(request, StateKept)
 
 

@@ -13,7 +13,6 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, Inspection, InspectRequest
 from rnnlm_tui.tui.sampling import take_weights
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.views.inspect import request_about
 from rnnlm_tui.tui.views.prompt import CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.text_differences import TextScore
@@ -83,7 +82,7 @@ class SideScores:
             sampler = await context.warm_sampler()
             await sampler.start()
             sample = replace(text.wanted, weights=weights, prompt=prompt, ids=ids)
-            request = request_about(sample, InspectRequest)
+            request = sample.request(InspectRequest)
             self._known[key] = await sampler.ask(request, Inspection)
             while len(self._known) > MOST_KEPT_SCORES:
                 del self._known[next(iter(self._known))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial, wraps
@@ -34,29 +35,19 @@ async def to_thread(
     work: Callable[ArgumentsT, ResultT], *arguments: ArgumentsT.args, **named: ArgumentsT.kwargs
 ) -> ResultT:
     """Run `work(...)` in its own daemon thread and return its result, or raise its exception."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[ResultT] = loop.create_future()
-
-    def settle(result: ResultT | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            # without an error there is a result
-            future.set_result(result)  # type: ignore[arg-type]
+    future = Future[ResultT]()
+    future.set_running_or_notify_cancel()  # who awaits it can be cancelled, but not the work
 
     def run() -> None:
-        result, error = None, None
         try:
             result = work(*arguments, **named)
-        except BaseException as raised:  # raised again in the coroutine that waits
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: the app has left
-            loop.call_soon_threadsafe(settle, result, error)
+        except BaseException as error:  # raised again in the coroutine that waits
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     threading.Thread(target=partial(copy_context().run, run), name=NAME, daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)
 
 
 def act(

@@ -53,7 +53,6 @@ from rnnlm_tui.tui.views.inspect import (
     branched,
     drawing_of_rest,
     quoted,
-    request_about,
     text_note,
     token_lines,
     words_of,
@@ -286,7 +285,7 @@ class InspectScreen(StudioScreen):
                 run = cast("RunDirectory", self.context.run_directory)
                 weights = await take_weights(run, None)
                 source = self._source = replace(source, weights=weights)
-            request = request_about(source, InspectRequest)
+            request = source.request(InspectRequest)
             answer = await self._questions.ask(request, Inspection, self._wait_for_text)
         except (RnnlmError, OSError) as error:
             self._failed = True
@@ -435,7 +434,7 @@ class InspectScreen(StudioScreen):
             way = f"{self.key_of('next_token')} goes to the next one."
             self.choices.show_words(f"Nothing predicts the first token. {way}")
             return
-        request = request_about(scored.source, AlternativesRequest, position=position)
+        request = scored.source.request(AlternativesRequest, position=position)
         answer = await self._ask(request, Alternatives, self.choices.show_words)
         if answer is not None:
             scored.alternatives[position] = answer
@@ -467,7 +466,7 @@ class InspectScreen(StudioScreen):
             self._questions.start("states", wanted, partial(self._find_states, self.scored))
 
     async def _find_states(self, scored: ScoredText) -> None:
-        request = request_about(scored.source, StatesRequest, **self.units.wanted)
+        request = scored.source.request(StatesRequest, **self.units.wanted)
         answer = await self._ask(request, StateMap, self._show_no_states)
         if answer is not None:
             self.units.take(LayerStates.of(answer, scored))
@@ -588,7 +587,7 @@ class InspectScreen(StudioScreen):
         before = "".join(scored.texts[first : answer.position])
         for context in (before, ""):  # alone if its first token would begin before it
             alone = replace(scored.source, prompt=context + text, ids=(), state="")
-            request = request_about(alone, InspectRequest)
+            request = alone.request(InspectRequest)
             answered = await self._questions.ask(request, Inspection, lambda _words: None)
             ids = ScoredText(answered, alone).ids_after(context)
             if ids is not None:

@@ -19,7 +19,6 @@ from rnnlm_tui.tui.views.inspect import (
     reach_brief,
     reach_chart,
     reach_words,
-    request_about,
     token_offset,
 )
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
@@ -95,13 +94,13 @@ class ReachView:
         tokens."""
         path = text.weights.path
         if path not in self._offsets:
-            request = request_about(text, InspectRequest)
+            request = text.request(InspectRequest)
             answer = await self._questions.ask(request, Inspection, self._wait)
             self._offsets[path] = token_offset(scored, ScoredText(answer, text))
         return self._offsets[path]
 
     async def _ask(self, text: Sample, position: int) -> GradientReach:
-        request = request_about(text, ReachRequest, position=position)
+        request = text.request(ReachRequest, position=position)
         return await self._questions.ask(request, GradientReach, self._wait)
 
     def _wait(self, words: str) -> None:

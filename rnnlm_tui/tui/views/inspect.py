@@ -9,10 +9,8 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
-from uuid import uuid4
+from typing import Literal
 
-from pydantic import BaseModel
 from textual.content import Content
 
 from rnnlm_tui.errors import InputError
@@ -263,26 +261,8 @@ def perplexity_text(bits: float) -> str:
     return figure(perplexity(bits * math.log(2)))
 
 
-RequestT = TypeVar("RequestT", bound=BaseModel)
-
-
 ALONE = -1
 """The number of a prompt that is inspected before anything is sampled from it."""
-
-
-def request_about(text: Sample, kind: type[RequestT], **more: object) -> RequestT:
-    """Return a request about a text, with a new id."""
-    return kind.model_validate(
-        {
-            "id": uuid4().hex,
-            "checkpoint": text.weights.path,
-            "prompt": text.prompt,
-            "ids": text.ids,
-            "state": text.state,
-            "settings": text.settings,
-            **more,
-        }
-    )
 
 
 def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str) -> Sample:

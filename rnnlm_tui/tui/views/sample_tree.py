@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import TypeVar
 from uuid import uuid4
 
+from pydantic import BaseModel
 from textual.content import Content
 
 from rnnlm_tui.client.checkpoints import weights_words
@@ -18,6 +20,8 @@ from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.tui.palette import BAD, DIM, GOOD, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 WAKING_SECONDS = 0.5
 """A longer wait for the first token is explained."""
@@ -97,6 +101,20 @@ class Sample:
         """`seed 7` or `greedy`."""
         return "greedy" if self.settings.is_greedy else f"seed {self.settings.seed}"
 
+    def request(self, kind: type[RequestT], **more: object) -> RequestT:
+        """Return a request about this text, with a new id unless it is given."""
+        return kind.model_validate(
+            {
+                "id": uuid4().hex,
+                "checkpoint": self.weights.path,
+                "prompt": self.prompt,
+                "ids": self.ids,
+                "state": self.state,
+                "settings": self.settings,
+                **more,
+            }
+        )
+
     def continued(self, settings: SamplingConfig, weights: Weights) -> Sample:
         """Plan more tokens after this text, with its seed: the text is then the same as in one go.
 
@@ -159,15 +177,8 @@ class Drawing:
     def request(self) -> SampleRequest:
         """What the sampler is asked."""
         wanted = self.wanted
-        return SampleRequest(
-            id=self.id,
-            checkpoint=wanted.weights.path,
-            prompt=wanted.prompt,
-            ids=wanted.ids,
-            state=wanted.state,
-            settings=wanted.settings.model_copy(update={"max_new_tokens": self._length}),
-            count=len(self.samples),
-        )
+        settings = wanted.settings.model_copy(update={"max_new_tokens": self._length})
+        return wanted.request(SampleRequest, id=self.id, settings=settings, count=len(self.samples))
 
     def use(self, weights: Weights) -> None:
         """Draw from these weights."""
