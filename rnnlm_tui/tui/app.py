@@ -198,7 +198,7 @@ class RnnlmApp(App[int]):
         self.set_interval(CLOCK_SECONDS, self._update_clock)
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
-        self.call_after_refresh(self.watcher.begin)
+        self.call_after_refresh(self.watcher.begun.set)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
         hints = [
@@ -304,14 +304,14 @@ class RnnlmApp(App[int]):
 
     def _start_background_work(self) -> None:
         """Start what needs much CPU time, once a run has been painted."""
-        self.watcher.painted()
+        self.watcher.painted.set()
         if (
             self.snapshot is not None
             and self.snapshot.checkpoints
             and self.sampler is None
             and not self._sampler_lock.locked()
         ):
-            self.run_worker(self._warm_in_background(), group="sampler", exit_on_error=True)
+            self.run_beside(self.warm_sampler())
 
     def watch_summaries(self, summaries: tuple[RunSummary, ...]) -> None:
         self._show_alerts(self._alerts.check_runs(summaries, time()))
@@ -326,7 +326,7 @@ class RnnlmApp(App[int]):
         """Drop the marks of runs that are gone. A list may be older than a run's new name."""
         names = self.marks.names
         gone = await to_thread(lambda: [run for run in names if not listed_run(run).path.is_dir()])
-        self.set_marks(self.marks.among(name for name in self.marks.names if name not in gone))
+        self.marks = self.marks.among(name for name in self.marks.names if name not in gone)
 
     def watch_queue(self, before: QueueListing | None, queue: QueueListing) -> None:
         if queue.reason and (before is None or not before.reason):
@@ -350,7 +350,8 @@ class RnnlmApp(App[int]):
         if kept is not None:
             lost = f"the labels of {run} are damaged"
             pinned = "all its checkpoints are pinned now"
-            self.report_damage(f"{lost}: the file is kept as {kept.name}, and {pinned}")
+            words = f"{lost}: the file is kept as {kept.name}, and {pinned}"
+            self.show_notification(words, seconds=20)
 
     # panes, runs and marks
 
@@ -380,27 +381,18 @@ class RnnlmApp(App[int]):
             return "ascii"
         return "block" if self.settings.get("dots") == "block" else "braille"
 
-    @property
-    def marked(self) -> tuple[str, ...]:
-        """Names of the marked runs, in the order of their letters."""
-        return self.marks.names
-
     def mark(self, run: str) -> None:
         """Mark or unmark a run for comparison."""
         if self.marks.full and not self.marks.letter(run):
             full = f"{MOST_MARKED} runs are marked, the most possible"
             self.report(full + ": unmark one with {key:mark_run}")
             return
-        self.set_marks(self.marks.toggled(run))
-
-    def set_marks(self, marks: Marks) -> None:
-        """Replace the marks and save them."""
-        self.marks = marks
+        self.marks = self.marks.toggled(run)
 
     def _watch_compared(self) -> None:
         """Poll the marked runs while a pane shows them."""
-        shown = self.current_mode in ("compare", "runs") and len(self.marked) >= LEAST_COMPARED
-        self.watcher.compare(self.marked if shown else ())
+        shown = self.current_mode in ("compare", "runs") and len(self.marks.names) >= LEAST_COMPARED
+        self.watcher.compare(self.marks.names if shown else ())
 
     def with_keys(self, text: str) -> str:
         """Return a text for any pane with the keys of actions in place of `{key:id}`."""
@@ -425,7 +417,7 @@ class RnnlmApp(App[int]):
             on_list = self.current_mode == "runs"
             self.report(here if on_list else f"{state.rstrip('.')}: {way}")
             return
-        if pane == "compare" and len(self.marked) < LEAST_COMPARED:
+        if pane == "compare" and len(self.marks.names) < LEAST_COMPARED:
             self.report("mark two runs with {key:mark_run} to compare them")
             return
         if self.current_mode != pane:
@@ -447,7 +439,7 @@ class RnnlmApp(App[int]):
 
     def select_run(self, run: RunDirectory) -> None:
         """Open a run and stay on the pane; an unchanged draft stays on the config pane."""
-        if self.watcher.is_removed(run.name):
+        if run.name in self.watcher.removed:
             return  # it was found before it was deleted or renamed
         if self.run_directory is None or run.path != self.run_directory.path:
             self.run_directory = run
@@ -572,12 +564,6 @@ class RnnlmApp(App[int]):
                 self.sampler = sampler
         return self.sampler
 
-    async def _warm_in_background(self) -> None:
-        try:
-            await self.warm_sampler()
-        except RnnlmError as error:
-            self.report_error(error)
-
     def _reads_machine(self) -> bool:
         """Whether the machine is shown and no worker reads it; asked by the watcher's thread."""
         snapshot = self.snapshot
@@ -605,16 +591,13 @@ class RnnlmApp(App[int]):
         message, hint = words_of(error)
         self.show_notification(f"{message}\n{hint}".strip(), "error")
 
-    def report_damage(self, warning: str) -> None:
-        """Notify the user that a damaged file was moved aside; nothing for an empty text."""
-        if warning:
-            self.show_notification(warning, seconds=20)
-
     def show_notification(
         self, text: str, severity: SeverityLevel = "warning", seconds: float = 12
     ) -> None:
-        """Show several lines over the pane for some seconds."""
-        self.notify(safe_text(text, limit=600), severity=severity, timeout=seconds, markup=False)
+        """Show several lines over the pane for some seconds; nothing for an empty text."""
+        if text:
+            shown = safe_text(text, limit=600)
+            self.notify(shown, severity=severity, timeout=seconds, markup=False)
 
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one."""

@@ -149,9 +149,11 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
-        self._begun = threading.Event()
-        self._painted = threading.Event()
-        self._painted.set()
+        self.begun = threading.Event()
+        """Set once the frame has been painted: the first poll begins."""
+        self.painted = threading.Event()
+        """Set once the open run has been painted."""
+        self.painted.set()
         self._closing = False
         self._run: RunDirectory | None = None
         self._marked: tuple[str, ...] = ()
@@ -170,7 +172,7 @@ class Watcher:
         self._queue_restarted = False
         self._reported: dict[str, str] = {}
         """Why each poll failed, until it succeeds."""
-        self._removed: frozenset[str] = frozenset()
+        self.removed = set[str]()
         """Runs that the app itself has deleted or renamed, or is about to: no error is reported
         when they are gone."""
         self._readings = IdleMachinePoller(
@@ -196,18 +198,10 @@ class Watcher:
         down the first paint.
         """
         if paint_first:
-            self._painted.clear()
+            self.painted.clear()
         self._steps = {}
         self._run = run
         self.poll_now()
-
-    def begin(self) -> None:
-        """Note that the frame has been painted: the first poll begins."""
-        self._begun.set()
-
-    def painted(self) -> None:
-        """Note that the run has been painted."""
-        self._painted.set()
 
     def look_at(self, steps: Mapping[str, tuple[int, int]]) -> None:
         """Read these steps of each run at full resolution, at once.
@@ -222,21 +216,6 @@ class Watcher:
         """Poll these runs as well; none while nothing shows them."""
         self._marked = names
         self._wake.set()
-
-    def mark_removed(self, name: str) -> None:
-        """Note that the app is about to delete or rename this run.
-
-        No error is reported when it can't be read any more.
-        """
-        self._removed |= {name}
-
-    def unmark_removed(self, name: str) -> None:
-        """Note that a run of this name exists again, or still."""
-        self._removed -= {name}
-
-    def is_removed(self, name: str) -> bool:
-        """Whether the app itself has deleted or renamed the run, or is about to."""
-        return name in self._removed
 
     def show_list(self, wanted: bool) -> None:
         """Note whether anything on the screen shows the list of runs."""
@@ -257,11 +236,11 @@ class Watcher:
         """End the thread within the time of one poll."""
         self._closing = True
         self._wake.set()
-        self._painted.set()
+        self.painted.set()
 
     def loop(self) -> None:
         """Run the thread: poll, post, wait for the next turn or to be woken."""
-        self._begun.wait(FRAME_SECONDS)
+        self.begun.wait(FRAME_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             self._wake.clear()
@@ -324,8 +303,8 @@ class Watcher:
                 self._post_followed()
                 changed = False
                 if run is not None and name in self._snapshots:
-                    self._painted.wait(PAINT_SECONDS)
-                    self._painted.set()
+                    self.painted.wait(PAINT_SECONDS)
+                    self.painted.set()
         if changed:
             self._post_followed()
         for what in list(self._reported):
@@ -393,7 +372,7 @@ class Watcher:
         except Exception as error:
             expected = isinstance(error, RnnlmError | OSError)
             cause = words_of(error)[0] if expected else type(error).__name__
-            if self.is_removed(run) or cause == self._reported.get(what):
+            if run in self.removed or cause == self._reported.get(what):
                 return
             self._reported[what] = cause
             if expected:

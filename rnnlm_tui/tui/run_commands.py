@@ -50,7 +50,7 @@ async def start(app: RnnlmApp, config: RunConfig, draft: RunDirectory | None = N
     run = await app.wait_for(
         lambda: client.start.start_run(config) if draft is None else client.start.start_draft(draft)
     )
-    app.watcher.unmark_removed(run.name)
+    app.watcher.removed.discard(run.name)
     app.open_run(run, "train")
     _show_outcome(app, Notice(f"{run.name} started", "done"))
     await _warn_of_logout(app)
@@ -182,8 +182,7 @@ def _show_outcome(app: RnnlmApp, notice: Notice) -> None:
 async def _warn_of_memory(app: RnnlmApp, config: RunConfig) -> None:
     """Warn if memory is too small for a run that is about to start; it starts all the same."""
     warning = await app.wait_for(lambda: client.estimate.warning_before_start(config))
-    if warning is not None:
-        app.show_notification(warning)
+    app.show_notification(warning or "")
 
 
 async def _warn_of_logout(app: RnnlmApp) -> None:

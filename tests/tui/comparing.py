@@ -84,6 +84,6 @@ async def comparing(
 async def show_compared(app: RnnlmApp, pilot: Pilot[int], *runs: RunSnapshot) -> None:
     """Show these invented runs as the marked ones."""
     app.compared = runs
-    app.set_marks(Marks(tuple(run.summary.run for run in runs)))
+    app.marks = Marks(tuple(run.summary.run for run in runs))
     app.open_pane("compare")
     await until(pilot, lambda: shows(app, "best ppl"))

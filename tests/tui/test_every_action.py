@@ -164,7 +164,7 @@ async def begin_again(app: RnnlmApp, pilot: Pilot[int], pane: Pane, run: RunDire
     app.draft = None
     app.settings.clear()
     vars(app).pop("prompt_session", None)
-    app.set_marks(Marks(("plain-otter", "brisk-heron") if pane == "compare" else ()))
+    app.marks = Marks(("plain-otter", "brisk-heron") if pane == "compare" else ())
     app.watcher.poll_now()
     app.open_pane(pane)
     await until(pilot, lambda: app.snapshot is not None and app.summaries)
@@ -187,7 +187,7 @@ async def test_every_action_has_an_effect(
             for entry in entries:
                 await begin_again(app, pilot, pane, run)
                 if entry.id == "compare_runs":
-                    app.set_marks(Marks(("plain-otter", "brisk-heron")))
+                    app.marks = Marks(("plain-otter", "brisk-heron"))
                 if entry.id in DRAFTED:
                     await pilot.press("n")
                     await until(pilot, lambda: "calm-badger" in text_of(app))

@@ -111,7 +111,7 @@ async def test_every_pane_of_runs_is_painted_with_extreme_losses(size: tuple[int
             await pilot.press("left", "l", "a")
             text_of(app)
         compared = tuple(names[:8])
-        app.set_marks(Marks(compared))
+        app.marks = Marks(compared)
         app.open_pane("compare")
         await until(
             pilot,

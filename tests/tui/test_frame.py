@@ -86,7 +86,7 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
             await pilot.resize_terminal(width, height)
             needs = f"rnnlm-tui needs 60×15 cells, this terminal has {width}×{height}."
             await until(pilot, lambda: " ".join(text_of(app).split()) == needs)  # noqa: B023
-        app.set_marks(app.marks.toggled("plain-otter").toggled("brisk-heron"))
+        app.marks = app.marks.toggled("plain-otter").toggled("brisk-heron")
         for pane in PANES:
             app.open_pane(pane)
             for size in ((10, 3), (200, 60), (60, 15), (1, 1), (300, 90), (80, 15)):

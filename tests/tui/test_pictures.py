@@ -204,7 +204,7 @@ async def drawn(
     with home(state):
         async with at_home(run, state.pane, size=size, ascii_only=ascii_only) as (app, pilot):
             if state.marked:
-                app.set_marks(Marks(state.marked))
+                app.marks = Marks(state.marked)
                 app.open_pane(state.pane)
             await until(pilot, lambda: len(app.summaries or ()) == len(list_runs()))
             await until(pilot, lambda: not state.queued or "waiting 2" in text_of(app))

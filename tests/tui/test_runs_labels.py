@@ -205,7 +205,7 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         words = "2 runs moved to the trash, u undoes it: brisk-heron, amber-vole"
         await until(pilot, lambda: words in lines_of(app)[-1])
         await until(pilot, lambda: shown(app) == ["›  plain-otter"])
-        await until(pilot, lambda: app.marked == ())
+        await until(pilot, lambda: app.marks.names == ())
         await pilot.press("u")
         await until(pilot, lambda: "2 runs restored: brisk-heron, amber-vole" in lines_of(app)[-1])
         rows = ["   plain-otter", "›B brisk-heron", " A amber-vole"]
@@ -223,21 +223,21 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         await until(pilot, lambda: len(shown(app)) == 3 and "›B brisk-heron" in shown(app))
         refused.clear()
         # nor does one that trains, or that the filter hides
-        app.set_marks(Marks(("amber-vole", "plain-otter")))
+        app.marks = Marks(("amber-vole", "plain-otter"))
         await pilot.press("home", "d")
         words = "amber-vole moved to the trash, u undoes it; still training: plain-otter"
         await until(pilot, lambda: words in lines_of(app)[-1])
         await until(pilot, lambda: len(shown(app)) == 2)
         await pilot.press("u")
         await until(pilot, lambda: len(shown(app)) == 3 and list_trash() == [])
-        app.set_marks(marked)
+        app.marks = marked
         await pilot.press("slash", *"heron", "enter", "d")
         await until(pilot, lambda: [one.name for one in list_trash()] == ["brisk-heron"])
         await pilot.press("escape")
         await until(pilot, lambda: len(shown(app)) == 2)
 
         # a run that was just pinned is asked about, before the list shows the pin
-        app.set_marks(Marks())
+        app.marks = Marks()
         while "›  amber-vole" not in shown(app):
             await pilot.press("down")
         change_labels(find_run("amber-vole"), lambda before: replace(before, pinned=True))

@@ -113,14 +113,14 @@ async def test_runs_are_marked_compared_and_sorted_by_keys_and_clicks() -> None:
         await until(pilot, lambda: app.settings["marked"] == ["", "brisk-heron"])
         await pilot.press("equals_sign")  # with the one under the cursor
         await until(pilot, lambda: app.current_mode == "compare")
-        assert app.marked == ("plain-otter", "brisk-heron")
+        assert app.marks.names == ("plain-otter", "brisk-heron")
         # a run that isn't read yet keeps its mark, one that is gone loses it
         app.marks = app.marks.toggled("gone-goose")
         assert app.summaries is not None
         app.on_polled(Polled(all_listed=False, summaries=app.summaries[:-1]))
-        assert "gone-goose" in app.marked
+        assert "gone-goose" in app.marks.names
         app.on_polled(Polled(all_listed=True, summaries=app.summaries[:-1]))
-        await until(pilot, lambda: "gone-goose" not in app.marked)
+        await until(pilot, lambda: "gone-goose" not in app.marks.names)
 
 
 @pytest.mark.usefixtures("three_at_home")
@@ -162,7 +162,7 @@ async def test_the_filter_acts_as_it_is_typed_until_esc_removes_it(
         assert sorted(read) == sorted([*NAMES, "salty-wren"]), "each config is read once"
         await press(pilot, ("escape", *"/zebra"), "no run matches: esc shows them all")
         await pilot.press("enter", "t", "d", "space", "enter")
-        assert app.marked == ()
+        assert app.marks.names == ()
         assert app.current_mode == "runs"
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -291,7 +291,7 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
         assert "─ ↑ 23 more ─" in text_of(app)
         await pilot.press(*["space", "up"] * 8, "space")
         await until(pilot, lambda: "8 runs are marked" in lines_of(app)[-1])
-        assert len(app.marked) == 8
+        assert len(app.marks.names) == 8
         monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.row_of", counted)
         for layout in ((), ("V",)):
             await pilot.press("home", *layout)

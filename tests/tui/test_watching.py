@@ -158,7 +158,7 @@ def test_nothing_but_the_run_is_read_before_its_first_paint(
         assert [list(message.values) for message in posted if isinstance(message, Polled)] == [
             ["followed", "compared"]
         ]
-        watcher.painted()
+        watcher.painted.set()
         wait_for(lambda: posted.of("summaries") and posted.of("machine"))
 
 
@@ -233,12 +233,12 @@ def test_only_runs_removed_by_others_are_reported(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(RunMonitor, "poll", gone)
     with watching() as (watcher, posted):
         for name in ("plain-otter", "brisk-heron"):
-            watcher.mark_removed(name)
+            watcher.removed.add(name)
         watcher.open(find_run("plain-otter"))
         watcher.compare(("plain-otter", "brisk-heron"))
         wait_for_looks(watcher, 5)
         assert posted.notices == []
-        watcher.unmark_removed("plain-otter")
+        watcher.removed.discard("plain-otter")
         watcher.compare(("amber-vole",))
         wait_for_looks(watcher, 5)
     assert sorted(posted.notices) == ["amber-vole: no amber-vole", "no plain-otter"]

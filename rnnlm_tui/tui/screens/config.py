@@ -324,7 +324,7 @@ class ConfigScreen(PaneScreen):
         A problem is reported once, not with each key on a disk that is full or read-only.
         """
         if (deleted := kept.ask()) is not None:
-            self.context.watcher.mark_removed(deleted.name)
+            self.context.watcher.removed.add(deleted.name)
         run, known, kept.problem = None, kept.problem, ""
         try:
             run = await self.context.wait_for(kept.write)
@@ -367,7 +367,7 @@ class ConfigScreen(PaneScreen):
         if not kept.end_write():
             return
         if kept.run is not None:
-            context.watcher.unmark_removed(kept.run.name)
+            context.watcher.removed.discard(kept.run.name)
         if not was_open or kept.run is before:
             return
         context.draft = None if kept.run else kept.draft

@@ -81,19 +81,17 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._identity = IdentityLine(id="identity")
+        self._footer = FooterLine(self.PANE, id="footer")
         self._painted_size: Size | None = None
-        self._footer: FooterLine | None = None
-        self._notice_shown = False
-        """Whether a notice may be shown in the footer's place."""
         self._focused_before: Widget | None = None
         """The widget that had the focus before the terminal became too small."""
 
     def compose(self) -> ComposeResult:
-        yield IdentityLine(id="identity")
+        yield self._identity
         yield PanesLine(self.PANE, id="panes")
         with Container(id="body"):
             yield from self.compose_body()
-        self._footer = FooterLine(self.PANE, id="footer")
         yield self._footer
         yield Static(id="too-small")
 
@@ -221,31 +219,28 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         """Update line 1 and the footer."""
         if not self.is_ready:
             return
-        self.query_one(IdentityLine).show(self.identity, self.context.machine)
+        self._identity.show(self.identity, self.context.machine)
         self.refresh_footer()
 
     def refresh_footer(self) -> None:
         """Update the footer, after a change of something that its verbs depend on."""
         if self.is_ready:
-            self.query_one(FooterLine).show(self.footer_entries())
+            self._footer.show(self.footer_entries())
 
     @property
     def is_ready(self) -> bool:
         """Whether the frame exists, so that something can be shown in it."""
-        return self._footer is not None and self._footer.is_attached
+        return self._footer.is_attached
 
     def show_pending_notice(self) -> None:
         """Show the pending notice in place of the footer."""
         notice, self.context.pending_notice = self.context.pending_notice, None
         if notice is not None:
-            self.query_one(FooterLine).show_notice(notice)
-            self._notice_shown = True
+            self._footer.show_notice(notice)
 
     def end_notice(self, text: str | None = None) -> None:
         """Show the footer again. With a text, only if it is the notice's text."""
-        if self._notice_shown:  # called on every key
-            self._notice_shown = text is not None
-            self.query_one(FooterLine).end_notice(text and self.context.with_keys(text))
+        self._footer.end_notice(text and self.context.with_keys(text))
 
     @property
     def text_box(self) -> PromptBox | None:

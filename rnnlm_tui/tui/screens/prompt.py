@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -90,7 +91,7 @@ class PromptScreen(StudioScreen):
             lambda: store.state.prompt_history().move_damaged_aside(),
             lambda: store.kept_samples.all_samples().move_damaged_aside(),
         ):
-            self.context.in_thread(move, self.context.report_damage)
+            self.context.in_thread(move, partial(self.context.show_notification, seconds=20))
         self.transcript.side_by_side = self._remembered.get("side_by_side") is True
         self.set_interval(AGE_SECONDS, self._show_age)
 

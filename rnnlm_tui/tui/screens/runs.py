@@ -255,7 +255,7 @@ class RunsScreen(SteersRuns):
         running = sum(run.status in ("running", "preparing", "degraded") for run in summaries)
         words = (f" {running} running", f"bold {palette.TRAIN}")
         trains = Content.assemble(status_glyph("running"), words)
-        waiting, marked = len(waiting_runs(self.context.queue)), len(self.context.marked)
+        waiting, marked = len(waiting_runs(self.context.queue)), len(self.context.marks.names)
         parts = [
             line(counted(len(summaries), "run")),
             trains if running else Content(""),
@@ -464,9 +464,9 @@ class RunsScreen(SteersRuns):
     def action_compare_runs(self) -> None:
         """Compare the marked runs; with only one marked, also the one under the cursor."""
         if (
-            len(self.context.marked) == 1
+            len(self.context.marks.names) == 1
             and self.chosen is not None
-            and self.chosen.run not in self.context.marked
+            and self.chosen.run not in self.context.marks.names
         ):
             self.context.mark(self.chosen.run)
         self.context.open_pane("compare")
@@ -474,7 +474,7 @@ class RunsScreen(SteersRuns):
     @property
     def targets(self) -> list[RunSummary]:
         """The runs that a key acts on: the one under the cursor, or if marked, all marked ones."""
-        chosen, marked = self.chosen, self.context.marked
+        chosen, marked = self.chosen, self.context.marks.names
         if chosen is None or chosen.run not in marked:
             return [] if chosen is None else [chosen]
         listed = self.table.runs
@@ -553,19 +553,19 @@ class RunsScreen(SteersRuns):
         )
         if name is None or name == former:
             return
-        watcher.mark_removed(former)
+        watcher.removed.add(former)
         marks = self.context.marks  # which lose the former name as soon as the list is read
         try:
             renamed = await self.context.wait_for(
                 lambda: store.runs.rename_run(listed_run(former), name)
             )
         except (RnnlmError, OSError):
-            watcher.unmark_removed(former)
+            watcher.removed.discard(former)
             raise
-        watcher.unmark_removed(renamed.name)
+        watcher.removed.discard(renamed.name)
         rename_view(self.context.settings, former, renamed.name)
         self._expect(renamed)
-        self.context.set_marks(marks.renamed(former, renamed.name))
+        self.context.marks = marks.renamed(former, renamed.name)
         watcher.poll_now()
 
     @act

@@ -368,11 +368,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
         listed = [one for one in self.context.summaries or () if one.run == run.name]
         if not await may_delete(listed or [snapshot.summary], self.context):
             return
-        self.context.watcher.mark_removed(run.name)
+        self.context.watcher.removed.add(run.name)
         try:
             await self.context.wait_for(lambda: store.trash.delete_run(run))
         except (RnnlmError, OSError):
-            self.context.watcher.unmark_removed(run.name)
+            self.context.watcher.removed.discard(run.name)
             raise
         opened = self.context.run_directory
         # else another run was opened meanwhile

@@ -128,12 +128,12 @@ class DeletedRuns:
         marks = context.marks.places
         trashed: list[Trashed] = []
         for run in ended:
-            context.watcher.mark_removed(run.run)
+            context.watcher.removed.add(run.run)
         for name in [run.run for run in ended]:
             try:
                 trashed.append(await context.wait_for(partial(_delete, name)))
             except (RnnlmError, OSError) as error:
-                context.watcher.unmark_removed(name)
+                context.watcher.removed.discard(name)
                 context.report_error(error)
         if not trashed:
             return
@@ -169,11 +169,11 @@ class DeletedRuns:
                 context.report_error(error)
                 continue
             if run is not None:
-                context.watcher.unmark_removed(run.name)
+                context.watcher.removed.discard(run.name)
                 if not restored:
                     self._restored(run)
                 if (place := self._marked.pop(trashed.path, None)) is not None:
-                    context.set_marks(context.marks.marked_at(run.name, place))
+                    context.marks = context.marks.marked_at(run.name, place)
                 restored.append(run.name)
         if restored:
             context.report_change(_told(restored, "restored"))
