@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from inspect import isawaitable
 from io import TextIOWrapper
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
 from rich.text import Text
@@ -83,6 +83,8 @@ INITIAL_RESIZES = 2
 """Textual sends the app its size twice before anything is painted."""
 NOTICE_MARGIN = 8
 """Cells of the footer's line that a notice leaves free, its glyph included."""
+PRESENT_SECONDS = 30.0
+"""The user counts as present for this long after a key."""
 CLOCK_SECONDS = 5.0
 """Seconds between updates of the time in a stalled run's frame."""
 LEAST_COMPARED = 2
@@ -181,6 +183,8 @@ class RnnlmApp(App[int]):
         self._sampler_lock = asyncio.Lock()
         self._alerts = Alerts(since=time())
         self._resizes = 0
+        self.last_key = -PRESENT_SECONDS
+        """When a key was pressed last, in monotonic seconds."""
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
         """The thread that polls runs and machine."""
         self.appearance = Appearance(display, self.settings)
@@ -222,7 +226,7 @@ class RnnlmApp(App[int]):
         """End the notice on a key, and repaint after every resize, also one to the same size."""
         pane = self.pane_screen
         if isinstance(event, Key):
-            self.watcher.key_pressed()
+            self.last_key = monotonic()
             if pane is not None:
                 pane.end_notice()
         if isinstance(event, Key | Paste) and not event.is_forwarded and pane is not None:
@@ -565,10 +569,12 @@ class RnnlmApp(App[int]):
         return self.sampler
 
     def _reads_machine(self) -> bool:
-        """Whether the machine is shown and no worker reads it; asked by the watcher's thread."""
+        """Whether a present user sees the machine and no worker reads it; asked by the watcher's
+        thread."""
         snapshot = self.snapshot
         return (
-            self.current_mode == "train"
+            monotonic() - self.last_key < PRESENT_SECONDS
+            and self.current_mode == "train"
             and self.app_focus
             and snapshot is not None
             and snapshot.summary.status not in LIVING

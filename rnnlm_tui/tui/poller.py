@@ -47,66 +47,8 @@ READING_SECONDS = 2.0
 """Seconds between two readings."""
 FIRST_READING_SECONDS = 0.5
 """A load is measured over at least this long."""
-PRESENT_SECONDS = 30.0
-"""The user counts as present for this long after a key."""
 KEPT = 30
-
-
-class IdleMachinePoller:
-    """Reads the machine when it is time to.
-
-    Every method but `key_pressed` belongs to the watcher's thread.
-
-    Args:
-        wanted: whether something shows the machine and no run's worker reads it.
-        show: takes the readings, oldest first, and whether more follow.
-    """
-
-    def __init__(
-        self,
-        wanted: Callable[[], bool],
-        show: Callable[[tuple[HardwareRow, ...], bool], object],
-    ) -> None:
-        self._wanted = wanted
-        self._show = show
-        self._last_key: float | None = None
-        self._reader: MachineReader | None = None
-        self._next = 0.0
-        self._rows: deque[HardwareRow] = deque(maxlen=KEPT)
-
-    def key_pressed(self) -> None:
-        """Note that a key was pressed."""
-        self._last_key = monotonic()
-
-    def poll(self) -> None:
-        """Read and show if it is time to, or stop reading.
-
-        Raises:
-            StorageError: the disk can't be read.
-        """
-        now = monotonic()
-        if self._last_key is None or now - self._last_key > PRESENT_SECONDS or not self._wanted():
-            self.close()
-        elif self._reader is None:
-            from rnnlm_tui.system.machine import MachineReader
-
-            self._reader = MachineReader(store.paths.home(), worker=False)
-            self._next = now + FIRST_READING_SECONDS
-            self._rows.clear()
-        elif now >= self._next:
-            self._rows.append(self._reader.sample())
-            self._next = now + READING_SECONDS
-            self._show(tuple(self._rows), True)
-
-    def close(self) -> None:
-        """Stop reading; the last readings stay, with their time."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-            if self._rows:
-                self._show(tuple(self._rows), False)
-
-
+"""Readings that are kept."""
 RUNS_SECONDS, HIDDEN_RUNS_SECONDS = 2.0, 20.0
 """Seconds between two reads of the list of runs, while it is shown and while it isn't."""
 LIST_PATIENCE = 0.25
@@ -137,7 +79,13 @@ def seconds_to_next_list(took: float, *, shown: bool) -> float:
 
 
 class Watcher:
-    """Polls in its own thread and posts only what changed."""
+    """Polls in its own thread and posts only what changed.
+
+    Args:
+        post: takes what changed, in that thread.
+        fps: polls of the followed runs a second.
+        reads_machine: whether a present user sees the machine's load, and no worker reads it.
+    """
 
     def __init__(
         self,
@@ -175,9 +123,10 @@ class Watcher:
         self.removed = set[str]()
         """Runs that the app itself has deleted or renamed, or is about to: no error is reported
         when they are gone."""
-        self._readings = IdleMachinePoller(
-            reads_machine, lambda rows, live: self._post(Polled(readings=Readings(rows, live)))
-        )
+        self._reads_machine = reads_machine
+        self._reader: MachineReader | None = None
+        self._next_reading = 0.0
+        self._rows: deque[HardwareRow] = deque(maxlen=KEPT)
         self._read_run = ""
         """Whose log is read just now."""
         self._tell_read = 0.0
@@ -228,10 +177,6 @@ class Watcher:
         self._list_due = True
         self._wake.set()
 
-    def key_pressed(self) -> None:
-        """Note that a key was pressed: the user is present."""
-        self._readings.key_pressed()
-
     def close(self) -> None:
         """End the thread within the time of one poll."""
         self._closing = True
@@ -247,7 +192,7 @@ class Watcher:
             now = monotonic()
             self._poll_followed()
             with self._reporting("readings"):
-                self._readings.poll()
+                self._poll_load()
             self.polls += 1
             if now >= next_list or (self._list_due and self._list_shown):
                 self._list_due = False
@@ -271,7 +216,7 @@ class Watcher:
             self._wake.wait(self._seconds)
         for monitor in self._monitors.values():
             monitor.close()
-        self._readings.close()
+        self._poll_load()
 
     def _poll_followed(self) -> None:
         """Poll the open run and the marked ones.
@@ -346,6 +291,27 @@ class Watcher:
         from rnnlm_tui.system.machine import describe_machine
 
         self._post(Polled(machine=describe_machine(store.paths.home())))
+
+    def _poll_load(self) -> None:
+        """Read the machine's load if it is time to. Or stop: the last readings stay, with their
+        time."""
+        now = monotonic()
+        if self._closing or not self._reads_machine():
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+                if self._rows:
+                    self._post(Polled(readings=Readings(tuple(self._rows))))
+        elif self._reader is None:
+            from rnnlm_tui.system.machine import MachineReader
+
+            self._reader = MachineReader(store.paths.home(), worker=False)
+            self._next_reading = now + FIRST_READING_SECONDS
+            self._rows.clear()
+        elif now >= self._next_reading:
+            self._rows.append(self._reader.sample())
+            self._next_reading = now + READING_SECONDS
+            self._post(Polled(readings=Readings(tuple(self._rows), live=True)))
 
     def _poll_queue(self) -> None:
         """Read the queue; the first time, start its process if a run waits."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.message import Message
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import poller
-from rnnlm_tui.tui.poller import (
-    FIRST_READING_SECONDS,
-    PRESENT_SECONDS,
-    READING_SECONDS,
-    IdleMachinePoller,
-)
+from rnnlm_tui.tui.poller import FIRST_READING_SECONDS, READING_SECONDS, Polled, Watcher
+from rnnlm_tui.tui.views.machine import Readings
 from tests.homes import trained, training
 from tests.tui.fakes import make_hardware
 from tests.tui.support import at_home, lines_of, shows, until
@@ -37,55 +34,46 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_machine_is_read_only_while_the_user_is_present_and_no_worker_reads_it(
-    clock: Clock,
+def test_the_machine_is_read_now_and_then_while_that_is_wanted_and_a_failure_is_repeated(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, bool]] = []
-    trains = False
-    readings = IdleMachinePoller(
-        lambda: not trains, lambda rows, live: shown.append((len(rows), live))
-    )
+    wanted = False
+
+    def post(message: Message) -> None:
+        assert isinstance(message, Polled)
+        readings = message.values["readings"]
+        assert isinstance(readings, Readings)
+        shown.append((len(readings.rows), readings.live))
+
+    watcher = Watcher(post, fps=1.0, reads_machine=lambda: wanted)
 
     def wait(polls: int) -> None:
         for _ in range(polls):
-            readings.poll()
+            watcher._poll_load()
             clock.now += 0.5
 
     wait(200)
-    assert shown == [], "the user is absent"
-    readings.key_pressed()
-    wait(400)
-    count = int((PRESENT_SECONDS - FIRST_READING_SECONDS) / READING_SECONDS) + 1
-    assert shown == [*((number, True) for number in range(1, count + 1)), (count, False)]
-    shown.clear()
-    for tick in range(60):
-        trains = 20 <= tick <= 30
-        readings.key_pressed()
-        wait(1)
-    assert shown[0][1] is True
-    trains = True
+    assert shown == []
+    wanted = True
+    wait(60)
+    count = int((30 - FIRST_READING_SECONDS) / READING_SECONDS) + 1
+    assert shown == [(number, True) for number in range(1, count + 1)]
+    wanted = False
     wait(20)
-    assert shown[-1][1] is False
-    assert 2 <= len(shown) <= 40
-
-
-def test_a_failed_reading_is_repeated_at_the_next_poll(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A poll that reads nothing would count as a success, and the error be reported again."""
-    shown: list[int] = []
-    readings = IdleMachinePoller(lambda: True, lambda rows, _: shown.append(len(rows)))
-    readings.key_pressed()
-    readings.poll()
-    clock.now += FIRST_READING_SECONDS
+    assert shown.pop() == (count, False)
+    assert len(shown) == count
+    shown.clear()
+    wanted = True
+    wait(1)
     with monkeypatch.context() as patch:
         patch.setattr(MachineReader, "sample", lambda _: Path("/nowhere").stat())
-        for _ in range(3):
+        for _ in range(3):  # a poll that reads nothing would count as a success
             with pytest.raises(FileNotFoundError):
-                readings.poll()
+                watcher._poll_load()
             clock.now += 0.1
-    readings.poll()
-    assert shown == [1]
+    wait(1)
+    assert shown == [(1, True)]
 
 
 async def test_only_an_ended_run_without_readings_shows_the_current_machine_after_a_key() -> None:
@@ -110,7 +98,7 @@ async def test_only_an_ended_run_without_readings_shows_the_current_machine_afte
             assert shows(app, "no readings yet")
             await pilot.press("l")
             await until(pilot, lambda: app.readings.rows and shows(app, " GB free"))
-            app.watcher._readings._last_key = -1e9
+            app.last_key = -1e9
             await until(
                 pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app))
             )

@@ -213,7 +213,6 @@ def test_an_error_of_any_poll_is_reported_once_and_again_after_it_was_gone(
     trained("plain-otter")
     with queue_in_use(), watching(open="plain-otter", reads_machine=True) as (watcher, posted):
         monkeypatch.setattr(Path, "exists", lambda _path: True)  # also the queue's file
-        watcher.key_pressed()
         watcher.compare(("brisk-heron", "plain-otter"))
         for change in (away.set, away.clear) * 2:
             change()
