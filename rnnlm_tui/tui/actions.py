@@ -573,12 +573,6 @@ def key_rows(actions: Iterable[Action] = ACTIONS) -> list[Row]:
     return [row for row in rows if row]
 
 
-PANE_ACTIONS: dict[Pane, str] = {
-    pane: f"show_{pane}" for pane in PANES if pane not in ("compare", "inspect", "versus")
-}
-"""The action that goes to each pane that has one."""
-
-
 def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
     """Return what a key does on another pane if it does nothing here, empty if nowhere.
 
@@ -587,17 +581,13 @@ def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
         actions: the table with the user's keys.
     """
     known = [entry for entry in actions if key in entry.keys]
-    if any(entry.works_on(pane) for entry in known):
+    ways = {entry.id: entry.label for entry in actions}
+    places = [(entry, other) for entry in known for other in entry.panes if f"show_{other}" in ways]
+    if not places or any(entry.works_on(pane) for entry in known):
         return ""
-    for entry in known:
-        other = next((name for name in entry.panes if name in PANE_ACTIONS), None)
-        if other is not None:
-            way = action(PANE_ACTIONS[other], actions).label
-            return (
-                f"{entry.label} is a key of {PANE_TITLES[other]}: {way}, then {entry.label}:"
-                f" {entry.help.split(':')[0]}"
-            )
-    return ""
+    entry, other = places[0]
+    way = f"{ways[f'show_{other}']}, then {entry.label}"
+    return f"{entry.label} is a key of {PANE_TITLES[other]}: {way}: {entry.help.split(':')[0]}"
 
 
 def key_table() -> list[tuple[str, str, str, str]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
-from inspect import isawaitable
 from io import TextIOWrapper
 from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
@@ -259,12 +258,8 @@ class RnnlmApp(App[int]):
     def _update_clock(self) -> None:
         """In a stalled or preparing run only the time changes."""
         deliver_pending_resize(self)
-        waiting = ("stalled", "degraded", "lost", "preparing")
-        if (
-            self.snapshot is not None
-            and self.snapshot.summary.status in waiting
-            and self.pane_screen is not None
-        ):
+        status = self.snapshot and self.snapshot.summary.status
+        if status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 
     def _repaint_screens(self) -> None:
@@ -296,13 +291,9 @@ class RnnlmApp(App[int]):
     def watch_snapshot(self, snapshot: RunSnapshot | None) -> None:
         if snapshot is None:
             return
-        now = time()
-        self._show_alerts(
-            [
-                *self._alerts.check_runs([snapshot.summary], now),
-                *self._alerts.check_events(snapshot.summary.run, snapshot.events, now),
-            ]
-        )
+        now, summary = time(), snapshot.summary
+        self._show_alerts(self._alerts.check_runs([summary], now))
+        self._show_alerts(self._alerts.check_events(summary.run, snapshot.events, now))
         if self.sampler is None:
             self.call_after_refresh(self._start_background_work)
 
@@ -352,10 +343,9 @@ class RnnlmApp(App[int]):
             lambda: store.labels.labels_file(listed_run(run)).move_damaged_aside()
         )
         if kept is not None:
-            lost = f"the labels of {run} are damaged"
+            kept_as = f"the labels of {run} are damaged: the file is kept as {kept.name}"
             pinned = "all its checkpoints are pinned now"
-            words = f"{lost}: the file is kept as {kept.name}, and {pinned}"
-            self.show_notification(words, seconds=20)
+            self.show_notification(f"{kept_as}, and {pinned}", seconds=20)
 
     # panes, runs and marks
 
@@ -532,7 +522,7 @@ class RnnlmApp(App[int]):
     def in_thread(
         self,
         work: Callable[[], ResultT],
-        then: Callable[[ResultT], Awaitable[None] | None] | None = None,
+        then: Callable[[ResultT], object] = lambda _result: None,
         failed: Callable[[RnnlmError | OSError], None] | None = None,
     ) -> None:
         """Call `then` with what `work` returns; errors go to `failed`, or are reported."""
@@ -543,8 +533,7 @@ class RnnlmApp(App[int]):
             except (RnnlmError, OSError) as error:
                 (failed or self.report_error)(error)
                 return
-            if then is not None and isawaitable(following := then(result)):
-                await following
+            then(result)
 
         self.run_beside(run())
 
@@ -684,11 +673,8 @@ class RnnlmApp(App[int]):
     def action_command_palette(self) -> None:
         from rnnlm_tui.tui.commands import PaletteScreen
 
-        screen = self.screen
-        if isinstance(screen, PaneScreen):
-            self.push_screen(
-                PaletteScreen(screen), lambda command: command() if command is not None else None
-            )
+        if isinstance(self.screen, PaneScreen):
+            self.push_screen(PaletteScreen(self.screen), lambda command: command and command())
 
     def action_keys(self) -> None:
         from rnnlm_tui.tui.screens.help import HelpScreen
@@ -734,7 +720,7 @@ class RnnlmApp(App[int]):
         from rnnlm_tui.tui.views.train import event_lines
 
         if self.run_directory is None:
-            self.report("no run open")
+            self.report(run_commands.NO_RUN)
         else:
             events = [] if self.snapshot is None else event_lines(self.snapshot)
             self.push_screen(WorkerLogScreen(self.run_directory, events))
@@ -767,12 +753,10 @@ class RnnlmApp(App[int]):
 
     def current_summaries(self) -> tuple[RunSummary, ...]:
         """All runs, with the open one's newest state."""
-        others = tuple(
-            summary
-            for summary in self.summaries or ()
-            if self.snapshot is None or summary.run != self.snapshot.summary.run
-        )
-        return others if self.snapshot is None else (self.snapshot.summary, *others)
+        known = {} if self.snapshot is None else {self.snapshot.summary.run: self.snapshot.summary}
+        for summary in self.summaries or ():
+            known.setdefault(summary.run, summary)
+        return tuple(known.values())
 
     def leave_now(self) -> None:
         """Leave without a question; settings are on disk already."""

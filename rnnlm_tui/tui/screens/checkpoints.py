@@ -24,7 +24,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.labels import RunLabels
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.log import TensorsScreen
@@ -163,7 +163,7 @@ class CheckpointsScreen(PaneScreen):
         size = amount(formatting.disk(sum(row.bytes for row in rows)))
         return line(f"{{}} {'kept' if now else kept} · {{}}", f"{now}{len(rows)}", size)
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         """Return the actions for a checkpoint, if there is one."""
         names = ["undo_delete_checkpoint"]
         if self._rows:
@@ -183,7 +183,7 @@ class CheckpointsScreen(PaneScreen):
             "delete_checkpoint": f"Delete{several}",
             "verify_checkpoint": f"Verify{several}",
         }
-        return [(action(name), words.get(name, "")) for name in (*names, "leave")]
+        return {name: words.get(name, "") for name in (*names, "leave")}
 
     def _show_detail(self) -> None:
         row, run, snapshot = self.chosen, self.context.run_directory, self.snapshot

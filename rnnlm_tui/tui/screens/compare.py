@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -12,7 +11,7 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from rnnlm_tui.schema.formatting import NOTHING, counted
-from rnnlm_tui.tui.actions import Action, actions_for, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
@@ -86,16 +85,15 @@ class CompareScreen(ChartedScreen):
             return whole
         return line("comparing {}", counted(len(names), "run"))
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         alone = self.chart_position()
         order = (
             "next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in",
             "cursor_right", "alone", "leave",
         )  # fmt: skip
-        found = {entry.id: entry for entry in actions_for(self.PANE)}
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}
-        return [(found[name], verbs.get(name, "")) for name in order]
+        return {name: verbs.get(name, "") for name in order}
 
     # the charts
 

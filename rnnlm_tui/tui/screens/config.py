@@ -23,7 +23,7 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.palette import BRIGHT
 from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
@@ -160,19 +160,15 @@ class ConfigScreen(PaneScreen):
             return super().identity(width)
         return draft_identity(kept.draft, kept.name, width, wide=self.has_class("-wide"))
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         """Return the actions for a draft or an existing run.
 
         While a field is edited, the keys that end that.
         """
         # no form while the pane is mounted or removed
         if any(form.editing for form in self.query(ConfigForm)):
-            return [
-                (action("edit_field"), "Keep"),
-                (action("leave_field"), "Cancel"),
-                (action("next_field"), "Keep, next"),
-                (action("next_section"), ""),
-            ]
+            verbs = {"edit_field": "Keep", "leave_field": "Cancel", "next_field": "Keep, next"}
+            return verbs | {"next_section": ""}
         names = "next_field next_section new_from_run next_comparison find_field leave"
         if not self.locked:
             path = next((form.path for form in self.query(ConfigForm)), "")
@@ -184,7 +180,7 @@ class ConfigScreen(PaneScreen):
                 f"next_field next_section edit_field {browse} reset_field choose_preset {problem}"
                 f" {adjust} save_draft next_comparison find_field start_draft"
             )
-        return [(action(name), "") for name in names.split()]
+        return dict.fromkeys(names.split(), "")
 
     def _show(self) -> None:
         draft = self.shown

@@ -6,7 +6,7 @@ alternatives, states and gradients are asked for when they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.store.states import check_state_name
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state, take_weights
 from rnnlm_tui.tui.screens.asking import Questions
@@ -672,11 +672,7 @@ class InspectScreen(StudioScreen):
     def on_descendant_focus(self) -> None:
         self.refresh_footer()
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        return [(action(name), verb) for name, verb in self._verbs().items()]
-
-    def _verbs(self) -> dict[str, str]:
-        """Return the footer's actions with their verbs, by name."""
+    def footer_entries(self) -> dict[str, str]:
         if self.sampling:
             return {"leave_field": "Stop"}
         if self.choices.has_focus:

@@ -35,7 +35,7 @@ A pane is a subclass of `PaneScreen`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -52,7 +52,6 @@ from rnnlm_tui.tui import SMALLEST
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
 from rnnlm_tui.tui.actions import (
     WITH_TEXT_BOX,
-    Action,
     Group,
     Pane,
     action,
@@ -138,9 +137,10 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         """Return the first key of an action as shown to the user."""
         return shown_keys(key_label(action(name, self.context.actions).keys[0]), self.app)
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
-        """Return the footer's actions with their verbs (empty: the table's), in order of use."""
-        return ()
+    def footer_entries(self) -> dict[str, str]:
+        """Return the footer's actions by id, with their verbs (empty: the table's), in order of
+        use."""
+        return {}
 
     # the frame
 

@@ -22,7 +22,7 @@ from rnnlm_tui.schema.metrics import SEEDS
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, length_problem
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
+from rnnlm_tui.tui.actions import bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
@@ -176,7 +176,7 @@ class PromptScreen(StudioScreen):
         if not self.settings_row.problem and self.settings_row.settings != settings:
             self.settings_row.take(settings)
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         """Return the actions, by the focus and whether a request is running."""
         if self.run_path is None:
             return self.keys_without_run()
@@ -198,7 +198,7 @@ class PromptScreen(StudioScreen):
         verbs |= dict.fromkeys(usual, "")
         if "next_mode" in verbs:
             verbs["next_mode"] = following_mode(self.PANE)
-        return [(action(name), verb) for name, verb in verbs.items()]
+        return verbs
 
     @property
     def _has_text(self) -> bool:

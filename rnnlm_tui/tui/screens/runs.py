@@ -29,7 +29,7 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import check_tags, edited_tags
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, palette
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
 from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
@@ -264,16 +264,12 @@ class RunsScreen(SteersRuns):
         ]
         return line(", ").join(filter(None, parts))
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         if not self.context.summaries:
-            names = ("open_selected", "new_run", "command_palette", "keys", "leave")
-            words = {"open_selected": "Start demo", "new_run": "New run", "leave": "Quit"}
-            return [(action(name), words.get(name, "")) for name in names]
+            verbs = {"open_selected": "Start demo", "new_run": "New run", "command_palette": ""}
+            return verbs | {"keys": "", "leave": "Quit"}
         if self.filter_line.typing:
-            return [
-                (action("open_selected"), "Keep the filter"),
-                (action("leave_field"), "All runs"),
-            ]
+            return {"open_selected": "Keep the filter", "leave_field": "All runs"}
         several = len(self.targets)
         verbs = (
             {"tag_run": f"Tag {several}", "delete_run": f"Delete {several}"} if several > 1 else {}
@@ -281,7 +277,7 @@ class RunsScreen(SteersRuns):
         # there is no room for all of them
         first = "show_queue" if waiting_runs(self.context.queue) else ""
         order = sorted(FOOTER, key=lambda name: name != first)
-        return [(action(name), verbs.get(name, "")) for name in order]
+        return {name: verbs.get(name, "") for name in order}
 
     async def _describe_demo(self, first: FirstLaunch) -> None:
         """Show what the demo trains, and how long that takes here."""

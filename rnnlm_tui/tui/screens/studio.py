@@ -8,13 +8,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.timer import Timer
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import counted, safe
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.actions import Action, action
 from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.threads import act
@@ -64,19 +64,17 @@ class StudioScreen(PaneScreen):
         living = snapshot.summary.status in LIVING
         return CheckpointChoice.of(snapshot.summary.run, rows, wanted, living=living)
 
-    def load_ahead(self, checkpoint: Path) -> None:
+    @work(group="load", exclusive=True)
+    async def load_ahead(self, checkpoint: Path) -> None:
         """Load a checkpoint before it is needed, so that the first token comes at once."""
-        self.run_worker(self._load(checkpoint), group="load", exclusive=True)
-
-    async def _load(self, checkpoint: Path) -> None:
         try:
             await (await self.context.warm_sampler()).load(str(checkpoint))
         except RnnlmError as error:
             self.context.report(error.message, trouble=True)
 
-    def keys_without_run(self) -> list[tuple[Action, str]]:
+    def keys_without_run(self) -> dict[str, str]:
         """Return the footer's actions while no run is open."""
-        return [(action(name), "") for name in ("show_runs", "command_palette", "keys", "leave")]
+        return dict.fromkeys(("show_runs", "command_palette", "keys", "leave"), "")
 
     @property
     def box(self) -> PromptBox:
@@ -118,8 +116,9 @@ class StudioScreen(PaneScreen):
         self.drawing = drawing
         self.begin_showing(partial(self.show_drawing, drawing))
         self.show_drawing(drawing)
-        self.run_worker(self._draw(drawing, run), group="sample")
+        self._draw(drawing, run)
 
+    @work(group="sample")
     async def _draw(self, drawing: Drawing, run: RunDirectory) -> None:
         await draw(self.context, drawing, run)
         self._end(drawing)

@@ -19,7 +19,7 @@ from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, messages, palette
-from rnnlm_tui.tui.actions import Action, action, bindings_for
+from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
@@ -216,7 +216,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         cards = len(rows[-1].other_gpus) if living and rows else 0
         return arrangement(body, alone, below=below, hidden=hidden, cards=cards)
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         """Return the keys that help now, most important first."""
         if self.cursor is not None:
             row = self._nearest()
@@ -227,9 +227,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
                 "leave_field": "Close cursor",
             }
             order = [name for name in AT_CURSOR if row is not None or name != "open_nearest"]
-            return [(action(name), verbs.get(name, "")) for name in order]
+            return {name: verbs.get(name, "") for name in order}
         if self.snapshot is None:
-            return [(action("leave"), "")]
+            return {"leave": ""}
         run, alone, points = self.snapshot.summary, self.chart_position(), self.ends() is not None
         pauses = not run.diverged and run.status in messages.PAUSE_VERBS
         trains = run.status in LIVING and run.status not in ("preparing", "stalled")
@@ -255,7 +255,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if alone:
             verbs |= {"next_chart": alone, "leave_field": "Back"}
             order = ["next_chart", "leave_field", *(name for name in order if name != "next_chart")]
-        return [(action(name), verbs.get(name, "")) for name in order]
+        return {name: verbs.get(name, "") for name in order}
 
     # the charts
 

@@ -20,7 +20,7 @@ from textual.geometry import Size
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.sampling import length_problem
 from rnnlm_tui.tui import WIDE_FROM
-from rnnlm_tui.tui.actions import Action, action, bindings_for, following_mode
+from rnnlm_tui.tui.actions import bindings_for, following_mode
 from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.states import StatesScreen
@@ -205,7 +205,7 @@ class VersusScreen(StudioScreen):
 
     # keys
 
-    def footer_entries(self) -> Sequence[tuple[Action, str]]:
+    def footer_entries(self) -> dict[str, str]:
         """Return the actions of the view, by the focus and whether texts are sampled."""
         if self.run_path is None:
             return self.keys_without_run()
@@ -225,7 +225,7 @@ class VersusScreen(StudioScreen):
         if self.size.width >= WIDE_FROM and not writing:
             verbs["next_checkpoint"] = "Checkpoint of this side"
         hidden = NOT_IN_BOX if writing else ()
-        return [(action(name), verbs.get(name, "")) for name in names if name not in hidden]
+        return {name: verbs.get(name, "") for name in names if name not in hidden}
 
     def action_leave_field(self) -> None:
         """Stop the sampling, leave the box, or go back to the texts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -13,7 +13,6 @@ from rnnlm_tui.tui.actions import (
     ACTIONS,
     PANE_TITLES,
     PROMPT_MODES,
-    Action,
     Pane,
     on_pane,
     shown_keys,
@@ -168,24 +167,19 @@ class FooterLine(KeysLine):
 
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(pane, id=id)
-        self._given: list[tuple[Action, str]] = []
-        self._entries: tuple[tuple[Action, str], ...] = ()
+        self._entries: list[tuple[str, str]] = []
         self._notice: Notice | None = None
         self._timer: Timer | None = None
 
     def on_resize(self) -> None:
         self._draw()
 
-    def show(self, entries: Sequence[tuple[Action, str]]) -> None:
-        """Show actions, each with a verb (empty: the table's); drop some but never the last."""
-        if list(entries) == self._given:
-            return
-        self._given = list(entries)
-        own = getattr(self.app, "actions", ACTIONS)  # with the user's keys
-        self._entries = tuple(
-            (on_pane(find_action(entry.id, own), self._pane), verb) for entry, verb in entries
-        )
-        self._draw()
+    def show(self, entries: Mapping[str, str]) -> None:
+        """Show actions by id, each with a verb (empty: the table's); drop some but never the
+        last."""
+        if list(entries.items()) != self._entries:
+            self._entries = list(entries.items())
+            self._draw()
 
     @property
     def has_notice(self) -> bool:
@@ -223,7 +217,9 @@ class FooterLine(KeysLine):
         wide = width >= WIDE
         gap = 3 if wide else 2
         items: list[tuple[Content, str]] = []
-        for entry, verb in self._entries:
+        own = getattr(self.app, "actions", ACTIONS)  # with the user's keys
+        for name, verb in self._entries:
+            entry = on_pane(find_action(name, own), self._pane)
             if entry.label:
                 words = verb or (entry.wide_verb if wide else "") or entry.verb
                 shown = line(f"{{}} {words}", (entry.label, f"bold {BRIGHT}"))
