@@ -173,10 +173,8 @@ class RnnlmApp(App[int]):
         """Whether all runs have been read: of hundreds, the newest come first."""
         self.prefer_running = False
         """Begin the list of runs with one that trains: the open run is only the last session's."""
-        self._saving = self._unsaved = False
-        """Whether settings are being saved, and whether they have changed since that began."""
-        self._save_problem = ""
-        """Why they couldn't be saved, which was reported."""
+        self._unsaved = asyncio.Event()
+        """Set if settings have changed since the last save began."""
         self._labels_reported: set[str] = set()
         """Runs whose damaged labels were moved aside and reported."""
         self._sampler_lock = asyncio.Lock()
@@ -201,6 +199,7 @@ class RnnlmApp(App[int]):
         self.set_interval(CLOCK_SECONDS, self._update_clock)
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
+        self.run_beside(self._save_changes())
         self.call_after_refresh(self.watcher.begun.set)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
@@ -637,30 +636,27 @@ class RnnlmApp(App[int]):
 
     def save_settings(self) -> None:
         """Save `settings` in the background; several calls in a row save once or twice."""
-        self._unsaved = True
-        if not self._saving:
-            self._saving = True
-            self.run_beside(self._save())
+        self._unsaved.set()
 
-    async def _save(self) -> None:
-        """Save until nothing has changed since.
+    async def _save_changes(self) -> None:
+        """Save the settings whenever they have changed.
 
         A problem is reported once, not with each key on a disk that is full or read-only.
         """
-        while self._unsaved:
-            self._unsaved, known = False, self._save_problem
+        problem = ""
+        while await self._unsaved.wait():
+            self._unsaved.clear()
             try:
                 await to_thread(save_settings, dict(self.settings))
-                self._save_problem = ""
+                problem = ""
             except (RnnlmError, OSError) as error:
-                self._save_problem = str(error)
-                if known != self._save_problem:
+                if str(error) != problem:
                     self.report_error(error)
-        self._saving = False
+                problem = str(error)
 
     def save_last_changes(self) -> None:
         """Save what changed during the last save, after the app has ended."""
-        if self._unsaved:
+        if self._unsaved.is_set():
             run_before_exit(partial(save_settings, dict(self.settings)))
 
     # actions of every screen

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.paths import history_file, keymap_file, state_file
 from rnnlm_tui.store.state import load_state, read_history
@@ -136,10 +138,19 @@ def said(app: RnnlmApp) -> str:
     return " ".join(notice.message for notice in app._notifications)
 
 
-async def test_settings_that_cannot_be_saved_are_reported_once() -> None:
+async def test_settings_that_cannot_be_saved_are_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[object] = []
+
+    def save(settings: dict[str, object]) -> None:
+        tried.append(settings["pane"])
+        save_settings(settings)
+
+    monkeypatch.setattr("rnnlm_tui.tui.app.save_settings", save)
     async with at_home(None, settings={}) as (app, pilot):
         state_file().mkdir(parents=True)
-        for pane in ("config", "runs", "config"):
+        for pane in ("config", "runs", "config", "runs"):
             app.open_pane(pane)
-            await until(pilot, lambda: app.current_mode == pane and not app._saving)  # noqa: B023
+            await until(pilot, lambda: tried[-1:] == [pane] and "can't write" in said(app))  # noqa: B023
         assert said(app).count("can't write") == 1
