@@ -44,7 +44,7 @@ from rnnlm_tui.tui._textual import (
 from rnnlm_tui.tui.actions import PALETTE_KEY, PANES, PROMPT_MODES, Pane, with_ascii_keys, with_keys
 from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, notification
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
-from rnnlm_tui.tui.messages import PROGRESS, Notice, words_of
+from rnnlm_tui.tui.messages import PROGRESS, Notice, NoticeKind, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import last_session, save_settings
@@ -575,10 +575,10 @@ class RnnlmApp(App[int]):
         """Show one line in place of the footer for some seconds."""
         self.show_notice(Notice(text, "trouble" if trouble else "fact"))
 
-    def report_change(self, text: str) -> None:
+    def report_change(self, text: str, kind: NoticeKind = "fact") -> None:
         """Report what was changed, and read the runs again."""
         self.watcher.poll_now()
-        self.report(text)
+        self.show_notice(Notice(text, kind))
 
     def report_error(self, error: RnnlmError | OSError) -> None:
         """Notify the user of an error with its hint."""

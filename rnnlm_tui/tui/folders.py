@@ -31,17 +31,8 @@ class Entry:
     """Whether it is a folder with the files of a tokenizer."""
 
 
-@dataclass(frozen=True, slots=True)
-class FolderListing:
-    """What is in a folder."""
-
-    folder: Path
-    entries: tuple[Entry, ...]
-    """Folders first, then files, by name; hidden ones at the end."""
-
-
-def list_folder(folder: Path, *, tokenizers: bool = False) -> FolderListing:
-    """List a folder.
+def list_folder(folder: Path, *, tokenizers: bool = False) -> list[Entry]:
+    """List a folder: folders first, then files, by name; hidden ones at the end.
 
     Names that can't be typed or shown (control characters, not UTF-8) are left out.
 
@@ -58,11 +49,10 @@ def list_folder(folder: Path, *, tokenizers: bool = False) -> FolderListing:
         raise InputError(
             f"can't list {folder}: {error.strerror or error}", hint="choose another folder"
         ) from error
-    entries = [
-        _entry(item, tokenizers=tokenizers) for item in found if not UNSAFE.search(item.name)
-    ]
-    entries.sort(key=lambda entry: (entry.name.startswith("."), not entry.is_folder, entry.name))
-    return FolderListing(folder, tuple(entries))
+    return sorted(
+        (_entry(item, tokenizers=tokenizers) for item in found if not UNSAFE.search(item.name)),
+        key=lambda entry: (entry.name.startswith("."), not entry.is_folder, entry.name),
+    )
 
 
 def _entry(item: os.DirEntry[str], *, tokenizers: bool) -> Entry:
@@ -91,9 +81,9 @@ def complete_path(text: str, words: Sequence[str] = ()) -> tuple[str, list[str]]
     if text == "~":
         return "~/", []
     try:
-        entries = list_folder(folder).entries
+        entries = list_folder(folder)
     except (InputError, ValueError):  # a null byte, for example
-        entries = ()
+        entries = []
     names = [
         entry.name + ("/" if entry.is_folder else "")
         for entry in entries

@@ -71,11 +71,8 @@ def seconds_to_next_list(took: float, *, shown: bool) -> float:
 
     Thousands of runs must not keep a core busy.
     """
-    return (
-        min(HIDDEN_RUNS_SECONDS, max(RUNS_SECONDS, LIST_SHARE * took))
-        if shown
-        else HIDDEN_RUNS_SECONDS
-    )
+    least = max(RUNS_SECONDS, LIST_SHARE * took) if shown else HIDDEN_RUNS_SECONDS
+    return min(HIDDEN_RUNS_SECONDS, least)
 
 
 class Watcher:

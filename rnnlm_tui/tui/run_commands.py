@@ -17,7 +17,6 @@ from rnnlm_tui.tui.messages import (
     NOT_RESUMABLE,
     PROGRESS,
     WOULD_DIVERGE,
-    Notice,
     outcome,
 )
 from rnnlm_tui.tui.screens.overlay import Question
@@ -52,7 +51,7 @@ async def start(app: RnnlmApp, config: RunConfig, draft: RunDirectory | None = N
     )
     app.watcher.removed.discard(run.name)
     app.open_run(run, "train")
-    _show_outcome(app, Notice(f"{run.name} started", "done"))
+    app.report_change(f"{run.name} started", "done")
     await _warn_of_logout(app)
 
 
@@ -73,7 +72,7 @@ async def resume(app: RnnlmApp, device: str = "") -> None:
             config = config.model_copy(update={"training": training})
         app.run_beside(_warn_of_memory(app, config))
     outcome = await app.wait_for(lambda: client.start.resume_run(run, device))
-    _show_outcome(app, Notice(outcome, "done"))
+    app.report_change(outcome, "done")
     if status != "paused":
         await _warn_of_logout(app)
 
@@ -152,7 +151,7 @@ async def stop(app: RnnlmApp) -> None:
         mark = cast("StopMark | None", answer if answer in ("epoch", "evaluation") else None)
         app.report("requested: stop later …" if mark else "requested: keep training …")
         result = await app.wait_for(lambda: client.control.send(run, "stop_after", after=mark))
-        _show_outcome(app, Notice(f"confirmed: {result.text}", "done"))
+        app.report_change(f"confirmed: {result.text}", "done")
 
 
 async def send(app: RnnlmApp, verb: Verb) -> None:
@@ -171,12 +170,8 @@ async def _send(app: RnnlmApp, run: RunDirectory, verb: Verb) -> None:
     app.report(PROGRESS.get(verb, f"{verb}…"))
     result = await app.wait_for(lambda: client.control.send(run, verb))
     stays = "" if config is None else config.checkpoint.stays(result.step)
-    _show_outcome(app, outcome(verb, result, stays))
-
-
-def _show_outcome(app: RnnlmApp, notice: Notice) -> None:
     app.watcher.poll_now()
-    app.show_notice(notice)
+    app.show_notice(outcome(verb, result, stays))
 
 
 async def _warn_of_memory(app: RnnlmApp, config: RunConfig) -> None:

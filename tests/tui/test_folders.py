@@ -29,11 +29,11 @@ def test_folders_come_first_and_names_that_cannot_be_typed_are_left_out(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = list_folder(here, tokenizers=True)
-    names = [entry.name for entry in listing.entries]
+    names = [entry.name for entry in listing]
     assert names == ["notes", "novels", "gone", "novel.txt", "über.txt", ".secret"]
-    assert [entry.name for entry in listing.entries if entry.is_tokenizer] == ["notes"]
+    assert [entry.name for entry in listing if entry.is_tokenizer] == ["notes"]
     monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
-    assert len(list_folder(here).entries) == 2, "a large folder is cut"
+    assert len(list_folder(here)) == 2, "a large folder is cut"
     with pytest.raises(InputError, match="can't list"):
         list_folder(here / "novel.txt")
 

@@ -48,7 +48,9 @@ Line = PickItem[str | Path]
 """What is chosen, or the folder that enter opens."""
 
 
-def lines_of(listing: folders.FolderListing, purpose: Purpose, typed: str) -> list[Line]:
+def lines_of(
+    folder: Path, entries: Sequence[folders.Entry], purpose: Purpose, typed: str
+) -> list[Line]:
     """Return the list's lines: the way up, the folder itself, folders, files, built-in texts.
 
     Args:
@@ -57,10 +59,10 @@ def lines_of(listing: folders.FolderListing, purpose: Purpose, typed: str) -> li
     word = typed.lower()
     lines: list[Line] = []
     if not typed:
-        lines.append(PickItem(listing.folder.parent, UP))
+        lines.append(PickItem(folder.parent, UP))
         if purpose == "text":
-            lines.append(PickItem(str(listing.folder), HERE, "all texts of this folder"))
-    for entry in listing.entries:
+            lines.append(PickItem(str(folder), HERE, "all texts of this folder"))
+    for entry in entries:
         if word not in entry.name.lower() or (
             entry.name.startswith(".") and not typed.startswith(".")
         ):
@@ -123,7 +125,8 @@ class BrowseScreen(FilteredList[str | Path]):
         super().__init__()
         self._purpose: Purpose = purpose
         self._config, self._start = config, start
-        self._listing: folders.FolderListing | None = None
+        self._folder: Path | None = None
+        self._entries: Sequence[folders.Entry] = ()
         self._came_from = ""
         """The entry to highlight: the folder that was left, or the current text."""
         self._looked_at = ""
@@ -178,14 +181,14 @@ class BrowseScreen(FilteredList[str | Path]):
         box = self.query_one(SafeInput)
         if box.value:
             box.action_delete_left()
-        elif self._listing is not None:
-            self._go(self._listing.folder.parent)
+        elif self._folder is not None:
+            self._go(self._folder.parent)
 
     @work(group="list", exclusive=True)
     async def _go(self, folder: Path) -> None:
         """List a folder in a thread; one that can't be listed changes nothing."""
         try:
-            listing = await to_thread(
+            entries = await to_thread(
                 folders.list_folder, folder, tokenizers=self._purpose == "tokenizer"
             )
         except RnnlmError as error:
@@ -193,10 +196,9 @@ class BrowseScreen(FilteredList[str | Path]):
             return
         if not self.is_open:
             return
-        if self._listing is not None:
-            goes_up = folder == self._listing.folder.parent
-            self._came_from = self._listing.folder.name if goes_up else ""
-        self._listing = listing
+        if self._folder is not None:
+            self._came_from = self._folder.name if folder == self._folder.parent else ""
+        self._folder, self._entries = folder, entries
         self._show_folder()
         box = self.query_one(SafeInput)
         with self.prevent(Input.Changed):
@@ -205,19 +207,19 @@ class BrowseScreen(FilteredList[str | Path]):
 
     def _show_folder(self) -> None:
         """Show the folder's path; its end, if it is too long."""
-        if self._listing is None:
+        if self._folder is None:
             return
         line = self.query_one("#browse-folder", Static)
-        path = safe_text(f"{self._listing.folder}/".replace("//", "/"), newlines="space")
+        path = safe_text(f"{self._folder}/".replace("//", "/"), newlines="space")
         room = max(10, line.size.width or self.size.width - 6)
         shown = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
         line.update(Content.styled(shown, DIM))
 
     def find(self, typed: str) -> None:
         """List what has the text in its name, with the cursor on what was left, or on an entry."""
-        if self._listing is None:
+        if self._folder is None:
             return
-        lines = lines_of(self._listing, self._purpose, typed)
+        lines = lines_of(self._folder, self._entries, self._purpose, typed)
         left = [line for line in lines if line.name.rstrip("/") == self._came_from and not typed]
         entries = [line for line in lines if line.name not in (UP, HERE)]
         column = min(NAME, max((len(line.name) for line in lines), default=0)) + 2

@@ -256,12 +256,9 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def take_typing(self, event: Key | Paste) -> None:
         """Put the cursor into the text box before it gets what is typed or pasted."""
-        if self.text_box is None:
-            return
-        if isinstance(event, Key):
-            self.text_box.takes(event.key, event.character)
-        else:
-            self.text_box.takes("", " ")
+        if self.text_box is not None:
+            key, character = ("", " ") if isinstance(event, Paste) else (event.key, event.character)
+            self.text_box.takes(key, character)
 
     def hint_unbound_key(self, event: Key) -> None:
         """Show which pane a letter belongs to that does nothing here."""

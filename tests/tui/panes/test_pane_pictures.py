@@ -14,7 +14,7 @@ from rnnlm_tui.store.labels import RunLabels, change_labels
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.folders import Entry, FolderListing
+from rnnlm_tui.tui.folders import Entry
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
 from rnnlm_tui.tui.views.sample_tree import SampleTree
@@ -125,7 +125,7 @@ async def test_overlays_of_the_config(
         Entry("heap.py", folder / "heap.py", False, 4_096),
         Entry("notes.txt", folder / "notes.txt", False, 120_000),
     )
-    monkeypatch.setattr(folders, "list_folder", lambda path, **_: FolderListing(path, entries))
+    monkeypatch.setattr(folders, "list_folder", lambda _path, **_: entries)
     async with drafted(size, mode, CODE) as (app, pilot, screen):
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
         await until(pilot, lambda: screen._check.found.preview == CODE)
