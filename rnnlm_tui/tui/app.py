@@ -199,7 +199,7 @@ class RnnlmApp(App[int]):
         self.set_interval(CLOCK_SECONDS, self._update_clock)
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
-        self.run_beside(self._save_changes())
+        self.run_worker(self._save_changes(), group="settings", exit_on_error=True)
         self.call_after_refresh(self.watcher.begun.set)
         if self.run_directory is not None:
             self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from rnnlm_tui.schema.presets import DEMO
@@ -70,8 +71,8 @@ FIRST: dict[str, tuple[str, ...]] = {
     "side_by_side": (*["tab"] * 7, "3", "enter", *"We", "enter"),
     "save_text": (*"We", "enter"),
     "copy_text": (*"We", "enter"),
-    "older_text": (*"We the people " * 20, "enter"),
-    "newer_text": (*"We the people " * 20, "enter", *["pageup"] * 3),
+    "older_text": ("We the people " * 20, "enter"),
+    "newer_text": ("We the people " * 20, "enter", *["pageup"] * 3),
     "alone": ("tab",),
     "previous_line": ("down",),
     "page_up": ("pagedown",),
@@ -86,7 +87,7 @@ FIRST: dict[str, tuple[str, ...]] = {
     "unfold_runs": ("V", "V", "home", "left"),
     "remove_side": ("escape", "ctrl+n"),
 }
-"""Keys pressed before the action's key, so that it has something to do."""
+"""Keys pressed before the action's key, so that it has something to do; words are pasted."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
 """The screens of actions whose screen isn't their first."""
 SIZES: dict[Pane, tuple[int, int]] = {
@@ -131,7 +132,11 @@ def pane_of(entry: Action) -> Pane:
 async def has_an_effect(entry: Action, app: RnnlmApp, pilot: Pilot[int]) -> bool:
     """Press the key; whether the screen has changed or the app has ended."""
     for key in FIRST.get(entry.id, ()):
-        await pilot.press(key)
+        if len(key.split()) > 1:
+            app.post_message(Paste(key))
+            await pilot.pause()
+        else:
+            await pilot.press(key)
         await until(pilot, lambda: not getattr(app.pane_screen, "sampling", False))
     for _ in range(3):
         await pilot.pause()
