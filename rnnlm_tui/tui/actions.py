@@ -145,10 +145,9 @@ def types_text(key: str) -> bool:
 
 def with_keys(text: str, actions: Sequence[Action]) -> str:
     """Return a text for any pane with the keys of actions in place of `{key:id}`."""
-    known = {entry.id: entry for entry in actions}
 
     def label(found: re.Match[str]) -> str:
-        entry = known.get(found[1])
+        entry = next((entry for entry in actions if entry.id == found[1]), None)
         return found[0] if entry is None else on_pane(entry, "prompt").label or entry.label
 
     return re.sub(r"\{key:(\w+)\}", label, text)
@@ -166,8 +165,6 @@ def with_keys_in_help(actions: Sequence[Action]) -> tuple[Action, ...]:
     """Return the actions with keys in place of `{key:id}` in their help."""
     return tuple(
         replace(entry, help=with_keys(entry.help, actions), brief=with_keys(entry.brief, actions))
-        if "{key:" in entry.help
-        else entry
         for entry in actions
     )
 
@@ -533,10 +530,7 @@ ACTIONS: tuple[Action, ...] = with_keys_in_help(tuple(chain.from_iterable(ROWS))
 
 def action(identifier: str, actions: Iterable[Action] = ACTIONS) -> Action:
     """Return the action with this id; raises KeyError for an unknown one."""
-    for entry in actions:
-        if entry.id == identifier:
-            return entry
-    raise KeyError(identifier)
+    return {entry.id: entry for entry in actions}[identifier]
 
 
 def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
