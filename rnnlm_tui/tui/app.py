@@ -417,8 +417,8 @@ class RnnlmApp(App[int]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             self.switch_mode(pane)
-        if self.pane_screen is not None:
-            self.pane_screen.enter_text_box()
+        if self.pane_screen is not None and self.pane_screen.text_box is not None:
+            self.pane_screen.set_focus(self.pane_screen.text_box)
         self.save_session()
 
     action_open_pane = open_pane

@@ -207,7 +207,9 @@ class Watcher:
                 )
             if now >= next_machine:
                 with self._reporting("machine"):
-                    self._poll_machine()
+                    from rnnlm_tui.system.machine import describe_machine
+
+                    self._post(Polled(machine=describe_machine(store.paths.home())))
                 next_machine = monotonic() + MACHINE_SECONDS
             self._end_read()
             self._wake.wait(self._seconds)
@@ -283,11 +285,6 @@ class Watcher:
             self._summaries = summaries
             self._post(Polled(all_listed=complete, summaries=summaries))
         return complete
-
-    def _poll_machine(self) -> None:
-        from rnnlm_tui.system.machine import describe_machine
-
-        self._post(Polled(machine=describe_machine(store.paths.home())))
 
     def _poll_load(self) -> None:
         """Read the machine's load if it is time to. Or stop: the last readings stay, with their

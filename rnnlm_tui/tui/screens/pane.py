@@ -249,11 +249,6 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             return None
         return cast("PromptBox", self.query_one(self.FIRST_FOCUS))
 
-    def enter_text_box(self) -> None:
-        """Put the cursor into the text box, if the pane has one: it was just opened."""
-        if self.text_box is not None:
-            self.set_focus(self.text_box)
-
     def take_typing(self, event: Key | Paste) -> None:
         """Put the cursor into the text box before it gets what is typed or pasted."""
         if self.text_box is not None:
