@@ -71,13 +71,16 @@ def show_run(app: RnnlmApp, snapshot: RunSnapshot) -> None:
 
 async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
     """Wait for the condition, with a deadline."""
-    end = monotonic() + DEADLINE
+    end, pause = monotonic() + DEADLINE, 0.02
     while not condition():
         assert pilot.app._exception is None, f"the app failed: {pilot.app._exception!r}"
         assert monotonic() < end, (
             f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
         )
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
+        pause = min(
+            1.25 * pause, 0.2
+        )  # a look draws the screen, which takes time from what is slow
     await pilot.pause()
 
 

@@ -8,7 +8,6 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.widgets.form import FieldEditor
-from tests.tui.panes.seeing import until_shown
 from tests.tui.support import until
 
 
@@ -58,9 +57,3 @@ async def write(pilot: Pilot[int], path: str, text: str) -> None:
     editor = await edit(pilot, path)
     await pilot.press(*text, "enter")
     await until(pilot, lambda: not editor.is_attached)
-
-
-async def press(pilot: Pilot[int], *keys: str, shows: str | tuple[str, ...]) -> None:
-    """Press keys and wait for all that they show."""
-    await pilot.press(*keys)
-    await until_shown(pilot, *((shows,) if isinstance(shows, str) else shows))

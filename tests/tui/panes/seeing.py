@@ -17,7 +17,12 @@ screen_text = text_of
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:
     """Wait until all the texts are on the screen."""
-    await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
+
+    def all_shown() -> bool:
+        found = screen_text(pilot.app)
+        return all(text in found for text in texts)
+
+    await until(pilot, all_shown)
 
 
 async def press(pilot: Pilot[int], keys: str | Sequence[str], *texts: str) -> None:

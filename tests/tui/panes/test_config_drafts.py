@@ -25,8 +25,8 @@ from rnnlm_tui.tui.settings import last_session
 from rnnlm_tui.tui.views.form import Draft, DraftParent
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import queue_in_use, tensor_file, trained, with_checkpoints
-from tests.tui.panes.filling import edit, edited, focused, go, pane, press, write
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.filling import edit, edited, focused, go, pane, write
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import DEADLINE, at_home, until
 from tests.unit.client.logs import record
 
@@ -75,9 +75,9 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
             return last_session(settings) == (run, "config")
 
         await until(pilot, is_saved)
-        await press(pilot, "r", shows=(f"›   {run.name[:9]}", "    other"))
-        await press(pilot, "d", shows="moved to the trash")
-        await press(pilot, "u", shows=f"{run.name} restored")
+        await press(pilot, "r", f"›   {run.name[:9]}", "    other")
+        await press(pilot, "d", "moved to the trash")
+        await press(pilot, "u", f"{run.name} restored")
         assert drafts() == {run.name: CHANGES, "other": {}}
         await reopen(app, pilot, find_run("other"))
         assert not pane(app).form.draft.changes
@@ -94,7 +94,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
 async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_more_goes() -> None:
     async with at_home(None, "config") as (app, pilot):
         await until_shown(pilot, "draft, not started")
-        await press(pilot, "r", shows="no runs yet")
+        await press(pilot, "r", "no runs yet")
         assert not list_runs()
         await pilot.press("1")
         editor = await edit(pilot, "training.seed")
@@ -113,7 +113,7 @@ async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_m
         await pilot.press("ctrl+l")  # a draft that was left may be pinned or queued: it stays
         await until(pilot, lambda: app.current_mode == "runs")
         deleted = trashed_names()
-        await press(pilot, "1", shows=f"{run.name} ○ draft, not started")
+        await press(pilot, "1", f"{run.name} ○ draft, not started")
         await pilot.press("f6")
         await until(pilot, lambda: drafts() == {run.name: {}})
         assert trashed_names() == deleted
@@ -226,7 +226,7 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await until(pilot, lambda: pane(app).run_name != "")
             name = pane(app).run_name
             await until_shown(pilot, f"{name} ○ draft, not started")
-            await press(pilot, "ctrl+s", shows=f"{name} saved, F5 starts it")
+            await press(pilot, "ctrl+s", f"{name} saved, F5 starts it")
             [draft] = list_runs()
             assert draft.name == name
             await until(pilot, lambda: app.run_directory == draft)
@@ -234,37 +234,37 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await write(pilot, "training.batch_size", "0")
             for key in ("f5", "Q"):
                 await go(pilot, "corpus.source")
-                await press(pilot, key, shows="Fix 1 problem before starting")
+                await press(pilot, key, "Fix 1 problem before starting")
                 assert focused(app) == "training.batch_size"
             await pilot.press("u")
             await write(pilot, "corpus.source", "./gone.txt")
             await go(pilot, "training.epochs")
             await until_shown(pilot, "✗  Corpus")
-            await press(pilot, "f5", shows=("gone.txt not found", "✗ not started: see source"))
+            await press(pilot, "f5", "gone.txt not found", "✗ not started: see source")
             assert focused(app) == "corpus.source"
 
             await write(pilot, "corpus.source", "./text.txt")
             await write(pilot, "training.device", "cuda:77")
             for key in ("f5", "Q"):
                 await go(pilot, "training.epochs")
-                await press(pilot, key, shows=("see device", 'no device "cuda:77"'))
+                await press(pilot, key, "see device", 'no device "cuda:77"')
                 assert focused(app) == "training.device"
             await write(pilot, "training.device", "auto")
             await until(pilot, lambda: 'no device "cuda:77"' not in screen_text(app))
             await write(pilot, "training.seed", "43")
-            await press(pilot, "f5", shows="the worker failed to start")
+            await press(pilot, "f5", "the worker failed to start")
             assert edited(app).training.seed == 43
             assert app.current_mode == "config"
-            await press(pilot, "f5", shows=f"✓ {name} started")
+            await press(pilot, "f5", f"✓ {name} started")
             assert app.current_mode == "train"
             assert started == [draft]
             assert draft.read_config().training.seed == 43
 
             await app.new_draft_from(name)
             await until(pilot, lambda: pane(app).run_name not in ("", name))
-            await press(pilot, "Q", shows="waits in the queue, place 1")
+            await press(pilot, "Q", "waits in the queue, place 1")
             assert app.current_mode == "config"
-            await press(pilot, "Q", shows="is in the queue already")
+            await press(pilot, "Q", "is in the queue already")
 
 
 async def test_a_pretrained_tokenizer_sets_its_size_unless_the_user_does(
@@ -312,16 +312,16 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
         await app.new_draft_from("plain-otter")
         await until_shown(pilot, "draft, not started")
         words = "Draft from plain-otter, not started"
-        await press(pilot, "2", shows=f"{words}: esc 1 shows it, F5 there starts it.")
+        await press(pilot, "2", f"{words}: esc 1 shows it, F5 there starts it.")
         for key in ("4", "f2"):
-            await press(pilot, key, shows=(f"{words}.", "esc 1 shows it, F5 there starts it."))
+            await press(pilot, key, f"{words}.", "esc 1 shows it, F5 there starts it.")
         await pilot.press("escape")
         for count, keys in enumerate((("ctrl+l",), ("P", "enter"), ("ctrl+q",))):
             app.open_run(run, "checkpoints")
             await app.new_draft_from("plain-otter", parent)
             await until_shown(pilot, "draft, fork of plain-otter@3")
             assert pane(app).shown == Draft(CONFIG, "plain-otter", parent=parent)
-            await press(pilot, "v", shows="No field differs from plain-otter@3")
+            await press(pilot, "v", "No field differs from plain-otter@3")
             assert len(forks()) == count
             await pilot.press(*keys)
             wanted = [("plain-otter@3", "keep")] * (count + 1)

@@ -14,8 +14,8 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.overlay import Question
 from tests.homes import trained
-from tests.tui.panes.filling import edit, edited, focused, go, pane, press, rows, write
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.filling import edit, edited, focused, go, pane, rows, write
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import at_home, until
 
 OTHER = parse_config(merge(RunConfig(), {"training.seed": 5, "model.dropout": 0.3}))
@@ -44,23 +44,23 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await pilot.press("space")
         await changed(pilot, corpus__lowercase=True)
         await go(pilot, "training.seed")
-        await press(pilot, "space", shows="space switches yes and no")
+        await press(pilot, "space", "space switches yes and no")
         await pilot.press("f6")
         await until(pilot, lambda: changes(app) == {} and focused(app) == "corpus.lowercase")
         await until_shown(pilot, "undone: lower case yes → no")
-        await press(pilot, "f6", shows="nothing to be undone")
-        await press(pilot, "shift+f6", shows="redone: lower case no → yes")
+        await press(pilot, "f6", "nothing to be undone")
+        await press(pilot, "shift+f6", "redone: lower case no → yes")
         await changed(pilot, corpus__lowercase=True)
         await pilot.press("f6")
 
         # what was typed into a field is one edit, and what was cancelled is none
         await write(pilot, "training.seed", "431")
-        await press(pilot, "shift+f6", shows="nothing to be redone")
+        await press(pilot, "shift+f6", "nothing to be redone")
         await write(pilot, "training.seed", "9")
         await edit(pilot, "training.epochs")
         await pilot.press(*"77")
         for key in ("f6", "f4", "ctrl+o"):  # the text would replace what they change
-            await press(pilot, key, shows="enter keeps what you typed")
+            await press(pilot, key, "enter keeps what you typed")
         await pilot.press("escape")
         await until(pilot, lambda: not pane(app).form.editing)
         await pilot.press("f6")
@@ -77,7 +77,7 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await changed(pilot, training__seed=43, training__epochs=3)
 
         # a preset, or another run's config, replaces all changes in one edit
-        await press(pilot, "P", shows="Begin from")
+        await press(pilot, "P", "Begin from")
         await pilot.press(*["down"] * list(PRESETS).index("elman"), "enter")
         await until_shown(pilot, "preset elman: F6 brings back 2 changes")
         assert edited(app) == PRESETS["elman"]
@@ -96,23 +96,23 @@ async def test_a_field_is_found_by_its_words_and_v_shows_only_those_that_differ(
             ("heads", "model.num_heads"),  # a folded field
             ("l2 norm", "optimizer.max_grad_norm"),
         ):
-            await press(pilot, "slash", *typed, shows=path)
+            await press(pilot, ["slash", *typed], path)
             await pilot.press("enter")
             await until(pilot, lambda path=path: focused(app) == path)  # type: ignore[misc]
             assert path in rows(app)
-        await press(pilot, "slash", *"zzz", shows="0 of")
+        await press(pilot, ["slash", *"zzz"], "0 of")
         await pilot.press("enter", "escape")
         await overlay_closed(pilot)
         assert focused(app) == "optimizer.max_grad_norm"
 
         await pilot.press("P", *"lstm", "enter")
         await until(pilot, lambda: edited(app) == PRESETS["lstm"])
-        await press(pilot, "v", shows="No field differs from preset lstm")
+        await press(pilot, "v", "No field differs from preset lstm")
         await pilot.press("down", "tab", "enter", "u", "right", "space")  # nothing to act on
-        await press(pilot, "v", shows=("Only what differs from the defaults", "default elman"))
+        await press(pilot, "v", "Only what differs from the defaults", "default elman")
         await pilot.press("down")
         assert rows(app) == ["model.cell_type", "model.num_layers", "optimizer.learning_rate"]
-        await press(pilot, "v", shows=("Show what differs from the run", "plain-otter"))
+        await press(pilot, "v", "Show what differs from the run", "plain-otter")
         await pilot.press("enter")
         await until_shown(pilot, "Only what differs from plain-otter", "plain-otter 5")
         await pilot.press("slash", *"dropout", "enter")  # a field that differs
@@ -153,12 +153,12 @@ async def test_a_suggestion_solves_the_problem_and_again_in_another_way(
         await pilot.press("K")
         await until(pilot, lambda: edited(app).schedule.warmup_steps < 100)
         assert edited(app).corpus.source == "text.txt"
-        await press(pilot, "K", shows="no problems")
+        await press(pilot, "K", "no problems")
 
 
 async def asked(pilot: Pilot[int], key: str, path: str, *shown: str) -> None:
     """Answer the question for a path."""
-    await press(pilot, key, shows=shown)
+    await press(pilot, key, *shown)
     await pilot.press("end", "ctrl+u", *path)
 
 
@@ -173,25 +173,25 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
     (tmp_path / "five.toml").write_text(wrong)
     async with at_home(None, "config") as (app, pilot):
         await asked(pilot, "ctrl+o", "mi", "Open a config file")
-        await press(pilot, "tab", shows="mind/  mine.toml")
+        await press(pilot, "tab", "mind/  mine.toml")
         await pilot.press("e", "tab", "enter")
         await until(pilot, lambda: edited(app).training.seed == 7)
         await until_shown(pilot, "from mine.toml")
         await changed(pilot)
         await write(pilot, "training.epochs", "4")
         await write(pilot, "optimizer.learning_rate", "0.001")
-        await press(pilot, "w", shows=("Save the config as", "mine.toml"))
-        await press(pilot, "enter", shows="saved as")
+        await press(pilot, "w", "Save the config as", "mine.toml")
+        await press(pilot, "enter", "saved as")
         saved = (tmp_path / "mine.toml").read_text()
         for text in ("# my best settings", "seed = 7  # lucky", "epochs = 4", "_rate = 0.001"):
             assert text in saved
         assert "hidden_size" not in saved  # the preset's value, which the file didn't have
         await asked(pilot, "w", "mine-2.toml", "Save the config as")
-        await press(pilot, "enter", shows="saved as")
+        await press(pilot, "enter", "saved as")
         await pilot.press("f6")  # the file stays that of the draft
-        await press(pilot, "w", shows="/mine-2.")
+        await press(pilot, "w", "/mine-2.")
         await pilot.press("escape", "shift+f6")
-        await press(pilot, "P", shows=("Recent files", "mine-2.toml"))
+        await press(pilot, "P", "Recent files", "mine-2.toml")
         await pilot.press(*"mine.t", "enter")
         await changed(pilot)
         assert edited(app).training.epochs == 4
@@ -208,10 +208,10 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         ):
             (tmp_path / name).write_bytes(content)
             await asked(pilot, "ctrl+o", name, "Open a config file")
-            await press(pilot, "enter", shows=said)
+            await press(pilot, "enter", said)
             assert edited(app).training.seed == 7
         await asked(pilot, "ctrl+o", "five.toml", "Open a config file")
-        await press(pilot, "enter", shows=("five.toml has 3 problems", "✗ 3 problems"))
+        await press(pilot, "enter", "five.toml has 3 problems", "✗ 3 problems")
         assert set(changes(app)) == {"model.dropout", "model.hidden_size", "training.epochs"}
 
         # another file is overwritten only if the user says so
@@ -221,13 +221,13 @@ async def test_files_are_opened_changed_and_saved_with_their_comments(
         await pilot.press("enter", "escape")
         await overlay_closed(pilot)
         await asked(pilot, "w", "other.toml", "Save the config as")
-        await press(pilot, "enter", shows="Overwrite the file?")
+        await press(pilot, "enter", "Overwrite the file?")
         await pilot.press("enter")
         await overlay_closed(pilot)
         assert (tmp_path / "other.toml").read_text() == "kept"
         await asked(pilot, "w", "other.toml", "Save the config as")
-        await press(pilot, "enter", shows="Overwrite the file?")
-        await press(pilot, "D", shows="saved with 3 problems as")
+        await press(pilot, "enter", "Overwrite the file?")
+        await press(pilot, "D", "saved with 3 problems as")
         assert "dropout = 2.0" in (tmp_path / "other.toml").read_text()
 
 
@@ -259,19 +259,19 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await pilot.press("f4")
         await changed(pilot, training__epochs=9, training__seed=44)
         await write(pilot, "model.dropout", "0.25")
-        await press(pilot, "f4", shows="nothing changed in the editor")
+        await press(pilot, "f4", "nothing changed in the editor")
         seen = (tmp_path / "seen").read_text()
         assert "seed = 44  # mine" in seen
         assert "dropout = 0.25" in seen
         await pilot.press("f4")
         await until_shown(pilot, "training.epochs: is 0", "take it: the form shows the problems")
-        await press(pilot, "t", shows="✗ 1 problem")
+        await press(pilot, "t", "✗ 1 problem")
         await pilot.press("f6", "f6", "f6")
         await changed(pilot, training__epochs=9)
         await pilot.press("f6")
         await changed(pilot)
 
-        await press(pilot, "f4", shows=("The edited text can't be used", "line 2, column 8"))
+        await press(pilot, "f4", "The edited text can't be used", "line 2, column 8")
         await pilot.press("enter")
         await until_shown(pilot, "line 3, column 10: training.epochs: is 0, must be at least 1")
         await until_shown(pilot, "line 4, column 1: training.speed: unknown config key")
@@ -281,10 +281,10 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await pilot.press("enter")
         await changed(pilot, training__seed=3)
         await overlay_closed(pilot)
-        await press(pilot, "f4", shows="sh exited with code 3")
+        await press(pilot, "f4", "sh exited with code 3")
         assert isinstance(app.screen, Question)
         kept = Path(app.screen._lines[-2].plain.removeprefix("The text is kept in "))
         assert kept.read_text() == "nonsense"
-        await press(pilot, "D", shows="the edited text was discarded")
+        await press(pilot, "D", "the edited text was discarded")
         assert not kept.exists()
         await changed(pilot, training__seed=3)

@@ -22,8 +22,8 @@ from rnnlm_tui.tui.screens.config_files import read_file
 from rnnlm_tui.tui.views.form import fields_of, idle_fields
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import trained, with_checkpoints
-from tests.tui.panes.filling import edit, edited, focused, go, pane, press, rows, write
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.filling import edit, edited, focused, go, pane, rows, write
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import at_home, until
 
 
@@ -111,18 +111,18 @@ async def test_changes_and_problems_are_marked_counted_and_gone_through() -> Non
         await pilot.press("f6")
 
         await go(pilot, "model.dropout")
-        await press(pilot, "enter", *"1.5", shows=("✗ 1 problem", "✗ is 1.5, must be at most 0.99"))
+        await press(pilot, ["enter", *"1.5"], "✗ 1 problem", "✗ is 1.5, must be at most 0.99")
         assert edited(app) == DEMO
         await pilot.press("escape")
         await gone(pilot, "✗ 1 problem")
         await write(pilot, "sampling.temperature", "0.001")
         await write(pilot, "model.hidden_size", "wide")
         await until_shown(pilot, "✗ 2 problems", "must be a whole number")
-        await press(pilot, "g", shows="must be at least 0.01")
+        await press(pilot, "g", "must be at least 0.01")
         assert pane(app).form.section == "sampling"
         await pilot.press("u", "g")
         await until(pilot, lambda: pane(app).form.section == "model")
-        await press(pilot, "u", "g", shows="no problems")
+        await press(pilot, "u g", "no problems")
 
         # a problem is shown once and in full, also of a folded field
         await write(pilot, "optimizer.learning_rate", "3,5")
@@ -162,7 +162,7 @@ async def test_the_figures_follow_typing_and_none_is_invented(
         await until_shown(pilot, "✗ 1 problem", before)
         await pilot.resize_terminal(120, 40)
         await until_shown(pilot, before, "out of date")
-        await press(pilot, "u", shows=(before, " live "))
+        await press(pilot, "u", before, " live ")
 
         size = {"memory_bytes": 30 * 2**40, "memory_free": 20 * 2**30, "largest_fitting_batch": 12}
         known = {"memory_measured": True, "calibrated_by": "probe", "calibrated_run": None}
@@ -193,30 +193,30 @@ async def test_a_runs_config_is_frozen_and_a_key_makes_a_new_one_from_it(
         await until_shown(pilot, "frozen  B makes a new run from it")
         await go(pilot, "training.seed")
         for key in ("enter", "f4", "f6", "A", "b"):
-            await press(pilot, key, shows="a run's config never changes: B makes a new run")
-            await press(pilot, "g", shows="no problems")
-        await press(pilot, "u", "left", "f5", shows="this run has started")
+            await press(pilot, key, "a run's config never changes: B makes a new run")
+            await press(pilot, "g", "no problems")
+        await press(pilot, "u left f5", "this run has started")
         assert not pane(app).form.draft.changes
-        await press(pilot, "Y", "Y", shows=("Only what differs from preset demo", "demo 42"))
-        await press(pilot, "Y", "Y", shows="no other run to compare with")
+        await press(pilot, "Y Y", "Only what differs from preset demo", "demo 42")
+        await press(pilot, "Y Y", "no other run to compare with")
         assert pane(app).locked
 
         # it isn't proposed to be saved as the file that an earlier draft came from
         mine = tmp_path / "mine.toml"
         mine.write_text('# mine\npreset = "demo"\n')
-        await press(pilot, "B", shows="○ draft, not started")
+        await press(pilot, "B", "○ draft, not started")
         pane(app)._begin_from(await read_file(app, str(mine)))
         await until_shown(pilot, "mine.toml")
-        await press(pilot, "r", shows=("1 run", "✓ finished"))
+        await press(pilot, "r", "1 run", "✓ finished")
         app.open_run(find_run("plain-otter"), "config")
         await until(pilot, lambda: pane(app).locked)
-        await press(pilot, "w", shows="plain-otter.toml")
+        await press(pilot, "w", "plain-otter.toml")
         await pilot.press("escape")
 
-        await press(pilot, "B", shows="○ draft, not started")
-        await press(pilot, "Y", shows="No field differs from plain-otter: Y shows other")
-        await press(pilot, "f4", shows="no-such-editor-here")
-        await press(pilot, "B", shows="this is a new run already")
+        await press(pilot, "B", "○ draft, not started")
+        await press(pilot, "Y", "No field differs from plain-otter: Y shows other")
+        await press(pilot, "f4", "no-such-editor-here")
+        await press(pilot, "B", "this is a new run already")
         await pilot.press("Y", "Y", "Y")
         await write(pilot, "training.seed", "100")
         await until_shown(pilot, "● 1 changed from plain-otter", "was 99")
@@ -247,7 +247,7 @@ async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -
         await until(pilot, lambda: edited(app).model.tie_weights)
 
         await go(pilot, "model.cell_type")
-        await press(pilot, "enter", shows=tuple(CELL_SUMMARIES.values()))
+        await press(pilot, "enter", *CELL_SUMMARIES.values())
         await pilot.press("escape")
         await go(pilot, "schedule.kind")
         await pilot.press("enter")
@@ -260,7 +260,7 @@ async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -
         await go(pilot, "evaluation.prompts")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextsScreen))
-        await press(pilot, "enter", *"God [b]", "ctrl+s", shows=("4 texts", "was 3 texts"))
+        await press(pilot, ["enter", *"God [b]", "ctrl+s"], "4 texts", "was 3 texts")
         assert edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
         await pilot.press("u")
 
@@ -286,7 +286,7 @@ async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -
 async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
     async with at_home(None, "config") as (app, pilot):
         await edit(pilot, "corpus.source")
-        await press(pilot, "n", "tab", shows=("news", "notes.txt", "novels/"))
+        await press(pilot, "n tab", "news", "notes.txt", "novels/")
         await pilot.press("o", "v", "tab", "e", "tab")
         await until(pilot, lambda: edited(app).corpus.source == "novels/emma.txt")
         await pilot.press("tab")  # nothing to complete
@@ -299,7 +299,7 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
         await go(pilot, "corpus.source")
         hostile = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/]‮"
         pane(app).form.set_values({"corpus.source": hostile})
-        await press(pilot, "down", shows="no file matches")
+        await press(pilot, "down", "no file matches")
         assert not {"\x1b", "‮"} & set(screen_text(app))
 
         editor = await edit(pilot, "corpus.source")
@@ -330,51 +330,51 @@ async def test_a_text_and_a_tokenizer_are_chosen_by_browsing(
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")  # words, which needn't be learned
         await go(pilot, "corpus.source")
-        await press(pilot, "b", shows=("Choose a text", "novels/", "notes.txt", "dangling"))
+        await press(pilot, "b", "Choose a text", "novels/", "notes.txt", "dangling")
         await until_shown(pilot, "all texts of this folder")
         assert ".hidden" not in screen_text(app)
         assert "ken.txt" not in screen_text(app)
-        await press(pilot, "pagedown", shows=("presidents", "built in"))
+        await press(pilot, "pagedown", "presidents", "built in")
         await pilot.press(*"nov")
         await until(pilot, lambda: "notes.txt" not in screen_text(app))
-        await press(pilot, "enter", shows=("emma.txt", "bad.txt", "NUL"))
-        await press(pilot, "down", shows=("first lines as tokens", "Emma·Woodhouse"))
+        await press(pilot, "enter", "emma.txt", "bad.txt", "NUL")
+        await press(pilot, "down", "first lines as tokens", "Emma·Woodhouse")
         await pilot.press("left")  # the folder above, with the cursor where it was
         await until_shown(pilot, "notes.txt")
-        await press(pilot, "right", shows="emma.txt")
+        await press(pilot, "right", "emma.txt")
         await until(pilot, lambda: "notes.txt" not in screen_text(app))
         await pilot.press("down", "enter")
         path = str(shelf / "novels" / "emma.txt")
         await until(pilot, lambda: edited(app).corpus.source == path)
         assert focused(app) == "corpus.source"
-        await press(pilot, "b", shows=("Choose a text", "emma.txt"))
-        await press(pilot, *"xyz", shows="nothing here has this name")
+        await press(pilot, "b", "Choose a text", "emma.txt")
+        await press(pilot, [*"xyz"], "nothing here has this name")
         await pilot.press("enter", "escape")
         await until(pilot, lambda: app.screen is app.pane_screen)
         assert edited(app).corpus.source == path
 
         await pilot.press("f6", "f6")  # a BPE learns from the text
         await go(pilot, "corpus.source")
-        await press(pilot, "b", shows="notes.txt")
-        await press(pilot, *"notes", shows=("too small for a BPE", "first lines as words, until"))
+        await press(pilot, "b", "notes.txt")
+        await press(pilot, [*"notes"], "too small for a BPE", "first lines as words, until")
         await pilot.press("escape")
         await write(pilot, "tokenizer.vocab_size", "260")
         await go(pilot, "corpus.source")
-        await press(pilot, "b", shows="notes.txt")
-        await press(pilot, *"notes", shows="first lines as tokens")
+        await press(pilot, "b", "notes.txt")
+        await press(pilot, [*"notes"], "first lines as tokens")
         await pilot.press("escape")
 
         # a tokenizer, whose kind follows
         await pilot.resize_terminal(120, 40)
         await write(pilot, "corpus.source", "notes.txt")
         await go(pilot, "tokenizer.vocab_size")
-        await press(pilot, "u", "b", shows=("Choose a tokenizer", "tok/", "novels/"))
+        await press(pilot, "u b", "Choose a tokenizer", "tok/", "novels/")
         assert "notes.txt" not in screen_text(app)
         await pilot.press(*"nov")
         await until(pilot, lambda: "tok/" not in screen_text(app))
         (shelf / "novels").rename(shelf / "moved")
-        await press(pilot, "enter", shows="can't list")
-        await press(pilot, "ctrl+u", *"tok", shows=("first lines as tokens", "A·"))
+        await press(pilot, "enter", "can't list")
+        await press(pilot, ["ctrl+u", *"tok"], "first lines as tokens", "A·")
         await pilot.press("enter")
         await until(pilot, lambda: edited(app).tokenizer.name == str(shelf / "tok"))
         await until(pilot, lambda: edited(app).tokenizer.vocab_size < 320)

@@ -23,8 +23,7 @@ from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import LEAST_CELLS, SettingInput
 from tests.homes import trained
 from tests.tui.panes.asking import drawn, pane, sampled, sampling
-from tests.tui.panes.filling import press
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import at_home, until
 from tests.tui.test_cut_values import box_text
 
@@ -151,7 +150,7 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
         settings = (await sample()).settings
         assert (settings.repetition_penalty, settings.stop) == (1.0, ())
         # a temperature of zero
-        await press(pilot, "tab", "0", "enter", shows="temperature  greedy")
+        await press(pilot, "tab 0 enter", "temperature  greedy")
         assert (await sample()).settings.is_greedy
         # through all of them, and back to the prompt
         await pilot.press(*["tab"] * 12)
@@ -162,21 +161,21 @@ async def test_settings_are_reached_with_tab_edited_in_place_and_used() -> None:
 async def test_an_invalid_setting_shows_what_is_allowed_and_samples_nothing() -> None:
     async with sampling() as (app, pilot, sampler):
         row = pane(app).settings_row
-        await press(pilot, "tab", "tab", *"1.5", shows="✗ top-p must be at most 1")
-        await press(pilot, "enter", "x", "enter", "ctrl+r", "f9", shows="✗ top-p must be at most 1")
+        await press(pilot, ["tab", "tab", *"1.5"], "✗ top-p must be at most 1")
+        await press(pilot, "enter x enter ctrl+r f9", "✗ top-p must be at most 1")
         assert sampler.requests == []
         # esc cancels, enter keeps
-        await press(pilot, "tab", "tab", shows=("enter Keep", "esc Cancel", "tab Next"))
-        await press(pilot, *"0.5", "escape", shows="✗ top-p must be at most 1")
-        await press(pilot, "tab", "tab", *"0.7", "enter", shows=("top-p  0.7", "enter Generate"))
+        await press(pilot, "tab tab", "enter Keep", "esc Cancel", "tab Next")
+        await press(pilot, [*"0.5", "escape"], "✗ top-p must be at most 1")
+        await press(pilot, ["tab", "tab", *"0.7", "enter"], "top-p  0.7", "enter Generate")
         await pilot.press("tab", "tab", *"1.5", "escape")
         await until(pilot, lambda: app.focused is pane(app).box and row.problem == "")
         await pilot.press("tab", "0", "escape")
         assert (row.settings.sampling.greedy, row.settings.sampling.top_p) == (False, 0.7)
         # the number of samples, the seed and the stop strings
-        await press(pilot, *["tab"] * 7, *"65", "enter", "enter", shows="✗ samples must be 1 to 64")
-        await press(pilot, *["tab"] * 7, *"64", "shift+tab", *"rand", shows="✗ seed")
-        await press(pilot, *"om", *["tab"] * 5, shows="\\n is a line break, | between several")
+        await press(pilot, [*["tab"] * 7, *"65", "enter", "enter"], "✗ samples must be 1 to 64")
+        await press(pilot, [*["tab"] * 7, *"64", "shift+tab", *"rand"], "✗ seed")
+        await press(pilot, [*"om", *["tab"] * 5], "\\n is a line break, | between several")
         app.post_message(Paste("x" * 101))
         await until_shown(pilot, "✗ stop has 101 characters, must have at most 100")
         assert (await drawn(app, pilot, sampler, "ctrl+u", "enter", "enter")).count == 64

@@ -27,8 +27,7 @@ from tests.homes import LOSSES, tensor_file, trained, with_checkpoints
 from tests.tui.demo_run import NOW
 from tests.tui.fakes import FakeSampler
 from tests.tui.panes.asking import drawn, pane, run_at_home, sampling, worker_writes_snapshots
-from tests.tui.panes.filling import press
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import until
 
 
@@ -71,8 +70,8 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with sampling() as (app, pilot, sampler):
-        await press(pilot, "f7", shows="nothing sampled yet")
-        await press(pilot, "enter", "space", "w", "d", "u", shows="nothing to undo")
+        await press(pilot, "f7", "nothing sampled yet")
+        await press(pilot, "enter space w d u", "nothing to undo")
         await pilot.press("escape")
         keep_three_samples()
         await pilot.press("f7")
@@ -86,15 +85,15 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         # words in any case
         await pilot.press("slash", *"BUDGET", "space", *"must")
         await until_shown(pilot, "/ BUDGET must█", "1 sample", "We must act on the budget")
-        await press(pilot, *["backspace"] * 5, "enter", shows=("2 samples", "enter reuse"))
-        await press(pilot, "escape", shows="3 samples")
-        await press(pilot, "slash", *"nowhere", shows="no sample has all these words")
-        await press(pilot, "ctrl+u", shows="3 samples")
+        await press(pilot, [*["backspace"] * 5, "enter"], "2 samples", "enter reuse")
+        await press(pilot, "escape", "3 samples")
+        await press(pilot, ["slash", *"nowhere"], "no sample has all these words")
+        await press(pilot, "ctrl+u", "3 samples")
         await pilot.press("enter", "home")
         # export the marked ones
-        await press(pilot, "space", "space", shows="2 marked")
-        await press(pilot, "w", shows=("Export 2 samples as", "markdown"))
-        await press(pilot, "down", "down", "enter", shows="saved as")
+        await press(pilot, "space space", "2 marked")
+        await press(pilot, "w", "Export 2 samples as", "markdown")
+        await press(pilot, "down down enter", "saved as")
         text = Path("samples.md").read_text()
         assert [words in text for words in ("needs a budget", "is strong", "act on")] == [1, 1, 0]
         # delete, and undo again if it fails
@@ -105,16 +104,16 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         full = StorageError("can't write samples.jsonl: the disk is full")
         with monkeypatch.context() as broken:
             broken.setattr(store.kept_samples, "restore", Mock(side_effect=full))
-            await press(pilot, "u", shows=f"✗ {full}")
-        await press(pilot, "u", shows=("2 samples restored", "3 samples"))
-        await press(pilot, "u", shows="nothing to undo")
+            await press(pilot, "u", f"✗ {full}")
+        await press(pilot, "u", "2 samples restored", "3 samples")
+        await press(pilot, "u", "nothing to undo")
         # use one again
         await pilot.press("home", "down", "enter")
         await until(pilot, lambda: pane(app).box.text == "The Union")
         await until_shown(pilot, "temperature  1.1", "top-k  40", "seed  2")
         assert (await drawn(app, pilot, sampler, "enter")).settings.seed == 2
         await until(pilot, lambda: len(search()) == 4)
-        await press(pilot, "f7", shows="4 samples")
+        await press(pilot, "f7", "4 samples")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
 
@@ -124,21 +123,21 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with sampling(FakeSampler()) as (app, pilot, sampler):
-        await press(pilot, "f8", shows="none kept yet")
-        await press(pilot, "p", shows="Keep the state")
-        await press(pilot, "enter", shows="✗ no text to keep the state after: type a prompt first")
+        await press(pilot, "f8", "none kept yet")
+        await press(pilot, "p", "Keep the state")
+        await press(pilot, "enter", "✗ no text to keep the state after: type a prompt first")
         # it is kept though the list is closed meanwhile
-        await press(pilot, "escape", *"The Union", "f8", "p", shows="Keep the state")
+        await press(pilot, ["escape", *"The Union", "f8", "p"], "Keep the state")
         gate = sampler.ask_gate = asyncio.Event()
-        await press(pilot, "enter", shows="keeping the state")
+        await press(pilot, "enter", "keeping the state")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, StatesScreen))
         gate.set()
         await until_shown(pilot, "plain-otter kept: the state after 2 tokens")
         # after the newest text, under a name
         await drawn(app, pilot, sampler, "enter")
-        await press(pilot, "f8", "p", shows="Keep the state after the current text as")
-        await press(pilot, "ctrl+u", *"strong one", "enter", shows="✗ invalid name for a state")
+        await press(pilot, "f8 p", "Keep the state after the current text as")
+        await press(pilot, ["ctrl+u", *"strong one", "enter"], "✗ invalid name for a state")
         await pilot.press(*["backspace"] * 4, "enter")
         await until_shown(pilot, "strong kept: the state after 5 tokens")
         request = sampler.asked[-1]
@@ -149,31 +148,31 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         await pilot.press("escape")
         # the beginning of the next sample
         path = Path(keep_state("congress"))
-        await press(pilot, "f8", shows=("congress", "elman, 2 x 192", "5 tokens", "1 state"))
-        await press(pilot, "down", "enter", shows="Prompt, from state congress")
+        await press(pilot, "f8", "congress", "elman, 2 x 192", "5 tokens", "1 state")
+        await press(pilot, "down enter", "Prompt, from state congress")
         await drawn(app, pilot, sampler, *" is", "enter")
         assert sampler.requests[-1].state == str(path)
         assert app.prompt_session.shown.meta.endswith("step 3,700 · from state congress")
         # deleted, and no longer used; restored, copied
         data = path.read_bytes()
-        await press(pilot, "f8", shows="● congress")
-        await press(pilot, "down", "d", shows=("congress deleted, u undoes it", "none kept yet"))
+        await press(pilot, "f8", "● congress")
+        await press(pilot, "down d", "congress deleted, u undoes it", "none kept yet")
         assert not path.exists()
         assert app.prompt_session.state == ""
-        await press(pilot, "u", shows=("congress restored", "1 state"))
+        await press(pilot, "u", "congress restored", "1 state")
         assert path.read_bytes() == data
-        await press(pilot, "e", shows="Copy congress to")
-        await press(pilot, "ctrl+u", *"x.safetensors", "enter", shows="saved as")
+        await press(pilot, "e", "Copy congress to")
+        await press(pilot, ["ctrl+u", *"x.safetensors", "enter"], "saved as")
         assert (tmp_path / "x.safetensors").read_bytes() == data
         # the initial state again
-        await press(pilot, "enter", "f8", shows="● congress")
+        await press(pilot, "enter f8", "● congress")
         await pilot.press("home", "enter")
         await until(pilot, lambda: "from state" not in screen_text(app).split("Prompt")[-1])
         # a damaged one, and one of another model
         Path(keep_state("broken")).write_bytes(b"?")
         keep_state("gates", "lstm", 1, 512)
-        await press(pilot, "f8", shows=("broken", "3 states"))
-        await press(pilot, "down", "enter", shows=("✗", "or not a kept state"))
+        await press(pilot, "f8", "broken", "3 states")
+        await press(pilot, "down enter", "✗", "or not a kept state")
         await pilot.press("down", "down", "enter")
         await until_shown(
             pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
@@ -190,22 +189,22 @@ async def test_presets_set_every_filter_alone_and_own_ones_are_saved_deleted_and
         await pilot.press(*["tab"] * 3, "3", "enter", "f9")
         await until_shown(pilot, "the run's", "careful", "temperature 0.5, top-p 0.9", "newer")
         assert not any(name in screen_text(app) for name in ("hot", "list"))
-        await press(pilot, "down", "enter", shows="temperature  greedy")
-        await press(pilot, "f9", shows="● greedy")
+        await press(pilot, "down enter", "temperature  greedy")
+        await press(pilot, "f9", "● greedy")
         await pilot.press("down", "down", "enter")
         await until_shown(pilot, "temperature  1.2", "top-k  off", "min-p  0.02", "max  100")
         assert not pane(app).settings_row.settings.sampling.is_greedy
         # an own one
-        await press(pilot, "tab", *"1.7", "enter", "f9", shows="Presets of settings")
-        await press(pilot, "s", shows="Save the current settings as")
-        await press(pilot, *"wild", "enter", shows='✗ "wild" is a built-in preset')
-        await press(pilot, *" 2", "enter", shows=("saved as wild 2", "● wild 2", "temperature 1.7"))
+        await press(pilot, ["tab", *"1.7", "enter", "f9"], "Presets of settings")
+        await press(pilot, "s", "Save the current settings as")
+        await press(pilot, [*"wild", "enter"], '✗ "wild" is a built-in preset')
+        await press(pilot, [*" 2", "enter"], "saved as wild 2", "● wild 2", "temperature 1.7")
         own = own_presets(app.settings["sampling_presets"])[-1]
         assert (own.name, own.values["temperature"]) == ("wild 2", 1.7)
-        await press(pilot, "end", "d", shows="wild 2 deleted, u undoes it")
+        await press(pilot, "end d", "wild 2 deleted, u undoes it")
         assert [one.name for one in own_presets(app.settings["sampling_presets"])] == ["newer"]
-        await press(pilot, "u", shows=("wild 2 restored", "● wild 2"))
-        await press(pilot, "home", "d", shows="the run's is built in and can't be deleted")
+        await press(pilot, "u", "wild 2 restored", "● wild 2")
+        await press(pilot, "home d", "the run's is built in and can't be deleted")
 
 
 async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lists(
@@ -224,12 +223,12 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
             "step 3,750  last",
             "● step 3,700  best, val ppl 58.1",
         )
-        await press(pilot, "end", "enter", shows="step 1,000")
+        await press(pilot, "end enter", "step 1,000")
         first = await drawn(app, pilot, sampler, "enter")
         assert first.checkpoint.endswith("step-000001000")
         await until_shown(pilot, "2 characters, 5 tokens")
-        await press(pilot, "ctrl+o", "enter", shows="● step 1,000")
-        await press(pilot, "home", "enter", shows="@now")
+        await press(pilot, "ctrl+o enter", "● step 1,000")
+        await press(pilot, "home enter", "@now")
         await drawn(app, pilot, sampler, "enter")
         await until_shown(pilot, "@now step 3,752, ")
         # a branch of a branch, to be drawn again below
@@ -239,7 +238,7 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
         await until_shown(pilot, "Sample: weights of brisk-heron")
         assert "now" not in screen_text(app).split("weights of brisk-heron")[1].split("step")[0]
         text, tree = pane(app).transcript.newest, app.prompt_session.tree
-        await press(pilot, "end", "enter", shows=("brisk-heron step 1,000", "─ 2 characters ─"))
+        await press(pilot, "end enter", "brisk-heron step 1,000", "─ 2 characters ─")
         assert pane(app).transcript.newest is text
         assert pane(app).settings_row.settings.sampling.temperature == 0.5
         assert pane(app).box.text == "We"
@@ -266,18 +265,18 @@ async def test_all_sides_of_compare_start_from_a_state_that_all_of_them_can_star
         # one side can't
         await pilot.press(*"We", "tab", "tab", "ctrl+o", "down", "enter")
         await until_shown(pilot, "Side B: weights of brisk-heron")
-        await press(pilot, "enter", shows="B brisk-heron @best")
+        await press(pilot, "enter", "B brisk-heron @best")
         refusal = "congress is a state of elman, 2 x 192, and brisk-heron is lstm, 1 x 192"
-        await press(pilot, "f8", shows="congress")
-        await press(pilot, "down", "enter", shows=refusal)
+        await press(pilot, "f8", "congress")
+        await press(pilot, "down enter", refusal)
         assert app.prompt_session.state == ""
-        await press(pilot, "escape", "ctrl+o", "home", shows="Side B: run")
-        await press(pilot, "enter", shows="Side B: weights of plain-otter")
-        await press(pilot, "enter", shows="B plain-otter")
+        await press(pilot, "escape ctrl+o home", "Side B: run")
+        await press(pilot, "enter", "Side B: weights of plain-otter")
+        await press(pilot, "enter", "B plain-otter")
         # both can, and score the texts after it
-        await press(pilot, "f8", shows="congress")
-        await press(pilot, "down", "enter", shows="from state congress")
-        await press(pilot, "enter", shows="B scores A’s text")
+        await press(pilot, "f8", "congress")
+        await press(pilot, "down enter", "from state congress")
+        await press(pilot, "enter", "B scores A’s text")
         assert [request.state for request in sampler.requests] == [path, path]
         scored = [one for one in sampler.asked if isinstance(one, InspectRequest)]
         assert {one.state for one in scored} == {path}

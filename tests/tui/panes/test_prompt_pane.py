@@ -37,8 +37,7 @@ from tests.tui.panes.asking import (
     words,
     worker_writes_snapshots,
 )
-from tests.tui.panes.filling import press
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import until
 
 
@@ -59,12 +58,12 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await until_shown(pilot, "Type a prompt and press enter", "@best step 3,700, val 58.1")
         boxes = [pane(app).box, *pane(app).query(SettingInput)]
         assert not any(box.cursor_blink for box in boxes), "an idle prompt draws nothing"
-        await press(pilot, "f6", "ctrl+y", shows="no text yet")
+        await press(pilot, "f6 ctrl+y", "no text yet")
         empty = await drawn(app, pilot, sampler, "enter")
         assert (empty.prompt, empty.state) == ("", "")
         assert read_history() == []
         # sample, with the run's settings
-        await press(pilot, *"We", shows="2 characters ")
+        await press(pilot, [*"We"], "2 characters ")
         assert (session.shown.prompt, len(session.shown.ids)) == ("", 2)
         first = await drawn(app, pilot, sampler, "enter")
         assert first.checkpoint == str(run.path / "checkpoints/step-000003700")
@@ -80,10 +79,10 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         assert (longer.prompt, longer.settings.seed) == ("We", 7)
         assert longer.ids == (token_id(" s7t0"), token_id(" end"))
         await until(pilot, lambda: " s7t0 end s7t2 end" in {kept.text for kept in search()})
-        await press(pilot, "f6", shows="We s7t0 end   ")
-        await press(pilot, "f6", shows="nothing to undo")
-        await press(pilot, "shift+f6", shows="We s7t0 end s7t2 end")
-        await press(pilot, "shift+f6", shows="nothing to redo")
+        await press(pilot, "f6", "We s7t0 end   ")
+        await press(pilot, "f6", "nothing to undo")
+        await press(pilot, "shift+f6", "We s7t0 end s7t2 end")
+        await press(pilot, "shift+f6", "nothing to redo")
         # draw the continuation again from where it began
         assert len((await drawn(app, pilot, sampler, "ctrl+r")).ids) == 2
         await until_shown(pilot, "We s7t0 end s8t2 end", "4 tokens · seed 8", "2 of 2")
@@ -92,10 +91,10 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await until_shown(pilot, "We s9t0 end", "2 tokens · seed 9 · step 3,700 · 2 of 2")
         assert "We s7t0" not in screen_text(app)
         first_figures, second_figures = (f"4.1 bits/token   seed {seed}" for seed in (7, 9))
-        await press(pilot, "f6", shows=first_figures)
-        await press(pilot, "shift+f6", shows=second_figures)
-        await press(pilot, "escape", "left", shows=("We s7t0 end", "1 of 2", first_figures))
-        await press(pilot, "left", shows=("We s9t0 end", "2 of 2", second_figures))
+        await press(pilot, "f6", first_figures)
+        await press(pilot, "shift+f6", second_figures)
+        await press(pilot, "escape left", "We s7t0 end", "1 of 2", first_figures)
+        await press(pilot, "left", "We s9t0 end", "2 of 2", second_figures)
         # edit
         await pilot.press("right", "f4")
         await until_shown(pilot, "Edit the text", "enter Continue from here", "esc Discard")
@@ -117,7 +116,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await drawn(app, pilot, sampler, "ctrl+r")
         await until_shown(pilot, "We s7t0 end s7t2 end", "We the s10t0 end")
         # save and copy
-        await press(pilot, "ctrl+s", shows="saved as")
+        await press(pilot, "ctrl+s", "saved as")
         assert Path("plain-otter-sample.txt").read_text() == "We the s10t0 end\n"
         await pilot.press("ctrl+y")
         await until_shown(pilot, "copied 16 characters (if your terminal allows it); ^s saves")
@@ -130,7 +129,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         session.shown.text = " else"
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
-        await press(pilot, "4", shows="We the else")
+        await press(pilot, "4", "We the else")
 
 
 async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> None:
@@ -141,26 +140,26 @@ async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> 
         await until_shown(pilot, "▌ We s7t0 end█", "F10 Stop", "● 2 of 100 tokens")
         for key in ("enter", "f3", "f12", "f6", "ctrl+o"):
             pane(app).end_notice()
-            await press(pilot, key, shows="already sampling, F10 stops it")
-        await press(pilot, "f10", shows=("■ 2 of 100 tokens, stopped", "enter Generate"))
+            await press(pilot, key, "already sampling, F10 stops it")
+        await press(pilot, "f10", "■ 2 of 100 tokens, stopped", "enter Generate")
         assert "▌" not in screen_text(app)
         assert app.focused is pane(app).box
-        await press(pilot, "f10", "right", shows="no other branch: F12 draws one")
+        await press(pilot, "f10 right", "no other branch: F12 draws one")
         sampler.gate = None
-        await press(pilot, "f3", shows="We s7t0 end s7t2 end")
+        await press(pilot, "f3", "We s7t0 end s7t2 end")
         await until(pilot, lambda: {kept.reason for kept in search()} == {"length", "cancelled"})
         # the notice about a running sample ends with it
         sampler.gate = asyncio.Event()
         await pilot.press("enter", "enter")
         await until(pilot, lambda: len(sampler.requests) == 3)
-        await press(pilot, "enter", shows="already sampling, F10 stops it")
+        await press(pilot, "enter", "already sampling, F10 stops it")
         sampler.gate.set()
         await sampled(app, pilot, sampler, 3)
         await until_shown(pilot, "enter Generate")
         assert "already sampling" not in screen_text(app)
         # another run ends the sample and starts a new transcript
         sampler.gate = asyncio.Event()
-        await press(pilot, "enter", shows="We s7t0 end█")
+        await press(pilot, "enter", "We s7t0 end█")
         app.close_run()
         app.open_pane("config")
         await until(pilot, lambda: app.current_mode == "config")
@@ -171,7 +170,7 @@ async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> 
         assert "s7t0" not in screen_text(app)
         footer = screen_text(app).splitlines()[-1]
         assert footer == " F11 Runs  ^p Palette  F1 Keys  ^q Leave"
-        await press(pilot, "tab", "r", "enter", shows="no run open: F11 lists the runs")
+        await press(pilot, "tab r enter", "no run open: F11 lists the runs")
         assert pane(app).box.text == "Wer"
         await pilot.press("f11")
         await until(pilot, lambda: app.current_mode == "runs")
@@ -188,7 +187,7 @@ async def test_a_slow_disk_delays_no_text_and_an_error_is_reported() -> None:
         await until(pilot, lambda: [kept.tokens for kept in search()] == [4, 2])
         samples.unlink()
         samples.mkdir()
-        await press(pilot, "f3", shows=("s7t4 end", "can't write"))
+        await press(pilot, "f3", "s7t4 end", "can't write")
 
 
 async def test_a_request_that_was_not_sent_is_dropped_by_escape(
@@ -197,18 +196,18 @@ async def test_a_request_that_was_not_sent_is_dropped_by_escape(
     written = threading.Event()
     sent = worker_writes_snapshots(monkeypatch, written)
     async with sampling(FakeSampler(waking=asyncio.Event())) as (app, pilot, sampler):
-        await press(pilot, *"We", "enter", shows=("loading the model", "esc Stop"))
-        await press(pilot, "escape", shows="■ stopped before the first token")
+        await press(pilot, [*"We", "enter"], "loading the model", "esc Stop")
+        await press(pilot, "escape", "■ stopped before the first token")
         assert not pane(app).sampling
         assert sampler.waking is not None
         sampler.waking.set()
-        await press(pilot, "enter", shows=("We is strong.", "✓ 3 of 100 tokens"))
+        await press(pilot, "enter", "We is strong.", "✓ 3 of 100 tokens")
         assert len(sampler.requests) == 1
         # while a snapshot is written
         await choose_now(app, pilot)
         await pilot.press("enter")
         await until(pilot, lambda: sent == ["snapshot"])
-        await press(pilot, "escape", shows="■ stopped before the first token")
+        await press(pilot, "escape", "■ stopped before the first token")
         written.set()
         await app.workers.wait_for_complete([one for one in app.workers if one.group == "sample"])
         assert len(sampler.requests) == 1
@@ -219,8 +218,8 @@ async def test_several_samples_are_one_request_below_or_beside_each_other() -> N
         await drawn(app, pilot, sampler, *["tab"] * 7, "3", "enter", *"We", "enter")
         await until_shown(pilot, "› 1  s7t0 end", "  2  s8t0 end", "  3  s9t0 end", "1 of 3")
         await until_shown(pilot, "✓ 3 samples   6 of 300 tokens", "samples  3")
-        await press(pilot, "escape", "right", "right", shows=("› 3  s9t0 end", "seed 9", "3 of 3"))
-        await press(pilot, "f6", shows=("› 2  s8t0 end", "seed 8", "2 of 3"))
+        await press(pilot, "escape right right", "› 3  s9t0 end", "seed 9", "3 of 3")
+        await press(pilot, "f6", "› 2  s8t0 end", "seed 8", "2 of 3")
         # one of them is continued, and its continuation drawn again
         await drawn(app, pilot, sampler, "f3")
         await until_shown(pilot, "We s8t0 end s8t2 end")
@@ -252,7 +251,7 @@ async def test_seed_and_checkpoint_change_by_key_and_a_prompt_is_sampled_at_once
     async with sampling() as (app, pilot, sampler):
         weights = "step 3,000, val 60.7", "step 2,000", "step 1,000", "@now", "@last step 3,750"
         for words in (*weights, "@best step 3,700", weights[0]):
-            await press(pilot, "ctrl+k", shows=words)
+            await press(pilot, "ctrl+k", words)
         await until(pilot, lambda: sampler.loaded[-1].endswith("step-000003000"))
         await pilot.press("ctrl+r")
         assert sampler.requests == []
@@ -279,23 +278,23 @@ async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
         assert not pane(app).sampling
         sampler.failure = None
         await drawn(app, pilot, sampler, "ctrl+u", *"We", "enter")
-        await press(pilot, "f4", shows=("the text has 25,002 characters", "at most 20,000"))
+        await press(pilot, "f4", "the text has 25,002 characters", "at most 20,000")
         # a text that a killed sampler left is kept and can be continued
         sampler.texts = words
         await pilot.press("enter")
         await until_shown(pilot, "We s7t0", "✗ the sampler exited (exit code -9)", "✗ incomplete")
         sampler.texts, sampler.words = None, (" is", " strong")
-        await press(pilot, "f3", shows="We s7t0 is strong")
+        await press(pilot, "f3", "We s7t0 is strong")
         assert sampler.requests[-1].prompt == "We s7t0"
         assert "exit code" not in screen_text(app)
         # a checkpoint that is deleted meanwhile: the best one is next
-        await press(pilot, "ctrl+k", shows="step 3,000, val 60.7")
+        await press(pilot, "ctrl+k", "step 3,000, val 60.7")
         sampler.failure = CheckpointError("step-000003000 has no manifest.json")
-        await press(pilot, "enter", shows="✗ step-000003000 has no manifest.json")
+        await press(pilot, "enter", "✗ step-000003000 has no manifest.json")
         sampler.failure = None
         remove_checkpoint(run, 3_000)
         await until_shown(pilot, "the chosen checkpoint was deleted", "@best step 3,700")
-        await press(pilot, "enter", shows="We is strong")
+        await press(pilot, "enter", "We is strong")
         assert "manifest" not in screen_text(app).splitlines()[-8]
 
 
@@ -315,11 +314,11 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
     async with sampling(run=run, size=(120, 40)) as (app, pilot, sampler):
         await choose_now(app, pilot)
         await until_shown(pilot, "@now current weights")
-        await press(pilot, *"We", "enter", shows=("We s7t0 end", "@now step 3,752, "))
+        await press(pilot, [*"We", "enter"], "We s7t0 end", "@now step 3,752, ")
         await until_shown(pilot, " s ago")
         assert app.prompt_session.shown.weights.label == "now, step 3,752"
         # follow
-        await press(pilot, "ctrl+f", shows="sampling after each evaluation, ^f ends it")
+        await press(pilot, "ctrl+f", "sampling after each evaluation, ^f ends it")
         await sampled(app, pilot, sampler, 2)
         await until_shown(pilot, "Sampling, after each evaluation")
         assert sampler.requests[-1].checkpoint.endswith("snapshots/step-000003752-aa")
@@ -327,7 +326,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         await sampled(app, pilot, sampler, 3)
         assert {request.settings.seed for request in sampler.requests} == {7}
         assert sent == ["snapshot"] * 3
-        await press(pilot, "ctrl+f", shows="no longer sampling after each evaluation")
+        await press(pilot, "ctrl+f", "no longer sampling after each evaluation")
         assert not pane(app).following
         # following ends with the run, after a sample of its last checkpoint
         await drawn(app, pilot, sampler, "ctrl+f")
@@ -335,7 +334,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         await sampled(app, pilot, sampler, 5)
         await until_shown(pilot, "plain-otter is finished: following ended", "@last step 3,750")
         assert sampler.requests[-1].checkpoint.endswith("checkpoints/step-000003750")
-        await press(pilot, "ctrl+f", shows="the run is not training: nothing to follow")
+        await press(pilot, "ctrl+f", "the run is not training: nothing to follow")
         assert not pane(app).following
         # the last checkpoint stays chosen
         append(evaluation(3_751))
@@ -350,19 +349,19 @@ async def test_without_a_checkpoint_the_current_weights_are_sampled_while_they_c
     run = run_at_home(losses={})
     async with sampling(run=run) as (app, pilot, sampler):
         await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current")
-        await press(pilot, "x", "enter", shows="x s7t0 end")
+        await press(pilot, "x enter", "x s7t0 end")
         assert sampler.requests[-1].checkpoint == str(run.path / "snapshots/step-000003752-aa")
 
         def ended(_run: RunDirectory, _verb: str) -> None:
             raise RunStateError("plain-otter is not running", hint="resume it")
 
         monkeypatch.setattr(client.control, "send", ended)
-        await press(pilot, "enter", shows=("✗ plain-otter is not running. resume it", "✗ no text"))
+        await press(pilot, "enter", "✗ plain-otter is not running. resume it", "✗ no text")
         assert not pane(app).sampling
     async with sampling(run=run, trains=False) as (_app, pilot, sampler):
         await until_shown(pilot, "plain-otter has no checkpoint to sample from")
-        await press(pilot, "x", "enter", "ctrl+k", "ctrl+s", "ctrl+y", shows="no text yet")
-        await press(pilot, "ctrl+o", shows="no run has a checkpoint yet")
+        await press(pilot, "x enter ctrl+k ctrl+s ctrl+y", "no text yet")
+        await press(pilot, "ctrl+o", "no run has a checkpoint yet")
         assert sampler.requests == []
 
 
@@ -375,15 +374,15 @@ async def test_the_newest_text_is_at_the_bottom_and_keys_scroll_to_older_ones() 
         assert not any("prompt 0" in line for line in lines[:16])
         for field in ("prompt-box", "setting-top_p"):  # from inside a field
             app.screen.set_focus(app.screen.query_one(f"#{field}"))
-            await press(pilot, "pageup", "pageup", shows=("prompt 0 word", "more lines"))
+            await press(pilot, "pageup pageup", "prompt 0 word", "more lines")
             await pilot.press("pagedown", "pagedown")
             await until(pilot, lambda: "more lines" not in screen_text(app))
-        await press(pilot, "escape", "escape", "home", shows=("prompt 0", "more lines"))
+        await press(pilot, "escape escape home", "prompt 0", "more lines")
         await pilot.press("end")
         await until(pilot, lambda: "more lines" not in screen_text(app))
         # of several that have no room, the current one is in sight
         sampler.words = [" word"] * 150
-        await press(pilot, *["tab"] * 7, "3", "enter", "enter", shows=("› 1  word", "more lines"))
+        await press(pilot, [*["tab"] * 7, "3", "enter", "enter"], "› 1  word", "more lines")
 
 
 async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_lines(
@@ -391,7 +390,7 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
 ) -> None:
     sampler = FakeSampler(gate=asyncio.Event(), texts=words)
     async with sampling(sampler, size=(120, 40)) as (app, pilot, _):
-        await press(pilot, *"We", "enter", shows="We s7t0 end█")
+        await press(pilot, [*"We", "enter"], "We s7t0 end█")
         screen, drawing = pane(app), pane(app).drawing
         assert drawing is not None
         start = now = monotonic()
@@ -420,4 +419,4 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
             await pilot.pause()
             places.append(line())
         assert places[2:] == sorted(set(places[2:]))
-        await press(pilot, "escape", shows="■ 2 of 100 tokens, stopped")
+        await press(pilot, "escape", "■ 2 of 100 tokens, stopped")
