@@ -141,8 +141,9 @@ def cells_on(app: RnnlmApp) -> Cells:
 
 
 def _views(name: str) -> tuple[tuple[tuple[int, int], Mode], ...]:
-    """Size and mode of every snapshot of a state."""
-    return (*((size, "") for size in SIZES), *MORE.get(name, ()))
+    """Size and mode of a state's snapshots; those without colour are taken with those in colour."""
+    more = [view for view in MORE.get(name, ()) if view[1] != "plain"]
+    return (*((size, "") for size in SIZES), *more)
 
 
 def each_view(*names: str) -> pytest.MarkDecorator:
@@ -184,7 +185,9 @@ async def assert_picture(
             *unified_diff(before, lines, path.name, "now", lineterm="", n=0),
         ]
     )
-    if not mode:
+    if not mode and (size, "plain") in MORE.get(name, ()):
+        await assert_picture(app, folder, name, size, "plain")
+    elif not mode:
         _looks(_without_colour(app))
 
 

@@ -51,8 +51,6 @@ async def test_a_guide_is_opened_from_the_palette_leads_to_others_and_fits_a_nar
         row = next(number for number, line in enumerate(lines) if "Text and tokenizers" in line)
         await pilot.click(offset=(lines[row].index("Text and tokenizers") + 3, row))
         await until(pilot, lambda: screen.guide.topic == "text")
-        await pilot.press("backspace")
-        await until(pilot, lambda: screen.guide.topic == "quick-start")
         # g chooses one, p and n step through them
         await pilot.press("g")
         await until(pilot, lambda: isinstance(app.screen, ChooseScreen))

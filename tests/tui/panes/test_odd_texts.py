@@ -68,16 +68,13 @@ def test_the_form_accepts_and_rejects_texts_as_the_command_line_does(field: Form
         expected = from_the_command_line(field, text)
         assert (draft.config() if not problems else None) == expected, text[:80]
         assert all(problem.message for problem in problems)
-        for value in (
-            draft.value(field.path),
-            getattr(getattr(draft.nearest_config(), field.section), field.path.partition(".")[2]),
-        ):
-            assert isinstance(edited_value(field, value), str)
-            for problem in (*problems, None):  # as the form draws it
-                row = FieldRow(field, value, value_at(DEMO, field.path), problem)
-                lines = row.draw(62, active=False) + row.draw(47, active=True)
-                assert all(line.cell_length <= 62 for line in lines), text[:80]
-                assert not UNSAFE.search("".join(line.plain for line in lines))
+        value = draft.value(field.path)
+        assert isinstance(edited_value(field, value), str)
+        for problem in (*problems, None)[:2]:  # as the form draws it
+            row = FieldRow(field, value, value_at(DEMO, field.path), problem)
+            lines = row.draw(62 if problem else 47, active=problem is None)
+            assert all(line.cell_length <= 62 for line in lines), text[:80]
+            assert not UNSAFE.search("".join(line.plain for line in lines))
         # as a kept draft has it
         kept = tomllib.loads(toml_text({"value": draft.value(field.path)})).get("value")
         assert Draft(DEMO, "preset demo").with_value(field.path, kept) == draft, text[:80]

@@ -276,16 +276,13 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
                 await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@pytest.mark.parametrize("colours", ["", "1"], ids=["in colour", "without colour"])
-async def test_every_size_draws_every_pane(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", colours)
-    sizes = ((60, 15), (40, 10), (200, 60), (61, 16), (109, 19), (110, 20), (80, 24))
+async def test_every_size_draws_every_pane() -> None:
+    sizes = ((60, 15), (40, 10), (109, 19), (110, 20))
     async with drawn("config", (80, 24), "") as (app, pilot):
         versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
         for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
             await pilot.press(*keys)
-            for size in sizes[-1:] if colours else sizes:
+            for size in sizes:
                 await pilot.resize_terminal(*size)
-                await pilot.pause()
                 assert len(cells_on(app)) == size[1]
             await until_shown(pilot, "plain-otter ● running")
