@@ -19,6 +19,7 @@ from typing import Literal
 
 import pytest
 from rich.style import Style
+from textual.pilot import Pilot
 
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.app import RnnlmApp
@@ -165,6 +166,21 @@ def each_size(*names: str) -> pytest.MarkDecorator:
         [(found, *view) for view, found in views.items()],
         ids=[_file_name(names[0], *view) for view in views],
     )
+
+
+def each_mode(*names: str) -> pytest.MarkDecorator:
+    """Parametrize a test with name and mode: its snapshots of all sizes are of one start."""
+    modes: list[tuple[str, Mode]] = [(name, "") for name in names]
+    modes += [(name, "ascii") for name in names if (SMALL, "ascii") in MORE.get(name, ())]
+    return pytest.mark.parametrize(("name", "mode"), modes)
+
+
+async def assert_pictures(pilot: Pilot[int], folder: Path, name: str, mode: Mode = "") -> None:
+    """The screen comes to equal the snapshots of every size."""
+    assert isinstance(pilot.app, RnnlmApp)
+    for size in SIZES if not mode else (SMALL,):
+        await pilot.resize_terminal(*size)
+        await assert_picture(pilot.app, folder, name, size, mode)
 
 
 async def assert_picture(

@@ -12,7 +12,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import log as module
 from rnnlm_tui.tui.screens.log import LogFollower, LogPanel
 from tests.homes import trained, with_checkpoints
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import assert_pictures
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 from tests.unit.client.logs import record
 
@@ -111,16 +111,13 @@ PRINTED = (
 )
 
 
-@each_view("train-log-found")
-async def test_log_equals_its_snapshot(
-    name: str, size: tuple[int, int], mode: Mode, path: Path
-) -> None:
+async def test_log_equals_its_snapshot(path: Path) -> None:
     path.write_text(PRINTED)
-    async with at_home(pane="train", size=size) as (app, pilot):
+    async with at_home(pane="train") as (app, pilot):
         await pilot.press("L")
         await until(pilot, lambda: shows(app, "OutOfMemoryError"))
         await pilot.press("slash", *"capacity", "enter")
-        await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
+        await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-log-found")
 
 
 def test_the_end_of_a_log_is_read_again_if_it_changed(

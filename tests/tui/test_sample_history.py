@@ -21,7 +21,7 @@ from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.samples import HistoryPage, continuation, page_lines
 from tests.homes import STEPS, trained
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import assert_pictures
 from tests.tui.support import at_home, lines_of, shows, until
 from tests.unit.client.logs import record
 
@@ -111,8 +111,7 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await until(pilot, lambda: shows(app, "@2"))
 
 
-@each_view("train-history-earlier")
-async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mode: Mode) -> None:
+async def test_history_equals_its_snapshot() -> None:
     """New words are bright, but only the beginning is dim if most are new; a prompt has no sample
     at this step, and earlier texts fill the room."""
     texts = {
@@ -124,12 +123,12 @@ async def test_history_equals_its_snapshot(name: str, size: tuple[int, int], mod
     for step, found in texts.items():
         rows = zip(PROMPTS, found, strict=False)
         append(run, *(SampleRow(1, step, *row, 3, 7, step) for row in rows))
-    async with at_home(pane="train", size=size) as (app, pilot):
+    async with at_home(pane="train") as (app, pilot):
         await pilot.press("h")
         await until(pilot, lambda: is_loaded(app))
         await pilot.press("left")
         await until(pilot, lambda: shows(app, "2 of 3") and shows(app, "@1,000"))
-        await assert_picture(app, Path(__file__).parent / "snapshots", name, size, mode)
+        await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-history-earlier")
 
 
 def test_new_words_are_bold_without_colour() -> None:

@@ -26,7 +26,16 @@ from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
 from tests.tui.panes.test_inspect_pane import sampled, scored, weights
 from tests.tui.panes.test_prompt_overlays import keep_state, keep_three_samples
-from tests.tui.pictures import Mode, assert_picture, cells_on, each_size, each_view
+from tests.tui.pictures import (
+    SMALL,
+    Mode,
+    assert_picture,
+    assert_pictures,
+    cells_on,
+    each_mode,
+    each_size,
+    each_view,
+)
 from tests.tui.support import at_home, until
 
 pytestmark = pytest.mark.usefixtures("still")
@@ -41,7 +50,7 @@ TEXT = (
 
 @asynccontextmanager
 async def drawn(
-    pane: Pane, size: tuple[int, int], mode: Mode, sampler: FakeSampler | None = None
+    pane: Pane, mode: Mode, sampler: FakeSampler | None = None, size: tuple[int, int] = SMALL
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The pane of a run that trains."""
     with demo_run(config=CONFIG, saved=LOSSES, curve=False):
@@ -61,7 +70,7 @@ async def drafted(
         patch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
         patch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
         patch.setattr("rnnlm_tui.client.start.check_source", lambda _: None)
-        async with drawn("config", size, mode) as (app, pilot):
+        async with drawn("config", mode, size=size) as (app, pilot):
             await until_shown(pilot, "frozen")
             await pilot.press("n")
             await until_shown(pilot, "calm-badger", "543,104")
@@ -164,40 +173,36 @@ async def test_config_of_a_run(
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.client.corpora.preview", lambda _: None)
     monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
-    async with drawn("config", size, mode) as (app, pilot):
+    async with drawn("config", mode, size=size) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await pilot.press("tab", "tab")
         await until_shown(pilot, "textbook RNN")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
-@each_view("checkpoints")
-async def test_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
+@each_mode("checkpoints")
+async def test_checkpoints(name: str, mode: Mode) -> None:
     labels = RunLabels(pins=frozenset({3000}), notes={3000: "good rhythm"})
     with demo_run(config=CONFIG, saved=LOSSES, curve=False) as run:
         change_labels(run, lambda _: labels)
         # before the app looks at the files, which it does again only every ten seconds
         (run.checkpoints_path / "step-000001000" / "model.safetensors").write_bytes(b"cut")
-        async with at_home(pane="checkpoints", size=size, ascii_only=mode == "ascii") as (
-            app,
-            pilot,
-        ):
+        async with at_home(pane="checkpoints", ascii_only=mode == "ascii") as (app, pilot):
             await until_shown(pilot, "good rhythm", "size differs")
             await pilot.press("down", "C")
             await until_shown(pilot, "all 3 files verified")
             assert app.pane_screen is not None
             app.pane_screen.end_notice()
             await until_shown(pilot, "Step 3,700", "verified just now", "0.91")
-            await assert_picture(app, SNAPSHOTS, name, size, mode)
+            await assert_pictures(pilot, SNAPSHOTS, name, mode)
 
 
-@each_view("checkpoints-prune")
-async def test_pruning_checkpoints(name: str, size: tuple[int, int], mode: Mode) -> None:
-    async with drawn("checkpoints", size, mode) as (app, pilot):
+async def test_pruning_checkpoints() -> None:
+    async with drawn("checkpoints", "") as (_app, pilot):
         await until_shown(pilot, "0.91")
         await pilot.press("X")
         await until_shown(pilot, "deletes 3 checkpoints")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_pictures(pilot, SNAPSHOTS, "checkpoints-prune")
 
 
 @each_size(
@@ -209,7 +214,7 @@ async def test_prompt_with_each_view(names: list[str], size: tuple[int, int], mo
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
     mark = "+" if mode == "ascii" else "✓"
-    async with drawn("prompt", size, mode, FakeSampler(words=TEXT)) as (app, pilot):
+    async with drawn("prompt", mode, FakeSampler(words=TEXT), size) as (app, pilot):
 
         async def picture(name: str, *shown: str) -> None:
             await until_shown(pilot, *shown)
@@ -259,7 +264,7 @@ INSPECTED = {
 
 @each_size(*INSPECTED)
 async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    async with drawn("prompt", size, mode) as (app, pilot):
+    async with drawn("prompt", mode, size=size) as (app, pilot):
         assert app.run_directory is not None
         app.prompt_session.tree.add(sampled(weights=weights(app.run_directory, 3_700), top_k=6))
         await pilot.press("f2")
@@ -278,7 +283,7 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
 
 async def test_every_size_draws_every_pane() -> None:
     sizes = ((60, 15), (40, 10), (109, 19), (110, 20))
-    async with drawn("config", (80, 24), "") as (app, pilot):
+    async with drawn("config", "") as (app, pilot):
         versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
         for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
             await pilot.press(*keys)
