@@ -37,7 +37,7 @@ async def overlay_closed(pilot: Pilot[int]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, ConfigScreen))
 
 
-async def test_edits_are_undone_and_redone_one_by_one() -> None:
+async def test_edits_are_undone_fields_are_found_and_only_those_that_differ_are_shown() -> None:
     trained("plain-otter", config=OTHER)
     async with at_home(None, "config") as (app, pilot):
         await go(pilot, "corpus.lowercase")
@@ -88,10 +88,7 @@ async def test_edits_are_undone_and_redone_one_by_one() -> None:
         await pilot.press("shift+f6")
         await until(pilot, lambda: edited(app) == PRESETS["elman"])
 
-
-async def test_a_field_is_found_by_its_words_and_v_shows_only_those_that_differ() -> None:
-    trained("plain-otter", config=OTHER)
-    async with at_home(None, "config") as (app, pilot):
+        # fields are found by their words, and v shows only those that differ
         for typed, path in (
             ("heads", "model.num_heads"),  # a folded field
             ("l2 norm", "optimizer.max_grad_norm"),

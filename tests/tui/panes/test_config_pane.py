@@ -42,7 +42,7 @@ async def gone(pilot: Pilot[int], text: str) -> None:
     await until(pilot, lambda: text not in screen_text(pilot.app))
 
 
-async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> None:
+async def test_fields_of_every_kind_are_walked_unfolded_and_edited_by_keys() -> None:
     async with at_home(None, "config") as (app, pilot):
         for section in (*SECTIONS[1:], SECTIONS[0]):
             first = fields_of(section)[0].path
@@ -79,6 +79,47 @@ async def test_the_arrow_and_tab_go_through_all_fields_and_enter_unfolds() -> No
             for _ in rows(app):
                 app.post_message(Key(key, None))
             await until(pilot, lambda end=end: form.at == rows(app)[end])  # type: ignore[misc]
+
+        await go(pilot, "model.tie_weights")
+        await pilot.press("enter")
+        await until(pilot, lambda: not edited(app).model.tie_weights)
+        await pilot.press("left")
+        await until(pilot, lambda: edited(app).model.tie_weights)
+
+        await go(pilot, "model.cell_type")
+        await press(pilot, "enter", *CELL_SUMMARIES.values())
+        await pilot.press("escape")
+        await go(pilot, "schedule.kind")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
+        await pilot.press("up", "enter")
+        await until(pilot, lambda: edited(app).schedule.kind == "constant")
+        await until_shown(pilot, "3 more for cosine, decay")
+        await pilot.press("u")
+
+        await go(pilot, "evaluation.prompts")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TextsScreen))
+        await press(pilot, ["enter", *"God [b]", "ctrl+s"], "4 texts", "was 3 texts")
+        assert edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
+        await pilot.press("u")
+
+        await write(pilot, "training.max_steps", "700")
+        await until_shown(pilot, "was by epochs")
+        assert "training.epochs" not in rows(app)  # max steps is set
+        await edit(pilot, "training.max_steps")
+        await pilot.press("backspace", "enter")
+        await until(pilot, lambda: edited(app) == DEMO)
+
+        # an edited field stays visible with its text when the terminal is resized
+        await edit(pilot, "sampling.seed")
+        await pilot.press(*"271828")
+        for size in ((120, 60), (80, 16), (120, 40), (60, 15), (120, 18), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until_shown(pilot, "271828")
+        await pilot.press("enter")
+        await until(pilot, lambda: edited(app).sampling.seed == 271_828)
+        assert focused(app) == "sampling.seed"
 
 
 async def test_changes_and_problems_are_marked_counted_and_gone_through() -> None:
@@ -238,52 +279,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-async def test_switches_choices_lists_and_optional_fields_are_edited_by_keys() -> None:
-    async with at_home(None, "config") as (app, pilot):
-        await go(pilot, "model.tie_weights")
-        await pilot.press("enter")
-        await until(pilot, lambda: not edited(app).model.tie_weights)
-        await pilot.press("left")
-        await until(pilot, lambda: edited(app).model.tie_weights)
-
-        await go(pilot, "model.cell_type")
-        await press(pilot, "enter", *CELL_SUMMARIES.values())
-        await pilot.press("escape")
-        await go(pilot, "schedule.kind")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ChooseScreen))
-        await pilot.press("up", "enter")
-        await until(pilot, lambda: edited(app).schedule.kind == "constant")
-        await until_shown(pilot, "3 more for cosine, decay")
-        await pilot.press("u")
-
-        await go(pilot, "evaluation.prompts")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, TextsScreen))
-        await press(pilot, ["enter", *"God [b]", "ctrl+s"], "4 texts", "was 3 texts")
-        assert edited(app).evaluation.prompts == (*DEMO.evaluation.prompts, "God [b]")
-        await pilot.press("u")
-
-        await write(pilot, "training.max_steps", "700")
-        await until_shown(pilot, "was by epochs")
-        assert "training.epochs" not in rows(app)  # max steps is set
-        await edit(pilot, "training.max_steps")
-        await pilot.press("backspace", "enter")
-        await until(pilot, lambda: edited(app) == DEMO)
-
-        # an edited field stays visible with its text when the terminal is resized
-        await edit(pilot, "sampling.seed")
-        await pilot.press(*"271828")
-        for size in ((120, 60), (80, 16), (120, 40), (60, 15), (120, 18), (80, 24)):
-            await pilot.resize_terminal(*size)
-            await until_shown(pilot, "271828")
-        await pilot.press("enter")
-        await until(pilot, lambda: edited(app).sampling.seed == 271_828)
-        assert focused(app) == "sampling.seed"
-
-
-@pytest.mark.usefixtures("shelf")
-async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
+async def test_a_text_is_typed_pasted_completed_or_chosen_by_browsing(shelf: Path) -> None:
     async with at_home(None, "config") as (app, pilot):
         await edit(pilot, "corpus.source")
         await press(pilot, "n tab", "news", "notes.txt", "novels/")
@@ -322,9 +318,7 @@ async def test_any_text_can_be_typed_pasted_and_completed_in_a_field() -> None:
         await until(pilot, lambda: focused(app) == "evaluation.every")
         assert (edited(app).training.max_steps, edited(app).training.batch_size) == (900, 64)
 
-
-async def test_a_text_and_a_tokenizer_are_chosen_by_browsing(shelf: Path) -> None:
-    async with at_home(None, "config") as (app, pilot):
+        # a text and a tokenizer are chosen by browsing
         pane(app).form.set_values({"corpus.source": "notes.txt"})  # which is read fast
         await go(pilot, "tokenizer.kind")
         await pilot.press("left")  # words, which needn't be learned
