@@ -57,11 +57,6 @@ LARGEST = 2**63 - 1
 SLOW = {"first_token_seconds": 1.234, "seconds": 3.0}
 STATUSES = (
     (
-        ended(done(reason="cancelled")),
-        "■ 42 of 100 tokens, stopped   2,050 tok/s   first token 38 ms   4.1 bits/token   seed 7",
-        "42 tokens · seed 7 · step 3,700 · stopped",
-    ),
-    (
         ended(done(reason="cancelled", text="", tokens=0, bits_per_token=math.nan)),
         "■ 0 of 100 tokens, stopped   – tok/s   first token 38 ms   seed 7",
         "",
