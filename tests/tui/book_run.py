@@ -13,9 +13,8 @@ from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import create_run
-from tests.tui.demo_run import NOW, Bucket, Recorded, bucketed, readings, recorded
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
+from tests.tui.demo_run import NOW, Bucket, Recorded, bucketed, readings, record, recorded
 
 STEPS, EVERY = 172_148, 1_563
 SLICE = "first 1,024 test sentences"
@@ -77,16 +76,21 @@ def book_run(
 ) -> Iterator[RunDirectory]:
     """A run of the preset `book` at that step; other processes use `others` of the two cores, and
     the whole test set was evaluated at the end with this perplexity."""
-    run, began = create_run(BOOK, name), NOW - SECONDS_A_STEP * step
-    pace = TOKENS_A_STEP, 1 / STEPS, SECONDS_A_STEP, began
-    rows: list[Recorded] = [*bucketed(buckets(step), step, *pace), *evaluations(step)]
-    if whole is not None:
-        rows.append(
-            EvaluationRow(1, step, "test", "test", math.log(whole), 9 * 10**6, 1.6, 60, NOW)
-        )
-    own = 97.0 - 50.0 * others
-    rows += [
-        replace(row, cpu_percent=97.0, process_cpu_percent=own) for row in readings(card=GpuRow())
-    ]
-    with recorded(run, status, step, rows, facts, began=began, seconds=SECONDS_A_STEP):
-        yield run
+    began = NOW - SECONDS_A_STEP * step
+
+    def write(run: RunDirectory) -> None:
+        pace = TOKENS_A_STEP, 1 / STEPS, SECONDS_A_STEP, began
+        rows: list[Recorded] = [*bucketed(buckets(step), step, *pace), *evaluations(step)]
+        if whole is not None:
+            rows.append(
+                EvaluationRow(1, step, "test", "test", math.log(whole), 9 * 10**6, 1.6, 60, NOW)
+            )
+        own = 97.0 - 50.0 * others
+        rows += [
+            replace(row, cpu_percent=97.0, process_cpu_percent=own)
+            for row in readings(card=GpuRow())
+        ]
+        record(run, status, step, rows, facts, began=began, seconds=SECONDS_A_STEP)
+
+    with recorded(name, BOOK, status, NOW, write, step, others, facts, whole):
+        yield RunDirectory(runs_dir() / name)

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from shutil import copy2, copystat, copytree
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -32,8 +34,9 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.log import Row, RunLog
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import LockPage, RunLock
 from rnnlm_tui.system.machine import MachineFacts
 from tests.fakes.answers import CHANGES
@@ -237,19 +240,68 @@ def demo_run(
 ) -> Iterator[RunDirectory]:
     """A demo run whose last row is of this moment, with losses so many nats lower; without the
     curve, with its last steps alone."""
-    run, began = create_run(config, name), now - step * SECONDS_A_STEP
-    rows: list[Recorded] = []
-    if step:
-        rows += steps(step, began, lower)[0 if curve else -8 :]
-        rows += [*evaluations(step, began, lower), *samples(step, began)]
-        rows += readings(now) if hardware is None else hardware
-        save(run, saved or checkpoints(step, lower), began)
-    with recorded(run, status, step, rows, facts, began=began, page=page, pause=PAUSED):
-        yield run
+    began = now - step * SECONDS_A_STEP
+    known = tuple(readings(now) if hardware is None else hardware)
+    losses = tuple((saved or checkpoints(step, lower)).items())
+
+    def write(run: RunDirectory) -> None:
+        rows: list[Recorded] = []
+        if step:
+            rows += steps(step, began, lower)[0 if curve else -8 :]
+            rows += [*evaluations(step, began, lower), *samples(step, began), *known]
+            save(run, dict(losses), began)
+        record(run, status, step, rows, facts, began=began, pause=PAUSED)
+
+    with recorded(name, config, status, now, write, step, facts, known, losses, curve, page=page):
+        yield RunDirectory(runs_dir() / name)
+
+
+HOMES: dict[str, TemporaryDirectory[str]] = {}
+"""Runs that were written once, by what they were made of."""
 
 
 @contextmanager
 def recorded(
+    name: str,
+    config: RunConfig,
+    status: RunStatus,
+    now: float,
+    write: Callable[[RunDirectory], None],
+    *made_of: object,
+    page: LockPage | None = None,
+) -> Iterator[None]:
+    """A run with what is written into it, at first, and later copied; while the caller is inside,
+    its worker lives if it has one."""
+    run, key = RunDirectory(runs_dir() / name), repr((name, config, status, now, *made_of))
+    if key in HOMES:
+        make_private_directory(runs_dir())
+        copytree(HOMES[key].name, run.path, copy_function=_copy)
+    else:
+        write(create_run(config, name))
+        HOMES[key] = TemporaryDirectory()
+        copytree(run.path, HOMES[key].name, copy_function=_copy, dirs_exist_ok=True)
+    if status == "degraded" and page is None:
+        page = LockPage(degraded="the disk is full")
+    with ExitStack() as held:
+        if status in LIVING:
+            held.enter_context(worker(run.lock_path, page))
+        if status == "stalled":
+            os.utime(run.lock_path, (now - HOUR, now - HOUR))
+        yield
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file with its times; of weights, all behind the head is a hole."""
+    if source.endswith(".safetensors"):
+        with Path(target).open("wb") as file:
+            file.write(HEADER)
+            file.truncate(Path(source).stat().st_size)
+        copystat(source, target)
+    else:
+        copy2(source, target)
+
+
+def record(
     run: RunDirectory,
     status: RunStatus,
     step: int,
@@ -258,12 +310,9 @@ def recorded(
     *,
     began: float,
     seconds: float = SECONDS_A_STEP,
-    page: LockPage | None = None,
     pause: int = 2**40,
-) -> Iterator[None]:
-    """Let the run have these rows and this status at this step, after a pause if it is further;
-    while the caller is inside, its worker lives if it has one."""
-    now = began + step * seconds
+) -> None:
+    """Let the run have these rows and this status at this step, after a pause if it is further."""
     os.utime(run.config_path, (began, began))
 
     def event(kind: EventKind, at: int, text: str = "") -> EventRow:
@@ -288,14 +337,6 @@ def recorded(
                 log.append(*part)
     lines = "\n".join(f"step {at:,}: a line of the worker" for at in range(step - 51, step + 1))
     run.log_path.write_text(f"{lines}\n")
-    if status == "degraded" and page is None:
-        page = LockPage(degraded="the disk is full")
-    with ExitStack() as held:
-        if status in LIVING:
-            held.enter_context(worker(run.lock_path, page))
-        if status == "stalled":
-            os.utime(run.lock_path, (now - HOUR, now - HOUR))
-        yield
 
 
 @contextmanager
