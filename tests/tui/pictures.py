@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import unified_diff
 from functools import cache
 from itertools import groupby
@@ -152,6 +152,26 @@ def each_view(*names: str) -> pytest.MarkDecorator:
     views = [(name, size, mode) for name in names for size, mode in _views(name)]
     return pytest.mark.parametrize(
         ("name", "size", "mode"), views, ids=[_file_name(*view) for view in views]
+    )
+
+
+View = tuple[tuple[int, int], Mode]
+"""A size and a mode."""
+
+
+def each_app(*names: str, apart: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Parametrize a test with a state and the snapshots that one app shows in turn, the largest
+    first, since the labels of a chart don't become narrower. Those in ASCII have an app of their
+    own, and each size has one of the states that depend on the size in which they were reached."""
+    apps: dict[tuple[str, ...], list[View]] = {}
+    for name in names:
+        for size, mode in sorted(_views(name), reverse=True):
+            words = f"{size[0]}x{size[1]}" * (name in apart), "ascii" * (mode == "ascii")
+            apps.setdefault((name, *filter(None, words)), []).append((size, mode))
+    return pytest.mark.parametrize(
+        ("name", "views"),
+        [(words[0], views) for words, views in apps.items()],
+        ids=map("-".join, apps),
     )
 
 

@@ -23,7 +23,7 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.homes import trained, training
 from tests.tui.comparing import GRU, TWO, comparing, eight_runs, show_compared, two_runs
 from tests.tui.fakes import make_snapshot
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import View, assert_picture, each_app
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 
 
@@ -265,11 +265,9 @@ STATES: dict[str, tuple[Callable[[], tuple[RunSnapshot, ...]], tuple[str, ...]]]
 }
 
 
-@each_view(*STATES)
-async def test_compare_screen_equals_its_snapshot(
-    name: str, size: tuple[int, int], mode: Mode
-) -> None:
-    make, keys = STATES[name]
+@each_app(*STATES, apart=STATES)
+async def test_compare_screen_equals_its_snapshots(name: str, views: list[View]) -> None:
+    (make, keys), (size, mode) = STATES[name], views[0]
     async with comparing(*make(), size=size, ascii_only=mode == "ascii") as (app, pilot):
         if keys:
             await pilot.press("tab")
@@ -277,4 +275,6 @@ async def test_compare_screen_equals_its_snapshot(
             assert isinstance(pane, CompareScreen)
             await until(pilot, lambda: shows(app, "tab Figure") and pane.lead and pane.lead.values)
             await pilot.press(*keys)
-        await assert_picture(app, PICTURES, name, size, mode)
+        for size, mode in views:
+            await pilot.resize_terminal(*size)
+            await assert_picture(app, PICTURES, name, size, mode)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import GpuRow
@@ -28,7 +29,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.views.compare import Marks
 from tests.tui.book_run import book_run
 from tests.tui.demo_run import CLOCK, FACTS, HOUR, NOW, demo_run, readings, worker
-from tests.tui.pictures import Mode, assert_picture, each_view
+from tests.tui.pictures import View, assert_picture, each_app
 from tests.tui.support import at_home, text_of, until
 
 pytestmark = pytest.mark.usefixtures("still")
@@ -185,20 +186,31 @@ def queue() -> Iterator[None]:
         yield
 
 
-@each_view(*STATES)
-async def test_screen_equals_its_snapshot(
-    name: str, size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
+APART = (
+    "train-book-neighbour", "train-cursor", "train-alone", "train-degraded",
+    "queue", "trash", "tags", "help", "help-runs", "palette", "palette-search", "quit", "stop",
+    "steer",
+)  # fmt: skip
+"""States with a cursor, other limits in a higher chart, or a pane behind."""
+
+
+@each_app(*STATES, apart=APART)
+async def test_screen_equals_its_snapshots(
+    name: str, views: list[View], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name == "runs-empty":  # the only one that shows where the home is
         monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
-    async with drawn(STATES[name], size, ascii_only=mode == "ascii") as app:
-        await assert_picture(app, PICTURES, name, size, mode)
+    size, mode = views[0]
+    async with drawn(STATES[name], size, ascii_only=mode == "ascii") as (app, pilot):
+        for size, mode in views:
+            await pilot.resize_terminal(*size)
+            await assert_picture(app, PICTURES, name, size, mode)
 
 
 @asynccontextmanager
 async def drawn(
     state: State, size: tuple[int, int], *, ascii_only: bool
-) -> AsyncIterator[RnnlmApp]:
+) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app, once it shows the state."""
     run = None if state.run is None else "plain-otter"
     with home(state):
@@ -212,4 +224,4 @@ async def drawn(
             await until(pilot, lambda: state.before in text_of(app))
             await pilot.press(*state.keys)
             await until(pilot, lambda: state.shows in text_of(app))
-            yield app
+            yield app, pilot
