@@ -164,7 +164,7 @@ async def test_every_action_has_an_effect(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
     entries = [entry for entry in ACTIONS if pane_of(entry) == pane]
-    entries.sort(key=lambda entry: (entry.id in LEAVING, entry.id in DRAFTED))
+    entries.sort(key=lambda entry: (entry.id in LEAVING, entry.id != "new_from_run"))
     other = demo_run("finished", 4_754, name="brisk-heron", config=OTHER)
     with other, demo_run() as run:
         async with at_home(pane=pane, size=SIZES.get(pane, (80, 24))) as (app, pilot):
