@@ -33,16 +33,3 @@ def test_only_the_newest_views_are_kept() -> None:
     assert len(views) == KEPT_VIEWS
     assert "run-8" not in views
     assert saved_view(settings, f"run-{KEPT_VIEWS}") == VIEW
-
-
-BROKEN = {
-    "axis": 3, "smoothing": False, "part": [1], "turned": "no", "hidden": [4], "alone": "yes",
-    "cursor": "here",
-}  # fmt: skip
-
-
-def test_a_damaged_view_is_replaced_by_the_default() -> None:
-    views = (3, BROKEN, {"part": [5, 2]}, {"part": ["a", None]})
-    damaged: list[object] = [None, 7, "x", [], *({"plain-otter": view} for view in views)]
-    for damage in damaged:
-        assert saved_view({"views": damage}, "plain-otter") == ChartView()

@@ -6,23 +6,21 @@ import math
 from array import array
 from bisect import bisect_right
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 
 import pytest
 
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import BOOK, ELMAN
-from rnnlm_tui.schema.summary import BaselineFigures, PreparingFigures, SourceFigures
+from rnnlm_tui.schema.summary import BaselineFigures, SourceFigures
 from rnnlm_tui.store.series import Band
-from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
 from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import CHARTS, exponentials, level_to_beat, marks
-from rnnlm_tui.tui.views.train import trend
+from rnnlm_tui.tui.views.charts import CHARTS, exponentials, level_to_beat
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
-from tests.tui.fakes import START, make_series, make_snapshot
+from tests.tui.fakes import make_series, make_snapshot
 
 
 def chart(name: str, snapshot: RunSnapshot, axis: Axis = "step") -> ChartData:
@@ -38,20 +36,6 @@ def test_perplexity_is_the_exponential_of_the_loss_and_keeps_gaps_and_overflows(
     assert (huge, one) == (math.inf, 1.0)
     train, *_ = chart("perplexity", make_snapshot()).series
     assert train.geometric, "the average of losses"
-
-
-def test_an_empty_chart_shows_what_the_first_step_waits_for() -> None:
-    for phase, note in (
-        ("encoding", "when the corpus is ready"),
-        ("building", "when the model is built"),
-        ("rehearsing", "after a test of the largest step"),
-        ("evaluating", "after a test evaluation"),
-    ):
-        preparing = PreparingFigures(phase=phase, done=0, total=0)
-        snapshot = make_snapshot("preparing", 0, preparing=preparing)
-        assert chart("loss", snapshot).note == f"training starts {note}"
-    for axis, name in product(AXES, CHARTS):
-        assert all(len(series.x) == 0 for series in chart(name, snapshot, axis).series)
 
 
 def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
@@ -100,18 +84,6 @@ def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
     assert data.evaluated == data.series[1].x
 
 
-def test_marks_stand_for_checkpoints_evaluations_a_resumed_run_and_a_changed_setting() -> None:
-    snapshot = make_snapshot()
-    found = marks(ChartedRun(snapshot))
-    glyphs = [mark.glyph for mark in found]
-    assert [glyphs.count(glyph) for glyph in "c↻Δ"] == [6, 1, 1]
-    events = tuple(replace(event, attempt=1) for event in snapshot.events)  # only paused
-    assert "↻" not in {mark.glyph for mark in marks(ChartedRun(replace(snapshot, events=events)))}
-    assert len(chart("perplexity", make_snapshot()).evaluated) == 37
-    (best,) = [mark.x for mark in found if (mark.glyph, mark.colour) == ("c", palette.VALIDATION)]
-    assert best == 3_700
-
-
 def test_the_best_evaluation_has_its_star_on_the_curve_unless_it_is_infinite() -> None:
     snapshot = make_snapshot()
     bits = chart("score", snapshot).series[0]
@@ -138,15 +110,6 @@ def test_detailed_rows_replace_coarse_buckets() -> None:
         assert len(x) == len(chart("speed", snapshot, axis).series[0].x) == len(coarse) - 6 + 200
 
 
-def test_trend_compares_the_newest_evaluation_with_the_two_before() -> None:
-    row = make_snapshot().evaluations[0]
-    for losses, expected in (
-        ([4.0], None), ([4.0, 3.9], "falling"), ([4.0, 4.1], "rising"),
-        ([4.0, 4.0, 4.001], "level"),
-    ):  # fmt: skip
-        assert trend([replace(row, loss=loss) for loss in losses]) == expected
-
-
 def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> None:
     series = make_series(200, width=1)
     # a mean of the steps' speeds would be far off
@@ -171,21 +134,3 @@ def test_a_legend_shows_the_end_of_its_curve() -> None:
             plot = draw(data, look, 60, 12)
             end = plot.drawn[0].curve[-1][1] if look is smooth else data.series[0].mean[-1]
             assert value_of(plot, 0)[0] == written(data.series[0], end)
-
-
-def test_the_machine_charts_show_the_card_or_the_cores() -> None:
-    for gpu, titles, names, loads, memories in (
-        (True, ("GPU", "GPU memory, GiB"), [""], ["71 %"], ["0.6", "4.7"]),
-        (False, ("CPU", "Memory, GiB"), ["run", "all"], ["64 %", "71 %"], ["0.9", "9.1"]),
-    ):
-        snapshot = make_snapshot(gpu=gpu)
-        busy, memory = chart("gpu", snapshot), chart("memory", snapshot)
-        assert (busy.title, memory.title, busy.y_unit) == (*titles, " %")
-        assert [series.name for series in busy.series] == names
-        assert [series.current for series in busy.series] == loads
-        assert [series.current for series in memory.series] == memories
-        assert memory.series[1].mean[0] == pytest.approx(float(memories[1]), abs=0.05)
-        assert memory.baselines[0].label == ("23 GiB" if gpu else "62 GiB")
-    early = replace(make_snapshot(), series=make_series(0))  # readings before the first step
-    assert set(chart("gpu", early).series[0].x) == {0.0}
-    assert chart("gpu", early, "wall").series[0].x[0] == START

@@ -59,12 +59,3 @@ def test_trouble_gets_the_rows_it_needs_beside_a_chart() -> None:
     assert alone["sample-lines"] == Region(0, 17, 80, 4)
     assert arrangement(NARROW, below=4, hidden={"lower"})["sample-lines"].height >= 4
     assert arrangement(WIDE, below=4, hidden={"lower"})["samples"].height >= 4
-
-
-def test_other_gpus_get_rows_of_the_perplexity_in_a_narrow_terminal() -> None:
-    for cards, machine, perplexity in ((0, 5, 11), (1, 6, 10), (3, 8, 8), (7, 8, 8)):
-        places = filled(NARROW, cards=cards)
-        heights = places["machine"].height, places["perplexity"].height
-        assert heights == (machine, perplexity)
-    assert arrangement(WIDE, cards=7) == arrangement(WIDE)
-    assert "machine" not in arrangement(Size(60, 12), cards=7)

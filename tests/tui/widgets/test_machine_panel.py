@@ -23,7 +23,6 @@ from rnnlm_tui.tui.widgets.machine_panel import (
     edge,
     machine_view,
     other_cards,
-    power_line,
 )
 from tests.fakes.nvml import MACHINES, read_machine
 from tests.tui.fakes import make_hardware, make_machine, make_snapshot, with_cards
@@ -102,24 +101,6 @@ def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> N
     assert "disk" in shown.lines[-1].plain
     ((_, label),) = shown.bottom_labels(40)
     assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
-
-
-SHARED: tuple[tuple[int, tuple[int, int], list[str]], ...] = (
-    (5, (36, 3), []),
-    (5, (36, 4), ["gpu1  10 %  gpu2  20 %  3 more"]),
-    (5, (36, 5), ["gpu1  10 %  gpu3  30 %  gpu5  50 %", "gpu2  20 %  gpu4  40 %"]),
-    (5, (28, 7), [
-        "gpu1  10 %    gpu4  40 %",
-        "gpu2  20 %    gpu5  50 %",
-        "gpu3  30 %",
-    ]),
-)  # fmt: skip
-
-
-def test_cards_without_a_line_of_their_own_share_lines() -> None:
-    for count, size, found in SHARED:
-        lines = texts(replace(READING, other_gpus=cards(count)), size)
-        assert [line for line in lines if line.startswith("gpu") or "more" in line] == found
 
 
 def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
@@ -233,24 +214,6 @@ def test_only_throttling_that_lasts_is_shown() -> None:
         )
         assert steady is not None
         assert steady.gpu.throttle == lasting
-
-
-def test_power_and_temperature_are_left_out_if_unknown_and_marked_if_they_slow_it_down() -> None:
-    card = read_machine("h100")[0]
-    for shown, text in (
-        (card, "pwr  698 / 700 W  temp 64 °C"),
-        (replace(card, watts=1_234.0, watts_limit=1_400.0), "pwr  1,234 W  temp 64 °C"),
-        (read_machine("gtx1650")[0], "temp 71 °C"),
-        (read_machine("gpu-lost")[0], ""),
-    ):
-        assert power_line(shown, 28).plain == text
-    for throttle, marked in (("power cap", "698"), ("hardware thermal slowdown", "64")):
-        line = power_line(replace(card, throttle=throttle), 40)
-        assert styled(line, palette.WARN) == [marked]
-    hot = replace(READING.gpu, watts=1_234.0)
-    row = replace(READING, gpu=hot, other_gpus=(replace(cards(1)[0], watts=1_234.0),))
-    assert "71 % 1234 W  61 °C" in texts(row, NARROW)[0], "no comma in a column"
-    assert any("23 GiB 1234 W   50 °C" in line for line in texts(row, FULL))
 
 
 def test_every_machine_fits_every_size() -> None:

@@ -15,7 +15,7 @@ from rnnlm_tui.schema.metrics import EvaluationRow, Progress
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
 from rnnlm_tui.tui.views.train import PHASES, figure_lines
-from tests.tui.fakes import make_hardware, make_series, make_snapshot
+from tests.tui.fakes import make_hardware, make_snapshot
 
 WIDTHS = (80, 96)
 LABELS = ("step", "tokens", "val ", "train ", "train loss", "val bits/byte", "grad", "lr", "epoch")
@@ -54,15 +54,6 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen
     assert min(places) >= 0
-
-
-def test_the_time_left_is_at_the_right_edge_with_its_margin() -> None:
-    assert texts(make_snapshot(), 96, Eta(7_500.0, 720.0))[0].endswith("  2 h 05 min left ±12")
-    long = make_snapshot(max_steps=1_000_000_000)
-    long = replace(long, summary=long.summary.model_copy(update={"step": 1_000_000}))
-    line = texts(replace(long, series=make_series(0)), 80, Eta(400_000.0, 9_000.0))[0]
-    assert "tokens" not in line, "tokens give way to the bar"
-    assert line.rstrip().endswith("left ±2")
 
 
 def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
@@ -113,12 +104,6 @@ def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them(
         for width, shown in ((96, brief), (168, words)):
             line = texts(make_snapshot(evaluation=judged), width)[1]
             assert line.rstrip().endswith(shown), line
-
-
-def test_the_figures_of_an_ended_run_are_packed_and_its_epochs_agree() -> None:
-    lines = texts(make_snapshot("finished", 1_200, epoch=1.8575, epochs=1.8575), 96)[1:]
-    assert all("    " not in line.strip() for line in lines)
-    assert "epoch 1.86 of 1.86" in lines[1]
 
 
 def test_every_phase_has_a_description() -> None:

@@ -31,16 +31,6 @@ def averages(values: Sequence[float], smoothing: float) -> list[float]:
     return [value for _, value in smoothed(bins, smoothing, len(values), False)]
 
 
-def test_first_and_last_x_are_in_the_first_and_last_column_with_one_more_on_each_side() -> None:
-    bins = bins_of(series([0, 50, 100], [1, 2, 3]), 0, 100, 11)
-    assert [bin.column for bin in bins] == [0, 5, 10]
-    bins = bins_of(series(range(100), range(100)), 40, 50, 11)  # for lines that enter
-    assert [bin.first for bin in bins] == list(range(39, 52))
-    assert [bin.column for bin in bins] == list(range(-1, 12))
-    assert bins_of(series([], []), 0, 10, 10) == []
-    assert bins_of(series([1], [1]), 5, 5, 10) == []
-
-
 def test_column_keeps_the_mean_and_extremes_of_its_points() -> None:
     assert one(5.0, 1.0, 9.0, 2.0) == Bin(0, 17 / 4, 1.0, 9.0, 4, 0)
     assert one(2, 3, low=[1, 2], high=[8, 4]) == Bin(0, 2.5, 1, 8, 2, 0)

@@ -28,35 +28,6 @@ def rows(chart: Chart) -> list[str]:
     return [chart.render_line(y).text for y in range(chart.size.height)]
 
 
-async def test_the_frame_shows_as_much_of_the_legend_as_fits() -> None:
-    app = Charts(training(700))
-    async with app.run_test(size=(80, 16)) as pilot:
-        curves = tuple(
-            replace(line([1.0, 2.0]).series[0], name=name, marker=name, current=f"{at}.00")
-            for at, name in enumerate("ABCD")
-        )
-        for data, width, legend in (
-            (training(700), 80, "━ train 50.9  ━ val 58.1 ★  ·· bigram 73.0 ─╮"),
-            (training(700), 54, "━ train 50.9  ━ val 58.1 ★ ─╮"),
-            (training(700), 44, "━ 50.9  ━ val 58.1 ★ ─╮"),
-            (training(700), 42, "━ 50.9  ━ 58.1 ★ ─╮"),
-            (training(700), 34, "━ 50.9 ─╮"),
-            (training(700), 22, "──╮"),
-            (ChartData("Compare", curves, x_end=2), 42, "─ A 0.00  B 1.00  C 2.00 ─╮"),
-            (ChartData("Compare", curves, x_end=2), 30, "A 0.00  B 1.00 ─╮"),
-        ):
-            app.chart.show(data)
-            await pilot.resize_terminal(width, 12)
-            await pilot.pause()
-            assert rows(app.chart)[0].endswith(legend)
-        app.chart.show(training(700))
-        app.chart.cursor = 300
-        for size in ((1, 1), (2, 2), (3, 1), (4, 3), (7, 5), (20, 5), (200, 60)):
-            await pilot.resize_terminal(*size)
-            await pilot.pause()
-            assert [len(row) for row in rows(app.chart)] == [size[0]] * size[1]
-
-
 async def test_only_what_changed_is_repainted_and_the_range_is_kept_until_another_title(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

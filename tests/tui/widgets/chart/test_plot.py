@@ -9,17 +9,16 @@ from itertools import product
 
 import pytest
 
-from rnnlm_tui.tui.palette import BASELINE, RAW, TEXT, TRAIN, ink
-from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, Mark, MarksStyle
-from rnnlm_tui.tui.widgets.chart.plot import BAND_ROWS, Plot, PlotOptions, draw
-from rnnlm_tui.tui.widgets.chart.scale import value_at_y, y_of
+from rnnlm_tui.tui.palette import BASELINE, TRAIN, ink
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
+from rnnlm_tui.tui.widgets.chart.scale import value_at_y
 from rnnlm_tui.tui.widgets.chart.widget import legends
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
 GUIDE = ChartSeries(
     "reference", BASELINE, [10, 100, 500, 1_000], [266, 120, 70, 60], current="70.0", smooth=False
 )
-DATA = replace(training(300), guides=(GUIDE,))
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
 
 
@@ -37,10 +36,6 @@ def curve(
 
 def text_of(plot: Plot) -> str:
     return "\n".join("".join(text for text, _ in row) for row in plot.rows)
-
-
-def styles_of(plot: Plot) -> set[object]:
-    return {style for row in plot.rows for _, style in row}
 
 
 def high(plot: Plot) -> float:
@@ -103,23 +98,6 @@ def test_outliers_are_counted_at_their_edge() -> None:
     assert picture(band, 80, 9)[1][0].endswith(" ↑ 20 off scale")
 
 
-def test_evaluations_have_marks_if_there_is_room_and_after_others() -> None:
-    crowd = replace(training(700), marks=(Mark(250, "c", TEXT),), evaluated=range(0, 700, 20))
-    assert "e" not in picture(crowd, 96, 14)[1][-1]
-    few = replace(crowd, marks=(Mark(252, "c", TEXT),), evaluated=range(50, 700, 100))
-    row = picture(few, 96, 14)[1][-1]
-    assert (row.count("e"), row.count("c")) == (6, 1)
-
-
-def test_small_charts_and_many_runs_have_no_raw_band() -> None:
-    data = training(700)
-    bare = replace(data, series=(replace(data.series[0], band=False), data.series[1]))
-    for shown, height, has_band in (
-        (data, BAND_ROWS, True), (data, BAND_ROWS - 1, False), (bare, 14, False),
-    ):  # fmt: skip
-        assert (ink(RAW) in styles_of(picture(shown, 60, height)[0])) == has_band
-
-
 def test_gap_in_the_data_is_a_gap_in_the_curve_and_one_without_points_is_crossed() -> None:
     _, rows = picture(line([5.0] * 40 + [math.nan] * 40 + [5.0] * 40), 60, 4)
     (row,) = [row for row in rows if row.strip()]
@@ -141,40 +119,6 @@ def test_moving_the_cursor_redraws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.wanted_range", None)
     assert [draw(data, one, 60, 10, plot).rows for one in looks] == fresh
     assert draw(data, look(data), 60, 10, plot).rows == first
-
-
-def test_a_letter_is_at_the_end_of_its_curve_beside_its_star_or_at_the_edge() -> None:
-    data = curve([0, 50, 70, 100], [0, 0, 9, 10], marker="A")  # it continues
-    plot = draw(data, replace(look(data), end=75.0), 40, 9)
-    rows = text_of(plot).splitlines()
-    assert [row.index("A") for row in rows if "A" in row] == [40 - plot.gutter - 1]
-    for end, both in ((100, "B★"), (120, "★B")):
-        falling = curve([0, 50, 100], [9, 5, 1], end, marker="B", star=(100, 1))
-        assert both in "".join(picture(falling, 60, 9)[1])
-
-
-def test_curves_that_end_together_keep_their_letters() -> None:
-    for end in (60, 100):
-        series = tuple(
-            ChartSeries(
-                letter, TRAIN, [0, end], [start, 1.0], marker=letter, smooth=False, star=(end, 1.0)
-            )
-            for letter, start in zip("ABCDEFGH", range(2, 10), strict=True)
-        )
-        _, rows = picture(ChartData("Line", series, x_end=100), 50, 12)
-        assert ["".join(rows).count(letter) for letter in "ABCDEFGH"] == [1] * 8
-        lowest = [index for index, row in enumerate(rows) if set(row) & set("ABCDEFGH")]
-        assert lowest[-1] - lowest[0] <= 4, "near the end that they share"
-
-
-def test_an_empty_chart_shows_its_note_and_an_empty_part_does_not() -> None:
-    data = curve([], [], note="the first step is on its way")
-    for width, notes in ((60, ["no points yet", data.note]), (24, ["no points yet"])):
-        assert [row.strip() for row in picture(data, width, 9)[1] if row.strip()] == notes
-    data = replace(training(300), note="soon")
-    text = text_of(draw(data, replace(look(data), start=900.0, end=990.0), 60, 9))
-    assert "no points in this range" in text
-    assert "soon" not in text
 
 
 def test_odd_values_can_be_drawn_and_levels_that_are_no_numbers_have_no_name() -> None:
@@ -214,31 +158,3 @@ def test_a_short_last_batch_makes_no_spike_unless_all_is_shown() -> None:
     assert "off" not in text_of(plot)
     assert high(picture(data, 60, 12, show_all=True)[0]) >= 9.0
     assert data.series[0].mean[99] == 9.0, "the cursor and a CSV file still have it"
-
-
-def test_a_guide_is_named_at_its_end_and_widens_the_range_without_its_steep_start() -> None:
-    for log in (False, True):
-        plot, rows = picture(replace(DATA, log_y=log), 96, 15)
-        assert any(row.rstrip().endswith("reference") for row in rows)
-        assert ink(BASELINE) in {style for row in plot.rows for _, style in row}
-        assert plot.limits is not None
-        assert plot.limits.low <= y_of(60, log)
-        assert plot.limits.high < y_of(266, log)
-    assert [len(picture(DATA, *size)[1]) for size in ((24, 7), (5, 2), (1, 1))] == [7, 2, 1]
-    empty = ChartData("Loss", (ChartSeries("train", TRAIN, [], []),), guides=(GUIDE,), x_end=100)
-    assert [row.strip() for row in picture(empty, 60, 9)[1] if row.strip()] == ["no points yet"]
-
-
-def test_the_legend_names_a_guide_and_shows_its_value_at_the_cursor() -> None:
-    ended = replace(DATA, guides=(replace(GUIDE, x=[10, 100, 200, 249]),))
-    for data, cursor, words in (
-        (DATA, None, "·· reference 70.0"),
-        (DATA, 250, "·· reference 120 @100"),
-        (DATA, 5, "·· reference –"),
-        (ended, 250, "·· reference –"),
-    ):
-        seen = look(data, cursor=cursor)
-        shown = [legend.plain for legend in legends(draw(data, seen, 96, 15))]
-        assert words in shown[0]
-        nameless = [legend for legend in shown if "train" not in legend]
-        assert ("·· reference" in nameless[0]) == (cursor is not None), "it outlasts the names"

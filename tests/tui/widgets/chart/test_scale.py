@@ -12,12 +12,8 @@ from rnnlm_tui.tui.views.chart_data import XFormat
 from rnnlm_tui.tui.widgets.chart.raster import Bin, Scale
 from rnnlm_tui.tui.widgets.chart.scale import (
     Limits,
-    nice,
     settle,
-    settle_end,
-    value_at_y,
     wanted_range,
-    with_levels,
     x_at,
     x_ticks,
     y_labels,
@@ -28,35 +24,12 @@ from rnnlm_tui.tui.widgets.chart.scale import (
 NAN = math.nan
 
 
-def wanted(values: list[float], *, log: bool = False) -> tuple[float, ...] | None:
-    """The values that are wanted at the ends of y."""
-    places = [y_of(value, log) for value in values]
-    bins = [Bin(column, y, y, y, 1, column) for column, y in enumerate(places)]
-    found = wanted_range([bins], [], len(values), log, show_all=False)
-    return found and tuple(value_at_y(y, log) for y in found)
-
-
 def settled(
     low: float, high: float, *, log: bool = False, before: Limits | None = None
 ) -> tuple[Limits, Limits]:
     """The wanted limits, and those that come of them."""
     ends = Limits(y_of(low, log), y_of(high, log))
     return ends, settle(ends, log, False, before)
-
-
-def test_the_range_is_that_of_the_data_without_outliers() -> None:
-    spiked = [1.0 + (at % 5) / 10 for at in range(100)]
-    spiked[60] = 1e6
-    for values, log, found in (
-        ([], False, None),
-        ([NAN, NAN], False, None),
-        ([-1.0, 0.0], True, None),
-        ([float(at % 7) for at in range(100)], False, (0, 6)),
-        (spiked, False, (1.0, 1.4)),
-        ([1000.0, 10.0, 9.0, 8.0], False, (8, 1000)),  # too few to tell
-        ([0.5] + [1.0 + (at % 5) / 5 for at in range(100)], False, (0.5, 1.8)),  # it rises
-    ):
-        assert wanted(values, log=log) == found
 
 
 def test_a_bump_of_the_curve_stays_visible_on_a_log_axis() -> None:
@@ -68,17 +41,6 @@ def test_a_bump_of_the_curve_stays_visible_on_a_log_axis() -> None:
     found = wanted_range([bins], [list(enumerate(bump))], 400, True, show_all=False)
     assert found is not None
     assert found.high == pytest.approx(max(bump[40:]))
-
-
-def test_the_range_includes_near_levels_only() -> None:
-    for ends, values, from_zero, found in (
-        ((50, 60), [63, 500], False, (50, 63)),
-        ((50, 60), [45], False, (45, 60)),
-        ((50, 60), [NAN, math.inf, -math.inf], False, (50, 60)),
-        ((0.4, 0.5), [1.0], True, (0.4, 1.0)),
-        ((3.9, 4.1), [y_of(0.0, True)], False, (3.9, 4.1)),
-    ):
-        assert with_levels(Limits(*ends), values, from_zero) == found
 
 
 def test_limits_are_round_kept_while_the_data_fills_them_and_start_at_zero_where_they_can() -> None:
@@ -99,16 +61,6 @@ def test_limits_are_round_kept_while_the_data_fills_them_and_start_at_zero_where
         changes += after != limits
         limits = after
     assert changes <= 20
-
-
-def test_the_end_of_x_is_round_past_the_newest_point_and_stable() -> None:
-    assert settle_end(0, 0, None) == 1
-    end = settle_end(3751, 0, None)
-    assert 3751 < end <= 4500
-    assert settle_end(end - 1, 0, end) == end
-    assert settle_end(end + 1, 0, end) > end
-    steps = [nice(value) for value in (1, 1.2, 2.1, 2.6, 7, 0.03, 1999)]
-    assert steps == pytest.approx([1, 2, 2.5, 5, 10, 0.05, 2000])
 
 
 def ticks(low: float, high: float, rows: int, *, log: bool = False) -> dict[float, float]:
