@@ -24,26 +24,6 @@ DEADLINE = 60.0
 
 
 @asynccontextmanager
-async def _first_look(
-    run: str | None, pane: Pane | None, size: tuple[int, int], ascii_only: bool,
-    settings: dict[str, object] | None, keymap: str,
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:  # fmt: skip
-    app = RnnlmApp(
-        store.runs.find_run(run) if run is not None else None,
-        pane,
-        display=Display(ascii_only=ascii_only),
-        fps=20.0,
-        settings=settings,
-        keymap=parse_keymap(keymap),
-    )
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until(pilot, lambda: app.summaries is not None and app.machine is not None)
-        await until(pilot, lambda: run is None or app.snapshot is not None)
-        await pilot.pause()
-        yield app, pilot
-
-
-@asynccontextmanager
 async def at_home(
     run: str | None = "plain-otter",
     pane: Pane | None = "runs",
@@ -59,7 +39,18 @@ async def at_home(
         patch.setattr(
             "rnnlm_tui.client.sampler.SamplerClient", lambda **_: sampler or FakeSampler()
         )
-        async with _first_look(run, pane, size, ascii_only, settings, keymap) as (app, pilot):
+        app = RnnlmApp(
+            store.runs.find_run(run) if run is not None else None,
+            pane,
+            display=Display(ascii_only=ascii_only),
+            fps=20.0,
+            settings=settings,
+            keymap=parse_keymap(keymap),
+        )
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await until(pilot, lambda: app.summaries is not None and app.machine is not None)
+            await until(pilot, lambda: run is None or app.snapshot is not None)
+            await pilot.pause()
             yield app, pilot
 
 

@@ -105,6 +105,11 @@ def pane_of(entry: Action) -> Pane:
     return ELSEWHERE.get(entry.id) or (entry.panes or ("train",))[0]
 
 
+def is_drafted(entry: Action) -> bool:
+    """Whether it is an action of a config that is being edited."""
+    return pane_of(entry) == "config" and entry.id != "new_from_run"
+
+
 async def has_an_effect(
     entry: Action, app: RnnlmApp, pilot: Pilot[int], *, patiently: bool
 ) -> bool:
@@ -164,14 +169,14 @@ async def test_every_action_has_an_effect(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
     entries = [entry for entry in ACTIONS if pane_of(entry) == pane]
-    entries.sort(key=lambda entry: (entry.id in LEAVING, entry.id != "new_from_run"))
+    entries.sort(key=lambda entry: (entry.id in LEAVING, is_drafted(entry)))
     other = demo_run("finished", 4_754, name="brisk-heron", config=OTHER)
     with other, demo_run() as run:
         async with at_home(pane=pane, size=SIZES.get(pane, (80, 24))) as (app, pilot):
             begun = None
             for entry in entries:
                 # most actions have an effect wherever the one before has led to
-                is_draft = pane == "config" and entry.id != "new_from_run"
+                is_draft = is_drafted(entry)
                 while app.screen is not app.pane_screen:
                     await pilot.press("escape")
                 if begun == (app.pane_screen, is_draft) and await has_an_effect(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -27,7 +26,6 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.store.trash import Trashed, delete_run, list_trash
-from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
 from tests.homes import trained, training
@@ -152,26 +150,6 @@ async def test_letters_without_an_action_here_tell_where_they_work() -> None:
         await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
         await pilot.press("slash", "h")  # typed into the filter
         assert not shows(app, "2, then h")
-
-
-async def test_texts_name_the_keys_of_the_users_keymap() -> None:
-    keymap = 'sample = "f9"\npause = "P"\ncheckpoint = "f12"\nshow_runs = "f11"\nmark_run = "M"\n'
-    for at in range(9):
-        trained(f"brisk-heron-{at}")
-    with RunLock(trained("plain-otter", "running").lock_path):
-        async with at_home(pane="train", size=(120, 40), keymap=keymap) as (app, pilot):
-            await until(pilot, lambda: shows(app, "more, F11"))
-            assert shows(app, "or press F9")
-            for keys, text in (
-                ("h", "no samples yet: press F9"),
-                ("right enter", "no checkpoint yet: press F12 to save one"),
-            ):
-                await pilot.press(*keys.split())
-                await until(pilot, partial(shows, app, text))
-            await show(app, pilot, make_snapshot("crashed"))
-            assert shows(app, "The worker ended unexpectedly; P resumes")
-            app.switch_mode("compare")
-            await until(pilot, lambda: shows(app, "M on the runs marks them, = compares them"))
 
 
 @pytest.mark.usefixtures("trains")
@@ -381,14 +359,4 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
         return [line.plain[7:].rstrip() for line in shown]
 
     assert lines("raw")[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
-    assert lines("sentences")[0].split() == [
-        "def",
-        "f():",
-        "if",
-        "x:",
-        "return",
-        "1",
-        "y",
-        "=",
-        "2",
-    ]
+    assert " ".join(lines("sentences")[0].split()) == "def f(): if x: return 1 y = 2"

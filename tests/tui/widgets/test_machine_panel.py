@@ -71,18 +71,6 @@ def each_second(rows: Sequence[HardwareRow], start: float = 100.0) -> list[Hardw
     return [replace(row, time=start + second) for second, row in enumerate(rows)]
 
 
-def test_values_missing_from_the_driver_are_dashes() -> None:
-    assert "     ━ own 0.6  ╍ other 4.1              free 18 GiB" in texts(READING, FULL)
-    silent = replace(READING, gpu=GpuRow(0, "NVIDIA L4", memory_own=2 * GIB))
-    assert texts(silent, NARROW)[:2] == [
-        "GPU  ────────       – %   – W   – °C",
-        "mem  ────────            2.0 GiB own",
-    ]
-    for name in ("percent", "watts", "celsius", "memory_own", "memory_used", "memory_total"):
-        card = replace(READING.gpu, **{name: None})
-        assert all(texts(replace(READING, gpu=card), size) for size in SIZES)
-
-
 def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_number_of_gpus() -> None:
     little, enough = (replace(READING, disk_free=free * 10**9) for free in (9, 11))
     for size, count in product((NARROW, (36, 6), (28, 7), WIDE, FULL), (0, 1, 4, 8, 15)):
@@ -166,27 +154,6 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration() -> None
 
 
 # GPUs: what slows one down or is wrong
-
-
-EDGES: tuple[tuple[dict[str, object], int, str], ...] = (
-    ({}, 60, "1,725 / 1,980 MHz  throttled: power cap"),
-    ({}, 26, "1,725 MHz  power cap"),
-    ({}, 19, "power cap"),
-    ({"throttle": "hardware thermal slowdown"}, 26, "hardware thermal slowdown"),
-    ({"throttle": "power cap, hardware thermal slowdown"}, 26, "throttled"),
-    ({}, 5, ""),
-    ({"throttle": ""}, 26, "1,725 / 1,980 MHz"),
-    ({"throttle": "", "clock_max_mhz": None}, 30, "1,725 MHz"),
-    ({"clock_mhz": None}, 30, "throttled: power cap"),
-)
-
-
-def test_the_edge_has_clock_and_throttling_as_far_as_they_fit() -> None:
-    for changes, room, text in EDGES:
-        found = edge(row_of("h100", **changes), room)
-        assert found.plain == text
-        slowed = bool({"throttle": "power cap", **changes}["throttle"])
-        assert bool(styled(found, palette.WARN)) == (slowed and bool(text))
 
 
 def test_faults_come_first_name_the_card_and_cannot_act_on_the_terminal() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 
 import pytest
 
@@ -119,23 +118,6 @@ def test_moving_the_cursor_redraws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.wanted_range", None)
     assert [draw(data, one, 60, 10, plot).rows for one in looks] == fresh
     assert draw(data, look(data), 60, 10, plot).rows == first
-
-
-def test_odd_values_can_be_drawn_and_levels_that_are_no_numbers_have_no_name() -> None:
-    levels = (Baseline(1.7e308, "huge"), Baseline(5e-324, "tiny"))
-    for log, values in product(
-        (False, True),
-        ([3.0, 3.0], [0.0, 0.0], [-1.0, -2.0], [1e-300, 1e300], [-1e308, 1e308], [5e-324, 1.0]),
-    ):
-        more = {"baselines": levels, "log_y": log, "y_from_zero": not log, "smooth": True}
-        data = curve(range(len(values)), values, 10, **more)
-        assert [len(picture(data, 40, 8, marks=marks)[1]) for marks in STYLES] == [8, 8, 8]
-    for value in (math.inf, math.nan):
-        guide = replace(GUIDE, x=[0.0, 20.0], mean=[5.0, value])
-        data = replace(training(700), guides=(guide,), baselines=(Baseline(value, "bigram"),))
-        plot, rows = picture(data, 60, 12)
-        assert plot.labels
-        assert "bigram" not in "".join(rows)
 
 
 def test_the_same_part_always_has_the_same_range() -> None:

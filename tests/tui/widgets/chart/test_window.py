@@ -5,8 +5,6 @@ from __future__ import annotations
 from array import array
 from dataclasses import replace
 
-import pytest
-
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.widget import Window
 
@@ -48,34 +46,3 @@ def test_the_whole_range_ends_at_the_plan_or_at_a_stable_round_x() -> None:
     assert ends == [1000.0, 1000.0, 1000.0, 1040.0, 1040.0]
     window.fit(replace(data(1041), x_end=1041.0))
     assert window.whole[1] == 1041.0
-
-
-def test_zoom_keeps_the_cursor_or_the_newest_point_and_has_ends() -> None:
-    assert zoomed(2, 250, last=900).shown == pytest.approx((125, 625))
-    window = zoomed(4)
-    start, end = window.shown
-    assert start < 600 <= end
-    assert end - start == pytest.approx(250)
-    window.zoom(0.1, None)
-    assert window.shown == (0, 1000)
-    for _ in range(60):
-        window.zoom(2, 300)
-    assert window.shown[1] - window.shown[0] >= 1
-    window.put((100, 200), following=False)
-    assert (window.shown, window.following) == ((100, 200), False)
-    for part in (None, (200, 200)):  # an empty part shows all
-        window.put(part, following=False)
-        assert (window.shown, window.following) == ((0, 1000), True)
-
-
-def test_a_following_window_stays_and_then_jumps_and_a_panned_one_stops_at_the_ends() -> None:
-    window = zoomed(10)
-    before = window.shown
-    window.fit(data(605))
-    assert window.shown == before
-    window.fit(data(700))
-    start, end = window.shown
-    assert start < 700 < end
-    assert end - start == pytest.approx(before[1] - before[0])
-    window.pan(-99)
-    assert (window.shown, window.following) == ((0, 100), False)
