@@ -1,9 +1,10 @@
-"""Snapshots of the config, checkpoints and prompt panes; see `tests/tui/pictures.py`."""
+"""Snapshots of the panes of a run but Train; see `tests/tui/pictures.py`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.homes import LOSSES
 from tests.tui.demo_run import demo_run
 from tests.tui.fakes import FakeSampler, make_estimate
+from tests.tui.panes import test_versus_pane as versus
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import CONFIG
 from tests.tui.panes.seeing import until_shown
@@ -111,20 +113,11 @@ CODE = Preview(
 )
 
 
-@each_view("config-of-code")
-async def test_config_shows_the_layout_and_the_first_lines_as_tokens(
-    name: str, size: tuple[int, int], mode: Mode
-) -> None:
-    async with drafted(size, mode, CODE) as (app, pilot, screen):
-        screen.form.set_values({"corpus.source": "src"})
-        await until_shown(pilot, "raw: 12 of 12 files")
-        screen.form.go_to("corpus.mask_digits")
-        await until_shown(pilot, "first lines as tokens", "→heap.append(item)··↵")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
-
-
-@each_size("config-find", "config-begin", "config-errors", "config-browse", "config-compared")
-async def test_overlays_of_the_config(
+@each_size(
+    "config-of-code", "config-find", "config-begin", "config-errors", "config-browse",
+    "config-compared",
+)  # fmt: skip
+async def test_config_of_code_and_its_overlays(
     names: list[str], size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path("/tmp/rnnlm-tui-pictures")
@@ -139,7 +132,11 @@ async def test_overlays_of_the_config(
         app.settings["recent_configs"] = ["/home/me/configs/wide.toml"]
         await until(pilot, lambda: screen._check.found.preview == CODE)
         for name in names:
-            if name == "config-find":
+            if name == "config-of-code":
+                screen.form.set_values({"corpus.source": "src"})
+                screen.form.go_to("corpus.mask_digits")
+                await until_shown(pilot, "raw: 12 of 12 files", "→heap.append(item)··↵")
+            elif name == "config-find":
                 await pilot.press("slash", *"rate")
                 await until_shown(pilot, "Find a field", " of 74")
             elif name == "config-begin":
@@ -163,7 +160,11 @@ async def test_overlays_of_the_config(
                 await pilot.press("v", "v")
                 await until_shown(pilot, "Only what differs from preset demo")
             await assert_picture(app, SNAPSHOTS, name, size, mode)
-            await pilot.press("escape")
+            if name == "config-of-code":
+                screen.form.set_values({"corpus.source": "presidents"})
+                screen.form.go_to("corpus.source")
+            else:
+                await pilot.press("escape")
             await until(pilot, lambda: app.screen is screen)
 
 
@@ -279,6 +280,47 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
             )
             if name in names:
                 await assert_picture(app, SNAPSHOTS, name, size, mode)
+
+
+@each_size("versus-grid", "versus", "versus-differences", "versus-four")
+async def test_the_grid_two_and_four_sides_and_the_difference_of_surprise(
+    names: list[str], size: tuple[int, int], mode: Mode
+) -> None:
+    made, fake = partial(demo_run, config=CONFIG, saved=LOSSES, curve=False), versus.sampler()
+
+    async def answered(pilot: Pilot[int], requests: int) -> None:
+        """Wait until this many samples have ended and are scored."""
+        await until(pilot, lambda: len(fake.requests) == requests and not versus.pane(app).sampling)
+
+    with made("finished", name="brisk-heron"), made():
+        async with at_home(pane="versus", size=size, ascii_only=mode == "ascii", sampler=fake) as (
+            app,
+            pilot,
+        ):
+            done = 0
+            for name in names:
+                if name == "versus-grid":
+                    await pilot.press(*"The state of the Union", "escape", "ctrl+n", "ctrl+g")
+                    await answered(pilot, done := 12)
+                    await pilot.press("down")
+                elif name == "versus":
+                    for prompt in ("My fellow Americans,", "The state of the Union"):
+                        await pilot.press("ctrl+u", *prompt, "enter")
+                        await answered(pilot, done := done + 2)
+                    await pilot.press("escape")
+                    await until_shown(pilot, "B scores A")
+                elif name == "versus-differences":
+                    await pilot.press("ctrl+t")
+                    await until_shown(pilot, "of 18 tokens")
+                    await pilot.press("shift+right", "shift+right")
+                else:
+                    await pilot.press("escape", "ctrl+n", "ctrl+n", "enter")
+                    await answered(pilot, done := done + 4)
+                    await pilot.press("shift+right")
+                    await until_shown(pilot, "differs 1 of")
+                await assert_picture(app, SNAPSHOTS, name, size, mode)
+                if name == "versus-grid":  # two sides again, A chosen, in the box
+                    await pilot.press("escape", "delete", "shift+tab", "shift+tab")
 
 
 async def test_every_size_draws_every_pane() -> None:

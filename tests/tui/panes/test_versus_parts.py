@@ -139,12 +139,8 @@ def test_lines_say_what_a_text_is_and_the_settings_as_far_as_there_is_room() -> 
         assert text.figures(room).plain == line
     found.sides[0].choice = replace(found.sides[0].choice, wanted=LAST)
     assert "step 3,700" in text.figures(80).plain, "its own"
-    for settings, words in (
-        (SamplingConfig(top_k=40, stop=("\n",)), "temperature 0.8   top-p 0.95   top-k 40"
-            "   stop \\n   max 100   seed 7, the same for both"),
-        (SamplingConfig(greedy=True), "temperature greedy   top-p 0.95   max 100"),
-    ):  # fmt: skip
-        assert settings_line(settings, 2, 50).plain == words
+    greedy = settings_line(SamplingConfig(greedy=True, stop=("\n",)), 2, 50).plain
+    assert greedy == "temperature greedy   top-p 0.95   stop \\n   max 100"
     for settings, values in (
         (SamplingConfig(temperature=2.0), [0.4, 0.7, 1.0, 2.0]),
         (SamplingConfig(greedy=True), [0.4, 0.7, 1.0, 1.3]),
@@ -152,21 +148,8 @@ def test_lines_say_what_a_text_is_and_the_settings_as_far_as_there_is_room() -> 
         assert [one.temperature for one in grid_columns(settings)] == values
 
 
-def test_facts_of_three_sides_are_a_table_and_two_tokenizers_are_compared_by_bytes() -> None:
-    found, texts = sampled(" is strong, and the", " is strong, and it", " is strong, or not")
-    for owner, scorer in product(range(3), repeat=2):
-        score = TextScore((4.0 + owner + scorer / 10,), (3,))
-        texts[owner].scores[found.sides[scorer]] = score
-    assert [line.plain.rstrip() for line in fact_lines(found, range(3), 50)] == [
-        "same start        3 tokens “is strong, and”",
-        "then              A the  B it",
-        "bits/token        A       B     C",
-        "A scores          4.0     5.0   6.0",
-        "B scores          4.1     5.1   6.1",
-        "C scores          4.2     5.2   6.2",
-        "val ppl           58.1 ★  87.1  67.2",
-        "distinct words    4       4     4",
-    ]
+def test_texts_of_two_tokenizers_are_compared_by_bytes() -> None:
+    found, texts = sampled(" is strong, and the", " is strong, and it")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
     texts[1].scores[found.sides[0]] = score = TextScore((4.0, 4.0), (2, 2), 6)
     lines = [line.plain for line in fact_lines(found, (0, 1), 60)]
