@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -14,7 +11,6 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.views.compare import Marks
@@ -25,30 +21,11 @@ GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_ra
 TWO = ("plain-otter", "brisk-heron")
 
 
-def better(snapshot: RunSnapshot, by: float) -> RunSnapshot:
-    """The same run with losses lower by this many nats."""
-    evaluations = tuple(replace(row, loss=row.loss - by) for row in snapshot.evaluations)
-    band, judged = snapshot.series.columns["loss"], snapshot.summary.evaluation
-    parts = (
-        array("d", (value - by for value in part)) for part in (band.low, band.high, band.mean)
-    )
-    columns = {**snapshot.series.columns, "loss": Band(*parts)}
-    figures = judged.model_copy(
-        update={
-            name: getattr(judged, name) * math.exp(-by)
-            for name in ("perplexity", "best_perplexity")
-        }
-    )
-    summary = snapshot.summary.model_copy(update={"evaluation": figures, "validation": figures})
-    series = replace(snapshot.series, columns=columns)
-    return replace(snapshot, evaluations=evaluations, summary=summary, series=series)
-
-
 def two_runs() -> tuple[RunSnapshot, ...]:
     one, other = TWO
     return (
         make_snapshot(name=one),
-        better(make_snapshot("finished", 4_754, name=other, config=GRU), 0.06),
+        make_snapshot("finished", 4_754, name=other, config=GRU, lower=0.06),
     )
 
 
@@ -62,7 +39,7 @@ def eight_runs() -> tuple[RunSnapshot, ...]:
     )
     configs = [parse_config(merge(DEMO, size)) for size in sizes]
     return tuple(
-        better(make_snapshot("finished", 4_754 - 300 * at, name=name, config=config), 0.04 * at)
+        make_snapshot("finished", 4_754 - 300 * at, name=name, config=config, lower=0.04 * at)
         for at, (name, config) in enumerate(zip(names, configs, strict=True))
     )
 

@@ -68,12 +68,12 @@ START = NOW - 99
 
 
 @cache
-def recorded(step: int, gpu: bool, config: RunConfig) -> RunSnapshot:
+def recorded(step: int, gpu: bool, config: RunConfig, lower: float = 0.0) -> RunSnapshot:
     """A demo run at that step, written and read in a home of its own."""
     hardware = readings(card=CARD if gpu else GpuRow())
     with TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNLM_TUI_HOME", home)
-        return seen(demo_run(step=step, config=config, hardware=hardware))
+        return seen(demo_run(step=step, config=config, hardware=hardware, lower=lower))
 
 
 def make_series(steps: int, width: int = 4) -> SeriesTable:
@@ -96,7 +96,11 @@ def make_series(steps: int, width: int = 4) -> SeriesTable:
 
 
 def make_summary(
-    name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object
+    name: str = "plain-otter",
+    status: RunStatus = "running",
+    step: int = 3_751,
+    lower: float = 0.0,
+    **changes: object,
 ) -> RunSummary:
     """The figures of a demo run; everything can be changed."""
     train = TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4)
@@ -113,7 +117,7 @@ def make_summary(
     }
     if "validation" in changes:
         known.setdefault("evaluation", changes["validation"])
-    return recorded(step, True, DEMO).summary.model_copy(update=known)
+    return recorded(step, True, DEMO, lower).summary.model_copy(update=known)
 
 
 def make_hardware(*, gpu: bool = True, busy: float = 71) -> tuple[HardwareRow, ...]:
@@ -135,12 +139,13 @@ def make_snapshot(
     name: str = "plain-otter",
     gpu: bool = True,
     config: RunConfig = DEMO,
+    lower: float = 0.0,
     **changes: object,
 ) -> RunSnapshot:
-    """A demo run at that step with the figures of `make_summary`."""
+    """A demo run at that step with the figures of `make_summary`, and losses so much lower."""
     return replace(
-        recorded(step, gpu, config),
-        summary=make_summary(name, status, step, **changes),
+        recorded(step, gpu, config, lower),
+        summary=make_summary(name, status, step, lower, **changes),
         log_tail=("evaluation at 3,751",),
         eta_margin=3.0 if status == "running" else None,
     )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
 from time import localtime, strftime, time
 
 import pytest
 
 from rnnlm_tui.schema.presets import ELMAN
-from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.tui.actions import PANES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from tests.homes import three_runs_at_home
-from tests.tui.fakes import make_machine, make_snapshot
+from tests.tui.fakes import make_snapshot
 from tests.tui.panes.seeing import press
-from tests.tui.support import at_home, lines_of, show_run, text_of, until
+from tests.tui.support import at_home, lines_of, text_of, until
 
 
 def test_identity_drops_one_detail_after_another_then_the_name_and_never_the_status() -> None:
@@ -94,21 +92,3 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
             await pilot.resize_terminal(80, 24)
             await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
             assert app.current_mode == pane
-
-
-async def test_line_1_keeps_name_status_duration_and_device_at_every_size() -> None:
-    statuses: list[RunStatus] = ["finished", "crashed", "running", "stalled"]
-    async with at_home(None, "train") as (app, pilot):
-        app.machine = make_machine()
-        for size in ((60, 15), (80, 24), (120, 40)):
-            await pilot.resize_terminal(*size)
-            for status, name in product(statuses, ("solid-wombat", "quick-brown-wombat")):
-                ago = time() - 7_200
-                show_run(
-                    app, make_snapshot(status, name=name, updated=ago, active_seconds=43_500.0)
-                )
-                await pilot.pause()
-                first = lines_of(app)[0]
-                lasted = "no step for" if status == "stalled" else "12 h 05 min"
-                assert all(word in first for word in (name, status, lasted, "L4")), first
-                assert "…" not in first

@@ -34,17 +34,14 @@ from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.widgets.runs_table import (
     SORT_KEYS,
-    STATUS_WIDTH,
     RowContext,
     RunColumn,
     RunLayout,
     SortKey,
-    columns_for,
     rises,
     sorted_runs,
-    text_widths,
 )
-from rnnlm_tui.tui.widgets.table import fitted, row_of, saved_order
+from rnnlm_tui.tui.widgets.table import row_of, saved_order
 from tests.homes import trained
 from tests.tui.fakes import START, make_machine, make_summary
 from tests.tui.panes.seeing import press
@@ -324,14 +321,6 @@ async def test_the_detail_says_why_a_run_failed_or_cannot_be_read_and_what_its_t
 # columns and orders, without an app
 
 
-def table_of(runs: Sequence[RunSummary], width: int) -> list[str]:
-    """The heads and the rows of a table of this width."""
-    columns = columns_for(width - 3, STATUS_WIDTH, text_widths(runs))
-    beside = RowContext(best=best_of_comparable(runs))
-    heads = (fitted(Content(one.head), one.width, left=one.left).plain for one in columns)
-    return ["".join(heads), *(row_of(columns, ArrangedRun(run), beside).plain for run in runs)]
-
-
 def measured(
     name: str, status: RunStatus, step: int, best: float | None, updated: float,
     speed: float | None, active: float, **more: object,
@@ -341,45 +330,6 @@ def measured(
         tokens_per_second=speed, active_seconds=active, **more,
     )  # fmt: skip
     return made.model_copy(update={"step": step})  # a log of a million steps takes ten seconds
-
-
-def test_long_values_are_right_aligned_and_texts_are_cut_before_the_next_column(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: START)
-    runs = [
-        measured(letter * 64, "lost", 999_999, best, START - ago, speed, active, max_steps=10**6)
-        for letter, best, ago, speed, active in (
-            ("a", 999_999.0, 800, 99_940.0, 99),
-            ("b", 1.5e7, 3_599, 812.0, 7_500),
-            ("c", 54.1, 86_399, None, 273_600),
-            ("d", None, 34_560_000, 999_000.0, 3_599),
-        )
-    ]
-    narrow = {
-        "val ppl": ["999,999", "1.5e7", "54.1★", "–"],
-        "age": ["13 min", "59 min", "23 h", "400 d"],
-    }
-    wide = narrow | {
-        "tok/s": ["99.9k", "812", "–", "999k"],
-        "time": ["1 min 39 s", "2 h 05 min", "3 d 04 h", "59 min 59 s"],
-        "Δ best": ["+999,945", "+1.5e7", "0.0", "–"],
-    }
-    for width, columns in ((60, narrow), (80, narrow), (120, wide), (200, wide)):
-        head, *rows = table_of(runs, width)
-        for name, values in columns.items():
-            end = head.index(name) + len(name)
-            for row, value in zip(rows, values, strict=True):
-                assert row[:end].endswith(f" {value.removesuffix('★')}"), f"{name} of {row}"
-                assert f"{row} "[end + value.endswith("★")] == " ", f"{name} of {row}"
-        assert all(len(line) == width - 3 for line in (head, *rows))
-    one = make_summary(tags=("twelve-cells",))
-    runs = [one, make_summary("b", corpus="plays.txt", corpus_source="/data/texts/plays.txt")]
-    for width in (80, 120, 200):
-        head, *rows = table_of(runs, width)
-        at = head.index("corpus")
-        assert [row[at : at + 10].strip() for row in rows] == ["presidents", "plays.txt"]
-        assert ("twelve-cell" if width > 80 else "twel") in rows[0]
 
 
 def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:

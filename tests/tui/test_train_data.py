@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_right
 from dataclasses import replace
@@ -16,7 +15,7 @@ from rnnlm_tui.schema.summary import BaselineFigures, SourceFigures
 from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
 from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import CHARTS, exponentials, level_to_beat
+from rnnlm_tui.tui.views.charts import CHARTS, level_to_beat
 from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from rnnlm_tui.tui.widgets.chart.widget import value_of, written
@@ -28,14 +27,6 @@ def chart(name: str, snapshot: RunSnapshot, axis: Axis = "step") -> ChartData:
 
 
 GENERATED = make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))
-
-
-def test_perplexity_is_the_exponential_of_the_loss_and_keeps_gaps_and_overflows() -> None:
-    gap, huge, one = exponentials([math.nan, 1e6, 0.0])
-    assert math.isnan(gap)
-    assert (huge, one) == (math.inf, 1.0)
-    train, *_ = chart("perplexity", make_snapshot()).series
-    assert train.geometric, "the average of losses"
 
 
 def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
@@ -82,15 +73,6 @@ def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
     data = chart("perplexity", replace(snapshot, evaluations=later), "wall")
     assert list(data.series[1].x) == sorted(data.series[1].x)
     assert data.evaluated == data.series[1].x
-
-
-def test_the_best_evaluation_has_its_star_on_the_curve_unless_it_is_infinite() -> None:
-    snapshot = make_snapshot()
-    bits = chart("score", snapshot).series[0]
-    assert bits.star == pytest.approx((3_700.0, min(bits.mean)))
-    rows = tuple(replace(row, loss=math.inf) for row in snapshot.evaluations)
-    judged = chart("perplexity", replace(snapshot, evaluations=rows)).series[1]
-    assert (judged.star, judged.current) == (None, "∞")
 
 
 def test_detailed_rows_replace_coarse_buckets() -> None:

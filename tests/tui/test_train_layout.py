@@ -41,21 +41,3 @@ def test_figures_and_perplexity_are_always_there_and_get_the_room_of_a_hidden_si
         assert places["perplexity"].height >= 6, size
         assert not gone & set(places), size
         assert places["perplexity"].area >= arrangement(size)["perplexity"].area, size
-
-
-def test_trouble_gets_the_rows_it_needs_beside_a_chart() -> None:
-    for size, below, cards in product(SIZES, (1, 5, 7, 12, 40), (0, 7)):
-        usual, places = arrangement(size), filled(size, below=below, cards=cards)
-        chart = places["perplexity"].height
-        assert chart >= min(6, usual["perplexity"].height), (size, below)
-        name = "samples" if "samples" in usual else "sample-lines"
-        if name in usual:
-            rows = places[name].height
-            assert rows >= min(below, usual[name].height), (size, below)
-            assert rows >= below or chart == 6, (size, below)
-    assert "machine" in arrangement(NARROW, below=4)
-    assert "machine" not in arrangement(NARROW, below=9), "what is wrong matters more"
-    alone = arrangement(NARROW, "speed", below=4)
-    assert alone["sample-lines"] == Region(0, 17, 80, 4)
-    assert arrangement(NARROW, below=4, hidden={"lower"})["sample-lines"].height >= 4
-    assert arrangement(WIDE, below=4, hidden={"lower"})["samples"].height >= 4

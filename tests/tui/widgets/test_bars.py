@@ -7,12 +7,6 @@ import math
 from rnnlm_tui.tui.text import bar, cells
 
 
-def test_own_others_and_free_have_their_own_signs_and_the_width_is_kept() -> None:
-    assert bar(10, 0.3, 0.2).plain == "━━━╍╍─────"
-    assert bar(12, 0.03, 0.01).plain == "━╍──────────", "a small share of others is visible"
-    assert all(bar(width, 0.4, 0.8).cell_length == width for width in range(15))
-
-
 def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar() -> None:
     for fraction, filled in (
         (0.0, 0), (None, 0), (math.nan, 0), (0.001, 1), (0.5, 5), (0.999, 9), (1.0, 10), (7.0, 10),

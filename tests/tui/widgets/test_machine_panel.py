@@ -82,15 +82,6 @@ def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_numbe
     assert "disk" not in "".join(texts(enough, NARROW, disk_total=100 * 10**9))
 
 
-def test_a_warning_about_others_in_the_edge_hides_neither_memory_nor_disk() -> None:
-    view = MachineView((replace(READING, gpu=GpuRow()),), others="others use 1.0 of 2 cores")
-    shown = panel(view, NARROW)
-    assert "free" in shown.lines[-1].plain
-    assert "disk" in shown.lines[-1].plain
-    ((_, label),) = shown.bottom_labels(40)
-    assert "".join(segment.text for segment in label) == "others use 1.0 of 2 cores"
-
-
 def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
     rows = each_second(
         [

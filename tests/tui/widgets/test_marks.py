@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnlm_tui.tui.views.compare import LETTERS, Marks
+from rnnlm_tui.tui.views.compare import Marks
 
 
 def marked(*names: str) -> Marks:
@@ -25,12 +25,3 @@ def test_a_run_keeps_its_letter_and_colour_while_others_come_and_go() -> None:
     assert both.renamed("heron", "crane").letter("crane") == "B"
     assert both.among(["otter"]) == marked("otter")
     assert both.among(["heron"]).letter("heron") == "B"
-
-
-def test_no_more_runs_are_marked_than_there_are_letters() -> None:
-    marks = marked(*LETTERS.lower())
-    assert [marks.letter(name) for name in LETTERS.lower()] == list(LETTERS)
-    assert marks.full
-    assert marks.toggled("one-too-many") == marks
-    for kept in (None, "otter", {"a": 1}, [1, 2], ["otter", "otter"], ["a"] * 9):
-        assert Marks.from_json(kept) == Marks(), "damaged ones are ignored"

@@ -25,12 +25,6 @@ def one(*values: float, **more: object) -> Bin:
     return only
 
 
-def averages(values: Sequence[float], smoothing: float) -> list[float]:
-    last = len(values) - 1
-    bins = bins_of(series(range(len(values)), values), 0, last, len(values))
-    return [value for _, value in smoothed(bins, smoothing, len(values), False)]
-
-
 def test_column_keeps_the_mean_and_extremes_of_its_points() -> None:
     assert one(5.0, 1.0, 9.0, 2.0) == Bin(0, 17 / 4, 1.0, 9.0, 4, 0)
     assert one(2, 3, low=[1, 2], high=[8, 4]) == Bin(0, 2.5, 1, 8, 2, 0)
@@ -48,16 +42,6 @@ def test_points_without_a_number_are_left_out_anywhere_and_leave_a_gap_alone() -
             assert one(*values) == Bin(0, 2.0, 1.0, 3.0, 3, 0, infinite=int(hole == hole))
         bins = bins_of(series([0, 5, 10], [1, hole, 2]), 0, 10, 11)
         assert [bin.mean == bin.mean for bin in bins] == [True, False, True]
-
-
-def test_the_average_starts_at_the_first_value_lags_behind_and_restarts_after_a_gap() -> None:
-    assert averages([3, 1, 2], 0.0) == [3, 1, 2]
-    assert averages([4.0] * 50, 0.99) == pytest.approx([4.0] * 50)
-    values = averages([0.0] * 50 + [1.0] * 50, 0.99)
-    assert values[0] == 0
-    assert 0 < values[50] < values[60] < values[99] < 1
-    _, gap, last = averages([100, NAN, 1], 0.999)
-    assert (gap != gap, last) == (True, 1.0)
 
 
 def test_curve_does_not_depend_on_how_points_are_rolled_up() -> None:
