@@ -9,6 +9,7 @@ from rnnlm_tui.docs import GUIDES, find_guide, fitted
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.docs import GuideScreen
+from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, lines_of, shows, until
 
 
@@ -24,8 +25,7 @@ async def test_a_guide_is_opened_from_the_palette_leads_to_others_and_fits_a_nar
         await pilot.press("ctrl+p")
         for words in ("manual", "docs sampling", "guide quick start"):
             title = "Guide: Sampling" if "sampling" in words else "Guide: Quick start"
-            await pilot.press("ctrl+u", *words)
-            await until(pilot, lambda: shows(app, title))  # noqa: B023
+            await press(pilot, ["ctrl+u", *words], title)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, GuideScreen))
         screen = guide_of(app)

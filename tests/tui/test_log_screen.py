@@ -12,6 +12,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import log as module
 from rnnlm_tui.tui.screens.log import LogFollower, LogPanel
 from tests.homes import trained, with_checkpoints
+from tests.tui.panes.seeing import press
 from tests.tui.pictures import assert_pictures
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 from tests.unit.client.logs import record
@@ -31,8 +32,7 @@ async def test_the_log_is_followed_scrolled_searched_and_shown_harmlessly(path: 
     path.mkdir()  # it can't be read
     async with at_home(pane="train") as (app, pilot):
         app.snapshot = None  # without events
-        await pilot.press("L")
-        await until(pilot, lambda: shows(app, "no output"))
+        await press(pilot, "L", "no output")
         path.rmdir()
         marks = {3: " Traceback", 50: " Traceback", 60: " می\u200cخواهم"}
         path.write_text("".join(f"line {at}{marks.get(at, '')}\n" for at in range(100)))
@@ -87,8 +87,7 @@ async def test_events_are_shown_without_worker_output_and_in_full_by_a_page_key(
     run = with_checkpoints(trained("plain-otter", "failed"), {3: 4.0})
     record(run, EventRow(1, 3, "spike", long, 0.0), EventRow(1, 3, "failed", "", 0.0))
     async with at_home(pane="train") as (app, pilot):
-        await pilot.press("L")
-        await until(pilot, lambda: shows(app, "No worker output. Events:"))
+        await press(pilot, "L", "No worker output. Events:")
         assert shows(app, "3 c saved last")
         await pilot.press("L")
         for size in ((80, 24), (60, 15)):
@@ -113,9 +112,8 @@ PRINTED = (
 
 async def test_log_equals_its_snapshot(path: Path) -> None:
     path.write_text(PRINTED)
-    async with at_home(pane="train") as (app, pilot):
-        await pilot.press("L")
-        await until(pilot, lambda: shows(app, "OutOfMemoryError"))
+    async with at_home(pane="train") as (_app, pilot):
+        await press(pilot, "L", "OutOfMemoryError")
         await pilot.press("slash", *"capacity", "enter")
         await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-log-found")
 

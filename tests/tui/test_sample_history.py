@@ -21,6 +21,7 @@ from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
 from rnnlm_tui.tui.screens.train import TrainScreen
 from rnnlm_tui.tui.widgets.samples import HistoryPage, continuation, page_lines
 from tests.homes import STEPS, trained
+from tests.tui.panes.seeing import press
 from tests.tui.pictures import assert_pictures
 from tests.tui.support import at_home, lines_of, shows, until
 from tests.unit.client.logs import record
@@ -77,8 +78,7 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
                         await pilot.press(key)
                         await until(pilot, lambda: len(attempts) > tried and is_read(app))  # noqa: B023
                     assert len(reports) == times
-                await pilot.press("up")
-                await until(pilot, lambda: shows(app, "be as at"))
+                await press(pilot, "up", "be as at")
                 await pilot.press("escape")
             # steps and prompts
             await pilot.press("h")
@@ -101,14 +101,11 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await until(pilot, lambda: shows(app, "be as at 1"))
             await pilot.press("h")
             await until(pilot, lambda: is_loaded(app) and shows(app, " step 1  "))
-            await pilot.press("right")
-            await until(pilot, lambda: shows(app, "be as at 2"))
+            await press(pilot, "right", "be as at 2")
             # a resumed run begins again
             record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
-            await pilot.press("end")
-            await until(pilot, lambda: shows(app, " step 2  ") and shows(app, "all new"))
-            await pilot.press("escape", "escape")
-            await until(pilot, lambda: shows(app, "@2"))
+            await press(pilot, "end", " step 2  ", "all new")
+            await press(pilot, "escape escape", "@2")
 
 
 async def test_history_equals_its_snapshot() -> None:
@@ -126,8 +123,7 @@ async def test_history_equals_its_snapshot() -> None:
     async with at_home(pane="train") as (app, pilot):
         await pilot.press("h")
         await until(pilot, lambda: is_loaded(app))
-        await pilot.press("left")
-        await until(pilot, lambda: shows(app, "2 of 3") and shows(app, "@1,000"))
+        await press(pilot, "left", "2 of 3", "@1,000")
         await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-history-earlier")
 
 

@@ -25,7 +25,8 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
 from rnnlm_tui.tui.screens.steer import STEER_FIELDS, SteerScreen, confirmed_text
 from tests.homes import trained, training
-from tests.tui.support import at_home, lines_of, shows, text_of, until
+from tests.tui.panes.seeing import press
+from tests.tui.support import at_home, lines_of, text_of, until
 
 RATE = "optimizer.learning_rate"
 
@@ -98,8 +99,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         screen = await opened(app, pilot)
         for value in ("0.001", "0.002"):
             await type_value(pilot, value)
-            await pilot.press("escape")
-            await until(pilot, lambda: shows(app, "1 change not sent: F5 sends, esc again drops"))
+            await press(pilot, "escape", "1 change not sent: F5 sends, esc again drops")
             assert app.screen is screen, "another value asks again"
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is not screen)
@@ -111,13 +111,11 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         await pilot.press("up")
         assert "✗ must be at most 0.99" in text_of(app)
         assert "1 problem to fix first" in text_of(app)
-        await pilot.press("f5")
-        await until(pilot, lambda: "✗ not sent" in text_of(app))
+        await press(pilot, "f5", "✗ not sent")
         assert screen.form.path == "model.dropout"
         await pilot.press("u")
         assert screen.draft.problems == ()
-        await pilot.press("f5")
-        await until(pilot, lambda: "nothing is changed yet" in text_of(app))
+        await press(pilot, "f5", "nothing is changed yet")
         assert worker.changes == []
 
         # what the worker refuses is shown, and nothing typed is lost
@@ -137,8 +135,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
 
         # prompts are edited one a line
         at = next(i for i, field in enumerate(STEER_FIELDS) if field.path == "evaluation.prompts")
-        await pilot.press(*["up"] * 9, *["down"] * at, "enter")
-        await until(pilot, lambda: "one per line" in text_of(app))
+        await press(pilot, [*["up"] * 9, *["down"] * at, "enter"], "one per line")
         await pilot.press("enter", *"She", "ctrl+s")
         await until(pilot, lambda: app.screen is screen)
         prompts = screen.draft.changes["evaluation.prompts"]
@@ -158,10 +155,8 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         assert dict(screen.draft.changes) == {RATE: 0.001}
 
         worker.may_answer.clear()
-        await pilot.press("f5")
-        await until(pilot, lambda: "requested: learning_rate 0.001 …" in text_of(app))
-        await pilot.press("f5")
-        await until(pilot, lambda: "requested already" in text_of(app))
+        await press(pilot, "f5", "requested: learning_rate 0.001 …")
+        await press(pilot, "f5", "requested already")
         await pilot.press("down")
         await type_value(pilot, "2.5")
         noted: list[tuple[str, dict[str, object]]] = []
@@ -200,8 +195,7 @@ async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not(worke
         await pilot.press("f6")
         await until(pilot, lambda: "undone at step 2,400" in lines_of(app)[-1])
         assert worker.changes[-1].undoes == 1
-        await pilot.press("down", "E")
-        await until(pilot, lambda: shows(app, "is finished"))
+        await press(pilot, "down E", "is finished")
         assert not isinstance(app.screen, SteerScreen)
 
 

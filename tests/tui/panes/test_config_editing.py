@@ -37,7 +37,7 @@ async def overlay_closed(pilot: Pilot[int]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, ConfigScreen))
 
 
-async def test_edits_are_undone_fields_are_found_and_only_those_that_differ_are_shown() -> None:
+async def test_edits_are_undone_and_redone_one_by_one() -> None:
     trained("plain-otter", config=OTHER)
     async with at_home(None, "config") as (app, pilot):
         await go(pilot, "corpus.lowercase")
@@ -88,7 +88,10 @@ async def test_edits_are_undone_fields_are_found_and_only_those_that_differ_are_
         await pilot.press("shift+f6")
         await until(pilot, lambda: edited(app) == PRESETS["elman"])
 
-        # fields are found by their words, and v shows only those that differ
+
+async def test_a_field_is_found_by_its_words_and_v_shows_only_those_that_differ() -> None:
+    trained("plain-otter", config=OTHER)
+    async with at_home(None, "config") as (app, pilot):
         for typed, path in (
             ("heads", "model.num_heads"),  # a folded field
             ("l2 norm", "optimizer.max_grad_norm"),
@@ -110,8 +113,7 @@ async def test_edits_are_undone_fields_are_found_and_only_those_that_differ_are_
         await pilot.press("down")
         assert rows(app) == ["model.cell_type", "model.num_layers", "optimizer.learning_rate"]
         await press(pilot, "v", "Show what differs from the run", "plain-otter")
-        await pilot.press("enter")
-        await until_shown(pilot, "Only what differs from plain-otter", "plain-otter 5")
+        await press(pilot, "enter", "Only what differs from plain-otter", "plain-otter 5")
         await pilot.press("slash", *"dropout", "enter")  # a field that differs
         await until(pilot, lambda: focused(app) == "model.dropout")
         assert "Only what differs" in screen_text(app)
@@ -130,8 +132,7 @@ async def test_a_suggestion_solves_the_problem_and_again_in_another_way(
         await write(pilot, "model.hidden_size", "200")
         await go(pilot, "model.tie_weights")
         await until_shown(pilot, "K sets embedding 200", "depends on embedding, hidden size")
-        await pilot.press("K")
-        await until_shown(pilot, "set embedding 200; F7 undoes it, K: another way")
+        await press(pilot, "K", "set embedding 200; F7 undoes it, K: another way")
         await changed(pilot, model__hidden_size=200, model__embedding_dim=200)
         await pilot.press("K")
         await changed(pilot)
@@ -262,8 +263,7 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         seen = (tmp_path / "seen").read_text()
         assert "seed = 44  # mine" in seen
         assert "dropout = 0.25" in seen
-        await pilot.press("f4")
-        await until_shown(pilot, "training.epochs: is 0", "take it: the form shows the problems")
+        await press(pilot, "f4", "training.epochs: is 0", "take it: the form shows the problems")
         await press(pilot, "t", "✗ 1 problem")
         await pilot.press("f6", "f6", "f6")
         await changed(pilot, training__epochs=9)
@@ -271,8 +271,7 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await changed(pilot)
 
         await press(pilot, "f4", "The edited text can't be used", "line 2, column 8")
-        await pilot.press("enter")
-        await until_shown(pilot, "line 3, column 10: training.epochs: is 0, must be at least 1")
+        await press(pilot, "enter", "line 3, column 10: training.epochs: is 0, must be at least 1")
         await until_shown(pilot, "line 4, column 1: training.speed: unknown config key")
         assert (tmp_path / "kept").read_text() == "[training]\nseed = = 3\n"
         await changed(pilot)

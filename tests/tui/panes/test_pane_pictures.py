@@ -25,7 +25,7 @@ from tests.tui.fakes import FakeSampler, make_estimate
 from tests.tui.panes import test_versus_pane as versus
 from tests.tui.panes.asking import pane
 from tests.tui.panes.fakes import CONFIG
-from tests.tui.panes.seeing import until_shown
+from tests.tui.panes.seeing import press, until_shown
 from tests.tui.panes.test_inspect_pane import sampled, scored, weights
 from tests.tui.panes.test_prompt_overlays import keep_state, keep_three_samples
 from tests.tui.pictures import (
@@ -74,8 +74,7 @@ async def drafted(
         patch.setattr("rnnlm_tui.client.start.check_source", lambda _: None)
         async with drawn("config", mode, size=size) as (app, pilot):
             await until_shown(pilot, "frozen")
-            await pilot.press("n")
-            await until_shown(pilot, "calm-badger", "543,104")
+            await press(pilot, "n", "calm-badger", "543,104")
             screen = app.pane_screen
             assert isinstance(screen, ConfigScreen)
             yield app, pilot, screen
@@ -137,11 +136,9 @@ async def test_config_of_code_and_its_overlays(
                 screen.form.go_to("corpus.mask_digits")
                 await until_shown(pilot, "raw: 12 of 12 files", "→heap.append(item)··↵")
             elif name == "config-find":
-                await pilot.press("slash", *"rate")
-                await until_shown(pilot, "Find a field", " of 74")
+                await press(pilot, ["slash", *"rate"], "Find a field", " of 74")
             elif name == "config-begin":
-                await pilot.press("P")
-                await until_shown(pilot, "Begin from", "Presets")
+                await press(pilot, "P", "Begin from", "Presets")
             elif name == "config-errors":
                 problems = (
                     "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
@@ -152,13 +149,11 @@ async def test_config_of_code_and_its_overlays(
                 await until_shown(pilot, "The edited text can't be used")
             elif name == "config-browse":
                 screen.form.go_to("corpus.source")
-                await pilot.press("b")
-                await until_shown(pilot, "Choose a text", "first lines as tokens")
+                await press(pilot, "b", "Choose a text", "first lines as tokens")
             else:
                 screen.form.set_values({"optimizer.learning_rate": 5e-3})
                 screen.form.set_values({"model.dropout": 0.25})
-                await pilot.press("v", "v")
-                await until_shown(pilot, "Only what differs from preset demo")
+                await press(pilot, "v v", "Only what differs from preset demo")
             await assert_picture(app, SNAPSHOTS, name, size, mode)
             if name == "config-of-code":
                 screen.form.set_values({"corpus.source": "presidents"})
@@ -176,8 +171,7 @@ async def test_config_of_a_run(
     monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
     async with drawn("config", mode, size=size) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
-        await pilot.press("tab", "tab")
-        await until_shown(pilot, "textbook RNN")
+        await press(pilot, "tab tab", "textbook RNN")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
@@ -190,8 +184,7 @@ async def test_checkpoints(name: str, mode: Mode) -> None:
         (run.checkpoints_path / "step-000001000" / "model.safetensors").write_bytes(b"cut")
         async with at_home(pane="checkpoints", ascii_only=mode == "ascii") as (app, pilot):
             await until_shown(pilot, "good rhythm", "size differs")
-            await pilot.press("down", "C")
-            await until_shown(pilot, "all 3 files verified")
+            await press(pilot, "down C", "all 3 files verified")
             assert app.pane_screen is not None
             app.pane_screen.end_notice()
             await until_shown(pilot, "Step 3,700", "verified just now", "0.91")
@@ -201,8 +194,7 @@ async def test_checkpoints(name: str, mode: Mode) -> None:
 async def test_pruning_checkpoints() -> None:
     async with drawn("checkpoints", "") as (_app, pilot):
         await until_shown(pilot, "0.91")
-        await pilot.press("X")
-        await until_shown(pilot, "deletes 3 checkpoints")
+        await press(pilot, "X", "deletes 3 checkpoints")
         await assert_pictures(pilot, SNAPSHOTS, "checkpoints-prune")
 
 
@@ -226,8 +218,7 @@ async def test_prompt_with_each_view(names: list[str], size: tuple[int, int], mo
             app.prompt_session.tree = SampleTree()
             pane(app).transcript.clear()
             for prompt in prompts:
-                await pilot.press("ctrl+u", *prompt, "enter")
-                await until_shown(pilot, f"{prompt}{begins}", f"{mark} 3 ")
+                await press(pilot, ["ctrl+u", *prompt, "enter"], f"{prompt}{begins}", f"{mark} 3 ")
 
         for key, name, words in (
             ("f7", "samples", "3 samples"), ("f8", "states", "2 states"), ("f9", "presets", "wild"),
@@ -307,17 +298,14 @@ async def test_the_grid_two_and_four_sides_and_the_difference_of_surprise(
                     for prompt in ("My fellow Americans,", "The state of the Union"):
                         await pilot.press("ctrl+u", *prompt, "enter")
                         await answered(pilot, done := done + 2)
-                    await pilot.press("escape")
-                    await until_shown(pilot, "B scores A")
+                    await press(pilot, "escape", "B scores A")
                 elif name == "versus-differences":
-                    await pilot.press("ctrl+t")
-                    await until_shown(pilot, "of 18 tokens")
+                    await press(pilot, "ctrl+t", "of 18 tokens")
                     await pilot.press("shift+right", "shift+right")
                 else:
                     await pilot.press("escape", "ctrl+n", "ctrl+n", "enter")
                     await answered(pilot, done := done + 4)
-                    await pilot.press("shift+right")
-                    await until_shown(pilot, "differs 1 of")
+                    await press(pilot, "shift+right", "differs 1 of")
                 await assert_picture(app, SNAPSHOTS, name, size, mode)
                 if name == "versus-grid":  # two sides again, A chosen, in the box
                     await pilot.press("escape", "delete", "shift+tab", "shift+tab")

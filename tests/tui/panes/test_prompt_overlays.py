@@ -80,8 +80,7 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         lines = [line for line in screen_text(app).splitlines() if "3,700" in line]
         order = ["economy", "Union", "We must"]
         assert [word for line in lines for word in order if word in line] == order
-        await pilot.press("down", "down")
-        await until_shown(pilot, "seed 1, temperature 1.1", "We must act on the budget")
+        await press(pilot, "down down", "seed 1, temperature 1.1", "We must act on the budget")
         # words in any case
         await pilot.press("slash", *"BUDGET", "space", *"must")
         await until_shown(pilot, "/ BUDGET must█", "1 sample", "We must act on the budget")
@@ -138,8 +137,7 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         await drawn(app, pilot, sampler, "enter")
         await press(pilot, "f8 p", "Keep the state after the current text as")
         await press(pilot, ["ctrl+u", *"strong one", "enter"], "✗ invalid name for a state")
-        await pilot.press(*["backspace"] * 4, "enter")
-        await until_shown(pilot, "strong kept: the state after 5 tokens")
+        await press(pilot, [*["backspace"] * 4, "enter"], "strong kept: the state after 5 tokens")
         request = sampler.asked[-1]
         assert isinstance(request, KeepStateRequest)
         assert (request.prompt, len(request.ids), request.position) == ("The Union", 3, None)

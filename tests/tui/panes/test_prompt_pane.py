@@ -96,8 +96,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await press(pilot, "escape left", "We s7t0 end", "1 of 2", first_figures)
         await press(pilot, "left", "We s9t0 end", "2 of 2", second_figures)
         # edit
-        await pilot.press("right", "f4")
-        await until_shown(pilot, "Edit the text", "enter Continue from here", "esc Discard")
+        await press(pilot, "right f4", "Edit the text", "enter Continue from here", "esc Discard")
         assert pane(app).box.text == "We s7t0 end"
         await pilot.press("backspace", "backspace", "backspace", *"now")
         edited = await drawn(app, pilot, sampler, "enter")
@@ -118,8 +117,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         # save and copy
         await press(pilot, "ctrl+s", "saved as")
         assert Path("plain-otter-sample.txt").read_text() == "We the s10t0 end\n"
-        await pilot.press("ctrl+y")
-        await until_shown(pilot, "copied 16 characters (if your terminal allows it); ^s saves")
+        await press(pilot, "ctrl+y", "copied 16 characters (if your terminal allows it); ^s saves")
         assert app.clipboard == "We the s10t0 end"
         await pilot.press("escape", "ctrl+s")
         await until(pilot, lambda: len(list(Path.cwd().glob("plain-otter-sample*"))) == 2)
@@ -136,8 +134,7 @@ async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> 
     keymap = 'leave_field = "f10"\nnew_seed = "f12"\nshow_runs = "f11"\n'
     sampler = FakeSampler(gate=asyncio.Event(), texts=words)
     async with sampling(sampler, keymap=keymap) as (app, pilot, _):
-        await pilot.press(*"We", "enter")
-        await until_shown(pilot, "▌ We s7t0 end█", "F10 Stop", "● 2 of 100 tokens")
+        await press(pilot, [*"We", "enter"], "▌ We s7t0 end█", "F10 Stop", "● 2 of 100 tokens")
         for key in ("enter", "f3", "f12", "f6", "ctrl+o"):
             pane(app).end_notice()
             await press(pilot, key, "already sampling, F10 stops it")
