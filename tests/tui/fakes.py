@@ -96,11 +96,7 @@ def make_series(steps: int, width: int = 4) -> SeriesTable:
 
 
 def make_summary(
-    name: str = "plain-otter",
-    status: RunStatus = "running",
-    step: int = 3_751,
-    lower: float = 0.0,
-    **changes: object,
+    name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object
 ) -> RunSummary:
     """The figures of a demo run; everything can be changed."""
     train = TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4)
@@ -117,19 +113,12 @@ def make_summary(
     }
     if "validation" in changes:
         known.setdefault("evaluation", changes["validation"])
-    return recorded(step, True, DEMO, lower).summary.model_copy(update=known)
+    return recorded(step, True, DEMO).summary.model_copy(update=known)
 
 
 def make_hardware(*, gpu: bool = True, busy: float = 71) -> tuple[HardwareRow, ...]:
     """The machine, oldest first."""
     return tuple(readings(card=CARD if gpu else GpuRow(), busy=busy))
-
-
-def with_cards(
-    rows: Sequence[HardwareRow], card: GpuRow, others: tuple[GpuRow, ...]
-) -> tuple[HardwareRow, ...]:
-    """As many readings with other GPUs."""
-    return tuple(readings(card=card, others=others)[-len(rows) :])
 
 
 def make_snapshot(
@@ -143,9 +132,13 @@ def make_snapshot(
     **changes: object,
 ) -> RunSnapshot:
     """A demo run at that step with the figures of `make_summary`, and losses so much lower."""
+    found = recorded(step, gpu, config, lower)
+    if lower:
+        judged = found.summary.evaluation
+        changes = {"evaluation": judged, "validation": judged, **changes}
     return replace(
-        recorded(step, gpu, config, lower),
-        summary=make_summary(name, status, step, lower, **changes),
+        found,
+        summary=make_summary(name, status, step, **changes),
         log_tail=("evaluation at 3,751",),
         eta_margin=3.0 if status == "running" else None,
     )

@@ -87,22 +87,6 @@ def test_every_drawn_colour_has_a_tone_that_the_terminal_has() -> None:
         assert Paint(table).apply([Segment("x", None)], BLACK)[0].style is not None
 
 
-def test_without_colour_marked_cells_are_inverse_or_underlined() -> None:
-    for value in NONE:
-        for style in (
-            Style(color=value, bgcolor=palette.BACKGROUND, bold=True),
-            Style(color=palette.BACKGROUND, bgcolor=value),
-        ):
-            assert (painted(NONE, style).color, painted(NONE, style).bgcolor) == (None, None)
-    assert painted(NONE, Style(color=palette.BACKGROUND, bgcolor=palette.BRIGHT)).reverse
-    assert painted(NONE, Style(color=palette.BRIGHT, bgcolor=palette.SELECTED)).underline
-    marked = Style(color=palette.BRIGHT, bgcolor=palette.RAW)
-    assert painted(NONE, marked).reverse
-    assert not painted(NONE, marked + Style(reverse=True)).reverse
-    assert painted(NONE, Style(color=palette.DIM)).dim
-    assert not painted(NONE, Style(color=palette.TEXT)).dim
-
-
 def test_texts_and_lines_have_contrast_on_bright_and_on_marked_backgrounds() -> None:
     tones = {value: tone.color.name for value, tone in LIGHT.items() if tone.color is not None}
     grounds = (palette.BACKGROUND, palette.FIELD, palette.SELECTED, *SIDE_GROUNDS)

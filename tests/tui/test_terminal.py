@@ -143,18 +143,15 @@ def test_the_screen_is_the_same_after_narrow_updates_as_after_a_whole_repaint(po
         assert list(opened.screen.display) == narrow
 
 
-def test_hanging_up_ends_the_app(polls: Path) -> None:
+@pytest.mark.parametrize("closed", [False, True], ids=["hung up", "closed"])
+def test_an_app_ends_with_its_terminal(polls: Path, closed: bool) -> None:
     with AppTerminal(polls, "running") as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
-        os.kill(opened.pid, signal.SIGHUP)
-        assert opened.wait(DEADLINE) == 0
-
-
-def test_closing_the_terminal_ends_the_app(polls: Path) -> None:
-    with AppTerminal(polls, "running") as opened:
-        opened.wait_for("plain-otter ● running", DEADLINE)
-        os.close(opened.descriptor)
-        opened.descriptor = -1
+        if closed:
+            os.close(opened.descriptor)
+            opened.descriptor = -1
+        else:
+            os.kill(opened.pid, signal.SIGHUP)
         end = monotonic() + DEADLINE
         while (ended := os.waitpid(opened.pid, os.WNOHANG)) == (0, 0):
             assert monotonic() < end, "the app does not leave"

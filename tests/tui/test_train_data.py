@@ -16,9 +16,7 @@ from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import CHARTS, level_to_beat
-from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
-from rnnlm_tui.tui.widgets.chart.widget import value_of, written
 from tests.tui.fakes import make_series, make_snapshot
 
 
@@ -101,18 +99,3 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
     (whole,) = bins_of(chart("speed", snapshot).series[0], 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
-
-
-def test_a_legend_shows_the_end_of_its_curve() -> None:
-    snapshot = make_snapshot()
-    norm = snapshot.series.columns["grad_norm"]
-    odd = Band(norm.low, norm.high, array("d", [*norm.mean[:-1], 90.0]))
-    series = replace(snapshot.series, columns={**snapshot.series.columns, "grad_norm": odd})
-    for name in ("speed", "gradient"):
-        data = chart(name, replace(snapshot, series=series))
-        assert data.y_from_zero == (name == "speed")
-        smooth = PlotOptions(0.0, 4_754.0, 4_754.0, False, 0.9, False, "braille")
-        for look in (smooth, replace(smooth, smoothing=0.0)):
-            plot = draw(data, look, 60, 12)
-            end = plot.drawn[0].curve[-1][1] if look is smooth else data.series[0].mean[-1]
-            assert value_of(plot, 0)[0] == written(data.series[0], end)

@@ -25,7 +25,7 @@ from rnnlm_tui.tui.widgets.machine_panel import (
     other_cards,
 )
 from tests.fakes.nvml import MACHINES, read_machine
-from tests.tui.fakes import make_hardware, make_machine, make_snapshot, with_cards
+from tests.tui.fakes import make_hardware, make_machine, make_snapshot
 
 GIB = 2**30
 NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
@@ -64,7 +64,7 @@ def cards(count: int) -> tuple[GpuRow, ...]:
 def row_of(machine: str, **changes: object) -> HardwareRow:
     """The reading of a recorded machine, with other answers of the card that trains."""
     card, others = read_machine(machine)
-    return with_cards((READING,), replace(card, **changes), others)[0]  # type: ignore[arg-type]
+    return replace(READING, gpu=replace(card, **changes), other_gpus=others)  # type: ignore[arg-type]
 
 
 def each_second(rows: Sequence[HardwareRow], start: float = 100.0) -> list[HardwareRow]:

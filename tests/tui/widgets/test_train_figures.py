@@ -48,8 +48,9 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
             best_perplexity=noise.uniform(100, 999),
         )
         speed, busy = noise.uniform(900, 99_000), noise.choice((0.0, 7.0, 71.0, 100.0))
-        snapshot = make_snapshot(step=step, train=train, evaluation=judged, tokens_per_second=speed)
-        snapshot = replace(snapshot, hardware=make_hardware(busy=busy))
+        snapshot = make_snapshot(train=train, evaluation=judged, tokens_per_second=speed)
+        summary = snapshot.summary.model_copy(update={"step": step})
+        snapshot = replace(snapshot, summary=summary, hardware=make_hardware(busy=busy))
         lines = texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0))
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen
