@@ -266,10 +266,15 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         self.post_message(self.Moved())
         self.call_after_refresh(self._scroll)
 
-    on_focus = on_descendant_focus = _arrive
+    on_descendant_focus = _arrive
 
-    def on_blur(self) -> None:
-        self.redraw()
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Show the help of the cursor's row while the form has the focus."""
+        super().watch_has_focus(has_focus)
+        if has_focus:
+            self._arrive()
+        else:
+            self.redraw()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._scroll)
