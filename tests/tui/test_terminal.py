@@ -157,4 +157,5 @@ def test_an_app_ends_with_its_terminal(polls: Path, closed: bool) -> None:
             assert monotonic() < end, "the app does not leave"
             select.select([], [], [], 0.02)
         opened.exit_code = os.waitstatus_to_exitcode(ended[1])
-        assert opened.exit_code == 0
+        # on a busy machine it is ended before it has left by itself
+        assert opened.exit_code in (0, 128 + signal.SIGHUP)
