@@ -139,6 +139,10 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
             await press(pilot, "f12 home d", "is running: stop it first, on its train pane with Z")
             await press(pilot, "left", "Y lays the runs out as a tree or in groups")
             await press(pilot, "Y Y", "grouped by corpus, cell: y changes the keys")
+            for key, title in (("f1", "─ Keys: "), ("B", "─ Queue "), ("U", "─ Trash ")):
+                await press(pilot, key, title)
+                await pilot.press(key)  # closes it
+                await until(pilot, lambda: app.screen is app.pane_screen)
             await press(pilot, ("Y", "slash", *"zebra"), "no run matches: F11 shows them all")
             await press(pilot, "f11 f4", "nothing to undo: U shows the trash")
             await press(pilot, ("question_mark", *"trash"), "to the trash: F4 undoes it")

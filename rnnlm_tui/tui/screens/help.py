@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import Key, Resize
@@ -48,7 +48,10 @@ SIGN = 11
 class HelpScreen(Overlay[None]):
     """The keys of a pane, with a search."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,question_mark,f1", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape,q", "close"),
+        Binding("question_mark,f1", "close", id="keys"),
+    ]
 
     def __init__(
         self,

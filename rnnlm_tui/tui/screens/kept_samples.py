@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Key, Paste
 
@@ -70,10 +70,11 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         background: #121212; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape", "leave"), ("q,f7", "dismiss"), ("enter", "choose"), ("space", "mark"),
+        ("escape", "leave"), ("q", "dismiss"), ("enter", "choose"), ("space", "mark"),
         ("w", "export"), ("d", "delete"), ("u", "undo"), ("up,k", "move(-1)"),
         ("down,j", "move(1)"), ("pageup", "page(-1)"), ("pagedown", "page(1)"),
         ("home", "move(-1000000)"), ("end", "move(1000000)"),
+        Binding("f7", "dismiss", id="kept_samples"),
     ]  # fmt: skip
 
     def __init__(self) -> None:

@@ -242,7 +242,7 @@ class LogFollower:
 class WorkerLogScreen(LinesOverlay):
     """Follows `worker.log`, or shows the run's events if the worker printed nothing."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("L", "dismiss")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("L", "dismiss", id="show_log")]
 
     def __init__(self, run: RunDirectory, events: Sequence[str] = ()) -> None:
         super().__init__(f"Log, {run.name}", events)
@@ -266,7 +266,7 @@ class WorkerLogScreen(LinesOverlay):
 class TensorsScreen(LinesOverlay):
     """All tensors of a checkpoint: shape, type, size, and how much each changed."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("z", "dismiss")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("z", "dismiss", id="tensors")]
 
     def __init__(self, detail: CheckpointDetail, changes: Mapping[str, TensorChange]) -> None:
         super().__init__(f"Tensors of step {detail.step:,}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
 
@@ -50,7 +50,8 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
     LIST_TITLE = "Queue"
     TONE = BRIGHT
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("Q", "dismiss"), ("K,shift+up", "move('up')"), ("J,shift+down", "move('down')"),
+        Binding("Q", "dismiss", id="show_queue"),
+        ("K,shift+up", "move('up')"), ("J,shift+down", "move('down')"),
         ("d", "remove"), ("u", "undo"), ("a", "add"), ("space", "pause"), ("F", "stop_on_failure"),
     ]  # fmt: skip
 

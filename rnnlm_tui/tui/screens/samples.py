@@ -47,7 +47,8 @@ class SampleHistoryScreen(Overlay[int | None]):
     """Returns the step for the charts' cursor, None for none."""
 
     BINDINGS = [  # noqa: RUF012 (declared so by Textual)
-        Binding("escape,q,h", "close", show=False),
+        Binding("escape,q", "close", show=False),
+        Binding("h", "close", show=False, id="sample_history"),
         Binding("enter", "take", show=False),
         Binding("left,comma,k", "walk(-1)", show=False),
         Binding("right,full_stop,j", "walk(1)", show=False),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, cast
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui.errors import ConfigError, InputError
@@ -107,7 +107,8 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
     """
     LIST_TITLE = "Presets of settings"
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("f9", "dismiss"), ("s", "save"), ("d", "delete"), ("u", "undo"),
+        Binding("f9", "dismiss", id="setting_presets"),
+        ("s", "save"), ("d", "delete"), ("u", "undo"),
     ]  # fmt: skip
 
     def __init__(self, settings: SamplingConfig, of_run: SamplingConfig | None) -> None:

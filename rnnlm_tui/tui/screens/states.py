@@ -7,7 +7,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
@@ -47,7 +47,8 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
     """
     LIST_TITLE = "States"
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("f8", "dismiss"), ("p", "keep"), ("d", "delete"), ("u", "undo"), ("e", "copy"),
+        Binding("f8", "dismiss", id="kept_states"), ("p", "keep"), ("d", "delete"), ("u", "undo"),
+        ("e", "copy"),
     ]  # fmt: skip
 
     def __init__(self, models: Mapping[str, RunConfig], run: str | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
@@ -46,7 +46,12 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
     TrashScreen OptionList { max-height: 14; }
     """
     LIST_TITLE = "Trash"
-    BINDINGS: ClassVar[list[BindingType]] = [("T", "dismiss"), ("D", "purge(0)"), ("P", "purge(1)")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("T", "dismiss", id="show_trash"),
+        Binding("T", "dismiss", id="show_checkpoint_trash"),
+        ("D", "purge(0)"),
+        ("P", "purge(1)"),
+    ]
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         """Show deleted runs, or with `run` its deleted checkpoints."""
