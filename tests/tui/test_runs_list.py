@@ -326,7 +326,7 @@ def measured(
     speed: float | None, active: float, **more: object,
 ) -> RunSummary:  # fmt: skip
     made = make_summary(
-        name, status, 9, 0.0, validation=EvaluationFigures(best_perplexity=best),
+        name, status, 9, validation=EvaluationFigures(best_perplexity=best),
         updated=updated, tokens_per_second=speed, active_seconds=active, **more,
     )  # fmt: skip
     return made.model_copy(update={"step": step})  # a log of a million steps takes ten seconds
