@@ -92,7 +92,7 @@ def test_hostile_text_is_shown_literally_on_the_panes_of_a_run(
         tour.go("P", "esc cancel", shown=False)
         tour.gone(ESCAPE, "esc cancel")
         tour.go("\x13", "not created")
-        tour.go("\t" * 6 + 3 * DOWN, "continue at every evaluation", shown=False)
+        tour.go("\t" * 6 + 3 * DOWN, "Prompts to continue at", shown=False)
         tour.go("\r", "esc cancel", shown=False)  # a box for several texts
         tour.gone(ESCAPE, "esc cancel")
 
