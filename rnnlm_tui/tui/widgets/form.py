@@ -188,6 +188,8 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         height = self._height
         if self._width and self.lay_out(self._width) != height:
             self._lines.refresh(layout=True)
+            if self.has_focus or self.editing:
+                self.call_after_refresh(self._scroll)
 
     def height_within(self, width: int) -> int:
         """Return how many lines the rows take, laid out anew if the width is another."""
