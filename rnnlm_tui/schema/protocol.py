@@ -52,12 +52,7 @@ class Command(Message):
     """
 
     id: str = Field(
-        min_length=1,
-        max_length=64,
-        description=(
-            "Chosen by the sender. A repeated id is answered from the journal and not executed"
-            " again."
-        ),
+        min_length=1, max_length=64, description="Chosen by the sender; the answer has it too."
     )
     verb: Verb
     changes: dict[str, JsonValue] | None = Field(

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -19,7 +19,6 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError
-from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import (
     Command,
     CommandResult,
@@ -94,20 +93,13 @@ class CommandHandler:
 
     A stop is recorded once its checkpoint is saved, but `answer_stops` answers it only after the
     run's lock is released, so that a client may resume as soon as it has the answer.
-
-    Args:
-        before: the commands of earlier attempts.
     """
 
-    def __init__(
-        self, target: CommandTarget, journal: Journal, before: Iterable[CommandRow] = ()
-    ) -> None:
+    def __init__(self, target: CommandTarget, journal: Journal) -> None:
         self.target = target
         """What commands act on; replaced when the run has been prepared and starts training."""
         self._journal = journal
-        self._answers = {row.id: row.result for row in before}
         self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
-        self._stopped: dict[str, CommandResult] = {}
 
     def status(self, command: Command) -> CommandResult:
         """Answer a `status` command, from any thread. It changes nothing, so it is not recorded."""
@@ -115,32 +107,18 @@ class CommandHandler:
             id=command.id, ok=True, status=self.target.status, step=self.target.step
         )
 
-    def replay(self, pending: PendingCommand) -> bool:
-        """Answer a stop that was already carried out, perhaps in an earlier attempt; from any
-        thread.
-
-        Returns:
-            False for every other command: it waits for the training thread.
-        """
-        command = pending.command
-        if command.verb != "stop" or command.id in self._stopped:
-            return False
-        return self._answer_again(pending)
-
     def handle(self, pending: PendingCommand) -> None:
-        """Act once per command id and answer; a repeated id gets the first answer again."""
-        if self._answer_again(pending):
-            return
+        """Act on a command, record it and answer."""
         command = pending.command
         result = self._result(command)
         arguments = command.model_dump(mode="json", exclude={"id", "verb"}, exclude_none=True)
         stops = command.verb == "stop" and result.ok
         if stops:
-            self._stopped[command.id] = result
             self._stops.append((pending.answer, result))
-        self._answers[command.id] = values = result.model_dump(mode="json")
         try:
-            self._journal.journal_command(command.id, command.verb, arguments, values)
+            self._journal.journal_command(
+                command.id, command.verb, arguments, result.model_dump(mode="json")
+            )
         except StorageError as error:
             traceback.print_exc()  # to stderr, the run's log
             if result.ok:
@@ -164,50 +142,23 @@ class CommandHandler:
     ) -> None:
         """Answer a command that came after the attempt ended: a stop succeeds unless the run
         failed."""
-        command, step = pending.command, self.target.step
-        if command.id in self._stopped:
-            pending.answer(self._stopped[command.id])
-        elif command.verb != "stop":
-            pending.answer(
-                CommandResult(
-                    id=command.id,
-                    ok=False,
-                    error=f"too late: the run has just {ending}",
-                    status=ending,
-                    step=step,
-                )
-            )
+        command, error, hint = pending.command, "", ""
+        if command.verb != "stop":
+            error = f"too late: the run has just {ending}"
         elif ending == "failed":
-            error = (
-                f"the run has failed: {failure.message}"
-                if failure is not None
-                else "the run has failed"
-            )
+            error = "the run has failed" + (f": {failure.message}" if failure is not None else "")
             hint = failure.hint if failure is not None else ""
-            pending.answer(
-                CommandResult(
-                    id=command.id,
-                    ok=False,
-                    error=error,
-                    hint=hint,
-                    status=ending,
-                    step=step,
-                    checkpoint=self.target.saved,
-                )
+        pending.answer(
+            CommandResult(
+                id=command.id,
+                ok=not error,
+                error=error,
+                hint=hint,
+                status=ending,
+                step=self.target.step,
+                checkpoint=self.target.saved if command.verb == "stop" else "",
             )
-        else:
-            pending.answer(
-                CommandResult(
-                    id=command.id, ok=True, status=ending, step=step, checkpoint=self.target.saved
-                )
-            )
-
-    def _answer_again(self, pending: PendingCommand) -> bool:
-        """Answer a command that was carried out before; False: it wasn't."""
-        known = self._answers.get(pending.command.id)
-        if known is not None:
-            pending.answer(CommandResult.model_validate(known))
-        return known is not None
+        )
 
     def _result(self, command: Command) -> CommandResult:
         checkpoint = text = error = hint = ""

@@ -1,19 +1,18 @@
-"""The control socket: a thread that reads commands and writes their answers."""
+"""The control socket: a thread with an asyncio server that reads commands and writes answers."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
-import selectors
 import socket
 import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import get_args
 
 from pydantic_core import from_json
@@ -39,8 +38,8 @@ IDLE_SECONDS = 60.0
 """A connection without a pending command is closed after this silence."""
 MAX_PENDING_COMMANDS = 16
 """A connection with this many pending commands is not read until some are answered."""
-RECEIVE_BYTES = 1_024
-"""Read from one connection at a time, so that none delays the others for long."""
+LAST_ANSWERS_SECONDS = 1.0
+"""Answers that aren't sent this long after the run's end are dropped."""
 CPU_SHARE, BURST_SECONDS = 0.02, 0.05
 """Share of one core that the server may use, and CPU seconds that it saves up for bursts: a flood
 of requests waits, training doesn't.
@@ -64,15 +63,38 @@ class PendingCommand:
 class Connection:
     """One client of the control socket."""
 
-    socket: socket.socket
-    received: bytearray = field(default_factory=bytearray)
-    unsent: bytearray = field(default_factory=bytearray)
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
     pending: int = 0
     """Commands that aren't answered yet."""
-    reading: bool = True
-    """False after its end of file or an invalid line: pending commands are answered, then it is
-    closed."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     last_received: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
+    """Reads its lines; kept, since asyncio holds tasks weakly."""
+
+    async def pending_below(self, count: int) -> None:
+        """Wait until fewer commands than `count` are pending."""
+        while self.pending >= count:
+            self.answered.clear()
+            await self.answered.wait()
+
+    def answer_pending(self, result: CommandResult) -> None:
+        """Send the answer to a pending command."""
+        self.pending -= 1
+        self.answered.set()
+        self.send(result)
+
+    def send(self, result: CommandResult) -> None:
+        """Send an answer; a client that reads none of them is disconnected."""
+        self.writer.write(encode_line(result))
+        if self.writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.writer.transport.abort()
+
+    def drop(self) -> None:
+        """Disconnect at once."""
+        self.writer.transport.abort()
+        if self.task is not None:
+            self.task.cancel()
 
 
 class RateLimit:
@@ -124,17 +146,15 @@ class ControlServer:
         status: Callable[[Command], CommandResult],
         deliver: Callable[[PendingCommand], None],
     ) -> None:
-        self._path = path
-        self._status = status
-        self._deliver = deliver
+        self._path, self._status, self._deliver = path, status, deliver
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._outbox: SimpleQueue[tuple[Connection, bytes]] = SimpleQueue()
-        self._selector = selectors.DefaultSelector()
-        self._connections: set[Connection] = set()
-        self._closing = threading.Event()
         self._is_bound = False
-        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
+        self._connections: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop
+        self._limit: RateLimit
+        self._last = asyncio.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
         """Bind and serve. The caller holds the run's lock, so an existing socket file is a leftover
@@ -150,10 +170,8 @@ class ControlServer:
             self._is_bound = True
             self._path.chmod(0o600)
             self._listener.listen(BACKLOG)
-        for waiting in (self._listener, self._wake_receiver, self._wake_sender):
-            waiting.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._listener.setblocking(False)
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def retire(self) -> None:
@@ -166,213 +184,117 @@ class ControlServer:
         """Send pending answers, for about a second at most, then close everything. Call `retire`
         first."""
         self._closing.set()
-        self._wake()
         if self._thread.ident is not None:
+            self._call(self._last.set)
             self._thread.join(timeout)
-        else:
-            self._close_sockets()
+        self._listener.close()
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # a full or closed pipe wakes the thread as well
-            self._wake_sender.send(b"w")
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the server's thread; from any thread."""
+        with suppress(RuntimeError):  # the server has ended
+            self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _serve(self) -> None:
-        deadline: float | None = None
-        limit = RateLimit(CPU_SHARE, BURST_SECONDS)
-        while deadline is None or (
-            time.monotonic() < deadline and any(one.unsent for one in self._connections)
-        ):
-            can_accept = False
-            for key, events in self._selector.select(timeout=5.0 if deadline is None else 0.1):
-                if key.fileobj is self._listener:
-                    can_accept = True
-                elif key.fileobj is self._wake_receiver:
-                    with contextlib.suppress(OSError):
-                        self._wake_receiver.recv(4096)
-                elif key.data in self._connections:
-                    with self._dropping_on_error(key.data):
-                        self._attend(key.data, events)
-                    self._rest(limit)
-            # Last: a new client may push out the most silent one, but only after it was served.
-            if can_accept:
-                self._accept()
-                self._rest(limit)
-            self._send_answers()
-            self._drop_idle()
-            if deadline is None and self._closing.is_set():
-                deadline = time.monotonic() + 1.0
-        for connection in list(self._connections):
-            self._drop(connection)
-        self._close_sockets()
+    def _run(self) -> None:
+        self._limit = RateLimit(CPU_SHARE, BURST_SECONDS)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
-    def _rest(self, limit: RateLimit) -> None:
-        """Pause as the rate limit says, unless the run has ended."""
-        if seconds := limit.rest_seconds():
+    async def _serve(self) -> None:
+        accepting = asyncio.create_task(self._accept())
+        await self._last.wait()
+        accepting.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_ANSWERS_SECONDS):
+                for connection in list(self._connections):
+                    with suppress(OSError):
+                        await connection.writer.drain()
+        for connection in self._connections:
+            connection.drop()
+
+    def _rest(self) -> None:
+        """Keep the whole thread still as long as the rate limit says, unless the run has ended."""
+        if seconds := self._limit.rest_seconds():
             self._closing.wait(seconds)
 
-    def _close_sockets(self) -> None:
-        self._selector.close()
-        for used in (self._listener, self._wake_receiver, self._wake_sender):
-            used.close()
+    async def _accept(self) -> None:
+        while True:
+            # The client is gone, or no descriptor is left: tried again.
+            with suppress(OSError):
+                accepted, _ = await self._loop.sock_accept(self._listener)
+                if _is_same_user(accepted):
+                    await self._connect(accepted)
+                else:
+                    accepted.close()
+            self._rest()
+            await asyncio.sleep(0)
 
-    @contextlib.contextmanager
-    def _dropping_on_error(self, connection: Connection) -> Iterator[None]:
-        """Any error inside ends this connection and no other."""
+    async def _connect(self, accepted: socket.socket) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            silent = min(self._connections, key=lambda one: (one.pending > 0, one.last_received))
+            self._connections.discard(silent)
+            silent.drop()
+        streams = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST_BYTES)
+        connection = Connection(*streams)
+        connection.writer.transport.set_write_buffer_limits(high=0)  # drain() sends everything
+        self._connections.add(connection)
+        connection.task = asyncio.create_task(self._attend(connection))
+
+    async def _attend(self, connection: Connection) -> None:
+        """Handle lines until the client sends no more, then answer what is pending. Any error ends
+        this connection and no other."""
         try:
-            yield
+            while await self._handle_line(connection):
+                self._rest()
+                await asyncio.sleep(0)  # each connection has its turn
+            await connection.pending_below(1)
+            await connection.writer.drain()
+        except OSError:
+            pass  # the client is gone
         except Exception:
             traceback.print_exc()  # to the run's log
-            self._drop(connection)
+        finally:
+            self._connections.discard(connection)
+            connection.writer.close()
 
-    def _attend(self, connection: Connection, events: int) -> None:
-        if events & selectors.EVENT_READ:
-            self._read(connection)
-        if events & selectors.EVENT_WRITE and connection in self._connections:
-            self._write(connection)
-
-    def _accept(self) -> None:
+    async def _handle_line(self, connection: Connection) -> bool:
+        """Answer or deliver the next command; False: nothing more is read, as the client has left,
+        was silent too long or sent an invalid line."""
+        await connection.pending_below(MAX_PENDING_COMMANDS)
         try:
-            accepted, _ = self._listener.accept()
-        except OSError:
-            return  # the client is gone, or no descriptor is left: tried again in the next round
-        if not _is_same_user(accepted):
-            accepted.close()
-            return
-        accepted.setblocking(False)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            self._drop(min(self._connections, key=lambda one: (one.pending > 0, one.last_received)))
-        connection = Connection(accepted)
-        self._connections.add(connection)
-        self._selector.register(accepted, selectors.EVENT_READ, connection)
-
-    def _read(self, connection: Connection) -> None:
-        try:
-            received = connection.socket.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._drop(connection)
-            return
-        connection.last_received = time.monotonic()
-        connection.received += received
-        while connection.reading and (end := connection.received.find(b"\n")) >= 0:
-            line = bytes(connection.received[:end])
-            del connection.received[: end + 1]
-            self._receive_line(connection, line)
-        if connection.reading and len(connection.received) > MAX_REQUEST_BYTES:
-            self._reject(connection, b"", f"the line is longer than {MAX_REQUEST_BYTES:,} bytes")
-        if not received:
-            connection.reading = False
-        self._update(connection)
-
-    def _receive_line(self, connection: Connection, line: bytes) -> None:
-        if len(line) > MAX_REQUEST_BYTES:
-            self._reject(connection, b"", f"the line is longer than {MAX_REQUEST_BYTES:,} bytes")
-            return
-        if not line.strip():
-            return
-        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                line = await connection.reader.readuntil()
+            connection.last_received = time.monotonic()
+            if not line.strip():
+                return True
             command = decode_line(line, Command)
+        except TimeoutError:
+            return connection.pending > 0
+        except asyncio.IncompleteReadError:
+            return False
+        except asyncio.LimitOverrunError:
+            problem = f"the line is longer than {MAX_REQUEST_BYTES:,} bytes"
+            connection.send(CommandResult(id="", ok=False, error=problem))
+            return False
         except InputError as error:
-            self._reject(connection, line, error.message)
-            return
+            id, hint = _id_and_hint(line)
+            connection.send(CommandResult(id=id, ok=False, error=error.message, hint=hint))
+            return False
         try:
             if command.verb == "status":
-                self._send(connection, encode_line(self._status(command)))
+                connection.send(self._status(command))
             else:
-                connection.pending += 1
                 self._deliver(
-                    PendingCommand(command, lambda result: self._answer(connection, result))
+                    PendingCommand(
+                        command, lambda result: self._call(connection.answer_pending, result)
+                    )
                 )
+                connection.pending += 1
         except Exception as error:  # the server must survive any error
             traceback.print_exc()  # to the run's log
-            connection.pending -= command.verb != "status"
             problem = f"the worker could not handle {command.verb}: {type(error).__name__}: {error}"
-            self._send(
-                connection,
-                encode_line(
-                    CommandResult(
-                        id=command.id,
-                        ok=False,
-                        error=problem,
-                        hint="the traceback is in the run's log",
-                    )
-                ),
-            )
-
-    def _answer(self, connection: Connection, result: CommandResult) -> None:
-        self._outbox.put((connection, encode_line(result)))
-        self._wake()
-
-    def _send_answers(self) -> None:
-        while not self._outbox.empty():
-            connection, line = self._outbox.get()
-            connection.pending -= 1
-            with self._dropping_on_error(connection):
-                self._send(connection, line)
-
-    def _reject(self, connection: Connection, line: bytes, problem: str) -> None:
-        """Answer an invalid line and read no more from this connection; pending commands are still
-        answered."""
-        identifier, hint = _id_and_hint(line)
-        connection.reading = False
-        connection.received.clear()
-        self._send(
-            connection,
-            encode_line(CommandResult(id=identifier, ok=False, error=problem, hint=hint)),
-        )
-
-    def _send(self, connection: Connection, line: bytes) -> None:
-        if connection not in self._connections:
-            return
-        connection.unsent += line
-        if len(connection.unsent) > MAX_UNSENT_BYTES:
-            self._drop(connection)
-            return
-        self._write(connection)
-
-    def _write(self, connection: Connection) -> None:
-        try:
-            while connection.unsent:
-                del connection.unsent[: connection.socket.send(connection.unsent)]
-        except BlockingIOError:
-            pass  # the selector reports when the client can take more
-        except OSError:
-            self._drop(connection)
-            return
-        self._update(connection)
-
-    def _update(self, connection: Connection) -> None:
-        """Select on the events that this connection waits for; close it if there are none left."""
-        if connection not in self._connections:
-            return
-        if not connection.reading and not connection.unsent and not connection.pending:
-            self._drop(connection)
-            return
-        reading = connection.reading and connection.pending < MAX_PENDING_COMMANDS
-        events = (selectors.EVENT_READ if reading else 0) | (
-            selectors.EVENT_WRITE if connection.unsent else 0
-        )
-        registered = connection.socket.fileno() in self._selector.get_map()
-        if events and registered:
-            self._selector.modify(connection.socket, events, connection)
-        elif events:
-            self._selector.register(connection.socket, events, connection)
-        elif registered:
-            self._selector.unregister(connection.socket)
-
-    def _drop(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(connection.socket)
-        connection.socket.close()
-
-    def _drop_idle(self) -> None:
-        oldest = time.monotonic() - IDLE_SECONDS
-        for connection in [
-            one for one in self._connections if not one.pending and one.last_received < oldest
-        ]:
-            self._drop(connection)
+            hint = "the traceback is in the run's log"
+            connection.send(CommandResult(id=command.id, ok=False, error=problem, hint=hint))
+        return True
 
 
 def _is_same_user(accepted: socket.socket) -> bool:

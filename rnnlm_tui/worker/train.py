@@ -10,18 +10,15 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import JsonValue
-
 from rnnlm_tui.errors import LostDeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress, StartRow
-from rnnlm_tui.schema.protocol import SettingsChange, StopMark
 from rnnlm_tui.schema.status import failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
@@ -78,10 +75,6 @@ class PreparingRun:
         """The checkpoint from which it will continue, relative to the run directory; empty:
         none."""
 
-    def pause(self) -> None:
-        """Refused."""
-        self._refuse()
-
     def resume(self) -> None:
         """Nothing is paused, so there is nothing to do."""
 
@@ -90,39 +83,11 @@ class PreparingRun:
         self.status = "stopping"
         return self.saved
 
-    def checkpoint(self) -> str:
-        """Refused."""
-        self._refuse()
-
-    def evaluate(self) -> str:
-        """Refused."""
-        self._refuse()
-
-    def sample(self, prompt: str | None) -> str:
-        """Refused."""
-        del prompt
-        self._refuse()
-
-    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
-        """Refused."""
-        del changes
-        self._refuse()
-
-    def undo(self) -> SettingsChange:
-        """Refused."""
-        self._refuse()
-
-    def stop_after(self, mark: StopMark | None) -> str:
-        """Refused."""
-        del mark
-        self._refuse()
-
-    def snapshot(self) -> str:
-        """Refused."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+    def refuse(self, *_arguments: object) -> NoReturn:
+        """Refuse a command that needs a model."""
         raise RunStateError("the run is still preparing", hint="try again when it is training")
+
+    pause = checkpoint = evaluate = sample = set = undo = stop_after = snapshot = refuse
 
 
 class ProgressReporter:
@@ -168,7 +133,6 @@ class Worker:
         self._recorder = Recorder(run, lock)
         with RunReader(run) as reader:
             last = reader.last_state()
-            commands = reader.commands()
         if last is not None and last.kind == "finished":
             raise RunStateError(
                 f"{run.name} is finished",
@@ -183,7 +147,6 @@ class Worker:
         self._commands = CommandHandler(
             PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
             self._recorder,
-            commands,
         )
         self._requests = Requests(lambda waiting: self._recorder.show(requests=waiting))
         self._server: ControlServer | None = None
@@ -344,10 +307,8 @@ class Worker:
         self._recorder.add(EventRow(self._attempt, step, "note", f"GPU: {fault}", time.time()))
 
     def _receive(self, pending: PendingCommand) -> None:
-        """In the control thread: answer a stop that was carried out before, queue everything
-        else, for all terminals to see."""
-        if not self._commands.replay(pending):
-            self._inbox.deliver(self._requests.shown(pending))
+        """In the control thread: queue a command, for all terminals to see."""
+        self._inbox.deliver(self._requests.shown(pending))
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._run.path))

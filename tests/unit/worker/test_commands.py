@@ -119,15 +119,6 @@ def test_a_command_is_recorded_before_it_is_answered(journal: Journal) -> None:
     assert CommandResult.model_validate(journal.rows[0].result).text == "and so on"
 
 
-def test_a_repeated_id_gets_the_first_answer_and_acts_once(journal: Journal) -> None:
-    run = Run()
-    commands = CommandHandler(run, journal)
-    first = ask(commands, "sample", prompt="We")
-    run.step = 99
-    assert ask(commands, "sample", prompt="We") == first
-    assert run.done == ["sample We"]
-
-
 def test_an_error_becomes_the_answer_with_its_hint(journal: Journal) -> None:
     commands = CommandHandler(Run(), journal)
     answer = ask(commands, "checkpoint")
@@ -208,46 +199,6 @@ def test_commands_without_a_wait_are_not_shown() -> None:
     assert Requests(fail).shown(pending) is pending
 
 
-def stop(commands: CommandHandler, id: str = "a") -> list[CommandResult]:
-    """The answers to a stop; the list grows."""
-    answers: list[CommandResult] = []
-    pending = PendingCommand(Command(id=id, verb="stop"), answers.append)
-    if not commands.replay(pending):
-        commands.handle(pending)
-    return answers
-
-
-def test_a_stop_of_an_earlier_attempt_is_answered_at_once_without_stopping(
-    journal: Journal,
-) -> None:
-    before = CommandHandler(Run(), journal)
-    first = stop(before)
-    before.answer_stops()
-    run = Run()
-    now = CommandHandler(run, journal, journal.rows)
-    assert stop(now) == first
-    assert run.done == []
-    now.answer_stops()
-    assert len(first) == 1
-
-
-def test_a_stop_that_was_queued_twice_is_answered_twice_and_acts_once(
-    journal: Journal,
-) -> None:
-    run = Run()
-    commands = CommandHandler(run, journal)
-    first = stop(commands)
-    second: list[CommandResult] = []
-    # It waits, as the first one does.
-    assert not commands.replay(PendingCommand(Command(id="a", verb="stop"), second.append))
-    commands.answer_stops()
-    commands.answer_after_end(
-        PendingCommand(Command(id="a", verb="stop"), second.append), "stopped"
-    )
-    assert first == second
-    assert run.done == ["stop"]
-
-
 def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(
     journal: Journal, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,7 +216,8 @@ def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops(journal:
         "pause was carried out but could not be recorded: the run's folder is gone",
         "look for it",
     )
-    answers = stop(commands)
+    answers: list[CommandResult] = []
+    commands.handle(PendingCommand(Command(id="a", verb="stop"), answers.append))
     commands.answer_stops()
     assert [(answer.ok, answer.checkpoint) for answer in answers] == [
         (True, "checkpoints/step-000000012")
