@@ -8,8 +8,7 @@ import json
 import sys
 from typing import TextIO
 
-from rnnlm_tui.bench.plan import bench_config
-from rnnlm_tui.bench.runner import BenchOptions, run_bench
+from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 from rnnlm_tui.schema.formatting import safe
 
@@ -23,8 +22,7 @@ def main() -> int:
     parser.add_argument("--preset", default="book")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--neighbour", action="store_true")
-    parser.add_argument("--only", choices=["training", "sampling", "neighbour"])
+    parser.add_argument("--only", choices=["training", "sampling"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true", help="default, and the only format here")
     given = parser.parse_args()
@@ -32,7 +30,6 @@ def main() -> int:
         options = BenchOptions(
             bench_config(given.preset, given.device, given.set),
             seconds=given.seconds,
-            neighbour=given.neighbour,
             only=given.only,
         )
         report = run_bench(options, lambda text: _write(sys.stderr, text))

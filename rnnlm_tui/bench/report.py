@@ -1,98 +1,44 @@
-"""The messages between `bench` and its child processes, and its JSON report."""
+"""The JSON report of `bench`, and how measurements become its figures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from rnnlm_tui.schema.config import RunConfig
-
-FORMAT = 1
-"""Version of the JSON report; increased when a field changes its meaning."""
-
+Numbers = Literal["float32", "tf32", "medium", "bf16"]
+"""Number format of the matrix products; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
+Kind = Literal["naive", "library", "engine"]
+"""What trains or samples: the textbook's loop, torch's own layers, or ours."""
 SAMPLED_TOKENS = 200
 """Tokens of one continuation; the naive way reruns the whole text for each, so its cost grows with
 them."""
-
 COMPARED_TOKENS = 20
 """Tokens of the warm-up continuation, by which greedy ways are compared; later tokens may differ
 where two logits are equal within rounding.
 """
-
-Role = Literal[
-    "corpus",
-    "machine",
-    "naive training",
-    "library training",
-    "engine training",
-    "naive sampling",
-    "engine sampling",
-]
-Numbers = Literal["float32", "tf32", "medium", "bf16"]
-"""Number format of the matrix products; `medium` rounds their inputs to bf16, `tf32` to 19 bits."""
+FORMAT = 2
+"""Version of the JSON report; increased when a field changes its meaning."""
 
 
-class _BenchMessage(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """How a program computes; it has computed nothing yet."""
+
+    device: str
+    """`cpu, 2 threads`."""
+    torch: str
+    threads: int
+    numbers: Numbers
 
 
-class BenchTask(_BenchMessage):
-    """The first line to a child: what it measures until it ends."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a program."""
 
-    kind: Literal["task"] = "task"
-    role: Role
-    config: RunConfig
-    folder: str = ""
-    """The prepared corpus; for the role `corpus`, the folder in which to build one."""
-    vocab_size: int = 0
-    """Of the model; at least that of the corpus."""
-    weights: str = ""
-    """safetensors file with the weights of a sampling task; empty: newly initialized."""
-
-
-class TurnRequest(_BenchMessage):
-    """Compute for about this long, at least one step or continuation."""
-
-    kind: Literal["turn"] = "turn"
-    seconds: float
-    least: int = 1
-    """Minimum of steps or continuations."""
-    tokens: int = SAMPLED_TOKENS
-    """Of each continuation."""
-
-
-class SaveRequest(_BenchMessage):
-    """Write the weights to a safetensors file."""
-
-    kind: Literal["save"] = "save"
-    path: str
-
-
-class CorpusProgress(_BenchMessage):
-    """Progress while the corpus is prepared."""
-
-    kind: Literal["preparing"] = "preparing"
-    phase: str
-    done: int
-    """Bytes."""
-    total: int
-    """Bytes; 0 when unknown."""
-
-
-class TaskReady(_BenchMessage):
-    """The task is set up and has computed nothing yet."""
-
-    kind: Literal["ready"] = "ready"
-    threads: int = 0
-    numbers: Numbers = "float32"
-    notes: tuple[str, ...] = ()
-
-
-class TurnDone(_BenchMessage):
-    """One turn of a training or sampling task."""
-
-    kind: Literal["turned"] = "turned"
     steps: int
     """Optimizer updates or continuations."""
     tokens: int
@@ -100,53 +46,19 @@ class TurnDone(_BenchMessage):
     seconds: float
     peak_bytes: int
     """Peak memory so far: of the process on a CPU, of torch's allocator on a GPU."""
-    first: float | None = None
+    first: float
     """Training: loss of the first step, before its update. Sampling: seconds to the first token."""
     ids: tuple[int, ...] = ()
     """The first tokens of a continuation."""
-    note: str = ""
-    """An observation on the way, in words."""
 
 
-class Saved(_BenchMessage):
-    """The weights are written."""
-
-    kind: Literal["saved"] = "saved"
+class _Figures(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MachineSurvey(_BenchMessage):
-    """The device and its capabilities."""
-
-    kind: Literal["survey"] = "survey"
-    device: str
-    """`cpu, 2 threads`."""
-    device_type: str
-    torch: str
-    threads: int
-    memory_free: int
-    """Bytes that a new process could allocate; on a GPU, of its memory."""
-    numbers: tuple[Numbers, ...]
-    """Number formats in which this device multiplies matrices."""
-    auto: Numbers
-    """The format that `training.matmul = auto` chooses here for this head."""
-
-
-class MachineTurn(_BenchMessage):
-    """Speeds reached in one turn of the machine task."""
-
-    kind: Literal["peaks"] = "peaks"
-    gflops: dict[Numbers, float]
-    """Speed of matrix products."""
-    bandwidth: float
-    """Bytes per second when reading a large array with all threads."""
-    bandwidth_one: float
-    """With one thread; equal to `bandwidth` on a GPU."""
-
-
-class BenchData(_BenchMessage):
+class TextFigures(_Figures):
     """The training text."""
 
-    kind: Literal["data"] = "data"
     title: str
     """`57 State of the Union addresses`."""
     own: bool
@@ -161,10 +73,11 @@ class BenchData(_BenchMessage):
     """Targets that count."""
     used: float
     """Share of positions that aren't padding."""
-    steps_per_epoch: int
+    steps_per_epoch: int | None
+    """Of the preset's own text; None: its length is unknown here."""
 
 
-class Spread(_BenchMessage):
+class Spread(_Figures):
     """Median and quartiles of the turns."""
 
     median: float
@@ -174,85 +87,48 @@ class Spread(_BenchMessage):
     """Upper quartile."""
 
 
-class TrainingFigures(_BenchMessage):
-    """One way to train."""
+class WayFigures(_Figures):
+    """One way to train or to sample."""
 
     name: str
-    numbers: Numbers
     threads: int
+    turns: int
     tokens_per_second: Spread
-    """Non-padding tokens over training time."""
+    """Trained: non-padding tokens over training time."""
     ratio: Spread
-    """To the naive loop, by turns of the same round."""
+    """To the naive way, by turns of the same round."""
+
+
+class TrainingFigures(WayFigures):
+    """One way to train."""
+
+    numbers: Numbers
     ratio_to_library: Spread | None
     """To torch's own layers with all logits; None: torch has no such layer."""
     peak_bytes: int
+    """Peak memory: of the process on a CPU, of torch's allocator on a GPU."""
     peak_share: float
     """Share of the naive loop's peak."""
-    gflops: float
-    """GFLOP/s that the tokens need; padding isn't counted."""
-    gemm_share: float
-    """Share of the measured matmul peak in the same number format."""
     first_loss: float
     """Loss of the first step, with the same weights and batch for every way."""
     first_tokens: int
     """Targets of the warm-up steps, the same for every way."""
-    turns: int
     steps: int
     """Of all turns."""
-    epoch_seconds: float | None = None
+    epoch_seconds: float | None
     """Seconds of one pass over the preset's own data at this speed; None: its size is unknown."""
 
 
-class SamplingFigures(_BenchMessage):
-    """One way to continue a prompt by `SAMPLED_TOKENS` tokens."""
+class SamplingFigures(WayFigures):
+    """One way to continue a prompt."""
 
-    name: str
-    greedy: bool
-    threads: int
-    turns: int
-    tokens_per_second: Spread
-    ratio: Spread
-    """To the naive way of the same kind (sampled or greedy)."""
     first_token_seconds: float
     """Median."""
-    bandwidth_share: float
-    """Bytes of weights read per token, as a share of the bandwidth with as many threads; above 1 if
-    cached."""
-    same_tokens: bool | None = None
-    """Greedy ways: whether the first tokens equal those of the naive way with the same weights."""
+    same_tokens: bool | None
+    """Greedy: whether the first tokens equal those of the naive way with the same weights."""
 
 
-class NeighbourFigures(_BenchMessage):
-    """Training alone and next to one busy process, in tokens per second."""
-
-    alone_default: Spread
-    """In torch's default environment."""
-    alone_ours: Spread
-    """In the environment of our runs."""
-    beside_default: Spread
-    beside_ours: Spread
-    kept_default: Spread
-    """Share of the speed that remains next to a busy process."""
-    kept_ours: Spread
-    alone_ratio: Spread
-    """Ours over the default, alone."""
-
-
-class MachineFigures(_BenchMessage):
-    """The device and its measured limits."""
-
-    device: str
-    torch: str
-    threads: int
-    auto: Numbers
-    """Number format of a run with `training.matmul = auto`."""
-    gflops: dict[Numbers, float]
-    bandwidth: float
-    bandwidth_one: float
-
-
-class BenchReport(_BenchMessage):
+class BenchReport(_Figures):
     """The result of one `bench`."""
 
     format: int = FORMAT
@@ -260,22 +136,26 @@ class BenchReport(_BenchMessage):
     preset: str
     seconds: float
     """Computing time per way."""
+    device: str
+    """`cpu, 2 threads`."""
+    torch: str
     others_cores: float
     """Cores that other processes used meanwhile; above a few tenths, speeds are too low and ratios
     less certain."""
-    machine: MachineFigures
-    data: BenchData
+    data: TextFigures
     training: tuple[TrainingFigures, ...]
     sampling: tuple[SamplingFigures, ...]
-    neighbour: NeighbourFigures | None = None
-    notes: tuple[str, ...] = Field(default=())
+    notes: tuple[str, ...] = ()
     """Remarks for the reader, one sentence each."""
 
 
-def naive_memory_bytes(positions: int, vocab_size: int, parameters: int) -> int:
-    """Peak memory of training with all logits.
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles by linear interpolation; at least one value."""
+    low, _, high = quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return Spread(median=median(values), low=low, high=high)
 
-    In float32: logits, their logarithms and gradient (3.5 times the logits, measured), weights with
-    gradient and moments, and torch itself.
-    """
-    return int(4 * (3.5 * positions * vocab_size + 4 * parameters)) + 400_000_000
+
+def ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
+    """Spread of the ratios of two ways in the same rounds: what slows a whole round cancels
+    out."""
+    return spread([value / other for value, other in zip(values, others, strict=True)])

