@@ -61,6 +61,8 @@ class RnnlmConfig(PretrainedConfig):
 class Elman(nn.Module):
     """h = tanh(W x + U h + b). The state is (h,)."""
 
+    names = ("h",)
+
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
         self.weight_ih_l0 = nn.Parameter(torch.empty(hidden, inputs))
@@ -77,6 +79,8 @@ class Elman(nn.Module):
 class Lstm(nn.Module):
     """i, f, o = sigmoid(W x + U h + b) each, g = tanh(W x + U h + b), c = f c + i g,
     h = o tanh(c). The state is (h, c); the rows of the weights are those of i, f, g, o."""
+
+    names = ("h", "c")
 
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
@@ -97,6 +101,8 @@ class Lstm(nn.Module):
 class Gru(nn.Module):
     """r, z = sigmoid(W x + b + U h + c) each, n = tanh(W x + b + r (U h + c)),
     h = (1 - z) n + z h. The state is (h,); the rows of the weights are those of r, z, n."""
+
+    names = ("h",)
 
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
@@ -120,6 +126,8 @@ class MinGru(nn.Module):
     """minGRU (arXiv 2410.01201): z = sigmoid(W x + b), c = W x + b, h = (1 - z) h + z c.
     The state is (h,); the rows of the weights are those of z, c."""
 
+    names = ("h",)
+
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
         self.weight_ih = nn.Parameter(torch.empty(2 * hidden, inputs))
@@ -137,6 +145,8 @@ class MinGru(nn.Module):
 class MinLstm(nn.Module):
     """minLSTM (arXiv 2410.01201): f, i = sigmoid(W x + b) each, c = W x + b,
     h = (f h + i c) / (f + i). The state is (h,); the rows of the weights are those of i, c, f."""
+
+    names = ("h",)
 
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
@@ -159,6 +169,8 @@ class Slstm(nn.Module):
     The exponentials are stabilised by m: the state holds c exp(-m) and n exp(-m). The state is
     (c, n, h, m), zeros when empty; the rows of the weights are, head by head, those of o, z, i, f.
     """
+
+    names = ("c", "n", "h", "m")
 
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()
@@ -193,6 +205,8 @@ class Mlstm(nn.Module):
     state is (C, n, m) of shapes (B, N, D, D), (B, N, D) and (B, N); the rows of the weights are
     those of q, k, v and o, H each, then those of i and f, one for each head.
     """
+
+    names = ("C", "n", "m")
 
     def __init__(self, inputs: int, hidden: int, heads: int) -> None:
         super().__init__()

@@ -25,45 +25,36 @@ class NoRnnlm(MetaPathFinder):
             raise ImportError(f"an exported folder imports {name}")
 
 
-def examine(folder: str, request: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Load one folder.
+def examine(folder: str, request: dict[str, Any], out: Path) -> list[int]:
+    """Load one folder, its tokenizer too.
 
     Args:
         request: `ids`, whose logits are written to `out`; `prompt`, ids to continue greedily by
-            `tokens` tokens; `texts` to encode.
+            `tokens` tokens.
         out: a safetensors file that is written.
 
     Returns:
-        `greedy` ids and their `text`; by how much the logits of a shorter prompt that is padded in
-        a batch differ from those of the prompt alone (`padded`); and the ids of the `texts`.
+        The greedy ids.
     """
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    prompts = [request["prompt"], request["prompt"][2:]]
-    padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")  # on the left
+    prompt = torch.tensor([request["prompt"]])
     with torch.no_grad():
         logits = model(torch.tensor([request["ids"]])).logits[0]
-        greedy = model.generate(
-            torch.tensor(prompts[:1]),
-            attention_mask=torch.ones(1, len(prompts[0]), dtype=torch.long),
+        greedy: list[int] = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
             do_sample=False,
             repetition_penalty=1.0,
             max_new_tokens=request["tokens"],
-        )[0, len(prompts[0]) :].tolist()
-        together = model(**padded).logits[1, -1]
-        alone = model(torch.tensor(prompts[1:])).logits[0, -1]
+        )[0, prompt.shape[1] :].tolist()
     save_file({"logits": logits.contiguous()}, out)
-    return {
-        "greedy": greedy,
-        "padded": float((together - alone).abs().max()),
-        "text": tokenizer.decode(greedy),
-        "texts": [tokenizer(text)["input_ids"] for text in request["texts"]],
-    }
+    return greedy
 
 
 def end_with_parent() -> None:

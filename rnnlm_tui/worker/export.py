@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -49,17 +49,12 @@ def export(request: ExportRequest, report: Callable[[str], None]) -> ExportDone:
     """
     from rnnlm_tui.corpus.autotokenizer import autotokenizer_files
     from rnnlm_tui.engine.book import check_book_shape
-    from rnnlm_tui.engine.onnx_graph import require_onnx
-    from rnnlm_tui.worker.export_comparison import (
-        check_book,
-        check_equal,
-        check_onnx,
-        check_transformers,
-        compute,
-        load_source,
-    )
+    from rnnlm_tui.worker.export_comparison import COMPUTED, check_equal, compute, load_source
+    from rnnlm_tui.worker.model_card import write_card
 
     if request.format == "onnx":
+        from rnnlm_tui.engine.onnx_graph import require_onnx
+
         require_onnx()
     report("loading")
     source, folder = load_source(request), Path(request.target)
@@ -70,24 +65,17 @@ def export(request: ExportRequest, report: Callable[[str], None]) -> ExportDone:
     with storage_errors("write the export to", folder):
         _WRITERS[request.format](source, tokenizer, folder)
     report("checking")
-    ours, notes = compute(source), list(tokenizer.notes if request.format != "book" else ())
-    if request.format == "hf":
-        theirs, differences = check_transformers(source, tokenizer, folder)
-        notes += differences
-    elif request.format == "onnx":
-        theirs = check_onnx(source, folder)
-    else:
-        theirs = check_book(source, folder)
-    compared, difference = check_equal(source, ours, theirs)
+    ours, notes = compute(source), () if request.format == "book" else tokenizer.notes
+    compared, difference = check_equal(source, ours, COMPUTED[request.format](source, folder))
     with storage_errors("write the export to", folder):
-        _write_card(request, source, notes, folder)
+        write_card(folder, source, request.format, name=request.name, notes=notes)
         _write_marker(request, source.manifest.step, notes, folder)
     return ExportDone(
         step=source.manifest.step,
         logits_compared=compared,
         largest_difference=difference,
         greedy_tokens=len(ours.greedy),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -110,10 +98,10 @@ def _write_onnx(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folde
     from tokenizers import Tokenizer
 
     from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-    from rnnlm_tui.engine.onnx_graph import BATCH, IDS, LOGITS, OPSET, onnx_model, state_tensors
+    from rnnlm_tui.engine.onnx_graph import BATCH, IDS, LOGITS, OPSET, write_onnx
 
     model, codec = source.model, source.codec
-    (folder / "model.onnx").write_bytes(onnx_model(model, __version__).SerializeToString())
+    states = write_onnx(source.path, folder / "model.onnx")
     tokenizer.write(folder)
     names = {
         index: name
@@ -133,7 +121,7 @@ def _write_onnx(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folde
                 "shape": [BATCH, *one.shape],
                 "type": "float32",
             }
-            for one in state_tensors(model)
+            for one in states
         ],
         "initial_state": "zeros",
         "start_ids": [] if tokenizer.start_id is None else [tokenizer.start_id],
@@ -160,25 +148,7 @@ def _write_book(source: ExportedCheckpoint, _: AutoTokenizerFiles, folder: Path)
 _WRITERS = {"hf": _write_hf, "onnx": _write_onnx, "book": _write_book}
 
 
-def _write_card(
-    request: ExportRequest, source: ExportedCheckpoint, notes: Sequence[str], folder: Path
-) -> None:
-    from rnnlm_tui.worker.model_card import card_facts, model_card, write_card
-
-    starts = source.after_end and source.codec.eos_id is not None and source.codec.layout != "raw"
-    text = model_card(
-        card_facts(source.run, source.manifest),
-        source.model,
-        source.codec,
-        request.format,
-        name=request.name,
-        start=starts,
-        notes=tuple(notes),
-    )
-    write_card(folder, text)
-
-
-def _write_marker(request: ExportRequest, step: int, notes: Sequence[str], folder: Path) -> None:
+def _write_marker(request: ExportRequest, step: int, notes: tuple[str, ...], folder: Path) -> None:
     """Write the list of files and wait until everything is on the disk."""
     files = {}
     for path in sorted(folder.iterdir()):
@@ -191,7 +161,7 @@ def _write_marker(request: ExportRequest, step: int, notes: Sequence[str], folde
         step=step,
         created=time.time(),
         rnnlm_version=__version__,
-        notes=tuple(notes),
+        notes=notes,
         files=files,
     )
     (folder / MARKER_NAME).write_text(marker.model_dump_json(indent=1) + "\n", encoding="utf-8")

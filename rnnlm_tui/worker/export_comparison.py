@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import load_prepared
 from rnnlm_tui.engine.book import plain_logits, read_state_dict
@@ -32,9 +32,9 @@ from rnnlm_tui.schema.exports import (
     CHECKED_TOKENS,
     GREEDY_TOKENS,
     LOGIT_TOLERANCE,
+    ExportFormat,
     ExportRequest,
 )
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.system.processes import dependent_environment
@@ -42,8 +42,6 @@ from rnnlm_tui.worker.models import read_data_mode
 from rnnlm_tui.worker.resuming import trained_on
 
 CHECKER = Path(__file__).with_name("check_transformers.py")
-OWN_TEXTS = ("The", " a  b ", "Hello, world!", "1,234 naïve cafés\n", "<eos> <unk>")
-"""Encoded by the exported tokenizer too, beside validation text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +176,17 @@ def check_equal(source: ExportedCheckpoint, ours: Computed, theirs: Computed) ->
     return ours.logits_TV.numel(), difference
 
 
-def check_transformers(
-    source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folder: Path
-) -> tuple[Computed, list[str]]:
-    """Load the folder in a process without rnnlm_tui: what it computes, and what its tokenizer does
-    differently, in sentences.
+def _by_transformers(source: ExportedCheckpoint, folder: Path) -> Computed:
+    """Load the folder in a process without rnnlm_tui.
 
     Raises:
         WorkerError: it can't be loaded.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        request = question(source, folder, Path(place, "logits.safetensors"))
-        (answer,) = examine_in_child([request], Path(place))
-        return judge(source, tokenizer, request, answer)
+        out = Path(place, "logits.safetensors")
+        asked = question(source, folder, out)
+        (greedy,) = examine_in_child([asked], Path(place))
+        return Computed(load_file(out)["logits"].clone(), greedy)
 
 
 def question(source: ExportedCheckpoint, folder: Path, out: Path) -> dict[str, Any]:
@@ -204,49 +200,13 @@ def question(source: ExportedCheckpoint, folder: Path, out: Path) -> dict[str, A
         "ids": source.ids,
         "prompt": source.prompt,
         "tokens": GREEDY_TOKENS,
-        "texts": _texts(source),
         "out": str(out),
     }
 
 
-def judge(
-    source: ExportedCheckpoint,
-    tokenizer: AutoTokenizerFiles,
-    request: dict[str, Any],
-    answer: dict[str, Any],
-) -> tuple[Computed, list[str]]:
-    """What the exported model computes, and what its tokenizer does differently, in sentences.
-
-    Raises:
-        WorkerError: it differs in what must be equal.
-    """
-    texts: list[str] = request["texts"]
-    theirs = Computed(load_file(request["out"])["logits"].clone(), list(answer["greedy"]))
-    if not answer["padded"] <= allowed_difference(theirs.logits_TV):
-        raise WorkerError(
-            f"the exported model gives other logits for a padded prompt, by {answer['padded']:.1e}",
-            hint="please report this with the run's config",
-        )
-    different = [
-        text
-        for text, ids in zip(texts, answer["texts"], strict=True)
-        if ids != source.codec.prompt_ids(text, after_end=source.after_end)
-    ]
-    if not different:
-        return theirs, []
-    if source.codec.kind != "pretrained" and not tokenizer.notes:
-        raise WorkerError(
-            f"the exported tokenizer encodes {different[0][:60]!r} differently",
-            hint="please report this with the run's config",
-        )
-    return theirs, [
-        f"AutoTokenizer encodes {different[0][:60]!r} differently ({len(different)} of"
-        f" {counted(len(texts), 'text')} compared)"
-    ]
-
-
-def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
-    """Let `check_transformers.py` examine exported folders in a separate process.
+def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[list[int]]:
+    """Let `check_transformers.py` examine exported folders in a separate process; returns their
+    greedy texts.
 
     Args:
         place: an empty folder, for the modules that transformers copies.
@@ -280,27 +240,37 @@ def examine_in_child(requests: Sequence[dict[str, Any]], place: Path) -> list[di
             "transformers can't load the exported folder"
             + (f": {words[-1][:300]}" if words else f" (exit code {done.returncode})")
         )
-    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    found: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _texts(source: ExportedCheckpoint) -> list[str]:
-    """Texts to encode: the sentences of the compared tokens, and a few with everything that may be
-    treated specially."""
-    sentences: list[list[int]] = [[]]
-    for index in source.ids:
-        if index == source.codec.eos_id:
-            sentences.append([])
-        else:
-            sentences[-1].append(index)
-    return [*(source.codec.decode(ids) for ids in sentences if ids), *OWN_TEXTS]
-
-
-def check_onnx(source: ExportedCheckpoint, folder: Path) -> Computed:
-    """Run the graph in onnxruntime, with one text and with three at once.
+def _by_onnxruntime(source: ExportedCheckpoint, folder: Path) -> Computed:
+    """Run the graph in onnxruntime.
 
     Raises:
-        WorkerError: it can't be loaded, or a text in a batch differs from the text alone.
+        WorkerError: it can't be loaded.
+    """
+    read = onnx_reader(folder)
+    logits_TV, _ = read(list(source.ids), None)
+    scores_TV, state = read(source.prompt, None)
+    greedy = [_most_likely(source, scores_TV[-1])]
+    while len(greedy) < GREEDY_TOKENS:
+        scores_TV, state = read(greedy[-1:], state)
+        greedy.append(_most_likely(source, scores_TV[-1]))
+    return Computed(logits_TV, greedy)
+
+
+OnnxState = dict[str, NDArray[np.float32]]
+
+
+def onnx_reader(
+    folder: Path,
+) -> Callable[[Sequence[int], OnnxState | None], tuple[Tensor, OnnxState]]:
+    """A function that reads tokens of one text by an exported graph, from a state on (None: the
+    initial one), and returns logits_TV and the state after the last token.
+
+    Raises:
+        WorkerError: onnxruntime can't load the graph.
     """
     import onnxruntime
 
@@ -314,41 +284,24 @@ def check_onnx(source: ExportedCheckpoint, folder: Path) -> Computed:
     except Exception as error:  # the library raises its own kinds, which aren't public
         raise WorkerError(f"onnxruntime can't load the graph: {str(error)[:300]}") from error
     facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    names = [(one["input"], one["output"], one["shape"][1:]) for one in facts["states"]]
+    outputs = [facts["logits"]["output"], *(one["output"] for one in facts["states"])]
+    inputs = [one["input"] for one in facts["states"]]
+    empty = {one["input"]: np.zeros([1, *one["shape"][1:]], np.float32) for one in facts["states"]}
 
-    def run(
-        rows_BT: list[list[int]], state: dict[str, NDArray[np.float32]] | None = None
-    ) -> tuple[Tensor, dict[str, NDArray[np.float32]]]:
-        """logits_BTV and the state after the last token."""
-        state = state or {
-            name: np.zeros([len(rows_BT), *shape], np.float32) for name, _, shape in names
-        }
-        logits = []
-        for column in zip(*rows_BT, strict=True):
+    def read(ids: Sequence[int], state: OnnxState | None) -> tuple[Tensor, OnnxState]:
+        state, logits = empty if state is None else state, []
+        for token in ids:
             now, *after = session.run(
-                [facts["logits"]["output"], *(name for _, name, _ in names)],
-                {facts["ids"]["input"]: np.array(column, np.int64), **state},
+                outputs, {facts["ids"]["input"]: np.array([token], np.int64), **state}
             )
-            state = {name: part for (name, _, _), part in zip(names, after, strict=True)}
-            logits.append(torch.from_numpy(now))
-        return torch.stack(logits, dim=1), state
+            state = dict(zip(inputs, after, strict=True))
+            logits.append(torch.from_numpy(now[0]))
+        return torch.stack(logits), state
 
-    ids = list(source.ids)
-    logits_1TV, _ = run([ids])
-    half = len(ids) // 2
-    batch_BTV, _ = run([ids[:half], ids[half : 2 * half], ids[:half]])
-    apart = float((batch_BTV[0] - logits_1TV[0, :half]).abs().max())
-    if not apart <= allowed_difference(logits_1TV):
-        raise WorkerError(f"the exported graph gives other logits in a batch, by {apart:.1e}")
-    scores_BTV, state = run([source.prompt])
-    greedy = [_most_likely(source, scores_BTV[0, -1])]
-    while len(greedy) < GREEDY_TOKENS:
-        scores_BTV, state = run([greedy[-1:]], state)
-        greedy.append(_most_likely(source, scores_BTV[0, -1]))
-    return Computed(logits_1TV[0], greedy)
+    return read
 
 
-def check_book(source: ExportedCheckpoint, folder: Path) -> Computed:
+def _by_book(source: ExportedCheckpoint, folder: Path) -> Computed:
     """What the book's formula computes with the written state dict, read back."""
     tensors = read_state_dict(folder / BOOK_NAME)
     read = list(source.prompt)
@@ -363,3 +316,9 @@ def _most_likely(source: ExportedCheckpoint, scores_V: Tensor) -> int:
     scores_V = scores_V.clone()
     scores_V[list(source.excluded)] = -torch.inf
     return int(scores_V.argmax())
+
+
+COMPUTED: Mapping[ExportFormat, Callable[[ExportedCheckpoint, Path], Computed]] = MappingProxyType(
+    {"hf": _by_transformers, "onnx": _by_onnxruntime, "book": _by_book}
+)
+"""What an exported folder computes, by format."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import ModelCard, ModelCardData
 from pydantic import JsonValue
 
 from rnnlm_tui import __version__
-from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import FORMAT_TITLES, ExportFormat
@@ -21,84 +19,72 @@ from rnnlm_tui.schema.metrics import EvaluationRow, perplexity
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.worker.export_comparison import ExportedCheckpoint
 
 Rows = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """What a model card states."""
-
-    run: str
-    config: RunConfig
-    manifest: Manifest
-    corpus_title: str
-    evaluations: tuple[EvaluationRow, ...]
-    """Of the checkpoint's step."""
-
-
-def card_facts(run: RunDirectory, manifest: Manifest) -> CardFacts:
-    """The facts of a checkpoint, as far as the run still has them."""
-    config = run.read_config()
-    source = config.corpus.source
-    title = Path(source).name if Path(source).is_absolute() else source
-    evaluations = list[EvaluationRow]()
-    with suppress(RnnlmError), RunReader(run) as reader:  # a card can do without the logs
-        title = reader.facts().corpus_title or title
-        evaluations = [row for row in reader.evaluations() if row.step == manifest.step]
-    return CardFacts(run.name, config, manifest, title, tuple(evaluations))
-
-
-def model_card(
-    facts: CardFacts,
-    model: RecurrentLanguageModel,
-    codec: TextCodec,
+def write_card(
+    folder: Path,
+    source: ExportedCheckpoint,
     format: ExportFormat,
     *,
     name: str,
-    start: bool,
     notes: tuple[str, ...],
-) -> str:
-    """The text of README.md.
+) -> None:
+    """Write README.md with the facts of the checkpoint, as far as the run still has them.
 
     Args:
-        name: of the folder.
-        start: prompts begin with an end token.
+        name: of the folder, in the end.
         notes: what the format can't express.
+
+    Raises:
+        OSError: it can't be written.
     """
-    training = facts.config.training
-    mode = (
-        f"as a stream in windows of {counted(training.bptt, 'token')}, the state carried"
-        if training.data_mode == "stream"
-        else f"as separate sentences of at most {counted(training.context_length, 'token')}"
+    model, codec, facts = source.model, source.codec, source.manifest.facts
+    config = source.run.read_config()
+    title, evaluations = _text_and_evaluations(source.run, config, source.manifest)
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["recurrent", "rnnlm-tui"],
     )
-    front = (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
-        "tags:\n- recurrent\n- rnnlm-tui\n---\n\n"
-        if format == "hf"
-        else ""
-    )
+    heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in ("slstm", "mlstm") else ""
+    starts = source.after_end and codec.eos_id is not None and codec.layout != "raw"
+    training = config.training
+    tables: dict[str, Rows] = {
+        "Model": [
+            ("cell", f"{model.cell_type}, {model.num_layers} x {model.hidden_size}{heads}"),
+            (
+                "embedding",
+                f"{model.embedding_dim}{', tied to the output' * bool(model.tie_weights)}",
+            ),
+            ("parameters", f"{model.num_parameters():,}"),
+            ("tokenizer", f"{codec.kind}, {counted(model.vocab_size, 'type')}"),
+        ],
+        "Training": [
+            ("text", _plain(title)),
+            (
+                "read",
+                f"as a stream in windows of {counted(training.bptt, 'token')}, the state carried"
+                if training.data_mode == "stream"
+                else f"as separate sentences of at most {counted(training.context_length, 'token')}",
+            ),
+            *_figures(facts),
+        ],
+        "Results": _results(evaluations, facts.get("validation_loss")),
+    }
     parts = [
-        f"{front}# {_plain(name)}\n",
-        f"A recurrent language model, the checkpoint of step {facts.manifest.step:,} of the run"
-        f" `{facts.run}`, trained and exported by rnnlm-tui {__version__} as"
+        *([f"---\n{data.to_yaml()}\n---\n"] if format == "hf" else []),
+        f"# {_plain(name)}\n",
+        f"A recurrent language model, the checkpoint of step {source.manifest.step:,} of the run"
+        f" `{source.run.name}`, trained and exported by rnnlm-tui {__version__} as"
         f" {FORMAT_TITLES[format]}.\n",
-        "## Model\n",
-        _table(_model_rows(model, codec)),
-        "## Training\n",
-        _table(
-            [
-                ("text", _plain(facts.corpus_title)),
-                ("read", mode),
-                *_training_rows(facts.manifest.facts),
-            ]
-        ),
-        *_results(facts),
-        "## Load it\n",
-        _LOADING[format],
+        *(f"## {title}\n\n{_table(rows)}" for title, rows in tables.items() if rows),
+        f"## Load it\n\n{_LOADING[format]}",
         (
             "A prompt begins with an end token, as in training, where it follows a sentence."
-            if start
+            if starts
             else "A prompt begins with its own first token."
         )
         + (
@@ -107,69 +93,54 @@ def model_card(
             if codec.eos_id is not None
             else "\n"
         ),
-        *(["## Differences from rnnlm-tui\n", *(f"- {note}" for note in notes), ""] * bool(notes)),
+        *(
+            ["## Differences from rnnlm-tui\n", *(f"- {note}" for note in notes), ""]
+            if notes
+            else []
+        ),
         "## Config\n",
-        f"```json\n{json.dumps(_config(facts.config), indent=2, ensure_ascii=False)}\n```\n",
+        f"```json\n{json.dumps(_config(config), indent=2, ensure_ascii=False)}\n```\n",
     ]
-    return "\n".join(parts)
+    ModelCard("\n".join(parts), ignore_metadata_errors=True).save(folder / "README.md")
 
 
-def write_card(folder: Path, text: str) -> None:
-    """Write README.md.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _model_rows(model: RecurrentLanguageModel, codec: TextCodec) -> Rows:
-    heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in ("slstm", "mlstm") else ""
-    tied = ", tied to the output" if model.tie_weights else ""
-    return [
-        ("cell", f"{model.cell_type}, {model.num_layers} x {model.hidden_size}{heads}"),
-        ("embedding", f"{model.embedding_dim}{tied}"),
-        ("parameters", f"{model.num_parameters():,}"),
-        ("tokenizer", f"{codec.kind}, {counted(model.vocab_size, 'type')}"),
-    ]
+def _text_and_evaluations(
+    run: RunDirectory, config: RunConfig, manifest: Manifest
+) -> tuple[str, list[EvaluationRow]]:
+    """The text's title, and the evaluations of the checkpoint's step."""
+    source = config.corpus.source
+    title = Path(source).name if Path(source).is_absolute() else source
+    with suppress(RnnlmError), RunReader(run) as reader:  # a card can do without the logs
+        rows = [row for row in reader.evaluations() if row.step == manifest.step]
+        return reader.facts().corpus_title or title, rows
+    return title, []
 
 
-def _training_rows(facts: dict[str, JsonValue]) -> Rows:
+def _figures(facts: dict[str, JsonValue]) -> Rows:
     rows: Rows = []
     for key, title in (("step", "steps"), ("tokens_seen", "tokens"), ("epoch", "epochs")):
         value = facts.get(key)
-        if isinstance(value, int):
-            rows.append((title, f"{value:,}"))
-        elif isinstance(value, float):
-            rows.append((title, f"{value:,.2f}"))
+        if isinstance(value, int | float):
+            rows.append((title, f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"))
     loss = facts.get("train_loss")
     if isinstance(loss, int | float):
         rows.append(("training loss", f"{loss:.4f} nats per token"))
     return rows
 
 
-def _bits(row: EvaluationRow) -> str:
-    if row.bits_per_byte is None:
-        return ""
-    scored = scored_part_text(row.scored_share)
-    return f", {row.bits_per_byte:.4f} bits per byte" + (f" of {scored}" if scored else "")
-
-
-def _results(facts: CardFacts) -> list[str]:
+def _results(evaluations: list[EvaluationRow], loss: JsonValue) -> Rows:
     """The evaluations of the step, or the validation loss that the checkpoint itself records."""
-    rows = [
-        (
-            f"{_plain(row.name)} ({row.split})" if row.name != row.split else row.name,
-            f"perplexity {row.perplexity:,.2f}{_bits(row)}, {counted(row.tokens, 'token')}",
-        )
-        for row in facts.evaluations
-    ]
-    loss = facts.manifest.facts.get("validation_loss")
-    if isinstance(loss, int | float) and "validation" not in [
-        row.split for row in facts.evaluations
-    ]:
+    rows: Rows = []
+    for row in evaluations:
+        name = f"{_plain(row.name)} ({row.split})" if row.name != row.split else row.name
+        words = [f"perplexity {row.perplexity:,.2f}"]
+        if row.bits_per_byte is not None:
+            scored = scored_part_text(row.scored_share)
+            words.append(f"{row.bits_per_byte:.4f} bits per byte" + f" of {scored}" * bool(scored))
+        rows.append((name, ", ".join([*words, counted(row.tokens, "token")])))
+    if isinstance(loss, int | float) and all(row.split != "validation" for row in evaluations):
         rows.insert(0, ("validation", f"perplexity {perplexity(float(loss)):,.2f}"))
-    return ["## Results\n", _table(rows)] if rows else []
+    return rows
 
 
 def _table(rows: Rows) -> str:

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.client.checkpoints import list_run
@@ -44,12 +47,12 @@ from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.export import _write_hf
 from rnnlm_tui.worker.export import export as write_export
 from rnnlm_tui.worker.export_comparison import (
+    Computed,
     ExportedCheckpoint,
     allowed_difference,
     check_equal,
     compute,
     examine_in_child,
-    judge,
     load_source,
     question,
 )
@@ -60,6 +63,7 @@ from tests.unit.client.logs import record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 12
+ODD_TEXTS = ("The", " a  b ", "Hello, world!", "1,234 naïve cafés\n", "<eos> <unk>")
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "elman": {
         "tokenizer.kind": "word",
@@ -179,8 +183,7 @@ def source_of(one: Trained, folder: Path) -> ExportedCheckpoint:
 def test_every_cell_can_be_exported() -> None:
     from rnnlm_tui.engine import modeling_rnnlm  # imports transformers, which takes seconds
 
-    known = set(CELLS)
-    assert known == set(VARIANTS) == set(modeling_rnnlm.CELLS) == set(onnx_graph.STATE_NAMES)
+    assert set(CELLS) == set(VARIANTS) == set(modeling_rnnlm.CELLS)
 
 
 def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
@@ -194,23 +197,49 @@ def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
         source = source_of(one, folder)
         files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
         _write_hf(source, files, folder)
-        asked.append((source, files, question(source, folder, tmp_path / f"{cell}.safetensors")))
+        asked.append((source, question(source, folder, tmp_path / f"{cell}.safetensors")))
     place = tmp_path / "place"
     place.mkdir()
-    answers = examine_in_child([request for _, _, request in asked], place)
-    for (source, files, request), answer in zip(asked, answers, strict=True):
+    answers = examine_in_child([request for _, request in asked], place)
+    for (source, request), greedy in zip(asked, answers, strict=True):
         ours = compute(source)
-        theirs, notes = judge(source, files, request, answer)
+        theirs = Computed(load_file(request["out"])["logits"], greedy)
         _, difference = check_equal(source, ours, theirs)
         assert difference <= allowed_difference(ours.logits_TV)
-        assert theirs.greedy == ours.greedy
-        assert len(theirs.greedy) == GREEDY_TOKENS
-        assert not notes, source.codec.kind
-        text = source.codec.decode(ours.greedy)
-        if source.codec.layout != "sentences":
-            assert answer["text"].replace("<eos>", "").replace("<pad>", "") == text
-        elif source.codec.eos_id not in ours.greedy:
-            assert answer["text"] == text
+        assert greedy == ours.greedy
+        assert len(greedy) == GREEDY_TOKENS
+        check_tokenizer_and_padding(source, Path(request["folder"]), greedy)
+
+
+def check_tokenizer_and_padding(
+    source: ExportedCheckpoint, folder: Path, greedy: list[int]
+) -> None:
+    """The exported tokenizer encodes and decodes as ours; padding on the left changes no logits."""
+    from transformers import PreTrainedTokenizerFast
+
+    from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    codec = source.codec
+    sentences: list[list[int]] = [[]]
+    for index in source.ids:
+        if index == codec.eos_id:
+            sentences.append([])
+        else:
+            sentences[-1].append(index)
+    for text in (*(codec.decode(ids) for ids in sentences if ids), *ODD_TEXTS):
+        ids = codec.prompt_ids(text, after_end=source.after_end)
+        assert tokenizer(text)["input_ids"] == ids, (codec.kind, text)
+    text, ours = tokenizer.decode(greedy), codec.decode(greedy)
+    if codec.layout != "sentences":
+        assert text.replace("<eos>", "").replace("<pad>", "") == ours
+    elif codec.eos_id not in greedy:
+        assert text == ours
+    model = RnnlmForCausalLM.from_pretrained(folder)
+    prompts = [source.prompt, source.prompt[2:]]
+    padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+    together, alone = model(**padded).logits[1, -1], model(torch.tensor(prompts[1:])).logits[0, -1]
+    assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_onnxruntime_computes_the_same_for_every_cell(
@@ -232,6 +261,14 @@ def test_onnxruntime_computes_the_same_for_every_cell(
         assert len(facts["vocabulary"]) == model.vocab_size
         assert facts["vocabulary"][facts["pad_id"]] is not None
         assert "onnxruntime" in (folder / "README.md").read_text(encoding="utf-8")
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
+        state = {
+            one["input"]: np.zeros([3, *one["shape"][1:]], np.float32) for one in facts["states"]
+        }
+        batch = session.run(["logits"], {"ids": np.array([3, 5, 7]), **state})[0]
+        with torch.no_grad():
+            one_by_one, _ = model.step(torch.tensor([3, 5, 7]), model.initial_state(3))
+        assert np.allclose(batch, one_by_one.numpy(), atol=1e-5), "any batch size"
 
 
 @pytest.mark.parametrize("cell", ["lstm", "mlstm"])
@@ -387,6 +424,6 @@ def test_onnx_without_its_packages_names_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_graph, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match="needs onnx and onnxruntime") as refusal:
+    with pytest.raises(InputError, match="needs onnx and onnxscript and onnxruntime") as refusal:
         onnx_graph.require_onnx()
     assert install_extra("export") in refusal.value.hint
