@@ -23,7 +23,7 @@ SHOWN_LINES, SHOWN_CELLS = 5, 64
 
 MEMORY_PARTS = (
     *("process", "corpus", "weights", "moments", "activations", "head", "gradients"),
-    *("evaluation", "saving", "graphs"),
+    *("evaluation", "saving"),
 )
 """The parts of the memory estimate in JSON."""
 
@@ -82,8 +82,7 @@ def estimate_json(
 
     `memory_bytes` is the peak: the sum of process, corpus, weights, moments and saving (the copy
     for checkpoints) in `memory_parts`, and the larger of a step (activations with head or
-    gradients) and an evaluation. If `memory_measured`, a probe measured all but saving. CUDA graphs
-    (`graphs`) take more only as long as it is free.
+    gradients) and an evaluation. If `memory_measured`, a probe measured all but saving.
     """
     count, parts = found.parameters, found.memory
     return {
@@ -279,8 +278,7 @@ def _memory_text(found: Estimate) -> str:
     total = _mebibytes(parts.total)
     if found.memory_measured:
         return f"{_mebibytes(found.memory_bytes)} measured, {total} estimated ({details})"
-    more = f"; CUDA graphs take up to {_mebibytes(parts.graphs)} more" if parts.graphs else ""
-    return f"{total} peak ({details}){more}"
+    return f"{total} peak ({details})"
 
 
 def _mebibytes(size: int) -> str:

@@ -1,8 +1,4 @@
-"""Whether our Triton kernels work on a GPU: each is tried once, against torch's own operations.
-
-That compiles and runs it and waits for the device, so it must not be inside the recording of a CUDA
-graph.
-"""
+"""Whether our Triton kernels work on a GPU: each is tried once, against torch's own operations."""
 
 from __future__ import annotations
 

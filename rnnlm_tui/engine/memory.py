@@ -61,8 +61,8 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: on a GPU what torch reserved there, which includes CUDA graphs and gaps between
-    tensors, but not the driver's; else of this process, libraries included."""
+    """Peak memory: on a GPU what torch reserved there, which includes gaps between tensors, but
+    not the driver's; else of this process, libraries included."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))
     return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (

@@ -276,9 +276,8 @@ def look_up(tokens: Tensor, weight_VE: Tensor, pad_id: int | None) -> Tensor:
     """Vectors of the tokens, shape (..., E), or any rows of a matrix; the padding token's gets no
     gradient.
 
-    Equal to `F.embedding`, whose gradient sorts more than 3,072 tokens on a GPU, which a graph
-    can't record, and takes longer on a CPU; and to `index_select`, whose gradient is copied once
-    more.
+    Equal to `F.embedding`, whose gradient takes longer on a CPU; and to `index_select`, whose
+    gradient is copied once more.
     """
     return cast(Tensor, _LookUp.apply(tokens, weight_VE, pad_id))  # type: ignore[no-untyped-call]
 

@@ -9,8 +9,6 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from rnnlm_tui.engine.device import takes_cuda_path
-
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 """Device types with fused kernels for both optimizers."""
 
@@ -60,18 +58,14 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW with weight decay on all parameters; one kernel per step where the device has one."""
     kept = list(parameters)
-    on_gpu = all(takes_cuda_path(parameter.device) for parameter in kept)
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         kept,
-        lr=_rate(learning_rate, kept),
+        lr=learning_rate,
         betas=(beta1, beta2),
         eps=eps,
         weight_decay=weight_decay,
         fused=_fused(kept),
-        capturable=on_gpu,
     )
-    optimizer._warned_capturable_if_run_uncaptured = True  # steps outside of a graph are intended
-    return optimizer
 
 
 def sgd(
@@ -79,18 +73,13 @@ def sgd(
 ) -> torch.optim.SGD:
     """Plain SGD, w - rate x (gradient + decay x w), without momentum, so without state."""
     kept = list(parameters)
-    return torch.optim.SGD(
-        kept, lr=_rate(learning_rate, kept), weight_decay=weight_decay, fused=_fused(kept)
-    )
+    return torch.optim.SGD(kept, lr=learning_rate, weight_decay=weight_decay, fused=_fused(kept))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of the next update."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+        group["lr"] = rate
 
 
 @torch.no_grad()
@@ -161,15 +150,6 @@ def _skips_a_trial(kind: type[torch.optim.Optimizer], device: torch.device) -> b
     trial.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
     trial.step()
     return weight.item() == 1.0
-
-
-def _rate(learning_rate: float, parameters: list[nn.Parameter]) -> float | Tensor:
-    """On a GPU a tensor, whose value a recorded step reads each time."""
-    return (
-        torch.tensor(learning_rate, device=parameters[0].device)
-        if parameters and takes_cuda_path(parameters[0].device)
-        else learning_rate
-    )
 
 
 def _fused(parameters: Iterable[nn.Parameter]) -> bool:

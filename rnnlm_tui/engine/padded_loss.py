@@ -11,7 +11,7 @@ the rows, is an extra column of the last product, whose inputs have a one there;
 when a sixth pass is cheaper. Single operations of torch without the kernel make
 nine passes, torch's own chunked loss about fourteen.
 
-Nothing is read back from the device, and no shape depends on a value, so CUDA graphs can record it.
+Nothing is read back from the device, and no shape depends on a value, so training doesn't wait.
 """
 
 from __future__ import annotations
@@ -157,8 +157,7 @@ def kernel_note(device: torch.device) -> str:
 def _tried(device: torch.device) -> tuple[Softmax, str]:
     """The device's way, and what keeps it from the kernel.
 
-    The first call compiles and runs the kernel and waits for the device, so it must not be inside
-    the recording of a CUDA graph; `choose_matmul` makes it before training.
+    The first call compiles and runs the kernel; `choose_matmul` makes it before training.
     """
     if device.type != "cuda":
         return PLAIN, ""

@@ -114,7 +114,7 @@ class SnapshotCopies:
             return False
         if missing:
             # Or the copy would split blocks that a step needs whole.
-            with suppress(RuntimeError):  # see `graphs.RECOVERING_TORCH`
+            with suppress(RuntimeError):
                 release_cache(device)
         try:
             for key, one in missing.items():

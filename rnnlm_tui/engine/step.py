@@ -24,20 +24,16 @@ class Update:
     carries: bool = True
     """The next batch may continue from the state after this one."""
 
-    def __call__(
-        self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """Returns loss and gradient norm before clipping, scalars on the device, and the state
-        after the batch: empty if it isn't carried."""
-        loss, norm, reached = self.gradients(inputs_BT, targets_BT, rows_N, state)
-        self.apply(loss, norm)
-        return loss, norm, reached
-
     def gradients(
         self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
     ) -> tuple[Tensor, Tensor, State]:
-        """Compute and clip the gradients; returns as a whole update does. No weight changes, so
-        it can be repeated after `forget_gradients`."""
+        """Compute and clip the gradients. No weight changes, so it can be repeated after
+        `forget_gradients`.
+
+        Returns:
+            Loss and gradient norm before clipping, scalars on the device, and the state after the
+            batch: empty if it isn't carried.
+        """
         loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)

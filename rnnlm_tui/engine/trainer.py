@@ -18,10 +18,7 @@ from rnnlm_tui.engine.device import (
     pack_random_state,
     unpack_random_state,
 )
-from rnnlm_tui.engine.figures import StepFigures
-from rnnlm_tui.engine.graphs import StepGraphs, Trial, graphs_wanted
 from rnnlm_tui.engine.matmul import choose_matmul
-from rnnlm_tui.engine.memory import rehearse_evaluation, rehearse_step
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer, set_learning_rate
 from rnnlm_tui.engine.step import Update
@@ -44,21 +41,11 @@ class StepResult:
     learning_rate: float
     seconds: float
     """Training time of this step; on a GPU, the time to launch it."""
-    figures: StepFigures
-    """Where the device keeps loss and norm."""
-    number: int
-    """This step's number there."""
-
-    @property
-    def loss(self) -> Tensor:
-        """Mean over the targets, nats: a scalar on the device, kept for some thousand steps.
-        Reading its value waits for the device."""
-        return self.figures.of(self.number)[0].clone()
-
-    @property
-    def grad_norm(self) -> Tensor:
-        """L2 norm before clipping, as `loss`; if it isn't finite the update was skipped."""
-        return self.figures.of(self.number)[1].clone()
+    loss: Tensor
+    """Mean over the targets, nats: a scalar on the device. Reading its value waits for the
+    device."""
+    grad_norm: Tensor
+    """L2 norm before clipping, as `loss`; if it isn't finite the update was skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +70,6 @@ class Trainer:
         optimizer: OptimizerSettings | None = None,
         matmul: str = "float32",
         precision: str = "float32",
-        cuda_graphs: str = "off",
     ) -> None:
         """Move the model to its device first.
 
@@ -93,8 +79,6 @@ class Trainer:
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `bf16`, on a CUDA GPU, decides that the head's products are in bf16, and
                 `matmul` concerns only the layers'; weights, loss and optimizer stay float32.
-            cuda_graphs: `on`: replay steps as CUDA graphs if the first step measures that as
-                faster; `auto`: only with a torch that survives a failed recording; `off`: never.
 
         Raises:
             DeviceError: the device doesn't support the matmul mode or the precision.
@@ -117,13 +101,8 @@ class Trainer:
             reduced=self.matmul.reduced,
             carries=not batches.pads,  # sentences start from zero
         )
-        self.figures = StepFigures(self.device)
         if self.device.type == "cuda":
             batches.reside_on(self.device)
-        self._graphs: StepGraphs | None = None
-        self._may_graph, self.graph_note = graphs_wanted(cuda_graphs, self.device)
-        """News about CUDA graphs, for the log; the reader empties it."""
-        self._tries_graphs = self._may_graph
         self.free_copy: Callable[[str], bool] | None = None
         """Frees a copy of this state that is kept on the GPU; called with what ran out of memory,
         returns whether there was one."""
@@ -144,11 +123,6 @@ class Trainer:
         return self.epoch + self.index / self.batches.steps_per_epoch
 
     @property
-    def replays(self) -> bool:
-        """Steps are replayed as CUDA graphs."""
-        return self._graphs is not None
-
-    @property
     def next_learning_rate(self) -> float:
         """Learning rate of the next update."""
         return self.learning_rate(self.step + 1)
@@ -161,23 +135,19 @@ class Trainer:
     def set_peak_learning_rate(self, peak: float) -> None:
         """Change the peak from the next update on; the schedule's shape stays."""
         self.schedule = replace(self.schedule, peak=peak)
-        self._refill_rates()
 
     def set_max_steps(self, max_steps: int) -> None:
         """Change the number of updates of the whole run; the schedule stretches or shrinks with
         it."""
         self.max_steps = max_steps
-        self._refill_rates()
 
     def set_max_grad_norm(self, max_grad_norm: float) -> None:
         """Change the clipping from the next update on; 0: none."""
         self.update = replace(self.update, max_grad_norm=max_grad_norm)
-        self._record_again()
 
     def set_dropout(self, dropout: float) -> None:
         """Change the dropout between layers from the next update on."""
         self.model.dropout = dropout
-        self._record_again()
         self.model.lay_out()
 
     def train_step(self) -> StepResult:
@@ -187,38 +157,28 @@ class Trainer:
             RnnlmError: out of memory, or exact mode and an operation without a deterministic
                 version. Nothing was updated.
         """
-        if self._tries_graphs:
-            self._try_graphs()
         began = time.perf_counter()
         rate = self.next_learning_rate
-        tokens = self._replayed_step() or self._launched_step(rate)
-        number = self.figures.count()
-        self._advance(tokens)
+        batch = self.batches.batch(self.epoch, self.index)
+        loss, norm = self._updated(batch, rate)
+        self._advance(batch.tokens)
         seconds = time.perf_counter() - began
         self.active_seconds += seconds
         return StepResult(
             step=self.step,
             epoch=self.epochs_done,
-            tokens=tokens,
+            tokens=batch.tokens,
             tokens_seen=self.tokens_seen,
             learning_rate=rate,
             seconds=seconds,
-            figures=self.figures,
-            number=number,
+            loss=loss,
+            grad_norm=norm,
         )
 
     def free_memory(self, doing: str) -> bool:
-        """After `doing` ran out of memory, free what training can do without: the copy for
-        checkpoints or, if there is none, the CUDA graphs, without which it trains from now on.
-        Returns whether there was either."""
-        if self.free_copy is not None and self.free_copy(doing):
-            return True
-        if self._graphs is None:
-            return False
-        self._graphs.release()
-        self._graphs, self._may_graph = None, False
-        self.graph_note = f"out of memory in {doing}: CUDA graphs were freed, steps run without"
-        return True
+        """After `doing` ran out of memory, free what training can do without, the copy for
+        checkpoints; returns whether there was one."""
+        return self.free_copy is not None and self.free_copy(doing)
 
     def weights_are_finite(self) -> bool:
         """Whether no weight is NaN or inf; waits for a GPU."""
@@ -282,19 +242,16 @@ class Trainer:
         self._load_into_optimizer(self._optimizer_state(tensors))
 
     def _load_into_optimizer(self, state: dict[int, dict[str, Tensor]]) -> None:
-        self._record_again()  # graphs use the tensors that are replaced here
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def _launched_step(self, rate: float) -> int:
-        """Update on the next batch, operation by operation; returns its targets that count. torch's
-        errors become ours where we know what they mean."""
-        batch = self.batches.batch(self.epoch, self.index)
+    def _updated(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """Update on a batch; returns loss and gradient norm. torch's errors become ours where we
+        know what they mean."""
         set_learning_rate(self.optimizer, rate)
         try:
             loss, norm, reached = self._gradients(batch)
             self.update.apply(loss, norm)
-            self.figures.write(loss, norm)
         except (RuntimeError, MemoryError) as error:
             self.update.forget_gradients()
             rows, length = batch.inputs_BT.shape
@@ -303,7 +260,7 @@ class Trainer:
                 raise
             raise explanation from error
         self.state = reached
-        return batch.tokens
+        return loss, norm
 
     def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
         """Gradients of a batch. If memory runs out, it is tried again as long as `free_memory`
@@ -318,33 +275,13 @@ class Trainer:
 
     def _gradients_once(self, given: Batch) -> tuple[Tensor, Tensor, State]:
         batch = given.to(self.device)
-        state = self._carried or self.model.initial_state(batch.inputs_BT.shape[0])
+        carried = self.state if self.index else ()
+        state = carried or self.model.initial_state(batch.inputs_BT.shape[0])
         return self.update.gradients(batch.inputs_BT, batch.targets_BT, batch.rows_N, state)
-
-    def _replayed_step(self) -> int:
-        """The same as a CUDA graph; 0: there is none for the next batch."""
-        if self._graphs is None or not self._graphs.takes(self.index):
-            return 0
-        graphs, random = self._graphs, self._generator()
-        try:
-            tokens = graphs.step(self.step + 1, self.epoch, self.index, self._carried or None)
-        except (RuntimeError, MemoryError) as error:
-            if not self._frees_memory(error, random):
-                raise
-            return 0
-        self.state = graphs.state
-        return tokens
-
-    @property
-    def _carried(self) -> State:
-        """The state that the next batch continues; empty: it starts from the initial one."""
-        return self.state if self.index else ()
 
     def _generator(self) -> Tensor | None:
         """State of the GPU's generator, if a step may have to be tried again."""
-        if self._graphs is None and self.free_copy is None:
-            return None
-        return torch.cuda.get_rng_state(self.device)
+        return None if self.free_copy is None else torch.cuda.get_rng_state(self.device)
 
     def _frees_memory(self, error: BaseException, random: Tensor | None) -> bool:
         """Undo a failed step, which hasn't updated anything yet; returns whether it can be tried
@@ -366,35 +303,6 @@ class Trainer:
         self.index += 1
         if self.index == self.batches.steps_per_epoch:
             self.epoch, self.index = self.epoch + 1, 0
-
-    def _try_graphs(self) -> None:
-        """Before the first step, measure CUDA graphs on the coming batches."""
-        self._tries_graphs = False
-        trial = Trial(
-            self.update,
-            self.batches,
-            self.figures,
-            self.learning_rate,
-            self._rehearse,
-            self.epoch,
-            self.index,
-        )
-        self._graphs, self.graph_note = trial.run()
-
-    def _rehearse(self) -> None:
-        """Try what runs beside CUDA graphs, the largest evaluation and a plain step."""
-        rehearse_evaluation(self)
-        rehearse_step(self)
-
-    def _record_again(self) -> None:
-        """A recorded step has the old settings or addresses in it: measure and record another."""
-        if self._graphs is not None:
-            self._graphs.release()
-        self._graphs, self._tries_graphs = None, self._may_graph
-
-    def _refill_rates(self) -> None:
-        if self._graphs is not None:
-            self._graphs.refill_rates()
 
     def _check_data(self, saved: object) -> None:
         facts = dict(self.batches.facts)

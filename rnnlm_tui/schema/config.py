@@ -23,7 +23,6 @@ ScheduleKind = Literal["constant", "cosine", "decay"]
 Precision = Literal["float32", "bf16"]
 UnknownTokens = Literal["auto", "avoid", "allow"]
 MatmulMode = Literal["auto", "float32", "medium"]
-CudaGraphs = Literal["auto", "on", "off"]
 
 
 def _unit(unit: str) -> dict[str, JsonValue]:
@@ -430,14 +429,6 @@ class TrainingConfig(Section):
             " at the start, on a GPU also bf16 for the output layer."
         ),
     )
-    cuda_graphs: CudaGraphs = Field(
-        default="auto",
-        title="CUDA graphs",
-        description=(
-            "Replay each step as a CUDA graph if measured to be faster (GPU only); auto: with torch"
-            " 2.13 or later; on: with any."
-        ),
-    )
     threads: int = Field(
         default=0,
         ge=0,
@@ -467,12 +458,6 @@ class TrainingConfig(Section):
         ),
         json_schema_extra=_unit("evaluations"),
     )
-
-    @field_validator("cuda_graphs", mode="before")
-    @classmethod
-    def _written_as_a_switch(cls, value: object) -> object:
-        """Configs of earlier versions have true, the default then, or false."""
-        return {"true": "auto", "false": "off"}.get(str(value).lower(), value)
 
 
 class EvaluationConfig(Section):

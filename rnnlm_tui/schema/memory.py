@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from math import ceil
 from types import MappingProxyType
@@ -191,9 +191,6 @@ class MemoryParts:
     """Logits during an evaluation."""
     saving: int
     """The copy of weights and moments from which checkpoints are written beside training."""
-    graphs: int = 0
-    """What CUDA graphs keep, about as much as a step. It isn't part of the total: if memory runs
-    out, they are freed."""
 
     @property
     def step(self) -> int:
@@ -263,7 +260,7 @@ def memory_parts(
     resident = (
         _resident_bytes(config, vocab_size, resident_tokens, sentences) if resident_tokens else 0
     )
-    parts = MemoryParts(
+    return MemoryParts(
         process=0
         if on_gpu
         else process_bytes() + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
@@ -280,8 +277,6 @@ def memory_parts(
         # The last checkpoint is written without a copy.
         saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
     )
-    graphed = on_gpu and training.cuda_graphs != "off" and not training.deterministic
-    return replace(parts, graphs=parts.step if graphed else 0)
 
 
 def _gpu_head(config: RunConfig, vocab_size: int, positions: int) -> int:
@@ -322,7 +317,6 @@ def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str
     how = {
         "precision": training.precision,
         "matmul": training.matmul,
-        "cuda_graphs": training.cuda_graphs,
         "deterministic": training.deterministic,
     }
     return {

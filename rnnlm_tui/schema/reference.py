@@ -68,7 +68,6 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
         "device",
         "precision",
         "matmul",
-        "cuda_graphs",
         "threads",
     },
     "evaluation": {"every", "prompts"},

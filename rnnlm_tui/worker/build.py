@@ -98,5 +98,4 @@ def build_trainer(
         ),
         matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
-        cuda_graphs="off" if exact else config.training.cuda_graphs,
     )

@@ -156,7 +156,7 @@ class Checkpointer:
                 are untouched.
             RunStateError: a weight is not finite.
         """
-        self._metrics.flush(final=True)
+        self._metrics.flush()
         if not self._trainer.step:
             return ""
         self.finish()
@@ -174,7 +174,7 @@ class Checkpointer:
         due. If one fails the run is degraded, training continues and the save is retried in a
         minute.
         """
-        self._metrics.flush(final=True)
+        self._metrics.flush()
         self.finish()
         if self.is_current or not self._trainer.step:
             return

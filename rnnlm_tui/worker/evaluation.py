@@ -110,7 +110,7 @@ class Evaluator:
             DeviceError: out of memory.
         """
         with self._attempt.activity("evaluating"):
-            self._metrics.flush(final=True)
+            self._metrics.flush()
             rows = self._measure_during_run()
             for row in rows:
                 self._attempt.event("evaluation", self._trainer.step, in_words(row))
@@ -284,9 +284,6 @@ class Evaluator:
                 clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
                 if not self._trainer.free_memory("an evaluation"):
                     raise
-            if self._trainer.graph_note:
-                self._attempt.note(self._trainer.step, self._trainer.graph_note)
-                self._trainer.graph_note = ""
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences

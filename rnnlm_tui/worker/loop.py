@@ -79,7 +79,7 @@ class TrainingRun:
             return self._train()
         except RnnlmError:
             with suppress(StorageError, RuntimeError):  # report the first error
-                self._metrics.flush(final=True)
+                self._metrics.flush()
             raise
         except RuntimeError as error:
             if is_lost(error):
@@ -108,7 +108,6 @@ class TrainingRun:
 
             self._steering.repeat_due()
             self._metrics.add(self._train_step())
-            self._report_cuda_graph()
             self._check_losses()
 
             if self._is_due(self._steering.config.evaluation.every):
@@ -137,7 +136,7 @@ class TrainingRun:
             if self._trainer.should_continue and not self._evaluator.is_exhausted:
                 return None
             try:
-                self._metrics.flush(final=True)
+                self._metrics.flush()
                 self._check_losses()  # a GPU's last steps have only just arrived
                 if not self._evaluator.is_current:
                     self._evaluator.evaluate_if_possible()
@@ -151,7 +150,7 @@ class TrainingRun:
     def pause(self) -> None:
         """Stop training until `resume`; commands are still handled."""
         if self._status == "running":
-            self._metrics.flush(final=True)
+            self._metrics.flush()
             self._checkpointer.finish()
             self._event("paused", "")  # first: if the run's folder is gone, the pause is refused
             self._status = "paused"
@@ -171,7 +170,7 @@ class TrainingRun:
         """
         before, self._status = self._status, "stopping"
         try:
-            self._metrics.flush(final=True)
+            self._metrics.flush()
             self._checkpointer.finish()
             saved = (
                 self._checkpointer.save(self._evaluator.current_loss, last=True)
@@ -253,7 +252,7 @@ class TrainingRun:
         """
         if self._attempt.inbox.stop_waits:
             raise RunStateError("no snapshot: a stop is pending")
-        self._metrics.flush(final=True)
+        self._metrics.flush()
         return self._checkpointer.snapshot()
 
     def evaluate(self) -> str:
@@ -269,7 +268,7 @@ class TrainingRun:
 
     def sample(self, prompt: str | None) -> str:
         """Continue `prompt`, or the configured prompts, one a line."""
-        self._metrics.flush(final=True)
+        self._metrics.flush()
         try:
             with self._attempt.activity("sampling"):
                 if prompt is not None:
@@ -297,7 +296,7 @@ class TrainingRun:
             self._checkpointer.collect()
             waits = self._status == "paused" or self._recorder.full or self._checkpointer.is_waiting
             if waits:
-                self._metrics.flush(final=True)
+                self._metrics.flush()
             pending = self._attempt.inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
             if pending is not None:
                 self._attempt.commands.handle(pending)
@@ -328,8 +327,6 @@ class TrainingRun:
 
         On a GPU those steps ended some time ago, and later ones were done meanwhile.
         """
-        if self._guard.failed_at is not None:
-            self._metrics.flush(final=True)  # counts the newest of them
         for found in self._guard.take_events():
             self._attempt.event(found.kind, found.step, found.text)
         if self._guard.failed_at is not None:
@@ -341,12 +338,6 @@ class TrainingRun:
                 kept=kept,
                 best=self._checkpointer.best,
             )
-
-    def _report_cuda_graph(self) -> None:
-        """Log what the first step of an attempt measured about CUDA graphs."""
-        if self._trainer.graph_note:
-            self._event("note", self._trainer.graph_note)
-            self._trainer.graph_note = ""
 
     def _save_if_best(self) -> None:
         if self._evaluator.is_best:

@@ -58,7 +58,7 @@ RUN_SETTINGS_KEY = "settings"
 ENVIRONMENT_KEY = "environment"
 """Keys of a checkpoint manifest's facts that a resume is checked against."""
 FREE_SETTINGS = frozenset(
-    {"device", "threads", "deterministic", "matmul", "cuda_graphs", "max_bad_steps", "patience"}
+    {"device", "threads", "deterministic", "matmul", "max_bad_steps", "patience"}
 )
 """Of the section `training`: fields that the environment covers, or that only decide when a run
 ends early."""

@@ -14,28 +14,27 @@ from typing import Any, TypeVar
 
 import torch
 
-from rnnlm_tui.engine.figures import Fetch, StepFigures
 from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.schema.metrics import SMOOTHED_STEPS, GpuRow, StepRow
 from rnnlm_tui.system.gpu import GpuProbe
 
 REPORT_SECONDS = 0.25
-"""A block of rows is this long at most, unless one step takes longer: losses are fetched from a GPU
-a few times a second, not at every step."""
+"""Rows are committed this often, unless one step takes longer: losses are read from a GPU a few
+times a second, not at every step."""
 
 
 class StepMetrics:
     """Collects step results and commits their rows.
 
-    Losses and norms come from the device in blocks of steps. A GPU trains the next block while one
-    is fetched, whose rows are committed once they are here; on a CPU they are here at once.
+    Losses and norms stay on the device until their rows are committed, so training waits for a GPU
+    only then.
 
     Args:
         commit: stores rows, now or once the disk accepts them.
         active_seconds: training time of the run before this attempt.
         observe: called with every row, in order, before it is stored.
         asynchronous: steps return before the device has finished them (CUDA, MPS). Then the time
-            between two arrivals is divided among the steps of a block by tokens.
+            between two commits is divided among their steps by tokens.
     """
 
     def __init__(
@@ -54,10 +53,9 @@ class StepMetrics:
         self._asynchronous = asynchronous
         self._clock = clock
         self._waiting: list[tuple[StepResult, float]] = []
-        self._coming: tuple[Fetch, list[tuple[StepResult, float]]] | None = None
-        self._block_steps = 1
         self._flushed_at = -math.inf
-        self._measured_to: float | None = None  # by the clock; None: no step is unmeasured
+        self._began = 0.0
+        """Start of the first step that waits, by the clock."""
         self._recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
         self.active_seconds = active_seconds
         """Training time of the run up to the newest committed row."""
@@ -68,60 +66,39 @@ class StepMetrics:
         return sum(self._recent) / len(self._recent) if self._recent else math.nan
 
     def add(self, result: StepResult) -> None:
-        """Add one step's result; flushes if a row has waited long enough, if a CPU's isn't finite,
-        or if a GPU has enough to do.
-
-        Raises:
-            RuntimeError: the device failed in one of the steps before.
-        """
-        self._waiting.append((result, time.time()))
-        now = self._clock()
-        if self._measured_to is None:
-            self._measured_to = now - result.seconds
-        if self._coming is not None and self._coming[0].arrived:
-            self._commit_coming()
-        if (
-            now - self._flushed_at >= REPORT_SECONDS
-            or len(self._waiting) >= self._most_waiting(result.figures)
-            or (not self._asynchronous and not _is_finite(result))
-        ):
-            self.flush()
-
-    def flush(self, *, final: bool = False) -> None:
-        """Commit the rows whose figures were being fetched, and start to fetch those since.
-
-        This waits for the former, so a GPU is never more than two blocks of steps behind.
-
-        Args:
-            final: wait for all steps and commit their rows, before anything that isn't training: an
-                evaluation, a checkpoint, a pause, the end.
+        """Add one step's result; flushes if a row has waited long enough, or if a CPU's isn't
+        finite.
 
         Raises:
             RuntimeError: the device failed in one of the steps.
         """
-        self._commit_coming()
-        if self._waiting:
-            block, self._waiting = self._waiting, []
-            self._coming = block[0][0].figures.fetch(), block
-            self._flushed_at = self._clock()
-            if final or self._coming[0].arrived:
-                self._commit_coming()
+        now = self._clock()
+        if not self._waiting:
+            self._began = now - result.seconds
+        self._waiting.append((result, time.time()))
+        if now - self._flushed_at >= REPORT_SECONDS or (
+            not self._asynchronous and not _is_finite(result)
+        ):
+            self.flush()
 
-    def _most_waiting(self, figures: StepFigures) -> int:
-        """Steps of a block. Two blocks, one being fetched and one being launched, are at most half
-        of the ring."""
-        fits = figures.capacity // 4
-        return min(self._block_steps, fits) if self._asynchronous else fits
+    def flush(self) -> None:
+        """Commit the rows of all steps so far; waits for a GPU.
 
-    def _commit_coming(self) -> None:
-        if self._coming is None:
+        Raises:
+            RuntimeError: the device failed in one of the steps.
+        """
+        if not self._waiting:
             return
-        (fetch, block), self._coming = self._coming, None
+        block, self._waiting = self._waiting, []
         results = [result for result, _ in block]
-        figures = fetch.read([result.number for result in results])
-        seconds = self._seconds(results)
+        figures = torch.stack(
+            [torch.stack([result.loss, result.grad_norm]) for result in results]
+        ).tolist()
+        self._flushed_at = self._clock()
         rows = []
-        for (result, ended), (loss, grad_norm), spent in zip(block, figures, seconds, strict=True):
+        for (result, ended), (loss, grad_norm), spent in zip(
+            block, figures, self._seconds(results), strict=True
+        ):
             self.active_seconds += spent
             if math.isfinite(loss) and math.isfinite(grad_norm):
                 self._recent.append(loss)
@@ -144,17 +121,10 @@ class StepMetrics:
         self._commit(rows)
 
     def _seconds(self, results: Sequence[StepResult]) -> list[float]:
-        """Training time of each step of a block that has just arrived."""
-        now = self._clock()
-        began = now if self._measured_to is None else self._measured_to
-        self._measured_to = now if self._waiting else None
+        """Training time of each step of a block that is complete."""
         if not self._asynchronous:
             return [result.seconds for result in results]
-        total = now - began
-        # A device that isn't waited for would get steps for minutes ahead: launch as many as it
-        # does between two flushes. The first ones take longer, so the number only grows slowly.
-        fits = REPORT_SECONDS * len(results) / total if total > 0 else math.inf
-        self._block_steps = max(1, int(min(fits, 2 * len(results))))
+        total = self._flushed_at - self._began
         tokens = sum(result.tokens for result in results)
         return [
             total * result.tokens / tokens if tokens else total / len(results) for result in results
@@ -162,7 +132,7 @@ class StepMetrics:
 
 
 def _is_finite(result: StepResult) -> bool:
-    return all(map(math.isfinite, result.figures.of(result.number).tolist()))
+    return math.isfinite(result.loss.item()) and math.isfinite(result.grad_norm.item())
 
 
 ValueT = TypeVar("ValueT")
@@ -172,8 +142,8 @@ class DeviceProbe:
     """Reads a CUDA, ROCm, XPU or MPS device of this process.
 
     torch is only asked for its own allocations, which disturbs nothing on the device. Memory of
-    other processes is known from the driver or not at all: torch must not ask for it while a CUDA
-    graph is captured. In a container the driver may not know which of its processes this one is.
+    other processes is known from the driver or not at all. In a container the driver may not know
+    which of its processes this one is.
     """
 
     def __init__(self, device: torch.device) -> None:

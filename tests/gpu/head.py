@@ -16,7 +16,7 @@ from rnnlm_tui.engine.padded_loss import kernel_note, padded_mean_loss, softmax_
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.memory import VOCAB_ALIGNMENT, aligned, gpu_chunk_rows
 from tests.gpu.parts import Report
-from tests.tools.arithmetic import SHAPES
+from tests.gpu.shapes import SHAPES
 
 MOST_RUNS = 50
 PASSES = 5

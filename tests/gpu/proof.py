@@ -55,12 +55,6 @@ def _waits(report: Report) -> None:
     prove_no_waiting(report)
 
 
-def _launches(report: Report) -> None:
-    from tests.gpu.training import count_launches
-
-    count_launches(report)
-
-
 def _losses(report: Report) -> None:
     from tests.gpu.training import prove_losses
 
@@ -122,9 +116,9 @@ def _loss_cases() -> tuple[str, ...]:
 
 
 def _memory_cases() -> tuple[str, ...]:
-    from tests.tools.arithmetic import SHAPES
+    from tests.gpu.shapes import SHAPES
 
-    return tuple(f"{shape}, {way}" for shape in SHAPES for way in ("float32", "bf16", "graph"))
+    return tuple(f"{shape}, {way}" for shape in SHAPES for way in ("float32", "bf16"))
 
 
 def _resume_cases() -> tuple[str, ...]:
@@ -140,7 +134,6 @@ PARTS = (
     MACHINE,
     Part("waits", "steps of each cell with every wait for the GPU refused", 40, _waits, _cells),
     Part("losses", "losses of 200 steps against the CPU's", 45, _losses, _loss_cases),
-    Part("launches", "kernels of a step of each cell", 10, _launches),
     Part("head", "the output layer: the kernel, torch's operations, torch's loss", 20, _head),
     BOOK,
     Part("lstm", "speed of a 2x1,024 LSTM: naive, nn.LSTM, engine", 95, _lstm),

@@ -16,7 +16,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
 from rnnlm_tui.system.processes import last_lines
 from tests.gpu.parts import Report, Result
-from tests.tools.arithmetic import SHAPES, Shape, card_named, expected, least_work
+from tests.gpu.shapes import SHAPES, Shape
 
 EPOCH_SECONDS = 180.0
 """Goal for an epoch of the book on an H100."""
@@ -27,7 +27,7 @@ WAY_SECONDS, LEAST_WAY_SECONDS = 4.0, 1.0
 """Computing time of each way to train, in three turns: less if the time is short."""
 WAYS = 8
 START_SECONDS = 45.0
-"""For the processes and their first steps, in which graphs are recorded and kernels compiled."""
+"""For the processes and their first steps, in which kernels are compiled."""
 SHOWN_LINES = 60
 SPEED_FACT = "figures"
 DRY_RUN = {
@@ -107,22 +107,15 @@ def _measure(report: Report, shape: Shape) -> None:
         for log in sorted(report.folder.glob("*.log")):
             _say("\n".join((f"{log.stem}:", *last_lines(log, SHOWN_LINES))))
     for row in found.training:
-        report.row(**_row(shape, found, row, dry=report.dry))
+        report.row(**_row(found, row))
     for note in found.notes:
-        fails = note.startswith(LEFT_OUT) or (
-            "no CUDA graphs" in note and "out of memory" not in note
-        )
-        (report.failed if fails else report.note)(note)
-    report.note(
-        "of_matrix and of_bandwidth: products and bytes of which no program needs fewer, over what"
-        " the device reached in the same minutes"
-    )
+        (report.failed if note.startswith(LEFT_OUT) else report.note)(note)
     names = [row.name for row in found.training]
     report.did(
         f"{found.data.title}, {found.data.used:.0%} of the positions used: {', '.join(names)}"
     )
     if report.dry:
-        report.skipped("CUDA graphs, TF32, the bf16 head and the shape itself: they need a GPU")
+        report.skipped("TF32, the bf16 head and the shape itself: they need a GPU")
     report.fact(SPEED_FACT, _best(found))
 
 
@@ -131,34 +124,19 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _row(
-    shape: Shape, found: BenchReport, row: TrainingFigures, *, dry: bool
-) -> dict[str, str | int | float | bool | None]:
+def _row(found: BenchReport, row: TrainingFigures) -> dict[str, str | int | float | bool | None]:
     seconds = found.data.tokens_per_step / row.tokens_per_second.median
-    least = least_work(shape, row.numbers, used=found.data.used)
-    bandwidth = least.bytes / seconds / found.machine.bandwidth
     return {
         "way": row.name,
         "ms": 1e3 * seconds,
-        "expected_ms": _expected_ms(shape, found, row),
         "tokens_per_second": row.tokens_per_second.median,
         "x_naive": row.ratio.median,
         "x_library": None if row.ratio_to_library is None else row.ratio_to_library.median,
         "of_matrix": row.gemm_share,
-        "of_bandwidth": None if dry else bandwidth,
         "peak_gib": row.peak_bytes / 2**30,
         "epoch_minutes": None if row.epoch_seconds is None else row.epoch_seconds / 60,
         "turns": row.turns,
     }
-
-
-def _expected_ms(shape: Shape, found: BenchReport, row: TrainingFigures) -> float | None:
-    """What was worked out for the engine on this card, with or without graphs."""
-    card = card_named(found.machine.device)
-    if card is None or not row.name.startswith("engine"):
-        return None
-    figures = expected(shape, row.numbers, card)
-    return 1e3 * (figures.graph if row.name.endswith("graphs") else figures.launched)
 
 
 def _best(found: BenchReport) -> dict[str, object]:

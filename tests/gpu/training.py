@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.engine import graphs as engine_graphs
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import (
     release_cache,
@@ -33,12 +32,11 @@ from rnnlm_tui.system.machine import usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from tests.fakes.random_corpus import random_corpus
 from tests.gpu.parts import Report
-from tests.tools import launches
-from tests.tools.arithmetic import SHAPES, Shape
+from tests.gpu.shapes import SHAPES, Shape
 
 MODES = ("sentences", "stream")
 WARM_UPS = 12
-"""Steps before the checked ones: graphs are measured, libraries choose their kernels."""
+"""Steps before the checked ones: libraries choose their kernels."""
 CHECKED_STEPS = 50
 COMPARED_STEPS = 200
 TOLERANCE = 1e-4
@@ -92,18 +90,12 @@ def trainer_of(
     config: RunConfig,
     vocab_size: int,
     device: str | None = None,
-    *,
-    graphs: bool = False,
 ) -> Trainer:
     """A trainer on random tokens, with the weights of the config's seed.
 
     Args:
         device: None: the one that is proven.
-        graphs: replay steps as CUDA graphs, however fast they are.
     """
-    config = parse_config(merge(config, {"training.cuda_graphs": "on" if graphs else "off"}))
-    if graphs:
-        engine_graphs.CLEARLY_FASTER = 0.0
     folder = _corpus_folder(report, vocab_size)
     if folder.exists():
         corpus = PreparedCorpus(folder, _known(folder))
@@ -116,15 +108,6 @@ def trainer_of(
     seed_everything(config.training.seed)
     model = build_model(config, corpus).to(where)
     return build_trainer(config, model, build_batches(config, corpus))
-
-
-def check_graphs(trainer: Trainer, *, graphs: bool) -> None:
-    """
-    Raises:
-        RuntimeError: steps should be replayed and aren't.
-    """
-    if graphs and not trainer.replays:
-        raise RuntimeError(trainer.graph_note)
 
 
 def _corpus_folder(report: Report, vocab_size: int) -> Path:
@@ -149,17 +132,16 @@ def refused_waits(device: torch.device) -> Iterator[None]:
 
 
 def prove_no_waiting(report: Report) -> None:
-    """Train each cell in both data modes, by launches and as a graph, with waiting refused."""
+    """Train each cell in both data modes, with waiting refused."""
     steps = 5 if report.dry else CHECKED_STEPS
     report.did(f"{steps} steps of each of {len(CELLS)} cells in both data modes")
     if report.dry:
-        report.skipped("the check itself and CUDA graphs: both need a GPU; the steps ran without")
+        report.skipped("the check itself: it needs a GPU")
     for cell in report.cases:
-        for graphs in (False,) if report.dry else (False, True):
-            for mode in MODES:
-                way = f"{cell}, {mode}, {'graph' if graphs else 'launches'}"
-                with continued(report, way):
-                    _no_waiting(report, cell, mode, graphs, steps, way)
+        for mode in MODES:
+            way = f"{cell}, {mode}"
+            with continued(report, way):
+                _no_waiting(report, cell, mode, steps, way)
 
 
 @contextlib.contextmanager
@@ -176,38 +158,23 @@ def continued(report: Report, way: str) -> Iterator[None]:
             sys.exit(1)
 
 
-def _no_waiting(report: Report, cell: str, mode: str, graphs: bool, steps: int, way: str) -> None:
+def _no_waiting(report: Report, cell: str, mode: str, steps: int, way: str) -> None:
     changes: dict[str, object] = {
         "model.cell_type": cell,
         "training.data_mode": mode,
         "training.matmul": "float32",
     }
-    trainer = trainer_of(report, *small_config(report, changes), graphs=graphs)
+    trainer = trainer_of(report, *small_config(report, changes))
     for _ in range(2 if report.dry else WARM_UPS):
         trainer.train_step()
-    check_graphs(trainer, graphs=graphs)
     wait(trainer.device)
     with refused_waits(trainer.device):
         for _ in range(steps):
             result = trainer.train_step()
-        fetch = trainer.figures.fetch()  # as a run does a few times a second
-    ((loss, norm),) = fetch.read([result.number])
-    report.row(way=way, steps=steps, loss=loss, grad_norm=norm, note=trainer.graph_note)
+    loss, norm = result.loss.item(), result.grad_norm.item()
+    report.row(way=way, steps=steps, loss=loss, grad_norm=norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         report.failed(f"{way}: the loss is {loss}, the norm of the gradient {norm}")
-
-
-def count_launches(report: Report) -> None:
-    """Count the kernels of a step of each cell on torch's meta device, for the book's sizes."""
-    for cell in CELLS:
-        found = launches.launches(cell)
-        report.row(cell=cell, **found)
-        waiting = found["waits"] + found["host copies"]
-        if waiting:
-            report.failed(f"{cell}: {waiting} operations wait for the device or copy to the host")
-    report.did("kernels that a step of the book's sizes launches, worked out without the device")
-    if report.dry:
-        report.skipped("a profile of the kernels themselves: it needs a GPU")
 
 
 def prove_losses(report: Report) -> None:
@@ -236,17 +203,14 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
     config = parse_config(
         merge(config, {"training.matmul": "float32", "training.precision": "float32"})
     )
-    ways = [("CPU", "cpu", False), ("launches", report.setting.device, False)]
-    if not report.dry:
-        ways.append(("graph", report.setting.device, True))
+    ways = [("CPU", "cpu"), ("device", report.setting.device)]
     found: dict[str, Tensor] = {}
     # A small model gains nothing from more threads, and loses much beside other processes.
     set_threads(1 if report.dry or vocab_size <= SMALL_VOCABULARY else min(8, usable_cores()))
-    for way, device, graphs in ways:
-        trainer = trainer_of(report, config, vocab_size, device, graphs=graphs)
+    for way, device in ways:
+        trainer = trainer_of(report, config, vocab_size, device)
         found[way] = torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu().double()
-        note = trainer.graph_note
-    for way, _, _ in ways[1:]:
+    for way, _ in ways[1:]:
         difference = (found[way] - found["CPU"]).abs()
         mean, largest = float(difference.mean()), float(difference.max())
         holds = mean <= TOLERANCE and largest <= 10 * TOLERANCE
@@ -258,11 +222,9 @@ def _losses(report: Report, name: str, config: RunConfig, vocab_size: int, steps
             mean_difference=mean,
             largest=largest,
             holds=holds,
-            note=note if way == "graph" else "",
         )
         if not holds:  # also if it is NaN
             report.failed(f"{name}, {way}: losses differ by {mean:.2g}, at most {largest:.2g}")
-    check_graphs(trainer, graphs=not report.dry)
 
 
 def prove_memory(report: Report) -> None:
@@ -278,9 +240,7 @@ def prove_memory(report: Report) -> None:
 
 
 def _memory(report: Report, shape: Shape, way: str) -> None:
-    graphs = way == "graph"
     changes: dict[str, object] = {
-        "training.cuda_graphs": "on" if graphs else "off",
         # Not `auto`: trying the products takes memory, too.
         "training.matmul": "float32" if way == "float32" else "medium",
         "training.precision": "float32" if way == "float32" else "bf16",
@@ -290,11 +250,10 @@ def _memory(report: Report, shape: Shape, way: str) -> None:
         changes, vocab_size = {**changes, **TINY}, TINY_VOCABULARY
     on_gpu = not report.dry
     config = parse_config(merge(shape.config, changes))
-    trainer = trainer_of(report, config, vocab_size, graphs=graphs)
+    trainer = trainer_of(report, config, vocab_size)
     device = trainer.device
     for _ in range(2 if report.dry else WARM_UPS):
         trainer.train_step()
-    check_graphs(trainer, graphs=graphs)
     rehearse_evaluation(trainer)
     wait(device)
     reserved = peak_bytes(device)
@@ -314,7 +273,6 @@ def _memory(report: Report, shape: Shape, way: str) -> None:
         allocated_mib=torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None,
         estimated_mib=parts.training / 2**20,
         share=share,
-        note=trainer.graph_note,
     )
     if on_gpu and not LEAST_OF_ESTIMATE <= share <= MOST_OF_ESTIMATE:
         report.missed(

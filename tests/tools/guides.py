@@ -47,20 +47,6 @@ def field_table() -> str:
     return table(("field", "default", "what it is"), field_rows())
 
 
-def gpu_table() -> str:
-    """What a training step should take on GPUs."""
-    from tests.tools import arithmetic  # here: it imports torch, which takes seconds
-
-    return table(arithmetic.HEAD, arithmetic.rows())
-
-
-def gpu_part_table() -> str:
-    """Where that time goes."""
-    from tests.tools import arithmetic
-
-    return table(arithmetic.PART_HEAD, arithmetic.part_rows())
-
-
 def keys() -> str:
     """Keys with their screens and the names of their actions."""
     rows = [(f"`{key}`", *rest) for key, *rest in key_table()]
@@ -140,8 +126,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": keys,
     "presets": preset_table,
     "fields": field_table,
-    "steps on gpus": gpu_table,
-    "parts of a step": gpu_part_table,
 }
 """What makes a table, by the name in its markers."""
 

@@ -59,7 +59,6 @@ def test_values_are_shown_readably_and_edited_ones_read_back_exactly() -> None:
         ("training.seed", 20_000, "20000"),
         ("model.tie_weights", True, "yes"),
         ("model.tie_weights", False, "no"),
-        ("training.cuda_graphs", True, "true"),
         ("training.max_steps", None, ""),
         ("evaluation.prompts", ("a",), "1 text"),
     ):

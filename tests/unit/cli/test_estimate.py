@@ -7,7 +7,6 @@ import json
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.schema.memory import memory_parts
 
 
 @pytest.mark.parametrize(
@@ -46,19 +45,3 @@ def test_a_presets_warmup_that_is_shortened_is_a_warning(
         "warm-up shortened to 3 steps, a tenth of the run" in words
         for words in json.loads(capsys.readouterr().out)["warnings"]
     )
-
-
-def test_memory_of_cuda_graphs_is_named_beside_the_peak(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        "rnnlm_tui.client.estimate.memory_parts",
-        lambda *arguments, **settings: memory_parts(*arguments, **{**settings, "on_gpu": True}),
-    )
-    for choice, named in (("auto", True), ("off", False)):
-        chosen = ["--set", f"training.cuda_graphs={choice}"]
-        assert run(["estimate", *chosen]) == 0
-        assert ("; CUDA graphs take up to " in capsys.readouterr().out) == named
-        assert run(["estimate", "--json", *chosen]) == 0
-        parts = json.loads(capsys.readouterr().out)["memory_parts"]
-        assert (parts["graphs"] > 0) == named

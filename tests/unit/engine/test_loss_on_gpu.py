@@ -1,4 +1,4 @@
-"""The vocabulary head's loss on a CUDA GPU: the Triton kernel, recorded steps, and no waiting."""
+"""The vocabulary head's loss on a CUDA GPU: the Triton kernel, and no waiting."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_token_losses_equal_torchs() -> None:
 
 @pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("way", ["kernel", "plain"])
-def test_a_recorded_loss_gives_the_same_and_nothing_waits(way: str, reduced: bool) -> None:
+def test_a_loss_and_its_gradient_wait_for_nothing(way: str, reduced: bool) -> None:
     softmax = PLAIN if way == "plain" else softmax_for(GPU)
     head = a_head(600, 2_011, 128)
     parts = [part.to(GPU).requires_grad_() for part in head.parts]
@@ -88,28 +88,13 @@ def test_a_recorded_loss_gives_the_same_and_nothing_waits(way: str, reduced: boo
         loss = padded_mean_loss(hidden, weight, bias, targets, reduced=reduced, softmax=softmax)
         return [loss.detach(), *torch.autograd.grad(loss, parts)]
 
-    side = torch.cuda.Stream(GPU)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream(GPU))
-    with torch.cuda.stream(side):
-        run()
-    torch.cuda.current_stream(GPU).wait_stream(side)
+    run()  # allocates the libraries' workspaces
     torch.cuda.synchronize(GPU)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        plain = run()
+        run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        recorded = run()
-    targets.fill_(IGNORED)  # a replay reads what is there now
-    graph.replay()
-    assert recorded[0].isnan()
-    assert not any(gradient.any() for gradient in recorded[1:])
-    targets.copy_(head.targets)
-    graph.replay()
-    for one, other in zip(recorded, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -60,7 +60,6 @@ def trainer_on(
     cell_type: str = "elman",
     precision: str = "float32",
     dropout: float = 0.0,
-    cuda_graphs: str = "off",
 ) -> Trainer:
     model = small_model(
         cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None
@@ -72,7 +71,6 @@ def trainer_on(
         schedule=Schedule(1e-2),
         optimizer=OptimizerSettings(max_grad_norm=1.0),
         precision=precision,
-        cuda_graphs=cuda_graphs,
     )
 
 
@@ -172,13 +170,12 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
         set_exactness(False)
 
 
-@pytest.mark.parametrize("cuda_graphs", ["off", "on"])
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
-    tmp_path: Path, data_mode: str, cuda_graphs: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensor_file, "PIECE_BYTES", 1_024)  # several pieces a tensor
-    trainer = trainer_on(GPU, data_mode, cell_type="lstm", dropout=0.2, cuda_graphs=cuda_graphs)
+    trainer = trainer_on(GPU, data_mode, cell_type="lstm", dropout=0.2)
     copies = SnapshotCopies()
     for number in range(2):  # the second copy takes the memory of the first
         losses(trainer, 5)

@@ -15,7 +15,6 @@ from rnnlm_tui.engine.memory import (
 )
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
-from tests.fakes.cuda import FakeCuda
 from tests.unit.engine.builders import trainer_of
 
 
@@ -107,7 +106,8 @@ def test_torchs_cache_is_released_before_each_smaller_batch(
 
 
 def test_memory_of_a_gpu_is_what_torch_reserved_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA graphs and gaps between tensors are reserved, too, and can't be used otherwise."""
-    FakeCuda(reserved=3 * 2**20, peak=5 * 2**20).install(monkeypatch)
+    """Gaps between tensors are reserved, too, and can't be used otherwise."""
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 5 * 2**20)
     device = torch.device("cuda:0")
     assert (held_bytes(device), peak_bytes(device)) == (3 * 2**20, 5 * 2**20)

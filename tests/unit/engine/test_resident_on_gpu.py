@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -10,14 +10,9 @@ import torch
 
 from rnnlm_tui.engine import resident
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
-from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.resident import ResidentBatches
-from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.estimates import Schedule
-from rnnlm_tui.schema.metrics import StepRow
-from rnnlm_tui.worker.step_metrics import StepMetrics
 
-from .builders import batches_of, small_model
+from .builders import batches_of
 from .test_resident import as_ids, check
 
 pytestmark = [
@@ -125,63 +120,3 @@ def test_a_new_pass_is_copied_beside_the_work_before_it() -> None:
     for epoch, (inputs_BT, targets_BT, rows_N) in enumerate(found):
         rows = None if rows_N is None else rows_N.cpu()
         check(plain.batch(epoch, 7), (inputs_BT.cpu(), targets_BT.cpu(), rows))
-
-
-def test_figures_arrive_beside_the_work_and_in_order() -> None:
-    figures = StepFigures(GPU, capacity=64)
-    matrix = torch.randn(4_096, 4_096, device=GPU)
-    for start in range(0, 640, 32):
-        numbers = []
-        with waiting_is_an_error():
-            for step in range(start, start + 32):
-                matrix = torch.tanh(matrix @ matrix)
-                loss = torch.full((), float(step), device=GPU)
-                figures.write(loss, -loss)
-                numbers.append(figures.count())
-            fetch = figures.fetch()
-        assert fetch.read(numbers) == [(float(n), -float(n)) for n in range(start, start + 32)]
-        assert fetch.arrived
-    assert matrix.isfinite().all()
-
-
-def test_a_graph_writes_each_replay_to_the_next_place() -> None:
-    figures = StepFigures(GPU, capacity=8)
-    loss = torch.zeros((), device=GPU)
-    stream = torch.cuda.Stream(GPU)  # type: ignore[no-untyped-call]
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):
-        figures.write(loss, loss)
-        with torch.cuda.graph(graph, stream=stream):
-            figures.write(loss, -loss)
-    torch.cuda.synchronize()
-    figures.align()
-    numbers = []
-    for step in range(20):
-        loss.fill_(step)
-        graph.replay()
-        numbers.append(figures.count())
-    assert figures.fetch().read(numbers[-8:]) == [(float(n), -float(n)) for n in range(12, 20)]
-
-
-@pytest.mark.parametrize("data_mode", MODES)
-def test_fifty_steps_and_their_rows_wait_for_nothing_but_a_block(data_mode: str) -> None:
-    rows: list[StepRow] = []
-
-    def keep(found: Sequence[StepRow]) -> None:
-        rows.extend(found)
-
-    def made() -> Trainer:
-        model = small_model(pad_id=0 if data_mode == "sentences" else None).to(GPU)
-        return Trainer(model, batches_of(data_mode), max_steps=60, schedule=Schedule(1e-2))
-
-    trainer, plain = made(), made()
-    metrics = StepMetrics(keep, 1, asynchronous=True)
-    metrics.add(trainer.train_step())
-    with waiting_is_an_error():
-        for _ in range(50):
-            metrics.add(trainer.train_step())
-    metrics.flush(final=True)
-    assert [row.step for row in rows] == list(range(1, 52))
-    expected = [plain.train_step().loss.item() for _ in range(51)]
-    assert [row.loss for row in rows] == pytest.approx(expected, rel=1e-4)
-    assert metrics.active_seconds > 0

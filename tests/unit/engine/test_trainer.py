@@ -14,10 +14,11 @@ from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate, read_text
+from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, RnnlmError
+from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
@@ -242,3 +243,55 @@ def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_versio
     finally:
         set_exactness(False)
     assert trainer.step == 1
+
+
+@pytest.fixture
+def gpu_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU's generator in the place of a GPU's."""
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, _: torch.set_rng_state(state))
+
+
+@pytest.mark.usefixtures("gpu_generator")
+def test_a_step_out_of_memory_is_repeated_once_the_copy_for_checkpoints_is_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = train(trainer_of("stream"), 3)
+    trainer, forward = trainer_of("stream"), RecurrentLanguageModel.forward
+    copies, freed = [b"a copy"], list[str]()
+
+    def free_copy(doing: str) -> bool:
+        freed.append(doing)
+        return bool(copies and copies.pop())
+
+    def with_little_memory(*arguments: object, **settings: object) -> object:
+        done = forward(*arguments, **settings)  # type: ignore[arg-type]
+        if copies:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return done
+
+    trainer.free_copy = free_copy
+    monkeypatch.setattr(RecurrentLanguageModel, "forward", with_little_memory)
+    assert train(trainer, 3) == expected
+    assert freed == ["a step"]
+    copies.append(b"in use")
+    trainer.free_copy = lambda _: False
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
+        trainer.train_step()
+    assert trainer.step == 3
+
+
+@pytest.mark.usefixtures("gpu_generator")
+def test_out_of_memory_in_the_update_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have changed weights."""
+    trainer = trainer_of("stream")
+    trainer.free_copy = lambda _: True
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("rnnlm_tui.engine.step.update_when_finite", fail)
+    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
+        trainer.train_step()
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert trainer.step == 0

@@ -52,16 +52,6 @@ def test_a_gpu_does_not_hold_the_process() -> None:
     assert memory_parts(DEMO, 2_048, sentences=50, on_gpu=True, resident_tokens=9).corpus == 18
 
 
-def test_cuda_graphs_may_take_a_steps_memory_beside_the_total() -> None:
-    on_gpu = memory_parts(BOOK, 32_011, on_gpu=True)
-    assert on_gpu.graphs == on_gpu.step > 0
-    changed_to: list[dict[str, object]] = [{"cuda_graphs": "off"}, {"deterministic": True}]
-    for changes in changed_to:
-        without = memory_parts(changed(BOOK, training=changes), 32_011, on_gpu=True)
-        assert (without.graphs, without.total) == (0, on_gpu.total)
-    assert memory_parts(BOOK, 32_011).graphs == 0
-
-
 @pytest.mark.parametrize("vocab_size", [32_011, 65_537])
 def test_tokens_stay_on_a_gpu_up_to_a_quarter_of_its_free_memory(vocab_size: int) -> None:
     needed = (2 if vocab_size == 32_011 else 4) * 10_000 + 8 * 500

@@ -36,24 +36,6 @@ def test_every_field_has_a_title_and_a_description(path: str) -> None:
     assert field.description.endswith((".", "?"))
 
 
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [(True, "auto"), (False, "off"), ("auto", "auto"), ("on", "on"), ("off", "off")],
-)
-def test_cuda_graphs_of_earlier_configs_are_read(written: object, meant: str) -> None:
-    assert parse_config({"training": {"cuda_graphs": written}}).training.cuda_graphs == meant
-
-
-@pytest.mark.parametrize(("typed", "meant"), [("true", "auto"), ("false", "off"), ("on", "on")])
-def test_cuda_graphs_are_typed_as_a_switch_or_a_choice(typed: str, meant: str) -> None:
-    changes = parse_assignments([f"training.cuda_graphs={typed}"])
-    assert parse_config(merge(RunConfig(), changes)).training.cuda_graphs == meant
-
-
-def test_an_unknown_choice_of_cuda_graphs_is_refused() -> None:
-    assert "auto" in problems_of({"training.cuda_graphs": "sometimes"})["training.cuda_graphs"]
-
-
 def test_an_invalid_section_is_one_problem() -> None:
     assert "a section of keys" in problems_of({"model": 3})["model"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,6 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.device import out_of_memory
-from rnnlm_tui.engine.figures import StepFigures
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
@@ -92,25 +92,6 @@ class FakeCheckpointer(Checkpointer):
             self.labelled.append(self._trainer.step)
 
 
-class Late:
-    """A copy that arrives when it is waited for, as from a GPU that is far behind."""
-
-    def __init__(self, arrive: Callable[[], object]) -> None:
-        self._arrive = arrive
-
-    def query(self) -> bool:
-        return False
-
-    def synchronize(self) -> None:
-        self._arrive()
-
-
-def send_late(ring: torch.Tensor, fetched: torch.Tensor) -> Late:
-    now = ring.clone()
-    fetched.fill_(math.inf)  # what would be read too early
-    return Late(lambda: fetched.copy_(now))
-
-
 class Bench:
     """A run to be trained in this thread, and commands from others."""
 
@@ -127,7 +108,8 @@ class Bench:
         late: bool = False,
     ) -> None:
         """`every`: steps between evaluations and, unless `saved_every` is given, between
-        checkpoints; `late`: losses arrive only when they are waited for."""
+        checkpoints; `late`: after the first step, losses are
+        only read when something else needs them."""
         self.directory = RunDirectory(directory)
         self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
@@ -136,8 +118,6 @@ class Bench:
         self.trainer = Trainer(
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
-        if late:
-            self.trainer.figures = StepFigures(torch.device("cpu"), send=send_late)
         self.recorder = recorder
         self.commands = CommandHandler(PreparingRun(0), self.recorder)
         training = training or TrainingConfig()
@@ -151,7 +131,11 @@ class Bench:
         )
         guard = LossGuard(training.max_bad_steps)
         metrics = StepMetrics(
-            lambda rows: self.recorder.add(*rows), 1, observe=guard.add, asynchronous=late
+            lambda rows: self.recorder.add(*rows),
+            1,
+            observe=guard.add,
+            asynchronous=late,
+            clock=(lambda: 0.0) if late else time.monotonic,
         )
         budget = MemoryBudget(
             "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500
@@ -505,16 +489,6 @@ def test_patience_counts_evaluations_of_earlier_attempts(
     )
     assert bench.training.train() == "finished"
     assert bench.evaluator.evaluated == [10]
-
-
-def test_news_about_cuda_graphs_are_logged_once(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder)
-    bench.trainer.graph_note = "CUDA graphs: a step was measured 2.10 times as fast"
-    assert bench.training.train() == "finished"
-    assert (
-        bench.events().count(("note", "CUDA graphs: a step was measured 2.10 times as fast")) == 1
-    )
-    assert bench.trainer.graph_note == ""
 
 
 def test_a_pause_lasts_until_resume(tmp_path: Path, recorder: Recorder) -> None:

@@ -109,36 +109,6 @@ def reader_events(bench: Bench) -> Sequence[EventRow]:
         return reader.events()
 
 
-class RecordedGraphs:
-    """Stands for the `StepGraphs` of a trainer."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def refill_rates(self) -> None:
-        self.calls.append("refill_rates")
-
-    def release(self) -> None:
-        self.calls.append("release")
-
-
-@pytest.mark.parametrize("change", [{"model.dropout": 0.4}, {"optimizer.max_grad_norm": 0.2}])
-def test_a_recorded_step_is_recorded_again_with_the_new_setting(
-    tmp_path: Path, recorder: Recorder, change: Mapping[str, float]
-) -> None:
-    bench = Bench(tmp_path, recorder)
-    trainer = bench.trainer
-    recorded = RecordedGraphs()
-    vars(trainer).update(_may_graph=True, _graphs=recorded)
-    bench.training.set({"optimizer.learning_rate": 0.5})
-    assert vars(trainer)["_graphs"] is recorded
-    assert recorded.calls == ["refill_rates"]
-    bench.training.set(change)
-    assert recorded.calls[-1] == "release"
-    assert vars(trainer)["_graphs"] is None
-    assert vars(trainer)["_tries_graphs"]
-
-
 def test_a_longer_run_trains_on_even_while_it_is_about_to_finish(
     tmp_path: Path, recorder: Recorder
 ) -> None:
