@@ -37,7 +37,6 @@ from rnnlm_tui.schema.memory import (
     largest_fitting_batch,
     memory_parts,
     memory_shape,
-    tokens_on_gpu,
 )
 from rnnlm_tui.schema.metrics import perplexity
 from rnnlm_tui.schema.protocol import Calibration, Fact
@@ -236,14 +235,7 @@ def estimate(config: RunConfig) -> Estimate:
         evaluating = evaluated * token_flops / 3 / speed.flops_per_second
     free = free_training_memory(config.training.device)
     indexed = sentences or 0
-    resident = (
-        0
-        if tokens is None or free is None
-        else tokens_on_gpu(config, vocab_size, free, tokens=tokens, sentences=indexed)
-    )
-    parts = memory_parts(
-        config, vocab_size, sentences=indexed, on_gpu=device == "cuda", resident_tokens=resident
-    )
+    parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda")
     measured = _measured_step(
         memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes
     )
@@ -270,7 +262,6 @@ def estimate(config: RunConfig) -> Estimate:
                 int(free * min(1.0, parts.training / needed)),
                 sentences=indexed,
                 on_gpu=device == "cuda",
-                resident_tokens=resident,
             )
         ),
         checkpoint_bytes=one,

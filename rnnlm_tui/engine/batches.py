@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.loss import IGNORED
-from rnnlm_tui.engine.resident import (
-    ResidentBatches,
-    ResidentSentences,
-    ResidentStreams,
-    Tokens,
-    fits_in_memory,
-)
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.memory import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
 
 _BLOCK_SENTENCES = 1 << 20
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.int64]
+"""Token ids as the corpus stores them; usually memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +64,6 @@ class Batches(Protocol):
 
     batch_size: int
     """Streams or sentences of a whole batch."""
-
-    resident: ResidentBatches | None
-    """The same batches put together on a GPU; None: they are built in main memory."""
-
-    def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU and build batches there, if they take little of its
-        memory."""
-        ...
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,15 +118,6 @@ class StreamBatches:
         self._streams = np.lib.stride_tricks.as_strided(
             tokens, (batch_size, width), (self._length * item, item), writeable=False
         )
-        self._tokens = tokens
-        self.resident: ResidentBatches | None = None
-
-    def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU, if they take little of its memory."""
-        if fits_in_memory(self._tokens, 0, device):
-            self.resident = ResidentStreams(
-                self._tokens, self.batch_size, self.bptt, self._length, device
-            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -168,16 +147,12 @@ class StreamBatches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Window `index` of every stream; each pass is the same, and its first window starts from a
         zero state."""
-        if self.resident is None:
-            start = index * self.bptt
-            window = torch.from_numpy(
-                self._streams[:, start : start + self.bptt + 1].astype(np.int64)
-            )
-            inputs_BT, targets_BT = window[:, :-1], window[:, 1:]
-        else:
-            inputs_BT, targets_BT, _ = self.resident.batch(epoch, index)
+        del epoch
+        start = index * self.bptt
+        window = torch.from_numpy(self._streams[:, start : start + self.bptt + 1].astype(np.int64))
+        targets_BT = window[:, 1:]
         return Batch(
-            inputs_BT,
+            window[:, :-1],
             targets_BT,
             tokens=targets_BT.numel(),
             starts_epoch=index == 0,
@@ -219,25 +194,11 @@ class SentenceBatches:
                 hint="use another text or tokenizer",
             )
         self._tokens, self._order, self._order_epoch = tokens, np.empty(0, dtype=np.int64), -1
-        self.resident: ResidentBatches | None = None
         self.batch_size = batch_size
         self.context_length = context_length
         self.pad_id = pad_id
         self.shuffle = shuffle
         self.seed = seed
-
-    def reside_on(self, device: torch.device) -> None:
-        """Keep the token ids on a GPU, if they take little of its memory."""
-        if fits_in_memory(self._tokens, len(self._starts), device):
-            self.resident = ResidentSentences(
-                self._tokens,
-                self._starts,
-                self._lengths,
-                lambda epoch: self._permutation(epoch) if self.shuffle else None,
-                batch_size=self.batch_size,
-                pad_id=self.pad_id,
-                device=device,
-            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -268,10 +229,6 @@ class SentenceBatches:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of pass `epoch`."""
-        if self.resident is not None:
-            inputs_BT, targets_BT, rows_N = self.resident.batch(epoch, index)
-            count = self.resident.rows(epoch, index)
-            return Batch(inputs_BT, targets_BT, count, starts_epoch=index == 0, rows_N=rows_N)
         first = index * self.batch_size
         last = min(first + self.batch_size, len(self._starts))
         chosen = self._permutation(epoch)[first:last] if self.shuffle else np.arange(first, last)

@@ -101,8 +101,6 @@ class Trainer:
             reduced=self.matmul.reduced,
             carries=not batches.pads,  # sentences start from zero
         )
-        if self.device.type == "cuda":
-            batches.reside_on(self.device)
         self.free_copy: Callable[[str], bool] | None = None
         """Frees a copy of this state that is kept on the GPU; called with what ran out of memory,
         returns whether there was one."""

@@ -40,43 +40,6 @@ SMALLEST_CHUNK = 64
 EVALUATED_STREAMS, EVALUATED_WINDOW, EVALUATED_SENTENCES = 16, 128, 128
 """Shape of evaluation batches: streams and their time steps, or sentences."""
 
-RESIDENT_SHARE = 0.25
-"""Largest fraction of a GPU's free memory for the training text."""
-NARROW_VOCABULARY = 65_536
-"""Up to this many types, a token id takes two bytes, in a corpus and in a GPU's memory; else four.
-"""
-RESIDENT_SENTENCE_BYTES = 8
-"""Bytes per sentence on a GPU: start and length in the order of the pass."""
-
-
-def resident_bytes(tokens: int, sentences: int, *, narrow: bool) -> int:
-    """Bytes of a training text in a GPU's memory.
-
-    Args:
-        sentences: 0 in stream mode.
-        narrow: token ids take two bytes.
-    """
-    return tokens * (2 if narrow else 4) + sentences * RESIDENT_SENTENCE_BYTES * (
-        1 if tokens < 2**31 else 2
-    )
-
-
-def tokens_on_gpu(
-    config: RunConfig, vocab_size: int, free: int, *, tokens: int, sentences: int
-) -> int:
-    """How many training tokens a run keeps in GPU memory: all, or 0 if they would take too much of
-    the `free` bytes."""
-    needed = _resident_bytes(config, vocab_size, tokens, sentences)
-    return tokens if needed <= RESIDENT_SHARE * free else 0
-
-
-def _resident_bytes(config: RunConfig, vocab_size: int, tokens: int, sentences: int) -> int:
-    return resident_bytes(
-        tokens,
-        sentences if config.training.data_mode == "sentences" else 0,
-        narrow=vocab_size <= NARROW_VOCABULARY,
-    )
-
 
 def chunk_rows(vocab_size: int, chunk_bytes: int = CHUNK_BYTES, number_bytes: int = 4) -> int:
     """Rows of a chunk for logits with `number_bytes` per number."""
@@ -183,7 +146,7 @@ class MemoryParts:
     gradients: int
     """Gradients of all weights after the backward pass, when `head` is free again."""
     corpus: int
-    """Sentence offsets and lengths (sentence mode), or on a GPU token ids and the order of a pass.
+    """Sentence offsets and lengths (sentence mode), in main memory.
 
     Memory-mapped token files don't count, because the system can reclaim their pages.
     """
@@ -223,13 +186,11 @@ def memory_parts(
     *,
     sentences: int = 0,
     on_gpu: bool = False,
-    resident_tokens: int = 0,
 ) -> MemoryParts:
     """Estimate the peak memory by part.
 
     Args:
         sentences: number of training sentences.
-        resident_tokens: number of training tokens stored in GPU memory.
     """
     training = config.training
     model = config.model
@@ -257,9 +218,6 @@ def memory_parts(
         if training.data_mode == "stream"
         else sentences * (SENTENCE_BYTES + ORDER_BYTES * training.shuffle)
     )
-    resident = (
-        _resident_bytes(config, vocab_size, resident_tokens, sentences) if resident_tokens else 0
-    )
     return MemoryParts(
         process=0
         if on_gpu
@@ -272,7 +230,7 @@ def memory_parts(
         gradients=weights
         + (matrix if model.tie_weights else 0)
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
-        corpus=resident if on_gpu else index,
+        corpus=0 if on_gpu else index,
         evaluation=evaluation,
         # The last checkpoint is written without a copy.
         saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
@@ -337,7 +295,6 @@ def largest_fitting_batch(
     *,
     sentences: int = 0,
     on_gpu: bool = False,
-    resident_tokens: int = 0,
 ) -> int | None:
     """The largest batch size, up to the config's, that fits into `available` bytes, or None."""
 
@@ -349,7 +306,6 @@ def largest_fitting_batch(
                 vocab_size,
                 sentences=sentences,
                 on_gpu=on_gpu,
-                resident_tokens=resident_tokens,
             ).training
             <= available
         )

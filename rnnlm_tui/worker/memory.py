@@ -22,7 +22,7 @@ from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, parameter_count
 from rnnlm_tui.schema.formatting import counted, memory
-from rnnlm_tui.schema.memory import largest_fitting_batch, memory_parts, tokens_on_gpu
+from rnnlm_tui.schema.memory import largest_fitting_batch, memory_parts
 from rnnlm_tui.schema.metrics import Phase
 from rnnlm_tui.system.cuda import holder_words
 from rnnlm_tui.system.machine import memory_total
@@ -33,7 +33,7 @@ class MemoryBudget:
 
     Args:
         run: the run's name, for suggested commands.
-        sentences, tokens: of the training set.
+        sentences: of the training set.
     """
 
     def __init__(
@@ -44,21 +44,14 @@ class MemoryBudget:
         *,
         vocab_size: int,
         sentences: int,
-        tokens: int,
     ) -> None:
         self.run = run
         self._config = config
         self._device = device
         self._vocab_size = vocab_size
         self._sentences = sentences
-        on_gpu = device.type == "cuda"
-        self._resident = (
-            tokens_on_gpu(config, vocab_size, self.available(), tokens=tokens, sentences=sentences)
-            if on_gpu
-            else 0
-        )
         self.needed = memory_parts(
-            config, vocab_size, sentences=sentences, on_gpu=on_gpu, resident_tokens=self._resident
+            config, vocab_size, sentences=sentences, on_gpu=device.type == "cuda"
         ).training
         """Estimated bytes, without the copy for checkpoints."""
 
@@ -188,7 +181,6 @@ class MemoryBudget:
             have,
             sentences=self._sentences,
             on_gpu=on_gpu,
-            resident_tokens=self._resident,
         )
 
     def _hint(self, batch: int | None, step: int, *, tried: bool = False) -> str:

@@ -136,14 +136,12 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
 def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> MemoryBudget:
     """The attempt's memory. Warn now if it may be short: an out-of-memory killer leaves no
     message."""
-    train = corpus.manifest.splits["train"]
     budget = MemoryBudget(
         attempt.run.name,
         attempt.config,
         device,
         vocab_size=corpus.vocab_size,
-        sentences=train.sentences,
-        tokens=train.tokens,
+        sentences=corpus.manifest.splits["train"].sentences,
     )
     warning = budget.warning()
     batch = budget.largest_fitting_batch() if warning else None

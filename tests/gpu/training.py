@@ -258,13 +258,7 @@ def _memory(report: Report, shape: Shape, way: str) -> None:
     wait(device)
     reserved = peak_bytes(device)
     known = _known(_corpus_folder(report, vocab_size)).splits["train"]
-    parts = memory_parts(
-        config,
-        vocab_size,
-        sentences=known.sentences,
-        on_gpu=on_gpu,
-        resident_tokens=known.tokens if on_gpu else 0,
-    )
+    parts = memory_parts(config, vocab_size, sentences=known.sentences, on_gpu=on_gpu)
     share = reserved / parts.training
     report.row(
         shape=shape.name,

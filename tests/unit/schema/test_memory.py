@@ -20,7 +20,6 @@ from rnnlm_tui.schema.memory import (
     largest_fitting_batch,
     memory_parts,
     memory_shape,
-    tokens_on_gpu,
 )
 from rnnlm_tui.schema.presets import BOOK, DEMO
 from tests.fakes.random_corpus import changed
@@ -46,17 +45,6 @@ def test_a_gpu_does_not_hold_the_process() -> None:
     parts = memory_parts(BOOK, 32_011, sentences=1_000, on_gpu=True)
     assert (parts.process, parts.corpus) == (0, 0)
     assert parts.training == parts.weights + parts.moments + max(parts.step, parts.evaluation)
-    for vocab_size, bytes_each in [(32_011, 2), (65_536, 2), (65_537, 4)]:
-        held = memory_parts(BOOK, vocab_size, sentences=50, on_gpu=True, resident_tokens=1_000)
-        assert held.corpus == bytes_each * 1_000 + 8 * 50
-    assert memory_parts(DEMO, 2_048, sentences=50, on_gpu=True, resident_tokens=9).corpus == 18
-
-
-@pytest.mark.parametrize("vocab_size", [32_011, 65_537])
-def test_tokens_stay_on_a_gpu_up_to_a_quarter_of_its_free_memory(vocab_size: int) -> None:
-    needed = (2 if vocab_size == 32_011 else 4) * 10_000 + 8 * 500
-    for free, kept in [(4 * needed, 10_000), (4 * needed - 1, 0)]:
-        assert tokens_on_gpu(BOOK, vocab_size, free, tokens=10_000, sentences=500) == kept
 
 
 def test_a_gpu_needs_one_chunk_of_logits_and_its_part_of_the_output_matrix() -> None:

@@ -96,7 +96,6 @@ def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluat
         trainer.device,
         vocab_size=corpus.vocab_size,
         sentences=10,
-        tokens=500,
     )
     return Evaluator(
         attempt,

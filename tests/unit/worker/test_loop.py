@@ -138,7 +138,7 @@ class Bench:
             clock=(lambda: 0.0) if late else time.monotonic,
         )
         budget = MemoryBudget(
-            "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10, tokens=500
+            "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10
         )
         known = list(evaluations)
         self.checkpointer = FakeCheckpointer(

@@ -27,9 +27,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, *, free: int) -> MemoryBudget:
     monkeypatch.setattr("rnnlm_tui.schema.memory.process_bytes", lambda: PROCESS_BYTES)
     monkeypatch.setattr("rnnlm_tui.engine.memory.memory_available", lambda: free)
     monkeypatch.setattr("rnnlm_tui.worker.memory.held_bytes", lambda _: 0)
-    return MemoryBudget(
-        "plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100, tokens=10_000
-    )
+    return MemoryBudget("plain-otter", CONFIG, torch.device("cpu"), vocab_size=5_000, sentences=100)
 
 
 def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fits(
@@ -109,7 +107,7 @@ def test_a_gpu_without_room_names_the_process_that_holds_it(
     install_torch(monkeypatch, [card])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
     full = MemoryBudget(
-        "plain-otter", CONFIG, torch.device("cuda:0"), vocab_size=5_000, sentences=9, tokens=99
+        "plain-otter", CONFIG, torch.device("cuda:0"), vocab_size=5_000, sentences=9
     )
     assert "0.2 GiB free, pid 4711 holds 79 GiB: " in full.warning()
     short = out_of_memory("a step", (256, 64))
