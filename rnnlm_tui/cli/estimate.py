@@ -287,12 +287,17 @@ def _mebibytes(size: int) -> str:
 
 def _warnings(config: RunConfig, found: Estimate) -> list[str]:
     from rnnlm_tui.client.estimate import memory_warning
-    from rnnlm_tui.client.gpus import shared_gpu_warning, unused_gpu_warning
+    from rnnlm_tui.client.gpus import (
+        shared_gpu_warning,
+        slow_cell_warning,
+        unused_gpu_warning,
+    )
     from rnnlm_tui.schema.estimates import warmup_note
 
     every = (
         unused_gpu_warning(config.training.device),
         shared_gpu_warning(config),
+        slow_cell_warning(config),
         memory_warning(found),
         warmup_note(config, found.steps),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rnnlm_tui.errors import DeviceError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
+from rnnlm_tui.schema.estimates import step_length
 from rnnlm_tui.schema.formatting import counted, first_of, memory, unsupported_precision
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -19,6 +20,11 @@ from rnnlm_tui.system.cuda import gpu_problem, is_driver_order
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count, gpu_uuids, read_gpu, visible_cards
 from rnnlm_tui.system.locks import host_name, read_lock
 from rnnlm_tui.system.machine import free_training_memory, planned_device, usable_cores
+
+SLSTM_KERNELS = 20
+"""Kernels that a layer of sLSTM launches on a GPU for each time step, forward and backward."""
+LAUNCH_SECONDS = 8e-6
+"""What Python and torch take to launch a kernel (worked out, not measured)."""
 
 
 def unused_gpu_warning(device: str, verb: str = "trains") -> str:
@@ -46,6 +52,20 @@ def shared_gpu_warning(config: RunConfig) -> str:
     return (
         f"{first_of(names, 3)} already {train} on the same GPU ({gpu.name or uuid}){left}:"
         " each slows the other down"
+    )
+
+
+def slow_cell_warning(config: RunConfig) -> str:
+    """A warning that an sLSTM would train slowly on the GPU that a run of this config would take;
+    empty: another cell, or no GPU."""
+    model, length = config.model, step_length(config)
+    if model.cell_type != "slstm" or planned_device(config.training.device) != "cuda":
+        return ""
+    kernels = SLSTM_KERNELS * model.num_layers * length
+    return (
+        "sLSTM is slow on a GPU: its time steps run one after the other and launch about"
+        f" {kernels:,} kernels a step, {1e3 * LAUNCH_SECONDS * kernels:,.0f} ms (worked out, not"
+        " measured)"
     )
 
 

@@ -108,7 +108,7 @@ def choose_matmul(
     """
     device = weight_VH.device
     if device.type == "cuda":
-        softmax_for(device)  # compiles the kernel, which a step being recorded could not
+        softmax_for(device)  # compiles and tries the kernel before the first step
     if wanted == "medium" and not can_round(device):
         needed = (
             "a CPU with avx512_bf16 or amx_bf16"

@@ -17,6 +17,8 @@ Nothing is read back from the device, and no shape depends on a value, so traini
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -25,7 +27,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.kernel_trial import tried
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.memory import (
     VOCAB_ALIGNMENT,
@@ -34,6 +35,10 @@ from rnnlm_tui.schema.memory import (
     aligned,
     gpu_chunk_rows,
 )
+
+SWITCH = "RNNLM_TUI_TRITON"
+"""Environment variable: `0` uses torch's operations only. A trial can't save a process that
+Triton's compiler aborts."""
 
 
 def padded_mean_loss(
@@ -157,20 +162,34 @@ def kernel_note(device: torch.device) -> str:
 def _tried(device: torch.device) -> tuple[Softmax, str]:
     """The device's way, and what keeps it from the kernel.
 
-    The first call compiles and runs the kernel; `choose_matmul` makes it before training.
+    The kernel is tried once, against torch's operations. That compiles and runs it; `choose_matmul`
+    does it before training.
     """
     if device.type != "cuda":
         return PLAIN, ""
-    kernel, problem = tried(_load, functools.partial(_agrees_in_all_types, device=device))
-    if kernel is not None:
-        return kernel, ""
+    problem = f"{SWITCH} is 0"
+    if os.environ.get(SWITCH) != "0":
+        try:
+            from rnnlm_tui.engine.loss_kernel import KERNEL
+
+            if _agrees_in_all_types(KERNEL, device):
+                return KERNEL, ""
+            problem = "its results are wrong here"
+        except Exception as error:  # Triton's errors have no base class
+            problem = _problem(error)
     return PLAIN, f"training is slower without the loss kernel: {problem}"
 
 
-def _load() -> Softmax:
-    from rnnlm_tui.engine.loss_kernel import KERNEL
-
-    return KERNEL
+def _problem(error: Exception) -> str:
+    """What keeps the kernel from working, in one line."""
+    if isinstance(error, ModuleNotFoundError):
+        return "Triton isn't installed"
+    text = str(error).strip()
+    if "find C compiler" in text:
+        return "Triton needs a C compiler (install gcc)"
+    if isinstance(error, subprocess.CalledProcessError):
+        return "Triton's C compiler failed (are Python's headers installed, python3-dev?)"
+    return (text or type(error).__name__).splitlines()[0]
 
 
 def _agrees_in_all_types(softmax: Softmax, device: torch.device) -> bool:

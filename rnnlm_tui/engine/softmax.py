@@ -35,7 +35,7 @@ def plain_gradient(
     p_RW, losses_R = without_waiting(logits_RW, target_R1)
     p_RW.scatter_(1, target_R1, torch.expm1(-losses_R).to(p_RW.dtype).unsqueeze(1))  # p - 1
     share_R = (1 / count.to(losses_R.dtype)).expand_as(losses_R).masked_fill(ignored_R, 0.0)
-    # `where` with a number copies it to the device, which waits and can't be recorded.
+    # `where` with a number copies it to the device, which waits.
     return p_RW.mul_(share_R.unsqueeze(1)), losses_R.masked_fill(ignored_R, 0.0)
 
 

@@ -1,14 +1,11 @@
 """minGRU and minLSTM: gates depend only on the input, the state is a moving average.
 
-A CPU loops over time, a GPU runs a Triton kernel or a parallel scan.
+A CPU loops over time, a GPU scans all time steps in parallel.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -17,19 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import Inside, LayerState, pack_large, project
-from rnnlm_tui.engine.kernel_trial import LARGEST_STEP, cell_kernel
 from rnnlm_tui.engine.packed import PackedWeight
-
-
-@dataclass(frozen=True, slots=True)
-class AverageKernel:
-    """A way to compute a gated average in a few launches."""
-
-    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """From z_TBH, c_TBH and the state: hidden_TBH."""
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-    """From the gradient of hidden_TBH, z, c, the state and hidden_TBH: the gradients of the first
-    three of these."""
 
 
 def gated_average(
@@ -39,12 +24,10 @@ def gated_average(
 
     Args:
         gate_TBH: z, between 0 and 1.
-        parallel: scan instead of loop; None: a kernel if the device has one, else by device.
+        parallel: scan instead of loop; None: on other devices than a CPU.
     """
-    kernel = None
-    if parallel is None:
-        kernel, parallel = kernel_for(gate_TBH), gate_TBH.device.type != "cpu"
-    arguments = gate_TBH, candidate_TBH, state_BH, parallel, kernel
+    parallel = gate_TBH.device.type != "cpu" if parallel is None else parallel
+    arguments = gate_TBH, candidate_TBH, state_BH, parallel
     return cast(Tensor, _GatedAverage.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -58,13 +41,8 @@ class _GatedAverage(torch.autograd.Function):
         candidate_TBH: Tensor,
         state_BH: Tensor,
         parallel: bool,
-        kernel: AverageKernel | None,
     ) -> Tensor:
-        ctx.parallel, ctx.kernel = parallel, kernel
-        if kernel is not None:
-            hidden_TBH = kernel.forward(gate_TBH, candidate_TBH, state_BH)
-            ctx.save_for_backward(gate_TBH, candidate_TBH, state_BH, hidden_TBH)
-            return hidden_TBH
+        ctx.parallel = parallel
         decay_TBH = 1 - gate_TBH
         hidden_TBH = _recur(decay_TBH, gate_TBH * candidate_TBH, state_BH, parallel)
         ctx.save_for_backward(gate_TBH, candidate_TBH, state_BH, hidden_TBH, decay_TBH)
@@ -73,12 +51,6 @@ class _GatedAverage(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TBH: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.kernel is not None:
-            return (
-                *cast(AverageKernel, ctx.kernel).backward(grad_TBH, *ctx.saved_tensors),
-                None,
-                None,
-            )
         gate_TBH, candidate_TBH, state_BH, hidden_TBH, decay_TBH = cast(
             tuple[Tensor, ...], ctx.saved_tensors
         )
@@ -91,49 +63,7 @@ class _GatedAverage(torch.autograd.Function):
             gate_TBH * total_TBH,
             decay_TBH[0] * total_TBH[0],
             None,
-            None,
         )
-
-
-def kernel_for(gate_TBH: Tensor) -> AverageKernel | None:
-    """The Triton kernels, if they work on the device of the gate; else None."""
-    if gate_TBH.device.type != "cuda" or gate_TBH.dtype != torch.float32:
-        return None
-    if gate_TBH.shape[1:].numel() >= LARGEST_STEP:
-        return None
-    return _tried(gate_TBH.device)
-
-
-@functools.cache
-def _tried(device: torch.device) -> AverageKernel | None:
-    return cell_kernel(device, "minGRU or minLSTM", _load, functools.partial(agrees, device=device))
-
-
-def _load() -> AverageKernel:
-    from rnnlm_tui.engine.cells import minimal_kernel
-
-    return AverageKernel(minimal_kernel.forward, minimal_kernel.backward)
-
-
-@torch.no_grad()
-def agrees(kernel: AverageKernel, device: torch.device) -> bool:
-    """Whether a kernel computes what the loop does, for a few steps."""
-    generator = torch.Generator().manual_seed(1)
-    gate_TBH, both_TBG, state_BH, grad_TBH = (
-        torch.rand(*shape, generator=generator).to(device)
-        for shape in ((5, 3, 50), (5, 3, 100), (3, 50), (5, 3, 50))
-    )
-    candidate_TBH = both_TBG[:, :, 50:]
-    hidden_TBH = kernel.forward(gate_TBH, candidate_TBH, state_BH)
-    found = hidden_TBH, *kernel.backward(grad_TBH, gate_TBH, candidate_TBH, state_BH, hidden_TBH)
-    leaves = [part.requires_grad_() for part in (gate_TBH, candidate_TBH.clone(), state_BH)]
-    with torch.enable_grad():
-        wanted_TBH = gated_average(leaves[0], leaves[1], leaves[2], parallel=False)
-        gradients = torch.autograd.grad(wanted_TBH, leaves, grad_TBH)
-    return all(
-        torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-        for one, other in zip(found, (wanted_TBH, *gradients), strict=True)
-    )
 
 
 def _recur(decay_TBH: Tensor, addend_TBH: Tensor, state_BH: Tensor, parallel: bool) -> Tensor:
@@ -168,38 +98,19 @@ def _scan(decay_TBH: Tensor, addend_TBH: Tensor, *, backwards: bool = False) -> 
     1986). Products of decays are at most 1, so linear space is safe: only forgotten terms
     underflow.
 
-    A round takes two kernels, one for the sums and one for the decays, which go from one half of
-    their memory to the other. Steps outside of the window are zeros beside the sums, so no round
-    has to copy the steps that it leaves alone.
-
     Args:
         backwards: h_t = b_t + a_(t+1) h_(t+1) from h_T = 0 instead.
     """
-    steps = len(addend_TBH)
-    rounds = (steps - 1).bit_length()
-    if rounds == 0:
-        return addend_TBH
-    widest = 2 ** (rounds - 1)
-    sums = addend_TBH.new_zeros(2, steps + widest, *addend_TBH.shape[1:])
-    decays = decay_TBH.new_zeros(2, *decay_TBH.shape)
-
-    def shifted(half: int, width: int) -> Tensor:
-        """The sums of `width` steps ago, or ahead if `backwards`."""
-        start = width if backwards else widest - width
-        return sums[half, start : start + steps]
-
-    shifted(0, 0).copy_(addend_TBH)
     if backwards:
-        decay_TBH = torch.cat([decay_TBH[1:], decays[0, :1]])
-    for number in range(rounds):
-        width, old, new = 2**number, number % 2, (number + 1) % 2
-        result_TBH = shifted(new, 0) if number < rounds - 1 else torch.empty_like(addend_TBH)
-        torch.addcmul(shifted(old, 0), decay_TBH, shifted(old, width), out=result_TBH)
-        if number < rounds - 1:
-            products = decays[new, : steps - width] if backwards else decays[new, width:]
-            torch.mul(decay_TBH[:-width], decay_TBH[width:], out=products)
-            decay_TBH = decays[new]
-    return result_TBH
+        later_TBH = torch.cat([decay_TBH[1:], torch.zeros_like(decay_TBH[:1])])
+        return _scan(later_TBH.flip(0), addend_TBH.flip(0)).flip(0)
+    sums_TBH, width = addend_TBH, 1
+    while width < len(sums_TBH):
+        reached = torch.addcmul(sums_TBH[width:], decay_TBH[width:], sums_TBH[:-width])
+        sums_TBH = torch.cat([sums_TBH[:width], reached])
+        decay_TBH = torch.cat([decay_TBH[:width], decay_TBH[width:] * decay_TBH[:-width]])
+        width *= 2
+    return sums_TBH
 
 
 class MinimalLayer(nn.Module):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
@@ -20,156 +18,13 @@ from rnnlm_tui.engine.cells.base import (
     project,
     stabilised_input,
 )
-from rnnlm_tui.engine.cells.slstm_recurrence import (
-    SINGLE_OPERATIONS,
-    Passed,
-    SlstmKernel,
-    by_head,
-    walk,
-    walk_back,
-    whole,
-)
-from rnnlm_tui.engine.kernel_trial import LARGEST_STEP, cell_kernel
+from rnnlm_tui.engine.cells.slstm_recurrence import SlstmRecurrence
 from rnnlm_tui.engine.packed import PackedWeight
 
-WIDEST_HEAD = 64
-"""Units of a head up to which the Triton kernels keep a head's weights in a multiprocessor."""
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
 the normaliser at 1 or above from then on.
 """
-
-
-class SlstmRecurrence(torch.autograd.Function):
-    """Equations 8 to 17 of the paper for T steps, with the paper's names: z, o, i', f', c, n, m.
-
-    h doesn't depend on the stabilisers m, so its gradient treats them as constants. The state after
-    the last step does, c' = c exp(-m): the gradient with respect to the last m propagates back
-    along the maxima.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        projected_TBG: Tensor,
-        cell_BH: Tensor,
-        normaliser_BH: Tensor,
-        hidden_BH: Tensor,
-        stabiliser_BH: Tensor,
-        weight: Tensor,
-        heads: int,
-        kernel: SlstmKernel | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """hidden_TBH and c', n' and m after the last step, (B, H), from (T, B, N·4D) of W x + b and
-        R as (N·4D, D)."""
-        state = cell_BH, normaliser_BH, hidden_BH, stabiliser_BH
-        forward = walk if kernel is None else kernel.forward
-        passed, last = forward(projected_TBG, state, weight, heads)
-        ctx.save_for_backward(
-            passed.gates,
-            passed.log_forget,
-            passed.cells,
-            passed.normalisers,
-            passed.hidden_TBH,
-            *state,
-            weight,
-        )
-        ctx.kernel = kernel  # type: ignore[attr-defined]
-        ctx.set_materialize_grads(False)
-        cells, normalisers = passed.cells, passed.normalisers
-        return passed.hidden_TBH, whole(cells[-1]), whole(normalisers[-1]), whole(last)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
-        passed, (*state, weight) = Passed(*saved[:5]), saved[5:]
-        kernel = cast(SlstmKernel | None, ctx.kernel)  # type: ignore[attr-defined]
-        from_hidden, *from_state = output_grads
-        stabiliser_grad: Tensor | None = None
-        if kernel is not None and from_hidden is not None and from_state == [None] * 3:
-            projected_grad_TBG, *state_grads = kernel.backward(
-                from_hidden, passed, tuple(state), weight
-            )
-        else:
-            projected_grad_TBG, *state_grads, stabiliser_grad = walk_back(
-                output_grads, passed, tuple(state), weight
-            )
-        needed = cast(tuple[bool, ...], ctx.needs_input_grad)  # type: ignore[attr-defined]
-        if stabiliser_grad is None and needed[4]:
-            stabiliser_grad = state_grads[0] * state[0] + state_grads[1] * state[1]
-        heads = passed.gates.shape[1]
-        weight_grad = torch.bmm(
-            by_head(projected_grad_TBG[0], heads).transpose(1, 2), by_head(state[2], heads)
-        )
-        if len(projected_grad_TBG) > 1:
-            later, before = (
-                by_head(rows.flatten(0, 1), heads)
-                for rows in (projected_grad_TBG[1:], passed.hidden_TBH[:-1])
-            )
-            weight_grad.baddbmm_(later.transpose(1, 2), before)
-        return (
-            projected_grad_TBG,
-            *state_grads,
-            stabiliser_grad,
-            weight_grad.view_as(weight),
-            None,
-            None,
-        )
-
-
-def kernel_for(cell_BH: Tensor, head_width: int) -> SlstmKernel | None:
-    """The Triton kernels, two launches for all time steps, if they work on the device of a state
-    for heads of this width; else None."""
-    if cell_BH.device.type != "cuda" or cell_BH.numel() >= LARGEST_STEP:
-        return None
-    return _tried(cell_BH.device, cell_BH.dtype, head_width, torch.get_float32_matmul_precision())
-
-
-@functools.cache
-def _tried(
-    device: torch.device, dtype: torch.dtype, head_width: int, _precision: str
-) -> SlstmKernel | None:
-    if dtype != torch.float32 or head_width > WIDEST_HEAD:
-        return None
-    return cell_kernel(
-        device,
-        "sLSTM",
-        _load,
-        functools.partial(agrees, device=device, head_width=head_width),
-    )
-
-
-def _load() -> SlstmKernel:
-    from rnnlm_tui.engine.cells import slstm_kernel
-
-    return SlstmKernel(slstm_kernel.forward, slstm_kernel.backward)
-
-
-@torch.no_grad()
-def agrees(kernel: SlstmKernel, device: torch.device, head_width: int) -> bool:
-    """Whether a kernel computes what single operations do, for two heads, more rows than a program
-    takes, and more steps than a kernel loads early."""
-    generator = torch.Generator().manual_seed(1)
-    steps, batch, heads = 5, 17, 2
-    width = heads * head_width
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
-
-    projected, weight = drawn(steps, batch, 4 * width), drawn(4 * width, head_width) / 8
-    cell, hidden, stabiliser = (drawn(batch, width) for _ in range(3))
-    state = cell, drawn(batch, width).abs() + 1, hidden, stabiliser
-    from_hidden = drawn(steps, batch, width)
-    found = []
-    for way in (SINGLE_OPERATIONS, kernel):
-        passed, last = way.forward(projected, state, weight, heads)
-        gradients = way.backward(from_hidden, passed, state, weight)
-        found.append((passed.hidden_TBH, passed.cells, passed.normalisers, last, *gradients))
-    return all(
-        torch.allclose(one, other, rtol=2e-2, atol=2e-2)  # TF32 may round, as in `F.linear`
-        for one, other in zip(*found, strict=True)
-    )
 
 
 class SlstmLayer(nn.Module):
@@ -284,7 +139,6 @@ class SlstmLayer(nn.Module):
                 stabiliser_BH,
                 weight,
                 self.num_heads,
-                kernel_for(cell_BH, self.head_size),
             ),  # type: ignore[no-untyped-call]
         )
         cell_BH, normaliser_BH, stabiliser_BH = after

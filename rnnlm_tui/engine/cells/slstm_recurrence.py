@@ -1,13 +1,17 @@
-"""sLSTM's recurrence: what a way to walk through the time steps takes and gives, and the way in
-single operations of torch."""
+"""sLSTM's recurrence with a hand-written gradient, in single operations of torch.
+
+A time step takes about twelve of them forward and seven back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from rnnlm_tui.engine.cells.base import LayerState
 
@@ -27,22 +31,65 @@ class Passed:
     hidden_TBH: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class SlstmKernel:
-    """A way to walk through the time steps."""
+class SlstmRecurrence(torch.autograd.Function):
+    """Equations 8 to 17 of the paper for T steps, with the paper's names: z, o, i', f', c, n, m.
 
-    forward: Callable[[Tensor, LayerState, Tensor, int], tuple[Passed, Tensor]]
-    """From (T, B, N·4D) of W x + b, the state c', n', h and m before the first step, each (B, H),
-    R as (N·4D, D), and N: what it leaves, and the last m, (N, B, D)."""
-    backward: Callable[[Tensor, Passed, LayerState, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
-    """From the gradient of hidden_TBH, what the forward pass left, its state and R: the gradients
-    of W x + b and of the state's c', n' and h."""
+    h doesn't depend on the stabilisers m, so its gradient treats them as constants. The state after
+    the last step does, c' = c exp(-m): the gradient with respect to the last m propagates back
+    along the maxima.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        projected_TBG: Tensor,
+        cell_BH: Tensor,
+        normaliser_BH: Tensor,
+        hidden_BH: Tensor,
+        stabiliser_BH: Tensor,
+        weight: Tensor,
+        heads: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """hidden_TBH and c', n' and m after the last step, (B, H), from (T, B, N·4D) of W x + b and
+        R as (N·4D, D)."""
+        state = cell_BH, normaliser_BH, hidden_BH, stabiliser_BH
+        passed, last = _walk(projected_TBG, state, weight, heads)
+        ctx.save_for_backward(
+            passed.gates,
+            passed.log_forget,
+            passed.cells,
+            passed.normalisers,
+            passed.hidden_TBH,
+            *state,
+            weight,
+        )
+        ctx.set_materialize_grads(False)
+        cells, normalisers = passed.cells, passed.normalisers
+        return passed.hidden_TBH, _whole(cells[-1]), _whole(normalisers[-1]), _whole(last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        passed, (*state, weight) = Passed(*saved[:5]), saved[5:]
+        projected_grad_TBG, *state_grads = _walk_back(output_grads, passed, tuple(state), weight)
+        heads = passed.gates.shape[1]
+        weight_grad = torch.bmm(
+            _by_head(projected_grad_TBG[0], heads).transpose(1, 2), _by_head(state[2], heads)
+        )
+        if len(projected_grad_TBG) > 1:
+            later, before = (
+                _by_head(rows.flatten(0, 1), heads)
+                for rows in (projected_grad_TBG[1:], passed.hidden_TBH[:-1])
+            )
+            weight_grad.baddbmm_(later.transpose(1, 2), before)
+        return projected_grad_TBG, *state_grads, weight_grad.view_as(weight), None
 
 
-def walk(
+def _walk(
     projected_TBG: Tensor, state: LayerState, weight: Tensor, heads: int
 ) -> tuple[Passed, Tensor]:
-    """`SlstmKernel.forward` in single operations.
+    """Walk through the time steps: what is left for the backward pass, and the last m, (N, B, D).
 
     A step is (N, B, D) and its four pre-activations are adjacent, (N, B, 4D), so that one batched
     product over the heads mixes the memory.
@@ -52,13 +99,13 @@ def walk(
     weight_NDG = weight.view(heads, 4 * width, width).transpose(1, 2)
     gates = cell_BH.new_empty(steps, heads, batch, 4, width)
     # The products add to it in place: otherwise each would copy its own step first.
-    gates.view(steps, heads, batch, 4 * width).copy_(by_head(projected_TBG, heads))
+    gates.view(steps, heads, batch, 4 * width).copy_(_by_head(projected_TBG, heads))
     log_forget, cells, normalisers, stabilisers = (
         cell_BH.new_empty(steps, heads, batch, width) for _ in range(4)
     )
     hidden_TBH = cell_BH.new_empty(steps, *cell_BH.shape)
     c, n, m, h = (
-        by_head(part, heads) for part in (cell_BH, normaliser_BH, stabiliser_BH, hidden_BH)
+        _by_head(part, heads) for part in (cell_BH, normaliser_BH, stabiliser_BH, hidden_BH)
     )
     buffers = (
         gates,
@@ -66,7 +113,7 @@ def walk(
         cells,
         normalisers,
         stabilisers,
-        by_head(hidden_TBH, heads),
+        _by_head(hidden_TBH, heads),
     )
     for gate, log_f, c_t, n_t, m_t, h_t in zip(
         *(buffer.unbind(0) for buffer in buffers), strict=True
@@ -86,19 +133,19 @@ def walk(
     return Passed(gates, log_forget, cells, normalisers, hidden_TBH), m
 
 
-def walk_back(
+def _walk_back(
     output_grads: Sequence[Tensor | None], passed: Passed, state: LayerState, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`SlstmKernel.backward` in single operations, from gradients of the state after the last step,
-    too; and the gradient of the first m."""
+    """Gradients of W x + b and of the state before the first step, c', n', h and m, from those of
+    the outputs and of the state after the last step."""
     gates, log_forget = passed.gates, passed.log_forget
     cells, normalisers, hidden_TBH = passed.cells, passed.normalisers, passed.hidden_TBH
     cell_BH, normaliser_BH, *_ = state
     steps, heads, batch, _, width = gates.shape
     weight_NGD = weight.view(heads, 4 * width, width)
-    memory = torch.stack([by_head(cell_BH, heads), by_head(normaliser_BH, heads)])
+    memory = torch.stack([_by_head(cell_BH, heads), _by_head(normaliser_BH, heads)])
     forgets = gates[:, :, :, 3]
-    factors = _factors(gates, log_forget, cells, normalisers, by_head(hidden_TBH, heads), memory)
+    factors = _factors(gates, log_forget, cells, normalisers, _by_head(hidden_TBH, heads), memory)
 
     zeros = torch.zeros_like(memory[0])
     # Gradients of h before the first step and after each: those from above, to which the products
@@ -108,9 +155,9 @@ def walk_back(
         hidden_grads.zero_()
     else:
         hidden_grads[0].zero_()
-        hidden_grads[1:].copy_(by_head(output_grads[0], heads))
+        hidden_grads[1:].copy_(_by_head(output_grads[0], heads))
     cell_grad, normaliser_grad, stabiliser_grad = (
-        zeros if grad is None else by_head(grad, heads) for grad in output_grads[1:]
+        zeros if grad is None else _by_head(grad, heads) for grad in output_grads[1:]
     )
     memory_grad = torch.stack([cell_grad, normaliser_grad])
     along_maxima = None
@@ -147,16 +194,16 @@ def walk_back(
     stabiliser_grad = stabiliser_grad + (memory_grad * memory).sum(0)
     projected_grad_TBG = gates_grad.transpose(1, 2).reshape(steps, batch, 4 * heads * width)
     states = (*memory_grad.unbind(0), hidden_grad, stabiliser_grad)
-    cell_grad, normaliser_grad, hidden_grad, stabiliser_grad = (whole(grad) for grad in states)
+    cell_grad, normaliser_grad, hidden_grad, stabiliser_grad = (_whole(grad) for grad in states)
     return projected_grad_TBG, cell_grad, normaliser_grad, hidden_grad, stabiliser_grad
 
 
-def by_head(rows: Tensor, heads: int) -> Tensor:
+def _by_head(rows: Tensor, heads: int) -> Tensor:
     """(..., B, N·X) as (..., N, B, X), without a copy."""
     return torch.unflatten(rows, -1, (heads, -1)).transpose(-3, -2)
 
 
-def whole(parts: Tensor) -> Tensor:
+def _whole(parts: Tensor) -> Tensor:
     """(N, B, D) as (B, H)."""
     return parts.transpose(0, 1).flatten(1)
 
@@ -209,9 +256,3 @@ def _along_maxima(last: Tensor, forgets: Tensor, log_forget: Tensor) -> tuple[Te
     reached = through[1:] * last
     forget = -torch.expm1(log_forget)
     return torch.stack([reached * (1 - kept), reached * kept * forget], dim=3), through[0] * last
-
-
-SINGLE_OPERATIONS = SlstmKernel(
-    walk, lambda grad, *passed: walk_back((grad, None, None, None), *passed)[:4]
-)
-"""For any device: about twelve launches a time step forward and seven back."""

@@ -45,3 +45,16 @@ def test_a_presets_warmup_that_is_shortened_is_a_warning(
         "warm-up shortened to 3 steps, a tenth of the run" in words
         for words in json.loads(capsys.readouterr().out)["warnings"]
     )
+
+
+@pytest.mark.parametrize(("cell", "device"), [("slstm", "cuda"), ("slstm", "cpu"), ("gru", "cuda")])
+def test_slstm_on_a_gpu_is_warned_of_with_its_launches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cell: str, device: str
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.gpus.planned_device", lambda _: device)
+    changes = (f"model.cell_type={cell}", "model.num_layers=6", "training.bptt=70")
+    assert run(["estimate", "--json", *(f"--set={change}" for change in changes)]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    found = [words for words in warnings if words.startswith("sLSTM is slow on a GPU")]
+    assert len(found) == (cell == "slstm" and device == "cuda")
+    assert all("about 8,400 kernels a step, 67 ms" in words for words in found)

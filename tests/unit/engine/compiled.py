@@ -1,21 +1,15 @@
-"""Compile Triton kernels for GPUs that aren't here, for exactly the arguments of a launch, and run
-them on the CPU."""
+"""Compile Triton kernels for GPUs that aren't here, for exactly the arguments of a launch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from . import ptx
-
 triton = pytest.importorskip("triton", reason="Triton isn't installed")
-
-SHARED_BYTES = 99 * 2**10
-"""Shared memory of a program on GPUs of compute capability 8.6, 8.9 and 12.0; others have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +34,9 @@ class OtherGpu:
         return GPUTarget(self.kind, self.name, 64 if self.name == "gfx942" else 32)
 
 
-class Compiled(Protocol):
-    """Compiles the kernels that a call with tensors of the CPU launches; returns them in the order
-    of the launches."""
-
-    def __call__(
-        self, gpu: OtherGpu, call: Callable[[], object], *, run: bool = False
-    ) -> list[Any]:
-        """
-        Args:
-            run: run them, too, on the CPU. Otherwise nothing runs, and the call's results are
-                garbage.
-        """
-        ...
+Compiled = Callable[[OtherGpu, Callable[[], object]], list[Any]]
+"""Compiles the kernels that a call with tensors of the CPU launches; returns them in the order of
+the launches. Nothing runs, and the call's results are garbage."""
 
 
 @pytest.fixture
@@ -62,18 +46,11 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     compile_or_launch = jit.JITFunction.run
 
-    def compile_for(gpu: OtherGpu, call: Callable[[], object], *, run: bool = False) -> list[Any]:
+    def compile_for(gpu: OtherGpu, call: Callable[[], object]) -> list[Any]:
         found = []
 
         def launch(kernel: Any, *given: Any, grid: Any, warmup: bool, **named: Any) -> None:
-            one = compile_or_launch(kernel, *given, grid=grid, warmup=True, **named)
-            found.append(one)
-            if run:
-                types = list(one.src.signature.values())[: len(given)]
-                variable = [
-                    value for value, kind in zip(given, types, strict=True) if kind != "constexpr"
-                ]
-                ptx.run(one.asm["ptx"], one.metadata.shared, grid, variable)
+            found.append(compile_or_launch(kernel, *given, grid=grid, warmup=True, **named))
 
         with monkeypatch.context() as patch:
             patch.setattr(driver, "_active", gpu)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rnnlm_tui.engine import tensor_file
-from rnnlm_tui.engine.cells import CELLS, minimal
-from rnnlm_tui.engine.cells.slstm import kernel_for
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
@@ -297,27 +295,3 @@ def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) ->
         for layer in model.layers:
             hidden = torch.zeros(5, 2, model.hidden_size, device=GPU)
             layer(hidden, layer.initial_state(2))  # type: ignore[operator]
-
-
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton isn't installed")
-@pytest.mark.parametrize("rounded", [False, True])
-@pytest.mark.parametrize("width", [8, 32, 64])
-def test_slstms_kernel_works_here(width: int, rounded: bool) -> None:
-    if torch.cuda.get_device_capability(GPU) < (8, 0):
-        pytest.skip("needs compute capability 8.0")
-    set_gpu_precision(GPU, rounded=rounded)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*is slower without its kernel")
-            assert kernel_for(torch.zeros(2, 4 * width, device=GPU), width) is not None
-    finally:
-        set_gpu_precision(GPU, rounded=False)
-
-
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton isn't installed")
-def test_the_minimal_cells_kernel_works_here() -> None:
-    if torch.cuda.get_device_capability(GPU) < (8, 0):
-        pytest.skip("needs compute capability 8.0")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*is slower without its kernel")
-        assert minimal.kernel_for(torch.zeros(2, 3, 4, device=GPU)) is not None

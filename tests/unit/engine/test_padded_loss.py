@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnlm_tui.engine import padded_loss
-from rnnlm_tui.engine.kernel_trial import tried
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.optim import (
     OptimizerSettings,
@@ -388,12 +387,3 @@ def test_losses_from_the_largest_probability_are_right_even_for_hopeless_targets
     tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(losses, expected, rtol=tolerance, atol=tolerance)
     assert losses.dtype == torch.float32
-
-
-def test_a_trial_may_take_gradients_during_an_evaluation() -> None:
-    def takes_gradients(_: Softmax) -> bool:
-        leaf = torch.ones(1, requires_grad=True)
-        return torch.autograd.grad((leaf * leaf).sum(), [leaf])[0].item() == 2.0
-
-    with torch.inference_mode():
-        assert tried(lambda: PLAIN, takes_gradients) == (PLAIN, "")
