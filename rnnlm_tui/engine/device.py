@@ -64,12 +64,6 @@ def available_devices() -> tuple[str, ...]:
     return gpus + (("mps",) if torch.backends.mps.is_available() else ()) + ("cpu",)
 
 
-def takes_cuda_path(device: torch.device) -> bool:
-    """Whether the engine computes there as on a CUDA GPU: also on torch's meta device, which does
-    nothing, so that any machine can count what a GPU would be asked to do."""
-    return device.type in ("cuda", "meta")
-
-
 def resolve_device(name: str) -> torch.device:
     """The device of a name: `auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` (the first GPU)
     or `cuda:N`. `auto` and `cuda` pass over GPUs that torch has no code for.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.packed import pack
-from rnnlm_tui.engine.token_sampling import ROW, SamplingRules, sampler_for
+from rnnlm_tui.engine.token_sampling import ROW, RejectionSampler, SamplingRules
 from rnnlm_tui.errors import InputError
 
 WORTH_A_LAYOUT = 32
@@ -121,7 +121,7 @@ class Generation(Iterator[tuple[GeneratedToken, ...]]):
         self._model = model
         self._head = _head_for(model, max_new_tokens, count)
         self._device = model.output.weight.device
-        self._sampler = sampler_for(self._device, rules, start.ids, count)
+        self._sampler = RejectionSampler(rules, start.ids, count)
         self._position, self._end = len(start.ids), len(start.ids) + max_new_tokens
         self._output_BH = start.output_BH.expand(count, -1)
         self._state = _each(start.state, lambda part: part.expand(count, *part.shape[1:]))
@@ -141,7 +141,7 @@ class Generation(Iterator[tuple[GeneratedToken, ...]]):
             if self._tokens:
                 tokens_B = torch.tensor(self._tokens, device=self._device)
                 self._output_BH, self._state = self._model.advance(tokens_B, self._state)
-            found = self._sampler.sample(self._head(self._output_BH), self._position)
+            found = self._sampler.sample(self._head(self._output_BH).cpu(), self._position)
         self._position += 1
         self._tokens = [token for token, _ in found]
         return tuple([GeneratedToken(*one) for one in found])

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,6 @@ from rnnlm_tui.engine.cells import (
     WeightDroppingLayer,
 )
 from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
-from rnnlm_tui.engine.cells.stacked import kernel_layers, lay_out, run_stacked
-from rnnlm_tui.engine.device import takes_cuda_path
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError, did_you_mean
 
@@ -127,7 +125,6 @@ class RecurrentLanguageModel(nn.Module):
         for layer in self._cells:
             if initialization == "default" and isinstance(layer, StartSettingLayer):
                 layer.set_start()
-        self._together = self._can_run_together()
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros for B streams or sentences, on the model's device."""
@@ -192,33 +189,9 @@ class RecurrentLanguageModel(nn.Module):
             after.append(reached)
         return features_BE, tuple(after)
 
-    def lay_out(self) -> None:
-        """On a GPU, lay the recurrent weights out in memory for how the model runs now: after a
-        move by itself, after a change of the mode or a dropout for speed. Their addresses change,
-        so not while a recorded CUDA graph uses them.
-        """
-        self._together = self._can_run_together()
-        if stacked := kernel_layers(self._cells):
-            lay_out(stacked, together=self._together)
-
     @property
     def _cells(self) -> Iterable[RecurrentLayer]:
         return cast(Iterable[RecurrentLayer], self.layers)
-
-    def _can_run_together(self) -> bool:
-        """One kernel can run all layers in the present mode."""
-        return bool(kernel_layers(self._cells)) and not self._drops_between
-
-    @property
-    def _drops_between(self) -> bool:
-        """Something is dropped in the recurrent layers or between them."""
-        return self.training and bool(self.dropout or self.weight_dropout)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """torch calls this for every move and change of type."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.lay_out()
-        return self
 
     def _set_weight_dropout(self) -> None:
         for layer in self._cells:
@@ -233,11 +206,6 @@ class RecurrentLanguageModel(nn.Module):
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first, so that each step of the recurrence reads one block of memory.
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
-        # Not in an evaluation between steps with dropout either: cuDNN would copy all weights and
-        # warn. A CPU's kernels go layer by layer, and ours are faster.
-        together = self._together and not self._drops_between
-        if together and takes_cuda_path(features_TBE.device):
-            return run_stacked(kernel_layers(self._cells), features_TBE, state)
         after: list[LayerState] = []
         for layer, before in zip(self._cells, state, strict=True):
             features_TBE, reached = layer(features_TBE, before)

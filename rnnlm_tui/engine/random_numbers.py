@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CPU = torch.device("cpu")
 NUMBERS_AT_ONCE = 1_024
-"""Numbers that are computed, and sent to a GPU, together."""
+"""Numbers that are computed together."""
 MASK, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
@@ -44,16 +43,9 @@ class RandomNumbers:
     """Random numbers for B texts; text i has the seed plus i. Those of the first attempts come from
     a table."""
 
-    def __init__(
-        self,
-        seed: int,
-        count: int,
-        device: torch.device = CPU,
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, seed: int, count: int) -> None:
         self._keys = [_key((seed + row) % 2**63) for row in range(count)]
-        self._device, self._below = device, 1 - torch.finfo(dtype).eps
-        self._table_PB1, self._first = torch.empty(0, dtype=dtype), 0
+        self._table_PB1, self._first = torch.empty(0, dtype=torch.float64), 0
 
     def at(self, position: int) -> Tensor:
         """Those of a position, shape (B, 1)."""
@@ -76,6 +68,4 @@ class RandomNumbers:
         for shift, factor in MIXING:
             numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
         table_PB = ((numbers ^ (numbers >> np.uint64(31))) >> np.uint64(12)) * 2.0**-52
-        # Rounded to float32 it could be 1.
-        table = torch.from_numpy(table_PB).to(self._table_PB1.dtype).clamp_(max=self._below)
-        self._first, self._table_PB1 = first, table[:, :, None].to(self._device)
+        self._first, self._table_PB1 = first, torch.from_numpy(table_PB)[:, :, None]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -76,14 +75,26 @@ class SamplingRules:
         return self == SamplingRules(seed=self.seed)
 
 
-# samplers
+class RejectionSampler:
+    """Samples one token for each of B texts, again and again, with few passes over the vocabulary
+    and no sort.
 
+    Text i is sampled with the seed of the rules plus i. The logits are in main memory.
 
-class TokenSampler(Protocol):
-    """Samples one token for each of B texts, again and again, and remembers them for the penalty.
-
-    Text i is sampled with the seed of the rules plus i.
+    Top-p without sorting: propose a token from the whole vocabulary and accept it if the more
+    likely ones hold less than `top_p`. Otherwise neither it nor any less likely token is allowed,
+    and another one is proposed. Typical-p: likewise, in the order of the distance to the entropy.
     """
+
+    def __init__(self, rules: SamplingRules, seen: Sequence[int] = (), count: int = 1) -> None:
+        """
+        Args:
+            seen: the tokens that all texts begin with.
+            count: B.
+        """
+        self._rules, self._is_plain = rules, rules.is_plain
+        self._penalty = _Penalty(rules, seen, count)
+        self._numbers = RandomNumbers(rules.seed, count)
 
     def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
         """For each text the token at this position, and its ln p at temperature 1, before penalty
@@ -92,39 +103,6 @@ class TokenSampler(Protocol):
         Raises:
             InputError: a logit is NaN.
         """
-        ...
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Continue with these rows of the batch only."""
-        ...
-
-
-def sampler_for(
-    device: torch.device, rules: SamplingRules, seen: Sequence[int] = (), count: int = 1
-) -> TokenSampler:
-    """The fast sampler for the device, for B = `count` texts that begin with the tokens `seen`."""
-    return (
-        RejectionSampler(rules, seen, count)
-        if device.type == "cpu"
-        else SortingSampler(device, rules, seen, count)
-    )
-
-
-class RejectionSampler:
-    """For CPUs: few passes over the vocabulary and no sort.
-
-    Top-p without sorting: propose a token from the whole vocabulary and accept it if the more
-    likely ones hold less than `top_p`. Otherwise neither it nor any less likely token is allowed,
-    and another one is proposed. Typical-p: likewise, in the order of the distance to the entropy.
-    """
-
-    def __init__(self, rules: SamplingRules, seen: Sequence[int] = (), count: int = 1) -> None:
-        self._rules, self._is_plain = rules, rules.is_plain
-        self._penalty = _Penalty(torch.device("cpu"), rules, seen, count)
-        self._numbers = RandomNumbers(rules.seed, count)
-
-    def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
-        """For each text a token and its ln p at temperature 1."""
         if self._is_plain:
             plain_BV = torch.softmax(logits_BV, 1)
             places_B = _places_by_block(plain_BV, self._numbers.at(position))
@@ -227,62 +205,20 @@ class RejectionSampler:
             draw += 1
 
 
-class SortingSampler:
-    """For GPUs: the only wait for the device is the transfer of the sampled tokens."""
-
-    def __init__(
-        self,
-        device: torch.device,
-        rules: SamplingRules,
-        seen: Sequence[int] = (),
-        count: int = 1,
-    ) -> None:
-        self._rules, self._device = rules, device
-        # Apple GPUs have no float64.
-        self._wide = torch.float32 if device.type == "mps" else torch.float64
-        self._penalty = _Penalty(device, rules, seen, count)
-        self._numbers = RandomNumbers(rules.seed, count, device, self._wide)
-
-    def sample(self, logits_BV: Tensor, position: int) -> list[tuple[int, float]]:
-        """For each text a token and its ln p at temperature 1."""
-        scores_BV = self._penalty.apply(logits_BV)
-        if self._rules.is_greedy:
-            places_B1 = scores_BV.argmax(1, keepdim=True)
-        else:
-            *_, (_, kept_BV) = _stages(scores_BV.to(self._wide), self._rules)
-            weights_BV = kept_BV.softmax(1)
-            places_B1 = _places_at(weights_BV, self._numbers.at(position))
-            # A parallel sum may decrease by rounding, and the search end on a removed token.
-            places_B1 = torch.where(
-                weights_BV.gather(1, places_B1) > 0, places_B1, weights_BV.argmax(1, keepdim=True)
-            )
-        logprob_B1 = logits_BV.log_softmax(1).gather(1, places_B1)
-        rows = torch.cat((places_B1.to(self._wide), logprob_B1.to(self._wide)), 1).tolist()
-        self._penalty.add([int(token) for token, _ in rows])
-        return [(int(token), _finite(log_p)) for token, log_p in rows]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Continue with these rows of the batch only."""
-        self._penalty.keep(rows)
-        self._numbers.keep(rows)
-
-
 class _Penalty:
     """Makes earlier tokens less likely and excluded tokens impossible.
 
     A penalty c > 1 divides positive logits and multiplies negative ones (Keskar et al. 2019, CTRL).
     """
 
-    def __init__(
-        self, device: torch.device, rules: SamplingRules, seen: Sequence[int], count: int
-    ) -> None:
+    def __init__(self, rules: SamplingRules, seen: Sequence[int], count: int) -> None:
         self._factor, self._window = rules.repetition_penalty, rules.penalty_window
-        self._excluded = torch.tensor(rules.excluded, dtype=torch.int64, device=device)
+        self._excluded = torch.tensor(rules.excluded, dtype=torch.int64)
         self._sets: list[set[int]] = [set() for _ in range(count)]
         """Without a window, the tokens of each row, once."""
         self._total = 0
         """Tokens so far."""
-        self._ids_BN = torch.empty(count, 64, dtype=torch.int64, device=device)
+        self._ids_BN = torch.empty(count, 64, dtype=torch.int64)
         """With a window, the last tokens of each row in a ring. Otherwise the row's set, filled up
         with its first token."""
         if self._factor == 1 or not len(seen):
@@ -293,7 +229,7 @@ class _Penalty:
         while self._ids_BN.shape[1] < len(known):
             self._grow()
         self._ids_BN[:] = known[0]
-        self._ids_BN[:, : len(known)] = torch.tensor(known, device=device)
+        self._ids_BN[:, : len(known)] = torch.tensor(known)
 
     def apply(self, logits_BV: Tensor) -> Tensor:
         """New logits with the penalty, and minus infinity for excluded tokens."""
@@ -311,13 +247,13 @@ class _Penalty:
         if self._factor == 1:
             return
         if not self._total:
-            self._ids_BN[:] = self._column(tokens)
+            self._ids_BN[:] = torch.tensor(tokens)[:, None]
         capacity = self._ids_BN.shape[1]
         if self._window:
             if self._total == capacity < self._window:
                 self._grow()
             place = self._total % min(self._window, self._ids_BN.shape[1])
-            self._ids_BN[:, place : place + 1] = self._column(tokens)
+            self._ids_BN[:, place] = torch.tensor(tokens)
         else:
             if self._width() == capacity:
                 self._grow()
@@ -336,9 +272,6 @@ class _Penalty:
         if self._window:
             return min(self._total, self._window)
         return max(len(tokens) for tokens in self._sets)
-
-    def _column(self, tokens: Sequence[int]) -> Tensor:
-        return torch.tensor(tokens, device=self._ids_BN.device)[:, None]
 
     def _grow(self) -> None:
         count, capacity = self._ids_BN.shape
@@ -373,7 +306,7 @@ def filtered(logits_V: Tensor, rules: SamplingRules, seen: Sequence[int]) -> Fil
         seen: all tokens before it, for the repetition penalty.
     """
     logits_1V = logits_V.detach().to("cpu", torch.float64)[None]
-    scores_1V = _Penalty(logits_1V.device, rules, seen, 1).apply(logits_1V)
+    scores_1V = _Penalty(rules, seen, 1).apply(logits_1V)
     stages: list[tuple[str, Tensor]] = []
     before_1V = logits_1V
 
@@ -405,7 +338,7 @@ def _stages(scores_BV: Tensor, rules: SamplingRules) -> Iterator[tuple[str, Tens
         yield "top-k", scores_BV
     if rules.top_p < 1:
         ordered_BV, places_BV = scores_BV.sort(stable=True)
-        is_out_BV = _running_sums(ordered_BV.softmax(1)) <= 1 - rules.top_p
+        is_out_BV = ordered_BV.softmax(1).cumsum(1) <= 1 - rules.top_p
         is_out_BV[:, -1] = False
         scores_BV = _without(scores_BV, is_out_BV, places_BV)
         yield "top-p", scores_BV
@@ -417,7 +350,7 @@ def _stages(scores_BV: Tensor, rules: SamplingRules) -> Iterator[tuple[str, Tens
     if rules.typical_p < 1:
         weights_BV = scores_BV.softmax(1)
         distances_BV, places_BV = _distances(weights_BV).sort(stable=True)
-        reached_BV = _running_sums(weights_BV.gather(1, places_BV))
+        reached_BV = weights_BV.gather(1, places_BV).cumsum(1)
         last_B1 = (reached_BV < rules.typical_p).sum(1, keepdim=True)
         last_B1 = last_B1.clamp_(max=scores_BV.shape[1] - 1)
         is_out_BV = distances_BV > distances_BV.gather(1, last_B1)
@@ -429,20 +362,6 @@ def _without(scores_BV: Tensor, is_out_BV: Tensor, places_BV: Tensor) -> Tensor:
     """Minus infinity at the places whose entry in `is_out_BV` is true."""
     removed_BV = torch.empty_like(is_out_BV).scatter_(1, places_BV, is_out_BV)
     return scores_BV.masked_fill(removed_BV, -math.inf)
-
-
-def _running_sums(numbers_BN: Tensor) -> Tensor:
-    """The sum of each row up to each place.
-
-    On a GPU in blocks: in exact mode, some versions of torch compute `cumsum` there from N x N
-    numbers for each row (8 GiB for N = 32 k).
-    """
-    count, size = numbers_BN.shape
-    if numbers_BN.device.type == "cpu" or size <= ROW:
-        return numbers_BN.cumsum(1)
-    within_BRW = F.pad(numbers_BN, (0, -size % ROW)).view(count, -1, ROW).cumsum(2)
-    before_BR = F.pad(_running_sums(within_BRW[:, :, -1])[:, :-1], (1, 0))
-    return (within_BRW + before_BR[:, :, None]).flatten(1)[:, :size]
 
 
 def _distances(probabilities: Tensor) -> Tensor:
@@ -463,7 +382,7 @@ def _at(numbers_BN: Tensor, places_B: Places) -> list[float]:
 
 def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> Places:
     """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
-    its sum; its weight is never zero. For CPUs.
+    its sum; its weight is never zero.
 
     Blocks are summed first, then one block is searched: a cumulative sum over a whole vocabulary
     can't be parallelized.
@@ -505,30 +424,10 @@ def _search(weights_N: Array, part: float) -> tuple[int, float]:
     return place, (bound - before) / ((reached_N[place] - before) or 1.0)
 
 
-def _places_at(weights_BN: Tensor, parts_B1: Tensor) -> Tensor:
-    """As `_places_by_block`, without a wait for the GPU; shape (B, 1)."""
-    count, size = weights_BN.shape
-    wide = parts_B1.dtype
-    if size % ROW:
-        weights_BN = F.pad(weights_BN, (0, -size % ROW))
-    blocks_BRW = weights_BN.view(count, -1, ROW)
-    blocks_BR = blocks_BRW.sum(2)
-    reached_BR = _running_sums(blocks_BR.to(wide))
-    bound_B1 = parts_B1 * reached_BR[:, -1:]
-    block_B1 = torch.searchsorted(reached_BR, bound_B1, right=True)
-    block_B1.clamp_(max=blocks_BR.shape[1] - 1)  # NaN has no place
-    bound_B1 -= reached_BR.gather(1, block_B1) - blocks_BR.gather(1, block_B1)
-    within_BW = _block_at(blocks_BRW, block_B1).cumsum(1, dtype=wide)
-    below_B1 = within_BW[:, -1:] * (1 - torch.finfo(wide).eps / 2)
-    bound_B1 = torch.minimum(bound_B1.clamp_(min=0), below_B1)
-    place_B1 = torch.searchsorted(within_BW, bound_B1, right=True)
-    return block_B1.mul_(ROW).add_(place_B1).clamp_(max=size - 1)
-
-
 def _likeliest(scores_BV: Tensor) -> Tensor:
     """The index of the largest logit of each row, the first of equals, shape (B, 1).
 
-    On a CPU `argmax` takes ten times as long as `amax` for many numbers.
+    `argmax` takes ten times as long as `amax` for many numbers.
     """
     count, size = scores_BV.shape
     if count * size <= FEW:

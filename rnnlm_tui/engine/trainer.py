@@ -108,7 +108,6 @@ class Trainer:
         self.epoch, self.index = 0, 0
         self.state: State = ()
         model.train()
-        model.lay_out()
 
     @property
     def should_continue(self) -> bool:
@@ -146,7 +145,6 @@ class Trainer:
     def set_dropout(self, dropout: float) -> None:
         """Change the dropout between layers from the next update on."""
         self.model.dropout = dropout
-        self.model.lay_out()
 
     def train_step(self) -> StepResult:
         """Do one update, without waiting for a GPU.

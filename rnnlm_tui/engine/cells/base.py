@@ -194,24 +194,14 @@ def project(inputs: Tensor, weight: Tensor, bias: Tensor, packed: PackedWeight |
 class GatedLayer(RecurrentLayer, Protocol):
     """What `ElmanLayer`, `LstmLayer` and `GruLayer` have from torch's `RNNBase`, by its names."""
 
-    mode: str
-    input_size: int
-    hidden_size: int
-
     weight_ih_l0: nn.Parameter
     weight_hh_l0: nn.Parameter
     bias_ih_l0: nn.Parameter
     training: bool
     weight_dropout: float
-    joined: bool
-    """The weights are in one block of memory with those of other layers; see `cells.stacked`."""
 
     @property
     def bias_hh_l0(self) -> Tensor: ...
-
-    def flatten_parameters(self) -> None:
-        """Move the layer's weights into one block of memory in cuDNN's order."""
-        ...
 
 
 def state_weights(layer: GatedLayer) -> Tensor:
@@ -226,12 +216,11 @@ def kernel_weights(layer: GatedLayer, state_weights: Tensor, *, block: bool) -> 
 
     Args:
         block: for cuDNN, which reads one block of memory. The parameters are in one block since the
-            layer was moved to the GPU. With weight dropout, and where that block is shared with
-            other layers, all four are copied into a new block; otherwise cuDNN would copy them and
-            warn.
+            layer was moved to the GPU. With weight dropout all four are copied into a new block;
+            otherwise cuDNN would copy them and warn.
     """
     weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
-    if not block or (state_weights is layer.weight_hh_l0 and not layer.joined):
+    if not block or state_weights is layer.weight_hh_l0:
         return weights
     joined = torch.cat([weight.flatten() for weight in weights])
     parts = joined.split_with_sizes([weight.numel() for weight in weights])

@@ -148,7 +148,6 @@ class GruLayer(nn.GRU):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: nn.Parameter
     weight_dropout = 0.0
-    joined = False
     _packed: PackedWeight | None = None
     _packed_hh: PackedWeight | None = None
 

@@ -43,7 +43,6 @@ class LstmLayer(nn.LSTM):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: Tensor
     weight_dropout = 0.0
-    joined = False
     _packed: PackedWeight | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

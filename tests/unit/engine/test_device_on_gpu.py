@@ -14,7 +14,6 @@ from rnnlm_tui.engine.device import (
     is_lost,
     is_out_of_memory,
     release_cache,
-    set_exactness,
     use_device,
     uuid_of,
 )
@@ -25,7 +24,6 @@ from rnnlm_tui.engine.optim import (
     skips_bad_updates,
     update_when_finite,
 )
-from rnnlm_tui.engine.token_sampling import SamplingRules, sampler_for
 from rnnlm_tui.system.gpu import gpu_uuids
 from rnnlm_tui.system.processes import child_environment
 
@@ -57,22 +55,6 @@ def test_a_bad_update_changes_no_weight(algorithm: str) -> None:
         weight.grad = torch.full_like(weight, norm)
         update_when_finite(optimizer, torch.tensor(norm, device=GPU), torch.ones((), device=GPU))
         assert bool((weight != 1).any()) is changes
-
-
-@pytest.mark.parametrize("rules", [SamplingRules(top_p=0.9), SamplingRules(typical_p=0.9)])
-def test_sampling_in_exact_mode_needs_little_memory(rules: SamplingRules) -> None:
-    logits_BV = torch.randn(1, 32_011, device=GPU)
-    set_exactness(True)
-    try:
-        found = []
-        for _ in range(2):
-            torch.cuda.reset_peak_memory_stats(GPU)
-            held = torch.cuda.memory_allocated(GPU)
-            found.append(sampler_for(GPU, rules).sample(logits_BV, 1))
-            assert torch.cuda.max_memory_allocated(GPU) - held < 256 * 2**20
-        assert found[0] == found[1]
-    finally:
-        set_exactness(False)
 
 
 def test_out_of_memory_is_recognized_and_the_cache_returned() -> None:

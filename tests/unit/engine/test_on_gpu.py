@@ -23,13 +23,12 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.tensor_file import HostBytes
-from rnnlm_tui.engine.token_sampling import SamplingRules, filtered, sampler_for
+from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.system.files import run_to_end
 
 from .builders import batches_of, small_model, tokenizer_folder
-from .chi_square import chi_square
 
 pytestmark = [
     pytest.mark.gpu,
@@ -207,31 +206,6 @@ def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None
     assert torch.backends.cudnn.allow_tf32 == (chosen.mode != "float32")
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_sampled_tokens_follow_the_filtered_distribution(exact: bool) -> None:
-    logits_V = 2 * torch.randn(900, generator=torch.Generator().manual_seed(3))
-    kinds = (
-        SamplingRules(),
-        SamplingRules(temperature=0.7, top_k=30, excluded=(3, 5)),
-        SamplingRules(top_p=0.7, min_p=0.01, typical_p=0.9, repetition_penalty=1.3),
-    )
-    set_exactness(exact)
-    try:
-        for rules in kinds:
-            wanted_V = filtered(logits_V, rules, [1, 2]).after_V
-            sampler = sampler_for(GPU, rules, [1, 2], count=2_000)
-            found = sampler.sample(logits_V.repeat(2_000, 1).to(GPU), 2)
-            assert all(wanted_V[token] > 0 for token, _ in found)
-            groups_V = torch.arange(900) % 10
-            expected = torch.zeros(10, dtype=torch.float64).index_add_(0, groups_V, wanted_V)
-            assert chi_square([token % 10 for token, _ in found], expected) < 1
-            logprob_V = logits_V.double().log_softmax(0)
-            for token, logprob in found[:50]:
-                assert logprob == pytest.approx(float(logprob_V[token]), abs=1e-4)
-    finally:
-        set_exactness(False)
-
-
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
     rules = SamplingRules(greedy=True, repetition_penalty=1.3, penalty_window=5)
@@ -250,7 +224,7 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
 
 @pytest.mark.parametrize("widths", [(24, 24), (24, 16)])
 @pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
-def test_all_layers_in_one_call_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> None:
+def test_all_layers_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> None:
     set_gpu_precision(GPU, rounded=False)
     hidden_size, embedding_dim = widths
     model = RecurrentLanguageModel(
@@ -277,21 +251,14 @@ def test_all_layers_in_one_call_equal_the_cpus(cell_type: str, widths: tuple[int
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
 def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) -> None:
-    """In every mode, and for a single layer: it would copy them in each call and warn."""
+    """In every mode: it would copy them in each call and warn."""
     trainer = trainer_on(GPU, "stream", cell_type=cell_type, dropout=dropout)
     model = trainer.model
     storages = {weight.untyped_storage().data_ptr() for weight in model.layers.parameters()}
-    assert len(storages) == (1 if dropout == 0 else model.num_layers)
+    assert len(storages) == model.num_layers
     tokens = torch.ones(2, 5, dtype=torch.int64, device=GPU)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*single contiguous chunk of memory")
         trainer.train_step()
-        trainer.set_dropout(0.1)
-        trainer.train_step()
-        trainer.set_dropout(0.0)
-        trainer.train_step()
         model.eval()
         model(tokens, model.initial_state(2))
-        for layer in model.layers:
-            hidden = torch.zeros(5, 2, model.hidden_size, device=GPU)
-            layer(hidden, layer.initial_state(2))  # type: ignore[operator]

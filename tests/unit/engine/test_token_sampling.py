@@ -1,35 +1,27 @@
-"""Token sampling: the distribution equals transformers', and the fast samplers follow it."""
+"""Token sampling: the distribution equals transformers', and the sampler follows it."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnlm_tui.engine import token_sampling
 from rnnlm_tui.engine.token_sampling import (
     RejectionSampler,
     SamplingRules,
-    SortingSampler,
-    TokenSampler,
     filtered,
-    sampler_for,
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 
 from .chi_square import chi_square
 
-CPU = torch.device("cpu")
-Make = Callable[..., TokenSampler]
-SAMPLERS = (RejectionSampler, partial(SortingSampler, CPU))
 PROMPT = (3, 1, 3)
 FILTERS = {
     "nothing": SamplingRules(),
@@ -221,29 +213,27 @@ PROBABILITIES = (0.3, 0.05, 0.2, 0.1, 0.15, 0.02, 0.08, 0.1)
 LOGITS = torch.tensor(PROBABILITIES).log() + 3
 
 
-def drawn(make: Make, rules: SamplingRules, logits_V: Tensor, count: int = DRAWS) -> list[int]:
+def drawn(rules: SamplingRules, logits_V: Tensor, count: int = DRAWS) -> list[int]:
     """The tokens of many seeds after the prompt."""
-    sampler = make(rules, PROMPT, count)
+    sampler = RejectionSampler(rules, PROMPT, count)
     found = sampler.sample(logits_V.repeat(count, 1), len(PROMPT))
     return [token for token, _ in found]
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize("name", FILTERS)
-def test_token_frequencies_match_the_filtered_probabilities(make: Make, name: str) -> None:
+def test_token_frequencies_match_the_filtered_probabilities(name: str) -> None:
     rules = FILTERS[name]
     wanted_V = filtered(LOGITS, rules, PROMPT).after_V
-    assert chi_square(drawn(make, rules, LOGITS), wanted_V) < 1
+    assert chi_square(drawn(rules, LOGITS), wanted_V) < 1
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_frequencies_match_for_random_settings_and_ties(make: Make) -> None:
+def test_frequencies_match_for_random_settings_and_ties() -> None:
     pick = random.Random(8)
     for case in range(60):
         size = pick.choice((8, 40, 700))
         rules, logits_V = random_rules(pick, size), random_logits(case, size)
         wanted_V = filtered(logits_V, rules, PROMPT).after_V
-        tokens = drawn(make, rules, logits_V, 600)
+        tokens = drawn(rules, logits_V, 600)
         assert set(tokens) <= set(wanted_V.nonzero()[:, 0].tolist()), (case, rules)
         # The ten likeliest tokens and the rest, so that each comes often enough to compare.
         top = wanted_V.topk(min(10, size)).indices.tolist()
@@ -256,25 +246,23 @@ def test_frequencies_match_for_random_settings_and_ties(make: Make) -> None:
 
 def test_a_wrong_distribution_fails_the_frequency_test() -> None:
     skewed = torch.tensor([0.25, 0.1, *PROBABILITIES[2:]])
-    assert chi_square(drawn(RejectionSampler, SamplingRules(), LOGITS), skewed) > 1
+    assert chi_square(drawn(SamplingRules(), LOGITS), skewed) > 1
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_equally_likely_tokens_in_the_nucleus_are_equally_frequent(make: Make) -> None:
+def test_equally_likely_tokens_in_the_nucleus_are_equally_frequent() -> None:
     rules, logits_V = SamplingRules(top_p=0.5), torch.zeros(16)
-    assert chi_square(drawn(make, rules, logits_V), torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
+    assert chi_square(drawn(rules, logits_V), torch.tensor([0.0] * 8 + [1 / 8] * 8)) < 1
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize("typical_p", [1.0, 0.6])
-def test_frequencies_hold_over_a_whole_vocabulary(make: Make, typical_p: float) -> None:
+def test_frequencies_hold_over_a_whole_vocabulary(typical_p: float) -> None:
     logits_V = 2 * torch.randn(5_000, generator=torch.Generator().manual_seed(3))
     rules = SamplingRules(temperature=0.9, top_p=0.9, typical_p=typical_p)
     wanted_V = theirs(rules, logits_V.double())
     # Tokens in ten groups, so that each is drawn often enough to compare.
     group_V = torch.arange(5_000) % 10
     expected = torch.zeros(10, dtype=torch.float64).index_add_(0, group_V, wanted_V)
-    tokens = drawn(make, rules, logits_V, 600)
+    tokens = drawn(rules, logits_V, 600)
     assert chi_square(group_V[tokens].tolist(), expected) < 1
 
 
@@ -303,42 +291,38 @@ def test_places_are_exact_over_many_blocks_and_never_have_a_zero_weight() -> Non
     wanted = torch.searchsorted(reached, parts, right=True).clamp(max=899)
     many = weights.expand(500, -1)
     by_block = torch.from_numpy(token_sampling._places_by_block(many, parts[:, None]))
-    on_a_gpu = token_sampling._places_at(many, parts[:, None])[:, 0]
     alone = [token_sampling._place(weights.numpy(), part) for part in parts.tolist()]
-    for places in (by_block, on_a_gpu, torch.tensor(alone)):
+    for places in (by_block, torch.tensor(alone)):
         assert (weights[places] > 0).all()
         assert torch.equal(places, wanted)
     few, last = torch.tensor([[0.0, 0.5, 0.0]]), 1 - 2**-52
     assert token_sampling._place(few[0].numpy(), last) == 1
-    assert token_sampling._places_at(few, torch.tensor([[last]])).tolist() == [[1]]
 
 
 # seeds and positions
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_a_token_depends_on_seed_and_position_alone(make: Make) -> None:
+def test_a_token_depends_on_seed_and_position_alone() -> None:
     rules = SamplingRules(top_p=0.7, temperature=1.5)
 
     def at(position: int, seed: int, before: int) -> int:
-        sampler = make(SamplingRules(top_p=0.7, temperature=1.5, seed=seed))
+        sampler = RejectionSampler(SamplingRules(top_p=0.7, temperature=1.5, seed=seed))
         for earlier in range(position - before, position):
             sampler.sample(LOGITS[None], earlier)
         return sampler.sample(LOGITS[None], position)[0][0]
 
     for position in (5, 300, 1_023, 1_024, 100_000):
         assert at(position, 3, 0) == at(position, 3, 4)
-    batch = make(rules, (), 5)
+    batch = RejectionSampler(rules, (), 5)
     for position in range(40):
         found = [token for token, _ in batch.sample(LOGITS.repeat(5, 1), position)]
         assert found == [at(position, seed, 0) for seed in range(5)]
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize("window", [0, 3])
-def test_rows_that_are_kept_go_on_as_before(make: Make, window: int) -> None:
+def test_rows_that_are_kept_go_on_as_before(window: int) -> None:
     rules = SamplingRules(repetition_penalty=1.5, penalty_window=window, top_p=0.9)
-    whole, fewer = make(rules, PROMPT, 4), make(rules, PROMPT, 4)
+    whole, fewer = RejectionSampler(rules, PROMPT, 4), RejectionSampler(rules, PROMPT, 4)
     for position in range(3, 30):
         found = whole.sample(LOGITS.repeat(4, 1), position)
         if position == 12:
@@ -352,27 +336,24 @@ def test_rows_that_are_kept_go_on_as_before(make: Make, window: int) -> None:
 # single tokens
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_log_probability_is_the_models_for_any_settings(make: Make) -> None:
+def test_log_probability_is_the_models_for_any_settings() -> None:
     for rules in FILTERS.values():
-        sampler = make(rules, PROMPT)
+        sampler = RejectionSampler(rules, PROMPT)
         for position in range(5):
             ((token, logprob),) = sampler.sample(LOGITS[None], position)
             assert logprob == pytest.approx(math.log(PROBABILITIES[token]), abs=1e-5)
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_log_probability_is_exact_where_the_probability_is_no_float32(make: Make) -> None:
+def test_log_probability_is_exact_where_the_probability_is_no_float32() -> None:
     logits_V = torch.tensor([0.0, -200.0])
-    sampler = make(SamplingRules(temperature=100.0, excluded=(0,)))
+    sampler = RejectionSampler(SamplingRules(temperature=100.0, excluded=(0,)))
     assert sampler.sample(logits_V[None], 0) == [(1, -200.0)]
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_greedy_takes_the_likeliest_after_the_penalty(make: Make) -> None:
+def test_greedy_takes_the_likeliest_after_the_penalty() -> None:
     def tokens(count: int, seen: Sequence[int] = (), **rules: float) -> list[int]:
         logits_V = torch.tensor([2.0, 1.9, -1.0])
-        sampler = make(SamplingRules(greedy=True, **rules), seen)  # type: ignore[arg-type]
+        sampler = RejectionSampler(SamplingRules(greedy=True, **rules), seen)  # type: ignore[arg-type]
         return [sampler.sample(logits_V[None], position)[0][0] for position in range(count)]
 
     assert tokens(2) == [0, 0]
@@ -383,17 +364,16 @@ def test_greedy_takes_the_likeliest_after_the_penalty(make: Make) -> None:
     assert tokens(4, (1,), repetition_penalty=1.5, penalty_window=1) == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize("window", [0, 1, 7, 64, 65, 150, 1_000_000])
-def test_the_penalty_counts_the_last_tokens_of_prompt_and_text(make: Make, window: int) -> None:
+def test_the_penalty_counts_the_last_tokens_of_prompt_and_text(window: int) -> None:
     prompt = [token % 90 for token in range(100)]
     rules = SamplingRules(repetition_penalty=100.0, penalty_window=window)
-    sampler, texts = make(rules, prompt, 3), [[*prompt] for _ in range(3)]
+    sampler, texts = RejectionSampler(rules, prompt, 3), [[*prompt] for _ in range(3)]
     logits_V = 0.1 * torch.randn(
         300, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
     for position in range(100, 300):
-        applied = sampler._penalty.apply(logits_V.repeat(3, 1))  # type: ignore[attr-defined]
+        applied = sampler._penalty.apply(logits_V.repeat(3, 1))
         for scores_V, text in zip(applied, texts, strict=True):
             penalised = set((scores_V != logits_V).nonzero()[:, 0].tolist())
             assert penalised == set(text[-window:] if window else text)
@@ -403,27 +383,25 @@ def test_the_penalty_counts_the_last_tokens_of_prompt_and_text(make: Make, windo
             text.append(token)
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_an_impossible_token_is_never_sampled(make: Make) -> None:
+def test_an_impossible_token_is_never_sampled() -> None:
     logits_V = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
     for rules in (SamplingRules(), SamplingRules(temperature=2.0, top_p=0.99, typical_p=0.99)):
-        assert set(drawn(make, rules, logits_V, 300)) == {1, 3}
+        assert set(drawn(rules, logits_V, 300)) == {1, 3}
 
 
 def test_the_same_seed_samples_the_same_tokens() -> None:
     def tokens(seed: int) -> list[int]:
-        sampler = sampler_for(CPU, SamplingRules(top_p=0.9, seed=seed))
+        sampler = RejectionSampler(SamplingRules(top_p=0.9, seed=seed))
         return [sampler.sample(LOGITS[None], position)[0][0] for position in range(50)]
 
     assert tokens(1) == tokens(1) != tokens(2)
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize("size", [4, 2_000])
-def test_nan_predictions_are_a_clear_error(make: Make, size: int) -> None:
+def test_nan_predictions_are_a_clear_error(size: int) -> None:
     for rules in (SamplingRules(), SamplingRules(top_p=0.9), SamplingRules(greedy=True)):
         with pytest.raises(InputError, match="its training had diverged"):
-            make(rules).sample(torch.full((1, size), math.nan), 0)
+            RejectionSampler(rules).sample(torch.full((1, size), math.nan), 0)
 
 
 EXTREMES: dict[str, tuple[float, ...]] = {
@@ -438,33 +416,30 @@ EXTREMES: dict[str, tuple[float, ...]] = {
 """The limits of what a config allows."""
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_every_combination_of_allowed_settings_samples_a_token(make: Make) -> None:
+def test_every_combination_of_allowed_settings_samples_a_token() -> None:
     pick = random.Random(0)
     for case in range(400):
         chosen = {name: pick.choice(values) for name, values in EXTREMES.items()}
         assert SamplingConfig(**chosen)  # type: ignore[arg-type]
         size, scale = pick.choice((1, 2, 60, 1_500)), pick.choice((0.0, 2.5, 90.0, 1e6, 1e30))
         logits_V = scale * torch.randn(size, generator=torch.Generator().manual_seed(case))
-        sampler = make(SamplingRules(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
+        sampler = RejectionSampler(SamplingRules(**chosen, seed=case), [0] if size == 1 else [0, 1])  # type: ignore[arg-type]
         for position in range(5):
             ((token, logprob),) = sampler.sample(logits_V[None], position)
             assert 0 <= token < size
             assert logprob <= 1e-3
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_a_temperature_of_0_equals_greedy(make: Make) -> None:
+def test_a_temperature_of_0_equals_greedy() -> None:
     for seed in range(20):
         logits_V = torch.randn(60, generator=torch.Generator().manual_seed(seed))
         tokens = [
-            make(rules).sample(logits_V[None], 0)[0][0]
+            RejectionSampler(rules).sample(logits_V[None], 0)[0][0]
             for rules in (SamplingRules(temperature=0.0, top_p=0.5), SamplingRules(greedy=True))
         ]
         assert tokens[0] == tokens[1] == int(logits_V.argmax())
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
 @pytest.mark.parametrize(
     "rules",
     [
@@ -474,71 +449,12 @@ def test_a_temperature_of_0_equals_greedy(make: Make) -> None:
     ],
 )
 def test_an_excluded_token_is_never_sampled_and_the_others_keep_their_ratios(
-    make: Make, rules: SamplingRules
+    rules: SamplingRules,
 ) -> None:
     logits_V = torch.zeros(9)
     logits_V[4] = logits_V[7] = 20.0
-    sampler = make(rules)
+    sampler = RejectionSampler(rules)
     for position in range(200):
         ((token, logprob),) = sampler.sample(logits_V[None], position)
         assert token not in (4, 7)
         assert logprob == pytest.approx(float(logits_V.log_softmax(0)[token]), rel=1e-5)
-
-
-class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs `cumsum` of floating-point numbers as torch does on a CUDA GPU in exact mode, and
-    remembers the largest tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.elements = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: Any = (),
-        kwargs: Any = None,
-    ) -> Any:
-        given = kwargs or {}
-        if func is torch.ops.aten.cumsum.default and args[0].is_floating_point():
-            with self:
-                return torch._refs.cumsum(*args, **given)
-        made = func(*args, **given)
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
-@pytest.mark.parametrize("rules", [{"top_p": 0.9}, {"typical_p": 0.9}])
-def test_exact_mode_on_a_gpu_needs_no_square_of_the_vocabulary(rules: dict[str, float]) -> None:
-    size, rows = 32_011, 2
-    scores_BV = torch.zeros(rows, size, dtype=torch.float64, device="meta")
-    with LargestTensor() as plain:
-        scores_BV.cumsum(1)
-    assert plain.elements == rows * size * size
-    with LargestTensor() as ours:
-        list(token_sampling._stages(scores_BV, SamplingRules(**rules)))  # type: ignore[arg-type]
-        token_sampling._places_at(scores_BV, torch.zeros(rows, 1, dtype=torch.float64).to("meta"))
-    assert rows * size < ours.elements <= 130 * rows * size
-
-
-@pytest.mark.parametrize("size", [1, 127, 128, 129, 1000, 32_011])
-def test_running_sums_in_blocks_equal_plain_ones(size: int) -> None:
-    numbers_BN = torch.rand(3, size, dtype=torch.float64)
-    found_BN = token_sampling._running_sums(OnGpu(numbers_BN))
-    assert found_BN.shape == numbers_BN.shape
-    torch.testing.assert_close(found_BN.as_subclass(Tensor), numbers_BN.cumsum(1))
-    assert torch.equal(token_sampling._running_sums(numbers_BN), numbers_BN.cumsum(1))
-
-
-class OnGpu(Tensor):
-    """A tensor that claims to be on a GPU."""
-
-    def __new__(cls, plain: Tensor) -> OnGpu:
-        return plain.as_subclass(cls)
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return torch.device("cuda:0")
