@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.padded_loss import agrees, padded_mean_loss, padded_token_losses
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
+from tests.gpu import ON_DEVICE
 
 from . import head_cases
 from .head_cases import Head, a_head, exact, relative_errors
@@ -23,7 +24,7 @@ from .interpreted import DEVICE, INTERPRETED, NEEDS_GPU
 
 pytestmark = [
     pytest.mark.usefixtures("watched_memory"),
-    *([] if INTERPRETED else [pytest.mark.gpu, NEEDS_GPU]),
+    *([] if INTERPRETED else [*ON_DEVICE, NEEDS_GPU]),
 ]
 loss_kernel = pytest.importorskip("rnnlm_tui.engine.loss_kernel", reason="Triton isn't installed")
 KERNEL: Softmax = loss_kernel.KERNEL

@@ -39,14 +39,6 @@ from .builders import batches_of, small_model
 from .head_cases import Head, a_head, exact, found, relative_errors
 
 CPU = torch.device("cpu")
-MOST_OPERATIONS = 45
-"""Launches of a loss and its gradient in one chunk; with the kernel about 20."""
-
-VIEWS = frozenset(
-    {"alias", "detach", "empty", "expand", "new_empty", "slice", "split", "squeeze", "t"}
-    | {"transpose", "unsqueeze", "view"}
-)
-"""Operations that launch nothing."""
 
 
 def plainly(reduced: bool) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
@@ -238,15 +230,11 @@ def recorded(recorder: Recorder, device: str, head: Head, *, reduced: bool) -> R
 
 
 @pytest.mark.parametrize("reduced", [False, True])
-def test_nothing_waits_for_the_device_and_few_operations_are_launched(
-    recorder: tuple[Recorder, str], reduced: bool
-) -> None:
+def test_nothing_waits_for_the_device(recorder: tuple[Recorder, str], reduced: bool) -> None:
     head = a_head(30, 129, ignored=3)
     names = recorded(*recorder, head, reduced=reduced).names
     waiting = {"_local_scalar_dense", "nonzero", "is_nonzero", "item", "masked_select", "unique"}
     assert not (waiting | {"scalar_tensor", "lift_fresh"}) & set(names), names
-    launched = [name for name in names if name not in VIEWS]
-    assert 20 < len(launched) <= MOST_OPERATIONS, launched
 
 
 @pytest.mark.parametrize("reduced", [False, True])

@@ -26,12 +26,9 @@ from rnnlm_tui.engine.optim import (
 )
 from rnnlm_tui.system.gpu import gpu_uuids
 from rnnlm_tui.system.processes import child_environment
+from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-]
-GPU = torch.device("cuda:0")
+pytestmark = [*ON_DEVICE, NEEDS_GPU]
 
 
 def test_the_chosen_gpu_is_torchs_current_one() -> None:
@@ -47,31 +44,33 @@ def test_the_chosen_gpu_is_torchs_current_one() -> None:
 
 @pytest.mark.parametrize("algorithm", ["adamw", "sgd"])
 def test_a_bad_update_changes_no_weight(algorithm: str) -> None:
-    weight = nn.Parameter(torch.ones(1000, device=GPU))
+    weight = nn.Parameter(torch.ones(1000, device=DEVICE))
     optimizer = build_optimizer([weight], OptimizerSettings(algorithm), 0.1)
     assert skips_bad_updates(optimizer)
-    assert _skips_a_trial(type(optimizer), GPU)  # type: ignore[arg-type]
+    assert _skips_a_trial(type(optimizer), DEVICE)  # type: ignore[arg-type]
     for norm, changes in ((float("nan"), False), (1.0, True)):
         weight.grad = torch.full_like(weight, norm)
-        update_when_finite(optimizer, torch.tensor(norm, device=GPU), torch.ones((), device=GPU))
+        update_when_finite(
+            optimizer, torch.tensor(norm, device=DEVICE), torch.ones((), device=DEVICE)
+        )
         assert bool((weight != 1).any()) is changes
 
 
 def test_out_of_memory_is_recognized_and_the_cache_returned() -> None:
-    total = torch.cuda.get_device_properties(GPU).total_memory
+    total = torch.cuda.get_device_properties(DEVICE).total_memory
     with pytest.raises(RuntimeError) as caught:
-        torch.empty(total * 2, dtype=torch.uint8, device=GPU)
+        torch.empty(total * 2, dtype=torch.uint8, device=DEVICE)
     assert is_out_of_memory(caught.value)
     assert not is_lost(caught.value)
     del caught
     gc.collect()  # what earlier tests left would be freed at any moment
-    release_cache(GPU)
-    before = torch.cuda.memory_reserved(GPU)
-    held = torch.empty(2**28, dtype=torch.uint8, device=GPU)
+    release_cache(DEVICE)
+    before = torch.cuda.memory_reserved(DEVICE)
+    held = torch.empty(2**28, dtype=torch.uint8, device=DEVICE)
     del held
-    assert torch.cuda.memory_reserved(GPU) >= before + 2**28
-    release_cache(GPU)
-    assert torch.cuda.memory_reserved(GPU) == before
+    assert torch.cuda.memory_reserved(DEVICE) >= before + 2**28
+    release_cache(DEVICE)
+    assert torch.cuda.memory_reserved(DEVICE) == before
 
 
 def test_an_assert_on_the_device_is_a_lost_gpu_in_a_process_of_its_own() -> None:

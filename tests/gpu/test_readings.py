@@ -10,29 +10,28 @@ import torch
 from rnnlm_tui.system.gpu import cards, driver_version, gpu_count
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.step_metrics import DeviceProbe
+from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 
 pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available() or bool(torch.version.hip), reason="no NVIDIA GPU here"
-    ),
+    *ON_DEVICE,
+    NEEDS_GPU,
+    pytest.mark.skipif(bool(torch.version.hip), reason="no NVIDIA GPU here"),
 ]
-GPU = torch.device("cuda:0")
 
 
 def test_the_card_that_trains_is_read_and_not_listed_again(tmp_path: Path) -> None:
-    held = torch.zeros(2**26, device=GPU)
-    torch.cuda.synchronize(GPU)
+    held = torch.zeros(2**26, device=DEVICE)
+    torch.cuda.synchronize(DEVICE)
     machine = MachineReader(tmp_path, worker=True)
-    probe = DeviceProbe(GPU)
+    probe = DeviceProbe(DEVICE)
     machine.watch_card(probe)
     gpu = machine.sample().gpu
-    total = torch.cuda.get_device_properties(GPU).total_memory
+    total = torch.cuda.get_device_properties(DEVICE).total_memory
     assert gpu.name is not None
     assert gpu.memory_total == pytest.approx(total, rel=0.05)
     assert gpu.memory_used is not None
     assert gpu.memory_own is not None
-    assert torch.cuda.memory_reserved(GPU) <= gpu.memory_own <= total
+    assert torch.cuda.memory_reserved(DEVICE) <= gpu.memory_own <= total
     for value, most in (
         (gpu.percent, 100.0),
         (gpu.celsius, 110.0),
@@ -51,11 +50,11 @@ def test_the_card_that_trains_is_read_and_not_listed_again(tmp_path: Path) -> No
 def test_the_driver_counts_and_describes_the_cards_that_torch_has() -> None:
     assert gpu_count() == torch.cuda.device_count()
     assert driver_version()
-    uuid = str(torch.cuda.get_device_properties(GPU).uuid)
+    uuid = str(torch.cuda.get_device_properties(DEVICE).uuid)
     (here,) = [
         device
         for board in cards()
         for device in (board, *board.instances)
         if device.uuid is not None and device.uuid.endswith(uuid)
     ]
-    assert here.compute_capability == torch.cuda.get_device_capability(GPU)
+    assert here.compute_capability == torch.cuda.get_device_capability(DEVICE)

@@ -1,4 +1,4 @@
-"""A CUDA GPU's results against the CPU's."""
+"""A GPU's results against the CPU's."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.system.files import run_to_end
+from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
+from tests.unit.engine.builders import batches_of, small_model, tokenizer_folder
 
-from .builders import batches_of, small_model, tokenizer_folder
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-]
-GPU = torch.device("cuda:0")
+pytestmark = ON_DEVICE
+CPU = torch.device("cpu")
 
 
 def head(
@@ -77,13 +74,13 @@ def losses(trainer: Trainer, steps: int) -> Tensor:
 
 @pytest.mark.parametrize("reduced", [False, True])
 def test_loss_and_gradients_equal_the_cpus(reduced: bool) -> None:
-    set_gpu_precision(GPU, rounded=False)
+    set_gpu_precision(DEVICE, rounded=False)
     given = head()
     found = []
-    for device in (torch.device("cpu"), GPU):
+    for device in (CPU, DEVICE):
         hidden, weight, bias = (part.to(device).requires_grad_() for part in given[:3])
         loss = mean_loss(
-            hidden, weight, bias, given[3].to(device), reduced=reduced and device == GPU
+            hidden, weight, bias, given[3].to(device), reduced=reduced and device.type == "cuda"
         )
         found.append(
             [
@@ -96,9 +93,9 @@ def test_loss_and_gradients_equal_the_cpus(reduced: bool) -> None:
 
 
 def test_token_losses_equal_the_cpus() -> None:
-    set_gpu_precision(GPU, rounded=False)
+    set_gpu_precision(DEVICE, rounded=False)
     hidden, weight, bias, targets = head()
-    on_gpu = token_losses(hidden.to(GPU), weight.to(GPU), bias.to(GPU), targets.to(GPU))
+    on_gpu = token_losses(hidden.to(DEVICE), weight.to(DEVICE), bias.to(DEVICE), targets.to(DEVICE))
     torch.testing.assert_close(
         on_gpu.cpu(), token_losses(hidden, weight, bias, targets), rtol=1e-4, atol=1e-4
     )
@@ -107,7 +104,7 @@ def test_token_losses_equal_the_cpus() -> None:
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 @pytest.mark.parametrize("length", [1, 9])
 def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> None:
-    set_gpu_precision(GPU, rounded=False)
+    set_gpu_precision(DEVICE, rounded=False)
     layers = [CELLS[cell_type](16, 24, 2) for _ in range(2)]
     modules = [cast(nn.Module, layer) for layer in layers]
     generator = torch.Generator().manual_seed(1)
@@ -115,11 +112,11 @@ def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> No
         for own, other in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
             own.uniform_(-0.5, 0.5, generator=generator)
             other.copy_(own)
-    modules[1].to(GPU)
+    modules[1].to(DEVICE)
     inputs = torch.randn(length, 5, 16, generator=generator)
     found = []
-    for layer, module, device in zip(layers, modules, ("cpu", "cuda:0"), strict=True):
-        leaf = inputs.to(device).requires_grad_()
+    for layer, module, device in zip(layers, modules, (CPU, DEVICE), strict=True):
+        leaf = inputs.clone().to(device).requires_grad_()
         hidden, state = layer(leaf, layer.initial_state(5))
         gradients = torch.autograd.grad(hidden.square().sum(), [leaf, *module.parameters()])
         found.append([part.detach().cpu() for part in (hidden, *state, *gradients)])
@@ -129,17 +126,18 @@ def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> No
 
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 def test_training_follows_the_cpus(data_mode: str) -> None:
-    set_gpu_precision(GPU, rounded=False)
+    set_gpu_precision(DEVICE, rounded=False)
     torch.testing.assert_close(
-        losses(trainer_on(GPU, data_mode), 10),
-        losses(trainer_on(torch.device("cpu"), data_mode), 10),
+        losses(trainer_on(DEVICE, data_mode), 10),
+        losses(trainer_on(CPU, data_mode), 10),
         rtol=1e-3,
         atol=1e-3,
     )
 
 
+@NEEDS_GPU
 def test_bf16_matmul_trains_alike_and_keeps_all_state_in_float32() -> None:
-    rounded, exact = trainer_on(GPU, "stream", precision="bf16"), trainer_on(GPU, "stream")
+    rounded, exact = trainer_on(DEVICE, "stream", precision="bf16"), trainer_on(DEVICE, "stream")
     torch.testing.assert_close(losses(rounded, 10), losses(exact, 10), rtol=2e-2, atol=2e-2)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
     assert {part.dtype for layer in rounded.state for part in layer} == {torch.float32}
@@ -152,34 +150,35 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
 ) -> None:
     set_exactness(True)
     try:
-        straight = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        straight = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
         torch.manual_seed(1)
         whole = losses(straight, 12)
-        first = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        first = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
         torch.manual_seed(1)
         began = losses(first, 7)
         write_model(tmp_path, first.model, tokenizer_folder(tmp_path / "codec"))
         write_training_state(tmp_path, first)
-        second = trainer_on(GPU, data_mode, cell_type=cell_type, dropout=0.2)
+        second = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
         load_training_state(tmp_path, second)
         assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
     finally:
         set_exactness(False)
 
 
+@NEEDS_GPU
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
     tmp_path: Path, data_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensor_file, "PIECE_BYTES", 1_024)  # several pieces a tensor
-    trainer = trainer_on(GPU, data_mode, cell_type="lstm", dropout=0.2)
+    trainer = trainer_on(DEVICE, data_mode, cell_type="lstm", dropout=0.2)
     copies = SnapshotCopies()
     for number in range(2):  # the second copy takes the memory of the first
         losses(trainer, 5)
         live = snapshot_of(trainer)
         weights = {name: one.cpu() for name, one in live.weights.items()}
         state = {name: one.cpu() for name, one in live.state.tensors.items()}
-        copy = copies.copy(live, GPU)
+        copy = copies.copy(live, DEVICE)
         assert copy is not None
         host, folder = copy.bytes_in_memory(), tmp_path / str(number)
         folder.mkdir()
@@ -200,9 +199,10 @@ def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
                 assert torch.equal(written[key], tensor), key
 
 
+@NEEDS_GPU
 def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None:
-    chosen = choose_matmul("auto", torch.randn(2_000, 64, device=GPU))
-    assert [name for name, _ in chosen.speedups] == list(roundings(GPU)[1:])
+    chosen = choose_matmul("auto", torch.randn(2_000, 64, device=DEVICE))
+    assert [name for name, _ in chosen.speedups] == list(roundings(DEVICE)[1:])
     assert torch.backends.cudnn.allow_tf32 == (chosen.mode != "float32")
 
 
@@ -210,7 +210,7 @@ def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None
 def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
     rules = SamplingRules(greedy=True, repetition_penalty=1.3, penalty_window=5)
     texts = []
-    for device in (torch.device("cpu"), GPU):
+    for device in (CPU, DEVICE):
         model = small_model(cell_type=cell_type).double().to(device).eval()
         start = read_text(model, [1, 2, 3])
         texts.append(
@@ -225,7 +225,7 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
 @pytest.mark.parametrize("widths", [(24, 24), (24, 16)])
 @pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
 def test_all_layers_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> None:
-    set_gpu_precision(GPU, rounded=False)
+    set_gpu_precision(DEVICE, rounded=False)
     hidden_size, embedding_dim = widths
     model = RecurrentLanguageModel(
         vocab_size=23,
@@ -236,7 +236,7 @@ def test_all_layers_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> N
     )
     tokens = torch.randint(23, (5, 12), generator=torch.Generator().manual_seed(1))
     found = []
-    for device in (torch.device("cpu"), GPU):
+    for device in (CPU, DEVICE):
         model.to(device)
         given = tokens.to(device)
         _, state = model(given[:, :4], model.initial_state(5))
@@ -248,15 +248,16 @@ def test_all_layers_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> N
         torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-3, atol=1e-5)
 
 
+@NEEDS_GPU
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
 def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) -> None:
     """In every mode: it would copy them in each call and warn."""
-    trainer = trainer_on(GPU, "stream", cell_type=cell_type, dropout=dropout)
+    trainer = trainer_on(DEVICE, "stream", cell_type=cell_type, dropout=dropout)
     model = trainer.model
     storages = {weight.untyped_storage().data_ptr() for weight in model.layers.parameters()}
     assert len(storages) == model.num_layers
-    tokens = torch.ones(2, 5, dtype=torch.int64, device=GPU)
+    tokens = torch.ones(2, 5, dtype=torch.int64, device=DEVICE)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*single contiguous chunk of memory")
         trainer.train_step()
