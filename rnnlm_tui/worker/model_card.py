@@ -52,6 +52,7 @@ def write_card(
     heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in ("slstm", "mlstm") else ""
     starts = source.after_end and codec.eos_id is not None and codec.layout != "raw"
     training = config.training
+    length = counted(training.context_length, "token")
     tables: dict[str, Rows] = {
         "Model": [
             ("cell", f"{model.cell_type}, {model.num_layers} x {model.hidden_size}{heads}"),
@@ -68,7 +69,7 @@ def write_card(
                 "read",
                 f"as a stream in windows of {counted(training.bptt, 'token')}, the state carried"
                 if training.data_mode == "stream"
-                else f"as separate sentences of at most {counted(training.context_length, 'token')}",
+                else f"as separate sentences of at most {length}",
             ),
             *_figures(facts),
         ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from rnnlm_tui.engine.device import cuda_versions, describe
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
 from tests.gpu import DEVICE, DRY, ON_DEVICE
-from tests.gpu.shapes import SHAPES
+from tests.gpu.shapes import SHAPES, TINY
 
 pytestmark = ON_DEVICE
 
-FAKE = (sys.executable, "-m", "tests.fakes.bench_child", "plain")
-"""For a dry run: a child process of `bench` that always answers with the same figures."""
+SMALL = {**TINY, "corpus.source": "elman", "corpus.sentences": 400, "tokenizer.kind": "word"}
+"""Changes for a dry run."""
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -26,12 +25,12 @@ def test_training_is_measured_beside_a_naive_loop_and_torchs_own_layers(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     shape = SHAPES[name]
-    changes = {"training.device": str(DEVICE), "training.deterministic": False}
+    changes: dict[str, object] = {"training.device": str(DEVICE), "training.deterministic": False}
+    changes |= SMALL if DRY else {}
     options = BenchOptions(
         parse_config(merge(shape.config, changes)),
         seconds=0.05 if DRY else 4.0,
         only="training",
-        child_command=FAKE if DRY else None,
         logs=tmp_path,
     )
     found = run_bench(options, print)
