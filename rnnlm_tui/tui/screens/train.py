@@ -191,11 +191,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def show_readings(self) -> None:
         """Update only the machine panel: no chart shows these readings."""
-        if region := self._placed.places.get("machine"):
+        if (region := self._placed.places.get("machine")) and self.snapshot is not None:
             wide = self.app.size.width >= WIDE_FROM or region.width >= 40
-            self.query_one(MachinePanel).show(
-                machine_view(self.snapshot, self.context.machine, self.context.readings, wide=wide)
-            )
+            facts = self.snapshot, self.context.machine, self.context.readings
+            self.query_one(MachinePanel).show(machine_view(*facts, wide=wide))
 
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""

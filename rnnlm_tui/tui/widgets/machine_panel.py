@@ -5,8 +5,9 @@ A reading has a line per resource if there is room, ranked by LEFT_OUT, and else
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan, nan
 from statistics import fmean
 from time import localtime, strftime, time
@@ -39,23 +40,17 @@ if TYPE_CHECKING:
     from rnnlm_tui.system.machine import MachineFacts
 
 
-LEFT_OUT = ("math", "disk", "shares", "RAM", "CPU", "power")
+LEFT_OUT = ("math", "disk", "shares", "RAM", "CPU")
 """Lines of the tall form in the order in which they are left out for a line per GPU."""
-FIRST_LINES = 3
-"""Lines before those of other GPUs: load, memory and power of the one that trains."""
 LEAST_HISTORY, MOST_HISTORY = 2, 11
 """Rows of the load curve."""
 TALL = 7
 """Inner height from which every resource has its own line."""
 GUTTER = 4
 """Cells of the labels to the left of a curve."""
-ROOMY = 40
-"""Inner width from which free memory is shown beside own and other memory."""
 FIGURES, MORE_FIGURES = 19, 28
 """Cells kept for the figures right of a bar, in the tall and in the short form."""
 LEAST_BAR = 3
-WITH_POWER = 46
-"""Inner width from which the other cards' lines have power and temperature."""
 CELL = 12
 """Cells of each GPU if several share a line, with a blank."""
 OLD_READING_SECONDS = 10.0
@@ -74,10 +69,8 @@ class MachineView:
     rows: Sequence[HardwareRow] = ()
     """Oldest first."""
     legend: str | Content = ""
-    cores: int = 0
-    """0 if unknown."""
-    disk_total: int | None = None
-    """Bytes of the disk; None if unknown."""
+    machine: MachineFacts | None = None
+    """The machine, if it is known and this one."""
     trains: bool = True
     """Whether the readings include a run's own values, not only the machine's."""
     alarm: bool = False
@@ -93,39 +86,27 @@ class MachineView:
 
 
 def machine_view(
-    snapshot: RunSnapshot | None, machine: MachineFacts | None, own: Readings, *, wide: bool
+    snapshot: RunSnapshot, machine: MachineFacts | None, own: Readings, *, wide: bool
 ) -> MachineView:
     """Choose a running run's readings, an ended run's totals, or the app's readings.
 
-    The app's own readings are used if the run has none and ran on this machine, or without a run.
+    The app's own readings are used if the run has none and ran on this machine.
     """
-    summary = snapshot.summary if snapshot is not None else None
-    rows = snapshot.hardware if snapshot is not None else ()
-    status = summary.status if summary is not None else None
-    math = arithmetic(summary) if summary is not None else ""
-    if snapshot is not None and status not in LIVING and len(snapshot.machine) and rows:
-        return MachineView(legend=line("whole run"), arithmetic=math, ended=snapshot)
-    here = machine is not None and (summary is None or summary.host in (None, machine.host))
-    idle = here and status not in LIVING and bool(own.rows)
-    label = machine_label(machine, wide=wide)
+    summary, rows, living = snapshot.summary, snapshot.hardware, snapshot.summary.status in LIVING
+    if rows and not living:
+        return MachineView(legend=line("whole run"), arithmetic=arithmetic(summary), ended=snapshot)
+    here = machine if machine is None or summary.host in (None, machine.host) else None
+    idle = here is not None and not living and bool(own.rows)
+    label = machine_label(machine, wide=wide).stylize(DIM)
     if idle and not own.live:
-        label = Content(strftime("at %H:%M:%S", localtime(own.rows[-1].time)))
-    elif rows and status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
-        label = Content("as last stored")
-    device, known = "", status in LIVING or not rows
-    if summary is not None and machine is not None and known and not idle:
-        device = device_name(machine, wide=False, device=summary.device)
-    return MachineView(
-        own.rows if idle else rows,
-        label.stylize(DIM),
-        machine.cpu_count if machine is not None and here else 0,
-        machine.disk_total if machine is not None and here else None,
-        trains=not idle,
-        alarm=status in ("stalled", "degraded"),
-        device=device,
-        arithmetic="" if idle else math,
-        others="" if idle or summary is None else other_load_text(summary, short=True),
-    )
+        label = line(strftime("at %H:%M:%S", localtime(own.rows[-1].time)))
+    elif rows and summary.status == "degraded" and time() - rows[-1].time > OLD_READING_SECONDS:
+        label = line("as last stored")
+    if idle:
+        return MachineView(own.rows, label, here, trains=False)
+    device = "" if machine is None else device_name(machine, wide=False, device=summary.device)
+    alarm, others = summary.status in ("stalled", "degraded"), other_load_text(summary, short=True)
+    return MachineView(rows, label, here, True, alarm, device, arithmetic(summary), others)
 
 
 class MachinePanel(Panel):
@@ -140,38 +121,34 @@ class MachinePanel(Panel):
         """Show readings; the worker reports them less often than steps."""
         if view != self._view:
             self._view = view
-            self.set_reactive(Panel.legend, view.legend)
             self.redraw()
 
     def legend_within(self, room: int) -> Label:
         """Return the machine's name, or device and arithmetic if they have no line; only the device
         if the name is too long."""
-        parts = (self._view.device, self._view.arithmetic)
-        brief = " · ".join(parts)
-        if all(parts) and self.inner_size.height < TALL and len(brief) <= room:
-            return brief
-        too_long = width_of(segments_of(self.legend)) > room >= len(self._view.device)
-        return self._view.device if too_long else super().legend_within(room)
+        view = self._view
+        parts = view.device, view.arithmetic
+        brief = [" · ".join(parts)] if all(parts) and self.inner_size.height < TALL else []
+        labels: Sequence[Label] = (*brief, view.legend, view.device)
+        return next((one for one in labels if width_of(segments_of(one)) <= room), "")
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size."""
         view, tall = self._view, height >= TALL
-        row = self._reading = steady_reading(view.rows)
+        row = self._reading = None if view.ended is not None else steady_reading(view.rows)
         dots = (width - GUTTER) * (1 if self.ascii_only else 2)
         loads: list[tuple[int, float]] = []
         if view.ended is not None:
-            totals = _Totals(view.ended)
-            lines = totals.table(view.arithmetic, width, height) if tall else totals.brief(width)
-            loads = totals.loads(dots)
+            lines = total_lines(view.ended, view.arithmetic, width, tall=tall)
+            loads = whole_history(view.ended, dots)
         elif row is None:
             lines = [line("no readings yet")]
         else:
             reading = _Reading(view, row, width, height)
             lines = reading.tall() if tall else reading.short()
             loads = history(view.rows, dots) if view.trains else []
-        lines = lines[:height]
         curve = self._curve(loads, width, height - len(lines)) if tall and loads else []
-        self.lines = [*curve, *lines]
+        self.lines = [*curve, *lines[:height]]
 
     def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
         """Plot a load in percent, given as (dot column, percent), if there is room."""
@@ -191,158 +168,138 @@ class MachinePanel(Panel):
         ]
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return the GPU's clock, what slows it down or is wrong with it, and what others use if
+        """Return the GPU's clock, what slows it down or is wrong with it, or what others use if
         there is no line for it."""
-        row = self._reading if self._view.ended is None else None
-        problem = Content("") if row is None else edge(row, width - 6)
-        labels: list[tuple[int, Sequence[Segment]]] = []
-        if problem.plain:
-            labels.append((3, segments_of(problem)))
-        if self._view.others and self.inner_size.height < TALL:
-            place = 3 + (problem.cell_length + 3 if labels else 0)
-            labels.append((place, segments_of(self._view.others, WARN)))
-        return labels
+        label = Content("") if self._reading is None else edge(self._reading, width - 6)
+        if not label.plain and self.inner_size.height < TALL:
+            label = Content.styled(self._view.others, WARN)
+        return [(3, segments_of(label))]
+
+
+Use = tuple[float | None, float | None, float | None]
+"""What of a resource the run uses, what all processes use, and what there is; None if unknown."""
+UNKNOWN: Use = (None, None, None)
+
+
+def resource_line(
+    width: int, kept: int, name: str, figures: Content, use: Use = UNKNOWN, colour: str = TRAIN
+) -> Content:
+    """Return `CPU  ━━╍───  71 % of 8`: a bar if it is known how much there is, and the figures, for
+    which so many cells are kept."""
+    left, own, used, total = line(f"{name:<5}"), use[0] or 0.0, use[1] or 0.0, use[2]
+    room = width - max(kept, figures.cell_length + 6)
+    if total and room >= LEAST_BAR:
+        left += bar(room, own / total, max(0.0, used - own) / total, colour=colour)
+    return spread(left, figures, width)
 
 
 class _Reading:
     """The lines of a reading, `width` cells each."""
 
     def __init__(self, view: MachineView, row: HardwareRow, width: int, height: int) -> None:
-        self.view, self.row, self.width, self.height = view, row, width, height
-        self.figures = FIGURES if height >= TALL else MORE_FIGURES
-        self.colour, self.busy = (WARN, f"bold {WARN}") if view.alarm else (TRAIN, STRONG)
-        least = LITTLE_DISK * view.disk_total if view.disk_total else LITTLE_BYTES
-        self.little_disk = row.disk_free < least
-        self.ram = row.process_memory if view.trains else 0, row.memory_used, row.memory_total
-        self.card, gpu = has_card(row), row.gpu
-        own = gpu.memory_own if view.trains else None
-        self.memory = (own, gpu.memory_used, gpu.memory_total) if self.card else self.ram
+        if not view.trains:  # all that is used is shown like a run's own
+            gpu = replace(row.gpu, memory_own=row.gpu.memory_used)
+            own, load = row.memory_used, row.cpu_percent
+            row = replace(row, process_memory=own, process_cpu_percent=load, gpu=gpu)
+        self.view, self.row, self.gpu, self.width, self.height = view, row, row.gpu, width, height
+        self.card, self.brief = has_card(row), height < TALL
+        self.line = partial(resource_line, width, MORE_FIGURES if self.brief else FIGURES)
+        self.memory: Use = row.process_memory, row.memory_used, row.memory_total
+        if self.card:
+            self.memory = self.gpu.memory_own, self.gpu.memory_used, self.gpu.memory_total
+        self.disk_total = None if view.machine is None else view.machine.disk_total
+        least = LITTLE_DISK * self.disk_total if self.disk_total else LITTLE_BYTES
+        self.disk_style = f"bold {WARN}" if row.disk_free < least else TEXT
+        self.disk_free = amount(f"{disk(row.disk_free)} free", self.disk_style)
 
     def short(self) -> list[Content]:
-        """Return load, memory and a line of other figures, and more if there is room."""
-        row, gpu = self.row, self.row.gpu
-        load = gpu.percent if self.card else row.cpu_percent
-        figures = line("{} %", (whole(load).rjust(4), self.busy))
-        left, right = _free(*self.memory), self._disk_words("disk ")
+        """Return load, memory and a line of other figures, then the other GPUs."""
+        row, (_, used, total) = self.row, self.memory
+        left, right = Content(""), line("disk ") + self.disk_free
+        if used is not None and total is not None:
+            left = line("free {} GiB", (gib(total - used), BRIGHT))
         if self.card:
-            figures += line("{} W{} °C", _watts(gpu, 4), _celsius(gpu, 4))
-            left = right if self.little_disk else left
+            left = left if self.disk_style == TEXT else right
             ram = f"{100 * row.memory_used / max(1, row.memory_total):.0f}"
             right = line("CPU {} %  RAM {} %", (f"{row.cpu_percent:.0f}", BRIGHT), (ram, BRIGHT))
-        elif self.view.trains:
-            figures += line("{} % own", f"{row.process_cpu_percent:>5.0f}")
-        first = self._lost() or self._bar(
-            "GPU" if self.card else "CPU", figures, load, load, colour=self.colour
-        )
-        lines = [first, self._memory(), spread(left, right, self.width)]
-        lines += other_cards(row.other_gpus, self.width, self.height - len(lines))
-        return [*lines, self._disk()] if self.card else lines
+        found = dict(self._resources())
+        lines = [found["load"], found["memory"], spread(left, right, self.width)]
+        return [*lines, *other_cards(row.other_gpus, self.width, self.height - len(lines))]
 
     def tall(self) -> list[Content]:
         """Return a line per resource; with many GPUs, the less important ones are left out."""
         found, cards, height = dict(self._resources()), self.row.other_gpus, self.height
-        kept = {"disk"} if self.little_disk else set()
-        most = max(1, height - FIRST_LINES - len(kept))
-        rows = len(other_cards(cards, self.width, most))
-        for name in LEFT_OUT:
-            if len(found) + rows > height and name not in kept:
-                found.pop(name, None)
-        last = [found.pop("math")] if "math" in found else []
-        others = other_cards(cards, self.width, height - len(found) - len(last))
-        return [*found.values(), *others, *last]
+        if lost(self.gpu) and self.memory[0] is None:
+            del found["memory"]
+        names = [name for name in LEFT_OUT if name in found]
+        if self.disk_style != TEXT:
+            names.remove("disk")
+        rows = len(other_cards(cards, self.width, height - len(found) + len(names)))
+        for name in names[: max(0, len(found) + rows - height)]:
+            del found[name]
+        return [*found.values(), *other_cards(cards, self.width, height - len(found))]
 
     def _resources(self) -> Iterator[tuple[str, Content]]:
-        """Yield the lines of the tall form, each with its name."""
-        view, row, gpu = self.view, self.row, self.row.gpu
+        """Yield the lines of the tall form, each with its name; load and memory also of the short
+        one."""
+        view, row, gpu, (own, used, total) = self.view, self.row, self.gpu, self.memory
         cpu, process = row.cpu_percent, row.process_cpu_percent
-        cores = f"{{}} % of {view.cores}" if view.cores else "{} %"
-        if self.card:
-            busy = line("{} % busy", (whole(gpu.percent), self.busy))
-            load = gpu.percent
-            yield "GPU", self._lost() or self._bar("GPU", busy, load, load, colour=self.colour)
-            if not lost(gpu) or gpu.memory_own is not None:
-                yield "mem", self._memory()
-            if view.trains and None not in self.memory[1:]:
-                yield "shares", self._shares(*self.memory)
-            yield "CPU", self._bar("CPU", line(cores, f"{cpu:.0f}"), cpu, cpu)
-            yield "RAM", self._bar("RAM", _of(*self.ram[1:]), self.ram[1], *self.ram[1:])
+        cores = "{} %" if view.machine is None else f"{{}} % of {view.machine.cpu_count}"
+        busy = WARN if view.alarm else BRIGHT
+        load = whole(gpu.percent if self.card else cpu), f"bold {busy}"
+        use: Use = (gpu.percent, None, 100) if self.card else (process, cpu, 100)
+        if lost(gpu):
+            figures, use = fault(gpu.fault, self.width - 5), UNKNOWN
+        elif self.card and self.brief:
+            heat = sensor(gpu, gpu.celsius, "thermal", 4)
+            figures = line("{} % {} W{} °C", load, sensor(gpu, gpu.watts, "power", 3), heat)
+        elif self.card:
+            figures = line("{} % busy", load)
+        elif self.brief and view.trains:
+            figures, use = line("{} %{} % own", load, f"{process:>5.0f}"), (cpu, None, 100)
         else:
-            own = process if view.trains else cpu
-            yield "CPU", self._bar("CPU", line(cores, (f"{cpu:.0f}", self.busy)), own, cpu)
-            if view.trains and view.others:
-                words = line("{} {}", (OTHERS, THIRD), (view.others, WARN))
-                yield "others", self._indented(words)
-            elif view.trains:
-                percents = (amount(f"{max(0.0, part):.0f} %") for part in (process, cpu - process))
-                yield "others", self._own_and_other(*percents)
-            yield "RAM", self._memory()
-            if view.trains:
-                yield "own", self._shares(*self.ram)
-        yield "disk", self._disk()
+            figures = line(cores, load)
+        colour = WARN if view.alarm else TRAIN
+        yield "load", self.line("GPU" if self.card else "CPU", figures, use, colour)
+        if view.others:
+            yield "others", self._indented("{} {}", (OTHERS, THIRD), (view.others, WARN))
+        elif view.trains and not self.card:
+            yield "others", self._shares(process, cpu, lambda part: amount(f"{part:.0f} %"))
+        yield "memory", self._memory()
+        if view.trains and used is not None and total is not None:
+            yield "shares", self._shares(own or 0, used, gib)
+        if self.card:
+            yield "CPU", self.line("CPU", line(cores, f"{cpu:.0f}"), (cpu, None, 100))
+            ram = row.memory_used, row.memory_total
+            yield "RAM", self.line("RAM", _of(*ram), (ram[0], None, ram[1]))
+        taken, warns = (self.disk_total or 0) - row.disk_free, self.disk_style != TEXT
+        use = (taken, None, self.disk_total)
+        yield "disk", self.line("disk", self.disk_free, use, WARN if warns else TRAIN)
         if power := power_line(gpu, self.width):
             yield "power", power
         if view.arithmetic:
-            yield "math", spread(line("math"), line("{}", view.arithmetic), self.width)
-
-    def _bar(
-        self,
-        name: str,
-        figures: Content,
-        own: float | None,
-        used: float | None,
-        total: float | None = 100.0,
-        colour: str = TRAIN,
-    ) -> Content:
-        """Return `CPU  ━━╍───  71 % of 8`: the shares of the run and of others, and the figures."""
-        part = rest = None
-        if used is not None and total:
-            part, rest = (own or 0) / total, max(0.0, used - (own or 0)) / total
-        shares = bar(max(6, self.width - self.figures), part, rest or 0.0, colour=colour)
-        return spread(line(f"{name:<5}") + shares, figures, self.width)
-
-    def _lost(self) -> Content | None:
-        """Return `GPU  card lost`, if nothing can be read from it any more."""
-        if not lost(self.row.gpu):
-            return None
-        return spread(line("GPU  "), fault(self.row.gpu.fault, self.width - 5), self.width)
+            yield "math", self.line("math", line("{}", view.arithmetic))
 
     def _memory(self) -> Content:
         """Return `mem  ━╍────  4.7 / 23 GiB`, with own and other memory in the short form."""
         name, (own, used, total) = "mem" if self.card else "RAM", self.memory
         if total is None or used is None:  # the driver doesn't report it: use what the run reports
+            unknown = lost(self.gpu) and own is None
             figures = line("{} GiB own", (gib(own), TRAIN))
-            unknown = lost(self.row.gpu) and own is None
-            return line("mem  –") if unknown else self._bar(name, figures, None, None)
-        if not self.view.trains or self.figures == FIGURES:
-            own = own if self.view.trains else used
-            return self._bar(name, _of(used, total), own, used, total)
-        others = gib(max(0, used - (own or 0))).rjust(4)
-        figures = line("{} own {} other GiB", (gib(own or 0), TRAIN), (others, THIRD))
-        return self._bar(name, figures, own, used, total)
+            return line("mem  –") if unknown else self.line(name, figures)
+        figures = _of(used, total)
+        if self.view.trains and self.brief:
+            others = gib(max(0, used - (own or 0))).rjust(4)
+            figures = line("{} own {} other GiB", (gib(own or 0), TRAIN), (others, THIRD))
+        return self.line(name, figures, self.memory)
 
-    def _shares(self, own: int | None, used: int | None, total: int | None) -> Content:
-        other = max(0, (used or 0) - (own or 0))
-        left = self._own_and_other(gib(own or 0), gib(other))
-        free = _free(own, used, total)
-        return spread(left, free, self.width) if self.width >= ROOMY else left
+    def _shares(self, own: float, used: float, text: Callable[[float], object]) -> Content:
+        shares = (OWN, TRAIN), text(own), (OTHERS, THIRD), text(max(0.0, used - own))
+        return self._indented("{} own {}  {} other {}", *shares)
 
-    def _own_and_other(self, own: Content | str, other: Content | str) -> Content:
-        words = line("{} own {}  {} other {}", (OWN, TRAIN), own, (OTHERS, THIRD), other)
-        return self._indented(words)
-
-    def _indented(self, words: Content) -> Content:
-        return Content(" " * max(0, min(5, self.width - words.cell_length))) + words
-
-    def _disk(self) -> Content:
-        words, total = self._disk_words(), self.view.disk_total
-        if not total:
-            return spread(line("disk"), words, self.width)
-        used, colour = total - self.row.disk_free, WARN if self.little_disk else TRAIN
-        return self._bar("disk", words, used, used, total, colour)
-
-    def _disk_words(self, name: str = "") -> Content:
-        style = f"bold {WARN}" if self.little_disk else TEXT
-        return line(name) + amount(f"{disk(self.row.disk_free)} free", style)
+    def _indented(self, pattern: str, *values: object) -> Content:
+        words = line(pattern, *values)
+        return words.pad_left(max(0, min(5, self.width - words.cell_length)))
 
 
 TOTALS = (
@@ -354,91 +311,67 @@ TOTALS = (
     ("RAM own", "process_memory", ""),
     ("RAM all", "memory_used", ""),
     ("power", "gpu_watts", "W"),
-    ("temp", "gpu_celsius", "°C"),
 )
 """An ended run's totals: name, column and unit; memory has only a peak."""
+OF_CARD = ("gpu_percent", "gpu_memory_own", "gpu_memory_used")
+OF_CPU = ("process_cpu_percent", "process_memory", "memory_used")
+"""Columns of load and memory of a run on a GPU and on the CPU."""
 
 
-class _Totals:
-    """What an ended run used of its machine; NaN for values that weren't measured."""
+def total_lines(ended: RunSnapshot, math: str, width: int, *, tall: bool) -> list[Content]:
+    """Return what an ended run used of its machine, and how long it took: in three lines, or in a
+    table."""
+    columns, summary, newest = ended.machine.columns, ended.summary, ended.hardware[-1]
+    mean = {name: fmean(_known(band.mean) or [nan]) for name, band in columns.items()}
+    peak = {name: max(_known(band.high), default=nan) for name, band in columns.items()}
+    card = not (isnan(peak["gpu_percent"]) and isnan(peak["gpu_memory_own"]))
+    load, own, used = OF_CARD if card else OF_CPU
+    total = newest.gpu.memory_total if card else newest.memory_total
+    most_used = _of(peak[used], total) if total else Content("")
+    times = {event.kind: event.time for event in ended.events}
+    ends = [times[kind] for kind in ("finished", "stopped", "failed") if kind in times]
+    whole_time = (ends or ended.machine.time)[-1] - times.get("started", nan)
+    known = summary.attempt <= 1 and whole_time >= summary.active_seconds
+    training, in_all = duration(summary.active_seconds), duration(whole_time) if known else ""
+    if not tall:
+        first, second = ("GPU", "mem") if card else ("CPU", "RAM")
+        loads = line(f"{first}  mean {{}} %", (whole(mean[load]), STRONG))
+        sizes = line(f"{second}  peak {{}} own", (memory(peak[own]), STRONG))
+        return [
+            spread(loads, line("peak {} %", whole(peak[load])), width),
+            spread(sizes, most_used, width),
+            spread(line(f"time {training}"), line("total {}" if in_all else "{}", in_all), width),
+        ]
 
-    def __init__(self, ended: RunSnapshot) -> None:
-        self.ended, columns = ended, ended.machine.columns
-        means = {name: _known(band.mean) for name, band in columns.items()}
-        self.mean = {name: fmean(values) if values else nan for name, values in means.items()}
-        self.peak = {name: max(_known(band.high), default=nan) for name, band in columns.items()}
-        self.card = not (isnan(self.peak["gpu_percent"]) and isnan(self.peak["gpu_memory_own"]))
-        summary, events = ended.summary, ended.events
-        started = next((event.time for event in events if event.kind == "started"), nan)
-        kinds = ("finished", "stopped", "failed")
-        ends = [event.time for event in events if event.kind in kinds] or ended.machine.time
-        whole, training = ends[-1] - started, summary.active_seconds
-        known = summary.attempt <= 1 and whole >= training
-        self.training, self.whole = duration(training), duration(whole) if known else ""
+    def row(name: str, mean: str, peak: str | Content, style: str = TEXT) -> Content:
+        shown = peak if isinstance(peak, Content) else Content.styled(peak, style)
+        figures = Content.assemble((mean, style), " " * max(2, 9 - shown.cell_length), shown)
+        return resource_line(width, 0, name, figures)
 
-    def loads(self, columns: int) -> list[tuple[int, float]]:
-        """Return the load of the GPU, or of the CPU without one, over as many dot columns."""
-        name = "cpu_percent" if isnan(self.peak["gpu_percent"]) else "gpu_percent"
-        values = self.ended.machine.columns[name].mean
-        columns = min(columns, len(values))
-        places = (((at + 1) * columns - 1) // len(values) for at in range(len(values)))
-        return averaged(zip(places, values, strict=True))
+    lines = [row("", "mean", "peak", DIM)]
+    for name, column, unit in TOTALS:
+        style = STRONG if column in (load, own) else TEXT
+        if isnan(peak[column]) or (card and name in ("CPU all", "RAM all")):
+            continue
+        if unit:
+            means, peaks = (f"{whole(values[column])} {unit}" for values in (mean, peak))
+            lines.append(row(name, means, peaks, style))
+        else:
+            lines.append(
+                row(name, "", most_used if column == used else memory(peak[column]), style)
+            )
+    lines.append(row("training", "", training, STRONG))
+    last = (("start to end", in_all), ("math", math))
+    return [*lines, *(row(name, "", text) for name, text in last if text)]
 
-    def brief(self, width: int) -> list[Content]:
-        """Return the run's means, peaks and duration in three or four lines."""
-        load, memory_of, own, used = (
-            ("gpu_percent", "mem", "gpu_memory_own", "gpu_memory_used")
-            if self.card
-            else ("process_cpu_percent", "RAM", "process_memory", "memory_used")
-        )
-        mean, peak = self.mean, self.peak
-        name = "GPU" if self.card else "CPU"
-        first = line(f"{name:<5}mean {{}} %", (whole(mean[load]), STRONG))
-        second = line(f"{memory_of:<5}peak {{}} own", (memory(peak[own]), STRONG))
-        cpu = line("CPU  mean {} %", whole(mean["process_cpu_percent"]))
-        total = line("total {}", self.whole) if self.whole else Content("")
-        rows = (
-            (first, line("peak {} %", whole(peak[load]))),
-            (second, self._most_used(used)),
-            (line(f"time {self.training}"), total),
-            (cpu, line("RAM own {}", memory(peak["process_memory"]))),
-        )
-        return [spread(left, right, width) for left, right in rows[: 4 if self.card else 3]]
 
-    def table(self, math: str, width: int, height: int) -> list[Content]:
-        """Return lines of a name with a mean and a peak."""
-
-        def row(name: str, mean: str, peak: str, style: str = TEXT) -> Content:
-            figures = Content.styled(mean + peak.rjust(max(9, len(peak) + 2)), style)
-            return spread(line(name), figures, width)
-
-        lines, left_out = [row("", "mean", "peak", DIM)], set()
-        strong = {"process_cpu_percent", "process_memory"}
-        if self.card:
-            strong, left_out = {"gpu_percent", "gpu_memory_own"}, {"CPU all", "RAM all"}
-        last = [row("training", "", self.training, STRONG)]
-        last += [row("start to end", "", self.whole)] if self.whole else []
-        last += [row("math", "", math)] if math else []
-        for name, column, unit in TOTALS:
-            peak, style = self.peak[column], STRONG if column in strong else TEXT
-            if isnan(peak) or name in left_out:
-                continue
-            if unit:
-                mean = f"{whole(self.mean[column])} {unit}"
-                lines.append(row(name, mean, f"{whole(peak)} {unit}", style))
-            elif name.endswith("all"):
-                lines.append(spread(line(name), self._most_used(column), width))
-            else:
-                lines.append(row(name, "", memory(peak), style))
-        if TOTALS[-1][0] in lines[-1].plain and len(lines) + len(last) + LEAST_HISTORY > height:
-            del lines[-1]
-        return [*lines, *last]
-
-    def _most_used(self, column: str) -> Content:
-        """Return the most memory used on the machine or GPU, by all processes."""
-        newest = self.ended.hardware[-1]
-        total = newest.gpu.memory_total if self.card else newest.memory_total
-        return _of(self.peak[column], total) if total else Content("")
+def whole_history(ended: RunSnapshot, columns: int) -> list[tuple[int, float]]:
+    """Return the load of the GPU, or of the CPU without one, over as many dot columns."""
+    loads = [ended.machine.columns[name].mean for name in ("gpu_percent", "cpu_percent")]
+    values = next((values for values in loads if _known(values)), loads[1])
+    columns = min(columns, len(values))
+    places = (((at + 1) * columns - 1) // len(values) for at in range(len(values)))
+    return averaged(zip(places, values, strict=True))
 
 
 def _known(values: Iterable[float]) -> list[float]:
@@ -453,33 +386,16 @@ def whole(value: float | None) -> str:
     return NOTHING if value is None or isnan(value) else f"{value:,.0f}"
 
 
-def _free(_own: int | None, used: int | None, total: int | None) -> Content:
-    if used is None or total is None:
-        return Content("")
-    return line("free {} GiB", (gib(total - used), BRIGHT))
-
-
-def _of(used: float, total: int) -> Content:
+def _of(used: float, total: float) -> Content:
     return line(f"{{}} / {gib(total)} GiB", gib(used))
 
 
 # GPUs
 
 
-def _watts(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
-    """A power draw and its style: a warning while the limit slows the card down.
-
-    In a column of some width it begins with a blank, and has no comma, which would not fit.
-    """
-    style = WARN if "power" in (gpu.throttle or "") else TEXT
-    text = whole(gpu.watts)
-    return f" {text.replace(',', ''):>{width - 1}}" if width else text, style
-
-
-def _celsius(gpu: GpuRow, width: int = 0) -> tuple[str, str]:
-    """A temperature and its style: a warning while it slows the card down."""
-    style = WARN if "thermal" in (gpu.throttle or "") else TEXT
-    return whole(gpu.celsius).rjust(width), style
+def sensor(gpu: GpuRow, value: float | None, limit: str, width: int = 0) -> tuple[str, str]:
+    """A figure and its style: a warning while that limit slows the card down."""
+    return whole(value).rjust(width), WARN if limit in (gpu.throttle or "") else TEXT
 
 
 def lost(gpu: GpuRow) -> bool:
@@ -494,37 +410,36 @@ def fault(text: str | None, room: int) -> Content:
 
 def edge(row: HardwareRow, room: int) -> Content:
     """Return what is wrong with a GPU or, if nothing is, the clock of the one that trains and what
-    slows it down: `1,725 / 1,980 MHz  throttled: power cap`.
+    slows it down: `1,725 MHz  throttled: power cap`; or the highest clock.
 
-    In less room the highest clock, the word or the clock is left out.
+    In less room the word, the highest clock or the clock is left out.
     """
     gpu = row.gpu
-    if gpu.fault and not lost(gpu):  # else the line of the GPU says it
-        return fault(gpu.fault, room)
-    broken = next((card for card in row.other_gpus if card.fault), None)
-    if broken is not None:
-        return fault(f"gpu{broken.index}: {broken.fault}", room)
-    clock = "" if gpu.clock_mhz is None else f"{whole(gpu.clock_mhz)} MHz"
-    most = clock and gpu.clock_max_mhz and clock.replace("M", f"/ {whole(gpu.clock_max_mhz)} M")
-    forms = [most or clock, clock, ""]
-    if reasons := safe_text(gpu.throttle or "", newlines="show"):
-        words = f"throttled: {reasons}"
-        forms = [f"{clock}  {words}" for clock in forms[:2]] + [f"{clock}  {reasons}", words]
-        forms += [reasons, "throttled", ""]
-    text = next(text.strip() for text in forms if len(text.strip()) <= room)
-    return Content.styled(text, WARN if reasons else DIM)
+    faults = [gpu.fault] if gpu.fault and not lost(gpu) else []  # else the line of the GPU says it
+    faults += [f"gpu{card.index}: {card.fault}" for card in row.other_gpus if card.fault]
+    if faults:
+        return fault(faults[0], room)
+    clock, style = "" if gpu.clock_mhz is None else f"{whole(gpu.clock_mhz)} MHz", DIM
+    forms = [clock, ""]
+    if gpu.throttle:
+        reasons, style = safe_text(gpu.throttle, newlines="show"), WARN
+        forms = [f"{clock}  throttled: {reasons}", f"{clock}  {reasons}", reasons, "throttled"]
+    elif clock and gpu.clock_max_mhz:
+        forms.insert(0, clock.replace("M", f"/ {whole(gpu.clock_max_mhz)} M"))
+    return Content.styled(next(text.strip() for text in forms if len(text.strip()) <= room), style)
 
 
 def power_line(gpu: GpuRow, width: int) -> Content:
     """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; empty if nothing is."""
     most = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
+    heat = line("temp {} °C", sensor(gpu, gpu.celsius, "thermal"))
     for limit, gap in ((most, "   "), (most, "  "), ("", "  ")):
-        power = [line(f"pwr  {{}}{limit} W", _watts(gpu))] if gpu.watts is not None else []
-        heat = [line("temp {} °C", _celsius(gpu))] if gpu.celsius is not None else []
-        known = Content(gap).join([*power, *heat])
-        if known.cell_length <= width:
+        power = line(f"pwr  {{}}{limit} W", sensor(gpu, gpu.watts, "power"))
+        known = (gpu.watts, power), (gpu.celsius, heat)
+        shown = Content(gap).join(part for value, part in known if value is not None)
+        if shown.cell_length <= width:
             break
-    return known
+    return shown
 
 
 def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Content]:
@@ -542,18 +457,14 @@ def other_cards(cards: Sequence[GpuRow], width: int, height: int) -> list[Conten
 
 def _line(card: GpuRow, width: int) -> Content:
     """Return `gpu1 ╍╍╍──  40 %   4.2 / 23 GiB`, or what is wrong with the card."""
-    name = line(f"gpu{card.index}".ljust(5))
+    name = f"gpu{card.index}"
     if card.fault:
-        return spread(name, fault(card.fault, width - 6), width)
+        return resource_line(width, 0, name, fault(card.fault, width - 6))
     figures = _load(card)
     if card.memory_total is not None:
         sizes = f" {gib(card.memory_used).rjust(4)} / {gib(card.memory_total)}"
         figures += line("{} GiB", sizes)
-    if width >= WITH_POWER and (card.watts is not None or card.celsius is not None):
-        figures += line("{} W{} °C", _watts(card, 5), _celsius(card, 5))
-    room = width - name.cell_length - figures.cell_length - 1
-    shares = bar(room, 0.0, (card.percent or 0.0) / 100) if room >= LEAST_BAR else Content("")
-    return spread(name + shares, figures, width)
+    return resource_line(width, 0, name, figures, (None, card.percent, 100))
 
 
 def _load(card: GpuRow) -> Content:

@@ -33,6 +33,7 @@ NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
 SIZES = (NARROW, WIDE, FULL)
 READING = make_hardware()[-1]
 WITHOUT_CARD = make_hardware(gpu=False)[-1]
+WITH_DISK = replace(make_machine(), disk_total=100 * 10**9)
 
 
 def panel(view: MachineView, size: tuple[int, int]) -> MachinePanel:
@@ -44,8 +45,8 @@ def panel(view: MachineView, size: tuple[int, int]) -> MachinePanel:
     return shown
 
 
-def texts(row: HardwareRow, size: tuple[int, int], **facts: object) -> list[str]:
-    view = MachineView((row,), cores=8, **facts)  # type: ignore[arg-type]
+def texts(row: HardwareRow, size: tuple[int, int], *, trains: bool = True) -> list[str]:
+    view = MachineView((row,), machine=WITH_DISK, trains=trains)
     return [line.plain.rstrip() for line in panel(view, size).lines]
 
 
@@ -75,11 +76,12 @@ def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_numbe
     little, enough = (replace(READING, disk_free=free * 10**9) for free in (9, 11))
     for size, count in product((NARROW, (36, 6), (28, 7), WIDE, FULL), (0, 1, 4, 8, 15)):
         row = replace(little, other_gpus=cards(count))
-        shown = panel(MachineView((row,), disk_total=100 * 10**9, arithmetic="bf16 matmul"), size)
+        view = MachineView((row,), machine=WITH_DISK, arithmetic="bf16 matmul")
+        shown = panel(view, size)
         line = next(line for line in shown.lines if "disk" in line.plain)
         assert "9.0 GB free" in line.plain
         assert any("9.0" in part for part in styled(line, palette.WARN))
-    assert "disk" not in "".join(texts(enough, NARROW, disk_total=100 * 10**9))
+    assert "disk" not in "".join(texts(enough, NARROW))
 
 
 def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
@@ -178,7 +180,7 @@ def test_every_machine_fits_every_size() -> None:
     sizes = (36, 3), (36, 6), (58, 4), (28, 7), (28, 10), (52, 18)
     for machine, size, trains in product(MACHINES, sizes, (True, False)):
         row = row_of(machine)
-        text = "\n".join(texts(row, size, disk_total=424 * 10**9, trains=trains))
+        text = "\n".join(texts(row, size, trains=trains))
         assert "nan" not in text
         assert trains or not re.search("[0-9] own|own [0-9]|other", text), "an idle machine"
         assert row.gpu.watts is not None or "0 W" not in text
