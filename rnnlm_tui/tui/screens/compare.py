@@ -62,7 +62,7 @@ class CompareScreen(ChartedScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
         placed, runs = self.query_one(Placed), self.charted_runs()
         if runs or not self.context.marks.names:
-            placed.uncover()
+            placed.visible = True
         self.load_view()
         self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)

@@ -220,7 +220,7 @@ class InspectScreen(StudioScreen):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002
         """Show the session's text, if it isn't shown already."""
         self._take_text()
-        self.query_one(Placed).uncover()
+        self.query_one(Placed).visible = True
 
     def _choice(self) -> CheckpointChoice | None:
         """Return the session's choice of weights, else the open run's best checkpoint."""

@@ -14,6 +14,7 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from rnnlm_tui import store
+from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
@@ -35,7 +36,7 @@ from rnnlm_tui.tui.views.charts import (
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.train import event_lines, event_within
+from rnnlm_tui.tui.views.train import event_lines, event_within, figure_lines
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, machine_view
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
@@ -53,7 +54,7 @@ from rnnlm_tui.tui.widgets.samples import (
     trouble_lines,
 )
 from rnnlm_tui.tui.widgets.table import saved_order
-from rnnlm_tui.tui.widgets.train import EventsPanel, KeyFigures, run_lines
+from rnnlm_tui.tui.widgets.train import EventsPanel, run_lines
 from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
@@ -106,13 +107,14 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
+        self._eta = SteadyEta()
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
-            KeyFigures(id="figures"),
+            Line(id="figures"),
             *(Chart(id=name) for name in CHARTS),
             MachinePanel(id="machine"),
             Line(id="sample-lines"),
@@ -135,11 +137,15 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self.load_view()
         if snapshot is not None:
-            self._placed.uncover()
+            self._placed.visible = True
         self._arrange(self.app.size)
         places = self._placed.places
-        if figures := places.get("figures"):
-            self.query_one(KeyFigures).show(snapshot, figures.width)
+        figures = self.query_one("#figures", Line)
+        if snapshot is None:
+            figures.put()
+        else:
+            eta = self._eta.of(snapshot.summary, snapshot.eta_margin)
+            figures.put(*figure_lines(snapshot, eta, places["figures"].width))
         self.show_charts(places, ChartData("", ()))
         self.show_readings()
         self.show_runs(self.context.summaries or ())

@@ -139,7 +139,7 @@ class VersusScreen(StudioScreen):
         yield ModeLine(self.PANE, id="versus-modes")
 
     def on_mount(self) -> None:
-        self.query_one(Placed).uncover()
+        self.query_one(Placed).visible = True
         self.box.put(self.session.prompt)
 
     # what is shown

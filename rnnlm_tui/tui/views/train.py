@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -374,14 +373,5 @@ def _event(event: EventRow, *, full: bool = False) -> EventEntry | None:
 
 
 def nearest_entry(entries: Sequence[EventEntry], step: float) -> int:
-    """Return the index of the nearest entry, the first of equal ones.
-
-    By bisection: a long run has thousands of entries, and each cursor move asks.
-    """
-
-    def first_at(step: float) -> int:
-        return bisect_left(entries, -step, key=lambda entry: -entry.step)
-
-    below = first_at(step)
-    places = [first_at(entries[below - 1].step)] * bool(below) + [below] * (below < len(entries))
-    return min(places, key=lambda index: abs(entries[index].step - step))
+    """Return the index of the nearest entry, the first of equal ones."""
+    return min(range(len(entries)), key=lambda index: abs(entries[index].step - step))

@@ -1,4 +1,4 @@
-"""Widgets of the train screen: the figures, the other runs and the run's events."""
+"""The train screen's other runs and the run's events."""
 
 from __future__ import annotations
 
@@ -8,37 +8,18 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.strip import Strip
 
-from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.formatting import count, figure, percent
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import safe_content, selected, spread
 from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.status import status_glyph, status_word
-from rnnlm_tui.tui.views.train import EventEntry, entries_of, figure_lines, nearest_entry
-from rnnlm_tui.tui.widgets.panel import Label, Line, ScrolledPanel, padded, segments_of
+from rnnlm_tui.tui.views.train import EventEntry, entries_of, nearest_entry
+from rnnlm_tui.tui.widgets.panel import Label, ScrolledPanel, padded, segments_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.tui.views.queue import Waiting
-
-
-class KeyFigures(Line):
-    """Three lines: progress and time left; losses; speed and load."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._steady = SteadyEta()
-        self._counted: RunSnapshot | None = None
-        self._eta: Eta | None = None
-
-    def show(self, snapshot: RunSnapshot | None, width: int) -> None:
-        """Show the run's figures in lines of `width` cells."""
-        if snapshot is not self._counted:
-            self._counted, self._eta = snapshot, None
-            if snapshot is not None:
-                self._eta = self._steady.of(snapshot.summary, snapshot.eta_margin)
-        self.put(*([] if snapshot is None else figure_lines(snapshot, self._eta, width)))
 
 
 def run_lines(

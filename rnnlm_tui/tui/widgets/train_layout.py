@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from textual.containers import Container
-from textual.geometry import NULL_OFFSET, Region, Size, Spacing
-from textual.layout import ArrangeResult, Layout, WidgetPlacement
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.widget import Widget
 
@@ -71,7 +70,7 @@ def _stacked(rows: Rows, x: int, width: int) -> dict[str, Region]:
         for index, name in enumerate(names):
             last = index == len(names) - 1
             part = Region(x + index * each, y, width - index * each if last else each, height)
-            if part.area:
+            if part.width and part.height > 0:
                 places[name] = part.union(places.get(name, part))
         y += height
     return places
@@ -82,15 +81,14 @@ def _narrow(size: Size, below: int, cards: int, *, lower: bool) -> Places:
 
     With other GPUs, the machine gets up to three rows of the perplexity's.
 
-    Smaller sizes lose parts from the bottom; larger sizes give all of them more.
+    Smaller sizes lose the machine; larger ones give perplexity and samples more.
     """
     width, height = size
-    samples = 2 if lower and height >= FIGURES + CHART_LEAST + 2 else 0
+    samples = 2 if lower else 0
     machine = 5 if lower and height >= FIGURES + CHART_LEAST + 2 + 5 else 0
     second = 8 if height >= 34 else 0
     spare = max(0, height - FIGURES - samples - machine - second - 11)
     samples += spare * 2 // 5 if samples else 0
-    machine += min(4, spare // 6) if machine else 0
     room = height - FIGURES - samples - machine - second - PERPLEXITY_WITH_CARDS
     machine += max(0, min(cards, CARD_ROWS, room)) if machine else 0
     if samples and below > samples:
@@ -132,29 +130,6 @@ def _wide(size: Size, below: int, *, left: bool, lower: bool) -> Places:
     }
 
 
-class PlacedLayout(Layout):
-    """Places children by id as `places` says; others take no room."""
-
-    name = "placed"
-
-    def __init__(self) -> None:
-        self.places: Places = {}
-
-    def arrange(
-        self,
-        parent: Widget,
-        children: list[Widget],
-        size: Size,  # noqa: ARG002
-        greedy: bool = True,  # noqa: ARG002
-    ) -> ArrangeResult:
-        parent.pre_layout(self)
-        return [
-            WidgetPlacement(region, NULL_OFFSET, Spacing(), child)
-            for child in children
-            if (region := self.places.get(child.id or "")) is not None
-        ]
-
-
 class Placed(Container):
     """A container with children at given regions, hidden until there is something to show.
 
@@ -168,35 +143,19 @@ class Placed(Container):
 
     def __init__(self, *children: Widget, places: Places, id: str | None = None) -> None:
         super().__init__(*children, id=id)
-        self._placed = PlacedLayout()
-        self._placed.places = places
-        for child in children:
-            child.display = child.id in places
+        self._placed = children
+        self.place(places)
 
     def on_resize(self) -> None:
         self.post_message(self.Resized())
 
-    def uncover(self) -> None:
-        """Show the children."""
-        self.visible = True
-
-    @property
-    def layout(self) -> Layout:
-        """Its own layout, regardless of the style sheet."""
-        return self._placed
-
-    @property
-    def places(self) -> Places:
-        """The children's current regions."""
-        return self._placed.places
-
     def place(self, places: Places) -> None:
         """Move the children to these regions; those without one are not displayed."""
-        if places == self._placed.places:
-            return
-        self._placed.places = places
-        for child in self.children:
-            child.display = child.id in places
-        self.refresh(layout=True)
-        # Textual keeps the arrangement of a size until a child asks for another
-        self.children[0].refresh(repaint=False, layout=True)
+        self.places = places
+        for child in self._placed:
+            region = places.get(child.id or "")
+            child.display = region is not None
+            if region is not None:
+                styles = child.styles
+                styles.position, styles.offset = "absolute", region.offset
+                styles.width, styles.height = region.size
