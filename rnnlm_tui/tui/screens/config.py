@@ -57,9 +57,9 @@ from rnnlm_tui.tui.views.form import (
     followed_tokenizer,
     idle_fields,
 )
-from rnnlm_tui.tui.widgets.estimate_panel import EstimatePanel
+from rnnlm_tui.tui.widgets.estimate_panel import ShownEstimate
 from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
-from rnnlm_tui.tui.widgets.panel import TitledContainer
+from rnnlm_tui.tui.widgets.panel import LinesPanel, TitledContainer
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -110,7 +110,7 @@ class ConfigScreen(PaneScreen):
                 yield SectionList("Sections", id="sections")
                 with TitledContainer(id="form-box"):
                     yield ConfigForm(Draft(DEMO, "preset demo"), self.edit, id="form")
-            yield EstimatePanel(id="gives")
+            yield LinesPanel("Estimate", id="gives")
 
     # what is shown
 
@@ -142,7 +142,7 @@ class ConfigScreen(PaneScreen):
         wide = event.size.width >= WIDE_FROM
         self.set_class(wide, "-wide")
         self.set_class(not wide and event.size.height < 20, "-short")
-        self._lay_out()
+        self._show()
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
         """Show the draft, or the open run's frozen config."""
@@ -188,27 +188,22 @@ class ConfigScreen(PaneScreen):
             return
         config, check = draft.nearest_config(), self._check
         check.check(draft, config, locked=self.locked)
-        self._lay_out()
         form = self.form
+        # all sections are in one column if there is room, or in a comparison
+        self.set_class(self._compared is not None, "-compared")
+        form.set_wide(self._compared is not None or self.has_class("-wide"))
         form.locked, form.facts, form.preview = self.locked, check.found.facts, check.found.preview
         form.show(draft, check.problems, idle_fields(config))
         form.compare(self._compared)
         self._show_titles()
         if check.needs_estimate(config):
             self._estimate(config)
-        self.query_one(EstimatePanel).show(
-            check.found.estimate,
-            draft,
-            check.blocking,
-            self.context.machine,
-            self.snapshot.summary if self.snapshot is not None and self.locked else None,
-        )
+        run = self.snapshot.summary if self.snapshot is not None and self.locked else None
+        facts = check.found.estimate, draft, check.blocking, self.context.machine, run
+        shown = ShownEstimate(*facts)
+        legend = shown.legend(wide=self.has_class("-wide"))
+        self.query_one("#gives", LinesPanel).show(shown.lines, legend)
         self.refresh_frame()
-
-    def _lay_out(self) -> None:
-        """Show all sections in one column if there is room, or in a comparison."""
-        self.set_class(self._compared is not None, "-compared")
-        self.form.set_wide(self._compared is not None or self.has_class("-wide"))
 
     def _show_titles(self) -> None:
         draft, compared, opened = self.shown, self._compared, self.form.section

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.formatting import counted, figure, percent
+from rnnlm_tui.schema.formatting import counted, figure, percent, share
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
 from rnnlm_tui.tui.views.form import FORM_FIELDS, TITLES, Draft, field_of, shown_value, value_at
-from rnnlm_tui.tui.widgets.panel import Label, Panel
+from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
 if TYPE_CHECKING:
@@ -28,73 +29,54 @@ OWN, OTHERS = ("━", TRAIN), ("╍", THIRD)
 STRONG = f"bold {BRIGHT}"
 
 
-class EstimatePanel(Panel):
-    """A draft's estimate, in a column beside the form or in five lines below it."""
+@dataclass(frozen=True, slots=True)
+class ShownEstimate:
+    """A draft's estimate, or that of a run's config: a column beside the form or five lines below
+    it."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Estimate", id=id)
-        self._estimate: Estimate | None = None
-        self._draft: Draft | None = None
-        self._problems: Sequence[Problem] = ()
-        self._machine: MachineFacts | None = None
-        self._run: RunSummary | None = None
+    estimate: Estimate | None
+    """None while it is computed."""
+    draft: Draft
+    problems: Sequence[Problem]
+    machine: MachineFacts | None
+    run: RunSummary | None
+    """The run whose config it is."""
 
-    def show(
-        self,
-        estimate: Estimate | None,
-        draft: Draft,
-        problems: Sequence[Problem],
-        machine: MachineFacts | None,
-        run: RunSummary | None,
-    ) -> None:
-        """Show an estimate, None while it is computed, of a draft or of the config of a run."""
-        self._estimate, self._draft, self._problems = estimate, draft, problems
-        self._machine, self._run = machine, run
-        self.redraw()
-
-    @property
-    def is_tall(self) -> bool:
-        """Whether it is a column beside the form, not lines below it."""
-        return self.inner_size.height > 8
-
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's)
-        """Lay out all lines.
+    def lines(self, width: int, height: int) -> list[Content]:
+        """Return all lines.
 
         The figures of a draft with problems, which are those of the last valid config, are dim.
         """
-        if self._draft is None or self._estimate is None:
-            self.lines = [line("computing …")] if self._draft is not None else []
-            return
-        shown = self._column(self._estimate, width)
-        rows = list(shown if self.is_tall else self._five_lines(self._estimate))
-        if self._problems:
+        if self.estimate is None:
+            return [line("computing …")]
+        tall = height > 8
+        rows = list(self._column(self.estimate, width) if tall else self._five_lines(self.estimate))
+        if self.problems:
             rows = [line(row.plain) for row in rows]
-        changes = self._changes(self._draft, width) if self.is_tall else ()
-        self.lines = [*rows, *changes]
+        return [*rows, *(self._changes(width) if tall else ())]
 
-    def legend_within(self, room: int) -> Label:
+    def legend(self, *, wide: bool) -> Label:
         """Return what the lines of this layout don't have."""
-        draft = self._draft
-        if draft is None or self._run is not None:
+        draft = self.draft
+        if self.run is not None:
             return ""
-        if self.is_tall:
-            return "out of date" if self._problems else "live"
+        if wide:
+            return "out of date" if self.problems else "live"
         state = base = _base_name(draft)
         if draft.changes:
             state = line(f"{{}} {len(draft.changes)} changed from {{}}", ("●", WARN), base)
-        if self._problems:
-            problems = f"✗ {counted(len(self._problems), 'problem')}", BAD
+        if self.problems:
+            problems = f"✗ {counted(len(self.problems), 'problem')}", BAD
             state = line("{} · {}", state, problems)
-        return state if state.cell_length <= room else ""
+        return state
 
     def _five_lines(self, estimate: Estimate) -> Iterator[Content]:
         """Yield lines of 76 columns."""
-        count, loss = estimate.parameters, estimate.start_loss
-        embedding, layers = count.embedding / count.total, sum(count.layers) / count.total
-        share = percent(layers) if layers >= 0.005 or not layers else "< 1 %"
+        count = estimate.parameters
+        parts = count.embedding / count.total, sum(count.layers) / count.total
         yield line(
-            f"parameters {{}}   {{}}  {{}} embedding {percent(embedding)}  {{}} layers {share}",
-            (f"{count.total:,}", STRONG), bar(20, embedding, 1 - embedding), OWN, OTHERS,
+            "parameters {}   {}  {} embedding " + "  {} layers ".join(map(share, parts)),
+            (f"{count.total:,}", STRONG), bar(20, parts[0], 1 - parts[0]), OWN, OTHERS,
         )  # fmt: skip
         steps, each = estimate.steps, estimate.steps_per_epoch
         factors = f" = {steps // each:,} × {each:,}" if steps and each and steps % each == 0 else ""
@@ -115,6 +97,7 @@ class EstimatePanel(Panel):
             beat = Content.styled(estimate.what_fits, BAD)
         elif estimate.baseline_perplexity:
             beat = line("test bigram to beat {}", figure(estimate.baseline_perplexity))
+        loss = estimate.start_loss
         start = line("start  {} = ln V, ppl {}", f"{loss:.2f}", f"{math.exp(loss):,.0f}")
         yield _columns(start, beat)
 
@@ -136,10 +119,9 @@ class EstimatePanel(Panel):
         yield row("parameters", Content.styled(f"{count.total:,}", STRONG))
         first = ("embedding", count.embedding, TRAIN)
         for name, size, colour in (first, *layers, (last, count.output, TRAIN)):
-            share = size / count.total
-            percents = f"{share * 100:.{0 if share >= 0.01 or not share else 1}f} %"
-            shares = bar(max(4, width - 26), share, colour=colour)
-            yield line(f" {name:<10}{{}}{{}}{percents:>6}", shares, f"{size:>9,}")
+            part = size / count.total
+            shares = bar(max(4, width - 26), part, colour=colour)
+            yield line(f" {name:<10}{{}}{{}}{share(part):>6}", shares, f"{size:>9,}")
         yield GAP
         yield row("time", _time(estimate))
         yield row("", line(_calibration(estimate)))
@@ -154,8 +136,8 @@ class EstimatePanel(Panel):
             yield row("", Content.styled(estimate.what_fits, BAD))
         yield GAP
         yield row("disk", self._disk(estimate))
-        if self._machine is not None and self._machine.disk_free is not None:
-            yield row("free", amount(formatting.disk(self._machine.disk_free)))
+        if self.machine is not None and self.machine.disk_free is not None:
+            yield row("free", amount(formatting.disk(self.machine.disk_free)))
         yield GAP
         known = "tokens, counted" if text.known == "counted" else "tokens"
         yield row(known, formatting.count(text.tokens))
@@ -177,8 +159,9 @@ class EstimatePanel(Panel):
             yield loss("test bigram", math.log(estimate.baseline_perplexity))
         yield GAP
 
-    def _changes(self, draft: Draft, width: int) -> Iterator[Content]:
+    def _changes(self, width: int) -> Iterator[Content]:
         """Yield the changed values, and the titles of fields with problems."""
+        draft = self.draft
         if draft.changes:
             number = (f"{len(draft.changes)}", BRIGHT)
             yield line("{} {} changed from {}", ("●", WARN), number, _base_name(draft))
@@ -190,20 +173,20 @@ class EstimatePanel(Panel):
                     )
                     yield line(f"  {field.title.ljust(15)} {was} → {{}}", (now, BRIGHT))
             yield GAP
-        if self._problems:
-            number = (f"✗ {counted(len(self._problems), 'problem')}", f"bold {BAD}")
+        if self.problems:
+            number = (f"✗ {counted(len(self.problems), 'problem')}", f"bold {BAD}")
             yield line("{}, start is blocked", number)
             # the field itself shows the problem
-            for title in dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self._problems):
+            for title in dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self.problems):
                 yield line(safe_text(f"  {title}", limit=width))
 
     def _room(self, estimate: Estimate) -> tuple[bool, int | None, int | None]:
         """Return whether it trains on a GPU; and the bytes of the memory there that others use and
         that there are, None if unknown."""
-        machine, draft = self._machine, self._draft
-        if machine is None or draft is None:
+        machine, device = self.machine, self.draft.value("training.device")
+        if machine is None:
             return False, None, None
-        gpu, device = machine.gpu, draft.value("training.device")
+        gpu = machine.gpu
         if gpu.memory_total and device not in ("cpu", "mps") and estimate.unused_gpu is None:
             return True, gpu.memory_used, gpu.memory_total
         return False, machine.memory_total - machine.memory_free, machine.memory_total
@@ -221,8 +204,8 @@ class EstimatePanel(Panel):
     def _disk(self, estimate: Estimate, name: str = "") -> Content:
         """Return what its checkpoints will take, or those of a run that has ended do."""
         count, size, kept = estimate.checkpoints, estimate.disk_bytes, ""
-        if self._run is not None and self._run.status not in LIVING:
-            count, size, kept = self._run.checkpoints.count, self._run.checkpoints.bytes, " kept"
+        if self.run is not None and self.run.status not in LIVING:
+            count, size, kept = self.run.checkpoints.count, self.run.checkpoints.bytes, " kept"
         words = f"{name}{{}}, {counted(count, 'checkpoint')}{kept}"
         return line(words, amount(formatting.disk(size)))
 
@@ -233,8 +216,6 @@ def _base_name(draft: Draft) -> Content:
 
 
 def _time(estimate: Estimate) -> Content:
-    if estimate.seconds is None:
-        return line(formatting.NOTHING)
     return Content.styled(formatting.about(estimate.seconds), f"bold {TRAIN}")
 
 
