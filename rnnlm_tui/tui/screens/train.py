@@ -85,15 +85,13 @@ IN_TROUBLE = (
     "pause", "stop", "new_from_run", "show_log", "discard_run", "next_run", "cursor_right",
     "zoom_in", "log_scale", "next_axis", "leave",
 )  # fmt: skip
-"""The same, for a run in trouble: one that failed or crashed can be retried, a new run be started
-from it, or it can be discarded."""
+"""The same, for a run that prepares or is in trouble: one that failed or crashed can be retried, a
+new run be started from it, or it can be discarded."""
 AT_CURSOR = (
     "cursor_right", "cursor_far_right", "next_evaluation", "open_nearest", "zoom_in", "cursor_end",
     "next_axis", "leave_field",
 )  # fmt: skip
 """The same, while there is a cursor."""
-BEFORE_STEPS = ("pause", "stop", "show_log", "next_run", "leave")
-"""The same, for a run that prepares."""
 DISCARDED = ("failed", "crashed", "draft")
 """Statuses of runs that can be discarded here."""
 
@@ -251,15 +249,13 @@ class TrainScreen(ChartedScreen, SteersRuns):
         }
         verbs = {"new_from_run": "New from it", "discard_run": "Discard"}
         verbs["pause"] = messages.PAUSE_VERBS.get(run.status, "")
-        order = list(ZOOMED if self.window.part is not None else USUAL)
-        if run.status in TROUBLE_STATUSES:
-            order = list(IN_TROUBLE)
-        elif run.status == "preparing" and not points:
-            order = list(BEFORE_STEPS)
-        order = [name for name in order if possible.get(name, True)]
+        usual = ZOOMED if self.window.part is not None else USUAL
+        if run.status in TROUBLE_STATUSES or (run.status == "preparing" and not points):
+            usual = IN_TROUBLE
+        order = [name for name in usual if possible.get(name, True)]
         if alone:
             verbs |= {"next_chart": alone, "leave_field": "Back"}
-            order = ["next_chart", "leave_field", *(name for name in order if name != "next_chart")]
+            order = list(dict.fromkeys(("next_chart", "leave_field", *order)))
         return {name: verbs.get(name, "") for name in order}
 
     # the charts

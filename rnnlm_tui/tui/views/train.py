@@ -64,6 +64,8 @@ PACKED = 3
 """Cells between figures of an ended run."""
 ROOMY = 96
 """Width from which every figure has its own column."""
+PHASE = 30
+"""Cells of what a run without steps is doing."""
 LEAST_BAR = 12
 """Shortest bar beside the number of tokens."""
 
@@ -101,21 +103,30 @@ def _label(label: str, value: str, colour: str = palette.BRIGHT) -> Content:
 
 
 def progress_line(summary: RunSummary, eta: Eta | None, width: int) -> Content:
-    """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`."""
-    if summary.preparing is not None:
-        return _preparing_line(summary, width)
-    most = summary.max_steps
-    step, end = count(summary.step), count(most) if most else NOTHING
-    fraction = summary.step / most if most else None
-    head = line(f" step {{}} / {end}", (step.rjust(len(end)), f"bold {palette.BRIGHT}"))
-    tail = _time_left(summary, eta)
-    reserved = max(tail.cell_length, 21 if eta is not None and eta.seconds > 60 else 13)
+    """Return `step 3,751 / 4,754  2.6M tokens  ━━━━───  79 %   24 s left ±3`, or how far a run
+    without steps is."""
+    preparing, most, tokens = summary.preparing, summary.max_steps, Content("")
+    if preparing is not None:
+        head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
+        if not preparing.total and not preparing.done:
+            return head  # nothing to count
+        fraction = preparing.done / preparing.total if preparing.total else None
+        of = f" of {disk(preparing.total)}" if preparing.total else ""
+        tail, reserved = Content.styled(disk(preparing.done) + of, palette.DIM), 17
+        head = head.pad_right(max(0, PHASE - head.cell_length))
+    else:
+        fraction = summary.step / most if most else None
+        step, end = count(summary.step), count(most) if most else NOTHING
+        head = line(f" step {{}} / {end}", (step.rjust(len(end)), f"bold {palette.BRIGHT}"))
+        tokens = Content("  ") + amount(f"{short(summary.tokens_seen)} tokens", width=5)
+        tail = _time_left(summary, eta)
+        reserved = 21 if eta is not None and eta.seconds > 60 else 13
     percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
-    room = width - head.cell_length - 2 - 1 - percents.cell_length - 2 - reserved - 1
+    used = head.cell_length + percents.cell_length + max(tail.cell_length, reserved)
+    room = width - used - 6
     if room < 6:
-        return spread(head, tail, width - 1, least=1)
-    tokens = Content("  ") + amount(f"{short(summary.tokens_seen)} tokens", width=5)
-    if room - tokens.cell_length >= LEAST_BAR:
+        return spread(head.rstrip(), tail, width - 1, least=1)
+    if tokens.plain and room - tokens.cell_length >= LEAST_BAR:
         head, room = head + tokens, room - tokens.cell_length
     done = bar(room, fraction, colour=status_colour(summary.status))
     return spread(Content.assemble(head, "  ", done, " ", percents), tail, width - 1, least=1)
@@ -141,25 +152,6 @@ def _time_left(summary: RunSummary, eta: Eta | None) -> Content:
     }
     colour = palette.BAD if status in ("failed", "crashed") else palette.DIM
     return Content.styled(words.get(status, status), colour)
-
-
-def _preparing_line(summary: RunSummary, width: int) -> Content:
-    preparing = summary.preparing
-    assert preparing is not None
-    fraction = preparing.done / preparing.total if preparing.total else None
-    head = Content.styled(f" {PHASES.get(preparing.phase, preparing.phase)}", palette.TEXT)
-    if not preparing.total and not preparing.done:
-        return head  # nothing to count
-    sizes = disk(preparing.done) + (f" of {disk(preparing.total)}" if preparing.total else "")
-    tail = Content.styled(sizes.rjust(17), palette.DIM)
-    percents = amount(percent(fraction), f"bold {palette.BRIGHT}", width=3)
-    start = max(32, head.cell_length + 2)
-    room = width - start - 1 - percents.cell_length - 2 - tail.cell_length - 1
-    if room < 6:
-        return spread(head, tail, width - 1, least=1)
-    done = bar(room, fraction)
-    gap = " " * (start - head.cell_length)
-    return Content.assemble(head, gap, done, " ", percents, "  ", tail)
 
 
 def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Content]:
@@ -199,9 +191,8 @@ def figure_lines(snapshot: RunSnapshot, eta: Eta | None, width: int) -> list[Con
         return found
 
     if not roomy:
-        places = tuple(round(place * max(1.0, width / 80)) for place in NARROW)
-        second = row(places, *learns, loss, _bits(snapshot, width - places[-1]))
-        return [first, second, row((places[0], places[0] + 13, *places[1:]), *works, *trains)]
+        second = row(NARROW, *learns, loss, _bits(snapshot, width - NARROW[-1]))
+        return [first, second, row((1, 14, *NARROW[1:]), *works, *trains)]
     untrained = summary.model.vocab_size
     start = line("untrained {}", count(untrained)) if untrained else Content("")
     second = row((1, 25, 38, 55, 72), *learns, start, loss, _bits(snapshot, width - 72))
@@ -230,28 +221,13 @@ def _best(summary: RunSummary) -> Content:
     return line("best {} at step {}", figure(judged.best_perplexity), count(judged.best_step))
 
 
-def newest_evaluations(snapshot: RunSnapshot, most: int = 3) -> list[EvaluationRow]:
-    """Return the newest evaluations on the run's evaluation set, one per step, oldest first.
-
-    Stops after `most`, since a long run has thousands.
-    """
-    name, split = snapshot.summary.evaluation.name, snapshot.config.evaluation.split
-    found: list[EvaluationRow] = []
-    for row in reversed(snapshot.evaluations):
-        if row.split == split and row.name == name and not (found and row.step >= found[-1].step):
-            found.append(row)
-            if len(found) == most:
-                break
-    return found[::-1]
-
-
 def _validation(snapshot: RunSnapshot, *, with_best: bool) -> Content:
     """Return `val 58.1 ★ ▼ falling`, or with the patience, or with the best in a narrow terminal.
 
     `val 58.1 patience 2/5` while patience is counting; `val 58.1 ▲ ★54.2 @3,700` if the best has no
     column of its own. A stalled run shows only the value.
     """
-    rows, summary = newest_evaluations(snapshot), snapshot.summary
+    rows, summary = held_out(snapshot), snapshot.summary
     name = split_name(snapshot)
     if not rows:
         untrained, first = summary.model.vocab_size, snapshot.config.evaluation.every
