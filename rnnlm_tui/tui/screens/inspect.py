@@ -183,9 +183,6 @@ class InspectScreen(StudioScreen):
             id="inspected",
         )
 
-    def on_mount(self) -> None:
-        self.query_one("#modes", ModeLine).show()
-
     def on_resize(self, _event: Resize) -> None:
         self._place()
 
@@ -201,6 +198,7 @@ class InspectScreen(StudioScreen):
     def _place(self) -> None:
         """Lay out, and ask for what is shown now."""
         self.query_one(Placed).place(self._places())
+        self.query_one(ModeLine).show()
         self._show_token()
         self._ask_for_views()
         self.refresh_footer()

@@ -113,11 +113,6 @@ class ModeLine(Line):
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pane = pane
-        self._left, self._words = Content(""), Content("")
-        self._keys: Sequence[tuple[str, str]] = ()
-
-    def on_resize(self) -> None:
-        self._draw()
 
     def show(
         self,
@@ -132,34 +127,27 @@ class ModeLine(Line):
         Without a `left`, or if there is no room for it, the modes are at the left edge. As many
         keys with their words are shown as fit. A note, or a problem, takes the place of all this.
         """
-        self._left, self._keys = left or Content(""), keys
-        words = safe_content(problem or note, newlines="space").stylize(TEXT if problem else DIM)
-        self._words = line("{} {}", ("✗", BAD), words) if problem else words
-        self._draw()
-
-    def _draw(self) -> None:
-        room = (self.size.width or self.app.size.width) - 4
-        if self._words.plain:
-            self.put(Content("  ") + self._words.truncate(room, ellipsis=True))
+        room = self.app.size.width - 4
+        if note or problem:
+            words = safe_content(problem or note, newlines="space")
+            told = line("{} {}", ("✗", BAD), words.stylize(TEXT)) if problem else words.stylize(DIM)
+            self.put(Content("  ") + told.truncate(room, ellipsis=True))
             return
         titles = Content("  ").join(
             Content.styled(title, f"bold underline {TRAIN}" if mode == self._pane else DIM)
             for mode, title in PROMPT_MODES.items()
         )
-        key = find_action("next_mode", getattr(self.app, "actions", ACTIONS)).label
-        modes = line("mode  {}   {} next", titles, (key, f"bold {BRIGHT}"))
-        left, gap = self._left, 3
-        split = left.plain and left.cell_length + modes.cell_length + 4 <= room
-        if not split:
-            left, gap = modes, 5
-        used = left.cell_length + gap + (modes.cell_length + 4 if split else 0)
-        for key, words in self._keys:
-            shown = line(f"{{}} {words}", (shown_keys(key, self.app), f"bold {TEXT}"))
-            used += shown.cell_length + 3
-            if used > room + 3:
+        following = find_action("next_mode", getattr(self.app, "actions", ACTIONS)).label
+        modes = line("mode  {}   {} next", titles, (following, f"bold {BRIGHT}"))
+        start, gap, rest = modes, 5, 0
+        if left is not None and left.plain and left.cell_length + modes.cell_length + 4 <= room:
+            start, gap, rest = left, 3, modes.cell_length + 4
+        for key, verb in keys:
+            shown = line(f"{{}} {verb}", (shown_keys(key, self.app), f"bold {TEXT}"))
+            if start.cell_length + gap + shown.cell_length + rest > room:
                 break
-            left, gap = Content.assemble(left, " " * gap, shown), 3
-        self.put(Content("  ") + (spread(left, modes, room) if split else left))
+            start, gap = Content.assemble(start, " " * gap, shown), 3
+        self.put(Content("  ") + (spread(start, modes, room) if rest else start))
 
 
 class FooterLine(KeysLine):
