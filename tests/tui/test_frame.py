@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import localtime, strftime, time
 
 import pytest
+from textual.events import Resize
+from textual.geometry import Size
 
 from rnnlm_tui.schema.presets import ELMAN
 from rnnlm_tui.tui.actions import PANES
@@ -77,6 +79,9 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
             assert app.return_value is None
 
 
+FORMER, NOW = Size(70, 20), Size(80, 24)
+
+
 @pytest.mark.usefixtures("three_at_home")
 async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything() -> None:
     async with at_home(size=(59, 15)) as (app, pilot):
@@ -87,8 +92,31 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
         app.marks = app.marks.toggled("plain-otter").toggled("brisk-heron")
         for pane in PANES:
             app.open_pane(pane)
-            for size in ((60, 15), (1, 1), (300, 90), (80, 15)):
+            for size in ((60, 15), (1, 1), (200, 60)):
                 await pilot.resize_terminal(*size)
-            await pilot.resize_terminal(80, 24)
+            await pilot.resize_terminal(*NOW)
             await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
             assert app.current_mode == pane
+
+        # a former size that arrives late is ignored, and a pending one delivered
+        app.open_pane("train")
+        app.post_message(Resize(FORMER, FORMER))
+        await pilot.pause()
+        assert app.size == app.screen.size == NOW
+        for keys in ("", "q", "question_mark", "ctrl+p"):  # a pane, a question, keys, the palette
+            if keys:
+                await pilot.press(keys)
+                await until(pilot, lambda: len(app.screen_stack) > 1)
+            app.screen.post_message(Resize(FORMER, FORMER))
+            await pilot.pause()
+            assert app.screen.size == NOW
+            if keys:
+                await pilot.press("escape")
+                await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert app._driver is not None
+        app._driver._size = (FORMER.width, FORMER.height)
+        app._size, app._resize_event = FORMER, Resize(FORMER, FORMER)
+        app._resize_timer = app.set_timer(3_600, app._check_resize)
+        app._update_clock()
+        await until(pilot, lambda: app.screen.size == FORMER)
+        assert app._resize_timer is None

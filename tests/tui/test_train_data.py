@@ -1,4 +1,4 @@
-"""From snapshots to charts: curves, x values, levels, and the machine's readings between steps."""
+"""From snapshots to charts: curves, x values, and the machine's readings between steps."""
 
 from __future__ import annotations
 
@@ -10,28 +10,16 @@ from itertools import pairwise
 import pytest
 
 from rnnlm_tui.client.monitor import RunSnapshot
-from rnnlm_tui.schema.presets import BOOK, ELMAN
-from rnnlm_tui.schema.summary import BaselineFigures, SourceFigures
 from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, ChartData
 from rnnlm_tui.tui.views.charted_run import ChartedRun
-from rnnlm_tui.tui.views.charts import CHARTS, level_to_beat
+from rnnlm_tui.tui.views.charts import CHARTS
 from rnnlm_tui.tui.widgets.chart.raster import bins_of
 from tests.tui.fakes import make_series, make_snapshot
 
 
 def chart(name: str, snapshot: RunSnapshot, axis: Axis = "step") -> ChartData:
     return CHARTS[name]([ChartedRun(snapshot, axis)])
-
-
-GENERATED = make_snapshot(config=ELMAN, source=SourceFigures(perplexity=5.6))
-
-
-def test_a_generated_source_shows_its_floor_and_others_the_bigram() -> None:
-    assert level_to_beat(make_snapshot()) == ("val bigram", 73.0)
-    assert level_to_beat(GENERATED) == ("source", 5.6)
-    assert level_to_beat(make_snapshot(config=BOOK)) == ("test bigram", 74.1)
-    assert level_to_beat(make_snapshot(baseline=BaselineFigures())) is None
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -1,13 +1,14 @@
-"""Untrusted text can't act on a terminal."""
+"""Untrusted text can't act on a terminal; bars are readable without colour."""
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import visible
-from rnnlm_tui.tui.text import Newlines, WrappedText, fitting, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, WrappedText, bar, fitting, safe_content, safe_text
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",
@@ -80,3 +81,11 @@ def test_a_line_is_never_broken_within_a_grapheme() -> None:
     wrapped = WrappedText(4, text)
     lines = [text[slice(*wrapped.span(line))] for line in range(len(wrapped))]
     assert lines == [family * 2, family * 2, family]
+
+
+def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar() -> None:
+    for fraction, filled in (
+        (0.0, 0), (None, 0), (math.nan, 0), (0.001, 1), (0.5, 5), (0.999, 9), (1.0, 10), (7.0, 10),
+        (-1.0, 0),
+    ):  # fmt: skip
+        assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
@@ -30,28 +29,28 @@ def texts(snapshot: RunSnapshot, width: int, eta: Eta | None = None) -> list[str
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_columns_stay_in_place_while_digits_change(width: int) -> None:
-    noise, labels, seen = random.Random(1), (*LABELS, *MORE[width]), set()
-    for step in range(100, 4_754, 233):
-        train = TrainFigures(
-            loss=noise.uniform(0.5, 9.9),
-            perplexity=noise.uniform(1.5, 9_000),
-            grad_norm=noise.uniform(0, 20),
-            learning_rate=noise.uniform(1e-6, 1e-2),
-        )
+    labels, seen, snapshot = (*LABELS, *MORE[width]), set(), make_snapshot()
+    for step, loss, perplexity, speed, busy in (
+        (100, 9.87, 9_000, 99_000.0, 100.0),
+        (1_234, 0.5, 1.5, 900.0, 0.0),
+        (4_753, 4.0, 57.3, 27_600.0, 7.0),
+    ):
         judged = EvaluationFigures(
             name="validation",
             step=step // 100 * 100,
-            loss=4.0,
-            perplexity=noise.uniform(2, 999),
-            bits_per_byte=noise.uniform(0.5, 5),
+            loss=loss,
+            perplexity=min(999.0, perplexity),
+            bits_per_byte=loss / 2,
             best_step=100,
-            best_perplexity=noise.uniform(100, 999),
+            best_perplexity=100.0 + min(899.0, perplexity),
         )
-        speed, busy = noise.uniform(900, 99_000), noise.choice((0.0, 7.0, 71.0, 100.0))
-        snapshot = make_snapshot(train=train, evaluation=judged, tokens_per_second=speed)
-        summary = snapshot.summary.model_copy(update={"step": step})
-        snapshot = replace(snapshot, summary=summary, hardware=make_hardware(busy=busy))
-        lines = texts(snapshot, width, Eta(noise.uniform(5, 50), 3.0))
+        train = TrainFigures(
+            loss=loss, perplexity=perplexity, grad_norm=2 * loss, learning_rate=loss / 1e3
+        )
+        figures = {"step": step, "train": train, "evaluation": judged, "tokens_per_second": speed}
+        shown = snapshot.summary.model_copy(update=figures)
+        hardware = make_hardware(busy=busy)
+        lines = texts(replace(snapshot, summary=shown, hardware=hardware), width, Eta(5 * loss, 3))
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen
     assert min(places) >= 0
