@@ -59,6 +59,7 @@ def watching(
     *, open: str = "", paint_first: bool = False, reads_machine: bool = False
 ) -> Iterator[tuple[Watcher, Posted]]:
     """A watcher in its thread, with an open run."""
+    wait_for_threads(DEADLINE)  # of an app before, which may read a run with the same name
     posted = Posted()
     watcher = Watcher(posted.append, fps=200.0, reads_machine=lambda: reads_machine)
     if open:
