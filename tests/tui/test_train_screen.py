@@ -93,6 +93,24 @@ async def test_letters_send_commands_to_the_worker_and_s_asks_when_to_stop(
         monkeypatch.setattr("rnnlm_tui.client.control.send", reject)
         await pilot.press("c")
         await until(pilot, lambda: shows(app, "is not running") and shows(app, "resume it first"))
+        await pilot.press("escape")
+
+        # letters without an action here tell where they work
+        before = lines_of(app)[-1]
+        await pilot.press("Z")
+        assert lines_of(app)[-1] == before
+        for key, said in (
+            ("m", "r, then m: write a note on the run"),
+            ("C", "3, then C: check"),
+        ):
+            await pilot.press(key)
+            await until(pilot, lambda: said in lines_of(app)[-1])  # noqa: B023
+            await pilot.press("x")
+            assert said not in lines_of(app)[-1]
+        await pilot.press("r", "h")
+        await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
+        await pilot.press("slash", "h")  # typed into the filter
+        assert not shows(app, "2, then h")
 
 
 async def test_space_resumes_a_run_without_a_worker_and_commands_say_why_not(
@@ -133,26 +151,6 @@ async def test_space_resumes_a_run_without_a_worker_and_commands_say_why_not(
 
 
 @pytest.mark.usefixtures("trains")
-async def test_letters_without_an_action_here_tell_where_they_work() -> None:
-    async with at_home(pane="train") as (app, pilot):
-        before = lines_of(app)[-1]
-        await pilot.press("Z")
-        assert lines_of(app)[-1] == before
-        for key, said in (
-            ("m", "r, then m: write a note on the run"),
-            ("C", "3, then C: check"),
-        ):
-            await pilot.press(key)
-            await until(pilot, lambda: said in lines_of(app)[-1])  # noqa: B023
-            await pilot.press("x")
-            assert said not in lines_of(app)[-1]
-        await pilot.press("r", "h")
-        await until(pilot, lambda: "2, then h" in lines_of(app)[-1])
-        await pilot.press("slash", "h")  # typed into the filter
-        assert not shows(app, "2, then h")
-
-
-@pytest.mark.usefixtures("trains")
 async def test_every_chart_is_drawn_once_for_the_first_paint_and_not_again_without_news(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -188,8 +186,15 @@ ADVICE = (
 )
 
 
-async def test_a_run_in_trouble_shows_why_and_what_to_do_in_full() -> None:
+async def test_every_status_has_its_first_line_figures_footer_and_what_to_do_in_trouble() -> None:
     trained("plain-otter")
+    planned = make_snapshot()
+    summary = planned.summary.model_copy(update={"stop_after": "epoch"})
+    planned = replace(planned, summary=summary)
+    request = RequestFigures(words="learning_rate 0.001\x1b[31m", who="alex, pts/3")
+    requested = make_snapshot(requests=(request,))
+    whole = EvaluationFigures(name="test", perplexity=48.2)
+    patient = make_snapshot(patience=PatienceFigures(waited=2, limit=5))
     building = PreparingFigures(phase="building", done=0, total=0)
     troubles = (
         (make_snapshot("preparing", 0, preparing=building, message=MEMORY), MEMORY),
@@ -218,18 +223,8 @@ async def test_a_run_in_trouble_shows_why_and_what_to_do_in_full() -> None:
         for key in ("right_square_bracket", "z"):  # without a sidebar, and with a chart alone
             await pilot.press(key)
             assert shows(app, "the loss is not a number")
+        await pilot.press("right_square_bracket", "z")
 
-
-async def test_the_first_line_the_figures_and_the_footer_fit_the_status() -> None:
-    trained("plain-otter")
-    planned = make_snapshot()
-    summary = planned.summary.model_copy(update={"stop_after": "epoch"})
-    planned = replace(planned, summary=summary)
-    request = RequestFigures(words="learning_rate 0.001\x1b[31m", who="alex, pts/3")
-    requested = make_snapshot(requests=(request,))
-    whole = EvaluationFigures(name="test", perplexity=48.2)
-    patient = make_snapshot(patience=PatienceFigures(waited=2, limit=5))
-    async with at_home(pane="train") as (app, pilot):
         for snapshot, row, text in (
             (requested, 0, "plain-otter"),
             (preparing(), -1, " S Stop"),
@@ -307,7 +302,8 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
         await until(
             pilot, lambda: app.current_mode == "config" and shows(app, "   from plain-otter")
         )
-    async with at_home(pane="train") as (app, pilot):
+        app.open_run(find_run("plain-otter"))
+        await until(pilot, lambda: app.current_mode == "train" and shows(app, "d Discard"))
         monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", slow_delete)
         await pilot.press("d", "J")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])
