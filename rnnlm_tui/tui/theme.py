@@ -181,10 +181,12 @@ class Paint(LineFilter):
             # text in the background's colour: inverse in any table
             over, under, inverse = (under, over, not inverse)
         sign, ground = self._look(over), self._look(under)
+        click = {name: action for name, action in style.meta.items() if name == "@click"}
         return Style(
             color=self._sent(sign), bgcolor=self._sent(ground), bold=style.bold,
             dim=bool(sign.dim and not ground.reverse), reverse=inverse != bool(ground.reverse),
             italic=style.italic, underline=style.underline or ground.underline, strike=style.strike,
+            meta=click or None,
         )  # fmt: skip
 
     def _look(self, colour: RichColor | None) -> Style:

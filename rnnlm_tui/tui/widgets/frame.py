@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from textual import events
 from textual.content import Content
+from textual.reactive import var
+from textual.style import Style
 from textual.timer import Timer
 
 from rnnlm_tui.tui.actions import (
     ACTIONS,
     PANE_TITLES,
     PROMPT_MODES,
+    Action,
     Pane,
     on_pane,
     shown_keys,
@@ -56,22 +58,20 @@ class IdentityLine(Line):
 class KeysLine(Line):
     """A line of a pane's keys, which can be clicked."""
 
+    auto_links = var(False)
+    """Textual doesn't style what can be clicked."""
+
     def __init__(self, pane: Pane, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pane = pane
-        self._places: list[tuple[range, str]] = []
 
-    def place(self, items: Sequence[tuple[Content, str]], column: int, gap: int) -> Content:
-        """Return the items in a row that begins in this column, and note what a click does."""
-        for content, target in items:
-            self._places.append((range(column, column + content.cell_length), target))
-            column += content.cell_length + gap
-        return Content(" " * gap).join(content for content, _ in items)
+    def find(self, name: str) -> Action:
+        """Return an action with the user's keys, as it is on this pane."""
+        return on_pane(find_action(name, getattr(self.app, "actions", ACTIONS)), self._pane)
 
-    async def on_click(self, event: events.Click) -> None:
-        for columns, target in self._places:
-            if event.x in columns:
-                await self.run_action(target)
+
+def _clickable(words: Content, entry: Action) -> Content:
+    return words.stylize(Style.from_meta({"@click": entry.textual_action}))
 
 
 class PanesLine(KeysLine):
@@ -81,30 +81,22 @@ class PanesLine(KeysLine):
 
     def on_resize(self) -> None:
         here: Pane = "prompt" if self._pane in PROMPT_MODES else self._pane
-        self._places, width = [], self.size.width
-        left = [self._entry(f"show_{pane}", PANE_TITLES[pane], pane == here) for pane in self.LEFT]
-        start = self.place(left, 1, 2)
+        start = Content("  ").join(
+            self._entry(f"show_{pane}", PANE_TITLES[pane], pane == here) for pane in self.LEFT
+        )
         right = [self._entry("show_runs", "Runs", here == "runs")]
         right += [self._entry(name, find_action(name).verb) for name in ("command_palette", "keys")]
         if here == "compare":
             right.insert(0, self._entry("compare_runs", PANE_TITLES["compare"], True))
-        drop = [-2, -1, -1]  # the palette, then the keys, then the runs if they aren't here
-        while drop and len(right) > 1 and _room(right) + start.cell_length + 4 > width:
-            del right[drop.pop(0)]
-        gap = max(2, width - start.cell_length - _room(right) - 2)
-        end = self.place(right, 1 + start.cell_length + gap, 2)
-        self.put(Content.assemble(" ", start, " " * gap, end, " "))
+        end = Content("  ").join(fitting(right, self.size.width - start.cell_length - 4, 2))
+        self.put(Content(" ") + spread(start, end, self.size.width - 2, least=2) + Content(" "))
 
-    def _entry(self, name: str, title: str, here: bool = False) -> tuple[Content, str]:
-        entry = on_pane(find_action(name, getattr(self.app, "actions", ACTIONS)), self._pane)
+    def _entry(self, name: str, title: str, here: bool = False) -> Content:
+        entry = self.find(name)
         words = line(f"{{}} {title}", entry.label)
         if here:
             words = Content.styled(words.plain, f"bold underline {TRAIN}")
-        return words, entry.textual_action
-
-
-def _room(items: Sequence[tuple[Content, str]]) -> int:
-    return sum(content.cell_length + 2 for content, _ in items) - 2
+        return _clickable(words, entry)
 
 
 class ModeLine(Line):
@@ -192,7 +184,7 @@ class FooterLine(KeysLine):
         self._draw()
 
     def _draw(self) -> None:
-        width, self._places = self.size.width or self.app.size.width, []
+        width = self.size.width or self.app.size.width
         if self._notice is not None:
             sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[
                 self._notice.kind
@@ -204,14 +196,11 @@ class FooterLine(KeysLine):
             return
         wide = width >= WIDE
         gap = 3 if wide else 2
-        items: list[tuple[Content, str]] = []
-        own = getattr(self.app, "actions", ACTIONS)  # with the user's keys
+        items: list[Content] = []
         for name, verb in self._entries:
-            entry = on_pane(find_action(name, own), self._pane)
+            entry = self.find(name)
             if entry.label:
                 words = verb or (entry.wide_verb if wide else "") or entry.verb
                 shown = line(f"{{}} {words}", (entry.label, f"bold {BRIGHT}"))
-                items.append((shown, entry.textual_action))
-        kept = fitting([item for item, _ in items], width - 2, gap)
-        items = [*items[: len(kept) - 1], *items[-1:]]
-        self.put(Content.assemble(" ", self.place(items, 1, gap)))
+                items.append(_clickable(shown, entry))
+        self.put(Content(" ") + Content(" " * gap).join(fitting(items, width - 2, gap)))

@@ -15,13 +15,12 @@ import pytest
 from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow
 from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.views.machine import HISTORY_SECONDS, Readings, history, steady_reading
+from rnnlm_tui.tui.views.machine import HISTORY_SECONDS, history, steady_reading
 from rnnlm_tui.tui.views.train import busy
 from rnnlm_tui.tui.widgets.machine_panel import (
     MachinePanel,
     MachineView,
     edge,
-    machine_view,
     other_cards,
 )
 from tests.fakes.nvml import MACHINES, read_machine
@@ -97,26 +96,23 @@ def test_the_curve_moves_with_the_clock_not_with_each_reading() -> None:
     assert before[:-1] == after[:-1]
     assert before[-1][0] == after[-1][0] == 19
     assert len(history(rows, 3)) == 3
-    assert history(rows, 20)[0] == (19 - 39 // int(HISTORY_SECONDS), pytest.approx(2.5))
+    first, load = history(rows, 20)[0]
+    assert first == 19 - 39 // int(HISTORY_SECONDS)
+    assert load == pytest.approx(2.5)
 
 
 def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration() -> None:
+    loads, sizes = [50.0, math.nan, 70.0, 90.0], [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB]
+    times = (("started", 1e3), ("finished", 1_190.0))
+    events = tuple(EventRow(1, 0, kind, "", time) for kind, time in times)  # type: ignore[arg-type]
     for gpu, load, own in (
         (True, "gpu_percent", "gpu_memory_own"),
         (False, "process_cpu_percent", "process_memory"),
     ):
         ended = make_snapshot("finished", 4_754, gpu=gpu)
-        loads, sizes = [50.0, math.nan, 70.0, 90.0], [GIB, 1.5 * GIB, 2 * GIB, 1.5 * GIB]
         columns = {load: Band(*[array("d", loads)] * 3), own: Band(*[array("d", sizes)] * 3)}
         machine = replace(ended.machine, columns={**ended.machine.columns, **columns})
-        began = EventRow(1, 0, "started", "", 1e3)
-        over = EventRow(1, 4_754, "finished", "", 1_190.0)
-        view = machine_view(
-            replace(ended, machine=machine, events=(began, over)),
-            make_machine(),
-            Readings(make_hardware(), True),
-            wide=True,
-        )
+        view = MachineView(ended=replace(ended, machine=machine, events=events))
         for size in SIZES:
             shown = "\n".join(line.plain for line in panel(view, size).lines)
             # the mean of the run, its peaks, the time of training and in all
