@@ -232,7 +232,7 @@ class RunsScreen(SteersRuns):
         if chosen is None or snapshot is None or snapshot.summary.run != chosen.run:
             shown = None
         detail = self.query_one(RunDetail)
-        if shown is None and chosen is not None and not chosen.unreadable and detail.shows_run:
+        if shown is None and chosen is not None and not chosen.unreadable and detail.snapshot:
             return
         if wide:
             marked = compared(self.context.marks, self.context.compared)
@@ -240,7 +240,7 @@ class RunsScreen(SteersRuns):
             self.query_one("#run-chart", Chart).show(
                 compared_perplexities(marked) if len(marked) > 1 else alone
             )
-        detail.show(shown, chosen, with_curve=not wide)
+        detail.show(shown, chosen)
 
     def show_machine(self) -> None:
         super().show_machine()

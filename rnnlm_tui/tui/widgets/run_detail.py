@@ -25,7 +25,7 @@ from rnnlm_tui.schema.formatting import (
     short,
     time_left,
 )
-from rnnlm_tui.tui import palette
+from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.text import amount, line, safe_content, sentence
 from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charted_run import ChartedRun
@@ -35,7 +35,13 @@ from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
-from rnnlm_tui.tui.widgets.samples import Keys, cut_lines, hanging, sample_lines, trouble_lines
+from rnnlm_tui.tui.widgets.samples import (
+    cut_lines,
+    hanging,
+    lines_below,
+    sample_lines,
+    trouble_lines,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -108,39 +114,37 @@ class RunDetail(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._snapshot: RunSnapshot | None = None
+        self.snapshot: RunSnapshot | None = None
+        """The run whose figures it shows."""
         self._run: RunSummary | None = None
-        self._with_curve = True
         self._plot: Plot | None = None
         self._rows: list[Sequence[Segment]] = []
 
-    def show(
-        self, snapshot: RunSnapshot | None, run: RunSummary | None, *, with_curve: bool
-    ) -> None:
+    def show(self, snapshot: RunSnapshot | None, run: RunSummary | None) -> None:
         """Show a listed run: its note, and its state or why it can't be read.
 
         Args:
             snapshot: its state; None while it is being read.
         """
-        before = self._snapshot
+        before = self.snapshot
         if snapshot is None or before is None or snapshot.summary.run != before.summary.run:
             self._plot = None
-        self._snapshot, self._run, self._with_curve = snapshot, run, with_curve
+        self.snapshot, self._run = snapshot, run
         title = safe_content("" if run is None else run.run, newlines="show", limit=32)
         self.set_reactive(Panel.panel_title, title.stylize(f"bold {palette.BRIGHT}"))
         self.redraw()
 
     @property
-    def shows_run(self) -> bool:
-        """Whether it shows a run's figures."""
-        return self._snapshot is not None
+    def with_curve(self) -> bool:
+        """Whether it has a curve, since there is no room for a chart beside it."""
+        return self.app.size.width < WIDE_FROM
 
     def legend_within(self, room: int) -> Content:
         """Return `Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`, without the model if there
         is no room for it or no curve."""
-        if self._snapshot is None:
+        if self.snapshot is None:
             return Content("")
-        summary, parts = self._snapshot.summary, []
+        summary, parts = self.snapshot.summary, []
         if summary.max_steps:
             steps = f"{count(summary.step)} / {count(summary.max_steps)}"
             parts.append(line("step {}", amount(steps)))
@@ -150,11 +154,11 @@ class RunDetail(Panel):
         if summary.model.parameters is not None:
             model.append(line(short(summary.model.parameters)))
         whole, brief = (line(" · ").join(one) for one in ([*model, *parts], parts))
-        return whole if self._with_curve and whole.cell_length <= room else brief
+        return whole if self.with_curve and whole.cell_length <= room else brief
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the note, then curve, figures and sample in the remaining lines."""
-        snapshot, run = self._snapshot, self._run
+        snapshot, run, keys = self.snapshot, self._run, getattr(self.app, "with_keys", str)
         note: list[Content] = []
         if run is not None and run.note and height > 3:
             most = MOST_NOTE_LINES if height > NOTE_ROOM else 1
@@ -163,25 +167,23 @@ class RunDetail(Panel):
         height -= len(note)
         curve: list[Sequence[Segment]] = []
         below: Sequence[Content] = ()
-        if snapshot is not None and self._with_curve:
-            trouble = trouble_lines(snapshot, self._keys, width)
+        if snapshot is not None and self.with_curve:
+            trouble = trouble_lines(snapshot, keys, width)
             rows = max(2, min(len(trouble), height - CURVE_LEAST - 1)) if height >= 7 else 0
             curve = self._curve(snapshot, width, height - rows - (1 if rows else 0))
             below = cut_lines(trouble, width, rows)
-            below = below or sample_lines(snapshot, self._keys, width, rows)
+            below = below or sample_lines(snapshot, keys, width, rows)
             below = [Content(""), *below] if rows else ()
         elif snapshot is not None:
-            below = self._texts(snapshot, width, height)
+            notes = remark_lines(snapshot.summary.corpus_notes, width)
+            last = [Content(""), *figures_of(snapshot, wide=True)]
+            last += [Content(""), *notes] if notes else []
+            below = [*lines_below(snapshot, keys, width, min(15, height - len(last))), *last]
         elif run is not None and run.unreadable:
             problem = safe_content("\n".join(filter(None, (run.message, run.hint))))
             below = problem.stylize(palette.TEXT).wrap(max(8, width))
         above, under = ([segments_of(row, palette.TEXT) for row in rows] for rows in (note, below))
         self._rows = [*above, *curve, *under]
-
-    def _keys(self, text: str) -> str:
-        """Put the keys of actions in place of `{key:id}`."""
-        keys: Keys = getattr(self.app, "with_keys", str)
-        return keys(text)
 
     def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
         """Draw the last curve and the level to beat below a heading, figures at the right."""
@@ -203,17 +205,6 @@ class RunDetail(Panel):
         blank: list[list[Segment]] = [[]] * rows
         both = zip([*left, *blank], [*facts, *blank], strict=False)
         return [[*padded(row, room + 4), *fact] for row, fact in islice(both, rows)]
-
-    def _texts(self, snapshot: RunSnapshot, width: int, height: int) -> list[Content]:
-        """Return trouble, samples, figures and notes below each other."""
-        trouble = trouble_lines(snapshot, self._keys, width)
-        facts = list(figures_of(snapshot, wide=True))
-        room = max(0, height - len(facts) - 1 - (len(trouble) + 1 if trouble else 0))
-        notes = remark_lines(snapshot.summary.corpus_notes, width)
-        notes = [Content(""), *notes] if notes else []
-        samples = sample_lines(snapshot, self._keys, width, min(room - len(notes), 15))
-        gap = [Content("")] if trouble else []
-        return [*trouble, *gap, *samples, Content(""), *facts, *notes]
 
     def content_line(self, y: int, width: int) -> Strip:
         """Return a line of the note, of curve and figures, or of the sample."""
