@@ -89,8 +89,8 @@ def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(losses: Sequenc
         plot = None
         for log, height, cursor in product((False, True), heights, (None, 100.0)):
             shown = replace(data, log_y=log)
-            options = look(shown, cursor=cursor, marks=marks, show_all=everything)
-            plot = draw(shown, options, 60, height, plot)
+            options = look(shown, marks=marks, show_all=everything)
+            plot = draw(shown, options, 60, height, plot, cursor=cursor)
             assert len(plot.rows) == height, (name, options)
 
 

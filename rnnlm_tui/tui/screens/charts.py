@@ -51,9 +51,6 @@ class ChartedScreen(PaneScreen):
         """Whether the chosen chart has no place at this size, and is shown alone until tab goes
         on."""
         self._view_of: str | None = None
-        self._led_by = ""
-        self.pending = False
-        """Whether the view's x range and cursor are to be shown once there is data."""
 
     # for a screen to override
 
@@ -136,7 +133,8 @@ class ChartedScreen(PaneScreen):
         self.view = saved_view(self.context.settings, key)
         if self.axis not in AXES:
             self.view = replace(self.view, axis=AXES[0], part=None, cursor=None)
-        self.window, self.cursor, self.visiting, self.pending = Window(), None, False, True
+        self.window = Window(self.view.part, following=self.view.following)
+        self.cursor, self.visiting = self.view.cursor, False
 
     def show_charts(self, places: Collection[str], empty: ChartData) -> None:
         """Show the charts that have a place, `empty` ones without a run.
@@ -148,13 +146,7 @@ class ChartedScreen(PaneScreen):
         if not names:
             return
         shown = {name: self.CHARTS[name](self.runs) if self.runs else empty for name in names}
-        self._led_by = names[0]
         self.window.fit(shown[names[0]], self.cursor)
-        if self.pending and shown[names[0]].series:
-            self.pending, ends = False, self.ends()
-            self.window.put(self.view.part, following=self.view.following)
-            if self.view.cursor is not None and ends is not None:
-                self.cursor = max(self.view.cursor, ends[0])
         for name, data in shown.items():
             chart, turned = self.chart(name), name in self.view.turned and data.can_be_log
             chart.smoothing, chart.show_all = self.view.smoothing, self.view.whole_range
@@ -174,13 +166,10 @@ class ChartedScreen(PaneScreen):
         self.refresh_footer()
 
     def save_view(self) -> None:
-        """Save the view for the next start; what waits for data is saved unchanged."""
-        if not self._view_of:
-            return
-        if self._led_by and not self.pending:
-            part, following = self.window.part, self.window.following
-            self.view = replace(self.view, part=part, following=following, cursor=self.cursor)
-        if save_view(self.context.settings, self._view_of, self.view):
+        """Save the view for the next start."""
+        part, following = self.window.part, self.window.following
+        self.view = replace(self.view, part=part, following=following, cursor=self.cursor)
+        if self._view_of and save_view(self.context.settings, self._view_of, self.view):
             self.context.save_settings()
 
     def choose(self, **changes: object) -> None:
@@ -192,8 +181,8 @@ class ChartedScreen(PaneScreen):
 
     @property
     def lead(self) -> Chart | None:
-        """The chart that decides the x range of all; None before anything is shown."""
-        return self.chart(self._led_by) if self._led_by else None
+        """The chart that decides the x range of all; None if no chart has a place."""
+        return next((chart for chart in self.charts() if chart.display), None)
 
     # the chosen chart
 
@@ -230,8 +219,8 @@ class ChartedScreen(PaneScreen):
 
         self.cursor, start, end = map(moved, places)
         shown = (start, end) if start is not None and end is not None else None
-        self.window, self.pending = Window(), True
-        self.choose(part=shown, following=following, cursor=self.cursor)
+        self.window = Window(shown, following=following)
+        self.choose()
 
     def action_log_scale(self) -> None:
         data = self.chart(self.chosen).data
@@ -271,7 +260,7 @@ class ChartedScreen(PaneScreen):
         self._set_cursor(None)
         chosen, self.visiting = "" if self.visiting else self.view.chosen, False
         self.view = ChartView(axis=AXES[0], chosen=chosen, hidden=self.view.hidden)
-        self.window, self.pending = Window(), True
+        self.window = Window()
         self.choose()
 
     def action_pan(self, share: float) -> None:
@@ -296,7 +285,7 @@ class ChartedScreen(PaneScreen):
 
     def _change_range(self, change: Callable[[], None]) -> None:
         """Change the x range that all charts show."""
-        if self.lead is None or self.ends() is None:
+        if self.ends() is None:
             return
         before = self.window.part, self.window.following
         change()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress
 from typing import Literal, get_args
 
 MarksStyle = Literal["braille", "block", "ascii"]
 """Characters for dots: 2×4, 2×2 or 1×1 dots per cell."""
+
+Average = Literal["arithmetic", "geometric", "harmonic"]
+"""How points are averaged: geometric for perplexities, which are exponentials of averages, harmonic
+for speeds, which are amounts over time."""
 
 XFormat = Literal["count", "whole", "duration", "clock"]
 """How x is written: `2k`, an integer `2,140`, a time span `5 min`, or local time `14:30`."""
@@ -34,10 +38,7 @@ class ChartSeries:
     """A letter at the curve's end and in the legend, to identify it without colour."""
     smooth: bool = True
     """Draw raw points as a dim band under their moving average; otherwise connect the points."""
-    geometric: bool = False
-    """Average logarithms: for perplexities, which are exponentials of averages."""
-    harmonic: bool = False
-    """Average reciprocals: for speeds, which are amounts over time."""
+    average: Average = "arithmetic"
     legend_from_curve: bool = False
     """The legend shows the curve's value at the right edge instead of `current`."""
     y_format: Callable[[float], str] | None = None
@@ -54,20 +55,15 @@ class ChartSeries:
         """The series without the points in `left_out`."""
         if not self.left_out:
             return self
-        parts = [
-            slice(before + 1, at)
-            for before, at in pairwise((-1, *self.left_out, min(len(self.x), len(self.mean))))
-        ]
+        kept = [True] * len(self.x)
+        for index in self.left_out:
+            kept[index] = False
 
-        def without(values: Sequence[float]) -> list[float]:
-            return [value for part in parts for value in values[part]]
+        def part(values: Sequence[float]) -> list[float]:
+            return list(compress(values, kept))
 
-        low, high = (
-            None if values is None else without(values) for values in (self.low, self.high)
-        )
-        return replace(
-            self, x=without(self.x), mean=without(self.mean), low=low, high=high, left_out=()
-        )
+        low, high = (values and part(values) for values in (self.low, self.high))
+        return replace(self, x=part(self.x), mean=part(self.mean), low=low, high=high, left_out=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,25 +97,26 @@ class Metric:
     main: bool = False
     """The chart that has marks, and a star beside its newest value."""
 
-    def curve(self, run: ChartedRun) -> ChartSeries:
-        """Return the curve of a run's steps."""
+    def curve(self, run: ChartedRun, *, band: bool) -> ChartSeries:
+        """Return the curve of a run's steps, with its raw points if there is to be a band."""
         series, speed = run.curves, self.column == "tokens_per_second"
-        band, places = series.columns[self.column], run.places_in(series)
+        values, places = series.columns[self.column], run.places_in(series)
         wide = series.width > 1
+        current = self.write(self.newest(run.snapshot.summary)) if len(places) else ""
         return ChartSeries(
             name=run.name if run.letter else "train" if self.judged else "",
             colour=run.colour or palette.TRAIN,
             x=places,
-            mean=run.speeds if speed else self.convert(band.mean),
-            low=self.convert(band.low) if wide else None,
-            high=self.convert(band.high) if wide else None,
-            current=self.write(self.newest(run.snapshot.summary)) if len(places) else "",
+            mean=run.speeds if speed else self.convert(values.mean),
+            low=self.convert(values.low) if wide else None,
+            high=self.convert(values.high) if wide else None,
+            current=current.strip(NOTHING) if run.letter else current,
             marker=run.letter,
             smooth=self.smooth,
-            geometric=self.log,
-            harmonic=speed,
+            average="geometric" if self.log else "harmonic" if speed else "arithmetic",
             legend_from_curve=self.column != "loss",
             y_format=None if self.write is figure else self.write,
+            band=band,
             left_out=run.short_batches,
         )
 
@@ -127,50 +128,44 @@ class Metric:
         places = ascending([run.x_of_step(row.step, row.time) for row in run.evaluations])
         finite = [index for index, value in enumerate(values) if math.isfinite(value)]
         best = min(finite, key=values.__getitem__, default=None)
+        starred = self.main and not run.letter and best == len(values) - 1
         return ChartSeries(
             name=run.name if run.letter else held_out_name(run.snapshot),
             colour=run.colour or palette.VALIDATION,
             x=places,
             mean=values,
-            current=figure(values[-1]) if values else "",
+            current=figure(values[-1]) + " ★" * starred if values else "",
             marker=run.letter,
             smooth=False,
             star=None if best is None else (places[best], values[best]),
         )
 
     def chart(self, runs: Runs) -> ChartData:
-        """Return the chart of one run: of its steps and of its evaluations."""
-        (run,) = runs
-        series = [self.curve(run)] if self.column else []
-        judged = self.judged_curve(run) if self.judged else None
-        if judged is not None and (judged.x or not series):
-            starred = self.main and judged.star == (judged.x[-1], judged.mean[-1])
-            series.append(replace(judged, current=judged.current + " ★" * starred))
-        data = charted(self.title, series, runs)
+        """Return the chart of one run's steps and evaluations, or of one of both of marked runs.
+
+        Those of marked runs are their evaluations if it is the main chart or has nothing else, with
+        the level that all share.
+        """
+        run, marked = runs[0], bool(runs[0].letter)
+        main = self.main and not marked
+        series: list[ChartSeries] = []
+        if self.column and not (marked and self.main):
+            series = [self.curve(run, band=len(runs) <= MOST_BANDS) for run in runs]
+        judged: list[ChartSeries] = []
+        if self.judged and not (marked and series):
+            judged = [self.judged_curve(run) for run in runs]
+        levels = [self.levels(run.snapshot)[: 1 if marked else None] for run in runs]
+        shared = levels[0] if all(level == levels[0] for level in levels) else ()
+        series += [one for one in judged if one.x or not series]
         return replace(
-            data,
-            baselines=tuple(self.levels(run.snapshot)),
-            marks=marks(run) if self.main else (),
-            evaluated=judged.x if judged and self.main else (),
-            guides=() if self.reference is None else _reference(run, self.reference),
+            charted(self.title, series, runs),
+            baselines=tuple(shared) if judged or not marked else (),
+            marks=marks(run) if main else (),
+            evaluated=judged[0].x if main else (),
+            guides=() if self.reference is None or marked else _reference(run, self.reference),
             log_y=self.log,
             y_from_zero=self.from_zero,
         )
-
-    def compared_curves(self, runs: Runs) -> ChartData:
-        """Return the chart of the steps of several runs."""
-        drawn = [self.curve(run) for run in runs]
-        drawn = [replace(curve, current=curve.current.strip(NOTHING)) for curve in drawn]
-        if len(runs) > MOST_BANDS:
-            drawn = [replace(curve, low=None, high=None, band=False) for curve in drawn]
-        return replace(charted(self.title, drawn, runs), y_from_zero=self.from_zero)
-
-    def compared_evaluations(self, runs: Runs) -> ChartData:
-        """Return the chart of the evaluations of several runs, with a level that all share."""
-        firsts = [self.levels(run.snapshot)[:1] for run in runs]
-        shared = firsts[0] if all(level == firsts[0] for level in firsts) else ()
-        data = charted(self.title, [self.judged_curve(run) for run in runs], runs)
-        return replace(data, baselines=tuple(shared), log_y=self.log)
 
 
 PERPLEXITY = Metric(
@@ -244,7 +239,7 @@ def compared_perplexities(runs: Runs) -> ChartData:
     """Perplexity on the set that the runs are evaluated on."""
     splits = {run.snapshot.config.evaluation.split for run in runs}
     name = "Held-out" if len(splits) > 1 else "".join(splits).capitalize()
-    return replace(PERPLEXITY.compared_evaluations(runs), title=f"{name} perplexity")
+    return replace(PERPLEXITY.chart(runs), title=f"{name} perplexity")
 
 
 def compared_losses(runs: Runs) -> ChartData:
@@ -252,7 +247,7 @@ def compared_losses(runs: Runs) -> ChartData:
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
     why = ", different texts" if texts else ", different tokens" if tokens else ""
-    return replace(LOSS.compared_curves(runs), title=f"Training loss{why}")
+    return replace(LOSS.chart(runs), title=f"Training loss{why}")
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
@@ -419,10 +414,10 @@ CHARTS: Charts = {
 COMPARED_CHARTS: Charts = {
     "compare-validation": compared_perplexities,
     "compare-loss": compared_losses,
-    "compare-bits": BITS.compared_evaluations,
-    "compare-speed": SPEED.compared_curves,
-    "compare-gradient": NORM.compared_curves,
-    "compare-rate": RATE.compared_curves,
+    "compare-bits": BITS.chart,
+    "compare-speed": SPEED.chart,
+    "compare-gradient": NORM.chart,
+    "compare-rate": RATE.chart,
 }
 """The charts of several runs, in the order of tab."""
 

@@ -33,7 +33,6 @@ from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out, held_out_name, leve
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
-from rnnlm_tui.tui.widgets.chart.widget import level_words
 from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import (
     cut_lines,
@@ -196,7 +195,7 @@ class RunDetail(Panel):
         plot = self._plot = draw(data, look, room, max(1, rows - 1), self._plot)
         heads = [f" {data.series[-1].name} ppl, log"] if data.series else []
         if heads and data.baselines:
-            heads.insert(0, f"{heads[0]}   ·· {level_words(data.baselines[0], plot)}")
+            heads.insert(0, f"{heads[0]}   ·· {plot.level_words(data.baselines[0])}")
         head = next((one for one in heads if len(one) < room), "")
         sign = ("━", palette.VALIDATION) if head else ""
         left = [segments_of(Content.assemble(sign, (head, palette.DIM)))]

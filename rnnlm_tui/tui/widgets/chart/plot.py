@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeGuard
 
 from rich.segment import Segment
 from rich.style import Style
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BASELINE, BRIGHT, DIM, TEXT, band_of, ink
-from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries, MarksStyle
+from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.raster import (
     GRID,
     Bin,
@@ -85,7 +86,7 @@ MARK_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class PlotOptions:
-    """How the data is shown: range, scale, smoothing, characters and cursor."""
+    """How the data is shown: range, scale, smoothing and characters."""
 
     start: float
     end: float
@@ -95,10 +96,9 @@ class PlotOptions:
     smoothing: float
     show_all: bool
     marks: MarksStyle
-    cursor: float | None = None
     no_colour: bool = False
 
-    def shows(self, x: float | None) -> bool:
+    def shows(self, x: float | None) -> TypeGuard[float]:
         """Whether this x is visible."""
         return x is not None and self.start <= x <= self.end
 
@@ -126,7 +126,7 @@ def plotted(
     lead = lead_of(smoothing, look.whole, shown, columns)
     bins = bins_of(points, look.start, look.end, columns, lead)
     whole = columns * look.whole / shown
-    curve = smoothed(bins, smoothing, whole, series.geometric, series.harmonic)
+    curve = smoothed(bins, smoothing, whole, series.average)
     if look.log:
         curve = [(column, y_of(value, True)) for column, value in curve]
         bins = [
@@ -151,6 +151,7 @@ class Plot:
     ) -> None:
         """Draw everything except the cursor; `before` keeps limits and labels stable."""
         self.data, self.look, self.width, self.height = data, look, width, height
+        self.cursor: float | None = None
         self.drawn: list[PlottedSeries] = []
         self.guides: list[PlottedSeries] = []
         self.limits: Limits | None = None
@@ -159,18 +160,20 @@ class Plot:
         self.rows: list[list[tuple[str, Style]]] = []
         """The rows with the cursor, once it is drawn."""
         least = 0 if width < 12 else 4 if width >= 34 else 3
-        self.label_width: int = max(least, before.label_width if before and least else 0)
+        self.label_width: int = max(least, before.label_width if before else 0)
         self._styles = [ink(TEXT)]
         """By their numbers in the raster."""
         marked = bool(data.marks or data.evaluated) and height > MARK_ROWS
         if width > 0 and height > 0:
-            self._measure(height - marked, least, before)
+            # for the same part only: it has the same range, whichever way it was reached
+            known = before.limits if before and before.look == look else None
+            self._measure(height - marked, known)
         rows = height if self.limits is None else height - marked
         self._raster = Raster(max(width - self.gutter, 0), rows, look.marks)
         if self.limits is None:
             self._write_what_comes()
         else:
-            self._paint(Scale(*self.limits, self._raster.rows))
+            self._paint(Scale(*self.limits, self._raster.rows), self.limits)
 
     @property
     def gutter(self) -> int:
@@ -207,10 +210,15 @@ class Plot:
             return ASCII_SIGNS[index % len(ASCII_SIGNS)]
         return series.name[:1].upper() if self.look.no_colour else ""
 
+    def level_words(self, level: Baseline) -> str:
+        """Return a level's label, with an arrow if it is outside the view."""
+        y, (low, high) = y_of(level.value, self.look.log), self.limits or (-math.inf, math.inf)
+        return level.label if low <= y <= high else f"{level.label} {ARROWS[y > high]}"
+
     def draw_cursor(self, cursor: float | None) -> None:
         """Draw the cursor over empty cells and baselines."""
-        self.look, raster = replace(self.look, cursor=cursor), self._raster
-        if cursor is not None and self.look.shows(cursor) and self.limits is not None:
+        self.cursor, raster = cursor, self._raster
+        if self.look.shows(cursor) and self.limits is not None:
             raster, bright, free = raster.copy(), self._ink(BRIGHT), (0, self._ink(BASELINE))
             at = self.cell_of(cursor)
             for row in range(raster.height):
@@ -234,22 +242,10 @@ class Plot:
 
     # limits and ticks
 
-    def _measure(self, rows: int, least: int, before: Plot | None) -> None:
+    def _measure(self, rows: int, known: Limits | None) -> None:
         """Find the series in dot columns, the limits, and the labels of y."""
         data, look, sub_rows = self.data, self.look, GRID[self.look.marks][1]
         from_zero = data.y_from_zero and not look.log
-        # for the same part only: it has the same range, whichever way it was reached
-        kept = before and before.look
-        known = (
-            before.limits
-            if before
-            and kept
-            and (
-                (kept.start, kept.end, kept.log, kept.show_all)
-                == (look.start, look.end, look.log, look.show_all)
-            )
-            else None
-        )
         for _ in range(2):  # twice, if the labels turn out wider than the room kept for them
             self.drawn = [
                 plotted(series, look, self.columns, raw=self._shows_raw(series))
@@ -270,7 +266,7 @@ class Plot:
             )
             texts = y_labels([value for _, value in ticks], look.log, data.y_unit)
             longest = max(map(len, texts), default=0)
-            if not least or longest <= self.label_width or longest > self.width // 3:
+            if not self.label_width or longest <= self.label_width or longest > self.width // 3:
                 break
             self.label_width = longest
         self.labels = {
@@ -320,7 +316,7 @@ class Plot:
         """Return the text row of a y, which may be outside."""
         return round(self._scale.row(y)) // self._raster.sub_rows
 
-    def _paint(self, scale: Scale) -> None:
+    def _paint(self, scale: Scale, limits: Limits) -> None:
         """Paint everything except the cursor."""
         self._scale, raster, log = scale, self._raster, self.look.log
         columns, spacing = raster.columns, raster.sub_columns
@@ -343,16 +339,14 @@ class Plot:
                 for item, it in zip(self.drawn, markers, strict=True)
             ]
         )
-        self._write_baseline_labels(dim, dotted)
-        for item in self.guides:
-            self._write_name(item, dim, dotted)
+        self._write_names(limits, dim, dotted)
         taken = {at for item in self.drawn for at in self._write_star(item)}
         for index, (item, marker) in enumerate(zip(self.drawn, markers, strict=True)):
             if marker and self.look.no_colour and self.look.marks != "ascii":
                 self._write_letters(item, marker, index / len(self.drawn))
             if item.series.marker or (marker and self.look.marks != "ascii"):
                 self._write_marker(item, marker, taken)
-        self._write_notes(dim, bands)
+        self._write_notes(limits, dim, bands)
 
     def _place(
         self, spots: Iterable[tuple[int, int, str]], style: int, over: Collection[int] = ()
@@ -371,30 +365,27 @@ class Plot:
                 return True
         return False
 
-    def _write_baseline_labels(self, dim: int, dotted: int) -> None:
-        """Write level names at the right end; an arrow if the level is outside."""
-        raster = self._raster
-        for line in self.data.baselines:
-            if not line.label or not math.isfinite(line.value):
-                continue
-            row = self._row_of(y_of(line.value, self.look.log))
-            outside = not 0 <= row < raster.height
-            text = f"{line.label} {ARROWS[row < 0]}" if outside else line.label
-            first = raster.width - len(text)
-            if first >= LEAST_ROOM:
-                row = min(max(row, 0), raster.height - 1)
-                self._place([(row, first, text)], dim, () if outside else [dotted])
+    def _write_names(self, limits: Limits, dim: int, dotted: int) -> None:
+        """Write the names of levels at the right end and of guides at their own, if there is room.
 
-    def _write_name(self, item: PlottedSeries, dim: int, dotted: int) -> None:
-        """Write a guide's name at its end; left out if anything is in the way."""
-        raster, name = self._raster, item.series.name
-        end = last_column(item.curve, raster.columns)
-        y = y_at(item.curve, end) if end is not None else None
-        if end is None or y is None or not math.isfinite(y) or not name:
-            return
-        first = min(end // raster.sub_columns + 2, raster.width - len(name))
-        if first >= LEAST_ROOM:
-            self._place([(self._row_of(y), first, name)], dim, [dotted])
+        A level outside the view has its name at the edge.
+        """
+        raster = self._raster
+        names = [
+            (self.level_words(level), y_of(level.value, self.look.log), raster.width)
+            for level in self.data.baselines
+            if level.label and math.isfinite(level.value)
+        ]
+        names = [(text, min(max(y, limits.low), limits.high), at) for text, y, at in names]
+        for item in self.guides:
+            end = last_column(item.curve, raster.columns)
+            y = y_at(item.curve, end) if end is not None else None
+            if end is not None and y is not None and math.isfinite(y):
+                names.append((item.series.name, y, end // raster.sub_columns + 2))
+        for text, y, at in names:
+            first = min(at, raster.width - len(text))
+            if first >= LEAST_ROOM:
+                self._place([(self._row_of(y), first, text)], dim, [dotted])
 
     def _write_star(self, item: PlottedSeries) -> list[tuple[int, int]]:
         """Draw ★ at the series' best point; return its cell if visible."""
@@ -437,62 +428,53 @@ class Plot:
                 raster.write(*cell, marker, self._bold(item))
                 return
 
-    def _write_notes(self, dim: int, bands: Collection[int]) -> None:
+    def _write_notes(self, limits: Limits, dim: int, bands: Collection[int]) -> None:
         """Write where the steep start leaves the view, and count the other points off scale.
 
-        `↑ from 2,003` or `↓ from 0.4`; the counts go to either edge, over raw bands if no cell is
-        empty.
+        `↑ from 2,003` or `↓ from 0.4`, beside the cell where the curve enters the view; the counts
+        go to either edge, over raw bands if no cell is empty.
         """
-        raster, (low, high) = self._raster, self.limits or Limits(0.0, 1.0)
-        bottom, top = (value_at_y(y, self.look.log) for y in (low, high))
-        starts: dict[bool, list[Bin]] = {}
+        raster, (low, high) = self._raster, limits
+        bottom, top = (value_at_y(y, self.look.log) for y in limits)
+        edges = {True: (0, 1), False: (raster.height - 1, raster.height - 2)}
+        starts: dict[bool, list[Bin]] = {True: [], False: []}
         counted = {True: 0, False: 0}
         for item in self.drawn:
             shown = [bin for bin in item.bins if 0 <= bin.column < raster.columns]
             numbers = [bin for bin in shown if bin.mean == bin.mean]
-            up = bool(numbers) and numbers[0].high > high
-            if up and numbers[0].low < low:  # it spans the view
-                up = numbers[0].mean > (low + high) / 2
+            up = bool(numbers) and numbers[0].mean > (low + high) / 2
             outside = [bin.high > high if up else bin.low < low for bin in numbers]
             steep = numbers[: [*outside, False].index(False)]
-            if steep:
-                starts.setdefault(up, []).extend(steep)
+            starts[up] += steep
             if item.raw and shown:
-                # the steep start itself isn't counted, but what is infinite within it
-                until = steep[-1].first + steep[-1].points if steep else shown[0].first
-                counted[True] += sum(bin.infinite for bin in shown if bin.first < until)
-                after = slice(until, shown[-1].first + shown[-1].points)
-                highs, lows = item.points.high, item.points.low
-                counted[True] += sum(value > top for value in (highs or item.points.mean)[after])
-                counted[False] += sum(value < bottom for value in (lows or item.points.mean)[after])
-        for up, steep in starts.items():
-            self._write_start(steep, dim, up=up)
+                first = steep[-1].first + steep[-1].points if steep else shown[0].first
+                after, points = slice(first, shown[-1].first + shown[-1].points), item.points
+                highs, lows = points.high or points.mean, points.low or points.mean
+                counted[True] += sum(value > top for value in highs[after])
+                counted[False] += sum(value < bottom for value in lows[after])
+        gap = 2 if raster.width > 60 else 1
+        for up, bins in starts.items():
+            if not bins:
+                continue
+            y = max(bin.high for bin in bins) if up else min(bin.low for bin in bins)
+            text = f"{ARROWS[up]} from {formatting.figure(value_at_y(y, self.look.log))}"
+            leaves = max(bin.column for bin in bins) // raster.sub_columns
+            inks = raster.inks[edges[up][0]][: leaves + 7]
+            beside = [at for at, found in enumerate(inks) if found] or [leaves]
+            places = (max(beside) + gap, min(beside) - len(text) - gap + 1)
+            self._place([(row, at, text) for at in places for row in edges[up]], dim)
         for up, count in counted.items():
-            rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
             texts = [f"{ARROWS[up]} {count:,} off{rest}" for rest in (" scale", "")]
-            spots = [(row, raster.width - len(text), text) for text in texts for row in rows]
+            spots = [(row, raster.width - len(text), text) for text in texts for row in edges[up]]
             if count and not self._place(spots, dim):
                 self._place(spots, dim, bands)
-
-    def _write_start(self, steep: Sequence[Bin], dim: int, *, up: bool) -> None:
-        """Write `↑ from 2,003` to the right or left of the cell where the curve enters the view."""
-        raster = self._raster
-        rows = (0, 1) if up else (raster.height - 1, raster.height - 2)
-        y = max(bin.high for bin in steep) if up else min(bin.low for bin in steep)
-        leaves = max(bin.column for bin in steep) // raster.sub_columns
-        beside = [at for at in range(min(leaves + 7, raster.width)) if raster.inks[rows[0]][at]]
-        text = f"{ARROWS[up]} from {formatting.figure(value_at_y(y, self.look.log))}"
-        gap = 2 if raster.width > 60 else 1
-        right = max(beside, default=leaves) + gap
-        left = min(beside, default=leaves) - len(text) - gap + 1
-        self._place([(row, at, text) for at in (right, left) for row in rows], dim)
 
     def _marks_row(self) -> list[tuple[str, Style]]:
         """Return the row of marks; evaluations that would crowd it appear only when zoomed in."""
         look, evaluated = self.look, self.data.evaluated
         cells: list[tuple[str, Style]] = [(" ", ink(TEXT))] * self._raster.width
-        if look.cursor is not None and look.shows(look.cursor):
-            cells[self.cell_of(look.cursor)] = ("│", ink(BRIGHT))
+        if look.shows(self.cursor):
+            cells[self.cell_of(self.cursor)] = ("│", ink(BRIGHT))
         taken: set[int] = set()
         for mark in self.data.marks:
             if look.shows(mark.x):
@@ -517,18 +499,27 @@ class Plot:
 
 
 def draw(
-    data: ChartData, look: PlotOptions, width: int, height: int, before: Plot | None = None
+    data: ChartData,
+    look: PlotOptions,
+    width: int,
+    height: int,
+    before: Plot | None = None,
+    *,
+    cursor: float | None = None,
 ) -> Plot:
-    """Draw into `width` × `height` cells; if only the cursor moved, the previous plot is kept."""
+    """Draw into `width` × `height` cells.
+
+    The previous plot of the same chart and size keeps limits and labels stable. If only the cursor
+    moved, it is drawn again.
+    """
+
+    def shape(data: ChartData, width: int, height: int) -> tuple[object, ...]:
+        return data.title, data.x_label, width, height
+
+    if before and shape(before.data, before.width, before.height) != shape(data, width, height):
+        before = None
     plot = before
-    if plot is not None and (data.title, data.x_label) != (plot.data.title, plot.data.x_label):
-        plot = before = None
-    if (
-        plot is None
-        or plot.data is not data
-        or (plot.width, plot.height) != (width, height)
-        or replace(plot.look, cursor=look.cursor) != look
-    ):
+    if plot is None or plot.data is not data or plot.look != look:
         plot = Plot(data, look, width, height, before)
-    plot.draw_cursor(look.cursor)
+    plot.draw_cursor(cursor)
     return plot

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from rnnlm_tui.tui.views.chart_data import ChartSeries, MarksStyle
+from rnnlm_tui.tui.views.chart_data import Average, ChartSeries, MarksStyle
 
 VIRTUAL_POINTS = 1000
 """Smoothing weights refer to this many points over the whole x range, however points are bucketed.
@@ -21,6 +21,12 @@ VIRTUAL_POINTS = 1000
 LARGEST = 1e99
 """Larger values are off scale like infinite ones, so that computing with limits can't overflow."""
 NAN = math.nan
+AVERAGES: dict[Average, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "arithmetic": (float, float),
+    "geometric": (math.log, math.exp),
+    "harmonic": ((1.0).__truediv__, (1.0).__truediv__),
+}
+"""From a value to what is averaged, and back."""
 
 
 class Bin(NamedTuple):
@@ -34,8 +40,6 @@ class Bin(NamedTuple):
     points: int
     first: int
     """Index of the first point; the last is first + points - 1."""
-    infinite: int = 0
-    """How many of them are infinite, or beyond LARGEST."""
 
 
 def bins_of(
@@ -91,26 +95,20 @@ def _bin(
     means = mean[first:after]
     lows = means if low is mean else low[first:after]
     highs = means if high is mean else high[first:after]
-    total, bottom, top = sum(means), min(lows), max(highs)
-    infinite = 0
-    if not (abs(total) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
-        infinite = sum(abs(value) > LARGEST for value in means)
+    bottom, top = min(lows), max(highs)
+    if not (abs(sum(means)) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
         rows = [
             row
             for row in zip(means, lows, highs, strict=True)
             if all(abs(value) <= LARGEST for value in row)
         ]
         if not rows:
-            return Bin(column, NAN, NAN, NAN, after - first, first, infinite)
+            return Bin(column, NAN, NAN, NAN, after - first, first)
         means, lows, highs = zip(*rows, strict=True)
-        total, bottom, top = sum(means), min(lows), max(highs)
-    if series.geometric and bottom > 0:
-        average = math.exp(sum(map(math.log, means)) / len(means))
-    elif series.harmonic and min(means) > 0:
-        average = len(means) / sum(1 / value for value in means)
-    else:
-        average = total / len(means)
-    return Bin(column, average, bottom, top, after - first, first, infinite)
+        bottom, top = min(lows), max(highs)
+    into, back = AVERAGES[series.average if bottom > 0 else "arithmetic"]
+    average = back(sum(map(into, means)) / len(means))
+    return Bin(column, average, bottom, top, after - first, first)
 
 
 def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
@@ -123,11 +121,7 @@ def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:
 
 
 def smoothed(
-    bins: Sequence[Bin],
-    smoothing: float,
-    columns_of_range: float,
-    geometric: bool,
-    harmonic: bool = False,
+    bins: Sequence[Bin], smoothing: float, columns_of_range: float, kind: Average = "arithmetic"
 ) -> list[tuple[int, float]]:
     """Return each bin's column and exponential moving average; a NaN gap restarts the average.
 
@@ -139,19 +133,16 @@ def smoothed(
     per_column = smoothing**exponent if smoothing > 0 else 0.0
     total = weight = 0.0
     before = bins[0].column if bins else 0
-    logs = geometric and all(not bin.low <= 0 for bin in bins)
-    inverse = harmonic and all(not bin.mean <= 0 for bin in bins)
-    for column, mean, _, _, points, _, _ in bins:
+    into, back = AVERAGES["arithmetic" if any(bin.low <= 0 for bin in bins) else kind]
+    for column, mean, _, _, points, _ in bins:
         if mean != mean:
             curve.append((column, NAN))
             total = weight = 0.0
             continue
         keep = per_column if column - before == 1 else per_column ** (column - before)
-        value = math.log(mean) if logs else 1 / mean if inverse else mean
-        total, weight = total * keep + value * points, weight * keep + points
-        before, average = column, total / weight
-        average = math.exp(average) if logs else weight / total if inverse else average
-        curve.append((column, average))
+        total, weight = total * keep + into(mean) * points, weight * keep + points
+        before = column
+        curve.append((column, back(total / weight)))
     return curve
 
 

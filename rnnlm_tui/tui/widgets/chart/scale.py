@@ -73,7 +73,7 @@ def wanted_range(
     raw = [
         (column, low if low > BELOW else high, high)
         for band in bands
-        for column, mean, low, high, _, _, _ in band
+        for column, mean, low, high, _, _ in band
         if 0 <= column < columns and mean == mean and (high > BELOW or not log)
     ]
     drawn = [

@@ -19,14 +19,10 @@ from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
-from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries
-from rnnlm_tui.tui.widgets.chart.plot import (
-    ARROWS,
-    Plot,
-    PlotOptions,
-    draw,
-)
-from rnnlm_tui.tui.widgets.chart.scale import settle_end, value_at_y, x_at, x_ticks, y_of
+from rnnlm_tui.tui.settings import DEFAULT_SMOOTHING
+from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
+from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlottedSeries, draw
+from rnnlm_tui.tui.widgets.chart.scale import settle_end, value_at_y, x_at, x_ticks
 from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of, width_of
 
 LARGEST_ZOOM = 1000.0
@@ -41,10 +37,10 @@ STILL_END = 0.01
 class Window:
     """Which part of x is visible; charts that show the same x share one."""
 
-    def __init__(self) -> None:
-        self.following = True
+    def __init__(self, part: tuple[float, float] | None = None, *, following: bool = True) -> None:
+        self.following = following
         """Whether the newest point is kept in view."""
-        self.part: tuple[float, float] | None = None
+        self.part = part
         """The visible part; None for all of x."""
         self.whole = (0.0, 1.0)
         """All of x."""
@@ -76,14 +72,9 @@ class Window:
             ):
                 self._end = end
         self.whole, self._newest = (start, self._end), last
-        if cursor is None or not self._shows(cursor):
+        has_points = any(len(series.x) for series in data.series)
+        if has_points and (cursor is None or not self._shows(cursor)):
             self._catch_up()
-
-    def put(self, part: tuple[float, float] | None, *, following: bool) -> None:
-        """Show this part, or all of x."""
-        self.part, self.following = (
-            (part, following) if part is not None and part[0] < part[1] else (None, True)
-        )
 
     def zoom(self, factor: float, around: float | None) -> None:
         """Zoom in by `factor` around a place, the newest point while following, or the middle.
@@ -94,7 +85,7 @@ class Window:
         (low, high), (start, end) = self.whole, self.shown
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
         if length >= high - low:
-            self.put(None, following=True)
+            self.part, self.following = None, True
             return
         if around is not None:
             share = (around - start) / (end - start)
@@ -126,7 +117,8 @@ class Window:
             self._place(self._newest - AHEAD * length, length)
 
     def _shows(self, place: float) -> bool:
-        return self.part is None or self.part[0] <= place <= self.part[1]
+        slack = 1e-9 * (self.whole[1] - self.whole[0])  # another axis rounds the newest place
+        return self.part is None or self.part[0] - slack <= place <= self.part[1] + slack
 
     def _place(self, start: float, length: float) -> None:
         low, high = self.whole
@@ -141,7 +133,7 @@ LEVEL, RAW, PLACE, NAME, GUIDE, CURSOR, FIRST_NAME, OTHER_NAMES = range(107, 99,
 
 def legends(plot: Plot) -> Iterator[Content]:
     """Return the legends from longest to shortest; the later series are dropped last."""
-    data, cursor = plot.data, plot.look.cursor
+    data, cursor = plot.data, plot.cursor
     entries: list[Entry] = []
     if cursor is not None and data.series:
         place = x_at(cursor, data.x_format)
@@ -153,22 +145,17 @@ def legends(plot: Plot) -> Iterator[Content]:
     entries += [_entry(plot, index) for index in range(len(data.series))]
     if data.series:
         levels = [] if cursor is not None else [level for level in data.baselines if level.label]
-        entries += [[(LEVEL, f"·· {level_words(level, plot)}", DIM)] for level in levels]
-        entries += [_guide(plot, guide) for guide in data.guides]
+        entries += [[(LEVEL, f"·· {plot.level_words(level)}", DIM)] for level in levels]
+        for guide in data.guides:
+            value, place = value_of(plot, guide)
+            words = " ".join(filter(None, ("··", guide.name, value)))
+            entries.append([(GUIDE, words, DIM), (PLACE, place, DIM)])
     for most in sorted({rank for entry in entries for rank, _, _ in entry}, reverse=True):
         shown = [
             [Content.styled(text, style) for rank, text, style in entry if text and rank <= most]
             for entry in entries
         ]
         yield Content("  ").join([Content(" ").join(parts) for parts in shown if parts])
-
-
-def level_words(level: Baseline, plot: Plot) -> str:
-    """Return a level's label, with an arrow if it is outside the view."""
-    y = y_of(level.value, plot.look.log)
-    if plot.limits is None or plot.limits.low <= y <= plot.limits.high:
-        return level.label
-    return f"{level.label} {ARROWS[y > plot.limits.high]}"
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:
@@ -188,12 +175,12 @@ def written(series: ChartSeries, value: float | None) -> str:
 def _entry(plot: Plot, index: int) -> Entry:
     """Return `━ val 58.1 ★`; only the value for a single curve without a name."""
     data, series = plot.data, plot.data.series[index]
-    value, place = value_of(plot, index)
+    value, place = value_of(plot, series)
     unnamed = not series.name and not any(level.label for level in data.baselines)
     sign = plot.marker(index) or "━" if len(data.series) > 1 or not unnamed else ""
     leads = index == 0 and not series.marker
     # at the cursor, a guide's value is worth more than names
-    compared = plot.look.cursor is not None and data.guides
+    compared = plot.cursor is not None and data.guides
     name_rank = NAME if compared else FIRST_NAME if leads else OTHER_NAMES
     return [
         (index, sign, series.colour),
@@ -203,45 +190,29 @@ def _entry(plot: Plot, index: int) -> Entry:
     ]
 
 
-def _guide(plot: Plot, guide: ChartSeries) -> Entry:
-    """Return `·· reference 72.4`; at the cursor, the last point before it with its x."""
-    cursor, value, place = plot.look.cursor, guide.current, ""
-    if cursor is not None:
-        at, value = nearest(guide, cursor), formatting.NOTHING
-        if at is not None and guide.x[at] <= cursor <= guide.x[-1]:
-            value, x = written(guide, guide.mean[at]), x_at(guide.x[at], plot.data.x_format)
-            place = f"@{x}" if value != formatting.NOTHING else ""
-    words = " ".join(filter(None, ("··", guide.name, value)))
-    return [(GUIDE, words, DIM), (PLACE, place, DIM)]
-
-
-def value_of(plot: Plot, index: int) -> tuple[str, str]:
+def value_of(plot: Plot, series: ChartSeries) -> tuple[str, str]:
     """Return the value, and `@2,100` if its point is elsewhere than the cursor."""
-    look, series = plot.look, plot.data.series[index]
+    look, cursor = plot.look, plot.cursor
+    smooth = next((it for it in plot.drawn if it.series is series and series.smooth), None)
 
-    def on_curve(column: int) -> float | None:
+    def on_curve(item: PlottedSeries, column: int) -> float | None:
         """The curve's value in a dot column, or the last before it; None before its start."""
-        curve = plot.drawn[index].curve
-        at = bisect_left(curve, column + 1, key=lambda point: point[0]) - 1
-        return value_at_y(curve[at][1], look.log) if at >= 0 else None
+        at = bisect_left(item.curve, column + 1, key=lambda point: point[0]) - 1
+        return value_at_y(item.curve[at][1], look.log) if at >= 0 else None
 
-    smooth = series.smooth and index < len(plot.drawn)
-    if look.cursor is None:
+    if cursor is None:
         newest = series.mean[-1] if len(series.mean) else math.nan
         if series.smooth and not look.smoothing and newest == newest:
             return written(series, newest), ""
-        end = on_curve(plot.columns - 1) if smooth and series.legend_from_curve else None
+        end = on_curve(smooth, plot.columns - 1) if smooth and series.legend_from_curve else None
         return series.current if end is None else written(series, end), ""
-    at = nearest(series, look.cursor)
-    if at is None or not look.shows(look.cursor):
+    at = nearest(series, cursor)
+    if at is None or not look.shows(cursor):
         return formatting.NOTHING, ""
     half = 0.5 * (look.end - look.start) / max(plot.width - plot.gutter, 1)
-    value = on_curve(plot.column_of(look.cursor)) if smooth else series.mean[at]
-    away = look.cursor - series.x[-1] if smooth else abs(series.x[at] - look.cursor)
+    value = on_curve(smooth, plot.column_of(cursor)) if smooth else series.mean[at]
+    away = cursor - series.x[-1] if smooth else abs(series.x[at] - cursor)
     return written(series, value), f"@{x_at(series.x[at], plot.data.x_format)}" * (away > half)
-
-
-DEFAULT_SMOOTHING = 0.9
 
 
 class Chart(Panel):
@@ -295,7 +266,7 @@ class Chart(Panel):
         """Each series' value as in the legend, newest or at the cursor; empty if not drawn yet."""
         if not self.size or self._drawn_for != self.size:
             return []
-        return [value_of(self._plot, index)[0] for index in range(len(self.data.series))]
+        return [value_of(self._plot, series)[0] for series in self._plot.data.series]
 
     # Drawing
 
@@ -311,10 +282,9 @@ class Chart(Panel):
             self.smoothing,
             self.show_all,
             getattr(self.app, "marks_style", "braille"),
-            self.cursor,
             no_colour=bool(getattr(self.app, "no_color", False)),
         )
-        self._plot = draw(self.data, look, width, height, self._plot)
+        self._plot = draw(self.data, look, width, height, self._plot, cursor=self.cursor)
         log = ", log" if self.data.log_y and self.data.title else ""
         self.set_reactive(Chart.panel_title, self.data.title + log)
 
@@ -338,9 +308,9 @@ class Chart(Panel):
         def centred(x: float, text: str) -> int:
             return 2 + plot.gutter + plot.cell_of(x) - (len(text) - 1) // 2
 
-        if look.cursor is not None and look.shows(look.cursor):
-            text = x_at(look.cursor, data.x_format)
-            at = max(min(centred(look.cursor, text), width - 3 - len(text)), 2)
+        if look.shows(cursor := plot.cursor):
+            text = x_at(cursor, data.x_format)
+            at = max(min(centred(cursor, text), width - 3 - len(text)), 2)
             if labels and at + len(text) + 2 > labels[0][0]:
                 labels.clear()
             labels.append((at, [Segment(text, ink(BACKGROUND, background=BRIGHT, bold=True))]))

@@ -31,7 +31,9 @@ def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
     return ChartData(
         "Perplexity",
         (
-            ChartSeries("train", TRAIN, x, mean, current="50.9", smooth=smooth, geometric=True),
+            ChartSeries(
+                "train", TRAIN, x, mean, current="50.9", smooth=smooth, average="geometric"
+            ),
             ChartSeries("val", VALIDATION, evaluated, validation, current="58.1 ★", smooth=False),
         ),
         (Baseline(73.0, "bigram 73.0"),),
@@ -57,13 +59,12 @@ def line(values: list[float], *, x: list[float] | None = None, smooth: bool = Fa
 def look(
     data: ChartData,
     *,
-    cursor: float | None = None,
     marks: MarksStyle = "braille",
     show_all: bool = False,
 ) -> PlotOptions:
     """Options that show all of x."""
     end = data.x_end or 1.0
-    return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks, cursor)
+    return PlotOptions(0.0, end, end, data.log_y, 0.9, show_all, marks)
 
 
 def picture(

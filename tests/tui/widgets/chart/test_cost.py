@@ -21,7 +21,7 @@ def test_a_plot_has_a_bin_for_each_dot_column_however_long_the_run() -> None:
         count = -(-steps // width)
         assert count <= BUCKETS
         x, mean = array("d", (width * (1 + at) for at in range(count))), perplexities(count)
-        train = ChartSeries("train", TRAIN, x, mean, mean, mean, geometric=True)
+        train = ChartSeries("train", TRAIN, x, mean, mean, mean, average="geometric")
         data = ChartData("Perplexity", (train,), x_end=x[-1], log_y=True)
         plot = draw(data, look(data), 96, 12)
         assert len(plot.drawn[0].bins) <= plot.columns + 2

@@ -112,11 +112,11 @@ def test_moving_the_cursor_redraws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
     data = training(700)
     plot = draw(data, look(data), 60, 10)
     first = plot.rows
-    looks = [replace(look(data), cursor=float(at)) for at in (0, 30, 31, 699)]
-    fresh = [draw(data, one, 60, 10).rows for one in looks]
+    fresh = [draw(data, look(data), 60, 10, cursor=at).rows for at in (0, 30, 31, 699)]
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.curve_layer", None)
     monkeypatch.setattr("rnnlm_tui.tui.widgets.chart.plot.wanted_range", None)
-    assert [draw(data, one, 60, 10, plot).rows for one in looks] == fresh
+    moved = [draw(data, look(data), 60, 10, plot, cursor=at).rows for at in (0, 30, 31, 699)]
+    assert moved == fresh
     assert draw(data, look(data), 60, 10, plot).rows == first
 
 
