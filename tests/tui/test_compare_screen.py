@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from textual.geometry import Size
 
-from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -23,8 +22,10 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.homes import trained, training
 from tests.tui.comparing import GRU, TWO, comparing, eight_runs, show_compared, two_runs
 from tests.tui.fakes import make_snapshot
-from tests.tui.pictures import View, assert_picture, each_app
+from tests.tui.pictures import SIZES, SMALL, assert_picture, assert_pictures
 from tests.tui.support import at_home, lines_of, shows, text_of, until
+
+PICTURES = Path(__file__).parent / "snapshots"
 
 
 @pytest.fixture
@@ -196,7 +197,8 @@ async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal(
 async def test_eight_runs_have_a_line_each_in_any_size_while_data_arrives() -> None:
     first, *others = eight_runs()
     async with comparing(first, *others) as (app, pilot):
-        await until(pilot, lambda: shows(app, "H ✓ calm-badger"))
+        await assert_pictures(pilot, PICTURES, "compare-eight")
+        await pilot.resize_terminal(*SMALL)
         assert "more" in lines_of(app)[22]
         assert not shows(app, "model.hidden_size")
         await pilot.press("pagedown")
@@ -207,6 +209,22 @@ async def test_eight_runs_have_a_line_each_in_any_size_while_data_arrives() -> N
             await pilot.resize_terminal(*size)
             await pilot.press("tab", "right")
         await until(pilot, lambda: len(lines_of(app)) == 24 and "comparing" in lines_of(app)[0])
+
+
+async def test_a_cursor_and_many_curves_in_ascii_are_shown_as_in_their_snapshots() -> None:
+    async with comparing(*two_runs()) as (app, pilot):
+        screen = screen_of(app)
+        await pilot.press("tab")
+        for size in SIZES:
+            await pilot.resize_terminal(*size)
+            await until(
+                pilot, lambda: shows(app, "tab Figure") and screen.chart("compare-loss").values
+            )
+            await pilot.press("home", "shift+right", "shift+right")
+            await assert_picture(app, PICTURES, "compare-cursor", size, "")
+            await pilot.press("escape")
+    async with comparing(*eight_runs(), size=SIZES[1], ascii_only=True) as (app, _pilot):
+        await assert_picture(app, PICTURES, "compare-eight", SIZES[1], "ascii")
 
 
 @pytest.mark.usefixtures("train_to")
@@ -245,25 +263,3 @@ def test_nothing_overlaps_and_charts_and_tables_have_room_at_every_size() -> Non
         assert sum(region.area for region in regions) == size.area
         assert all(places[name].height >= CHART_LEAST for name in charts if name in places)
         assert compare_arrangement(size, charts, chosen, lines, alone=True) == {chosen: size.region}
-
-
-PICTURES = Path(__file__).parent / "snapshots"
-STATES: dict[str, tuple[Callable[[], tuple[RunSnapshot, ...]], tuple[str, ...]]] = {
-    "compare-eight": (eight_runs, ()),
-    "compare-cursor": (two_runs, ("home", *["shift+right"] * 2)),
-}
-
-
-@each_app(*STATES, apart=STATES)
-async def test_compare_screen_equals_its_snapshots(name: str, views: list[View]) -> None:
-    (make, keys), (size, mode) = STATES[name], views[0]
-    async with comparing(*make(), size=size, ascii_only=mode == "ascii") as (app, pilot):
-        if keys:
-            await pilot.press("tab")
-            pane = app.pane_screen
-            assert isinstance(pane, CompareScreen)
-            await until(pilot, lambda: shows(app, "tab Figure") and pane.lead and pane.lead.values)
-            await pilot.press(*keys)
-        for size, mode in views:
-            await pilot.resize_terminal(*size)
-            await assert_picture(app, PICTURES, name, size, mode)

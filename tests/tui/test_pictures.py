@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import GpuRow
@@ -25,11 +24,10 @@ from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import LockPage
 from rnnlm_tui.tui.actions import Pane
-from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.views.compare import Marks
 from tests.tui.book_run import book_run
 from tests.tui.demo_run import CLOCK, FACTS, HOUR, NOW, demo_run, readings, worker
-from tests.tui.pictures import View, assert_picture, each_app
+from tests.tui.panes.seeing import press
+from tests.tui.pictures import MORE, SIZES, SMALL, Mode, assert_picture
 from tests.tui.support import at_home, text_of, until
 
 pytestmark = pytest.mark.usefixtures("still")
@@ -51,95 +49,105 @@ def failed_at(step: int) -> Facts:
     return FACTS.model_copy(update={"message": f"the loss is not a number at step {step:,}"})
 
 
+Steps = Sequence[tuple[str | Sequence[str], str]]
+"""Keys, each with the text that is awaited after them."""
+
+
 @dataclass(frozen=True)
-class State:
-    """A screen to draw."""
+class Walk:
+    """Screens that one app on one home shows in turn."""
 
     pane: Pane
-    run: Callable[[], AbstractContextManager[RunDirectory]] | None = None
+    steps: Mapping[str, tuple[Steps, str]]
+    """The name of each picture → what leads to it, and the keys back."""
+    run: Callable[[], AbstractContextManager[RunDirectory]] | None = demo_run
     """Makes the open run."""
-    keys: tuple[str, ...] = ()
-    """Keys to press."""
-    shows: str = ""
-    """Text that appears once the state is drawn."""
     marked: tuple[str, ...] = ()
     """Runs marked for comparison."""
-    before: str = ""
-    """Text to wait for before the keys are pressed."""
-    first: tuple[str, ...] = ()
-    """Keys to press before `before` is waited for."""
     queued: bool = False
     """Whether runs wait in the queue."""
 
 
-RUN = demo_run
 SECONDS = {"wise-owl": 7_236.0, "tidy-lark": 7_236.0}
 """How long the waiting runs would train."""
 TROUBLE = (
     "rows wait in memory (1,204), a checkpoint for space: can't write log/000001.jsonl: No space"
     " left on device; free some space on this disk and try again"
 )
-STATES: dict[str, State] = {
-    "runs-empty": State("runs"),
-    "runs": State("runs", RUN),
-    "runs-marked": State("runs", RUN, ("down",), marked=("plain-otter", "brisk-heron")),
-    "runs-filter": State("runs", RUN, ("slash", *"running"), "1 of 6"),
-    "runs-queue": State("runs", RUN, (), "waiting 2", queued=True),
-    "queue": State(
-        "runs", RUN, ("down",), "remove", before="process 41207", first=("Q",), queued=True
+
+
+def alone(
+    name: str, run: Callable[[], AbstractContextManager[RunDirectory]], keys: str = ""
+) -> Walk:
+    """The train screen of a run of its own."""
+    return Walk("train", {name: ([(keys, "")], "escape" if keys else "")}, run)
+
+
+STEERED = ("enter", "ctrl+u", *"1e-3", "enter", *["down"] * 3, "enter", *"9000", "enter")
+WALKS = (
+    Walk("runs", {"runs-empty": ((), "")}, None),
+    Walk(
+        "runs",
+        {
+            "runs": ((), ""),
+            "runs-filter": ([(["slash", *"running"], "1 of 6")], "escape"),
+            "tags": ([("t", "Tags")], "escape"),
+            "trash": ([("T", "stern-heron")], "escape"),
+            "help-runs": ([("question_mark", "")], "escape"),
+            "train": ([("2", "val bits/byte")], ""),
+            "train-cursor": ([("right left left left left", "at step")], "escape"),
+            "train-alone": ([("tab z up up", "")], "shift+tab u"),
+            "train-history": ([("h", "Samples")], "escape"),
+            "train-log": ([("L", "step 3,751")], "escape"),
+            "help": ([("question_mark", "")], "escape"),
+            "palette": ([("ctrl+p", "Sample now")], "escape"),
+            "palette-search": ([(["ctrl+p", *"learn"], "see it learn")], "escape"),
+            "quit": ([("q", "")], "escape"),
+            "stop": ([("S", "keep training")], "escape"),
+            "steer": ([("E", "F5 send"), (STEERED, "9,000 steps")], "escape escape"),
+        },
     ),
-    "trash": State("runs", RUN, ("T",), "stern-heron", before="brisk-heron"),
-    "tags": State("runs", RUN, ("t",), "Tags"),
-    "compare": State("compare", RUN, (), "differs in", marked=("plain-otter", "brisk-heron")),
-    "train": State("train", RUN),
-    "train-cpu": State("train", partial(demo_run, hardware=readings(card=GpuRow()))),
-    "train-book": State("train", book_run),
-    "train-book-neighbour": State(
-        "train", partial(book_run, others=1.0), ("right", "left", "left")
+    Walk(
+        "runs",
+        {
+            "runs-marked": ([("down", "step 2,000 /")], "up"),
+            "compare": ([("equals_sign", "differs in")], "r"),
+        },
+        marked=("plain-otter", "brisk-heron"),
     ),
-    "train-preparing": State(
-        "train",
+    Walk(
+        "runs",
+        {
+            "runs-queue": ([("", "waiting 2")], ""),
+            "queue": ([("Q", "process 41207"), ("down", "remove")], "escape"),
+        },
+        queued=True,
+    ),
+    alone("train-cpu", partial(demo_run, hardware=readings(card=GpuRow()))),
+    alone("train-book", book_run),
+    alone("train-book-neighbour", partial(book_run, others=1.0), "right left left"),
+    alone(
+        "train-preparing",
         partial(demo_run, "preparing", 0, page=LockPage(progress=("encoding", 900_000, 1_880_000))),
     ),
-    "train-degraded": State(
-        "train", partial(demo_run, "degraded", now=NOW - 47, page=LockPage(degraded=TROUBLE))
+    alone(
+        "train-degraded",
+        partial(demo_run, "degraded", now=NOW - 47, page=LockPage(degraded=TROUBLE)),
     ),
-    "train-stalled": State(
-        "train", partial(demo_run, "stalled", now=NOW - 47, hardware=readings(busy=0))
-    ),
-    "train-failed": State(
-        "train", partial(demo_run, "failed", now=NOW - 400, facts=failed_at(3_752))
-    ),
-    "train-cursor": State("train", RUN, ("right", "left", "left", "left", "left")),
-    "train-alone": State("train", RUN, ("tab", "z", "up", "up")),
-    "train-history": State("train", RUN, ("h",), "Samples"),
-    "train-log": State("train", RUN, ("L",), "step 3,751"),
-    "help": State("train", RUN, ("question_mark",)),
-    "help-runs": State("runs", RUN, ("question_mark",)),
-    "palette": State("train", RUN, ("ctrl+p",), "Sample now"),
-    "palette-search": State("train", RUN, ("ctrl+p", *"learn"), "see it learn"),
-    "quit": State("train", RUN, ("q",)),
-    "stop": State("train", RUN, ("S",), "keep training"),
-    "steer": State(
-        "train",
-        RUN,
-        ("enter", "ctrl+u", *"1e-3", "enter", *["down"] * 3, "enter", *"9000", "enter"),
-        "9,000 steps",
-        before="F5 send",
-        first=("E",),
-    ),
-}
+    alone("train-stalled", partial(demo_run, "stalled", now=NOW - 47, hardware=readings(busy=0))),
+    alone("train-failed", partial(demo_run, "failed", now=NOW - 400, facts=failed_at(3_752))),
+)
 
 
 @contextmanager
-def home(state: State) -> Iterator[None]:
-    """The runs that the state shows."""
-    if state.run is None:
+def home(walk: Walk) -> Iterator[None]:
+    """The runs that the screens show."""
+    if walk.run is None:
         yield
         return
     with ExitStack() as held:
         for name, (status, step, age) in OTHERS.items():
-            is_compared = name in state.marked
+            is_compared = name in walk.marked
             run = demo_run(
                 status,
                 step,
@@ -150,11 +158,11 @@ def home(state: State) -> Iterator[None]:
                 curve=is_compared,
             )
             held.enter_context(run)
-        held.enter_context(state.run())
-        if state is STATES["trash"]:
+        held.enter_context(walk.run())
+        if "trash" in walk.steps:
             delete("stern-heron", 0.2, 39_000_000)
             delete("dusty-crane", 9.0, 1_200_000_000)
-        if state.queued:
+        if walk.queued:
             held.enter_context(queue())
         yield
 
@@ -186,42 +194,33 @@ def queue() -> Iterator[None]:
         yield
 
 
-APART = (
-    "train-book-neighbour", "train-cursor", "train-alone", "train-degraded",
-    "queue", "trash", "tags", "help", "help-runs", "palette", "palette-search", "quit", "stop",
-    "steer",
-)  # fmt: skip
-"""States with a cursor, other limits in a higher chart, or a pane behind."""
-
-
-@each_app(*STATES, apart=APART)
-async def test_screen_equals_its_snapshots(
-    name: str, views: list[View], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("walk", "mode"),
+    [*((walk, "") for walk in WALKS), (WALKS[1], "ascii")],
+    ids=[*(next(iter(walk.steps)) for walk in WALKS), "ascii"],
+)
+async def test_screens_equal_their_snapshots(
+    walk: Walk, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "runs-empty":  # the only one that shows where the home is
+    if walk.run is None:  # the only picture that shows where the home is
         monkeypatch.setenv("RNNLM_TUI_HOME", "/data/rnnlm-tui")
-    size, mode = views[0]
-    async with drawn(STATES[name], size, ascii_only=mode == "ascii") as (app, pilot):
-        for size, mode in views:
-            await pilot.resize_terminal(*size)
-            await assert_picture(app, PICTURES, name, size, mode)
-
-
-@asynccontextmanager
-async def drawn(
-    state: State, size: tuple[int, int], *, ascii_only: bool
-) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
-    """The app, once it shows the state."""
-    run = None if state.run is None else "plain-otter"
-    with home(state):
-        async with at_home(run, state.pane, size=size, ascii_only=ascii_only) as (app, pilot):
-            if state.marked:
-                app.marks = Marks(state.marked)
-                app.open_pane(state.pane)
+    run = None if walk.run is None else "plain-otter"
+    settings: dict[str, object] = {"marked": list(walk.marked)}
+    with home(walk):
+        async with at_home(run, walk.pane, ascii_only=mode == "ascii", settings=settings) as (
+            app,
+            pilot,
+        ):
             await until(pilot, lambda: len(app.summaries or ()) == len(list_runs()))
-            await until(pilot, lambda: not state.queued or "waiting 2" in text_of(app))
-            await pilot.press(*state.first)
-            await until(pilot, lambda: state.before in text_of(app))
-            await pilot.press(*state.keys)
-            await until(pilot, lambda: state.shows in text_of(app))
-            yield app, pilot
+            for size in SIZES if not mode else (SMALL,):
+                await pilot.resize_terminal(*size)
+                app.open_pane(walk.pane)
+                await until(pilot, lambda: text_of(app))  # keys move by the cells that are drawn
+                for name, (steps, back) in walk.steps.items():
+                    if mode and (size, mode) not in MORE.get(name, ()):
+                        continue
+                    for keys, text in steps:
+                        await press(pilot, keys, text)
+                    await assert_picture(app, PICTURES, name, size, mode)
+                    await pilot.press(*back.split())
+                    await until(pilot, lambda: app.screen is app.pane_screen)
