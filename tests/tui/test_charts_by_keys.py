@@ -52,7 +52,7 @@ def window(app: RnnlmApp) -> tuple[float, float]:
 
 def cursor(app: RnnlmApp) -> float:
     """The x of the cursor that all charts share."""
-    (found,) = {chart.cursor for chart in shown(app)}
+    (found,) = {chart.range.cursor for chart in shown(app)}
     assert found is not None
     return found
 
@@ -169,7 +169,7 @@ async def test_the_cursor_goes_by_cells_evaluations_ends_and_clicks(
             start, end = window(app)
             assert start <= cursor(app) <= end
         await pilot.press("escape")
-        assert {chart.cursor for chart in train(app).charts()} == {None}
+        assert {chart.range.cursor for chart in train(app).charts()} == {None}
         assert "Close cursor" not in footer(app)
 
 
@@ -374,7 +374,7 @@ async def test_without_steps_keys_do_nothing_and_another_axis_or_a_reset_finds_i
     async with at_home(pane="train") as (app, pilot):
         await show(app, pilot, preparing())
         await pilot.press("up", "end", "home", "f", "k", "h", "right", "left")
-        assert {chart.cursor for chart in train(app).charts()} == {None}
+        assert {chart.range.cursor for chart in train(app).charts()} == {None}
         assert train(app).window.part is None
         await show(app, pilot, replace(known, series=replace(known.series, tokens=tokens)))
         for key, end in (("x", 1.004 * 4_754), ("u", 4_754.0)):

@@ -9,9 +9,9 @@ A subclass
         def view_key(self) -> str: ...      # the name under which the view is saved
         def charted_runs(self) -> Runs: ...
 
-* All charts show the same `window` of x, which fits the lead, the first of CHARTS that is shown.
-* `self.view` (a ChartView) holds the user's choices; `self.cursor` is the x of the one cursor, None
-  without one.
+* All charts show the same `window` of x and its cursor. It fits the lead, the first of CHARTS that
+  is shown.
+* `self.view` (a ChartView) holds the user's choices.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class ChartedScreen(PaneScreen):
         self.runs: Runs = ()
         """What the charts show."""
         self.window = Window()
-        """The part of x that all charts show."""
-        self.cursor: float | None = None
-        """The x of the cursor that all charts share, if any."""
+        """The part of x that all charts show, and their cursor."""
         self.visiting = False
         """Whether the chosen chart has no place at this size, and is shown alone until tab goes
         on."""
@@ -86,6 +84,11 @@ class ChartedScreen(PaneScreen):
     def chosen(self) -> str:
         """The id of the chart that keys act on."""
         return self.view.chosen if self.view.chosen in self.CHARTS else next(iter(self.CHARTS))
+
+    @property
+    def cursor(self) -> float | None:
+        """The x of the cursor that all charts share, if any."""
+        return self.window.cursor
 
     @property
     def axis(self) -> Axis:
@@ -133,8 +136,8 @@ class ChartedScreen(PaneScreen):
         self.view = saved_view(self.context.settings, key)
         if self.axis not in AXES:
             self.view = replace(self.view, axis=AXES[0], part=None, cursor=None)
-        self.window = Window(self.view.part, following=self.view.following)
-        self.cursor, self.visiting = self.view.cursor, False
+        self.window = Window(self.view.part, self.view.cursor, following=self.view.following)
+        self.visiting = False
 
     def show_charts(self, places: Collection[str], empty: ChartData) -> None:
         """Show the charts that have a place, `empty` ones without a run.
@@ -146,11 +149,10 @@ class ChartedScreen(PaneScreen):
         if not names:
             return
         shown = {name: self.CHARTS[name](self.runs) if self.runs else empty for name in names}
-        self.window.fit(shown[names[0]], self.cursor)
+        self.window.fit(shown[names[0]])
         for name, data in shown.items():
             chart, turned = self.chart(name), name in self.view.turned and data.can_be_log
             chart.smoothing, chart.show_all = self.view.smoothing, self.view.whole_range
-            chart.set_reactive(Chart.cursor, self.cursor)
             chart.set_reactive(Chart.highlighted, name == self.chosen)
             chart.show(replace(data, log_y=data.log_y != turned), self.window)
         self._part_changed()
@@ -207,7 +209,7 @@ class ChartedScreen(PaneScreen):
         """Show the same steps on the next x axis, as far as possible."""
         part, before = self.window.part, self.longest
         following = part is None or self.window.following
-        places = (self.cursor, *(part or (None, None)))
+        places = (*(part or (None, None)), self.cursor)
         self.view = replace(self.view, axis=AXES[(AXES.index(self.axis) + 1) % len(AXES)])
         self.runs = self.charted_runs()
         after = self.longest
@@ -217,9 +219,9 @@ class ChartedScreen(PaneScreen):
                 return None
             return after.x_of_step(before.step_of_x(place))
 
-        self.cursor, start, end = map(moved, places)
+        start, end, cursor = map(moved, places)
         shown = (start, end) if start is not None and end is not None else None
-        self.window = Window(shown, following=following)
+        self.window = Window(shown, cursor, following=following)
         self.choose()
 
     def action_log_scale(self) -> None:
@@ -242,22 +244,16 @@ class ChartedScreen(PaneScreen):
     # the x range
 
     def action_zoom(self, factor: float) -> None:
-        """Zoom the chosen chart in, or out if the factor is below 1."""
-        self._change_range(lambda: self.window.zoom(factor, self.cursor))
+        """Zoom in, or out if the factor is below 1."""
+        if self.ends() is not None:
+            self._change(lambda: self.window.zoom(factor))
 
     def action_follow(self) -> None:
-        """Follow the newest step.
-
-        A cursor that this leaves behind is removed, and legends show the newest values.
-        """
-        self._change_range(self.window.follow)
-        start, end = self.window.shown
-        if self.cursor is not None and not start <= self.cursor <= end:
-            self._set_cursor(None)
+        """Follow the newest step."""
+        self._change(self.window.follow)
 
     def action_reset_view(self) -> None:
         """Show all of x with default settings; the chosen chart stays chosen if it has a place."""
-        self._set_cursor(None)
         chosen, self.visiting = "" if self.visiting else self.view.chosen, False
         self.view = ChartView(axis=AXES[0], chosen=chosen, hidden=self.view.hidden)
         self.window = Window()
@@ -272,30 +268,31 @@ class ChartedScreen(PaneScreen):
         if self.cursor is not None and not start <= self.cursor <= end:
             by = self.cursor - (start + end) / 2
         self._pan(by)
-        if self.cursor is not None:
-            start, end = self.window.shown
-            self._set_cursor(min(max(self.cursor, start), end))
 
     def _pan(self, by: float, more: int = 0) -> None:
         """Pan by so much of x in whole cells of the lead, and by some more cells."""
         if self.lead is not None:
             (start, end), cell = self.window.shown, self.lead.column_width
             share = (round(by / cell) + more) * cell / (end - start)
-            self._change_range(lambda: self.window.pan(share))
+            self._change(lambda: self.window.pan(share))
 
-    def _change_range(self, change: Callable[[], None]) -> None:
-        """Change the x range that all charts show."""
-        if self.ends() is None:
-            return
-        before = self.window.part, self.window.following
+    def _change(self, change: Callable[[], None]) -> None:
+        """Change the x range or the cursor that all charts show."""
+        window = self.window
+        before, cursor = (window.part, window.following), window.cursor
         change()
-        if before == (self.window.part, self.window.following):
+        moved = cursor != window.cursor
+        if not moved and before == (window.part, window.following):
             return
         with self.app.batch_update():
             for chart in self.charts():
                 chart.redraw()
+            if moved:
+                self.cursor_changed()
         self._part_changed()
         self.save_view()
+        if moved and window.cursor is not None:
+            self.cursor_moved()
 
     # the cursor
 
@@ -335,18 +332,7 @@ class ChartedScreen(PaneScreen):
         self._set_cursor(min(max(place, start), end))
 
     def _set_cursor(self, place: float | None) -> None:
-        before, self.cursor = self.cursor, place
-        with self.app.batch_update():
-            for chart in self.charts():
-                chart.cursor = place
-            if before != place:
-                self.cursor_changed()
-            if (before is None) != (place is None):
-                self.refresh_footer()
-        if before != place:
-            self.save_view()
-            if place is not None:
-                self.cursor_moved()
+        self._change(lambda: setattr(self.window, "cursor", place))
 
     def action_leave_field(self) -> None:
         """Remove the cursor, then stop showing a chart alone."""

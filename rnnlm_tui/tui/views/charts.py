@@ -331,67 +331,51 @@ def _what_will_come(snapshot: RunSnapshot) -> str:
     return f"training starts {waits.get(phase, 'when the corpus is ready')}"
 
 
-def busy_data(runs: Runs) -> ChartData:
-    """GPU load in percent, or without a GPU the CPU load of this run and of all processes."""
-    curve = partial(_machine_curve, runs[0], write=_percent)
-    if _measured(runs[0].snapshot, "gpu_percent"):
-        title, curves = "GPU", [curve("", palette.TRAIN, "gpu_percent")]
-    else:
-        own = curve("run", palette.TRAIN, "process_cpu_percent")
-        title, curves = "CPU", [own, curve("all", palette.THIRD, "cpu_percent")]
-    return replace(charted(title, curves, runs), y_from_zero=True, y_unit=" %")
+MACHINE_CHARTS: dict[tuple[bool, bool], tuple[str, dict[str, str]]] = {
+    (False, False): ("CPU", {"process_cpu_percent": "run", "cpu_percent": "all"}),
+    (False, True): ("GPU", {"gpu_percent": ""}),
+    (True, False): ("Memory, GiB", {"process_memory": "own", "memory_used": "all"}),
+    (True, True): ("GPU memory, GiB", {"gpu_memory_own": "own", "gpu_memory_used": "all"}),
+}
+"""Whether it is about memory, and whether a GPU reports it → its title, and names of readings."""
 
 
-def memory_data(runs: Runs) -> ChartData:
-    """Memory in GiB of this run and of all processes, and the total: the GPU's if there is one."""
+def machine_chart(runs: Runs, *, memory: bool) -> ChartData:
+    """Return the load in percent, or the memory in GiB with its total: the GPU's if there is one.
+
+    The machine's own without a GPU, of this run and of all processes.
+    """
     snapshot = runs[0].snapshot
-    row = snapshot.hardware[-1] if snapshot.hardware else None
-    if _measured(snapshot, "gpu_memory_used"):
-        title, own, used = "GPU memory", "gpu_memory_own", "gpu_memory_used"
-        total = row.gpu.memory_total if row else None
-    else:
-        title, own, used = "Memory", "process_memory", "memory_used"
-        total = row.memory_total if row else None
-    curves = [
-        _machine_curve(runs[0], name, colour, column, write=gib, scale=1 / GIB)
-        for name, colour, column in (("own", palette.TRAIN, own), ("all", palette.THIRD, used))
-    ]
-    levels = (Baseline(total / GIB, f"{gib(total)} GiB"),) if total else ()
-    return replace(charted(f"{title}, GiB", curves, runs), baselines=levels, y_from_zero=True)
-
-
-def _measured(snapshot: RunSnapshot, column: str) -> bool:
-    """Whether the machine ever reported this value."""
-    return any(value == value for value in snapshot.machine.columns[column].mean)
-
-
-def _machine_curve(
-    run: ChartedRun,
-    name: str,
-    colour: str,
-    column: str,
-    *,
-    write: Callable[[float | None], str],
-    scale: float = 1.0,
-) -> ChartSeries:
-    """Return the curve of a machine reading; `write` formats the reading, before scaling."""
-    machine, hardware = run.snapshot.machine, run.snapshot.hardware
-    band = machine.columns[column]
-    low, high, mean = (
-        [value * scale for value in part] if scale != 1.0 else part
-        for part in (band.low, band.high, band.mean)
-    )
-    values = machine_values(hardware[-1]) if hardware else ()
-    newest = dict(zip(MACHINE_COLUMNS, values, strict=False)).get(column)
-    return ChartSeries(
-        name=name,
-        colour=colour,
-        x=run.x_of_times(machine.time),
-        mean=mean,
-        low=low,
-        high=high,
-        current=write(newest) if len(machine) else "",
-        y_format=lambda value: write(value / scale),
+    machine, row = snapshot.machine, snapshot.hardware[-1] if snapshot.hardware else None
+    measured = machine.columns["gpu_memory_used" if memory else "gpu_percent"].mean
+    on_gpu = any(value == value for value in measured)
+    title, names = MACHINE_CHARTS[memory, on_gpu]
+    scale, write = (1 / GIB, gib) if memory else (1.0, _percent)
+    newest = dict(zip(MACHINE_COLUMNS, machine_values(row) if row else (), strict=False))
+    curves = []
+    for (column, name), colour in zip(names.items(), (palette.TRAIN, palette.THIRD), strict=False):
+        band = machine.columns[column]
+        low, high, mean = (
+            [value * scale for value in part] for part in (band.low, band.high, band.mean)
+        )
+        curves.append(
+            ChartSeries(
+                name,
+                colour,
+                runs[0].x_of_times(machine.time),
+                mean,
+                low,
+                high,
+                current=write(newest.get(column)) if len(machine) else "",
+                y_format=lambda value: write(value / scale),
+            )
+        )
+    total = None if row is None else row.gpu.memory_total if on_gpu else row.memory_total
+    return replace(
+        charted(title, curves, runs),
+        baselines=(Baseline(total / GIB, f"{gib(total)} GiB"),) if memory and total else (),
+        y_from_zero=True,
+        y_unit="" if memory else " %",
     )
 
 
@@ -407,8 +391,8 @@ CHARTS: Charts = {
     "gradient": NORM.chart,
     "rate": RATE.chart,
     "score": score_data,
-    "gpu": busy_data,
-    "memory": memory_data,
+    "gpu": partial(machine_chart, memory=False),
+    "memory": partial(machine_chart, memory=True),
 }
 """The charts of one run by chart id, in the order of tab."""
 COMPARED_CHARTS: Charts = {

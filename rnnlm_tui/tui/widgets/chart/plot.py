@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeGuard
 
 from rich.segment import Segment
@@ -110,10 +111,8 @@ class PlottedSeries:
     series: ChartSeries
     bins: list[Bin]
     curve: list[tuple[int, float]]
-    points: ChartSeries
-    """The series that was binned, without the left-out points."""
     raw: bool
-    """Whether raw points are drawn, widen the range and count as off scale."""
+    """Whether raw points are drawn and widen the range."""
 
 
 def plotted(
@@ -135,7 +134,7 @@ def plotted(
         ]
     if not raw:
         bins = [Bin(column, y, y, y, 0, 0) for column, y in curve]
-    return PlottedSeries(series, bins, curve, points, raw)
+    return PlottedSeries(series, bins, curve, raw)
 
 
 class Plot:
@@ -302,12 +301,10 @@ class Plot:
         newest = max(item.curve[-1][0] for item in self.drawn if item.curve)
         for item in self.guides:
             end = last_column(item.curve, self.columns)
-            if end is None:
-                continue
-            if self.look.show_all:
-                levels += [y for column, y in item.curve if 0 <= column < self.columns]
-            beside = (y_at(item.curve, at) for at in (min(newest, self.columns - 1), end))
-            levels += [y for y in beside if y is not None]
+            if end is not None:
+                at = range(end + 1) if self.look.show_all else (min(newest, self.columns - 1), end)
+                ys = (y_at(item.curve, column) for column in at)
+                levels += [y for y in ys if y is not None]
         return levels
 
     # dots and text
@@ -429,45 +426,35 @@ class Plot:
                 return
 
     def _write_notes(self, limits: Limits, dim: int, bands: Collection[int]) -> None:
-        """Write where the steep start leaves the view, and count the other points off scale.
+        """Write how far curves leave the view.
 
-        `↑ from 2,003` or `↓ from 0.4`, beside the cell where the curve enters the view; the counts
-        go to either edge, over raw bands if no cell is empty.
+        `↑ from 2,003` stands beside the cell where a steep start enters it. Without one, `↓ to 0.4`
+        for later outliers stands at the right edge, over raw bands too.
         """
-        raster, (low, high) = self._raster, limits
-        bottom, top = (value_at_y(y, self.look.log) for y in limits)
-        edges = {True: (0, 1), False: (raster.height - 1, raster.height - 2)}
-        starts: dict[bool, list[Bin]] = {True: [], False: []}
-        counted = {True: 0, False: 0}
-        for item in self.drawn:
-            shown = [bin for bin in item.bins if 0 <= bin.column < raster.columns]
-            numbers = [bin for bin in shown if bin.mean == bin.mean]
-            up = bool(numbers) and numbers[0].mean > (low + high) / 2
-            outside = [bin.high > high if up else bin.low < low for bin in numbers]
-            steep = numbers[: [*outside, False].index(False)]
-            starts[up] += steep
-            if item.raw and shown:
-                first = steep[-1].first + steep[-1].points if steep else shown[0].first
-                after, points = slice(first, shown[-1].first + shown[-1].points), item.points
-                highs, lows = points.high or points.mean, points.low or points.mean
-                counted[True] += sum(value > top for value in highs[after])
-                counted[False] += sum(value < bottom for value in lows[after])
-        gap = 2 if raster.width > 60 else 1
-        for up, bins in starts.items():
-            if not bins:
+        raster, gap = self._raster, 2 if self._raster.width > 60 else 1
+        for up, rows in ((True, (0, 1)), (False, (raster.height - 1, raster.height - 2))):
+            start: list[Bin] = []
+            later: list[Bin] = []
+            for item in self.drawn:
+                shown = [bin for bin in item.bins if 0 <= bin.column < raster.columns]
+                shown = [bin for bin in shown if bin.mean == bin.mean]
+                out = [bin.high > limits.high if up else bin.low < limits.low for bin in shown]
+                steep = [*out, False].index(False)
+                start += shown[:steep]
+                later += compress(shown[steep:], out[steep:])
+            if not (bins := start or later):
                 continue
             y = max(bin.high for bin in bins) if up else min(bin.low for bin in bins)
-            text = f"{ARROWS[up]} from {formatting.figure(value_at_y(y, self.look.log))}"
-            leaves = max(bin.column for bin in bins) // raster.sub_columns
-            inks = raster.inks[edges[up][0]][: leaves + 7]
-            beside = [at for at, found in enumerate(inks) if found] or [leaves]
-            places = (max(beside) + gap, min(beside) - len(text) - gap + 1)
-            self._place([(row, at, text) for at in places for row in edges[up]], dim)
-        for up, count in counted.items():
-            texts = [f"{ARROWS[up]} {count:,} off{rest}" for rest in (" scale", "")]
-            spots = [(row, raster.width - len(text), text) for text in texts for row in edges[up]]
-            if count and not self._place(spots, dim):
-                self._place(spots, dim, bands)
+            value = formatting.figure(value_at_y(y, self.look.log))
+            text = f"{ARROWS[up]} {'from' if start else 'to'} {value}"
+            places = [raster.width - len(text)]
+            if start:
+                enters = max(bin.column for bin in bins) // raster.sub_columns
+                inks = raster.inks[rows[0]][: enters + 7]
+                beside = [at for at, found in enumerate(inks) if found] or [enters]
+                places = [max(beside) + gap, min(beside) - len(text) - gap + 1]
+            spots = [(row, at, text) for at in places for row in rows]
+            self._place(spots, dim, () if start else bands)
 
     def _marks_row(self) -> list[tuple[str, Style]]:
         """Return the row of marks; evaluations that would crowd it appear only when zoomed in."""

@@ -14,7 +14,6 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
-from textual.reactive import reactive
 from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
@@ -35,13 +34,21 @@ STILL_END = 0.01
 
 
 class Window:
-    """Which part of x is visible; charts that show the same x share one."""
+    """Which part of x is visible, and the cursor; charts that show the same x share one."""
 
-    def __init__(self, part: tuple[float, float] | None = None, *, following: bool = True) -> None:
+    def __init__(
+        self,
+        part: tuple[float, float] | None = None,
+        cursor: float | None = None,
+        *,
+        following: bool = True,
+    ) -> None:
         self.following = following
         """Whether the newest point is kept in view."""
         self.part = part
         """The visible part; None for all of x."""
+        self.cursor = cursor
+        """The x whose values the legends show; None for the newest values."""
         self.whole = (0.0, 1.0)
         """All of x."""
         self._newest = 0.0
@@ -52,7 +59,7 @@ class Window:
         """The visible part of x."""
         return self.part or self.whole
 
-    def fit(self, data: ChartData, cursor: float | None = None) -> None:
+    def fit(self, data: ChartData) -> None:
         """Take all of x from this data, and follow its newest point unless the cursor is in view.
 
         All of x is from 0 or the first point to the planned or a round end.
@@ -73,16 +80,16 @@ class Window:
                 self._end = end
         self.whole, self._newest = (start, self._end), last
         has_points = any(len(series.x) for series in data.series)
-        if has_points and (cursor is None or not self._shows(cursor)):
+        if has_points and (self.cursor is None or not self._shows(self.cursor)):
             self._catch_up()
 
-    def zoom(self, factor: float, around: float | None) -> None:
-        """Zoom in by `factor` around a place, the newest point while following, or the middle.
+    def zoom(self, factor: float) -> None:
+        """Zoom in by `factor` around the cursor, the newest point while following, or the middle.
 
-        A place keeps its position, or is centred if out of view. Zooming away from the newest point
-        stops following.
+        The cursor keeps its position, or is centred if out of view. Zooming away from the newest
+        point stops following.
         """
-        (low, high), (start, end) = self.whole, self.shown
+        (low, high), (start, end), around = self.whole, self.shown, self.cursor
         length = max((end - start) / factor, (high - low) / LARGEST_ZOOM)
         if length >= high - low:
             self.part, self.following = None, True
@@ -99,16 +106,23 @@ class Window:
             self.following = False
 
     def pan(self, share: float) -> None:
-        """Pan by a share of the length, to the right if positive; stops following."""
+        """Pan by a share of the length, to the right if positive; stops following.
+
+        A cursor that this would leave behind moves along.
+        """
         if self.part is not None:
             start, end = self.part
             self.following = False
             self._place(start + (end - start) * share, end - start)
+            if self.cursor is not None:
+                self.cursor = min(max(self.cursor, self.part[0]), self.part[1])
 
     def follow(self) -> None:
-        """Keep the newest point in view from now on."""
+        """Keep the newest point in view from now on; remove a cursor that this leaves behind."""
         self.following = True
         self._catch_up()
+        if self.cursor is not None and not self._shows(self.cursor):
+            self.cursor = None
 
     def _catch_up(self) -> None:
         """Jump ahead if the newest point has left a following window."""
@@ -117,8 +131,9 @@ class Window:
             self._place(self._newest - AHEAD * length, length)
 
     def _shows(self, place: float) -> bool:
-        slack = 1e-9 * (self.whole[1] - self.whole[0])  # another axis rounds the newest place
-        return self.part is None or self.part[0] - slack <= place <= self.part[1] + slack
+        start, end = self.part or (-math.inf, math.inf)
+        slack = 1e-3 * (end - start)  # on another axis, the newest place may be slightly further
+        return start - slack <= place <= end + slack
 
     def _place(self, start: float, length: float) -> None:
         low, high = self.whole
@@ -226,9 +241,6 @@ class Chart(Panel):
             self.x = x
             """In the unit of the x axis."""
 
-    cursor: reactive[float | None] = reactive(None, init=False, repaint=False)
-    """The x whose values the legend shows; None shows the newest values."""
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.data = ChartData("", ())
@@ -250,7 +262,7 @@ class Chart(Panel):
             self.range = Window()
         self.data = data
         if window is None:
-            self.range.fit(data, self.cursor)
+            self.range.fit(data)
         else:
             self.range = window
         self.redraw()
@@ -284,7 +296,7 @@ class Chart(Panel):
             getattr(self.app, "marks_style", "braille"),
             no_colour=bool(getattr(self.app, "no_color", False)),
         )
-        self._plot = draw(self.data, look, width, height, self._plot, cursor=self.cursor)
+        self._plot = draw(self.data, look, width, height, self._plot, cursor=self.range.cursor)
         log = ", log" if self.data.log_y and self.data.title else ""
         self.set_reactive(Chart.panel_title, self.data.title + log)
 
@@ -334,6 +346,3 @@ class Chart(Panel):
         start, end = self.range.shown
         if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
             self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
-
-    def watch_cursor(self) -> None:
-        self.redraw()

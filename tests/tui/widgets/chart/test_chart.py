@@ -49,7 +49,7 @@ async def test_only_what_changed_is_repainted_and_the_range_is_kept_until_anothe
         both = enumerate(zip(before, rows(chart), strict=True))
         assert {y for y, (one, other) in both if one != other} <= {region.y for region in asked}
         assert 0 < len({region.y for region in asked}) <= 6
-        chart.range.zoom(4, None)
+        chart.range.zoom(4)
         chart.show(replace(training(711), x_end=PLANNED + 5))
         start, end = chart.range.shown
         assert end - start == PLANNED / 4, "an end that hardly moves is kept"

@@ -22,7 +22,8 @@ def fitted(shown: ChartData) -> Window:
 
 def zoomed(factor: float, around: float | None = None, last: int = 600) -> Window:
     window = fitted(data(last))
-    window.zoom(factor, around)
+    window.cursor = around
+    window.zoom(factor)
     return window
 
 
