@@ -14,7 +14,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.content import Content
-from textual.events import Resize, ScreenResume, ScreenSuspend
+from textual.events import Resize, ScreenSuspend
 from textual.getters import query_one
 
 from rnnlm_tui import client, store
@@ -58,7 +58,7 @@ from rnnlm_tui.tui.views.form import (
     idle_fields,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import ShownEstimate
-from rnnlm_tui.tui.widgets.form import ConfigForm, SectionList, form_legend
+from rnnlm_tui.tui.widgets.form import LEAD, Form, SectionList, form_legend
 from rnnlm_tui.tui.widgets.panel import LinesPanel, TitledContainer
 
 if TYPE_CHECKING:
@@ -77,12 +77,13 @@ class ConfigScreen(PaneScreen):
     PANE = "config"
     FIRST_FOCUS = "#form"
     BINDINGS = bindings_for("config")
-    form = query_one("#form", ConfigForm)
+    form = query_one("#form", Form)
     DEFAULT_CSS = """
     #config-body { layout: vertical; height: 100%; }
     #config-top { height: 1fr; }
     #sections { width: 17; }
     #form-box { width: 1fr; height: 100%; padding: 0; }
+    #form { padding: 0 1; }
     #gives { height: 7; }
     ConfigScreen.-wide #config-body { layout: horizontal; }
     ConfigScreen.-wide #config-top { height: 100%; width: 2fr; }
@@ -99,8 +100,6 @@ class ConfigScreen(PaneScreen):
         self._reading: RunDirectory | None = None
         """The run whose draft is being read."""
         self._check = DraftCheck()
-        self._compared: Draft | None = None
-        """Only fields that differ from its base are shown; None: all fields."""
         self._adjusted: tuple[Draft, Draft, Sequence[Adjustment]] | None = None
         """The draft before the last adjustment and after it, and what could be set instead."""
 
@@ -109,7 +108,7 @@ class ConfigScreen(PaneScreen):
             with Horizontal(id="config-top"):
                 yield SectionList("Sections", id="sections")
                 with TitledContainer(id="form-box"):
-                    yield ConfigForm(Draft(DEMO, "preset demo"), self.edit, id="form")
+                    yield Form(Draft(DEMO, "preset demo"), self.edit, id="form")
             yield LinesPanel("Estimate", id="gives")
 
     # what is shown
@@ -130,9 +129,6 @@ class ConfigScreen(PaneScreen):
         if self._kept is not None:
             return self._kept.name
         return "" if run is None else run.name
-
-    def on_screen_resume(self, _event: ScreenResume) -> None:
-        self._load_draft()
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
         if self.app.current_mode != self.PANE:  # else an overlay was opened
@@ -166,12 +162,12 @@ class ConfigScreen(PaneScreen):
         While a field is edited, the keys that end that.
         """
         # no form while the pane is mounted or removed
-        if any(form.editing for form in self.query(ConfigForm)):
+        if any(form.editing for form in self.query(Form)):
             verbs = {"edit_field": "Keep", "leave_field": "Cancel", "next_field": "Keep, next"}
             return verbs | {"next_section": ""}
         names = "next_field next_section new_from_run next_comparison find_field leave"
         if not self.locked:
-            path = next((form.path for form in self.query(ConfigForm)), "")
+            path = next((form.path for form in self.query(Form)), "")
             problems = self._check.problems
             browse = "browse_files" if path in PATH_FIELDS else ""
             problem = "next_problem" if problems else ""
@@ -189,12 +185,11 @@ class ConfigScreen(PaneScreen):
         config, check = draft.nearest_config(), self._check
         check.check(draft, config, locked=self.locked)
         form = self.form
-        # all sections are in one column if there is room, or in a comparison
-        self.set_class(self._compared is not None, "-compared")
-        form.set_wide(self._compared is not None or self.has_class("-wide"))
         form.locked, form.facts, form.preview = self.locked, check.found.facts, check.found.preview
+        # all sections are in one column if there is room, or in a comparison
+        self.set_class(form.comparison is not None, "-compared")
+        form.lead = LEAD if form.comparison is not None or self.has_class("-wide") else 0
         form.show(draft, check.problems, idle_fields(config))
-        form.compare(self._compared)
         self._show_titles()
         if check.needs_estimate(config):
             self._estimate(config)
@@ -206,20 +201,21 @@ class ConfigScreen(PaneScreen):
         self.refresh_frame()
 
     def _show_titles(self) -> None:
-        draft, compared, opened = self.shown, self._compared, self.form.section
+        """Show what the form shows, and how many changes and problems that has."""
+        draft, form, problems = self.shown, self.form, self._check.problems
         if draft is None:
             return
-        section = None if self.has_class("-wide") or compared is not None else opened
+        title, begins = "Configuration", ""
+        if form.comparison is not None:
+            name = safe_text(form.comparison.base_name, newlines="space", limit=28)
+            title = f"Only what differs from {name}"
+        elif not form.lead:
+            title, begins = form.section.capitalize(), f"{form.section}."
         box = self.query_one("#form-box", TitledContainer)
-        if compared is not None:
-            name = safe_text(compared.base_name, newlines="space", limit=28)
-            box.panel_title = f"Only what differs from {name}"
-        else:
-            box.panel_title = "Configuration" if section is None else section.capitalize()
-        problems = self._check.problems
+        box.panel_title = title
         new_key = self.key_of("new_from_run") if self.locked else ""
-        box.legend = form_legend(draft, problems, section, new_key)
-        self.query_one(SectionList).show_sections(draft, problems, opened)
+        box.legend = form_legend(draft, problems, begins, new_key)
+        self.query_one(SectionList).show_sections(draft, problems, form.section)
 
     @work(group="estimate", exclusive=True)
     async def _estimate(self, config: RunConfig) -> None:
@@ -286,7 +282,7 @@ class ConfigScreen(PaneScreen):
         self.let_go()
         self._kept = KeptDraft(draft, run)
         self.context.draft = None if run else draft
-        self._compared = None
+        self.form.compare(None)
         self._keep_changes()
         if run is None:
             self.context.run_beside(self._suggest_name(self._kept))
@@ -314,8 +310,9 @@ class ConfigScreen(PaneScreen):
 
         A problem is reported once, not with each key on a disk that is full or read-only.
         """
-        if (deleted := kept.ask()) is not None:
-            self.context.watcher.removed.add(deleted.name)
+        kept.writes += 1
+        if kept.run is not None and kept.wanted is None:
+            self.context.watcher.removed.add(kept.run.name)
         run, known, kept.problem = None, kept.problem, ""
         try:
             run = await self.context.wait_for(kept.write)
@@ -323,7 +320,9 @@ class ConfigScreen(PaneScreen):
             kept.problem = str(error)
             if kept.problem != known:
                 self.context.report_error(error)
-        self._follow(kept)
+        kept.writes -= 1
+        if not kept.writes:  # else the next one is followed
+            self._follow(kept)
         return run
 
     async def _save(self) -> RunDirectory | None:
@@ -342,21 +341,17 @@ class ConfigScreen(PaneScreen):
         if kept is None:
             return
         # no form while the pane is mounted or removed
-        for form in self.query(ConfigForm):
+        for form in self.query(Form):
             form.keep_typed()
         kept.stays |= bool(kept.draft.changes) or kept.draft.parent is not None
         if not kept.is_kept:
             self.context.run_beside(self._write(kept))
 
     def _follow(self, kept: KeptDraft) -> None:
-        """Open the run that keeps the draft now, or none if it was deleted with the last change.
-
-        While another write is under way, that one is followed.
-        """
+        """Open the run that keeps the draft now, or none if it was deleted with the last change."""
         context, before = self.context, kept.run
         was_open = kept is self._kept and self._is_open
-        if not kept.end_write():
-            return
+        kept.run = kept.stored
         if kept.run is not None:
             context.watcher.removed.discard(kept.run.name)
         if not was_open or kept.run is before:
@@ -373,7 +368,7 @@ class ConfigScreen(PaneScreen):
 
     # the form
 
-    def edit(self, draft: Draft, group: str = "") -> None:
+    def edit(self, draft: Draft, group: object = None) -> None:
         """Replace the draft, which can be undone.
 
         Edits of one group in a row are undone together.
@@ -383,13 +378,13 @@ class ConfigScreen(PaneScreen):
             self._take(draft)
             self._show()
 
-    def on_form_moved(self, _event: ConfigForm.Moved) -> None:
+    def on_form_moved(self, _event: Form.Moved) -> None:
         self._show_titles()
         self.refresh_footer()
         self._keep_changes()
 
     @act
-    async def on_form_edit_requested(self, event: ConfigForm.EditRequested) -> None:
+    async def on_form_edit_requested(self, event: Form.EditRequested) -> None:
         if self._editable() is not None:
             await ask_value(self.context, self.form, event.row)
 
@@ -459,24 +454,24 @@ class ConfigScreen(PaneScreen):
         path = await self.context.ask(field_question(self.form))
         if path:
             if path not in [row.key for row in self.form.rows]:
-                self._compared = None
+                self.form.compare(None)
             self._show()
             self.form.go_to(path)
 
     @act
     async def action_next_comparison(self) -> None:
         """Show only what differs from the next config: base, preset, defaults, a run; then all."""
-        draft, before = self.shown, self._compared
+        draft, before = self.shown, self.form.comparison
         if draft is None:
             return
         known: list[Draft | None] = [None, *comparisons(draft)]
         place = known.index(before) + 1 if before in known else 0
-        self._compared = known[place] if place < len(known) else None
+        self.form.compare(known[place] if place < len(known) else None)
         self._show()
         if place == len(known):
             own = self.run_name if self.locked else ""
             shown = [one.base_name for one in known if one]
-            self._compared = await ask_run(self.context, own, *shown)
+            self.form.compare(await ask_run(self.context, own, *shown))
             self._show()
 
     def action_adjust_field(self) -> None:
@@ -521,7 +516,7 @@ class ConfigScreen(PaneScreen):
         else:
             lost = len(kept.draft.changes)
             self.edit(draft)
-            self._compared = None
+            self.form.compare(None)
             key = self.key_of("undo_edit")
             undo = f": {key} brings back {counted(lost, 'change')}" if lost else ""
             self.context.report(f"{safe_text(draft.base_name, limit=40)}{undo}")

@@ -43,7 +43,7 @@ from rnnlm_tui.tui.views.form import (
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
-    from rnnlm_tui.tui.widgets.form import ConfigForm, Form
+    from rnnlm_tui.tui.widgets.form import Form
     from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 RECENT_SETTING = "recent_configs"
@@ -150,55 +150,41 @@ class KeptDraft:
         """Writes under way."""
         self.problem = ""
         """Why the last write failed, which was reported."""
-        self._asked = draft if run is not None else None
-        """What the newest write puts on the disk; None: no run."""
         self._turn = Lock()
-        self._stored, self._written = run, self._asked
+        self.stored = run
+        self._written = draft if run is not None else None
         """The run and what it has; they belong to the thread whose turn it is."""
 
     @property
-    def _wanted(self) -> Draft | None:
+    def wanted(self) -> Draft | None:
         """What is to be on the disk; None: no run."""
         return self.draft if self.draft.changes or self.stays else None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the newest state is on the disk, or is being written."""
-        return self._wanted == self._asked
-
-    def ask(self) -> RunDirectory | None:
-        """Announce a `write` of the newest state; return the run that it deletes, if any."""
-        self._asked = self._wanted
-        self.writes += 1
-        return self.run if self._asked is None else None
-
-    def end_write(self) -> bool:
-        """Note that a `write` has ended; return whether it was the last one under way."""
-        self.writes -= 1
-        if not self.writes:
-            self.run, self._asked = self._stored, self._written
-        return not self.writes
+        """Whether the newest state is on the disk."""
+        return self.wanted == self._written
 
     def write(self) -> RunDirectory | None:
-        """Write what was asked for last into the run, which is created first; called in a thread.
+        """Write the newest state into the run, which is created first; called in a thread.
 
         Without changes the run is deleted, unless it stays.
         """
         with self._turn:
-            draft = self._asked
+            draft = self.wanted
             if draft is None:
-                if self._stored is not None:
-                    store.trash.delete_run(self._stored)
-                self._stored = self._written = None
+                if self.stored is not None:
+                    store.trash.delete_run(self.stored)
+                self.stored = self._written = None
                 return None
-            if self._stored is None:
-                self._stored = self._create(draft)
-                self.name = self._stored.name
+            if self.stored is None:
+                self.stored = self._create(draft)
+                self.name = self.stored.name
                 self._written = Draft(draft.base, draft.base_name, parent=draft.parent)
             if draft != self._written:
-                write_draft(self._stored, draft)
+                write_draft(self.stored, draft)
                 self._written = draft
-            return self._stored
+            return self.stored
 
     def _create(self, draft: Draft) -> RunDirectory:
         """Create the run; the draft's changes are still to be written."""
@@ -417,7 +403,7 @@ async def ask_value(app: RnnlmApp, form: Form, row: FieldRow, title: str = "") -
         form.set_values({field.path: read_value(field, answer)})
 
 
-def field_question(form: ConfigForm) -> PickScreen:
+def field_question(form: Form) -> PickScreen:
     """Search for a field by its name, its key or its help; return its path."""
     items = [
         PickItem(path, field.title, f"{path}  {field.help}", field.section.capitalize(), path)
@@ -441,7 +427,7 @@ async def ask_run(app: RnnlmApp, *but: str) -> Draft | None:
     return None if name is None or config is None else Draft(config, name)
 
 
-async def browse(app: RnnlmApp, form: ConfigForm, draft: Draft) -> None:
+async def browse(app: RnnlmApp, form: Form, draft: Draft) -> None:
     """Browse for a text, or in the section of the tokenizer for a tokenizer."""
     purpose: Purpose = "text"
     path, kind = "corpus.source", {}

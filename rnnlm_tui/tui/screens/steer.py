@@ -198,7 +198,7 @@ class SteerScreen(Overlay[None]):
         title = f"Settings of {self._run.name}, while it trains"
         with Vertical():
             with TitledContainer(title=title, classes="-highlighted"):
-                yield Form(STEER_FIELDS, self.draft.form_draft, self.edit)
+                yield Form(self.draft.form_draft, self.edit, STEER_FIELDS)
                 yield OverlayText(id="steer-effect")
                 yield OverlayText(id="steer-note")
             yield Chart(id="steer-plan")
@@ -252,7 +252,7 @@ class SteerScreen(Overlay[None]):
             self.draft = checked(state, self.draft.changes)
             self._show()
 
-    def edit(self, draft: Draft, _group: str = "") -> None:
+    def edit(self, draft: Draft, _group: object = None) -> None:
         """Take another value of a field; the run's own value is no change."""
         self.draft = checked(self.draft.state, draft.changes)
         self._show()

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -69,12 +68,6 @@ class FormField:
     @property
     def section(self) -> str:
         return self.path.partition(".")[0]
-
-
-@cache
-def fields_of(section: str) -> tuple[FormField, ...]:
-    """Return the fields of one section."""
-    return tuple(field for field in FORM_FIELDS if field.section == section)
 
 
 def value_at(config: RunConfig, path: str) -> object:
@@ -327,14 +320,14 @@ class EditHistory:
     def __init__(self) -> None:
         self._past: list[Draft] = []
         self._future: list[Draft] = []
-        self._group = ""
+        self._group: object = None
 
-    def record(self, before: Draft, after: Draft, group: str = "") -> None:
+    def record(self, before: Draft, after: Draft, group: object = None) -> None:
         """Remember an edit.
 
         Args:
             group: edits of one group in a row are undone together, such as the keys typed into a
-                field; empty: an edit of its own.
+                field; None: an edit of its own.
         """
         if after == before:
             return
@@ -342,7 +335,7 @@ class EditHistory:
         if group and group == self._group and self._past:
             if self._past[-1] == after:  # the editor was left without a change
                 self._past.pop()
-                self._group = ""
+                self._group = None
             return
         self._group = group
         self._past.append(before)
@@ -355,7 +348,7 @@ class EditHistory:
         if not here:
             return None
         there.append(current)
-        self._group = ""
+        self._group = None
         return here.pop()
 
 

@@ -6,7 +6,6 @@ Also the config form's list of sections, and a preview of the text as tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -29,9 +28,9 @@ from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     FORM_FIELDS,
     PATH_FIELDS,
-    TITLES,
     Draft,
     FormField,
     adjustment_text,
@@ -39,7 +38,6 @@ from rnnlm_tui.tui.views.form import (
     changed_fields,
     edited_value,
     field_of,
-    fields_of,
     read_value,
     value_at,
 )
@@ -51,10 +49,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import Preview
     from rnnlm_tui.tui.app import RnnlmApp
 
-Edit = Callable[[Draft, str], None]
+Edit = Callable[[Draft, object], None]
 """Takes each changed draft at once, and shows it: a message would come after the next refresh,
-which brings the former draft back. The second argument is the same for all keys typed into an
-editor while it is open; else empty."""
+which brings the former draft back. The second argument is the editor that it was typed into; else
+None."""
 
 
 class FieldEditor(OrderedKeys, SafeInput, can_focus=True):
@@ -103,20 +101,24 @@ class FormLines(Line):
         return cast(Form, self.parent).height_within(width)
 
 
+LEAD = 14
+"""Cells for the names of sections in one column."""
+WITH_PREVIEW = ("corpus", "tokenizer")
+"""Sections whose fields affect the preview of the text, shown below them."""
+
+
 class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
-    """Fields of a draft, one a row; the row of the cursor has its help below."""
+    """Fields of a draft, one a row; the row of the cursor has its help below.
+
+    All fields are shown by sections, one at a time or all in one column, those without effect
+    folded. Chosen `fields` are shown in one list.
+    """
 
     DEFAULT_CSS = """
     Form { scrollbar-size-vertical: 1; }
     Form FieldEditor { position: absolute; width: 13; padding: 0 1; background: #303030;
         color: #eeeeee; }
     """
-    lead = 0
-    """Cells before each row, for names of sections."""
-    section = ""
-    """The section that is shown, if they are shown one at a time; empty: there are none."""
-    locked = False
-    """Whether nothing can be changed."""
 
     class Moved(Message):
         """Another row has the cursor, or an editor was opened or closed."""
@@ -129,30 +131,39 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self.row = row
 
     def __init__(
-        self, fields: Sequence[FormField], draft: Draft, edit: Edit, *, id: str | None = None
+        self, draft: Draft, edit: Edit, fields: Sequence[FormField] = (), *, id: str | None = None
     ) -> None:
         super().__init__(id=id)
         self.draft = draft
         self.problems: Sequence[Problem] = ()
         self.idle: Mapping[str, str] = {}
         """Why fields have no effect, by path."""
-        self.at = fields[0].path
-        """The key of the cursor's row; empty: no row has it."""
+        self.facts: Mapping[str, str] = {}
+        """What is known about values, by path."""
+        self.preview: Preview | None = None
+        """The first lines of the text."""
+        self.locked = False
+        """Whether nothing can be changed."""
+        self.comparison: Draft | None = None
+        """Only fields that differ from its base are shown; None: all fields."""
+        self.lead = 0
+        """Cells for names of sections, if all are shown; 0: only that of the cursor is shown."""
+        self.at = ""
+        """The key of the cursor's row; empty if there is no row."""
         self.rows: Sequence[FieldRow | FoldRow] = ()
         """The rows that the cursor visits."""
         self.editor: FieldEditor | None = None
-        self._fields, self._edit = fields, edit
+        self._fields, self._edit = fields or FORM_FIELDS, edit
+        self._has_sections = not fields
+        self._unfolded: set[str] = set()
+        """Sections whose fields without effect are shown."""
         self._lines = FormLines()
         self._width = self._height = 0
         """Cells of a line, once they are known, and lines."""
         self._places: dict[str, Region] = {}
         """The lines of each row that is drawn."""
-        self._ends: dict[str, int] = {}
-        """The line after each section."""
         self._candidates = ""
         """Names that complete the path in the editor."""
-        self._editors = 0
-        """Editors opened so far."""
 
     def compose(self) -> ComposeResult:
         yield self._lines
@@ -164,24 +175,56 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         self.draft, self.problems, self.idle = draft, problems, idle
         self.redraw()
 
-    def row(self, field: FormField) -> FieldRow:
-        """Return the row of a field."""
+    def compare(self, comparison: Draft | None) -> None:
+        """Show only fields that differ from a config; the cursor goes to one that is shown."""
+        if comparison != self.comparison:
+            self.comparison = comparison
+            if comparison is not None and self.at not in changed_fields(comparison, self.draft):
+                self.at = ""
+            self._arrive()
+
+    def _row(self, field: FormField, problem: Problem | None) -> FieldRow:
+        """Return the row of a field, with all that is known of it."""
+        path, other = field.path, self.comparison
+        allowed, advice = field.allowed, None
+        if path == RATE:
+            algorithm = self.draft.value("optimizer.algorithm")
+            allowed = allowed_range(RATE, {"optimizer": {"algorithm": algorithm}})
+        if self._has_sections and problem is not None and problem.adjustments:
+            key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
+            words = adjustment_text(problem.adjustments[0])
+            advice = Content.assemble((key, f"bold {BRIGHT}"), (f" sets {words}", TEXT))
         return FieldRow(
             field,
-            self.draft.value(field.path),
-            value_at(self.draft.base, field.path),
-            by_field(self.problems).get(field.path),
-            self.idle.get(field.path, ""),
-            allowed=field.allowed,
+            self.draft.value(path),
+            value_at(self.draft.base, path),
+            problem,
+            self.idle.get(path, ""),
+            self.locked,
+            self.facts.get(path, ""),
+            allowed,
+            None if other is None else (other.label, value_at(other.base, path)),
+            [FIELDS[each].title for each in dependent_fields(path)] if self._has_sections else (),
+            advice,
         )
 
-    def visited(self) -> Sequence[FieldRow | FoldRow]:
-        """Return the rows that the cursor visits."""
-        return [self.row(field) for field in self._fields]
+    def _visited(self) -> Iterator[FieldRow | FoldRow]:
+        """Yield the rows that the cursor visits; those without effect are folded into one.
 
-    def parts(self, width: int) -> Iterator[FieldRow | FoldRow | list[Content]]:  # noqa: ARG002
-        """Yield the rows that are drawn, and lines between them."""
-        yield from self.rows
+        In a comparison, only fields that differ are visited.
+        """
+        compared, wrong = self.comparison, by_field(self.problems)
+        only = None if compared is None else changed_fields(compared, self.draft)
+        for section, fields in groupby(self._fields, key=lambda field: field.section):
+            rows = [self._row(field, wrong.get(field.path)) for field in fields]
+            folded = [row.idle for row in rows if row.folds and self._has_sections]
+            is_open = section in self._unfolded or not folded
+            for row in rows:
+                shown = is_open or not row.folds if only is None else row.key in only
+                if shown or row.key == self.at:
+                    yield row
+            if folded and only is None:
+                yield FoldRow(section, folded, is_open)
 
     def redraw(self) -> None:
         """Draw all rows again."""
@@ -197,26 +240,36 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def lay_out(self, width: int) -> int:
         """Draw all rows, move the editor to its own, and return how many lines they take."""
-        self.rows, self._width = self.visited(), width
-        self._places, self._ends = {}, {}
+        self.rows, self._width, self._places = list(self._visited()), width, {}
+        keys, compared, preview = [row.key for row in self.rows], self.comparison, self.preview
+        if self.at not in keys:
+            keys.sort(key=lambda key: not key.startswith(self.section))
+            self.at = next(iter(keys), "")
         lines: list[Content] = []
-        section = named = ""
-        for part in self.parts(width):
-            if isinstance(part, list):
-                lines += part
-            else:
-                active = part.key == self.at and (self.has_focus or self.editing)
+        if compared is not None and not keys:
+            name = safe_text(compared.base_name, newlines="space", limit=40)
+            other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
+            text = f"No field differs from {name}: {other} comparisons."
+            lines += Content.styled(f"   {text}", DIM).wrap(width)
+        for section, rows in groupby(self.rows, key=lambda row: row.section):
+            if self._has_sections and not self.lead and section != self.section:
+                continue
+            head = Content.styled(section.capitalize(), f"bold {BRIGHT}")
+            for row in rows:
+                active = row.key == self.at and (self.has_focus or self.editing)
                 names = self._candidates if active else ""
-                drawn = part.draw(width - self.lead, active=active, candidates=names)
-                section = part.section
-                heads = section != named and isinstance(part, FieldRow)
-                named = section if heads else named
-                name = Content.styled(section.capitalize() if heads else "", f"bold {BRIGHT}")
-                self._places[part.key] = Region(0, len(lines), 1, len(drawn))
-                for text in drawn:
-                    lines.append(name.truncate(self.lead, pad=True) + text)
-                    name = Content("")
-            self._ends[section] = len(lines)
+                drawn = row.draw(width - self.lead, active=active, candidates=names)
+                self._places[row.key] = Region(0, len(lines), 1, len(drawn))
+                for part in drawn:
+                    lines.append(head.truncate(self.lead, pad=True) + part)
+                    head = Content("")
+            if compared is None and preview and section in WITH_PREVIEW[: 1 if self.lead else 2]:
+                lines += [Content(""), *preview_lines(preview, width, apart=self.app.no_color)]
+                for key in [*self._places][-2:]:  # the last field and a fold below it
+                    top = self._places[key].y
+                    self._places[key] = Region(0, top, 1, len(lines) - top)
+            if compared is None and self.lead:
+                lines.append(Content(""))
         self._lines.put(*lines)
         self._height = len(lines)
         if self.editor is not None and self.at in self._places:
@@ -229,20 +282,24 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
     # the cursor
 
     @property
-    def current(self) -> FieldRow | None:
-        """The field that has the cursor."""
-        row = self.stop
-        return row if isinstance(row, FieldRow) else None
-
-    @property
-    def stop(self) -> FieldRow | FoldRow | None:
+    def row(self) -> FieldRow | FoldRow | None:
         """The row that has the cursor."""
         return next((row for row in self.rows if row.key == self.at), None)
 
     @property
+    def current(self) -> FieldRow | None:
+        """The field that has the cursor."""
+        return row if isinstance(row := self.row, FieldRow) else None
+
+    @property
     def path(self) -> str:
         """The path of the field that has the cursor; empty if there is none."""
-        return "" if self.current is None else self.at
+        return self.at if "." in self.at else ""
+
+    @property
+    def section(self) -> str:
+        """The section of the cursor's row."""
+        return self.at.partition(".")[0]
 
     def go_to(self, key: str) -> None:
         """Move the cursor to a field or fold, which stays visible until it leaves."""
@@ -254,14 +311,30 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
     def move(self, direction: int) -> None:
         """Move to the row below (1) or above (-1)."""
         keys = [row.key for row in self.rows]
-        if self.at in keys:
-            at = keys.index(self.at) + direction
-            if 0 <= at < len(keys):
-                self.go_to(keys[at])
-        elif keys:
-            self.go_to(next((key for key in keys if key.startswith(self.section)), keys[0]))
+        at = keys.index(self.at) + direction if keys else -1
+        if 0 <= at < len(keys):
+            self.go_to(keys[at])
 
-    move_section = move
+    def open_section(self, section: str) -> None:
+        """Go to a section's first row."""
+        self.go_to(next((row.key for row in self.rows if row.section == section), ""))
+
+    def move_section(self, direction: int) -> None:
+        """Move to the next (1) or previous (-1) section, wrapping around."""
+        sections = list(dict.fromkeys(row.section for row in self.rows))
+        if not self._has_sections:
+            self.move(direction)
+        elif sections:
+            here = sections.index(self.section) + direction
+            self.open_section(sections[here % len(sections)])
+
+    def next_problem(self) -> None:
+        """Go to the next field with a problem, wrapping around."""
+        order, wrong = list(FIELDS), by_field(self.problems)
+        here = order.index(self.path) + 1 if self.path else 0
+        found = next((path for path in order[here:] + order[:here] if path in wrong), "")
+        if found:
+            self.go_to(found)
 
     def _arrive(self) -> None:
         self.redraw()
@@ -283,20 +356,15 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def _scroll(self) -> None:
         """Show the cursor's row, and a line below it."""
-        region = self.seen_with(self.at)
-        if region is not None:
+        if (region := self._places.get(self.at)) is not None:
             height = min(region.height + 1, self.scrollable_content_region.height)
             shown = Region(0, region.y, 1, height)
             self.scroll_to_region(shown, animate=False, immediate=True)
 
-    def seen_with(self, key: str) -> Region | None:
-        """Return the lines to show when a row has the cursor."""
-        return self._places.get(key)
-
     def on_click(self, event: Click) -> None:
         """Move to the clicked row; a second click edits."""
         y = event.screen_y - self._lines.region.y  # also of a click into the editor
-        for key, region in self._places.items():
+        for key, region in reversed(self._places.items()):
             if region.y <= y < region.bottom:
                 if key != self.at:
                     self.go_to(key)
@@ -312,10 +380,12 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         return self.editor is not None
 
     def edit(self) -> None:
-        """Handle enter: toggle a switch, edit, or request a dialog."""
-        row = self.current
-        if row is None:
-            self.move(1)
+        """Handle enter: unfold fields, toggle a switch, edit, or request a dialog."""
+        row = self.row
+        if isinstance(row, FoldRow):
+            self._unfolded ^= {row.section}
+            self.redraw()
+        if not isinstance(row, FieldRow):
             return
         kind = row.field.kind
         if self.locked or kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
@@ -323,7 +393,6 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         elif kind == "switch":
             self.turn(1)
         elif kind != "choice" and self.editor is None:
-            self._editors += 1
             self.editor = FieldEditor(self, row)
             self.mount(self.editor)
             self.screen.set_focus(self.editor)  # at once, so that the next keys go to it
@@ -337,9 +406,9 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self.screen.set_focus(self)
         editor.remove()
         if text is None:
-            self._take(editor.row, editor.row.value)
+            self._change(self.draft.with_value(editor.row.key, editor.row.value), editor)
         else:
-            self._read(editor.row, text)
+            self._read(editor, text)
         self.redraw()
 
     def keep_typed(self) -> None:
@@ -361,17 +430,15 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         event.stop()
         if self.editor is not None and event.input is self.editor:
             self._candidates = ""
-            self._read(self.editor.row, event.value)
+            self._read(self.editor, event.value)
 
-    def _read(self, row: FieldRow, text: str) -> None:
+    def _read(self, editor: FieldEditor, text: str) -> None:
         """Take the editor's text, unless it still means the shown value."""
-        if text != edited_value(row.field, self.draft.value(row.key)):
-            self._take(row, read_value(row.field, text))
+        field = editor.row.field
+        if text != edited_value(field, self.draft.value(field.path)):
+            self._change(self.draft.with_value(field.path, read_value(field, text)), editor)
 
-    def _take(self, row: FieldRow, value: object) -> None:
-        self._change(self.draft.with_value(row.key, value), f"{row.key} {self._editors}")
-
-    def _change(self, draft: Draft, group: str = "") -> None:
+    def _change(self, draft: Draft, group: object = None) -> None:
         if draft != self.draft:
             self._edit(draft, group)
 
@@ -396,163 +463,6 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self._change(self.draft.without(self.path))
 
 
-LEAD = 14
-"""Cells for the names of sections in one column."""
-WITH_PREVIEW = ("corpus", "tokenizer")
-"""Sections whose fields affect the preview of the text, shown below them."""
-
-
-class ConfigForm(Form):
-    """All fields of a draft, by sections: one at a time, or all in one column (`-wide`)."""
-
-    DEFAULT_CSS = """
-    ConfigForm { height: 1fr; padding: 0 1; }
-    """
-
-    def __init__(self, draft: Draft, edit: Edit, *, id: str | None = None) -> None:
-        super().__init__(FORM_FIELDS, draft, edit, id=id)
-        self.section = SECTIONS[0]
-        """The section that is shown, if they are shown one at a time."""
-        self.facts: Mapping[str, str] = {}
-        """What is known about values, by path."""
-        self.preview: Preview | None = None
-        """The first lines of the text."""
-        self.comparison: Draft | None = None
-        """Only fields that differ from its base are shown; None: all fields."""
-        self._unfolded: set[str] = set()
-        """Sections whose fields without effect are shown."""
-
-    def compare(self, comparison: Draft | None) -> None:
-        """Show only fields that differ from a config; the cursor goes to one that is shown."""
-        if comparison == self.comparison:
-            return
-        self.comparison = comparison
-        differing = self._differing
-        if differing is None or self.at in differing:
-            self.redraw()
-        else:
-            self.go_to(next(iter(differing), ""))
-
-    @property
-    def _differing(self) -> Sequence[str] | None:
-        """The fields that differ from the comparison; None: there is none."""
-        return None if self.comparison is None else changed_fields(self.comparison, self.draft)
-
-    def set_wide(self, wide: bool) -> None:
-        """Show all sections in one column, or one at a time."""
-        lead = LEAD if wide else 0
-        if lead != self.lead:
-            self.lead = lead
-            self.redraw()
-
-    def row(self, field: FormField) -> FieldRow:
-        """Return the row of a field, with all that is known of it."""
-        row, path, other = super().row(field), field.path, self.comparison
-        allowed, advice = field.allowed, None
-        if path == RATE:
-            algorithm = self.draft.value("optimizer.algorithm")
-            allowed = allowed_range(RATE, {"optimizer": {"algorithm": algorithm}})
-        if row.problem is not None and row.problem.adjustments:
-            key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
-            words = adjustment_text(row.problem.adjustments[0])
-            advice = Content.assemble((key, f"bold {BRIGHT}"), (f" sets {words}", TEXT))
-        return replace(
-            row,
-            locked=self.locked,
-            fact=self.facts.get(path, ""),
-            allowed=allowed,
-            other=None if other is None else (other.label, value_at(other.base, path)),
-            related=tuple(TITLES[each] for each in dependent_fields(path)),
-            advice=advice,
-        )
-
-    def visited(self) -> Sequence[FieldRow | FoldRow]:
-        """Return the rows that the cursor visits; those without effect are folded into one.
-
-        In a comparison, only fields that differ are visited.
-        """
-        only = self._differing
-        found: list[FieldRow | FoldRow] = []
-        for section in SECTIONS:
-            rows = [self.row(field) for field in fields_of(section)]
-            is_open = section in self._unfolded
-            found += [
-                row
-                for row in rows
-                if row.key == self.at
-                or (row.key in only if only is not None else is_open or not row.folds)
-            ]
-            folded = [row.idle for row in rows if row.folds]
-            if folded and only is None:
-                found.append(FoldRow(section, folded, is_open))
-        return found
-
-    def parts(self, width: int) -> Iterator[FieldRow | FoldRow | list[Content]]:
-        """Yield the rows of the shown sections, and previews of the text."""
-        compared, preview = self.comparison, self.preview
-        if compared is not None and not self.rows:
-            name = safe_text(compared.base_name, newlines="space", limit=40)
-            other = cast("RnnlmApp", self.app).with_keys("{key:next_comparison} shows other")
-            text = f"No field differs from {name}: {other} comparisons."
-            yield Content.styled(f"   {text}", DIM).wrap(width)
-        for section, rows in groupby(self.rows, key=lambda row: row.section):
-            if not self.lead and section != self.section:
-                continue
-            yield from rows
-            if compared is not None:
-                continue
-            if preview is not None and section in WITH_PREVIEW[: 1 if self.lead else 2]:
-                yield [Content(""), *preview_lines(preview, width, apart=self.app.no_color)]
-            if self.lead:
-                yield [Content("")]
-
-    def seen_with(self, key: str) -> Region | None:
-        """Return a row's lines; from the section's last field or fold on, with the preview."""
-        region, section = super().seen_with(key), self.section
-        if region is None or self.preview is None or section not in WITH_PREVIEW:
-            return region
-        fields = [path for path in self._places if path.startswith(f"{section}.")]
-        end = self._ends[section] - bool(self.lead)
-        is_last = key in (section, *fields[-1:])
-        if is_last and end - region.y <= self.scrollable_content_region.height:
-            return Region(0, region.y, 1, end - region.y)
-        return region
-
-    def open_section(self, section: str) -> None:
-        """Go to a section's first row."""
-        self.go_to(next((row.key for row in self.rows if row.section == section), ""))
-
-    def go_to(self, key: str) -> None:
-        """Move the cursor to a field or fold, which stays visible until it leaves."""
-        self.section = key.partition(".")[0] or self.section
-        super().go_to(key)
-
-    def move_section(self, direction: int) -> None:
-        """Move to the next (1) or previous (-1) section, wrapping around."""
-        sections = list(dict.fromkeys(row.section for row in self.rows))
-        if self.section in sections:
-            here = sections.index(self.section) + (direction if self.stop is not None else 0)
-            self.open_section(sections[here % len(sections)])
-        elif sections:
-            self.open_section(sections[0])
-
-    def edit(self) -> None:
-        """Handle enter: unfold folded fields, else as in any form."""
-        if isinstance(self.stop, FoldRow):
-            self._unfolded ^= {self.stop.section}
-            self.redraw()
-        else:
-            super().edit()
-
-    def next_problem(self) -> None:
-        """Go to the next field with a problem, wrapping around."""
-        order = list(TITLES)
-        wrong = sorted(order.index(path) for path in by_field(self.problems) if path in order)
-        if wrong:
-            here = order.index(self.path) if self.path else -1
-            self.go_to(order[next((at for at in wrong if at > here), wrong[0])])
-
-
 CHANGED, WRONG = ("●", WARN), ("✗", BAD)
 """The marks of a section's changes and problems."""
 
@@ -560,15 +470,15 @@ CHANGED, WRONG = ("●", WARN), ("✗", BAD)
 def form_legend(
     draft: Draft,
     problems: Sequence[Problem],
-    section: str | None,
+    begins: str,
     new_key: str,
 ) -> Content:
-    """Return `● 2 changed  ✗ 1 problem` of a section, or of all (None), and a hint if frozen.
+    """Return `● 2 changed  ✗ 1 problem`, and a hint if frozen.
 
     Args:
+        begins: how the fields that count begin: `model.`; empty: all.
         new_key: the key for a new run from a frozen config; empty for a draft.
     """
-    begins = "" if section is None else f"{section}."
     changed = sum(path.startswith(begins) for path in draft.changes)
     wrong = sum(field_of(problem).startswith(begins) for problem in problems)
     parts = []
