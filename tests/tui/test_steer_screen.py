@@ -114,7 +114,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         await press(pilot, "f5", "✗ not sent")
         assert screen.form.path == "model.dropout"
         await pilot.press("u")
-        assert screen.draft.problems == ()
+        assert screen.problems == ()
         await press(pilot, "f5", "nothing is changed yet")
         assert worker.changes == []
 
@@ -150,7 +150,7 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         assert "was 3e-3" in text_of(app)
         assert "→" in text_of(app)
         steer(find_run("plain-otter"), {"model.dropout": 0.5})
-        await until(pilot, lambda: screen.draft.state.config.model.dropout == 0.5)
+        await until(pilot, lambda: screen.state.config.model.dropout == 0.5)
         assert "0.5" in text_of(app)
         assert dict(screen.draft.changes) == {RATE: 0.001}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.events import Resize
 from textual.getters import query_one
 
@@ -20,7 +21,6 @@ from rnnlm_tui.schema.steering import (
     STEERABLE,
     next_to_undo,
     settings_text,
-    value_of,
     value_text,
 )
 from rnnlm_tui.tui.messages import pin_hint
@@ -51,51 +51,10 @@ POINTS = 200
 """Steps at which the planned rates are computed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SteerDraft:
-    """A change that isn't sent yet; immutable."""
-
-    state: SteeringState
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Raw values by dotted path, only those that differ from the run's."""
-    problems: tuple[Problem, ...] = ()
-    """Of the values, by field."""
-    config: RunConfig | None = None
-    """The whole changed config; None while there are problems."""
-
-    @property
-    def form_draft(self) -> Draft:
-        """The change as the form edits it."""
-        return Draft(self.state.config, "", self.changes)
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether a change of this run can be undone."""
-        return next_to_undo(self.state.journal) is not None
-
-    @property
-    def epochs_idle(self) -> bool:
-        """Whether max steps decides on the length, so that epochs have no effect."""
-        steps = self.changes.get("training.max_steps", self.state.config.training.max_steps)
-        return steps is not None and "training.epochs" not in self.changes
-
-
-def checked(state: SteeringState, changes: Mapping[str, Any]) -> SteerDraft:
-    """A draft with these changes, validated as the worker will do; the run's own values are no
-    changes."""
-    changes = {path: one for path, one in changes.items() if one != value_of(state.config, path)}
-    try:
-        config = state.changed(changes) if changes else state.config
-        return SteerDraft(state, changes, (), config)
-    except ConfigError as error:
-        return SteerDraft(state, changes, error.problems)
-
-
-def plan_chart(draft: SteerDraft) -> ChartData:
+def plan_chart(state: SteeringState, changed: RunConfig) -> ChartData:
     """The learning rate from the run's step to its end: faint and dotted as it is planned now, and
     with the change."""
-    state = draft.state
-    lengths = (state.steps(state.config), state.steps(draft.config or state.config))
+    lengths = (state.steps(state.config), state.steps(changed))
     ends = [end for end in lengths if end is not None]
     if not ends:
         return ChartData("Planned learning rate", (), note="the run's length is not known yet")
@@ -112,35 +71,23 @@ def plan_chart(draft: SteerDraft) -> ChartData:
 
     series: tuple[ChartSeries, ...] = (curve(state.config, "now", BASELINE),)
     guides: tuple[ChartSeries, ...] = ()
-    if draft.changes and draft.config is not None:
-        series, guides = (curve(draft.config, "new", TRAIN),), series
+    if changed != state.config:
+        series, guides = (curve(changed, "new", TRAIN),), series
     return ChartData(
         "Planned learning rate", series, guides=guides, x_end=max(ends), x_format="whole",
         y_from_zero=True,
     )  # fmt: skip
 
 
-def consequence(draft: SteerDraft) -> str:
+def consequence(state: SteeringState, config: RunConfig) -> str:
     """What a change does, in one line: `at step 1,240, 4,754 → 6,000 steps, rate 8e-4 → 3e-4`."""
-    state, config = draft.state, draft.config
-    step = state.position.step
-    if config is None:
-        return counted(len(draft.problems), "problem") + " to fix first"
-    both = (state.config, config)
+    step, both = state.position.step, (state.config, config)
     steps = [length for each in both if (length := state.steps(each)) is not None]
     if len(steps) < len(both):
         return f"at step {count(step)}"
     rates = [scientific(state.rates(each, [step + 1])[0]) for each in both]
     lengths, rate = (" → ".join(dict.fromkeys(texts)) for texts in (map(count, steps), rates))
     return f"at step {count(step)}, {lengths} steps, rate {rate}"
-
-
-def request_text(draft: SteerDraft) -> str:
-    """`learning_rate 0.001, patience 5`."""
-    return ", ".join(
-        f"{path.rpartition('.')[2]} {value_text(path, value)}"
-        for path, value in draft.changes.items()
-    )
 
 
 def confirmed_text(result: CommandResult, kept: CheckpointConfig) -> str:
@@ -187,8 +134,11 @@ class SteerScreen(Overlay[None]):
     def __init__(self, run: RunDirectory, state: SteeringState) -> None:
         super().__init__()
         self._run = run
-        self.draft = checked(state, {})
+        self.state = state
+        self.draft = Draft(state.config, "")
         """The change being made."""
+        self.problems: tuple[Problem, ...] = ()
+        """Of its values."""
         self._asked = False
         """A change was sent and isn't answered yet."""
         self._noted = ("", DIM)
@@ -198,7 +148,7 @@ class SteerScreen(Overlay[None]):
         title = f"Settings of {self._run.name}, while it trains"
         with Vertical():
             with TitledContainer(title=title, classes="-highlighted"):
-                yield Form(self.draft.form_draft, self.edit, STEER_FIELDS)
+                yield Form(self.draft, self.edit, STEER_FIELDS)
                 yield OverlayText(id="steer-effect")
                 yield OverlayText(id="steer-note")
             yield Chart(id="steer-plan")
@@ -206,8 +156,7 @@ class SteerScreen(Overlay[None]):
     def on_mount(self) -> None:
         self.form.focus()
         self.query_one(Chart).show_all = True
-        self._show()
-        self.note("")
+        self.edit(self.draft)
         self.set_interval(REFRESH_SECONDS, self._refresh)
 
     def on_resize(self, _event: Resize) -> None:
@@ -215,26 +164,34 @@ class SteerScreen(Overlay[None]):
 
     # what is shown
 
-    def _show(self) -> None:
-        idle = {"training.epochs": "max steps decides"} if self.draft.epochs_idle else {}
-        self.form.show(self.draft.form_draft, self.draft.problems, idle)
-        self.query_one(Chart).show(plan_chart(self.draft))
-        style = BAD if self.draft.problems else TEXT
-        self.query_one("#steer-effect", OverlayText).update(
-            safe_content(consequence(self.draft)).stylize(style)
-        )
+    def _show(self, changed: RunConfig) -> None:
+        """Show the change and what it does; with problems, the rates as they are planned now."""
+        draft, idle = self.draft, {}
+        if "training.epochs" not in draft.changes and draft.value("training.max_steps") is not None:
+            idle["training.epochs"] = "max steps decides"
+        self.form.show(draft, self.problems, idle)
+        self.query_one(Chart).show(plan_chart(self.state, changed))
+        effect = Content.styled(counted(len(self.problems), "problem") + " to fix first", BAD)
+        if not self.problems:
+            effect = Content.styled(consequence(self.state, changed), TEXT)
+        self.query_one("#steer-effect", OverlayText).update(effect)
 
     def note(self, text: str, style: str = DIM) -> None:
         """Show one line about the request; empty: the keys."""
         self._noted = (text, style)
         room = max(20, min(104, self.app.size.width) - 4)
-        keys = [key for key in KEYS if key[0] != "F6" or self.draft.can_undo]
+        keys = [key for key in KEYS if key[0] != "F6" or self._can_undo]
         line = (
             safe_content(text, newlines="space").stylize(style).truncate(2 * room, ellipsis=True)
             if text
             else key_line(keys, room + 2, self.app)
         )
         self.query_one("#steer-note", OverlayText).update(line)
+
+    @property
+    def _can_undo(self) -> bool:
+        """Whether a change of this run can be undone."""
+        return next_to_undo(self.state.journal) is not None
 
     def _refresh(self) -> None:
         """Read the run again, unless an answer is awaited."""
@@ -248,14 +205,24 @@ class SteerScreen(Overlay[None]):
             return
         if state.summary.status not in LIVING:
             self.note(f"the run isn't training any more: {state.summary.status}", WARN)
-        if state != self.draft.state:
-            self.draft = checked(state, self.draft.changes)
-            self._show()
+        if state != self.state:
+            self.state = state
+            self._check(self.draft)
+
+    def _check(self, draft: Draft) -> None:
+        """Take a change, validated as the worker will do; the run's own values are no changes."""
+        self.draft = Draft(self.state.config, "").with_values(draft.changes)
+        self.problems, changed = (), self.state.config
+        try:
+            if self.draft.changes:
+                changed = self.state.changed(self.draft.changes)
+        except ConfigError as error:
+            self.problems = error.problems
+        self._show(changed)
 
     def edit(self, draft: Draft, _group: object = None) -> None:
-        """Take another value of a field; the run's own value is no change."""
-        self.draft = checked(self.draft.state, draft.changes)
-        self._show()
+        """Take another value of a field."""
+        self._check(draft)
         if not self._asked:
             self.note("")
 
@@ -284,20 +251,24 @@ class SteerScreen(Overlay[None]):
     async def action_confirm(self) -> None:
         """Send the change, if it is valid."""
         self.form.keep_typed()
-        draft = self.draft
-        if draft.problems and not self._asked:
-            self.form.go_to(field_of(draft.problems[0]))
+        changes = self.draft.changes
+        if self.problems and not self._asked:
+            self.form.go_to(field_of(self.problems[0]))
             self.note("✗ not sent: fix the problem first", BAD)
             return
-        words = f"requested: {request_text(draft)} …"
-        refusal = "" if draft.changes else "nothing is changed yet"
-        await self._send(words, refusal, lambda: client.steering.steer(self._run, draft.changes))
+        settings = (
+            f"{path.rpartition('.')[2]} {value_text(path, value)}"
+            for path, value in changes.items()
+        )
+        words = f"requested: {', '.join(settings)} …"
+        refusal = "" if changes else "nothing is changed yet"
+        await self._send(words, refusal, lambda: client.steering.steer(self._run, changes))
 
     @act
     async def action_undo(self) -> None:
         """Undo the newest change of the run."""
         words = "requested: undo the last change …"
-        refusal = "" if self.draft.can_undo else "no change to undo"
+        refusal = "" if self._can_undo else "no change to undo"
         await self._send(words, refusal, lambda: client.control.send(self._run, "undo"))
 
     async def _send(self, words: str, refusal: str, send: Callable[[], CommandResult]) -> None:
@@ -318,8 +289,8 @@ class SteerScreen(Overlay[None]):
                 raise
             self.note(f"✗ {in_one_sentence(error)}", BAD)
             if isinstance(error, ConfigError):
-                self.draft = replace(self.draft, problems=error.problems, config=None)
-                self._show()
+                self.problems = error.problems
+                self._show(self.state.config)
                 self.note("✗ refused: see the field", BAD)
             return
         finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
@@ -165,7 +165,7 @@ class Draft:
     """The config it started from; changed fields show its value."""
     base_name: str
     """Shown to the user: `preset demo`, `plain-otter`."""
-    changes: Mapping[str, object] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     """Raw values by dotted path that differ from the base; None clears an optional field."""
     parent: DraftParent | None = None
     """The checkpoint whose weights the run starts from; None: initial weights."""
