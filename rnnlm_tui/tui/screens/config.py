@@ -24,7 +24,7 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import bindings_for
-from rnnlm_tui.tui.palette import BRIGHT
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.config_files import (
@@ -45,8 +45,8 @@ from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.form import (
+    FIELDS,
     PATH_FIELDS,
-    TITLES,
     Draft,
     adjustment_text,
     by_field,
@@ -58,7 +58,7 @@ from rnnlm_tui.tui.views.form import (
     idle_fields,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import ShownEstimate
-from rnnlm_tui.tui.widgets.form import LEAD, Form, SectionList, form_legend
+from rnnlm_tui.tui.widgets.form import CHANGED, LEAD, WRONG, Form, SectionList
 from rnnlm_tui.tui.widgets.panel import LinesPanel, TitledContainer
 
 if TYPE_CHECKING:
@@ -151,10 +151,20 @@ class ConfigScreen(PaneScreen):
 
     def identity(self, width: int) -> Content:
         """Return the draft's name and base; a draft has no status yet."""
-        kept = self._kept
+        kept, wide = self._kept, self.has_class("-wide")
         if kept is None:
             return super().identity(width)
-        return draft_identity(kept.draft, kept.name, width, wide=self.has_class("-wide"))
+        draft, parent = kept.draft, kept.draft.parent
+        name = safe_content(kept.name or "new run").stylize(f"bold {BRIGHT}")
+        if parent is not None:
+            optimizer = ", optimizer kept" if parent.optimizer == "keep" and wide else ""
+            fork = f"draft, fork of {safe_text(parent.address, limit=70)}{optimizer}"
+            return line("{} ○ {}", name, fork)
+        brief = line("{} ○ {}", name, "draft, not started")
+        is_preset = draft.base_name.startswith("preset ")
+        kind, of = ("preset", draft.base.preset) if is_preset else ("from", draft.base_name)
+        more = line("{}   " + kind + " {}", brief, safe_text(of, limit=40))
+        return more if more.cell_length <= width and (wide or not is_preset) else brief
 
     def footer_entries(self) -> dict[str, str]:
         """Return the actions for a draft or an existing run.
@@ -202,20 +212,29 @@ class ConfigScreen(PaneScreen):
 
     def _show_titles(self) -> None:
         """Show what the form shows, and how many changes and problems that has."""
-        draft, form, problems = self.shown, self.form, self._check.problems
+        draft, form = self.shown, self.form
         if draft is None:
             return
+        marked = [(path, CHANGED) for path in draft.changes]
+        marked += [(field_of(problem), WRONG) for problem in self._check.problems]
         title, begins = "Configuration", ""
         if form.comparison is not None:
             name = safe_text(form.comparison.base_name, newlines="space", limit=28)
             title = f"Only what differs from {name}"
         elif not form.lead:
             title, begins = form.section.capitalize(), f"{form.section}."
+        legend = []
+        if self.locked:
+            key = (self.key_of("new_from_run"), f"bold {TEXT}")
+            legend.append(line("frozen  {} makes a new run from it", key))
+        here = [mark for path, mark in marked if path.startswith(begins)]
+        if changed := here.count(CHANGED):
+            legend.append(Content.assemble(CHANGED, (f" {changed} changed", DIM)))
+        if wrong := here.count(WRONG):
+            legend.append(Content.styled(f"✗ {counted(wrong, 'problem')}", BAD))
         box = self.query_one("#form-box", TitledContainer)
-        box.panel_title = title
-        new_key = self.key_of("new_from_run") if self.locked else ""
-        box.legend = form_legend(draft, problems, begins, new_key)
-        self.query_one(SectionList).show_sections(draft, problems, form.section)
+        box.panel_title, box.legend = title, Content("  ").join(legend)
+        self.query_one(SectionList).show_sections(marked, form.section)
 
     @work(group="estimate", exclusive=True)
     async def _estimate(self, config: RunConfig) -> None:
@@ -601,7 +620,7 @@ class ConfigScreen(PaneScreen):
                 return
             self._show()
             self.form.go_to(path)
-            self.context.report(f"not started: see {TITLES[path]}", trouble=True)
+            self.context.report(f"not started: see {FIELDS[path].title}", trouble=True)
 
     def _ready(self) -> RunConfig | None:
         """Return the draft's config if it is valid. Else go to the first problem and report it."""
@@ -615,17 +634,3 @@ class ConfigScreen(PaneScreen):
         fix = f"Fix {counted(len(blocking), 'problem')} before starting"
         self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
         return None
-
-
-def draft_identity(draft: Draft, name: str, width: int, *, wide: bool) -> Content:
-    """Return line 1 of a draft: its name, and what it is based on; a draft has no status yet."""
-    shown = safe_content(name or "new run").stylize(f"bold {BRIGHT}")
-    if draft.parent is not None:
-        kept = ", optimizer kept" if draft.parent.optimizer == "keep" and wide else ""
-        fork = f"draft, fork of {safe_text(draft.parent.address, limit=70)}{kept}"
-        return line("{} ○ {}", shown, fork)
-    brief = line("{} ○ {}", shown, "draft, not started")
-    has_preset = draft.base_name.startswith("preset ")
-    kind, name = ("preset", draft.base.preset) if has_preset else ("from", draft.base_name)
-    more = line("{}   " + kind + " {}", brief, safe_text(name, limit=40))
-    return more if more.cell_length <= width and (wide or not has_preset) else brief

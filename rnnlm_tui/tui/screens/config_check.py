@@ -108,14 +108,13 @@ class DraftCheck:
         self.blocking = self.problems = ()
         if locked:
             return
-        self.blocking, missing, found = draft.problems(), None, self.found
-        if found.config == config and found.estimate is not None:
+        found = self.found if self.found.config == config else Findings()
+        self.blocking, missing = draft.problems(), found.missing
+        if found.estimate is not None:
             wrong = by_field(self.blocking)
             self.blocking += tuple(
                 problem for problem in found.estimate.problems if field_of(problem) not in wrong
             )
-        if found.config == config:
-            missing = found.missing
         if self._failure is not None and self._failure[0] == config:
             missing = self._failure[1]
         self.problems = (*self.blocking, missing) if missing is not None else self.blocking

@@ -27,9 +27,7 @@ from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     FIELDS,
-    FORM_FIELDS,
     PATH_FIELDS,
-    TITLES,
     Draft,
     DraftParent,
     EditHistory,
@@ -83,12 +81,11 @@ def draft_toml(draft: Draft) -> str:
     written = parse_toml(draft.document, "config").raw
     preset = PRESETS.get(draft.base.preset)
     kept: dict[str, dict[str, object]] = {}
-    for field in FORM_FIELDS:
-        section, _, name = field.path.partition(".")
-        there = written.get(section)
+    for path in FIELDS:
+        section, _, name = path.partition(".")
+        there, value = written.get(section), draft.value(path)
         is_written = isinstance(there, Mapping) and name in there
-        value = draft.value(field.path)
-        if is_written or preset is None or value != value_at(preset, field.path):
+        if is_written or preset is None or value != value_at(preset, path):
             kept.setdefault(section, {})[name] = value
     return updated_toml(draft.document, {"preset": draft.base.preset, **kept})
 
@@ -338,7 +335,7 @@ def problem_line(problem: Problem) -> str:
 
 def _unshown(problems: Sequence[Problem]) -> list[Problem]:
     """Return the problems that the form can't show."""
-    return [problem for problem in problems if field_of(problem) not in TITLES]
+    return [problem for problem in problems if field_of(problem) not in FIELDS]
 
 
 def check_config_path(text: str) -> None:

@@ -139,12 +139,9 @@ def _field(path: str) -> FormField:
     )
 
 
-FORM_FIELDS: tuple[FormField, ...] = tuple(map(_field, field_paths()))
-"""Every field of a RunConfig except the preset's name, in the order of form and file."""
-FIELDS: Mapping[str, FormField] = {form_field.path: form_field for form_field in FORM_FIELDS}
-"""Each field by its path."""
-TITLES: Mapping[str, str] = {form_field.path: form_field.title for form_field in FORM_FIELDS}
-"""The label of each field by its path."""
+FIELDS: Mapping[str, FormField] = {path: _field(path) for path in field_paths()}
+"""Every field of a RunConfig except the preset's name by its path, in the order of form and file.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +271,12 @@ def adjustment_text(adjustment: Adjustment) -> str:
     )
 
 
-_PATHS = re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, TITLES))})(?![\w/])")
+_PATHS = re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, FIELDS))})(?![\w/])")
 
 
 def with_titles(text: str) -> str:
     """Return a problem's text with the labels of the form in place of the keys of fields."""
-    return _PATHS.sub(lambda match: TITLES[match[1]], text)
+    return _PATHS.sub(lambda match: FIELDS[match[1]].title, text)
 
 
 def short_message(problem: Problem) -> str:
@@ -301,8 +298,8 @@ def is_same(value: object, base: object) -> bool:
 
 def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
     """Return the draft with the values of a whole config, valid or not."""
-    for form_field in FORM_FIELDS:
-        path, values = form_field.path, raw.get(form_field.section)
+    for path, form_field in FIELDS.items():
+        values = raw.get(form_field.section)
         if isinstance(values, Mapping):
             draft = draft.with_value(path, values.get(path.rpartition(".")[2]))
         else:
@@ -354,11 +351,7 @@ class EditHistory:
 
 def changed_fields(before: Draft, after: Draft) -> tuple[str, ...]:
     """Return the paths of the fields whose values differ, in the order of the form."""
-    return tuple(
-        field.path
-        for field in FORM_FIELDS
-        if not is_same(after.value(field.path), before.value(field.path))
-    )
+    return tuple(path for path in FIELDS if not is_same(after.value(path), before.value(path)))
 
 
 def edit_text(before: Draft, after: Draft) -> str:
@@ -384,22 +377,6 @@ def comparisons(draft: Draft) -> Sequence[Draft]:
     if preset is not None:
         found.append(Draft(preset, f"preset {draft.base.preset}"))
     return (*found, Draft(RunConfig(), "the defaults"))
-
-
-def fold_words(reasons: Sequence[str], room: int, *, open: bool = False) -> str:
-    """Label folded fields, with as many reasons as fit: `5 more for news, elman; greedy`."""
-    unique = tuple(dict.fromkeys(reasons))
-    number = f"hide {len(reasons)}" if open else f"{len(reasons)} more"
-    for count in range(len(unique), 0, -1):
-        kinds = ", ".join(
-            reason.removesuffix(" only") for reason in unique[:count] if reason.endswith(" only")
-        )
-        rest = [reason for reason in unique[:count] if not reason.endswith(" only")]
-        words = f"{number} {'; '.join([*([f'for {kinds}'] if kinds else []), *rest])}"
-        words += ", …" if count < len(unique) else ""
-        if len(words) <= room:
-            return words
-    return number
 
 
 def idle_fields(config: RunConfig) -> dict[str, str]:

@@ -15,7 +15,7 @@ from rnnlm_tui.schema.formatting import counted, figure, percent, share
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
-from rnnlm_tui.tui.views.form import FORM_FIELDS, TITLES, Draft, field_of, shown_value, value_at
+from rnnlm_tui.tui.views.form import FIELDS, Draft, field_of, shown_value, value_at
 from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
@@ -165,7 +165,7 @@ class ShownEstimate:
         if draft.changes:
             number = (f"{len(draft.changes)}", BRIGHT)
             yield line("{} {} changed from {}", ("●", WARN), number, _base_name(draft))
-            for field in FORM_FIELDS:
+            for field in FIELDS.values():
                 if field.path in draft.changes:
                     was, now = (
                         safe_text(shown_value(field, value), limit=12) or "none"
@@ -177,7 +177,8 @@ class ShownEstimate:
             number = (f"✗ {counted(len(self.problems), 'problem')}", f"bold {BAD}")
             yield line("{}, start is blocked", number)
             # the field itself shows the problem
-            for title in dict.fromkeys(TITLES.get(field_of(it), it.path) for it in self.problems):
+            for path in dict.fromkeys(map(field_of, self.problems)):
+                title = FIELDS[path].title if path in FIELDS else path
                 yield line(safe_text(f"  {title}", limit=width))
 
     def _room(self, estimate: Estimate) -> tuple[bool, int | None, int | None]:

@@ -21,7 +21,6 @@ from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
-from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.rules import RATE, dependent_fields
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
@@ -29,7 +28,6 @@ from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
 from rnnlm_tui.tui.views.form import (
     FIELDS,
-    FORM_FIELDS,
     PATH_FIELDS,
     Draft,
     FormField,
@@ -37,7 +35,6 @@ from rnnlm_tui.tui.views.form import (
     by_field,
     changed_fields,
     edited_value,
-    field_of,
     read_value,
     value_at,
 )
@@ -153,7 +150,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         self.rows: Sequence[FieldRow | FoldRow] = ()
         """The rows that the cursor visits."""
         self.editor: FieldEditor | None = None
-        self._fields, self._edit = fields or FORM_FIELDS, edit
+        self._fields, self._edit = fields or tuple(FIELDS.values()), edit
         self._has_sections = not fields
         self._unfolded: set[str] = set()
         """Sections whose fields without effect are shown."""
@@ -467,37 +464,11 @@ CHANGED, WRONG = ("●", WARN), ("✗", BAD)
 """The marks of a section's changes and problems."""
 
 
-def form_legend(
-    draft: Draft,
-    problems: Sequence[Problem],
-    begins: str,
-    new_key: str,
-) -> Content:
-    """Return `● 2 changed  ✗ 1 problem`, and a hint if frozen.
-
-    Args:
-        begins: how the fields that count begin: `model.`; empty: all.
-        new_key: the key for a new run from a frozen config; empty for a draft.
-    """
-    changed = sum(path.startswith(begins) for path in draft.changes)
-    wrong = sum(field_of(problem).startswith(begins) for problem in problems)
-    parts = []
-    if new_key:
-        parts.append(line("frozen  {} makes a new run from it", (new_key, f"bold {TEXT}")))
-    if changed:
-        parts.append(Content.assemble(CHANGED, (f" {changed} changed", DIM)))
-    if wrong:
-        parts.append(Content.styled(f"✗ {counted(wrong, 'problem')}", BAD))
-    return Content("  ").join(parts)
-
-
 class SectionList(LinesPanel):
     """One line per section, and the legend of the marks; a click opens a section."""
 
-    def show_sections(self, draft: Draft, problems: Sequence[Problem], current: str) -> None:
-        """Show which sections have changes and problems, and which one is open."""
-        marked = [(path, CHANGED) for path in draft.changes]
-        marked += [(field_of(problem), WRONG) for problem in problems]
+    def show_sections(self, marked: Sequence[tuple[str, tuple[str, str]]], current: str) -> None:
+        """Show the marks of fields by section, a problem before a change, and which is open."""
         marks = {path.partition(".")[0]: mark for path, mark in marked}
 
         def lay_out(width: int, height: int) -> list[Content]:

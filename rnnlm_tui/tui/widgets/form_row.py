@@ -26,7 +26,6 @@ from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.views.form import (
     EMPTY_WORDS,
     FormField,
-    fold_words,
     is_same,
     short_message,
     shown_value,
@@ -192,7 +191,16 @@ class FoldRow:
         return self.section
 
     def draw(self, width: int, *, active: bool, candidates: str = "") -> list[Content]:  # noqa: ARG002
-        """Return its line."""
-        words = fold_words(self.reasons, width - MARK - 2, open=self.is_open)
+        """Return its line: `5 more for news, elman; greedy`."""
+        number = f"hide {len(self.reasons)}" if self.is_open else f"{len(self.reasons)} more"
+        words, reasons = number, list(dict.fromkeys(self.reasons))
+        for count in range(len(reasons), 0, -1):
+            only = [reason.removesuffix(" only") for reason in reasons[:count] if " only" in reason]
+            rest = [reason for reason in reasons[:count] if " only" not in reason]
+            kinds = [f"for {', '.join(only)}"] if only else []
+            words = f"{number} {'; '.join([*kinds, *rest])}{', …' if count < len(reasons) else ''}"
+            if len(words) <= width - MARK - 2:
+                break
         cursor = ("› " if active else "", f"bold {TRAIN}")
-        return [Content.assemble("  ", cursor, (words, f"bold {BRIGHT}" if active else DIM))]
+        row = Content.assemble("  ", cursor, (words, f"bold {BRIGHT}" if active else DIM))
+        return [row.truncate(width, ellipsis=True)]

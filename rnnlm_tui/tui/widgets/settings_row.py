@@ -26,8 +26,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.views.form import (
-    FORM_FIELDS,
-    FormField,
+    FIELDS,
     edited_value,
     field_of,
     read_value,
@@ -44,9 +43,6 @@ USUAL = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed")
 """Settings that are shown even if they are off."""
 FIRST_TO_GO = ("min_p", "top_k", "top_p")
 """Of these, those that are off are left out if the row is too narrow."""
-FIELDS: dict[str, FormField] = {
-    field.path.partition(".")[2]: field for field in FORM_FIELDS if field.section == "sampling"
-}
 NOTHING: dict[str, object] = {**OFF, "stop": [], "samples": 1}
 """Values of settings that have no effect."""
 IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "typical_p", "seed")
@@ -90,7 +86,9 @@ def written(name: str, values: Mapping[str, object]) -> str:
         return escaped_list(cast(Sequence[str], value))
     if name == "samples" or value == RANDOM:
         return str(value)
-    return "off" if name in OFF and value == OFF[name] else edited_value(FIELDS[name], value)
+    if name in OFF and value == OFF[name]:
+        return "off"
+    return edited_value(FIELDS[f"sampling.{name}"], value)
 
 
 def read(name: str, text: str) -> dict[str, object]:
@@ -104,7 +102,8 @@ def read(name: str, text: str) -> dict[str, object]:
         return {name: int(word) if word.isdecimal() else text}
     if name == "seed" and word == RANDOM:
         return {name: RANDOM}
-    value = OFF[name] if name in OFF and word == "off" else read_value(FIELDS[name], word)
+    off = name in OFF and word == "off"
+    value = OFF[name] if off else read_value(FIELDS[f"sampling.{name}"], word)
     return {"greedy": False, name: value} if name == "temperature" else {name: value}
 
 
@@ -209,7 +208,7 @@ class SettingsRow(Container):
     def note(self) -> str:
         """What the focused setting means."""
         name = self.focused.name if self.focused is not None else None
-        return "" if name is None else NOTES.get(name) or FIELDS[name].help
+        return "" if name is None else NOTES.get(name) or FIELDS[f"sampling.{name}"].help
 
     def take(self, settings: PromptSettings) -> None:
         """Show these settings."""
@@ -343,4 +342,4 @@ class SettingsRow(Container):
 
 
 def _title(name: str) -> str:
-    return FIELDS[name].title if name in FIELDS else name
+    return name if name == "samples" else FIELDS[f"sampling.{name}"].title

@@ -21,9 +21,7 @@ from rnnlm_tui.tui.screens.config_check import DraftCheck, Findings, look_up
 from rnnlm_tui.tui.screens.config_files import draft_toml, read_draft, write_draft
 from rnnlm_tui.tui.views.form import (
     FIELDS,
-    FORM_FIELDS,
     PATH_FIELDS,
-    TITLES,
     Draft,
     EditHistory,
     changed_fields,
@@ -46,8 +44,8 @@ DRAFT = Draft(DEMO, "preset demo")
 
 
 def test_every_config_field_is_in_the_form_with_a_fitting_label_and_its_bounds() -> None:
-    assert tuple(field.path for field in FORM_FIELDS) == field_paths()
-    for field in FORM_FIELDS:
+    assert tuple(FIELDS) == field_paths()
+    for field in FIELDS.values():
         assert 0 < len(field.title) <= TITLE
         assert field.allowed or field.kind not in ("whole", "number")
         assert bool(field.choices) == (field.kind == "choice")
@@ -71,7 +69,7 @@ def test_values_are_shown_readably_and_edited_ones_read_back_exactly() -> None:
     for config in PRESETS.values():
         changes = {
             field.path: read_value(field, edited_value(field, value_at(config, field.path)))
-            for field in FORM_FIELDS
+            for field in FIELDS.values()
             if field.kind not in ("switch", "choice")
         }
         assert parse_config(merge(config, changes)) == config
@@ -122,7 +120,7 @@ def test_fields_without_effect_follow_the_config() -> None:
 
 
 def test_a_problem_names_fields_as_the_form_does() -> None:
-    keys = {*TITLES, *(name for path in TITLES if "_" in (name := path.split(".")[1]))}
+    keys = {*FIELDS, *(name for path in FIELDS if "_" in (name := path.split(".")[1]))}
     short = []
     for changes in (
         {"model.hidden_size": 64},
@@ -152,7 +150,7 @@ def random_drafts(seed: int, count: int) -> list[Draft]:
     draft = Draft(draw.choice(list(PRESETS.values())), "preset x")
     drafts = [draft]
     for _ in range(count):
-        field = draw.choice(FORM_FIELDS)
+        field = draw.choice([*FIELDS.values()])
         text = draw.choice((*TEXTS, *field.choices))
         draft = draft.with_value(field.path, read_value(field, text))
         if draw.random() < 0.1:

@@ -16,7 +16,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
 from rnnlm_tui.tui.views.form import (
-    FORM_FIELDS,
+    FIELDS,
     Draft,
     FormField,
     edited_value,
@@ -60,7 +60,7 @@ def parsed(changes: dict[str, object]) -> RunConfig | None:
         return None
 
 
-@pytest.mark.parametrize("field", FORM_FIELDS, ids=lambda field: field.path)
+@pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.path)
 def test_the_form_accepts_and_rejects_texts_as_the_command_line_does(field: FormField) -> None:
     for text in ODD:
         draft = Draft(DEMO, "preset demo").with_value(field.path, read_value(field, text))
