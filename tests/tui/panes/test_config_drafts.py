@@ -316,7 +316,7 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
         for key in ("4", "f2"):
             await press(pilot, key, f"{words}.", "esc 1 shows it, F5 there starts it.")
         await pilot.press("escape")
-        for count, keys in enumerate((("ctrl+l",), ("P", "enter"), ("ctrl+q",))):
+        for count, keys in enumerate((("P", "enter"), ("ctrl+q",))):
             app.open_run(run, "checkpoints")
             await app.new_draft_from("plain-otter", parent)
             await until_shown(pilot, "draft, fork of plain-otter@3")
