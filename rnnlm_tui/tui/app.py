@@ -68,10 +68,11 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.screens.overlay import Overlay
-    from rnnlm_tui.tui.views.form import Draft, DraftParent
+    from rnnlm_tui.tui.views.form import Draft
     from rnnlm_tui.tui.views.prompt import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
 
@@ -460,16 +461,13 @@ class RnnlmApp(App[int]):
             self.report(f"the config of {run} can't be read", trouble=True)
         return found
 
-    async def new_draft_from(self, run: str, parent: DraftParent | None = None) -> None:
+    async def new_draft_from(self, run: str, parent: ParentCheckpoint | None = None) -> None:
         """Configure a new run based on another.
 
         With a parent, it starts from that checkpoint's weights.
         """
 
-        if parent is None:
-            config = await self.config_of(run)
-        else:
-            config = await self.wait_for(lambda: client.start.parent_at(parent.address).config())
+        config = await (self.wait_for(parent.config) if parent else self.config_of(run))
         if config is not None:
             from rnnlm_tui.tui.views.form import Draft
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,23 +25,17 @@ class Questions:
 
     def __init__(self, screen: PaneScreen) -> None:
         self._screen = screen
-        self._asking: dict[str, object] = {}
-        """By subject: what is asked for."""
+        self._asking: dict[str, tuple[object, Worker[None]]] = {}
+        """By subject: what was asked for last, and the question."""
 
-    def start(self, subject: str, wanted: object, work: Callable[[], Awaitable[None]]) -> None:
+    def start(
+        self, subject: str, wanted: object, work: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
         """Run `work` in place of the subject's other question, unless that asks for the same."""
-        if self._asking.get(subject) == wanted:
-            return
-        self._asking[subject] = wanted
-
-        async def run() -> None:
-            try:
-                await work()
-            finally:
-                if self._asking.get(subject) == wanted:
-                    del self._asking[subject]
-
-        _: Worker[None] = self._screen.run_worker(run, group=subject, exclusive=True)
+        asked, worker = self._asking.get(subject, (None, None))
+        if worker is None or worker.is_finished or asked != wanted:
+            worker = self._screen.run_worker(work(), group=subject, exclusive=True)
+            self._asking[subject] = wanted, worker
 
     def forget(self) -> None:
         """Ask for everything again."""

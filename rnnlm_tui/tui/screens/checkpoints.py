@@ -34,7 +34,6 @@ from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.text import amount, line
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.form import DraftParent
 from rnnlm_tui.tui.widgets.checkpoints import (
     CheckpointTable,
     detail_lines,
@@ -267,7 +266,8 @@ class CheckpointsScreen(PaneScreen):
     @act
     async def action_fork_checkpoint(self, run: RunDirectory, item: ListedCheckpoint) -> None:
         """Configure a new run that starts from the checkpoint's weights."""
-        parent = DraftParent(f"{run.name}@{item.name}", "fresh")
+        address = f"{run.name}@{item.name}"
+        parent = await self.context.wait_for(lambda: client.start.parent_at(address))
         await self.context.new_draft_from(run.name, parent)
 
     @on_checkpoint

@@ -18,6 +18,7 @@ from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNa
 from rnnlm_tui.schema.config import CELL_SUMMARIES
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose
@@ -29,12 +30,10 @@ from rnnlm_tui.tui.views.form import (
     FIELDS,
     PATH_FIELDS,
     Draft,
-    DraftParent,
     EditHistory,
     edited_value,
     field_of,
     read_value,
-    value_at,
     with_values,
 )
 
@@ -85,7 +84,7 @@ def draft_toml(draft: Draft) -> str:
         section, _, name = path.partition(".")
         there, value = written.get(section), draft.value(path)
         is_written = isinstance(there, Mapping) and name in there
-        if is_written or preset is None or value != value_at(preset, path):
+        if is_written or preset is None or value != value_of(preset, path):
             kept.setdefault(section, {})[name] = value
     return updated_toml(draft.document, {"preset": draft.base.preset, **kept})
 
@@ -101,8 +100,8 @@ def write_draft(run: RunDirectory, draft: Draft) -> None:
     nearest = draft.nearest_config()
     config = store.runs.with_absolute_paths(nearest)
     for path in PATH_FIELDS:
-        if draft.value(path) == value_at(nearest, path):
-            draft = draft.with_value(path, value_at(config, path))
+        if draft.value(path) == value_of(nearest, path):
+            draft = draft.with_value(path, value_of(config, path))
     raw = merge(draft.base, draft.changes)
     text = updated_toml(draft.document, raw) if draft.document else toml_text(raw)
     store.runs.change_draft(run, config, text)
@@ -117,9 +116,8 @@ def read_draft(run: RunDirectory) -> Draft:
     text = client.config_files.read_config_text(path)
     document = text if "#" in text else ""
     if parent is not None:
-        start = DraftParent(parent.address, parent.optimizer)
         base = store.lineage.parent_config(parent, config)
-        draft = Draft(base, parent.run, {}, start, document)
+        draft = Draft(base, parent.run, {}, parent, document)
     elif config.preset in PRESETS:
         draft = Draft(PRESETS[config.preset], f"preset {config.preset}", document=document)
     else:

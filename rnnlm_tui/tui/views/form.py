@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import (
     allowed_range,
     field_choices,
@@ -32,7 +33,8 @@ from rnnlm_tui.schema.validation import (
 )
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.lineage import OptimizerStart
+    from rnnlm_tui.schema.lineage import Parent
+    from rnnlm_tui.store.lineage import ParentCheckpoint
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
 
@@ -68,12 +70,6 @@ class FormField:
     @property
     def section(self) -> str:
         return self.path.partition(".")[0]
-
-
-def value_at(config: RunConfig, path: str) -> object:
-    """Return the config's value at a dotted path."""
-    section, _, name = path.partition(".")
-    return cast(object, getattr(getattr(config, section), name))
 
 
 def shown_value(field: FormField, value: object) -> str:
@@ -145,16 +141,6 @@ FIELDS: Mapping[str, FormField] = {path: _field(path) for path in field_paths()}
 
 
 @dataclass(frozen=True, slots=True)
-class DraftParent:
-    """The checkpoint that a draft's run starts from."""
-
-    address: str
-    """`plain-otter@1500`."""
-    optimizer: OptimizerStart = "fresh"
-    """Whether the optimizer's state is kept."""
-
-
-@dataclass(frozen=True, slots=True)
 class Draft:
     """A config being edited; its values may be invalid. Immutable: an edit returns a new draft."""
 
@@ -164,7 +150,7 @@ class Draft:
     """Shown to the user: `preset demo`, `plain-otter`."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Raw values by dotted path that differ from the base; None clears an optional field."""
-    parent: DraftParent | None = None
+    parent: Parent | ParentCheckpoint | None = None
     """The checkpoint whose weights the run starts from; None: initial weights."""
     document: str = ""
     """TOML text that it was read from, with the user's comments; empty if there is none."""
@@ -179,11 +165,11 @@ class Draft:
 
     def value(self, path: str) -> object:
         """Return a field's current raw value."""
-        return self.changes[path] if path in self.changes else value_at(self.base, path)
+        return self.changes[path] if path in self.changes else value_of(self.base, path)
 
     def with_value(self, path: str, value: object) -> Draft:
         """Return the draft with one field set; the base's own value is no change."""
-        if is_same(value, value_at(self.base, path)):
+        if is_same(value, value_of(self.base, path)):
             return self.without(path)
         return replace(self, changes={**self.without(path).changes, path: value})
 
@@ -289,11 +275,7 @@ def short_message(problem: Problem) -> str:
 
 def is_same(value: object, base: object) -> bool:
     """Whether a raw value means the same as a config's; true and 1 differ."""
-    if isinstance(base, tuple) and isinstance(value, list):
-        return list(base) == value
-    if isinstance(value, bool) != isinstance(base, bool):
-        return False
-    return value == base
+    return value == base and isinstance(value, bool) == isinstance(base, bool)
 
 
 def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:

@@ -13,9 +13,10 @@ from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.formatting import counted, figure, percent, share
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
-from rnnlm_tui.tui.views.form import FIELDS, Draft, field_of, shown_value, value_at
+from rnnlm_tui.tui.views.form import FIELDS, Draft, field_of, shown_value
 from rnnlm_tui.tui.widgets.panel import Label
 from rnnlm_tui.tui.widgets.run_detail import remark_lines
 
@@ -169,7 +170,7 @@ class ShownEstimate:
                 if field.path in draft.changes:
                     was, now = (
                         safe_text(shown_value(field, value), limit=12) or "none"
-                        for value in (value_at(draft.base, field.path), draft.value(field.path))
+                        for value in (value_of(draft.base, field.path), draft.value(field.path))
                     )
                     yield line(f"  {field.title.ljust(15)} {was} → {{}}", (now, BRIGHT))
             yield GAP

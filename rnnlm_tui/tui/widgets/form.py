@@ -22,6 +22,7 @@ from textual.widgets import Input
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
 from rnnlm_tui.schema.rules import RATE, dependent_fields
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
@@ -36,7 +37,6 @@ from rnnlm_tui.tui.views.form import (
     changed_fields,
     edited_value,
     read_value,
-    value_at,
 )
 from rnnlm_tui.tui.widgets.form_row import BEFORE_BOX, FieldRow, FoldRow
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
@@ -194,13 +194,13 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         return FieldRow(
             field,
             self.draft.value(path),
-            value_at(self.draft.base, path),
+            value_of(self.draft.base, path),
             problem,
             self.idle.get(path, ""),
             self.locked,
             self.facts.get(path, ""),
             allowed,
-            None if other is None else (other.label, value_at(other.base, path)),
+            None if other is None else (other.label, value_of(other.base, path)),
             [FIELDS[each].title for each in dependent_fields(path)] if self._has_sections else (),
             advice,
         )

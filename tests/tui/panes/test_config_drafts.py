@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.control import launch
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.client.queue import add_run
+from rnnlm_tui.client.start import parent_at
 from rnnlm_tui.errors import InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.metrics import EventRow
 from rnnlm_tui.schema.presets import DEMO
@@ -22,7 +23,7 @@ from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
 from rnnlm_tui.tui.settings import last_session
-from rnnlm_tui.tui.views.form import Draft, DraftParent
+from rnnlm_tui.tui.views.form import Draft
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import queue_in_use, tensor_file, trained, with_checkpoints
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
@@ -307,7 +308,7 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
     run = with_checkpoints(trained("plain-otter", config=CONFIG), {3: 4.1})
     for name in STATE_FILES:
         (run.path / "checkpoints" / "step-000000003" / name).write_bytes(tensor_file({}))
-    parent = DraftParent("plain-otter@3", "keep")
+    parent = parent_at("plain-otter@3", "keep")
     async with at_home("plain-otter", "checkpoints") as (app, pilot):
         await app.new_draft_from("plain-otter")
         await until_shown(pilot, "draft, not started")

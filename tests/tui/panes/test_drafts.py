@@ -11,6 +11,7 @@ from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import DEMO, PRESETS
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.toml import parse_toml
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.runs import create_run, with_absolute_paths
@@ -30,7 +31,6 @@ from rnnlm_tui.tui.views.form import (
     read_value,
     short_message,
     shown_value,
-    value_at,
     with_titles,
     with_values,
 )
@@ -64,7 +64,7 @@ def test_values_are_shown_readably_and_edited_ones_read_back_exactly() -> None:
         assert edited_value(FIELDS["training.epochs"], number)
     for config in PRESETS.values():
         changes = {
-            field.path: read_value(field, edited_value(field, value_at(config, field.path)))
+            field.path: read_value(field, edited_value(field, value_of(config, field.path)))
             for field in FIELDS.values()
             if field.kind not in ("switch", "choice")
         }

@@ -12,6 +12,7 @@ from rnnlm_tui.client.start import check_source
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import parse_assignments
 from rnnlm_tui.tui.views.form import (
@@ -19,7 +20,6 @@ from rnnlm_tui.tui.views.form import (
     Draft,
     edited_value,
     read_value,
-    value_at,
 )
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 
@@ -59,7 +59,7 @@ def test_the_form_accepts_and_rejects_texts_as_the_command_line_does(path: str) 
         assert all(problem.message for problem in problems)
         assert isinstance(edited_value(field, value), str)
         for problem in (*problems, None)[:2]:  # as the form draws it
-            row = FieldRow(field, value, value_at(DEMO, path), problem)
+            row = FieldRow(field, value, value_of(DEMO, path), problem)
             lines = row.draw(62 if problem else 47, active=problem is None)
             assert all(line.cell_length <= 62 for line in lines), text[:80]
             assert not UNSAFE.search("".join(line.plain for line in lines))
