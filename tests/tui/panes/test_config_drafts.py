@@ -24,7 +24,6 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config_files import KeptDraft, read_draft, write_draft
 from rnnlm_tui.tui.settings import last_session
 from rnnlm_tui.tui.views.form import Draft
-from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import queue_in_use, tensor_file, trained, with_checkpoints
 from tests.tui.panes.filling import edit, edited, focused, go, pane, write
 from tests.tui.panes.seeing import press, screen_text, until_shown
@@ -266,33 +265,6 @@ async def test_a_draft_is_saved_refused_with_its_reason_queued_or_started_under_
             await press(pilot, "Q", "waits in the queue, place 1")
             assert app.current_mode == "config"
             await press(pilot, "Q", "is in the queue already")
-
-
-async def test_a_pretrained_tokenizer_sets_its_size_unless_the_user_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    texts = ["the cat sat on the mat and the dog ran"] * 20
-    size = write_tokenizer(tmp_path / "pieces", texts, 300)
-    async with at_home(None, "config") as (app, pilot):
-
-        async def vocabulary(size: int) -> None:
-            path = "tokenizer.vocab_size"
-            await until(pilot, lambda: (it := pane(app).shown) and it.value(path) == size)
-
-        await go(pilot, "tokenizer.kind")
-        await pilot.press("right")
-        await write(pilot, "tokenizer.name", "pieces")
-        await vocabulary(size)
-        await until(pilot, lambda: not pane(app)._check.blocking)
-        await go(pilot, "tokenizer.kind")
-        await pilot.press("left")
-        await vocabulary(2_048)
-        await pilot.press("right")
-        await vocabulary(size)
-        await write(pilot, "tokenizer.vocab_size", "500")
-        await until_shown(pilot, "500", "✗")
-        await vocabulary(500)
 
 
 CONFIG = parse_config(merge(DEMO, {"optimizer.learning_rate": 0.001}))

@@ -14,11 +14,9 @@ from rnnlm_tui.client.estimate import Estimate, estimate
 from rnnlm_tui.schema.config import CELL_SUMMARIES, SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.system.cuda import GpuProblem
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.choose import ChooseScreen
-from rnnlm_tui.tui.screens.config_files import read_file
 from rnnlm_tui.tui.views.form import FIELDS, idle_fields
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.homes import trained, with_checkpoints
@@ -216,7 +214,7 @@ async def test_the_figures_follow_typing_and_none_is_invented(
 
 
 async def test_a_runs_config_is_frozen_and_a_key_makes_a_new_one_from_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor-here --wait")
     config = parse_config(merge(RunConfig(), {"training.seed": 99}))
@@ -235,15 +233,6 @@ async def test_a_runs_config_is_frozen_and_a_key_makes_a_new_one_from_it(
         await press(pilot, "Y Y", "no other run to compare with")
         assert pane(app).locked
 
-        # it isn't proposed to be saved as the file that an earlier draft came from
-        mine = tmp_path / "mine.toml"
-        mine.write_text('# mine\npreset = "demo"\n')
-        await press(pilot, "B", "○ draft, not started")
-        pane(app)._begin_from(await read_file(app, str(mine)))
-        await until_shown(pilot, "mine.toml")
-        await press(pilot, "r", "1 run", "✓ finished")
-        app.open_run(find_run("plain-otter"), "config")
-        await until(pilot, lambda: pane(app).locked)
         await press(pilot, "w", "plain-otter.toml")
         await pilot.press("escape")
 
@@ -256,9 +245,9 @@ async def test_a_runs_config_is_frozen_and_a_key_makes_a_new_one_from_it(
         await until_shown(pilot, "● 1 changed from plain-otter", "was 99")
 
 
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to browse, which is the current one."""
+async def test_a_text_or_a_tokenizer_is_typed_pasted_completed_or_chosen_by_browsing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "shelf"
     for name in ("novels", ".hidden"):
         (folder / name).mkdir(parents=True)
@@ -267,12 +256,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "notes.txt").write_text("A note.\n")
     (folder / "bro\x1bken.txt").write_text("x")
     (folder / "dangling").symlink_to(folder / "nowhere")
-    write_tokenizer(folder / "tok", ["the cat sat on the mat and the dog ran"] * 20, 300)
+    size = write_tokenizer(folder / "tok", ["the cat sat on the mat and the dog ran"] * 20, 300)
     monkeypatch.chdir(folder)
-    return folder
-
-
-async def test_a_text_is_typed_pasted_completed_or_chosen_by_browsing(shelf: Path) -> None:
     async with at_home(None, "config") as (app, pilot):
         await edit(pilot, "corpus.source")
         await press(pilot, "n tab", "news", "notes.txt", "novels/")
@@ -330,7 +315,7 @@ async def test_a_text_is_typed_pasted_completed_or_chosen_by_browsing(shelf: Pat
         await press(pilot, "right", "emma.txt")
         await until(pilot, lambda: "notes.txt" not in screen_text(app))
         await pilot.press("down", "enter")
-        path = str(shelf / "novels" / "emma.txt")
+        path = str(folder / "novels" / "emma.txt")
         await until(pilot, lambda: edited(app).corpus.source == path)
         assert focused(app) == "corpus.source"
         await pilot.press("f6", "f6")  # a BPE learns from the text
@@ -349,12 +334,25 @@ async def test_a_text_is_typed_pasted_completed_or_chosen_by_browsing(shelf: Pat
         assert "notes.txt" not in screen_text(app)
         await pilot.press(*"nov")
         await until(pilot, lambda: "tok/" not in screen_text(app))
-        (shelf / "novels").rename(shelf / "moved")
+        (folder / "novels").rename(folder / "moved")
         await press(pilot, "enter", "can't list")
         await press(pilot, ["ctrl+u", *"tok"], "first lines as tokens", "A·")
         await pilot.press("enter")
-        await until(pilot, lambda: edited(app).tokenizer.name == str(shelf / "tok"))
-        await until(pilot, lambda: edited(app).tokenizer.vocab_size < 320)
+        await until(pilot, lambda: edited(app).tokenizer.name == str(folder / "tok"))
         assert edited(app).tokenizer.kind == "pretrained"
-        await pilot.press("f6")
-        await until(pilot, lambda: edited(app).tokenizer.kind == "bpe")
+        # it sets the size of the vocabulary, unless the user does
+
+        async def vocabulary(size: int) -> None:
+            draft = pane(app).form
+            await until(pilot, lambda: draft.draft.value("tokenizer.vocab_size") == size)
+
+        await vocabulary(size)
+        await go(pilot, "tokenizer.kind")
+        await pilot.press("left")
+        await vocabulary(2_048)
+        await pilot.press("right")
+        await vocabulary(size)
+        await until(pilot, lambda: not pane(app)._check.problems)
+        await write(pilot, "tokenizer.vocab_size", "500")
+        await until_shown(pilot, "500", "✗")
+        await vocabulary(500)
