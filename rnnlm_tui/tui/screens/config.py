@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Resize, ScreenSuspend
-from textual.getters import query_one
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import Adjustment, InputError, RnnlmError
@@ -77,7 +76,6 @@ class ConfigScreen(PaneScreen):
     PANE = "config"
     FIRST_FOCUS = "#form"
     BINDINGS = bindings_for("config")
-    form = query_one("#form", Form)
     DEFAULT_CSS = """
     #config-body { layout: vertical; height: 100%; }
     #config-top { height: 1fr; }
@@ -95,6 +93,7 @@ class ConfigScreen(PaneScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.form = Form(Draft(DEMO, "preset demo"), self.edit, id="form")
         self._kept: KeptDraft | None = None
         """The draft being edited; None while a run's frozen config is shown."""
         self._reading: RunDirectory | None = None
@@ -107,8 +106,7 @@ class ConfigScreen(PaneScreen):
         with Container(id="config-body"):
             with Horizontal(id="config-top"):
                 yield SectionList("Sections", id="sections")
-                with TitledContainer(id="form-box"):
-                    yield Form(Draft(DEMO, "preset demo"), self.edit, id="form")
+                yield TitledContainer(self.form, id="form-box")
             yield LinesPanel("Estimate", id="gives")
 
     # what is shown
@@ -171,15 +169,13 @@ class ConfigScreen(PaneScreen):
 
         While a field is edited, the keys that end that.
         """
-        # no form while the pane is mounted or removed
-        if any(form.editing for form in self.query(Form)):
+        if self.form.editing:
             verbs = {"edit_field": "Keep", "leave_field": "Cancel", "next_field": "Keep, next"}
             return verbs | {"next_section": ""}
         names = "next_field next_section new_from_run next_comparison find_field leave"
         if not self.locked:
-            path = next((form.path for form in self.query(Form)), "")
             problems = self._check.problems
-            browse = "browse_files" if path in PATH_FIELDS else ""
+            browse = "browse_files" if self.form.path in PATH_FIELDS else ""
             problem = "next_problem" if problems else ""
             adjust = "adjust_field" if any(one.adjustments for one in problems) else ""
             names = (
@@ -359,9 +355,7 @@ class ConfigScreen(PaneScreen):
         kept = self._kept
         if kept is None:
             return
-        # no form while the pane is mounted or removed
-        for form in self.query(Form):
-            form.keep_typed()
+        self.form.keep_typed()
         kept.stays |= bool(kept.draft.changes) or kept.draft.parent is not None
         if not kept.is_kept:
             self.context.run_beside(self._write(kept))
@@ -500,12 +494,10 @@ class ConfigScreen(PaneScreen):
         draft = kept.draft
         before, after, left = self._adjusted or (draft, None, ())
         if after != draft:
-            wrong = by_field(self._check.problems)
-            advised = [wrong.get(self.form.path), *wrong.values()]
-            before, left = (
-                draft,
-                next((it.adjustments for it in advised if it and it.adjustments), ()),
-            )
+            problems = self._check.problems
+            advised = [by_field(problems).get(self.form.path), *problems]
+            left = next((it.adjustments for it in advised if it and it.adjustments), ())
+            before = draft
         if not left:
             self.context.report(
                 "no suggestion for this problem" if self._check.problems else "no problems"

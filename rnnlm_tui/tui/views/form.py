@@ -243,10 +243,7 @@ def field_of(problem: Problem) -> str:
 
 def by_field(problems: Iterable[Problem]) -> dict[str, Problem]:
     """Return the first problem of each field."""
-    found: dict[str, Problem] = {}
-    for problem in problems:
-        found.setdefault(field_of(problem), problem)
-    return found
+    return {field_of(problem): problem for problem in reversed([*problems])}
 
 
 def adjustment_text(adjustment: Adjustment) -> str:
@@ -280,10 +277,11 @@ def is_same(value: object, base: object) -> bool:
 
 def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
     """Return the draft with the values of a whole config, valid or not."""
-    for path, form_field in FIELDS.items():
-        values = raw.get(form_field.section)
+    for path in FIELDS:
+        section, _, name = path.partition(".")
+        values = raw.get(section)
         if isinstance(values, Mapping):
-            draft = draft.with_value(path, values.get(path.rpartition(".")[2]))
+            draft = draft.with_value(path, values.get(name))
         else:
             draft = draft.without(path)
     return draft

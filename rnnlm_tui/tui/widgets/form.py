@@ -95,7 +95,8 @@ class FormLines(Line):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
         """Lay out the form for this width (Textual's hook)."""
-        return cast(Form, self.parent).height_within(width)
+        form = cast(Form, self.parent)
+        return form.drawn.height if width == form.drawn.width else form.lay_out(width)
 
 
 LEAD = 14
@@ -155,8 +156,8 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         self._unfolded: set[str] = set()
         """Sections whose fields without effect are shown."""
         self._lines = FormLines()
-        self._width = self._height = 0
-        """Cells of a line, once they are known, and lines."""
+        self.drawn = Size(0, 0)
+        """Cells of a line, 0 before they are known, and lines."""
         self._places: dict[str, Region] = {}
         """The lines of each row that is drawn."""
         self._candidates = ""
@@ -225,19 +226,15 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def redraw(self) -> None:
         """Draw all rows again."""
-        height = self._height
-        if self._width and self.lay_out(self._width) != height:
+        width, height = self.drawn
+        if width and self.lay_out(width) != height:
             self._lines.refresh(layout=True)
             if self.has_focus or self.editing:
                 self.call_after_refresh(self._scroll)
 
-    def height_within(self, width: int) -> int:
-        """Return how many lines the rows take, laid out anew if the width is another."""
-        return self._height if width == self._width else self.lay_out(width)
-
     def lay_out(self, width: int) -> int:
         """Draw all rows, move the editor to its own, and return how many lines they take."""
-        self.rows, self._width, self._places = list(self._visited()), width, {}
+        self.rows, self._places = list(self._visited()), {}
         keys, compared, preview = [row.key for row in self.rows], self.comparison, self.preview
         if self.at not in keys:
             keys.sort(key=lambda key: not key.startswith(self.section))
@@ -268,25 +265,21 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             if compared is None and self.lead:
                 lines.append(Content(""))
         self._lines.put(*lines)
-        self._height = len(lines)
+        self.drawn = Size(width, len(lines))
         if self.editor is not None and self.at in self._places:
             before = self.lead + BEFORE_BOX
             self.editor.styles.offset = (before, self._places[self.at].y)
             if self.editor.row.field.kind == "text":
                 self.editor.styles.width = max(1, width - before)
-        return self._height
+        return len(lines)
 
     # the cursor
 
     @property
-    def row(self) -> FieldRow | FoldRow | None:
-        """The row that has the cursor."""
-        return next((row for row in self.rows if row.key == self.at), None)
-
-    @property
     def current(self) -> FieldRow | None:
         """The field that has the cursor."""
-        return row if isinstance(row := self.row, FieldRow) else None
+        fields = (row for row in self.rows if isinstance(row, FieldRow))
+        return next((row for row in fields if row.key == self.at), None)
 
     @property
     def path(self) -> str:
@@ -378,11 +371,10 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def edit(self) -> None:
         """Handle enter: unfold fields, toggle a switch, edit, or request a dialog."""
-        row = self.row
-        if isinstance(row, FoldRow):
-            self._unfolded ^= {row.section}
+        row = self.current
+        if row is None:
+            self._unfolded ^= {self.at}
             self.redraw()
-        if not isinstance(row, FieldRow):
             return
         kind = row.field.kind
         if self.locked or kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
@@ -472,10 +464,12 @@ class SectionList(LinesPanel):
         marks = {path.partition(".")[0]: mark for path, mark in marked}
 
         def lay_out(width: int, height: int) -> list[Content]:
-            lines = [
-                _section_line(section, marks.get(section), width, here=section == current)
-                for section in SECTIONS
-            ]
+            lines: list[Content] = []
+            for section in SECTIONS:
+                cursor, style = ("› ", f"bold {BRIGHT}") if section == current else ("  ", TEXT)
+                name = (section.capitalize().ljust(max(0, width - 3)), style)
+                row = Content.assemble(marks.get(section, " "), (cursor, TRAIN), name)
+                lines.append(selected(row, width) if section == current else row)
             legend = [
                 Content.assemble(mark, (f" {word}", DIM))
                 for mark, word in ((CHANGED, "changed"), (WRONG, "problem"))
@@ -487,13 +481,6 @@ class SectionList(LinesPanel):
     async def on_click(self, event: Click) -> None:
         if 1 <= event.y <= len(SECTIONS):
             await self.run_action(f"screen.form('open_section', '{SECTIONS[event.y - 1]}')")
-
-
-def _section_line(section: str, mark: tuple[str, str] | None, width: int, *, here: bool) -> Content:
-    cursor, style = ("› ", f"bold {BRIGHT}") if here else ("  ", TEXT)
-    name = section.capitalize().ljust(max(0, width - 3))
-    line = Content.assemble(mark or " ", (cursor, TRAIN), (name, style))
-    return selected(line, width) if here else line
 
 
 INDENT, MOST_LINES = 3, 5
