@@ -17,12 +17,7 @@ from rnnlm_tui import client
 from rnnlm_tui.errors import ConfigError, Problem, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import count, counted, scientific
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.steering import (
-    STEERABLE,
-    next_to_undo,
-    settings_text,
-    value_text,
-)
+from rnnlm_tui.schema.steering import STEERABLE, next_to_undo, settings_text, value_text
 from rnnlm_tui.tui.messages import pin_hint
 from rnnlm_tui.tui.palette import BAD, BASELINE, DIM, GOOD, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.screens.config_files import ask_value

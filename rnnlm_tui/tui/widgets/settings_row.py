@@ -25,13 +25,7 @@ from rnnlm_tui.schema.sampling import MAX_SAMPLES
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import DIM, TEXT
-from rnnlm_tui.tui.views.form import (
-    FIELDS,
-    edited_value,
-    field_of,
-    read_value,
-    short_message,
-)
+from rnnlm_tui.tui.views.form import FIELDS, edited_value, field_of, read_value, short_message
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
 LEAST_CELLS: dict[str, int] = {

@@ -15,12 +15,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import parse_assignments
-from rnnlm_tui.tui.views.form import (
-    FIELDS,
-    Draft,
-    edited_value,
-    read_value,
-)
+from rnnlm_tui.tui.views.form import FIELDS, Draft, edited_value, read_value
 from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 ODD = (
