@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from rnnlm_tui.errors import RnnlmError, StorageError
 from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.threads import to_thread
-from rnnlm_tui.tui.widgets.checkpoints import LayerChange, layer_changes
+from rnnlm_tui.tui.widgets.checkpoints import layer_changes
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -37,12 +38,11 @@ class CheckpointFacts:
 
     def __init__(self, screen: PaneScreen, refresh: Callable[[], None]) -> None:
         self._screen, self._refresh = screen, refresh
-        self._run: RunDirectory | None = None
         self._details: dict[str, CheckpointDetail] = {}
         """By the checkpoint's directory."""
         self._samples: dict[int, FoundSamples] = {}
         """By step of the checkpoint."""
-        self._tensors: dict[tuple[str, str], tuple[TensorChange, ...] | str] = {}
+        self._tensors: dict[tuple[str, str], Sequence[TensorChange] | str] = {}
         """How much the tensors changed, or why that isn't known, by the paths of a checkpoint and
         of the one before."""
         self._problems: dict[str, str] = {}
@@ -51,40 +51,26 @@ class CheckpointFacts:
         """The checkpoints whose files were looked at."""
         self._questions = Questions(screen)
 
-    def take_run(self, run: RunDirectory | None) -> bool:
-        """Forget everything if another run is open; returns whether it is another."""
-        if run == self._run:
-            return False
-        self._run = run
-        self._details, self._samples, self._tensors, self._problems = {}, {}, {}, {}
-        self._known = ()
-        self._questions.forget()
-        return True
-
-    def take_rows(self, rows: Sequence[CheckpointRow]) -> None:
+    def take_rows(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> None:
         """Look at the files if there are other checkpoints than before."""
         paths = tuple(row.path for row in rows)
         if paths == self._known:
             return
         # the samples that belong to a step, and the checkpoint before, may be others now
+        self._known = paths
         self._samples.clear()
         self._details = {path: found for path, found in self._details.items() if path in paths}
-        self.look_at(rows)
+        self.look_at(run, rows)
 
-    def look_at(self, rows: Sequence[CheckpointRow]) -> None:
+    def look_at(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> None:
         """Look for missing and cut files in a thread."""
-        run = self._run
-        if run is None:
-            return
-        self._known = tuple(row.path for row in rows)
 
         def found(problems: dict[str, str]) -> None:
-            if run != self._run or problems == self._problems:
-                return
-            for path in problems.keys() ^ self._problems.keys():
-                self._details.pop(path, None)
-            self._problems = problems
-            self._refresh()
+            if problems != self._problems:
+                for path in problems.keys() ^ self._problems.keys():
+                    self._details.pop(path, None)
+                self._problems = problems
+                self._refresh()
 
         self._screen.context.in_thread(
             lambda: client.checkpoints.quick_problems(run, rows), found, lambda _error: None
@@ -95,39 +81,34 @@ class CheckpointFacts:
         detail = self._details.get(row.path)
         return self._problems.get(row.path, "") or (detail.damage if detail is not None else "")
 
-    def detail(self, row: CheckpointRow, snapshot: RunSnapshot) -> CheckpointDetail | None:
+    def detail(
+        self, run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot
+    ) -> CheckpointDetail | None:
         """What is known about a checkpoint; None while it is read."""
-        found, run = self._details.get(row.path), self._run
-        if run is None:
-            return None
-        if found is not None:
-            damage = self.damage(row)
-            return found if found.damage == damage else replace(found, damage=damage)
+        if found := self._details.get(row.path):
+            return replace(found, damage=self.damage(row))
 
         async def read() -> None:
             detail = await to_thread(_read_detail, run, row, snapshot)
             if row.path not in self._details:  # a verification came first, and knows more
-                self._keep(run, row, detail)
+                self._keep(row, detail)
 
-        self._questions.start("detail", (run.path, row.path), read)
+        self._questions.start("detail", row.path, read)
         return None
 
-    def samples(self, step: int) -> FoundSamples | None:
+    def samples(self, run: RunDirectory, step: int) -> FoundSamples | None:
         """The samples of a step or of the nearest before; None while they are read."""
-        found, run = self._samples.get(step), self._run
-        if found is not None or run is None:
+        if found := self._samples.get(step):
             return found
 
         async def read() -> None:
-            try:
+            samples = FoundSamples()
+            with suppress(RnnlmError, OSError):
                 samples = await to_thread(lambda: client.checkpoint_detail.read_samples(run, step))
-            except (RnnlmError, OSError):
-                samples = FoundSamples()
-            if run == self._run:
-                self._samples[step] = samples
-                self._refresh()
+            self._samples[step] = samples
+            self._refresh()
 
-        self._questions.start("samples", (run.path, step), read)
+        self._questions.start("samples", step, read)
         return None
 
     def tensors(self, detail: CheckpointDetail) -> dict[str, TensorChange]:
@@ -135,7 +116,7 @@ class CheckpointFacts:
         known = self._tensors.get((detail.path, detail.before), "")
         return {} if isinstance(known, str) else {tensor.name: tensor for tensor in known}
 
-    def layers(self, detail: CheckpointDetail) -> tuple[LayerChange, ...] | str:
+    def layers(self, detail: CheckpointDetail) -> dict[str, float] | str:
         """How much each layer changed, or why that isn't known; asks the sampler once the cursor
         rests."""
         if not detail.files or detail.damage:
@@ -154,21 +135,19 @@ class CheckpointFacts:
         from rnnlm_tui.schema.sampling import WeightChange, WeightChangeRequest
 
         await asyncio.sleep(SETTLE_SECONDS)
-        run, answer = self._run, ""
         if not self._screen.is_current:
             return
         request = WeightChangeRequest(id=uuid4().hex, checkpoint=path, before=before)
-        tensors: tuple[TensorChange, ...] = ()
         try:
             found = await self._questions.ask(request, WeightChange, lambda _words: None)
-            tensors = found.tensors
+            self._tensors[path, before] = found.tensors
         except RnnlmError as error:
-            answer = f"weights not compared: {error.message}"
-        if run == self._run:
-            self._tensors[path, before] = answer or tensors
-            self._refresh()
+            self._tensors[path, before] = f"weights not compared: {error.message}"
+        self._refresh()
 
-    async def verify(self, run: RunDirectory, row: CheckpointRow, now: float) -> int:
+    async def verify(
+        self, run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot, now: float
+    ) -> int:
         """Check a checkpoint's files against their hashes.
 
         Returns:
@@ -179,18 +158,14 @@ class CheckpointFacts:
             files = await to_thread(_verify, folder)
         except (StorageError, OSError) as error:
             damage = words_of(error)[0].replace(f"{folder}/", "")
-        snapshot, detail = self._screen.snapshot, self._details.get(row.path)
-        if run == self._run and snapshot is not None:
-            if detail is None:
-                detail = await to_thread(_read_detail, run, row, snapshot)
-            verified = None if damage else now
-            self._keep(run, row, replace(detail, verified=verified, damage=damage))
+        known = self._details.get(row.path)
+        detail = known or await to_thread(_read_detail, run, row, snapshot)
+        self._keep(row, replace(detail, verified=None if damage else now, damage=damage))
         return files
 
-    def _keep(self, run: RunDirectory, row: CheckpointRow, detail: CheckpointDetail) -> None:
-        if run == self._run:
-            self._details[row.path] = detail
-            self._refresh()
+    def _keep(self, row: CheckpointRow, detail: CheckpointDetail) -> None:
+        self._details[row.path] = detail
+        self._refresh()
 
 
 def _read_detail(run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot) -> CheckpointDetail:

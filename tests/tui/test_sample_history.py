@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,8 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.samples import SampleHistoryScreen
+from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, continuation
 from rnnlm_tui.tui.screens.train import TrainScreen
-from rnnlm_tui.tui.widgets.samples import HistoryPage, continuation, page_lines
 from tests.homes import STEPS, trained
 from tests.tui.panes.seeing import press
 from tests.tui.pictures import assert_pictures
@@ -43,9 +40,8 @@ def append(run: RunDirectory, *rows: SampleRow) -> None:
 
 
 def is_loaded(app: RnnlmApp) -> bool:
-    """Whether the history is open and shows a page."""
-    page = app.screen.page if isinstance(app.screen, SampleHistoryScreen) else None
-    return page is not None and page.loaded
+    """Whether the history is open and shows samples."""
+    return isinstance(app.screen, SampleHistoryScreen) and shows(app, "› ")
 
 
 def is_read(app: RnnlmApp) -> bool:
@@ -102,9 +98,13 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
             await pilot.press("h")
             await until(pilot, lambda: is_loaded(app) and shows(app, " step 1  "))
             await press(pilot, "right", "be as at 2")
-            # a resumed run begins again
-            record(run, Facts(max_steps=STEPS), *samples(2, 2, " all new"))
-            await press(pilot, "end", " step 2  ", "all new")
+            # a resumed run begins again; its text is raw
+            raw = Facts(max_steps=STEPS, corpus_layout="raw")
+            record(run, raw, *samples(2, 2, "\n    return 1\n\nx"))
+            await press(pilot, "end", " step 2  ", "return 1")
+            rows = [line[4:-1].rstrip() for line in lines_of(app)]
+            at = rows.index(PROMPTS[0])
+            assert rows[at + 1 : at + 4] == ["    return 1", "", "x"]
             await press(pilot, "escape escape", "@2")
 
 
@@ -125,32 +125,12 @@ async def test_history_equals_its_snapshot() -> None:
         await until(pilot, lambda: is_loaded(app))
         await press(pilot, "left", "2 of 3", "@1,000")
         await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-history-earlier")
+        for size in ((60, 15), (140, 20)):  # every prompt has a line
+            await pilot.resize_terminal(*size)
+            for _ in PROMPTS:
+                await press(pilot, "down", *PROMPTS)
 
 
 def test_new_words_are_bold_without_colour() -> None:
     (new, *_) = continuation(" be the", " the", no_colour=True).spans
     assert (new.start, "bold" in str(new.style)) == (0, True)
-
-
-def page_of_three(text: str, prompts: tuple[str, ...] = PROMPTS) -> HistoryPage:
-    """A page at step 200 whose prompts have a sample at step 100 as well."""
-    rows = {row.prompt: row for row in samples(200, text=text)}
-    before = {prompt: replace(row, step=100) for prompt, row in rows.items()}
-    return HistoryPage(200, 1, 2, prompts, (rows, before), newlines="keep")
-
-
-def test_pages_keep_to_their_size_and_give_every_prompt_a_line() -> None:
-    for width, height, chosen in product((20, 56, 76, 116), (3, 5, 8, 13, 22, 40), range(3)):
-        lines = page_lines(page_of_three(" work hard" * 60), chosen, width, height)
-        assert len(lines) <= height
-        assert all(line.cell_length <= width for line in lines), (width, height)
-        if height >= 8:
-            text = "\n".join(line.plain for line in lines)
-            assert all(prompt.split()[0] in text for prompt in PROMPTS)
-
-
-def test_the_history_of_raw_text_keeps_line_breaks_and_indentation() -> None:
-    page = page_of_three("\n    return 1\n\nx", PROMPTS[:1])
-    shown = [line.plain.rstrip() for line in page_lines(page, 0, 60, 20)][2:]
-    assert shown[:4] == ["› We must", "      return 1", "", "  x"]
-    assert shown[4:7] == ["  @100     return 1", "", "       x"]

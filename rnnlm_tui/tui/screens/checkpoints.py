@@ -89,6 +89,8 @@ class CheckpointsScreen(PaneScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self._run: RunDirectory | None = None
+        """The run whose facts are known."""
         self._facts = CheckpointFacts(self, self.refresh_all)
         self._chosen: set[str] = set()
         """Directories of the checkpoints marked for the next action."""
@@ -122,19 +124,22 @@ class CheckpointsScreen(PaneScreen):
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:  # noqa: ARG002 (the pane's)
         """Show the run's checkpoints."""
-        if self._facts.take_run(self.context.run_directory):
+        run, rows = self.context.run_directory, self._rows
+        if run != self._run:
+            self._run, self._facts = run, CheckpointFacts(self, self.refresh_all)
             self._checking = ""
             self._chosen.clear()
             self.table.show((), 0)
-        rows = self._rows
         self._chosen &= {row.path for row in rows}
-        self._facts.take_rows(rows)
+        if run is not None:
+            self._facts.take_rows(run, rows)
         self._show_table()
         self._show_detail()
 
     def _look_again(self) -> None:
-        if self.is_current and self.snapshot is not None:
-            self._facts.look_at(self._rows)
+        run = self.context.run_directory
+        if self.is_current and self.snapshot is not None and run is not None:
+            self._facts.look_at(run, self._rows)
             self._show_table()
 
     def _show_table(self) -> None:
@@ -192,13 +197,13 @@ class CheckpointsScreen(PaneScreen):
             panel.show(lambda *_: [Content.styled("no checkpoint yet", DIM)])
             samples.show(lambda *_: [])
             return
-        detail = self._facts.detail(row, snapshot) or CheckpointDetail(
+        detail = self._facts.detail(run, row, snapshot) or CheckpointDetail(
             row.step, str(run.path / row.path), damage=self._facts.damage(row)
         )
         panel.panel_title = weights_words(row.path, row.step).replace("step", "Step")
         layers = self._facts.layers(detail)
         panel.show(partial(detail_lines, detail, layers), state_of(detail, time()))
-        found = self._facts.samples(row.step)
+        found = self._facts.samples(run, row.step)
         if found is None:
             return
         note = "" if found.step == row.step else f"at step {found.step:,}"
@@ -435,7 +440,8 @@ class CheckpointsScreen(PaneScreen):
     def action_tensors(self) -> None:
         """Show all tensors with their shapes, sizes and changes."""
         row, snapshot = self.chosen, self.snapshot
-        detail = self._facts.detail(row, snapshot) if row and snapshot else None
+        run = self.context.run_directory
+        detail = self._facts.detail(run, row, snapshot) if run and row and snapshot else None
         if detail is None or not detail.tensors:
             problem = detail.tensor_problem or detail.damage if detail is not None else ""
             self.context.report(problem or "no tensors to show yet")
@@ -445,19 +451,23 @@ class CheckpointsScreen(PaneScreen):
     @on_checkpoint
     def action_verify_checkpoint(self, run: RunDirectory, _item: ListedCheckpoint) -> None:
         """Check all files of the checkpoint, or of all marked ones, against their hashes."""
-        rows = [item.row for item in self.targets]
+        rows, snapshot = [item.row for item in self.targets], self.snapshot
+        if snapshot is None:
+            return
         if len(rows) == 1:
             self.context.report(f"checking step {rows[0].step:,} …")
-        self.run_worker(self._verify(run, rows), group="verify", exclusive=True)
+        self.run_worker(self._verify(run, snapshot, rows), group="verify", exclusive=True)
 
-    async def _verify(self, run: RunDirectory, rows: Sequence[CheckpointRow]) -> None:
+    async def _verify(
+        self, run: RunDirectory, snapshot: RunSnapshot, rows: Sequence[CheckpointRow]
+    ) -> None:
         """Verify checkpoints one after the other, with the progress in the table's edge."""
         files, damaged = 0, []
         for number, row in enumerate(rows, 1):
             if len(rows) > 1:
                 self._checking = f"verifying {number} of {len(rows)} …"
                 self.table.legend = self._legend()
-            intact = await self._facts.verify(run, row, time())
+            intact = await self._facts.verify(run, row, snapshot, time())
             if run != self.context.run_directory:
                 return
             files += intact
@@ -466,7 +476,7 @@ class CheckpointsScreen(PaneScreen):
         self._checking = ""
         words = formatting.counted(files, "file")
         if damaged:
-            await self._report_damage(run, damaged)
+            await self._report_damage(run, snapshot, damaged)
         elif len(rows) == 1:
             self.context.report(f"step {rows[0].step:,}: all {words} verified")
         else:
@@ -475,12 +485,13 @@ class CheckpointsScreen(PaneScreen):
             self.context.report(f"{count} verified: all {words} are as they were written")
         self.refresh_all()
 
-    async def _report_damage(self, run: RunDirectory, damaged: Sequence[CheckpointRow]) -> None:
+    async def _report_damage(
+        self, run: RunDirectory, snapshot: RunSnapshot, damaged: Sequence[CheckpointRow]
+    ) -> None:
         """Report damaged checkpoints, and the newest other one whose files match their hashes."""
         instead = "no other checkpoint is intact"
-        snapshot = self.snapshot
-        for row in reversed(snapshot.checkpoints if snapshot is not None else ()):
-            if row not in damaged and snapshot and await self._facts.verify(run, row, time()):
+        for row in reversed(snapshot.checkpoints):
+            if row not in damaged and await self._facts.verify(run, row, snapshot, time()):
                 instead = (
                     f"{{key:pause}} on Train resumes at step {row.step:,}"
                     if snapshot.summary.status in RESUMABLE

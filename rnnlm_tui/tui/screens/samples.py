@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import SequenceMatcher
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,12 +15,20 @@ from textual.binding import Binding
 from textual.content import Content
 
 from rnnlm_tui import store
-from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.schema.formatting import count, figure
+from rnnlm_tui.tui.palette import BASELINE, BORDER, BRIGHT, DIM, FOCUS, TEXT, VALIDATION
 from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.text import Newlines, line, safe_content, safe_text
 from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.views.charts import held_out, held_out_name, latest_evaluation
 from rnnlm_tui.tui.widgets.panel import LinesPanel
-from rnnlm_tui.tui.widgets.samples import HistoryPage, newlines_of, page_lines, samples_by_prompt
+from rnnlm_tui.tui.widgets.samples import (
+    LONGEST,
+    cut_lines,
+    hanging,
+    newlines_of,
+    samples_by_prompt,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
 
 
+Rows = Sequence[Mapping[str, "SampleRow"]]
+"""The samples of a step and of earlier ones by prompt, newest first."""
 CHECK_SECONDS = 1.0
 """Seconds between checks for new samples."""
 EARLIER = 5
@@ -41,6 +53,11 @@ KEYS = (
     ("⇧← ⇧→", "×10"),
     ("esc", "close"),
 )
+MOST_WORDS = 400
+"""Words that are compared of two texts."""
+MOST_NEW = 0.5
+"""Share of new words above which highlighting them says nothing."""
+_WORD = re.compile(r"\s*\S+")
 
 
 class SampleHistoryScreen(Overlay[int | None]):
@@ -65,9 +82,9 @@ class SampleHistoryScreen(Overlay[int | None]):
         self._run, self._snapshot = run, snapshot
         self._wanted = math.inf if step is None else step
         """The step to show, or the last one before it; the newest if infinite."""
+        self._prompts: Sequence[str] = ()
         self._chosen = 0
-        self.page: HistoryPage | None = None
-        """The page shown."""
+        """The place of the prompt that is shown in full."""
 
     def compose(self) -> ComposeResult:
         yield LinesPanel("Samples, step by step", id="history-box")
@@ -109,20 +126,9 @@ class SampleHistoryScreen(Overlay[int | None]):
         rows = [self._rows(step) for step in wanted]
         config = self._snapshot.config
         asked = () if has_prompts_of_another_text(config) else config.evaluation.prompts
-        prompts = tuple(dict.fromkeys([*asked, *rows[0]]))
-        self._chosen = min(self._chosen, max(0, len(prompts) - 1))
-        page = self.page = HistoryPage(
-            wanted[0],
-            index,
-            len(steps),
-            prompts,
-            rows,
-            latest_evaluation(held_out(self._snapshot), wanted[0]),
-            held_out_name(self._snapshot),
-            loaded=all(step in self._stored.rows for step in wanted[:2]),
-            newlines=newlines_of(self._snapshot.summary.corpus_layout),
-        )
-        lines = partial(page_lines, page, self._chosen, no_colour=self.app.no_color)
+        self._prompts = tuple(dict.fromkeys([*asked, *rows[0]]))
+        self._chosen = min(self._chosen, max(0, len(self._prompts) - 1))
+        lines = partial(self._lines, wanted, rows)
         place = Content.styled(f"{index + 1} of {len(steps)}", DIM)
         self.query_one(LinesPanel).show(lines, place)
         self._stored.read(wanted)
@@ -131,6 +137,92 @@ class SampleHistoryScreen(Overlay[int | None]):
         """Return the newest sample of each prompt at a step."""
         rows, prompts = self._stored.rows.get(step, ()), self._snapshot.config.evaluation.prompts
         return {group[0].prompt: group[0] for group in samples_by_prompt(rows, prompts)}
+
+    # the lines
+
+    @property
+    def _newlines(self) -> Newlines:
+        return newlines_of(self._snapshot.summary.corpus_layout)
+
+    def _lines(self, wanted: Sequence[int], rows: Rows, width: int, height: int) -> list[Content]:
+        """Return the step, then each prompt's sample as far as there is room.
+
+        The chosen prompt's sample comes in full, with those of the steps before.
+        """
+        lines, prompts, chosen = (
+            [self._head(wanted[0], width), Content("")],
+            self._prompts,
+            self._chosen,
+        )
+        room = height - len(lines)
+        if not prompts or any(step not in self._stored.rows for step in wanted[:2]):
+            return lines
+        short = [self._now(rows, prompt, width) for prompt in prompts]
+        others = len(short) - 1
+        gap = 1 if room >= 4 * len(short) else 0
+        room -= others * gap
+        each = max(1, min(6, room // (2 * others + 2)))
+        kept = [min(each, len(block)) for block in short]
+        kept[chosen] = 0
+        kept[chosen] = max(1, min(len(short[chosen]), room - sum(kept)))
+        free = room - sum(kept)
+        for index, block in enumerate(short):
+            # spare lines go to texts that were cut, but half of them to earlier steps
+            more = min(len(block) - kept[index], max(0, free) // 2)
+            kept[index], free = kept[index] + more, free - more
+        # lines that are left go to earlier samples, of the chosen prompt first
+        earlier: dict[int, list[Content]] = {}
+        for place, index in enumerate(sorted(range(len(short)), key=lambda index: index != chosen)):
+            share = free // (len(short) - place) if place else free
+            earlier[index] = self._earlier(rows, prompts[index], width, share)
+            free -= len(earlier[index])
+        for index, block in enumerate(short):
+            lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
+        return lines[:height]
+
+    def _head(self, step: int, width: int) -> Content:
+        """Return `step 2,000  val ppl 67.2  ────────●────`, with the step's position."""
+        judged = latest_evaluation(held_out(self._snapshot), step)
+        value = figure(judged.perplexity) if judged is not None else "–"
+        at = f" @{count(judged.step)}" if judged is not None and judged.step != step else ""
+        left = line(
+            f"step {{}}  {held_out_name(self._snapshot)} ppl {{}}{at}  ",
+            (count(step), f"bold {BRIGHT}"),
+            (value, f"bold {VALIDATION}"),
+        )
+        cells, last = width - left.cell_length - 1, len(self._stored.steps) - 1
+        place = round(self._index / last * cells) if last else cells
+        return Content.assemble(
+            left, ("━" * place, FOCUS), ("●", f"bold {FOCUS}"), ("─" * (cells - place), BORDER)
+        )
+
+    def _now(self, rows: Rows, prompt: str, width: int) -> list[Content]:
+        """Return `› The state of the Union is strong…` in full."""
+        row, newlines = rows[0].get(prompt), self._newlines
+        is_chosen = prompt == self._prompts[self._chosen]
+        sign = Content.styled("› " if is_chosen else "  ", f"bold {FOCUS}")
+        shown = safe_content(prompt, newlines=newlines, limit=200).stylize(f"bold {BRIGHT}")
+        if row is None:
+            missing = line("{}{} – no sample at this step", sign, shown)
+            return [missing.truncate(width, ellipsis=True)]
+        before = next((found[prompt].text for found in rows[1:] if prompt in found), None)
+        new = continuation(row.text, before, no_colour=self.app.no_color, newlines=newlines)
+        return hanging(sign, shown + new, width)
+
+    def _earlier(self, rows: Rows, prompt: str, width: int, height: int) -> list[Content]:
+        """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line
+        each."""
+        earlier = [found[prompt] for found in rows[1:] if prompt in found][: max(0, height)]
+        lines: list[Content] = []
+        for index, row in enumerate(earlier):
+            text = row.text[:LONGEST].strip(None if self._newlines == "space" else "\n")
+            shown = safe_content(text, newlines=self._newlines).stylize(DIM)
+            others = len(earlier) - 1 - index
+            room = (height - len(lines) - others) // (others + 1 if index else 1)
+            lines += hanging(line(f"  @{count(row.step)} "), shown, width, max(1, room), DIM)
+        return lines[: max(0, height)]
+
+    # keys
 
     def action_walk(self, by: int) -> None:
         """Show a later step, or an earlier one if negative."""
@@ -142,8 +234,8 @@ class SampleHistoryScreen(Overlay[int | None]):
 
     def action_prompt(self, by: int) -> None:
         """Show another prompt in full."""
-        if self.page is not None and self.page.prompts:
-            self._chosen = (self._chosen + by) % len(self.page.prompts)
+        if self._prompts:
+            self._chosen = (self._chosen + by) % len(self._prompts)
             self._show()
 
     def action_take(self) -> None:
@@ -153,6 +245,38 @@ class SampleHistoryScreen(Overlay[int | None]):
     def action_close(self) -> None:
         """Close, and leave the charts as they were."""
         self.dismiss(None)
+
+
+def continuation(
+    text: str, before: str | None, *, no_colour: bool = False, newlines: Newlines = "space"
+) -> Content:
+    """Style a text by what is new since the text before.
+
+    The common beginning is dim. After it, new words are bright and kept words dim, unless most are
+    new: then the rest is plain. Everything is plain without a text before.
+    """
+    words = _words(text, newlines)
+    if before is None:
+        return Content.styled("".join(words), TEXT)
+    kept = [False] * len(words)
+    bare = [word.strip() for word in words]
+    for block in SequenceMatcher(
+        None, [word.strip() for word in _words(before, newlines)], bare, autojunk=False
+    ).get_matching_blocks():
+        kept[block.b : block.b + block.size] = [True] * block.size
+    same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
+    if kept.count(False) > MOST_NEW * len(kept):
+        return Content.assemble(
+            ("".join(words[:same_until]), BASELINE), ("".join(words[same_until:]), TEXT)
+        )
+    new = f"bold {BRIGHT}" if no_colour else BRIGHT
+    return Content.assemble(
+        *((word, BASELINE if same else new) for word, same in zip(words, kept, strict=True))
+    )
+
+
+def _words(text: str, newlines: Newlines) -> Sequence[str]:
+    return _WORD.findall(safe_text(text[:LONGEST], newlines=newlines))[:MOST_WORDS]
 
 
 class StoredSamples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -144,38 +144,28 @@ def _marks_width(marks: Sequence[Mark]) -> int:
 
 def _marks(item: ListedCheckpoint, room: int) -> Content:
     """Return the marks with as many of their words as fit, first marks first."""
-    fits = Content("")
-    for words in range(len(item.marks) + 1):
-        for gap in (1, 2):
-            parts: list[tuple[str, str]] = []
-            for index, mark in enumerate(item.marks):
-                space = " " * (gap if index else 3)
-                parts.append((space + MARK_SIGNS[mark], MARK_COLOURS[mark]))
-                if index < words:
-                    parts.append((f" {mark}", BAD if mark == "damaged" else TEXT))
-            if sum(len(text) for text, _ in parts) <= room:
-                fits = Content.assemble(*parts)
-    return fits
+    signs = [Content.styled(MARK_SIGNS[mark], MARK_COLOURS[mark]) for mark in item.marks]
+    worded = [
+        Content.assemble(sign, (f" {mark}", BAD if mark == "damaged" else TEXT))
+        for sign, mark in zip(signs, item.marks, strict=True)
+    ]
+    forms = (
+        Content.assemble("   ", Content(gap).join([*worded[:words], *signs[words:]]))
+        for words in range(len(signs), -1, -1)
+        for gap in ("  ", " ")
+    )
+    return next((form for form in forms if form.cell_length <= room), Content(""))
 
 
 # the detail
 
 
-@dataclass(frozen=True, slots=True)
-class LayerChange:
-    """How much the weights of one layer changed."""
-
-    name: str
-    """`embedding`, `layer 1`, `output`."""
-    ratio: float
-    """L2 norm of the difference over the L2 norm of the weights."""
-
-
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
-def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
-    """Join the tensors of each layer, from the embedding to the output."""
+def layer_changes(tensors: Sequence[TensorChange]) -> dict[str, float]:
+    """Return how much the weights of each layer changed, from the embedding to the output: the L2
+    norm of the difference over that of the weights."""
     sums: dict[tuple[int, str], tuple[float, float, set[str]]] = {}
     for tensor in tensors:
         layer = _LAYER.match(tensor.name)
@@ -184,30 +174,23 @@ def layer_changes(tensors: Sequence[TensorChange]) -> tuple[LayerChange, ...]:
         if layer:
             place = (int(layer[1]) + 1, f"layer {int(layer[1]) + 1}")
         change, norm, names = sums.get(place, (0.0, 0.0, set()))
-        sums[place] = (
-            change + tensor.change**2,
-            norm + tensor.norm**2,
-            {*names, tensor.name.rpartition(".")[2]},
-        )
-    found = []
+        names = {*names, tensor.name.rpartition(".")[2]}
+        sums[place] = change + tensor.change**2, norm + tensor.norm**2, names
+    found = {}
     for (_, name), (change, norm, names) in sorted(sums.items()):
         name = "out bias" if name == "output" and names == {"bias"} else name
         label = safe_text(name, newlines="show", limit=24)
-        ratio = math.sqrt(change / norm) if norm > 0 else 0.0 if change == 0 else math.inf
-        found.append(LayerChange(label, ratio))
-    return tuple(found)
+        found[label] = math.sqrt(change / norm) if norm > 0 else 0.0 if change == 0 else math.inf
+    return found
 
 
-def full_bar(layers: Sequence[LayerChange]) -> float:
-    """The change that fills a bar: 1, or less if all changes are small."""
-    largest = max((layer.ratio for layer in layers if math.isfinite(layer.ratio)), default=0.0)
-    steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-    return next((step for step in steps if largest <= step), 1.0)
+FULL_BARS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""The change that fills a bar: 1, or less if all changes are small."""
 
 
 def detail_lines(
     detail: CheckpointDetail,
-    layers: Sequence[LayerChange] | str,
+    layers: Mapping[str, float] | str,
     width: int,
     height: int,
 ) -> list[Content]:
@@ -277,14 +260,11 @@ def _change_lines(
     for change, name in zip(changes, names, strict=True):
         place = f"  @{steps[change.path]:,}" if change.path in steps else ""
         room = max(0, width - longest - len(place) - len("     → "))
-        before, after = (
-            safe_text(_value(value), limit=room, newlines="space")
-            for value in (change.old, change.new)
-        )
+        whole = [safe_text(_value(one), newlines="space") for one in (change.old, change.new)]
         # each may take what the other leaves of the line, and at least half of it
         before, after = (
-            safe_text(value, limit=max(room // 2, room - cell_len(other)))
-            for value, other in ((before, after), (after, before))
+            safe_text(text, limit=max(room // 2, room - cell_len(other)))
+            for text, other in zip(whole, reversed(whole), strict=True)
         )
         values = name.ljust(longest), (before, DIM), (after, BRIGHT)
         lines.append(line(f"  {{}}  {{}} → {{}}{place}", *values).truncate(width, ellipsis=True))
@@ -300,27 +280,26 @@ def _value(value: object) -> str:
 
 
 def _weight_lines(
-    detail: CheckpointDetail, layers: Sequence[LayerChange] | str, width: int
+    detail: CheckpointDetail, layers: Mapping[str, float] | str, width: int
 ) -> list[Content]:
     """The change of each layer's weights, as bars with their values."""
     if isinstance(layers, str):
         if not layers:
             return []
         return [Content.styled(safe_text(layers, limit=width, newlines="space"), DIM)]
-    full = full_bar(layers)
+    largest = max(filter(math.isfinite, layers.values()), default=0.0)
+    full = next((step for step in FULL_BARS if largest <= step), 1.0)
     since, norm = f"weights since {detail.before_name}, ", "|ΔW| / |W|"
     scale = f", full bar {full:g}" if full < 1 else ""
     heads = (f"{since}change per layer {norm}{scale}", f"{since}{norm}{scale}")
     head = next((head for head in heads if cell_len(head) <= width), f"weights {norm}{scale}")
     lines = [Content.styled(head, DIM)]
-    longest = max((cell_len(layer.name) for layer in layers), default=0)
-    for layer in layers:
-        digits = 2 if layer.ratio >= 0.1 or layer.ratio == 0 else 4
-        number = f"{layer.ratio:.{digits}f}".rjust(6)
+    longest = max(map(cell_len, layers), default=0)
+    for name, ratio in layers.items():
+        number = f"{ratio:.{2 if ratio >= 0.1 or ratio == 0 else 4}f}".rjust(6)
         room = max(1, width - longest - len(number) - 6)
-        share = min(1.0, layer.ratio / full) if math.isfinite(layer.ratio) else 1.0
-        name = (layer.name.ljust(longest), DIM)
-        lines.append(line("  {}  {}  {}", name, bar(room, share, colour=TRAIN), number))
+        drawn = bar(room, min(1.0, ratio / full), colour=TRAIN)
+        lines.append(line("  {}  {}  {}", (name.ljust(longest), DIM), drawn, number))
     return lines
 
 

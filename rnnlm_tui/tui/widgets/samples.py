@@ -1,28 +1,25 @@
-"""The model's samples: the newest ones, or those of one step compared with the step before.
+"""The model's newest samples.
 
 For a run in trouble, what is wrong and what to do comes first.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import SequenceMatcher
+from collections.abc import Callable, Sequence
 from time import localtime, strftime
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import count, figure
+from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import Newlines, line, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, line, safe_content
 from rnnlm_tui.tui.views.status import status_glyph
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
+    from rnnlm_tui.schema.metrics import SampleRow
 
 
 Keys = Callable[[str], str]
@@ -194,160 +191,3 @@ def drawn_by(config: RunConfig) -> Content:
         return Content.styled("greedy", palette.DIM)
     words = f"T {sampling.temperature:g} · top-p {sampling.top_p:g} · seed {sampling.seed}"
     return Content.styled(words, palette.DIM)
-
-
-MOST_WORDS = 400
-"""Words that are compared of two texts."""
-MOST_NEW = 0.5
-"""Share of new words above which highlighting them says nothing."""
-_WORD = re.compile(r"\s*\S+")
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
-    """The samples of one step, with those of earlier steps."""
-
-    step: int
-    index: int
-    """Index among the steps with samples, from 0."""
-    steps: int
-    """The number of steps with samples."""
-    prompts: tuple[str, ...]
-    rows: Sequence[Mapping[str, SampleRow]]
-    """The samples of this step and of earlier ones by prompt, newest first."""
-    evaluation: EvaluationRow | None = None
-    """The latest evaluation up to this step."""
-    name: str = "val"
-    """Name of the evaluated set."""
-    loaded: bool = True
-    """Whether the samples have been read yet."""
-    newlines: Newlines = "space"
-    """How line breaks in samples are shown."""
-
-
-def page_lines(
-    page: HistoryPage, chosen: int, width: int, height: int, *, no_colour: bool = False
-) -> list[Content]:
-    """Return at most `height` lines: the step, then each prompt's sample.
-
-    The chosen prompt's sample comes in full, with those of the steps before.
-    """
-    lines = [_head(page, width), Content("")]
-    room = height - len(lines)
-    if not page.loaded or not page.prompts:
-        return lines
-    short = [
-        _now(page, prompt, width, no_colour=no_colour, chosen=index == chosen)
-        for index, prompt in enumerate(page.prompts)
-    ]
-    others = len(short) - 1
-    gap = 1 if room >= 4 * len(short) else 0
-    room -= others * gap
-    each = max(1, min(6, room // (2 * others + 2)))
-    kept = [min(each, len(block)) for block in short]
-    kept[chosen] = 0
-    kept[chosen] = max(1, min(len(short[chosen]), room - sum(kept)))
-    free = room - sum(kept)
-    for index, block in enumerate(short):
-        # spare lines go to texts that were cut, but half of them to earlier steps
-        more = min(len(block) - kept[index], max(0, free) // 2)
-        kept[index], free = kept[index] + more, free - more
-    # lines that are left go to earlier samples, of the chosen prompt first
-    earlier: dict[int, list[Content]] = {}
-    for place, index in enumerate(sorted(range(len(short)), key=lambda index: index != chosen)):
-        share = free // (len(short) - place) if place else free
-        earlier[index] = _earlier(page, page.prompts[index], width, share)
-        free -= len(earlier[index])
-    for index, block in enumerate(short):
-        lines += [*cut_lines(block, width, kept[index]), *earlier[index], *[Content("")] * gap]
-    return lines[:height]
-
-
-def _head(page: HistoryPage, width: int) -> Content:
-    """Return `step 2,000  val ppl 67.2  ────────●────`, with the step's position."""
-    value = figure(page.evaluation.perplexity) if page.evaluation is not None else "–"
-    judged = page.evaluation
-    at = f" @{count(judged.step)}" if judged is not None and judged.step != page.step else ""
-    left = line(
-        f"step {{}}  {page.name} ppl {{}}{at}  ",
-        (count(page.step), f"bold {palette.BRIGHT}"),
-        (value, f"bold {palette.VALIDATION}"),
-    )
-    cells = width - left.cell_length
-    if cells < 3:
-        return left.truncate(width, ellipsis=True)
-    share = page.index / (page.steps - 1) if page.steps > 1 else 1.0
-    place = round(share * (cells - 1))
-    return Content.assemble(
-        left,
-        ("━" * place, palette.FOCUS),
-        ("●", f"bold {palette.FOCUS}"),
-        ("─" * (cells - 1 - place), palette.BORDER),
-    )
-
-
-def _now(
-    page: HistoryPage, prompt: str, width: int, *, no_colour: bool, chosen: bool
-) -> list[Content]:
-    """Return `› The state of the Union is strong…` in full."""
-    row = page.rows[0].get(prompt)
-    sign = Content.styled("› " if chosen else "  ", f"bold {palette.FOCUS}")
-    shown = safe_content(prompt, newlines=page.newlines, limit=200)
-    shown = shown.stylize(f"bold {palette.BRIGHT}")
-    if row is None:
-        missing = line("{}{} – no sample at this step", sign, shown)
-        return [missing.truncate(width, ellipsis=True)]
-    before = next((rows[prompt].text for rows in page.rows[1:] if prompt in rows), None)
-    new = continuation(row.text, before, no_colour=no_colour, newlines=page.newlines)
-    return hanging(sign, shown + new, width)
-
-
-def _earlier(page: HistoryPage, prompt: str, width: int, height: int) -> list[Content]:
-    """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line each."""
-    rows = [found[prompt] for found in page.rows[1:] if prompt in found]
-    blocks = [_wrapped(row, width, page.newlines) for row in rows[: max(0, height)]]
-    lines: list[Content] = []
-    for index, block in enumerate(blocks):
-        others = len(blocks) - 1 - index
-        room = height - len(lines) - others
-        lines += cut_lines(block, width, max(1, room // (others + 1 if index else 1)), palette.DIM)
-    return lines[: max(0, height)]
-
-
-def _wrapped(row: SampleRow, width: int, newlines: Newlines) -> list[Content]:
-    kept = row.text[:LONGEST].strip() if newlines == "space" else row.text[:LONGEST].strip("\n")
-    text = safe_content(kept, newlines=newlines).stylize(palette.DIM)
-    return hanging(line(f"  @{count(row.step)} "), text, width)
-
-
-def continuation(
-    text: str, before: str | None, *, no_colour: bool = False, newlines: Newlines = "space"
-) -> Content:
-    """Style a text by what is new since the text before.
-
-    The common beginning is dim. After it, new words are bright and kept words dim, unless most are
-    new: then the rest is plain. Everything is plain without a text before.
-    """
-    words = _words(text, newlines)
-    if before is None:
-        return Content.styled("".join(words), palette.TEXT)
-    kept = [False] * len(words)
-    bare = [word.strip() for word in words]
-    for block in SequenceMatcher(
-        None, [word.strip() for word in _words(before, newlines)], bare, autojunk=False
-    ).get_matching_blocks():
-        kept[block.b : block.b + block.size] = [True] * block.size
-    same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
-    if kept.count(False) > MOST_NEW * len(kept):
-        return Content.assemble(
-            ("".join(words[:same_until]), palette.BASELINE),
-            ("".join(words[same_until:]), palette.TEXT),
-        )
-    new = f"bold {palette.BRIGHT}" if no_colour else palette.BRIGHT
-    return Content.assemble(
-        *((word, palette.BASELINE if same else new) for word, same in zip(words, kept, strict=True))
-    )
-
-
-def _words(text: str, newlines: Newlines) -> Sequence[str]:
-    return _WORD.findall(safe_text(text[:LONGEST], newlines=newlines))[:MOST_WORDS]

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
 from rnnlm_tui.engine.weight_change import WEIGHTS_NAME, changed_tensors
 from rnnlm_tui.errors import CheckpointError, RunStateError
 from rnnlm_tui.schema.sampling import TensorChange, WeightChangeRequest
-from rnnlm_tui.tui.widgets.checkpoints import LayerChange, full_bar, layer_changes
+from rnnlm_tui.tui.widgets.checkpoints import detail_lines, layer_changes
 from rnnlm_tui.worker.answers import weight_change
 
 
@@ -52,11 +53,8 @@ def test_norms_are_those_of_the_difference_and_of_the_later_weights(
     }
     request = WeightChangeRequest(id="1", checkpoint=str(two[0]), before=str(two[1]))
     answer = weight_change(request, lambda: None)
-    assert layer_changes(answer.tensors) == (
-        LayerChange("embedding", 0.6),
-        LayerChange("layer 1", 0.5),
-        LayerChange("out bias", 0.0),
-    )
+    changes = {"embedding": 0.6, "layer 1": 0.5, "out bias": 0.0}
+    assert layer_changes(answer.tensors) == changes
 
 
 def test_other_models_and_damaged_files_are_refused(two: tuple[Path, Path]) -> None:
@@ -87,13 +85,16 @@ def test_a_comparison_is_cancelled_between_two_tensors(two: tuple[Path, Path]) -
 
 
 def test_bars_are_scaled_to_the_largest_change() -> None:
-    def changes(*ratios: float) -> list[LayerChange]:
-        return [LayerChange("layer", ratio) for ratio in ratios]
-
-    assert full_bar(changes(0.9, 0.1)) == 1.0
-    assert full_bar(changes(7.0)) == 1.0
-    assert full_bar(changes(0.013, 0.004)) == 0.02
-    assert full_bar(changes(0.0)) == 0.001
-    assert full_bar(changes(math.inf, 0.3)) == 0.5
+    detail = CheckpointDetail(1, "/r", before_name="step 1")
+    for ratios, scale in (
+        ((0.9, 0.1), ""),
+        ((7.0,), ""),
+        ((0.013, 0.004), ", full bar 0.02"),
+        ((0.0,), ", full bar 0.001"),
+        ((math.inf, 0.3), ", full bar 0.5"),
+    ):
+        layers = {f"layer {number}": ratio for number, ratio in enumerate(ratios)}
+        lines = [row.plain for row in detail_lines(detail, layers, 90, 30)]
+        assert f"weights since step 1, change per layer |ΔW| / |W|{scale}" in lines
     tensors = [TensorChange(name="output.weight", change=1.0, norm=0.0)]
-    assert layer_changes(tensors) == (LayerChange("output", math.inf),)
+    assert layer_changes(tensors) == {"output": math.inf}
