@@ -158,8 +158,9 @@ class CheckpointFacts:
             files = await to_thread(_verify, folder)
         except (StorageError, OSError) as error:
             damage = words_of(error)[0].replace(f"{folder}/", "")
-        known = self._details.get(row.path)
-        detail = known or await to_thread(_read_detail, run, row, snapshot)
+        detail = self._details.get(row.path)
+        if detail is None:
+            detail = await to_thread(_read_detail, run, row, snapshot)
         self._keep(row, replace(detail, verified=None if damage else now, damage=damage))
         return files
 
