@@ -57,12 +57,15 @@ def no_sleeping() -> Iterator[None]:
 
 async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
     """Return when the app's widgets have handled their messages, or no longer make progress."""
-    app = active_app.get()
+    app, loop = active_app.get(), asyncio.get_running_loop()
     end = thread_time() + max_sleep
     quiet, before, stalled, turns = 0, -1, end, 0
     while quiet < 3 and thread_time() < end and (turns < STALL_TURNS or thread_time() < stalled):
         await asyncio.sleep(0)
         turns += 1
+        if loop._ready and turns < STALL_TURNS:  # type: ignore[attr-defined]
+            quiet = 0  # without asking each widget: one is at work
+            continue
         left = sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
         if not left and _is_to_be_painted(app.screen):
             app.screen._on_timer_update()  # else a timer does, up to 17 ms later
