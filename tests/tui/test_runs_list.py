@@ -34,9 +34,9 @@ from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.widgets.runs_table import (
     SORT_KEYS,
-    RowContext,
     RunColumn,
     RunLayout,
+    RunsTable,
     SortKey,
     rises,
     sorted_runs,
@@ -253,9 +253,9 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
     drawn, now = list[str](), time()
     monkeypatch.setattr("rnnlm_tui.tui.widgets.runs_table.time", lambda: now)
 
-    def counted(columns: Sequence[RunColumn], row: ArrangedRun, beside: RowContext) -> Content:
+    def counted(columns: Sequence[RunColumn], row: ArrangedRun, table: RunsTable) -> Content:
         drawn.append(row.id)
-        return row_of(columns, row, beside)
+        return row_of(columns, row, table)
 
     for index in range(2):
         create_run(DEMO, f"run-{index:02d}")

@@ -9,7 +9,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
-import textwrap
+import sys
 from functools import cache
 from types import SimpleNamespace
 
@@ -111,19 +111,30 @@ MODULES = [
 ]
 
 
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(inspect.getsource(sys.modules[module]) or "0")
+
+
+@cache
+def classes_of(module: str) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in ast.walk(tree_of(module)) if isinstance(node, ast.ClassDef)}
+
+
+@cache
 def private_names(owner: type) -> set[str]:
     """Private attributes that a class's source defines, sets or reads on itself."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
-            names.add(node.attr)
+    for node in ast.walk(classes_of(owner.__module__)[owner.__name__]):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == "self":
+                names.add(node.attr)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
     return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
 def test_no_class_of_the_app_uses_or_overrides_a_private_name_of_its_textual_base() -> None:
-    names = cache(private_names)
     offenders = {
         f"{module.__name__}.{owner.__name__}: {name} of {base.__name__}"
         for module in MODULES
@@ -131,7 +142,7 @@ def test_no_class_of_the_app_uses_or_overrides_a_private_name_of_its_textual_bas
         if isinstance(owner, type) and owner.__module__ == module.__name__
         for base in owner.__mro__
         if base.__module__.partition(".")[0] in ("textual", "rich")
-        for name in names(owner) & names(base)
+        for name in private_names(owner) & private_names(base)
     }
     assert not offenders, "use tui/_textual.py:\n" + "\n".join(sorted(offenders))
 
@@ -140,7 +151,7 @@ def test_no_module_of_the_app_imports_a_private_module_or_name_of_textual() -> N
     offenders = [
         f"{module.__name__}: {path}"
         for module in MODULES
-        for node in ast.walk(ast.parse(inspect.getsource(module) or "0"))
+        for node in ast.walk(tree_of(module.__name__))
         if isinstance(node, ast.ImportFrom | ast.Import)
         for alias in node.names
         for path in (f"{getattr(node, 'module', None) or ''}.{alias.name}".lstrip("."),)

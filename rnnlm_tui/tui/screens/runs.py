@@ -48,7 +48,6 @@ from rnnlm_tui.tui.widgets.runs_table import (
     DEFAULT_KEYS,
     LAYOUT_SETTING,
     FilterLine,
-    RowContext,
     RunsTable,
     with_newest,
 )
@@ -171,7 +170,8 @@ class RunsScreen(SteersRuns):
         self.table.show(
             matching,
             among=fresh,
-            beside=RowContext(self.context.marks, waiting=waiting_runs(self.context.queue)),
+            marks=self.context.marks,
+            waiting=waiting_runs(self.context.queue),
             choose=self._expected,
         )
         if self.chosen is not None and self.chosen.run == self._expected:

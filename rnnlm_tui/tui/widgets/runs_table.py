@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import time
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -141,104 +141,62 @@ WIDE = 100
 WITH_NOTES = 160
 NAME, MOST_NAME = 14, 34
 """Least width of a name, and the most in a tree, where the lines count too."""
-LEAST_WORDS, MOST_CORPUS, MOST_TAGS = 7, 16, 20
-"""Widths of text columns: least with the leading blanks, most without them."""
+LEAST_WORDS = 7
+"""Least width of a text column, with the leading blanks."""
 STATUS_WIDTH = 15
 LEAD = 4
 """The cursor's sign and a mark's letter, each with a blank."""
 
-
-@dataclass(frozen=True, slots=True)
-class RowContext:
-    """What a row shows besides the run's own figures."""
-
-    marks: Marks = field(default_factory=Marks)
-    best: Mapping[str, float] = field(default_factory=dict)
-    """By run, the best perplexity among the runs it is comparable with."""
-    waiting: Mapping[str, Waiting] = field(default_factory=dict)
-    """By run, its place in the queue and its expected start."""
+RunColumn = Column[SortKey, ArrangedRun, "RunsTable"]
 
 
-RunColumn = Column[SortKey, ArrangedRun, RowContext]
-
-
-class TextWidths(NamedTuple):
-    """How wide the text columns of the listed runs are."""
-
-    corpus: int = 0
-    """Cells of the longest corpus name."""
-    several: bool = False
-    """Whether the runs have different corpora."""
-    tags: int = 0
-    """Cells of the longest tags; 0 if no run has any."""
-
-
-def text_widths(runs: Sequence[RunSummary]) -> TextWidths:
-    """Measure the corpus names and tags of these runs."""
-    corpora = {run.corpus_source or run.corpus for run in runs} - {""}
-    return TextWidths(
-        max((len(corpus_name(source)) for source in corpora), default=0),
-        len(corpora) > 1,
-        max((len(" ".join(run.tags)) for run in runs), default=0),
-    )
-
-
-def columns_for(width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+def columns_for(width: int, status_width: int, longest: Mapping[SortKey, int]) -> list[RunColumn]:
     """Return the columns that fit into `width` cells, in order.
 
     From WIDE on there are more figures, corpus and tags come before the training time, and spare
     room goes to the names and, from WITH_NOTES on, to the notes. Below it there is room for one
-    text beside the speed: tags, otherwise the corpus. If the corpora differ, both replace the
-    speed.
+    text beside the speed: tags, otherwise the corpus.
+
+    Args:
+        longest: the cells of the longest texts of a text column; 0 if there are none.
     """
     wide = width >= WIDE
-    status = RunColumn("status", "status", status_width, _status, left=True)
-    progress = RunColumn("progress", "progress", 12 if wide else 10, _progress, left=True)
-    figures = [
+    columns = [
+        RunColumn("status", "status", status_width, _status, left=True),
+        RunColumn("progress", "progress", 12 if wide else 10, _progress, left=True),
         RunColumn("perplexity", "val ppl ", 9, _perplexity),
         RunColumn("age", "age", 8 if wide else 7, _age),
     ]
     speed = RunColumn("tok/s", "tok/s", 7 if wide else 6, _speed)
-    texts = _text_columns(words)
+    more = [
+        RunColumn(key, f"  {key}", max(8, min(cells, most) + 2), cell, True, LEAST_WORDS)
+        for key, cell, most in TEXTS
+        if (cells := longest[key])
+    ]
     if wide:
         model = RunColumn("model", "  model", 13 if width < 140 else 20, _model, left=True)
-        figures += [RunColumn("Δ best", "Δ best", 9, _behind), speed, model]
-    room = width - LEAD - NAME - sum(one.width for one in (status, progress, *figures))
-    name = NAME + min(0, room)
-    if wide:
-        texts.append(RunColumn("time", "time", 12, _duration))
-    elif len(texts) == 2 and words.several and room >= 2 * LEAST_WORDS:
-        name, room = name - 1, room + 1
-        texts[0] = replace(texts[0], width=min(texts[0].width, room - LEAST_WORDS))
+        columns += [RunColumn("Δ best", "Δ best", 9, _behind), speed, model]
+        more.append(RunColumn("time", "time", 12, _duration))
     else:
-        texts = [speed, *texts[-1:]]
-    more, room = fit_columns(texts, max(0, room))
-    figures += more
+        more = [speed, *more[-1:]]
+    room = width - LEAD - NAME - sum(one.width for one in columns)
+    more, left = fit_columns(more, max(0, room))
     if width >= WITH_NOTES:
-        room, notes = min(16, room // 3), room - min(16, room // 3)
-        figures.append(RunColumn(None, "  note", notes, _note, left=True))
-    name = max(9, name + (min(16, room) if wide else room))
-    first = RunColumn("name", "    name", LEAD + name, _name, left=True)
-    return [first, status, progress, *sorted(figures, key=lambda one: _PLACES.index(one.key))]
+        left, notes = min(16, left // 3), left - min(16, left // 3)
+        more.append(RunColumn(None, "  note", notes, _note, left=True))
+    name = max(9, NAME + min(0, room) + (min(16, left) if wide else left))
+    columns.append(RunColumn("name", "    name", LEAD + name, _name, left=True))
+    return sorted((*columns, *more), key=lambda one: PLACES.index(one.key))
 
 
-_PLACES = ("perplexity", "Δ best", "tok/s", "time", "age", "model", "corpus", "tags", None)
-"""The columns after the progress from left to right."""
+PLACES = (
+    "name", "status", "progress", "perplexity", "Δ best", "tok/s", "time", "age", "model",
+    "corpus", "tags", None,
+)  # fmt: skip
+"""The columns from left to right."""
 
 
-def _text_columns(words: TextWidths) -> list[RunColumn]:
-    """Return the corpus and tags columns, as wide as their texts."""
-    found = []
-    if words.corpus:
-        width = max(8, min(words.corpus, MOST_CORPUS) + 2)
-        found.append(RunColumn("corpus", "  corpus", width, _corpus, left=True, least=LEAST_WORDS))
-    if words.tags:
-        width = max(LEAST_WORDS, min(words.tags, MOST_TAGS) + 2)
-        found.append(RunColumn("tags", "  tags", width, _tags, left=True, least=LEAST_WORDS))
-    return found
-
-
-def _name(row: ArrangedRun, room: int, beside: RowContext) -> Content:
+def _name(row: ArrangedRun, room: int, table: RunsTable) -> Content:
     """Return a mark's letter, the tree's lines, the name, how many rows are folded, and a pin.
 
     Of the lines of a deep tree the outer ones are left out.
@@ -249,19 +207,19 @@ def _name(row: ArrangedRun, room: int, beside: RowContext) -> Content:
     pin, more = " ⚑" if run.pinned else "", f" +{row.hidden}" if row.hidden else ""
     taken = LEAD + 1 + len(pin) + len(lead) + len(more)
     name = safe_content(run.run, newlines="show", limit=max(1, room - taken))
-    mark = (beside.marks.letter(run.run) or " ", f"bold {beside.marks.colour(run.run) or TEXT}")
+    mark = (table.marks.letter(run.run) or " ", f"bold {table.marks.colour(run.run) or TEXT}")
     return Content.assemble("  ", mark, " ", (lead, DIM), name, (more, DIM), (pin, VALIDATION))
 
 
-def _status(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
-    waiting = beside.waiting.get(row.run.run)
+def _status(row: ArrangedRun, _room: int, table: RunsTable) -> Content:
+    waiting = table.waiting.get(row.run.run)
     if waiting is None:
         return run_status(row.run)
     return Content.assemble(status_glyph(row.run.status), " ", (f"waiting {waiting.place}", TEXT))
 
 
-def _progress(row: ArrangedRun, room: int, beside: RowContext) -> Content:
-    run, waiting = row.run, beside.waiting.get(row.run.run)
+def _progress(row: ArrangedRun, room: int, table: RunsTable) -> Content:
+    run, waiting = row.run, table.waiting.get(row.run.run)
     if waiting is not None and waiting.start:
         return Content.styled(waiting.start, TEXT)
     fraction = run.step / run.max_steps if run.max_steps else None
@@ -270,24 +228,24 @@ def _progress(row: ArrangedRun, room: int, beside: RowContext) -> Content:
     return done + amount(percent(fraction), width=4)
 
 
-def _perplexity(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
+def _perplexity(row: ArrangedRun, _room: int, table: RunsTable) -> Content:
     value = row.run.validation.best_perplexity
-    if value is not None and value == beside.best.get(row.run.run):
+    if value is not None and value == table.best.get(row.run.run):
         return Content.styled(f"{figure(value)}★", f"bold {VALIDATION}")
     return Content.styled(f"{figure(value)} ", TEXT if value is not None else DIM)
 
 
-def _behind(row: ArrangedRun, _room: int, beside: RowContext) -> Content:
-    value = behind_best(row.run, beside.best)
+def _behind(row: ArrangedRun, _room: int, table: RunsTable) -> Content:
+    value = behind_best(row.run, table.best)
     return Content.styled("0.0" if value == 0 else change(value), DIM)
 
 
-def _speed(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+def _speed(row: ArrangedRun, _room: int, _table: RunsTable) -> Content:
     colour = WARN if row.run.status in ("stalled", "degraded") else TEXT
     return Content.styled(short(row.run.tokens_per_second), colour)
 
 
-def _age(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+def _age(row: ArrangedRun, _room: int, _table: RunsTable) -> Content:
     return Content.styled(age_of(row.run), DIM)
 
 
@@ -297,34 +255,34 @@ def age_of(run: RunSummary) -> str:
     return "now" if living else age(None if run.updated is None else time() - run.updated)
 
 
-def _duration(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+def _duration(row: ArrangedRun, _room: int, _table: RunsTable) -> Content:
     seconds = row.run.active_seconds
     return Content.styled(duration(seconds) if seconds else NOTHING, DIM)
 
 
-def _model(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+def _model(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     return _words(model_name(row.run), room, TEXT)
 
 
-def _corpus(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+def _corpus(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     return _words(corpus_of(row.run), room, TEXT)
 
 
-def _tags(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+def _tags(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     return _words(" ".join(row.run.tags), room)
 
 
-def _note(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+def _note(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     return _words(row.run.note, room)
 
 
-def _delta(row: ArrangedRun, _room: int, _beside: RowContext) -> Content:
+def _delta(row: ArrangedRun, _room: int, _table: RunsTable) -> Content:
     if row.delta is None:
         return Content("")
     return Content.styled(change(row.delta), GOOD if row.delta < 0 else TEXT)
 
 
-def _changed(row: ArrangedRun, room: int, _beside: RowContext) -> Content:
+def _changed(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     run = row.run
     where = f"@{run.lineage.checkpoint} " if run.lineage is not None else ""
     return _words(f"{where}{changed_words(run)}", room) if run.parent else Content("")
@@ -348,6 +306,13 @@ def group_line(row: ArrangedRun) -> Content:
     head = safe_content(group.label, newlines="show", limit=60).stylize(f"bold {BRIGHT}")
     runs = counted(len(group.runs), "run")
     return line(f"  {{}} {{}}   {runs}   {{}}", "▸" if row.hidden else "▾", head, found)
+
+
+TEXTS: tuple[tuple[SortKey, Callable[[ArrangedRun, int, RunsTable], Content], int], ...] = (
+    ("corpus", _corpus, 16),
+    ("tags", _tags, 20),
+)
+"""The columns that are as wide as their texts, up to so many cells."""
 
 
 LayoutName = Literal["list", "tree", "groups"]
@@ -419,9 +384,11 @@ class RunLayout:
         """Whether the groups depend on the runs' configs."""
         return self.name == "groups" and any(key.needs_config for key in self.keys)
 
-    def columns(self, width: int, status_width: int, words: TextWidths) -> list[RunColumn]:
+    def columns(
+        self, width: int, status_width: int, longest: Mapping[SortKey, int]
+    ) -> list[RunColumn]:
         """Return the columns that fit into `width` cells."""
-        columns = columns_for(width, status_width, words)
+        columns = columns_for(width, status_width, longest)
         if self.name != "tree":
             return columns
         name, status, _, perplexity, *_ = columns
@@ -453,11 +420,15 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         self.arrangement = RunLayout()
         self.configs: dict[str, RunConfig] = {}
         """The configs that a filter or a layout has needed; they never change."""
-        self._beside = RowContext()
+        self.marks = Marks()
+        self.best: Mapping[str, float] = {}
+        """By run, the best perplexity among the runs it is comparable with."""
+        self.waiting: Mapping[str, Waiting] = {}
+        """By run, its place in the queue and its expected start."""
         self._width = 0
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
-        self._words = TextWidths()
+        self._longest: Mapping[SortKey, int] = {"corpus": 0, "tags": 0}
 
     def on_mount(self) -> None:
         """Lay the runs out as when the app was left."""
@@ -474,7 +445,8 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         runs: Sequence[RunSummary],
         *,
         among: Sequence[RunSummary],
-        beside: RowContext,
+        marks: Marks,
+        waiting: Mapping[str, Waiting],
         choose: str | None,
     ) -> None:
         """Show these runs; the cursor stays on its run, or moves to `choose`.
@@ -482,9 +454,12 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         Args:
             among: all runs, to find the best ones.
         """
-        self._words = text_widths(among)
-        self._beside = replace(beside, best=best_of_comparable(among))
-        self.runs = runs
+        self._longest = {
+            "corpus": max((len(corpus_of(run)) for run in among), default=0),
+            "tags": max((len(" ".join(run.tags)) for run in among), default=0),
+        }
+        self.runs, self.marks, self.waiting = runs, marks, waiting
+        self.best = best_of_comparable(among)
         self.put_in_order(choose)
 
     def fold(self) -> bool:
@@ -510,8 +485,8 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
 
     def arranged(self) -> Sequence[ArrangedRun]:
         """Sort the runs, and lay them out."""
-        best = self._beside.best
-        self.runs = sorted_runs(self.runs, self.order, backwards=self.backwards, best=best)
+        order, backwards = self.order, self.backwards
+        self.runs = sorted_runs(self.runs, order, backwards=backwards, best=self.best)
         return self.arrangement.rows(self.runs, self.configs)
 
     def rises(self) -> bool:
@@ -520,7 +495,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
         """Choose the columns for this width."""
         longest = max((len(run.unreadable) + 3 for run in self.runs if run.unreadable), default=0)
-        columns = self.arrangement.columns(width, max(STATUS_WIDTH, longest), self._words)
+        columns = self.arrangement.columns(width, max(STATUS_WIDTH, longest), self._longest)
         if (width, columns) != (self._width, self.columns):
             self._strips, self._width, self.columns = {}, width, columns
 
@@ -532,10 +507,10 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         run = row.run
         drawn = (
             run,
-            self._beside.marks.letter(run.run),
+            self.marks.letter(run.run),
             age_of(run),
-            self._beside.best.get(run.run),
-            self._beside.waiting.get(run.run),
+            self.best.get(run.run),
+            self.waiting.get(run.run),
             index == self._at,
             (row.lead, row.hidden, row.delta, row.group),
         )
@@ -543,7 +518,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
         if row.group is None:
-            content = row_of(self.columns, row, self._beside)
+            content = row_of(self.columns, row, self)
         else:
             content = group_line(row).truncate(width, ellipsis=True)
         strip = self.with_cursor(content, index, width)
