@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineFacts
     from rnnlm_tui.tui.screens.overlay import Overlay
+    from rnnlm_tui.tui.screens.trash import DeletedRuns
     from rnnlm_tui.tui.views.form import Draft
     from rnnlm_tui.tui.views.prompt import PromptSession
     from rnnlm_tui.tui.widgets.chart import MarksStyle
@@ -442,6 +443,13 @@ class RnnlmApp(App[int]):
             self.set_reactive(RnnlmApp.snapshot, self.followed.get(run.name))
             self.mutate_reactive(RnnlmApp.snapshot)
         self.save_session()
+
+    @cached_property
+    def deleted(self) -> DeletedRuns:
+        """The runs deleted since the start."""
+        from rnnlm_tui.tui.screens.trash import DeletedRuns
+
+        return DeletedRuns(self)
 
     def close_run(self) -> None:
         """Leave no run open. No pane is told: the next run or draft is shown when it is opened."""

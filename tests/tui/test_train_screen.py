@@ -315,9 +315,11 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
         app.select_run(find_run("amber-vole"))
         await until(pilot, lambda: "amber-vole ✗ failed" in lines_of(app)[0])
         await pilot.press("d")
-        await until(pilot, lambda: shows(app, "amber-vole moved to the trash, T shows it"))
+        await until(pilot, lambda: shows(app, "amber-vole moved to the trash, u undoes it"))
         assert app.current_mode == "runs"
         assert {one.name for one in list_trash()} == {"plain-otter", "amber-vole"}
+        await pilot.press("u")
+        await until(pilot, lambda: shows(app, "amber-vole restored"))
 
 
 def test_the_first_samples_are_announced_for_the_end_of_a_short_run() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual import getters
@@ -32,7 +32,7 @@ from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
-from rnnlm_tui.tui.screens.trash import DeletedRuns, TrashScreen, check_free, few_names
+from rnnlm_tui.tui.screens.trash import TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import line, safe_text
 from rnnlm_tui.tui.threads import act
@@ -97,10 +97,6 @@ class RunsScreen(SteersRuns):
         """The open run when the cursor was last moved."""
         self._open_when_covered: str | None = None
         """The open run when an overlay opened; None if another screen was shown."""
-
-    @cached_property
-    def _deleted(self) -> DeletedRuns:
-        return DeletedRuns(self.context, self._expect)
 
     def _expect(self, run: RunDirectory) -> None:
         """Open a run that the list may not show yet; the cursor will go to it."""
@@ -538,7 +534,7 @@ class RunsScreen(SteersRuns):
     @act
     async def action_rename_run(self) -> None:
         run = self.chosen
-        if run is None or self._deleted.report_if_alive(run):
+        if run is None or self.context.deleted.report_if_alive(run):
             return
         former, watcher = run.run, self.context.watcher
         taken = {summary.run for summary in self.context.summaries or ()} - {former}
@@ -566,12 +562,12 @@ class RunsScreen(SteersRuns):
 
     @act
     async def action_delete_run(self) -> None:
-        await self._deleted.delete(self.targets if self.context.summaries else [])
+        await self.context.deleted.delete(self.targets if self.context.summaries else [])
         self._follow()  # a run that couldn't be moved wasn't opened while it was to go
 
     @act
     async def action_undo_delete(self) -> None:
-        await self._deleted.undo()
+        await self.context.deleted.undo(self._expect)
 
     @act
     async def action_show_queue(self) -> None:
@@ -585,7 +581,7 @@ class RunsScreen(SteersRuns):
     @act
     async def action_show_trash(self) -> None:
         if (wanted := await self.context.ask(TrashScreen())) is not None:
-            await self._deleted.restore([wanted])
+            await self.context.deleted.restore([wanted], self._expect)
 
 
 def _demo() -> RunConfig:

@@ -13,9 +13,7 @@ from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
 
-from rnnlm_tui import store
 from rnnlm_tui.client.remaining import SteadyEta
-from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import listed_run
@@ -24,7 +22,6 @@ from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
-from rnnlm_tui.tui.screens.trash import may_delete
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import (
@@ -364,23 +361,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
             words = "only a failed run can be discarded here: {key:delete_run} on Runs deletes any"
             self.context.report(words)
             return
-
         # the list has the labels, such as the pin
         listed = [one for one in self.context.summaries or () if one.run == run.name]
-        if not await may_delete(listed or [snapshot.summary], self.context):
-            return
-        self.context.watcher.removed.add(run.name)
-        try:
-            await self.context.wait_for(lambda: store.trash.delete_run(run))
-        except (RnnlmError, OSError):
-            self.context.watcher.removed.discard(run.name)
-            raise
-        opened = self.context.run_directory
-        # else another run was opened meanwhile
-        if opened is not None and opened.name == run.name:
-            self.context.close_run()
-            self.context.open_pane("runs")
-        self.context.report_change(f"{run.name} moved to the trash, {{key:show_trash}} shows it")
+        await self.context.deleted.delete(listed or [snapshot.summary])
 
     # other runs
 

@@ -107,14 +107,10 @@ def _name(trashed: Trashed) -> str:
 
 
 class DeletedRuns:
-    """Runs deleted since the start, to be restored in the opposite order, with their marks.
+    """Runs deleted since the start, to be restored in the opposite order, with their marks."""
 
-    Args:
-        restored: called with a restored run that gets the cursor.
-    """
-
-    def __init__(self, context: RnnlmApp, restored: Callable[[RunDirectory], None]) -> None:
-        self._context, self._restored = context, restored
+    def __init__(self, context: RnnlmApp) -> None:
+        self._context = context
         self._undoing = Lock()
         self._groups: list[Sequence[Trashed]] = []
         """Newest last; runs deleted together are one group."""
@@ -130,11 +126,10 @@ class DeletedRuns:
             self.report_if_alive(targets[0])
         if not ended or not await may_delete(ended, context):
             return
-        marks = context.marks.places
+        marks, names = context.marks.places, [run.run for run in ended]
         trashed: list[Trashed] = []
-        for run in ended:
-            context.watcher.removed.add(run.run)
-        for name in [run.run for run in ended]:
+        context.watcher.removed.update(names)
+        for name in names:
             try:
                 trashed.append(await context.wait_for(partial(_delete, name)))
             except (RnnlmError, OSError) as error:
@@ -147,10 +142,11 @@ class DeletedRuns:
         names, opened = [run.name for run in trashed], context.run_directory
         if opened is not None and opened.name in names:
             context.close_run()
+            context.open_pane("runs")
         still = f"; still training: {few_names(living)}" if living else ""
         context.report_change(_told(names, f"moved to the trash, {UNDOES}") + still)
 
-    async def undo(self) -> None:
+    async def undo(self, first: Callable[[RunDirectory], None]) -> None:
         """Restore what was deleted last; runs deleted together are restored together."""
 
         def in_trash() -> list[Sequence[Trashed]]:
@@ -160,12 +156,14 @@ class DeletedRuns:
         async with self._undoing:
             self._groups = await self._context.wait_for(in_trash)
             if self._groups:
-                await self.restore(self._groups[-1])
+                await self.restore(self._groups[-1], first)
             else:
                 self._context.report("nothing to undo: {key:show_trash} shows the trash")
 
-    async def restore(self, group: Sequence[Trashed]) -> None:
-        """Restore runs, of which the first gets the cursor; if a name is taken, ask for another."""
+    async def restore(
+        self, group: Sequence[Trashed], first: Callable[[RunDirectory], None]
+    ) -> None:
+        """Restore runs; if a name is taken, ask for another. Calls `first` with the first one."""
         context, restored = self._context, list[str]()
         for trashed in group:
             try:
@@ -176,7 +174,7 @@ class DeletedRuns:
             if run is not None:
                 context.watcher.removed.discard(run.name)
                 if not restored:
-                    self._restored(run)
+                    first(run)
                 if (place := self._marked.pop(trashed.path, None)) is not None:
                     context.marks = context.marks.marked_at(run.name, place)
                 restored.append(run.name)
