@@ -30,7 +30,7 @@ from rnnlm_tui.tui.text import safe_text, selected, sentence
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.widgets.panel import LinesPanel, first_shown
 from rnnlm_tui.tui.widgets.text_field import without_controls
-from rnnlm_tui.tui.widgets.transcript import TextRows
+from rnnlm_tui.tui.widgets.transcript import text_rows
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.kept_samples import KeptSample
@@ -164,9 +164,8 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
             return []
         title = safe_text(f"{sample.title} · {sample.when}", limit=width, newlines="space")
         about = sentence(", ".join(sample.facts), width, style=FAINT)
-        text = TextRows(width, sample.prompt[:DETAIL_CHARACTERS], bright=True)
-        text.show(sample.text[:DETAIL_CHARACTERS])
-        shown = [text.row(place) for place in range(min(len(text), room))]
+        prompt, text = sample.prompt[:DETAIL_CHARACTERS], sample.text[:DETAIL_CHARACTERS]
+        shown = text_rows(prompt, text, width, bright=True)
         lines = [Content.styled(title, TEXT), *about, Content(""), *shown]
         return lines if len(lines) <= room else [*lines[: room - 1], Content.styled("…", DIM)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from itertools import zip_longest
 from time import monotonic
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from textual.reactive import reactive
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_text
-from rnnlm_tui.tui.views.sample_tree import Sample, SampleTree
+from rnnlm_tui.tui.views.sample_tree import SampleTree
 from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
 KEPT_ENTRIES = 200
@@ -26,152 +26,89 @@ LEAST_COLUMN, COLUMN_GAP = 30, 3
 """Cells of a text beside others, and between two of them."""
 SETTLE_SECONDS = 1.0
 """Text that scrolls sooner again scrolls by several lines, so that it can be read between."""
-Row = Callable[[], Content]
-"""Draws a row: only those in sight are drawn."""
 BLANK = Content("  ")
 GROWS = Content.styled("▌ ", TRAIN)
 MARKED = Content.styled("› ", f"bold {TRAIN}")
 
 
-class TextRows:
-    """A wrapped text with a bold beginning, drawn row by row.
+def text_rows(
+    prompt: str, text: str, width: int, *, bright: bool, living: bool = False, number: str = ""
+) -> list[Content]:
+    """Wrap a text with a bold beginning.
 
     Args:
-        number: in front of the first row; further rows are indented by as much.
         bright: whether it is the current one of the newest texts.
+        living: whether it may grow.
+        number: in front of the first row; further rows are indented by as much.
     """
-
-    def __init__(self, width: int, prompt: str = "", *, number: str = "", bright: bool) -> None:
-        self.bright, self.living = bright, False
-        """Whether it is drawn brightly, and whether it may grow."""
-        self._wrapped = WrappedText(max(1, width - len(number)), safe_text(prompt))
-        self._bold, self._number = len(self._wrapped.text), number
-        self._given = 0
-
-    def __len__(self) -> int:
-        return len(self._wrapped)
-
-    def show(self, text: str, *, living: bool = False, apart: bool = False) -> None:
-        """Show this text after the bold one; it begins with the text that was shown before.
-
-        Args:
-            apart: it begins a line, without a space before it.
-        """
-        more, self._given, self.living = text[self._given :], len(text), living
-        self._wrapped.append(
-            safe_text(more.lstrip(" ") if apart and not self._wrapped.text else more)
-        )
-
-    def row(self, place: int) -> Content:
-        """Draw a row."""
-        start, end = self._wrapped.span(place)
-        split = min(max(self._bold, start), end)
-        last = place == len(self) - 1
-        return Content.assemble(
-            (" " * len(self._number) if place else self._number, DIM),
-            (self._wrapped.text[start:split], f"bold {BRIGHT}" if self.bright else TEXT),
-            (self._wrapped.text[split:end], TEXT if self.bright else DIM),
-            ("█" if self.living and last else "", TRAIN),
-        )
-
-    def rows(self, first: Content = BLANK) -> list[Row]:
-        """Return the rows behind a margin, which says whether it may grow."""
-        margins = [GROWS if self.living else BLANK] * len(self)
-        margins[:1] = [GROWS if self.living else first]
-        return [
-            partial(lambda margin, place: margin + self.row(place), margin, place)
-            for place, margin in enumerate(margins)
-        ]
+    bold = safe_text(prompt)
+    wrapped = WrappedText(max(1, width - len(number)), bold + safe_text(text))
+    styled = Content(wrapped.text).stylize(TEXT if bright else DIM, len(bold))
+    styled = styled.stylize(f"bold {BRIGHT}" if bright else TEXT, 0, len(bold))
+    rows = [styled[slice(*wrapped.span(at))] for at in range(len(wrapped))]
+    rows[-1] += Content.styled("█" * living, TRAIN)
+    return [
+        Content.assemble((" " * len(number) if at else number, DIM), row)
+        for at, row in enumerate(rows)
+    ]
 
 
-class EntryRows:
-    """The rows of an entry: its current text, or all texts that were drawn together with it.
+def entry_rows(
+    tree: SampleTree, width: int, columns: int, *, newest: bool, roomy: bool
+) -> tuple[list[Content], int]:
+    """Return the rows of an entry: its current text, or all texts that were drawn together with it;
+    and the first row of the current one of several.
 
     Args:
         columns: how many texts have room beside each other.
         roomy: whether the tokens and the seed are shown.
     """
-
-    def __init__(
-        self, tree: SampleTree, width: int, columns: int, *, newest: bool, roomy: bool
-    ) -> None:
-        self.rows: list[Row] = []
-        self.current_row = 0
-        """The first row of the current one of several texts."""
-        group = tree.together
-        self._tree, self._group, self._width = tree, group, width
-        self._current = None if tree.live else tree.current
-        self._has_meta = not tree.live and (roomy or (newest and len(tree.siblings()) > 1))
-        readable = min(width, MOST_CELLS)
-        begin = group[0].drawing.wanted if len(group) > 1 and group[0].drawing else None
-        prompt = begin.prompt if begin else group[0].prompt if group else tree.prompt
-        bold = tree.bold(prompt)
-        self._head = TextRows(readable, prompt[:bold], bright=newest)
-        if begin is None:
-            self._skipped, self._columns, self._texts = bold, 1, [self._head]
-        else:
-            self._head.show(begin.whole[bold:])
-            self._skipped = len(begin.whole)
-            self._columns = -(-len(group) // -(-len(group) // columns))
-            beside = self._columns > 1
-            self._cells = (width + COLUMN_GAP) // self._columns - COLUMN_GAP
-            digits = 0 if beside else len(str(len(group)))
-            self._texts = [
-                TextRows(
-                    self._cells if beside else readable,
-                    number="" if beside else f"{number:{digits}}  ",
-                    bright=newest and (self._current is None or self._current is one),
+    group, current, current_row = tree.together, None if tree.live else tree.current, 0
+    begin = group[0].drawing.wanted if len(group) > 1 and group[0].drawing else None
+    head = begin or next(iter(group), None)
+    prompt, whole = (head.prompt, head.whole) if head else (tree.prompt, tree.prompt)
+    bold, readable = tree.bold(prompt), min(width, MOST_CELLS)
+    grows = [bool(tree.live) and one.done is None for one in group]
+    living = begin is None and any(grows)
+    shown = text_rows(prompt[:bold], whole[bold:], readable, bright=newest, living=living)
+    rows = [(GROWS if living else BLANK) + row for row in shown]
+    if begin is not None:
+        columns = -(-len(group) // -(-len(group) // columns))
+        cells = (width + COLUMN_GAP) // columns - COLUMN_GAP if columns > 1 else readable
+        digits = len(str(len(group)))
+        for at in range(0, len(group), columns):
+            if columns > 1 or not at:
+                rows.append(Content(""))
+            texts = []
+            for number, one in enumerate(group[at : at + columns], at + 1):
+                bright = newest and (current is None or current is one)
+                text = one.whole[len(begin.whole) :].lstrip(" ")
+                before = "" if columns > 1 else f"{number:{digits}}  "
+                lines = text_rows(
+                    "", text, cells, bright=bright, living=grows[number - 1], number=before
                 )
-                for number, one in enumerate(group, 1)
-            ]
-        self.grow()
-
-    def grow(self) -> None:
-        """Show what the samples in progress have got."""
-        tree, several = self._tree, self._head is not self._texts[0]
-        if not self._group:
-            self._head.show("")
-        for text, one in zip(self._texts, self._group, strict=False):
-            living = bool(tree.live) and one.done is None
-            text.show(one.whole[self._skipped :], living=living, apart=several)
-        self.rows = self._head.rows()
-        for at in range(0, len(self._texts) if several else 0, self._columns):
-            row = slice(at, at + self._columns)
-            if self._columns > 1 or not at:
-                self.rows.append(Content)
-            current = any(one is self._current for one in self._group[row])
-            self.current_row = len(self.rows) if current else self.current_row
-            if self._columns > 1:
-                self.rows += self._beside(self._texts[row], self._group[row], at + 1)
-            else:
-                self.rows += self._texts[at].rows(MARKED if current else BLANK)
-        if tree.error:
-            words = safe_text(tree.error, limit=self._width - 2, newlines="space")
-            self.rows.append(partial(Content.assemble, BLANK, ("✗ ", BAD), (words, TEXT)))
-        if self._has_meta and tree.meta:
-            meta = safe_text(tree.meta, limit=self._width, newlines="space")
-            self.rows.append(partial(Content.assemble, BLANK, (meta, FAINT)))
-
-    def _beside(self, texts: Sequence[TextRows], group: Sequence[Sample], number: int) -> list[Row]:
-        """Return the rows of texts beside each other, each below its title."""
-        heads = []
-        for place, (text, one) in enumerate(zip(texts, group, strict=True), number):
-            sign = "› " if one is self._current else ""
-            title = f"{place} · {one.meta}" if self._current else str(place)
-            words = safe_text(title, limit=self._cells - len(sign))
-            style = f"bold {TEXT}" if text.bright else FAINT
-            heads.append(Content.assemble((sign, f"bold {TRAIN}"), (words, style)))
-        margin = GROWS if any(text.living for text in texts) else BLANK
-        room = self._cells + COLUMN_GAP
-
-        def row(line: int | None) -> Content:
-            cells = heads
-            if line is not None:
-                cells = [text.row(line) if line < len(text) else Content("") for text in texts]
-            padded = [cell.pad_right(room - cell.cell_length) for cell in cells]
-            return margin + Content("").join(padded)
-
-        return [partial(row, line) for line in (None, *range(max(map(len, texts))))]
+                current_row = len(rows) if one is current else current_row
+                if columns > 1:
+                    title = f"{number} · {one.meta}" if current else str(number)
+                    sign = "› " if one is current else ""
+                    words = safe_text(title, limit=cells - len(sign))
+                    style = f"bold {TEXT}" if bright else FAINT
+                    lines.insert(0, Content.assemble((sign, f"bold {TRAIN}"), (words, style)))
+                texts.append(lines)
+            margins = [GROWS if any(grows[at : at + columns]) else BLANK] * max(map(len, texts))
+            if columns == 1 and group[at] is current:
+                margins[0] = MARKED
+            gap = cells + COLUMN_GAP if columns > 1 else 0
+            for margin, *row in zip_longest(margins, *texts, fillvalue=Content("")):
+                padded = [cell.pad_right(max(0, gap - cell.cell_length)) for cell in row]
+                rows.append(margin + Content("").join(padded))
+    if tree.error:
+        words = safe_text(tree.error, limit=width - 2, newlines="space")
+        rows.append(Content.assemble(BLANK, ("✗ ", BAD), (words, TEXT)))
+    if tree.meta and not tree.live and (roomy or (newest and len(tree.siblings()) > 1)):
+        meta = safe_text(tree.meta, limit=width, newlines="space")
+        rows.append(Content.assemble(BLANK, (meta, FAINT)))
+    return rows, current_row
 
 
 class Transcript(WheelScrolled, can_focus=True):
@@ -194,8 +131,8 @@ class Transcript(WheelScrolled, can_focus=True):
         self.entries: list[SampleTree] = []
         self.side_by_side = False
         """Show samples of one request in columns, if at least two have room."""
-        self._rows: dict[int, EntryRows] = {}
-        """Of the entries that are laid out, by their places."""
+        self._rows: dict[int, tuple[list[Content], int]] = {}
+        """`entry_rows` of the entries that are laid out, by their places."""
         self._laid_out_for: tuple[int, bool, bool] = (0, False, False)
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
@@ -272,25 +209,25 @@ class Transcript(WheelScrolled, can_focus=True):
     def _visible(self, newest: SampleTree, room: int) -> list[Content]:
         """Return the rows in sight; entries further up are laid out once they are scrolled to."""
         last = len(self.entries) - 1
-        found = self._rows_of(last)
         if newest.live:
-            found.grow()
-        grown, self._height = len(found.rows) - self._height, len(found.rows)
+            self._rows.pop(last, None)
+        found, current_row = self._rows_of(last)
+        grown, self._height = len(found) - self._height, len(found)
         if self._find_current:
             self._find_current = False
             if len(newest.together) > 1:
-                self._above = max(0, len(found.rows) - found.current_row - room)
+                self._above = max(0, len(found) - current_row - room)
         elif self._above and newest.live:
             self._above += max(0, grown)
         self._make_slack(newest, grown, room)
-        rows = [*found.rows, *[Content] * self._slack]
+        rows = [*found, *[Content("")] * self._slack]
         for place in range(last - 1, -1, -1):
             if len(rows) >= room + self._above:
                 break
-            rows = [*self._rows_of(place).rows, Content, *rows]
+            rows = [*self._rows_of(place)[0], Content(""), *rows]
         self._above = max(0, min(self._above, len(rows) - room))
         end = len(rows) - self._above
-        return [row() for row in rows[max(0, end - room) : end]]
+        return rows[max(0, end - room) : end]
 
     def _make_slack(self, newest: SampleTree, grown: int, room: int) -> None:
         """Leave lines free below a text in progress that scrolls fast; it then grows into them.
@@ -306,12 +243,12 @@ class Transcript(WheelScrolled, can_focus=True):
             self._slack = room // 3 if now - self._scrolled < SETTLE_SECONDS else 0
             self._scrolled = now
 
-    def _rows_of(self, place: int) -> EntryRows:
+    def _rows_of(self, place: int) -> tuple[list[Content], int]:
         if place not in self._rows:
             width, roomy, beside = self._laid_out_for
             columns = self.columns if beside else 1
             newest = place == len(self.entries) - 1
-            self._rows[place] = EntryRows(
+            self._rows[place] = entry_rows(
                 self.entries[place], max(10, width - 5), columns, newest=newest, roomy=roomy
             )
         return self._rows[place]
