@@ -27,7 +27,6 @@ from rnnlm_tui.tui.views.inspect import (
     as_tsv,
     bits_of,
     branched,
-    drawing_of_rest,
     perplexity_text,
     probability,
     reach_brief,
@@ -137,13 +136,13 @@ def test_a_branch_keeps_what_is_before_it_and_has_the_length_of_the_text() -> No
         (6, "a b", (1, 2, 3, 4, 9), " c d e f x", 4, 4),  # at the end the usual number
         (1, "a", (9,), " x", 0, 3),  # in the prompt
     ):
-        start = branched(text, position, (9,), " x")
+        drawing = branched(text, position, (9,), " x")
+        start, request = drawing.wanted, drawing.request
         assert (start.prompt, start.ids, start.text, start.shared) == (prompt, ids, words, shared)
-        request = drawing_of_rest(start, SOURCE).request
         assert (request.prompt, request.ids, start.parent) == (prompt, ids, 7)
         assert request.settings.max_new_tokens == missing
     alone = ScoredText(text.answer, replace(SOURCE, number=ALONE))
-    assert branched(alone, 3, (9,), " x").parent is None
+    assert branched(alone, 3, (9,), " x").wanted.parent is None
     with pytest.raises(InputError, match="inside a character"):
         branched(scored("a", "", "😀", " b", prompt_tokens=4), 2, (9,), "x")
 

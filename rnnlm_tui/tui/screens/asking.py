@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 from textual.worker import Worker
 
-from rnnlm_tui.errors import WorkerError
+from rnnlm_tui.errors import RnnlmError, WorkerError, in_one_sentence
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import SamplerRequest
     from rnnlm_tui.tui.screens.pane import PaneScreen
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+Work, Failed = Callable[[], Awaitable[None]], Callable[..., None]
 WAITING_SECONDS = 0.5
 """A longer wait for an answer is explained."""
 
@@ -28,17 +29,31 @@ class Questions:
         self._asking: dict[str, tuple[object, Worker[None]]] = {}
         """By subject: what was asked for last, and the question."""
 
-    def start(
-        self, subject: str, wanted: object, work: Callable[[], Coroutine[object, object, None]]
-    ) -> None:
-        """Run `work` in place of the subject's other question, unless that asks for the same."""
+    def start(self, subject: str, wanted: object, work: Work, failed: Failed | None = None) -> None:
+        """Run `work` in place of the subject's other question, unless that asks for the same.
+
+        Args:
+            failed: shows an error, in one sentence with `trouble=True`.
+        """
         asked, worker = self._asking.get(subject, (None, None))
-        if worker is None or worker.is_finished or asked != wanted:
-            worker = self._screen.run_worker(work(), group=subject, exclusive=True)
-            self._asking[subject] = wanted, worker
+        if worker is not None and not worker.is_finished and asked == wanted:
+            return
+
+        async def run() -> None:
+            try:
+                await work()
+            except (RnnlmError, OSError) as error:
+                if failed is None:
+                    raise
+                failed(in_one_sentence(error), trouble=True)
+
+        worker = self._screen.run_worker(run(), group=subject, exclusive=True)
+        self._asking[subject] = wanted, worker
 
     def forget(self) -> None:
-        """Ask for everything again."""
+        """Drop all questions, and ask for everything again."""
+        for subject in self._asking:
+            self._screen.workers.cancel_group(self._screen, subject)
         self._asking.clear()
 
     async def ask(

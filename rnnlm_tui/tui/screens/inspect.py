@@ -6,13 +6,11 @@ alternatives, states and gradients are asked for when they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from pydantic import BaseModel
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
@@ -20,7 +18,6 @@ from textual.geometry import Region, Size
 from textual.timer import Timer
 
 from rnnlm_tui import store
-from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
@@ -44,14 +41,12 @@ from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.inspect import (
     ALONE,
-    LayerStates,
     ScoredText,
     Units,
     alternatives_title,
     as_json,
     as_tsv,
     branched,
-    drawing_of_rest,
     quoted,
     text_note,
     token_lines,
@@ -68,10 +63,8 @@ from rnnlm_tui.tui.widgets.train_layout import Placed
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.sampling import SamplerRequest
     from rnnlm_tui.store.paths import RunDirectory
 
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
 View = Literal["alternatives", "state", "unit", "reach"]
 VIEWS: tuple[View, ...] = get_args(View)
 FRAME_ROWS = 3
@@ -147,7 +140,8 @@ class InspectScreen(StudioScreen):
         """The text shown, once it is scored."""
         self.units = Units()
         """A layer's states, once they are known."""
-        self.strip, self.choices = HeatStrip(id="strip"), AlternativesList(id="alternatives")
+        self.strip = HeatStrip("Inspect", id="strip")
+        self.choices = AlternativesList(id="alternatives")
         self._token = LinesPanel("Token", id="token")
         self._map = StateMapPanel(self.units, id="state")
         self._unit_strip = UnitStrip(self.units, id="unit")
@@ -254,7 +248,7 @@ class InspectScreen(StudioScreen):
         self.choices.show(None)
         self.strip.bottom = ""
         if source is None:
-            self.strip.show((), (), 0)
+            self.strip.show((), 0)
             self.strip.panel_title, self.strip.legend = "Inspect", ""
             self._token.panel_title = "Token"
             self._token.show(lambda _width, _height: [])
@@ -262,7 +256,8 @@ class InspectScreen(StudioScreen):
         self.strip.legend = self._legend(source)
         first = self._show_words(source.prompt, source.text)
         self.strip.move_to(self.cursor if self._moved else first)
-        self._questions.start("inspect", source, partial(self._score, source))
+        score = partial(self._score, source)
+        self._questions.start("inspect", source, score, self._show_unscored)
 
     def _show_units(self) -> None:
         self.units.cursor = self.cursor
@@ -273,38 +268,38 @@ class InspectScreen(StudioScreen):
     def _show_words(self, prompt: str, text: str) -> int:
         """Show the words of a text before it is scored. Return how many the prompt has."""
         before, after = words_of(prompt), words_of(text)
-        self.strip.show((*before, *after), (), len(before))
+        self.strip.show((*before, *after), len(before))
         return len(before)
 
     async def _score(self, source: Sample) -> None:
         """Have a text scored, and show it."""
-        try:
-            if not source.weights.path:
-                run = cast("RunDirectory", self.context.run_directory)
-                weights = await take_weights(run, None)
-                source = self._source = replace(source, weights=weights)
-            request = source.request(InspectRequest)
-            answer = await self._questions.ask(request, Inspection, self._wait_for_text)
-        except (RnnlmError, OSError) as error:
-            self._failed = True
-            self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
-            words, current = in_one_sentence(error), self._with_current_weights()
-            if current is not None and current.weights.path != source.weights.path:
-                key = self.context.with_keys("{key:score_again}")
-                words = f"{words}; {key} scores the text with {current.weights.label}"
-            self.choices.show_words(words, trouble=True)
-            self.refresh_footer()
-            return
-        if source is not self._source:
-            return
+        if not source.weights.path:
+            run = cast("RunDirectory", self.context.run_directory)
+            source = self._source = replace(source, weights=await take_weights(run, None))
+        request = source.request(InspectRequest)
+        answer = await self._questions.ask(request, Inspection, self._show_unscored)
         self.scored = scored = ScoredText(answer, source)
         self.cursor = min(self.cursor, len(scored)) if self._moved else scored.prompt_tokens
         self._moved = True
         self.strip.bottom = ""
-        self.strip.show(scored.texts, scored.bits, scored.prompt_tokens)
+        self.strip.show(scored.texts, scored.prompt_tokens, scored.bits)
         if answer.unknown:
             self.context.report(f"no token for {first_of(answer.unknown, 5)}: read as <unk>")
         self._place()
+
+    def _show_unscored(self, words: str, *, trouble: bool = False) -> None:
+        """Show what is waited for, or why the text couldn't be scored."""
+        if not trouble:
+            self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))
+            return
+        self._failed = True
+        self.strip.bottom = Content.assemble(("✗ ", BAD), ("not scored", DIM))
+        source, current = self._source, self._with_current_weights()
+        if source and current and current.weights.path != source.weights.path:
+            key = self.context.with_keys("{key:score_again}")
+            words = f"{words}; {key} scores the text with {current.weights.label}"
+        self.choices.show_words(words, trouble=True)
+        self.refresh_footer()
 
     def _with_current_weights(self) -> Sample | None:
         """Return the text with the checkpoint that Sample would use; None if there is none."""
@@ -315,9 +310,6 @@ class InspectScreen(StudioScreen):
         if choice is None or not choice.possible:
             return None
         return replace(source, weights=Weights.of(run, choice.row))
-
-    def _wait_for_text(self, words: str) -> None:
-        self.strip.bottom = Content.assemble(("● ", TRAIN), (words, DIM))
 
     def _legend(self, source: Sample) -> Content:
         """Return `plain-otter @best step 3,700, val 58.1`."""
@@ -419,13 +411,13 @@ class InspectScreen(StudioScreen):
             return
         if self.cursor not in scored.alternatives:
             find = partial(self._find_alternatives, scored, self.cursor)
-            self._questions.start("alternatives", self.cursor, find)
+            self._questions.start("alternatives", self.cursor, find, self.choices.show_words)
         few = len(scored) * scored.answer.hidden_size <= EAGER_VALUES
         if self.units.states is None and (few or self._shows("state") or self._shows("unit")):
             self._ask_for_states()
         if self._shows("reach") and not self._reach.show(self.cursor, scored):
             find = partial(self._find_reach, scored, self.cursor)
-            self._questions.start("reach", self.cursor, find)
+            self._questions.start("reach", self.cursor, find, self._reach.show_nothing)
 
     async def _find_alternatives(self, scored: ScoredText, position: int) -> None:
         if not scored.predicts(position):
@@ -433,26 +425,10 @@ class InspectScreen(StudioScreen):
             self.choices.show_words(f"Nothing predicts the first token. {way}")
             return
         request = scored.source.request(AlternativesRequest, position=position)
-        answer = await self._ask(request, Alternatives, self.choices.show_words)
-        if answer is not None:
-            scored.alternatives[position] = answer
-            if position == self.cursor:
-                self._show_token()
-
-    async def _ask(
-        self, request: SamplerRequest, kind: type[AnswerT], show: Callable[..., None]
-    ) -> AnswerT | None:
-        """Ask, and show what is waited for or went wrong.
-
-        Return None if that failed, or if another text is shown by now.
-        """
-        source = self._source
-        try:
-            answer = await self._questions.ask(request, kind, show)
-        except (RnnlmError, OSError) as error:
-            show(in_one_sentence(error), trouble=True)
-            return None
-        return answer if source is self._source else None
+        answer = await self._questions.ask(request, Alternatives, self.choices.show_words)
+        scored.alternatives[position] = answer
+        if position == self.cursor:
+            self._show_token()
 
     # states
 
@@ -461,15 +437,14 @@ class InspectScreen(StudioScreen):
         if self.scored is None:
             self.context.report(NOT_SCORED)
         else:
-            self._questions.start("states", wanted, partial(self._find_states, self.scored))
+            find = partial(self._find_states, self.scored)
+            self._questions.start("states", wanted, find, self._show_no_states)
 
     async def _find_states(self, scored: ScoredText) -> None:
         request = scored.source.request(StatesRequest, **self.units.wanted)
-        answer = await self._ask(request, StateMap, self._show_no_states)
-        if answer is not None:
-            self.units.take(LayerStates.of(answer, scored))
-            self._show_token()
-            self.refresh_footer()
+        answer = await self._questions.ask(request, StateMap, self._show_no_states)
+        self.units.take(answer, scored)
+        self._show_token()
 
     def _show_no_states(self, words: str, *, trouble: bool = False) -> None:
         """Show what is waited for, or why there are no states; report a search that failed."""
@@ -515,7 +490,7 @@ class InspectScreen(StudioScreen):
             self._reach.show_nothing("choose a token that the model predicts")
             return
         await self._reach.find(scored.source, scored, position, self.session.compared)
-        if scored is self.scored and position == self.cursor:
+        if position == self.cursor:
             self._reach.show(position, scored)
 
     # branches
@@ -567,9 +542,9 @@ class InspectScreen(StudioScreen):
         if self.sampling or run is None:
             self.context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
-        start = branched(scored, answer.position, ids, text)
+        drawing = branched(scored, answer.position, ids, text)
         self._tree = self.session.tree
-        self.draw(drawing_of_rest(start, scored.source), run)
+        self.draw(drawing, run)
         self.set_focus(self.strip)
         self.refresh_footer()
 
@@ -689,7 +664,7 @@ class InspectScreen(StudioScreen):
             "branch": "Branch here" if wide else "",
             "next_view": "",
             **({} if wide else {"next_mode": ""}),
-            **dict.fromkeys(of_states if view in ("state", "unit") else (), ""),
+            **dict.fromkeys(of_states, ""),
             "keep_state": "Keep state",
             "undo_here": "Undo",
             "next_mode": "",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from textual.content import Content
 
-from rnnlm_tui.errors import RnnlmError, in_one_sentence
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.sampling import GradientReach, Inspection, InspectRequest, ReachRequest
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.screens.asking import Questions
@@ -70,12 +70,12 @@ class ReachView:
         self, text: Sample, scored: ScoredText, position: int, others: Sequence[Weights]
     ) -> None:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
-        the same tokens."""
-        try:
-            found = [(text.weights, await self._ask(text, position))]
-        except (RnnlmError, OSError) as error:
-            self.show_nothing(in_one_sentence(error), trouble=True)
-            return
+        the same tokens.
+
+        Raises:
+            RnnlmError: the sampler refused the shown one.
+        """
+        found = [(text.weights, await self._ask(text, position))]
         for weights in others:
             if weights.path != text.weights.path and len(found) == 1:
                 with suppress(RnnlmError, OSError):  # it can't be used

@@ -106,35 +106,6 @@ class ScoredText:
         return tuple(ids)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerStates:
-    """The decoded answer to a states request."""
-
-    answer: StateMap
-    scored: ScoredText
-    """The text that was read."""
-    values: Sequence[int]
-    """Signed bytes, unit by unit in the order of `answer.units`."""
-
-    @classmethod
-    def of(cls, answer: StateMap, scored: ScoredText) -> LayerStates:
-        """Decode the activations."""
-        return cls(answer, scored, array("b", base64.b64decode(answer.values)))
-
-    def row(self, place: int) -> Sequence[int]:
-        """Return the activations of the unit at this place of the order, as signed bytes."""
-        return self.values[place * self.answer.tokens : (place + 1) * self.answer.tokens]
-
-    @property
-    def longest(self) -> tuple[int, float] | None:
-        """Return the unit with the longest memory, and that in tokens."""
-        answer = self.answer
-        if not answer.units or not answer.memory:
-            return None
-        place = max(range(len(answer.memory)), key=answer.memory.__getitem__)
-        return answer.units[place], answer.memory[place]
-
-
 Order = Literal["memory", "index", "search"]
 """How units are sorted, as in a states request."""
 
@@ -143,8 +114,14 @@ Order = Literal["memory", "index", "search"]
 class Units:
     """A layer's states, shown as a map, as one unit on the text, and as a list of the units."""
 
-    states: LayerStates | None = None
+    states: StateMap | None = None
     """None until they are known."""
+    values: Sequence[int] = ()
+    """The activations: signed bytes, unit by unit in the order of `states.units`."""
+    texts: Sequence[str] = ()
+    """The tokens that were read."""
+    prompt_tokens: int = 0
+    """How many of them are the prompt's."""
     cursor: int = 0
     """The token under the cursor."""
     layer: int = -1
@@ -167,15 +144,22 @@ class Units:
             return f"by how they follow {safe_text(self.query, limit=20, newlines='space')}"
         return "longest memory first" if self.order == "memory" else "by number"
 
-    def take(self, states: LayerStates) -> None:
+    def take(self, states: StateMap, scored: ScoredText) -> None:
         """Take the states of a text."""
-        self.states, self.layer = states, states.answer.layer
+        self.states, self.layer = states, states.layer
+        self.values = array("b", base64.b64decode(states.values))
+        self.texts, self.prompt_tokens = scored.texts, scored.prompt_tokens
         self.follow(0)
+
+    def row(self, place: int) -> Sequence[int]:
+        """Return the activations of the unit at this place of the order; none until known."""
+        tokens = self.states.tokens if self.states is not None else 0
+        return self.values[place * tokens : (place + 1) * tokens]
 
     def follow(self, by: int) -> None:
         """Follow the unit that is `by` places further down."""
         if self.states is not None:
-            self.unit = max(0, min(self.unit + by, len(self.states.answer.units) - 1))
+            self.unit = max(0, min(self.unit + by, len(self.states.units) - 1))
 
     def next_order(self) -> None:
         """Sort by memory, by number, or by the last search."""
@@ -191,13 +175,9 @@ def tokens_of_memory(value: float) -> str:
 
 def faded_lag(reach: GradientReach) -> int | None:
     """Return the first lag from which the gradient stays below 1 % of lag 0; None if none."""
-    first = reach.norms[0] if reach.norms else math.nan
-    gone = None
-    for lag in range(len(reach.norms) - 1, 0, -1):
-        if not reach.norms[lag] < FADED * first:
-            break
-        gone = lag
-    return gone
+    norms = reach.norms
+    felt = [lag for lag, norm in enumerate(norms) if not norm < FADED * norms[0]]
+    return felt[-1] + 1 if felt and felt[-1] + 1 < len(norms) else None
 
 
 def reach_words(reach: GradientReach, texts: Sequence[str]) -> str:
@@ -265,9 +245,10 @@ ALONE = -1
 """The number of a prompt that is inspected before anything is sampled from it."""
 
 
-def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str) -> Sample:
-    """Return the text before a position with other tokens there, ready to be sampled on.
+def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str) -> Drawing:
+    """Sample on from the text before a position with other tokens there.
 
+    As many tokens are sampled as the text had, so that the same token gives the same text.
     Inside the prompt, the prompt itself is cut.
 
     Raises:
@@ -276,7 +257,7 @@ def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str
     text, kept = scored.source, position - scored.prompt_tokens
     if kept < 0 and position > 1 and not scored.texts[position - 1]:
         raise InputError("the prompt can't be cut inside a character")
-    return replace(
+    start = replace(
         text,
         parent=None if text.number == ALONE else text.number,
         prompt=text.prompt if kept >= 0 else "".join(scored.texts[:position]),
@@ -284,14 +265,7 @@ def branched(scored: ScoredText, position: int, ids: tuple[int, ...], words: str
         text="".join(scored.texts[scored.prompt_tokens : position]) + words,
         shared=max(0, kept),
     )
-
-
-def drawing_of_rest(start: Sample, before: Sample) -> Drawing:
-    """Sample on from another token of a text.
-
-    As many tokens are sampled as the text had, so that the same token gives the same text.
-    """
-    missing = max(len(before.ids), start.settings.max_new_tokens) - len(start.ids)
+    missing = max(len(text.ids), text.settings.max_new_tokens) - len(start.ids)
     return Drawing(start, length=missing if missing > 0 else None)
 
 
@@ -369,7 +343,7 @@ def text_note(scored: ScoredText) -> Content:
 
 
 def token_lines(
-    scored: ScoredText, token: int, answer: Alternatives | None, states: LayerStates | None
+    scored: ScoredText, token: int, answer: Alternatives | None, states: StateMap | None
 ) -> list[Content]:
     """Return a line for each figure of a token and of the whole text.
 
@@ -407,9 +381,9 @@ def token_lines(
         ("perplexity", line("{}", perplexity_text(whole.bits_per_token))),
         ("bits/byte", line("{}", figure(whole.bits_per_byte, 2))),
     ]
-    if states is not None and token < states.answer.tokens:
-        of = f"layer {states.answer.layer + 1}"
-        rows.append(("|h| change", line(f"{{}} {of}", figure(states.answer.change[token]))))
-        for share in states.answer.saturated[token : token + 1]:
+    if states is not None and token < states.tokens:
+        of = f"layer {states.layer + 1}"
+        rows.append(("|h| change", line(f"{{}} {of}", figure(states.change[token]))))
+        for share in states.saturated[token : token + 1]:
             rows.append(("saturated", line(f"{{}} % {of}", f"{share * 100:.0f}")))
     return [Content.assemble((label.ljust(13), DIM), value) for label, value in rows]

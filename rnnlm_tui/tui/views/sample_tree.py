@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
@@ -123,16 +122,8 @@ class Sample:
         settings = with_seed(settings, self.settings.seed)
         if self.weights.run != weights.run:
             return Sample(self.whole, settings, weights, parent=self.number)
-        return Sample(
-            self.prompt,
-            settings,
-            weights,
-            self.ids,
-            self.text,
-            self.state,
-            parent=self.number,
-            shared=len(self.ids),
-        )
+        shared = len(self.ids)
+        return replace(self, settings=settings, weights=weights, parent=self.number, shared=shared)
 
 
 def with_seed(settings: SamplingConfig, seed: int) -> SamplingConfig:
@@ -148,14 +139,7 @@ class Drawing:
         length: how many tokens are drawn, if not as many as the settings say.
     """
 
-    def __init__(
-        self,
-        wanted: Sample,
-        count: int = 1,
-        length: int | None = None,
-        *,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, wanted: Sample, count: int = 1, length: int | None = None) -> None:
         self.id = uuid4().hex
         self.wanted = wanted
         fresh = replace(wanted, meta="", tokens=0, bits=None, done=None, drawing=self)
@@ -170,8 +154,8 @@ class Drawing:
         self.asked = self.over = False
         """Whether the request was sent, and whether it has ended."""
         self._length = wanted.settings.max_new_tokens if length is None else length
-        self._clock, self._started = clock, clock()
-        self._first: float | None = None
+        self._started, self._first = monotonic(), 0.0
+        """When it began, and when the first token came; 0: not yet."""
 
     @property
     def request(self) -> SampleRequest:
@@ -190,7 +174,7 @@ class Drawing:
         sample = self.samples[answer.sample]
         sample.tokens, sample.bits = answer.tokens, answer.bits_per_token
         if isinstance(answer, SamplePiece):
-            self._first = self._clock() if self._first is None else self._first
+            self._first = self._first or monotonic()
             sample.text += answer.text
             return
         sample.done = answer
@@ -223,8 +207,8 @@ class Drawing:
             return Content.assemble(("✗ ", BAD), ("incomplete" if begun else "no text", DIM))
         if self.over and not self.asked:
             return Content.styled("■ stopped before the first token", DIM)
-        if not self.over and self._first is None:
-            waiting = self._clock() - self._started > WAKING_SECONDS
+        if not self.over and not self._first:
+            waiting = monotonic() - self._started > WAKING_SECONDS
             return Content.assemble(("● ", TRAIN), ("loading the model …" if waiting else "…", DIM))
         parts = self._parts()
         for name in ("seed", "first token", "rate", "bits"):
@@ -251,8 +235,8 @@ class Drawing:
             seconds = last.seconds - first
             rate = formatting.count(drawn / seconds if drawn > 0 and seconds > 0 else None)
         else:
-            begun = self._first or 0.0
-            sign, first, seconds = ("● ", TRAIN), begun - self._started, self._clock() - begun
+            sign, first = ("● ", TRAIN), self._first - self._started
+            seconds = monotonic() - self._first
             rate = formatting.count(tokens / seconds) if seconds > RATE_SECONDS else ""
         samples = line("{} samples   ", count) if count > 1 else ""
         parts = {"tokens": Content.assemble(sign, samples, (f"{tokens:,}", TEXT), (words, DIM))}
@@ -331,15 +315,6 @@ class SampleTree:
         place = f"{siblings.index(current.number) + 1} of {len(siblings)}"
         return " · ".join(filter(None, (current.meta, place)))
 
-    @property
-    def error(self) -> str:
-        """Why the newest request failed, in one sentence."""
-        return "" if self.drawing is None else self.drawing.error
-
-    def bold(self, prompt: str) -> int:
-        """How much of a branch's prompt is the prompt as it was sent first."""
-        return len(self.prompt) if prompt.startswith(self.prompt) else len(prompt)
-
     def add(self, branch: Sample) -> None:
         """Add a branch and make it the current one; its number is set here."""
         branch.number = len(self.branches)
@@ -369,13 +344,10 @@ class SampleTree:
 
     def undo(self) -> bool:
         """Go to the parent, or from a first branch to the one made before; False if none."""
-        current = self.current
-        if current is None:
+        if (current := self.current) is None:
             return False
-        target = current.parent
-        if target is None:
-            earlier = [one.number for one in self.siblings() if one.number < current.number]
-            target = earlier[-1] if earlier else None
+        earlier = [one.number for one in self.siblings() if one.number < current.number]
+        target = earlier[-1] if earlier and current.parent is None else current.parent
         if target is None:
             return False
         self._undone.append(current.number)
@@ -388,9 +360,7 @@ class SampleTree:
     def siblings(self) -> list[Sample]:
         """The branches with the current one's parent, itself included, oldest first."""
         current = self.current
-        if current is None:
-            return []
-        return [one for one in self.branches if one.parent == current.parent]
+        return [one for one in self.branches if current and one.parent == current.parent]
 
     def move(self, by: int) -> bool:
         """Go to the next or previous sibling, around the end; False if there is no other."""

@@ -22,8 +22,8 @@ from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
 TYPE_ROW = "type a token …"
-LEAST_TOKEN, LEAST_BAR = 6, 4
-"""Cells of a token and of its bar, below which the bar is dropped."""
+LEAST_TOKEN = 6
+"""Fewest cells of a token."""
 
 
 class AlternativesList(OrderedKeys, Panel, can_focus=True):
@@ -118,9 +118,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         room = width - ranks - self._after_cells - 16
         longest = max(LEAST_TOKEN, *(cell_len(label) for label in labels))
         token_cells = min(longest, max(LEAST_TOKEN, room * 2 // 3))
-        bar_cells = room - token_cells - 1
-        if bar_cells < LEAST_BAR:
-            token_cells, bar_cells = max(1, room), 0
+        bar_cells = max(0, room - token_cells - 1)
         best = max(row.probability for row in self.rows) or 1.0
         chosen = None if self.answer is None else self.answer.taken
         lines = []
@@ -139,7 +137,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
                 ("›" if here else " ", FOCUS),
                 (f"{row.rank:>{ranks},} ", aside),
                 (shown + " " * (token_cells - cell_len(shown)), word),
-                share if bar_cells else "",
+                share,
                 (f" {number:>5}", value),
                 (f" {percent}", FOCUS if taken else DIM),
                 (f" {after:>{self._after_cells}}", DIM if row.removed_by else value),

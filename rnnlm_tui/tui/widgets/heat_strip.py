@@ -80,7 +80,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
     BAR_WORDS: ClassVar[str] = ""
     """What the height of a bar means."""
 
-    def __init__(self, *, title: Label = "", id: str | None = None) -> None:
+    def __init__(self, title: Label, *, id: str) -> None:
         super().__init__(title=title, id=id)
         self.cursor = 0
         """The token under the cursor; the number of tokens means the place after the last."""
@@ -90,6 +90,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self._empty: tuple[str, ...] = ()
         """Lines shown without tokens."""
         self._texts: tuple[str, ...] = ()
+        self._values: Sequence[float | None] = ()
+        """What each token is shaded by."""
         self._prompt_tokens = 0
         self._text = TokenLines(0)
         self._top = 0
@@ -102,8 +104,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
 
     # for a subclass to override
 
-    def shade(self, token: int) -> Shade:  # noqa: ARG002
-        """Return how a token looks."""
+    def shade_of(self, value: float | None) -> Shade:  # noqa: ARG002
+        """Return how a token with this value looks."""
         return Shade()
 
     def scale(self, *, wide: bool) -> Content:  # noqa: ARG002
@@ -117,12 +119,15 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """Number of tokens shown."""
         return max(0, len(self._texts) - 1)
 
-    def show_tokens(self, texts: Sequence[str], prompt_tokens: int) -> None:
-        """Show these tokens; the cursor stays where it is, if there still is a token."""
+    def show(
+        self, texts: Sequence[str], prompt_tokens: int, values: Sequence[float | None] = ()
+    ) -> None:
+        """Show tokens, shaded by these values; the cursor stays where it is, if there still is a
+        token."""
         shown = (*texts, NEXT) if texts else ()
         if shown != self._texts:
             self._texts, self._text = shown, TokenLines(0)
-        self._prompt_tokens = prompt_tokens
+        self._prompt_tokens, self._values = prompt_tokens, values
         self.cursor = min(self.cursor, len(texts))
         self.redraw()
 
@@ -196,12 +201,15 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
             spaced = run.blank
         return [text, bars]
 
+    def _shade(self, token: int) -> Shade:
+        return self.shade_of(self._values[token]) if token < len(self._values) else Shade()
+
     def _style(self, run: TokenCells) -> Style:
         if run.token == self.cursor and not (run.blank and run.token < self.tokens):
             return ink(BACKGROUND, background=self.CURSOR, bold=True)
         if run.blank or run.token == self.tokens:
             return ink(TEXT if run.token < self.tokens else FAINT)
-        shade, bold = self.shade(run.token), run.token < self._prompt_tokens
+        shade, bold = self._shade(run.token), run.token < self._prompt_tokens
         colour = BRIGHT if bold else TEXT
         if not shade.background or not self.shaded:
             return ink(colour, bold=bold)
@@ -212,7 +220,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """Return the bar below a run."""
         if run.blank or run.token == self.tokens:
             return Segment(" " * run.width, ink(TEXT))
-        shade, here = self.shade(run.token), run.token == self.cursor
+        shade, here = self._shade(run.token), run.token == self.cursor
         if self.ascii_only:
             first = self._text.places[run.token] == (number, run.column)
             digit = (shade.digit if first else "").ljust(run.width)
@@ -287,18 +295,9 @@ class HeatStrip(TokenStrip):
 
     BAR_WORDS = "bar height = bits"
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(title="Inspect", id=id)
-        self._bits: Sequence[float | None] = ()
-
-    def show(self, texts: Sequence[str], bits: Sequence[float | None], prompt_tokens: int) -> None:
-        """Show tokens with their surprise in bits; None where nothing predicts a token."""
-        self._bits = bits
-        self.show_tokens(texts, prompt_tokens)
-
-    def shade(self, token: int) -> Shade:
-        """Return colour and bar by the token's surprise."""
-        return surprise_shade(self._bits[token] if token < len(self._bits) else None)
+    def shade_of(self, value: float | None) -> Shade:
+        """Return colour and bar by a token's surprise in bits; None where nothing predicts it."""
+        return surprise_shade(value)
 
     def scale(self, *, wide: bool) -> Content:
         """Return `surprise, bits  <2  2  4  5  6  7+`, or the bars if there are no colours."""

@@ -7,6 +7,7 @@ whose height is its value; in ASCII a row of digits and letters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from rich.segment import Segment
 from textual.content import Content
@@ -14,6 +15,7 @@ from textual.events import Click
 from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import figure
+from rnnlm_tui.schema.sampling import StateMap
 from rnnlm_tui.tui.palette import (
     BACKGROUND,
     BRIGHT,
@@ -26,7 +28,7 @@ from rnnlm_tui.tui.palette import (
     ink,
 )
 from rnnlm_tui.tui.text import line, padded, safe_text, segments_of, selected, sentence
-from rnnlm_tui.tui.views.inspect import LayerStates, Units, tokens_of_memory
+from rnnlm_tui.tui.views.inspect import Units, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.heat_strip import BARS, Shade, TokenPointed, TokenStrip, has_shades
 from rnnlm_tui.tui.widgets.panel import Panel, first_shown
@@ -108,7 +110,7 @@ class StateMapPanel(Panel):
     def scroll_units(self, pages: int) -> bool:
         """Scroll by pages of units; return whether anything moved."""
         before, states = self._top, self._units.states
-        last = 0 if states is None else max(0, len(states.answer.units) - self._shown)
+        last = 0 if states is None else max(0, len(states.units) - self._shown)
         self._top = max(0, min(last, self._top + pages * self._shown)) // self._each * self._each
         self.redraw()
         return self._top != before
@@ -121,31 +123,31 @@ class StateMapPanel(Panel):
             self.lines, self._top = sentence(self._words, width - 4, self._trouble, indent=2), 0
             self.set_reactive(Panel.panel_title, "State")
             return
-        answer, cursor = states.answer, units.cursor
-        title = f"State, layer {answer.layer + 1} of {answer.num_layers}"
+        cursor = units.cursor
+        title = f"State, layer {states.layer + 1} of {states.num_layers}"
         self.set_reactive(Panel.panel_title, title)
         self._each = 2 if has_shades(self.app) and not self.ascii_only else 1
         room = width - LABEL_CELLS - LEGEND_CELLS
         legend = room >= LEAST_MAP_CELLS
         room = room if legend else width - LABEL_CELLS
-        self._cells = max(1, min(WIDEST_TOKEN, room // max(1, answer.tokens)))
+        self._cells = max(1, min(WIDEST_TOKEN, room // max(1, states.tokens)))
         fit = max(1, room // self._cells)
         first = min(max(self._tokens.start, cursor - fit + 1), cursor)
-        first = max(0, min(first, answer.tokens - fit))
-        self._tokens = range(first, min(first + fit, answer.tokens))
+        first = max(0, min(first, states.tokens - fit))
+        self._tokens = range(first, min(first + fit, states.tokens))
         cells = min(max(len(self._tokens) * self._cells, LEAST_MAP_CELLS), room)
 
-        gates = answer.gates if height >= len(answer.gates) + 5 else {}
+        gates = states.gates if height >= len(states.gates) + 5 else {}
         rows = max(1, height - 1 - len(gates))
         self._shown = rows * self._each
         if units.unit != self._unit and not 0 <= units.unit - self._top < self._shown:
             self._top = max(0, units.unit - self._shown // 2) // self._each * self._each
-        self._unit, self._top = units.unit, max(0, min(self._top, len(answer.units) - 1))
-        drawn = (answer.id, self._top, self._tokens, self._cells, self._each, self._unit, rows)
+        self._unit, self._top = units.unit, max(0, min(self._top, len(states.units) - 1))
+        drawn = (states.id, self._top, self._tokens, self._cells, self._each, self._unit, rows)
         if drawn != self._unit_rows[0]:
             self._unit_rows = (drawn, [self._unit_row(states, row) for row in range(rows)])
         gate_rows = [self._gate_row(gate, values) for gate, values in gates.items()]
-        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(states.scored.texts, cells)]
+        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
         self._used = LABEL_CELLS + cells if legend else 0
         self.lines = self._legend(states, height) if legend else []
 
@@ -153,7 +155,7 @@ class StateMapPanel(Panel):
         """Return `36 of 192 units, longest memory first`."""
         if self._units.states is None:
             return ""
-        total = len(self._units.states.answer.units)
+        total = len(self._units.states.units)
         first, last = self._top + 1, min(self._top + self._shown, total)
         span = f"{first}–{last}" if first > 1 else f"{last}"
         brief = line(f"{{}} of {total:,} units", (span, f"bold {BRIGHT}"))
@@ -170,18 +172,18 @@ class StateMapPanel(Panel):
             row = [*padded(row, self._used), Segment("   ", ink(TEXT)), *legend]
         return padded(row, width)
 
-    def _unit_row(self, states: LayerStates, row: int) -> list[Segment]:
-        total, unit = len(states.answer.units), self._units.unit
+    def _unit_row(self, states: StateMap, row: int) -> list[Segment]:
+        total, unit = len(states.units), self._units.unit
         place = self._top + row * self._each
         if place >= total:
             return []
         label = f"{place + 1:>3} " if row % 4 == 0 else "    "
         here = place <= unit < place + self._each and unit > 0
         head = Segment(f"{'›' if here else ' '}{label[1:]}", ink(FOCUS if here else DIM))
-        upper = states.row(place)
+        upper = self._units.row(place)
         if self._each == 1:
             return [head, *(self._single(upper[token]) for token in self._tokens)]
-        lower = states.row(place + 1) if place + 1 < total else None
+        lower = self._units.row(place + 1) if place + 1 < total else None
         cells = []
         for token in self._tokens:
             under = BACKGROUND if lower is None else diverging(lower[token], 127)
@@ -203,12 +205,12 @@ class StateMapPanel(Panel):
             row.append(Segment(sign, ink(FOCUS if token == self._units.cursor else DIM)))
         return row
 
-    def _axis(self, texts: Sequence[str], room: int) -> list[Segment]:
+    def _axis(self, room: int) -> list[Segment]:
         """Draw the numbers of tokens, and the cursor with its token."""
         tokens, cells, cursor = self._tokens, self._cells, self._units.cursor
         marks: list[tuple[int, int, Segment]] = []
         if cursor in tokens:
-            label = safe_text(token_label(texts[cursor]), limit=20)
+            label = safe_text(token_label(self._units.texts[cursor]), limit=20)
             column, length = (cursor - tokens.start) * cells, Content(label).cell_length + 2
             fits = column + length <= room
             column = column if fits else max(0, column + 1 - length)
@@ -233,10 +235,10 @@ class StateMapPanel(Panel):
 
     # the legend at the right
 
-    def _legend(self, states: LayerStates, height: int) -> list[Content]:
+    def _legend(self, states: StateMap, height: int) -> list[Content]:
         figures = self._figures(states)
         room = height - len(figures) - 1
-        scale = self._scale(states.answer.scale, tall=len(DIVERGING) + 2 <= room)
+        scale = self._scale(states.scale, tall=len(DIVERGING) + 2 <= room)
         gap = [Content("")] if len(scale) <= room else []
         return [*scale, *gap, *figures]
 
@@ -251,25 +253,25 @@ class StateMapPanel(Panel):
         swatches = [Content.assemble(("██", colour), (f" {word}", DIM)) for colour, word in rows]
         return [Content(""), head, *swatches]
 
-    def _figures(self, states: LayerStates) -> list[Content]:
+    def _figures(self, states: StateMap) -> list[Content]:
         """Return the figures of the layer at the cursor."""
-        answer, token = states.answer, min(self._units.cursor, states.answer.tokens - 1)
+        token = min(self._units.cursor, states.tokens - 1)
         if token < 0:
             return []
-        saturated = answer.saturated[token : token + 1]
+        saturated = states.saturated[token : token + 1]
         lines = [
             line(f"at token {token + 1:,}"),
             *(line("saturated {} %", f"{share * 100:.0f}") for share in saturated),
-            line("|Δh| {}", figure(answer.change[token])),
-            line("norm {}", figure(answer.norm[token])),
+            line("|Δh| {}", figure(states.change[token])),
+            line("norm {}", figure(states.norm[token])),
         ]
         gates = [
             line(f"{gate_label(gate)} {{}}", f"{values[token]:.2f}")
-            for gate, values in answer.gates.items()
+            for gate, values in states.gates.items()
         ]
         lines += [Content("  ").join(gates[at : at + 2]) for at in range(0, len(gates), 2)]
-        if states.longest is not None:
-            unit, memory = states.longest
+        if states.memory:
+            memory, unit = max(zip(states.memory, states.units, strict=True), key=itemgetter(0))
             lines += [line("longest unit"), line(f"{{}} {tokens_of_memory(memory)}", f"u{unit}")]
         return lines
 
@@ -286,43 +288,37 @@ class UnitStrip(TokenStrip, can_focus=False):
 
     CURSOR = BRIGHT
 
-    def __init__(self, units: Units, *, id: str | None = None) -> None:
-        super().__init__(title="Unit", id=id)
+    def __init__(self, units: Units, *, id: str) -> None:
+        super().__init__("Unit", id=id)
         self._units = units
-        self._values: Sequence[int] = ()
-        """Signed bytes, one a token."""
 
     def update(self) -> None:
         """Show the followed unit, with the cursor where it is now."""
-        units, states = self._units, self._units.states
-        self._values = () if states is None else states.row(units.unit)
+        units, states, values = self._units, self._units.states, self._units.row(self._units.unit)
         self.cursor = units.cursor
-        title, legend, scored = "Unit", Content(""), None
-        if states is not None and self._values:
-            answer, scored = states.answer, states.scored
-            title = f"Unit u{answer.units[units.unit]}, layer {answer.layer + 1}"
-            if units.cursor < len(self._values):
-                value = self._values[units.cursor] / 127 * answer.scale
+        title, legend = "Unit", Content("")
+        if states is not None and values:
+            title = f"Unit u{states.units[units.unit]}, layer {states.layer + 1}"
+            if units.cursor < len(values):
+                value = values[units.cursor] / 127 * states.scale
                 words = f"{value:+.2f}".replace("-", "−")
                 legend = line("at the cursor {}", (words, f"bold {BRIGHT}"))
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
-        self.show_tokens(scored.texts if scored else (), scored.prompt_tokens if scored else 0)
+        self.show(units.texts if values else (), units.prompt_tokens, values)
 
-    def shade(self, token: int) -> Shade:
-        """Return colour and bar by the unit's activation."""
-        if token >= len(self._values):
-            return Shade()
-        value = self._values[token]
-        colour = diverging(value, 127)
+    def shade_of(self, value: float | None) -> Shade:
+        """Return colour and bar by the unit's activation, as a signed byte."""
+        byte = int(value or 0)
+        colour = diverging(byte, 127)
         dark = colour in (*DIVERGING[:2], *DIVERGING[-2:])
-        bar_colour = colour if self.shaded else sign_colour(value)
-        return Shade(colour, height_of(value), sign_of(value), bar_colour, dark)
+        bar_colour = colour if self.shaded else sign_colour(byte)
+        return Shade(colour, height_of(byte), sign_of(byte), bar_colour, dark)
 
     def scale(self, *, wide: bool) -> Content:
         """Return `−1 … +1` in colours, or as columns or letters."""
         states = self._units.states
-        size = figure(1.0 if states is None else states.answer.scale)
+        size = figure(1.0 if states is None else states.scale)
         cell = "██" if wide else "█"
         signs = value_signs(cell, shaded=self.shaded, ascii_only=self.ascii_only)
         return line(f"−{size} {{}} +{size}", signs)
@@ -349,7 +345,7 @@ class UnitList(Panel):
         self.set_reactive(Panel.legend, "")
         if self._units.states is None:
             return
-        answer, unit = self._units.states.answer, self._units.unit
+        answer, unit = self._units.states, self._units.unit
         self.set_reactive(Panel.legend, "match     memory" if answer.match else "memory")
         self._top = first_shown(self._top, unit, height, len(answer.units))
         for place in range(self._top, min(self._top + height, len(answer.units))):

@@ -47,9 +47,11 @@ def text_rows(
     styled = styled.stylize(f"bold {BRIGHT}" if bright else TEXT, 0, len(bold))
     rows = [styled[slice(*wrapped.span(at))] for at in range(len(wrapped))]
     rows[-1] += Content.styled("█" * living, TRAIN)
+    if not number:
+        return rows
     return [
-        Content.assemble((" " * len(number) if at else number, DIM), row)
-        for at, row in enumerate(rows)
+        Content.styled(" " * len(number) if at else number, DIM) + rows[at]
+        for at in range(len(rows))
     ]
 
 
@@ -67,7 +69,9 @@ def entry_rows(
     begin = group[0].drawing.wanted if len(group) > 1 and group[0].drawing else None
     head = begin or next(iter(group), None)
     prompt, whole = (head.prompt, head.whole) if head else (tree.prompt, tree.prompt)
-    bold, readable = tree.bold(prompt), min(width, MOST_CELLS)
+    # of a branch whose prompt was edited after its beginning, only that is bold
+    bold = len(tree.prompt) if prompt.startswith(tree.prompt) else len(prompt)
+    readable = min(width, MOST_CELLS)
     grows = [bool(tree.live) and one.done is None for one in group]
     living = begin is None and any(grows)
     shown = text_rows(prompt[:bold], whole[bold:], readable, bright=newest, living=living)
@@ -102,8 +106,8 @@ def entry_rows(
             for margin, *row in zip_longest(margins, *texts, fillvalue=Content("")):
                 padded = [cell.pad_right(max(0, gap - cell.cell_length)) for cell in row]
                 rows.append(margin + Content("").join(padded))
-    if tree.error:
-        words = safe_text(tree.error, limit=width - 2, newlines="space")
+    if tree.drawing is not None and tree.drawing.error:
+        words = safe_text(tree.drawing.error, limit=width - 2, newlines="space")
         rows.append(Content.assemble(BLANK, ("✗ ", BAD), (words, TEXT)))
     if tree.meta and not tree.live and (roomy or (newest and len(tree.siblings()) > 1)):
         meta = safe_text(tree.meta, limit=width, newlines="space")
