@@ -128,14 +128,11 @@ class PromptScreen(StudioScreen):
             self._wanted, self.context.selected_checkpoint = self.context.selected_checkpoint, None
         if snapshot is not None and not self._configured:
             self._configured = True
-            samples, known = self._remembered.get("samples"), self.session.run
-            self.settings_row.take(
-                PromptSettings(
-                    snapshot.config.sampling if known is None else self.session.settings,
-                    self._remembered.get("random_seed") is True,
-                    samples if isinstance(samples, int) and samples > 0 else 1,
-                )
-            )
+            session, samples = self.session, self._remembered.get("samples")
+            sampling = session.settings if session.run is not None else snapshot.config.sampling
+            samples = samples if isinstance(samples, int) and samples > 0 else 1
+            random_seed = self._remembered.get("random_seed") is True
+            self.settings_row.take(PromptSettings(sampling, random_seed, samples))
             self._load_ahead()
         if self.choice is not None and self.choice.gone:
             self._wanted = None
@@ -173,8 +170,7 @@ class PromptScreen(StudioScreen):
         if self._edited is None and self.box.text != session.prompt:
             self.box.put(session.prompt)
         settings = PromptSettings(session.settings, session.random_seed, session.samples)
-        if not self.settings_row.problem and self.settings_row.settings != settings:
-            self.settings_row.take(settings)
+        self.settings_row.take(settings)
 
     def footer_entries(self) -> dict[str, str]:
         """Return the actions, by the focus and whether a request is running."""
@@ -346,19 +342,9 @@ class PromptScreen(StudioScreen):
 
     # branches
 
-    def _open_text(self) -> Sample | None:
-        """Return the open text; without one, or while sampling, report it."""
-        if self.sampling:
-            self.context.report(ALREADY_SAMPLING)
-        elif self.session.tree.current is None:
-            self.context.report(NO_TEXT)
-        else:
-            return self.session.tree.current
-        return None
-
     def action_continue_text(self) -> None:
         """Generate more tokens after the newest text, as if they had been asked for at once."""
-        text, session = self._open_text(), self.session
+        text, session = self.open_text(), self.session
         if text is not None and self._can_sample():
             self._begin(text.continued(session.settings, session.weights), session.tree)
 
@@ -386,7 +372,7 @@ class PromptScreen(StudioScreen):
 
     def action_edit_text(self) -> None:
         """Edit the newest text in the box; enter continues it, esc discards the changes."""
-        if self._edited is not None or (text := self._open_text()) is None:
+        if self._edited is not None or (text := self.open_text()) is None:
             return
         characters = len(text.whole)
         if characters > MAX_PROMPT_CHARACTERS:
@@ -508,9 +494,6 @@ class PromptScreen(StudioScreen):
     def action_side_by_side(self) -> None:
         """Show the samples of one request beside or below each other."""
         transcript = self.transcript
-        if transcript.columns < 2:
-            self.context.report("the terminal is too narrow for samples side by side")
-            return
         transcript.side_by_side = not transcript.side_by_side
         transcript.show_newest(current=not self.sampling)
         self._remember(side_by_side=transcript.side_by_side)
@@ -527,7 +510,7 @@ class PromptScreen(StudioScreen):
             self._take_settings()
         self._show_hint()
 
-    def on_prompt_frame_changed(self, _event: PromptFrame.Changed) -> None:
+    def on_text_area_changed(self) -> None:
         if self._edited is None:
             self.session.prompt = self.box.text
             self._show_hint()

@@ -19,7 +19,7 @@ from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, CheckpointChoice, PromptSession
-from rnnlm_tui.tui.views.sample_tree import Drawing, SampleTree
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree
 from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 
@@ -151,6 +151,14 @@ class StudioScreen(PaneScreen):
 
     # branches
 
+    def open_text(self) -> Sample | None:
+        """Return the open text; without one, or while sampling, report it."""
+        text = self.session.tree.current
+        if self.sampling or text is None:
+            self.context.report(ALREADY_SAMPLING if self.sampling else NO_TEXT)
+            return None
+        return text
+
     def action_undo_branch(self) -> None:
         """Go back to the text before the last continuation, edit, branch or new seed."""
         self._walk(SampleTree.undo, self.NOTHING_TO_UNDO)
@@ -164,15 +172,11 @@ class StudioScreen(PaneScreen):
         self._walk(lambda tree: tree.move(by), self.NO_BRANCH)
 
     def _walk(self, move: Callable[[SampleTree], bool], otherwise: str) -> None:
-        tree = self.session.tree
-        if self.sampling:
-            self.context.report(ALREADY_SAMPLING)
-        elif tree.current is None:
-            self.context.report(NO_TEXT)
-        elif move(tree):
-            self.show_branch()
-        else:
-            self.context.report(otherwise)
+        if self.open_text() is not None:
+            if move(self.session.tree):
+                self.show_branch()
+            else:
+                self.context.report(otherwise)
 
     def show_branch(self) -> None:
         """Show the current branch."""

@@ -270,7 +270,7 @@ class VersusScreen(StudioScreen):
             self._choose(self.focused.place)
         self._show()
 
-    def on_prompt_frame_changed(self) -> None:
+    def on_text_area_changed(self) -> None:
         session = self.session
         if self.box.text != session.prompt:
             session.prompt, session.changed = self.box.text, True

@@ -9,8 +9,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.message import Message
-from textual.widgets import TextArea
 
 from rnnlm_tui import store
 from rnnlm_tui.schema.formatting import counted, is_joiner
@@ -210,9 +208,6 @@ class PromptFrame(TitledContainer):
     PromptFrame.-editing PromptBox { max-height: 100; }
     """
 
-    class Changed(Message):
-        """The text in the box changed."""
-
     def __init__(self, named: Sequence[str] = (), *, id: str | None = None) -> None:
         """Name these actions in the bottom edge; the last lines have no room for them."""
         super().__init__(title="Prompt", id=id)
@@ -256,10 +251,8 @@ class PromptFrame(TitledContainer):
         self.box.put(text)
         self.show_facts()
 
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        event.stop()
+    def on_text_area_changed(self) -> None:
         self.show_facts()
-        self.post_message(self.Changed())
 
     def recall(self, by: int) -> None:
         """Show an earlier prompt in the box, or a later one; not in place of a text to edit."""

@@ -208,30 +208,26 @@ class StateMapPanel(Panel):
     def _axis(self, room: int) -> list[Segment]:
         """Draw the numbers of tokens, and the cursor with its token."""
         tokens, cells, cursor = self._tokens, self._cells, self._units.cursor
-        marks: list[tuple[int, int, Segment]] = []
+        row, column, pointer = " " * room, 0, Segment("")
         if cursor in tokens:
             label = safe_text(token_label(self._units.texts[cursor]), limit=20)
             column, length = (cursor - tokens.start) * cells, Content(label).cell_length + 2
             fits = column + length <= room
             column = column if fits else max(0, column + 1 - length)
-            pointer = f"▲ {label}" if fits else f"{label} ▲"
-            marks.append((column, length, Segment(pointer, ink(FOCUS, bold=True))))
+            pointer = Segment(f"▲ {label}" if fits else f"{label} ▲", ink(FOCUS, bold=True))
+            row = row[:column] + "▲" * length + row[column + length :]
         step = next(
             size for power in range(6) for size in (10**power, 2 * 10**power, 5 * 10**power)
             if size * cells >= TICK_CELLS
         )  # fmt: skip
         for token in tokens:
-            column, text = (token - tokens.start) * cells, str(token + 1)
-            end = column + len(text)
-            if (token != tokens.start and (token + 1) % step) or end > room:
-                continue
-            if all(end < at or column > at + used for at, used, _ in marks):
-                marks.append((column, len(text), Segment(text, ink(DIM))))
-        row, used = [Segment("tok ", ink(DIM))], 0
-        for column, length, mark in sorted(marks):
-            row += [Segment(" " * (column - used), ink(TEXT)), mark]
-            used = column + length
-        return row
+            at, text = (token - tokens.start) * cells, str(token + 1)
+            end = at + len(text)
+            free = end <= room and not row[max(0, at - 1) : end + 1].strip()
+            if free and (token == tokens.start or not (token + 1) % step):
+                row = row[:at] + text + row[end:]
+        after = row[column + pointer.cell_length :]
+        return [Segment(f"tok {row[:column]}", ink(DIM)), pointer, Segment(after, ink(DIM))]
 
     # the legend at the right
 

@@ -153,12 +153,6 @@ class Transcript(WheelScrolled, can_focus=True):
         """The entry at the bottom."""
         return self.entries[-1] if self.entries else None
 
-    @property
-    def columns(self) -> int:
-        """How many texts have room beside each other."""
-        room = max(10, self.inner_size.width - 5)
-        return max(1, (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP))
-
     def add(self, entry: SampleTree) -> None:
         """Show an entry at the bottom, where the newest may be already."""
         if entry is not self.newest:
@@ -250,10 +244,10 @@ class Transcript(WheelScrolled, can_focus=True):
     def _rows_of(self, place: int) -> tuple[list[Content], int]:
         if place not in self._rows:
             width, roomy, beside = self._laid_out_for
-            columns = self.columns if beside else 1
-            newest = place == len(self.entries) - 1
+            room, newest = max(10, width - 5), place == len(self.entries) - 1
+            columns = (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP) if beside else 1
             self._rows[place] = entry_rows(
-                self.entries[place], max(10, width - 5), columns, newest=newest, roomy=roomy
+                self.entries[place], room, max(1, columns), newest=newest, roomy=roomy
             )
         return self._rows[place]
 

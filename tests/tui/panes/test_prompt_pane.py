@@ -124,7 +124,7 @@ async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
         await until(pilot, lambda: read_history() == ["We", "We the"])
         # another mode's branch is shown
         session.tree.add(session.shown.continued(session.settings, session.weights))
-        session.shown.text = " else"
+        session.shown.text, session.shown.drawing = " else", None
         await pilot.press("3")
         await until(pilot, lambda: app.current_mode == "checkpoints")
         await press(pilot, "4", "We the else")
@@ -229,10 +229,6 @@ async def test_several_samples_are_one_request_below_or_beside_each_other() -> N
         await until_shown(pilot, "samples of one request are beside each other")
         await pilot.resize_terminal(120, 40)
         await pilot.press("f6", "f6")
-        await pilot.resize_terminal(60, 24)
-        await app.screen.run_action("screen.side_by_side")
-        await until_shown(pilot, "too narrow for samples side by side")
-        assert pane(app).transcript.side_by_side
         # each request draws a random seed, but a continuation keeps its own
         await pilot.press("f4", "escape", *["tab"] * 6, *"random", "enter")
         for _ in range(2):
