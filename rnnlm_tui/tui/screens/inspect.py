@@ -246,7 +246,7 @@ class InspectScreen(StudioScreen):
         self._show_no_states("")
         self._show_units()
         self.choices.show(None)
-        self.strip.bottom = ""
+        self.strip.bottom, self.strip.note = "", Content("")
         if source is None:
             self.strip.show((), 0)
             self.strip.panel_title, self.strip.legend = "Inspect", ""

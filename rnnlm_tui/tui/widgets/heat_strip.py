@@ -126,7 +126,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         token."""
         shown = (*texts, NEXT) if texts else ()
         if shown != self._texts:
-            self._texts, self._text = shown, TokenLines(0)
+            self._texts, self._text, self._top = shown, TokenLines(0), 0
         self._prompt_tokens, self._values = prompt_tokens, values
         self.cursor = min(self.cursor, len(texts))
         self.redraw()

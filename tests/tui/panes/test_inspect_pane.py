@@ -54,6 +54,9 @@ TEXT = (
 )
 
 
+LONG = "".join(f" w{at}" for at in range(1_000))
+
+
 def sampled(
     prompt: str = PROMPT, text: str = TEXT, weights: Weights | None = None, **settings: object
 ) -> Sample:
@@ -87,12 +90,11 @@ async def open_text(
     sampler: FakeSampler | None = None,
     *,
     size: tuple[int, int] = (80, 24),
-    text: str = TEXT,
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int], FakeSampler]]:
     """The pane on a text that was sampled from the run's best checkpoint."""
     sampler = sampler or FakeSampler()
     async with at_home(pane="prompt", sampler=sampler, size=size) as (app, pilot):
-        app.prompt_session.tree.add(sampled(text=text, weights=weights(run, 3_700)))
+        app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
         await pilot.press("f2")
         yield app, pilot, sampler
 
@@ -117,7 +119,9 @@ async def scored(app: RnnlmApp, pilot: Pilot[int]) -> InspectScreen:
     return screen
 
 
-async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirectory) -> None:
+async def test_the_cursor_walks_over_a_text_that_is_scored_once_and_scrolls_a_long_one(
+    run: RunDirectory,
+) -> None:
     gate = asyncio.Event()
     async with open_text(run, FakeSampler(ask_gate=gate)) as (app, pilot, sampler):
         await until_shown(pilot, "The state of the Union is strong,", "computing …")
@@ -168,26 +172,13 @@ async def test_the_cursor_walks_over_a_text_that_is_scored_once(run: RunDirector
         await until(pilot, lambda: screen.scored is not None and len(screen.scored) == 4)
         assert [row.removed_by for row in screen.choices.rows[:4]] == ["", "", "", "top-k"]
 
-        app.select_run(trained("brisk-heron"))
-        await until_shown(pilot, "This run has no checkpoint yet.", "2 shows how it trains.")
-        assert "work together" not in screen_text(app)
-        assert not app.prompt_session.tree.branches
-
-
-async def test_a_long_text_scrolls_marks_the_horizon_and_takes_clicks(run: RunDirectory) -> None:
-    def glued(request: InspectRequest) -> Inspection:
-        """A text without spaces between its tokens."""
-        found = answers.inspection(request)
-        tokens = [one.model_copy(update={"text": one.text.strip()}) for one in found.tokens]
-        return found.model_copy(update={"tokens": tuple(tokens)})
-
-    sampler = FakeSampler()
-    async with open_text(run, sampler, text="".join(f" w{at}" for at in range(1_000))) as (
-        app, pilot, _,
-    ):  # fmt: skip
-        screen = await scored(app, pilot)
+        # the horizon is a sign in the blank before a token, or underlines its first letter
+        for text in ("".join(f" w{at}" for at in range(25)) + " " + "x" * 70, LONG):
+            app.prompt_session.tree.add(sampled(text=text, weights=weights(run, 3_700)))
+            await press(pilot, "escape f2", " w23 w24")
+            await scored(app, pilot)
+            assert underlined(app) == ("" if text is LONG else "x")
         await until_shown(pilot, "↓ ", "╎ 30 tokens", " w23 w24╎w25 w26 ")
-        assert underlined(app) == ""
         await press(pilot, "end", "↑ ", " w999…")
         await pilot.press("home")
         await pilot.click("#strip", offset=(7, 1))
@@ -197,10 +188,17 @@ async def test_a_long_text_scrolls_marks_the_horizon_and_takes_clicks(run: RunDi
         await until_shown(pilot, "at token 10")
         await press(pilot, "end left", "w999 ▲", "at token 1,005")
 
-        sampler.answers[InspectRequest] = glued
-        app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
-        await press(pilot, "escape f2", "andIaskyoutojoin")
-        assert underlined(app) == "w", "the first letter, where no blank is before it"
+        app.select_run(trained("brisk-heron"))
+        await until_shown(pilot, "This run has no checkpoint yet.", "2 shows how it trains.")
+        assert "w999" not in screen_text(app)
+        assert not app.prompt_session.tree.branches
+        assert "perplexity" not in screen_text(app)
+        app.close_run()
+        app.open_pane("config")
+        await until(pilot, lambda: app.current_mode == "config")
+        app.open_pane("inspect")
+        await until_shown(pilot, "No run open.")
+        await press(pilot, "right down j enter tab p w u i o", "no text is scored yet")
 
 
 async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
@@ -408,9 +406,3 @@ async def test_an_unscored_text_is_tried_again_or_scored_with_another_checkpoint
         app.prompt_session.tree.add(sampled(weights=weights(run, 3_700)))
         await press(pilot, "escape f2 tab", "✗ the states are too many")
         await press(pilot, "tab", "─ Unit ─", "│ the states are too many")
-
-
-async def test_without_a_run_nothing_is_inspected() -> None:
-    async with at_home(None, "inspect") as (_, pilot):
-        await until_shown(pilot, "No run open.")
-        await press(pilot, "right down j enter tab p w u i o", "no text is scored yet")

@@ -24,6 +24,7 @@ from rnnlm_tui.store.state import read_history
 from rnnlm_tui.system.locks import folder_lock
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens import studio
+from rnnlm_tui.tui.views import sample_tree
 from rnnlm_tui.tui.widgets import transcript
 from rnnlm_tui.tui.widgets.settings_row import SettingInput
 from tests.fakes.answers import token_id
@@ -173,43 +174,6 @@ async def test_a_running_text_is_stopped_first_with_the_keys_of_the_keymap() -> 
         await until(pilot, lambda: app.current_mode == "runs")
 
 
-async def test_a_slow_disk_delays_no_text_and_an_error_is_reported() -> None:
-    async with sampling() as (app, pilot, sampler):
-        samples = samples_file()
-        with folder_lock(samples.parent):  # every write waits for it
-            await drawn(app, pilot, sampler, *"We", "enter")
-            await drawn(app, pilot, sampler, "f3")
-            await until_shown(pilot, "We s7t0 end s7t2 end", "✓ 2 of 100 tokens")
-            assert search() == []
-        await until(pilot, lambda: [kept.tokens for kept in search()] == [4, 2])
-        samples.unlink()
-        samples.mkdir()
-        await press(pilot, "f3", "s7t4 end", "can't write")
-
-
-async def test_a_request_that_was_not_sent_is_dropped_by_escape(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    written = threading.Event()
-    sent = worker_writes_snapshots(monkeypatch, written)
-    async with sampling(FakeSampler(waking=asyncio.Event())) as (app, pilot, sampler):
-        await press(pilot, [*"We", "enter"], "loading the model", "esc Stop")
-        await press(pilot, "escape", "■ stopped before the first token")
-        assert not pane(app).sampling
-        assert sampler.waking is not None
-        sampler.waking.set()
-        await press(pilot, "enter", "We is strong.", "✓ 3 of 100 tokens")
-        assert len(sampler.requests) == 1
-        # while a snapshot is written
-        await choose_now(app, pilot)
-        await pilot.press("enter")
-        await until(pilot, lambda: sent == ["snapshot"])
-        await press(pilot, "escape", "■ stopped before the first token")
-        written.set()
-        await app.workers.wait_for_complete([one for one in app.workers if one.group == "sample"])
-        assert len(sampler.requests) == 1
-
-
 async def test_several_samples_are_one_request_below_or_beside_each_other() -> None:
     async with sampling() as (app, pilot, sampler):
         await drawn(app, pilot, sampler, *["tab"] * 7, "3", "enter", *"We", "enter")
@@ -240,7 +204,7 @@ async def test_several_samples_are_one_request_below_or_beside_each_other() -> N
         assert app.settings["prompt"] == saved
 
 
-async def test_seed_and_checkpoint_change_by_key_and_a_prompt_is_sampled_at_once() -> None:
+async def test_seed_and_checkpoint_change_by_key_and_a_slow_disk_delays_no_text() -> None:
     async with sampling() as (app, pilot, sampler):
         weights = "step 3,000, val 60.7", "step 2,000", "step 1,000", "@now", "@last step 3,750"
         for words in (*weights, "@best step 3,700", weights[0]):
@@ -253,6 +217,17 @@ async def test_seed_and_checkpoint_change_by_key_and_a_prompt_is_sampled_at_once
         assert [request.settings.seed for request in sampler.requests] == [9, 10]
         assert sampler.requests[-1].checkpoint.endswith("step-000003000")
         assert sampler.requests[-1].prompt == "x"
+        samples = samples_file()
+        await until(pilot, lambda: len(search()) == 2)
+        with folder_lock(samples.parent):  # every write waits for it
+            await drawn(app, pilot, sampler, "f3")
+            await drawn(app, pilot, sampler, "f3")
+            await until_shown(pilot, "x s10t0 end s10t2 end s10t4 end", "✓ 2 of 100 tokens")
+            assert len(search()) == 2
+        await until(pilot, lambda: [kept.tokens for kept in search()] == [6, 4, 2, 2])
+        samples.unlink()
+        samples.mkdir()
+        await press(pilot, "f3", "s10t6 end", "can't write")
 
 
 async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
@@ -335,15 +310,31 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         await until_shown(pilot, "@last step 3,750")
 
 
-async def test_without_a_checkpoint_the_current_weights_are_sampled_while_they_can_be(
+async def test_without_a_checkpoint_the_current_weights_are_sampled_unless_escape_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker_writes_snapshots(monkeypatch)
-    run = run_at_home(losses={})
-    async with sampling(run=run) as (app, pilot, sampler):
+    written = threading.Event()
+    sent, run = worker_writes_snapshots(monkeypatch, written), run_at_home(losses={})
+    async with sampling(FakeSampler(waking=asyncio.Event(), texts=words), run) as (
+        app, pilot, sampler,
+    ):  # fmt: skip
         await until_shown(pilot, "@now", "No checkpoint yet: enter samples from the current")
-        await press(pilot, "x enter", "x s7t0 end")
-        assert sampler.requests[-1].checkpoint == str(run.path / "snapshots/step-000003752-aa")
+        # escape drops a request while the sampler wakes, and while a snapshot is written
+        written.set()
+        await press(pilot, "x enter", "loading the model", "esc Stop")
+        await press(pilot, "escape", "■ stopped before the first token")
+        assert not pane(app).sampling
+        assert sampler.waking is not None
+        sampler.waking.set()
+        await press(pilot, "enter", "x s7t0 end", "✓ 2 of 100 tokens")
+        written.clear()
+        await pilot.press("enter")
+        await until(pilot, lambda: sent == ["snapshot"] * 3)
+        await press(pilot, "escape", "■ stopped before the first token")
+        written.set()
+        await app.workers.wait_for_complete([one for one in app.workers if one.group == "sample"])
+        [request] = sampler.requests
+        assert request.checkpoint == str(run.path / "snapshots/step-000003752-aa")
 
         def ended(_run: RunDirectory, _verb: str) -> None:
             raise RunStateError("plain-otter is not running", hint="resume it")
@@ -387,7 +378,7 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
         screen, drawing = pane(app), pane(app).drawing
         assert drawing is not None
         start = now = monotonic()
-        for module in (studio, transcript):
+        for module in (studio, transcript, sample_tree):
             monkeypatch.setattr(module, "monotonic", lambda: now)
         monkeypatch.setattr(RnnlmApp, "is_headless", False)  # so that cells are sent
         before = screen.cells_sent
@@ -398,6 +389,7 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
                 drawing.take(SamplePiece(id="1", text=text, tokens=200))
                 screen.show_drawing(drawing)
                 await pilot.pause()
+        assert "200 of 100 tokens   40 tok/s   first token" in screen_text(app)
         cells = screen.cells_sent - before
         assert screen.CELLS_PER_SECOND <= cells / 4 <= 8 * 1_024
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import random
 
-import pytest
 from rich.cells import cell_len
 
 from rnnlm_tui.schema.config import SamplingConfig
-from rnnlm_tui.schema.sampling import SampleDone, SamplePiece
+from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.text import WrappedText
-from rnnlm_tui.tui.views import sample_tree
 from rnnlm_tui.tui.views.sample_tree import NARROW_CELLS, Drawing, Sample, Weights
 
 
@@ -93,13 +91,3 @@ def test_the_line_below_a_sample_has_its_figures_the_most_important_where_it_is_
     for tokens, reason in ((42, "cancelled"), (4_000, "length")):
         found = ended(done(reason=reason, tokens=tokens, bits_per_token=14.1, **SLOW), most=4_096)
         assert found.status().plain.endswith("14.1 bits/token")
-
-
-def test_the_line_of_a_running_sample_has_its_speed_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter((0.0, 1.0, 1.038, 2.038))
-    wanted = ended().wanted
-    monkeypatch.setattr(sample_tree, "monotonic", lambda: next(clock))
-    found = Drawing(wanted)
-    assert found.status().plain == "● loading the model …"
-    found.take(SamplePiece(id="1", text=" is", tokens=42))
-    assert found.status().plain == "● 42 of 100 tokens   42 tok/s   first token 1,038 ms   seed 7"
