@@ -75,8 +75,8 @@ STILL_SECONDS = 0.06
 EAGER_VALUES = 500_000
 """Most activations that are asked for before a view shows them."""
 NOT_SCORED = "no text is scored yet"
-UNIT_SEARCHES = ("space", "newline", "digit", "quotes", "position in line", "e", "since e")
-"""Examples of what `engine.units` accepts."""
+UNIT_SEARCHES = "for example space, newline, digit, quotes, position in line, e, since e"
+"""Of what `engine.units` accepts."""
 MOST_TYPED = 200
 """Characters that may be typed in place of a token."""
 CONTEXT_TOKENS = 20
@@ -471,10 +471,9 @@ class InspectScreen(StudioScreen):
 
     @act
     async def action_search_units(self) -> None:
-        about = f"for example {', '.join(UNIT_SEARCHES)}"
-        query = await self.context.ask(
-            AskScreen("Units that follow", self.units.query, str, about=about, most=60)
-        )
+        before = self.units.query
+        question = AskScreen("Units that follow", before, str, about=UNIT_SEARCHES, most=60)
+        query = await self.context.ask(question)
         if query:
             self.units.order, self.units.unit = "search", 0
             self.units.query = query.strip() or query

@@ -26,15 +26,8 @@ from rnnlm_tui.tui.actions import bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import (
-    ALREADY_SAMPLING,
-    LAST,
-    NO_RUN,
-    NOW,
-    CheckpointChoice,
-    draw_seed,
-)
-from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights, with_seed
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, LAST, NO_RUN, NOW, CheckpointChoice
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.settings_row import PromptSettings, SettingsRow
@@ -285,8 +278,8 @@ class PromptScreen(StudioScreen):
         else:
             session = self.session
             self._remember(samples=session.samples, random_seed=session.random_seed)
-            if new_seed and session.random_seed:
-                self._use_seed(draw_seed())
+            if new_seed:
+                self.renew_seed()
             return True
         return False
 
@@ -301,9 +294,9 @@ class PromptScreen(StudioScreen):
         session.random_seed = settings.random_seed
         return True
 
-    def _use_seed(self, seed: int) -> None:
+    def use_seed(self, seed: int) -> None:
+        super().use_seed(seed)
         self.settings_row.set_seed(seed)
-        self.session.settings = with_seed(self.session.settings, seed)
 
     def _begin(self, wanted: Sample, tree: SampleTree, count: int = 1) -> None:
         """Draw samples of a text, as branches of a tree."""
@@ -357,7 +350,7 @@ class PromptScreen(StudioScreen):
         if not self._take_settings():
             return
         session, tree, text = self.session, self.session.tree, self.box.text
-        self._use_seed((session.settings.seed + session.samples) % SEEDS)
+        self.use_seed((session.settings.seed + session.samples) % SEEDS)
         if tree.current is None or (text and text != tree.prompt):
             if text:
                 self._sample_prompt(text)

@@ -18,8 +18,8 @@ from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.sampling import draw, stop_drawing
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, CheckpointChoice, PromptSession
-from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, CheckpointChoice, PromptSession, draw_seed
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, with_seed
 from rnnlm_tui.tui.widgets.panel import Panel
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 
@@ -80,6 +80,16 @@ class StudioScreen(PaneScreen):
     def box(self) -> PromptBox:
         """The box for prompts, if the mode has one."""
         return self.query_one(PromptBox)
+
+    def use_seed(self, seed: int) -> None:
+        """Use this seed for the next request."""
+        session = self.session
+        session.settings, session.changed = with_seed(session.settings, seed), True
+
+    def renew_seed(self) -> None:
+        """Draw the seed of the next request, if it is random."""
+        if self.session.random_seed:
+            self.use_seed(draw_seed())
 
     # sampling
 

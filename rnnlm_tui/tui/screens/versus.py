@@ -28,8 +28,8 @@ from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.side_requests import SideScores, read_other_runs, read_tokenizer
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, draw_seed
-from rnnlm_tui.tui.views.sample_tree import Weights, with_seed
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN
+from rnnlm_tui.tui.views.sample_tree import Weights
 from rnnlm_tui.tui.views.side_facts import facts_legend, facts_within, texts_chart
 from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import (
@@ -395,14 +395,10 @@ class VersusScreen(StudioScreen):
         else:
             self.set_focus(self.box)
 
-    def _use_seed(self, seed: int) -> None:
-        session = self.session
-        session.settings, session.changed = with_seed(session.settings, seed), True
-
     def action_new_seed(self) -> None:
         """Use the next seed, and sample again."""
         if self._is_free():
-            self._use_seed(self.session.settings.seed + 1)
+            self.use_seed(self.session.settings.seed + 1)
             if self._view == "grid":
                 self.grid.show(None)
             self._show()
@@ -418,8 +414,7 @@ class VersusScreen(StudioScreen):
             self.context.report(problem, trouble=True)
             return
         self.frame.remember()
-        if self.session.random_seed:
-            self._use_seed(draw_seed())
+        self.renew_seed()
         prompt, settings, start = self.box.text, self.session.settings, self.session.state
         if self._view == "grid":
             asked = SampleRound(self.found.sides, prompt, grid_columns(settings), start)

@@ -280,27 +280,21 @@ def token_offset(one: ScoredText, other: ScoredText) -> int | None:
     return offset if same else None
 
 
+def _percent(share: float) -> str:
+    return probability(share / 100)
+
+
 def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | None) -> ChartData:
     """Return the gradient by lag in percent of lag 0, one curve a model."""
     series = []
     for place, (name, reach) in enumerate(reaches):
         first = reach.norms[0] if reach.norms else 0.0
         shares = [100 * norm / first if first and norm > 0 else math.nan for norm in reach.norms]
-        letter = "AB"[place] if len(reaches) > 1 else ""
-        colour = (TRAIN, THIRD)[place % 2]
-        last = next((share for share in reversed(shares) if share == share), None)
-        series.append(
-            ChartSeries(
-                name,
-                colour,
-                [float(lag) for lag in range(len(shares))],
-                shares,
-                current="" if last is None else probability(last / 100),
-                marker=letter,
-                smooth=False,
-                y_format=lambda percent: probability(percent / 100),
-            )
-        )
+        colour, letter = (TRAIN, THIRD)[place % 2], "AB"[place] if len(reaches) > 1 else ""
+        lags = [float(lag) for lag in range(len(shares))]
+        last = next((_percent(share) for share in reversed(shares) if share == share), "")
+        curve = ChartSeries(name, colour, lags, shares, current=last, marker=letter)
+        series.append(replace(curve, smooth=False, y_format=_percent))
     return ChartData(
         "Reach" if position is None else f"Reach, token {position + 1:,}",
         tuple(series),

@@ -102,17 +102,9 @@ class Sample:
 
     def request(self, kind: type[RequestT], **more: object) -> RequestT:
         """Return a request about this text, with a new id unless it is given."""
-        return kind.model_validate(
-            {
-                "id": uuid4().hex,
-                "checkpoint": self.weights.path,
-                "prompt": self.prompt,
-                "ids": self.ids,
-                "state": self.state,
-                "settings": self.settings,
-                **more,
-            }
-        )
+        asked: dict[str, object] = {"id": uuid4().hex, "checkpoint": self.weights.path}
+        asked |= {"prompt": self.prompt, "ids": self.ids, "state": self.state}
+        return kind.model_validate({**asked, "settings": self.settings, **more})
 
     def continued(self, settings: SamplingConfig, weights: Weights) -> Sample:
         """Plan more tokens after this text, with its seed: the text is then the same as in one go.
@@ -305,15 +297,6 @@ class SampleTree:
         """The newest text, or without one the prompt."""
         shown = self.live[0] if self.live else self.current
         return self.prompt if shown is None else shown.whole
-
-    @property
-    def meta(self) -> str:
-        """`31 tokens · seed 1 · step 3,700 · 2 of 3`."""
-        current, siblings = self.current, [one.number for one in self.siblings()]
-        if current is None or len(siblings) < 2:
-            return "" if current is None else current.meta
-        place = f"{siblings.index(current.number) + 1} of {len(siblings)}"
-        return " · ".join(filter(None, (current.meta, place)))
 
     def add(self, branch: Sample) -> None:
         """Add a branch and make it the current one; its number is set here."""

@@ -231,16 +231,13 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
     # the legend
 
     def _legend(self, width: int) -> Content:
-        left, words = self.scale(wide=True), Content.styled(self._bar_words, DIM)
+        words = Content.styled("" if self.ascii_only else self.BAR_WORDS, DIM)
+        left = self.scale(wide=True)
         long = self._horizon_words(", where the reference stops")
         both = Content("   ").join(filter(None, (words, long)))
         room = width - left.cell_length - 3
         fits = (one for one in (both, self._horizon_words()) if one.cell_length <= room)
         return spread(left, next(fits, Content("")), width)
-
-    @property
-    def _bar_words(self) -> str:
-        return "" if self.ascii_only else self.BAR_WORDS
 
     def _horizon_words(self, more: str = "") -> Content:
         if self.tokens <= HORIZON:

@@ -102,15 +102,7 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(
-            id=id,
-            compact=True,
-            soft_wrap=True,
-            show_line_numbers=False,
-            tab_behavior="focus",
-            highlight_cursor_line=False,
-            placeholder="",
-        )
+        super().__init__(id=id, compact=True, highlight_cursor_line=False)
         self.cursor_blink = False
         self._typed: list[str] = []
         """Typed characters, inserted together: each change rewraps the whole line."""

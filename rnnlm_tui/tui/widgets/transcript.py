@@ -109,9 +109,12 @@ def entry_rows(
     if tree.drawing is not None and tree.drawing.error:
         words = safe_text(tree.drawing.error, limit=width - 2, newlines="space")
         rows.append(Content.assemble(BLANK, ("✗ ", BAD), (words, TEXT)))
-    if tree.meta and not tree.live and (roomy or (newest and len(tree.siblings()) > 1)):
-        meta = safe_text(tree.meta, limit=width, newlines="space")
-        rows.append(Content.assemble(BLANK, (meta, FAINT)))
+    siblings = [one.number for one in tree.siblings()]
+    several = len(siblings) > 1
+    if current is not None and current.meta and (roomy or (newest and several)):
+        place = f" · {siblings.index(current.number) + 1} of {len(siblings)}" if several else ""
+        words = safe_text(current.meta + place, limit=width, newlines="space")
+        rows.append(Content.assemble(BLANK, (words, FAINT)))
     return rows, current_row
 
 
