@@ -30,8 +30,15 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN
 from rnnlm_tui.tui.views.sample_tree import Weights
-from rnnlm_tui.tui.views.side_facts import facts_legend, facts_within, texts_chart
-from rnnlm_tui.tui.views.text_scores import TextScores
+from rnnlm_tui.tui.views.side_facts import (
+    TextScores,
+    differences_markdown,
+    facts_legend,
+    facts_within,
+    grid_markdown,
+    texts_chart,
+    texts_markdown,
+)
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     MOST_SIDES,
@@ -41,7 +48,6 @@ from rnnlm_tui.tui.views.versus import (
     SideText,
     settings_line,
 )
-from rnnlm_tui.tui.views.versus_export import differences_markdown, grid_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from rnnlm_tui.errors import InputError
@@ -50,7 +51,8 @@ Span = tuple[int, int]
 """Start and end of characters."""
 
 
-def hunks(a: str, b: str) -> list[tuple[Span, Span]]:
+@lru_cache(maxsize=4)
+def hunks(a: str, b: str) -> Sequence[tuple[Span, Span]]:
     """Return where two texts differ, word by word, in order: the words of each, perhaps none."""
     words_a, words_b = (list(_WORD.finditer(text))[:MOST_WORDS] for text in (a, b))
     matcher = SequenceMatcher(
@@ -202,3 +204,8 @@ class TextScore:
         """Bits over the bytes of the text; NaN without bytes."""
         size = sum(self.bytes)
         return math.fsum(self.bits) / size if size else math.nan
+
+    def words(self, *, by_bytes: bool) -> str:
+        """Return the bits per token, or per byte; empty without any."""
+        bits = self.bits_per_byte if by_bytes else self.bits_per_token
+        return "" if math.isnan(bits) else f"{bits:.{1 + by_bytes}f}"

@@ -105,10 +105,15 @@ class Side:
         return "@last" if row.last else "@pinned" if pinned else ""
 
     @property
+    def loss(self) -> float | None:
+        """The checkpoint's validation loss; None if there is none."""
+        row = None if self.choice.gone else self.row
+        return None if row is None else row.validation_loss
+
+    @property
     def perplexity(self) -> str:
         """The checkpoint's validation perplexity; empty if there is none."""
-        loss = self.row.validation_loss if self.row is not None else None
-        return "" if loss is None else formatting.figure(perplexity(loss))
+        return "" if self.loss is None else formatting.figure(perplexity(self.loss))
 
     def next_choice(self, others: Sequence[Side]) -> CheckpointChoice:
         """Return the choice of the next weights that none of the others has, if there are any."""
@@ -190,36 +195,31 @@ class SideText(Drawing):
     def figures(self, room: int, *, by_bytes: bool = False) -> Content:
         """Return `42 tokens   2,110 tok/s   4.1 bits/token   seed 7`, with the parts that fit.
 
-        The step follows the speed if the side's checkpoint has changed since. With `by_bytes`,
-        bits per byte: the sides have different tokenizers.
+        The step follows if the side's checkpoint has changed since. With `by_bytes`, bits per byte:
+        the sides have different tokenizers.
         """
         settings, tokens, done = self.wanted.settings, self.samples[0].tokens, self.done
-        if self.error:
-            return Content("")
-        if not self.asked and not self.over:
-            return Content.styled("…", DIM)
+        if self.error or not (self.asked or self.over):
+            return Content.styled("" if self.error else "…", DIM)
         number, _, noun = counted(tokens, "token").partition(" ")
         if not self.over:
             most = counted(settings.max_new_tokens, "token")
             words = line(f"{{}} of {most}", number) if tokens else line("loading …")
             return Content.styled("● ", TRAIN) + words
         stopped = done is None or done.reason == "cancelled"
-        count = line(f"■ {{}} {noun}, stopped" if stopped else f"{{}} {noun}", number)
-        parts = {"tokens": count}
+        parts = {"tokens": line(f"■ {{}} {noun}, stopped" if stopped else f"{{}} {noun}", number)}
         if done is not None and tokens:
             # the first token waits for the model and the prompt
             seconds = done.seconds - done.first_token_seconds
             if tokens > 1 and seconds > 0 and done.seconds >= RATE_SECONDS:
                 parts["speed"] = line("{} tok/s", formatting.count((tokens - 1) / seconds))
+            if not by_bytes:
+                parts["bits"] = line("{} bits/token", f"{done.bits_per_token:.1f}")
+            elif score := self.scores.get(self.side):
+                parts["bits"] = line("{} bits/byte", score.words(by_bytes=True))
         used, now = self.wanted.weights.row, self.side.row
         if used is not None and now is not None and used.step != now.step:
             parts["step"] = line("step {}", f"{used.step:,}")
-        if done is not None and tokens:
-            score = self.scores.get(self.side)
-            if not by_bytes:
-                parts["bits"] = line("{} bits/token", f"{done.bits_per_token:.1f}")
-            elif score is not None:
-                parts["bits"] = line("{} bits/byte", formatting.figure(score.bits_per_byte))
         parts["seed"] = line("greedy") if settings.is_greedy else line("seed {}", settings.seed)
         shown = Content("   ").join(parts.values())
         for name in ("", "seed", "speed", "bits", "step"):  # the least important first
@@ -258,7 +258,6 @@ class SideBySide:
     """The place of the side that keys act on."""
     difference: int | None = None
     """The difference between the newest texts that is marked; None for none."""
-    _hunks: tuple[list[str], list[tuple[Span, Span]]] | None = None
 
     def clear(self) -> None:
         """Remove all sides and their texts."""
@@ -317,7 +316,7 @@ class SideBySide:
     @property
     def pair(self) -> tuple[int, int]:
         """The places of the two sides that are compared closely: A, and the chosen one or B."""
-        return 0, max(1, self.chosen) if len(self.sides) > 1 else 0
+        return 0, max(1, self.chosen)
 
     def text(self, place: int, asked: SampleRound | None = None) -> SideText | None:
         """Return a side's text of a round, the newest by default."""
@@ -349,16 +348,12 @@ class SideBySide:
         For A itself, with the other one of the pair.
         """
         texts = self.texts((0, place or self.pair[1]))
-        return common_start(texts) if texts and len(self.sides) > 1 else 0
+        return common_start(texts) if texts else 0
 
-    def hunks(self) -> list[tuple[Span, Span]]:
+    def hunks(self) -> Sequence[tuple[Span, Span]]:
         """Return where the newest texts of the pair differ."""
         texts = self.texts(self.pair)
-        if texts is None or self.pair[0] == self.pair[1]:
-            return []
-        if self._hunks is None or self._hunks[0] != texts:
-            self._hunks = (texts, hunks(*texts))
-        return self._hunks[1]
+        return hunks(*texts) if texts else ()
 
     def marked(self, place: int) -> Span | None:
         """Return the characters of a side's newest text that the marked difference has."""

@@ -16,11 +16,8 @@ from textual.strip import Strip
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, MARK_COLOURS, SIDE_BANDS, TEXT
 from rnnlm_tui.tui.text import WrappedText, line, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
-from rnnlm_tui.tui.views.text_differences import (
-    ScoredSpan,
-    level,
-)
-from rnnlm_tui.tui.views.text_scores import TextScores
+from rnnlm_tui.tui.views.side_facts import TextScores
+from rnnlm_tui.tui.views.text_differences import ScoredSpan, level
 from rnnlm_tui.tui.views.versus import letter
 from rnnlm_tui.tui.widgets.panel import Panel, ScrolledPanel, first_shown, padded, segments_of
 

@@ -22,7 +22,7 @@ from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import own_presets
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.screens.versus import VersusScreen
-from rnnlm_tui.tui.views.versus_export import texts_markdown
+from rnnlm_tui.tui.views.side_facts import texts_markdown
 from tests.homes import LOSSES, tensor_file, trained, with_checkpoints
 from tests.tui.demo_run import NOW
 from tests.tui.fakes import FakeSampler

@@ -11,7 +11,13 @@ from textual.geometry import Region, Size
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone
 from rnnlm_tui.tui.views.prompt import LAST, NOW, CheckpointChoice
-from rnnlm_tui.tui.views.side_facts import fact_lines, score_chart
+from rnnlm_tui.tui.views.side_facts import (
+    TextScores,
+    differences_markdown,
+    fact_lines,
+    score_chart,
+    texts_markdown,
+)
 from rnnlm_tui.tui.views.text_differences import (
     TextScore,
     common_start,
@@ -21,9 +27,7 @@ from rnnlm_tui.tui.views.text_differences import (
     same_tokens,
     scored_spans,
 )
-from rnnlm_tui.tui.views.text_scores import TextScores
 from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, other_wanted, settings_line
-from rnnlm_tui.tui.views.versus_export import differences_markdown, texts_markdown
 from rnnlm_tui.tui.widgets.sample_grid import grid_columns
 from rnnlm_tui.tui.widgets.versus import VersusView, shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
