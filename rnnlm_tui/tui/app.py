@@ -49,15 +49,17 @@ from rnnlm_tui.tui.poller import Polled, Watcher
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import (
+    FULL,
     REINSTALLED,
     ColourName,
+    TerminalKind,
     crash_report,
     leave_on_hangup,
     log_traceback,
     terminal_kind,
 )
 from rnnlm_tui.tui.text import safe_text
-from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, Display, colour_name, repaint
+from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, colour_name, repaint
 from rnnlm_tui.tui.threads import act, run_before_exit, to_thread, wait_for_threads
 from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
 from rnnlm_tui.tui.views.machine import Readings
@@ -141,7 +143,8 @@ class RnnlmApp(App[int]):
         pane: Pane | None = None,
         *,
         settings: dict[str, object] | None = None,
-        display: Display | None = None,
+        kind: TerminalKind = FULL,
+        colours: ColourName | None = None,
         keymap: Keymap | None = None,
         fps: float = 2.0,
     ) -> None:
@@ -150,11 +153,10 @@ class RnnlmApp(App[int]):
             # before Textual creates the first screen, so that it creates no other
             vars(self)["DEFAULT_MODE"] = pane or "train"
         super().__init__()
-        display = display or Display()
         self._keymap_file = keymap or Keymap()
         self.actions = self._keymap_file.actions
         """The table of actions with the user's keys."""
-        if display.ascii_only:
+        if not kind.braille:
             self.actions = with_ascii_keys(self.actions)
         self.run_directory = run
         """The open run."""
@@ -163,7 +165,7 @@ class RnnlmApp(App[int]):
         best one."""
         self.sampler: SamplerClient | None = None
         """The one sampler; None until it has been started in the background."""
-        self.ascii_only = display.ascii_only
+        self.ascii_only = not kind.braille
         """Draw marks, panels and charts in ASCII."""
         self.settings: dict[str, object] = settings if settings is not None else {}
         """Plain JSON values that are kept for the next start; screens read and write their own
@@ -186,7 +188,7 @@ class RnnlmApp(App[int]):
         """When a key was pressed last, in monotonic seconds."""
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
         """The thread that polls runs and machine."""
-        self.appearance = Appearance(display, self.settings)
+        self.appearance = Appearance(self.settings, kind, colours)
         self.no_color = self.no_color or self.appearance.colours == "none"
         self.animation_level = "none"
         self.register_theme(THEME)
@@ -789,18 +791,18 @@ def run_app(
             stream.reconfigure(errors="replace")
     settings = load_state()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
+    if ascii is not None:
+        kind = replace(kind, braille=not ascii)
     place: Pane | None = next((known for known in PANES if known == pane), None)
     restored = run is None and place is None
     if restored:
         run, place = last_session(settings)
-    display = Display(
-        kind, colour_name(colours), ascii_only=not kind.braille if ascii is None else ascii
-    )
     app = RnnlmApp(
         run,
         place,
         settings=settings,
-        display=display,
+        kind=kind,
+        colours=colour_name(colours),
         keymap=read_keymap(keymap_file()),
         fps=fps,
     )

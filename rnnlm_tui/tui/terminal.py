@@ -41,7 +41,7 @@ class TerminalKind:
     light: bool
     """Whether its background is bright; only a few terminals report it."""
     braille: bool
-    """Whether it can show braille charts."""
+    """Whether it can show braille charts; else marks, panels and charts are drawn in ASCII."""
     hint: str = ""
     """How to get more colours; empty if it has enough, or wants none."""
 
@@ -61,6 +61,10 @@ class TerminalKind:
         if self.depth == "16" and chosen in ("dark", "light"):  # exact colours need 256
             return "ansi-light" if chosen == "light" else "ansi-dark"
         return chosen
+
+
+FULL = TerminalKind("16 million", light=False, braille=True)
+"""A terminal that shows everything."""
 
 
 def terminal_kind(

@@ -7,8 +7,7 @@ no widget has to know the colours in use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
@@ -225,49 +224,44 @@ SIGNS: dict[str, str] = {
 
 
 class TextFilter(LineFilter):
-    """A line filter that replaces characters, and moves none."""
+    """A line filter that replaces each text by another one with as many cells."""
 
-    def shown(self, text: str) -> str:
-        """Return the text with as many cells; for a subclass."""
-        return text
+    def __init__(self, shown: Callable[[str], str]) -> None:
+        super().__init__()
+        self._shown = shown
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
         """Return the same cells with other characters."""
         return [
             segment
-            if (text := self.shown(segment.text)) is segment.text
+            if (text := self._shown(segment.text)) is segment.text
             else Segment(text, segment.style, segment.control)
             for segment in segments
         ]
 
 
-class AsciiMarks(TextFilter):
-    """The line filter of ASCII mode, so that widgets draw in Unicode always.
+_SIGNS = str.maketrans(SIGNS)
+
+
+def in_ascii(text: str) -> str:
+    """Return a text in ASCII mode, so that widgets draw in Unicode always.
 
     Only charts, which have other shapes, and names of keys, which are longer, differ before it.
-    Letters in texts are left alone.
+    Letters in texts are left alone. A cut text ends with three dots if there is room, otherwise
+    with `~`: a single dot would look like the end of a sentence.
     """
-
-    TABLE = str.maketrans(SIGNS)
-
-    def shown(self, text: str) -> str:
-        """A cut text ends with three dots if there is room, otherwise with `~`: a single dot would
-        look like the end of a sentence."""
-        return text if text.isascii() else text.replace("…   ", "... ").translate(self.TABLE)
+    return text if text.isascii() else text.replace("…   ", "... ").translate(_SIGNS)
 
 
-class Harmless(TextFilter):
-    """The last of the app's line filters: nothing that a widget draws acts on the terminal.
+def harmless(text: str) -> str:
+    """Return a text that doesn't act on the terminal: `?` for each cell of unsafe characters.
 
     Texts are made safe, and their control characters visible, where they become content; this is
     for every one that was forgotten, so cells stay where they are.
     """
-
-    def shown(self, text: str) -> str:
-        """A question mark takes the place of each cell of control and invisible characters."""
-        if text.isprintable():
-            return text
-        return UNSAFE.sub(lambda unsafe: "?" * cell_len(unsafe[0]), text)
+    if text.isprintable():
+        return text
+    return UNSAFE.sub(lambda unsafe: "?" * cell_len(unsafe[0]), text)
 
 
 COLOURS_SETTING = "colours"
@@ -276,27 +270,20 @@ HINT_SETTING = "colours hinted"
 """Key of the setting that the hint about more colours has been shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Display:
-    """What the terminal can show, and what was asked for at this start."""
-
-    kind: TerminalKind = field(
-        default_factory=lambda: TerminalKind("16 million", light=False, braille=True)
-    )
-    colours: ColourName | None = None
-    """Requested colours; None: those of the last session, or by the terminal."""
-    ascii_only: bool = False
-    """Draw marks, panels and charts in ASCII."""
-
-
 class Appearance:
-    """The line filters that everything passes on its way to the terminal."""
+    """The line filters that everything passes on its way to the terminal.
 
-    def __init__(self, display: Display, settings: dict[str, object]) -> None:
-        """`settings` holds the choice of the last session, and takes the next one."""
-        self._display, self._settings = display, settings
-        last = colour_name(settings.get(COLOURS_SETTING))
-        self.use(display.kind.colours(display.colours, last))
+    Args:
+        settings: they hold the choice of the last session, and take the next one.
+        wanted: colours requested at this start; None: those of the last session, or by the
+            terminal.
+    """
+
+    def __init__(
+        self, settings: dict[str, object], kind: TerminalKind, wanted: ColourName | None = None
+    ) -> None:
+        self._settings, self._kind, self._wanted = settings, kind, wanted
+        self.use(kind.colours(wanted, colour_name(settings.get(COLOURS_SETTING))))
 
     def use(self, colours: ColourName) -> None:
         """Use these colours from now on.
@@ -305,24 +292,24 @@ class Appearance:
         """
         self.colours: ColourName = colours
         """The colours in use."""
-        depth = self._display.kind.depth
+        depth = self._kind.depth
         exact = colours == "dark" and depth == "16 million"
         paint = [] if exact else [Paint(TABLES[colours], numbers=depth == "256")]
-        marks = [AsciiMarks()] if self._display.ascii_only else []
-        self.filters: Sequence[LineFilter] = [*paint, *marks, Harmless()]
+        signs = [TextFilter(in_ascii)] if not self._kind.braille else []
+        self.filters: Sequence[LineFilter] = [*paint, *signs, TextFilter(harmless)]
         """The filters that every line of every widget passes, in this order."""
 
     def next(self) -> ColourName:
         """Return the next colours that this terminal can show, and save the choice."""
-        choices = [name for name in TABLES if self._display.kind.colours(name) == name]
+        choices = [name for name in TABLES if self._kind.colours(name) == name]
         chosen = choices[(choices.index(self.colours) + 1) % len(choices)]
         self._settings[COLOURS_SETTING] = chosen
         return chosen
 
     def hint(self) -> str:
         """Return a hint for a terminal that shows 16 colours and could have more, only once."""
-        hint, known = self._display.kind.hint, {HINT_SETTING, COLOURS_SETTING}
-        if not hint or self._display.colours or any(map(self._settings.get, known)):
+        hint, known = self._kind.hint, {HINT_SETTING, COLOURS_SETTING}
+        if not hint or self._wanted or any(map(self._settings.get, known)):
             return ""
         self._settings[HINT_SETTING] = True
         return f"this terminal shows 16 colours, the app is drawn in 256\n{hint}"

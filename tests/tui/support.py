@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 
 import pytest
@@ -16,7 +17,7 @@ from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
-from rnnlm_tui.tui.theme import Display
+from rnnlm_tui.tui.terminal import FULL
 from tests.tui.fakes import FakeSampler
 
 DEADLINE = 60.0
@@ -42,7 +43,7 @@ async def at_home(
         app = RnnlmApp(
             store.runs.find_run(run) if run is not None else None,
             pane,
-            display=Display(ascii_only=ascii_only),
+            kind=replace(FULL, braille=not ascii_only),
             fps=20.0,
             settings=settings,
             keymap=parse_keymap(keymap),

@@ -25,7 +25,6 @@ from rnnlm_tui.tui.theme import (
     SIGNS,
     TABLES,
     Appearance,
-    Display,
     Paint,
     Table,
     xterm_number,
@@ -146,20 +145,20 @@ def test_chosen_colours_are_kept_within_the_terminals_limit_which_is_named_once(
 
     assert colours(None) == ["none", "ansi-light", "light", "light"]
     assert colours("dark") == ["dark", "ansi-dark", "dark", "dark"]
-    many = Display(terminal_kind(XTERM))
+    many = terminal_kind(XTERM)
     settings: dict[str, object] = {COLOURS_SETTING: "light"}
-    look = Appearance(many, settings)
+    look = Appearance(settings, many)
     assert (look.colours, look.next(), settings[COLOURS_SETTING]) == (
         "light", "ansi-dark", "ansi-dark",
     )  # fmt: skip
-    assert Appearance(many, {COLOURS_SETTING: "mauve"}).colours == "dark"
-    assert Appearance(many, {}).hint() == ""
+    assert Appearance({COLOURS_SETTING: "mauve"}, many).colours == "dark"
+    assert Appearance({}, many).hint() == ""
     few = terminal_kind({"TERM": "screen", "TMUX": "/tmp/tmux"}, listed=lambda _term: 8)
     settings = {}
-    assert "tmux-256color" in Appearance(Display(few), settings).hint()
+    assert "tmux-256color" in Appearance(settings, few).hint()
     assert settings == {HINT_SETTING: True}
-    assert Appearance(Display(few), settings).hint() == ""
-    assert Appearance(Display(few, "ansi-dark"), {}).hint() == ""
+    assert Appearance(settings, few).hint() == ""
+    assert Appearance({}, few, "ansi-dark").hint() == ""
 
 
 async def test_the_theme_command_steps_through_the_colours_and_repaints() -> None:

@@ -15,7 +15,8 @@ from rnnlm_tui.tui.actions import ACTIONS
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import read_keymap
 from rnnlm_tui.tui.settings import ChartView, last_session, save_settings, save_view, saved_view
-from rnnlm_tui.tui.theme import Appearance, Display
+from rnnlm_tui.tui.terminal import FULL
+from rnnlm_tui.tui.theme import Appearance
 from rnnlm_tui.tui.views.compare import Marks
 from rnnlm_tui.tui.widgets.runs_table import (
     LAYOUT_SETTING,
@@ -88,7 +89,7 @@ def test_any_settings_and_keys_are_read_with_defaults_for_what_is_damaged(home: 
             last_session(settings)
             Marks.from_json(settings.get("marked"))
             RunLayout.from_setting(settings.get(LAYOUT_SETTING))
-            Appearance(Display(), settings)
+            Appearance(settings, FULL)
             saved_order(settings, ORDER_SETTING, SORT_KEYS)
             for run in ("plain-otter", "a", ""):
                 view = saved_view(settings, run)
