@@ -7,8 +7,9 @@ reads a setting takes its default if the saved value is damaged.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
@@ -55,33 +56,20 @@ class ChartView:
 
 
 def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
-    """Return a run's saved view.
+    """Return a run's saved view, for a new run with the axis and the smoothing used last.
 
-    Damaged values are replaced by defaults, and missing ones by the axis and smoothing used last.
+    The default, if anything of it is damaged.
     """
-    last = {name: settings.get(name) for name in ("axis", "smoothing")}
-    found = {**last, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
-    default = asdict(ChartView())
-    kinds = {name: type(value) for name, value in default.items() if value is not None}
-    usable: dict[str, Any] = {
-        name: kinds.get(name, tuple if isinstance(value, list) else float)(value)
-        for name, value in found.items()
-        if name in default and _is_usable(name, value, kinds.get(name))
-    }
-    return ChartView(**usable)
+    from pydantic import TypeAdapter  # slow, and not needed for the first picture
 
-
-def _is_usable(name: str, value: object, kind: type | None) -> bool:
-    """Whether a saved value is one of its field in a `ChartView`, which has a value of `kind`."""
-    if name == "smoothing":
-        return isinstance(value, float) and value in SMOOTHINGS
-    if kind is frozenset:
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    if kind is not None:
-        return isinstance(value, kind)
-    numbers: list[Any] = value if name == "part" and isinstance(value, list) else [value]
-    known = all(isinstance(one, int | float) and abs(one) < HUGE for one in numbers)
-    return known and (name != "part" or (len(numbers) == 2 and numbers[0] < numbers[1]))
+    newest = {name: settings[name] for name in ("axis", "smoothing") if name in settings}
+    with suppress(ValueError):
+        saved = {**newest, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
+        view = TypeAdapter(ChartView).validate_python(saved)
+        first, last, cursor = *(view.part or (0.0, 1.0)), view.cursor or 0.0
+        if -HUGE < first < last < HUGE and abs(cursor) < HUGE and view.smoothing in SMOOTHINGS:
+            return view
+    return ChartView()
 
 
 def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:

@@ -100,15 +100,14 @@ def test_any_settings_and_keys_are_read_with_defaults_for_what_is_damaged(home: 
         assert json.dumps(load_state()) == json.dumps(kept)
 
 
-def test_a_damaged_part_of_a_view_takes_its_default_and_the_rest_stays() -> None:
-    entry = {"axis": 3, "smoothing": 0.5, "part": [20, 10], "cursor": 10**400, "alone": 1}
-    kept = {"chosen": "loss", "hidden": ["left"], "turned": ["loss", 4], "following": False}
-    settings: dict[str, object] = {"views": {"a": {**entry, **kept}}, "axis": "tokens"}
-    view = ChartView(chosen="loss", hidden=frozenset({"left"}), following=False)
-    assert saved_view(settings, "a") == view
-    assert saved_view(settings, "b") == ChartView(axis="tokens"), "the axis used last"
-    endless = {"views": {"a": {"cursor": float("inf"), "part": [1.0, float("inf")]}}}
-    assert saved_view(endless, "a") == ChartView()
+def test_a_damaged_view_is_the_default_and_a_new_one_has_the_axis_used_last() -> None:
+    for damaged in (
+        {"axis": 3}, {"smoothing": 0.5}, {"part": [20, 10]}, {"cursor": 10**400}, {"turned": [4]},
+        {"cursor": float("inf")}, {"part": [1.0, float("inf")]},
+    ):  # fmt: skip
+        settings: dict[str, object] = {"views": {"a": {"chosen": "loss", **damaged}}}
+        assert saved_view(settings, "a") == ChartView()
+        assert saved_view({**settings, "axis": "tokens"}, "b") == ChartView(axis="tokens")
 
 
 async def test_the_app_starts_with_damaged_files_and_reports_them() -> None:
