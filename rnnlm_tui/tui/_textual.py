@@ -10,6 +10,7 @@ Text fields that remove control characters: Textual draws pasted escape sequence
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -176,8 +177,10 @@ def screen_content(screen: Screen[Any]) -> RenderableType:
 UNKNOWN: Cell = ("\ue000", None)
 """A cell whose content on the terminal isn't known: no text contains this character."""
 RESET = "\x1b[0m"
-_COLOUR_LENGTHS = {"5": 3, "2": 5}
-"""How many numbers a colour that begins with 38 or 48 has, by its second number."""
+_CODE = re.compile(
+    r"(?P<text>38;(5;\d+|2(;\d+){3})|3\d|9\d)|(?P<ground>48;(5;\d+|2(;\d+){3})|4\d|10\d)"
+    r"|(?P<attribute>\d+)"
+)
 
 
 @lru_cache(maxsize=4_096)
@@ -202,18 +205,9 @@ def style_change(before: str, after: str) -> str:
 
 def _read(codes: str) -> tuple[frozenset[str], str, str]:
     """Split style codes into attributes such as bold, the text colour and the background colour."""
-    numbers, attributes, text, ground = codes.split(";") if codes else [], set(), "", ""
-    while numbers:
-        first = numbers[0]
-        length = _COLOUR_LENGTHS.get("".join(numbers[1:2]), 1) if first in ("38", "48") else 1
-        code, numbers = ";".join(numbers[:length]), numbers[length:]
-        if first == "38" or 30 <= int(first) <= 39 or 90 <= int(first) <= 97:
-            text = code
-        elif first == "48" or 40 <= int(first) <= 49 or 100 <= int(first) <= 107:
-            ground = code
-        else:
-            attributes.add(code)
-    return frozenset(attributes), text, ground
+    found = [(code.lastgroup, code[0]) for code in _CODE.finditer(codes)]
+    attributes = frozenset(code for kind, code in found if kind == "attribute")
+    return attributes, dict(found).get("text", ""), dict(found).get("ground", "")
 
 
 class SentRows:

@@ -8,7 +8,7 @@ Ghostty) and OSC 777 (urxvt, foot, VTE) do the same, so only one of them is sent
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -80,11 +80,10 @@ class _Seen:
     summary: RunSummary
     best: float | None
     """The perplexity that the next evaluation has to beat."""
+    skipped: float
+    """Time of the newest skipped update."""
     waited: int = 0
     """Evaluations without progress since."""
-    plateau_reported: bool = False
-    skipped: tuple[int, int] | None = None
-    """Attempt and step of the newest skipped update."""
     reported: dict[AlertKind, tuple[float, int]] = field(default_factory=dict)
     """Time and step of the last alert of each kind."""
 
@@ -120,13 +119,11 @@ class Alerts:
         """
         seen = self._runs.get(run)
         newest = next((event for event in events if event.kind == "skipped"), None)
-        if seen is None or newest is None:
+        if seen is None or newest is None or newest.time <= seen.skipped:
             return []
-        before, seen.skipped = seen.skipped, (newest.attempt, newest.step)
-        if newest.time <= self._since or (before is not None and before >= seen.skipped):
-            return []
+        seen.skipped = newest.time
         text = f"{run}, step {count(newest.step)}: {newest.text}"
-        return self._once(seen, "non-finite", text, now)
+        return list(self._once(seen, "non-finite", text, now))
 
     def check_disk(self, free: int, total: int | None) -> list[Alert]:
         """Report a disk of the runs that has just become low; bytes, `total` None if unknown."""
@@ -137,42 +134,42 @@ class Alerts:
             return []
         return [Alert("disk", "", f"the disk of the runs has {disk(free)} free")]
 
-    def _check_run(self, summary: RunSummary, now: float) -> list[Alert]:
-        seen = self._runs.get(summary.run) or self._renamed(summary)
+    def _check_run(self, after: RunSummary, now: float) -> Iterator[Alert]:
+        self._follow_rename(after)
+        seen = self._runs.get(after.run)
         if seen is None:
-            self._runs[summary.run] = seen = _Seen(summary, summary.evaluation.best_perplexity)
-            ended = summary.status in ENDED and (summary.updated or 0.0) > self._since
-            return self._status(seen, now) if ended else []
-        before, after = seen.summary, summary
+            best = after.evaluation.best_perplexity
+            self._runs[after.run] = seen = _Seen(after, best, self._since)
+            if after.status in ENDED and (after.updated or 0.0) > self._since:
+                yield from self._status(seen, now)
+            return
+        before = seen.summary
         if (after.attempt, after.updated or 0.0) < (before.attempt, before.updated or 0.0):
-            return []  # older than the last check
+            return  # older than the last check
         seen.summary = after
         if after.attempt > before.attempt:
-            seen.waited, seen.plateau_reported = 0, False
-        alerts: list[Alert] = []
+            seen.waited = 0
         changed = after.status != before.status or after.attempt > before.attempt
         known = before.status not in LIVING and after.updated == before.updated
         if changed and not (after.status in ENDED and known):
-            alerts += self._status(seen, now)
-        return alerts + self._learning(seen, before, now)
+            yield from self._status(seen, now)
+        yield from self._learning(seen, before, now)
 
-    def _renamed(self, summary: RunSummary) -> _Seen | None:
-        """Return what is known of an ended run that was renamed, None if it wasn't seen before."""
-        if summary.started is None or summary.status in LIVING:
-            return None
+    def _follow_rename(self, summary: RunSummary) -> None:
+        """Take what is known of an ended run under its former name."""
+        if summary.run in self._runs or summary.started is None or summary.status in LIVING:
+            return
         for name, seen in self._runs.items():
             if _past(seen.summary) == _past(summary):
                 self._runs[summary.run] = self._runs.pop(name)
-                return seen
-        return None
+                return
 
-    def _status(self, seen: _Seen, now: float) -> list[Alert]:
-        """Return the alert about the run's status, if it is worth one."""
-        summary = seen.summary
+    def _status(self, seen: _Seen, now: float) -> Iterator[Alert]:
+        """Report the run's status, if it is worth an alert."""
+        summary, judged = seen.summary, seen.summary.evaluation
         if summary.status not in STATUS_ALERTS:
-            return []
+            return
         kind, words = STATUS_ALERTS[summary.status]
-        judged = summary.evaluation
         if summary.status == "finished":
             if judged.perplexity is not None:
                 name = "val" if judged.name == "validation" else "test"
@@ -182,42 +179,33 @@ class Alerts:
             words += f": {summary.message}"
         if kind == "failed" and summary.diverged:
             kind = "non-finite"
-        return self._once(seen, kind, f"{summary.run} {words}", now)
+        yield from self._once(seen, kind, f"{summary.run} {words}", now)
 
-    def _learning(self, seen: _Seen, before: RunSummary, now: float) -> list[Alert]:
-        """Return alerts about non-finite losses and about a plateau."""
-        after = seen.summary
-        norm = after.train.grad_norm
-        alerts: list[Alert] = []
+    def _learning(self, seen: _Seen, before: RunSummary, now: float) -> Iterator[Alert]:
+        """Report non-finite losses and a plateau."""
+        after, judged, norm = seen.summary, seen.summary.evaluation, seen.summary.train.grad_norm
         if after.status == "running" and norm is not None and not math.isfinite(norm):
             text = f"{after.run}, step {count(after.step)}: loss or gradient is not finite"
-            alerts += self._once(seen, "non-finite", text, now)
-        best, judged = after.evaluation.best_perplexity, after.evaluation
+            yield from self._once(seen, "non-finite", text, now)
+        best = judged.best_perplexity
         if judged.step is None or judged.step == before.evaluation.step or best is None:
-            return alerts
+            return
         if seen.best is None or best < seen.best * (1 - PROGRESS):
-            seen.best, seen.waited, seen.plateau_reported = best, 0, False
-            return alerts
+            seen.best, seen.waited = best, 0
+            return
         seen.waited += 1
-        plateau = seen.waited >= PLATEAU_EVALUATIONS and after.status == "running"
-        if plateau and not seen.plateau_reported:
-            seen.plateau_reported = True
+        if seen.waited == PLATEAU_EVALUATIONS and after.status == "running":
             waited = counted(seen.waited, "evaluation")
             text = f"{after.run} plateaus: {waited} no better than perplexity {figure(seen.best)}"
-            alerts += self._once(seen, "plateau", text, now)
-        return alerts
+            yield from self._once(seen, "plateau", text, now)
 
-    def _once(self, seen: _Seen, kind: AlertKind, text: str, now: float) -> list[Alert]:
-        """Return the alert, unless it was reported shortly before or without a step since."""
-        last = seen.reported.get(kind)
-        repeated = last is not None and (
-            now - last[0] < REPEAT_SECONDS or last[1] == seen.summary.step
-        )
+    def _once(self, seen: _Seen, kind: AlertKind, text: str, now: float) -> Iterator[Alert]:
+        """Report this, unless it was reported shortly before or without a step since."""
+        time, step = seen.reported.get(kind, (-math.inf, None))
         # every end is reported, however soon after the last
-        if repeated and kind not in ENDED:
-            return []
-        seen.reported[kind] = (now, seen.summary.step)
-        return [Alert(kind, seen.summary.run, text)]
+        if kind in ENDED or (now - time >= REPEAT_SECONDS and step != seen.summary.step):
+            seen.reported[kind] = (now, seen.summary.step)
+            yield Alert(kind, seen.summary.run, text)
 
 
 def _past(summary: RunSummary) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -60,7 +61,7 @@ from rnnlm_tui.tui.terminal import (
 )
 from rnnlm_tui.tui.text import safe_text
 from rnnlm_tui.tui.theme import COLOUR_WORDS, THEME, Appearance, colour_name, repaint
-from rnnlm_tui.tui.threads import act, run_before_exit, to_thread, wait_for_threads
+from rnnlm_tui.tui.threads import act, to_thread, wait_for_threads
 from rnnlm_tui.tui.views.compare import MOST_MARKED, Marks
 from rnnlm_tui.tui.views.machine import Readings
 
@@ -663,9 +664,11 @@ class RnnlmApp(App[int]):
                 problem = str(error)
 
     def save_last_changes(self) -> None:
-        """Save what changed during the last save, after the app has ended."""
+        """Save what changed during the last save, after the app has ended; nothing can show an
+        error any more."""
         if self._unsaved.is_set():
-            run_before_exit(partial(save_settings, dict(self.settings)))
+            with suppress(RnnlmError, OSError):
+                save_settings(dict(self.settings))
 
     # actions of every screen
 
@@ -808,6 +811,6 @@ def run_app(
     )
     app.prefer_running = restored and place == "runs"
     code = app.run(mouse=mouse)
-    wait_for_threads()
-    app.save_last_changes()
+    if wait_for_threads():  # else the disk hangs
+        app.save_last_changes()
     return code if code is not None else app.return_code or 0

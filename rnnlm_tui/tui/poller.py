@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
     from rnnlm_tui.schema.metrics import HardwareRow
-    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineReader
@@ -113,7 +112,6 @@ class Watcher:
         """CPU seconds of the last read of the list. The lower of the last two counts, because the
         first read is much slower."""
         self._summaries: tuple[RunSummary, ...] | None = None
-        self._queue: QueueListing | None = None
         self._queue_restarted = False
         self._reported: dict[str, str] = {}
         """Why each poll failed, until it succeeds."""
@@ -231,6 +229,7 @@ class Watcher:
         for name in self._monitors.keys() - runs.keys():
             self._monitors.pop(name).close()
             self._snapshots.pop(name, None)
+            self._reported.pop(f"run {name}", None)
         for name, run in runs.items():
             first = name not in self._snapshots
             with self._reporting(f"run {name}", name):
@@ -251,9 +250,6 @@ class Watcher:
                     self.painted.set()
         if changed:
             self._post_followed()
-        for what in list(self._reported):
-            if what.startswith("run ") and what.removeprefix("run ") not in runs:
-                del self._reported[what]
 
     def _post_followed(self) -> None:
         read, (_, marked) = self._snapshots, self._shown
@@ -315,10 +311,7 @@ class Watcher:
             self._queue_restarted = True
             if warning := client.queue.ensure_running():
                 self._tell(Notice(warning, "trouble", stays=True))
-        listing = client.queue.list_queue(self._summaries or ())
-        if listing != self._queue:
-            self._queue = listing
-            self._post(Polled(queue=listing))
+        self._post(Polled(queue=client.queue.list_queue(self._summaries or ())))
 
     @contextmanager
     def _reporting(self, what: str, run: str = "") -> Iterator[None]:

@@ -271,16 +271,12 @@ def joined(segments: Iterable[Segment]) -> list[Segment]:
         if parts and (
             style is parts[-1][1]
             or style == parts[-1][1]
-            or (text.isspace() and _bare(style) and _bare(parts[-1][1]))
+            or (text.isspace() and look_alike(style, parts[-1][1]))
         ):
             parts[-1] = (parts[-1][0] + text, parts[-1][1])
         elif text:
             parts.append((text, style))
     return [Segment(text, style) for text, style in parts]
-
-
-def _bare(style: RichStyle) -> bool:
-    return style.bgcolor is None and not (style.reverse or style.underline or style.strike)
 
 
 Cell = tuple[str, RichStyle | None]

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial, wraps
 from time import monotonic
@@ -105,25 +104,10 @@ class RepeatedRead:
             self._context.report_error(error)
 
 
-def wait_for_threads(seconds: float = EXIT_SECONDS) -> None:
-    """Wait for running threads, at most this long."""
+def wait_for_threads(seconds: float = EXIT_SECONDS) -> bool:
+    """Wait for running threads, at most this long. Return whether all have ended."""
     deadline = monotonic() + seconds
-    for thread in [thread for thread in threading.enumerate() if thread.name == NAME]:
+    threads = [thread for thread in threading.enumerate() if thread.name == NAME]
+    for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
-
-
-def run_before_exit(work: Callable[[], object], seconds: float = EXIT_SECONDS) -> None:
-    """Run `work` in a thread and wait for it, at most this long.
-
-    Nothing is run while another thread is still busy. Errors are ignored: there is no screen left
-    to show them.
-    """
-    if any(thread.name == NAME for thread in threading.enumerate()):
-        return
-
-    def run() -> None:
-        with suppress(RnnlmError, OSError):
-            work()
-
-    threading.Thread(target=run, name=NAME, daemon=True).start()
-    wait_for_threads(seconds)
+    return not any(thread.is_alive() for thread in threads)

@@ -14,7 +14,7 @@ from textual.worker import WorkerFailed, WorkerState, get_current_worker
 from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen, Overlay
-from rnnlm_tui.tui.threads import act, run_before_exit, wait_for_threads
+from rnnlm_tui.tui.threads import act
 from tests.tui.support import shows, until
 
 ENDLESS_WORK = """
@@ -53,11 +53,6 @@ def test_a_running_write_is_awaited_and_endless_work_keeps_no_process_alive(tmp_
         )  # fmt: skip
         assert (left.returncode, left.stdout, left.stderr) == (0, printed, "")
     assert (tmp_path / "words").read_text() == "kept"
-    wait_for_threads(60)  # there is none
-    said: list[str] = []
-    run_before_exit(lambda: said.append("kept"), 60)
-    assert said == ["kept"]
-    run_before_exit(lambda: refuse("full"), 60)  # may fail
 
 
 async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_the_app(
