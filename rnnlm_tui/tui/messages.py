@@ -40,21 +40,17 @@ PROGRESS: dict[str, str] = {
 }  # fmt: skip
 """Shown at once, because some answers take seconds."""
 
-NOT_RESUMABLE: dict[RunStatus, str] = {
+NO_WORKER: dict[RunStatus, str] = {
     "finished": "the run is finished: press {key:new_run} on Runs to start a new one",
     "preparing": "the corpus is still being prepared: {key:stop} stops it",
     "lost": "the run is on another machine that doesn't answer",
-}
-"""Why the key that pauses does nothing. Notices show the keys of actions in place of `{key:id}`."""
-
-NO_WORKER: dict[RunStatus, str] = {
-    **NOT_RESUMABLE,
     "stopped": "the run is stopped: {key:pause} resumes it",
     "failed": "the run has failed: {key:pause} retries it",
     "crashed": "the run has crashed: {key:pause} resumes it",
     "draft": "the run is a draft: {key:pause} starts it",
 }
-"""Why a run without a worker can't sample, save, evaluate or stop."""
+"""Why a run can't pause, sample, save, evaluate or stop. Notices show the keys of actions in place
+of `{key:id}`."""
 
 WOULD_DIVERGE = "it would fail again: {key:new_from_run} makes a new run from its config"
 """Why space does nothing for a run whose losses or gradients were non-finite until the end."""

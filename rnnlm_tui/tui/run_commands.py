@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from textual.content import Content
@@ -12,13 +11,7 @@ from rnnlm_tui.schema.formatting import count
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.system import processes
-from rnnlm_tui.tui.messages import (
-    NO_WORKER,
-    NOT_RESUMABLE,
-    PROGRESS,
-    WOULD_DIVERGE,
-    outcome,
-)
+from rnnlm_tui.tui.messages import NO_WORKER, PROGRESS, WOULD_DIVERGE, outcome
 from rnnlm_tui.tui.screens.overlay import Question
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
@@ -28,7 +21,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import CommandResult, StopMark, Verb
-    from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
@@ -112,7 +104,7 @@ async def resume_elsewhere(app: RnnlmApp) -> None:
     elif snapshot.summary.status in {"draft", *RESUMABLE} and not snapshot.summary.diverged:
         await resume_where_possible(app, always_ask=True)
     else:
-        _report_ended(app, snapshot.summary, NOT_RESUMABLE)
+        _report_ended(app, snapshot.summary)
 
 
 async def pause(app: RnnlmApp) -> None:
@@ -129,12 +121,12 @@ async def pause(app: RnnlmApp) -> None:
         text = f"{summary.message or ''}\n{summary.hint}".strip()
         app.show_notification(text, "information")
     else:
-        _report_ended(app, summary, NOT_RESUMABLE)
+        _report_ended(app, summary)
 
 
-def _report_ended(app: RnnlmApp, summary: RunSummary, why: Mapping[RunStatus, str]) -> None:
+def _report_ended(app: RnnlmApp, summary: RunSummary) -> None:
     """Report why nothing can be done with a run in this status."""
-    words = why.get(summary.status, f"the run is {summary.status}")
+    words = NO_WORKER.get(summary.status, f"the run is {summary.status}")
     app.report(WOULD_DIVERGE if summary.diverged else words)
 
 
@@ -162,7 +154,7 @@ async def send(app: RnnlmApp, verb: Verb) -> None:
     elif snapshot is None or snapshot.summary.status in LIVING:
         await _send(app, run, verb)
     else:
-        _report_ended(app, snapshot.summary, NO_WORKER)
+        _report_ended(app, snapshot.summary)
 
 
 async def _send(app: RnnlmApp, run: RunDirectory, verb: Verb) -> None:

@@ -17,27 +17,25 @@ from rnnlm_tui.tui.screens.overlay import ConfirmScreen, Overlay
 from rnnlm_tui.tui.threads import act
 from tests.tui.support import shows, until
 
-ENDLESS_WORK = """
-import asyncio, threading
-from rnnlm_tui.tui.threads import to_thread
-async def main():
-    await asyncio.wait([asyncio.create_task(to_thread(threading.Event().wait))], timeout=0.01)
-    print("left")
-asyncio.run(main())
-"""
-WRITE_AT_EXIT = """
+PROGRAM = """
 import asyncio, pathlib, sys, threading
 from rnnlm_tui.tui.threads import to_thread, wait_for_threads
 begun = threading.Event()
 def write():
     begun.set()
     pathlib.Path(sys.argv[1]).write_text("kept")
-async def main():
-    task = asyncio.create_task(to_thread(write))
+def endless():
+    begun.set()
+    threading.Event().wait()
+async def main(work):
+    task = asyncio.create_task(to_thread(work))
     while not begun.is_set():
         await asyncio.sleep(0)
-asyncio.run(main())
-wait_for_threads(60)
+asyncio.run(main(write))
+print(wait_for_threads(60))
+begun.clear()
+asyncio.run(main(endless))
+print(wait_for_threads(0))
 """
 
 
@@ -46,12 +44,11 @@ def refuse(words: str) -> int:
 
 
 def test_a_running_write_is_awaited_and_endless_work_keeps_no_process_alive(tmp_path: Path) -> None:
-    for code, printed in ((ENDLESS_WORK, "left\n"), (WRITE_AT_EXIT, "")):
-        left = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "words")],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert (left.returncode, left.stdout, left.stderr) == (0, printed, "")
+    left = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "words")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (left.returncode, left.stdout, left.stderr) == (0, "True\nFalse\n", "")
     assert (tmp_path / "words").read_text() == "kept"
 
 
@@ -89,21 +86,23 @@ class Reading(Overlay[None]):
         self.query_one(Label)
 
 
-async def show_rows(*, closed: bool) -> None:
-    """Call the action, on an open or a closed screen, and wait for its end."""
-    app, screen = RnnlmApp(None, "runs"), Reading()
+async def show_rows() -> None:
+    """Call the action on a closed screen and on an open one, and wait for its ends."""
+    app = RnnlmApp(None, "runs")
     async with app.run_test(notifications=True) as pilot:
-        app.push_screen(screen)
-        await pilot.pause()
-        if closed:
-            await app.pop_screen()
-        others = list(app.workers)
-        await screen.show_rows()
-        (worker,) = (worker for worker in app.workers if worker not in others)
-        await worker.wait()
+        for closed in (True, False):
+            screen = Reading()
+            app.push_screen(screen)
+            await pilot.pause()
+            if closed:
+                await app.pop_screen()
+            others = list(app.workers)
+            await screen.show_rows()
+            (worker,) = (worker for worker in app.workers if worker not in others)
+            await worker.wait()
+            assert closed, "it hides what is missing"
 
 
 async def test_an_action_whose_screen_has_closed_ends_and_no_other_hides_what_is_missing() -> None:
-    await show_rows(closed=True)
     with pytest.raises(WorkerFailed, match="NoMatches"):
-        await show_rows(closed=False)
+        await show_rows()
