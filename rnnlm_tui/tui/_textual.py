@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from rich.style import Style
-from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
+from textual._compositor import Compositor, CompositorUpdate
 from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.keys import _character_to_key
 from textual.strip import Strip
 
@@ -268,39 +268,19 @@ class SentRows:
         return RESET if codes else ""
 
 
-class ChangedCellsUpdate(ChopsUpdate):
-    """A partial update that writes only the cells that changed."""
+class ChangedCells(CompositorUpdate):
+    """An update of the screen that writes only the cells that changed.
 
-    sent: SentRows
+    Args:
+        parts: what it draws: row, first column and cells.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, int, Strip]], width: int, sent: SentRows) -> None:
+        self._parts, self._width, self._sent = parts, width, sent
 
     def render_segments(self, console: Console) -> str:
         """Return what goes to the terminal: for each span a cursor movement and its cells."""
-        written: list[str] = []
-        for y, first, last in self.spans:
-            width = self.chop_ends[y][-1]
-            for end, (start, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
-                if strip is None or start >= last or end <= first:
-                    continue
-                left, right = max(start, first), min(end, last)
-                part = strip.crop(left - start, right - start)
-                written.append(self.sent.difference(y, left, part, width, console))
-        return "".join((*written, self.sent.finish()))
-
-
-class ChangedCellsLayout(LayoutUpdate):
-    """An update of the whole screen that writes only the cells that changed."""
-
-    def __init__(self, strips: list[Iterable[Strip]], region: Region, sent: SentRows) -> None:
-        super().__init__([[Strip.join(line)] for line in strips], region)
-        self._sent = sent
-
-    def render_segments(self, console: Console) -> str:
-        """Return what goes to the terminal, row by row."""
-        written = [
-            self._sent.difference(y, 0, strip, self.region.width, console)
-            for y, line in enumerate(self.strips)
-            for strip in line
-        ]
+        written = [self._sent.difference(*part, self._width, console) for part in self._parts]
         return "".join((*written, self._sent.finish()))
 
 
@@ -309,26 +289,33 @@ class ChangedCellsCompositor(Compositor):
 
     Only what is really written counts as sent, because Textual discards some updates.
 
-    Private: `textual._compositor` with `Compositor`, `ChopsUpdate` and `LayoutUpdate`.
+    Private: `textual._compositor` with `Compositor`, `CompositorUpdate` and the parts of its two
+    updates.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sent = SentRows()
 
-    def render_full_update(self, simplify: bool = False) -> LayoutUpdate:
+    def render_full_update(self, simplify: bool = False) -> ChangedCells:  # type: ignore[override]
         """Return an update of the whole screen."""
-        update = super().render_full_update(simplify)
-        return ChangedCellsLayout(update.strips, update.region, self.sent)
+        strips = super().render_full_update(simplify).strips
+        parts = [(y, 0, Strip.join(line)) for y, line in enumerate(strips)]
+        return ChangedCells(parts, self.size.width, self.sent)
 
-    def render_partial_update(self) -> ChopsUpdate | None:
+    def render_partial_update(self) -> ChangedCells | None:  # type: ignore[override]
         """Return an update of what changed since the last one, None if nothing did."""
         update = super().render_partial_update()
         if update is None:
             return None
-        changed = ChangedCellsUpdate(update.chops, update.spans, update.chop_ends)
-        changed.sent = self.sent
-        return changed
+        parts = []
+        for y, first, last in update.spans:
+            ends, chops = update.chop_ends[y], update.chops[y]
+            for end, (start, strip) in zip(ends, chops.items(), strict=False):
+                if strip is not None and start < last and end > first:
+                    left, right = max(start, first), min(end, last)
+                    parts.append((y, left, strip.crop(left - start, right - start)))
+        return ChangedCells(parts, self.size.width, self.sent)
 
 
 class ChangedCellsScreen(ScreenBase):

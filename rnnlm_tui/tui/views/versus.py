@@ -434,30 +434,27 @@ def settings_line(
 
     Settings that are off are left out where there is little room.
     """
-
-    def words_of(name: str) -> str:
-        value = getattr(settings, name)
-        if name == "temperature" and settings.is_greedy:
-            return "greedy"
-        if name in OFF and value == OFF[name]:
-            return "off"
-        if name == "stop":
-            return safe_text(formatting.escaped_list(value), limit=20)
-        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    off = {name for name, value in OFF.items() if getattr(settings, name) == value}
+    if "repetition_penalty" in off:
+        off.add("penalty_window")
 
     def entry(name: str) -> Content:
-        style = f"bold {BRIGHT}" if name == "temperature" else DIM if words[name] == "off" else TEXT
-        field_title = SamplingConfig.model_fields[name].title
-        return Content.assemble((f"{field_title} ", DIM), (words[name], style))
+        value, style = getattr(settings, name), TEXT
+        if name == "temperature":
+            words, style = "greedy" if settings.is_greedy else f"{value:g}", f"bold {BRIGHT}"
+        elif name in off:
+            words, style = "off", DIM
+        elif name == "stop":
+            words = safe_text(formatting.escaped_list(value), limit=20)
+        else:
+            words = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        return line(f"{SamplingConfig.model_fields[name].title} {{}}", (words, style))
 
-    words = {name: words_of(name) for name in SETTINGS}
-    if words["repetition_penalty"] == "off":
-        del words["penalty_window"]
     seed = line("seed {}", "random" if random_seed else settings.seed)
     seed += Content.styled(f", the same for {'both' if sides == LEAST_SIDES else 'all'}", DIM)
     ending = [] if settings.is_greedy else [seed]
     for also in (SHOWN_SETTINGS, ()):
-        names = [name for name, said in words.items() if said != "off" or name in also]
+        names = [name for name in SETTINGS if name not in off or name in also]
         shown = Content("   ").join([*map(entry, names), *ending])
         if shown.cell_length <= room:
             break
