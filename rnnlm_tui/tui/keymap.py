@@ -236,7 +236,5 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
 
 def _line_of(identifier: str, text: str) -> int:
     """Return the line on which an id is assigned, from 1; 0 if none, as in a table of tables."""
-    pattern = re.compile(rf"""^\s*["']?{re.escape(identifier)}["']?\s*=""")
-    return next(
-        (number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 0
-    )
+    found = re.search(rf"""^[ \t]*["']?{re.escape(identifier)}["']?\s*=""", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 0

@@ -81,7 +81,9 @@ def terminal_kind(
     if environment.get("TMUX"):
         hint = "in ~/.tmux.conf: set -g default-terminal tmux-256color"
     hint = hint if depth == "16" else ""
-    return TerminalKind(depth, _is_light(environment), _has_braille(environment, encoding), hint)
+    # Konsole, rxvt and a few others set `foreground;background`, numbers of the 16 colours
+    light = environment.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")
+    return TerminalKind(depth, light, _has_braille(environment, encoding), hint)
 
 
 def listed_colours(term: str) -> int:
@@ -105,12 +107,6 @@ def _depth(environment: Mapping[str, str], listed: Callable[[str], int]) -> Dept
         return "16 million"
     named = any(name in term for name in ("256color", "kitty", "direct"))
     return "256" if named or listed(term) >= 256 else "16"
-
-
-def _is_light(environment: Mapping[str, str]) -> bool:
-    """Konsole, rxvt and a few others set `foreground;background`, numbers of the 16 colours."""
-    background = environment.get("COLORFGBG", "").rpartition(";")[2]
-    return background in ("7", "15")
 
 
 def _has_braille(environment: Mapping[str, str], encoding: str) -> bool:
@@ -149,7 +145,9 @@ def leave_on_hangup(leave: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
 
     def leave_now(code: int) -> None:
-        threading.Thread(target=_exit_later, args=(code,), name="leave", daemon=True).start()
+        exit_later = threading.Timer(EXIT_SECONDS, os._exit, (code,))
+        exit_later.daemon = True
+        exit_later.start()
         with suppress(RuntimeError):  # the loop is closed: the app is leaving
             loop.call_soon_threadsafe(leave)
 
@@ -166,20 +164,11 @@ def leave_on_hangup(leave: Callable[[], object]) -> None:
     threading.Thread(target=watch, name="hangup", daemon=True).start()
 
 
-def _exit_later(code: int) -> None:
-    sleep(EXIT_SECONDS)
-    os._exit(code)
-
-
 def terminal_is_gone() -> bool:
     """Whether stdin is no longer a terminal."""
-    stdin = sys.__stdin__
-    if stdin is None or stdin.closed:
-        return True
-    try:
-        return not os.isatty(stdin.fileno())
-    except (OSError, ValueError):
-        return True
+    with suppress(OSError, ValueError):  # it is closed
+        return sys.__stdin__ is None or not sys.__stdin__.isatty()
+    return True
 
 
 MOST_BYTES = 1_000_000

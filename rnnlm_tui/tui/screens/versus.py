@@ -429,7 +429,9 @@ class VersusScreen(StudioScreen):
             asked = self.found.begin(prompt, settings, start)
             self._columns.top, self._columns.following = 0, True
         self._stopping = False
-        self.begin_showing(self._update_texts)
+        # in few steps if much changes; those of other views aren't displayed
+        panels = (self._facts, *self._panels, self.grid)
+        self.begin_showing(partial(self.show_within_budget, panels))
         self._show()
         self._draw_texts(asked)
 
@@ -472,13 +474,6 @@ class VersusScreen(StudioScreen):
                 if not self._stopping:
                     await self._scorer.score(self.context, text, by)
                     self._show()
-
-    def _update_texts(self) -> None:
-        """Show the newest pieces, less often if that changes many cells."""
-        panels: dict[VersusView, list[Panel]] = {
-            "texts": [self._facts, *self._columns.panels], "grid": [self.grid], "differences": [],
-        }  # fmt: skip
-        self.show_within_budget(panels[self._view])
 
     def stop(self) -> None:
         """Stop the running request and drop those that have not begun."""
