@@ -18,7 +18,7 @@ from tests.tui.support import at_home, lines_of, shows, until
 from tests.unit.client.logs import begin
 
 DEADLINE = 60.0
-BLUR, FOCUS = "\x1b[O", "\x1b[I"
+BLUR = "\x1b[O"
 
 
 def attempt(event: EventKind) -> None:
@@ -47,13 +47,6 @@ def test_a_terminal_is_notified_only_without_focus() -> None:
         terminal.wait_for(lambda: sent in terminal.raw, DEADLINE)
         assert b"plain-otter failed" not in terminal.raw
         assert terminal.raw.count(b"\x07") == bells + 2, "the bell, and the end of one notification"
-        terminal.send(FOCUS)
-        with RunLock(run.lock_path):
-            attempt("running")
-            terminal.wait_for("● running", DEADLINE)
-            attempt("failed")
-        terminal.wait_for("✗ failed", DEADLINE)
-        assert terminal.raw.count(b"\x07") == bells + 2
 
 
 async def test_alerts_are_notices_and_go_to_the_terminal_unless_switched_off(
