@@ -11,7 +11,6 @@ from rnnlm_tui.tui.alerts import PLATEAU_EVALUATIONS, REPEAT_SECONDS, Alerts
 from tests.tui.fakes import make_summary
 
 SINCE = 1_000.0
-ENDS: tuple[RunStatus, ...] = ("finished", "failed", "crashed")
 
 
 def summary(
@@ -40,50 +39,37 @@ KINDS: dict[RunStatus, str] = {
 
 def test_each_change_of_a_run_is_reported_once_and_none_from_before_the_start() -> None:
     for status, kind in KINDS.items():
-        looks = summary(), summary(status), summary(status), summary(status, updated=SINCE + 12)
-        assert alerts_of(Alerts(since=SINCE), *looks) == [kind] * bool(kind)
+        again = summary(status, updated=SINCE + 12)
+        found = alerts_of(Alerts(since=SINCE), summary(), summary(status), summary(status), again)
+        assert found == [kind] * bool(kind)
         old = summary(status, updated=SINCE - 5)
         assert alerts_of(Alerts(since=SINCE), old, old) == []
-
-
-def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
-    alerts = Alerts(since=SINCE)
-    assert alerts_of(
-        alerts,
-        summary(),
-        summary("stalled"),
-        summary(),
-        summary("stalled"),
-        summary("stalled", 1_001),
-    ) == ["stalled"]
-    assert alerts_of(
-        alerts, summary(step=1_002), summary("stalled", 1_002), now=SINCE + 60 + REPEAT_SECONDS
-    ) == ["stalled"]
-
-
-def test_a_run_is_reported_from_its_first_look_and_by_attempt_but_not_from_older_ones() -> None:
     finished, failed = summary("finished", updated=SINCE + 20), summary("failed")
-    old = summary("finished", updated=SINCE - 20)
+    old, gone = summary("finished", updated=SINCE - 20), summary("lost", unreadable="no config")
+    bad = summary(step=1_001, train=TrainFigures(loss=4.0, perplexity=54.0, grad_norm=math.inf))
     for looks, kinds in (
-        ((summary("failed", 0, updated=SINCE + 3),), ["failed"]),
+        ((summary("failed", 0, updated=SINCE + 3),), ["failed"]),  # at its first look
         ((summary(), finished, summary(), finished), ["finished"]),
-        ((old, summary("lost", unreadable="can't be read"), old), []),
-        (
-            (summary(), failed, summary(attempt=2), summary("failed", attempt=2)),
-            ["failed", "failed"],
-        ),
+        ((old, gone, old), []),
+        ((summary(), failed, summary(attempt=2), summary("failed", attempt=2)), ["failed"] * 2),
+        ((summary(), bad, bad), ["non-finite"]),
     ):
         assert alerts_of(Alerts(since=SINCE), *looks) == kinds
 
 
+def test_repeated_stalls_are_reported_after_a_pause_and_a_step() -> None:
+    alerts, stalled = Alerts(since=SINCE), summary("stalled")
+    looks = [summary(), stalled, summary(), stalled, summary("stalled", 1_001)]
+    assert alerts_of(alerts, *looks) == ["stalled"]
+    later, looks = SINCE + 60 + REPEAT_SECONDS, [summary(step=1_002), summary("stalled", 1_002)]
+    assert alerts_of(alerts, *looks, now=later) == ["stalled"]
+
+
 def test_a_divergence_is_reported_with_its_reason() -> None:
-    alerts = Alerts(since=SINCE)
+    alerts, why = Alerts(since=SINCE), "loss is nan at step 1,001"
     assert alerts.check_runs([summary()], SINCE) == []
-    (alert,) = alerts.check_runs(
-        [summary("failed", diverged=True, message="loss is nan at step 1,001")], SINCE
-    )
-    assert alert.kind == "non-finite"
-    assert alert.text == "plain-otter failed: loss is nan at step 1,001"
+    (alert,) = alerts.check_runs([summary("failed", diverged=True, message=why)], SINCE)
+    assert (alert.kind, alert.text) == ("non-finite", f"plain-otter failed: {why}")
 
 
 def test_skipped_updates_are_reported_once_in_a_while_and_earlier_ones_not() -> None:
@@ -100,20 +86,12 @@ def test_skipped_updates_are_reported_once_in_a_while_and_earlier_ones_not() -> 
         assert [alert.kind for alert in shown] == kinds
 
 
-def test_a_non_finite_gradient_is_reported_from_the_summary_alone() -> None:
-    bad = summary(step=1_001, train=TrainFigures(loss=4.0, perplexity=54.0, grad_norm=math.inf))
-    assert alerts_of(Alerts(since=SINCE), summary(), bad, bad) == ["non-finite"]
-
-
 def evaluated(number: int, best: float) -> RunSummary:
     step = 100 * number
-    return summary(
-        step=step,
-        updated=SINCE + number,
-        evaluation=EvaluationFigures(
-            name="validation", step=step, perplexity=best + 1, best_perplexity=best, best_step=100
-        ),
+    judged = EvaluationFigures(
+        name="validation", step=step, perplexity=best + 1, best_perplexity=best, best_step=100
     )
+    return summary(step=step, updated=SINCE + number, evaluation=judged)
 
 
 def test_evaluations_without_progress_are_one_plateau_until_there_is_progress() -> None:
@@ -121,10 +99,8 @@ def test_evaluations_without_progress_are_one_plateau_until_there_is_progress() 
     slow = [evaluated(number, 55.3 - 0.001 * number) for number in range(1, many)]
     falling = [evaluated(many + number, 50 * 0.99**number) for number in range(1, many)]
     flat = [evaluated(2 * many + number, 20.0) for number in range(PLATEAU_EVALUATIONS + 1)]
-    for before, after in (
-        (slow[:PLATEAU_EVALUATIONS], slow[PLATEAU_EVALUATIONS:]),
-        (falling, flat),
-    ):
+    parts = slow[:PLATEAU_EVALUATIONS], slow[PLATEAU_EVALUATIONS:]
+    for before, after in (parts, (falling, flat)):
         alerts = Alerts(since=SINCE)
         assert alerts_of(alerts, *before) == []
         assert alerts_of(alerts, *after) == ["plateau"]
@@ -139,12 +115,13 @@ def test_a_disk_is_reported_when_it_becomes_low_and_not_while_it_wavers() -> Non
 
 
 def test_a_renamed_run_is_not_reported_again() -> None:
-    for status in ENDS:
+    ends: tuple[RunStatus, ...] = ("finished", "failed", "crashed")
+    for status in ends:
         alerts, renamed = Alerts(since=SINCE), summary(status, name="best-otter")
         assert alerts_of(alerts, summary(), summary(status), renamed, renamed) == [status]
         again = summary("running", 1_001, name="best-otter", attempt=2)
         ended = summary(status, 1_002, name="best-otter", attempt=2)
         assert alerts_of(alerts, again, ended) == [status]
-        other = summary(status, name="calm-badger", updated=SINCE + 40)
-        alerts = Alerts(since=SINCE)
-        assert alerts_of(alerts, summary(), summary(status), other) == [status], "written since"
+        written_since = summary(status, name="calm-badger", updated=SINCE + 40)
+        looks = summary(), summary(status), written_since
+        assert alerts_of(Alerts(since=SINCE), *looks) == [status]

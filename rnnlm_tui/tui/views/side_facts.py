@@ -111,7 +111,7 @@ def _start(found: SideBySide, width: int) -> list[Fact]:
         return []
     if texts[0] == texts[1]:
         return [("same start", {None: Content.styled("the whole text", TEXT)})]
-    end = common_start(texts)
+    end = common_start(*texts)
     start = " ".join(texts[0][:end].split())
     ids = [text.samples[0].ids for text in map(found.text, pair) if text is not None]
     if found.one_tokenizer and all(ids):

@@ -22,16 +22,14 @@ SAME_WORDS = 3
 _WORD = re.compile(r"\s*\S+")
 
 
-def common_start(texts: Sequence[str]) -> int:
-    """Return how many characters are the same whole words at the start of all texts."""
-    if len(texts) < 2:
-        return 0
+def common_start(a: str, b: str) -> int:
+    """Return how many characters are the same whole words at the start of both texts."""
     end = 0
-    for words in zip(*(_WORD.finditer(text) for text in texts), strict=False):
-        if len({word[0] for word in words}) > 1:
+    for one, other in zip(_WORD.finditer(a), _WORD.finditer(b), strict=False):
+        if one[0] != other[0]:
             return end
-        end = words[0].end()
-    return len(texts[0]) if len(set(texts)) == 1 else end
+        end = one.end()
+    return len(a) if a == b else end
 
 
 def same_tokens(one: Sequence[int], other: Sequence[int]) -> int:

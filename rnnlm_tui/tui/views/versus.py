@@ -348,7 +348,7 @@ class SideBySide:
         For A itself, with the other one of the pair.
         """
         texts = self.texts((0, place or self.pair[1]))
-        return common_start(texts) if texts else 0
+        return common_start(*texts) if texts else 0
 
     def hunks(self) -> Sequence[tuple[Span, Span]]:
         """Return where the newest texts of the pair differ."""
