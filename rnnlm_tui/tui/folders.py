@@ -100,10 +100,7 @@ def complete_path(text: str, words: Sequence[str] = ()) -> tuple[str, list[str]]
 def start_folder(text: str) -> Path:
     """The folder in which browsing begins: that of a path, or the nearest one that exists."""
     path = user_path(text).absolute() if text else Path.cwd()
-    for folder in (path, *path.parents):
-        if folder.is_dir():
-            return folder
-    return Path.cwd()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def free_path(name: str, ending: str = "") -> Path:

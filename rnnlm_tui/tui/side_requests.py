@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,9 @@ async def read_other_runs(sides: Iterable[Side], open_run: Path | None) -> None:
 async def read_tokenizer(side: Side, weights: Weights) -> None:
     """Read the hash of a side's tokenizer from its weights; it stays empty if it can't be read."""
     if not side.tokenizer:
-        try:
+        with suppress(RnnlmError, OSError, KeyError):
             manifest = await to_thread(lambda: store.manifest.read_manifest(Path(weights.path)))
-        except (RnnlmError, OSError):
-            return
-        file = manifest.files.get(TOKENIZER_FILE)
-        side.tokenizer = file.sha256 if file is not None else ""
+            side.tokenizer = manifest.files[TOKENIZER_FILE].sha256
 
 
 class SideScores:
@@ -95,15 +93,11 @@ class SideScores:
         same = text.side.tokenizer == by.side.tokenizer
         try:
             inspection = await self.inspect(context, by.wanted.weights, text, same=same)
+            if inspection.unknown and not same:  # it hides how many bytes it replaces
+                raise InputError(f"no token for {', '.join(inspection.unknown)}")
+            text.scores[by.side] = TextScore.of(inspection, text.split()[0], whole=not same)
         except (RnnlmError, OSError) as error:
             text.refused[by.side] = in_one_sentence(error)
-        else:
-            if inspection.unknown and not same:
-                # an unknown token hides how many bytes it replaces
-                text.refused[by.side] = f"no token for {', '.join(inspection.unknown)}"
-            else:
-                score = TextScore.of(inspection, text.split()[0], whole=not same)
-                text.scores[by.side] = score
 
     async def score_pair(
         self, context: RnnlmApp, found: SideBySide, scored: SideText

@@ -76,28 +76,33 @@ class CheckpointChoice:
         here = len(choices) - 1 if row is None else self.rows.index(row)
         return choices[(here + 1) % len(choices)]
 
-    def legend(self, taken: tuple[int, float] | None = None) -> Content:
-        """Return `plain-otter @best step 3,700, val 58.1`.
+    def chosen(self, taken: tuple[int, float] | None = None) -> tuple[Content, Content, Content]:
+        """Return the chosen weights in parts: `step `, `3,700` and `, val 58.1`.
 
         Args:
             taken: step and age in seconds of the last snapshot of current weights.
         """
+        row, after = self.row, Content("")
+        if row is None and taken is not None:
+            step, age = taken
+            past = formatting.age(age) if age >= 10 else f"{int(age)} s"
+            after = line(f", {past} ago" if age >= 1 else ", just now")
+            return line("step "), line("{}", f"{step:,}"), after
+        if row is None:
+            return line("current weights" if self.living else ""), after, after
+        words, space, last = weights_words(row.path, row.step).rpartition(" ")
+        if row.validation_loss is not None:
+            after = line(", val {}", formatting.figure(perplexity(row.validation_loss)))
+        return line(words + space), line("{}", last), after
+
+    def legend(self, taken: tuple[int, float] | None = None) -> Content:
+        """Return `plain-otter @best step 3,700, val 58.1`; see `chosen` for `taken`."""
         row, run = self.row, (safe_text(self.run, limit=30, newlines="show"), DIM)
         if row is None and not self.living:
             return line("{}", run)
-        if row is None and taken is None:
-            return line("{} {} current weights", run, ("@now", f"bold {TRAIN}"))
-        if row is None:
-            step, age = taken or (0, 0.0)
-            past = formatting.age(age) if age >= 10 else f"{int(age)} s"
-            words = f"{{}} {{}} step {{}}, {f'{past} ago' if age >= 1 else 'just now'}"
-            return line(words, run, ("@now", f"bold {TRAIN}"), f"{step:,}")
-        mark = (" @last", f"bold {TRAIN}") if row.last else ("", DIM)
-        mark = (" @best", f"bold {VALIDATION}") if row.best else mark
-        words, _, last = f" {weights_words(row.path, row.step)}".rpartition(" ")
-        loss, found = row.validation_loss, line("{}{}{} {}", run, mark, (words, DIM), last)
-        value = "" if loss is None else formatting.figure(perplexity(loss))
-        return found + line(", val {}", value) if value else found
+        mark = " @now" if row is None else " @best" if row.best else " @last" if row.last else ""
+        style = f"bold {VALIDATION if mark == ' @best' else TRAIN}"
+        return line("{}{} {}{}{}", run, (mark, style), *self.chosen(taken))
 
     def invitation(self) -> tuple[str, ...]:
         """Return the lines shown before the first text, with `{key:id}` for keys."""

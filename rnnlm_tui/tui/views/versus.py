@@ -13,7 +13,7 @@ from textual.content import Content
 from rnnlm_tui.client.checkpoints import is_average_path, weights_words
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
-from rnnlm_tui.schema.formatting import age, counted
+from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import (
@@ -397,24 +397,11 @@ def title(side: Side, place: int, room: int, *, marked: bool) -> Content:
 
 def legend(side: Side, room: int) -> Content:
     """Return `step 3,700, val 58.1`, or a shorter form of it."""
-    row = side.row
-    number, after = Content(""), Content("")
-    before = ""
+    taken = side.snapshot and (side.snapshot[0].step, time() - side.snapshot[1])
+    before, number, after = side.choice.chosen(taken)
     if side.choice.gone:
-        before, number = f"{side.wanted_step}, ", Content.styled("deleted", DIM)
-    elif row is not None:
-        words, space, last = weights_words(row.path, row.step).rpartition(" ")
-        before, number = words + space, Content.styled(last, TEXT)
-        after = line(", val {}", side.perplexity) if side.perplexity else after
-    elif side.snapshot is not None:
-        weights, taken = side.snapshot
-        old = age(max(0.0, time() - taken))
-        before, number = "step ", Content.styled(f"{weights.step:,}", TEXT)
-        after = Content.styled(f", {old}{'' if old == 'now' else ' ago'}", DIM)
-    elif side.choice.living:
-        number = Content.styled("current weights", DIM)
-    middle = Content.styled(before, DIM) + number
-    forms = (middle + after, middle, number)
+        before, number, after = line(f"{side.wanted_step}, "), line("deleted"), Content("")
+    forms = (before + number + after, before + number, number)
     return next((form for form in forms if form.cell_length <= room), Content(""))
 
 
