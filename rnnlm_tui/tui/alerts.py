@@ -105,12 +105,8 @@ class Alerts:
 
     def check_runs(self, summaries: Iterable[RunSummary], now: float) -> list[Alert]:
         """Return what is new in these runs; `now` in Unix seconds."""
-        return [
-            alert
-            for summary in summaries
-            if summary.unreadable is None
-            for alert in self._check_run(summary, now)
-        ]
+        known = (summary for summary in summaries if summary.unreadable is None)
+        return [alert for summary in known for alert in self._check_run(summary, now)]
 
     def check_events(self, run: str, events: Sequence[EventRow], now: float) -> list[Alert]:
         """Return skipped updates that are new in a run's events, newest first.
@@ -231,26 +227,19 @@ def notification(text: str, environment: Mapping[str, str], *, ascii_only: bool 
     shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
     if ascii_only:
         shown = shown.replace("…", "~").encode("ascii", "replace").decode("ascii")
-    return BELL + _through(_notification(shown, environment), environment)
-
-
-def _notification(text: str, environment: Mapping[str, str]) -> str:
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
-    multiplexed = "TMUX" in environment or "STY" in environment
-    if not multiplexed and (not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal"):
-        return ""
+    # never both sequences: a terminal that knows both would notify twice. To some, a text of the
+    # first that begins with a digit is another command
+    sequence = f"\x1b]9;{TITLE}: {shown}{BELL}"
+    if "TMUX" in environment:  # it allows this only with `allow-passthrough`
+        doubled = sequence.replace("\x1b", "\x1b\x1b")
+        return f"{BELL}\x1bPtmux;{doubled}\x1b\\"
+    if "STY" in environment:
+        return f"{BELL}\x1bP{sequence}\x1b\\"
+    if not term or term.startswith(BELL_ALONE) or program == "Apple_Terminal":
+        return BELL
     # kitty, WezTerm and others inherit VTE's variable from the terminal that they were started in
     vte = "VTE_VERSION" in environment and not program and not term.endswith(("kitty", "ghostty"))
-    if not multiplexed and (vte or term.startswith(("rxvt", "foot"))):
-        return f"\x1b]777;notify;{TITLE};{text}{BELL}"
-    # never both: a terminal that knows both would notify twice. To some, a text that begins with
-    # a digit is another command
-    return f"\x1b]9;{TITLE}: {text}{BELL}"
-
-
-def _through(sequence: str, environment: Mapping[str, str]) -> str:
-    """Pass a sequence through a multiplexer; tmux allows it only with `allow-passthrough`."""
-    if "TMUX" in environment:
-        doubled = sequence.replace("\x1b", "\x1b\x1b")
-        return f"\x1bPtmux;{doubled}\x1b\\"
-    return f"\x1bP{sequence}\x1b\\" if "STY" in environment else sequence
+    if vte or term.startswith(("rxvt", "foot")):
+        sequence = f"\x1b]777;notify;{TITLE};{shown}{BELL}"
+    return BELL + sequence

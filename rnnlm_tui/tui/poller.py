@@ -8,9 +8,9 @@ only while the user is present: a machine is never quite idle, and an idle app m
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
@@ -28,7 +28,6 @@ from rnnlm_tui.tui.views.machine import Readings
 if TYPE_CHECKING:
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
-    from rnnlm_tui.schema.metrics import HardwareRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineReader
@@ -121,7 +120,7 @@ class Watcher:
         self._reads_machine = reads_machine
         self._reader: MachineReader | None = None
         self._next_reading = 0.0
-        self._rows: deque[HardwareRow] = deque(maxlen=KEPT)
+        self._readings = Readings()
         self._read_run = ""
         """Whose log is read just now."""
         self._tell_read = 0.0
@@ -290,18 +289,19 @@ class Watcher:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-                if self._rows:
-                    self._post(Polled(readings=Readings(tuple(self._rows))))
+                if self._readings.rows:
+                    self._post(Polled(readings=replace(self._readings, live=False)))
         elif self._reader is None:
             from rnnlm_tui.system.machine import MachineReader
 
             self._reader = MachineReader(store.paths.home(), worker=False)
             self._next_reading = now + FIRST_READING_SECONDS
-            self._rows.clear()
+            self._readings = Readings()
         elif now >= self._next_reading:
-            self._rows.append(self._reader.sample())
+            rows = (*self._readings.rows, self._reader.sample())[-KEPT:]
+            self._readings = Readings(rows, live=True)
             self._next_reading = now + READING_SECONDS
-            self._post(Polled(readings=Readings(tuple(self._rows), live=True)))
+            self._post(Polled(readings=self._readings))
 
     def _poll_queue(self) -> None:
         """Read the queue; the first time, start its process if a run waits."""

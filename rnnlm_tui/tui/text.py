@@ -39,12 +39,10 @@ def safe_text(text: str, *, limit: int | None = None, newlines: Newlines = "keep
     if limit is not None and len(text) > 4 * limit + 64:
         # bounds the work for a huge text, with room for combining marks
         text = text[: 4 * limit + 64]
-    if newlines != "show":
-        text = (
-            text.replace("\r\n", "\n").expandtabs(4)
-            if newlines == "keep"
-            else re.sub("\r\n|[\n\t]", " ", text)
-        )
+    if newlines == "keep":
+        text = text.replace("\r\n", "\n").expandtabs(4)
+    elif newlines == "space":
+        text = re.sub("\r\n|[\n\t]", " ", text)
     shown = safe(text, keep="\n" if newlines == "keep" else "")
     if limit is not None and cell_len(shown) > limit:
         shown = set_cell_size(shown, limit - 1) + "…" if limit > 0 else ""
@@ -100,34 +98,29 @@ class WrappedText:
 
 
 def _line_starts(text: str, start: int, width: int) -> list[int]:
-    starts, used, at = [start], 0, start
+    starts, used = [start], 0
     for match in _WORD.finditer(text, start):
-        word = match[0]
+        word, cells = match[0], cell_len(match[0])
         if word == "\n":
-            at = match.end()
-            starts.append(at)
+            starts.append(match.end())
             used = 0
-            continue
-        cells = cell_len(word)
-        if used + cells <= width:
+        elif used + cells <= width:
             used += cells
-            continue
-        bare = word.lstrip()
-        if not bare:
+        elif word.isspace():
             used = width
-            continue
-        at = match.end() - len(bare)
-        if used or len(word) - len(bare) >= width:
-            starts.append(at)
-            used = 0
         else:
-            used = len(word) - len(bare)
-        for sign, size in graphemes(bare):
-            if used + size > width and used:
+            at = match.start() + len(word) - len(word.lstrip())
+            if used or at - match.start() >= width:
                 starts.append(at)
                 used = 0
-            used += size
-            at += len(sign)
+            else:
+                used = at - match.start()
+            for sign, size in graphemes(word.lstrip()):
+                if used + size > width and used:
+                    starts.append(at)
+                    used = 0
+                used += size
+                at += len(sign)
     return starts
 
 
@@ -265,18 +258,14 @@ def padded(segments: Sequence[Segment], width: int) -> Strip:
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
     """Merge segments, since each costs about 25 bytes; blanks take the style before them."""
-    parts: list[tuple[str, RichStyle]] = []
+    parts: list[Segment] = []
     for text, style, _ in segments:
-        style = style or ink(TEXT)
-        if parts and (
-            style is parts[-1][1]
-            or style == parts[-1][1]
-            or (text.isspace() and look_alike(style, parts[-1][1]))
-        ):
-            parts[-1] = (parts[-1][0] + text, parts[-1][1])
+        style, last = style or ink(TEXT), parts[-1].style if parts else None
+        if last is not None and (style == last or (text.isspace() and look_alike(style, last))):
+            parts[-1] = Segment(parts[-1].text + text, last)
         elif text:
-            parts.append((text, style))
-    return [Segment(text, style) for text, style in parts]
+            parts.append(Segment(text, style))
+    return parts
 
 
 Cell = tuple[str, RichStyle | None]
@@ -344,9 +333,7 @@ def _split_by_signs(segment: Segment, cut: int) -> tuple[Segment, Segment]:
     if not _JOINING.search(segment.text):
         return _split_by_characters(segment, cut)
     before, after = split_text(segment.text, cut)
-    return Segment(before, segment.style, segment.control), Segment(
-        after, segment.style, segment.control
-    )
+    return segment._replace(text=before), segment._replace(text=after)
 
 
 Segment.split_cells = _split_by_signs  # type: ignore[assignment, method-assign]

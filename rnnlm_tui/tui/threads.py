@@ -91,17 +91,18 @@ class RepeatedRead:
         """Read and call `then` with the result, unless a read is under way."""
         if not self._reading:
             self._reading = True
-            self._context.in_thread(work, partial(self._done, then), self._failed)
+            self._context.run_beside(self._read(work, then))
 
-    def _done(self, then: Callable[[ResultT], None], result: ResultT) -> None:
-        self._reading, self._reported = False, ""
-        then(result)
-
-    def _failed(self, error: RnnlmError | OSError) -> None:
-        self._reading = False
-        if str(error) != self._reported:
-            self._reported = str(error)
-            self._context.report_error(error)
+    async def _read(self, work: Callable[[], ResultT], then: Callable[[ResultT], None]) -> None:
+        try:
+            result = await self._context.wait_for(work)
+        except (RnnlmError, OSError) as error:
+            before, self._reading, self._reported = self._reported, False, str(error)
+            if self._reported != before:
+                raise  # the app reports it
+        else:
+            self._reading, self._reported = False, ""
+            then(result)
 
 
 def wait_for_threads(seconds: float = EXIT_SECONDS) -> bool:

@@ -159,8 +159,8 @@ class VersusScreen(StudioScreen):
             self.stop()
             self.workers.cancel_group(self, "differences")
             self._of = self.run_path
-            self.found.clear()
-            self._view = "texts"
+            self.found.sides, self.found.rounds = [], []
+            self.found.chosen, self.found.difference, self._view = 0, None, "texts"
             self.scores.clear()
             self.grid.show(None)
         session, run = self.session, self.context.run_directory
@@ -177,8 +177,11 @@ class VersusScreen(StudioScreen):
             self.box.put(self.session.prompt)
 
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
-        """Take what has changed about the runs of the sides."""
-        self.found.take_summaries(summaries or (), self.run_path)
+        """Take what has changed about the runs of the sides, the open one excepted."""
+        by_name = {summary.run: summary for summary in summaries or ()}
+        for side in self.found.sides:
+            if side.run.name in by_name and side.run.path != self.run_path:
+                side.take(by_name[side.run.name], side.choice.rows)
 
     def _show(self) -> None:
         """Show everything that may have changed, laid out for the number of sides."""

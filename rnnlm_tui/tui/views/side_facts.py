@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from os.path import commonprefix
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -25,7 +26,6 @@ from rnnlm_tui.tui.views.text_differences import (
     distinct_words,
     largest,
     level,
-    same_tokens,
     scored_spans,
 )
 from rnnlm_tui.tui.views.versus import (
@@ -115,7 +115,7 @@ def _start(found: SideBySide, width: int) -> list[Fact]:
     start = " ".join(texts[0][:end].split())
     ids = [text.samples[0].ids for text in map(found.text, pair) if text is not None]
     if found.one_tokenizer and all(ids):
-        size = counted(same_tokens(*ids), "token")
+        size = counted(len(commonprefix(ids)), "token")  # noqa: RUF071 (of numbers)
     else:
         size = counted(len(start.split()), "word")
     number, _, noun = size.partition(" ")

@@ -32,14 +32,6 @@ def common_start(a: str, b: str) -> int:
     return len(a) if a == b else end
 
 
-def same_tokens(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens at the start are the same."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
-        min(len(one), len(other)),
-    )
-
-
 def distinct_words(text: str) -> int:
     """Return how many different words a text has, regardless of case and punctuation."""
     return len({word for part in text.split() if (word := re.sub(r"\W", "", part).casefold())})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from rnnlm_tui.tui.text import WrappedText, line, safe_content, safe_text
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import NOW, CheckpointChoice
 from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, Weights
-from rnnlm_tui.tui.views.text_differences import Span, TextScore, common_start, hunks
+from rnnlm_tui.tui.views.text_differences import Span, TextScore, hunks
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -259,12 +258,6 @@ class SideBySide:
     difference: int | None = None
     """The difference between the newest texts that is marked; None for none."""
 
-    def clear(self) -> None:
-        """Remove all sides and their texts."""
-        self.sides.clear()
-        self.rounds.clear()
-        self.chosen, self.difference = 0, None
-
     def take(self, snapshot: RunSnapshot, run: RunDirectory) -> None:
         """Take the open run's checkpoints; without sides, begin with two of them.
 
@@ -281,13 +274,6 @@ class SideBySide:
         for side in self.sides:
             if side.run.path == run.path:
                 side.take(summary, rows)
-
-    def take_summaries(self, summaries: Iterable[RunSummary], open_run: Path | None) -> None:
-        """Take what has changed about the runs of the sides, the open one excepted."""
-        by_name = {summary.run: summary for summary in summaries}
-        for side in self.sides:
-            if side.run.name in by_name and side.run.path != open_run:
-                side.take(by_name[side.run.name], side.choice.rows)
 
     @property
     def side(self) -> Side:
@@ -341,14 +327,6 @@ class SideBySide:
         """Return the newest texts of these sides, sanitized; None if one has none."""
         found = [text.shown if text is not None else "" for text in map(self.text, places)]
         return found if all(found) else None
-
-    def same_start(self, place: int) -> int:
-        """Return how many characters a side's newest text has in common with A's at its start.
-
-        For A itself, with the other one of the pair.
-        """
-        texts = self.texts((0, place or self.pair[1]))
-        return common_start(*texts) if texts else 0
 
     def hunks(self) -> Sequence[tuple[Span, Span]]:
         """Return where the newest texts of the pair differ."""

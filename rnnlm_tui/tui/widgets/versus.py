@@ -14,6 +14,7 @@ from textual.geometry import Region, Size
 from rnnlm_tui.tui.palette import BRIGHT, DIM, MARK_COLOURS, SELECTED, TEXT
 from rnnlm_tui.tui.text import line, safe_text, sentence
 from rnnlm_tui.tui.views.compare import LETTERS
+from rnnlm_tui.tui.views.text_differences import common_start
 from rnnlm_tui.tui.views.versus import (
     LEAST_SIDES,
     SampleRound,
@@ -203,7 +204,9 @@ class SidePanel(WheelScrolled, can_focus=True):
             return []
         newest = asked is found.newest
         wrapped, prompt = text.wrapped(self._text_width), len(safe_text(asked.prompt))
-        same = prompt + (found.same_start(self.place) if newest else 0)
+        # as far as it begins like A's text; A's own, like that of the other one of the pair
+        texts = found.texts((0, self.place or found.pair[1])) if newest else None
+        same = prompt + (common_start(*texts) if texts else 0)
         styled = (
             Content(wrapped.text)
             .stylize(f"bold {BRIGHT}" if newest else TEXT, 0, prompt)

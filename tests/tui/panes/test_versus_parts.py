@@ -24,7 +24,6 @@ from rnnlm_tui.tui.views.text_differences import (
     distinct_words,
     hunks,
     level,
-    same_tokens,
     scored_spans,
 )
 from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, other_wanted, settings_line
@@ -64,7 +63,6 @@ def test_texts_are_compared_by_whole_words_and_tokens_from_the_start() -> None:
         ([" same text ", " same text "], " same text "),
     ):
         assert common_start(*texts) == len(start)
-    assert [same_tokens((1, 2), one) for one in ((1, 3), (1, 2, 3), ())] == [1, 2, 0]
     assert distinct_words("We, the people. The PEOPLE — we") == 3
     a = " is strong, and the Congress must act on the program now"
     b = " is strong, and it is a time to act on the program then"
