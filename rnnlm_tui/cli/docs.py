@@ -9,15 +9,11 @@ import subprocess
 import sys
 from contextlib import suppress
 from io import StringIO
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
-
-if TYPE_CHECKING:
-    from rich.console import JustifyMethod
-    from rich.markdown import MarkdownElement
 
 MOST_COLUMNS = 100
 """Longer lines of prose are hard to read."""
@@ -82,30 +78,11 @@ def write_markdown(guide: Guide) -> None:
 
 def rendered(guide: Guide, width: int) -> str:
     """Render a guide for a terminal of `width` columns; a link to a guide shows its topic."""
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.markdown import Heading, Markdown, TableElement
-    from rich.table import Table
+    from rich.console import Console
     from rich.theme import Theme
 
     from rnnlm_tui.cli.output import encodable, has_colour
-
-    class LeftHeading(Heading):
-        LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}
-
-    class WholeTable(TableElement):
-        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            for part in super().__rich_console__(console, options):
-                if isinstance(part, Table):
-                    for column in part.columns:
-                        column.overflow = "fold"  # Rich cuts a word that is longer than its column
-                yield part
-
-    class GuideMarkdown(Markdown):
-        elements: ClassVar[dict[str, type[MarkdownElement]]] = {
-            **Markdown.elements,
-            "heading_open": LeftHeading,
-            "table_open": WholeTable,
-        }
+    from rnnlm_tui.docs.rendering import GuideMarkdown
 
     console = Console(
         file=StringIO(),
