@@ -262,8 +262,7 @@ class RnnlmApp(App[int]):
     def _update_clock(self) -> None:
         """In a stalled or preparing run only the time changes."""
         deliver_pending_resize(self)
-        status = self.snapshot and self.snapshot.summary.status
-        if status in ("stalled", "degraded", "lost", "preparing") and self.pane_screen is not None:
+        if self.pane_screen is not None:
             self.pane_screen.refresh_frame()
 
     def _repaint_screens(self) -> None:
@@ -420,7 +419,7 @@ class RnnlmApp(App[int]):
             return
         if self.current_mode != pane:
             while len(self.screen_stack) > 1:
-                self.pop_screen()
+                self.screen.dismiss()  # who asks is answered
             self.switch_mode(pane)
         if self.pane_screen is not None and self.pane_screen.text_box is not None:
             self.pane_screen.set_focus(self.pane_screen.text_box)
@@ -506,10 +505,10 @@ class RnnlmApp(App[int]):
 
     async def ask(self, question: Overlay[ResultT]) -> ResultT | None:
         """Return the answer to a question; None if it is taken away unanswered."""
-        question.answer = self.push_screen(question, wait_for_dismiss=True)
+        answer = self.push_screen(question, wait_for_dismiss=True)
         try:
             # not cancelled with the asker: the question still closes with an answer
-            return await asyncio.shield(question.answer)
+            return await asyncio.shield(answer)
         finally:
             if self.is_running and self.screen is question:
                 question.dismiss()
@@ -691,8 +690,7 @@ class RnnlmApp(App[int]):
             return
         active = screen.active_bindings.values() if screen.focused is not None else ()
         own = [one.binding.id for one in active if one.node is screen.focused and one.binding.id]
-        first = screen.help_group()
-        self.push_screen(HelpScreen(screen.PANE, actions=self.actions, focused=own, first=first))
+        self.push_screen(HelpScreen(screen.PANE, self.actions, own))
 
     def action_next_theme(self) -> None:
         self.use_colours(self.appearance.next())
@@ -750,8 +748,7 @@ class RnnlmApp(App[int]):
         run, answer = self.run_directory, "leave"
         living = [summary for summary in self.current_summaries() if summary.status in LIVING]
         if living:
-            question = QuitScreen(living, run.name if run else None, self.current_summaries)
-            answer = await self.ask(question) or ""
+            answer = await self.ask(QuitScreen(living)) or ""
         if answer == "stop" and run is not None:
             self.report(PROGRESS["stop"])
             await self.wait_for(lambda: client.control.send(run, "stop"))

@@ -61,7 +61,8 @@ def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
     for summary in app.summaries or ():
         corpus = safe_text(summary.corpus, limit=40, newlines="show")
         about = f"{summary.unreadable or summary.status}, {corpus}"
-        yield PickItem(partial(_open, app, summary.run), f"Open {summary.run}", about, OPEN_RUN)
+        call = partial(lambda run: app.open_run(listed_run(run)), summary.run)
+        yield PickItem(call, f"Open {summary.run}", about, OPEN_RUN)
 
 
 def _go_and_run(app: RnnlmApp, entry: Action) -> None:
@@ -82,10 +83,6 @@ def _go_and_run(app: RnnlmApp, entry: Action) -> None:
 
     app.open_pane(pane)
     app.call_after_refresh(act)
-
-
-def _open(app: RnnlmApp, name: str) -> None:
-    app.open_run(listed_run(name))
 
 
 def _open_guide(app: RnnlmApp, topic: str) -> None:
@@ -112,10 +109,6 @@ def description(entry: Action) -> str:
     return entry.help if not set(_WORD.findall(head.lower())) <= known else more
 
 
-MOST_WIDTH, MARGIN = 104, 8
-"""The most cells of the box, and its margin in a wide terminal."""
-NARROW = 72
-"""Up to this many columns, the box is as wide as the terminal."""
 ABOVE = 5
 """Rows above the list: the margin and the search field."""
 INDENT = "  "
@@ -146,11 +139,7 @@ class PaletteScreen(FilteredList[Command]):
         self.find("")
 
     def on_resize(self) -> None:
-        columns, rows = self.app.size
-        self.query_one("#palette").styles.width = (
-            columns if columns <= NARROW else min(columns - MARGIN, MOST_WIDTH)
-        )
-        self.options.styles.max_height = max(3, rows - ABOVE)
+        self.options.styles.max_height = max(3, self.app.size.height - ABOVE)
 
     def find(self, typed: str) -> None:
         """List what has every word, the best first; if nothing has, titles with these letters."""

@@ -20,7 +20,7 @@ from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.pick import PickItem
-from rnnlm_tui.tui.screens.quit import FACTS, FACTS_OF_SEVERAL, STOPS, QuitScreen
+from rnnlm_tui.tui.screens.quit import FACTS, STOPS, QuitScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from tests.homes import trained
 from tests.tui.fakes import make_snapshot, make_summary
@@ -94,10 +94,7 @@ async def test_help_scrolls_searches_and_begins_with_the_focused_widgets_keys() 
         await press(pilot, "escape", "evaluate now")
         await pilot.press("q")
         assert not isinstance(app.screen, HelpScreen)
-        # of a chart with the cursor, and of a text box
-        await pilot.resize_terminal(60, 15)
-        await press(pilot, "left question_mark", "Charts")
-        await pilot.press("escape")
+        # of a text box
         await pilot.resize_terminal(80, 24)
         await pilot.press("4")
         await until(pilot, lambda: app.current_mode == "prompt")
@@ -142,7 +139,7 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
             await asks(status, f"  {FACTS[status]} ", *keys)
             await pilot.press("escape")
             assert not isinstance(app.screen, QuitScreen)
-        await asks("paused", FACTS_OF_SEVERAL["paused"], "leave, keep them paused", heron="paused")
+        await asks("paused", FACTS["paused"], "leave, keep them paused", heron="paused")
         await pilot.press("escape")
         await asks(
             "paused",

@@ -69,7 +69,7 @@ async def test_an_action_asks_before_the_next_key_and_ends_with_its_question_or_
             app.simulate_key(key)
         await until(pilot, lambda: ends == [True, False] and shows(app, "no answer"))
         await pilot.press("q")
-        app.pop_screen()
+        app.open_pane("config")
         await until(pilot, lambda: ends[2:] == [None])
         await pilot.press("q")
         app.workers.cancel_group(app, "threads")

@@ -23,7 +23,6 @@ from typing import ClassVar, cast
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui import folders
-from rnnlm_tui.tui.actions import Group
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
@@ -59,10 +58,6 @@ class ChartedScreen(PaneScreen):
     def view_key(self) -> str:
         """Return the name under which the view is saved."""
         return self.PANE
-
-    def help_group(self) -> Group:
-        """List the keys of charts first while a cursor is shown or a chart is alone."""
-        return "screen" if self.cursor is None and not self.shows_one_chart() else "charts"
 
     def arranged_charts(self) -> Sequence[str]:
         """Return the charts that have a place beside others; tab shows the rest alone."""

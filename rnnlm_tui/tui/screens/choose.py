@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import OptionList, TextArea
-from textual.widgets.option_list import Option
+from textual.widgets import TextArea
 
 from rnnlm_tui import client
 from rnnlm_tui.client.checkpoints import is_average_path, weights_words
@@ -18,8 +17,9 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import listed_run
-from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT, TRAIN
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
+from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.views.prompt import BEST, LAST, NOW, CheckpointChoice
 from rnnlm_tui.tui.views.versus import run_words
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -31,44 +31,19 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
 
 
-class ChooseScreen(Overlay[str]):
-    """Returns the chosen word, or an empty text."""
+class ChooseScreen(PickScreen):
+    """A short list without a search. Returns the chosen word, or None."""
 
-    DEFAULT_CSS = """
-    ChooseScreen TitledContainer { width: 78; max-height: 90%; }
-    ChooseScreen OverlayText { color: #808080; margin: 1 0 0 0; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss('')")]
+    NAME_LIMIT = 64
+    SEARCHES = False
+    BINDINGS: ClassVar[list[BindingType]] = [("q", "dismiss")]
 
     def __init__(
         self, title: str, choices: Sequence[tuple[str, str]], current: str = "", note: str = ""
     ) -> None:
-        super().__init__()
-        self._title, self._choices, self._current, self._note = title, tuple(choices), current, note
-
-    def compose(self) -> ComposeResult:
-        legend = key_line([("enter", "choose"), ("esc", "cancel")], 78, self.app)
-        with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            lines = (Option(self._line(*choice), id=choice[0]) for choice in self._choices)
-            yield OptionList(*lines, markup=False)
-            if self._note:
-                yield OverlayText(Content.styled(self._note, DIM))
-
-    def on_mount(self) -> None:
-        words = [word for word, _ in self._choices]
-        options = self.query_one(OptionList)
-        options.highlighted = words.index(self._current) if self._current in words else 0
-        options.focus()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option.id or "")
-
-    def _line(self, word: str, help_text: str) -> Content:
-        longest = max(len(candidate) for candidate, _ in self._choices)
-        sign, colour = ("● ", BRIGHT) if word == self._current else ("  ", TEXT)
-        return Content.assemble(
-            (sign, TRAIN), (word.ljust(longest), colour), (f"  {help_text}", DIM)
-        )
+        items = [PickItem(word, word, about) for word, about in choices]
+        super().__init__(title, items, current=current)
+        self.note = note
 
 
 async def choose_weights(

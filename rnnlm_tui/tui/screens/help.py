@@ -14,7 +14,7 @@ from textual.events import Key, Resize
 
 from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, Action, Group, Pane, actions_for, key_rows
+from rnnlm_tui.tui.actions import PANE_TITLES, Action, Group, Pane, actions_for, key_rows
 from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.status import status_glyph
@@ -53,20 +53,12 @@ class HelpScreen(Overlay[None]):
         Binding("question_mark,f1", "close", id="keys"),
     ]
 
-    def __init__(
-        self,
-        pane: Pane,
-        *,
-        actions: Sequence[Action] = ACTIONS,
-        focused: Sequence[str] = (),
-        first: Group = "screen",
-    ) -> None:
-        """`focused` are the focused widget's own action ids, `first` is the group to list first."""
+    def __init__(self, pane: Pane, actions: Sequence[Action], focused: Sequence[str]) -> None:
+        """`focused` are the focused widget's own action ids."""
         super().__init__()
         self._title = PANE_TITLES[pane]
         self._entries = actions_for(pane, actions)
         self._focused = frozenset(focused)
-        self._first = first
         self._search = ""
 
     def compose(self) -> ComposeResult:
@@ -123,9 +115,8 @@ class HelpScreen(Overlay[None]):
         """Return all lines, in one column or two."""
         charts = {entry.group for entry in self._entries} - {"screen", "everywhere"}
         if width < TWO_COLUMNS:
-            groups: list[Group] = ["screen", *charts, "everywhere"]
-            groups.sort(key=lambda group: group != self._first)
-            return [*self._groups(groups, width), Content(""), *self._signs(), *self._notes()]
+            groups = self._groups(["screen", *charts, "everywhere"], width)
+            return [*groups, Content(""), *self._signs(), *self._notes()]
         second = (width - 2) * RIGHT_SHARE // TWO_COLUMNS
         first = width - 2 - second
         left = self._groups(["screen", "everywhere"] if charts else ["screen"], first)

@@ -26,8 +26,6 @@ from rnnlm_tui.tui.widgets.panel import TitledContainer
 from rnnlm_tui.tui.widgets.text_field import PathInput, SafeInput
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
     from rnnlm_tui.tui.app import RnnlmApp
 
 ResultT = TypeVar("ResultT")
@@ -77,9 +75,6 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     Overlay OptionList > .option-list--option-disabled { color: #808080; }
     """
 
-    answer: Future[ResultT | None] | None = None
-    """What `RnnlmApp.ask` waits for."""
-
     @property
     def context(self) -> RnnlmApp:
         """The app."""
@@ -89,17 +84,6 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     def is_open(self) -> bool:
         """Whether it isn't closed: a closed screen has no widgets before it is detached."""
         return self in self.app.screen_stack
-
-    def on_unmount(self) -> None:
-        """Tell who asks that there will be no answer: another pane took the place, or the app ends.
-
-        An action that asks is cancelled with the app.
-        """
-        if self.answer is not None and not self.answer.done():
-            if self.app.is_running:
-                self.answer.set_result(None)
-            else:
-                self.answer.cancel()
 
     def render(self) -> RenderableType:
         stack = self.app.screen_stack

@@ -52,7 +52,6 @@ from rnnlm_tui.tui import SMALLEST
 from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize
 from rnnlm_tui.tui.actions import (
     WITH_TEXT_BOX,
-    Group,
     Pane,
     action,
     key_label,
@@ -83,8 +82,6 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self._identity = IdentityLine(id="identity")
         self._footer = FooterLine(self.PANE, id="footer")
         self._painted_size: Size | None = None
-        self._focused_before: Widget | None = None
-        """The widget that had the focus before the terminal became too small."""
 
     def compose(self) -> ComposeResult:
         yield self._identity
@@ -143,10 +140,6 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         return {}
 
     # the frame
-
-    def help_group(self) -> Group:
-        """Return the group of keys that help lists first."""
-        return "screen"
 
     @property
     def context(self) -> RnnlmApp:
@@ -271,19 +264,11 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     def _fit(self, size: Size) -> None:
         width, height = SMALLEST
         small, was_small = size.width < width or size.height < height, self.has_class("-too-small")
-        if small and not was_small:
-            self._focused_before = self.focused
         self.set_class(small, "-too-small")
-        if was_small and not small:
-            self.call_after_refresh(self._give_focus_back)
+        if was_small and not small and self.FIRST_FOCUS:  # hidden widgets lose the focus
+            self.call_after_refresh(self.query_one(self.FIRST_FOCUS, Widget).focus)
         if small:
             self.query_one("#too-small", Static).update(
                 f"rnnlm-tui needs {width}×{height} cells, this terminal has"
                 f" {size.width}×{size.height}."
             )
-
-    def _give_focus_back(self) -> None:
-        """Restore the focus, which hidden widgets lose, once the terminal is large enough again."""
-        kept, self._focused_before = self._focused_before, None
-        if kept is not None and kept.is_attached and self.focused is None:
-            self.set_focus(kept)

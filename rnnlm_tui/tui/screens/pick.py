@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Generic
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -100,6 +101,7 @@ class FilteredList(Overlay[ResultT]):
     """The colour of found words."""
     NOTHING: ClassVar[str] = ""
     """Listed if nothing is found."""
+    options = getters.query_one(OptionList)
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,13 +113,9 @@ class FilteredList(Overlay[ResultT]):
         """Cells before the details."""
 
     def on_mount(self) -> None:
-        self.query_one(SafeInput).focus()
-        self.options.can_focus = False
-
-    @property
-    def options(self) -> OptionList:
-        """The list."""
-        return self.query_one(OptionList)
+        for field in self.query(SafeInput):
+            field.focus()
+            self.options.can_focus = False
 
     @property
     def current(self) -> PickItem[ResultT] | None:
@@ -231,6 +229,8 @@ class PickScreen(FilteredList[str]):
     PickScreen OverlayText { color: #808080; margin: 1 0 0 0; }
     """
     NAME_LIMIT = WORD_ROOM
+    SEARCHES: ClassVar[bool] = True
+    """Whether typing filters the list, with the number of items below it."""
 
     def __init__(
         self, title: str, items: Sequence[PickItem[str]], *, current: str = "", verb: str = "choose"
@@ -243,22 +243,27 @@ class PickScreen(FilteredList[str]):
         """
         super().__init__()
         self._title, self._items, self._current, self._verb = title, items, current, verb
+        self.note = ""
+        """Below a list without a search."""
         self._longest = max((len(safe_text(item.name)) for item in items), default=0)
 
     def compose(self) -> ComposeResult:
-        keys = [("↑ ↓", "move"), ("enter", self._verb), ("esc", "cancel")]
-        legend = key_line(keys, 78, self.app)
+        keys = [("enter", self._verb), ("esc", "cancel")]
+        legend = key_line([("↑ ↓", "move"), *keys] if self.SEARCHES else keys, 78, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield SafeInput(placeholder="type to search", compact=True)
+            if self.SEARCHES:
+                yield SafeInput(placeholder="type to search", compact=True)
             yield OptionList(markup=False)
-            yield OverlayText()
+            if self.SEARCHES or self.note:
+                yield OverlayText(Content.styled(self.note, DIM))
 
     def on_mount(self) -> None:
         self.find("")
 
     def on_resize(self, _event: Resize) -> None:
-        """Keep room for the border, the search and the count."""
-        self.options.styles.max_height = max(3, min(20, self.size.height - 8))
+        """Keep room for the border, the search and the count, or for a note."""
+        room = self.size.height - (8 if self.SEARCHES else 6)
+        self.options.styles.max_height = max(3, min(20, room))
 
     def find(self, typed: str) -> None:
         """List what fits the text, the best first; its heading is in its line."""
@@ -272,10 +277,10 @@ class PickScreen(FilteredList[str]):
             ]
         else:
             current = next((item for item in found if item.value == self._current), None)
-        column = min(WORD_ROOM, self._longest) + 4
-        self.list_items(found, words, column=column, at=current)
-        count = f"{len(found)} of {len(self._items)}" if words else f"{len(self._items)} in all"
-        self.query_one(OverlayText).update(Content.styled(count, DIM))
+        self.list_items(found, words, column=min(self.NAME_LIMIT, self._longest) + 4, at=current)
+        if self.SEARCHES:
+            count = f"{len(found)} of {len(self._items)}" if words else f"{len(found)} in all"
+            self.query_one(OverlayText).update(Content.styled(count, DIM))
 
     def named(self, item: PickItem[str]) -> Content:
         """Return the name with the mark of the current item."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -26,18 +26,11 @@ TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
 FACTS: dict[RunStatus, str] = {
     "running": "Training continues without this terminal.",
     "preparing": "Preparation continues, then training starts.",
-    "paused": "It stays paused, in memory, until you resume it.",
-    "stalled": "It is stalled; its worker keeps running.",
-    "degraded": "Training continues, unsaved until its disk has room.",
+    "paused": "Paused runs stay in memory until you resume them.",
+    "stalled": "A stalled run's worker keeps running.",
+    "degraded": "Training continues, unsaved until the disk has room.",
 }
-"""What happens to a run that is left."""
-FACTS_OF_SEVERAL: dict[RunStatus, str] = {
-    **FACTS,
-    "paused": "They stay paused, in memory, until you resume them.",
-    "stalled": "They are stalled; their workers keep running.",
-    "degraded": "Training continues, unsaved until their disk has room.",
-}
-"""What happens to several runs, if all have this status."""
+"""What happens to the runs that are left, if all have this status."""
 AFTER: dict[RunStatus, str] = {
     "preparing": "then trains",
     "paused": "stays paused",
@@ -56,14 +49,8 @@ STOPS: dict[RunStatus, str] = {
 class QuitScreen(Question[str]):
     """Returns `leave`, `stop` (the open run), or an empty text to stay."""
 
-    def __init__(
-        self,
-        living: Sequence[RunSummary],
-        open_run: str | None,
-        newest: Callable[[], Sequence[RunSummary]],
-    ) -> None:
-        """`newest` returns the runs' current state."""
-        self._living, self._open_run, self._newest = tuple(living), open_run, newest
+    def __init__(self, living: Sequence[RunSummary]) -> None:
+        self._living = living
         super().__init__("Leave rnnlm-tui?", *self._question(), classes="-indented")
 
     def on_mount(self) -> None:
@@ -71,8 +58,8 @@ class QuitScreen(Question[str]):
 
     def _update(self) -> None:
         """Show the same runs in their current state."""
-        newest = {summary.run: summary for summary in self._newest()}
-        self._living = tuple(newest.get(summary.run, summary) for summary in self._living)
+        newest = {summary.run: summary for summary in self.context.current_summaries()}
+        self._living = [newest.get(summary.run, summary) for summary in self._living]
         self.ask_again(*self._question())
 
     def _question(self) -> tuple[list[Content], Answers[str]]:
@@ -80,7 +67,7 @@ class QuitScreen(Question[str]):
         kinds, several = set(living), len(living) > 1
         fact = "Each run is left as it is."
         if len(kinds) == 1:
-            fact = (FACTS_OF_SEVERAL if several else FACTS)[living[0]]
+            fact = FACTS[living[0]]
         elif not kinds:
             fact = "No run is training any more."
         lines = [
@@ -102,8 +89,9 @@ class QuitScreen(Question[str]):
         elif kinds == {"paused"}:
             leave = f"leave, keep {'them' if several else 'it'} paused"
         answers = [("enter,q", leave, "leave")]
+        run = self.context.run_directory
         for summary in self._living:
-            if summary.run == self._open_run and summary.status in LIVING:
+            if run is not None and summary.run == run.name and summary.status in LIVING:
                 alone = "training" if summary.status == "running" else "it"
                 stop = STOPS.get(summary.status, "stop {run} at a checkpoint")
                 stop = stop.replace("{run}", summary.run if several else alone)
