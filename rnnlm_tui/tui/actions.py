@@ -165,6 +165,8 @@ def with_keys_in_help(actions: Sequence[Action]) -> tuple[Action, ...]:
     """Return the actions with keys in place of `{key:id}` in their help."""
     return tuple(
         replace(entry, help=with_keys(entry.help, actions), brief=with_keys(entry.brief, actions))
+        if "{" in entry.help + entry.brief
+        else entry
         for entry in actions
     )
 
@@ -563,16 +565,3 @@ def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
     entry, other = places[0]
     way = f"{ways[f'show_{other}']}, then {entry.label}"
     return f"{entry.label} is a key of {PANE_TITLES[other]}: {way}: {entry.help.split(':')[0]}"
-
-
-def key_table() -> list[tuple[str, str, str, str]]:
-    """Return the rows of the table of keys: keys, panes, help, names in a keymap."""
-    return [
-        (
-            row[0].all_keys,
-            ", ".join(PANE_TITLES[pane] for pane in row[0].panes) or "everywhere",
-            row[0].help,
-            " ".join(f"`{entry.id}`" for entry in row),
-        )
-        for row in key_rows()
-    ]

@@ -83,8 +83,6 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-INITIAL_RESIZES = 2
-"""Textual sends the app its size twice before anything is painted."""
 NOTICE_MARGIN = 8
 """Cells of the footer's line that a notice leaves free, its glyph included."""
 PRESENT_SECONDS = 30.0
@@ -184,7 +182,6 @@ class RnnlmApp(App[int]):
         """Runs whose damaged labels were moved aside and reported."""
         self._sampler_lock = asyncio.Lock()
         self._alerts = Alerts(since=time())
-        self._resizes = 0
         self.last_key = -PRESENT_SECONDS
         """When a key was pressed last, in monotonic seconds."""
         self.watcher = Watcher(self.post_message, fps=fps, reads_machine=self._reads_machine)
@@ -238,9 +235,7 @@ class RnnlmApp(App[int]):
             event = resize_to(event, size)
         await super().on_event(event)
         if isinstance(event, Resize):
-            self._resizes += 1
-            if self._resizes > INITIAL_RESIZES:
-                self._repaint_screens()
+            self._repaint_screens()
 
     async def on_unmount(self) -> None:
         self.watcher.close()
@@ -274,7 +269,7 @@ class RnnlmApp(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, ChangedCellsScreen):
                 screen.forget_terminal()
-        self.screen.refresh()
+            screen.refresh()
 
     # what the watcher has read
 

@@ -45,9 +45,7 @@ def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
     actions = [entry for entry in app.actions if entry.palette]
     for entry in sorted(actions, key=lambda entry: order.index(group_of(entry, here))):
         yield PickItem(
-            partial(screen.call_after_refresh, screen.run_action, entry.textual_action)
-            if entry.works_on(here) or entry.on_app
-            else partial(_go_and_run, app, entry),
+            partial(_run, app, entry),
             entry.palette,
             description(entry),
             group=group_of(entry, here),
@@ -65,24 +63,17 @@ def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
         yield PickItem(call, f"Open {summary.run}", about, OPEN_RUN)
 
 
-def _go_and_run(app: RnnlmApp, entry: Action) -> None:
-    """Run an action on its own pane, once that is ready.
+def _run(app: RnnlmApp, entry: Action) -> None:
+    """Run an action, on its own pane if the current one lacks it, once that is drawn.
 
     If the pane can't be opened, that has been reported.
     """
-    pane = entry.panes[0]
-
-    async def act() -> None:
-        screen = app.screen
-        if app.current_mode != pane or not isinstance(screen, PaneScreen):
-            return
-        if screen.is_ready:
-            await screen.run_action(entry.textual_action)
-        else:
-            app.call_after_refresh(act)
-
-    app.open_pane(pane)
-    app.call_after_refresh(act)
+    screen = app.pane_screen
+    if screen is not None and not entry.works_on(screen.PANE) and not entry.on_app:
+        app.open_pane(entry.panes[0])
+        screen = app.pane_screen if app.current_mode == entry.panes[0] else None
+    if screen is not None:
+        screen.call_after_refresh(screen.run_action, entry.textual_action)
 
 
 def _open_guide(app: RnnlmApp, topic: str) -> None:

@@ -11,7 +11,7 @@ from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES
 from rnnlm_tui.schema.toml import field_help
 from rnnlm_tui.schema.validation import section_model
-from rnnlm_tui.tui.actions import key_table
+from rnnlm_tui.tui.actions import PANE_TITLES, key_rows
 
 _MARKED = re.compile(r"<!-- (?P<name>[a-z ]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 
@@ -49,7 +49,15 @@ def field_table() -> str:
 
 def keys() -> str:
     """Keys with their screens and the names of their actions."""
-    rows = [(f"`{key}`", *rest) for key, *rest in key_table()]
+    rows = [
+        (
+            f"`{row[0].all_keys}`",
+            ", ".join(PANE_TITLES[pane] for pane in row[0].panes) or "everywhere",
+            row[0].help,
+            " ".join(f"`{entry.id}`" for entry in row),
+        )
+        for row in key_rows()
+    ]
     return table(("key", "on", "what it does", "name"), rows)
 
 

@@ -21,7 +21,6 @@ from rnnlm_tui.tui.actions import (
     bindings_for,
     key_label,
     key_rows,
-    key_table,
     shown_keys,
     with_ascii_keys,
 )
@@ -75,15 +74,6 @@ def test_every_id_is_there_once_with_words_that_fit_and_in_the_table_of_keys() -
         assert entry.keys or entry.palette, entry.id
     for head, *_ in key_rows():
         assert len(head.short_help) <= (24 if head.group == "charts" else 30), head.id
-    table = key_table()
-    assert len(table) == len(key_rows())
-    assert ("space", "Train", action("pause").help, "`pause`") in table
-    smoothing = "`smoother` `rougher` `raw`"
-    assert ("+ - 0", "Train, Compare", action("smoother").help, smoothing) in table
-    assert ("^p", "everywhere", action("next_theme").help, "`next_theme`") in table
-    assert {name.strip("`") for row in table for name in row[3].split()} == {
-        entry.id for entry in ACTIONS
-    }
 
 
 def test_keys_have_readable_labels_and_in_ascii_each_a_name_of_its_own() -> None:

@@ -151,7 +151,8 @@ class BrowseScreen(FilteredList[str | Path]):
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.width >= WIDE_FROM, "-wide")
         self._show_folder()
-        self._look(again=True)
+        self._looked_at = ""
+        self._look()
 
     def on_unmount(self) -> None:
         self._cancel.set()
@@ -234,11 +235,11 @@ class BrowseScreen(FilteredList[str | Path]):
 
     # the look at the text
 
-    def _look(self, *, again: bool = False) -> None:
+    def _look(self) -> None:
         """Show the first lines of the entry under the cursor, as tokens once they are known."""
         line = self.current
         wanted = line.value if line is not None and isinstance(line.value, str) else ""
-        if wanted == self._looked_at and not again:
+        if wanted and wanted == self._looked_at:
             return
         self._looked_at = wanted
         self._cancel.set()
@@ -253,11 +254,12 @@ class BrowseScreen(FilteredList[str | Path]):
     async def _read(self, target: str, cancel: Event) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
         self._say("reading …", colour=DIM)
-        words, is_text = None, self._purpose == "text"
+        words: Preview | None = None
         try:
             config = await to_thread(with_choice, self._config, self._purpose, target)
-            words = await to_thread(lambda: client.corpora.preview(config))
-            if words is not None and is_text:
+            if self._purpose == "text":
+                words = await to_thread(lambda: client.corpora.preview(config))
+            if words is not None:
                 self._show(words, note="" if words.exact else "splitting into tokens …")
                 if words.exact:
                     return
@@ -274,7 +276,7 @@ class BrowseScreen(FilteredList[str | Path]):
             return
         width = max(20, self.query_one("#browse-look", Static).size.width - 1)
         lines = [safe_content(problem, newlines="space").stylize(BAD)] if problem else []
-        if preview is not None and (self._purpose == "text" or not problem):
+        if preview is not None:
             room = self.query_one("#browse-look", Static).size.height - 2 * len(lines) - bool(note)
             rows = room if self.has_class("-wide") else 0
             lines += preview_lines(preview, width, apart=self.app.no_color, height=max(0, rows))

@@ -149,16 +149,12 @@ class GuideScreen(Overlay[None]):
         box.legend = f"{GUIDES.index(self.guide) + 1} of {len(GUIDES)}"
         box.border_subtitle = key_line(KEYS, columns, self.app)
 
-    def _show(self, guide: Guide, at: float = 0.0) -> None:
-        """Show another guide, scrolled down to row `at`."""
+    def open_guide(self, guide: Guide, at: float = 0.0) -> None:
+        """Show another guide, scrolled down to row `at`; backspace returns to this one."""
+        self._before.append((self.guide, self.text.scroll_y))
         self.guide = guide
         self._draw()
         self.text.scroll_to(y=at, animate=False)
-
-    def open_guide(self, guide: Guide) -> None:
-        """Show another guide; backspace returns to this one."""
-        self._before.append((self.guide, self.text.scroll_y))
-        self._show(guide)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Go to the heading; the text has the keys from now on."""
@@ -203,4 +199,5 @@ class GuideScreen(Overlay[None]):
     def action_back(self) -> None:
         """Return to the guide shown before, where it was left."""
         if self._before:
-            self._show(*self._before.pop())
+            self.open_guide(*self._before.pop())
+            self._before.pop()

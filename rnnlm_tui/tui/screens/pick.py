@@ -166,16 +166,12 @@ class FilteredList(Overlay[ResultT]):
             lines += [Option(_Line(partial(self.line, item))) for item in members]
             self._listed += members
         if not lines and self.NOTHING:
-            lines, self._listed = [Option(_Line(self._nothing), disabled=True)], [None]
+            lines, self._listed = [Option(self.NOTHING, disabled=True)], [None]
         options = self.options.clear_options().add_options(lines)
         first = next((place for place, item in enumerate(self._listed) if item is not None), None)
         options.highlighted = first if at is None else self._listed.index(at)
         if options.highlighted == first:
             options.scroll_home(animate=False)  # with the heading
-
-    def _nothing(self, width: int) -> Content:
-        left = " " * ((width - len(self.NOTHING)) // 2)
-        return Content.styled(f"{left}{self.NOTHING}", "not bold")
 
     def named(self, item: PickItem[ResultT]) -> Content:
         """Return an item's name, and what stands before it."""
