@@ -14,25 +14,19 @@ from textual.pilot import Pilot
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.lineage import read_parent
-from rnnlm_tui.store.paths import RunDirectory, queue_lock
+from rnnlm_tui.store.paths import RunDirectory, listed_run, queue_lock
 from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.store.state import load_state
 from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.screens.inspect import InspectScreen
 from rnnlm_tui.tui.screens.runs import RunsScreen
 from rnnlm_tui.tui.settings import last_session
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import ENDLESS, tiny_config, write_text
-from tests.integration.test_steering_by_keys import (
-    RATE,
-    change_rate_by_keys,
-    journal_of,
-)
 from tests.tui.panes.filling import focused
-from tests.tui.panes.seeing import screen_text, until_shown
+from tests.tui.panes.seeing import until_shown
 from tests.tui.support import until
 
 
@@ -58,24 +52,6 @@ async def terminal() -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
         yield app, pilot
 
 
-async def fork_by_keys(app: RnnlmApp, pilot: Pilot[int], parent: RunDirectory) -> RunDirectory:
-    """Fork the checkpoint under the cursor into a run of few steps, to its end."""
-    await pilot.press("F")
-    await until_shown(pilot, f"fork of {parent.name}@")
-    await pilot.press("slash", *"training.max_steps")
-    await until_shown(pilot, "training.max_steps")
-    await pilot.press("enter")
-    await until(pilot, lambda: focused(app) == "training.max_steps")
-    await pilot.press("enter", "ctrl+u", *"30", "enter")
-    await until_shown(pilot, f"was {ENDLESS:,}")
-    await pilot.press("f5")
-    await until(pilot, lambda: app.current_mode == "train" and app.run_directory != parent)
-    child = app.run_directory
-    assert child is not None
-    await until_shown(pilot, "✓ finished")
-    return child
-
-
 async def choose(app: RnnlmApp, pilot: Pilot[int], run: RunDirectory) -> None:
     """Go to the list of runs, and there to a run."""
     await pilot.press("r")
@@ -97,7 +73,7 @@ async def test_a_day_from_the_demo_to_an_export(
     changes = {"training.max_steps": ENDLESS, "checkpoint.every": 200, "model.tie_weights": False}
     demo = tiny_config(write_text(tmp_path / "text.txt"), changes)
     monkeypatch.setattr("rnnlm_tui.client.start.with_available_corpus", lambda _config: demo)
-    monkeypatch.setattr("tests.tui.support.DEADLINE", 240.0)  # six processes start
+    monkeypatch.setattr("tests.tui.support.DEADLINE", 240.0)  # five processes start
     monkeypatch.chdir(tmp_path)
 
     # start the demo, and leave while it trains
@@ -125,31 +101,7 @@ async def test_a_day_from_the_demo_to_an_export(
         await pilot.press("space")
         await until_shown(pilot, "‖ paused")
 
-        # sample, continue, inspect a token, compare two checkpoints
-        await pilot.press("4")
-        await until_shown(pilot, "@best")
-        await pilot.press(*"The cat", "enter")
-        await until_shown(pilot, "✓ 12 of 12 tokens", "F3 Continue")
-        await pilot.press("f3")
-        await until_shown(pilot, "24 tokens")
-        first, longer = app.prompt_session.tree.branches
-        assert (first.prompt, longer.parent) == ("The cat", first.number)
-        assert longer.ids[: len(first.ids)] == first.ids
-        await pilot.press("f2")
-        await until(pilot, lambda: app.current_mode == "inspect")
-        screen = app.pane_screen
-        assert isinstance(screen, InspectScreen)
-        await until(pilot, lambda: screen.scored is not None and bool(screen.choices.rows))
-        await pilot.press("right")
-        await until_shown(pilot, "Instead of")
-        await pilot.press("f2")
-        await until_shown(pilot, f"A {run.name}", f"B {run.name}", "val ppl")
-        await pilot.press("end", "ctrl+u", *"The dog", "enter")
-        await until_shown(pilot, "A scores B’s text", "B scores A’s text")
-
-        # note and pin a checkpoint, and fork it
-        await pilot.press("escape")
-        await until(pilot, lambda: "esc Back" not in screen_text(app))
+        # note and pin a checkpoint, and queue a fork of it, which waits until the demo ends
         await pilot.press("3")
         await until_shown(pilot, "★ best", "▸ last")
         await pilot.press("end")
@@ -162,43 +114,33 @@ async def test_a_day_from_the_demo_to_an_export(
         labels, pinned = read_labels(run), rows[0].step
         assert labels.pins == {pinned}
         assert labels.notes == {pinned: "before the fork"}
-        child = await fork_by_keys(app, pilot, run)
+        await pilot.press("F")
+        await until_shown(pilot, f"fork of {run.name}@")
+        await pilot.press("slash", *"training.max_steps")
+        await until_shown(pilot, "training.max_steps")
+        await pilot.press("enter")
+        await until(pilot, lambda: focused(app) == "training.max_steps")
+        await pilot.press("enter", "ctrl+u", *"30", "enter")
+        await until_shown(pilot, f"was {ENDLESS:,}")
+        await pilot.press("Q")
+        await until_shown(pilot, "waits in the queue, place 1")
+        child = listed_run(read_queue().entries[0].run)
         found = read_parent(child)
         assert found is not None
         assert (found.run, found.changed) == (run.name, {"training.max_steps": (ENDLESS, 30)})
-        assert summarize(child).step == 30
 
-        # queue two runs: they wait until the demo ends
-        for place in (1, 2):
-            await choose(app, pilot, child)
-            await pilot.press("n")
-            await until(pilot, lambda: (app.current_mode, app.run_directory) == ("config", None))
-            await until_shown(pilot, "draft, not started")
-            await pilot.press("Q")
-            await until_shown(pilot, f"waits in the queue, place {place}")
-        queued = [entry.run for entry in read_queue().entries]
-
-        # resume the demo, steer it, undo that, and stop it
+        # resume the demo, and stop it
         await choose(app, pilot, run)
-        await until_shown(pilot, "waiting 1", "waiting 2")
+        await until_shown(pilot, "waiting 1")
         await pilot.press("enter")
         await until_shown(pilot, "‖ paused", "space Resume")
         await pilot.press("space")
         await until_shown(pilot, "● running")
-        await change_rate_by_keys(app, pilot, run, "0.001")
-        await pilot.press("escape")
-        await until(pilot, lambda: app.screen is app.pane_screen)
-        await pilot.press("f6")
-        await until(pilot, lambda: len(journal_of(run)) == 2)
-        rate = demo.optimizer.learning_rate
-        made = [change[1:] for change in journal_of(run)]
-        assert made == [(RATE, rate, 0.001, 0), (RATE, 0.001, rate, 1)]
         await pilot.press("S")
         await until_shown(pilot, f"Stop {run.name}?")
         await pilot.press("enter")
         await until_shown(pilot, "stopped")
-        for name in queued:
-            await until(pilot, lambda: status_of(app, name) == "finished")  # noqa: B023  awaited here
+        await until(pilot, lambda: status_of(app, child.name) == "finished")
 
         # export the pinned checkpoint
         await pilot.press("3")

@@ -19,6 +19,7 @@ async def click(app: RnnlmApp, pilot: Pilot[int], words: str) -> None:
 
 async def test_a_guide_opens_from_the_palette_leads_to_others_and_fits_a_narrow_screen() -> None:
     async with at_home(None) as (app, pilot):
+        await press(pilot, ("ctrl+p", *"log or linear", "enter"), "No run open")
         await pilot.press("ctrl+p")
         for words in ("manual", "docs sampling", "guide quick start"):
             title = "Guide: Sampling" if "sampling" in words else "Guide: Quick start"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import cast
 
 import pytest
 from textual.containers import VerticalScroll
@@ -12,7 +13,6 @@ from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.protocol import CommandResult, Verb
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.trash import delete_run
 from rnnlm_tui.tui.actions import ACTIONS, PANE_TITLES, PANES, actions_for, key_rows
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.commands import PaletteScreen, commands
@@ -21,8 +21,6 @@ from rnnlm_tui.tui.screens.help import HelpScreen
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.pick import PickItem
 from rnnlm_tui.tui.screens.quit import FACTS, STOPS, QuitScreen
-from rnnlm_tui.tui.screens.trash import TrashScreen
-from tests.homes import trained
 from tests.tui.fakes import make_snapshot, make_summary
 from tests.tui.panes.seeing import press, until_shown
 from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
@@ -31,41 +29,37 @@ MARKED = {"marked": ["plain-otter", "brisk-heron"]}
 
 
 @pytest.mark.usefixtures("three_at_home")
-async def test_help_and_palette_list_every_action_on_every_pane() -> None:
-    async with at_home(size=(60, 15), settings={**MARKED}) as (app, pilot):
+async def test_help_and_palette_list_every_action_of_every_pane() -> None:
+    async with at_home() as (app, pilot):
         for pane in PANES:
-            app.open_pane(pane)
-            await until(pilot, lambda: app.ready_pane is not None)
-            app.action_keys()
             entries = [row[0] for row in key_rows(actions_for(pane))]
-            for width, height in ((80, 24), (60, 15)):
-                await pilot.resize_terminal(width, height)
-                await press(pilot, "home", "esc close")
-                assert max(len(line) for line in lines_of(app)) <= width
-                if width == 80 and not any(entry.group == "charts" for entry in entries):
-                    assert "↑ ↓ more" not in text_of(app), "it is whole"
-                    assert "e evaluated" in text_of(app), "no sign is cut"
-            shown = ""
-            while (text := text_of(app)) not in shown:
-                shown += text
-                await pilot.press("pagedown")
+            app.push_screen(HelpScreen(pane, ACTIONS, ()))
+            await pilot.resize_terminal(80, 24)
+            await until_shown(pilot, "esc close")
+            if not any(entry.group == "charts" for entry in entries):
+                assert "↑ ↓ more" not in text_of(app), "it is whole"
+                assert "e evaluated" in text_of(app), "no sign is cut"
+            await pilot.resize_terminal(60, 100)
+            await until_shown(pilot, "1 2 3 4   screens of the run", "degraded: its disk is full")
+            assert max(len(line) for line in lines_of(app)) <= 60
+            shown = text_of(app)
             for entry in entries:
                 if entry.label not in tuple("1234"):
                     assert entry.help in shown or entry.short_help in shown, entry.id
                     has_own_row = entry.keys and entry.group != "everywhere"
                     assert not has_own_row or f"{entry.all_keys} " in shown, entry.id
-            assert "1 2 3 4   screens of the run" in shown
-            assert "degraded: its disk is full" in shown
             await pilot.press("escape")
-            # the palette begins with those of the pane
+            await until(pilot, lambda: app.screen is app.pane_screen)
+        for pane in ("runs", "train"):  # the palette begins with those of the pane
+            await pilot.press("r" if pane == "runs" else "2")
+            await until(pilot, lambda: app.ready_pane is not None)
             assert isinstance(app.screen, PaneScreen)
             items = list(commands(app.screen))
             titles = [item.name for item in items]
             assert {entry.palette for entry in ACTIONS if entry.palette} <= set(titles)
             assert len(titles) == len(set(titles))
             groups = [group for group, _ in groupby(item.group for item in items)]
-            own = [entry for entry in ACTIONS if entry.palette and entry.panes[:1] == (pane,)]
-            assert groups[0] == PANE_TITLES[pane] or not own
+            assert groups[0] == PANE_TITLES[pane]
             assert len(groups) == len(set(groups))
             assert groups[-1] == "Open a run"
 
@@ -173,33 +167,6 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
         assert sent == [("plain-otter", "stop")]
 
 
-async def test_lists_fit_every_width_and_take_one_line_each() -> None:
-    for name in ("a-run-with-a-name-of-forty-characters-or", "old-otter"):
-        delete_run(trained(name))
-    async with at_home(None, size=(120, 40)) as (app, pilot):
-        choices = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
-        presets = ChooseScreen("Preset", choices, "gru")
-        for overlay, words in (
-            (lambda: app.push_screen(presets), [f" {name} " for name in PRESETS]),
-            (lambda: app.push_screen(TrashScreen()), ["a-run-with-a-name", "old-otter"]),
-            (app.action_command_palette, ["Start demo"]),
-        ):
-            overlay()
-            for size in ((60, 15), (80, 24), (120, 40)):
-                await pilot.resize_terminal(*size)
-                await until_shown(pilot, *words)
-                found = [line for line in lines_of(app) if any(word in line for word in words)]
-                assert len(found) == len(words)
-            for width in (24, 13, 5, 2, 1):
-                await pilot.resize_terminal(width, 12)
-            await pilot.resize_terminal(80, 24)
-            await until_shown(pilot, *words)
-            await pilot.press("escape")
-            await until(pilot, lambda: app.screen is app.pane_screen)
-        await press(pilot, ("ctrl+p", *"log or linear", "enter"), "No run open")
-        assert app.current_mode == "runs"
-
-
 def test_a_find_in_the_name_ranks_above_one_in_the_heading_and_that_above_other_texts() -> None:
     items = [
         PickItem("", "scale", "of the loss"),
@@ -261,6 +228,20 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
         await pilot.resize_terminal(120, 40)
         await pilot.click(offset=(0, 20))
         await until(pilot, lambda: app.screen is app.pane_screen)
+        # lists fit every width, a line an item
+        for overlay, words in (
+            (ChooseScreen("Preset", list(PRESET_SUMMARIES.items()), "gru"), PRESETS),
+            (PaletteScreen(cast(PaneScreen, app.screen)), ("Sample now",)),
+        ):
+            app.push_screen(overlay)
+            for size in ((60, 15), (24, 12), (13, 12), (5, 12), (1, 12), (120, 40)):
+                await pilot.resize_terminal(*size)
+                if size >= (60, 15):
+                    await until_shown(pilot, *words)
+                    lines = [line for line in lines_of(app) if any(f" {w} " in line for w in words)]
+                    assert len(lines) == len(words)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is app.pane_screen)
         # a command runs, on its pane; a run is opened
         await pilot.press("r", "ctrl+p", *"log or linear")
         await until(pilot, lambda: lists_alone("Charts", "Log or linear y"))
