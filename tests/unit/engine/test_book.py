@@ -180,23 +180,18 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_compressed_zip_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    path = saved(tmp_path / "m.pth", weights())
+def test_a_compressed_zip_that_unpacks_to_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    zeros = {**weights(), "embedding.weight": torch.zeros(50_000, 8)}
+    path = saved(tmp_path / "m.pth", zeros)
     bomb = tmp_path / "bomb.pth"
     with (
         zipfile.ZipFile(path) as source,
-        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target,
     ):
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry))
-    with pytest.raises(CheckpointError, match="compressed zip, which could unpack to any size"):
+    with pytest.raises(CheckpointError, match="is larger than the file"):
         read_state_dict(bomb)
-    lies = tmp_path / "lies.pth"
-    with zipfile.ZipFile(lies, "w") as target:
-        for number in range(3):
-            target.writestr(f"archive/{number}.pkl", b"x")
-    with pytest.raises(CheckpointError, match=r"3 files, 3 of them \.pkl"):
-        read_state_dict(lies)
 
 
 def test_memory_is_limited_inside_the_block_only() -> None:
