@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from rnnlm_tui import __version__
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.tensor_file import HostBytes, tensor_file
+from rnnlm_tui.engine.tensor_file import HostBytes, write_tensors
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
 from rnnlm_tui.errors import CheckpointError, InputError
-from rnnlm_tui.system.files import run_to_end
 
 MODEL_TYPE = "rnnlm"
 WEIGHTS_NAME, STATE_NAME = "model.safetensors", "training_state.safetensors"
@@ -72,19 +71,17 @@ def write_model(
     Raises:
         OSError: the disk is full or a file can't be written. The caller removes what was written.
     """
-    run_to_end(
-        model_files(
-            directory,
-            model_config(model),
-            plain_weights(model),
-            codec_files,
-            HostBytes(),
-            generation=generation,
-        )
+    write_model_files(
+        directory,
+        model_config(model),
+        plain_weights(model),
+        codec_files,
+        HostBytes(),
+        generation=generation,
     )
 
 
-def model_files(
+def write_model_files(
     directory: Path,
     config: Mapping[str, object],
     weights: Mapping[str, Tensor],
@@ -92,42 +89,29 @@ def model_files(
     host: HostBytes,
     *,
     generation: Mapping[str, object] | None = None,
-) -> Generator[None, None, dict[str, str]]:
-    """As `write_model`, but yields between two pieces.
-
-    Returns:
-        The SHA-256 of model.safetensors.
-    """
+) -> dict[str, str]:
+    """As `write_model`, of a model's config and weights; returns the SHA-256 of
+    model.safetensors."""
     _write_json(directory / "config.json", config)
     _write_json(
         directory / GENERATION_NAME,
         {"pad_token_id": config["pad_token_id"], **(generation or {})},
     )
-    hashed = yield from tensor_file(directory / WEIGHTS_NAME, weights, host)
+    hashed = write_tensors(directory / WEIGHTS_NAME, weights, host)
     for name in TOKENIZER_FILES:
         shutil.copyfile(codec_files / name, directory / name)
     return {WEIGHTS_NAME: hashed}
 
 
-def write_training_state(directory: Path, trainer: Trainer) -> None:
-    """Write training_state.safetensors and training_state.json, which hold all but the weights.
+def write_training_state(directory: Path, state: TrainingState, host: HostBytes) -> dict[str, str]:
+    """Write training_state.safetensors and training_state.json, which hold all but the weights;
+    returns the SHA-256 of the first.
 
     Raises:
         OSError: the disk is full or a file can't be written.
     """
-    run_to_end(training_state_files(directory, trainer.state_dict(), HostBytes()))
-
-
-def training_state_files(
-    directory: Path, state: TrainingState, host: HostBytes
-) -> Generator[None, None, dict[str, str]]:
-    """As `write_training_state`, but yields between two pieces.
-
-    Returns:
-        The SHA-256 of training_state.safetensors.
-    """
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-    hashed = yield from tensor_file(directory / STATE_NAME, tensors, host)
+    hashed = write_tensors(directory / STATE_NAME, tensors, host)
     _write_json(directory / "training_state.json", state.values)
     return {STATE_NAME: hashed}
 

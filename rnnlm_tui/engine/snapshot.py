@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -51,8 +51,8 @@ def snapshot_of(trainer: Trainer) -> Snapshot:
     )
 
 
-def weights_are_finite(snapshot: Snapshot) -> Generator[None, None, bool]:
-    """Whether no weight is NaN or inf; yields between two pieces.
+def weights_are_finite(snapshot: Snapshot) -> bool:
+    """Whether no weight is NaN or inf.
 
     In NumPy: torch would use as many threads again as training does.
     """
@@ -65,7 +65,6 @@ def weights_are_finite(snapshot: Snapshot) -> Generator[None, None, bool]:
                 total = values.sum()
             if not np.isfinite(total) and not np.isfinite(values).all():
                 return False
-            yield
     return True
 
 

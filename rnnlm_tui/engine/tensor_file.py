@@ -1,4 +1,4 @@
-"""Write a safetensors file in pieces, hashed on the way, so that training continues beside it.
+"""Write a safetensors file piece by piece, hashed on the way, so that training continues beside it.
 
 The bytes are those of `safetensors.torch.save_file`, which would hold the interpreter until the
 whole file is written.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -96,10 +96,8 @@ class HostBytes:
         return self._buffers[which][:size].numpy().data
 
 
-def tensor_file(
-    path: Path, tensors: Mapping[str, Tensor], host: HostBytes
-) -> Generator[None, None, str]:
-    """Write contiguous tensors to a new file; yields between two pieces and returns the SHA-256.
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], host: HostBytes) -> str:
+    """Write contiguous tensors to a new file; returns the SHA-256.
 
     Raises:
         OSError: the disk is full or the file can't be written. The caller removes the file.
@@ -115,7 +113,6 @@ def tensor_file(
             for piece in host.pieces(tensors[name]):
                 write_whole(descriptor, piece)
                 hashed.update(piece)
-                yield
     finally:
         os.close(descriptor)
     return hashed.hexdigest()

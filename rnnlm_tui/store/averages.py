@@ -19,7 +19,6 @@ from rnnlm_tui.system.files import (
     folders_named,
     fsync_directory,
     make_private_directory,
-    run_to_end,
     storage_errors,
 )
 from rnnlm_tui.system.locks import staging
@@ -65,7 +64,7 @@ def write_average(
     make_private_directory(folder, parents=False)
     with storage_errors("write the average", folder):
         write_files(folder)
-        run_to_end(seal(folder, "snapshot", run.name, step, None, facts))
+        seal(folder, "snapshot", run.name, step, None, facts)
 
 
 def keep_average(run: RunDirectory, staged: Path) -> CheckpointEntry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from rnnlm_tui.system.files import (
     fsync_directory,
     make_private_directory,
     remove,
-    run_to_end,
     storage_errors,
 )
 from rnnlm_tui.system.locks import (
@@ -36,9 +35,9 @@ from rnnlm_tui.system.locks import (
     sweep_staging,
 )
 
-WriteFiles = Callable[[Path], Generator[None, None, Mapping[str, str]] | None]
-"""Writes a checkpoint's files into a folder. If it yields between two pieces, it returns the
-SHA-256 of the files that it hashed on the way."""
+WriteFiles = Callable[[Path], Mapping[str, str] | None]
+"""Writes a checkpoint's files into a folder; returns the SHA-256 of those that it hashed on the
+way."""
 KEPT_SNAPSHOTS = 2
 """The newest, and the one before it, which a sampler may still be reading."""
 
@@ -150,9 +149,10 @@ def read_checkpoints(run: RunDirectory) -> list[CheckpointRow]:
 def write_checkpoint(
     run: RunDirectory,
     step: int,
-    write_files: Callable[[Path], None],
+    write_files: WriteFiles,
     parent: str | None,
     facts: Mapping[str, object],
+    kind: Literal["checkpoint", "snapshot"] = "checkpoint",
 ) -> Path:
     """Save a checkpoint atomically and durably; if it fails, nothing of it is visible.
 
@@ -160,28 +160,11 @@ def write_checkpoint(
         write_files: writes plain files, no pickles, into the given folder.
         parent: the previous checkpoint, for the manifest.
         facts: JSON values for the manifest; `validation_loss` decides which checkpoint is the best.
+        kind: a snapshot has a name of its own.
 
     Raises:
         CheckpointError: `write_files` created a pickle, a folder or a link.
         StorageError: the disk is full or not writable; older checkpoints are unchanged.
-    """
-    return run_to_end(write_checkpoint_in_pieces(run, step, write_files, parent, facts))
-
-
-def write_checkpoint_in_pieces(
-    run: RunDirectory,
-    step: int,
-    write_files: WriteFiles,
-    parent: str | None,
-    facts: Mapping[str, object],
-    kind: Literal["checkpoint", "snapshot"] = "checkpoint",
-) -> Generator[None, None, Path]:
-    """As `write_checkpoint`, but yields between two pieces of the work.
-
-    If it is closed early, nothing of the checkpoint is visible.
-
-    Args:
-        kind: a snapshot has a name of its own.
     """
     if kind == "checkpoint":
         target = run.checkpoints_path / f"step-{step:09d}"
@@ -191,19 +174,18 @@ def write_checkpoint_in_pieces(
     with staging(target.parent) as place, storage_errors("write the checkpoint", target):
         folder = place / target.name
         make_private_directory(folder, parents=False)
-        pieces = write_files(folder)
-        hashes = {} if pieces is None else (yield from pieces)
-        yield from seal(folder, kind, run.name, step, parent, facts, hashes)
+        hashes = write_files(folder) or {}
+        seal(folder, kind, run.name, step, parent, facts, hashes)
         put_staged(folder, target)
     return target
 
 
-def write_snapshot(run: RunDirectory, step: int, write_files: Callable[[Path], None]) -> Path:
+def write_snapshot(run: RunDirectory, step: int, write_files: WriteFiles) -> Path:
     """Save weights for a live sample under a unique name, and remove all but the newest two.
 
     Raises: as `write_checkpoint`.
     """
-    path = run_to_end(write_checkpoint_in_pieces(run, step, write_files, None, {}, "snapshot"))
+    path = write_checkpoint(run, step, write_files, None, {}, "snapshot")
     with storage_errors("tidy", run.snapshots_path):
         finished = sorted(
             (entry for entry in run.snapshots_path.iterdir() if entry.name.startswith("step-")),

@@ -8,7 +8,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -102,9 +102,8 @@ def seal(
     parent: str | None,
     facts: Mapping[str, object],
     hashes: Mapping[str, str] = MappingProxyType({}),
-) -> Generator[None, None, None]:
-    """Make the files in `folder` private and durable and write their manifest, the last of them;
-    yields between two files.
+) -> None:
+    """Make the files in `folder` private and durable and write their manifest, the last of them.
 
     Args:
         facts: JSON values.
@@ -131,7 +130,6 @@ def seal(
     for name in manifest.files:
         (folder / name).chmod(PRIVATE_FILE)
         fsync_file(folder / name)
-        yield
     write_text_atomically(folder / MANIFEST_NAME, manifest.text())
 
 

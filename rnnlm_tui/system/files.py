@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -244,16 +244,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def run_to_end(pieces: Generator[None, None, ResultT]) -> ResultT:
-    """Do work that is written in pieces in one go, and return its result."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            result: ResultT = end.value
-            return result
 
 
 def write_whole(descriptor: int, data: bytes | memoryview) -> None:

@@ -1,41 +1,27 @@
-"""BackgroundWriter: does a checkpoint's work in a thread, until training waits for it."""
+"""BackgroundWriter: does a checkpoint's work in a thread, while training continues."""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-
-YIELDING = 10
-"""What the thread adds to the worker's niceness, so that it takes the cores that training leaves
-free. With more, a thread that holds the interpreter would be kept from running on a busy machine:
-stalls of 0.1 to 0.2 s were measured at the lowest priority, none with this."""
-MOST_NICENESS = 19
+from collections.abc import Callable
 
 
 class BackgroundWriter:
-    """Does the pieces of one piece of work in a thread of low priority, where the system has
-    threads of their own priority (Linux).
+    """Does one piece of work in a thread of its own. Copying, checking, hashing and writing leave
+    the interpreter to training most of the time.
 
-    `finish` does the rest in the calling thread, at its priority: on a busy machine the thread
-    might take minutes.
-
-    Args:
-        pieces: the work; each `next` does a piece of a few milliseconds.
+    The thread has the priority of training: with a lower one it would take minutes on a machine
+    that other programs keep busy, and training would wait for it at the end.
     """
 
-    def __init__(self, pieces: Iterator[None]) -> None:
-        self._pieces = pieces
-        self._leave = False
-        self._error: BaseException | None = None
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
+        self._error: BaseException | None = None
         try:
-            self._thread.start()
+            threading.Thread(target=self._run, name="checkpoint", daemon=True).start()
         except RuntimeError:  # the system allows no more threads
-            self._do_pieces()
+            self._run()
 
     @property
     def is_done(self) -> bool:
@@ -43,36 +29,18 @@ class BackgroundWriter:
         return self._done.is_set()
 
     def finish(self) -> None:
-        """Wait for the end of the work, and do what is left of it; raises its error."""
-        self._leave = True
-        if self._thread.ident is not None:
-            self._thread.join()
-        if not self.is_done:
-            self._do_pieces()
+        """Wait for the end of the work; raises its error."""
+        self._done.wait()
         if self._error is not None:
             raise self._error
 
     def wait(self, seconds: float) -> None:
-        """Wait for the end of the work, at most this long, and leave it to the thread."""
+        """Wait for the end of the work, at most this long."""
         self._done.wait(seconds)
 
-    def _work(self) -> None:
-        _yield_to_training()
-        self._do_pieces(stoppable=True)
-
-    def _do_pieces(self, *, stoppable: bool = False) -> None:
+    def _run(self) -> None:
         try:
-            for _ in self._pieces:
-                if stoppable and self._leave:
-                    return
+            self._work()
         except BaseException as error:
             self._error = error
         self._done.set()
-
-
-def _yield_to_training() -> None:
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with suppress(OSError):
-            niceness = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(MOST_NICENESS, niceness + YIELDING))

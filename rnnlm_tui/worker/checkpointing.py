@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from rnnlm_tui.engine.checkpoint import model_files, training_state_files, write_model
+from rnnlm_tui.engine.checkpoint import write_model, write_model_files, write_training_state
 from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
@@ -26,7 +27,7 @@ from rnnlm_tui.store.checkpoints import (
     checkpoint_rows,
     remove_checkpoint,
     sweep_temporary,
-    write_checkpoint_in_pieces,
+    write_checkpoint,
     write_snapshot,
 )
 from rnnlm_tui.store.labels import sound_labels
@@ -38,7 +39,7 @@ from rnnlm_tui.store.verify import (
     move_damaged_aside,
 )
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
-from rnnlm_tui.system.files import run_to_end, storage_errors
+from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
@@ -163,7 +164,7 @@ class Checkpointer:
         if not self.is_current:
             moment = self._moment(validation_loss)
             with self._attempt.activity("saving"):
-                run_to_end(self._save(moment, last=last))
+                self._save(moment, last=last)
         return self.path
 
     def save_beside_training(self, validation_loss: float | None) -> None:
@@ -185,7 +186,7 @@ class Checkpointer:
                 copy = self._copies.copy(moment.snapshot, self._trainer.device)
             if copy is not None:
                 moment = replace(moment, snapshot=copy)
-                self._writing = BackgroundWriter(self._save(moment, last=False))
+                self._writing = BackgroundWriter(partial(self._save, moment, last=False))
                 return
             if self._copies_fit:
                 self._copies_fit = False
@@ -196,7 +197,7 @@ class Checkpointer:
                     " written",
                 )
             with self._attempt.activity("saving"):
-                run_to_end(self._save(moment, last=False))
+                self._save(moment, last=False)
 
     def collect(self) -> None:
         """Between two steps: report how a checkpoint that was written beside training ended."""
@@ -344,27 +345,27 @@ class Checkpointer:
             self._generation_settings(),
         )
 
-    def _save(self, moment: Moment, *, last: bool) -> Generator[None, None, None]:
-        """Write a checkpoint and remove old ones; yields between two pieces."""
+    def _save(self, moment: Moment, *, last: bool) -> None:
+        """Write a checkpoint and remove old ones."""
         with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
             self._recorder.flush()
         with _memory_guarded():
-            if not (yield from weights_are_finite(moment.snapshot)):
+            if not weights_are_finite(moment.snapshot):
                 raise RunStateError(
                     "not saved: the weights are not finite", hint="earlier checkpoints are kept"
                 )
-            self.path = yield from self._write(moment, last=last)
+            self.path = self._write(moment, last=last)
         self._saved_step = self.step = moment.step
         self._retry_at = math.inf
         self._recorder.saved(moment.step)
 
-    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, str]:
+    def _write(self, moment: Moment, *, last: bool) -> str:
         """Write the files, then remove the checkpoints that retention doesn't keep."""
         self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
         host = moment.snapshot.bytes_in_memory()
 
-        def write_files(directory: Path) -> Generator[None, None, Mapping[str, str]]:
-            hashes = yield from model_files(
+        def write_files(directory: Path) -> Mapping[str, str]:
+            hashes = write_model_files(
                 directory,
                 moment.snapshot.config,
                 moment.snapshot.weights,
@@ -372,10 +373,9 @@ class Checkpointer:
                 host,
                 generation=moment.generation,
             )
-            hashes |= yield from training_state_files(directory, moment.snapshot.state, host)
-            return hashes
+            return hashes | write_training_state(directory, moment.snapshot.state, host)
 
-        path = yield from write_checkpoint_in_pieces(
+        path = write_checkpoint(
             self._run, moment.step, write_files, self._parent_of(moment.step), moment.facts
         )
         with storage_errors("look into", path):
@@ -386,7 +386,6 @@ class Checkpointer:
         self._attempt.event("checkpoint", moment.step, f"{name}, {counted(size, 'byte')}")
         self._known.pop(moment.step, None)  # it may have been written again
         self._note_best(moment.step)
-        yield
         try:
             self._prune(written=moment.step)
         except StorageError as error:  # the new one is saved; old ones are removed with the next

@@ -144,7 +144,7 @@ _CALLS = {
     "copy.before": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", True),
     "copy.after": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", False),
     "tensors.inside": _Call("os", "write", True, _is_tensor_file),
-    "files.inside": _Call("rnnlm_tui.worker.checkpointing", "training_state_files", True),
+    "files.inside": _Call("rnnlm_tui.worker.checkpointing", "write_training_state", True),
     "files.after": _Call("rnnlm_tui.store.checkpoints", "seal", True),
     "fsync.inside": _Call("os", "fsync", False, _is_checkpoint_file),
     "fsync.after": _Call(

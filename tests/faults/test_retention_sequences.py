@@ -226,26 +226,20 @@ def tiny_files(
 ) -> Iterator[None]:
     """Checkpoints of a few bytes, and a disk that can end the process."""
 
-    def model_files(folder: pathlib.Path, *_: object, **_named: object) -> Files:
+    def model_files(folder: pathlib.Path, *_: object, **_named: object) -> dict[str, str]:
         (folder / "model.safetensors").write_bytes(b"weights of " + folder.name.encode())
-        yield
         return {}
 
-    def state_files(*_: object) -> Files:
+    def state_files(*_: object) -> dict[str, str]:
         disk.change()
-        yield
         return {}
-
-    def are_finite(_snapshot: object) -> Generator[None, None, bool]:
-        yield
-        return True
 
     snapshot = SimpleNamespace(bytes_in_memory=lambda: None, config={}, weights={}, state=None)
     with monkeypatch.context() as patch:
         patch.setattr(checkpointing, "snapshot_of", lambda _trainer: snapshot)
-        patch.setattr(checkpointing, "weights_are_finite", are_finite)
-        patch.setattr(checkpointing, "model_files", model_files)
-        patch.setattr(checkpointing, "training_state_files", state_files)
+        patch.setattr(checkpointing, "weights_are_finite", lambda _snapshot: True)
+        patch.setattr(checkpointing, "write_model_files", model_files)
+        patch.setattr(checkpointing, "write_training_state", state_files)
         patch.setattr(checkpointing, "require_space", lambda *_: None)
         reader = SimpleNamespace(evaluations=lambda: log)
         patch.setattr("rnnlm_tui.store.reader.RunReader", lambda _run: nullcontext(reader))

@@ -26,7 +26,6 @@ from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import Schedule
-from rnnlm_tui.system.files import run_to_end
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 from tests.unit.engine.builders import batches_of, small_model, tokenizer_folder
 
@@ -157,7 +156,7 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
         torch.manual_seed(1)
         began = losses(first, 7)
         write_model(tmp_path, first.model, tokenizer_folder(tmp_path / "codec"))
-        write_training_state(tmp_path, first)
+        write_training_state(tmp_path, first.state_dict(), HostBytes())
         second = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
         load_training_state(tmp_path, second)
         assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
@@ -184,14 +183,14 @@ def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
         folder.mkdir()
 
         def write(copy: Snapshot = copy, host: HostBytes = host, folder: Path = folder) -> None:
-            run_to_end(tensor_file.tensor_file(folder / "weights", copy.weights, host))
-            run_to_end(tensor_file.tensor_file(folder / "state", copy.state.tensors, host))
+            tensor_file.write_tensors(folder / "weights", copy.weights, host)
+            tensor_file.write_tensors(folder / "state", copy.state.tensors, host)
 
         thread = threading.Thread(target=write)
         thread.start()
         losses(trainer, 5)
         thread.join()
-        assert run_to_end(weights_are_finite(copy))
+        assert weights_are_finite(copy)
         for name, expected in (("weights", weights), ("state", state)):
             written = load_file(folder / name)
             assert written.keys() == expected.keys()

@@ -22,6 +22,7 @@ from rnnlm_tui.engine.checkpoint import (
 from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
@@ -42,7 +43,7 @@ def checkpoint(tmp_path: Path) -> Path:
         tokenizer_folder(tmp_path / "codec"),
         generation={"temperature": 0.8},
     )
-    write_training_state(directory, trainer)
+    write_training_state(directory, trainer.state_dict(), HostBytes())
     return directory
 
 

@@ -13,15 +13,14 @@ import torch
 from rnnlm_tui.engine import snapshot as module
 from rnnlm_tui.engine.checkpoint import (
     load_training_state,
-    model_files,
-    training_state_files,
     write_model,
+    write_model_files,
     write_training_state,
 )
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
+from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.system.files import run_to_end
 
 from .builders import tokenizer_folder, trainer_of
 
@@ -32,8 +31,8 @@ def write(snapshot: Snapshot, folder: Path, codec: Path) -> dict[str, bytes]:
     """All files of a snapshot, by name."""
     folder.mkdir()
     host = snapshot.bytes_in_memory()
-    run_to_end(model_files(folder, snapshot.config, snapshot.weights, codec, host))
-    run_to_end(training_state_files(folder, snapshot.state, host))
+    write_model_files(folder, snapshot.config, snapshot.weights, codec, host)
+    write_training_state(folder, snapshot.state, host)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -70,7 +69,7 @@ def test_a_copy_written_while_training_goes_on_has_the_bytes_of_its_step(
     waiting = at_step_7()
     (tmp_path / "waiting").mkdir()
     write_model(tmp_path / "waiting", waiting.model, codec)
-    write_training_state(tmp_path / "waiting", waiting)
+    write_training_state(tmp_path / "waiting", waiting.state_dict(), HostBytes())
     assert beside == {path.name: path.read_bytes() for path in (tmp_path / "waiting").iterdir()}
 
     resumed = trainer_of(mode, optimizer=optimizer, cell_type=cell, seed=8)
@@ -141,7 +140,7 @@ def test_one_weight_that_is_not_finite_is_found(value: float) -> None:
     trainer = trainer_of("stream")
     with torch.no_grad():
         trainer.model.output.weight[:, 0] = 3e38  # finite, but not their sum
-    assert run_to_end(weights_are_finite(snapshot_of(trainer)))
+    assert weights_are_finite(snapshot_of(trainer))
     with torch.no_grad():
         list(trainer.model.parameters())[-1].view(-1)[-1] = value
-    assert not run_to_end(weights_are_finite(snapshot_of(trainer)))
+    assert not weights_are_finite(snapshot_of(trainer))

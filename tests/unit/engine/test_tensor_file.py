@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from rnnlm_tui.engine import tensor_file as module
-from rnnlm_tui.engine.tensor_file import HostBytes, tensor_file
-from rnnlm_tui.system.files import run_to_end
+from rnnlm_tui.engine.tensor_file import HostBytes, write_tensors
 
 DTYPES = (
     torch.float32,
@@ -38,7 +37,7 @@ def test_a_file_has_the_bytes_that_safetensors_writes(tmp_path: Path) -> None:
         **{f"of {dtype}": torch.ones(7).to(dtype) for dtype in DTYPES},
     }
     save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
-    hashed = run_to_end(tensor_file(tmp_path / "ours", tensors, HostBytes()))
+    hashed = write_tensors(tmp_path / "ours", tensors, HostBytes())
     ours = (tmp_path / "ours").read_bytes()
     assert ours == (tmp_path / "theirs").read_bytes()
     assert hashed == hashlib.sha256(ours).hexdigest()
@@ -49,8 +48,9 @@ def test_a_large_tensor_is_written_in_pieces(
 ) -> None:
     monkeypatch.setattr(module, "PIECE_BYTES", 64)
     tensors = {"weight": torch.randn(5, 11), "bias": torch.randn(3)}
-    pieces = tensor_file(tmp_path / "ours", tensors, HostBytes())
-    assert sum(1 for _ in pieces) == 4 + 1  # 220 bytes and 12
+    pieces = [len(piece) for piece in HostBytes().pieces(tensors["weight"])]
+    assert pieces == [64, 64, 64, 28]
+    write_tensors(tmp_path / "ours", tensors, HostBytes())
     save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 

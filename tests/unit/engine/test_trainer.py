@@ -16,6 +16,7 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
@@ -58,7 +59,7 @@ def test_resumed_run_matches_uninterrupted_run(
         directory = tmp_path / f"step-{stop}"
         directory.mkdir()
         write_model(directory, trainer.model, codec)
-        write_training_state(directory, trainer)
+        write_training_state(directory, trainer.state_dict(), HostBytes())
         # Another seed: everything must come from the files.
         trainer = trainer_of(data_mode, seed=99, optimizer=optimizer)
         load_training_state(directory, trainer)

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rnnlm_tui.engine import snapshot, tensor_file
-from rnnlm_tui.engine.checkpoint import training_state_files
+from rnnlm_tui.engine.checkpoint import write_training_state
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import StorageError
@@ -82,12 +82,12 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
 
-        def held(*given: Any) -> Generator[None, None, dict[str, str]]:
+        def held(*given: Any) -> dict[str, str]:
             self.reached.set()
             assert self.opened.wait(60)
-            return (yield from training_state_files(*given))
+            return write_training_state(*given)
 
-        monkeypatch.setattr(checkpointing, "training_state_files", held)
+        monkeypatch.setattr(checkpointing, "write_training_state", held)
 
     def open(self) -> None:
         self.opened.set()
@@ -325,13 +325,12 @@ def test_a_checkpoint_that_waits_for_a_lost_gpu_is_left_after_a_moment(
     """A copy that a failed GPU holds may never arrive."""
     arrives = threading.Event()
 
-    def pieces() -> Iterator[None]:
+    def wait() -> None:
         arrives.wait()
-        yield
 
     monkeypatch.setattr("rnnlm_tui.worker.checkpointing.ABANDON_SECONDS", 0.01)
     checkpointer = object.__new__(Checkpointer)
-    checkpointer._writing = BackgroundWriter(pieces())
+    checkpointer._writing = BackgroundWriter(wait)
     try:
         checkpointer.abandon()
         assert checkpointer._writing is None
@@ -341,12 +340,11 @@ def test_a_checkpoint_that_waits_for_a_lost_gpu_is_left_after_a_moment(
 
 
 def test_a_checkpoint_that_fails_with_the_gpu_hides_no_error() -> None:
-    def pieces() -> Iterator[None]:
-        yield
+    def work() -> None:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     checkpointer = object.__new__(Checkpointer)
-    checkpointer._writing = BackgroundWriter(pieces())
+    checkpointer._writing = BackgroundWriter(work)
     checkpointer._writing.wait(60.0)
     checkpointer.abandon()
     assert checkpointer._writing is None

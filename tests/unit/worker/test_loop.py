@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -78,9 +78,8 @@ class FakeCheckpointer(Checkpointer):
     disk_full = False
     before_writing: Callable[[], None] = staticmethod(lambda: None)
 
-    def _write(self, moment: Moment, *, last: bool) -> Generator[None, None, str]:
+    def _write(self, moment: Moment, *, last: bool) -> str:
         self.before_writing()
-        yield
         if self.disk_full:
             raise StorageError("can't write the checkpoint: no space left", hint="free some space")
         self.saved.append((moment.step, cast(float | None, moment.facts["validation_loss"])))

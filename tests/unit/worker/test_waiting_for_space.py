@@ -4,7 +4,7 @@ commands meanwhile."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,7 @@ def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
     monkeypatch.setattr(checkpointing, "RETRY_SECONDS", 0.0)
     write, tried = bench.checkpointer._write, list[int]()
 
-    def third_time(moment: Moment, *, last: bool) -> Generator[None, None, str]:
+    def third_time(moment: Moment, *, last: bool) -> str:
         tried.append(moment.step)
         bench.checkpointer.disk_full = len(tried) < 3
         return write(moment, last=last)
