@@ -136,7 +136,7 @@ async def test_config_of_code_and_its_overlays(
                 screen.form.go_to("corpus.mask_digits")
                 await until_shown(pilot, "raw: 12 of 12 files", "→heap.append(item)··↵")
             elif name == "config-find":
-                await press(pilot, ["slash", *"rate"], "Find a field", " of 74")
+                await press(pilot, ["slash", *"rate"], "Find a field", " of 73")
             elif name == "config-begin":
                 await press(pilot, "P", "Begin from", "Presets")
             elif name == "config-errors":
