@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 from rnnlm_tui.schema.formatting import counted
 
@@ -198,14 +198,17 @@ def book_model(tensors: Mapping[str, Tensor], pad_id: int | None) -> RecurrentLa
     """
     vocab_size, width = tensors["embedding.weight"].shape
     layers = sum(name.endswith(".b") for name in tensors)
-    model = RecurrentLanguageModel(
+    shape = ModelShape(
         vocab_size=vocab_size,
         embedding_dim=width,
         hidden_size=width,
         num_layers=layers,
+        dropout=0.0,
+        tie_weights=False,
         initialization="book",
         pad_id=pad_id,
     )
+    model = RecurrentLanguageModel(shape, seed=None)
     weights = {
         "embedding.weight": tensors["embedding.weight"],
         "output.weight": tensors["fc.weight"],

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rnnlm_tui import __version__
-from rnnlm_tui.engine.model import RecurrentLanguageModel
+from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.tensor_file import HostBytes, write_tensors
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
 from rnnlm_tui.errors import CheckpointError, InputError
@@ -32,23 +33,14 @@ _EMBEDDING, _OUTPUT = "embedding.weight", "output.weight"
 
 def model_config(model: RecurrentLanguageModel) -> dict[str, object]:
     """What config.json says of a model."""
+    shape = model.shape.model_dump(exclude={"tie_weights", "pad_id"})
     return {
         "architectures": [type(model).__name__],
         "model_type": MODEL_TYPE,
-        "cell_type": model.cell_type,
-        "vocab_size": model.vocab_size,
-        "embedding_dim": model.embedding_dim,
-        "hidden_size": model.hidden_size,
-        "num_layers": model.num_layers,
-        "num_heads": model.num_heads,
-        "dropout": model.dropout,
-        "variational_dropout": model.variational_dropout,
-        "embedding_dropout": model.embedding_dropout,
-        "weight_dropout": model.weight_dropout,
+        **shape,
+        "dropout": model.dropout,  # steering may have changed it
         "tie_word_embeddings": model.tie_weights,
         "pad_token_id": model.pad_id,
-        "initialization": model.initialization,
-        "init_scale": model.init_scale,
         "dtype": "float32",
         "rnnlm_version": __version__,
     }
@@ -133,41 +125,20 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             f'{directory / "config.json"} describes a model of type "{config.get("model_type")}",'
             f' only "{MODEL_TYPE}" can be loaded'
         )
-    names = ("vocab_size", "embedding_dim", "hidden_size", "num_layers")
+    values = {
+        **config,
+        "tie_weights": config.get("tie_word_embeddings"),
+        "pad_id": config.get("pad_token_id"),
+    }
     try:
-        vocab_size, embedding_dim, hidden_size, num_layers = (
-            _whole_number(config[name]) for name in names
-        )
-        pad_id = (
-            None if config.get("pad_token_id") is None else _whole_number(config["pad_token_id"])
-        )
-        dropout, word_dropout, weight_dropout = (
-            float(str(config.get(name, 0.0)))
-            for name in ("dropout", "embedding_dropout", "weight_dropout")
-        )
-        tied, cell = bool(config.get("tie_word_embeddings")), str(config.get("cell_type"))
-        model = RecurrentLanguageModel(
-            vocab_size=vocab_size,
-            embedding_dim=embedding_dim,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            cell_type=cell,
-            num_heads=_whole_number(config.get("num_heads", 1)),
-            dropout=dropout,
-            variational_dropout=bool(config.get("variational_dropout")),
-            embedding_dropout=word_dropout,
-            weight_dropout=weight_dropout,
-            tie_weights=tied,
-            pad_id=pad_id,
-        )
-    except (KeyError, ValueError, InputError) as error:
+        if missing := ModelShape.model_fields.keys() - values.keys():
+            raise InputError(f"no {min(missing)}")
+        model = RecurrentLanguageModel(ModelShape.model_validate(values), seed=None)
+    except (ValidationError, InputError) as error:
         raise CheckpointError(
-            f"{directory / 'config.json'} is not a valid model config: {error}"
+            f"{directory / 'config.json'} is not a valid model config: {_first_problem(error)}"
         ) from error
     load_weights(directory, model)
-    # Only recorded, for the next checkpoint: the weights have been loaded.
-    model.initialization = str(config.get("initialization", model.initialization))
-    model.init_scale = float(str(config.get("init_scale", model.init_scale)))
     return model.eval().to(device)
 
 
@@ -242,10 +213,11 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
         ) from error
 
 
-def _whole_number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
+def _first_problem(error: ValidationError | InputError) -> str:
+    if isinstance(error, InputError):
+        return error.message
+    problem = error.errors(include_url=False)[0]
+    return f"{problem['loc'][0]} is {problem['input']!r}: {problem['msg']}"
 
 
 def _write_json(path: Path, values: Mapping[str, object]) -> None:

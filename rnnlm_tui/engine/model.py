@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import cast
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
@@ -25,7 +26,8 @@ from rnnlm_tui.engine.cells import (
 )
 from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
 from rnnlm_tui.engine.loss import mean_loss
-from rnnlm_tui.errors import InputError, did_you_mean
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import ModelConfig
 
 GAINS: Mapping[str, float] = MappingProxyType(
     {"embedding": 2.0, "weight_ih": 4.0, "weight_hh": 0.5}
@@ -41,6 +43,16 @@ State = tuple[LayerState, ...]
 """The recurrent state: for each layer a tuple of tensors whose first dimension is B."""
 
 
+class ModelShape(ModelConfig):
+    """All that a model is built from: a config's section, its vocabulary and its padding."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+    vocab_size: int = Field(ge=1)
+    pad_id: int | None = Field(default=None, ge=0)
+    """The padding token, whose embedding gets no gradient; None: no padding."""
+
+
 class RecurrentLanguageModel(nn.Module):
     """Predicts each next token from all tokens before it.
 
@@ -49,81 +61,48 @@ class RecurrentLanguageModel(nn.Module):
     tied) and `output.bias`.
     """
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_size: int,
-        num_layers: int,
-        cell_type: str = "elman",
-        num_heads: int = 4,
-        dropout: float = 0.0,
-        variational_dropout: bool = False,
-        embedding_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        tie_weights: bool = False,
-        pad_id: int | None = None,
-        initialization: str = "default",
-        init_scale: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        """Build the model on the CPU, initialized with `seed`; the global generators are untouched.
+    def __init__(self, shape: ModelShape, seed: int | None = 0) -> None:
+        """Build the model on the CPU; the global generators are untouched.
 
         Args:
-            num_heads: for slstm and mlstm only.
-            dropout: share of units dropped after the embedding, between layers and before the
-                output.
-            variational_dropout: drop the same units at every time step of a forward pass.
-            embedding_dropout: share of the vocabulary whose vectors are zeroed in a forward pass.
-            weight_dropout: share of the state-to-state weights dropped, for cells that have them.
-            init_scale: bound of the weights if `initialization` is uniform.
-            pad_id: the padding token, whose embedding gets no gradient; None: no padding.
+            seed: of the initial weights; None: they are left empty, to be loaded.
 
         Raises:
-            InputError: unknown cell or initialization, tied weights of different widths, or weight
-                dropout with a cell without state-to-state weights.
+            InputError: tied weights of different widths, or weight dropout with a cell without
+                state-to-state weights.
         """
         super().__init__()
-        if cell_type not in CELLS:
+        self.shape = shape
+        """As it was built; steering changes `dropout`."""
+        self.vocab_size, self.embedding_dim = shape.vocab_size, shape.embedding_dim
+        self.hidden_size, self.num_layers = shape.hidden_size, shape.num_layers
+        self.cell_type, self.num_heads = shape.cell_type, shape.num_heads
+        self.dropout, self.tie_weights, self.pad_id = shape.dropout, shape.tie_weights, shape.pad_id
+        if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise InputError(
-                f'unknown cell "{cell_type}", available: {", ".join(CELLS)}',
-                hint=did_you_mean(cell_type, CELLS),
+                f"tied weights need embedding_dim = hidden_size, not {self.embedding_dim:,} and"
+                f" {self.hidden_size:,}"
             )
-        if tie_weights and embedding_dim != hidden_size:
-            raise InputError(
-                f"tied weights need embedding_dim = hidden_size, not {embedding_dim:,} and"
-                f" {hidden_size:,}"
-            )
-        self.vocab_size, self.embedding_dim = vocab_size, embedding_dim
-        self.hidden_size, self.num_layers = hidden_size, num_layers
-        self.cell_type, self.num_heads = cell_type, num_heads
-        self.dropout, self.variational_dropout = dropout, variational_dropout
-        self.embedding_dropout, self.weight_dropout = embedding_dropout, weight_dropout
-        self.tie_weights, self.pad_id = tie_weights, pad_id
-        self.initialization, self.init_scale = initialization, init_scale
         empty = nn.utils.skip_init  # `initialize` draws the weights
         self.embedding = empty(  # type: ignore[no-untyped-call]
-            nn.Embedding, vocab_size, embedding_dim, padding_idx=pad_id
+            nn.Embedding, self.vocab_size, self.embedding_dim, padding_idx=self.pad_id
         )
-        widths = [embedding_dim] + [hidden_size] * num_layers
+        widths = [self.embedding_dim] + [self.hidden_size] * self.num_layers
         self.layers = nn.ModuleList(
-            cast(nn.Module, CELLS[cell_type](inputs, outputs, num_heads))
+            cast(nn.Module, CELLS[self.cell_type](inputs, outputs, self.num_heads))
             for inputs, outputs in pairwise(widths)
         )
         self._set_weight_dropout()
-        self.output = empty(nn.Linear, hidden_size, vocab_size)  # type: ignore[no-untyped-call]
-        if tie_weights:
-            self.output.weight = self.embedding.weight
-        initialize(
-            self.named_parameters(),
-            kind=initialization,
-            seed=seed,
-            pad_id=pad_id,
-            init_scale=init_scale,
+        self.output = empty(  # type: ignore[no-untyped-call]
+            nn.Linear, self.hidden_size, self.vocab_size
         )
+        if self.tie_weights:
+            self.output.weight = self.embedding.weight
+        if seed is None:
+            return
+        initialize(self.named_parameters(), shape, seed)
         for layer in self._cells:
-            if initialization == "default" and isinstance(layer, StartSettingLayer):
+            if shape.initialization == "default" and isinstance(layer, StartSettingLayer):
                 layer.set_start()
 
     def initial_state(self, batch_size: int) -> State:
@@ -196,11 +175,11 @@ class RecurrentLanguageModel(nn.Module):
     def _set_weight_dropout(self) -> None:
         for layer in self._cells:
             if isinstance(layer, WeightDroppingLayer):
-                layer.weight_dropout = self.weight_dropout
-            elif self.weight_dropout:
+                layer.weight_dropout = self.shape.weight_dropout
+            elif self.shape.weight_dropout:
                 raise InputError(
                     f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0,"
-                    f" not {self.weight_dropout:g}"
+                    f" not {self.shape.weight_dropout:g}"
                 )
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
@@ -215,16 +194,16 @@ class RecurrentLanguageModel(nn.Module):
 
     def _embedded(self, tokens_TB: Tensor) -> Tensor:
         features_TBE = look_up(tokens_TB, self.embedding.weight, self.pad_id)
-        if not (self.embedding_dropout and self.training):
+        if not (self.shape.embedding_dropout and self.training):
             return features_TBE
-        return drop_words(features_TBE, tokens_TB, self.vocab_size, self.embedding_dropout)
+        return drop_words(features_TBE, tokens_TB, self.vocab_size, self.shape.embedding_dropout)
 
     def _drop(self, features_TBE: Tensor) -> Tensor:
         if not (self.dropout and self.training):
             return features_TBE
         return (
             drop_units(features_TBE, self.dropout)
-            if self.variational_dropout
+            if self.shape.variational_dropout
             else drop(features_TBE, self.dropout)
         )
 
@@ -273,12 +252,7 @@ class _LookUp(torch.autograd.Function):
 
 @torch.no_grad()
 def initialize(
-    parameters: Iterable[tuple[str, nn.Parameter]],
-    *,
-    kind: str,
-    seed: int,
-    pad_id: int | None,
-    init_scale: float = 0.1,
+    parameters: Iterable[tuple[str, nn.Parameter]], shape: ModelShape, seed: int
 ) -> None:
     """Fill the parameters in order; a seed gives the same weights on every device.
 
@@ -288,23 +262,19 @@ def initialize(
     * `book`: Xavier uniform for matrices, the embedding included; U(0, 1) for vectors.
     * `uniform`: everything in ±init_scale, biases included, as in Zaremba, Sutskever and Vinyals,
       "Recurrent Neural Network Regularization" (2014); the padding token's vector is zero.
-
-    Raises:
-        InputError: unknown kind.
     """
-    if kind not in ("default", "book", "uniform"):
-        raise InputError(f'unknown initialization "{kind}", available: default, book, uniform')
+    kind, scale = shape.initialization, shape.init_scale
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters:
         values = torch.empty(parameter.shape, dtype=parameter.dtype)
         if kind == "book":
             _draw_book(values, generator)
         elif kind == "uniform":
-            values.uniform_(-init_scale, init_scale, generator=generator)
+            values.uniform_(-scale, scale, generator=generator)
         else:
             _draw_default(name, values, generator)
-        if kind != "book" and name == "embedding.weight" and pad_id is not None:
-            values[pad_id] = 0
+        if kind != "book" and name == "embedding.weight" and shape.pad_id is not None:
+            values[shape.pad_id] = 0
         parameter.copy_(values)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+
+from rnnlm_tui.schema.config import OptimizerConfig
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 """Device types with fused kernels for both optimizers."""
@@ -17,22 +18,8 @@ SKIPPING_DEVICES = frozenset({"cpu", "cuda"})
 ignored it before torch 2.13."""
 
 
-@dataclass(frozen=True, slots=True)
-class OptimizerSettings:
-    """Which optimizer, and its settings without the learning rate."""
-
-    algorithm: str = "adamw"
-    """`adamw`, or `sgd`, which ignores the betas and eps."""
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    max_grad_norm: float = 0.0
-    """Gradients are clipped to this L2 norm; 0: off."""
-
-
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], settings: OptimizerSettings, learning_rate: float
+    parameters: Iterable[nn.Parameter], settings: OptimizerConfig, learning_rate: float
 ) -> torch.optim.Optimizer:
     """The optimizer over all parameters."""
     if settings.algorithm == "sgd":

@@ -20,9 +20,10 @@ from rnnlm_tui.engine.device import (
 )
 from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
-from rnnlm_tui.engine.optim import OptimizerSettings, build_optimizer, set_learning_rate
+from rnnlm_tui.engine.optim import build_optimizer, set_learning_rate
 from rnnlm_tui.engine.step import Update
 from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 
@@ -67,7 +68,7 @@ class Trainer:
         *,
         max_steps: int,
         schedule: Schedule,
-        optimizer: OptimizerSettings | None = None,
+        optimizer: OptimizerConfig | None = None,
         matmul: str = "float32",
         precision: str = "float32",
     ) -> None:
@@ -75,7 +76,7 @@ class Trainer:
 
         Args:
             max_steps: exactly this many updates.
-            optimizer: None: AdamW with its defaults.
+            optimizer: whose peak rate is that of `schedule`; None: AdamW without clipping.
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `bf16`, on a CUDA GPU, decides that the head's products are in bf16, and
                 `matmul` concerns only the layers'; weights, loss and optimizer stay float32.
@@ -92,7 +93,7 @@ class Trainer:
         self.precision = precision
         rows = batches.batch_size * batches.longest
         self.matmul = choose_matmul(matmul, model.output.weight, rows, precision=precision)
-        settings = optimizer or OptimizerSettings()
+        settings = OptimizerConfig(max_grad_norm=0.0) if optimizer is None else optimizer
         self.optimizer = build_optimizer(model.parameters(), settings, schedule.peak)
         self.update = Update(
             model,

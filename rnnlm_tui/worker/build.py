@@ -7,8 +7,7 @@ import torch
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads, use_device
-from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
@@ -31,23 +30,9 @@ def set_up_torch(config: RunConfig) -> torch.device:
 
 def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageModel:
     """The model on the CPU, initialized with the config's seed."""
-    return RecurrentLanguageModel(
-        vocab_size=corpus.vocab_size,
-        embedding_dim=config.model.embedding_dim,
-        hidden_size=config.model.hidden_size,
-        num_layers=config.model.num_layers,
-        cell_type=config.model.cell_type,
-        num_heads=config.model.num_heads,
-        dropout=config.model.dropout,
-        variational_dropout=config.model.variational_dropout,
-        embedding_dropout=config.model.embedding_dropout,
-        weight_dropout=config.model.weight_dropout,
-        tie_weights=config.model.tie_weights,
-        pad_id=corpus.pad_id if config.training.data_mode == "sentences" else None,
-        initialization=config.model.initialization,
-        init_scale=config.model.init_scale,
-        seed=config.training.seed,
-    )
+    pad_id = corpus.pad_id if config.training.data_mode == "sentences" else None
+    shape = ModelShape(**config.model.model_dump(), vocab_size=corpus.vocab_size, pad_id=pad_id)
+    return RecurrentLanguageModel(shape, config.training.seed)
 
 
 def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
@@ -78,7 +63,6 @@ def build_trainer(
     Args:
         warmup: warm-up steps; None: those of `planned_warmup`.
     """
-    optimizer = config.optimizer
     steps = total_steps(config, batches.steps_per_epoch)
     exact = config.training.deterministic
     return Trainer(
@@ -88,14 +72,7 @@ def build_trainer(
         schedule=schedule_of(
             config, warmup_steps=planned_warmup(config, steps) if warmup is None else warmup
         ),
-        optimizer=OptimizerSettings(
-            algorithm=optimizer.algorithm,
-            weight_decay=optimizer.weight_decay,
-            beta1=optimizer.beta1,
-            beta2=optimizer.beta2,
-            eps=optimizer.eps,
-            max_grad_norm=optimizer.max_grad_norm,
-        ),
+        optimizer=config.optimizer,
         matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
     )

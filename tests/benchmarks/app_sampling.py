@@ -40,6 +40,7 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.runs import create_run
 from tests.benchmarks.terminal_cost import opened_app, read_for, settle, watch
 from tests.unit.client.logs import record
+from tests.unit.engine.builders import built_model
 from tests.unit.store.rows import step_row
 
 VOCABULARIES = (4_096, 32_011)
@@ -95,7 +96,7 @@ def stored_run(name: str, vocab_size: int, cell: str, hidden: int) -> Path:
         )
     )
     run = create_run(config, name)
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=vocab_size,
         embedding_dim=hidden,
         hidden_size=hidden,

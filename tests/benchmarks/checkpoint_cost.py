@@ -71,7 +71,6 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
 
     from rnnlm_tui.engine.batches import StreamBatches
     from rnnlm_tui.engine.device import set_threads
-    from rnnlm_tui.engine.model import RecurrentLanguageModel
     from rnnlm_tui.engine.trainer import Trainer
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.estimates import Schedule
@@ -82,10 +81,11 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     from rnnlm_tui.worker.recorder import Attempt, Recorder
     from rnnlm_tui.worker.step_metrics import StepMetrics
     from rnnlm_tui.worker.train import PreparingRun
+    from tests.unit.engine.builders import built_model
 
     set_threads(threads)
     torch.manual_seed(1)
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=shape.vocabulary, embedding_dim=shape.width, hidden_size=shape.width,
         num_layers=shape.layers, cell_type=shape.cell,
     )  # fmt: skip

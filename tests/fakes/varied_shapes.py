@@ -8,8 +8,8 @@ import sys
 import torch
 
 from rnnlm_tui.engine.memory import held_bytes
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.optim import adamw
+from tests.unit.engine.builders import built_model
 
 VOCABULARY, SENTENCES, LONGEST = 2_000, 16, 30
 FIRST_STEPS = 10
@@ -17,7 +17,7 @@ FIRST_STEPS = 10
 
 def main() -> None:
     torch.set_num_threads(1)
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=VOCABULARY,
         embedding_dim=32,
         hidden_size=32,

@@ -27,6 +27,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
 from tests.faults.warm_python import be_command, import_commands, receive, write_program
+from tests.unit.engine.builders import built_model
 
 START_SECONDS, END_SECONDS = 120.0, 300.0
 POLL_SECONDS = 0.005
@@ -166,13 +167,12 @@ def _warm_up() -> None:
 
     from rnnlm_tui.engine.batches import StreamBatches
     from rnnlm_tui.engine.device import set_exactness, set_threads
-    from rnnlm_tui.engine.model import RecurrentLanguageModel
     from rnnlm_tui.engine.trainer import Trainer
     from rnnlm_tui.schema.estimates import Schedule
 
     set_threads(1)
     set_exactness(True)
-    model = RecurrentLanguageModel(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
+    model = built_model(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
     Trainer(
         model,
         StreamBatches(np.arange(64, dtype=np.uint16) % 4, 2, 8),

@@ -18,7 +18,6 @@ from rnnlm_tui.engine.device import (
     uuid_of,
 )
 from rnnlm_tui.engine.optim import (
-    OptimizerSettings,
     _skips_a_trial,
     build_optimizer,
     skips_bad_updates,
@@ -27,6 +26,7 @@ from rnnlm_tui.engine.optim import (
 from rnnlm_tui.system.gpu import gpu_uuids
 from rnnlm_tui.system.processes import child_environment
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
+from tests.unit.engine.builders import optimizer_config
 
 pytestmark = [*ON_DEVICE, NEEDS_GPU]
 
@@ -45,7 +45,7 @@ def test_the_chosen_gpu_is_torchs_current_one() -> None:
 @pytest.mark.parametrize("algorithm", ["adamw", "sgd"])
 def test_a_bad_update_changes_no_weight(algorithm: str) -> None:
     weight = nn.Parameter(torch.ones(1000, device=DEVICE))
-    optimizer = build_optimizer([weight], OptimizerSettings(algorithm), 0.1)
+    optimizer = build_optimizer([weight], optimizer_config(algorithm), 0.1)
     assert skips_bad_updates(optimizer)
     assert _skips_a_trial(type(optimizer), DEVICE)  # type: ignore[arg-type]
     for norm, changes in ((float("nan"), False), (1.0, True)):

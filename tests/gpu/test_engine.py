@@ -19,15 +19,14 @@ from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
-from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
-from tests.unit.engine.builders import batches_of, small_model, tokenizer_folder
+from tests.unit.engine.builders import batches_of, built_model, small_model, tokenizer_folder
 
 pytestmark = ON_DEVICE
 CPU = torch.device("cpu")
@@ -62,7 +61,7 @@ def trainer_on(
         batches_of(data_mode),
         max_steps=100,
         schedule=Schedule(1e-2),
-        optimizer=OptimizerSettings(max_grad_norm=1.0),
+        optimizer=OptimizerConfig(max_grad_norm=1.0),
         precision=precision,
     )
 
@@ -226,7 +225,7 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
 def test_all_layers_equal_the_cpus(cell_type: str, widths: tuple[int, int]) -> None:
     set_gpu_precision(DEVICE, rounded=False)
     hidden_size, embedding_dim = widths
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=23,
         embedding_dim=embedding_dim,
         hidden_size=hidden_size,

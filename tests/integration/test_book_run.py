@@ -34,6 +34,7 @@ from tests.integration.book_reference import (
     plain_training,
     read_sentences,
 )
+from tests.unit.engine.builders import built_model
 
 STEPS = 50
 LOSS_TOLERANCE = 2e-6
@@ -124,7 +125,7 @@ def test_the_preset_has_the_books_number_of_parameters_and_protocol() -> None:
     plain = PlainModel(32_011, 128, 2, pad_id=32_000)
     assert sum(parameter.numel() for parameter in plain.parameters()) == 8_292_619
     model = BOOK.model
-    built = RecurrentLanguageModel(
+    built = built_model(
         vocab_size=32_011,
         embedding_dim=model.embedding_dim,
         hidden_size=model.hidden_size,
@@ -163,7 +164,7 @@ def test_weights_come_from_the_books_distributions() -> None:
     """Two samples of one distribution: mean and variance within five standard errors, and nothing
     outside its bounds."""
     plain = as_engine_weights(PlainModel(4_000, 128, 2, pad_id=5).draw(seed=1))
-    drawn = RecurrentLanguageModel(
+    drawn = built_model(
         vocab_size=4_000,
         embedding_dim=128,
         hidden_size=128,
@@ -259,7 +260,7 @@ def test_steps_in_the_books_shape_equal_the_books(book: BookRun) -> None:
     tokens = np.array([index for sentence in spread for index in sentence], np.uint16)
     offsets = np.cumsum([0, *map(len, spread)]).astype(np.uint64)
     plain = PlainModel(vocab_size, 128, 2, pad_id).draw(seed=42)
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=vocab_size,
         embedding_dim=128,
         hidden_size=128,

@@ -19,7 +19,6 @@ from rnnlm_tui.client.control import NICENESS_VARIABLE
 from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.checkpoint import write_model
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import (
@@ -46,6 +45,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.states import find_state, new_state_path
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_until_ended, write_text
+from tests.unit.engine.builders import built_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -472,7 +472,7 @@ async def test_out_of_memory_is_reported_with_sizes_and_survived(
 ) -> None:
     small = trained["characters"]
     vocab_size = TextCodec(small).vocab_size
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=vocab_size, embedding_dim=24, hidden_size=2_000, num_layers=2, pad_id=0
     )
     wide = write_snapshot(

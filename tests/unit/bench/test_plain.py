@@ -10,18 +10,17 @@ from rnnlm_tui.bench.plain import LIBRARY_LAYERS, PlainModel, PlainTraining, nai
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.estimates import Schedule
-from tests.unit.engine.builders import VOCAB_SIZE, batches_of
+from tests.unit.engine.builders import VOCAB_SIZE, batches_of, built_model, optimizer_config
 
 
 def model_of(
     cell_type: str = "elman", *, tie_weights: bool = False, pad_id: int | None = None
 ) -> RecurrentLanguageModel:
-    return RecurrentLanguageModel(
+    return built_model(
         vocab_size=VOCAB_SIZE,
         embedding_dim=12,
         hidden_size=12,
@@ -63,13 +62,12 @@ def test_the_naive_loop_trains_as_the_engine_does(
         learning_rate=rate,
         max_grad_norm=norm,
     )
-    decay = 0.01 if algorithm == "adamw" else 0.0
     trainer = Trainer(
         model,
         batches_of(data_mode),
         max_steps=12,
         schedule=Schedule(rate),
-        optimizer=OptimizerSettings(algorithm=algorithm, weight_decay=decay, max_grad_norm=norm),
+        optimizer=optimizer_config(algorithm, norm),
     )
     for _ in range(12):
         tokens, loss = naive.train_step()

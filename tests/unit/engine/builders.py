@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import seed_everything
-from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.optim import OptimizerSettings
+from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS, OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23
+
+
+def built_model(**shape: Any) -> RecurrentLanguageModel:
+    """A model of this shape and `seed` (0); without more, it has no dropout and is untied."""
+    values = {"dropout": 0.0, "tie_weights": False, **shape}
+    return RecurrentLanguageModel(ModelShape.model_validate(values), values.get("seed", 0))
 
 
 def small_model(
@@ -32,7 +38,7 @@ def small_model(
 ) -> RecurrentLanguageModel:
     """`all_dropouts`: the same units at every time step, whole words and state-to-state weights
     (where the cell has any) as well."""
-    return RecurrentLanguageModel(
+    return built_model(
         vocab_size=vocab_size,
         embedding_dim=width,
         hidden_size=width,
@@ -68,6 +74,13 @@ def batches_of(data_mode: str) -> Batches:
     return SentenceBatches(tokens, offsets, batch_size=8, context_length=7, pad_id=0, seed=5)
 
 
+def optimizer_config(algorithm: str, max_grad_norm: float = 0.0) -> OptimizerConfig:
+    """Without weight decay for SGD, as `PlainTraining` has it."""
+    decay = 0.01 if algorithm == "adamw" else 0.0
+    values = {"algorithm": algorithm, "weight_decay": decay, "max_grad_norm": max_grad_norm}
+    return OptimizerConfig.model_validate(values)
+
+
 def trainer_of(
     data_mode: str,
     *,
@@ -91,7 +104,7 @@ def trainer_of(
         schedule=Schedule(
             0.01 if optimizer == "adamw" else 1.0, kind="cosine", warmup_steps=3, final_fraction=0.1
         ),
-        optimizer=OptimizerSettings(algorithm=optimizer, max_grad_norm=max_grad_norm),
+        optimizer=optimizer_config(optimizer, max_grad_norm),
     )
 
 

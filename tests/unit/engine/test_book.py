@@ -21,6 +21,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, InputError
 from rnnlm_tui.worker.book_import import limited_memory
 from tests.integration.book_reference import PlainModel, as_engine_weights
+from tests.unit.engine.builders import built_model
 
 Weights = dict[str, object]
 
@@ -34,7 +35,7 @@ def model(**changes: object) -> RecurrentLanguageModel:
         "initialization": "book",
         **changes,
     }
-    return RecurrentLanguageModel(**settings)  # type: ignore[arg-type]
+    return built_model(**settings)
 
 
 def weights() -> Weights:

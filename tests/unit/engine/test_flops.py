@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.schema.config import CELL_SUMMARIES, ModelConfig
 from rnnlm_tui.schema.estimates import flops_per_token
+from tests.unit.engine.builders import built_model
 
 TOLERANCE = 0.10
 """The formula neglects that a first window has no state to read, and counts a bias as nothing."""
@@ -49,7 +50,7 @@ def counted(model: RecurrentLanguageModel, tokens_BT: Tensor) -> int:
 def test_the_formula_agrees_with_torchs_count(cell: str, shape: str) -> None:
     streams, length, base, vocab_size = SHAPES[shape]
     config = base.model_copy(update={"cell_type": cell})
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=vocab_size,
         embedding_dim=config.embedding_dim,
         hidden_size=config.hidden_size,

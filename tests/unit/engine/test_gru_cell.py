@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlm_tui.engine.cells.gru import GruLayer
-from rnnlm_tui.engine.model import RecurrentLanguageModel
+from tests.unit.engine.builders import built_model
 
 
 def drawn_layer(inputs: int = 5, hidden: int = 4, dtype: torch.dtype = torch.float64) -> GruLayer:
@@ -95,9 +95,7 @@ def test_both_biases_are_parameters() -> None:
 
 
 def test_default_weights_start_with_a_short_memory() -> None:
-    model = RecurrentLanguageModel(
-        vocab_size=9, embedding_dim=6, hidden_size=8, num_layers=2, cell_type="gru"
-    )
+    model = built_model(vocab_size=9, embedding_dim=6, hidden_size=8, num_layers=2, cell_type="gru")
     for layer in model.layers:
         _, update, _ = cast(GruLayer, layer).bias_ih_l0.chunk(3)
         assert (update == -1).all()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.cells.lstm import LstmLayer
-from rnnlm_tui.engine.model import RecurrentLanguageModel
+from tests.unit.engine.builders import built_model
 
 
 def drawn_layer(inputs: int = 5, hidden: int = 4, dtype: torch.dtype = torch.float64) -> LstmLayer:
@@ -95,7 +95,7 @@ def test_default_weights_start_with_strong_inputs_and_a_short_memory() -> None:
         "num_layers": 2,
         "cell_type": "lstm",
     }
-    for layer in RecurrentLanguageModel(**shape).layers:  # type: ignore[arg-type]
+    for layer in built_model(**shape).layers:
         enter, forget, _, leave = cast(LstmLayer, layer).bias_ih_l0.chunk(4)
         assert (enter == 1).all()
         assert (forget == -2).all()
@@ -103,7 +103,7 @@ def test_default_weights_start_with_strong_inputs_and_a_short_memory() -> None:
         assert cast(LstmLayer, layer).weight_ih_l0.abs().max().item() == pytest.approx(
             8 / 16**0.5, rel=0.05
         )
-    published = RecurrentLanguageModel(**shape, initialization="uniform", init_scale=0.1)  # type: ignore[arg-type]
+    published = built_model(**shape, initialization="uniform", init_scale=0.1)
     assert all(parameter.abs().max() <= 0.1 for parameter in published.parameters())
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer, gated_average
-from rnnlm_tui.engine.model import RecurrentLanguageModel
+from tests.unit.engine.builders import built_model
 
 HIDDEN = 4
 Layer = TypeVar("Layer", MinGruLayer, MinLstmLayer)
@@ -141,7 +141,7 @@ def test_huge_gate_activations_stay_finite_in_float32(
 
 def test_default_weights_start_with_a_short_memory() -> None:
     mingru, minlstm = (
-        RecurrentLanguageModel(
+        built_model(
             vocab_size=9, embedding_dim=6, hidden_size=6, num_layers=1, cell_type=cell
         ).get_parameter("layers.0.bias_ih")
         for cell in ("mingru", "minlstm")

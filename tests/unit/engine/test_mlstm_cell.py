@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rnnlm_tui.engine.cells.base import LayerState
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
-from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
+from rnnlm_tui.engine.model import detached
 from rnnlm_tui.schema.estimates import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
+from tests.unit.engine.builders import built_model
 
 INPUTS, HIDDEN, HEADS = 5, 6, 2
 WIDTH = HIDDEN // HEADS
@@ -221,7 +222,7 @@ def test_an_empty_memory_reads_the_same_for_any_stabiliser() -> None:
 
 
 def test_default_weights_start_with_queries_that_match_every_key() -> None:
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=9, embedding_dim=48, hidden_size=48, num_layers=1, cell_type="mlstm", num_heads=1
     )
     layer = model.layers[0]

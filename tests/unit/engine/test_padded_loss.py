@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.optim import (
-    OptimizerSettings,
     adamw,
     clip_gradients,
     update_when_finite,
@@ -33,6 +32,7 @@ from rnnlm_tui.engine.padded_loss import (
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax, without_waiting
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema import memory
+from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, small_model
@@ -183,7 +183,7 @@ def test_training_this_way_follows_the_way_of_cpus(
             batches_of(data_mode),
             max_steps=100,
             schedule=Schedule(1e-2),
-            optimizer=OptimizerSettings(max_grad_norm=1.0),
+            optimizer=OptimizerConfig(max_grad_norm=1.0),
         )
         return torch.stack([trainer.train_step().loss for _ in range(20)])
 

@@ -17,6 +17,7 @@ from rnnlm_tui.engine.generation import lay_out_weights, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.reach import gradient_by_lag
 from rnnlm_tui.errors import InputError
+from tests.unit.engine.builders import built_model
 
 from .builders import small_model, text
 
@@ -67,7 +68,7 @@ def at_double_weights(cell_type: str) -> RecurrentLanguageModel:
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 def test_gradients_of_a_model_with_packed_weights_are_the_same(cell_type: str) -> None:
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=40, embedding_dim=256, hidden_size=256, num_layers=2, cell_type=cell_type
     )
     plain = gradient_by_lag(model, tokens(12), 9, lags=5)

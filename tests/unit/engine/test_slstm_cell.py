@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rnnlm_tui.engine.cells.base import WeightDroppingLayer, drop
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
-from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
+from rnnlm_tui.engine.model import detached
 from rnnlm_tui.errors import InputError
+from tests.unit.engine.builders import built_model
 
 INPUTS, HIDDEN, HEADS = 5, 6, 2
 WIDTH = HIDDEN // HEADS
@@ -145,7 +146,7 @@ def test_a_zero_state_is_an_empty_memory_for_any_gates() -> None:
 
 def test_default_weights_start_with_nearly_closed_forget_gates() -> None:
     def biases(initialization: str) -> Tensor:
-        model = RecurrentLanguageModel(
+        model = built_model(
             vocab_size=9,
             embedding_dim=6,
             hidden_size=6,

@@ -15,11 +15,11 @@ from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.optim import OptimizerSettings
 from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
+from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
@@ -124,7 +124,7 @@ def test_training_learns_a_repetitive_text() -> None:
         StreamBatches(tokens, 4, 10),
         max_steps=80,
         schedule=Schedule(0.02),
-        optimizer=OptimizerSettings(max_grad_norm=1.0),
+        optimizer=OptimizerConfig(max_grad_norm=1.0),
     )
     losses = train(trainer, 80)
     assert losses[0] > 2.5
@@ -163,7 +163,7 @@ def test_the_decay_of_the_rate_counts_epochs() -> None:
         batches_of("stream"),
         max_steps=20,
         schedule=Schedule(0.8, kind="decay", decay_after=2, decay_factor=0.5),
-        optimizer=OptimizerSettings(algorithm="sgd"),
+        optimizer=OptimizerConfig(algorithm="sgd", max_grad_norm=0.0),
     )
     rates = [trainer.train_step().learning_rate for _ in range(20)]
     assert rates == [0.8] * 10 + [0.4] * 5 + [0.2] * 5

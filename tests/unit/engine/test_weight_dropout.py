@@ -13,8 +13,8 @@ from rnnlm_tui.engine.cells.base import kernel_weights, state_weights
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
+from tests.unit.engine.builders import built_model
 
 DROPPING = sorted(
     name for name, build in CELLS.items() if isinstance(build(4, 4, 1), WeightDroppingLayer)
@@ -132,7 +132,7 @@ def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory() -> None
 
 def test_model_sets_its_rate_on_every_layer() -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 2}
-    model = RecurrentLanguageModel(**shape, cell_type="lstm", weight_dropout=0.3)  # type: ignore[arg-type]
+    model = built_model(**shape, cell_type="lstm", weight_dropout=0.3)
     assert [layer.weight_dropout for layer in model.layers] == [0.3, 0.3]
 
 
@@ -140,4 +140,4 @@ def test_model_sets_its_rate_on_every_layer() -> None:
 def test_cells_without_state_to_state_weights_refuse_weight_dropout(cell_type: str) -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1, "num_heads": 2}
     with pytest.raises(InputError, match="no state-to-state weights"):
-        RecurrentLanguageModel(**shape, cell_type=cell_type, weight_dropout=0.3)  # type: ignore[arg-type]
+        built_model(**shape, cell_type=cell_type, weight_dropout=0.3)

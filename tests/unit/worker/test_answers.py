@@ -13,7 +13,6 @@ from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine import generation, inspection
 from rnnlm_tui.engine.checkpoint import write_model
 from rnnlm_tui.engine.inspection import Trace
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, DeviceError, InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import (
     CorpusConfig,
@@ -39,6 +38,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.worker import models, texts
 from rnnlm_tui.worker.answers import Answers
+from tests.unit.engine.builders import built_model
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def snapshot(run: RunDirectory, step: int = 1, mode: str = "stream") -> Path:
         run.path.parents[1] / "corpora",
         lambda _: None,
     )
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=corpus.vocab_size,
         embedding_dim=8,
         hidden_size=8,

@@ -18,7 +18,6 @@ from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.evaluate import Score, evaluate
 from rnnlm_tui.engine.generation import GeneratedToken
 from rnnlm_tui.engine.generation import generate as whole_text
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import (
@@ -43,6 +42,7 @@ from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.recorder import Attempt, Recorder
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
+from tests.unit.engine.builders import built_model
 
 CONFIG = RunConfig(
     corpus=CorpusConfig(source="elman", sentences=200),
@@ -63,9 +63,7 @@ def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluat
     corpus = prepare_corpus(
         config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None
     )
-    model = RecurrentLanguageModel(
-        vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1
-    )
+    model = built_model(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
     trainer = Trainer(
         model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
     )

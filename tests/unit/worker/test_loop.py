@@ -21,7 +21,6 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.device import out_of_memory
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
@@ -43,6 +42,7 @@ from rnnlm_tui.worker.recorder import Attempt, Recorder
 from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics
 from rnnlm_tui.worker.train import PreparingRun
+from tests.unit.engine.builders import built_model
 from tests.unit.worker.stores import evaluation
 
 STEPS = 40
@@ -113,7 +113,7 @@ class Bench:
         self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
-        model = RecurrentLanguageModel(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
+        model = built_model(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
         self.trainer = Trainer(
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )

@@ -10,7 +10,6 @@ import pytest
 from rnnlm_tui.corpus import splits
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
@@ -29,13 +28,14 @@ from rnnlm_tui.worker.resuming import (
     environment,
     settings,
 )
+from tests.unit.engine.builders import built_model
 
 RUN = RunDirectory(Path("/home/runs/plain-otter"))
 
 
 @pytest.fixture(scope="module")
 def here() -> dict[str, str | int | bool]:
-    model = RecurrentLanguageModel(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
+    model = built_model(vocab_size=4, embedding_dim=4, hidden_size=4, num_layers=1)
     trainer = Trainer(
         model,
         StreamBatches(np.arange(32, dtype=np.uint16) % 4, 2, 4),

@@ -21,7 +21,6 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import evaluation_batches
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.sampling import (
@@ -35,6 +34,7 @@ from rnnlm_tui.worker import scoring
 from rnnlm_tui.worker.models import LoadedModel
 from rnnlm_tui.worker.scoring import score_file
 from tests.fakes.llama_tokenizer import write_tokenizer
+from tests.unit.engine.builders import built_model
 
 TRAIN = [
     f"{who} {what} the {where}, {number} times."
@@ -79,7 +79,7 @@ def loaded_for(
     corpus: PreparedCorpus, mode: DataMode = "stream", context_length: int | None = None
 ) -> LoadedModel:
     """A model with weights large enough that every token changes what comes after it."""
-    model = RecurrentLanguageModel(
+    model = built_model(
         vocab_size=corpus.vocab_size,
         embedding_dim=12,
         hidden_size=12,
