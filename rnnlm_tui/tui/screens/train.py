@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
+from textual.strip import Strip
 
 from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.schema.formatting import count
@@ -22,6 +23,7 @@ from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
+from rnnlm_tui.tui.text import safe_content, selected
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import (
@@ -33,10 +35,18 @@ from rnnlm_tui.tui.views.charts import (
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
 from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.train import event_lines, event_within, figure_lines
+from rnnlm_tui.tui.views.train import (
+    EventEntry,
+    entries_of,
+    event_lines,
+    event_within,
+    figure_lines,
+    nearest_entry,
+    run_lines,
+)
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, machine_view
-from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
+from rnnlm_tui.tui.widgets.panel import Label, Line, LinesPanel, ScrolledPanel, padded, segments_of
 from rnnlm_tui.tui.widgets.runs_table import (
     ORDER_SETTING,
     SORT_KEYS,
@@ -51,7 +61,6 @@ from rnnlm_tui.tui.widgets.samples import (
     trouble_lines,
 )
 from rnnlm_tui.tui.widgets.table import saved_order
-from rnnlm_tui.tui.widgets.train import EventsPanel, run_lines
 from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
@@ -91,6 +100,62 @@ AT_CURSOR = (
 """The same, while there is a cursor."""
 DISCARDED = ("failed", "crashed", "draft")
 """Statuses of runs that can be discarded here."""
+
+
+class EventsPanel(ScrolledPanel):
+    """The run's events, newest first; the one nearest to the cursor is highlighted."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(title="Events", legend=Content.styled("step", palette.DIM), id=id)
+        self._entries: list[EventEntry] = []
+        self._made_of: object = None
+        self._chosen: int | None = None
+
+    @property
+    def row_count(self) -> int:
+        return len(self._entries)
+
+    def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
+        """Show the events; highlight the one nearest to step `at` and scroll to it."""
+        top, made_of = self.top, None
+        if snapshot is not None:
+            summary, rows = snapshot.summary, (snapshot.evaluations, snapshot.checkpoints)
+            made_of = summary.run, summary.baseline, *rows, snapshot.events
+        if made_of != self._made_of:
+            newest, self._made_of = self._entries[:1], made_of
+            self._entries = [] if snapshot is None else entries_of(snapshot)
+            if top and newest and newest[0] in self._entries:
+                top += self._entries.index(newest[0])  # keep the scroll position
+        chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
+        if chosen is not None:
+            height = max(1, self.inner_size.height)
+            if chosen != self._chosen and not top <= chosen < top + height:
+                top = chosen - height // 2
+        elif self._chosen is not None:
+            top = 0
+        self._chosen = chosen
+        self.show_from(top)
+
+    def legend_within(self, room: int) -> Label:
+        """Return `step`, or how many newer events are hidden."""
+        more = Content.styled(f"{self.top} newer", palette.DIM)
+        return more if self.top and more.cell_length <= room else super().legend_within(room)
+
+    def content_line(self, y: int, width: int) -> Strip:
+        """Return one event."""
+        index = self.top + y
+        if index >= len(self._entries):
+            return padded([], width)
+        entry, chosen = self._entries[index], index == self._chosen
+        digits = max(5, len(count(self._entries[0].step)))
+        step = (count(entry.step).rjust(digits), palette.BRIGHT if chosen else palette.DIM)
+        style = palette.TEXT if entry.sign in "★c" else palette.BASELINE
+        text = safe_content(entry.text, newlines="space", limit=max(1, width - digits - 3))
+        line = Content.assemble(
+            step, "›" if chosen else " ", (entry.sign, entry.colour), " ",
+            text.stylize(f"bold {palette.BRIGHT}" if chosen else style),
+        )  # fmt: skip
+        return padded(segments_of(selected(line, width) if chosen else line, palette.TEXT), width)
 
 
 class TrainScreen(ChartedScreen, SteersRuns):
@@ -246,7 +311,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         }
         verbs = {"new_from_run": "New from it", "discard_run": "Discard"}
         verbs["pause"] = messages.PAUSE_VERBS.get(run.status, "")
-        usual = ZOOMED if self.window.part is not None else USUAL
+        usual: Sequence[str] = ZOOMED if self.window.part is not None else USUAL
         if run.status in TROUBLE_STATUSES or (run.status == "preparing" and not points):
             usual = IN_TROUBLE
         order = [name for name in usual if possible.get(name, True)]

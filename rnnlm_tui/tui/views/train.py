@@ -1,9 +1,9 @@
-"""The train screen as text: figures above the charts in fixed columns, and the run's events."""
+"""The train screen as text: the run's figures in fixed columns, other runs, and its events."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -27,15 +27,17 @@ from rnnlm_tui.schema.formatting import (
 from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, bar, line, spread
+from rnnlm_tui.tui.text import amount, bar, line, safe_content, spread
 from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
+from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.machine import steady_reading
-from rnnlm_tui.tui.views.status import status_colour
+from rnnlm_tui.tui.views.status import status_colour, status_glyph, status_word
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, HardwareRow
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.tui.views.queue import Waiting
 
 Trend = Literal["falling", "level", "rising"]
 TREND_NATS = 0.003
@@ -254,6 +256,43 @@ def _validation(snapshot: RunSnapshot, *, with_best: bool) -> Content:
         star = Content.styled(f" ★{figure(judged.best_perplexity)}", palette.VALIDATION)
         return line(f"{{}}{{}}{{}} @{at}", value, (towards, colour), star)
     return Content.assemble(value, star, (f"{towards} {going}" if going else "", colour))
+
+
+def run_lines(
+    runs: Sequence[RunSummary],
+    open_run: str,
+    marks: Marks,
+    queue: Mapping[str, Waiting],
+    list_key: str,
+    width: int,
+    height: int,
+) -> list[Content]:
+    """Return all runs, two lines each, with the letters of marked runs; the open one is bright."""
+    best, most = best_of_comparable(runs), height // 2
+    shown = runs[: most - 1] if len(runs) > most > 0 else runs[:most]
+    lines: list[Content] = []
+    for run in shown:
+        value, waiting = run.validation.best_perplexity, queue.get(run.run)
+        star = value is not None and value == best.get(run.run)
+        words = figure(value) + ("★" if star else " ")
+        name = safe_content(run.run, newlines="show", limit=max(4, width - 3 - len(words)))
+        styled = name.stylize(f"bold {palette.BRIGHT}" if run.run == open_run else palette.TEXT)
+        left = Content.assemble(status_glyph(run.status), " ", styled)
+        style = f"bold {palette.VALIDATION}" if star else palette.TEXT
+        lines.append(spread(left, Content.styled(words, style), width, least=1))
+        word = Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
+        if run.status in ("failed", "crashed", "stalled", "degraded"):
+            word = status_word(run.status)
+        share = percent(run.step / run.max_steps if run.max_steps else None)
+        if waiting is not None:
+            word = Content.styled(f"waiting {waiting.place}", palette.DIM)
+            share = waiting.start or share
+        letter = (marks.letter(run.run) or " ", f"bold {marks.colour(run.run) or palette.DIM}")
+        left = Content.assemble(letter, " ", word)
+        lines.append(spread(left, Content.styled(f"{share} ", palette.DIM), width, least=1))
+    if len(shown) < len(runs) and most > 0:
+        lines.append(Content.styled(f"  {len(runs) - len(shown)} more, {list_key}", palette.DIM))
+    return lines
 
 
 class EventEntry(NamedTuple):
