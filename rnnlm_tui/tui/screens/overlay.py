@@ -43,7 +43,7 @@ class GreyScreen:
         grey, bare = ink(GREY, background=BACKGROUND), ink(GREY, background=BACKGROUND)
         underlined = grey + Style(underline=True)
         footer = next(iter(self._screen.query(FooterLine)), None)
-        keys = footer.region.y if footer is not None and not footer.has_notice else None
+        keys = footer.region.y if footer is not None and footer.notice is None else None
         for y, line in enumerate(
             Segment.split_lines(console.render(screen_content(self._screen), options))
         ):

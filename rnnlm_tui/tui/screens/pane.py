@@ -218,7 +218,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     def refresh_footer(self) -> None:
         """Update the footer, after a change of something that its verbs depend on."""
         if self.is_ready:
-            self._footer.show(self.footer_entries())
+            self._footer.entries = tuple(self.footer_entries().items())
 
     @property
     def is_ready(self) -> bool:
@@ -229,7 +229,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         """Show the pending notice in place of the footer."""
         notice, self.context.pending_notice = self.context.pending_notice, None
         if notice is not None:
-            self._footer.show_notice(notice)
+            self._footer.notice = notice
 
     def end_notice(self, text: str | None = None) -> None:
         """Show the footer again. With a text, only if it is the notice's text."""

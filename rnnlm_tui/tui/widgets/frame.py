@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
-from textual.reactive import var
+from textual.reactive import reactive, var
 from textual.style import Style
 from textual.timer import Timer
 
@@ -145,62 +145,45 @@ class ModeLine(Line):
 class FooterLine(KeysLine):
     """The last line: the most important keys, or a notice for a few seconds."""
 
-    def __init__(self, pane: Pane, *, id: str | None = None) -> None:
-        super().__init__(pane, id=id)
-        self._entries: list[tuple[str, str]] = []
-        self._notice: Notice | None = None
-        self._timer: Timer | None = None
+    entries: reactive[Sequence[tuple[str, str]]] = reactive((), init=False, repaint=False)
+    """Actions by id, each with a verb (empty: the table's); some are left out but never the last.
+    """
+    notice: reactive[Notice | None] = reactive(None, init=False, repaint=False, always_update=True)
+    """Shown for a few seconds, or until a key is pressed if it stays."""
+    _timer: Timer | None = None
 
-    def on_resize(self) -> None:
-        self._draw()
-
-    def show(self, entries: Mapping[str, str]) -> None:
-        """Show actions by id, each with a verb (empty: the table's); drop some but never the
-        last."""
-        if list(entries.items()) != self._entries:
-            self._entries = list(entries.items())
-            self._draw()
-
-    @property
-    def has_notice(self) -> bool:
-        """Whether it shows a notice instead of the keys."""
-        return self._notice is not None
-
-    def show_notice(self, notice: Notice) -> None:
-        """Show a notice for a few seconds, or until a key is pressed if it stays."""
-        self._notice = notice
+    def watch_notice(self, notice: Notice | None) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self._timer = None if notice.stays else self.set_timer(NOTICE_SECONDS, self.end_notice)
+        ends = notice is not None and not notice.stays
+        self._timer = self.set_timer(NOTICE_SECONDS, self.end_notice) if ends else None
         self._draw()
 
     def end_notice(self, text: str | None = None) -> None:
         """Show the keys again; with a text, only if the notice has that text."""
-        if self._notice is None or (text is not None and text != self._notice.text):
-            return
-        if self._timer is not None:
-            self._timer.stop()
-        self._notice, self._timer = None, None
-        self._draw()
+        if self.notice is not None and text in (None, self.notice.text):
+            self.notice = None
 
     def _draw(self) -> None:
         width = self.size.width or self.app.size.width
-        if self._notice is not None:
+        if self.notice is not None:
             sign, colour = {"done": ("✓", GOOD), "fact": ("·", DIM), "trouble": ("✗", BAD)}[
-                self._notice.kind
+                self.notice.kind
             ]
-            text = safe_content(self._notice.text).stylize(TEXT)
-            hint = safe_content(self._notice.hint).stylize(DIM)
+            text = safe_content(self.notice.text).stylize(TEXT)
+            hint = safe_content(self.notice.hint).stylize(DIM)
             told = line(" {} {}  {}", (sign, f"bold {colour}"), text, hint)
             self.put(told.rstrip().truncate(width, ellipsis=True))
             return
         wide = width >= WIDE
         gap = 3 if wide else 2
         items: list[Content] = []
-        for name, verb in self._entries:
+        for name, verb in self.entries:
             entry = self.find(name)
             if entry.label:
                 words = verb or (entry.wide_verb if wide else "") or entry.verb
                 shown = line(f"{{}} {words}", (entry.label, f"bold {BRIGHT}"))
                 items.append(_clickable(shown, entry))
         self.put(Content(" ") + Content(" " * gap).join(fitting(items, width - 2, gap)))
+
+    on_resize = watch_entries = _draw
