@@ -34,13 +34,13 @@ def test_identity_drops_one_detail_after_another_then_the_name_and_never_the_sta
         "Elman 2×192",
         "",
     ]
-    snapshot = make_snapshot("finished", 4_754, updated=time() - 7_200, active_seconds=99.0)
+    snapshot = make_snapshot("finished", updated=time() - 7_200, active_seconds=99.0)
     bare = "plain-otter ✓ finished 1 min 39 s"
     assert all(identity(width).startswith(bare) for width in range(140, len(bare) - 1, -1))
     assert strftime(", ended %H:%M", localtime(time() - 7_200)) in identity(140)
     assert identity(len(bare)) == bare
     assert identity(len(bare) - 3).endswith("… ✓ finished 1 min 39 s")
-    snapshot = make_snapshot("failed", 4_754, updated=1e9)
+    snapshot = make_snapshot("failed", updated=1e9)
     assert strftime(", ended %Y-%m-%d", localtime(1e9)) in identity(140)
     snapshot = make_snapshot(config=ELMAN, preset="elman")
     assert "elman · elman" not in identity(140)

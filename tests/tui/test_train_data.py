@@ -38,7 +38,7 @@ def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis
     assert axis == "wall" or (found[0], found[3]) == (0.0, places[-1])
     (first,) = run.x_of_times([series.time[0] - series.active[0] / 2])
     assert axis == "wall" or first == pytest.approx(places[0] / 2, rel=1e-3)
-    run = ChartedRun(make_snapshot(step=2_000), axis)
+    run = ChartedRun(make_snapshot(), axis)
     end = run.planned_end
     assert end is not None
     assert end > run.places[-1]
@@ -71,7 +71,7 @@ def test_detailed_rows_replace_coarse_buckets() -> None:
     names = ("step", "tokens", "epoch", "active", "time", "nonfinite")
     detail = replace(fine, columns=columns, **{name: getattr(fine, name)[part] for name in names})
     coarse = make_series(4_000, width=64)
-    snapshot = replace(make_snapshot(step=4_000), series=coarse, detail=detail)
+    snapshot = replace(make_snapshot(), series=coarse, detail=detail)
     for axis in AXES:
         x = chart("loss", snapshot, axis).series[0].x
         assert list(x) == sorted(x)
@@ -83,7 +83,7 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
     # a mean of the steps' speeds would be far off
     seconds = [0.01 if index % 2 else 0.3 for index in range(200)]
     active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
-    snapshot = replace(make_snapshot(step=200), series=replace(series, active=active))
+    snapshot = replace(make_snapshot(), series=replace(series, active=active))
     (whole,) = bins_of(chart("speed", snapshot).series[0], 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])
