@@ -99,12 +99,8 @@ class PanesLine(KeysLine):
         return _clickable(words, entry)
 
 
-class ModeLine(Line):
+class ModeLine(KeysLine):
     """The modes of the prompt; and beside them keys, or what else a mode shows."""
-
-    def __init__(self, pane: Pane, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._pane = pane
 
     def show(
         self,
@@ -129,8 +125,7 @@ class ModeLine(Line):
             Content.styled(title, f"bold underline {TRAIN}" if mode == self._pane else DIM)
             for mode, title in PROMPT_MODES.items()
         )
-        following = find_action("next_mode", getattr(self.app, "actions", ACTIONS)).label
-        modes = line("mode  {}   {} next", titles, (following, f"bold {BRIGHT}"))
+        modes = line("mode  {}   {} next", titles, (self.find("next_mode").label, f"bold {BRIGHT}"))
         start, gap, rest = modes, 5, 0
         if left is not None and left.plain and left.cell_length + modes.cell_length + 4 <= room:
             start, gap, rest = left, 3, modes.cell_length + 4

@@ -17,8 +17,8 @@ from rich.segment import Segment
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import (
-    NOTHING,
     arithmetic,
+    count,
     disk,
     duration,
     gib,
@@ -246,7 +246,7 @@ class _Reading:
         cpu, process = row.cpu_percent, row.process_cpu_percent
         cores = "{} %" if view.machine is None else f"{{}} % of {view.machine.cpu_count}"
         busy = WARN if view.alarm else BRIGHT
-        load = whole(gpu.percent if self.card else cpu), f"bold {busy}"
+        load = count(gpu.percent if self.card else cpu), f"bold {busy}"
         use: Use = (gpu.percent, None, 100) if self.card else (process, cpu, 100)
         if lost(gpu):
             figures, use = fault(gpu.fault, self.width - 5), UNKNOWN
@@ -335,10 +335,10 @@ def total_lines(ended: RunSnapshot, math: str, width: int, *, tall: bool) -> lis
     training, in_all = duration(summary.active_seconds), duration(whole_time) if known else ""
     if not tall:
         first, second = ("GPU", "mem") if card else ("CPU", "RAM")
-        loads = line(f"{first}  mean {{}} %", (whole(mean[load]), STRONG))
+        loads = line(f"{first}  mean {{}} %", (count(mean[load]), STRONG))
         sizes = line(f"{second}  peak {{}} own", (memory(peak[own]), STRONG))
         return [
-            spread(loads, line("peak {} %", whole(peak[load])), width),
+            spread(loads, line("peak {} %", count(peak[load])), width),
             spread(sizes, most_used, width),
             spread(line(f"time {training}"), line("total {}" if in_all else "{}", in_all), width),
         ]
@@ -354,7 +354,7 @@ def total_lines(ended: RunSnapshot, math: str, width: int, *, tall: bool) -> lis
         if isnan(peak[column]) or (card and name in ("CPU all", "RAM all")):
             continue
         if unit:
-            means, peaks = (f"{whole(values[column])} {unit}" for values in (mean, peak))
+            means, peaks = (f"{count(values[column])} {unit}" for values in (mean, peak))
             lines.append(row(name, means, peaks, style))
         else:
             lines.append(
@@ -381,11 +381,6 @@ def _known(values: Iterable[float]) -> list[float]:
 # parts of lines
 
 
-def whole(value: float | None) -> str:
-    """A number without decimals, or a dash."""
-    return NOTHING if value is None or isnan(value) else f"{value:,.0f}"
-
-
 def _of(used: float, total: float) -> Content:
     return line(f"{{}} / {gib(total)} GiB", gib(used))
 
@@ -395,7 +390,7 @@ def _of(used: float, total: float) -> Content:
 
 def sensor(gpu: GpuRow, value: float | None, limit: str, width: int = 0) -> tuple[str, str]:
     """A figure and its style: a warning while that limit slows the card down."""
-    return whole(value).rjust(width), WARN if limit in (gpu.throttle or "") else TEXT
+    return count(value).rjust(width), WARN if limit in (gpu.throttle or "") else TEXT
 
 
 def lost(gpu: GpuRow) -> bool:
@@ -419,19 +414,19 @@ def edge(row: HardwareRow, room: int) -> Content:
     faults += [f"gpu{card.index}: {card.fault}" for card in row.other_gpus if card.fault]
     if faults:
         return fault(faults[0], room)
-    clock, style = "" if gpu.clock_mhz is None else f"{whole(gpu.clock_mhz)} MHz", DIM
+    clock, style = "" if gpu.clock_mhz is None else f"{count(gpu.clock_mhz)} MHz", DIM
     forms = [clock, ""]
     if gpu.throttle:
         reasons, style = safe_text(gpu.throttle, newlines="show"), WARN
         forms = [f"{clock}  throttled: {reasons}", f"{clock}  {reasons}", reasons, "throttled"]
     elif clock and gpu.clock_max_mhz:
-        forms.insert(0, clock.replace("M", f"/ {whole(gpu.clock_max_mhz)} M"))
+        forms.insert(0, clock.replace("M", f"/ {count(gpu.clock_max_mhz)} M"))
     return Content.styled(next(text.strip() for text in forms if len(text.strip()) <= room), style)
 
 
 def power_line(gpu: GpuRow, width: int) -> Content:
     """Return `pwr  48 / 72 W   temp 61 °C`, or what is known of it; empty if nothing is."""
-    most = "" if gpu.watts_limit is None else f" / {whole(gpu.watts_limit)}"
+    most = "" if gpu.watts_limit is None else f" / {count(gpu.watts_limit)}"
     heat = line("temp {} °C", sensor(gpu, gpu.celsius, "thermal"))
     for limit, gap in ((most, "   "), (most, "  "), ("", "  ")):
         power = line(f"pwr  {{}}{limit} W", sensor(gpu, gpu.watts, "power"))
@@ -470,7 +465,7 @@ def _line(card: GpuRow, width: int) -> Content:
 def _load(card: GpuRow) -> Content:
     """Return ` 99 %`, with a sign behind it while the card is slowed down."""
     sign = "▼" if card.throttle else " "
-    return line("{} %{}", whole(card.percent).rjust(3), (sign, WARN))
+    return line("{} %{}", count(card.percent).rjust(3), (sign, WARN))
 
 
 def _cell(card: GpuRow, room: int) -> Content:
