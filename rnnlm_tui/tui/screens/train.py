@@ -45,7 +45,7 @@ from rnnlm_tui.tui.views.train import (
     run_lines,
 )
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
-from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, machine_view
+from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, MachineView, machine_view
 from rnnlm_tui.tui.widgets.panel import Label, Line, LinesPanel, ScrolledPanel, padded, segments_of
 from rnnlm_tui.tui.widgets.runs_table import (
     ORDER_SETTING,
@@ -196,16 +196,13 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def show_snapshot(self, snapshot: RunSnapshot | None) -> None:
         self.load_view()
+        self._arrange(self.app.size)
+        places, figures = self._placed.places, list[Content]()
         if snapshot is not None:
             self._placed.visible = True
-        self._arrange(self.app.size)
-        places = self._placed.places
-        figures = self.query_one("#figures", Line)
-        if snapshot is None:
-            figures.put()
-        else:
             eta = self._eta.of(snapshot.summary, snapshot.eta_margin)
-            figures.put(*figure_lines(snapshot, eta, places["figures"].width))
+            figures = figure_lines(snapshot, eta, places["figures"].width)
+        self.query_one("#figures", Line).put(*figures)
         self.show_charts(places, ChartData("", ()))
         self.show_readings()
         self.show_runs(self.context.summaries or ())
@@ -257,10 +254,13 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def show_readings(self) -> None:
         """Update only the machine panel: no chart shows these readings."""
-        if (region := self._placed.places.get("machine")) and self.snapshot is not None:
+        if region := self._placed.places.get("machine"):
             wide = self.app.size.width >= WIDE_FROM or region.width >= 40
-            facts = self.snapshot, self.context.machine, self.context.readings
-            self.query_one(MachinePanel).show(machine_view(*facts, wide=wide))
+            facts = self.context.machine, self.context.readings
+            view = (
+                machine_view(self.snapshot, *facts, wide=wide) if self.snapshot else MachineView()
+            )
+            self.query_one(MachinePanel).show(view)
 
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""

@@ -93,7 +93,7 @@ def machine_view(
     The app's own readings are used if the run has none and ran on this machine.
     """
     summary, rows, living = snapshot.summary, snapshot.hardware, snapshot.summary.status in LIVING
-    if rows and not living:
+    if rows and len(snapshot.machine) and not living:
         return MachineView(legend=line("whole run"), arithmetic=arithmetic(summary), ended=snapshot)
     here = machine if machine is None or summary.host in (None, machine.host) else None
     idle = here is not None and not living and bool(own.rows)

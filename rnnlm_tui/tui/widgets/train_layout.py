@@ -79,9 +79,8 @@ def _stacked(rows: Rows, x: int, width: int) -> dict[str, Region]:
 def _narrow(size: Size, below: int, cards: int, *, lower: bool) -> Places:
     """Lay out 80×21: figures 3, perplexity 11, tokens/s beside machine 5, sample 2.
 
-    With other GPUs, the machine gets up to three rows of the perplexity's.
-
-    Smaller sizes lose the machine; larger ones give perplexity and samples more.
+    With other GPUs, the machine gets up to three rows of the perplexity's. Smaller sizes lose the
+    machine; larger ones give perplexity and samples more.
     """
     width, height = size
     samples = 2 if lower else 0
