@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations, product
 from pathlib import Path
 
 import pytest
-from textual.geometry import Size
 
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import EvaluationFigures
@@ -17,8 +15,6 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS
-from rnnlm_tui.tui.widgets.compare import compare_arrangement
-from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST
 from tests.homes import trained, training
 from tests.tui.comparing import GRU, TWO, comparing, eight_runs, show_compared, two_runs
 from tests.tui.fakes import make_snapshot
@@ -248,18 +244,3 @@ async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curve
         inside = "\n".join(line[8:] for line in lines_of(app)[3:30])
         assert min(inside.count("A"), inside.count("B")) >= 2
         assert not line_of(app, "C"), "it can't be read"
-
-
-def test_nothing_overlaps_and_charts_and_tables_have_room_at_every_size() -> None:
-    charts, chosen = tuple(COMPARED_CHARTS), "compare-loss"
-    for width, height, lines in product(
-        (60, 80, 120, 190, 200, 300), (12, 15, 21, 37, 50, 57, 97), (0, 3, 8, 40)
-    ):
-        size = Size(width, height)
-        places = compare_arrangement(size, charts, chosen, lines)
-        regions = list(places.values())
-        assert all(size.region.contains_region(region) for region in regions)
-        assert not any(one.overlaps(other) for one, other in combinations(regions, 2))
-        assert sum(region.area for region in regions) == size.area
-        assert all(places[name].height >= CHART_LEAST for name in charts if name in places)
-        assert compare_arrangement(size, charts, chosen, lines, alone=True) == {chosen: size.region}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
-from textual.geometry import Size
+from textual.geometry import Region, Size
 
 from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.tui.actions import bindings_for
@@ -18,13 +18,17 @@ from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import compared, comparison
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.chart.scale import x_at
-from rnnlm_tui.tui.widgets.compare import ComparedRunsPanel, compare_arrangement
-from rnnlm_tui.tui.widgets.train_layout import Placed, Places
+from rnnlm_tui.tui.widgets.compare import ComparedRunsPanel
+from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Placed, Places
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
 
 FRAME_ROWS = 3
+CHART_SHARE = 3 / 7
+"""Share of the rows that the tables leave to the chart at least."""
+TABLE_LEAST = 4
+"""Fewest rows of a useful table."""
 
 
 class CompareScreen(ChartedScreen):
@@ -72,9 +76,16 @@ class CompareScreen(ChartedScreen):
         self.cursor_changed()
 
     def _places(self, size: Size) -> Places:
-        lines = self.query_one(ComparedRunsPanel).lines_in(size.width) if self.is_ready else 0
-        body, alone = Size(size.width, max(0, size.height - FRAME_ROWS)), self.shows_one_chart()
-        return compare_arrangement(body, tuple(self.CHARTS), self.chosen, lines, alone=alone)
+        """Place the chosen chart, and below it the tables as far as they need room."""
+        width, height = size.width, max(0, size.height - FRAME_ROWS)
+        lines = self.query_one(ComparedRunsPanel).lines_in(width) if self.is_ready else 0
+        tables = min(lines + 2, height - max(CHART_LEAST, round(height * CHART_SHARE)))
+        if tables < TABLE_LEAST or self.shows_one_chart():
+            return {self.chosen: Region(0, 0, width, height)}
+        return {
+            self.chosen: Region(0, 0, width, height - tables),
+            "compared-runs": Region(0, height - tables, width, tables),
+        }
 
     def identity(self, width: int) -> Content:
         """Return `comparing A plain-otter  B brisk-heron`."""

@@ -32,15 +32,14 @@ class ChartSeries:
     low: Sequence[float] | None = None
     """Lowest value of each bucket; None if a bucket is one point."""
     high: Sequence[float] | None = None
-    current: str = ""
-    """The newest value as the legend shows it, with its mark (`58.1 ★`)."""
+    current: str | None = None
+    """The newest value as the legend shows it, with its mark (`58.1 ★`); None for the value of the
+    curve at the right edge."""
     marker: str = ""
     """A letter at the curve's end and in the legend, to identify it without colour."""
     smooth: bool = True
     """Draw raw points as a dim band under their moving average; otherwise connect the points."""
     average: Average = "arithmetic"
-    legend_from_curve: bool = False
-    """The legend shows the curve's value at the right edge instead of `current`."""
     y_format: Callable[[float], str] | None = None
     """Formats the value at the cursor; None gives about three digits."""
     band: bool = True

@@ -32,7 +32,6 @@ from rnnlm_tui.tui.views.charted_run import ChartedRun, ascending
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, SampleRow
-    from rnnlm_tui.schema.summary import RunSummary
 
 Runs = Sequence[ChartedRun]
 Numbers = Sequence[float]
@@ -82,7 +81,6 @@ class Metric:
     title: str
     column: str = ""
     """Where the series has it; empty: it is measured by evaluations alone."""
-    newest: Callable[[RunSummary], float | None] = lambda _: None
     judged: Callable[[EvaluationRow], float | None] | None = None
     """Its value in an evaluation; None: it has none."""
     convert: Callable[[Numbers], Numbers] = list
@@ -101,8 +99,10 @@ class Metric:
         """Return the curve of a run's steps, with its raw points if there is to be a band."""
         series, speed = run.curves, self.column == "tokens_per_second"
         values, places = series.columns[self.column], run.places_in(series)
-        wide = series.width > 1
-        current = self.write(self.newest(run.snapshot.summary)) if len(places) else ""
+        wide, current = series.width > 1, None
+        if self.column == "loss" and len(places):  # as in the figures above the charts
+            loss = run.snapshot.summary.train.loss
+            current = self.write(None if loss is None else self.convert([loss])[0])
         return ChartSeries(
             name=run.name if run.letter else "train" if self.judged else "",
             colour=run.colour or palette.TRAIN,
@@ -110,11 +110,10 @@ class Metric:
             mean=run.speeds if speed else self.convert(values.mean),
             low=self.convert(values.low) if wide else None,
             high=self.convert(values.high) if wide else None,
-            current=current.strip(NOTHING) if run.letter else current,
+            current=current,
             marker=run.letter,
             smooth=self.smooth,
             average="geometric" if self.log else "harmonic" if speed else "arithmetic",
-            legend_from_curve=self.column != "loss",
             y_format=None if self.write is figure else self.write,
             band=band,
             left_out=run.short_batches,
@@ -171,7 +170,6 @@ class Metric:
 PERPLEXITY = Metric(
     "Perplexity",
     "loss",
-    lambda summary: summary.train.perplexity,
     lambda row: row.loss,
     exponentials,
     levels=to_beat,
@@ -182,29 +180,13 @@ PERPLEXITY = Metric(
 LOSS = Metric(
     "Loss",
     "loss",
-    lambda summary: summary.train.loss,
     lambda row: row.loss,
     levels=partial(to_beat, of=math.log),
     reference=math.log,
 )
-SPEED = Metric(
-    "Tokens/s",
-    "tokens_per_second",
-    lambda summary: summary.tokens_per_second,
-    write=short,
-    from_zero=True,
-)
-NORM = Metric(
-    "Gradient norm", "grad_norm", lambda summary: summary.train.grad_norm, levels=clipping
-)
-RATE = Metric(
-    "Learning rate",
-    "learning_rate",
-    lambda summary: summary.train.learning_rate,
-    write=scientific,
-    from_zero=True,
-    smooth=False,
-)
+SPEED = Metric("Tokens/s", "tokens_per_second", write=short, from_zero=True)
+NORM = Metric("Gradient norm", "grad_norm", levels=clipping)
+RATE = Metric("Learning rate", "learning_rate", write=scientific, from_zero=True, smooth=False)
 BITS = Metric("Bits per byte", judged=lambda row: row.bits_per_byte)
 
 

@@ -27,7 +27,6 @@ from rnnlm_tui.tui.widgets.chart.raster import (
     band_layer,
     bins_of,
     curve_layer,
-    dotted_layer,
     lead_of,
     smoothed,
 )
@@ -315,20 +314,26 @@ class Plot:
 
     def _paint(self, scale: Scale, limits: Limits) -> None:
         """Paint everything except the cursor."""
-        self._scale, raster, log = scale, self._raster, self.look.log
+        self._scale, raster = scale, self._raster
         columns, spacing = raster.columns, raster.sub_columns
         dim, dotted = self._ink(DIM), self._ink(BASELINE)
-        for line in self.data.baselines:
-            raster.paint(dotted_layer(y_of(line.value, log), scale, columns, spacing), dotted, ".")
-        bands = {self._ink(band_of(item.series.colour)) for item in self.drawn if item.raw}
-        for item in self.drawn:
-            if item.raw and (item.series.smooth or item.series.low is not None):
-                band = self._ink(band_of(item.series.colour))
-                raster.paint(band_layer(item.bins, scale, columns), band, ":")
-        for item in self.guides:
-            layer = curve_layer(item.curve, scale, columns)
+
+        def paint_dotted(curve: Curve) -> None:
+            layer = curve_layer(curve, scale, columns)
             layer = [0 if column % spacing else bits for column, bits in enumerate(layer)]
             raster.paint(layer, dotted, ".")
+
+        for level in self.data.baselines:
+            if math.isfinite(level.value):
+                y = y_of(level.value, self.look.log)
+                paint_dotted([(0, y), (columns - 1, y)])
+        bands = set[int]()
+        for item in self.drawn:
+            if item.raw and (item.series.smooth or item.series.low is not None):
+                bands.add(band := self._ink(band_of(item.series.colour)))
+                raster.paint(band_layer(item.bins, scale, columns), band, ":")
+        for item in self.guides:
+            paint_dotted(item.curve)
         markers = [self.marker(index) for index in range(len(self.drawn))]
         raster.paint_curves(
             [

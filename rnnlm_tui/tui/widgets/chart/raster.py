@@ -261,18 +261,6 @@ def _piece(layer: list[int], column: int, before: int, here: int, columns: int, 
         layer[column] |= run(middle + 1 if here > before else middle, here, rows)
 
 
-def dotted_layer(value: float, scale: Scale, columns: int, spacing: int) -> list[int]:
-    """Draw a dot in every `spacing`-th column; none if the value isn't finite."""
-    layer = [0] * columns
-    if not math.isfinite(value):
-        return layer
-    row = round(scale.row(value))
-    bit = run(row, row, scale.rows)
-    for column in range(0, columns, spacing):
-        layer[column] = bit
-    return layer
-
-
 class Raster:
     """A grid of cells, each a character and an ink number (0: empty)."""
 

@@ -217,10 +217,11 @@ def value_of(plot: Plot, series: ChartSeries) -> tuple[str, str]:
 
     if cursor is None:
         newest = series.mean[-1] if len(series.mean) else math.nan
-        if series.smooth and not look.smoothing and newest == newest:
-            return written(series, newest), ""
-        end = on_curve(smooth, plot.columns - 1) if smooth and series.legend_from_curve else None
-        return series.current if end is None else written(series, end), ""
+        raw = series.smooth and not look.smoothing and newest == newest
+        if series.current is not None and not raw:
+            return series.current, ""
+        end = newest if raw or not smooth else on_curve(smooth, plot.columns - 1)
+        return written(series, end) if len(series.x) and end is not None else "", ""
     at = nearest(series, cursor)
     if at is None or not look.shows(cursor):
         return formatting.NOTHING, ""
