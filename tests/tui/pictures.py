@@ -67,26 +67,16 @@ INKS: dict[str, tuple[str, str]] = {
     palette.WARN: ("y", "warn"),
     palette.BAD: ("r", "bad"),
     palette.BACKGROUND: ("k", "background"),
-    **{
-        palette.MARK_COLOURS[place]: ink
-        for place, ink in (
-            (3, ("s", "fourth run")),
-            (4, ("h", "fifth run")),
-            (6, ("c", "seventh run")),
-            (7, ("j", "eighth run")),
-        )
-    },
-}
-INKS |= {
-    colour: (letter, name)
-    for colour, letter, name in (
-        (palette.DIVERGING[1], "1", "activation −3"),
-        (palette.DIVERGING[2], "2", "activation −2"),
-        (palette.DIVERGING[6], "6", "activation +2"),
-        (palette.DIVERGING[7], "7", "activation +3"),
-        (palette.FIELD, "0", "activation 0"),
-        (palette.SURPRISE[4], "9", "surprise"),
-    )
+    palette.MARK_COLOURS[3]: ("s", "fourth run"),
+    palette.MARK_COLOURS[4]: ("h", "fifth run"),
+    palette.MARK_COLOURS[6]: ("c", "seventh run"),
+    palette.MARK_COLOURS[7]: ("j", "eighth run"),
+    palette.DIVERGING[1]: ("1", "activation −3"),
+    palette.DIVERGING[2]: ("2", "activation −2"),
+    palette.DIVERGING[6]: ("6", "activation +2"),
+    palette.DIVERGING[7]: ("7", "activation +3"),
+    palette.FIELD: ("0", "activation 0"),
+    palette.SURPRISE[4]: ("9", "surprise"),
 }
 """Colour of a character → its letter and its name; bold characters have the capital letter."""
 BAND = "m"
@@ -117,21 +107,8 @@ GROUNDS = {
     },
 }
 """Backgrounds: those of a text that a side predicts better have its letter and a size."""
-PLAIN = dict(
-    zip(
-        (
-            " ".join(
-                word
-                for bit, word in enumerate(("bold", "dim", "underlined", "inverse"))
-                if looks >> bit & 1
-            )
-            for looks in range(16)
-        ),
-        " bdhuUvVrRiIxXyY",
-        strict=True,
-    )
-)
-"""How a character looks without colour."""
+LOOKS, LOOK_LETTERS = ("bold", "dim", "underlined", "inverse"), " bdhuUvVrRiIxXyY"
+"""How a character can look without colour, and the letters of all combinations."""
 
 Cells = list[list[tuple[str, Style | None]]]
 
@@ -294,18 +271,9 @@ def plain_letter(sign: str, style: Style | None) -> str:
     assert style is not None
     assert style.color is None, f"{sign!r} has the colour {style.color}"
     assert style.bgcolor is None, f"{sign!r} has the background {style.bgcolor}"
-    faint = style.dim and sign.strip()
-    look = " ".join(
-        word
-        for word, has in (
-            ("bold", style.bold),
-            ("dim", faint),
-            ("underlined", style.underline),
-            ("inverse", style.reverse),
-        )
-        if has
-    )
-    return PLAIN[look] if sign.strip() or style.underline or style.reverse else " "
+    has = (style.bold, style.dim and sign.strip(), style.underline, style.reverse)
+    look = sum(bool(one) << bit for bit, one in enumerate(has))
+    return LOOK_LETTERS[look] if sign.strip() or style.underline or style.reverse else " "
 
 
 def _colours(cells: Cells) -> list[str]:
@@ -329,11 +297,12 @@ def _colours(cells: Cells) -> list[str]:
 def _looks(cells: Cells) -> list[str]:
     rows = _letters(cells, plain_letter)
     seen = {letter for row in rows for letter in row}
-    used = [f"{letter} {look}" for look, letter in PLAIN.items() if look and letter in seen]
-    return [
-        f"--- without colour: {', '.join(used)}",
-        *rows,
+    used = [
+        f"{letter} {' '.join(word for bit, word in enumerate(LOOKS) if look >> bit & 1)}"
+        for look, letter in enumerate(LOOK_LETTERS)
+        if look and letter in seen
     ]
+    return [f"--- without colour: {', '.join(used)}", *rows]
 
 
 def _letters(cells: Cells, letter: Callable[[str, Style | None], str]) -> list[str]:

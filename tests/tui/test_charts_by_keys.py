@@ -173,7 +173,7 @@ async def test_the_cursor_goes_by_cells_evaluations_ends_and_clicks(
         assert "Close cursor" not in footer(app)
 
 
-async def test_enter_samples_from_the_checkpoint_nearest_to_the_cursor(
+async def test_enter_samples_from_the_nearest_checkpoint_events_scroll_and_sidebars_hide(
     train_to: Callable[[int], None],
 ) -> None:
     async with at_home(pane="train", size=WIDE) as (app, pilot):
@@ -186,12 +186,43 @@ async def test_enter_samples_from_the_checkpoint_nearest_to_the_cursor(
         assert f"{round(cursor(app), -2):,.0f}" in chosen
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "prompt" and shows(app, "step 1,000"))
+        # events scroll by page keys, the wheel and the cursor, and sidebars hide
+        app.open_pane("train")
+        await until(pilot, lambda: "Close cursor" in footer(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: shows(app, "@2,000 The state"))
+        await pilot.press("pagedown")
+        assert shows(app, "newer")
+        await pilot.press("pageup")
+        assert not shows(app, "newer")
+        await pilot._post_mouse_events([MouseScrollDown], widget="#events")
+        assert shows(app, "3 newer")
+        await pilot._post_mouse_events([MouseScrollUp], widget="#events")
+        assert not shows(app, "newer")
+        await pilot.press("home")
+        assert shows(app, "started")
+        assert shows(app, "newer")
+        await pilot.press("escape")
+        assert not shows(app, "newer")
+        await pilot.press("left_square_bracket")
+        assert (shows(app, "Events"), shows(app, "Machine")) == (False, True)
+        await pilot.press("right_square_bracket")
+        assert not shows(app, "Machine")
+        assert len(shown(app)) == 4
+        await pilot.press("left_square_bracket", "right_square_bracket")
+        assert shows(app, "Events")
+        assert shows(app, "Machine")
+        await pilot.resize_terminal(*NARROW)
+        await until(pilot, lambda: len(shown(app)) == 2)
+        await pilot.press("left_square_bracket")
+        assert "too small for that sidebar" in footer(app)
+        await pilot.press("right_square_bracket")
+        assert not shows(app, "Machine")
 
 
-async def test_another_axis_shows_the_same_steps_with_its_unit(
-    train_to: Callable[[int], None],
-) -> None:
+async def test_axes_scales_and_smoothing_change_by_keys(train_to: Callable[[int], None]) -> None:
     async with at_home(pane="train") as (app, pilot):
+        # another axis shows the same steps with its unit
         await pilot.press("up", "up", "left", "left", "left")
         screen = train(app)
         step, (first, last) = screen.cursor_step, window(app)
@@ -204,10 +235,7 @@ async def test_another_axis_shows_the_same_steps_with_its_unit(
             assert run.step_of_x(end) == pytest.approx(min(last, run.step_of_x(end)), abs=2)
             await pilot.press("x")
         assert set(AXES) == {"step", "tokens", "epoch", "active", "wall"}
-
-
-async def test_scales_and_smoothing_change_by_keys(train_to: Callable[[int], None]) -> None:
-    async with at_home(pane="train") as (app, pilot):
+        await pilot.press("u")
         for key, log in (("l", False), ("y", True)):
             await pilot.press(key)
             assert shows(app, "Perplexity, log") == log
@@ -270,39 +298,6 @@ async def test_tab_goes_through_all_charts_and_z_shows_one_alone(
         assert train(app).chosen == "loss"
         await pilot.resize_terminal(*NARROW)  # where it has no place and isn't alone
         await until(pilot, lambda: ids(app) == both)
-
-
-async def test_events_scroll_by_page_keys_wheel_and_cursor_and_sidebars_hide(
-    train_to: Callable[[int], None],
-) -> None:
-    async with at_home(pane="train", size=WIDE) as (app, pilot):
-        await pilot.press("pagedown")
-        assert shows(app, "newer")
-        await pilot.press("pageup")
-        assert not shows(app, "newer")
-        await pilot._post_mouse_events([MouseScrollDown], widget="#events")
-        assert shows(app, "3 newer")
-        await pilot._post_mouse_events([MouseScrollUp], widget="#events")
-        assert not shows(app, "newer")
-        await pilot.press("home")
-        assert shows(app, "started")
-        assert shows(app, "newer")
-        await pilot.press("escape")
-        assert not shows(app, "newer")
-        await pilot.press("left_square_bracket")
-        assert (shows(app, "Events"), shows(app, "Machine")) == (False, True)
-        await pilot.press("right_square_bracket")
-        assert not shows(app, "Machine")
-        assert len(shown(app)) == 4
-        await pilot.press("left_square_bracket", "right_square_bracket")
-        assert shows(app, "Events")
-        assert shows(app, "Machine")
-        await pilot.resize_terminal(*NARROW)
-        await until(pilot, lambda: len(shown(app)) == 2)
-        await pilot.press("left_square_bracket")
-        assert "too small for that sidebar" in footer(app)
-        await pilot.press("right_square_bracket")
-        assert not shows(app, "Machine")
 
 
 async def test_each_run_keeps_its_view_for_other_panes_and_the_next_start(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from textual.app import App, ComposeResult
-from textual.content import Content
 from textual.widgets import Input
 
-from rnnlm_tui.tui.text import padded, segments_of
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 from tests.homes import trained, with_checkpoints
 from tests.tui.support import at_home, lines_of, shows, until
@@ -49,13 +47,3 @@ async def test_a_long_step_is_shown_whole_at_every_size() -> None:
             (line,) = [line for line in lines_of(app) if line.startswith("│›")]
             assert " 1,234,567,890 " in line
             assert "▸" in line
-
-
-def test_a_cut_row_of_cells_ends_with_an_ellipsis() -> None:
-    for text, width, shown in (
-        ("100,000 steps", 6, "100,0…"),
-        ("12 %   ", 4, "12 %"),
-        ("漢字漢字", 5, "漢字…"),
-        ("ab", 4, "ab  "),
-    ):
-        assert padded(segments_of(Content(text)), width).text == shown
