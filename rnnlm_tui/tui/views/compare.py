@@ -25,16 +25,13 @@ def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
 
     Runs that are comparable with no other are left out.
     """
-    groups: dict[tuple[str, float | None], list[tuple[str, float]]] = {}
+    groups: dict[tuple[str, float | None], dict[str, float]] = {}
     for run in runs:
         if run.validation.best_perplexity is not None:
-            groups.setdefault((run.corpus, run.baseline.validation_perplexity), []).append(
-                (run.run, run.validation.best_perplexity)
-            )
-    best = {
-        key: min(value for _, value in group) for key, group in groups.items() if len(group) > 1
-    }
-    return {name: value for key, value in best.items() for name, _ in groups[key]}
+            group = groups.setdefault((run.corpus, run.baseline.validation_perplexity), {})
+            group[run.run] = run.validation.best_perplexity
+    known = [group for group in groups.values() if len(group) > 1]
+    return {name: min(group.values()) for group in known for name in group}
 
 
 LETTERS = "ABCDEFGH"

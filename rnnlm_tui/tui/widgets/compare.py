@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.segment import Segment
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import NOTHING
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content
 from rnnlm_tui.tui.views.charts import Runs
 from rnnlm_tui.tui.views.status import status_glyph
-from rnnlm_tui.tui.widgets.panel import ScrolledPanel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import ScrolledPanel
 from rnnlm_tui.tui.widgets.samples import hanging
 from rnnlm_tui.tui.widgets.table import fitted
 
@@ -117,7 +116,6 @@ class ComparedRunsPanel(ScrolledPanel):
         self._runs: Runs = ()
         self._comparison: Comparison | None = None
         self._at: FigureColumn | None = None
-        self._heads: list[int] = []
         self._tables: dict[int, list[list[Content]]] = {}
         """The tables by the width that they are laid out for."""
 
@@ -142,11 +140,14 @@ class ComparedRunsPanel(ScrolledPanel):
             self.redraw()
 
     def prepare(self, width: int, height: int) -> None:
-        """Put the tables below each other, and scroll no further than they reach."""
+        """Put the tables below each other; the first line is always a heading."""
         parts = self._parts(width)
-        self.lines = [line for part in parts for line in part]
-        self._heads = list(accumulate(map(len, parts[:-1]), initial=0))
-        self.top = max(0, min(self.top, self.row_count - height))
+        rows = [row for part in parts for row in part]
+        heads = list(accumulate(map(len, parts[:-1]), initial=0))
+        self.top = max(0, min(self.top, len(rows) - height))
+        self.lines = rows[self.top :]
+        if self.top and height:
+            self.lines[0] = rows[max(head for head in heads if head <= self.top)]
 
     def _parts(self, width: int) -> list[list[Content]]:
         """Return the tables, each with its heading, laid out once for each width."""
@@ -165,18 +166,13 @@ class ComparedRunsPanel(ScrolledPanel):
             ]
         return self._tables.get(width, [])
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line of a table; the first one is always a heading."""
-        index = self.top + y
-        if y == 0 and self.top:
-            index = max((head for head in self._heads if head <= self.top), default=0)
-        return padded(
-            segments_of(self.lines[index], palette.TEXT) if index < len(self.lines) else [], width
-        )
-
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
         """Return how many lines are hidden above and below."""
-        return self.hidden_labels(self.top, len(self.lines) - self.top - self.inner_size.height)
+        return self.hidden_labels(self.top, len(self.lines) - self.inner_size.height)
+
+    @property
+    def row_count(self) -> int:
+        return self.top + len(self.lines)
 
     def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
         """Return the runs' lines, and the figures without a column."""

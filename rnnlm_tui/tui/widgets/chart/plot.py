@@ -114,28 +114,6 @@ class PlottedSeries:
     """Whether raw points are drawn and widen the range."""
 
 
-def plotted(
-    series: ChartSeries, look: PlotOptions, columns: int, *, raw: bool = True
-) -> PlottedSeries:
-    """Bin and smooth the visible part of a series."""
-    shown = look.end - look.start
-    smoothing = look.smoothing if series.smooth else 0.0
-    points = series if look.show_all else series.drawn
-    lead = lead_of(smoothing, look.whole, shown, columns)
-    bins = bins_of(points, look.start, look.end, columns, lead)
-    whole = columns * look.whole / shown
-    curve = smoothed(bins, smoothing, whole, series.average)
-    if look.log:
-        curve = [(column, y_of(value, True)) for column, value in curve]
-        bins = [
-            Bin(column, y_of(mean, True), y_of(low, True), y_of(high, True), *rest)
-            for column, mean, low, high, *rest in bins
-        ]
-    if not raw:
-        bins = [Bin(column, y, y, y, 0, 0) for column, y in curve]
-    return PlottedSeries(series, bins, curve, raw)
-
-
 class Plot:
     """A plot of a chart in `width` × `height` cells."""
 
@@ -149,6 +127,8 @@ class Plot:
     ) -> None:
         """Draw everything except the cursor; `before` keeps limits and labels stable."""
         self.data, self.look, self.width, self.height = data, look, width, height
+        self.shape = data.title, data.x_label, width, height
+        """Plots of the same shape keep each other's limits and labels."""
         self.cursor: float | None = None
         self.drawn: list[PlottedSeries] = []
         self.guides: list[PlottedSeries] = []
@@ -242,26 +222,17 @@ class Plot:
 
     def _measure(self, rows: int, known: Limits | None) -> None:
         """Find the series in dot columns, the limits, and the labels of y."""
-        data, look, sub_rows = self.data, self.look, GRID[self.look.marks][1]
+        data, look = self.data, self.look
         from_zero = data.y_from_zero and not look.log
         for _ in range(2):  # twice, if the labels turn out wider than the room kept for them
-            self.drawn = [
-                plotted(series, look, self.columns, raw=self._shows_raw(series))
-                for series in data.series
-            ]
-            self.guides = [plotted(series, look, self.columns) for series in data.guides]
+            self.drawn = [self._plotted(one, raw=self._shows_raw(one)) for one in data.series]
+            self.guides = [self._plotted(one) for one in data.guides]
             wanted = self._wanted()
             if wanted is None:
                 return
             wanted = with_levels(wanted, self._levels(), from_zero)
             limits = self.limits = settle(wanted, look.log, from_zero, known)
-            scale = Scale(*limits, rows * sub_rows)
-            ticks = y_ticks(
-                limits,
-                rows,
-                look.log,
-                lambda y: (scale.row(y) + 0.5) / sub_rows,  # noqa: B023
-            )
+            ticks = y_ticks(limits, rows, GRID[look.marks][1], look.log)
             texts = y_labels([value for _, value in ticks], look.log, data.y_unit)
             longest = max(map(len, texts), default=0)
             if not self.label_width or longest <= self.label_width or longest > self.width // 3:
@@ -272,6 +243,26 @@ class Plot:
             for (row, _), text in zip(ticks, texts, strict=True)
             if len(text) <= self.label_width
         }
+
+    def _plotted(self, series: ChartSeries, *, raw: bool = True) -> PlottedSeries:
+        """Bin and smooth the visible part of a series."""
+        look, columns = self.look, self.columns
+        shown = look.end - look.start
+        smoothing = look.smoothing if series.smooth else 0.0
+        points = series if look.show_all else series.drawn
+        lead = lead_of(smoothing, look.whole, shown, columns)
+        bins = bins_of(points, look.start, look.end, columns, lead)
+        whole = columns * look.whole / shown
+        curve = smoothed(bins, smoothing, whole, series.average)
+        if look.log:
+            curve = [(column, y_of(value, True)) for column, value in curve]
+            bins = [
+                Bin(column, y_of(mean, True), y_of(low, True), y_of(high, True), *rest)
+                for column, mean, low, high, *rest in bins
+            ]
+        if not raw:
+            bins = [Bin(column, y, y, y, 0, 0) for column, y in curve]
+        return PlottedSeries(series, bins, curve, raw)
 
     def _shows_raw(self, series: ChartSeries) -> bool:
         """Whether raw points are shown: only under smooth curves, and not in small charts."""
@@ -504,11 +495,7 @@ def draw(
     The previous plot of the same chart and size keeps limits and labels stable. If only the cursor
     moved, it is drawn again.
     """
-
-    def shape(data: ChartData, width: int, height: int) -> tuple[object, ...]:
-        return data.title, data.x_label, width, height
-
-    if before and shape(before.data, before.width, before.height) != shape(data, width, height):
+    if before and before.shape != (data.title, data.x_label, width, height):
         before = None
     plot = before
     if plot is None or plot.data is not data or plot.look != look:

@@ -10,7 +10,6 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from rnnlm_tui.tui.views.chart_data import Average, ChartSeries, MarksStyle
@@ -55,9 +54,29 @@ def bins_of(
     low, high = series.low or mean, series.high or mean
     size = min(len(x), len(mean), len(low), len(high))
     width = (end - start) / max(columns - 1, 1)
-    bins, bin_of = list[Bin](), partial(_bin, series, mean, low, high)
+    bins: list[Bin] = []
     if not size or not width > 0:
         return bins
+
+    def bin_of(first: int, after: int, column: int) -> Bin:
+        means = mean[first:after]
+        lows = means if low is mean else low[first:after]
+        highs = means if high is mean else high[first:after]
+        bottom, top = min(lows), max(highs)
+        if not (abs(sum(means)) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
+            rows = [
+                row
+                for row in zip(means, lows, highs, strict=True)
+                if all(abs(value) <= LARGEST for value in row)
+            ]
+            if not rows:
+                return Bin(column, NAN, NAN, NAN, after - first, first)
+            means, lows, highs = zip(*rows, strict=True)
+            bottom, top = min(lows), max(highs)
+        into, back = AVERAGES[series.average if bottom > 0 else "arithmetic"]
+        average = back(sum(map(into, means)) / len(means))
+        return Bin(column, average, bottom, top, after - first, first)
+
     first = bisect_left(x, start - (lead + 0.5) * width, 0, size)
     if first:
         column = math.floor((x[first - 1] - start) / width + 0.5)
@@ -81,34 +100,6 @@ def bins_of(
         bins.append(bin_of(first, after, column))
         first = after
     return bins
-
-
-def _bin(
-    series: ChartSeries,
-    mean: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    first: int,
-    after: int,
-    column: int,
-) -> Bin:
-    means = mean[first:after]
-    lows = means if low is mean else low[first:after]
-    highs = means if high is mean else high[first:after]
-    bottom, top = min(lows), max(highs)
-    if not (abs(sum(means)) <= LARGEST and bottom >= -LARGEST and top <= LARGEST):
-        rows = [
-            row
-            for row in zip(means, lows, highs, strict=True)
-            if all(abs(value) <= LARGEST for value in row)
-        ]
-        if not rows:
-            return Bin(column, NAN, NAN, NAN, after - first, first)
-        means, lows, highs = zip(*rows, strict=True)
-        bottom, top = min(lows), max(highs)
-    into, back = AVERAGES[series.average if bottom > 0 else "arithmetic"]
-    average = back(sum(map(into, means)) / len(means))
-    return Bin(column, average, bottom, top, after - first, first)
 
 
 def lead_of(smoothing: float, whole: float, shown: float, columns: int) -> int:

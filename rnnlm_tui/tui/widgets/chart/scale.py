@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.views.chart_data import XFormat
-from rnnlm_tui.tui.widgets.chart.raster import LARGEST, Bin
+from rnnlm_tui.tui.widgets.chart.raster import LARGEST, Bin, Scale
 
 STEEP_PART = 0.08
 """Share of the data at the start that may be left out of y."""
@@ -203,14 +203,17 @@ LABEL_GAP = 4
 """Least cells between the starts of two labels, beyond the label's own."""
 
 
-def y_ticks(
-    limits: Limits, rows: int, log: bool, place: Callable[[float], float]
-) -> list[tuple[int, float]]:
-    """Return text row and value of each tick.
+def y_ticks(limits: Limits, rows: int, sub_rows: int, log: bool) -> list[tuple[int, float]]:
+    """Return text row and value of each tick; a text row has some dot rows.
 
-    From five rows on, a row is free between two labels. `place` returns the row of a y, 0.5 in the
-    middle of the first.
+    From five rows on, a row is free between two labels.
     """
+    scale = Scale(*limits, rows * sub_rows)
+
+    def place(y: float) -> float:
+        """The row of a y, 0.5 in the middle of the first."""
+        return (scale.row(y) + 0.5) / sub_rows
+
     apart = 2 if rows >= 5 else 1
     if log:
         ticks = _log_ticks(limits, rows, place, apart)

@@ -71,7 +71,7 @@ def ticks(low: float, high: float, rows: int, *, log: bool = False) -> dict[floa
     def place(y: float) -> float:
         return (scale.row(y) + 0.5) / 4
 
-    found = y_ticks(limits, rows, log, place)
+    found = y_ticks(limits, rows, 4, log)
     places = {value: place(y_of(value, log)) for _, value in found}
     assert [row for row, _ in found] == [math.floor(at) for at in places.values()]
     return places
