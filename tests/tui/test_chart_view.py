@@ -16,7 +16,6 @@ def test_a_run_keeps_its_view_under_another_name_and_others_its_axis_and_smoothi
     assert not save_view(settings, "plain-otter", VIEW)
     assert saved_view(json.loads(json.dumps(settings)), "plain-otter") == VIEW
     assert saved_view(settings, "brisk-heron") == ChartView(axis="wall", smoothing=0.6)
-    assert saved_view({}, "brisk-heron") == ChartView()
     rename_view(settings, "plain-otter", "paper")
     rename_view(settings, "never-seen", "other")
     assert saved_view(settings, "paper") == VIEW

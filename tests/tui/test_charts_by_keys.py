@@ -61,7 +61,7 @@ def footer(app: RnnlmApp) -> str:
     return lines_of(app)[-1]
 
 
-async def test_the_range_is_zoomed_panned_followed_and_reset(
+async def test_the_range_is_zoomed_panned_followed_reset_and_kept(
     train_to: Callable[[int], None],
 ) -> None:
     async with at_home(pane="train") as (app, pilot):
@@ -101,20 +101,15 @@ async def test_the_range_is_zoomed_panned_followed_and_reset(
         assert shows(app, "↑ from")
         assert "Reset" not in footer(app)
         await until(pilot, lambda: app.snapshot is not None and app.snapshot.detail is None)
-
-
-async def test_a_range_around_an_old_step_stays_while_the_run_trains_on(
-    train_to: Callable[[int], None],
-) -> None:
-    async with at_home(pane="train") as (app, pilot):
+        # a range around an old step stays while the run trains on
         await pilot.press("home", "shift+right", *["up"] * 4)
         old = window(app)
         assert old[0] <= cursor(app) <= old[1] < 2_400
-        train_to(2_600)
-        await until(pilot, lambda: shows(app, "2,600 /"))
+        train_to(2_800)
+        await until(pilot, lambda: shows(app, "2,800 /"))
         assert window(app) == old
         await pilot.press("f")
-        assert window(app)[0] < 2_600 <= window(app)[1]
+        assert window(app)[0] < 2_800 <= window(app)[1]
         assert train(app).cursor is None
         await pilot.press("end", *["up"] * 5)  # a cursor stops following
         old = window(app)
@@ -220,7 +215,9 @@ async def test_enter_samples_from_the_nearest_checkpoint_events_scroll_and_sideb
         assert not shows(app, "Machine")
 
 
-async def test_axes_scales_and_smoothing_change_by_keys(train_to: Callable[[int], None]) -> None:
+async def test_axes_scales_smoothing_and_the_shown_charts_change_by_keys(
+    train_to: Callable[[int], None],
+) -> None:
     async with at_home(pane="train") as (app, pilot):
         # another axis shows the same steps with its unit
         await pilot.press("up", "up", "left", "left", "left")
@@ -261,12 +258,8 @@ async def test_axes_scales_and_smoothing_change_by_keys(train_to: Callable[[int]
         raw = figure(math.exp(app.snapshot.series.columns["loss"].mean[-1]))
         await until(pilot, lambda: f"train {raw}" in lines_of(app)[5])
         assert f"train {smooth}" in lines_of(app)[3]
-
-
-async def test_tab_goes_through_all_charts_and_z_shows_one_alone(
-    train_to: Callable[[int], None],
-) -> None:
-    async with at_home(pane="train") as (app, pilot):
+        # tab goes through all charts, and z shows one alone
+        await pilot.press("u")
         both, seen = ["perplexity", "speed"], []
         for _ in CHARTS:
             assert ids(app) == ([train(app).chosen] if train(app).visiting else both)

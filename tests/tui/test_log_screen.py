@@ -17,6 +17,15 @@ from tests.tui.pictures import assert_pictures
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 from tests.unit.client.logs import record
 
+LINES = [f"14:31:{at:02} step {at * 10} loss {5 - at / 20:.2f}\n" for at in range(60)]
+PRINTED = (
+    "".join(LINES)
+    + 'Traceback (most recent call last):\n  File "/opt/rnnlm/worker/train.py", line 88, in train\n'
+    "    loss = trainer.step(batch)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to"
+    " allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free."
+    " Process 41207 has 20.6 GiB memory in use.\n"
+)
+
 
 @pytest.fixture
 def path() -> Path:
@@ -78,6 +87,10 @@ async def test_the_log_is_followed_scrolled_searched_and_shown_harmlessly(path: 
         await until(
             pilot, lambda: max(map(len, lines_of(app))) <= 60 and text_of(app).count("word") == 40
         )
+        path.write_text(PRINTED)
+        await press(pilot, "end", "OutOfMemoryError")
+        await pilot.press("slash", *"capacity", "enter")
+        await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-log-found")
         await pilot.press("q")
         assert len(app.screen_stack) == 1
 
@@ -98,24 +111,6 @@ async def test_events_are_shown_without_worker_output_and_in_full_by_a_page_key(
             assert "the end of it" in shown
             await pilot.press("escape")
             assert len(app.screen_stack) == 1
-
-
-LINES = [f"14:31:{at:02} step {at * 10} loss {5 - at / 20:.2f}\n" for at in range(60)]
-PRINTED = (
-    "".join(LINES)
-    + 'Traceback (most recent call last):\n  File "/opt/rnnlm/worker/train.py", line 88, in train\n'
-    "    loss = trainer.step(batch)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to"
-    " allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.37 GiB is free."
-    " Process 41207 has 20.6 GiB memory in use.\n"
-)
-
-
-async def test_log_equals_its_snapshot(path: Path) -> None:
-    path.write_text(PRINTED)
-    async with at_home(pane="train") as (_app, pilot):
-        await press(pilot, "L", "OutOfMemoryError")
-        await pilot.press("slash", *"capacity", "enter")
-        await assert_pictures(pilot, Path(__file__).parent / "snapshots", "train-log-found")
 
 
 def test_the_end_of_a_log_is_read_again_if_it_changed(
