@@ -129,12 +129,12 @@ class DraftCheck:
 
         Return the path of the field that caused it, None if none did.
         """
-        missing = self.found.missing if self.found.config == config else None
+        found = self.found.missing if self.found.config == config else None
         path = next((path for kind, path in ERROR_FIELDS if isinstance(error, kind)), None)
-        if missing is not None and missing.message == error.message:
-            path = missing.path
         if isinstance(error, ConfigError):  # the fields that don't fit the parent's weights
             problem = error.problems[0]
+        elif found is not None and found.message == error.message:
+            problem = found
         elif path is not None:
             problem = _problem(path, error)
         else:

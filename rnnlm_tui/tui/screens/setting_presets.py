@@ -102,9 +102,6 @@ class SettingPresetsScreen(ManageScreen[SettingPreset, SamplingConfig]):
         of_run: the run's own settings, offered as a preset.
     """
 
-    DEFAULT_CSS = """
-    SettingPresetsScreen OptionList { max-height: 14; }
-    """
     LIST_TITLE = "Presets of settings"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f9", "dismiss", id="setting_presets"),

@@ -11,10 +11,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
-from textual.geometry import NULL_OFFSET, Region, Size, Spacing
-from textual.layout import Layout, WidgetPlacement
+from textual.geometry import Region
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Input
 
 from rnnlm_tui.errors import ConfigError, Problem
@@ -101,26 +99,6 @@ def read(name: str, text: str) -> dict[str, object]:
     return {"greedy": False, name: value} if name == "temperature" else {name: value}
 
 
-class FlowLayout(Layout):
-    """The boxes of a SettingsRow, in as many rows as needed."""
-
-    name = "flow"
-
-    def arrange(
-        self,
-        parent: Widget,
-        children: list[Widget],  # noqa: ARG002 (Textual's)
-        size: Size,
-        greedy: bool = True,  # noqa: ARG002 (Textual's)
-    ) -> list[WidgetPlacement]:
-        """Place the boxes."""
-        places = cast(SettingsRow, parent).places(size.width)
-        return [WidgetPlacement(place, NULL_OFFSET, Spacing(), box) for box, place in places]
-
-
-FLOW = FlowLayout()
-
-
 class SettingInput(OrderedKeys, SafeInput, can_focus=True):
     """A setting's text field; enter and the arrow keys keep it and go back to the prompt."""
 
@@ -157,8 +135,8 @@ class SettingsRow(Container):
     """
 
     DEFAULT_CSS = """
-    SettingsRow { height: auto; padding: 0 2; color: #808080; }
-    SettingsRow SettingInput { padding: 0 0 0 1; color: #eeeeee; }
+    SettingsRow { height: 1; padding: 0 2; color: #808080; }
+    SettingsRow SettingInput { position: absolute; padding: 0 0 0 1; color: #eeeeee; }
     SettingsRow SettingInput:focus { background: #303030; }
     SettingsRow SettingInput.-off { color: #808080; }
     SettingsRow SettingInput.-wrong { color: #ff5f5f; }
@@ -186,11 +164,6 @@ class SettingsRow(Container):
 
     def on_mount(self) -> None:
         self._check()
-
-    @property
-    def layout(self) -> Layout:
-        """Place the boxes in rows (Textual's hook)."""
-        return FLOW
 
     @property
     def focused(self) -> SettingInput | None:
@@ -249,6 +222,7 @@ class SettingsRow(Container):
         if name in OFF or name in ("temperature", "seed"):
             self._write(box, written(name, self._values | read(name, box.value)))
         box.cursor_position = 0  # show the value from its start
+        self._show_boxes()
 
     def _write(self, box: SettingInput, text: str) -> None:
         with self.prevent(Input.Changed):
@@ -264,8 +238,7 @@ class SettingsRow(Container):
         """Read the boxes, and show what is wrong."""
         self._values = dict(self._taken)
         for name, box in self._boxes.items():
-            if box.value != written(name, self._taken):  # else as it was taken
-                self._values |= read(name, box.value)
+            self._values |= read(name, box.value)
         problems: Sequence[Problem] = ()
         try:
             self.settings = self._read_settings()
@@ -292,17 +265,19 @@ class SettingsRow(Container):
     def _show_boxes(self) -> None:
         """Show the settings that matter now, and lay them out by their values."""
         # Not by style sheet, which is applied only when idle: a second tab would come earlier.
-        shown = set(LEAST_CELLS)
+        shown, room = set(LEAST_CELLS), self.size.width or self.app.size.width - 4
         if not self.has_focus_within:
             shown = {name for name in shown if name in USUAL or self._matters(name)}
-            room = self.size.width or self.app.size.width - 4
             for going in FIRST_TO_GO:
                 if sum(self._boxes[name].cells for name in shown) + len(shown) - 1 > room:
                     shown -= {going} if self._is_off(going) else set()
         for name, box in self._boxes.items():
             if box.display != (name in shown):
                 box.display = name in shown
-        self.refresh(layout=True)
+        for box, place in self.places(room):
+            box.styles.offset, box.styles.width = (place.x, place.y), place.width
+            self.styles.height = place.y + 1
+        self.refresh()
 
     on_resize = on_descendant_focus = on_descendant_blur = _show_boxes
 
