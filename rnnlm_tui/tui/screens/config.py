@@ -199,9 +199,9 @@ class ConfigScreen(PaneScreen):
         self._show_titles()
         if check.needs_estimate(config):
             self._estimate(config)
+        estimate, machine = check.found.estimate, self.context.machine
         run = self.snapshot.summary if self.snapshot is not None and self.locked else None
-        facts = check.found.estimate, draft, check.blocking, self.context.machine, run
-        shown = ShownEstimate(*facts)
+        shown = ShownEstimate(estimate, draft, check.blocking, machine, run)
         legend = shown.legend(wide=self.has_class("-wide"))
         self.query_one("#gives", LinesPanel).show(shown.lines, legend)
         self.refresh_frame()

@@ -336,10 +336,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
     def watch_has_focus(self, has_focus: bool) -> None:
         """Show the help of the cursor's row while the form has the focus."""
         super().watch_has_focus(has_focus)
-        if has_focus:
-            self._arrive()
-        else:
-            self.redraw()
+        self._arrive()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._scroll)
@@ -376,12 +373,11 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self._unfolded ^= {self.at}
             self.redraw()
             return
-        kind = row.field.kind
-        if self.locked or kind == "list" or (kind == "choice" and len(row.field.choices) > 1):
+        if self.locked or row.field.kind in ("list", "choice"):
             self.post_message(self.EditRequested(row))
-        elif kind == "switch":
+        elif row.field.kind == "switch":
             self.turn(1)
-        elif kind != "choice" and self.editor is None:
+        elif self.editor is None:
             self.editor = FieldEditor(self, row)
             self.mount(self.editor)
             self.screen.set_focus(self.editor)  # at once, so that the next keys go to it

@@ -22,7 +22,7 @@ from rnnlm_tui.tui.palette import (
     TRAIN,
     WARN,
 )
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import fitting, safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     EMPTY_WORDS,
     FormField,
@@ -94,13 +94,10 @@ class FieldRow:
         is_beside = short.cell_length <= room
         notes = self._notes(short if is_beside and not active else Content(""), room)
         has_key = width >= KEY_COLUMN and notes.cell_length + len(path) + KEY_GAP <= room
-        bold = f"bold {BRIGHT}"
+        style = f"bold {BRIGHT}" if active else BASELINE if self.idle else LABEL
         line = Content.assemble(
             ("● ", WARN) if self.changed else "  ",
-            (
-                self.field.title[:TITLE].ljust(TITLE),
-                bold if active else BASELINE if self.idle else LABEL,
-            ),
+            (self.field.title.ljust(TITLE), style),
             ("›", f"bold {TRAIN}") if active else " ",
             self._box(active),
             notes,
@@ -120,7 +117,7 @@ class FieldRow:
     def _help(self, width: int, path: str) -> list[Content]:
         """Return problem, advice, help, bounds, the path if it isn't beside, and other fields."""
         field, problem = self.field, self.problem
-        in_help = len(field.choices) < 2 or all(choice in field.help for choice in field.choices)
+        in_help = all(choice in field.help for choice in field.choices)
         allowed = self.allowed if in_help else ", ".join(field.choices)
         related = f"depends on {', '.join(self.related)}" if self.related else ""
         tail = "  ".join(filter(None, (allowed, path, related)))
@@ -136,13 +133,13 @@ class FieldRow:
 
     def _box(self, active: bool) -> Content:
         field = self.field
-        shown = shown_value(field, self.value)
         bold = f"bold {BRIGHT}" if active else TEXT
-        colour = BAD if self.problem else DIM if self.idle or not shown else bold
+        is_dim = self.idle or not shown_value(field, self.value)
+        colour = BAD if self.problem else DIM if is_dim else bold
         background = SELECTED if active else FIELD
-        opens = field.kind == "choice" and len(field.choices) > 1 and not self.locked
+        opens = field.kind == "choice" and not self.locked
         room = BOX - 3 if opens else BOX - 1
-        text = safe_content(shown or self._shown(None)).plain.replace("\n", " ")
+        text = safe_text(self._shown(self.value), newlines="space")
         if len(text) > room:
             is_text = field.kind == "text"
             text = f"…{text[len(text) - room + 1 :]}" if is_text else f"{text[: room - 1]}…"
@@ -165,12 +162,8 @@ class FieldRow:
             elif self.changed:
                 text = f"was {self._shown(self.base)}"
             note = safe_content(text, newlines="space").stylize(DIM)
-        if not note.plain:
-            return Content(" ") + unit
-        gap = 2 if len(unit.plain) + 2 + note.cell_length <= room else 1
-        if not unit.plain or unit.cell_length + gap + note.cell_length > room:
-            return Content(" ") + note.truncate(room, ellipsis=True)
-        return Content.assemble(" ", unit, " " * gap, note)
+        parts = fitting([part for part in (unit, note) if part.plain], room, 2)
+        return Content(" ") + Content("  ").join(parts).truncate(room, ellipsis=True)
 
 
 def _wrong(words: str) -> Content:
