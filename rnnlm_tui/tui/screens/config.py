@@ -53,7 +53,6 @@ from rnnlm_tui.tui.views.form import (
     comparisons,
     edit_text,
     field_of,
-    followed_tokenizer,
     idle_fields,
 )
 from rnnlm_tui.tui.widgets.estimate_panel import ShownEstimate
@@ -242,12 +241,20 @@ class ConfigScreen(PaneScreen):
             return
         self._check.found = found
         if (kept := self._kept) is not None:
-            # not an edit of the user: it is undone with the one before
-            followed = followed_tokenizer(kept.draft, found.tokenizer_size, kept.tokenizer_size)
-            kept.tokenizer_size = found.tokenizer_size
-            if followed != kept.draft:
-                self._take(followed)
+            self._follow_tokenizer(kept, found.tokenizer_size)
         self._show()
+
+    def _follow_tokenizer(self, kept: KeptDraft, size: int | None) -> None:
+        """Take the vocabulary of the pretrained tokenizer, unless the user has set one.
+
+        That is no edit of its own: it is undone with the one before.
+        """
+        draft, path = kept.draft, "tokenizer.vocab_size"
+        if draft.changes.get(path, kept.tokenizer_size) == kept.tokenizer_size:
+            followed = draft.without(path) if size is None else draft.with_value(path, size)
+            if followed != draft:
+                self._take(followed)
+        kept.tokenizer_size = size
 
     # the draft
 
@@ -590,8 +597,17 @@ class ConfigScreen(PaneScreen):
     @act
     async def action_begin(self, when: str) -> None:
         """Start the draft's run `now`, or add it to the `queue`."""
-        if (config := self._ready()) is None:
+        kept, blocking = self._kept, self._check.blocking
+        if kept is None:
+            self.context.report(STARTED)
             return
+        if blocking:
+            if "." in blocking[0].path:
+                self.form.go_to(field_of(blocking[0]))
+            fix = f"Fix {counted(len(blocking), 'problem')} before starting"
+            self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
+            return
+        config = kept.draft.config()
         self._check.forget()
         if when == "queue":
             self.context.report("adding it to the queue…")
@@ -613,16 +629,3 @@ class ConfigScreen(PaneScreen):
             self._show()
             self.form.go_to(path)
             self.context.report(f"not started: see {FIELDS[path].title}", trouble=True)
-
-    def _ready(self) -> RunConfig | None:
-        """Return the draft's config if it is valid. Else go to the first problem and report it."""
-        if self._kept is None:
-            self.context.report(STARTED)
-            return None
-        if not (blocking := self._check.blocking):
-            return self._kept.draft.config()
-        if "." in blocking[0].path:
-            self.form.go_to(field_of(blocking[0]))
-        fix = f"Fix {counted(len(blocking), 'problem')} before starting"
-        self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
-        return None

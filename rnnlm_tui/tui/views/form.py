@@ -217,25 +217,6 @@ class Draft:
         return kept.config()
 
 
-def followed_tokenizer(draft: Draft, size: int | None, before: int | None) -> Draft:
-    """Return the draft with its pretrained tokenizer's vocabulary size.
-
-    Args:
-        size: the tokenizer's vocabulary; None without such a tokenizer, or if unknown.
-        before: the size that was filled in last, so that a value set by the user is kept.
-    """
-    path = "tokenizer.vocab_size"
-    if path in draft.changes and draft.changes[path] != before:
-        return draft
-    if size is None:
-        return draft.without(path)
-    kept_base = (
-        draft.base.tokenizer.kind == "pretrained"
-        and draft.value("tokenizer.name") == draft.base.tokenizer.name
-    )
-    return draft if kept_base else draft.with_value(path, size)
-
-
 def field_of(problem: Problem) -> str:
     """Return a problem's field: `evaluation.prompts` for `evaluation.prompts.3`."""
     return ".".join(problem.path.split(".")[:2])
