@@ -185,10 +185,11 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         """Return the row of a field, with all that is known of it."""
         path, other = field.path, self.comparison
         allowed, advice = field.allowed, None
+        with_help = self._has_sections and path == self.at
         if path == RATE:
             algorithm = self.draft.value("optimizer.algorithm")
             allowed = allowed_range(RATE, {"optimizer": {"algorithm": algorithm}})
-        if self._has_sections and problem is not None and problem.adjustments:
+        if with_help and problem is not None and problem.adjustments:
             key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
             words = adjustment_text(problem.adjustments[0])
             advice = Content.assemble((key, f"bold {BRIGHT}"), (f" sets {words}", TEXT))
@@ -202,7 +203,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self.facts.get(path, ""),
             allowed,
             None if other is None else (other.label, value_of(other.base, path)),
-            [FIELDS[each].title for each in dependent_fields(path)] if self._has_sections else (),
+            [FIELDS[each].title for each in dependent_fields(path)] if with_help else (),
             advice,
         )
 
@@ -239,6 +240,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         if self.at not in keys:
             keys.sort(key=lambda key: not key.startswith(self.section))
             self.at = next(iter(keys), "")
+            self.rows = list(self._visited())
         lines: list[Content] = []
         if compared is not None and not keys:
             name = safe_text(compared.base_name, newlines="space", limit=40)

@@ -229,10 +229,8 @@ class SettingsRow(Container):
             box.value = text
 
     def _is_off(self, name: str) -> bool:
-        greedy = bool(self._values["greedy"]) or self._values["temperature"] == 0
-        return (greedy and name in IDLE_WHEN_GREEDY) or (
-            name in OFF and self._values[name] == OFF[name]
-        )
+        idle = bool(self._values["greedy"]) and name in IDLE_WHEN_GREEDY
+        return idle or (name in OFF and self._values[name] == OFF[name])
 
     def _check(self) -> None:
         """Read the boxes, and show what is wrong."""
@@ -267,7 +265,8 @@ class SettingsRow(Container):
         # Not by style sheet, which is applied only when idle: a second tab would come earlier.
         shown, room = set(LEAST_CELLS), self.size.width or self.app.size.width - 4
         if not self.has_focus_within:
-            shown = {name for name in shown if name in USUAL or self._matters(name)}
+            on = {name for name in shown if self._values[name] != NOTHING.get(name)}
+            shown = on.union(USUAL)
             for going in FIRST_TO_GO:
                 if sum(self._boxes[name].cells for name in shown) + len(shown) - 1 > room:
                     shown -= {going} if self._is_off(going) else set()
@@ -280,9 +279,6 @@ class SettingsRow(Container):
         self.refresh()
 
     on_resize = on_descendant_focus = on_descendant_blur = _show_boxes
-
-    def _matters(self, name: str) -> bool:
-        return self._values[name] != NOTHING.get(name)
 
     def places(self, width: int) -> Iterator[tuple[SettingInput, Region]]:
         """Yield the shown boxes with their places, each behind its title."""
