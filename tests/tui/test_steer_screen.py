@@ -23,7 +23,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.messages import outcome
-from rnnlm_tui.tui.screens.steer import STEER_FIELDS, SteerScreen, confirmed_text
+from rnnlm_tui.tui.screens.steer import SteerScreen, confirmed_text
 from tests.homes import trained, training
 from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, lines_of, text_of, until
@@ -94,6 +94,7 @@ async def type_value(pilot: Pilot[int], text: str) -> None:
 async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trained("brisk-heron")
     async with at_home(pane="train") as (app, pilot):
         # values that were not sent are dropped only by a second escape
         screen = await opened(app, pilot)
@@ -134,13 +135,11 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         await pilot.press("u")
 
         # prompts are edited one a line
-        at = next(i for i, field in enumerate(STEER_FIELDS) if field.path == "evaluation.prompts")
-        await press(pilot, [*["up"] * 9, *["down"] * at, "enter"], "one per line")
+        screen.form.go_to("evaluation.prompts")
+        await press(pilot, "enter", "one per line")
         await pilot.press("enter", *"She", "ctrl+s")
         await until(pilot, lambda: app.screen is screen)
-        prompts = screen.draft.changes["evaluation.prompts"]
-        assert isinstance(prompts, list)
-        assert prompts[-1] == "She"
+        assert screen.draft.changes["evaluation.prompts"][-1] == "She"
         await pilot.press("u", *["up"] * 9)
         assert screen.draft.changes == {}
 
@@ -182,19 +181,18 @@ async def test_a_change_is_checked_requested_confirmed_and_undone_in_the_form(
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, SteerScreen))
 
-
-async def test_a_live_run_is_changed_from_the_list_and_an_ended_one_is_not(worker: Worker) -> None:
-    trained("brisk-heron")
-    async with at_home(size=(120, 40)) as (app, pilot):
+        # from the list a live run is changed too, and an ended one is not
+        await press(pilot, "r", "brisk-heron")
         screen = await opened(app, pilot)
         await type_value(pilot, "0.001")
+        worker.may_answer.clear()
         await pilot.press("f5", "escape")  # the request stays, and is answered on the pane
         await until(pilot, lambda: app.screen is not screen)
         worker.may_answer.set()
         await until(pilot, lambda: "confirmed at step 2,400" in lines_of(app)[-1])
         await pilot.press("f6")
         await until(pilot, lambda: "undone at step 2,400" in lines_of(app)[-1])
-        assert worker.changes[-1].undoes == 1
+        assert worker.changes[-1].undoes == 4
         await press(pilot, "down E", "is finished")
         assert not isinstance(app.screen, SteerScreen)
 
