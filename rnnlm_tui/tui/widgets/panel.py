@@ -22,20 +22,18 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, ink
-from rnnlm_tui.tui.text import Label, joined, padded, segments_of, width_of
+from rnnlm_tui.tui.text import Label, joined, padded, safe_content, segments_of, width_of
 
 __all__ = ["Label", "padded", "segments_of", "width_of"]
 
 
-def title_segments(title: Label, focused: bool) -> list[Segment]:
+def title_content(title: Label, focused: bool) -> Content:
     """Style a title: bold, the focus colour if focused, dim after a comma (`Perplexity, log`)."""
+    colour = FOCUS if focused else BRIGHT
     if isinstance(title, Content):
-        return segments_of(title, FOCUS if focused else BRIGHT)
-    head, comma, rest = title.partition(", ")
-    return [
-        *segments_of(head, FOCUS if focused else BRIGHT, bold=True),
-        *segments_of(comma + rest, DIM),
-    ]
+        return title.stylize_before(colour)
+    head, comma, rest = safe_content(title, newlines="space").plain.partition(", ")
+    return Content.assemble((head, f"bold {colour}"), (comma + rest, DIM))
 
 
 def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str) -> Strip:
@@ -194,7 +192,7 @@ class Panel(Widget):
         inner = self.inner_size
         self.prepare(*inner)
         colour = FOCUS if self.shows_focus else BORDER
-        title = title_segments(self.panel_title, self.shows_focus)
+        title = segments_of(title_content(self.panel_title, self.shows_focus))
         room = width - 7 - (width_of(title) + 2 if title else 0)
         legend = segments_of(self.legend_within(max(room, 0)))
         rows = [self._framed(y, width, inner.width, colour) for y in range(inner.height)]
@@ -319,37 +317,22 @@ class TitledContainer(Container):
         self.set_reactive(TitledContainer.panel_title, title)
         self.set_reactive(TitledContainer.legend, legend)
 
-    @property
-    def shows_focus(self) -> bool:
-        """Whether the border has the focus colour."""
-        return self.has_focus or self.has_focus_within or self.has_class("-highlighted")
-
-    def _colour_border(self) -> None:
-        colour = Color.parse(FOCUS if self.shows_focus else BORDER)
-        if self.styles.border_top != ("round", colour):
+    def _show_edge(self) -> None:
+        """Show title and legend as the one label that Textual allows for an edge."""
+        focused = self.has_focus_within or self.has_class("-highlighted")
+        colour, room = FOCUS if focused else BORDER, self.outer_size.width - 6
+        if self.styles.border_top != ("round", Color.parse(colour)):
             self.styles.border = ("round", colour)
+        title, legend = title_content(self.panel_title, focused), self.legend
+        if isinstance(legend, str):
+            legend = safe_content(legend, newlines="space").stylize(DIM)
+        gap = room - title.cell_length - legend.cell_length - 2
+        if legend and gap > 0:
+            title = Content.assemble(title, " ", ("─" * gap, colour), " ", legend)
+        self.border_title = title.truncate(max(room, 0), ellipsis=True)
 
-    on_descendant_focus = on_descendant_blur = _colour_border
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw the top edge, since Textual allows only one label per edge."""
-        strips = super().render_lines(crop)
-        if crop.y == 0 and strips:
-            title = title_segments(self.panel_title, self.shows_focus)
-            colour = FOCUS if self.shows_focus else BORDER
-            edge = top_edge(self.outer_size.width, title, segments_of(self.legend), colour)
-            background = self.background_colors[0]
-            edge = edge.apply_style(RichStyle(color=TEXT, bgcolor=background.rich_color))
-            for line_filter in self.get_line_filters():
-                edge = edge.apply_filter(line_filter, background)
-            strips[0] = edge.crop(crop.x, crop.right)
-        return strips
-
-    def _repaint_edge(self) -> None:
-        left, top = self.content_offset
-        self.refresh(Region(-left, -top, self.outer_size.width, 1))
-
-    watch_panel_title = watch_legend = _repaint_edge
+    on_resize = on_descendant_focus = on_descendant_blur = _show_edge
+    watch_panel_title = watch_legend = _show_edge
 
 
 class Line(Static):
