@@ -76,7 +76,8 @@ class ExportScreen(Overlay[None]):
 
     def on_mount(self) -> None:
         self.query_one(SafeInput).focus()
-        self._propose()
+        self._show()
+        self.call_next(self._propose)
         self.set_interval(UPDATE_SECONDS, lambda: self._show() if self._phase else None)
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -126,11 +127,12 @@ class ExportScreen(Overlay[None]):
         self._phase = ""
         self._show()
 
-    def action_format(self, by: int) -> None:
+    async def action_format(self, by: int) -> None:
         """Choose the next or previous format; a proposed folder follows it."""
         if self._can_change:
             self._format = (self._format + by) % len(FORMATS)
-            self._propose()
+            self._show()
+            await self._propose()
 
     def action_leave(self) -> None:
         """Close the box."""
@@ -138,15 +140,15 @@ class ExportScreen(Overlay[None]):
             self.context.report("the export continues, and its end is reported")
         self.dismiss(None)
 
-    def _propose(self) -> None:
+    @act
+    async def _propose(self) -> None:
         """Propose a free folder, unless the user has typed another."""
-        box = self.query_one(SafeInput)
-        if box.value == self._proposed:
-            name = f"{self._run.name}-{self._checkpoint_name}-{FORMATS[self._format]}"
-            self._proposed = str(folders.free_path(name))
-            box.value = self._proposed
-            box.cursor_position = len(box.value)
-        self._show()
+        box, format = self.query_one(SafeInput), FORMATS[self._format]
+        name = f"{self._run.name}-{self._checkpoint_name}-{format}"
+        free = await self.context.wait_for(lambda: str(folders.free_path(name)))
+        if box.value == self._proposed and format == FORMATS[self._format]:
+            self._proposed = box.value = free
+            box.cursor_position = len(free)
 
     @property
     def _can_change(self) -> bool:

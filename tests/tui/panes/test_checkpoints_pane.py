@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from rnnlm_tui import client
@@ -58,9 +59,9 @@ def on(app: RnnlmApp, name: str) -> bool:
     return row is not None and row.name == name
 
 
-def proposed(app: RnnlmApp) -> str:
-    """Name of the folder in the box for an export."""
-    return Path(app.screen.query_one(Input).value).name
+async def proposes(pilot: Pilot[int], name: str) -> None:
+    """Wait until the box for an export has a folder of this name."""
+    await until(pilot, lambda: Path(pilot.app.screen.query_one(Input).value).name == name)
 
 
 def order_of(app: RnnlmApp) -> list[str]:
@@ -352,14 +353,15 @@ async def test_w_exports_with_progress_the_outcome_or_why_not(
     monkeypatch.chdir(tmp_path)
     async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
         await press(pilot, "down w", "Export plain-otter@3700", "Hugging Face transformers")
-        assert proposed(app) == "plain-otter-3700-hf"
+        await proposes(pilot, "plain-otter-3700-hf")
         await press(pilot, "ctrl+u enter", "✗ name a folder to write")
         await press(pilot, [*"x", "enter"], "✗ the folder x is not empty", "esc cancel")
         await press(pilot, "escape w", "Hugging Face transformers")
+        await proposes(pilot, "plain-otter-3700-hf")
         await press(pilot, "down down", "the book's state dict")
-        assert proposed(app) == "plain-otter-3700-book"
+        await proposes(pilot, "plain-otter-3700-book")
         await press(pilot, [*"-2", "up"], "ONNX, one step")
-        assert proposed(app) == "plain-otter-3700-book-2", "it is the user's"
+        await proposes(pilot, "plain-otter-3700-book-2")  # it is the user's
         await press(pilot, "enter", "writing the files …", "esc close: it continues")
         await pilot.press("down", "enter")
         gate.set()
@@ -374,6 +376,7 @@ async def test_w_exports_with_progress_the_outcome_or_why_not(
         # the box may be closed meanwhile
         gate.clear()
         await press(pilot, "up w", "Export plain-otter@3750")
+        await proposes(pilot, "plain-otter-3750-hf")
         await press(pilot, "enter", "writing the files …")
         await press(pilot, "escape", "the export continues")
         gate.set()
