@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial
-
 import pytest
 from rich.cells import cell_len
 
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import LockPage
-from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.theme import harmless
 from tests.tui.demo_run import demo_run, readings
-from tests.tui.support import at_home, text_of, until
+from tests.tui.panes.seeing import press
+from tests.tui.support import at_home, text_of
 from tests.unit.store.rows import write_model
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
@@ -27,24 +22,17 @@ BROKEN = GpuRow(1, "NVIDIA L4", 50.0, 1, 1, 2, fault=EVIL)
 
 
 @pytest.mark.usefixtures("still")
-@pytest.mark.parametrize(
-    ("made", "pane"),
-    [
-        (partial(demo_run, hardware=readings(others=[BROKEN])), "train"),
-        (partial(demo_run, "preparing", 0, page=LockPage(progress=(EVIL, 9, 18))), "train"),
-        (demo_run, "checkpoints"),
-    ],
-    ids=["fault of a card", "phase", "host of a checkpoint"],
-)
-async def test_no_text_of_a_run_reaches_the_terminal_with_control_characters(
-    made: Callable[[], AbstractContextManager[RunDirectory]], pane: Pane
-) -> None:
-    with made() as run:
-        if pane == "checkpoints":
-            write_checkpoint(run, 3_751, write_model, None, {"environment": {"host": EVIL}})
-        async with at_home(pane=pane, size=(200, 60)) as (app, pilot):
-            await until(pilot, lambda: "[31mred" in text_of(app))
-            assert UNSAFE.findall(text_of(app).replace("\n", "")) == []
+async def test_no_text_of_a_run_reaches_the_terminal_with_control_characters() -> None:
+    """Of the fault of a card, the phase of a preparation, and the host of a checkpoint."""
+    prepares = demo_run("preparing", 0, name="calm-crane", page=LockPage(progress=(EVIL, 9, 18)))
+    with prepares as other, demo_run(hardware=readings(others=[BROKEN])) as run:
+        write_checkpoint(run, 3_751, write_model, None, {"environment": {"host": EVIL}})
+        async with at_home(pane="train", size=(200, 60)) as (app, pilot):
+            for key, words in (("", "─ Machine"), ("3", "Step 3,751"), ("2", "calm-crane ◐")):
+                if key == "2":
+                    app.open_run(other)
+                await press(pilot, key and [key], words, "[31mred")
+                assert UNSAFE.findall(text_of(app).replace("\n", "")) == []
 
 
 def test_no_cell_moves_when_control_characters_are_taken_out() -> None:
