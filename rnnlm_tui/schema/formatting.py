@@ -243,6 +243,12 @@ def age(seconds: float | None) -> str:
     return f"{int(seconds // DAY)} d"
 
 
+def ago(seconds: float) -> str:
+    """`just now`, or `5 min ago`."""
+    word = age(seconds)
+    return "just now" if word == "now" else f"{word} ago"
+
+
 def epoch_of(epoch: float, epochs: float | None) -> tuple[str, str]:
     """The epoch and the number of epochs with matching decimals: `6.3` of `8`.
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Key, Paste
+from textual.events import Paste
 
 from rnnlm_tui import store
 from rnnlm_tui.schema.formatting import age, counted
@@ -24,6 +24,7 @@ from rnnlm_tui.store.kept_samples import (
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.screens.choose import ChooseScreen
+from rnnlm_tui.tui.screens.log import MOST_SEARCH, SearchOverlay
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.text import safe_text, selected, sentence
@@ -50,7 +51,6 @@ FORMATS: dict[SampleExport, str] = {
     "jsonl": "one JSON object a line, with everything that is kept",
     "markdown": "headings and code blocks",
 }
-MAX_QUERY = 200
 RUN_CELLS = 16
 """Most cells of a run's name."""
 WITH_SEED = 90
@@ -59,7 +59,7 @@ DETAIL_CHARACTERS = 4_000
 """Characters of the text under the cursor that are laid out."""
 
 
-class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
+class KeptSamplesScreen(SearchOverlay["KeptSample"], ManageScreen["KeptSample", "KeptSample"]):
     """Lists the samples with a cursor, and below them the whole sample under the cursor.
 
     Returns the sample to reuse, None for none.
@@ -83,8 +83,6 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         """The samples that the query finds, newest first."""
         self._marked: set[str] = set()
         """Ids of marked samples."""
-        self._query, self._searching = "", False
-        """The query, and whether keys write it."""
         self._at = self._top = 0
         self._page = 1
         """Rows of the list."""
@@ -104,12 +102,12 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
 
     def show(self, items: Sequence[KeptSample], at: str = "") -> None:  # noqa: ARG002
         """List those that the query finds; the cursor keeps its place."""
-        self.items, self._found = items, matching(items, self._query) if self._query else items
+        self.items, self._found = items, matching(items, self.search) if self.search else items
         self._marked &= {sample.id for sample in items}
         self.action_move(0)
 
     def show_outcome(self) -> None:
-        panel, keys = self.query_one(LinesPanel), SEARCH_KEYS if self._searching else KEYS
+        panel, keys = self.query_one(LinesPanel), SEARCH_KEYS if self.typing else KEYS
         panel.bottom = key_line(keys, panel.size.width, self.app)
         parts = [(counted(len(self._found), "sample"), DIM)] if self._found else []
         if self._marked:
@@ -119,9 +117,9 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
     def _lines(self, width: int, height: int) -> list[Content]:
         """Return query, list, outcome and detail."""
         lines: list[Content] = []
-        if self._searching or self._query:
-            cursor = ("█" if self._searching else "", TRAIN)
-            query = safe_text(self._query, newlines="space")
+        if self.typing or self.search:
+            cursor = ("█" if self.typing else "", TRAIN)
+            query = safe_text(self.search, newlines="space")
             lines = [Content.assemble(("/ ", f"bold {BRIGHT}"), (query, BRIGHT), cursor)]
         self._page = max(1, min(len(self._found), (height - len(lines)) * 2 // 5))
         self._top = first_shown(self._top, self._at, self._page, len(self._found))
@@ -131,7 +129,7 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         for sample, run in zip(shown, runs, strict=True):
             lines.append(self._row(sample, run.ljust(cells), width))
         if not shown:
-            words = "no sample has all these words" if self._query else "nothing sampled yet"
+            words = "no sample has all these words" if self.search else "nothing sampled yet"
             unread = self.unread and not self.items
             lines.append(Content.styled("reading …" if unread else words, DIM))
         lines.append(self.outcome)
@@ -143,7 +141,7 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
         facts = Content.assemble(
             ("› " if current else "  ", f"bold {TRAIN}"),
             ("● " if sample.id in self._marked else "  ", TRAIN),
-            (age(max(0.0, time() - sample.time)).rjust(6), TEXT),
+            (age(time() - sample.time).rjust(6), TEXT),
             (f"  {run}", DIM),
             (f"{sample.step:,}".rjust(8), TEXT),
             (f"  {seed:13}" if width >= WITH_SEED else "  ", DIM),
@@ -176,45 +174,24 @@ class KeptSamplesScreen(ManageScreen["KeptSample", "KeptSample"]):
             return [sample for sample in self.items if sample.id in self._marked]
         return [self.chosen] if self.chosen is not None else []
 
-    # the query
+    # the search
 
-    def on_key(self, event: Key) -> None:
-        """While searching, keys write the query.
-
-        The key that begins it is handled here too: a binding runs only after the letters that were
-        typed right after it have arrived.
-        """
-        edits = {"backspace": self._query[:-1], "ctrl+u": ""}
-        if event.key == "slash" and not self._searching:
-            self._searching = True
-            self.say()
-        elif not self._searching:
-            return
-        elif event.key == "enter":
-            self._searching = False
-            self.show_outcome()
-        elif event.key in edits or event.is_printable:
-            self._search(edits.get(event.key, f"{self._query}{event.character}"))
-        else:
-            return
-        event.stop()
-        event.prevent_default()
+    def searched(self) -> None:
+        self.say()
+        self.show(self.items)
 
     def on_paste(self, event: Paste) -> None:
-        if self._searching:
-            self._search(self._query + without_controls(event.text, keep=""))
-
-    def _search(self, query: str) -> None:
-        self._query = query[:MAX_QUERY]
-        self.show(self.items)
+        if self.typing:
+            self.search = (self.search + without_controls(event.text, keep=""))[:MOST_SEARCH]
+            self.searched()
 
     # keys
 
     def action_leave(self) -> None:
         """List all samples again after a search, else close."""
-        if self._searching or self._query:
-            self._searching = False
-            self._search("")
+        if self.search:
+            self.search = ""
+            self.searched()
         else:
             self.dismiss(None)
 

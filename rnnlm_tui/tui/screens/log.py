@@ -16,7 +16,7 @@ from rnnlm_tui.schema.formatting import counted, is_joiner
 from rnnlm_tui.system.files import Stamp, stamp
 from rnnlm_tui.system.processes import last_lines
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT, WARN
-from rnnlm_tui.tui.screens.overlay import Overlay, key_line
+from rnnlm_tui.tui.screens.overlay import Overlay, ResultT, key_line
 from rnnlm_tui.tui.text import WrappedText, safe_text, selected
 from rnnlm_tui.tui.threads import RepeatedRead
 from rnnlm_tui.tui.widgets.checkpoints import tensor_table
@@ -64,15 +64,10 @@ class LogPanel(ScrolledPanel, can_focus=True):
     """Lines of a log, sanitized; follows the end until you scroll up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown,space", "page(1)", show=False),
-        Binding("home", f"scroll(-{END})", show=False),
-        Binding("end,f", f"scroll({END})", show=False),
-        Binding("n", "found(-1)", show=False),
-        Binding("N", "found(1)", show=False),
-    ]
+        ("up,k", "scroll(-1)"), ("down,j", "scroll(1)"), ("pageup", "page(-1)"),
+        ("pagedown,space", "page(1)"), ("home", f"scroll(-{END})"), ("end,f", f"scroll({END})"),
+        ("n", "found(-1)"), ("N", "found(1)"),
+    ]  # fmt: skip
 
     def __init__(self, *, title: str, id: str | None = None) -> None:
         super().__init__(title=title, id=id)
@@ -155,15 +150,45 @@ class LogPanel(ScrolledPanel, can_focus=True):
         ] or [Content.styled("no output", DIM)]
 
 
-class LinesOverlay(Overlay[None]):
-    """Lines, such as a run's events; a subclass shows others in `fill`. `/` searches."""
+MOST_SEARCH = 200
 
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss"), ("slash", "search")]
+
+class SearchOverlay(Overlay[ResultT]):
+    """An overlay with a search: `/` begins it, keys write it, enter keeps it, and esc drops it."""
+
+    typing, search = False, ""
+
+    def searched(self) -> None:
+        """Show what is searched for, and what was found."""
+
+    def on_key(self, event: Key) -> None:
+        """Search on each key.
+
+        The key that begins it is handled here too: a binding runs only after the letters that were
+        typed right after it have arrived.
+        """
+        edits = {"enter": self.search, "escape": "", "ctrl+u": "", "backspace": self.search[:-1]}
+        character = event.character or ""
+        if event.key == "slash" and not self.typing:
+            self.typing, self.search = True, ""
+        elif self.typing and (event.key in edits or event.is_printable or is_joiner(character)):
+            self.typing = event.key not in ("enter", "escape")
+            self.search = edits.get(event.key, self.search + character)[:MOST_SEARCH]
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+        self.searched()
+
+
+class LinesOverlay(SearchOverlay[None]):
+    """Lines, such as a run's events; a subclass shows others in `fill`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss")]
 
     def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
         super().__init__()
         self._lines = lines
-        self._typing = False
         self.panel = LogPanel(title=title, id="log-box")
 
     def compose(self) -> ComposeResult:
@@ -179,38 +204,20 @@ class LinesOverlay(Overlay[None]):
     def on_resize(self) -> None:
         self._show_keys()
 
+    def searched(self) -> None:
+        self.panel.find(self.search)
+        self._show_keys()
+
     def _show_keys(self) -> None:
         """Show what is typed, or the keys."""
-        panel, typed = self.panel, self.panel.search
-        if self._typing:
+        panel, typed = self.panel, self.search
+        if self.typing:
             missing = "  not found" if typed and panel.found is None else ""
             sign, end = ("/", f"bold {FOCUS}"), ("▌", FOCUS)
             panel.bottom = Content.assemble(sign, (typed, f"bold {BRIGHT}"), end, (missing, WARN))
             return
         keys = [("n N", f"next {typed}"), *KEYS] if typed else KEYS
         panel.bottom = key_line(keys, panel.size.width, self.app)
-
-    def on_key(self, event: Key) -> None:
-        """Search on each key after `/`; enter keeps the search, esc drops it."""
-        if not self._typing:
-            return
-        event.stop()
-        event.prevent_default()
-        typed, character = self.panel.search, event.character or ""
-        if event.key in ("enter", "escape"):
-            self._typing = False
-            typed = typed if event.key == "enter" else ""
-        elif event.key == "backspace":
-            typed = typed[:-1]
-        elif event.is_printable or is_joiner(character):
-            typed += character
-        self.panel.find(typed)
-        self._show_keys()
-
-    def action_search(self) -> None:
-        """Start a search."""
-        self._typing, self.panel.search = True, ""
-        self._show_keys()
 
 
 READ_SECONDS = 0.5

@@ -95,21 +95,16 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
         """Look up what would go: the newest checkpoints are verified."""
         self._plan, self._problem = None, ""
         self._show()
-        asked, plan, problem = self._keep, None, ""
+        asked, plan, problem = (self._keep_last, self._intervals[self._every]), None, ""
         try:
             plan = await self.context.wait_for(
                 lambda: store.retention.plan_prune(self._run, *asked)
             )
         except (RnnlmError, OSError) as error:
             problem, _ = words_of(error)
-        if self.is_attached and asked == self._keep:
+        if self.is_attached and asked == (self._keep_last, self._intervals[self._every]):
             self._plan, self._problem = plan, problem
             self._show()
-
-    @property
-    def _keep(self) -> tuple[int, int]:
-        """How many of the newest are kept, and multiples of how many steps."""
-        return self._keep_last, self._intervals[self._every]
 
     def _show(self) -> None:
         self.query_one(OverlayText).update(Content("\n").join(self._lines()))

@@ -10,11 +10,11 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from rnnlm_tui import client
-from rnnlm_tui.schema.formatting import about, age, counted, time_left
+from rnnlm_tui.schema.formatting import about, ago, counted, time_left
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.paths import listed_run
-from rnnlm_tui.tui.palette import BAD, BRIGHT, TEXT, TRAIN
+from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
 from rnnlm_tui.tui.text import line, safe_content, safe_text
@@ -90,18 +90,21 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
             name.pad_right(NAME - len(name)),
         )
         if item.state == "ended":
-            past = "" if item.ended is None else age(max(0.0, time() - item.ended))
-            ago = "" if not past else " just now" if past == "now" else f" {past} ago"
-            why = safe_text(item.message, limit=200, newlines="space") if item.message else ""
-            words = line(f"{{}}{ago}{': ' if why else ''}", ended_words(item)) + line(why)
+            words = "lost contact" if item.outcome == "lost" else item.outcome or ""
+            when = "" if item.ended is None else f" {ago(time() - item.ended)}"
+            why = safe_text(item.message, limit=200, newlines="space")
+            facts = Content.assemble(
+                (words, BAD if item.outcome in ("failed", "crashed") else TEXT),
+                (f"{when}{': ' if why else ''}{why}", DIM),
+            )
         else:
             steps = f"{item.max_steps:,}" if item.max_steps is not None else ""
             if steps and item.step:
                 steps = f"{item.step:,} / {steps}"
             steps = steps.rjust(STEPS) if width >= WITH_STEPS else ""
             state, left = item.state_words.ljust(STATE), time_words(item, time()).rjust(TIME)
-            words = line(f"{{}}{steps}{{}}", state, left)
-        return (start + words).truncate(width, ellipsis=True)
+            facts = line(f"{{}}{steps}{{}}", state, left)
+        return (start + facts).truncate(width, ellipsis=True)
 
     def above(self) -> list[Content]:
         """Return the queue's state, and whether the chosen run can pause it."""
@@ -201,12 +204,6 @@ def time_words(run: QueuedRun, now: float) -> str:
         return ""
     seconds = run.starts - now
     return "now" if seconds < 1 else f"in {about(seconds)}"
-
-
-def ended_words(run: QueuedRun) -> Content:
-    """Return how a run ended; only failures are red."""
-    words = "lost contact" if run.outcome == "lost" else run.outcome or ""
-    return Content.styled(words, BAD if run.outcome in ("failed", "crashed") else TEXT)
 
 
 def queue_state(listing: QueueListing) -> str:

@@ -8,10 +8,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui import store
@@ -63,19 +63,13 @@ _WORD = re.compile(r"\s*\S+")
 class SampleHistoryScreen(Overlay[int | None]):
     """Returns the step for the charts' cursor, None for none."""
 
-    BINDINGS = [  # noqa: RUF012 (declared so by Textual)
-        Binding("escape,q", "close", show=False),
-        Binding("h", "close", show=False, id="sample_history"),
-        Binding("enter", "take", show=False),
-        Binding("left,comma,k", "walk(-1)", show=False),
-        Binding("right,full_stop,j", "walk(1)", show=False),
-        Binding("shift+left,pageup", "walk(-10)", show=False),
-        Binding("shift+right,pagedown", "walk(10)", show=False),
-        Binding("home", "walk(-1000000000)", show=False),
-        Binding("end", "walk(1000000000)", show=False),
-        Binding("up", "prompt(-1)", show=False),
-        Binding("down", "prompt(1)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape,q", "dismiss"), ("enter", "take"), ("left,comma,k", "walk(-1)"),
+        ("right,full_stop,j", "walk(1)"), ("shift+left,pageup", "walk(-10)"),
+        ("shift+right,pagedown", "walk(10)"), ("home", "walk(-1000000000)"),
+        ("end", "walk(1000000000)"), ("up", "prompt(-1)"), ("down", "prompt(1)"),
+        Binding("h", "dismiss", id="sample_history"),
+    ]  # fmt: skip
 
     def __init__(self, run: RunDirectory, snapshot: RunSnapshot, step: float | None) -> None:
         super().__init__()
@@ -241,10 +235,6 @@ class SampleHistoryScreen(Overlay[int | None]):
     def action_take(self) -> None:
         """Close, and set the charts' cursor to this step."""
         self.dismiss(self._stored.steps[self._index])
-
-    def action_close(self) -> None:
-        """Close, and leave the charts as they were."""
-        self.dismiss(None)
 
 
 def continuation(

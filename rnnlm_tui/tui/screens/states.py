@@ -13,7 +13,7 @@ from textual.content import Content
 from rnnlm_tui import store
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import age, counted, disk
+from rnnlm_tui.schema.formatting import ago, counted, disk
 from rnnlm_tui.store.states import SUFFIX, check_state_name, state_shape
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
 from rnnlm_tui.tui.sampling import keep_state
@@ -79,14 +79,13 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
         if item.problem:
             problem = safe_text(item.problem, limit=200, newlines="space")
             return Content.assemble(head, (f"\n    {problem}", BAD))
-        past = age(max(0.0, time() - item.created))
         facts = [
             safe_text(item.shape, limit=30, newlines="show"),
             f"{safe_text(item.run, limit=20, newlines='show')} step {item.step:,}"
             if item.run
             else "",
             counted(item.tokens, "token"),
-            past if past == "now" else f"{past} ago",
+            ago(time() - item.created),
         ]
         room = max(10, min(self.app.size.width, 100) - 10)
         text = safe_text(item.text[-4 * room :], newlines="space")

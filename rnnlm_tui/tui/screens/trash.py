@@ -15,7 +15,7 @@ from textual.content import Content
 
 from rnnlm_tui import store
 from rnnlm_tui.errors import RnnlmError, RunNameError
-from rnnlm_tui.schema.formatting import age, counted, disk, first_of
+from rnnlm_tui.schema.formatting import ago, counted, disk, first_of
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.paths import RunDirectory, check_run_name, listed_run
@@ -75,8 +75,7 @@ class TrashScreen(ManageScreen["Trashed", "Trashed"]):
     def row(self, item: Trashed) -> Content:
         room = max(8, min(NAME, self.app.size.width - BESIDE))
         name = safe_content(_name(item), newlines="show", limit=room)
-        gone = age(max(0.0, time() - item.deleted))
-        when = "deleted just now" if gone == "now" else f"deleted {gone} ago"
+        when = f"deleted {ago(time() - item.deleted)}"
         return Content.assemble(
             name,
             " " * (room - name.cell_length),

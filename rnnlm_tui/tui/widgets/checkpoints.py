@@ -373,8 +373,7 @@ def state_of(detail: CheckpointDetail, now: float) -> Content | str:
         return Content.styled("✗ damaged", BAD)
     if detail.verified is None:
         return ""
-    word = formatting.age(now - detail.verified)
-    ago = "just now" if word == "now" else f"{word} ago"
+    ago = formatting.ago(now - detail.verified)
     return line(f"{{}} {{}} {ago}", ("✓", GOOD), "verified")
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from rich.segment import Segment
-from textual.binding import Binding
+from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
@@ -93,14 +93,10 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
 
     LEFT_PADDING = 0
     WHEEL_LINES = 1
-    BINDINGS = [  # noqa: RUF012 (Textual declares it so)
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("home", "end(0)", show=False),
-        Binding("end", "end(1)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up,k", "move(-1)"), ("down,j", "move(1)"), ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"), ("home", "end(0)"), ("end", "end(1)"),
+    ]  # fmt: skip
 
     class Highlighted(Message):
         """The cursor moved to another row, or the list became empty."""
