@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -30,63 +31,43 @@ OTHER = parse_config(
         },
     )
 )
-FIRST: dict[str, tuple[str, ...]] = {
-    "open_selected": ("down",),
-    "undo_delete": ("down", "d"),
-    "delete_run": ("down",),
-    "undo_delete_checkpoint": ("end", "d"),
-    "delete_checkpoint": ("end",),
-    "open_nearest": ("left",),
-    "rougher": ("0", "plus"),
-    "raw": ("plus",),
-    "zoom_out": ("up",),
-    "pan_left": ("up", "up"),
-    "pan_right": ("up", "up", "comma"),
-    "follow": ("up", "up", "comma"),
-    "reset_view": ("up",),
-    "cursor_right": ("left", "left", "left"),
-    "cursor_far_right": ("left", "shift+left"),
-    "cursor_far_left": ("left",),
-    "cursor_end": ("left", "left"),
-    "cursor_home": ("left",),
-    "next_evaluation": ("left", "home"),
-    "previous_evaluation": ("left",),
-    "newer_events": ("pagedown",),
-    "table_up": ("pagedown",),
-    "reset_field": ("tab", "tab", "right"),
-    "previous_field": ("down",),
-    "next_choice": ("tab", "tab"),
-    "toggle_field": ("slash", *"lower case", "enter"),
-    "undo_edit": ("tab", "tab", "right"),
-    "redo_edit": ("tab", "tab", "right", "f6"),
-    "previous_choice": ("tab", "tab"),
-    "leave_field": ("left",),
-    "continue_text": (*"We", "enter"),
-    "edit_text": (*"We", "enter"),
-    "undo_branch": (*"We", "enter", "f3"),
-    "redo_branch": (*"We", "enter", "f3", "f6"),
-    "later_branch": (*"We", "enter", "ctrl+r", "escape"),
-    "earlier_branch": (*"We", "enter", "ctrl+r", "escape"),
-    "side_by_side": (*["tab"] * 7, "3", "enter", *"We", "enter"),
-    "save_text": (*"We", "enter"),
-    "copy_text": (*"We", "enter"),
-    "older_text": ("We the people " * 20, "enter"),
-    "newer_text": ("We the people " * 20, "enter", *["pageup"] * 3),
-    "alone": ("tab",),
-    "previous_line": ("down",),
-    "page_up": ("pagedown",),
-    "previous_surprise": ("end",),
-    "show_train": ("3",),
-    "next_side": ("escape",),
-    "previous_side": ("escape",),
-    "next_difference": ("escape",),
-    "previous_difference": ("escape",),
-    "differences": tuple("We"),
-    "fold_runs": ("V", "V"),
-    "unfold_runs": ("V", "V", "home", "left"),
-    "remove_side": ("escape", "ctrl+n"),
+LONG = "We the people " * 20
+FIRST = {
+    "down": "open_selected delete_run previous_field previous_line",
+    "down d": "undo_delete",
+    "end": "delete_checkpoint previous_surprise",
+    "end d": "undo_delete_checkpoint",
+    "left": "open_nearest cursor_far_left cursor_home previous_evaluation leave_field",
+    "left left": "cursor_end",
+    "left left left": "cursor_right",
+    "left shift+left": "cursor_far_right",
+    "left home": "next_evaluation",
+    "plus": "raw",
+    "0 plus": "rougher",
+    "up": "zoom_out reset_view",
+    "up up": "pan_left",
+    "up up comma": "pan_right follow",
+    "pagedown": "newer_events table_up page_up",
+    "tab": "alone",
+    "tab tab": "next_choice previous_choice",
+    "tab tab right": "reset_field undo_edit",
+    "tab tab right f6": "redo_edit",
+    "slash 'lower case' enter": "toggle_field",
+    "'We the' enter": "continue_text edit_text save_text copy_text",
+    "'We the' enter f3": "undo_branch",
+    "'We the' enter f3 f6": "redo_branch",
+    "'We the' enter ctrl+r escape": "later_branch earlier_branch",
+    "tab tab tab tab tab tab tab 3 enter 'We the' enter": "side_by_side",
+    f"'{LONG}' enter": "older_text",
+    f"'{LONG}' enter pageup pageup pageup": "newer_text",
+    "3": "show_train",
+    "escape": "next_side previous_side next_difference previous_difference",
+    "'We the'": "differences",
+    "V V": "fold_runs",
+    "V V home left": "unfold_runs",
+    "escape ctrl+n": "remove_side",
 }
-"""Keys pressed before the action's key, so that it has something to do; words are pasted."""
+"""Keys pressed before those of actions, so that these have something to do; texts are pasted."""
 ELSEWHERE: dict[str, Pane] = {"leave_field": "train", "new_run": "runs", "new_from_run": "config"}
 """The screens of actions whose screen isn't their first."""
 SIZES: dict[Pane, tuple[int, int]] = {
@@ -113,8 +94,9 @@ async def has_an_effect(
     entry: Action, app: RnnlmApp, pilot: Pilot[int], *, patiently: bool
 ) -> bool:
     """Press the key; whether the screen has changed or the app has ended."""
-    for key in FIRST.get(entry.id, ()):
-        if len(key.split()) > 1:
+    first = next((keys for keys, names in FIRST.items() if entry.id in names.split()), "")
+    for key in shlex.split(first):
+        if " " in key:
             app.post_message(Paste(key))
             await pilot.pause()
         else:

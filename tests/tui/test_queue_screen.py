@@ -41,7 +41,7 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if name != "salty-wren":
                 add_run(run, place=1)
         training = QueueEntry(run="plain-otter", added=1.0)
-        failed = QueueEntry(run="amber-vole", added=1.0, problem="/data/gone.txt not found")
+        failed = QueueEntry(run="amber-vole", added=1.0, problem="/data/{}.txt not found")
         change(entries=(training, *read_queue().entries), ended=(failed,))
         yield
 
@@ -78,7 +78,7 @@ async def test_the_queue_is_listed_reordered_changed_and_paused_by_keys(
         await press(pilot, "Q", "running on cpu", "2 min 31 s left", "in ≈ 2 h 01 min", process)
         text = text_of(app)
         assert text.index("1 ○ quiet-marten") < text.index("2 ○ brisk-heron")
-        assert "/data/gone.txt not found" in text
+        assert "/data/{}.txt not found" in text
         assert "2 runs wait" in text
         assert len(restarts) == 1, "only the first look starts the process"
 

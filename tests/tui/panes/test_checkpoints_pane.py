@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import JsonValue
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -78,40 +77,27 @@ def flip(file: Path) -> None:
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def test_a_row_has_all_marks_even_without_room_for_their_words() -> None:
+def test_rows_and_changes_are_cut_only_as_far_as_there_is_no_room() -> None:
     row = replace(CHECKPOINTS[3], last=True, tokens_seen=0)
+    labels, problem = RunLabels(pins=frozenset({3700})), "weights are damaged: SHA-256 differs"
 
-    def drawn(width: int, *rows: CheckpointRow, problem: str = "") -> list[str]:
-        labels = RunLabels(pins=frozenset({3700}))
+    def drawn(width: int, *rows: CheckpointRow) -> list[str]:
         items = listed(rows, labels, {row.path: problem})
         columns = columns_for(width, items)
-        assert sum(column.width for column in columns) <= width
         return [" ".join(row_of(columns, item, NOW).plain.split()) for item in items]
 
-    assert drawn(78, row) == ["3,700 6.2 58.1 0.0 3.93 12 s ★ best ▸ last ⚑ pinned"]
-    assert drawn(40, row) == ["3,700 58.1 3.93 ★ best ▸ ⚑"]
-    problem = "model.safetensors is damaged: its SHA-256 differs"
-    assert "✗ damaged ★ ▸ ⚑" in drawn(78, row, problem=problem)[0]
-    (wide,) = drawn(118, row, problem=problem)
+    (wide,) = drawn(118, row)
     assert wide == "3,700 6.2 – 58.1 0.0 3.93 6.5 12 s ✗ damaged ★ best ▸ last ⚑ hash d…"
+    assert drawn(40, row)[0].endswith("3.93 ✗ ★ ▸ ⚑")
     large = drawn(118, replace(row, bytes=2_300_000_000), row)
     assert [" 2.3 " in large[0], " 0.0 12 s" in large[1]] == [True, True], "all in GB"
-
-
-def test_a_changed_value_is_cut_only_where_its_line_is_full() -> None:
-    cases: Sequence[tuple[JsonValue, JsonValue, str]] = (
+    for before, after, shown in (
         (None, "y" * 33, f"none → {'y' * 33}  @1,512"),
-        ("x" * 33, 0.5, f"{'x' * 33} → 0.5  @1,512"),
         ("x" * 99, "y" * 99, f"{'x' * 17}… → {'y' * 17}…  @1,512"),
-    )
-    for before, after, shown in cases:
+    ):
         changes = (Setting(path="data.name", old=before, new=after),)
         detail = CheckpointDetail(1, "/r", changes=changes, changed_at={"data.name": 1_512})
         assert shown in detail_lines(detail, "", 56, 30)[1].plain
-    changes = (Setting(path="training.seed", old=1, new=2),)
-    detail = CheckpointDetail(1, "/r", parent="old-otter@900", parent_changes=changes)
-    lines = [line.plain for line in detail_lines(detail, "", 56, 30)]
-    assert {"  seed  1 → 2", "parent        old-otter@900"} <= {*lines}
 
 
 async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
