@@ -204,17 +204,15 @@ class SampleHistoryScreen(Overlay[int | None]):
         return hanging(sign, shown + new, width)
 
     def _earlier(self, rows: Rows, prompt: str, width: int, height: int) -> list[Content]:
-        """Return `@1,000 is the the of …`, dim: the newest in full if the others keep a line
-        each."""
+        """Return `@1,000 is the the of …`, dim, each in an equal share of the lines."""
         earlier = [found[prompt] for found in rows[1:] if prompt in found][: max(0, height)]
         lines: list[Content] = []
         for index, row in enumerate(earlier):
             text = row.text[:LONGEST].strip(None if self._newlines == "space" else "\n")
             shown = safe_content(text, newlines=self._newlines).stylize(DIM)
-            others = len(earlier) - 1 - index
-            room = (height - len(lines) - others) // (others + 1 if index else 1)
-            lines += hanging(line(f"  @{count(row.step)} "), shown, width, max(1, room), DIM)
-        return lines[: max(0, height)]
+            share = (height - len(lines)) // (len(earlier) - index)
+            lines += hanging(line(f"  @{count(row.step)} "), shown, width, share, DIM)
+        return lines
 
     # keys
 
@@ -254,11 +252,9 @@ def continuation(
         None, [word.strip() for word in _words(before, newlines)], bare, autojunk=False
     ).get_matching_blocks():
         kept[block.b : block.b + block.size] = [True] * block.size
-    same_until = next((index for index, same in enumerate(kept) if not same), len(kept))
     if kept.count(False) > MOST_NEW * len(kept):
-        return Content.assemble(
-            ("".join(words[:same_until]), BASELINE), ("".join(words[same_until:]), TEXT)
-        )
+        first = kept.index(False)
+        return Content.assemble(("".join(words[:first]), BASELINE), ("".join(words[first:]), TEXT))
     new = f"bold {BRIGHT}" if no_colour else BRIGHT
     return Content.assemble(
         *((word, BASELINE if same else new) for word, same in zip(words, kept, strict=True))

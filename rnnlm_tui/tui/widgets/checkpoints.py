@@ -26,7 +26,7 @@ from rnnlm_tui.client.checkpoints import (
 )
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, THIRD, TRAIN, VALIDATION
-from rnnlm_tui.tui.text import Newlines, bar, line, safe_content, safe_text
+from rnnlm_tui.tui.text import Newlines, bar, line, safe_content, safe_text, sentence
 from rnnlm_tui.tui.widgets.samples import cut_lines
 from rnnlm_tui.tui.widgets.table import Column, ListPanel, fit_columns, row_of
 
@@ -199,11 +199,7 @@ def detail_lines(
     Args:
         layers: how much the weights changed, or why that isn't known.
     """
-    damage = [
-        line("{} {}", ("✗", BAD), row.plain)
-        for row in safe_content(detail.damage, newlines="space").wrap(max(10, width - 2))
-        if detail.damage
-    ]
+    damage = sentence(detail.damage, width - 2, trouble=True) if detail.damage else []
     resumes = [
         ("parent", detail.parent),
         ("resumes from", detail.position),

@@ -75,8 +75,8 @@ def fitted(content: Content, width: int, *, left: bool) -> Content:
     """Fit the content into exactly `width` cells, aligned left or right."""
     if content.cell_length > width:
         return content.truncate(width, ellipsis=True)
-    space = " " * (width - content.cell_length)
-    return Content.assemble(content, space) if left else Content.assemble(space, content)
+    space = width - content.cell_length
+    return content.pad_right(space) if left else content.pad_left(space)
 
 
 def saved_order(
