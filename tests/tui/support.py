@@ -18,6 +18,7 @@ from rnnlm_tui.tui.actions import Pane
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.terminal import FULL
+from rnnlm_tui.tui.threads import wait_for_threads
 from tests.tui.fakes import FakeSampler
 
 DEADLINE = 60.0
@@ -53,6 +54,7 @@ async def at_home(
             await until(pilot, lambda: run is None or app.snapshot is not None)
             await pilot.pause()
             yield app, pilot
+    wait_for_threads(20)  # what one writes late would be in the next test's home
 
 
 def show_run(app: RnnlmApp, snapshot: RunSnapshot) -> None:

@@ -370,7 +370,17 @@ async def test_a_state_is_kept_and_starts_the_next_sample_and_the_inspection_is_
         assert table.splitlines()[1].startswith("0\t")
         whole = json.loads((tmp_path / "plain-otter-inspection.json").read_text())
         assert "".join(token["text"] for token in whole["tokens"]) == PROMPT + TEXT
-        assert whole["step"] == 3_700
+        assert (whole["run"], whole["step"]) == ("plain-otter", 3_700)
+        # of a text without a predicted token, which has no mean
+        app.prompt_session.tree.add(sampled("\t\n", "", weights(run, 3_700)))
+        await press(pilot, "escape f2", "perplexity –", "What comes next")
+        for name in ("tsv", "json"):
+            keys = f"w {'down ' * (name == 'json')}enter"
+            await press(pilot, keys, f"plain-otter-inspection-2.{name}")
+        table = (tmp_path / "plain-otter-inspection-2.tsv").read_text().splitlines()
+        assert table[1].split("\t")[2:] == ["\\t\\n", "prompt", "", "", ""]
+        whole = json.loads((tmp_path / "plain-otter-inspection-2.json").read_text())
+        assert (whole["bits_per_token"], whole["perplexity"]) == (None, None)
 
 
 async def test_an_unscored_text_is_tried_again_or_scored_with_another_checkpoint(

@@ -112,10 +112,22 @@ CODE = Preview(
 )
 
 
-@each_size(
-    "config-of-code", "config-find", "config-begin", "config-errors", "config-browse",
-    "config-compared",
-)  # fmt: skip
+OVERLAYS = {
+    "config-of-code": ("", "raw: 12 of 12 files", "→heap.append(item)··↵"),
+    "config-find": ("slash r a t e", "Find a field", " of 73"),
+    "config-begin": ("P", "Begin from", "Presets"),
+    "config-errors": ("", "The edited text can't be used"),
+    "config-browse": ("b", "Choose a text", "first lines as tokens"),
+    "config-compared": ("v v", "Only what differs from preset demo"),
+}
+"""State → the keys that lead there, and what it shows."""
+PROBLEMS = (
+    "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
+    'line 9, column 1: training.epoch: unknown config key (did you mean "training.epochs"?)',
+)
+
+
+@each_size(*OVERLAYS)
 async def test_config_of_code_and_its_overlays(
     names: list[str], size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,26 +146,13 @@ async def test_config_of_code_and_its_overlays(
             if name == "config-of-code":
                 screen.form.set_values({"corpus.source": "src"})
                 screen.form.go_to("corpus.mask_digits")
-                await until_shown(pilot, "raw: 12 of 12 files", "→heap.append(item)··↵")
-            elif name == "config-find":
-                await press(pilot, ["slash", *"rate"], "Find a field", " of 73")
-            elif name == "config-begin":
-                await press(pilot, "P", "Begin from", "Presets")
             elif name == "config-errors":
-                problems = (
-                    "line 3, column 10: model.dropout: is 1.5, must be at most 0.99 (0 … 0.99)",
-                    "line 9, column 1: training.epoch: unknown config key (did you mean"
-                    ' "training.epochs"?)',
-                )
-                app.push_screen(edited_question(problems, "/tmp/rnnlm-tui-x/calm-badger.toml"))
-                await until_shown(pilot, "The edited text can't be used")
-            elif name == "config-browse":
-                screen.form.go_to("corpus.source")
-                await press(pilot, "b", "Choose a text", "first lines as tokens")
-            else:
+                app.push_screen(edited_question(PROBLEMS, "/tmp/rnnlm-tui-x/calm-badger.toml"))
+            elif name == "config-compared":
                 screen.form.set_values({"optimizer.learning_rate": 5e-3})
                 screen.form.set_values({"model.dropout": 0.25})
-                await press(pilot, "v v", "Only what differs from preset demo")
+            keys, *shown = OVERLAYS[name]
+            await press(pilot, keys, *shown)
             await assert_picture(app, SNAPSHOTS, name, size, mode)
             if name == "config-of-code":
                 screen.form.set_values({"corpus.source": "presidents"})
@@ -198,11 +197,23 @@ async def test_pruning_checkpoints() -> None:
         await assert_pictures(pilot, SNAPSHOTS, "checkpoints-prune")
 
 
+INSPECTED = {
+    "inspect": ("Instead of", ()),
+    "inspect-choosing": ("Take it", ("enter", "down")),
+    "inspect-state": ("State", ("escape", "tab")),
+    "inspect-unit": ("Unit u23", ("tab",)),
+    "inspect-reach": (": gradient still", ("tab",)),
+}
+"""State → what it shows, and the keys that lead there from the one before."""
+
+
 @each_size(
     "prompt-samples", "prompt-states", "prompt-presets", "prompt-settings", "prompt-editing",
-    "prompt", "prompt-together",
+    "prompt", "prompt-together", *INSPECTED,
 )  # fmt: skip
-async def test_prompt_with_each_view(names: list[str], size: tuple[int, int], mode: Mode) -> None:
+async def test_sample_and_inspect_with_each_view(
+    names: list[str], size: tuple[int, int], mode: Mode
+) -> None:
     keep_three_samples()
     keep_state("congress")
     keep_state("gates", cell_type="lstm", hidden_size=512)
@@ -243,21 +254,8 @@ async def test_prompt_with_each_view(names: list[str], size: tuple[int, int], mo
         await pilot.press("escape", "right")
         await picture("prompt-together", "2 of 3")
 
-
-INSPECTED = {
-    "inspect": ("Instead of", ()),
-    "inspect-choosing": ("Take it", ("enter", "down")),
-    "inspect-state": ("State", ("escape", "tab")),
-    "inspect-unit": ("Unit u23", ("tab",)),
-    "inspect-reach": (": gradient still", ("tab",)),
-}
-"""State → what it shows, and the keys that lead there from the one before."""
-
-
-@each_size(*INSPECTED)
-async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], mode: Mode) -> None:
-    async with drawn("prompt", mode, size=size) as (app, pilot):
         assert app.run_directory is not None
+        app.prompt_session.tree = SampleTree()
         app.prompt_session.tree.add(sampled(weights=weights(app.run_directory, 3_700), top_k=6))
         await pilot.press("f2")
         screen = await scored(app, pilot)
@@ -266,11 +264,8 @@ async def test_inspect_with_each_view(names: list[str], size: tuple[int, int], m
         for name, (shown, keys) in INSPECTED.items():
             # with room, the state is shown from the start
             await pilot.press(*keys[: 1 if name == "inspect-state" and size[0] > 100 else 2])
-            await until_shown(
-                pilot, shown.replace("“", '"').replace("”", '"') if mode == "ascii" else shown
-            )
-            if name in names:
-                await assert_picture(app, SNAPSHOTS, name, size, mode)
+            ascii_shown = shown.replace("“", '"').replace("”", '"')
+            await picture(name, ascii_shown if mode == "ascii" else shown)
 
 
 @each_size("versus-grid", "versus", "versus-differences", "versus-four")
