@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic, time
 
 import pytest
-from textual.pilot import Pilot
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import CheckpointError, InputError, RunStateError, WorkerError
@@ -40,12 +39,6 @@ from tests.tui.panes.asking import (
 )
 from tests.tui.panes.seeing import press, screen_text, until_shown
 from tests.tui.support import until
-
-
-async def choose_now(app: RnnlmApp, pilot: Pilot[int]) -> None:
-    """Choose the current weights with ^k."""
-    while (choice := pane(app).choice) is not None and choice.row is not None:
-        await pilot.press("ctrl+k")
 
 
 async def test_a_prompt_is_sampled_continued_drawn_again_edited_and_undone(
@@ -280,8 +273,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         return EvaluationRow(1, step, "validation", "validation", 4.2, 20_000, 1.7, 0.4, time())
 
     async with sampling(run=run, size=(120, 40)) as (app, pilot, sampler):
-        await choose_now(app, pilot)
-        await until_shown(pilot, "@now current weights")
+        await press(pilot, ["ctrl+k"] * 4, "@now current weights")
         await press(pilot, [*"We", "enter"], "We s7t0 end", "@now step 3,752, ")
         await until_shown(pilot, " s ago")
         assert app.prompt_session.shown.weights.label == "now, step 3,752"
