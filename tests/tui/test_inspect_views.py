@@ -16,6 +16,7 @@ from rnnlm_tui.schema.sampling import (
     GradientReach,
     InspectedToken,
     Inspection,
+    InspectRequest,
 )
 from rnnlm_tui.tui.screens.inspect import VIEWS, inspect_places
 from rnnlm_tui.tui.text import graphemes
@@ -27,10 +28,10 @@ from rnnlm_tui.tui.views.inspect import (
     probability,
     reach_brief,
     reach_words,
-    token_offset,
 )
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
 from rnnlm_tui.tui.views.token_text import lay_out, token_label
+from tests.fakes import answers
 
 HOSTILE = (
     "", "\x1b[31m", "\x00", "e", "\u0301", "日本", "語", "שלום", " ", "👩", "\u200d", "🚀", "\n",
@@ -44,22 +45,14 @@ def inspection(
     """A text of these tokens with their bits, and perhaps other bytes than their texts have."""
     known = [bits for _, bits in tokens if bits is not None]
     found = zip_longest(range(10, 10 + len(tokens)), tokens, sizes)
-    return Inspection(
-        id="1",
-        tokens=tuple(
-            InspectedToken(
-                token=token, text=text, bits=bits, rank=bits and 3, bytes=size or len(text.encode())
-            )
-            for token, (text, bits), size in found
-        ),
-        prompt_tokens=prompt_tokens,
-        bits_per_token=sum(known) / len(known) if known else math.nan,
-        bits_per_byte=1.5 if known else math.nan,
-        vocab_size=100,
-        num_layers=1,
-        hidden_size=2,
-        cell_type="elman",
+    read = tuple(
+        InspectedToken(token=token, text=text, bits=bits, bytes=size or len(text.encode()))
+        for token, (text, bits), size in found
     )
+    mean = sum(known) / len(known) if known else math.nan
+    plain = answers.inspection(InspectRequest(id="1", checkpoint="/c", prompt="a"))
+    changes = {"tokens": read, "prompt_tokens": prompt_tokens, "bits_per_token": mean}
+    return plain.model_copy(update=changes)
 
 
 SOURCE = Sample(
@@ -109,17 +102,9 @@ def test_words_stay_on_one_line_and_what_has_no_sign_gets_one() -> None:
     assert (token_label(" a\n"), token_label("  ")) == (" a↵", "··")
 
 
-def test_the_cursor_moves_by_line_at_about_the_same_column() -> None:
-    layout = lay_out(("aaa", " bbb", " ccc", " ddd", " eee", " fff"), 8)
-    moves = ((0, 1, 2), (1, 1, 3), (3, -1, 1), (5, 1, 5), (0, 100, 4))
-    assert [layout.vertical(token, by) for token, by, _ in moves] == [to for *_, to in moves]
-
-
-def test_a_scored_text_knows_its_mean_its_surprises_and_the_ids_after_a_context() -> None:
+def test_a_scored_text_knows_its_mean_and_the_ids_after_a_context() -> None:
     text = scored("a", "b", "c", "d", bits=(None, 6.0, 1.0, 5.0))
     assert [text.mean_at(token) for token in range(5)] == ["–", "6.0", "3.5", "4.0", "4.0"]
-    assert [text.next_surprise(token, 1) for token in (0, 1, 3)] == [1, 3, None]
-    assert text.next_surprise(4, -1) == 3
     assert scored("", "the", " cat", " sat").ids_after("the") == (12, 13)
     assert scored("the", " cat").ids_after("the c") is None
     assert scored("", "cat").ids_after("") == (11,)
@@ -153,15 +138,6 @@ def test_the_reach_is_said_in_words() -> None:
         reach = GradientReach(id="1", position=4, norms=norms)
         assert reach_words(reach, ("a", " b", " c", " d", " e")) == words
         assert reach_brief(reach) == brief
-
-
-def test_a_text_is_compared_only_if_both_models_read_the_same_tokens() -> None:
-    one, start = scored("a", " b"), scored("", "a", " b")
-    tokens = (start.tokens[0], *one.tokens)
-    same = ScoredText(start.answer.model_copy(update={"tokens": tokens}), SOURCE)
-    assert [token_offset(one, same), token_offset(same, one)] == [1, -1]
-    assert token_offset(one, scored("a", "b")) is None
-    assert token_offset(one, scored("a", " b", " c", " d")) is None
 
 
 def test_probabilities_have_few_digits() -> None:

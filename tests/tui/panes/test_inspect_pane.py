@@ -136,7 +136,8 @@ async def test_the_cursor_walks_over_a_text_that_is_scored_once_and_scrolls_a_lo
         next_surprise = next(at for at in range(7, 40) if bits[at] >= 5)
         for keys, place in (
             (("right", "right", "left"), 6),
-            (("down", "up"), 6),
+            (("down",), 20),
+            (("up",), 6),
             (("j",), next_surprise),
             (("k", "k", "home", "right"), 1),
             (("down", "home"), 0),
@@ -299,10 +300,11 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         return GradientReach(id=request.id, position=request.position, norms=norms)
 
     def inspection(request: InspectRequest) -> Inspection:
-        """The second model begins a text with an end token."""
+        """Another model reads other tokens, and the third begins a text with an end token."""
         found = answers.inspection(request)
-        if request.checkpoint.endswith("3700"):
-            return found
+        if request.checkpoint.endswith(("3700", "2000")):
+            turn = -1 if request.checkpoint.endswith("2000") else 1
+            return found.model_copy(update={"tokens": found.tokens[::turn]})
         first = found.tokens[0].model_copy(update={"text": "", "bytes": 0})
         return found.model_copy(update={"tokens": (first, *found.tokens)})
 
@@ -320,9 +322,9 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         await press(pilot, "tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 %")
         await press(pilot, "tab", "Instead of")
         await press(pilot, "shift+tab", "Reach, token 7")
-        # a second model is that of the other side of Compare
+        # a second model is that of the first side of Compare that reads the same tokens
         sampler.answers |= {ReachRequest: reach, InspectRequest: inspection}
-        app.prompt_session.compared = (weights(run, 3_700), weights(run, 1_000))
+        app.prompt_session.compared = tuple(weights(run, step) for step in (3_700, 2_000, 1_000))
         await press(pilot, ["right"] * 4, "A step 3,700", "B step 1,000")
         await until_shown(pilot, "step 3,700 from lag 7   step 1,000 from lag 3")
         assert [one.position for one in asked(sampler, ReachRequest)[-2:]] == [10, 11]

@@ -18,9 +18,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.kept_samples import KeptSample, all_samples, search
 from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import METADATA_KEY, StateInfo, new_state_path, write_state_file
-from rnnlm_tui.tui.screens.kept_samples import KeptSamplesScreen
 from rnnlm_tui.tui.screens.setting_presets import own_presets
-from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.screens.versus import VersusScreen
 from rnnlm_tui.tui.views.side_facts import texts_markdown
 from tests.homes import LOSSES, tensor_file, trained, with_checkpoints
@@ -41,14 +39,10 @@ def kept(number: int, prompt: str, text: str, run: str = "plain-otter") -> KeptS
     )  # fmt: skip
 
 
-def keep(*samples: KeptSample) -> None:
-    for sample in samples:
-        all_samples().append(sample)
-
-
 def keep_three_samples() -> None:
-    keep(kept(1, "We must", " act on the budget"), kept(2, "The Union", " is strong"))
-    keep(kept(3, "The economy", " needs a budget", "brisk-heron"))
+    all_samples().append(kept(1, "We must", " act on the budget"))
+    all_samples().append(kept(2, "The Union", " is strong"))
+    all_samples().append(kept(3, "The economy", " needs a budget", "brisk-heron"))
 
 
 def keep_state(
@@ -114,7 +108,7 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         await until(pilot, lambda: len(search()) == 4)
         await press(pilot, "f7", "4 samples")
         await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, KeptSamplesScreen))
+        await until(pilot, lambda: app.screen is app.pane_screen)
 
 
 async def test_a_state_is_kept_used_deleted_restored_and_copied(
@@ -130,7 +124,7 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         gate = sampler.ask_gate = asyncio.Event()
         await press(pilot, "enter", "keeping the state")
         await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, StatesScreen))
+        await until(pilot, lambda: app.screen is app.pane_screen)
         gate.set()
         await until_shown(pilot, "plain-otter kept: the state after 2 tokens")
         # after the newest text, under a name
@@ -175,7 +169,6 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         await until_shown(
             pilot, "gates is a state of lstm, 1 x 512, and plain-otter is elman, 2 x 192"
         )
-        assert isinstance(app.screen, StatesScreen)
         assert app.prompt_session.state == ""
 
 
