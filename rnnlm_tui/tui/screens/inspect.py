@@ -242,7 +242,6 @@ class InspectScreen(StudioScreen):
         """Show a text, and have it scored."""
         self._source, self.scored, self.units.states, self._failed = source, None, None, False
         self._questions.forget()
-        self._reach.clear()
         self._show_no_states("")
         self._show_units()
         self.choices.show(None)
@@ -488,7 +487,7 @@ class InspectScreen(StudioScreen):
         if position >= len(scored) or not scored.predicts(position):
             self._reach.show_nothing("choose a token that the model predicts")
             return
-        await self._reach.find(scored.source, scored, position, self.session.compared)
+        await self._reach.find(scored, position, self.session.compared)
         if position == self.cursor:
             self._reach.show(position, scored)
 

@@ -149,7 +149,7 @@ class PromptScreen(StudioScreen):
         """Show the text, or the branch of a text, that another mode has made or chosen."""
         tree = self.session.tree
         if tree is self.transcript.newest and not self.sampling:
-            self.transcript.show_branch()
+            self.transcript.redraw()
         elif tree.current is not None and not self.sampling:
             tree.prompt = tree.current.prompt
             self.transcript.add(tree)
@@ -320,7 +320,7 @@ class PromptScreen(StudioScreen):
         self.show_drawing(drawing)
         entry = cast(SampleTree, self.transcript.newest)
         entry.end(drawing)
-        self.transcript.show_newest(current=len(drawing.samples) > 1)
+        self.transcript.show_newest()
         wanted = drawing.wanted
         if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
             self.frame.tokens[wanted.prompt] = done.prompt_tokens
@@ -359,7 +359,7 @@ class PromptScreen(StudioScreen):
             self._begin(again, tree, session.samples if again.parent is None else 1)
 
     def show_branch(self) -> None:
-        self.transcript.show_branch()
+        self.transcript.redraw()
 
     # editing
 
@@ -488,7 +488,7 @@ class PromptScreen(StudioScreen):
         """Show the samples of one request beside or below each other."""
         transcript = self.transcript
         transcript.side_by_side = not transcript.side_by_side
-        transcript.show_newest(current=not self.sampling)
+        transcript.show_newest()
         self._remember(side_by_side=transcript.side_by_side)
         where = "beside" if transcript.side_by_side else "below"
         self.context.report(f"samples of one request are {where} each other")

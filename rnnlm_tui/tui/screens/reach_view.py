@@ -33,20 +33,10 @@ class ReachView:
         self.chart, self.words = Chart(id="reach"), Line(id="reach-words")
         self.chart.show_all = True
         self._questions = questions
-        self._known: dict[int, list[tuple[str, GradientReach]]] = {}
-        """By position: name of the model and its gradient."""
-        self._offsets: dict[str, int | None] = {}
-        """By checkpoint: how much later the text begins than for the shown model; None if it reads
-        other tokens."""
-
-    def clear(self) -> None:
-        """Forget everything: there is another text."""
-        self._known.clear()
-        self._offsets.clear()
 
     def show(self, position: int, scored: ScoredText) -> bool:
         """Show the gradient of a token, if it is known; return whether it is."""
-        found = self._known.get(position)
+        found = scored.reaches.get(position)
         if found is None:
             return False
         self.chart.show(reach_chart(found, position))
@@ -66,38 +56,31 @@ class ReachView:
         text = safe_content(words, newlines="space").stylize(TEXT if trouble else DIM)
         self.words.put(Content.assemble("  ", ("✗ " if trouble else "", BAD), text))
 
-    async def find(
-        self, text: Sample, scored: ScoredText, position: int, others: Sequence[Weights]
-    ) -> None:
+    async def find(self, scored: ScoredText, position: int, others: Sequence[Weights]) -> None:
         """Ask for the gradient of a token, by the shown model and the first other one that reads
         the same tokens.
 
         Raises:
             RnnlmError: the sampler refused the shown one.
         """
+        text, offsets = scored.source, scored.offsets
         found = [(text.weights, await self._ask(text, position))]
         for weights in others:
             if weights.path != text.weights.path and len(found) == 1:
                 with suppress(RnnlmError, OSError):  # it can't be used
                     other = replace(text, weights=weights)
-                    offset = await self._offset(other, scored)
+                    if weights.path not in offsets:
+                        request = other.request(InspectRequest)
+                        answer = await self._questions.ask(request, Inspection, self._wait)
+                        offsets[weights.path] = token_offset(scored, ScoredText(answer, other))
+                    offset = offsets[weights.path]
                     if offset is not None and position + offset >= 1:
                         found.append((weights, await self._ask(other, position + offset)))
         one_run = len({weights.run for weights, _ in found}) < len(found)
-        self._known[position] = [
+        scored.reaches[position] = [
             (f"step {weights.step:,}" if one_run else weights.run, reach)
             for weights, reach in found
         ]
-
-    async def _offset(self, text: Sample, scored: ScoredText) -> int | None:
-        """Return how much later the text begins for other weights; None if they read other
-        tokens."""
-        path = text.weights.path
-        if path not in self._offsets:
-            request = text.request(InspectRequest)
-            answer = await self._questions.ask(request, Inspection, self._wait)
-            self._offsets[path] = token_offset(scored, ScoredText(answer, text))
-        return self._offsets[path]
 
     async def _ask(self, text: Sample, position: int) -> GradientReach:
         request = text.request(ReachRequest, position=position)

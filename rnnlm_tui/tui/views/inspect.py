@@ -65,6 +65,10 @@ class ScoredText:
         self.bits = tuple(token.bits for token in answer.tokens)
         self.alternatives: dict[int, Alternatives] = {}
         """Those that are known, by place in the text."""
+        self.reaches: dict[int, list[tuple[str, GradientReach]]] = {}
+        """By place in the text: names of models and their gradients, as far as known."""
+        self.offsets: dict[str, int | None] = {}
+        """By checkpoint: how much later its model begins the text; None if it reads others."""
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -138,18 +138,16 @@ class Transcript(WheelScrolled, can_focus=True):
         self.entries: list[SampleTree] = []
         self.side_by_side = False
         """Show samples of one request in columns, if at least two have room."""
-        self._rows: dict[int, tuple[list[Content], int]] = {}
-        """`entry_rows` of the entries that are laid out, by their places."""
-        self._laid_out_for: tuple[int, bool, bool] = (0, False, False)
+        self._rows: dict[object, list[Content]] = {}
+        """Of entries before the newest, by place and layout."""
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
         self._slack = 0
         """Empty lines below a text in progress, for the lines to come."""
         self._height, self._scrolled = 0, 0.0
         """Lines of the newest entry, and the time at which it scrolled last."""
-        self._find_current = False
         self._shown_place: int | None = None
-        """The newest entry's branch that is shown."""
+        """The newest entry's branch that is shown; -1: none yet."""
 
     @property
     def newest(self) -> SampleTree | None:
@@ -161,19 +159,13 @@ class Transcript(WheelScrolled, can_focus=True):
         if entry is not self.newest:
             self.entries = [*self.entries, entry][-KEPT_ENTRIES:]
             self._height = 0
+            self._rows.clear()
         self.show_newest()
 
-    def show_newest(self, *, current: bool = False) -> None:
-        """Lay out the entries again, and scroll to the end or to the newest's current branch."""
-        self._rows.clear()
-        self._shown_place = self.newest.place if self.newest is not None else None
-        self._above, self._find_current = 0, current
+    def show_newest(self) -> None:
+        """Draw, and scroll to the end or to the newest's current branch."""
+        self._shown_place = -1
         self.redraw()
-
-    def show_branch(self) -> None:
-        """Show the newest entry's current branch, if it isn't shown."""
-        if self.newest is not None and self.newest.place != self._shown_place:
-            self.show_newest(current=True)
 
     def watch_invitation(self) -> None:
         self.redraw()
@@ -188,10 +180,6 @@ class Transcript(WheelScrolled, can_focus=True):
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible rows."""
         room = max(0, height - 2)
-        laid_out_for = (width, height >= ROOMY_LINES, self.side_by_side)
-        if laid_out_for != self._laid_out_for:
-            self._laid_out_for = laid_out_for
-            self._rows.clear()
         newest, status = self.newest, Content("")
         if newest is None:
             words = [safe_text(line, limit=width) for line in self.invitation]
@@ -210,13 +198,11 @@ class Transcript(WheelScrolled, can_focus=True):
     def _visible(self, newest: SampleTree, room: int) -> list[Content]:
         """Return the rows in sight; entries further up are laid out once they are scrolled to."""
         last = len(self.entries) - 1
-        if newest.live:
-            self._rows.pop(last, None)
-        found, current_row = self._rows_of(last)
+        found, current_row = self._laid_out(newest)
         grown, self._height = len(found) - self._height, len(found)
-        if self._find_current:
-            self._find_current = False
-            if len(newest.together) > 1:
+        if self._shown_place != newest.place:
+            self._shown_place, self._above = newest.place, 0
+            if not newest.live and len(newest.together) > 1:
                 self._above = max(0, len(found) - current_row - room)
         elif self._above and newest.live:
             self._above += max(0, grown)
@@ -225,7 +211,10 @@ class Transcript(WheelScrolled, can_focus=True):
         for place in range(last - 1, -1, -1):
             if len(rows) >= room + self._above:
                 break
-            rows = [*self._rows_of(place)[0], Content(""), *rows]
+            key = (place, *self.inner_size, self.side_by_side)
+            if key not in self._rows:
+                self._rows[key], _ = self._laid_out(self.entries[place])
+            rows = [*self._rows[key], Content(""), *rows]
         self._above = max(0, min(self._above, len(rows) - room))
         end = len(rows) - self._above
         return rows[max(0, end - room) : end]
@@ -244,15 +233,10 @@ class Transcript(WheelScrolled, can_focus=True):
             self._slack = room // 3 if now - self._scrolled < SETTLE_SECONDS else 0
             self._scrolled = now
 
-    def _rows_of(self, place: int) -> tuple[list[Content], int]:
-        if place not in self._rows:
-            width, roomy, beside = self._laid_out_for
-            room, newest = max(10, width - 5), place == len(self.entries) - 1
-            columns = (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP) if beside else 1
-            self._rows[place] = entry_rows(
-                self.entries[place], room, max(1, columns), newest=newest, roomy=roomy
-            )
-        return self._rows[place]
+    def _laid_out(self, entry: SampleTree) -> tuple[list[Content], int]:
+        room, roomy = max(10, self.inner_size.width - 5), self.inner_size.height >= ROOMY_LINES
+        columns = (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP) if self.side_by_side else 1
+        return entry_rows(entry, room, max(1, columns), newest=entry is self.newest, roomy=roomy)
 
     # scrolling
 
