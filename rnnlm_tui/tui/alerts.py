@@ -13,19 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.schema.formatting import count, counted, disk, figure, safe
-from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.status import LIVING, RunStatus
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import EventRow
-    from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
 
 
-AlertKind = Literal[
-    "finished", "failed", "crashed", "stalled", "lost", "non-finite", "plateau", "disk"
-]
-"""`disk`: little is free, or a run can't store its rows. `non-finite`: updates were skipped, or a
-run failed by them."""
+AlertKind = RunStatus | Literal["non-finite", "plateau", "disk"]
+"""`disk`: little is free. `non-finite`: updates were skipped, or a run failed by them."""
 PLATEAU_EVALUATIONS = 10
 """This many evaluations in a row without progress are a plateau."""
 PROGRESS = 0.003
@@ -40,22 +36,14 @@ RECOVERED = 1.5
 
 ALERTS_SETTING = "alerts"
 """Key of the setting for terminal notifications; false: off."""
-SHOWN_BY_TRAIN: frozenset[AlertKind] = frozenset(
-    {"finished", "failed", "crashed", "stalled", "lost"}
-)
-"""Alerts about the open run that its train pane shows at least as prominently."""
-
-
 ENDED = ("finished", "failed", "crashed")
-STATUS_ALERTS: Mapping[RunStatus, tuple[AlertKind, str]] = {
-    "finished": ("finished", "finished"),
-    "failed": ("failed", "failed"),
-    "crashed": ("crashed", "crashed"),
-    "stalled": ("stalled", "makes no progress"),
-    "lost": ("lost", "doesn't answer"),
-    "degraded": ("disk", "can't save its metrics"),
-}
-"""The kind of alert for a status, and its words."""
+STATUS_ALERTS: Mapping[AlertKind, str] = {
+    "finished": "finished", "failed": "failed", "crashed": "crashed",
+    "stalled": "makes no progress", "lost": "doesn't answer", "degraded": "can't save its metrics",
+}  # fmt: skip
+"""The statuses that are worth an alert, and their words."""
+SHOWN_BY_TRAIN = STATUS_ALERTS.keys() - {"degraded"}
+"""Alerts about the open run that its train pane shows at least as prominently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +153,9 @@ class Alerts:
         summary, judged = seen.summary, seen.summary.evaluation
         if summary.status not in STATUS_ALERTS:
             return
-        kind, words = STATUS_ALERTS[summary.status]
-        if summary.status == "finished":
+        kind: AlertKind = summary.status
+        words = STATUS_ALERTS[kind]
+        if kind == "finished":
             if judged.perplexity is not None:
                 name = "val" if judged.name == "validation" else "test"
                 words += f": {name} perplexity {figure(judged.perplexity)}"

@@ -56,14 +56,9 @@ WOULD_DIVERGE = "it would fail again: {key:new_from_run} makes a new run from it
 """Why space does nothing for a run whose losses or gradients were non-finite until the end."""
 
 PAUSE_VERBS: dict[RunStatus, str] = {
-    "running": "Pause",
-    "degraded": "Pause",
-    "paused": "Resume",
-    "stopped": "Resume",
-    "failed": "Retry",
-    "crashed": "Resume",
-    "draft": "Start",
-}
+    "running": "Pause", "degraded": "Pause", "paused": "Resume", "stopped": "Resume",
+    "failed": "Retry", "crashed": "Resume", "draft": "Start",
+}  # fmt: skip
 """What space does in each status, for the footer; in any other status the footer doesn't offer
 it."""
 

@@ -36,10 +36,8 @@ async def read_other_runs(sides: Iterable[Side], open_run: Path | None) -> None:
             except (RnnlmError, OSError) as error:
                 side.unreadable = in_one_sentence(error)
             else:
-                before, side.unreadable = side.choice, ""
-                side.choice = CheckpointChoice.of(
-                    side.run.name, rows, before.wanted, living=before.living
-                )
+                old, side.unreadable = side.choice, ""
+                side.choice = CheckpointChoice.of(old.run, rows, old.wanted, living=old.living)
 
 
 async def read_tokenizer(side: Side, weights: Weights) -> None:
@@ -120,12 +118,11 @@ class SideScores:
             pair.append((side.tokenizer, weights))
         # another tokenizer reads the text, which lacks a stop string that ended it
         stopped = scored.done is not None and bool(scored.done.stop)
-        one = pair[0][0] == pair[1][0]
+        own = {None if stopped else found.side.tokenizer}
+        if pair[0][0] == pair[1][0]:
+            own.add(pair[0][0])
         a, b = [
-            await self.inspect(
-                context, weights, scored,
-                same=one or (tokenizer == found.side.tokenizer and not stopped),
-            )
+            await self.inspect(context, weights, scored, same=tokenizer in own)
             for tokenizer, weights in pair
-        ]  # fmt: skip
+        ]
         return a, b

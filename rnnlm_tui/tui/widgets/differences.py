@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import ClassVar
@@ -105,11 +105,10 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
         """Return a line of the text, and the letters below it."""
         start, end = self._wrapped.span(row)
         text, signs = Content(" "), Content(" ")
-        index = max(0, bisect_right(self._starts, start) - 1)
-        while index < len(self._spans) and self._starts[index] < end:
-            part = self._wrapped.text[
-                max(start, self._starts[index]) : min(end, self._starts[index + 1])
-            ]
+        first = max(0, bisect_right(self._starts, start) - 1)
+        for index in range(first, bisect_left(self._starts, end)):
+            piece = slice(max(start, self._starts[index]), min(end, self._starts[index + 1]))
+            part = self._wrapped.text[piece]
             size, place = level(self._spans[index].difference), self._scores.better(index)
             style = f"{BRIGHT} on {SIDE_BANDS[place][size - 1]}" if size else TEXT
             if index == self._scores.at:
@@ -118,7 +117,6 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
             cells, blank = cell_len(part), len(part) - len(part.lstrip(" "))
             below = f"{' ' * blank}{LETTERS[place]}{SIGNS[size] * cells}" if size else ""
             signs += Content.styled(below[:cells].ljust(cells), MARK_COLOURS[place])
-            index += 1
         return text, signs
 
     def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
@@ -127,11 +125,9 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
             return []
         labels = self.hidden_labels(self.top, self.last_top - self.top)
         a, b = self._scores.pair
-        swatches = Content.assemble(
-            *(("  ", f"{BRIGHT} on {band}") for band in reversed(SIDE_BANDS[a])),
-            " ",
-            *(("  ", f"{BRIGHT} on {band}") for band in SIDE_BANDS[b]),
-        )
+        bands = (*reversed(SIDE_BANDS[a]), "", *SIDE_BANDS[b])
+        parts = (("  ", f"{BRIGHT} on {band}") if band else " " for band in bands)
+        swatches = Content.assemble(*parts)
         if self._signed:
             swatches = Content.styled(f"{''.join(SIGNS[:0:-1])} {''.join(SIGNS)}", TEXT)
         key = line("{} better {} better {}", letter(a), swatches, letter(b))

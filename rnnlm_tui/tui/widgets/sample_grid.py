@@ -40,10 +40,8 @@ class SampleGrid(Panel, can_focus=True):
 
     LEFT_PADDING = 0
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move_cell(-1, 0)", show=False),
-        Binding("down", "move_cell(1, 0)", show=False),
-        Binding("left", "move_cell(0, -1)", show=False),
-        Binding("right", "move_cell(0, 1)", show=False),
+        Binding(key, f"move_cell({by})", show=False)
+        for key, by in (("up", "-1, 0"), ("down", "1, 0"), ("left", "0, -1"), ("right", "0, 1"))
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -147,8 +145,8 @@ def _labels(side: Side, row: int, *, named: bool) -> list[Content]:
 
 def _cell(cell: SideText, width: int, tall: int) -> list[Content]:
     """Return the lines of one cell, cut with `…` where there is no room for more."""
-    sign, text = ("✗ ", safe_text(cell.error, newlines="space", limit=400)) if cell.error else (
-        "", safe_text(cell.text).strip("\n"))  # fmt: skip
+    error = safe_text(cell.error, newlines="space", limit=400)
+    sign, text = "✗ " if error else "", error or cell.shown.strip("\n")
     if not text:
         ended = cell.over and cell.done and cell.done.reason != "cancelled"
         return [Content.styled("  no text" if ended else "  …", DIM)]

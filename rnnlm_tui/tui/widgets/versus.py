@@ -110,10 +110,8 @@ class SidePanel(WheelScrolled, can_focus=True):
     """One side: the newest text at the top, older ones dim below, and a status line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.scroll_texts(-1)", show=False),
-        Binding("down", "screen.scroll_texts(1)", show=False),
-        Binding("home", "screen.scroll_texts(-1000000)", show=False),
-        Binding("end", "screen.scroll_texts(1000000)", show=False),
+        Binding(key, f"screen.scroll_texts({lines})", show=False)
+        for key, lines in (("up", -1), ("down", 1), ("home", -1_000_000), ("end", 1_000_000))
     ]
 
     def __init__(self, place: int, columns: SideColumns) -> None:
