@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
@@ -60,14 +60,26 @@ def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
 
     The default, if anything of it is damaged.
     """
-    from pydantic import TypeAdapter  # slow, and not needed for the first picture
-
     newest = {name: settings[name] for name in ("axis", "smoothing") if name in settings}
-    with suppress(ValueError):
-        saved = {**newest, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
-        view = TypeAdapter(ChartView).validate_python(saved)
-        first, last, cursor = *(view.part or (0.0, 1.0)), view.cursor or 0.0
-        if -HUGE < first < last < HUGE and abs(cursor) < HUGE and view.smoothing in SMOOTHINGS:
+    saved = {**newest, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
+    default = asdict(ChartView())
+    kinds = {name: type(value) for name, value in default.items() if value is not None}
+    with suppress(TypeError, ValueError):
+        kept: dict[str, Any] = {
+            name: kinds.get(name, tuple)(value) if isinstance(value, list) else value
+            for name, value in saved.items()
+            if name in default
+        }
+        view = ChartView(**kept)
+        first, last = (0.0, 1.0) if view.part is None else view.part
+        cursor = 0.0 if view.cursor is None else view.cursor
+        if (
+            -HUGE < first < last < HUGE
+            and abs(cursor) < HUGE
+            and view.smoothing in SMOOTHINGS
+            and all(isinstance(kept[name], kinds.get(name, object)) for name in kept)
+            and all(isinstance(name, str) for name in view.turned | view.hidden)
+        ):
             return view
     return ChartView()
 

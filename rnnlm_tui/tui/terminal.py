@@ -53,11 +53,8 @@ class TerminalKind:
         Those requested at this start come first, then none if the terminal has or wants none, then
         the saved ones, then those for the terminal's background.
         """
-        chosen = (
-            wanted
-            or ("none" if self.depth == "none" else kept)
-            or ("light" if self.light else "dark")
-        )
+        kept = "none" if self.depth == "none" else kept
+        chosen = wanted or kept or ("light" if self.light else "dark")
         if self.depth == "16" and chosen in ("dark", "light"):  # exact colours need 256
             return "ansi-light" if chosen == "light" else "ansi-dark"
         return chosen

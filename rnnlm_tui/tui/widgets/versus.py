@@ -297,12 +297,9 @@ def versus_arrangement(
             regions[side_id(place)] = Region(left, 0, right - left, top)
     else:
         regions["difference-strip"] = Region(0, 0, width, top)
-    if lower:
-        chart = min(round(width * CHART_SHARE), width - FACTS_LEAST)
-        beside = "versus-facts" if view == "texts" else "difference-list"
-        if chart >= CHART_LEAST:
-            regions["versus-chart"] = Region(0, top, chart, lower)
-            regions[beside] = Region(chart, top, width - chart, lower)
-        else:
-            regions[beside] = Region(0, top, width, lower)
-    return regions
+    chart = min(round(width * CHART_SHARE), width - FACTS_LEAST)
+    chart = chart if chart >= CHART_LEAST else 0
+    beside = "versus-facts" if view == "texts" else "difference-list"
+    regions["versus-chart"] = Region(0, top, chart, lower)
+    regions[beside] = Region(chart, top, width - chart, lower)
+    return {name: region for name, region in regions.items() if region.area}
