@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.terminal import Terminal
@@ -39,36 +40,51 @@ SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log",
 """The key of each pane, and a text on it."""
 
 
+class AppTerminal(Terminal):
+    """The app on a finished demo run; it counts its polls of the run in a file."""
+
+    def __init__(self, polls: Path, size: tuple[int, int] = (80, 24)) -> None:
+        self._run, self._polls = ExitStack(), polls
+        self._run.enter_context(demo_run("finished", MOST))
+        command = [sys.executable, "-c", PROGRAM, str(polls)]
+        super().__init__(command, columns=size[0], rows=size[1])
+
+    def __enter__(self) -> AppTerminal:
+        return self
+
+    def close(self) -> None:
+        super().close()
+        self._run.close()
+
+    def after(self, keys: str, words: str | Callable[[], bool]) -> list[str]:
+        """The screen after these keys, once it shows the words and nothing more is sent."""
+        self.send(keys)
+        self.wait_for(words, DEADLINE)
+        received, polled = self.received, int(self._polls.read_text())
+
+        def still() -> bool:
+            nonlocal received, polled
+            polls = int(self._polls.read_text())
+            if self.received != received:
+                received, polled = self.received, polls
+            return polls >= polled + STILL_LOOKS
+
+        self.wait_for(still, DEADLINE)
+        return list(self.screen.display)
+
+
 def test_an_app_sends_only_what_changes_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
-    polls = tmp_path / "polls"  # the number of the app's polls
-    command = [sys.executable, "-c", PROGRAM, str(polls)]
-    with demo_run("finished", MOST), Terminal(command, columns=120, rows=40) as opened:
-
-        def sent(keys: str, words: str | Callable[[], bool]) -> list[str]:
-            """The screen after these keys, once it shows the words and nothing more is sent."""
-            opened.send(keys)
-            opened.wait_for(words, DEADLINE)
-            last = (opened.received, int(polls.read_text()))  # bytes, and polls by then
-
-            def still() -> bool:
-                nonlocal last
-                if opened.received != last[0]:
-                    last = (opened.received, int(polls.read_text()))
-                return int(polls.read_text()) >= last[1] + STILL_LOOKS
-
-            opened.wait_for(still, DEADLINE)
-            return list(opened.screen.display)
-
-        sent("", "plain-otter ✓ finished")
+    with AppTerminal(tmp_path / "polls", (120, 40)) as opened:
+        opened.after("", "plain-otter ✓ finished")
         assert opened.received < FIRST_PAINT_BYTES
-        sent("x", "tokens ─╯")
+        opened.after("x", "tokens ─╯")
         before = opened.received
-        sent("\t", lambda: opened.received > before)
+        opened.after("\t", lambda: opened.received > before)
         assert opened.received - before < 4_000
-        narrow = sent("xxxx", "step ─╯")
-        sent("?", "Keys: Train")
-        assert sent("q", "tok/s") == narrow, "the same after narrow updates and a whole repaint"
-        shown = {key: sent(key, text) for key, text in SHOWS.items()}
+        narrow = opened.after("xxxx", "step ─╯")
+        opened.after("?", "Keys: Train")
+        assert opened.after("q", "tok/s") == narrow, "as after a whole repaint"
+        shown = {key: opened.after(key, text) for key, text in SHOWS.items()}
         assert shown["2"] == narrow
         opened.send("\x11")
         assert opened.wait(DEADLINE) == 0

@@ -128,13 +128,14 @@ def _start(found: SideBySide, width: int) -> list[Fact]:
         text[slice(*mark)] if mark else " ".join(text[end:].split(maxsplit=1)[:1])
         for text, mark in zip(texts, marks, strict=True)
     ]
-    a, b = (
-        {place: Content.styled(" ".join(words.split()) or NOTHING, TEXT)}
+    values: dict[int | None, Content] = {
+        place: Content.styled(" ".join(words.split()) or NOTHING, TEXT)
         for place, words in zip(pair, said, strict=True)
-    )
+    }
     if found.difference is None:  # texts that stream have no differences yet
-        return [*facts, ("then", a | b)]
+        return [*facts, ("then", values)]
     count = len(found.hunks())
+    a, b = ({place: value} for place, value in values.items())
     return [*facts, (f"differs {min(found.difference + 1, count)} of {count}", a), ("", b)]
 
 
