@@ -180,14 +180,7 @@ def amount(text: str, style: str = TEXT, *, width: int = 0) -> Content:
 OWN, OTHERS, FREE = "━", "╍", "─"
 
 
-def bar(
-    width: int,
-    fraction: float | None,
-    others: float = 0.0,
-    *,
-    colour: str = TRAIN,
-    others_colour: str = THIRD,
-) -> Content:
+def bar(width: int, fraction: float | None, others: float = 0.0, *, colour: str = TRAIN) -> Content:
     """Draw a bar of `width` cells: `fraction` own, `others` used by others, the rest free.
 
     A share above 0 gets at least one cell, and only a full share fills all. A `fraction` of None
@@ -198,7 +191,7 @@ def bar(
         both = max(min(first + 1, width), cells(width, (fraction or 0.0) + others))
     return Content.assemble(
         (OWN * first, colour),
-        (OTHERS * (both - first), others_colour),
+        (OTHERS * (both - first), THIRD),
         (FREE * (width - both), BORDER),
     )
 

@@ -51,7 +51,7 @@ from rnnlm_tui.tui.views.versus import (
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
-from rnnlm_tui.tui.widgets.panel import Line, LinesPanel, Panel
+from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
 from rnnlm_tui.tui.widgets.sample_grid import SampleGrid, grid_columns
 from rnnlm_tui.tui.widgets.train_layout import Placed
@@ -196,7 +196,8 @@ class VersusScreen(StudioScreen):
             upper = self._strip.height_in(size.width)
             lower = len(self.scores.order) + LIST_ROWS
         placed.place(versus_arrangement(size, view, places, upper=upper, lower=lower))
-        self.session.compared = found.weights
+        usable = (side for side in found.sides if side.row is not None and not side.problem)
+        self.session.compared = tuple(Weights.of(side.run, side.row) for side in usable)
         self._facts.show(partial(facts_within, found), facts_legend(found))
         self._chart.show(self.scores.chart if scored else texts_chart(found, wide=wide))
         for panel in (*self._columns.panels, self._strip, self._list, self.grid):
@@ -267,12 +268,9 @@ class VersusScreen(StudioScreen):
 
     def _focus_view(self) -> None:
         """Give the focus to what the view shows."""
-        widgets: dict[VersusView, Panel] = {
-            "texts": self._panels[self.found.chosen],
-            "differences": self._strip,
-            "grid": self.grid,
-        }
-        self.set_focus(widgets[self._view])
+        side = self._panels[self.found.chosen]
+        shown = {"texts": side, "differences": self._strip, "grid": self.grid}
+        self.set_focus(shown[self._view])
 
     def on_descendant_focus(self) -> None:
         if isinstance(self.focused, SidePanel):
@@ -320,8 +318,8 @@ class VersusScreen(StudioScreen):
         self._take_side(replace(side, choice=side.next_choice(others)))
 
     def _take_side(self, side: Side) -> None:
-        """Take other weights for the chosen side, and load them."""
-        self.found.side = side
+        """Take other weights for the chosen side, which have no texts yet, and load them."""
+        self.found.sides[self.found.chosen], self.found.difference = side, None
         if side.row is not None:
             self.load_ahead(side.run.path / side.row.path)
         self._sides_changed()

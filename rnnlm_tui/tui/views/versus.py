@@ -280,20 +280,6 @@ class SideBySide:
         """The chosen side."""
         return self.sides[self.chosen]
 
-    @side.setter
-    def side(self, side: Side) -> None:
-        """Take other weights for the chosen side, which have no texts yet."""
-        self.sides[self.chosen], self.difference = side, None
-
-    @property
-    def weights(self) -> tuple[Weights, ...]:
-        """The checkpoints of the sides, without current weights and what can't be read."""
-        return tuple(
-            Weights.of(side.run, side.row)
-            for side in self.sides
-            if side.row is not None and not side.problem
-        )
-
     @property
     def newest(self) -> SampleRound | None:
         """The round at the top."""
