@@ -393,21 +393,20 @@ class RnnlmApp(App[int]):
     @property
     def no_run_words(self) -> tuple[str, str]:
         """What is true without an open run, and what to press."""
-        if self.draft is None or self.draft.base_name.startswith("preset "):
-            return "No run open.", self.with_keys("{key:show_runs} lists the runs.")
-        start = f"Draft from {self.draft.base_name}, not started."
-        way = "{key:leave_field} {key:show_config} shows it, {key:start_draft} there starts it."
-        return start, self.with_keys(way)
+        state, way = "No run open.", "{key:show_runs} lists the runs."
+        if self.current_mode == "runs":
+            way = "Choose one with {key:open_selected}, or press {key:new_run} for a new one."
+            if self.summaries == ():
+                way = "Press {key:open_selected} to start the demo, {key:new_run} to configure one."
+        elif self.draft is not None and not self.draft.base_name.startswith("preset "):
+            state = f"Draft from {self.draft.base_name}, not started."
+            way = "{key:leave_field} {key:show_config} shows it, {key:start_draft} there starts it."
+        return state, self.with_keys(way)
 
     def open_pane(self, pane: Pane) -> None:
         """Go to a pane."""
         if pane in ("train", "checkpoints") and self.run_directory is None:
-            state, way = self.no_run_words
-            start = "Press {key:open_selected} to start the demo, {key:new_run} to configure one."
-            choose = "Choose one with {key:open_selected}, or press {key:new_run} for a new one."
-            here = f"No run open. {start if self.summaries == () else choose}"
-            on_list = self.current_mode == "runs"
-            self.report(here if on_list else f"{state.rstrip('.')}: {way}")
+            self.report(" ".join(self.no_run_words))
             return
         if pane == "compare" and len(self.marks.names) < LEAST_COMPARED:
             self.report("mark two runs with {key:mark_run} to compare them")

@@ -15,7 +15,7 @@ from textual.widgets import OptionList
 
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.store.paths import listed_run
-from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, PANES, Action, Pane, key_label, shown_keys
+from rnnlm_tui.tui.actions import CHARTED, PANE_TITLES, Action, Pane, key_label, shown_keys
 from rnnlm_tui.tui.palette import FOCUS
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.screens.pick import FilteredList, PickItem
@@ -35,13 +35,8 @@ _WORD = re.compile(r"\w+")
 def commands(screen: PaneScreen) -> Iterator[PickItem[Command]]:
     """Yield every command, those of the screen's pane first."""
     here, app = screen.PANE, cast("RnnlmApp", screen.app)
-    order = [
-        PANE_TITLES[here],
-        *([CHARTS] if here in CHARTED else []),
-        EVERYWHERE,
-        *(PANE_TITLES[pane] for pane in PANES),
-        CHARTS,
-    ]
+    own = [PANE_TITLES[here], CHARTS] if here in CHARTED else [PANE_TITLES[here]]
+    order = [*own, EVERYWHERE, *PANE_TITLES.values(), CHARTS]
     actions = [entry for entry in app.actions if entry.palette]
     for entry in sorted(actions, key=lambda entry: order.index(group_of(entry, here))):
         yield PickItem(
@@ -125,9 +120,6 @@ class PaletteScreen(FilteredList[Command]):
             options = OptionList(markup=False)
             options.border_subtitle = f"{shown_keys('↑ ↓', self.app)} choose  enter run  esc close"
             yield options
-
-    def on_mount(self) -> None:
-        self.find("")
 
     def on_resize(self) -> None:
         self.options.styles.max_height = max(3, self.app.size.height - ABOVE)

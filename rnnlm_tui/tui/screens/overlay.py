@@ -117,12 +117,7 @@ class Question(Overlay[ResultT]):
     ]
 
     def __init__(
-        self,
-        title: str,
-        lines: Sequence[Content],
-        answers: Answers[ResultT],
-        *,
-        classes: str | None = None,
+        self, title: str, lines: Sequence[Content], answers: Answers[ResultT], classes: str = ""
     ) -> None:
         super().__init__(classes=classes)
         self._title, self._lines, self._answers = title, lines, answers

@@ -116,6 +116,7 @@ class FilteredList(Overlay[ResultT]):
         for field in self.query(SafeInput):
             field.focus()
             self.options.can_focus = False
+        self.find("")
 
     @property
     def current(self) -> PickItem[ResultT] | None:
@@ -252,9 +253,6 @@ class PickScreen(FilteredList[str]):
             yield OptionList(markup=False)
             if self.SEARCHES or self.note:
                 yield OverlayText(Content.styled(self.note, DIM))
-
-    def on_mount(self) -> None:
-        self.find("")
 
     def on_resize(self, _event: Resize) -> None:
         """Keep room for the border, the search and the count, or for a note."""

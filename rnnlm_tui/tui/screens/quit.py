@@ -21,8 +21,13 @@ UPDATE_SECONDS = 0.5
 """Seconds between updates of the runs."""
 SHOWN = 3
 """Runs that are named; the others are counted."""
-TRAINS: frozenset[RunStatus] = frozenset({"running", "degraded"})
-"""Statuses of runs that keep training."""
+LEAVE: dict[RunStatus, str] = {
+    "running": "leave, keep training",
+    "degraded": "leave, keep training",
+    "preparing": "leave, keep preparing",
+    "paused": "leave, keep {it} paused",
+}
+"""What enter does, by the first of these statuses that a run has."""
 FACTS: dict[RunStatus, str] = {
     "running": "Training continues without this terminal.",
     "preparing": "Preparation continues, then training starts.",
@@ -81,13 +86,8 @@ class QuitScreen(Question[str]):
             Content.styled("  Start rnnlm-tui again to come back.", DIM),
             Content(""),
         ]
-        leave = "leave"
-        if kinds & TRAINS:
-            leave = "leave, keep training"
-        elif "preparing" in kinds:
-            leave = "leave, keep preparing"
-        elif kinds == {"paused"}:
-            leave = f"leave, keep {'them' if several else 'it'} paused"
+        leave = next((LEAVE[status] for status in LEAVE if status in kinds), "leave")
+        leave = leave.replace("{it}", "them" if len(living) > 1 else "it")
         answers = [("enter,q", leave, "leave")]
         run = self.context.run_directory
         for summary in self._living:
