@@ -203,11 +203,10 @@ class RnnlmApp(App[int]):
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         self.run_worker(self._save_changes(), group="settings", exit_on_error=True)
         self.call_after_refresh(self.watcher.begun.set)
-        if self.run_directory is not None:
-            self.watcher.open(self.run_directory, paint_first=self.current_mode == "train")
-        hints = [
-            hint for hint in (use_keys(self, self._keymap_file), self.appearance.hint()) if hint
-        ]
+        run = self.run_directory
+        if run is not None:
+            self.watcher.open(run, paint_first=self.current_mode == "train")
+        hints = [*filter(None, (use_keys(self, self._keymap_file), self.appearance.hint()))]
         # one line, which covers no table
         if len(hints) == 1 and len(hints[0]) + NOTICE_MARGIN <= self.size.width:
             self.show_notice(Notice(hints[0].replace("\n", ": "), stays=True))
@@ -215,9 +214,7 @@ class RnnlmApp(App[int]):
             for hint in hints:
                 self.show_notification(hint)
         saved = (self.settings.get("run"), self.settings.get("pane"))
-        opened_by_command = (
-            self.run_directory is not None and (self.run_directory.name, self.current_mode) != saved
-        )
+        opened_by_command = run is not None and (run.name, self.current_mode) != saved
         # a hint is shown once; the run that `open` or `train` opened is also the next start's
         if hints or opened_by_command:
             self.save_session()
@@ -298,12 +295,8 @@ class RnnlmApp(App[int]):
     def _start_background_work(self) -> None:
         """Start what needs much CPU time, once a run has been painted."""
         self.watcher.painted.set()
-        if (
-            self.snapshot is not None
-            and self.snapshot.checkpoints
-            and self.sampler is None
-            and not self._sampler_lock.locked()
-        ):
+        has_checkpoints = self.snapshot is not None and self.snapshot.checkpoints
+        if has_checkpoints and self.sampler is None and not self._sampler_lock.locked():
             self.run_beside(self.warm_sampler())
 
     def watch_summaries(self, summaries: tuple[RunSummary, ...]) -> None:
@@ -619,11 +612,8 @@ class RnnlmApp(App[int]):
         on = self.settings.get(ALERTS_SETTING) is False
         self.settings[ALERTS_SETTING] = on
         self.save_settings()
-        self.report(
-            "terminal notifications on, while the terminal is not focused"
-            if on
-            else "terminal notifications off: alerts only in the app"
-        )
+        state = "on, while the terminal is not focused" if on else "off: alerts only in the app"
+        self.report(f"terminal notifications {state}")
 
     # settings
 
@@ -708,11 +698,8 @@ class RnnlmApp(App[int]):
             for chart in screen.query(Chart):
                 chart.redraw()
         self.save_session()
-        self.report(
-            "charts are drawn in ASCII"
-            if self.ascii_only
-            else f"dots: {'blocks' if self.marks_style == 'block' else 'braille'}"
-        )
+        words = {"ascii": "charts are drawn in ASCII", "block": "dots: blocks"}
+        self.report(words.get(self.marks_style, "dots: braille"))
 
     def action_show_log(self) -> None:
         from rnnlm_tui.tui.screens.log import WorkerLogScreen
@@ -791,13 +778,14 @@ def run_app(
     restored = run is None and place is None
     if restored:
         run, place = last_session(settings)
+    keymap = read_keymap(keymap_file())
     app = RnnlmApp(
         run,
         place,
         settings=settings,
         kind=kind,
         colours=colour_name(colours),
-        keymap=read_keymap(keymap_file()),
+        keymap=keymap,
         fps=fps,
     )
     app.prefer_running = restored and place == "runs"

@@ -126,13 +126,13 @@ class PaletteScreen(FilteredList[Command]):
 
     def find(self, typed: str) -> None:
         """List what has every word, the best first; if nothing has, titles with these letters."""
-        words = typed.lower().split()
+        self.words = words = typed.lower().split()
         scores = [(float(item.score(words)), item) for item in commands(self._below)]
         if not any(score for score, _ in scores):
             matcher = Matcher(typed.strip())
             scores = [(matcher.match(item.name), item) for _, item in scores]
         scores.sort(key=lambda found: -found[0])
-        self.list_items([item for score, item in scores if score], words, column=TITLE_COLUMN)
+        self.list_items([item for score, item in scores if score], TITLE_COLUMN)
 
     def named(self, item: PickItem[Command]) -> Content:
         """Return the title, indented."""

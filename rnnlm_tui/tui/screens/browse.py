@@ -63,9 +63,8 @@ def lines_of(
         if purpose == "text":
             lines.append(PickItem(str(folder), HERE, "all texts of this folder"))
     for entry in entries:
-        if word not in entry.name.lower() or (
-            entry.name.startswith(".") and not typed.startswith(".")
-        ):
+        is_hidden = entry.name.startswith(".") and not typed.startswith(".")
+        if is_hidden or word not in entry.name.lower():
             continue
         if entry.is_folder:
             chosen = purpose == "tokenizer" and entry.is_tokenizer
@@ -188,10 +187,9 @@ class BrowseScreen(FilteredList[str | Path]):
     @work(group="list", exclusive=True)
     async def _go(self, folder: Path) -> None:
         """List a folder in a thread; one that can't be listed changes nothing."""
+        looks = self._purpose == "tokenizer"
         try:
-            entries = await to_thread(
-                folders.list_folder, folder, tokenizers=self._purpose == "tokenizer"
-            )
+            entries = await to_thread(folders.list_folder, folder, tokenizers=looks)
         except RnnlmError as error:
             self._say(in_one_sentence(error))
             return
@@ -224,7 +222,7 @@ class BrowseScreen(FilteredList[str | Path]):
         left = [line for line in lines if line.name.rstrip("/") == self._came_from and not typed]
         entries = [line for line in lines if line.name not in (UP, HERE)]
         column = min(NAME, max((len(line.name) for line in lines), default=0)) + 2
-        self.list_items(lines, column=column, at=next(iter((*left, *entries, *lines)), None))
+        self.list_items(lines, column, next(iter((*left, *entries, *lines)), None))
         if not lines:
             self._say("nothing here has this name" if typed else "nothing to choose here")
         self._look()

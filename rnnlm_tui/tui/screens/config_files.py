@@ -23,7 +23,7 @@ from rnnlm_tui.schema.validation import config_to_raw, merge
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
-from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, Question
+from rnnlm_tui.tui.screens.overlay import AskPathScreen, ConfirmScreen, Question
 from rnnlm_tui.tui.screens.pick import PickItem, PickScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
@@ -224,9 +224,7 @@ async def ask_beginning(app: RnnlmApp, preset: str) -> Draft | None:
 async def ask_file(app: RnnlmApp) -> Draft | None:
     """Ask for a file and read it."""
     about = "a TOML file; tab completes the path"
-    path = await app.ask(
-        AskScreen("Open a config file", "", check_config_path, about=about, completes=True)
-    )
+    path = await app.ask(AskPathScreen("Open a config file", "", check_config_path, about=about))
     return await read_file(app, path) if path else None
 
 
@@ -254,9 +252,7 @@ async def ask_new_path(app: RnnlmApp, name: str, own: Path | None) -> Path | Non
     """Ask where to save a config, and before another file than its own is overwritten."""
     free = str(own or Path.cwd() / f"{name}.toml")
     about = "a TOML file for train --config; tab completes the path"
-    answer = await app.ask(
-        AskScreen("Save the config as", free, check_new_path, about=about, completes=True)
-    )
+    answer = await app.ask(AskPathScreen("Save the config as", free, check_new_path, about=about))
     if not answer:
         return None
     path = user_path(answer.strip()).absolute()

@@ -40,22 +40,18 @@ class GreyScreen:
         self._screen = screen
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grey, bare = ink(GREY, background=BACKGROUND), ink(GREY, background=BACKGROUND)
-        underlined = grey + Style(underline=True)
+        bare = ink(GREY, background=BACKGROUND)
+        underlined = bare + Style(underline=True)
         footer = next(iter(self._screen.query(FooterLine)), None)
         keys = footer.region.y if footer is not None and footer.notice is None else None
-        for y, line in enumerate(
-            Segment.split_lines(console.render(screen_content(self._screen), options))
-        ):
+        cells = console.render(screen_content(self._screen), options)
+        for y, line in enumerate(Segment.split_lines(cells)):
             if y:
                 yield Segment.line()
-            if y == keys:
-                yield Segment(" " * sum(segment.cell_length for segment in line), bare)
-                continue
-            for text, style, control in line:
-                yield Segment(
-                    text, underlined if style is not None and style.underline else bare, control
-                )
+            for segment in line:
+                text = segment.text if y != keys else " " * segment.cell_length
+                is_underlined = y != keys and segment.style is not None and segment.style.underline
+                yield Segment(text, underlined if is_underlined else bare, segment.control)
 
 
 class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
@@ -183,16 +179,10 @@ class AskScreen(Overlay[str]):
     AskScreen OverlayText { height: 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss")]
+    FIELD: ClassVar[type[SafeInput]] = SafeInput
 
     def __init__(
-        self,
-        title: str,
-        text: str,
-        check: Callable[[str], object],
-        *,
-        about: str,
-        most: int = 0,
-        completes: bool = False,
+        self, title: str, text: str, check: Callable[[str], object], *, about: str, most: int = 0
     ) -> None:
         """Ask.
 
@@ -202,18 +192,15 @@ class AskScreen(Overlay[str]):
             check: raises an RnnlmError for an invalid answer.
             about: one dim line below, about what is expected.
             most: the most characters; 0: no limit.
-            completes: it is a path, which tab completes.
         """
         super().__init__()
-        self._title, self._text, self._check, self._about = title, text, check, about
-        self._input, self._most = PathInput if completes else SafeInput, most
+        self._title, self._text, self._check = title, text, check
+        self._about, self._most = about, most
 
     def compose(self) -> ComposeResult:
         legend = key_line([("enter", "accept"), ("esc", "cancel")], 76, self.app)
         with TitledContainer(title=self._title, legend=legend, classes="-highlighted"):
-            yield self._input(
-                self._text, max_length=self._most, select_on_focus=False, compact=True
-            )
+            yield self.FIELD(self._text, max_length=self._most, select_on_focus=False, compact=True)
             yield OverlayText(id="ask-about")
 
     def on_mount(self) -> None:
@@ -248,6 +235,12 @@ class AskScreen(Overlay[str]):
             line = safe_content(f"✗ {problem}", newlines="space").stylize(BAD)
         self.query_one("#ask-about", OverlayText).update(line)
         return not problem
+
+
+class AskPathScreen(AskScreen):
+    """Returns a path, which tab completes."""
+
+    FIELD = PathInput
 
 
 def note_question(title: str, note: str) -> AskScreen:

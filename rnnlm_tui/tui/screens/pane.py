@@ -157,26 +157,21 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         return self.context.run_directory.path if self.context.run_directory else None
 
     def on_mount(self) -> None:
-        def show_runs() -> None:
-            self.show_runs(self.context.summaries)
+        def watch(show: Callable[[], None], *names: str) -> None:
+            """Show a change of the app only while this is its current pane."""
+            for name in names:
+                shown = lambda: show() if self.context.ready_pane is self else None  # noqa: E731
+                self.watch(self.context, name, shown, init=False)
 
-        for name, show in (
-            ("snapshot", self.watch_snapshot),
-            ("summaries", show_runs),
-            ("queue", show_runs),
-            ("marks", self.show_marks),
-            ("compared", self.show_compared),
-            ("machine", self.show_machine),
-            ("readings", self.show_readings),
-        ):
-            self.watch(self.context, name, self._if_current(show), init=False)
+        watch(self.watch_snapshot, "snapshot")
+        watch(lambda: self.show_runs(self.context.summaries), "summaries", "queue")
+        watch(self.show_marks, "marks")
+        watch(self.show_compared, "compared")
+        watch(self.show_machine, "machine")
+        watch(self.show_readings, "readings")
         if self.FIRST_FOCUS:
             self.query_one(self.FIRST_FOCUS, Widget).focus()
         self._arrive()
-
-    def _if_current(self, show: Callable[[], None]) -> Callable[[], None]:
-        """Return a watcher that shows a change of the app only while this is its current pane."""
-        return lambda: show() if self.context.ready_pane is self else None
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         if self.is_ready:  # the first time, there are no widgets yet

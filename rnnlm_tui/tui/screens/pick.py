@@ -141,20 +141,14 @@ class FilteredList(Overlay[ResultT]):
         """List what fits the text; for a subclass."""
 
     def list_items(
-        self,
-        items: Sequence[PickItem[ResultT]],
-        words: Sequence[str] = (),
-        *,
-        column: int,
-        at: PickItem[ResultT] | None = None,
+        self, items: Sequence[PickItem[ResultT]], column: int, at: PickItem[ResultT] | None = None
     ) -> None:
         """List items under their headings, with the cursor on `at` or on the first.
 
         Args:
-            words: found ones, which are highlighted.
             column: cells before the details; they follow a longer name.
         """
-        self.words, self._column = words, column
+        self._column = column
         groups: dict[str, list[PickItem[ResultT]]] = {}
         for item in items[:MOST_SHOWN]:
             groups.setdefault(item.group, []).append(item)
@@ -261,7 +255,7 @@ class PickScreen(FilteredList[str]):
 
     def find(self, typed: str) -> None:
         """List what fits the text, the best first; its heading is in its line."""
-        words = typed.lower().split()
+        self.words = words = typed.lower().split()
         found, current = self._items, None
         if words:
             found = [
@@ -271,7 +265,7 @@ class PickScreen(FilteredList[str]):
             ]
         else:
             current = next((item for item in found if item.value == self._current), None)
-        self.list_items(found, words, column=min(self.NAME_LIMIT, self._longest) + 4, at=current)
+        self.list_items(found, min(self.NAME_LIMIT, self._longest) + 4, current)
         if self.SEARCHES:
             count = f"{len(found)} of {len(self._items)}" if words else f"{len(found)} in all"
             self.query_one(OverlayText).update(Content.styled(count, DIM))
