@@ -20,6 +20,8 @@ from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from rich.style import Style
 from textual._compositor import Compositor, CompositorUpdate
+from textual.cache import LRUCache
+from textual.css.stylesheet import Stylesheet
 from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.keys import _character_to_key
@@ -133,6 +135,29 @@ def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
     """
     for stack in app._screen_stacks.values():
         yield from stack
+
+
+class ParsedOnce(Stylesheet):
+    """The app's style sheet, which parses each source once, also for a later app in this process.
+
+    Textual parses all of them three times at the start, with the same variables. A theme with other
+    variables would need its own rules.
+
+    Private: `Stylesheet._parse_cache`.
+    """
+
+    _parsed = LRUCache[Any, Any](maxsize=1_000)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._parse_cache = self._parsed
+
+    def set_variables(self, variables: dict[str, str]) -> None:
+        """Keep what is parsed: the variables are the same."""
+
+    def reparse(self) -> None:
+        """Take the parsed rules."""
+        self.parse()
 
 
 def write_to_terminal(app: App[Any], sequence: str) -> None:

@@ -35,6 +35,7 @@ from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui import run_commands
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
+    ParsedOnce,
     all_screens,
     deliver_pending_resize,
     replace_crash_report,
@@ -191,6 +192,7 @@ class RnnlmApp(App[int]):
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         replace_crash_report(self, lambda error: Text(crash_report(error, log_traceback(error))))
 
     # start, events and the end

@@ -97,8 +97,6 @@ def description(entry: Action) -> str:
 
 ABOVE = 5
 """Rows above the list: the margin and the search field."""
-INDENT = "  "
-"""Indentation of a command under its heading."""
 TITLE_COLUMN = 29
 """Cells before a description; a longer title takes what it needs."""
 
@@ -135,8 +133,8 @@ class PaletteScreen(FilteredList[Command]):
         self.list_items([item for score, item in scores if score], TITLE_COLUMN)
 
     def named(self, item: PickItem[Command]) -> Content:
-        """Return the title, indented."""
-        return Content(INDENT) + super().named(item)
+        """Return the title, indented under its heading."""
+        return Content("  ") + super().named(item)
 
     def detail(self, text: str, room: int) -> Content:
         """Return a description cut to `room` cells, around the found words."""

@@ -1,17 +1,15 @@
-"""Fixtures of every test of the app: no sleeping, and the style sheets are parsed once."""
+"""Fixtures of every test of the app: no sleeping, no painting, no waiting for disks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from time import thread_time, tzset
 from typing import Any
 
 import pytest
 from textual._context import active_app
 from textual.app import App
-from textual.css.model import RuleSet
-from textual.css.stylesheet import Stylesheet
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 
@@ -123,23 +121,6 @@ def no_painting() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def parsed_style_sheets() -> Iterator[None]:
-    """Let apps share parsed rules: a seventh of a test's time goes into parsing them again."""
-    parsed = dict[Hashable, list[RuleSet]]()
-    parse = Stylesheet._parse_rules
-
-    def parse_once(self: Stylesheet, css: str, **source: Any) -> list[RuleSet]:
-        key = (css, *source.items(), *self._variables.items())
-        if key not in parsed:
-            parsed[key] = parse(self, css, **source)
-        return parsed[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stylesheet, "_parse_rules", parse_once)
         yield
 
 

@@ -31,6 +31,15 @@ def test_keys_still_have_names_by_their_characters() -> None:
     assert names == ["question_mark", "plus", "a"], "see key_of_character in tui/_textual.py"
 
 
+def test_a_style_sheet_is_parsed_once_for_all_apps() -> None:
+    sheets = [_textual.ParsedOnce(variables={"gap": "7"}) for _ in range(2)]
+    for sheet in sheets:
+        sheet.add_source("Label { width: $gap; }", read_from=("once", ""))
+        sheet.set_variables({"gap": "7"})
+        sheet.reparse()
+    assert sheets[0].rules[0] is sheets[1].rules[0], "see ParsedOnce in tui/_textual.py"
+
+
 class OrderedInput(_textual.OrderedKeys, Input, can_focus=True):
     """An input whose keys act in order."""
 

@@ -134,37 +134,35 @@ class HelpScreen(Overlay[None]):
         return [row for group in groups for row in (Content(""), *self._group(group, room))]
 
     def _group(self, group: Group, room: int) -> list[Content]:
-        """Return heading and rows; what has no key is below the palette, or at the end."""
+        """Return heading and rows; what has no key is below the palette's, or at the end."""
         entries = [row[0] for row in key_rows(self._entries) if row[0].group == group]
         entries.sort(key=lambda entry: entry.id not in self._focused)
         of_run = {f"show_{pane}" for pane in PanesLine.LEFT}
         panes = [entry for entry in entries if entry.id in of_run]
-        keyed = [entry for entry in entries if entry.keys and entry not in panes]
         bare = [entry for entry in entries if not entry.keys]
-        rows = [self._row(entry, entry.all_keys, room) for entry in keyed]
-        below = [self._row(entry, "", room) for entry in bare]
-        names = [entry.id for entry in keyed]
-        if "command_palette" in names:
-            at = names.index("command_palette") + 1
-            rows[at:at] = below
-        elif bare:
-            rows += [self._row(bare[0], bare[0].all_keys, room), *below[1:]]
+        rows: list[Content] = []
         if panes:
-            words = f"screens of the run: {' '.join(entry.verb for entry in panes)}"
-            rows.insert(0, self._line(" ".join(entry.label for entry in panes), words, room))
+            brief, names = "screens of the run", " ".join(entry.verb for entry in panes)
+            keys = " ".join(entry.label for entry in panes)
+            rows = [self._line(keys, f"{brief}: {names}", brief, room)]
+        for entry in entries:
+            if entry.keys and entry not in panes:
+                rows.append(self._row(entry, entry.all_keys, room))
+            if entry.id == "command_palette":
+                rows += [self._row(one, "", room) for one in bare]
+        if group != "everywhere":
+            rows += [self._row(entry, entry.all_keys, room) for entry in bare]
         return [Content.styled(GROUP_TITLES[group], f"bold {palette.BRIGHT}"), *rows]
 
     def _row(self, entry: Action, keys: str, room: int) -> Content:
-        """Return the help, or the short one if there is less room."""
-        fits = max(KEY, len(entry.all_keys) + 1) + len(entry.help) <= room
-        return self._line(keys, entry.help if fits else entry.short_help, room)
+        return self._line(keys, entry.help, entry.short_help, room)
 
     @staticmethod
-    def _line(keys: str, help: str, room: int) -> Content:
+    def _line(keys: str, help: str, brief: str, room: int) -> Content:
+        """Return keys and help, or the short help if there is less room."""
         width = max(KEY, len(keys) + 1)
-        if width + len(help) > room:
-            help = help.partition(":")[0]
-        return Content.assemble((keys.ljust(width), f"bold {palette.FOCUS}"), (help, palette.TEXT))
+        text = help if width + len(help) <= room else brief
+        return Content.assemble((keys.ljust(width), f"bold {palette.FOCUS}"), (text, palette.TEXT))
 
     def _found(self, width: int) -> list[Content]:
         words = self._search.lower().split()
