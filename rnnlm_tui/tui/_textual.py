@@ -191,12 +191,12 @@ def replace_crash_report(app: App[Any], report: Callable[[BaseException], Render
 # what is sent to the terminal
 
 
-def screen_content(screen: Screen[Any]) -> RenderableType:
-    """Return the screen's cells as a renderable, to draw a pane in grey below an overlay.
+def screen_rows(screen: Screen[Any]) -> list[Strip]:
+    """Return the screen's cells, to draw a pane in grey below an overlay.
 
     Private: `Screen._compositor`.
     """
-    return screen._compositor
+    return screen._compositor.render_strips()
 
 
 UNKNOWN: Cell = ("\ue000", None)

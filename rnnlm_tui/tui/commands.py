@@ -105,7 +105,6 @@ class PaletteScreen(FilteredList[Command]):
     """Returns the chosen command, or None."""
 
     FOUND = FOCUS
-    NOTHING = "No matches found"
 
     def __init__(self, screen: PaneScreen) -> None:
         super().__init__()

@@ -40,19 +40,6 @@ STALL_SECONDS, STALL_TURNS = 0.02, 20
 of the loop, wait for something else, such as a thread. On a busy machine, time passes alone."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_sleeping() -> Iterator[None]:
-    """Let Textual's Pilot wait for messages instead of for an idle processor.
-
-    Its own function sleeps at least 20 ms, twice a key, and until a window of that length has used
-    little processor time.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("textual.app", "textual.pilot"):
-            patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
-        yield
-
-
 async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
     """Return when the app's widgets have handled their messages, or no longer make progress."""
     app, loop = active_app.get(), asyncio.get_running_loop()
@@ -97,45 +84,34 @@ def _is_to_be_painted(screen: Screen[Any]) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_waiting_for_disks() -> Iterator[None]:
-    """Don't wait until a disk has what is written: no test of the app cuts the power."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda _file: None)
-        yield
+def hasty_apps() -> Iterator[None]:
+    """Let apps do without what only a user needs.
 
-
-@pytest.fixture(scope="session", autouse=True)
-def no_painting() -> Iterator[None]:
-    """Don't draw what no terminal shows: tests read the screen's cells, which draws them.
-
-    What is to be called after the next paint meets a painted screen.
+    * Textual's Pilot waits for messages instead of for an idle processor: its own function sleeps
+      at least 20 ms, twice a key, and until a window of that length has used little processor time.
+    * Nothing waits until a disk has what is written: no test of the app cuts the power.
+    * What no terminal shows isn't drawn: tests read the screen's cells, which draws them. What is
+      to be called after the next paint meets a painted screen.
+    * An app's workers are cancelled before its screens are closed, as when a user leaves.
+      `run_test` closes them while workers still run: these look for widgets that are gone.
     """
-    refresh = Screen._compositor_refresh
+    refresh, shutdown = Screen._compositor_refresh, App._shutdown
 
-    def refresh_if_shown(self: Screen[Any]) -> None:
-        if self.app.is_headless and not self._callbacks:
-            self._dirty_widgets.clear()
-            self._compositor._dirty_regions.clear()
+    def refresh_if_shown(screen: Screen[Any]) -> None:
+        if screen.app.is_headless and not screen._callbacks:
+            screen._dirty_widgets.clear()
+            screen._compositor._dirty_regions.clear()
         else:
-            refresh(self)
+            refresh(screen)
+
+    async def cancel_first(app: App[Any]) -> None:
+        app.workers.cancel_all()
+        await shutdown(app)
 
     with pytest.MonkeyPatch.context() as patch:
+        for module in ("textual.app", "textual.pilot"):
+            patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
+        patch.setattr("os.fsync", lambda _file: None)
         patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cancelled_workers() -> Iterator[None]:
-    """Cancel an app's workers before its screens are closed, as the app does when a user leaves.
-
-    `run_test` closes them while workers still run: these look for widgets that are gone.
-    """
-    shutdown = App._shutdown
-
-    async def cancel_first(self: App[Any]) -> None:
-        self.workers.cancel_all()
-        await shutdown(self)
-
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(App, "_shutdown", cancel_first)
         yield

@@ -63,7 +63,7 @@ def test_a_key_has_one_meaning_on_a_screen_and_a_letter_or_function_key_one_on_a
     assert {key: found for key, found in verbs.items() if len(found) > 1} == {}
 
 
-def test_every_id_is_there_once_with_words_that_fit_and_in_the_table_of_keys() -> None:
+def test_every_id_is_there_once_with_words_that_fit() -> None:
     assert len({entry.id for entry in ACTIONS}) == len(ACTIONS)
     with pytest.raises(KeyError):
         action("fly")

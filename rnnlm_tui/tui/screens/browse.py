@@ -223,8 +223,6 @@ class BrowseScreen(FilteredList[str | Path]):
         entries = [line for line in lines if line.name not in (UP, HERE)]
         column = min(NAME, max((len(line.name) for line in lines), default=0)) + 2
         self.list_items(lines, column, next(iter((*left, *entries, *lines)), None))
-        if not lines:
-            self._say("nothing here has this name" if typed else "nothing to choose here")
         self._look()
 
     def named(self, item: Line) -> Content:
@@ -245,8 +243,8 @@ class BrowseScreen(FilteredList[str | Path]):
         self.workers.cancel_group(self, "look")
         if wanted:
             self._read(wanted, self._cancel)
-        elif line is not None:
-            self._show_lines([Content.styled("enter opens the folder", DIM)])
+        else:
+            self._say("enter opens the folder" if line is not None else "", colour=DIM)
 
     @work(group="look")
     async def _read(self, target: str, cancel: Event) -> None:

@@ -6,8 +6,8 @@ import string
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import RenderableType
+from rich.segment import Segment, SegmentLines
 from rich.style import Style
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store.labels import MOST_NOTE_CHARACTERS, check_note
-from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_content
+from rnnlm_tui.tui._textual import ChangedCellsScreen, CurrentSize, screen_rows
 from rnnlm_tui.tui.actions import shown_keys
 from rnnlm_tui.tui.palette import BACKGROUND, BAD, BRIGHT, DIM, FOCUS, GREY, TEXT, ink
 from rnnlm_tui.tui.text import fitting, safe_content
@@ -33,25 +33,22 @@ Answers = Sequence[tuple[str, str, ResultT]]
 """The keys of each answer, of which the first is shown, its words, and what it returns."""
 
 
-class GreyScreen:
-    """Another screen in grey, without its footer's keys, which don't work under an overlay."""
-
-    def __init__(self, screen: Screen[object]) -> None:
-        self._screen = screen
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        bare = ink(GREY, background=BACKGROUND)
-        underlined = bare + Style(underline=True)
-        footer = next(iter(self._screen.query(FooterLine)), None)
-        keys = footer.region.y if footer is not None and footer.notice is None else None
-        cells = console.render(screen_content(self._screen), options)
-        for y, line in enumerate(Segment.split_lines(cells)):
-            if y:
-                yield Segment.line()
-            for segment in line:
-                text = segment.text if y != keys else " " * segment.cell_length
-                is_underlined = y != keys and segment.style is not None and segment.style.underline
-                yield Segment(text, underlined if is_underlined else bare, segment.control)
+def grey(screen: Screen[object]) -> SegmentLines:
+    """Return a screen in grey, without its footer's keys, which don't work under an overlay."""
+    bare = ink(GREY, background=BACKGROUND)
+    underlined = bare + Style(underline=True)
+    footer = next(iter(screen.query(FooterLine)), None)
+    keys = footer.region.y if footer is not None and footer.notice is None else None
+    lines = [
+        [
+            Segment(text, underlined if style is not None and style.underline else bare)
+            for text, style, _ in strip
+        ]
+        if y != keys
+        else [Segment(" " * strip.cell_length, bare)]
+        for y, strip in enumerate(screen_rows(screen))
+    ]
+    return SegmentLines(lines, new_lines=True)
 
 
 class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
@@ -84,7 +81,7 @@ class Overlay(ChangedCellsScreen, CurrentSize, ModalScreen[ResultT]):
     def render(self) -> RenderableType:
         stack = self.app.screen_stack
         below = stack[: stack.index(self)] if self in stack else []
-        return GreyScreen(below[-1]) if below else super().render()
+        return grey(below[-1]) if below else super().render()
 
 
 class OverlayText(Static):

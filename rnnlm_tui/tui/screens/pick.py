@@ -99,8 +99,6 @@ class FilteredList(Overlay[ResultT]):
     """The most characters of a name."""
     FOUND: ClassVar[str] = VALIDATION
     """The colour of found words."""
-    NOTHING: ClassVar[str] = ""
-    """Listed if nothing is found."""
     options = getters.query_one(OptionList)
 
     def __init__(self) -> None:
@@ -160,8 +158,8 @@ class FilteredList(Overlay[ResultT]):
                 self._listed.append(None)
             lines += [Option(_Line(partial(self.line, item))) for item in members]
             self._listed += members
-        if not lines and self.NOTHING:
-            lines, self._listed = [Option(self.NOTHING, disabled=True)], [None]
+        if not lines:
+            lines, self._listed = [Option("No matches found", disabled=True)], [None]
         options = self.options.clear_options().add_options(lines)
         first = next((place for place, item in enumerate(self._listed) if item is not None), None)
         options.highlighted = first if at is None else self._listed.index(at)
