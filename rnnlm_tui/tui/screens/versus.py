@@ -291,7 +291,7 @@ class VersusScreen(StudioScreen):
 
     def action_to_older(self, pages: int) -> None:
         """Scroll one page up, or with -1 down."""
-        room = min((panel.room for panel in self._columns.panels), default=1)
+        room = self._panels[self.found.chosen].room
         self.action_scroll_texts(-pages * max(1, room - 1))
 
     # the sides

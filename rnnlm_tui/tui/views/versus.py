@@ -267,10 +267,8 @@ class SideBySide:
         if not self.sides:
             living = summary.status in LIVING
             other = other_wanted(rows, summary.checkpoints.pinned, living=living)
-            self.sides += [
-                Side(run, CheckpointChoice.of(run.name, rows, wanted, living=living))
-                for wanted in (None, other)
-            ]
+            choices = (CheckpointChoice(run.name, (), living, one) for one in (None, other))
+            self.sides = [Side(run, choice) for choice in choices]
         for side in self.sides:
             if side.run.path == run.path:
                 side.take(summary, rows)

@@ -77,8 +77,7 @@ class SideColumns:
             return False
         at = -1 if shown.difference is None and by > 0 else shown.difference or 0
         shown.difference = (at + by) % count
-        row = next((one.marked_line for one in self.panels if one.place == shown.pair[0]), 0)
-        room = min(panel.room for panel in self.panels)
+        row, room = self.panels[0].marked_line, self.panels[0].room
         if not self.top <= row < self.top + room:
             self.top = max(0, row - room // 3)
         self.following = False
@@ -180,21 +179,18 @@ class SidePanel(WheelScrolled, can_focus=True):
         top = columns.place(end, room)
         self._hidden = (top, max(0, end - top - room))
         rows: list[Content] = []
-        first = 0
         for asked, lines in rounds:
-            if first < top + room and first + lines > top:
-                shown = [*self._round_lines(asked), *[Content("")] * lines][:lines]
-                rows += shown[max(0, top - first) :]
-            first += lines
+            in_view = top - lines < len(rows) < top + room
+            shown = self._round_lines(asked) if in_view else []
+            rows += [*shown, *[Content("")] * lines][:lines]
+        rows = rows[top:]
         if not any(side in asked.texts for asked in found.rounds):
             rows = [*self._invitation(), *rows]
         rows = [*rows, *[Content("")] * room][:room]
-        status = Content("")
-        if text is not None:
-            status = text.figures(self._text_width, by_bytes=not found.one_tokenizer)
+        by_bytes = not found.one_tokenizer
+        status = text.figures(self._text_width, by_bytes=by_bytes) if text else Content("")
         blank = [Content("")] if height >= ROOMY_LINES else []
-        lines_of_all = [*blank, *rows, *blank, status]
-        self.lines = [one.pad_left(self._margin) for one in lines_of_all]
+        self.lines = [one.pad_left(self._margin) for one in (*blank, *rows, *blank, status)]
 
     def _round_lines(self, asked: SampleRound) -> list[Content]:
         found, text = self._columns.shown, self._text(asked)
