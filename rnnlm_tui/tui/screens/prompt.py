@@ -206,6 +206,7 @@ class PromptScreen(StudioScreen):
         nothing = self.context.no_run_words if self.run_path is None else ("Reading the run …",)
         empty = choice.invitation() if choice is not None else nothing
         self.transcript.invitation = [*map(self.context.with_keys, empty)]
+        self.transcript.redraw()
         self._show_hint()
 
     def _show_age(self) -> None:
@@ -220,7 +221,7 @@ class PromptScreen(StudioScreen):
         other_run = ((self.key_of("choose_weights"), "other run"),)  # no room in the footer
         keys = other_run if left is not None and left.plain else self._keys()
         self.query_one(ModeLine).show(left, keys, note=row.note, problem=row.problem)
-        self.frame.show_state(Path(self.session.state).stem)
+        self.frame.show_facts()
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""

@@ -206,7 +206,7 @@ class VersusScreen(StudioScreen):
         room, seed = self.size.width - 4, session.random_seed
         line = settings_line(session.settings, len(found.sides), room, random_seed=seed)
         self.query_one("#versus-settings", Line).put(Content.assemble("  ", line))
-        self.frame.show_state(Path(session.state).stem)
+        self.frame.show_facts()
         labels = {entry.id: entry.label for entry in self.context.actions}
         hints = HINTS["writing" if self.box.has_focus else view]
         keys = [(labels.get(key, key), words) for key, words in hints]

@@ -28,7 +28,7 @@ from rnnlm_tui.tui.palette import (
     ink,
     surprise_step,
 )
-from rnnlm_tui.tui.text import Label, line, padded, safe_text, segments_of, spread, width_of
+from rnnlm_tui.tui.text import fitting, line, padded, safe_text, segments_of, spread, width_of
 from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
 from rnnlm_tui.tui.widgets.panel import WheelScrolled
 
@@ -80,7 +80,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
     BAR_WORDS: ClassVar[str] = ""
     """What the height of a bar means."""
 
-    def __init__(self, title: Label, *, id: str) -> None:
+    def __init__(self, title: str, *, id: str) -> None:
         super().__init__(title=title, id=id)
         self.cursor = 0
         """The token under the cursor; the number of tokens means the place after the last."""
@@ -248,14 +248,12 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         """Return what is hidden, or `bottom`, then the note; at the right the scale, if it has no
         own row."""
         below = len(self._text.lines) - self._top - self.page_lines
-        hidden = self.hidden_labels(self._top, below)
-        labels = [(3, segments_of(self.bottom))] if self.bottom else hidden
+        labels = super().bottom_labels(width) or self.hidden_labels(self._top, below)
         used = width_of(labels[0][1]) + 5 if labels else 3
         scale = Content("")
         if self._texts and not self._legend_rows:
-            scale = self.scale(wide=False)
-            both = Content("  ").join(filter(None, (self._horizon_words(), scale)))
-            scale = both if used + both.cell_length + 7 <= width else scale
+            parts = [*filter(None, (self._horizon_words(), self.scale(wide=False)))]
+            scale = Content("  ").join(fitting(parts, width - used - 7, 2))
         at = width - 5 - scale.cell_length if scale else width - 3
         if self.note and used + self.note.cell_length + 2 <= at:
             labels = [*labels, (used, segments_of(self.note))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
@@ -210,7 +211,6 @@ class PromptFrame(TitledContainer):
         """Tokens of texts, where they are known."""
         self._editing = False
         """Whether the box holds a text to edit instead of the prompt."""
-        self._state = ""
 
     def compose(self) -> ComposeResult:
         yield PromptBox(id="prompt-box")
@@ -231,11 +231,6 @@ class PromptFrame(TitledContainer):
             context = cast("RnnlmApp", self.app)
             context.in_thread(lambda: store.state.append_history(prompt))
 
-    def show_state(self, name: str) -> None:
-        """Show the name of the kept state that samples start from; empty: the initial state."""
-        self._state = name
-        self.show_facts()
-
     def edit(self, text: str, *, editing: bool = True) -> None:
         """Put a text to edit in the place of the prompt, or afterwards the prompt."""
         self._editing = editing
@@ -254,8 +249,9 @@ class PromptFrame(TitledContainer):
                 self.box.put(text)
 
     def show_facts(self) -> None:
-        """Show what the box is for, and how long its text is."""
-        text, state, self.legend = self.box.text, self._state, ""
+        """Show what the box is for, from which kept state samples start, and its text's length."""
+        text, self.legend = self.box.text, ""
+        state = Path(cast("RnnlmApp", self.app).prompt_session.state).stem
         if text:
             number, _, noun = counted(len(text), "character").partition(" ")
             tokens = f", {counted(self.tokens[text], 'token')}" if text in self.tokens else ""

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.reactive import reactive
 
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FAINT, TEXT, TRAIN
@@ -130,12 +129,11 @@ class Transcript(WheelScrolled, can_focus=True):
         Binding("end", "scroll_text(-1000000)", show=False),
     ]
 
-    invitation: reactive[Sequence[str]] = reactive((), init=False, repaint=False)
-    """Lines that are shown before the first entry."""
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Sampling", id=id)
         self.entries: list[SampleTree] = []
+        self.invitation: Sequence[str] = ()
+        """Lines that are shown before the first entry."""
         self.side_by_side = False
         """Show samples of one request in columns, if at least two have room."""
         self._rows: dict[object, list[Content]] = {}
@@ -165,9 +163,6 @@ class Transcript(WheelScrolled, can_focus=True):
     def show_newest(self) -> None:
         """Draw, and scroll to the end or to the newest's current branch."""
         self._shown_place = -1
-        self.redraw()
-
-    def watch_invitation(self) -> None:
         self.redraw()
 
     def clear(self) -> None:
