@@ -197,14 +197,13 @@ async def _settled_picture(app: RnnlmApp, mode: Mode, wanted: list[str] | None) 
 
 
 def _picture(app: RnnlmApp, mode: Mode) -> list[str]:
-    """The characters, then how each is drawn."""
+    """The characters, then how each is drawn; in ASCII, an AssertionError for any other one."""
+    cells = _without_colour(app) if mode == "plain" else cells_on(app)
+    lines = ["".join(sign for sign, _ in row).rstrip() for row in cells]
     if mode == "ascii":
-        return ascii_lines(app)
-    if mode == "plain":
-        bare = _without_colour(app)
-        return [*texts(bare), *_looks(bare)]
-    coloured = cells_on(app)
-    return [*texts(coloured), *_colours(coloured)]
+        assert [line for line in lines if not line.isascii()] == []
+        return lines
+    return [*lines, *(_looks(cells) if mode else _colours(cells))]
 
 
 def _without_colour(app: RnnlmApp) -> Cells:
@@ -215,20 +214,8 @@ def _without_colour(app: RnnlmApp) -> Cells:
     return cells
 
 
-def ascii_lines(app: RnnlmApp) -> list[str]:
-    """The screen of an app in ASCII mode; an AssertionError for any other character."""
-    lines = texts(cells_on(app))
-    assert [line for line in lines if not line.isascii()] == []
-    return lines
-
-
 def _file_name(name: str, size: tuple[int, int], mode: Mode) -> str:
     return "-".join(part for part in (name, f"{size[0]}x{size[1]}", mode) if part)
-
-
-def texts(cells: Cells) -> list[str]:
-    """The characters, one string per row."""
-    return ["".join(sign for sign, _ in row).rstrip() for row in cells]
 
 
 @cache
@@ -254,15 +241,9 @@ def ground_name(style: Style | None) -> str:
     assert colour == palette.BACKGROUND or colour in GROUNDS, (
         f"the background {colour} isn't in the palette"
     )
-    return " ".join(
-        word
-        for word in (
-            GROUNDS.get(colour, ""),
-            "underlined" if style.underline else "",
-            "inverse" if style.reverse else "",
-        )
-        if word
-    )
+    looks = (("underlined", style.underline), ("inverse", style.reverse))
+    words = [GROUNDS.get(colour, ""), *(look for look, has in looks if has)]
+    return " ".join(filter(None, words))
 
 
 @cache
