@@ -25,7 +25,7 @@ RunStatus = Literal[
     "lost",
 ]
 
-LIVING: frozenset[str] = frozenset({"preparing", "running", "paused", "stalled", "degraded"})
+LIVING: frozenset[RunStatus] = frozenset({"preparing", "running", "paused", "stalled", "degraded"})
 """Statuses in which a worker runs."""
 
 RESUMABLE: frozenset[str] = frozenset({"stopped", "failed", "crashed"})

@@ -7,12 +7,13 @@ import pytest
 
 from tests.fakes import nvml
 from tests.tui.demo_run import demo_run, readings, use_machine
-from tests.tui.pictures import View, assert_picture
+from tests.tui.pictures import Mode, assert_picture
 from tests.tui.support import at_home
 from tests.tui.test_pictures import PICTURES
 
 pytestmark = pytest.mark.usefixtures("still")
 
+View = tuple[tuple[int, int], Mode]
 NARROW, WIDE = (80, 24), (120, 40)
 VIEWS: tuple[tuple[str, tuple[View, ...]], ...] = (
     ("h100", ((WIDE, ""), (WIDE, "plain"), (NARROW, ""))),

@@ -115,7 +115,7 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
 
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
     async with at_home(None, "train", size=(60, 15)) as (app, pilot):
-        for status in sorted(LIVING):
+        for status in LIVING:
             leave = LEAVE.get(status, "leave").replace("{it}", "it")
             stop = STOPS.get(status, "stop {run} at a checkpoint")
             stop = stop.replace("{run}", "training" if status == "running" else "it")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.screens.pane import PaneScreen
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
-Work, Failed = Callable[[], Awaitable[None]], Callable[..., None]
+Work = Callable[[], Awaitable[None]]
+Failed = Callable[..., None]
 WAITING_SECONDS = 0.5
 """A longer wait for an answer is explained."""
 
