@@ -154,7 +154,7 @@ async def test_runs_are_unmarked_and_the_list_draws_those_that_are_marked(
 
 
 async def test_what_cannot_be_compared_is_told_and_nothing_acts_on_the_terminal() -> None:
-    hostile = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.quit]x"
+    hostile = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe[@click=app.owned]x"
     words = parse_config(merge(DEMO, {"tokenizer.kind": "word"}))
     few = parse_config(merge(DEMO, {"tokenizer.vocab_size": 512}))
     figures = {"step": 3_700, "perplexity": 2.5, "best_step": 3_700, "best_perplexity": 2.5}
