@@ -93,7 +93,7 @@ async def test_a_changed_draft_is_on_disk_at_once_and_is_listed_deleted_and_edit
 
 async def test_a_draft_without_changes_is_not_kept_and_one_without_changes_any_more_goes() -> None:
     async with at_home(None, "config") as (app, pilot):
-        await until_shown(pilot, "draft, not started")
+        await until_shown(pilot, "draft, not started", "Sections")
         await press(pilot, "r", "no runs yet")
         assert not list_runs()
         await pilot.press("1")
@@ -280,7 +280,7 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
     parent = parent_at("plain-otter@3", "keep")
     async with at_home("plain-otter", "checkpoints") as (app, pilot):
         await app.new_draft_from("plain-otter")
-        await until_shown(pilot, "draft, not started")
+        await until_shown(pilot, "draft, not started", "Sections")
         words = "Draft from plain-otter, not started"
         await press(pilot, "2", f"{words}: esc 1 shows it, F5 there starts it.")
         for key in ("4", "f2"):
@@ -297,4 +297,4 @@ async def test_a_fork_is_named_on_other_panes_and_kept_however_it_is_left() -> N
             await until(pilot, lambda count=count: len(parents()) == count + 1)  # type: ignore[misc]
             assert parents()[0] == ("plain-otter@3", "keep")
             if "P" in keys:  # a preset starts from no weights
-                await until_shown(pilot, "draft, not started")
+                await until_shown(pilot, "draft, not started", "Sections")
