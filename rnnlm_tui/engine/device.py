@@ -49,7 +49,7 @@ CUDA_ERROR = re.compile(
     r"(?:(?:CUDA|HIP)(?: driver)? error|Triton Error \[(?:CUDA|HIP)\]): (?!\w+_STATUS_)(.+)"
     r"|(CU(?:BLAS|DNN)_STATUS_EXECUTION_FAILED\w*)"
 )
-OUR_FAULT = ("captur", "invalid argument", "invalid device ordinal", "kernel image")
+OUR_FAULT = ("invalid argument", "invalid device ordinal", "kernel image")
 """In CUDA errors after which the GPU still works."""
 
 

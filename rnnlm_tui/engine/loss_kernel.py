@@ -1,4 +1,4 @@
-"""Triton kernels of the vocabulary head: softmax, loss and gradient of rows of logits in one go.
+"""Triton kernel of the vocabulary head: softmax, loss and gradient of rows of logits in one go.
 
 Importing this module needs Triton, which comes with torch's CUDA wheels on Linux.
 """
@@ -27,9 +27,6 @@ SHORT_ROW = 2**16
 """Bytes of a row up to which `FEW_WARPS` are used."""
 
 IGNORED_TARGET = tl.constexpr(IGNORED)
-
-SCALED_BLOCK = 4_096
-"""Numbers that a program of `scale` multiplies."""
 
 
 @triton.jit(do_not_specialize=("targets", "losses"))  # type: ignore[untyped-decorator]
@@ -87,15 +84,6 @@ def _softmax_kernel(  # type: ignore[no-untyped-def]
             tl.store(logits + columns, gradient, mask=columns < width)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _scale_kernel(values, factor, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    by = tl.load(factor)
-    if by != 1.0:
-        places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        inside = places < size
-        tl.store(values + places, tl.load(values + places, mask=inside) * by, mask=inside)
-
-
 def gradient(
     logits_RW: Tensor, targets_R: Tensor, count: Tensor, vocab_size: int
 ) -> tuple[Tensor, Tensor]:
@@ -115,16 +103,8 @@ def losses(logits_RW: Tensor, targets_R: Tensor, vocab_size: int) -> Tensor:
     return _launch(logits_RW, targets_R, targets_R, vocab_size, writes=False)
 
 
-def scale(values: Tensor, factor: Tensor) -> Tensor:
-    """`Softmax.scale` in place. If the factor is 1, nothing else is read or written."""
-    size = values.numel()
-    with torch.cuda.device_of(values):  # type: ignore[no-untyped-call]
-        _scale_kernel[(triton.cdiv(size, SCALED_BLOCK),)](values, factor, size, BLOCK=SCALED_BLOCK)
-    return values
-
-
-KERNEL = Softmax(gradient, losses, scale)
-"""These kernels as one way to compute the loss."""
+KERNEL = Softmax(gradient, losses)
+"""This kernel as a way to compute the loss."""
 
 
 def warps(width: int, number_bytes: int) -> int:

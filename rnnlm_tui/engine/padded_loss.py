@@ -4,12 +4,11 @@ In it, and nowhere else, the vocabulary is padded to a multiple of 64: rows of w
 -inf, whose probability is zero. Tensor cores want rows that begin at multiples of 16 bytes; with
 32,011 numbers a row, most rows don't, and the products fall back to slow kernels.
 
-A step passes over the logits in memory five times: the product writes them (with the bias, which
+A step passes over the logits in memory six times: the product writes them (with the bias, which
 cuBLASLt adds on the way), the kernel reads them and overwrites them with their gradient, and two
-products read that. The kernel's second read comes from the cache. The bias's gradient, the sum of
-the rows, is an extra column of the last product, whose inputs have a one there; `adds_ones` says
-when a sixth pass is cheaper. Single operations of torch without the kernel make
-nine passes, torch's own chunked loss about fourteen.
+products and the sum of the rows, the bias's gradient, read that. The kernel's second read comes
+from the cache. Single operations of torch without the kernel make ten passes, torch's own chunked
+loss about fourteen.
 
 Nothing is read back from the device, and no shape depends on a value, so training doesn't wait.
 """
@@ -31,7 +30,6 @@ from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from rnnlm_tui.schema.memory import (
     VOCAB_ALIGNMENT,
     WIDTH_ALIGNMENT,
-    adds_ones,
     aligned,
     gpu_chunk_rows,
 )
@@ -69,7 +67,7 @@ def padded_token_losses(
     """`token_losses` for GPUs, on any device: in the precision of the weights."""
     vocab_size = weight_VH.shape[0]
     dtype = weight_VH.dtype
-    inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype, ones=False)
+    inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype)
     losses = [
         softmax.losses(F.linear(inputs_NI[chunk], weight_WI, bias_W), targets_N[chunk], vocab_size)
         for chunk in _chunks(inputs_NI, vocab_size)
@@ -90,9 +88,7 @@ class _PaddedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         vocab_size, width = weight_VH.shape
         dtype = torch.bfloat16 if reduced else weight_VH.dtype
-        ones = adds_ones(hidden_NH.shape[0], width, dtype.itemsize)
-        inputs_NJ, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype, ones=ones)
-        inputs_NI = inputs_NJ[:, : weight_WI.shape[1]]
+        inputs_NI, weight_WI, bias_W = _operands(hidden_NH, weight_VH, bias_V, dtype)
         count = (targets_N != IGNORED).sum()
         losses: list[Tensor] = []
         hidden_grads: list[Tensor] = []
@@ -103,20 +99,19 @@ class _PaddedCrossEntropy(torch.autograd.Function):
             )
             losses.append(losses_R)
             hidden_grads.append(wide_product(gradient_RW, weight_WI)[:, :width])
-            parts = [wide_product(gradient_RW.t(), inputs_NJ[chunk])]
-            if not ones:
-                parts.append(gradient_RW.sum(0, dtype=parts[0].dtype))
+            weight_part = wide_product(gradient_RW.t(), inputs_NI[chunk])
+            parts = [weight_part, gradient_RW.sum(0, dtype=weight_part.dtype)]
             del gradient_RW  # or it would overlap with the next chunk's in memory
             if grads:
                 for grad, part in zip(grads, parts, strict=True):
                     grad.add_(part)
             else:
                 grads = parts
-            del parts
+            del parts, weight_part
         weight_grad_VH = grads[0][:vocab_size, :width].contiguous()
-        bias_grad_V = grads[0][:vocab_size, -1].contiguous() if ones else grads[1][:vocab_size]
+        bias_grad_V = grads[1][:vocab_size]
         ctx.save_for_backward(_joined(hidden_grads).contiguous(), weight_grad_VH, bias_grad_V)
-        ctx.softmax, ctx.is_taken = softmax, False
+        ctx.is_taken = False
         return _joined(losses).sum() / count
 
     @staticmethod
@@ -129,7 +124,7 @@ class _PaddedCrossEntropy(torch.autograd.Function):
         # `grad` is nearly always 1, but asking would wait for the device.
         return (
             hidden_grad_NH * grad,
-            ctx.softmax.scale(weight_grad_VH, grad),
+            weight_grad_VH.mul_(grad),
             bias_grad_V * grad,
             None,
             None,
@@ -202,10 +197,7 @@ def _agrees_in_all_types(softmax: Softmax, device: torch.device) -> bool:
 def agrees(softmax: Softmax, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a way's losses and gradients are those of `PLAIN` for a few rows: short ones, and
     long ones, which a kernel reads in several blocks."""
-    scaled = softmax.scale(torch.ones(3, device=device), torch.full((), 2.0, device=device))
-    return torch.equal(scaled, torch.full_like(scaled, 2.0)) and all(
-        _agrees_at(softmax, vocab_size, device, dtype) for vocab_size in (70, 33_000)
-    )
+    return all(_agrees_at(softmax, vocab_size, device, dtype) for vocab_size in (70, 33_000))
 
 
 def _agrees_at(softmax: Softmax, vocab_size: int, device: torch.device, dtype: torch.dtype) -> bool:
@@ -232,37 +224,31 @@ def _agrees_at(softmax: Softmax, vocab_size: int, device: torch.device, dtype: t
 
 
 def _operands(
-    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, dtype: torch.dtype, *, ones: bool
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """inputs_NJ, weight_WI and bias_W of one dtype, padded, with I >= H and W >= V; J = I, or with
-    `ones`, I + 8, the last 8 of which are 1."""
+    """inputs_NI, weight_WI and bias_W of one dtype, padded, with I >= H and W >= V."""
     vocab_size, width = weight_VH.shape
     inner, outer = aligned(width, WIDTH_ALIGNMENT), aligned(vocab_size, VOCAB_ALIGNMENT)
     bias_W = bias_V.new_full((outer,), -torch.inf, dtype=dtype)
     bias_W[:vocab_size].copy_(bias_V)
     return (
-        _padded(hidden_NH, hidden_NH.shape[0], inner, dtype, ones=ones * WIDTH_ALIGNMENT),
+        _padded(hidden_NH, hidden_NH.shape[0], inner, dtype),
         _padded(weight_VH, outer, inner, dtype),
         bias_W,
     )
 
 
-def _padded(
-    matrix: Tensor, rows: int, columns: int, dtype: torch.dtype, *, ones: int = 0
-) -> Tensor:
-    """A copy with zeros behind the last row and column, and columns of ones behind these; the
-    matrix itself if nothing changes."""
+def _padded(matrix: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """A copy with zeros behind the last row and column; the matrix itself if nothing changes."""
     given_rows, given_columns = matrix.shape
-    if (rows, columns, dtype, ones) == (given_rows, given_columns, matrix.dtype, 0):
+    if (rows, columns, dtype) == (given_rows, given_columns, matrix.dtype):
         return matrix.contiguous()
-    padded = matrix.new_empty(rows, columns + ones, dtype=dtype)
+    padded = matrix.new_empty(rows, columns, dtype=dtype)
     padded[:given_rows, :given_columns].copy_(matrix)
     if rows > given_rows:
         padded[given_rows:].zero_()
     if columns > given_columns:
-        padded[:, given_columns:columns].zero_()
-    if ones:
-        padded[:, columns:].fill_(1)
+        padded[:, given_columns:].zero_()
     return padded
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,9 +111,7 @@ class SnapshotCopies:
         if missing and size > spare_bytes(device):
             return False
         if missing:
-            # Or the copy would split blocks that a step needs whole.
-            with suppress(RuntimeError):
-                release_cache(device)
+            release_cache(device)  # or the copy would split blocks that a step needs whole
         try:
             for key, one in missing.items():
                 self._kept[key] = torch.empty_like(

@@ -22,8 +22,6 @@ class Softmax:
     ignored rows and padded columns; and losses_R, at least float32, zero where ignored."""
     losses: Callable[[Tensor, Tensor, int], Tensor]
     """The losses_R alone."""
-    scale: Callable[[Tensor, Tensor], Tensor]
-    """Product of a tensor, which may be overwritten, with a scalar on the device."""
 
 
 def plain_gradient(
@@ -59,5 +57,5 @@ def without_waiting(logits_RV: Tensor, target_R1: Tensor) -> tuple[Tensor, Tenso
     return p_RV, largest_R - p_RV.amax(1).to(wide).log() - of_target_R
 
 
-PLAIN = Softmax(plain_gradient, plain_losses, torch.mul)
+PLAIN = Softmax(plain_gradient, plain_losses)
 """Single operations of torch, for any device."""

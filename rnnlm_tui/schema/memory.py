@@ -52,17 +52,6 @@ def gpu_chunk_rows(rows: int, vocab_size: int, number_bytes: int) -> int:
     return aligned(ceil(rows / max(1, ceil(rows / most))), WIDTH_ALIGNMENT)
 
 
-def adds_ones(rows: int, width: int, number_bytes: int) -> bool:
-    """Whether a GPU's loss sums the gradients of the logits (the bias's gradient) by a column of
-    ones in the inputs of the last product.
-
-    It saves reading the logits, but then the weight's gradient has to be copied out of the wider
-    product: V x H numbers read and written. Ones are added if they save twice as many bytes as they
-    cost. (Worked out, not measured.)
-    """
-    return rows * number_bytes > 2 * 2 * FLOAT_BYTES * width
-
-
 def aligned(number: int, to: int) -> int:
     """The next multiple of `to`."""
     return ceil(number / to) * to

@@ -47,10 +47,9 @@ def test_the_losss_kernels_compile_for_gpus(
     def everything() -> None:
         KERNEL.gradient(logits, targets, count, vocab_size)
         KERNEL.losses(logits, targets, vocab_size)
-        KERNEL.scale(torch.zeros(5_000), torch.tensor(1.0))
 
     gradient, *others = compiled(gpu, everything)
-    assert len(others) == 2
+    assert len(others) == 1
     if gpu.kind == "hip":
         return
     lines = gradient.asm["ptx"].splitlines()

@@ -80,14 +80,12 @@ def test_any_shape_in_any_number_of_chunks_equals_torch(
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("ones", [False, True])
 @pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("chunk", [1, 10**9])
-def test_the_biass_gradient_is_the_same_with_and_without_a_column_of_ones(
-    chunk: int, reduced: bool, ones: bool, monkeypatch: pytest.MonkeyPatch
+def test_gradients_are_right_in_one_chunk_and_in_several(
+    chunk: int, reduced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = a_head(200, 129, 13)
-    monkeypatch.setattr(padded_loss, "adds_ones", lambda *_: ones)
     monkeypatch.setattr(memory, "GPU_CHUNK_BYTES", chunk)
     _, gradients = found(head, plainly(reduced))
     errors = relative_errors(gradients, exact(head)[1])
@@ -96,7 +94,6 @@ def test_the_biass_gradient_is_the_same_with_and_without_a_column_of_ones(
 
 
 def test_ignored_rows_leave_exactly_the_mean_over_the_others() -> None:
-    """A recorded step has always the same number of rows, and some of them don't count."""
     head = a_head(60, 129, ignored=4)
     kept = head.targets != IGNORED
     alone = Head(head.hidden[kept], head.weight, head.bias, head.targets[kept])
@@ -238,15 +235,12 @@ def test_nothing_waits_for_the_device(recorder: tuple[Recorder, str], reduced: b
 
 
 @pytest.mark.parametrize("reduced", [False, True])
-@pytest.mark.parametrize(("width", "ones"), [(127, True), (128, False), (128, True), (650, False)])
+@pytest.mark.parametrize("width", [127, 128, 650])
 def test_every_row_of_every_product_begins_at_a_multiple_of_16_bytes(
     recorder: tuple[Recorder, str],
     width: int,
-    ones: bool,
     reduced: bool,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(padded_loss, "adds_ones", lambda *_: ones)
     matrices = recorded(*recorder, a_head(24, 129, width), reduced=reduced).matrices
     assert len(matrices) >= 9
     for matrix in matrices:
@@ -312,7 +306,7 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_used(
     outcome: Exception | bool,
     words: str,
 ) -> None:
-    kernel = Softmax(PLAIN.gradient, PLAIN.losses, PLAIN.scale)
+    kernel = Softmax(PLAIN.gradient, PLAIN.losses)
     monkeypatch.setitem(
         sys.modules, "rnnlm_tui.engine.loss_kernel", type("Module", (), {"KERNEL": kernel})
     )
@@ -337,7 +331,7 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_used(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_first_trial_finds_wrong_losses_gradients_and_factors(dtype: torch.dtype) -> None:
+def test_the_first_trial_finds_wrong_losses_and_gradients(dtype: torch.dtype) -> None:
     def wrong_gradient(logits: Tensor, targets: Tensor, count: Tensor, size: int) -> Any:
         gradient, losses = PLAIN.gradient(logits, targets, count, size)
         return gradient.roll(1, 0), losses
@@ -354,12 +348,9 @@ def test_the_first_trial_finds_wrong_losses_gradients_and_factors(dtype: torch.d
         gradient_RW[:, 20_000:] *= 1.1
         return gradient_RW, losses_R
 
-    assert not agrees(Softmax(wrong_in_a_later_block, PLAIN.losses, PLAIN.scale), CPU, dtype)
-    assert not agrees(Softmax(wrong_gradient, PLAIN.losses, PLAIN.scale), CPU, dtype)
-    assert not agrees(Softmax(PLAIN.gradient, wrong_losses, PLAIN.scale), CPU, dtype)
-    assert not agrees(
-        Softmax(PLAIN.gradient, PLAIN.losses, lambda values, factor: values), CPU, dtype
-    )
+    assert not agrees(Softmax(wrong_in_a_later_block, PLAIN.losses), CPU, dtype)
+    assert not agrees(Softmax(wrong_gradient, PLAIN.losses), CPU, dtype)
+    assert not agrees(Softmax(PLAIN.gradient, wrong_losses), CPU, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,7 +15,6 @@ from rnnlm_tui.schema.estimates import (
 from rnnlm_tui.schema.memory import (
     CELL_MEMORY,
     GPU_CHUNK_BYTES,
-    adds_ones,
     gpu_chunk_rows,
     largest_fitting_batch,
     memory_parts,
@@ -60,14 +59,6 @@ def test_a_gpu_needs_one_chunk_of_logits_and_its_part_of_the_output_matrix() -> 
     chunk, rows = 2 * 32_064 * positions, positions * 128 * 10
     assert gpu_chunk_rows(positions, 32_011, 2) == positions
     assert rounded.head == round(1.15 * (chunk + 6 * matrix + rows))
-
-
-def test_a_column_of_ones_is_added_where_it_saves_more_than_it_costs() -> None:
-    assert adds_ones(2_900, 128, 2)  # the book's model
-    assert adds_ones(2_900, 128, 4)
-    assert not adds_ones(4_480, 1_024, 2)
-    assert not adds_ones(64, 128, 2)
-    assert not adds_ones(0, 1, 4)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 2_000, 4_001, 100_000])
