@@ -401,7 +401,9 @@ class RnnlmApp(App[int]):
     def open_pane(self, pane: Pane) -> None:
         """Go to a pane."""
         if pane in ("train", "checkpoints") and self.run_directory is None:
-            self.report(" ".join(self.no_run_words))
+            state, way = self.no_run_words
+            on_list = self.current_mode == "runs"
+            self.report(f"{state} {way}" if on_list else f"{state.rstrip('.')}: {way}")
             return
         if pane == "compare" and len(self.marks.names) < LEAST_COMPARED:
             self.report("mark two runs with {key:mark_run} to compare them")

@@ -57,7 +57,7 @@ async def test_keys_and_clicks_go_to_panes_and_a_notice_ends_with_the_next_key()
         await pilot.press("1")  # there enter edits the field
         await until(pilot, lambda: app.current_mode == "config")
         for key in "23":
-            await press(pilot, key, "No run open. ^l lists the runs.")
+            await press(pilot, key, "No run open: ^l lists the runs")
         await pilot.press("r")
         with three_runs_at_home():
             app.watcher.poll_now()

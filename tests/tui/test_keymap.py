@@ -113,7 +113,7 @@ async def test_changed_keys_work_and_every_text_names_them(monkeypatch: pytest.M
         await press(pilot, "2", "Press enter to start the demo, H to conf")
         await pilot.press("H")
         await until(pilot, lambda: app.current_mode == "config")
-        await press(pilot, "2", "No run open. F12 lists the runs.")
+        await press(pilot, "2", "No run open: F12 lists the runs.")
         show_run(app, make_snapshot("crashed", name="dusk-dove"))
         await press(pilot, "f12 2 s", "the run has crashed: P resumes it")
         app.report("{key:pause} and {key:no_action}")
