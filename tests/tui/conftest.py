@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from time import thread_time, tzset
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
+from textual._compositor import Compositor
 from textual._context import active_app
 from textual.app import App
+from textual.geometry import Size
 from textual.message_pump import MessagePump
 from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
 
 from tests.homes import three_runs_at_home
 from tests.tui.demo_run import stand_still
@@ -69,6 +74,15 @@ def _messages_of(pump: MessagePump) -> int:
     return pump._message_queue.qsize() + len(pump._next_callbacks) + (not waits)
 
 
+def _may_have_changed(screen: Screen[Any]) -> bool:
+    """Whether its cells may differ from those drawn last."""
+    return bool(screen._dirty_widgets or _messages_of(screen)) or any(
+        widget._repaint_required or widget._layout_required or widget._scroll_required
+        for widget in screen.app._registry
+        if isinstance(widget, Widget)
+    )
+
+
 def _is_to_be_painted(screen: Screen[Any]) -> bool:
     return bool(
         screen.is_current
@@ -92,12 +106,23 @@ def hasty_apps() -> Iterator[None]:
     * Nothing waits until a disk has what is written: no test of the app cuts the power.
     * What no terminal shows isn't drawn: tests read the screen's cells, which draws them. What is
       to be called after the next paint meets a painted screen.
+    * A screen that hasn't changed isn't drawn again: a third of the time went into that.
     * An app's workers are cancelled before its screens are closed, as when a user leaves.
       `run_test` closes them while workers still run: these look for widgets that are gone.
     """
     refresh, shutdown = Screen._compositor_refresh, App._shutdown
+    render, drawn = Compositor.render_strips, WeakKeyDictionary[Compositor, list[Strip]]()
+
+    def render_if_changed(compositor: Compositor, size: Size | None = None) -> list[Strip]:
+        screen = compositor.root
+        if size is not None or not isinstance(screen, Screen) or _may_have_changed(screen):
+            return render(compositor, size)
+        if compositor not in drawn:
+            drawn[compositor] = render(compositor)
+        return drawn[compositor]
 
     def refresh_if_shown(screen: Screen[Any]) -> None:
+        drawn.pop(screen._compositor, None)
         if screen.app.is_headless and not screen._callbacks:
             screen._dirty_widgets.clear()
             screen._compositor._dirty_regions.clear()
@@ -113,5 +138,6 @@ def hasty_apps() -> Iterator[None]:
             patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
         patch.setattr("os.fsync", lambda _file: None)
         patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)
+        patch.setattr(Compositor, "render_strips", render_if_changed)
         patch.setattr(App, "_shutdown", cancel_first)
         yield
