@@ -114,13 +114,14 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
         await press(pilot, "q", "Leave rnnlm-tui?", *words)
 
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
+    assert set(FACTS) == LIVING
     async with at_home(None, "train", size=(60, 15)) as (app, pilot):
-        for status in LIVING:
+        for status, fact in FACTS.items():
             leave = LEAVE.get(status, "leave").replace("{it}", "it")
             stop = STOPS.get(status, "stop {run} at a checkpoint")
             stop = stop.replace("{run}", "training" if status == "running" else "it")
             keys = f"› enter  {leave} ", f"{stop}, then leave ", "esc    stay "
-            await asks(status, f"  {FACTS[status]} ", *keys)
+            await asks(status, f"  {fact} ", *keys)
             await pilot.press("escape")
             assert not isinstance(app.screen, QuitScreen)
         await asks("paused", FACTS["paused"], "leave, keep them paused", heron="paused")
