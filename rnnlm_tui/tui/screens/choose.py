@@ -55,11 +55,8 @@ async def choose_weights(
         title: of both lists: `Side B`.
         current: marked in the lists.
     """
-    runs = {
-        run.run: run
-        for run in context.summaries or ()
-        if run.checkpoints.count or run.status in LIVING
-    }
+    found = context.summaries or ()
+    runs = {run.run: run for run in found if run.checkpoints.count or run.status in LIVING}
     if not runs:
         context.report("no run has a checkpoint yet")
         return None

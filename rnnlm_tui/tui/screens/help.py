@@ -171,11 +171,8 @@ class HelpScreen(Overlay[None]):
             text = f"{entry.all_keys} {entry.verb} {entry.help} {entry.palette}".lower()
             return all(word in text for word in words)
 
-        rows = [
-            self._row(row[0], row[0].all_keys, width)
-            for row in key_rows(self._entries)
-            if any(map(fits, row))
-        ]
+        found = [row[0] for row in key_rows(self._entries) if any(map(fits, row))]
+        rows = [self._row(entry, entry.all_keys, width) for entry in found]
         return [Content(""), *(rows or [line("no key found on this screen")])]
 
     def _signs(self) -> list[Content]:

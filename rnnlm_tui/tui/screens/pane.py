@@ -124,11 +124,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     def identity(self, width: int) -> Content:
         """Return line 1 between the app's name and the device, in at most `width` columns."""
-        return run_identity(
-            self.context.run_directory.name if self.context.run_directory else None,
-            self.snapshot,
-            width,
-        )
+        run = self.context.run_directory
+        return run_identity(run.name if run is not None else None, self.snapshot, width)
 
     def key_of(self, name: str) -> str:
         """Return the first key of an action as shown to the user."""

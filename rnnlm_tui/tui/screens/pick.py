@@ -182,9 +182,8 @@ class FilteredList(Overlay[ResultT]):
             shown = self.detail(detail, room).stylize_before(DIM)
             line = Content.assemble(line.truncate(column, pad=True), shown)
         if item.keys:
-            line = Content.assemble(
-                line.truncate(width - len(item.keys), pad=True), (item.keys, f"bold {TEXT}")
-            )
+            line = line.truncate(width - len(item.keys), pad=True)
+            line += Content.styled(item.keys, f"bold {TEXT}")
         return line
 
     def detail(self, text: str, room: int) -> Content:
@@ -271,7 +270,5 @@ class PickScreen(FilteredList[str]):
     def named(self, item: PickItem[str]) -> Content:
         """Return the name with the mark of the current item."""
         is_current = item.value == self._current
-        return Content.assemble(
-            ("● ", TRAIN) if is_current else "  ",
-            super().named(item).stylize(BRIGHT if is_current else TEXT),
-        )
+        name = super().named(item).stylize(BRIGHT if is_current else TEXT)
+        return Content.assemble(("● ", TRAIN) if is_current else "  ", name)
