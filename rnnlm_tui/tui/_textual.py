@@ -81,9 +81,9 @@ class OrderedKeys(WidgetBase):
 # the size of the terminal
 
 
-def resize_to(event: Resize, size: Size) -> Resize:
-    """Return the event, or a resize to `size` if the event has another size."""
-    return event if event.size == size else Resize(size, size)
+def resize_to(event: Event, size: Size) -> Event:
+    """Return the event, or a resize to `size` if it is one to another size."""
+    return Resize(size, size) if isinstance(event, Resize) and event.size != size else event
 
 
 def terminal_size(app: App[Any]) -> Size | None:
@@ -120,9 +120,7 @@ class CurrentSize(ScreenBase):
     """
 
     async def on_event(self, event: Event) -> None:
-        await super().on_event(
-            resize_to(event, self.app.size) if isinstance(event, Resize) else event
-        )
+        await super().on_event(resize_to(event, self.app.size))
 
 
 # the app

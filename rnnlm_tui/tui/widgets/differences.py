@@ -43,23 +43,23 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
         self._scores = scores
         self._spans: Sequence[ScoredSpan] = ()
         """The pieces that are wrapped."""
-        self._at: int | None = None
-        """The marked piece that was scrolled to."""
+        self._reveals = True
+        """Whether to scroll to the marked piece."""
         self._starts: list[int] = [0]
         self._wrapped = WrappedText(10)
 
     def _wrap(self, width: int) -> None:
         """Wrap the text to a width."""
         if self._scores.spans is not self._spans:
-            self._spans, self._at, self.top = self._scores.spans, None, 0
+            self._spans, self._reveals, self.top = self._scores.spans, True, 0
             pieces = [_visible(span) for span in self._spans]
             self._starts = [0, *accumulate(map(len, pieces))]
             self._wrapped = WrappedText(width, "".join(pieces))
         self._wrapped.fit(width)
 
     def show_mark(self) -> None:
-        """Draw again, and scroll to the marked piece also if it was marked before."""
-        self._at = None
+        """Draw again, and scroll to the marked piece."""
+        self._reveals = True
         self.redraw()
 
     @property
@@ -77,20 +77,20 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
         return 2 + max(3 * (1 + self._signed), self.row_count)
 
     def prepare(self, width: int, height: int) -> None:
-        """Wrap the text, and scroll to the marked piece if that is another one."""
+        """Wrap the text, and scroll to a piece that was just marked."""
         scores = self._scores
         self.set_reactive(Panel.panel_title, scores.title)
         self.set_reactive(Panel.legend, scores.legend)
         self._wrap(max(10, width - 2))
         style = TEXT if scores.trouble else DIM
         self.lines = sentence(scores.note, width - 4, scores.trouble, style=style, indent=1)
-        if self._spans and scores.at is not None and scores.at != self._at:
+        if self._reveals and scores.at is not None:
             shown = _visible(self._spans[scores.at])
             start = self._starts[scores.at] + len(shown) - len(shown.lstrip())
             row = (bisect_right(self._wrapped.starts, start) - 1) * (1 + self._signed)
             if not self.top <= row < self.top + height:
                 self.top = row - height // 2
-        self._at = scores.at
+        self._reveals = False
         self.top = max(0, min(self.top, self.last_top))
 
     def content_line(self, y: int, width: int) -> Strip:
