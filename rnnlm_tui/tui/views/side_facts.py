@@ -89,13 +89,12 @@ def _rows(facts: Sequence[Fact], width: int, *, lettered: bool = True) -> list[C
     lines = []
     for label, values in facts:
         shown = Content.styled(label.ljust(LABEL_CELLS), DIM)
-        for number, (place, value) in enumerate(values.items(), start=1):
+        for place, value in values.items():
             if place is not None and lettered:
                 shown += letter(place) + " "
             shown += value.truncate(max(1, width - shown.cell_length), ellipsis=True)
-            if number < len(values):
-                rest = max(0, columns.get(place, 0) - value.cell_length)
-                shown = shown.pad_right(rest + GAP_CELLS)
+            rest = max(0, columns.get(place, 0) - value.cell_length)
+            shown = shown.pad_right(rest + GAP_CELLS)
         lines.append(shown)
     return lines
 

@@ -146,7 +146,7 @@ def test_texts_of_two_tokenizers_are_compared_by_bytes() -> None:
     found, texts = sampled(" is strong, and the", " is strong, and it")
     found.sides[0].tokenizer, found.sides[1].tokenizer = "aa", "bb"
     texts[1].scores[found.sides[0]] = score = TextScore((4.0, 4.0), (2, 2), 6)
-    lines = [line.plain for line in fact_lines(found, (0, 1), 60)]
+    lines = [line.plain.rstrip() for line in fact_lines(found, (0, 1), 60)]
     assert "A scores B’s text 2.00 bits/byte of 67 % of the text" in lines
     assert "val ppl           A 58.1  B 87.1" in lines, "no star"
     for by_bytes, x, mean in ((True, [2.0, 4.0], [2.0, 2.0]), (False, [1.0, 2.0], [4.0, 4.0])):
