@@ -53,12 +53,17 @@ class Posted(list[Message]):
         return [notice.text for notice in self.of("pending_notice")]
 
 
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """No thread of an app before reads a run any more."""
+    wait_for_threads(DEADLINE)
+
+
 @contextmanager
 def watching(
     *, open: str = "", paint_first: bool = False, reads_machine: bool = False
 ) -> Iterator[tuple[Watcher, Posted]]:
     """A watcher in its thread, with an open run."""
-    wait_for_threads(DEADLINE)  # of an app before, which may read a run with the same name
     posted = Posted()
     watcher = Watcher(posted.append, fps=200.0, reads_machine=lambda: reads_machine)
     if open:
