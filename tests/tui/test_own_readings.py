@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from rnnlm_tui.tui.poller import FIRST_READING_SECONDS, READING_SECONDS, Polled,
 from rnnlm_tui.tui.views.machine import Readings
 from tests.homes import trained, training
 from tests.tui.fakes import make_hardware
-from tests.tui.support import at_home, lines_of, shows, until
+from tests.tui.support import at_home, lines_of, shows, text_of, until
 from tests.unit.client.logs import record
 
 
@@ -85,6 +86,4 @@ async def test_only_an_ended_run_without_readings_shows_the_current_machine_afte
             await pilot.press("l")
             await until(pilot, lambda: app.readings.rows and shows(app, " GB free"))
             app.last_key = -1e9
-            await until(
-                pilot, lambda: any("at " in line and "Machine" in line for line in lines_of(app))
-            )
+            await until(pilot, lambda: re.search("─ Machine ─+ at [0-9:]{8} ─", text_of(app)))
