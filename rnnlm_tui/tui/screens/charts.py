@@ -21,6 +21,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
+from textual.events import Click
+
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.screens.pane import PaneScreen
@@ -291,11 +293,11 @@ class ChartedScreen(PaneScreen):
 
     # the cursor
 
-    def on_chart_pointed(self, message: Chart.Pointed) -> None:
-        """Set the cursor where the mouse clicked."""
-        message.stop()
-        if self.ends() is not None:
-            self._set_cursor(message.x)
+    def on_click(self, event: Click) -> None:
+        """Set the cursor where the mouse clicked on a chart."""
+        place = event.widget.x_of(event) if isinstance(event.widget, Chart) else None
+        if place is not None and self.ends() is not None:
+            self._set_cursor(place)
 
     def action_cursor_to_end(self, end: int) -> None:
         """Put the cursor on the first (0) or the newest step (1)."""

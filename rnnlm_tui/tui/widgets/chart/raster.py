@@ -10,6 +10,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from typing import NamedTuple
 
 from rnnlm_tui.tui.views.chart_data import Average, ChartSeries, MarksStyle
@@ -175,15 +176,8 @@ class Scale:
 
 def run(first: int, last: int, rows: int) -> int:
     """Return the bits of rows `first` to `last`, in either order, clipped."""
-    if first > last:
-        first, last = last, first
-    if last < 0 or first >= rows:
-        return 0
-    if first < 0:
-        first = 0
-    if last >= rows:
-        last = rows - 1
-    return ((1 << (last - first + 1)) - 1) << first
+    first, last = max(min(first, last), 0), min(max(first, last), rows - 1)
+    return ((1 << (last - first + 1)) - 1) << first if first <= last else 0
 
 
 def band_layer(bins: Sequence[Bin], scale: Scale, columns: int) -> list[int]:
@@ -202,54 +196,39 @@ def curve_layer(curve: Sequence[tuple[int, float]], scale: Scale, columns: int) 
     A steep line is split between its two columns.
     """
     layer, rows, row_of = [0] * columns, scale.rows, scale.row
+
+    def piece(column: int, before: int, here: int) -> None:
+        """Draw the line from row `before` in the previous column to row `here` in this one."""
+        if -2 < here - before < 2:
+            if 0 <= here < rows and 0 <= column < columns:
+                layer[column] |= 1 << here
+            return
+        middle = (before + here) // 2
+        if 1 <= column <= columns:
+            layer[column - 1] |= run(before, middle, rows)
+        if 0 <= column < columns:
+            layer[column] |= run(middle + 1 if here > before else middle, here, rows)
+
     joined, column_before, row_before = False, 0, 0.0
     for column, value in curve:
         if value != value:
             joined = False
             continue
         row = row_of(value)
-        if joined:
-            _line(layer, column_before, row_before, column, row, columns, rows)
+        if joined and column == column_before + 1:
+            piece(column, round(row_before), round(row))
+        elif joined:
+            slope = (row - row_before) / max(column - column_before, 1)
+            first = max(column_before, -1)
+            last = round(row_before + slope * (first - column_before))
+            for at in range(first + 1, min(column, columns) + 1):
+                here = round(row_before + slope * (at - column_before))
+                piece(at, last, here)
+                last = here
         elif 0 <= column < columns and 0 <= round(row) < rows:
             layer[column] |= 1 << round(row)
         joined, column_before, row_before = True, column, row
     return layer
-
-
-def _line(
-    layer: list[int],
-    column: int,
-    row: float,
-    column_after: int,
-    row_after: float,
-    columns: int,
-    rows: int,
-) -> None:
-    """Draw dots from a point, already drawn itself, to the next one on the right."""
-    last, here = round(row), round(row_after)
-    if column_after == column + 1:
-        _piece(layer, column_after, last, here, columns, rows)
-        return
-    slope = (row_after - row) / max(column_after - column, 1)
-    first = max(column, -1)
-    last = round(row + slope * (first - column))
-    for at in range(first + 1, min(column_after, columns) + 1):
-        here = round(row + slope * (at - column))
-        _piece(layer, at, last, here, columns, rows)
-        last = here
-
-
-def _piece(layer: list[int], column: int, before: int, here: int, columns: int, rows: int) -> None:
-    """Draw the line from row `before` in the previous column to row `here` in this one."""
-    if -2 < here - before < 2:
-        if 0 <= here < rows and 0 <= column < columns:
-            layer[column] |= 1 << here
-        return
-    middle = (before + here) // 2
-    if 1 <= column <= columns:
-        layer[column - 1] |= run(before, middle, rows)
-    if 0 <= column < columns:
-        layer[column] |= run(middle + 1 if here > before else middle, here, rows)
 
 
 class Raster:
@@ -263,8 +242,7 @@ class Raster:
 
     def copy(self) -> Raster:
         """Return a copy to draw over."""
-        other = Raster(0, 0, self.marks)
-        other.width, other.height = self.width, self.height
+        other = copy(self)
         other.signs, other.inks = [row[:] for row in self.signs], [row[:] for row in self.inks]
         return other
 

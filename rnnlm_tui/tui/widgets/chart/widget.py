@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from rich.segment import Segment
 from textual.content import Content
 from textual.events import Click
-from textual.message import Message
 from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
@@ -234,14 +233,6 @@ def value_of(plot: Plot, series: ChartSeries) -> tuple[str, str]:
 class Chart(Panel):
     """Curves over x, drawn with dots; call `show(data)`."""
 
-    class Pointed(Message):
-        """An x was clicked."""
-
-        def __init__(self, x: float) -> None:
-            super().__init__()
-            self.x = x
-            """In the unit of the x axis."""
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.data = ChartData("", ())
@@ -341,9 +332,8 @@ class Chart(Panel):
         """Cells for x; before the chart is first drawn, about as many as it will have."""
         return max((self._plot.width or self.app.size.width) - self._plot.gutter, 1)
 
-    def on_click(self, event: Click) -> None:
-        """Report the clicked x; the app moves the cursors of all charts."""
-        column = event.x - 2 - self._plot.gutter
-        start, end = self.range.shown
-        if 0 <= column < self._cells and 0 < event.y < self.size.height - 1:
-            self.post_message(self.Pointed(start + (end - start) * (column + 0.5) / self._cells))
+    def x_of(self, event: Click) -> float | None:
+        """Return the x of a click; None beside the dots."""
+        column, (start, end) = event.x - 2 - self._plot.gutter, self.range.shown
+        inside = 0 <= column < self._cells and 0 < event.y < self.size.height - 1
+        return start + (end - start) * (column + 0.5) / self._cells if inside else None
