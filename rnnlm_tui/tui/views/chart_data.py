@@ -21,7 +21,7 @@ XFormat = Literal["count", "whole", "duration", "clock"]
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """One curve; x ascends, all sequences have its length, NaN is a gap, infinity is off scale."""
+    """One curve; x ascends, all sequences have its length, NaN and infinity are gaps."""
 
     name: str
     """Shown in the legend; empty shows only the value."""

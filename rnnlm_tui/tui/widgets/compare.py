@@ -85,17 +85,13 @@ def figure_columns(comparison: Comparison, room: int) -> tuple[list[FigureColumn
 
 def _cells(row: FigureRow) -> list[Content]:
     """Style the values: the best one bold, the best perplexity with a star."""
-    cells = []
+    cells, perplexity = [], row.name == BEST
     for index, words in enumerate(row.words):
-        perplexity = row.name == BEST
         best = index == row.best and (row.better != "" or not perplexity)
-        colour = palette.BRIGHT if best else palette.TEXT
-        if words == NOTHING:
-            colour = palette.DIM
-        elif best and perplexity:
-            colour = palette.VALIDATION
+        strong = f"bold {palette.VALIDATION if perplexity else palette.BRIGHT}"
+        style = strong if best else palette.DIM if words == NOTHING else palette.TEXT
         sign = "" if not perplexity else "★" if best else " "
-        cells.append(Content.styled(words + sign, f"bold {colour}" if best else colour))
+        cells.append(Content.styled(words + sign, style))
     return cells
 
 

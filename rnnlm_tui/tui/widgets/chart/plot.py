@@ -1,6 +1,6 @@
 """Draw a chart without a widget: limits, ticks, curves, notes and cursor, as styled text rows.
 
-Notes are the text among the dots: level names, series letters, stars, off-scale counts and marks.
+Notes are the text among the dots: level names, series letters, stars, off-scale values and marks.
 Guides are reference curves, dotted behind a chart's own.
 """
 

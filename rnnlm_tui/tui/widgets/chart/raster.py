@@ -19,7 +19,7 @@ VIRTUAL_POINTS = 1000
 """Smoothing weights refer to this many points over the whole x range, however points are bucketed.
 """
 LARGEST = 1e99
-"""Larger values are off scale like infinite ones, so that computing with limits can't overflow."""
+"""Larger values are left out like infinite ones, so that computing with limits can't overflow."""
 NAN = math.nan
 AVERAGES: dict[Average, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "arithmetic": (float, float),
