@@ -96,9 +96,13 @@ def make_series(steps: int, width: int = 4) -> SeriesTable:
 
 
 def make_summary(
-    name: str = "plain-otter", status: RunStatus = "running", step: int = 3_751, **changes: object
+    name: str = "plain-otter",
+    status: RunStatus = "running",
+    step: int = 3_751,
+    base: RunSummary | None = None,
+    **changes: object,
 ) -> RunSummary:
-    """The figures of a demo run; everything can be changed."""
+    """The figures of a demo run, or of this one; everything can be changed."""
     train = TrainFigures(loss=3.93, perplexity=50.9, grad_norm=0.41, learning_rate=8.1e-4)
     known: dict[str, object] = {
         "run": name,
@@ -113,7 +117,7 @@ def make_summary(
     }
     if "validation" in changes:
         known.setdefault("evaluation", changes["validation"])
-    return recorded(step, True, DEMO).summary.model_copy(update=known)
+    return (base or recorded(step, True, DEMO).summary).model_copy(update=known)
 
 
 def make_hardware(*, gpu: bool = True, busy: float = 71) -> tuple[HardwareRow, ...]:
@@ -133,12 +137,9 @@ def make_snapshot(
 ) -> RunSnapshot:
     """A demo run at that step with the figures of `make_summary`, and losses so much lower."""
     found = recorded(step, gpu, config, lower)
-    if lower:
-        judged = found.summary.evaluation
-        changes = {"evaluation": judged, "validation": judged, **changes}
     return replace(
         found,
-        summary=make_summary(name, status, step, **changes),
+        summary=make_summary(name, status, step, found.summary, **changes),
         log_tail=("evaluation at 3,751",),
         eta_margin=3.0 if status == "running" else None,
     )
