@@ -22,7 +22,6 @@ from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import (
-    allowed_range,
     field_choices,
     field_kind,
     field_paths,
@@ -62,8 +61,6 @@ class FormField:
     help: str
     """Shown in the line under the field."""
     kind: FieldKind
-    allowed: str = ""
-    """A number's bounds: `1 … 65,536`."""
     unit: str = ""
     choices: tuple[str, ...] = ()
 
@@ -129,7 +126,6 @@ def _field(path: str) -> FormField:
         info.title or name,
         info.description or "",
         "choice" if choices else field_kind(path),
-        allowed_range(path),
         str(extra.get("unit", "")) if isinstance(extra, dict) else "",
         choices,
     )

@@ -21,7 +21,7 @@ from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS
-from rnnlm_tui.schema.rules import RATE, dependent_fields
+from rnnlm_tui.schema.rules import dependent_fields
 from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
@@ -183,12 +183,9 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def _row(self, field: FormField, problem: Problem | None) -> FieldRow:
         """Return the row of a field, with all that is known of it."""
-        path, other = field.path, self.comparison
-        allowed, advice = field.allowed, None
+        path, other, advice = field.path, self.comparison, None
         with_help = self._has_sections and path == self.at
-        if path == RATE:
-            algorithm = self.draft.value("optimizer.algorithm")
-            allowed = allowed_range(RATE, {"optimizer": {"algorithm": algorithm}})
+        optimizer = {"algorithm": self.draft.value("optimizer.algorithm")}
         if with_help and problem is not None and problem.adjustments:
             key = cast("RnnlmApp", self.app).with_keys("{key:adjust_field}")
             words = adjustment_text(problem.adjustments[0])
@@ -201,7 +198,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
             self.idle.get(path, ""),
             self.locked,
             self.facts.get(path, ""),
-            allowed,
+            allowed_range(path, {"optimizer": optimizer}) if path == self.at else "",
             None if other is None else (other.label, value_of(other.base, path)),
             [FIELDS[each].title for each in dependent_fields(path)] if with_help else (),
             advice,
