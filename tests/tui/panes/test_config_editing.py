@@ -94,7 +94,7 @@ async def test_edits_are_undone_and_redone_one_by_one_and_problems_solved(
 
         # a suggestion solves a problem, and again in another way
         await pilot.press("P", *"demo", "enter")
-        await changed(pilot)
+        await until(pilot, lambda: edited(app) == PRESETS["demo"])
         await write(pilot, "model.hidden_size", "200")
         await go(pilot, "model.tie_weights")
         await until_shown(pilot, "A sets embedding 200", "depends on embedding, hidden size")
