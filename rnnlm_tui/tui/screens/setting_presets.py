@@ -50,12 +50,10 @@ class SettingPreset(NamedTuple):
         values, titles = self.values, SamplingConfig.model_fields
         if OFF.model_copy(update=values).is_greedy:
             return "always the most likely token"
-        parts = [
-            f"{titles[name].title} {number_text(values[name])}"
-            for name in PRESET_FIELDS[2:]
-            if values[name] != getattr(OFF, name)
-        ]
-        return ", ".join([f"temperature {number_text(values['temperature'])}", *parts])
+        on = [name for name in PRESET_FIELDS[2:] if values[name] != getattr(OFF, name)]
+        return ", ".join(
+            f"{titles[name].title} {number_text(values[name])}" for name in ("temperature", *on)
+        )
 
 
 BUILT_IN = tuple(
