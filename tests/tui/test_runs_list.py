@@ -296,6 +296,8 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
             await pilot.press("down")
             assert "›  run-01" in shown(app)
             assert drawn == ["run-00", "run-01"]
+        await pilot.click(offset=(6, 5), times=2)
+        await until(pilot, lambda: app.current_mode == "config" and is_open(app, "run-01"))
 
 
 async def test_the_detail_says_why_a_run_failed_or_cannot_be_read_and_what_its_text_lacks() -> None:

@@ -235,9 +235,6 @@ class CheckpointsScreen(PaneScreen):
         self._show_detail()
         self.refresh_footer()
 
-    def on_list_panel_opened(self) -> None:
-        self.action_choose_checkpoint()
-
     def action_sort_checkpoints(self) -> None:
         """Sort by the next column."""
         self.table.next_sort()

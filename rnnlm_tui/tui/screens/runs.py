@@ -375,9 +375,6 @@ class RunsScreen(SteersRuns):
             self.filter_line.clear()
             self.table.focus()
 
-    async def on_list_panel_opened(self) -> None:
-        await self.action_open_selected()
-
     def steered_run(self) -> str | None:
         return self.chosen.run if self.chosen is not None else None
 

@@ -412,6 +412,7 @@ class CheckpointTable(ListPanel[CheckpointKey, ListedCheckpoint]):
     """A run's checkpoints; a double click opens one for sampling."""
 
     columns: Sequence[CheckpointColumn]
+    OPENS = "screen.choose_checkpoint"
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Checkpoints", keys=CHECKPOINT_KEYS, setting=ORDER_SETTING, id=id)

@@ -138,7 +138,6 @@ def corpus_of(run: RunSummary) -> str:
 
 WIDE = 100
 """Width of the list from which it shows the model and the distance from the best run."""
-WITH_NOTES = 160
 NAME, MOST_NAME = 14, 34
 """Least width of a name, and the most in a tree, where the lines count too."""
 LEAST_WORDS = 7
@@ -153,9 +152,9 @@ RunColumn = Column[SortKey, ArrangedRun, "RunsTable"]
 def columns_for(width: int, status_width: int, longest: Mapping[SortKey, int]) -> list[RunColumn]:
     """Return the columns that fit into `width` cells, in order.
 
-    From WIDE on there are more figures, corpus and tags come before the training time, and spare
-    room goes to the names and, from WITH_NOTES on, to the notes. Below it there is room for one
-    text beside the speed: tags, otherwise the corpus.
+    From WIDE on there are more figures, and corpus and tags come before the training time. Below it
+    there is room for one text beside the speed: tags, otherwise the corpus. Spare room goes to the
+    names.
 
     Args:
         longest: the cells of the longest texts of a text column; 0 if there are none.
@@ -181,9 +180,6 @@ def columns_for(width: int, status_width: int, longest: Mapping[SortKey, int]) -
         more = [speed, *more[-1:]]
     room = width - LEAD - NAME - sum(one.width for one in columns)
     more, left = fit_columns(more, max(0, room))
-    if width >= WITH_NOTES:
-        left, notes = min(16, left // 3), left - min(16, left // 3)
-        more.append(RunColumn(None, "  note", notes, _note, left=True))
     name = max(9, NAME + min(0, room) + (min(16, left) if wide else left))
     columns.append(RunColumn("name", "    name", LEAD + name, _name, left=True))
     return sorted((*columns, *more), key=lambda one: PLACES.index(one.key))
@@ -191,7 +187,7 @@ def columns_for(width: int, status_width: int, longest: Mapping[SortKey, int]) -
 
 PLACES = (
     "name", "status", "progress", "perplexity", "Δ best", "tok/s", "time", "age", "model",
-    "corpus", "tags", None,
+    "corpus", "tags",
 )  # fmt: skip
 """The columns from left to right."""
 
@@ -270,10 +266,6 @@ def _corpus(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
 
 def _tags(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
     return _words(" ".join(row.run.tags), room)
-
-
-def _note(row: ArrangedRun, room: int, _table: RunsTable) -> Content:
-    return _words(row.run.note, room)
 
 
 def _delta(row: ArrangedRun, _room: int, _table: RunsTable) -> Content:
@@ -412,6 +404,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     """Runs, or a tree or groups of them; a double click opens one."""
 
     columns: Sequence[RunColumn]
+    OPENS = "screen.open_selected"
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Runs", keys=SORT_KEYS, setting=ORDER_SETTING, id=id)

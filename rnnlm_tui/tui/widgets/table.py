@@ -93,6 +93,8 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
 
     LEFT_PADDING = 0
     WHEEL_LINES = 1
+    OPENS: ClassVar[str]
+    """The action of a double click on a row."""
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up,k", "move(-1)"), ("down,j", "move(1)"), ("pageup", "page(-1)"),
         ("pagedown", "page(1)"), ("home", "end(0)"), ("end", "end(1)"),
@@ -100,9 +102,6 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
 
     class Highlighted(Message):
         """The cursor moved to another row, or the list became empty."""
-
-    class Opened(Message):
-        """The row under the cursor was double-clicked."""
 
     def __init__(self, *, title: str, keys: Sequence[KeyT], setting: str, id: str | None) -> None:
         """A list.
@@ -275,14 +274,14 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
             self.redraw()
             self.post_message(self.Highlighted())
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         """Choose the clicked row; a double click opens it."""
         index = self._top + event.y - 2
         if event.y == 1:
             self._sort_by_head(event.x - 1)
         elif event.y >= 2 and index < len(self.rows):
             if index == self._at and event.chain > 1:
-                self.post_message(self.Opened())
+                await self.run_action(self.OPENS)
             self.go(index)
 
     def _sort_by_head(self, at: int) -> None:
