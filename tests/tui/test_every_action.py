@@ -19,18 +19,11 @@ from tests.tui.demo_run import demo_run
 from tests.tui.panes.test_inspect_pane import sampled, weights
 from tests.tui.support import at_home, text_of, until
 
-OTHER = parse_config(
-    merge(
-        DEMO,
-        {
-            "model.cell_type": "gru",
-            "model.dropout": 0.3,
-            "optimizer.learning_rate": 1e-3,
-            "training.seed": 3,
-            "schedule.warmup_steps": 50,
-        },
-    )
-)
+CHANGES = {
+    "model.cell_type": "gru", "model.dropout": 0.3, "optimizer.learning_rate": 1e-3,
+    "training.seed": 3, "schedule.warmup_steps": 50,
+}  # fmt: skip
+OTHER = parse_config(merge(DEMO, CHANGES))
 LONG = "We the people " * 20
 FIRST = {
     "down": "open_selected delete_run previous_field previous_line",

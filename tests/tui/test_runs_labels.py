@@ -244,10 +244,6 @@ async def test_marked_runs_go_to_the_trash_and_back_together_after_a_question(
         await pilot.press("d")
         await until(pilot, lambda: shows(app, "Move the pinned run to the trash?"))
         await pilot.press("enter")
-        await pilot.press("2")
-        await until(pilot, lambda: app.current_mode == "train" and app.snapshot is not None)
-        await pilot.press("d")
-        await until(pilot, lambda: shows(app, "Move the pinned run to the trash?"))
         assert len(list_trash()) == 1
 
 

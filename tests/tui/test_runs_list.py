@@ -324,20 +324,15 @@ async def test_the_detail_says_why_a_run_failed_or_cannot_be_read_and_what_its_t
 
 
 def measured(
-    name: str, status: RunStatus, step: int, best: float | None, updated: float,
-    speed: float | None, active: float, **more: object,
-) -> RunSummary:  # fmt: skip
-    made = make_summary(
-        name, status, 9, validation=EvaluationFigures(best_perplexity=best),
-        updated=updated, tokens_per_second=speed, active_seconds=active, **more,
-    )  # fmt: skip
-    return made.model_copy(update={"step": step})  # a log of a million steps takes ten seconds
+    name: str, best: float | None, status: RunStatus = "stopped", **more: object
+) -> RunSummary:
+    figures = EvaluationFigures(best_perplexity=best)
+    return make_summary(name, status, 9, validation=figures, **more)
 
 
 def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
     runs = [
-        measured(name, "stopped", 9, best, START, None, 1.0, corpus=corpus,
-            baseline=BaselineFigures(validation_perplexity=bigram))
+        measured(name, best, corpus=corpus, baseline=BaselineFigures(validation_perplexity=bigram))
         for name, best, corpus, bigram in (
             ("a", 55.0, "speeches", 73.0),
             ("b", 60.0, "speeches", 73.0),
@@ -346,7 +341,7 @@ def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
             ("letters", 3.1, "speeches", 9.0),
             ("draft", None, "speeches", 73.0),
         )
-    ]  # fmt: skip
+    ]
     assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}
 
 
@@ -362,10 +357,13 @@ ORDERS: dict[SortKey, tuple[str, str]] = {
 def test_each_column_sorts_both_ways_with_missing_values_last_and_pinned_runs_first() -> None:
     lstm = ModelFigures(cell_type="lstm", num_layers=2, hidden_size=192, tie_weights=True)
     all_runs = [
-        measured("b", "failed", 400, 60.0, 3_000.0, 10.0, 5.0, model=lstm, tags=("z",)),
-        measured("a", "running", 200, None, 1_000.0, None, 0.0, max_steps=None),
-        measured("c", "finished", 4_754, 50.0, 2_000.0, 30.0, 9.0, tags=("demo",)),
-    ]
+        measured("b", 60.0, "failed", updated=3e3, tokens_per_second=10.0, active_seconds=5.0,
+            max_steps=99, model=lstm, tags=("z",)),
+        measured("a", None, "running", updated=1e3, tokens_per_second=None, active_seconds=0.0,
+            max_steps=None),
+        measured("c", 50.0, "finished", updated=2e3, tokens_per_second=30.0, active_seconds=9.0,
+            max_steps=9, tags=("demo",)),
+    ]  # fmt: skip
     best = {"b": 50.0, "c": 50.0}
     for key, orders in ORDERS.items():
         for backwards, names in enumerate(orders):

@@ -104,20 +104,10 @@ async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
     five_checkpoints(*SAMPLES)
     async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
         await until_shown(pilot, "★ best", "▸ last", "at step 3,700", "5 kept, newest")
-        rows = [" ".join(line.split()) for line in screen_text(app).splitlines()[3:7]]
-        assert rows[0] == "│ ▾ step epoch tokens val ppl Δ best train MB age mark note │"
-        assert rows[1].startswith("│› 3,750 6.3 2.4M – – 3.93 0.0 now ▸ last")
-        assert rows[2].startswith("│ 3,700 6.2 2.4M 58.1 0.0 3.93 0.0 now ★ best")
-        assert rows[3].startswith("│ 3,000 5.1 1.9M 60.7 +2.6 3.93 0.0 now")
         assert order_of(app) == ["3750", "3700", "3000", "2000", "1000"]
-        # one in detail: files, place, changes, tensors, weights and samples
-        await press(
-            pilot, "down", "Step 3,700", "model.safetensors", "from  step 3,700, token 104,300",
-            "saved, continues bit for bit", "torch 2.13", "checkpoints/step-000003700",
-            "changed since the run started", "→ 0.15", "The state of the Union is strong",
-            "the same prompt at step 1,000", "of the the people of the world",
-            "weights since step 3,000", "embedding", "0.84", "out bias",
-        )  # fmt: skip
+        # one in detail, and its tensors
+        shown = "The state of the Union is strong", "the same prompt at step 1,000", "out bias"
+        await press(pilot, "down", "Step 3,700", "→ 0.15", *shown)
         assert "at step 3,700" not in screen_text(app), "they are of this step"
         await press(pilot, "z", "Tensors of step 3,700", "embedding.weight", "8 × 4  F32", "0.8400")
         await pilot.press("escape")
