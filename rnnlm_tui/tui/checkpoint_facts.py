@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -155,7 +154,8 @@ class CheckpointFacts:
         """
         folder, files, damage = run.path / row.path, 0, ""
         try:
-            files = await to_thread(_verify, folder)
+            found = await to_thread(lambda: store.manifest.verify_checkpoint(folder))
+            files = len(found.files)
         except (StorageError, OSError) as error:
             damage = words_of(error)[0].replace(f"{folder}/", "")
         detail = self._details.get(row.path)
@@ -173,8 +173,3 @@ def _read_detail(run: RunDirectory, row: CheckpointRow, snapshot: RunSnapshot) -
     return client.checkpoint_detail.read_detail(
         run, row, others=snapshot.checkpoints, journal=snapshot.changes
     )
-
-
-def _verify(folder: Path) -> int:
-    """Check a checkpoint's files against their hashes and return their number."""
-    return len(store.manifest.verify_checkpoint(folder).files)

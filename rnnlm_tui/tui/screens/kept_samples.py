@@ -37,14 +37,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.kept_samples import KeptSample
 
 KEYS = (
-    ("enter", "reuse"),
-    ("/", "search"),
-    ("space", "mark"),
-    ("w", "export"),
-    ("d", "delete"),
-    ("u", "undo"),
-    ("esc", "close"),
-)
+    ("enter", "reuse"), ("/", "search"), ("space", "mark"), ("w", "export"), ("d", "delete"),
+    ("u", "undo"), ("esc", "close"),
+)  # fmt: skip
 SEARCH_KEYS = (("enter", "done"), ("^u", "clear"), ("esc", "all samples"))
 FORMATS: dict[SampleExport, str] = {
     "text": "prompts and texts, with their settings above",

@@ -285,7 +285,7 @@ class RunsScreen(SteersRuns):
     @property
     def chosen(self) -> RunSummary | None:
         """The run under the cursor."""
-        return self.table.chosen
+        return self.table.row.run if self.table.row is not None else None
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
         """Open the run under the cursor at once when a key leaves the screen while it moves."""
@@ -345,11 +345,11 @@ class RunsScreen(SteersRuns):
             self._filter_problem = "; ".join(filter(None, (error.message, error.hint)))
             with suppress(InputError):  # the last word is perhaps unfinished
                 self._filter = parse_filter(message.value.strip().rpartition(" ")[0])
-        before = self.table.chosen
+        before = self.chosen
         if self.context.summaries:
             self._show_table(self.context.summaries)
             self._request_configs(self.context.summaries)
-        if self.table.chosen is not None and self.table.chosen != before:
+        if self.chosen is not None and self.chosen != before:
             self._expected = None
             self._choose_soon()
         self._show_detail(self.snapshot)

@@ -46,13 +46,9 @@ EARLIER = 5
 KEPT = 200
 """Steps whose samples are kept in memory."""
 KEYS = (
-    ("← →", "step"),
-    ("↑ ↓", "prompt"),
-    ("enter", "cursor here"),
-    ("home end", "ends"),
-    ("⇧← ⇧→", "×10"),
-    ("esc", "close"),
-)
+    ("← →", "step"), ("↑ ↓", "prompt"), ("enter", "cursor here"), ("home end", "ends"),
+    ("⇧← ⇧→", "×10"), ("esc", "close"),
+)  # fmt: skip
 MOST_WORDS = 400
 """Words that are compared of two texts."""
 MOST_NEW = 0.5

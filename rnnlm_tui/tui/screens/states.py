@@ -79,11 +79,10 @@ class StatesScreen(ManageScreen["StateInfo | None", str]):
         if item.problem:
             problem = safe_text(item.problem, limit=200, newlines="space")
             return Content.assemble(head, (f"\n    {problem}", BAD))
+        run = safe_text(item.run, limit=20, newlines="show")
         facts = [
             safe_text(item.shape, limit=30, newlines="show"),
-            f"{safe_text(item.run, limit=20, newlines='show')} step {item.step:,}"
-            if item.run
-            else "",
+            f"{run} step {item.step:,}" if run else "",
             counted(item.tokens, "token"),
             ago(time() - item.created),
         ]

@@ -8,7 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.strip import Strip
@@ -428,11 +428,6 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         kept = self.context.settings.get(LAYOUT_SETTING)
         self.arrangement = RunLayout.from_setting(kept)
 
-    @property
-    def chosen(self) -> RunSummary | None:
-        """The run under the cursor."""
-        return self.row.run if self.row is not None else None
-
     def show(
         self,
         runs: Sequence[RunSummary],
@@ -523,9 +518,8 @@ class FilterInput(SafeInput):
     """The filter's text field; enter keeps the filter, up and down move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.move_in_list(-1)", show=False),
-        Binding("down", "screen.move_in_list(1)", show=False),
-    ]
+        ("up", "screen.move_in_list(-1)"), ("down", "screen.move_in_list(1)"),
+    ]  # fmt: skip
 
 
 class FilterLine(Horizontal):

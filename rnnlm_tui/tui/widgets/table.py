@@ -97,7 +97,7 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     """The action of a double click on a row."""
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up,k", "move(-1)"), ("down,j", "move(1)"), ("pageup", "page(-1)"),
-        ("pagedown", "page(1)"), ("home", "end(0)"), ("end", "end(1)"),
+        ("pagedown", "page(1)"), ("home", "move(-1000000)"), ("end", "move(1000000)"),
     ]  # fmt: skip
 
     class Highlighted(Message):
@@ -258,10 +258,6 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     def action_page(self, by: int) -> None:
         """Move a page up or down."""
         self.go(self._at + by * max(1, self._visible - 1))
-
-    def action_end(self, last: int) -> None:
-        """Move to the first or the last row."""
-        self.go(len(self.rows) - 1 if last else 0)
 
     scroll_lines = action_move
 
