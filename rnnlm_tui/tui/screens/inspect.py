@@ -53,7 +53,7 @@ from rnnlm_tui.tui.views.inspect import (
     words_of,
 )
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN, CheckpointChoice
-from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
+from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, Weights
 from rnnlm_tui.tui.widgets.alternatives import AlternativesList
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.heat_strip import HeatStrip, TokenPointed
@@ -159,8 +159,6 @@ class InspectScreen(StudioScreen):
         self._questions = Questions(self)
         self._reach = ReachView(self._questions)
         self._still: Timer | None = None
-        self._tree = SampleTree()
-        """The tree of the text that the sampled branch leaves."""
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -370,7 +368,7 @@ class InspectScreen(StudioScreen):
     def action_move_page(self, by: int) -> None:
         """Move by pages of the text, or of the units."""
         if self.active == "unit":
-            self._follow(by * self._unit_list.page_rows)
+            self._follow(by * self._unit_list.inner_size.height)
         elif self.active != "state" or not self._map.scroll_units(by):
             self._go(self.strip.vertical(by * self.strip.page_lines))
 
@@ -541,7 +539,6 @@ class InspectScreen(StudioScreen):
             self.context.report(ALREADY_SAMPLING if self.sampling else NO_RUN)
             return
         drawing = branched(scored, answer.position, ids, text)
-        self._tree = self.session.tree
         self.draw(drawing, run)
         self.set_focus(self.strip)
         self.refresh_footer()
@@ -581,7 +578,6 @@ class InspectScreen(StudioScreen):
         self.show_drawing(drawing)
         if drawing.error:
             self.context.report(drawing.error, trouble=True)
-        self._tree.end(drawing)
         self._take_text(again=True)
         self.refresh_footer()
 

@@ -26,7 +26,7 @@ from rnnlm_tui.tui.actions import bindings_for, following_mode
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, LAST, NO_RUN, NOW, CheckpointChoice
+from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, LAST, NO_RUN, NOW
 from rnnlm_tui.tui.views.sample_tree import Drawing, Sample, SampleTree, Weights
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
@@ -94,16 +94,6 @@ class PromptScreen(StudioScreen):
     # what is shown
 
     @property
-    def following(self) -> bool:
-        """Whether each evaluation of the run is followed by a sample."""
-        return self._followed is not None
-
-    @property
-    def choice(self) -> CheckpointChoice | None:
-        """The checkpoints to sample from; None if no run is open."""
-        return self.choice_of(self._wanted)
-
-    @property
     def _remembered(self) -> dict[str, object]:
         saved = self.context.settings.get(REMEMBERED)
         return cast(dict[str, object], saved) if isinstance(saved, dict) else {}
@@ -127,7 +117,8 @@ class PromptScreen(StudioScreen):
             random_seed = self._remembered.get("random_seed") is True
             self.settings_row.take(PromptSettings(sampling, random_seed, samples))
             self._load_ahead()
-        if self.choice is not None and self.choice.gone:
+        choice = self.choice_of(self._wanted)
+        if choice is not None and choice.gone:
             self._wanted = None
             self.context.report("the chosen checkpoint was deleted: now sampling from the best one")
         self._show_choice()
@@ -195,11 +186,11 @@ class PromptScreen(StudioScreen):
         return self.session.tree.current is not None and not self.sampling
 
     def _show_choice(self) -> None:
-        choice = self.session.choice = self.choice
+        choice = self.session.choice = self.choice_of(self._wanted)
         if choice is not None:  # not before the run's config is known: it gives the settings
             self.session.run = self.context.run_directory
         self.transcript.panel_title = (
-            "Sampling, after each evaluation" if self.following else "Sampling"
+            "Sampling" if self._followed is None else "Sampling, after each evaluation"
         )
         taken = (self._taken[0].step, monotonic() - self._taken[1]) if self._taken else None
         self.transcript.legend = choice.legend(taken) if choice is not None else ""
@@ -319,8 +310,6 @@ class PromptScreen(StudioScreen):
     def drawing_ended(self, drawing: Drawing) -> None:
         """Show the end of a request."""
         self.show_drawing(drawing)
-        entry = cast(SampleTree, self.transcript.newest)
-        entry.end(drawing)
         self.transcript.show_newest()
         wanted = drawing.wanted
         if (done := drawing.samples[0].done) and not wanted.ids and not wanted.state:
@@ -401,7 +390,7 @@ class PromptScreen(StudioScreen):
     def action_follow_now(self) -> None:
         """Sample again after each evaluation of the run, from its current weights."""
         snapshot = self.snapshot
-        if self.following:
+        if self._followed is not None:
             self._followed = None
             self.context.report("no longer sampling after each evaluation")
         elif snapshot is None or snapshot.summary.status not in LIVING:
@@ -518,7 +507,7 @@ class PromptScreen(StudioScreen):
         if self.sampling:
             self.context.report(ALREADY_SAMPLING)
             return
-        found = await choose_weights(self.context, "Sample", self.choice)
+        found = await choose_weights(self.context, "Sample", self.session.choice)
         if found is None or self.sampling:
             return
         run, choice, _ = found
@@ -531,7 +520,7 @@ class PromptScreen(StudioScreen):
 
     def action_next_checkpoint(self) -> None:
         """Choose the next of last, best, older checkpoints and current weights, and load it."""
-        choice = self.choice
+        choice = self.session.choice
         following = choice.next() if choice is not None else None
         if following is None:
             self.context.report("no checkpoint yet")
@@ -544,9 +533,9 @@ class PromptScreen(StudioScreen):
         self._load_ahead()
 
     def _load_ahead(self) -> None:
-        row = self.choice.row if self.choice is not None else None
-        if row is not None and self.run_path is not None:
-            self.load_ahead(self.run_path / row.path)
+        choice = self.choice_of(self._wanted)
+        if choice is not None and choice.row is not None and self.run_path is not None:
+            self.load_ahead(self.run_path / choice.row.path)
 
     def action_save_text(self) -> None:
         """Save the newest text to a new file."""

@@ -46,6 +46,8 @@ class StudioScreen(PaneScreen):
         super().__init__()
         self.drawing: Drawing | None = None
         """The running request."""
+        self._tree = SampleTree()
+        """The tree that its samples are added to."""
         self._ticker: Timer | None = None
         self._credit, self._updated, self._sent = 0.0, 0.0, 0
         """Cells that may be sent by now, when that was counted, and the cells sent until then."""
@@ -123,7 +125,7 @@ class StudioScreen(PaneScreen):
 
     def draw(self, drawing: Drawing, run: RunDirectory) -> None:
         """Send a request, and show it as it is drawn."""
-        self.drawing = drawing
+        self.drawing, self._tree = drawing, self.session.tree
         self.begin_showing(partial(self.show_drawing, drawing))
         self.show_drawing(drawing)
         self._draw(drawing, run)
@@ -138,6 +140,7 @@ class StudioScreen(PaneScreen):
         drawing.over = True
         if drawing is self.drawing:
             self.end_showing()
+            self._tree.end(drawing)
             self.drawing_ended(drawing)
 
     def show_drawing(self, drawing: Drawing) -> None:

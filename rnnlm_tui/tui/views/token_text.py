@@ -73,10 +73,6 @@ class TokenLines:
     places: list[tuple[int, int]] = field(default_factory=list)
     """For each token: its line and the column of its first coloured cell."""
 
-    def line_of(self, token: int) -> int:
-        """Return the line of a token's first cell; 0 if there is no such token."""
-        return self.places[token][0] if 0 <= token < len(self.places) else 0
-
     def token_at(self, line: int, column: int) -> int | None:
         """Return the token at a cell, or the nearest one on its line; None on an empty line."""
         runs = self.lines[line] if 0 <= line < len(self.lines) else []

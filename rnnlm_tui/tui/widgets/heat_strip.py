@@ -163,7 +163,7 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         roomy = height >= ROOMY_ROWS and (2 * lines + 2 <= height or height >= 2 * ROOMY_ROWS)
         self._legend_rows = 2 if roomy and self.scale(wide=True) else 0
         self._rows = 3 if lines * 3 - 1 <= height - self._legend_rows else 2
-        shown, at = self.page_lines, self._text.line_of(self.cursor)
+        shown, at = self.page_lines, self._text.places[self.cursor][0]
         margin = 1 if shown > 2 else 0
         self._top = min(max(self._top, at + margin + 1 - shown), at - margin)
         self._top = max(0, min(self._top, lines - shown))

@@ -330,11 +330,6 @@ class UnitList(Panel):
         self._units = units
         self._top = 0
 
-    @property
-    def page_rows(self) -> int:
-        """Units that fit."""
-        return max(1, self.inner_size.height)
-
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible units."""
         self.lines = []

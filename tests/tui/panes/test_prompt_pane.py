@@ -287,7 +287,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         assert {request.settings.seed for request in sampler.requests} == {7}
         assert sent == ["snapshot"] * 3
         await press(pilot, "ctrl+f", "no longer sampling after each evaluation")
-        assert not pane(app).following
+        assert "Sampling, after" not in screen_text(app)
         # following ends with the run, after a sample of its last checkpoint
         await drawn(app, pilot, sampler, "ctrl+f")
         append(evaluation(3_750), EventRow(1, 3_750, "finished", "", time()))
@@ -295,7 +295,7 @@ async def test_a_run_that_trains_is_sampled_from_snapshots_after_each_evaluation
         await until_shown(pilot, "plain-otter is finished: following ended", "@last step 3,750")
         assert sampler.requests[-1].checkpoint.endswith("checkpoints/step-000003750")
         await press(pilot, "ctrl+f", "the run is not training: nothing to follow")
-        assert not pane(app).following
+        assert "Sampling, after" not in screen_text(app)
         # the last checkpoint stays chosen
         append(evaluation(3_751))
         await until(pilot, lambda: app.snapshot and app.snapshot.evaluations[-1].step == 3_751)
