@@ -39,7 +39,7 @@ LABEL_CELLS = 4
 LEGEND_CELLS = 20
 """Cells of the legend at the right."""
 LEAST_MAP_CELLS = 24
-"""Cells of the map below which the legend is dropped."""
+"""Fewest cells between the left edge and the legend."""
 WIDEST_TOKEN = 4
 """Most cells of a token in the map."""
 TICK_CELLS = 9
@@ -85,8 +85,6 @@ class StateMapPanel(Panel):
         self._words, self._trouble = "", False
         self._rows: Sequence[Sequence[Segment]] = ()
         """The rows without the legend."""
-        self._used = 0
-        """Cells of them, if a legend follows."""
         self._unit = 0
         """The followed unit when it was last drawn."""
         self._top = 0
@@ -127,9 +125,7 @@ class StateMapPanel(Panel):
         title = f"State, layer {states.layer + 1} of {states.num_layers}"
         self.set_reactive(Panel.panel_title, title)
         self._each = 2 if has_shades(self.app) and not self.ascii_only else 1
-        room = width - LABEL_CELLS - LEGEND_CELLS
-        legend = room >= LEAST_MAP_CELLS
-        room = room if legend else width - LABEL_CELLS
+        room = max(1, width - LABEL_CELLS - LEGEND_CELLS)
         self._cells = max(1, min(WIDEST_TOKEN, room // max(1, states.tokens)))
         fit = max(1, room // self._cells)
         first = min(max(self._tokens.start, cursor - fit + 1), cursor)
@@ -147,9 +143,9 @@ class StateMapPanel(Panel):
         if drawn != self._unit_rows[0]:
             self._unit_rows = (drawn, [self._unit_row(states, row) for row in range(rows)])
         gate_rows = [self._gate_row(gate, values) for gate, values in gates.items()]
-        self._rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
-        self._used = LABEL_CELLS + cells if legend else 0
-        self.lines = self._legend(states, height) if legend else []
+        drawn_rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
+        self._rows = [[*padded(row, LABEL_CELLS + cells), Segment("   ")] for row in drawn_rows]
+        self.lines = self._legend(states, height)
 
     def legend_within(self, room: int) -> Content | str:
         """Return `36 of 192 units, longest memory first`."""
@@ -166,11 +162,8 @@ class StateMapPanel(Panel):
         """Return a row with the legend's at its right."""
         if y >= len(self._rows):
             return super().content_line(y, width)
-        row = self._rows[y]
-        if self._used:
-            legend = segments_of(self.lines[y]) if y < len(self.lines) else []
-            row = [*padded(row, self._used), Segment("   ", ink(TEXT)), *legend]
-        return padded(row, width)
+        legend = segments_of(self.lines[y]) if y < len(self.lines) else []
+        return padded([*self._rows[y], *legend], width)
 
     def _unit_row(self, states: StateMap, row: int) -> list[Segment]:
         total, unit = len(states.units), self._units.unit
