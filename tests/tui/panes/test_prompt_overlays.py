@@ -172,33 +172,7 @@ async def test_a_state_is_kept_used_deleted_restored_and_copied(
         assert app.prompt_session.state == ""
 
 
-async def test_presets_set_every_filter_alone_and_own_ones_are_saved_deleted_and_restored() -> None:
-    valid = {"temperature": 0.7}
-    saved = {"hot": {"temperature": -1}, "list": [1], "newer": {**valid, "unheard_of": 3}}
-    async with sampling() as (app, pilot, _):
-        app.settings["sampling_presets"] = saved
-        await pilot.press(*["tab"] * 3, "3", "enter", "f9")
-        await until_shown(pilot, "the run's", "careful", "temperature 0.5, top-p 0.9", "newer")
-        assert not any(name in screen_text(app) for name in ("hot", "list"))
-        await press(pilot, "down enter", "temperature  greedy")
-        await press(pilot, "f9", "● greedy")
-        await pilot.press("down", "down", "enter")
-        await until_shown(pilot, "temperature  1.2", "top-k  off", "min-p  0.02", "max  100")
-        assert not pane(app).settings_row.settings.sampling.is_greedy
-        # an own one
-        await press(pilot, ["tab", *"1.7", "enter", "f9"], "Presets of settings")
-        await press(pilot, "s", "Save the current settings as")
-        await press(pilot, [*"wild", "enter"], '✗ "wild" is a built-in preset')
-        await press(pilot, [*" 2", "enter"], "saved as wild 2", "● wild 2", "temperature 1.7")
-        own = own_presets(app.settings["sampling_presets"])[-1]
-        assert (own.name, own.values["temperature"]) == ("wild 2", 1.7)
-        await press(pilot, "end d", "wild 2 deleted, u undoes it")
-        assert [one.name for one in own_presets(app.settings["sampling_presets"])] == ["newer"]
-        await press(pilot, "u", "wild 2 restored", "● wild 2")
-        await press(pilot, "home d", "the run's is built in and can't be deleted")
-
-
-async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lists(
+async def test_checkpoints_of_any_run_and_presets_of_settings_are_chosen_from_lists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker_writes_snapshots(monkeypatch)
@@ -244,6 +218,28 @@ async def test_a_checkpoint_of_the_open_run_or_of_another_one_is_chosen_from_lis
         assert tree.current is not None
         assert tree.current.meta == "2 tokens · seed 7 · brisk-heron step 1,000"
         assert (await drawn(app, pilot, sampler, "f6", "ctrl+r")).prompt == "We"
+        # presets set every filter alone; own ones are saved, deleted and restored
+        saved = {"hot": {"temperature": -1}, "list": [1], "newer": {"temperature": 0.7, "new": 3}}
+        app.settings["sampling_presets"] = saved
+        await pilot.press(*["tab"] * 3, "3", "enter", "f9")
+        await until_shown(pilot, "the run's", "careful", "temperature 0.5, top-p 0.9", "newer")
+        assert not any(name in screen_text(app) for name in ("hot", "list"))
+        await press(pilot, "down enter", "temperature  greedy")
+        await press(pilot, "f9", "● greedy")
+        await pilot.press("down", "down", "enter")
+        await until_shown(pilot, "temperature  1.2", "top-k  off", "min-p  0.02", "max  100")
+        assert not pane(app).settings_row.settings.sampling.is_greedy
+        # an own one
+        await press(pilot, ["tab", *"1.7", "enter", "f9"], "Presets of settings")
+        await press(pilot, "s", "Save the current settings as")
+        await press(pilot, [*"wild", "enter"], '✗ "wild" is a built-in preset')
+        await press(pilot, [*" 2", "enter"], "saved as wild 2", "● wild 2", "temperature 1.7")
+        own = own_presets(app.settings["sampling_presets"])[-1]
+        assert (own.name, own.values["temperature"]) == ("wild 2", 1.7)
+        await press(pilot, "end d", "wild 2 deleted, u undoes it")
+        assert [one.name for one in own_presets(app.settings["sampling_presets"])] == ["newer"]
+        await press(pilot, "u", "wild 2 restored", "● wild 2")
+        await press(pilot, "home d", "the run's is built in and can't be deleted")
 
 
 async def test_all_sides_of_compare_start_from_a_state_that_all_of_them_can_start_from() -> None:
