@@ -161,19 +161,16 @@ class InspectScreen(StudioScreen):
         self._still: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
-        yield Placed(
+        views = (
             self.strip,
             self.choices,
             self._token,
             self._map,
             self._unit_strip,
             self._unit_list,
-            self._reach.chart,
-            self._reach.words,
-            ModeLine("inspect", id="modes"),
-            places=self._places(),
-            id="inspected",
         )
+        others = (self._reach.chart, self._reach.words, ModeLine("inspect", id="modes"))
+        yield Placed(*views, *others, places=self._places(), id="inspected")
 
     def on_resize(self, _event: Resize) -> None:
         self._place()
