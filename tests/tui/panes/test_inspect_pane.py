@@ -379,8 +379,8 @@ async def test_a_state_is_kept_and_starts_the_next_sample_and_the_inspection_is_
         for name in ("tsv", "json"):
             keys = f"w {'down ' * (name == 'json')}enter"
             await press(pilot, keys, f"plain-otter-inspection-2.{name}")
-        lines = (tmp_path / "plain-otter-inspection-2.tsv").read_text().splitlines()
-        assert lines[1].split("\t")[2:] == ["\\t\\n", "prompt", "", "", ""]
+        table = (tmp_path / "plain-otter-inspection-2.tsv").read_text()
+        assert table.splitlines()[1].split("\t")[2:] == ["\\t\\n", "prompt", "", "", ""]
         whole = json.loads((tmp_path / "plain-otter-inspection-2.json").read_text())
         assert (whole["bits_per_token"], whole["perplexity"]) == (None, None)
 
