@@ -23,39 +23,74 @@ MOST_CELLS = 116
 """Longer lines are hard to read."""
 LEAST_COLUMN, COLUMN_GAP = 30, 3
 """Cells of a text beside others, and between two of them."""
+MOST_GROWN = 100
+"""Rows by which a text may grow between two updates."""
 SETTLE_SECONDS = 1.0
 """Text that scrolls sooner again scrolls by several lines, so that it can be read between."""
-BLANK = Content("  ")
+NO_MARGIN, BLANK = Content(""), Content("  ")
 GROWS = Content.styled("▌ ", TRAIN)
 MARKED = Content.styled("› ", f"bold {TRAIN}")
 
 
+class GrowingText(WrappedText):
+    """A text in progress, as far as it is wrapped."""
+
+    given = 0
+    """How many of its characters were appended."""
+
+
+Growing = dict[tuple[int, int], GrowingText]
+"""Texts in progress, by their place among others and their width."""
+
+
 def text_rows(
-    prompt: str, text: str, width: int, *, bright: bool, living: bool = False, number: str = ""
+    prompt: str,
+    text: str,
+    width: int,
+    *,
+    bright: bool,
+    margin: Content = NO_MARGIN,
+    number: str = "",
+    growing: GrowingText | None = None,
+    last: int = 0,
 ) -> list[Content]:
     """Wrap a text with a bold beginning.
 
     Args:
         bright: whether it is the current one of the newest texts.
-        living: whether it may grow.
         number: in front of the first row; further rows are indented by as much.
+        growing: the text, if it is in progress: then it costs only what is new.
+        last: how many of its last rows are drawn then; those before are blank.
     """
-    bold = safe_text(prompt)
-    wrapped = WrappedText(max(1, width - len(number)), bold + safe_text(text))
-    styled = Content(wrapped.text).stylize(TEXT if bright else DIM, len(bold))
-    styled = styled.stylize(f"bold {BRIGHT}" if bright else TEXT, 0, len(bold))
-    rows = [styled[slice(*wrapped.span(at))] for at in range(len(wrapped))]
-    rows[-1] += Content.styled("█" * living, TRAIN)
-    if not number:
-        return rows
-    return [
-        Content.styled(" " * len(number) if at else number, DIM) + rows[at]
-        for at in range(len(rows))
-    ]
+    bold, wrapped = safe_text(prompt), growing or GrowingText(max(1, width - len(number)))
+    if not wrapped.text:
+        wrapped.append(bold)
+    wrapped.append(safe_text(text[wrapped.given :]))
+    wrapped.given, count = len(text), len(wrapped)
+    rows = [NO_MARGIN] * (max(0, count - last) if growing else 0)
+    for at in range(len(rows), count):
+        start, end = wrapped.span(at)
+        split = min(max(len(bold), start), end)
+        row = Content.assemble(
+            margin,
+            (" " * len(number) if at else number, DIM),
+            (wrapped.text[start:split], f"bold {BRIGHT}" if bright else TEXT),
+            (wrapped.text[split:end], TEXT if bright else DIM),
+            ("█" if growing and at == count - 1 else "", TRAIN),
+        )
+        rows.append(row)
+    return rows
 
 
 def entry_rows(
-    tree: SampleTree, width: int, columns: int, *, newest: bool, roomy: bool
+    tree: SampleTree,
+    width: int,
+    columns: int,
+    *,
+    newest: bool,
+    roomy: bool,
+    growing: Growing,
+    last: int,
 ) -> tuple[list[Content], int]:
     """Return the rows of an entry: its current text, or all texts that were drawn together with it;
     and the first row of the current one of several.
@@ -63,7 +98,12 @@ def entry_rows(
     Args:
         columns: how many texts have room beside each other.
         roomy: whether the tokens and the seed are shown.
+        last: how many of the last rows of a text in progress are drawn.
     """
+
+    def wrapped(place: int, width: int) -> GrowingText | None:
+        return growing.setdefault((place, width), GrowingText(width)) if grows[place] else None
+
     group, current, current_row = tree.together, None if tree.live else tree.current, 0
     begin = group[0].drawing.wanted if len(group) > 1 and group[0].drawing else None
     head = begin or next(iter(group), None)
@@ -73,8 +113,9 @@ def entry_rows(
     readable = min(width, MOST_CELLS)
     grows = [bool(tree.live) and one.done is None for one in group]
     living = begin is None and any(grows)
-    shown = text_rows(prompt[:bold], whole[bold:], readable, bright=newest, living=living)
-    rows = [(GROWS if living else BLANK) + row for row in shown]
+    known = wrapped(0, readable) if living else None
+    margin, start, rest = GROWS if living else BLANK, prompt[:bold], whole[bold:]
+    rows = text_rows(start, rest, readable, bright=newest, margin=margin, growing=known, last=last)
     if begin is not None:
         columns = -(-len(group) // -(-len(group) // columns))
         cells = (width + COLUMN_GAP) // columns - COLUMN_GAP if columns > 1 else readable
@@ -87,8 +128,9 @@ def entry_rows(
                 bright = newest and (current is None or current is one)
                 text = one.whole[len(begin.whole) :].lstrip(" ")
                 before = "" if columns > 1 else f"{number:{digits}}  "
+                known = wrapped(number - 1, cells - len(before))
                 lines = text_rows(
-                    "", text, cells, bright=bright, living=grows[number - 1], number=before
+                    "", text, cells, bright=bright, number=before, growing=known, last=last
                 )
                 current_row = len(rows) if one is current else current_row
                 if columns > 1:
@@ -136,8 +178,9 @@ class Transcript(WheelScrolled, can_focus=True):
         """Lines that are shown before the first entry."""
         self.side_by_side = False
         """Show samples of one request in columns, if at least two have room."""
-        self._rows: dict[object, list[Content]] = {}
-        """Of entries before the newest, by place and layout."""
+        self._rows: dict[object, tuple[list[Content], int]] = {}
+        """`entry_rows` by place and layout."""
+        self._growing: Growing = {}
         self._above = 0
         """Lines hidden below the bottom edge; 0 shows the newest."""
         self._slack = 0
@@ -157,7 +200,6 @@ class Transcript(WheelScrolled, can_focus=True):
         if entry is not self.newest:
             self.entries = [*self.entries, entry][-KEPT_ENTRIES:]
             self._height = 0
-            self._rows.clear()
         self.show_newest()
 
     def show_newest(self) -> None:
@@ -193,12 +235,15 @@ class Transcript(WheelScrolled, can_focus=True):
     def _visible(self, newest: SampleTree, room: int) -> list[Content]:
         """Return the rows in sight; entries further up are laid out once they are scrolled to."""
         last = len(self.entries) - 1
-        found, current_row = self._laid_out(newest)
-        grown, self._height = len(found) - self._height, len(found)
-        if self._shown_place != newest.place:
+        moved = self._shown_place != newest.place
+        if moved:
             self._shown_place, self._above = newest.place, 0
-            if not newest.live and len(newest.together) > 1:
-                self._above = max(0, len(found) - current_row - room)
+            self._rows.clear()
+            self._growing.clear()
+        found, current_row = self._laid_out(last)
+        grown, self._height = len(found) - self._height, len(found)
+        if moved and not newest.live and len(newest.together) > 1:
+            self._above = max(0, len(found) - current_row - room)
         elif self._above and newest.live:
             self._above += max(0, grown)
         self._make_slack(newest, grown, room)
@@ -206,10 +251,7 @@ class Transcript(WheelScrolled, can_focus=True):
         for place in range(last - 1, -1, -1):
             if len(rows) >= room + self._above:
                 break
-            key = (place, *self.inner_size, self.side_by_side)
-            if key not in self._rows:
-                self._rows[key], _ = self._laid_out(self.entries[place])
-            rows = [*self._rows[key], Content(""), *rows]
+            rows = [*self._laid_out(place)[0], Content(""), *rows]
         self._above = max(0, min(self._above, len(rows) - room))
         end = len(rows) - self._above
         return rows[max(0, end - room) : end]
@@ -228,10 +270,17 @@ class Transcript(WheelScrolled, can_focus=True):
             self._slack = room // 3 if now - self._scrolled < SETTLE_SECONDS else 0
             self._scrolled = now
 
-    def _laid_out(self, entry: SampleTree) -> tuple[list[Content], int]:
-        room, roomy = max(10, self.inner_size.width - 5), self.inner_size.height >= ROOMY_LINES
-        columns = (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP) if self.side_by_side else 1
-        return entry_rows(entry, room, max(1, columns), newest=entry is self.newest, roomy=roomy)
+    def _laid_out(self, place: int) -> tuple[list[Content], int]:
+        entry, (width, height) = self.entries[place], self.inner_size
+        key = (place, width, height, self.side_by_side)
+        if entry.live or key not in self._rows:
+            room, last = max(10, width - 5), self._above + height + MOST_GROWN
+            columns = (room + COLUMN_GAP) // (LEAST_COLUMN + COLUMN_GAP) if self.side_by_side else 1
+            look = {"newest": entry is self.newest, "roomy": height >= ROOMY_LINES}
+            self._rows[key] = entry_rows(
+                entry, room, max(1, columns), **look, growing=self._growing, last=last
+            )
+        return self._rows[key]
 
     # scrolling
 
