@@ -22,7 +22,7 @@ def summary(
     name: str = "plain-otter",
     **changes: object,
 ) -> RunSummary:
-    made = make_summary(name, status, 1_000 if step else 0, updated=updated, **changes)
+    made = make_summary(name, status, 1_000 if step else 0, None, updated=updated, **changes)
     return made.model_copy(update={"step": step})
 
 

@@ -327,7 +327,7 @@ def measured(
     name: str, best: float | None, status: RunStatus = "stopped", **more: object
 ) -> RunSummary:
     figures = EvaluationFigures(best_perplexity=best)
-    return make_summary(name, status, 9, validation=figures, **more)
+    return make_summary(name, status, 9, None, validation=figures, **more)
 
 
 def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
