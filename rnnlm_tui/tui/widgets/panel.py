@@ -317,13 +317,14 @@ class TitledContainer(Container):
         self.set_reactive(TitledContainer.panel_title, title)
         self.set_reactive(TitledContainer.legend, legend)
 
+    @property
+    def _colour(self) -> str:
+        return FOCUS if self.has_focus_within or self.has_class("-highlighted") else BORDER
+
     def _show_edge(self) -> None:
         """Show title and legend as the one label that Textual allows for an edge."""
-        focused = self.has_focus_within or self.has_class("-highlighted")
-        colour, room = FOCUS if focused else BORDER, self.outer_size.width - 6
-        if self.styles.border_top != ("round", Color.parse(colour)):
-            self.styles.border = ("round", colour)
-        title, legend = title_content(self.panel_title, focused), self.legend
+        colour, room, legend = self._colour, self.outer_size.width - 6, self.legend
+        title = title_content(self.panel_title, colour == FOCUS)
         if isinstance(legend, str):
             legend = safe_content(legend, newlines="space").stylize(DIM)
         gap = room - title.cell_length - legend.cell_length - 2
@@ -331,8 +332,14 @@ class TitledContainer(Container):
             title = Content.assemble(title, " ", ("─" * gap, colour), " ", legend)
         self.border_title = title.truncate(max(room, 0), ellipsis=True)
 
-    on_resize = on_descendant_focus = on_descendant_blur = _show_edge
-    watch_panel_title = watch_legend = _show_edge
+    on_resize = watch_panel_title = watch_legend = _show_edge
+
+    def _follow_focus(self) -> None:
+        if self.styles.border_top != ("round", Color.parse(self._colour)):
+            self.styles.border = ("round", self._colour)
+            self._show_edge()  # draws all inside again
+
+    on_descendant_focus = on_descendant_blur = _follow_focus
 
 
 class Line(Static):
