@@ -9,12 +9,11 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 import torch
 
-from rnnlm_tui.engine.batches import Batch, Batches, evaluation_shape
+from rnnlm_tui.engine.batches import Batch, evaluation_shape
 from rnnlm_tui.engine.device import (
     explained,
     is_out_of_memory,
@@ -25,8 +24,7 @@ from rnnlm_tui.engine.device import (
     wait,
 )
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.step import Update
+from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.system.machine import memory_available
 
 _STATUS = Path("/proc/self/status")
@@ -36,16 +34,6 @@ COPY_RESERVE_BYTES = 64 * 2**20
 SPARE_BYTES = 32 * 2**20
 """Extra memory during a rehearsed step: other shapes and the work between steps need a little
 more."""
-
-
-class Rehearsed(Protocol):
-    """What a rehearsal needs of a trainer."""
-
-    model: RecurrentLanguageModel
-    batches: Batches
-    update: Update
-    device: torch.device
-    epoch: int
 
 
 def reset_peak(device: torch.device) -> None:
@@ -110,7 +98,7 @@ def _of_process(name: str) -> int | None:
     )
 
 
-def rehearse_step(trainer: Rehearsed) -> float:
+def rehearse_step(trainer: Trainer) -> float:
     """Forward, backward and moments of the largest batch; returns the seconds that it took.
 
     Leaves weights, moments, counters, data position, carried state and random generators unchanged.
@@ -129,7 +117,7 @@ def rehearse_step(trainer: Rehearsed) -> float:
         raise explanation from error
 
 
-def rehearse_evaluation(trainer: Rehearsed) -> None:
+def rehearse_evaluation(trainer: Trainer) -> None:
     """Evaluate a batch of the largest shape.
 
     Raises:
@@ -147,12 +135,12 @@ def rehearse_evaluation(trainer: Rehearsed) -> None:
         raise out_of_memory("an evaluation", shape) from error
 
 
-def largest_step(trainer: Rehearsed) -> tuple[int, int]:
+def largest_step(trainer: Trainer) -> tuple[int, int]:
     """(B, T) of the largest batch of a step."""
     return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
 
 
-def fitting_rows(trainer: Rehearsed) -> int | None:
+def fitting_rows(trainer: Trainer) -> int | None:
     """The first of half, a quarter ... of the largest batch's rows that fits in memory; None: not
     even one row."""
     rows, length = largest_step(trainer)
@@ -170,7 +158,7 @@ def fitting_rows(trainer: Rehearsed) -> int | None:
     return None
 
 
-def _step(trainer: Rehearsed, rows: int, length: int) -> float:
+def _step(trainer: Trainer, rows: int, length: int) -> float:
     tensors, values = pack_random_state(trainer.device)
     began = time.perf_counter()
     try:
@@ -184,7 +172,7 @@ def _step(trainer: Rehearsed, rows: int, length: int) -> float:
     return time.perf_counter() - began
 
 
-def _batch(trainer: Rehearsed, rows: int, length: int) -> Batch:
+def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
     """Arbitrary tokens: memory depends on the shape alone."""
     tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
     return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)
