@@ -41,10 +41,9 @@ OTHER_VARIABLES: tuple[str, ...] = (
     "RNNLM_TUI_REWRITE",
     "RNNLM_TUI_CRASH_POINT",
     "RNNLM_TUI_HUGE_LINE",
-    "RNNLM_TUI_WHEELS",
-    "RNNLM_TUI_GPU_OUTCOMES",
+    "RNNLM_TUI_GPU_DRY_RUN",
 )
-"""Our variables that set no config key; the last five are for tests."""
+"""Our variables that set no config key; the last four are for tests."""
 
 Layer = Literal["default", "preset", "run", "file", "environment", "command line", "tokenizer"]
 """Where a value comes from; `tokenizer`: the vocabulary size, counted in its files."""
