@@ -116,6 +116,7 @@ async def test_the_quit_question_fits_each_status_and_several_runs_and_changes_w
     monkeypatch.setattr("rnnlm_tui.client.control.send", send)
     assert set(FACTS) == LIVING
     async with at_home(None, "train", size=(60, 15)) as (app, pilot):
+        await until(pilot, lambda: app.summaries is not None)  # the real ones, none
         for status, fact in FACTS.items():
             leave = LEAVE.get(status, "leave").replace("{it}", "it")
             stop = STOPS.get(status, "stop {run} at a checkpoint")

@@ -58,6 +58,8 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         """What just happened, or failed."""
         self.unread = True
         """Whether nothing is read yet, or the last read failed."""
+        self._reads = 0
+        """How often the items were asked for: an earlier answer that comes later is out of date."""
         self._rows: list[Content] = []
         self._undos: list[Undo] = []
 
@@ -119,10 +121,12 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
     def reread(self, at: str = "") -> None:
         """Read the items again, and show them."""
         if self.is_open:
-            self.context.in_thread(self.read, partial(self._take, at=at), self._not_read)
+            self._reads += 1
+            take = partial(self._take, number=self._reads, at=at)
+            self.context.in_thread(self.read, take, self._not_read)
 
-    def _take(self, items: Sequence[ItemT], *, at: str) -> None:
-        if self.is_open:
+    def _take(self, items: Sequence[ItemT], *, number: int, at: str) -> None:
+        if self.is_open and number == self._reads:
             if self.unread:
                 self.say()
             self.show(items, at)

@@ -322,7 +322,7 @@ async def test_a_text_or_a_tokenizer_is_typed_pasted_completed_or_chosen_by_brow
         await go(pilot, "corpus.source")
         await press(pilot, "b", "notes.txt")
         await press(pilot, [*"notes"], "too small for a BPE", "first lines as words, until")
-        await press(pilot, [*"xyz"], "nothing here has this name")
+        await press(pilot, [*"xyz"], "No matches found")
         await pilot.press("enter", "escape")
         await until(pilot, lambda: app.screen is app.pane_screen)
         assert edited(app).corpus.source == "notes.txt"

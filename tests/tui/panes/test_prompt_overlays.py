@@ -4,6 +4,8 @@ of settings."""
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -20,6 +22,7 @@ from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import METADATA_KEY, StateInfo, new_state_path, write_state_file
 from rnnlm_tui.tui.screens.setting_presets import own_presets
 from rnnlm_tui.tui.screens.versus import VersusScreen
+from rnnlm_tui.tui.threads import wait_for_threads
 from rnnlm_tui.tui.views.side_facts import texts_markdown
 from tests.homes import LOSSES, tensor_file, trained, with_checkpoints
 from tests.tui.demo_run import NOW
@@ -95,11 +98,24 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         assert [sample.seed for sample in search()] == [2]
         await until(pilot, lambda: "marked" not in screen_text(app))
         full = StorageError("can't write samples.jsonl: the disk is full")
+        late, arrived = threading.Event(), threading.Event()
+
+        def search_late() -> Sequence[KeptSample]:
+            found = search()
+            late.wait(60)
+            arrived.set()
+            return found
+
         with monkeypatch.context() as broken:
             broken.setattr(store.kept_samples, "restore", Mock(side_effect=full))
+            broken.setattr(store.kept_samples, "search", search_late)
             await press(pilot, "u", f"✗ {full}")
         await press(pilot, "u", "2 samples restored", "3 samples")
+        late.set()  # what was read before the samples were restored comes after
+        await until(pilot, arrived.is_set)
+        await asyncio.to_thread(wait_for_threads)
         await press(pilot, "u", "nothing to undo")
+        assert "3 samples" in screen_text(app)
         # use one again
         await pilot.press("home", "down", "enter")
         await until(pilot, lambda: pane(app).box.text == "The Union")
