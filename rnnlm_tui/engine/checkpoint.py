@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnlm_tui import __version__
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
-from rnnlm_tui.engine.tensor_file import HostBytes, write_tensors
+from rnnlm_tui.engine.tensor_file import write_tensors
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
 from rnnlm_tui.errors import CheckpointError, InputError
 
@@ -64,12 +64,7 @@ def write_model(
         OSError: the disk is full or a file can't be written. The caller removes what was written.
     """
     write_model_files(
-        directory,
-        model_config(model),
-        plain_weights(model),
-        codec_files,
-        HostBytes(),
-        generation=generation,
+        directory, model_config(model), plain_weights(model), codec_files, generation=generation
     )
 
 
@@ -78,7 +73,6 @@ def write_model_files(
     config: Mapping[str, object],
     weights: Mapping[str, Tensor],
     codec_files: Path,
-    host: HostBytes,
     *,
     generation: Mapping[str, object] | None = None,
 ) -> dict[str, str]:
@@ -89,13 +83,13 @@ def write_model_files(
         directory / GENERATION_NAME,
         {"pad_token_id": config["pad_token_id"], **(generation or {})},
     )
-    hashed = write_tensors(directory / WEIGHTS_NAME, weights, host)
+    hashed = write_tensors(directory / WEIGHTS_NAME, weights)
     for name in TOKENIZER_FILES:
         shutil.copyfile(codec_files / name, directory / name)
     return {WEIGHTS_NAME: hashed}
 
 
-def write_training_state(directory: Path, state: TrainingState, host: HostBytes) -> dict[str, str]:
+def write_training_state(directory: Path, state: TrainingState) -> dict[str, str]:
     """Write training_state.safetensors and training_state.json, which hold all but the weights;
     returns the SHA-256 of the first.
 
@@ -103,7 +97,7 @@ def write_training_state(directory: Path, state: TrainingState, host: HostBytes)
         OSError: the disk is full or a file can't be written.
     """
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-    hashed = write_tensors(directory / STATE_NAME, tensors, host)
+    hashed = write_tensors(directory / STATE_NAME, tensors)
     _write_json(directory / "training_state.json", state.values)
     return {STATE_NAME: hashed}
 

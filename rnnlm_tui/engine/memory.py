@@ -27,6 +27,7 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.system.machine import memory_available
 
+CPU = torch.device("cpu")
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 COPY_RESERVE_BYTES = 64 * 2**20
@@ -75,16 +76,11 @@ def free_main_memory() -> int:
     return min(free, max(0, limit - int(psutil.Process().memory_info().vms)))
 
 
-def spare_bytes(device: torch.device) -> int:
-    """Bytes that are free beside training at its peak so far, less a reserve for other work.
-
-    A GPU's memory that torch keeps for later steps isn't free.
-    """
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        growth = torch.cuda.max_memory_reserved(device) - torch.cuda.memory_reserved(device)
-        return int(free - max(0, growth)) - COPY_RESERVE_BYTES
-    return free_main_memory() - max(0, peak_bytes(device) - held_bytes(device)) - COPY_RESERVE_BYTES
+def spare_bytes() -> int:
+    """Bytes of main memory that are free beside this process at its peak so far, less a reserve for
+    other work."""
+    growth = max(0, peak_bytes(CPU) - held_bytes(CPU))
+    return free_main_memory() - growth - COPY_RESERVE_BYTES
 
 
 def _of_process(name: str) -> int | None:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.checkpoint import model_config, plain_weights
-from rnnlm_tui.engine.device import is_out_of_memory, release_cache
 from rnnlm_tui.engine.memory import spare_bytes
-from rnnlm_tui.engine.tensor_file import HostBytes
+from rnnlm_tui.engine.tensor_file import pieces
 from rnnlm_tui.engine.trainer import Trainer, TrainingState
 
 
@@ -24,29 +23,26 @@ class Snapshot:
     """The model's `config.json`."""
     weights: Mapping[str, Tensor]
     state: TrainingState
-    ready: torch.cuda.Event | None = None
-    """On a GPU, the moment from which the tensors may be read."""
 
-    def bytes_in_memory(self) -> HostBytes:
-        """Reads the tensors."""
-        return HostBytes(self.ready)
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return {**self.weights, **self.state.tensors}
 
     @property
     def bytes(self) -> int:
         """Size of all tensors."""
-        tensors = [*self.weights.values(), *self.state.tensors.values()]
-        return sum(one.numel() * one.element_size() for one in tensors)
+        return sum(one.nbytes for one in self.tensors.values())
 
 
 def snapshot_of(trainer: Trainer) -> Snapshot:
     """The trainer's own tensors: the next step changes them."""
-    state, weights = trainer.state_dict(), plain_weights(trainer.model)
+    state = trainer.state_dict()
     tensors = {name: one.detach().contiguous() for name, one in state.tensors.items()}
     return Snapshot(
         model_config(trainer.model),
-        weights,
+        plain_weights(trainer.model),
         TrainingState(tensors, state.values),
-        _now(trainer.device),
     )
 
 
@@ -55,9 +51,8 @@ def weights_are_finite(snapshot: Snapshot) -> bool:
 
     In NumPy: torch would use as many threads again as training does.
     """
-    host = snapshot.bytes_in_memory()
     for weight in snapshot.weights.values():
-        for piece in host.pieces(weight):
+        for piece in pieces(weight):
             values = np.frombuffer(piece, np.float32)
             # The sum is finite if all are, unless it overflows; it takes a third of the time.
             with np.errstate(over="ignore", invalid="ignore"):
@@ -68,76 +63,37 @@ def weights_are_finite(snapshot: Snapshot) -> bool:
 
 
 class SnapshotCopies:
-    """Copies snapshots, one at a time, on the device that trains; those of an Apple GPU in main
-    memory.
+    """Copies snapshots to main memory, one at a time.
 
     The memory is taken with the first copy and kept for the next: taking it again would cost more
     than the copy, and could fail later.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
 
-    def copy(self, snapshot: Snapshot, device: torch.device) -> Snapshot | None:
+    def copy(self, snapshot: Snapshot) -> Snapshot | None:
         """A copy, which replaces the one before; None if there isn't enough memory for it beside
         training at its peak."""
-        device = _home(device)
-        tensors = {("weights", name): one for name, one in snapshot.weights.items()}
-        tensors |= {("state", name): one for name, one in snapshot.state.tensors.items()}
-        if not self._make_room(tensors, device):
-            self._kept = {}
-            return None
-        for key, one in tensors.items():
-            self._kept[key].copy_(one)
-        weights = {name: self._kept["weights", name] for name in snapshot.weights}
-        state = {name: self._kept["state", name] for name in snapshot.state.tensors}
-        values = TrainingState(state, snapshot.state.values)
-        return Snapshot(snapshot.config, weights, values, _now(device))
-
-    def free(self) -> bool:
-        """Give the memory back once the newest copy isn't used; returns whether there was any."""
-        had, self._kept = bool(self._kept), {}
-        return had
-
-    def _make_room(self, tensors: Mapping[tuple[str, str], Tensor], device: torch.device) -> bool:
-        """Keep what has the shapes of these tensors, and take memory for the others."""
-        self._kept = {
-            key: kept
-            for key, kept in self._kept.items()
-            if key in tensors and _layout(kept) == _layout(tensors[key])
+        tensors = snapshot.tensors
+        kept = {
+            name: one
+            for name, one in self._kept.items()
+            if name in tensors and one.shape == tensors[name].shape
         }
-        missing = {key: one for key, one in tensors.items() if key not in self._kept}
-        size = sum(one.numel() * one.element_size() for one in missing.values())
-        if missing and size > spare_bytes(device):
-            return False
-        if missing:
-            release_cache(device)  # or the copy would split blocks that a step needs whole
-        try:
-            for key, one in missing.items():
-                self._kept[key] = torch.empty_like(
-                    one, device=_home(one.device), requires_grad=False
-                )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
-
-
-def _layout(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, _home(tensor.device)
-
-
-def _home(device: torch.device) -> torch.device:
-    """Where the copy of a tensor is kept. The writer's thread must not use an Apple GPU beside
-    training: Metal may crash (pytorch/pytorch#197805)."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
-def _now(device: torch.device) -> torch.cuda.Event | None:
-    """The moment at which a GPU will have done all that was asked of it so far."""
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record(torch.cuda.current_stream(device))
-    return event
+        missing = tensors.keys() - kept.keys()
+        self._kept = {}  # the memory of other shapes
+        if missing and sum(tensors[name].nbytes for name in missing) > spare_bytes():
+            return None
+        for name, one in tensors.items():
+            if name in missing:
+                kept[name] = torch.empty_like(one, device="cpu", requires_grad=False)
+            kept[name].copy_(one)
+        self._kept = kept
+        return Snapshot(
+            snapshot.config,
+            {name: kept[name] for name in snapshot.weights},
+            TrainingState(
+                {name: kept[name] for name in snapshot.state.tensors}, snapshot.state.values
+            ),
+        )

@@ -18,7 +18,7 @@ from torch import Tensor
 from rnnlm_tui.system.files import open_private, write_whole
 
 PIECE_BYTES = 4 * 2**20
-"""Bytes that are copied from a device, checked, hashed or written at once: a few milliseconds."""
+"""Bytes that are checked, hashed or written at once: a few milliseconds."""
 _DTYPES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -36,67 +36,14 @@ _ORDER = tuple(_DTYPES.values())
 _ALIGNED = 8
 
 
-class HostBytes:
-    """Reads tensors as bytes in main memory, a piece at a time.
-
-    A GPU's are copied on a separate stream to two pinned buffers, of which one is filled while
-    the other is used. Threads may take turns.
-
-    Args:
-        ready: on a GPU, the moment from which the tensors may be read.
-    """
-
-    def __init__(self, ready: torch.cuda.Event | None = None) -> None:
-        self._ready = ready
-        self._buffers: tuple[Tensor, ...] = ()
-        self._filled: tuple[torch.cuda.Event, ...] = ()
-        self._stream: torch.cuda.Stream | None = None
-
-    def pieces(self, tensor: Tensor) -> Iterator[memoryview]:
-        """The bytes of a contiguous tensor; each piece is valid until the next is taken."""
-        flat = tensor.detach().reshape(-1)
-        if flat.device.type == "cuda":
-            yield from self._from_gpu(flat.view(torch.uint8))
-            return
-        whole = flat.cpu().view(torch.uint8).numpy().data
-        for start in range(0, len(whole), PIECE_BYTES):
-            yield whole[start : start + PIECE_BYTES]
-
-    def _from_gpu(self, flat: Tensor) -> Iterator[memoryview]:
-        if self._stream is None:
-            # A new thread's device is the first GPU, on which leaving a stream would start CUDA.
-            torch.cuda.set_device(flat.device)
-            self._stream = torch.cuda.Stream(flat.device)  # type: ignore[no-untyped-call]
-            self._buffers = tuple(
-                torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=True) for _ in range(2)
-            )
-            # Blocking: a thread that waits for a copy leaves its core to the training thread.
-            self._filled = tuple(
-                torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-                for _ in range(2)
-            )
-            if self._ready is not None:
-                self._stream.wait_event(self._ready)
-        starts = range(0, len(flat), PIECE_BYTES)
-        parts = [flat[start : start + PIECE_BYTES] for start in starts]
-        for number, part in enumerate(parts):
-            self._fill(number % 2, part, self._stream)
-            if number:
-                yield self._read((number - 1) % 2, PIECE_BYTES)
-        if parts:
-            yield self._read((len(parts) - 1) % 2, len(parts[-1]))
-
-    def _fill(self, which: int, part: Tensor, stream: torch.cuda.Stream) -> None:
-        with torch.cuda.stream(stream):
-            self._buffers[which][: len(part)].copy_(part, non_blocking=True)
-            self._filled[which].record(stream)
-
-    def _read(self, which: int, size: int) -> memoryview:
-        self._filled[which].synchronize()
-        return self._buffers[which][:size].numpy().data
+def pieces(tensor: Tensor) -> Iterator[memoryview]:
+    """The bytes of a contiguous tensor, in main memory, piece by piece."""
+    whole = tensor.detach().reshape(-1).cpu().view(torch.uint8).numpy().data
+    for start in range(0, len(whole), PIECE_BYTES):
+        yield whole[start : start + PIECE_BYTES]
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], host: HostBytes) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write contiguous tensors to a new file; returns the SHA-256.
 
     Raises:
@@ -110,7 +57,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], host: HostBytes) ->
         hashed.update(header)
         write_whole(descriptor, header)
         for name in names:
-            for piece in host.pieces(tensors[name]):
+            for piece in pieces(tensors[name]):
                 write_whole(descriptor, piece)
                 hashed.update(piece)
     finally:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from traceback import clear_frames
 
-import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import (
     check_precision,
     explained,
-    is_out_of_memory,
     pack_random_state,
     unpack_random_state,
 )
@@ -102,9 +99,6 @@ class Trainer:
             reduced=self.matmul.reduced,
             carries=not batches.pads,  # sentences start from zero
         )
-        self.free_copy: Callable[[str], bool] | None = None
-        """Frees a copy of this state that is kept on the GPU; called with what ran out of memory,
-        returns whether there was one."""
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
         self.state: State = ()
@@ -171,16 +165,6 @@ class Trainer:
             loss=loss,
             grad_norm=norm,
         )
-
-    def free_memory(self, doing: str) -> bool:
-        """After `doing` ran out of memory, free what training can do without, the copy for
-        checkpoints; returns whether there was one."""
-        return self.free_copy is not None and self.free_copy(doing)
-
-    def weights_are_finite(self) -> bool:
-        """Whether no weight is NaN or inf; waits for a GPU."""
-        finite = [torch.isfinite(parameter).all() for parameter in self.model.parameters()]
-        return all(torch.stack(finite).tolist())
 
     def state_dict(self) -> TrainingState:
         """Everything but the weights: optimizer, schedule, position, carried state, generators,
@@ -260,38 +244,10 @@ class Trainer:
         return loss, norm
 
     def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
-        """Gradients of a batch. If memory runs out, it is tried again as long as `free_memory`
-        frees any."""
-        random = self._generator()
-        while True:
-            try:
-                return self._gradients_once(given)
-            except (RuntimeError, MemoryError) as error:
-                if not self._frees_memory(error, random):
-                    raise
-
-    def _gradients_once(self, given: Batch) -> tuple[Tensor, Tensor, State]:
         batch = given.to(self.device)
         carried = self.state if self.index else ()
         state = carried or self.model.initial_state(batch.inputs_BT.shape[0])
         return self.update.gradients(batch.inputs_BT, batch.targets_BT, batch.rows_N, state)
-
-    def _generator(self) -> Tensor | None:
-        """State of the GPU's generator, if a step may have to be tried again."""
-        return None if self.free_copy is None else torch.cuda.get_rng_state(self.device)
-
-    def _frees_memory(self, error: BaseException, random: Tensor | None) -> bool:
-        """Undo a failed step, which hasn't updated anything yet; returns whether it can be tried
-        again with memory that was freed."""
-        self.update.forget_gradients()
-        if random is None:
-            return False
-        freed = False
-        if is_out_of_memory(error):
-            clear_frames(error.__traceback__)  # they keep the failed step's tensors alive
-            freed = self.free_memory("a step")
-        torch.cuda.set_rng_state(random, self.device)
-        return freed
 
     def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""

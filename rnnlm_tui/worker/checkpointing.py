@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +42,6 @@ from rnnlm_tui.store.verify import (
 )
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
-from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
@@ -52,8 +53,6 @@ RETRY_SECONDS = 60.0
 """A periodic checkpoint that failed is retried after this time, or when the next one is due."""
 FINAL_RETRY_SECONDS = 2.0
 """The last checkpoint is retried more often: nothing else is left to do."""
-ABANDON_SECONDS = 10.0
-"""Longest wait for a checkpoint that is being written when the GPU fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,7 @@ class Checkpointer:
         self._verified = RecentVerifications()
         self._copies = SnapshotCopies()
         self._copies_fit = True
-        if trainer.device.type == "cuda":
-            trainer.free_copy = self.free_copy
-        self._writing: BackgroundWriter | None = None
+        self._writing: Future[None] | None = None
         self._writing_step = -1
         self._evaluations, self._known = evaluations, dict[int, CheckpointEntry]()
         self._best = self._best_step()
@@ -183,10 +180,10 @@ class Checkpointer:
         with self._failure_reported():
             with _memory_guarded():
                 moment = self._moment(validation_loss)
-                copy = self._copies.copy(moment.snapshot, self._trainer.device)
+                copy = self._copies.copy(moment.snapshot)
             if copy is not None:
                 moment = replace(moment, snapshot=copy)
-                self._writing = BackgroundWriter(partial(self._save, moment, last=False))
+                self._writing = in_a_thread(partial(self._save, moment, last=False))
                 return
             if self._copies_fit:
                 self._copies_fit = False
@@ -201,7 +198,7 @@ class Checkpointer:
 
     def collect(self) -> None:
         """Between two steps: report how a checkpoint that was written beside training ended."""
-        if self._writing is not None and self._writing.is_done:
+        if self._writing is not None and self._writing.done():
             self.finish()
 
     def finish(self) -> None:
@@ -212,32 +209,9 @@ class Checkpointer:
             return
         with (
             self._failure_reported(),
-            nullcontext() if writing.is_done else self._attempt.activity("saving"),
+            nullcontext() if writing.done() else self._attempt.activity("saving"),
         ):
-            writing.finish()
-
-    def free_copy(self, doing: str) -> bool:
-        """After `doing` ran out of memory, give back that of the copies, once the checkpoint that
-        is being written is on disk; returns whether there was any. The next copy takes it again if
-        enough is free by then."""
-        self.finish()
-        if not self._copies.free():
-            return False
-        self._attempt.note(
-            self._trainer.step,
-            f"out of memory in {doing}: the memory of the copy for checkpoints was freed",
-        )
-        return True
-
-    def abandon(self) -> None:
-        """As `finish`, after the GPU failed: a copy that it holds may never arrive, so this waits
-        only a moment, and never asks the GPU itself."""
-        if self._writing is not None:
-            self._writing.wait(ABANDON_SECONDS)
-            if self._writing.is_done:
-                with suppress(RuntimeError):  # the GPU's error again
-                    self.finish()
-            self._writing = None
+            writing.result()
 
     @contextmanager
     def _failure_reported(self) -> Iterator[None]:
@@ -362,7 +336,6 @@ class Checkpointer:
     def _write(self, moment: Moment, *, last: bool) -> str:
         """Write the files, then remove the checkpoints that retention doesn't keep."""
         self._require_space(self._checkpoint_bytes(), "a checkpoint", last=last)
-        host = moment.snapshot.bytes_in_memory()
 
         def write_files(directory: Path) -> Mapping[str, str]:
             hashes = write_model_files(
@@ -370,10 +343,9 @@ class Checkpointer:
                 moment.snapshot.config,
                 moment.snapshot.weights,
                 self._tokenizer_files,
-                host,
                 generation=moment.generation,
             )
-            return hashes | write_training_state(directory, moment.snapshot.state, host)
+            return hashes | write_training_state(directory, moment.snapshot.state)
 
         path = write_checkpoint(
             self._run, moment.step, write_files, self._parent_of(moment.step), moment.facts
@@ -502,6 +474,28 @@ class Checkpointer:
                 self._attempt.note(step, f"{problem}; moved to {aside.relative_to(self._run.path)}")
             return False
         return True
+
+
+def in_a_thread(work: Callable[[], None]) -> Future[None]:
+    """Do the work while training continues. Copying, checking, hashing and writing leave the
+    interpreter to training most of the time.
+
+    The thread has the priority of training: with a lower one it would take minutes on a machine
+    that other programs keep busy, and training would wait for it at the end.
+    """
+    ended = Future[None]()
+
+    def do() -> None:
+        try:
+            ended.set_result(work())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    try:
+        threading.Thread(target=do, name="checkpoint", daemon=True).start()
+    except RuntimeError:  # the system allows no more threads
+        do()
+    return ended
 
 
 @contextmanager

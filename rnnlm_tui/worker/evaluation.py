@@ -6,14 +6,13 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from traceback import clear_frames
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.engine.batches import Batch, evaluation_batches, evaluation_shape
+from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
 from rnnlm_tui.engine.device import explained_aside, is_lost, is_out_of_memory, out_of_memory
-from rnnlm_tui.engine.evaluate import Score, evaluate
+from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
@@ -239,7 +238,9 @@ class Evaluator:
             max_sentences=max_sentences,
         )
         try:
-            score = self._score(batches)
+            score = evaluate(
+                self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -270,20 +271,6 @@ class Evaluator:
         )
         self._recorder.add(row)
         return row
-
-    def _score(self, batches: Iterable[Batch]) -> Score:
-        """Evaluate. If memory runs out, it is tried again as long as training can free any."""
-        while True:
-            try:
-                return evaluate(
-                    self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
-                )
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                clear_frames(error.__traceback__)  # they keep the evaluation's tensors alive
-                if not self._trainer.free_memory("an evaluation"):
-                    raise
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences

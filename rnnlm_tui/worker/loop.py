@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from rnnlm_tui.engine.device import is_lost
 from rnnlm_tui.engine.trainer import StepResult, Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.facts import Facts
@@ -80,10 +79,6 @@ class TrainingRun:
         except RnnlmError:
             with suppress(StorageError, RuntimeError):  # report the first error
                 self._metrics.flush()
-            raise
-        except RuntimeError as error:
-            if is_lost(error):
-                self._checkpointer.abandon()
             raise
         finally:
             with suppress(RnnlmError):
@@ -172,11 +167,8 @@ class TrainingRun:
         try:
             self._metrics.flush()
             self._checkpointer.finish()
-            saved = (
+            with suppress(RunStateError):  # weights that aren't finite aren't saved
                 self._checkpointer.save(self._evaluator.current_loss, last=True)
-                if self._trainer.weights_are_finite()
-                else self.saved
-            )
             self._recorder.flush()
         except StorageError as error:
             self._status = before
@@ -192,7 +184,7 @@ class TrainingRun:
             self._status = before
             raise
         self._recorder.add(Facts(stop_after=None))
-        return saved
+        return self.saved
 
     def stop_after(self, mark: StopMark | None) -> str:
         """Stop once the mark is reached, None: no longer; returns when that is, in words.

@@ -141,8 +141,8 @@ def _moves(target: str) -> Callable[[Path, Path], bool]:
 
 _CALLS = {
     "files.before": _Call("os", "mkdir", False, lambda path, *_: _is_unfinished(Path(path))),
-    "copy.before": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", True),
-    "copy.after": _Call("rnnlm_tui.worker.checkpointing", "BackgroundWriter", False),
+    "copy.before": _Call("rnnlm_tui.worker.checkpointing", "in_a_thread", True),
+    "copy.after": _Call("rnnlm_tui.worker.checkpointing", "in_a_thread", False),
     "tensors.inside": _Call("os", "write", True, _is_tensor_file),
     "files.inside": _Call("rnnlm_tui.worker.checkpointing", "write_training_state", True),
     "files.after": _Call("rnnlm_tui.store.checkpoints", "seal", True),

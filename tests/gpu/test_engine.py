@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from pathlib import Path
 from typing import cast
@@ -19,8 +18,7 @@ from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
-from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
-from rnnlm_tui.engine.tensor_file import HostBytes
+from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import OptimizerConfig
@@ -155,7 +153,7 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
         torch.manual_seed(1)
         began = losses(first, 7)
         write_model(tmp_path, first.model, tokenizer_folder(tmp_path / "codec"))
-        write_training_state(tmp_path, first.state_dict(), HostBytes())
+        write_training_state(tmp_path, first.state_dict())
         second = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
         load_training_state(tmp_path, second)
         assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
@@ -165,10 +163,9 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
 
 @NEEDS_GPU
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
-    tmp_path: Path, data_mode: str, monkeypatch: pytest.MonkeyPatch
+def test_a_copy_keeps_the_values_of_its_step_while_training_goes_on(
+    tmp_path: Path, data_mode: str
 ) -> None:
-    monkeypatch.setattr(tensor_file, "PIECE_BYTES", 1_024)  # several pieces a tensor
     trainer = trainer_on(DEVICE, data_mode, cell_type="lstm", dropout=0.2)
     copies = SnapshotCopies()
     for number in range(2):  # the second copy takes the memory of the first
@@ -176,20 +173,14 @@ def test_a_copy_is_read_from_the_gpu_by_a_thread_while_training_goes_on(
         live = snapshot_of(trainer)
         weights = {name: one.cpu() for name, one in live.weights.items()}
         state = {name: one.cpu() for name, one in live.state.tensors.items()}
-        copy = copies.copy(live, DEVICE)
+        copy = copies.copy(live)
         assert copy is not None
-        host, folder = copy.bytes_in_memory(), tmp_path / str(number)
+        folder = tmp_path / str(number)
         folder.mkdir()
-
-        def write(copy: Snapshot = copy, host: HostBytes = host, folder: Path = folder) -> None:
-            tensor_file.write_tensors(folder / "weights", copy.weights, host)
-            tensor_file.write_tensors(folder / "state", copy.state.tensors, host)
-
-        thread = threading.Thread(target=write)
-        thread.start()
         losses(trainer, 5)
-        thread.join()
         assert weights_are_finite(copy)
+        tensor_file.write_tensors(folder / "weights", copy.weights)
+        tensor_file.write_tensors(folder / "state", copy.state.tensors)
         for name, expected in (("weights", weights), ("state", state)):
             written = load_file(folder / name)
             assert written.keys() == expected.keys()

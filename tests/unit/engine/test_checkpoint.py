@@ -21,7 +21,6 @@ from rnnlm_tui.engine.checkpoint import (
 )
 from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
 from rnnlm_tui.engine.generation import generate, read_text
-from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
@@ -43,7 +42,7 @@ def checkpoint(tmp_path: Path) -> Path:
         tokenizer_folder(tmp_path / "codec"),
         generation={"temperature": 0.8},
     )
-    write_training_state(directory, trainer.state_dict(), HostBytes())
+    write_training_state(directory, trainer.state_dict())
     return directory
 
 

@@ -13,7 +13,6 @@ from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.trainer import Trainer
 
 from .builders import tokenizer_folder, trainer_of
@@ -49,7 +48,7 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
     codec = tokenizer_folder(tmp_path / "codec")
     began = train(first, 7)  # in the middle of the second pass
     write_model(tmp_path, first.model, codec)
-    write_training_state(tmp_path, first.state_dict(), HostBytes())
+    write_training_state(tmp_path, first.state_dict())
     second = fresh(99)
     load_training_state(tmp_path, second)
     assert began + train(second, 5) == losses

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import weakref
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,27 +17,17 @@ from rnnlm_tui.engine.checkpoint import (
 )
 from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
-from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.trainer import Trainer
 
 from .builders import tokenizer_folder, trainer_of
-
-CPU = torch.device("cpu")
 
 
 def write(snapshot: Snapshot, folder: Path, codec: Path) -> dict[str, bytes]:
     """All files of a snapshot, by name."""
     folder.mkdir()
-    host = snapshot.bytes_in_memory()
-    write_model_files(folder, snapshot.config, snapshot.weights, codec, host)
-    write_training_state(folder, snapshot.state, host)
+    write_model_files(folder, snapshot.config, snapshot.weights, codec)
+    write_training_state(folder, snapshot.state)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def places(snapshot: Snapshot) -> list[int]:
-    """Where the tensors are in memory."""
-    tensors = [*snapshot.weights.values(), *snapshot.state.tensors.values()]
-    return [one.data_ptr() for one in tensors]
 
 
 def train(trainer: Trainer, steps: int) -> None:
@@ -62,14 +50,14 @@ def test_a_copy_written_while_training_goes_on_has_the_bytes_of_its_step(
 
     codec = tokenizer_folder(tmp_path / "codec")
     trainer, copies = at_step_7(), SnapshotCopies()
-    copy = copies.copy(snapshot_of(trainer), CPU)
+    copy = copies.copy(snapshot_of(trainer))
     assert copy is not None
     train(trainer, 4)
     beside = write(copy, tmp_path / "beside", codec)
     waiting = at_step_7()
     (tmp_path / "waiting").mkdir()
     write_model(tmp_path / "waiting", waiting.model, codec)
-    write_training_state(tmp_path / "waiting", waiting.state_dict(), HostBytes())
+    write_training_state(tmp_path / "waiting", waiting.state_dict())
     assert beside == {path.name: path.read_bytes() for path in (tmp_path / "waiting").iterdir()}
 
     resumed = trainer_of(mode, optimizer=optimizer, cell_type=cell, seed=8)
@@ -88,28 +76,14 @@ def test_a_copy_written_while_training_goes_on_has_the_bytes_of_its_step(
 def test_the_next_copy_takes_no_new_memory() -> None:
     trainer, copies = trainer_of("stream"), SnapshotCopies()
     train(trainer, 1)
-    first = copies.copy(snapshot_of(trainer), CPU)
+    first = copies.copy(snapshot_of(trainer))
     train(trainer, 1)
-    second = copies.copy(snapshot_of(trainer), CPU)
+    second = copies.copy(snapshot_of(trainer))
     assert first is not None
     assert second is not None
     assert first.bytes == second.bytes == snapshot_of(trainer).bytes
-    assert places(first) == places(second)
-
-
-def test_memory_that_is_given_back_is_taken_again_by_the_next_copy() -> None:
-    trainer, copies = trainer_of("stream"), SnapshotCopies()
-    train(trainer, 1)
-    assert not copies.free(), "there is none before the first copy"
-    copy = copies.copy(snapshot_of(trainer), CPU)
-    assert copy is not None
-    kept = [weakref.ref(one) for one in (*copy.weights.values(), *copy.state.tensors.values())]
-    assert copies.free()
-    assert not copies.free()
-    assert kept[0]() is not None, "a copy that is still written stays valid"
-    del copy
-    assert [one() for one in kept] == [None] * len(kept)
-    assert copies.copy(snapshot_of(trainer), CPU) is not None
+    places = [[one.data_ptr() for one in copy.tensors.values()] for copy in (first, second)]
+    assert places[0] == places[1]
 
 
 def test_without_memory_for_a_copy_there_is_none_and_nothing_is_kept(
@@ -117,22 +91,11 @@ def test_without_memory_for_a_copy_there_is_none_and_nothing_is_kept(
 ) -> None:
     trainer, copies = trainer_of("stream"), SnapshotCopies()
     train(trainer, 1)
-    live, empty_like, made = snapshot_of(trainer), torch.empty_like, list[object]()
+    live = snapshot_of(trainer)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "spare_bytes", lambda _device: live.bytes - 1)
-        assert copies.copy(live, CPU) is None
-
-    def fails(*given: Any, **named: Any) -> torch.Tensor:
-        made.append(given)
-        if len(made) == 5:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return empty_like(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "empty_like", fails)
-        assert copies.copy(live, CPU) is None
-        assert copies._kept == {}
-    assert copies.copy(live, CPU) is not None, "memory that is free again is used"
+        patch.setattr(module, "spare_bytes", lambda: live.bytes - 1)
+        assert copies.copy(live) is None
+    assert copies.copy(live) is not None, "memory that is free again is used"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

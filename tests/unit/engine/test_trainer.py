@@ -14,8 +14,6 @@ from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate, read_text
-from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.tensor_file import HostBytes
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
@@ -59,7 +57,7 @@ def test_resumed_run_matches_uninterrupted_run(
         directory = tmp_path / f"step-{stop}"
         directory.mkdir()
         write_model(directory, trainer.model, codec)
-        write_training_state(directory, trainer.state_dict(), HostBytes())
+        write_training_state(directory, trainer.state_dict())
         # Another seed: everything must come from the files.
         trainer = trainer_of(data_mode, seed=99, optimizer=optimizer)
         load_training_state(directory, trainer)
@@ -246,52 +244,18 @@ def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_versio
     assert trainer.step == 1
 
 
-@pytest.fixture
-def gpu_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU's generator in the place of a GPU's."""
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: torch.get_rng_state())
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, _: torch.set_rng_state(state))
-
-
-@pytest.mark.usefixtures("gpu_generator")
-def test_a_step_out_of_memory_is_repeated_once_the_copy_for_checkpoints_is_freed(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "where", ["model.RecurrentLanguageModel.forward", "step.update_when_finite"]
+)
+def test_a_step_out_of_memory_is_reported_with_its_shape_and_leaves_no_gradients(
+    where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = train(trainer_of("stream"), 3)
-    trainer, forward = trainer_of("stream"), RecurrentLanguageModel.forward
-    copies, freed = [b"a copy"], list[str]()
-
-    def free_copy(doing: str) -> bool:
-        freed.append(doing)
-        return bool(copies and copies.pop())
-
-    def with_little_memory(*arguments: object, **settings: object) -> object:
-        done = forward(*arguments, **settings)  # type: ignore[arg-type]
-        if copies:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return done
-
-    trainer.free_copy = free_copy
-    monkeypatch.setattr(RecurrentLanguageModel, "forward", with_little_memory)
-    assert train(trainer, 3) == expected
-    assert freed == ["a step"]
-    copies.append(b"in use")
-    trainer.free_copy = lambda _: False
-    with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
-        trainer.train_step()
-    assert trainer.step == 3
-
-
-@pytest.mark.usefixtures("gpu_generator")
-def test_out_of_memory_in_the_update_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have changed weights."""
     trainer = trainer_of("stream")
-    trainer.free_copy = lambda _: True
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("rnnlm_tui.engine.step.update_when_finite", fail)
+    monkeypatch.setattr(f"rnnlm_tui.engine.{where}", fail)
     with pytest.raises(DeviceError, match="out of memory in a step of 4 x 10 tokens"):
         trainer.train_step()
     assert all(parameter.grad is None for parameter in trainer.model.parameters())

@@ -28,7 +28,6 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.worker import checkpointing
-from rnnlm_tui.worker.checkpoint_writer import BackgroundWriter
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.recorder import Attempt
@@ -271,7 +270,7 @@ def test_without_memory_for_a_copy_training_waits_and_one_note_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run()
-    monkeypatch.setattr(snapshot, "spare_bytes", lambda _device: 1_000)
+    monkeypatch.setattr(snapshot, "spare_bytes", lambda: 1_000)
     with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
         for step in (1, 2):
             checkpointer._trainer.train_step()
@@ -280,29 +279,6 @@ def test_without_memory_for_a_copy_training_waits_and_one_note_says_so(
     events = noted(run)
     assert [kind for kind, _, _ in events] == ["note", "checkpoint", "checkpoint"]
     assert events[0][2].startswith("no memory for a copy of weights and training state (")
-
-
-def test_the_memory_of_a_copy_is_freed_once_its_checkpoint_is_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = new_run()
-    gate = Gate(monkeypatch)
-    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
-        assert not checkpointer.free_copy("a step"), "there is none yet"
-        checkpointer._trainer.train_step()
-        checkpointer.save_beside_training(1.5)
-        assert gate.reached.wait(60)
-        gate.open()
-        assert checkpointer.free_copy("a step")
-        assert steps_in(run) == [1]
-        assert not checkpointer.free_copy("a step")
-        checkpointer._trainer.train_step()
-        checkpointer.save_beside_training(1.5)
-        checkpointer.finish()
-        assert steps_in(run) == [1, 2]
-    assert [entry for entry in noted(run) if "freed" in entry[2]] == [
-        ("note", 1, "out of memory in a step: the memory of the copy for checkpoints was freed")
-    ]
 
 
 def test_weights_that_are_not_finite_are_not_saved_beside_training(tmp_path: Path) -> None:
@@ -319,32 +295,16 @@ def test_weights_that_are_not_finite_are_not_saved_beside_training(tmp_path: Pat
     assert not run.checkpoints_path.exists()
 
 
-def test_a_checkpoint_that_waits_for_a_lost_gpu_is_left_after_a_moment(
-    monkeypatch: pytest.MonkeyPatch,
+def test_without_another_thread_a_checkpoint_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy that a failed GPU holds may never arrive."""
-    arrives = threading.Event()
+    def refuses(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    def wait() -> None:
-        arrives.wait()
-
-    monkeypatch.setattr("rnnlm_tui.worker.checkpointing.ABANDON_SECONDS", 0.01)
-    checkpointer = object.__new__(Checkpointer)
-    checkpointer._writing = BackgroundWriter(wait)
-    try:
-        checkpointer.abandon()
-        assert checkpointer._writing is None
-        checkpointer.abandon()
-    finally:
-        arrives.set()
-
-
-def test_a_checkpoint_that_fails_with_the_gpu_hides_no_error() -> None:
-    def work() -> None:
-        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-
-    checkpointer = object.__new__(Checkpointer)
-    checkpointer._writing = BackgroundWriter(work)
-    checkpointer._writing.wait(60.0)
-    checkpointer.abandon()
-    assert checkpointer._writing is None
+    run = new_run()
+    with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
+        checkpointer._trainer.train_step()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuses)
+            checkpointer.save_beside_training(None)
+        assert steps_in(run) == [1]
