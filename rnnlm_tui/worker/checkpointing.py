@@ -487,9 +487,11 @@ def in_a_thread(work: Callable[[], None]) -> Future[None]:
 
     def do() -> None:
         try:
-            ended.set_result(work())
+            work()
         except BaseException as error:
             ended.set_exception(error)
+        else:
+            ended.set_result(None)
 
     try:
         threading.Thread(target=do, name="checkpoint", daemon=True).start()

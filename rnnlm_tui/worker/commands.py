@@ -13,19 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
-from pydantic import JsonValue
-
-from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, StorageError
-from rnnlm_tui.schema.protocol import (
-    Command,
-    CommandResult,
-    SettingsChange,
-    StopMark,
-    Verb,
-)
+from rnnlm_tui.errors import ConfigError, RnnlmError, StorageError
+from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
 from rnnlm_tui.schema.steering import value_text
 from rnnlm_tui.worker.control import PendingCommand
 
@@ -51,41 +43,8 @@ class CommandTarget(Protocol):
     def saved(self) -> str:
         """The newest checkpoint, relative to the run directory; empty: none yet."""
 
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def stop(self) -> str:
-        """Save, then leave the loop; returns the newest checkpoint, empty: none."""
-
-    def checkpoint(self) -> str:
-        """Save; returns the checkpoint, relative to the run directory."""
-
-    def evaluate(self) -> str:
-        """Evaluate now; returns the losses in words."""
-
-    def sample(self, prompt: str | None) -> str:
-        """Continue `prompt`, or all configured prompts."""
-
-    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
-        """Save, then change all of these settings from the next step on, or none."""
-
-    def undo(self) -> SettingsChange:
-        """Save, then restore the values from before the newest change that isn't undone."""
-
-    def stop_after(self, mark: StopMark | None) -> str:
-        """Stop when the mark is reached, None: no longer; returns when that is, in words."""
-
-    def snapshot(self) -> str:
-        """Write the weights alone; returns the directory relative to the run's."""
-
-
-class Journal(Protocol):
-    """Where commands are recorded."""
-
-    def journal_command(
-        self, id: str, verb: str, arguments: dict[str, object], result: dict[str, object]
-    ) -> None: ...
+    def carry_out(self, command: Command) -> Mapping[str, Any]:
+        """Do what a command asks; returns fields of its `CommandResult`."""
 
 
 class CommandHandler:
@@ -95,30 +54,27 @@ class CommandHandler:
     run's lock is released, so that a client may resume as soon as it has the answer.
     """
 
-    def __init__(self, target: CommandTarget, journal: Journal) -> None:
+    def __init__(
+        self, target: CommandTarget, journal: Callable[[Command, CommandResult], None]
+    ) -> None:
         self.target = target
         """What commands act on; replaced when the run has been prepared and starts training."""
         self._journal = journal
-        self._stops: list[tuple[Callable[[CommandResult], None], CommandResult]] = []
+        self._stops: list[tuple[PendingCommand, CommandResult]] = []
 
     def status(self, command: Command) -> CommandResult:
         """Answer a `status` command, from any thread. It changes nothing, so it is not recorded."""
-        return CommandResult(
-            id=command.id, ok=True, status=self.target.status, step=self.target.step
-        )
+        return self._result(command)
 
     def handle(self, pending: PendingCommand) -> None:
         """Act on a command, record it and answer."""
         command = pending.command
-        result = self._result(command)
-        arguments = command.model_dump(mode="json", exclude={"id", "verb"}, exclude_none=True)
+        result = self._result(command, **self._outcome(command))
         stops = command.verb == "stop" and result.ok
         if stops:
-            self._stops.append((pending.answer, result))
+            self._stops.append((pending, result))
         try:
-            self._journal.journal_command(
-                command.id, command.verb, arguments, result.model_dump(mode="json")
-            )
+            self._journal(command, result)
         except StorageError as error:
             traceback.print_exc()  # to stderr, the run's log
             if result.ok:
@@ -134,90 +90,45 @@ class CommandHandler:
     def answer_stops(self) -> None:
         """Answer the stops that were carried out."""
         while self._stops:
-            answer, result = self._stops.pop()
-            answer(result)
+            pending, result = self._stops.pop()
+            pending.answer(result)
 
     def answer_after_end(
         self, pending: PendingCommand, ending: str, failure: RnnlmError | None = None
     ) -> None:
         """Answer a command that came after the attempt ended: a stop succeeds unless the run
         failed."""
-        command, error, hint = pending.command, "", ""
+        command, outcome = pending.command, dict[str, str]()
         if command.verb != "stop":
-            error = f"too late: the run has just {ending}"
-        elif ending == "failed":
-            error = "the run has failed" + (f": {failure.message}" if failure is not None else "")
-            hint = failure.hint if failure is not None else ""
-        pending.answer(
-            CommandResult(
-                id=command.id,
-                ok=not error,
-                error=error,
-                hint=hint,
-                status=ending,
-                step=self.target.step,
-                checkpoint=self.target.saved if command.verb == "stop" else "",
-            )
-        )
+            outcome["error"] = f"too late: the run has just {ending}"
+        else:
+            outcome["checkpoint"] = self.target.saved
+            if ending == "failed":
+                why = "" if failure is None else f": {failure.message}"
+                outcome |= {
+                    "error": f"the run has failed{why}",
+                    "hint": "" if failure is None else failure.hint,
+                }
+        pending.answer(self._result(command, **outcome, status=ending))
 
-    def _result(self, command: Command) -> CommandResult:
-        checkpoint = text = error = hint = ""
-        change: SettingsChange | None = None
-        problems: tuple[Problem, ...] = ()
+    def _result(self, command: Command, **outcome: Any) -> CommandResult:
+        state = {"status": self.target.status, "step": self.target.step}
+        return CommandResult(id=command.id, ok="error" not in outcome, **{**state, **outcome})
+
+    def _outcome(self, command: Command) -> Mapping[str, Any]:
         try:
-            match command.verb:
-                case "status":
-                    pass  # status and step below are the answer
-                case "pause":
-                    self.target.pause()
-                case "resume":
-                    self.target.resume()
-                case "stop":
-                    checkpoint = self.target.stop()
-                case "checkpoint":
-                    checkpoint = self.target.checkpoint()
-                case "snapshot":
-                    checkpoint = self.target.snapshot()
-                case "evaluate":
-                    text = self.target.evaluate()
-                case "sample":
-                    text = self.target.sample(command.prompt)
-                case "stop_after":
-                    text = self.target.stop_after(command.after)
-                case "set":
-                    if not command.changes:
-                        raise InputError(
-                            "set needs changes", hint="changes are key and value, at least one"
-                        )
-                    change = self.target.set(command.changes)
-                case "undo":
-                    change = self.target.undo()
-            if change is not None:
-                checkpoint = self.target.saved
-        except ConfigError as failure:
-            error, hint, problems = failure.message, failure.hint, failure.problems
-        except RnnlmError as failure:
-            error, hint = failure.message, failure.hint
-        except Exception as failure:
+            return self.target.carry_out(command)
+        except RnnlmError as error:
+            problems = error.problems if isinstance(error, ConfigError) else ()
+            return {"error": error.message, "hint": error.hint, "problems": problems}
+        except Exception as error:
             # Such as out of memory: training continues as before the command. torch is imported by
             # the time that a command can fail like this.
             traceback.print_exc()  # to stderr, the run's log
             from rnnlm_tui.engine.device import explained_aside
 
-            explanation = explained_aside(failure, command.verb)
-            error, hint = explanation.message, explanation.hint
-        return CommandResult(
-            id=command.id,
-            ok=not error,
-            error=error,
-            hint=hint,
-            status=self.target.status,
-            step=self.target.step,
-            checkpoint=checkpoint,
-            text=text,
-            change=change,
-            problems=problems,
-        )
+            explanation = explained_aside(error, command.verb)
+            return {"error": explanation.message, "hint": explanation.hint}
 
 
 SHOWN_REQUESTS = 8

@@ -6,16 +6,14 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Literal
-
-from pydantic import JsonValue
+from typing import Any, Literal
 
 from rnnlm_tui.engine.trainer import StepResult, Trainer
-from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError, StorageError
+from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import EventKind
-from rnnlm_tui.schema.protocol import SettingsChange, StopMark
+from rnnlm_tui.schema.protocol import Command, StopMark
 from rnnlm_tui.worker.checkpointing import RETRY_SECONDS, Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
@@ -141,6 +139,35 @@ class TrainingRun:
             except StopRequested:
                 continue
             return "finished"
+
+    def carry_out(self, command: Command) -> Mapping[str, Any]:
+        """Do what a command asks, between two steps; returns fields of its `CommandResult`."""
+        match command.verb:
+            case "pause":
+                self.pause()
+            case "resume":
+                self.resume()
+            case "stop":
+                return {"checkpoint": self.stop()}
+            case "checkpoint":
+                return {"checkpoint": self.checkpoint()}
+            case "snapshot":
+                return {"checkpoint": self.snapshot()}
+            case "evaluate":
+                return {"text": self.evaluate()}
+            case "sample":
+                return {"text": self.sample(command.prompt)}
+            case "stop_after":
+                return {"text": self.stop_after(command.after)}
+            case "set":
+                if not command.changes:
+                    hint = "changes are key and value, at least one"
+                    raise InputError("set needs changes", hint=hint)
+                change = self._steering.change(command.changes)
+                return {"change": change, "checkpoint": self.saved}
+            case "undo":
+                return {"change": self._steering.undo(), "checkpoint": self.saved}
+        return {}
 
     def pause(self) -> None:
         """Stop training until `resume`; commands are still handled."""
@@ -272,14 +299,6 @@ class TrainingRun:
             raise RunStateError("sampling interrupted by stop") from None
         self._event("sample", f"{counted(len(rows), 'continuation')}")
         return "\n".join(row.prompt + row.text for row in rows)
-
-    def set(self, changes: Mapping[str, JsonValue]) -> SettingsChange:
-        """As `Steering.change`; later attempts keep the values."""
-        return self._steering.change(changes)
-
-    def undo(self) -> SettingsChange:
-        """As `Steering.undo`."""
-        return self._steering.undo()
 
     def _handle_commands(self) -> None:
         """Handle the commands that wait; while paused, or while training waits for a full disk,

@@ -34,6 +34,7 @@ from rnnlm_tui.schema.metrics import (
     StartRow,
     StepRow,
 )
+from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.schema.status import HEARTBEAT_SECONDS, Activity
 from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory
@@ -176,11 +177,19 @@ class Recorder:
                 _say(f"no summary at the end of the log: {error}")
         self._log.close()
 
-    def journal_command(
-        self, id: str, verb: str, arguments: dict[str, object], result: dict[str, object]
-    ) -> None:
+    def journal_command(self, command: Command, result: CommandResult) -> None:
         """Record a command; it is on the disk at the end, unless the run is degraded."""
-        self.add(CommandRow(self._log.attempt, id, verb, arguments, result, time.time()))
+        arguments = command.model_dump(mode="json", exclude={"id", "verb"}, exclude_none=True)
+        self.add(
+            CommandRow(
+                self._log.attempt,
+                command.id,
+                command.verb,
+                arguments,
+                result.model_dump(mode="json"),
+                time.time(),
+            )
+        )
         with suppress(StorageError):
             self.flush()
         self.check()

@@ -10,15 +10,16 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from rnnlm_tui.errors import LostDeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress, StartRow
+from rnnlm_tui.schema.protocol import Command
 from rnnlm_tui.schema.status import failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
@@ -75,19 +76,14 @@ class PreparingRun:
         """The checkpoint from which it will continue, relative to the run directory; empty:
         none."""
 
-    def resume(self) -> None:
-        """Nothing is paused, so there is nothing to do."""
-
-    def stop(self) -> str:
-        """Leave at the next report of progress; nothing new is to be saved."""
-        self.status = "stopping"
-        return self.saved
-
-    def refuse(self, *_arguments: object) -> NoReturn:
-        """Refuse a command that needs a model."""
+    def carry_out(self, command: Command) -> Mapping[str, Any]:
+        """After a stop, leave at the next report of progress; nothing new is to be saved."""
+        if command.verb == "stop":
+            self.status = "stopping"
+            return {"checkpoint": self.saved}
+        if command.verb == "resume":  # nothing is paused
+            return {}
         raise RunStateError("the run is still preparing", hint="try again when it is training")
-
-    pause = checkpoint = evaluate = sample = set = undo = stop_after = snapshot = refuse
 
 
 class ProgressReporter:
@@ -146,7 +142,7 @@ class Worker:
         self._opening: EventKind = "started" if last is None else "resumed"
         self._commands = CommandHandler(
             PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
-            self._recorder,
+            self._recorder.journal_command,
         )
         self._requests = Requests(lambda waiting: self._recorder.show(requests=waiting))
         self._server: ControlServer | None = None

@@ -101,7 +101,7 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     with RunLock(run.lock_path) as lock:
         recorder = Recorder(run, lock)
         recorder.begin_attempt(0, {})
-        commands = CommandHandler(PreparingRun(0), recorder)
+        commands = CommandHandler(PreparingRun(0), recorder.journal_command)
         attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
         metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
         keeper = Checkpointer(

@@ -45,7 +45,13 @@ def checkpointer_of(
     config = RunConfig(checkpoint=CheckpointConfig(keep_last=2))
     with recorder_of(run) as recorder:
         attempt = Attempt(
-            run, config, recorder, 1, None, Inbox(), CommandHandler(PreparingRun(0), recorder)
+            run,
+            config,
+            recorder,
+            1,
+            None,
+            Inbox(),
+            CommandHandler(PreparingRun(0), recorder.journal_command),
         )
         yield Checkpointer(
             attempt,

@@ -74,7 +74,7 @@ def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluat
         1,
         None,
         Inbox(),
-        CommandHandler(PreparingRun(0), recorder),
+        CommandHandler(PreparingRun(0), recorder.journal_command),
     )
     metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
     evaluations = list[EvaluationRow]()

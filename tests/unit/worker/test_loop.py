@@ -118,7 +118,7 @@ class Bench:
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
         self.recorder = recorder
-        self.commands = CommandHandler(PreparingRun(0), self.recorder)
+        self.commands = CommandHandler(PreparingRun(0), self.recorder.journal_command)
         training = training or TrainingConfig()
         checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
         config = RunConfig(
@@ -163,6 +163,9 @@ class Bench:
         )
         self.evaluator.evaluated, self.evaluator.tested, self.evaluator.losses = [], [], []
         self.evaluator.during = lambda: None
+        self.steering = Steering(
+            attempt, self.trainer, self.checkpointer, self.evaluator, journal=journal
+        )
         self.training = TrainingRun(
             attempt,
             self.trainer,
@@ -171,7 +174,7 @@ class Bench:
             self.evaluator,
             guard,
             budget,
-            Steering(attempt, self.trainer, self.checkpointer, self.evaluator, journal=journal),
+            self.steering,
         )
         self.commands.target = self.training
 

@@ -22,7 +22,9 @@ class Preparation:
     def __init__(self, run: RunDirectory, recorder: Recorder) -> None:
         self.run = run
         self.inbox = Inbox()
-        self.commands = CommandHandler(PreparingRun(40, "checkpoints/step-000000040"), recorder)
+        self.commands = CommandHandler(
+            PreparingRun(40, "checkpoints/step-000000040"), recorder.journal_command
+        )
         self.report = ProgressReporter(recorder, self.inbox, self.commands)
         self.answers: list[CommandResult] = []
 

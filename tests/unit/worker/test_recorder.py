@@ -18,6 +18,7 @@ import pytest
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow, SampleRow, StepRow
+from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
@@ -250,10 +251,11 @@ def test_a_command_is_on_the_disk_before_it_is_answered_unless_the_disk_is_full(
         with RunReader(run.directory) as reader:
             return [(row.id, row.verb, row.result) for row in reader.commands()]
 
-    run.recorder.journal_command("a", "pause", {}, {"ok": True})
-    assert recorded() == [("a", "pause", {"ok": True})]
+    done = CommandResult(id="a", ok=True)
+    run.recorder.journal_command(Command(id="a", verb="pause"), done)
+    assert recorded() == [("a", "pause", done.model_dump(mode="json"))]
     run.degrade(disk)
-    run.recorder.journal_command("b", "resume", {}, {"ok": True})
+    run.recorder.journal_command(Command(id="b", verb="resume"), done)
     assert len(recorded()) == 1
     disk.free()
     run.recorder.flush()

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from rnnlm_tui.engine.trainer import StepResult
-from rnnlm_tui.errors import ConfigError, RunStateError, StorageError
+from rnnlm_tui.errors import ConfigError, InputError, RunStateError, StorageError
 from rnnlm_tui.schema.config import TrainingConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow
-from rnnlm_tui.schema.protocol import Setting, Verb
+from rnnlm_tui.schema.protocol import Command, Setting, Verb
 from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.worker.recorder import Recorder
 from tests.unit.worker.test_loop import STEPS, Bench
@@ -138,15 +139,24 @@ def test_without_a_checkpoint_first_nothing_changes(
     if not full:
         bench.trainer.model.output.bias.data[0] = float("nan")
     with pytest.raises((StorageError, RunStateError), match="nothing was changed: no checkpoint"):
-        bench.training.set({"model.dropout": 0.4})
+        bench.steering.change({"model.dropout": 0.4})
     assert bench.trainer.model.dropout == 0.0
     assert facts(bench).settings == {}
+
+
+@pytest.mark.parametrize("changes", [None, {}])
+def test_a_change_of_nothing_is_refused(
+    tmp_path: Path, recorder: Recorder, changes: dict[str, JsonValue] | None
+) -> None:
+    command = Command(id="a", verb="set", changes=changes)
+    with pytest.raises(InputError, match="needs changes"):
+        Bench(tmp_path, recorder).training.carry_out(command)
 
 
 def test_a_refused_change_of_several_keys_changes_none(tmp_path: Path, recorder: Recorder) -> None:
     bench = Bench(tmp_path, recorder)
     with pytest.raises(ConfigError):
-        bench.training.set({"model.dropout": 0.4, "evaluation.every": -3})
+        bench.steering.change({"model.dropout": 0.4, "evaluation.every": -3})
     assert bench.trainer.model.dropout == 0.0
     assert bench.checkpointer.saved == []
 
