@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -18,11 +18,10 @@ from pydantic import JsonValue
 from rnnlm_tui.engine.checkpoint import write_model, write_model_files, write_training_state
 from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
-from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
-from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, perplexity
+from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,
@@ -42,8 +41,7 @@ from rnnlm_tui.store.verify import (
 )
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
-from rnnlm_tui.worker.recorder import Attempt
-from rnnlm_tui.worker.step_metrics import StepMetrics
+from rnnlm_tui.worker.session import Session
 
 DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
@@ -62,7 +60,6 @@ class Moment:
     snapshot: Snapshot
     step: int
     facts: Mapping[str, object]
-    generation: Mapping[str, object]
 
 
 class Checkpointer:
@@ -72,26 +69,17 @@ class Checkpointer:
     removes old ones.
 
     Args:
-        tokenizer_files: folder of the prepared corpus, whose tokenizer goes into each checkpoint.
         facts: recorded in every manifest of this attempt: versions, device, threads, corpus.
         parent: name of the checkpoint that the attempt starts from.
-        evaluations: those so far; the evaluator adds to the list.
     """
 
     def __init__(
-        self,
-        attempt: Attempt,
-        trainer: Trainer,
-        metrics: StepMetrics,
-        *,
-        tokenizer_files: Path,
-        facts: Mapping[str, object],
-        parent: str | None,
-        evaluations: Sequence[EvaluationRow],
+        self, session: Session, *, facts: Mapping[str, object], parent: str | None
     ) -> None:
+        self._session, self._facts, self._parent = session, facts, parent
+        attempt, trainer = session.attempt, session.trainer
         self._attempt, self._run, self._recorder = attempt, attempt.run, attempt.recorder
-        self._trainer, self._metrics = trainer, metrics
-        self._tokenizer_files, self._facts, self._parent = tokenizer_files, dict(facts), parent
+        self._trainer, self._metrics = trainer, session.metrics
         self.path = (
             ""
             if attempt.checkpoint is None
@@ -111,7 +99,7 @@ class Checkpointer:
         self._copies_fit = True
         self._writing: Future[None] | None = None
         self._writing_step = -1
-        self._evaluations, self._known = evaluations, dict[int, CheckpointEntry]()
+        self._known: dict[int, CheckpointEntry] = {}
         self._best = self._best_step()
 
     @property
@@ -187,8 +175,7 @@ class Checkpointer:
                 return
             if self._copies_fit:
                 self._copies_fit = False
-                self._attempt.note(
-                    moment.step,
+                self._session.note(
                     "no memory for a copy of weights and training state"
                     f" ({memory(moment.snapshot.bytes)}): training waits while a checkpoint is"
                     " written",
@@ -262,7 +249,7 @@ class Checkpointer:
                     f" {self.step:,} has its weights ({path})"
                 )
             except (RunStateError, StorageError) as error:
-                self._attempt.note(self._trainer.step, f"no checkpoint: {error.message}")
+                self._session.note(f"no checkpoint: {error.message}")
         return f"the newest checkpoint is {self.path}" if self.path else "there is no checkpoint"
 
     def label(self) -> None:
@@ -287,7 +274,10 @@ class Checkpointer:
                 self._run,
                 self._trainer.step,
                 lambda directory: write_model(
-                    directory, model, self._tokenizer_files, generation=self._generation_settings()
+                    directory,
+                    model,
+                    self._session.corpus.path,
+                    generation=self._generation_settings(),
                 ),
             )
         return str(path.relative_to(self._run.path))
@@ -312,12 +302,7 @@ class Checkpointer:
             "train_loss": train_loss if math.isfinite(train_loss) else None,
             "validation_loss": validation_loss if known else None,
         }
-        return Moment(
-            snapshot_of(trainer),
-            trainer.step,
-            facts,
-            self._generation_settings(),
-        )
+        return Moment(snapshot_of(trainer), trainer.step, facts)
 
     def _save(self, moment: Moment, *, last: bool) -> None:
         """Write a checkpoint and remove old ones."""
@@ -342,8 +327,8 @@ class Checkpointer:
                 directory,
                 moment.snapshot.config,
                 moment.snapshot.weights,
-                self._tokenizer_files,
-                generation=moment.generation,
+                self._session.corpus.path,
+                generation=self._generation_settings(),
             )
             return hashes | write_training_state(directory, moment.snapshot.state)
 
@@ -412,28 +397,26 @@ class Checkpointer:
         """Size of the largest checkpoint so far, or the estimate for weights, optimizer and
         tokenizer."""
         known = max((entry.bytes for entry in self._known.values()), default=0)
-        tokenizer = sum(
-            file.stat().st_size for file in self._tokenizer_files.glob("tokenizer*.json")
-        )
+        files = self._session.corpus.path.glob("tokenizer*.json")
+        tokenizer = sum(file.stat().st_size for file in files)
         config = self._attempt.config
         return known or tokenizer + checkpoint_bytes(
             config.model, self._trainer.model.vocab_size, config.optimizer.algorithm
         )
 
     def _rows(self) -> list[CheckpointRow]:
-        return checkpoint_rows(self._run, self._evaluations, self._known)
+        return checkpoint_rows(self._run, self._session.evaluations, self._known)
 
     def _best_step(self) -> int | None:
         return next((row.step for row in self._rows() if row.best), None)
 
     def _note_best(self, step: int) -> None:
         """Log that the checkpoint of this step is the best, if it wasn't before."""
-        with suppress(StorageError):  # the folder can't be listed at this moment
-            self._compare_best(step)
-
-    def _compare_best(self, step: int) -> None:
-        before, best = self._best, next((row for row in self._rows() if row.best), None)
-        self._best = None if best is None else best.step
+        try:
+            best = next((row for row in self._rows() if row.best), None)
+        except StorageError:
+            return  # the folder can't be listed at this moment
+        before, self._best = self._best, None if best is None else best.step
         if best is not None and best.step == step != before and best.validation_loss is not None:
             self._attempt.event(
                 "best", step, f"validation perplexity {perplexity(best.validation_loss):,.2f}"

@@ -5,29 +5,31 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
 from rnnlm_tui.engine.device import explained_aside, is_lost, is_out_of_memory, out_of_memory
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
-from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow, bits_per_byte, evaluations_during_run
+from rnnlm_tui.schema.metrics import (
+    EvaluationRow,
+    SampleRow,
+    bits_per_byte,
+    evaluations_during_run,
+    evaluations_without_improvement,
+)
 from rnnlm_tui.schema.presets import fitting_prompts
 from rnnlm_tui.store.checkpoints import best_step
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import continue_prompt
-from rnnlm_tui.worker.guards import EarlyStopping
-from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import Attempt
-from rnnlm_tui.worker.step_metrics import StepMetrics
+from rnnlm_tui.worker.session import Session
 
 ItemT = TypeVar("ItemT")
 
@@ -39,9 +41,6 @@ class Evaluator:
     """Evaluates and samples a trainer's model without touching its training: own state, own
     generator.
 
-    Args:
-        evaluations: of earlier attempts, up to the start step; this attempt's are added.
-
     Raises (every method that evaluates or samples):
         StopRequested: a stop was requested meanwhile.
         StorageError: the run's folder or log is gone.
@@ -49,37 +48,30 @@ class Evaluator:
 
     def __init__(
         self,
-        attempt: Attempt,
-        trainer: Trainer,
-        metrics: StepMetrics,
+        session: Session,
         checkpointer: Checkpointer,
-        budget: MemoryBudget,
-        *,
-        corpus: PreparedCorpus,
         codec: TextCodec,
-        evaluations: list[EvaluationRow],
     ) -> None:
-        self._attempt, self._config, self._recorder = attempt, attempt.config, attempt.recorder
-        self._trainer = trainer
-        self._metrics = metrics
-        self._checkpointer = checkpointer
-        self._budget = budget
-        self._corpus, self._codec = corpus, codec
-        self._early_stopping = EarlyStopping(self._config.training.patience, evaluations)
-        self._rows = evaluations
-        self._best = self._best_step()
+        self._session, self._checkpointer, self._codec = session, checkpointer, codec
+        self._attempt, self._trainer, self._corpus = (
+            session.attempt,
+            session.trainer,
+            session.corpus,
+        )
+        self._config = self._attempt.config
+        self._count_evaluations()
         here = [
             row.loss
-            for row in evaluations
-            if row.step == trainer.step > 0 and row.split == "validation"
+            for row in session.evaluations
+            if row.step == self._trainer.step > 0 and row.split == "validation"
         ]
         self._loss = here[-1] if here else None
-        self._step = trainer.step if here else -1
+        self._step = self._trainer.step if here else -1
 
     @property
     def is_exhausted(self) -> bool:
         """The patience is used up: the run should end."""
-        return self._early_stopping.is_exhausted
+        return 0 < self._config.training.patience <= self._waited
 
     @property
     def is_current(self) -> bool:
@@ -100,7 +92,6 @@ class Evaluator:
     def use(self, config: RunConfig) -> None:
         """Evaluate with these prompts and this patience from now on."""
         self._config = config
-        self._early_stopping.patience = config.training.patience
 
     def evaluate(self) -> str:
         """Evaluate, then continue the configured prompts; returns the losses in words.
@@ -109,13 +100,12 @@ class Evaluator:
             DeviceError: out of memory.
         """
         with self._attempt.activity("evaluating"):
-            self._metrics.flush()
+            self._session.metrics.flush()
             rows = self._measure_during_run()
             for row in rows:
-                self._attempt.event("evaluation", self._trainer.step, in_words(row))
-            self._early_stopping.add(rows)
-            self._rows += rows
-            self._best = self._best_step()
+                self._session.event("evaluation", in_words(row))
+            self._session.evaluations.extend(rows)
+            self._count_evaluations()
             self._loss = next(row.loss for row in rows if row.split == "validation")
             self._step = self._trainer.step
             self._checkpointer.label()
@@ -124,12 +114,8 @@ class Evaluator:
 
     def evaluate_if_possible(self) -> None:
         """Evaluate. A failure is logged as a note and training continues."""
-        try:
+        with self._failure_noted("evaluation"):
             self.evaluate()
-        except (StopRequested, StorageError):
-            raise
-        except Exception as error:
-            self._note_failure("evaluation", error)
 
     def evaluate_unless_stopped(self) -> None:
         """As `evaluate_if_possible`; an evaluation that a stop interrupts is logged as a note,
@@ -137,18 +123,13 @@ class Evaluator:
         try:
             self.evaluate_if_possible()
         except StopRequested:
-            self._attempt.note(self._trainer.step, "evaluation interrupted by stop")
+            self._session.note("evaluation interrupted by stop")
 
     def evaluate_at_end(self) -> None:
         """Evaluate on the test set. The run is saved by now, so a failure is only logged."""
-        try:
-            with self._attempt.activity("evaluating"):
-                for row in self._measure_at_end():
-                    self._attempt.event("evaluation", self._trainer.step, in_words(row))
-        except (StopRequested, StorageError):
-            raise
-        except Exception as error:
-            self._note_failure("test", error)
+        with self._failure_noted("test"), self._attempt.activity("evaluating"):
+            for row in self._measure_at_end():
+                self._session.event("evaluation", in_words(row))
 
     def continue_prompts(self) -> tuple[SampleRow, ...]:
         """Continue the prompts that fit the text and store the samples; one that fails is logged
@@ -159,19 +140,14 @@ class Evaluator:
                 rows.append(self.continue_prompt(prompt))
             except StopRequested:
                 raise
-            except RnnlmError as error:
-                self._note_no_sample(prompt, error)
             except Exception as error:
                 if is_lost(error):
                     raise
-                traceback.print_exc()  # to the run's log
-                self._note_no_sample(
-                    prompt,
-                    explained_aside(
-                        error,
-                        f"a sample of {counted(self._config.sampling.max_new_tokens, 'token')}",
-                    ),
-                )
+                if not isinstance(error, RnnlmError):
+                    traceback.print_exc()  # to the run's log
+                    tokens = counted(self._config.sampling.max_new_tokens, "token")
+                    error = explained_aside(error, f"a sample of {tokens}")
+                self._session.note(f'no continuation of "{prompt}": {error.message}')
         return tuple(rows)
 
     def continue_prompt(self, prompt: str) -> SampleRow:
@@ -199,7 +175,7 @@ class Evaluator:
             seed,
             time.time(),
         )
-        self._recorder.add(row)
+        self._attempt.recorder.add(row)
         return row
 
     def _first_lines(self) -> Iterator[str]:
@@ -269,16 +245,19 @@ class Evaluator:
             scored_bytes=scored,
             text_bytes=total,
         )
-        self._recorder.add(row)
+        self._attempt.recorder.add(row)
         return row
 
     def _is_cut(self, split: Split, max_sentences: int) -> bool:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences
 
-    def _best_step(self) -> int | None:
-        return best_step(
-            (row.step, row.loss) for row in evaluations_during_run(self._rows, "validation")
+    def _count_evaluations(self) -> None:
+        """Find the best one, and how many came since; the loop asks at every step."""
+        rows = self._session.evaluations
+        self._best = best_step(
+            (row.step, row.loss) for row in evaluations_during_run(rows, "validation")
         )
+        self._waited = evaluations_without_improvement(rows)
 
     def _stoppable(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
         """The items; between them a stop interrupts."""
@@ -286,21 +265,24 @@ class Evaluator:
             self._attempt.inbox.check_stop()
             yield item
 
-    def _note_no_sample(self, prompt: str, error: RnnlmError) -> None:
-        self._attempt.note(self._trainer.step, f'no continuation of "{prompt}": {error.message}')
-
-    def _note_failure(self, what: str, error: Exception) -> None:
-        """Note a failure that training survives; one of the GPU is raised again."""
-        if is_lost(error):
-            raise error
-        if isinstance(error, DeviceError):
-            words = self._budget.explained(error, 0).message
-        elif isinstance(error, RnnlmError):
-            words = error.message
-        else:
-            traceback.print_exc()  # to the run's log
-            words = f"{type(error).__name__}: {error}; the traceback is in the run's log"
-        self._attempt.note(self._trainer.step, f"no {what}: {words}")
+    @contextmanager
+    def _failure_noted(self, what: str) -> Iterator[None]:
+        """Note a failure that training survives; one of the GPU isn't."""
+        try:
+            yield
+        except (StopRequested, StorageError):
+            raise
+        except Exception as error:
+            if is_lost(error):
+                raise
+            if isinstance(error, DeviceError):
+                words = self._session.budget.explained(error, 0).message
+            elif isinstance(error, RnnlmError):
+                words = error.message
+            else:
+                traceback.print_exc()  # to the run's log
+                words = f"{type(error).__name__}: {error}; the traceback is in the run's log"
+            self._session.note(f"no {what}: {words}")
 
 
 def in_words(row: EvaluationRow) -> str:

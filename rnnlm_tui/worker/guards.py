@@ -1,21 +1,15 @@
-"""Guards on a run's losses: skipped updates, loss spikes, early stopping."""
+"""Guards on a run's losses: skipped updates and loss spikes."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import counted, figure
-from rnnlm_tui.schema.metrics import (
-    EvaluationRow,
-    EventKind,
-    StepRow,
-    evaluations_without_improvement,
-)
+from rnnlm_tui.schema.metrics import EventKind, StepRow
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
 
@@ -33,15 +27,6 @@ USUAL_RATES = {"adamw": 1e-2, "sgd": 1.0}
 with."""
 
 
-@dataclass(frozen=True, slots=True)
-class LossEvent:
-    """An event to log for a step."""
-
-    step: int
-    kind: EventKind
-    text: str
-
-
 class LossGuard:
     """Checks every step's row, in order, for non-finite values and spikes.
 
@@ -49,13 +34,18 @@ class LossGuard:
 
     Args:
         max_bad_steps: consecutive non-finite steps that end the run; each attempt counts from zero.
+        log: called with each event: its kind, step and text.
         before: the newest steps of earlier attempts, to know the usual loss.
     """
 
-    def __init__(self, max_bad_steps: int, before: Sequence[StepRow] = ()) -> None:
-        self._max_bad_steps = max_bad_steps
+    def __init__(
+        self,
+        max_bad_steps: int,
+        log: Callable[[EventKind, int, str], None],
+        before: Sequence[StepRow] = (),
+    ) -> None:
+        self._max_bad_steps, self._log = max_bad_steps, log
         self._bad_steps = 0
-        self._events: list[LossEvent] = []
         self._spikes = SpikeDetector()
         for row in before:
             if is_finite(row):
@@ -74,36 +64,19 @@ class LossGuard:
             self._end_series(row.step - 1)
             usual = self._spikes.add(row.loss)
             if usual is not None:
-                self._events.append(
-                    LossEvent(
-                        row.step,
-                        "spike",
-                        f"loss {figure(row.loss, 3)}, usual is {figure(usual, 3)}",
-                    )
-                )
+                words = f"loss {figure(row.loss, 3)}, usual is {figure(usual, 3)}"
+                self._log("spike", row.step, words)
             return
         self._bad_steps += 1
         if self._bad_steps == 1:
-            self._events.append(
-                LossEvent(row.step, "skipped", f"update skipped: {not_finite(row)}")
-            )
+            self._log("skipped", row.step, f"update skipped: {not_finite(row)}")
         if self._bad_steps == self._max_bad_steps and self.failed_at is None:
             self.failed_at = row
 
-    def take_events(self) -> Sequence[LossEvent]:
-        """The events since the last call."""
-        found, self._events = self._events, []
-        return found
-
     def _end_series(self, last: int) -> None:
         if self._bad_steps > 1:
-            self._events.append(
-                LossEvent(
-                    last,
-                    "skipped",
-                    f"{counted(self._bad_steps, 'update')} in a row skipped, up to this one",
-                )
-            )
+            updates = counted(self._bad_steps, "update")
+            self._log("skipped", last, f"{updates} in a row skipped, up to this one")
         self._bad_steps = 0
 
 
@@ -132,31 +105,6 @@ class SpikeDetector:
         self._mean += weight * off
         self._variance = (1 - weight) * (self._variance + weight * off * off)
         return usual
-
-
-class EarlyStopping:
-    """Counts consecutive evaluations without a better validation loss, earlier attempts included.
-
-    Args:
-        evaluations: of earlier attempts, up to the step that this one starts from.
-    """
-
-    def __init__(self, patience: int, evaluations: Sequence[EvaluationRow]) -> None:
-        self.patience = patience
-        """Evaluations that end the run; 0: off."""
-        self._rows = list(evaluations)
-        self._waited = evaluations_without_improvement(self._rows)
-
-    def add(self, rows: Sequence[EvaluationRow]) -> None:
-        """Count an evaluation."""
-        self._rows += rows
-        # Computed here, since is_exhausted is asked at every step.
-        self._waited = evaluations_without_improvement(self._rows)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """The run should end."""
-        return 0 < self.patience <= self._waited
 
 
 def is_finite(row: StepRow) -> bool:

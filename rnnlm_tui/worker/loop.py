@@ -8,20 +8,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
-from rnnlm_tui.engine.trainer import StepResult, Trainer
+from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.metrics import EventKind
 from rnnlm_tui.schema.protocol import Command, StopMark
 from rnnlm_tui.worker.checkpointing import RETRY_SECONDS, Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator
-from rnnlm_tui.worker.guards import LossGuard, too_many_bad_steps
-from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import Attempt
+from rnnlm_tui.worker.guards import too_many_bad_steps
+from rnnlm_tui.worker.session import Session
 from rnnlm_tui.worker.steering import Steering
-from rnnlm_tui.worker.step_metrics import StepMetrics
 
 PAUSE_SECONDS = 0.5
 """While paused, the inbox is polled with waits of this length."""
@@ -34,19 +31,15 @@ class TrainingRun:
 
     def __init__(
         self,
-        attempt: Attempt,
-        trainer: Trainer,
-        metrics: StepMetrics,
+        session: Session,
         checkpointer: Checkpointer,
         evaluator: Evaluator,
-        guard: LossGuard,
-        budget: MemoryBudget,
         steering: Steering,
     ) -> None:
-        self._attempt, self._recorder = attempt, attempt.recorder
-        self._trainer, self._metrics = trainer, metrics
-        self._checkpointer, self._evaluator = checkpointer, evaluator
-        self._guard, self._budget, self._steering = guard, budget, steering
+        self._session, self._event = session, session.event
+        self._attempt, self._recorder = session.attempt, session.attempt.recorder
+        self._trainer, self._metrics = session.trainer, session.metrics
+        self._checkpointer, self._evaluator, self._steering = checkpointer, evaluator, steering
         self._status: Literal["running", "paused", "stopping"] = "running"
         self._stop_mark: StopMark | None = None
         self._mark_reached, self._stop_again_at = False, 0.0
@@ -331,19 +324,18 @@ class TrainingRun:
         except DeviceError as error:
             with suppress(RnnlmError):  # report the first error
                 self._checkpointer.finish()
-            raise self._budget.explained(error, self._checkpointer.step) from error
+            raise self._session.budget.explained(error, self._checkpointer.step) from error
 
     def _check_losses(self) -> None:
-        """Log skipped updates and loss spikes; end the run after too many non-finite steps.
+        """End the run after too many non-finite steps.
 
         On a GPU those steps ended some time ago, and later ones were done meanwhile.
         """
-        for found in self._guard.take_events():
-            self._attempt.event(found.kind, found.step, found.text)
-        if self._guard.failed_at is not None:
-            kept = self._checkpointer.save_last_finite(self.step - self._guard.bad_steps)
+        guard = self._session.guard
+        if guard.failed_at is not None:
+            kept = self._checkpointer.save_last_finite(self.step - guard.bad_steps)
             raise too_many_bad_steps(
-                self._guard.failed_at,
+                guard.failed_at,
                 self._steering.config,
                 self._attempt.run.name,
                 kept=kept,
@@ -356,6 +348,3 @@ class TrainingRun:
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
-
-    def _event(self, kind: EventKind, text: str) -> None:
-        self._attempt.event(kind, self.step, text)

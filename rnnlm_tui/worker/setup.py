@@ -31,6 +31,7 @@ from rnnlm_tui.worker.resuming import (
     environment,
     resume_facts,
 )
+from rnnlm_tui.worker.session import Session
 from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import DeviceProbe, StepMetrics
 
@@ -100,7 +101,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     recorder.add(
         Facts(rehearsed_seconds=budget.rehearse(trainer, attempt.enter), memory_warning="")
     )
-    guard = LossGuard(config.training.max_bad_steps, newest)
+    guard = LossGuard(config.training.max_bad_steps, attempt.event, newest)
     metrics = StepMetrics(
         lambda rows: recorder.add(*rows),
         attempt.number,
@@ -108,29 +109,17 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         active_seconds=trainer.active_seconds,
         asynchronous=device.type != "cpu",
     )
+    session = Session(attempt, trainer, corpus, budget, guard, metrics, evaluations)
     before = None if start is None else start.address
     checkpointer = Checkpointer(
-        attempt,
-        trainer,
-        metrics,
-        tokenizer_files=corpus.path,
+        session,
         facts=facts,
         parent=before if attempt.checkpoint is None else attempt.checkpoint.name,
-        evaluations=evaluations,
     )
     checkpointer.require_space()
-    evaluator = Evaluator(
-        attempt,
-        trainer,
-        metrics,
-        checkpointer,
-        budget,
-        corpus=corpus,
-        codec=TextCodec(corpus.path),
-        evaluations=evaluations,
-    )
-    steering = Steering(attempt, trainer, checkpointer, evaluator, journal=changes)
-    return TrainingRun(attempt, trainer, metrics, checkpointer, evaluator, guard, budget, steering)
+    evaluator = Evaluator(session, checkpointer, TextCodec(corpus.path))
+    steering = Steering(session, checkpointer, evaluator, journal=changes)
+    return TrainingRun(session, checkpointer, evaluator, steering)
 
 
 def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> MemoryBudget:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import total_steps
@@ -29,7 +28,7 @@ from rnnlm_tui.schema.steering import (
 )
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.evaluation import Evaluator
-from rnnlm_tui.worker.recorder import Attempt
+from rnnlm_tui.worker.session import Session
 
 
 class Steering:
@@ -41,13 +40,13 @@ class Steering:
 
     def __init__(
         self,
-        attempt: Attempt,
-        trainer: Trainer,
+        session: Session,
         checkpointer: Checkpointer,
         evaluator: Evaluator,
         *,
         journal: Sequence[JournalledChange] = (),
     ) -> None:
+        attempt, trainer = session.attempt, session.trainer
         self._attempt, self._trainer = attempt, trainer
         self._checkpointer, self._evaluator = checkpointer, evaluator
         self.config: RunConfig = attempt.config

@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 SAVED_EVERY = 30.0
@@ -77,11 +78,9 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     from rnnlm_tui.store.runs import create_run
     from rnnlm_tui.system.locks import RunLock
     from rnnlm_tui.worker.checkpointing import Checkpointer
-    from rnnlm_tui.worker.commands import CommandHandler, Inbox
-    from rnnlm_tui.worker.recorder import Attempt, Recorder
-    from rnnlm_tui.worker.step_metrics import StepMetrics
-    from rnnlm_tui.worker.train import PreparingRun
+    from rnnlm_tui.worker.recorder import Recorder
     from tests.unit.engine.builders import built_model
+    from tests.unit.worker.stores import session_of
 
     set_threads(threads)
     torch.manual_seed(1)
@@ -101,20 +100,16 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
     with RunLock(run.lock_path) as lock:
         recorder = Recorder(run, lock)
         recorder.begin_attempt(0, {})
-        commands = CommandHandler(PreparingRun(0), recorder.journal_command)
-        attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
-        metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
-        keeper = Checkpointer(
-            attempt, trainer, metrics, tokenizer_files=run.path, facts={}, parent=None,
-            evaluations=[],
-        )  # fmt: skip
+        corpus = SimpleNamespace(path=run.path)
+        session = session_of(run, config, recorder, trainer, corpus, [])
+        keeper = Checkpointer(session, facts={}, parent=None)
 
         def block(saves: bool) -> Block:
             used, began, times, blocked = os.times(), time.perf_counter(), [], 0.0
             last = began
             for number in range(steps):
                 keeper.collect()
-                metrics.add(trainer.train_step())
+                session.metrics.add(trainer.train_step())
                 if saves and number == 0:
                     start = time.perf_counter()
                     keeper.save_beside_training(None)

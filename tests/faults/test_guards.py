@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -159,21 +159,20 @@ def row(step: int, loss: float, grad_norm: float = 1.0) -> StepRow:
     return StepRow(1, step, step, 0.0, loss, grad_norm, 0.1, 1.0, 0.0, 0.0)
 
 
-def found(losses: list[float]) -> list[tuple[int, str]]:
-    guard = LossGuard(max_bad_steps=20)
-    for step, loss in enumerate(losses, 1):
+def found(losses: list[float], before: Sequence[StepRow] = ()) -> list[tuple[int, str]]:
+    """The events of these losses, which follow those before: step and kind."""
+    events = list[tuple[int, str]]()
+    guard = LossGuard(20, lambda kind, step, _: events.append((step, kind)), before)
+    for step, loss in enumerate(losses, 1 + len(before)):
         guard.add(row(step, loss))
-    return [(finding.step, finding.kind) for finding in guard.take_events()]
+    return events
 
 
 def test_a_spike_right_after_a_resume_is_measured_against_the_losses_before_it() -> None:
-    before = [row(step, loss) for step, loss in enumerate(noisy(1_000), 1)]
-    guard, knows_nothing = LossGuard(20, before[-KNOWN_STEPS:]), LossGuard(20)
-    for step, loss in enumerate((noisy(1_001)[-1], 9.0, 9.0, 5.1), 1_001):
-        guard.add(row(step, loss))
-        knows_nothing.add(row(step, loss))
-    assert [(finding.step, finding.kind) for finding in guard.take_events()] == [(1_002, "spike")]
-    assert knows_nothing.take_events() == []
+    before = [row(step, loss) for step, loss in enumerate(noisy(KNOWN_STEPS), 1)]
+    losses = [noisy(KNOWN_STEPS + 1)[-1], 9.0, 9.0, 5.1]
+    assert found(losses, before) == [(KNOWN_STEPS + 2, "spike")]
+    assert found(losses) == []
 
 
 def noisy(count: int, *, seed: int = 0) -> list[float]:

@@ -120,15 +120,15 @@ class Life:
             device=torch.device("cpu"),
         )  # fmt: skip
         metrics = SimpleNamespace(flush=lambda **_: None, active_seconds=0.0, train_loss=1.0)
-        self.worker = Checkpointer(
-            cast(Any, attempt),
-            cast(Any, self.trainer),
-            cast(Any, metrics),
-            tokenizer_files=self.run.path,
-            facts={},
-            parent=None,
+        session = SimpleNamespace(
+            attempt=attempt,
+            trainer=self.trainer,
+            metrics=metrics,
+            corpus=SimpleNamespace(path=self.run.path),
             evaluations=self.log,
+            note=lambda _: None,
         )
+        self.worker = Checkpointer(cast(Any, session), facts={}, parent=None)
 
     def loss(self, step: int) -> float:
         """The validation loss of a step, always the same."""

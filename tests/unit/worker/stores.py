@@ -1,4 +1,4 @@
-"""A recorder of a test's own run."""
+"""A recorder and a session of a test's own run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
+from rnnlm_tui.corpus.corpus import PreparedCorpus
+from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock
-from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Recorder
+from rnnlm_tui.worker.commands import CommandHandler, Inbox
+from rnnlm_tui.worker.guards import LossGuard
+from rnnlm_tui.worker.memory import MemoryBudget
+from rnnlm_tui.worker.recorder import MAX_KEPT_ROWS, Attempt, Recorder
+from rnnlm_tui.worker.session import Session
+from rnnlm_tui.worker.step_metrics import StepMetrics
+from rnnlm_tui.worker.train import PreparingRun
 
 
 def evaluation(step: int, loss: float) -> EvaluationRow:
@@ -33,6 +43,38 @@ def recorder_of(run: RunDirectory, *, max_kept: int = MAX_KEPT_ROWS) -> Iterator
             yield recorder
         finally:
             recorder.close()
+
+
+def session_of(
+    run: RunDirectory,
+    config: RunConfig,
+    recorder: Recorder,
+    trainer: Trainer,
+    corpus: object,
+    evaluations: list[EvaluationRow],
+    *,
+    late: bool = False,
+) -> Session:
+    """A session as a worker's first attempt has it.
+
+    Args:
+        late: after the first step, losses are only read when something else needs them.
+    """
+    commands = CommandHandler(PreparingRun(0), recorder.journal_command)
+    attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
+    guard = LossGuard(config.training.max_bad_steps, attempt.event)
+    metrics = StepMetrics(
+        lambda rows: recorder.add(*rows),
+        1,
+        observe=guard.add,
+        asynchronous=late,
+        clock=(lambda: 0.0) if late else time.monotonic,
+    )
+    budget = MemoryBudget(
+        run.name, config, trainer.device, vocab_size=trainer.model.vocab_size, sentences=10
+    )
+    text = cast(PreparedCorpus, corpus)
+    return Session(attempt, trainer, text, budget, guard, metrics, evaluations)
 
 
 class Disk:

@@ -7,9 +7,10 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,39 +30,24 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.worker import checkpointing
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.commands import CommandHandler, Inbox
-from rnnlm_tui.worker.recorder import Attempt
-from rnnlm_tui.worker.step_metrics import StepMetrics
-from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.engine.builders import tokenizer_folder, trainer_of
 from tests.unit.store.rows import new_run
-from tests.unit.worker.stores import evaluation, recorder_of
+from tests.unit.worker.stores import evaluation, recorder_of, session_of
 
 
 @contextmanager
 def checkpointer_of(
-    run: RunDirectory, trainer: Trainer, tmp_path: Path, evaluations: Sequence[EvaluationRow] = ()
+    run: RunDirectory,
+    trainer: Trainer,
+    tmp_path: Path,
+    evaluations: list[EvaluationRow] | None = None,
 ) -> Iterator[Checkpointer]:
     config = RunConfig(checkpoint=CheckpointConfig(keep_last=2))
+    corpus = SimpleNamespace(path=tokenizer_folder(tmp_path / "codec"))
+    measured = [] if evaluations is None else evaluations
     with recorder_of(run) as recorder:
-        attempt = Attempt(
-            run,
-            config,
-            recorder,
-            1,
-            None,
-            Inbox(),
-            CommandHandler(PreparingRun(0), recorder.journal_command),
-        )
-        yield Checkpointer(
-            attempt,
-            trainer,
-            StepMetrics(lambda rows: recorder.add(*rows), 1),
-            tokenizer_files=tokenizer_folder(tmp_path / "codec"),
-            facts={},
-            parent=None,
-            evaluations=evaluations,
-        )
+        session = session_of(run, config, recorder, trainer, corpus, measured)
+        yield Checkpointer(session, facts={}, parent=None)
 
 
 def test_a_loss_measured_after_the_save_keeps_its_checkpoint(

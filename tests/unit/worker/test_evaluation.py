@@ -31,17 +31,13 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.formatting import share
-from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.evaluation import Evaluator, in_words
-from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import Attempt, Recorder
-from rnnlm_tui.worker.step_metrics import StepMetrics
-from rnnlm_tui.worker.train import PreparingRun
+from rnnlm_tui.worker.recorder import Recorder
 from tests.unit.engine.builders import built_model
+from tests.unit.worker.stores import session_of
 
 CONFIG = RunConfig(
     corpus=CorpusConfig(source="elman", sentences=200),
@@ -67,43 +63,9 @@ def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluat
         model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
     )
     trainer.step = 1
-    attempt = Attempt(
-        RunDirectory(folder),
-        config,
-        recorder,
-        1,
-        None,
-        Inbox(),
-        CommandHandler(PreparingRun(0), recorder.journal_command),
-    )
-    metrics = StepMetrics(lambda rows: recorder.add(*rows), 1)
-    evaluations = list[EvaluationRow]()
-    checkpointer = Checkpointer(
-        attempt,
-        trainer,
-        metrics,
-        tokenizer_files=corpus.path,
-        facts={},
-        parent=None,
-        evaluations=evaluations,
-    )
-    budget = MemoryBudget(
-        "plain-otter",
-        config,
-        trainer.device,
-        vocab_size=corpus.vocab_size,
-        sentences=10,
-    )
-    return Evaluator(
-        attempt,
-        trainer,
-        metrics,
-        checkpointer,
-        budget,
-        corpus=corpus,
-        codec=TextCodec(corpus.path),
-        evaluations=evaluations,
-    )
+    session = session_of(RunDirectory(folder), config, recorder, trainer, corpus, [])
+    checkpointer = Checkpointer(session, facts={}, parent=None)
+    return Evaluator(session, checkpointer, TextCodec(corpus.path))
 
 
 def notes(recorder: Recorder) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ import pytest
 import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.device import out_of_memory
 from rnnlm_tui.engine.trainer import StepResult, Trainer
@@ -32,18 +30,13 @@ from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.worker.checkpointing import Checkpointer, Moment
-from rnnlm_tui.worker.commands import CommandHandler, Inbox
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.evaluation import Evaluator
-from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
-from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.recorder import Attempt, Recorder
+from rnnlm_tui.worker.recorder import Recorder
 from rnnlm_tui.worker.steering import Steering
-from rnnlm_tui.worker.step_metrics import StepMetrics
-from rnnlm_tui.worker.train import PreparingRun
 from tests.unit.engine.builders import built_model
-from tests.unit.worker.stores import evaluation
+from tests.unit.worker.stores import evaluation, session_of
 
 STEPS = 40
 
@@ -110,7 +103,6 @@ class Bench:
         checkpoints; `late`: after the first step, losses are
         only read when something else needs them."""
         self.directory = RunDirectory(directory)
-        self.inbox = Inbox()
         self.inbox_answers: list[CommandResult] = []
         tokens = np.random.default_rng(0).integers(0, 11, 500).astype(np.uint16)
         model = built_model(vocab_size=11, embedding_dim=4, hidden_size=4, num_layers=1)
@@ -118,64 +110,24 @@ class Bench:
             model, StreamBatches(tokens, 4, 6), max_steps=STEPS, schedule=Schedule(0.01)
         )
         self.recorder = recorder
-        self.commands = CommandHandler(PreparingRun(0), self.recorder.journal_command)
         training = training or TrainingConfig()
         checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
         config = RunConfig(
             evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training
         )
         run = RunDirectory(directory.parent / "plain-otter")
-        self.attempt = attempt = Attempt(
-            run, config, self.recorder, 1, None, self.inbox, self.commands
+        session = session_of(
+            run, config, recorder, self.trainer, None, list(evaluations), late=late
         )
-        guard = LossGuard(training.max_bad_steps)
-        metrics = StepMetrics(
-            lambda rows: self.recorder.add(*rows),
-            1,
-            observe=guard.add,
-            asynchronous=late,
-            clock=(lambda: 0.0) if late else time.monotonic,
-        )
-        budget = MemoryBudget(
-            "plain-otter", config, torch.device("cpu"), vocab_size=11, sentences=10
-        )
-        known = list(evaluations)
-        self.checkpointer = FakeCheckpointer(
-            attempt,
-            self.trainer,
-            metrics,
-            tokenizer_files=directory,
-            facts={},
-            parent=None,
-            evaluations=known,
-        )
+        self.attempt = session.attempt
+        self.inbox, self.commands = self.attempt.inbox, self.attempt.commands
+        self.checkpointer = FakeCheckpointer(session, facts={}, parent=None)
         self.checkpointer.saved, self.checkpointer.labelled = [], []
-        corpus, codec = cast(PreparedCorpus, None), cast(TextCodec, None)
-        self.evaluator = FakeEvaluator(
-            attempt,
-            self.trainer,
-            metrics,
-            self.checkpointer,
-            budget,
-            corpus=corpus,
-            codec=codec,
-            evaluations=known,
-        )
+        self.evaluator = FakeEvaluator(session, self.checkpointer, cast(TextCodec, None))
         self.evaluator.evaluated, self.evaluator.tested, self.evaluator.losses = [], [], []
         self.evaluator.during = lambda: None
-        self.steering = Steering(
-            attempt, self.trainer, self.checkpointer, self.evaluator, journal=journal
-        )
-        self.training = TrainingRun(
-            attempt,
-            self.trainer,
-            metrics,
-            self.checkpointer,
-            self.evaluator,
-            guard,
-            budget,
-            self.steering,
-        )
+        self.steering = Steering(session, self.checkpointer, self.evaluator, journal=journal)
+        self.training = TrainingRun(session, self.checkpointer, self.evaluator, self.steering)
         self.commands.target = self.training
 
     def ask(self, verb: Verb, **arguments: object) -> None:
