@@ -30,7 +30,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpu
 from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.news import NEWS, news_files
 from rnnlm_tui.engine.batches import Batches
-from rnnlm_tui.engine.device import describe, seed_everything, wait
+from rnnlm_tui.engine.device import describe, wait
 from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
 from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
@@ -205,7 +205,7 @@ class TrainingProgram:
                 fused=kind == "library",
             )
         del model
-        seed_everything(config.training.seed)
+        torch.manual_seed(config.training.seed)
 
     def ready(self) -> Ready:
         """How it computes."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import re
-from collections.abc import Mapping
-from typing import TypedDict, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +47,7 @@ CUDA_ERROR = re.compile(
     r"(?:(?:CUDA|HIP)(?: driver)? error|Triton Error \[(?:CUDA|HIP)\]): (?!\w+_STATUS_)(.+)"
     r"|(CU(?:BLAS|DNN)_STATUS_EXECUTION_FAILED\w*)"
 )
+LOOK = "see `nvidia-smi` and `dmesg | grep Xid`"
 OUR_FAULT = ("invalid argument", "invalid device ordinal", "kernel image")
 """In CUDA errors after which the GPU still works."""
 
@@ -179,21 +178,15 @@ def _unusable(device: torch.device, error: RuntimeError) -> DeviceError:
     others = [one for one in available_devices() if one != str(device)]
     elsewhere = f"use another device: training.device = {' or '.join(reversed(others))}"
     if is_out_of_memory(error):
-        who = cuda.holder_words(uuid_of(device))
+        fact, fix = f"the memory of {describe(device)} is full", "end that process or wait for it"
+    elif "busy or unavailable" in str(error):
+        fact, fix = f"{describe(device)} is reserved by another process", "end that process"
+    else:
         return DeviceError(
-            f"the memory of {describe(device)} is full" + (f": {who}" if who else ""),
-            hint=f"end that process or wait for it, or {elsewhere}",
+            f"{describe(device)} can't be used: {first_line(error)}", hint=f"{LOOK}, or {elsewhere}"
         )
-    if "busy or unavailable" in str(error):
-        who = cuda.holder_words(uuid_of(device))
-        return DeviceError(
-            f"{describe(device)} is reserved by another process" + (f": {who}" if who else ""),
-            hint=f"end that process, or {elsewhere}",
-        )
-    return DeviceError(
-        f"{describe(device)} can't be used: {first_line(error)}",
-        hint=f"see `nvidia-smi` and `dmesg | grep Xid`, or {elsewhere}",
-    )
+    who = cuda.holder_words(uuid_of(device))
+    return DeviceError(fact + (f": {who}" if who else ""), hint=f"{fix}, or {elsewhere}")
 
 
 def uuid_of(device: torch.device) -> str:
@@ -249,13 +242,6 @@ def set_threads(threads: int) -> int:
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch, on all GPUs, too."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def set_exactness(deterministic: bool) -> None:
@@ -352,9 +338,7 @@ def lost_device(error: BaseException, what: str) -> LostDeviceError:
     """
     found = CUDA_ERROR.search(str(error))
     reason = first_line(error) if found is None else found[1] or found[2]
-    return LostDeviceError(
-        f"{what} failed: {reason}", hint="see `nvidia-smi` and `dmesg | grep Xid`"
-    )
+    return LostDeviceError(f"{what} failed: {reason}", hint=LOOK)
 
 
 def explained_aside(error: BaseException, doing: str) -> RnnlmError:
@@ -372,6 +356,27 @@ def explained_aside(error: BaseException, doing: str) -> RnnlmError:
     )
 
 
+@contextmanager
+def errors_explained(doing: str, shape: tuple[int, int]) -> Iterator[None]:
+    """Turn torch's errors into ours where we know what they mean.
+
+    Args:
+        doing: `a step` or `an evaluation` of this shape (B, T).
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(doing, shape) from error
+        found = re.search(r"^(\S+) does not have a deterministic implementation", str(error))
+        if found is None:
+            raise
+        raise RnnlmError(
+            f"exact mode isn't available: {found[1]} has no deterministic version on this device",
+            hint="set training.deterministic to false",
+        ) from error
+
+
 def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
     """The DeviceError for `a step` or `an evaluation` of (B, T) tokens that ran out of memory."""
     rows, length = shape
@@ -385,64 +390,21 @@ def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
     )
 
 
-def explained(error: BaseException, shape: tuple[int, int]) -> RnnlmError | None:
-    """The RnnlmError for a torch error in a step of `shape` (B, T); None: unknown error."""
-    text = str(error)
-    if is_out_of_memory(error):
-        return out_of_memory("a step", shape)
-    found = re.search(r"^(\S+) does not have a deterministic implementation", text)
-    if found:
-        return RnnlmError(
-            f"exact mode isn't available: {found[1]} has no deterministic version on this device",
-            hint="set training.deterministic to false",
-        )
-    if WORKSPACE_VARIABLE in text:  # torch before 2.10, or a build that still checks
-        return RnnlmError(
-            "exact mode isn't available: cuBLAS is only deterministic with a fixed workspace",
-            hint=f"set {WORKSPACE_VARIABLE}=:16:8 in the environment",
-        )
-    return None
-
-
-class RandomValues(TypedDict):
-    """The generators whose state is plain numbers."""
-
-    python: list[object]
-    """`random.getstate()`: version, 625 numbers, the spare Gaussian."""
-    numpy: list[object]
-    """`numpy.random.get_state()`: name, 624 numbers, position, whether there is a spare Gaussian,
-    the spare."""
-
-
-def pack_random_state(device: torch.device) -> tuple[dict[str, Tensor], RandomValues]:
-    """State of the generators of Python, NumPy, torch and the device."""
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the generators of torch and the device; no other one is used in training."""
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
         tensors["random.mps"] = torch.mps.get_rng_state()
-    version, numbers, spare = random.getstate()
-    name, keys, position, has_spare, cached = np.random.get_state(legacy=True)
-    return tensors, {
-        "python": [version, list(numbers), spare],
-        "numpy": [name, np.asarray(keys).tolist(), position, has_spare, cached],
-    }
+    return tensors
 
 
-def unpack_random_state(
-    tensors: Mapping[str, Tensor], values: object, device: torch.device
-) -> None:
-    """Restore what `pack_random_state` returned; the generator of another kind of device is left
+def set_random_state(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore what `random_state` returned; the generator of another kind of device is left
     alone."""
-    packed = cast(RandomValues, values)
     torch.set_rng_state(tensors["random.torch"].cpu())
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), device)
     elif device.type == "mps" and "random.mps" in tensors:
         torch.mps.set_rng_state(tensors["random.mps"].cpu())
-    version, numbers, spare = cast(tuple[int, list[int], float | None], tuple(packed["python"]))
-    random.setstate((version, tuple(numbers), spare))
-    name, keys, position, has_spare, cached = cast(
-        tuple[str, list[int], int, int, float], tuple(packed["numpy"])
-    )
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_spare, cached))

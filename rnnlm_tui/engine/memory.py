@@ -15,12 +15,11 @@ import torch
 
 from rnnlm_tui.engine.batches import Batch, evaluation_shape
 from rnnlm_tui.engine.device import (
-    explained,
+    errors_explained,
     is_out_of_memory,
-    out_of_memory,
-    pack_random_state,
+    random_state,
     release_cache,
-    unpack_random_state,
+    set_random_state,
     wait,
 )
 from rnnlm_tui.engine.evaluate import evaluate
@@ -103,14 +102,9 @@ def rehearse_step(trainer: Trainer) -> float:
         DeviceError: out of memory, with the shape.
         RnnlmError: exact mode, and an operation has no deterministic version.
     """
-    rows, length = largest_step(trainer)
-    try:
-        return _step(trainer, rows, length)
-    except (RuntimeError, MemoryError) as error:
-        explanation = explained(error, (rows, length))
-        if explanation is None:
-            raise
-        raise explanation from error
+    shape = largest_step(trainer)
+    with errors_explained("a step", shape):
+        return _step(trainer, *shape)
 
 
 def rehearse_evaluation(trainer: Trainer) -> None:
@@ -122,13 +116,9 @@ def rehearse_evaluation(trainer: Trainer) -> None:
     shape = evaluation_shape(
         "sentences" if trainer.batches.pads else "stream", trainer.batches.longest
     )
-    try:
+    with errors_explained("an evaluation", shape):
         evaluate(trainer.model, [_batch(trainer, *shape)])
         wait(trainer.device)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise out_of_memory("an evaluation", shape) from error
 
 
 def largest_step(trainer: Trainer) -> tuple[int, int]:
@@ -155,7 +145,7 @@ def fitting_rows(trainer: Trainer) -> int | None:
 
 
 def _step(trainer: Trainer, rows: int, length: int) -> float:
-    tensors, values = pack_random_state(trainer.device)
+    random = random_state(trainer.device)
     began = time.perf_counter()
     try:
         spare = torch.empty(SPARE_BYTES, dtype=torch.uint8, device=trainer.device)
@@ -164,11 +154,11 @@ def _step(trainer: Trainer, rows: int, length: int) -> float:
         wait(trainer.device)
         del spare
     finally:
-        unpack_random_state(tensors, values, trainer.device)
+        set_random_state(random, trainer.device)
     return time.perf_counter() - began
 
 
 def _batch(trainer: Trainer, rows: int, length: int) -> Batch:
     """Arbitrary tokens: memory depends on the shape alone."""
     tokens_BT = (torch.arange(rows * length) % trainer.model.vocab_size).view(rows, length)
-    return Batch(tokens_BT, tokens_BT, rows * length, starts_epoch=True)
+    return Batch(tokens_BT, tokens_BT, rows * length)

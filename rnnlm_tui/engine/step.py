@@ -24,11 +24,11 @@ class Update:
     carries: bool = True
     """The next batch may continue from the state after this one."""
 
-    def gradients(
+    def do(
         self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
     ) -> tuple[Tensor, Tensor, State]:
-        """Compute and clip the gradients. No weight changes, so it can be repeated after
-        `forget_gradients`.
+        """Compute and clip the gradients, and update the weights unless loss or norm isn't finite;
+        call `forget_gradients` afterwards.
 
         Returns:
             Loss and gradient norm before clipping, scalars on the device, and the state after the
@@ -37,12 +37,9 @@ class Update:
         loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
-        return loss.detach(), norm, detached(reached) if self.carries else ()
-
-    def apply(self, loss: Tensor, norm: Tensor) -> None:
-        """Update the weights with the gradients, unless loss or norm isn't finite."""
+        loss = loss.detach()
         update_when_finite(self.optimizer, norm, loss)
-        self.forget_gradients()
+        return loss, norm, detached(reached) if self.carries else ()
 
     def forget_gradients(self) -> None:
         """Set all gradients to None: a partial one must not reach the next step."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import Batch, Batches
 from rnnlm_tui.engine.device import (
     check_precision,
-    explained,
-    pack_random_state,
-    unpack_random_state,
+    errors_explained,
+    random_state,
+    set_random_state,
 )
 from rnnlm_tui.engine.matmul import choose_matmul
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
@@ -179,7 +179,6 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        random_tensors, random_values = pack_random_state(self.device)
         values: dict[str, object] = {
             "step": self.step,
             "epoch": self.epoch,
@@ -188,9 +187,8 @@ class Trainer:
             "active_seconds": self.active_seconds,
             "peak_learning_rate": self.schedule.peak,
             "data": dict(self.batches.facts),
-            "random": random_values,
         }
-        return TrainingState({**tensors, **random_tensors}, values)
+        return TrainingState({**tensors, **random_state(self.device)}, values)
 
     def load_state_dict(self, state: TrainingState) -> None:
         """Continue from a state; load the weights first. Also restores the global random
@@ -202,14 +200,14 @@ class Trainer:
         self._check_data(state.values["data"])
         optimizer_state = self._optimizer_state(state.tensors)
         carried = self._carried_state(state.tensors)
-        numbers = {name: str(value) for name, value in state.values.items() if name != "random"}
+        numbers = {name: str(value) for name, value in state.values.items()}
         self.step, self.tokens_seen = int(numbers["step"]), int(numbers["tokens_seen"])
         self.epoch, self.index = int(numbers["epoch"]), int(numbers["index"])
         self.active_seconds = float(numbers["active_seconds"])
         self.set_peak_learning_rate(float(numbers["peak_learning_rate"]))
         self.state = carried
         self._load_into_optimizer(optimizer_state)
-        unpack_random_state(state.tensors, state.values["random"], self.device)
+        set_random_state(state.tensors, self.device)
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Begin with the optimizer's state of another run; its settings and rate stay this run's.
@@ -227,27 +225,22 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _updated(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
-        """Update on a batch; returns loss and gradient norm. torch's errors become ours where we
-        know what they mean."""
+        """Update on a batch; returns loss and gradient norm."""
         set_learning_rate(self.optimizer, rate)
+        rows, length = batch.inputs_BT.shape
         try:
-            loss, norm, reached = self._gradients(batch)
-            self.update.apply(loss, norm)
-        except (RuntimeError, MemoryError) as error:
+            with errors_explained("a step", (rows, length)):
+                here = batch.to(self.device)
+                carried = self.state if self.index else ()
+                loss, norm, self.state = self.update.do(
+                    here.inputs_BT,
+                    here.targets_BT,
+                    here.rows_N,
+                    carried or self.model.initial_state(rows),
+                )
+        finally:
             self.update.forget_gradients()
-            rows, length = batch.inputs_BT.shape
-            explanation = explained(error, (rows, length))
-            if explanation is None:
-                raise
-            raise explanation from error
-        self.state = reached
         return loss, norm
-
-    def _gradients(self, given: Batch) -> tuple[Tensor, Tensor, State]:
-        batch = given.to(self.device)
-        carried = self.state if self.index else ()
-        state = carried or self.model.initial_state(batch.inputs_BT.shape[0])
-        return self.update.gradients(batch.inputs_BT, batch.targets_BT, batch.rows_N, state)
 
     def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""

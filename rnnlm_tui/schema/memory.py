@@ -221,8 +221,10 @@ def memory_parts(
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=0 if on_gpu else index,
         evaluation=evaluation,
-        # The last checkpoint is written without a copy.
-        saving=weights + moments if config.checkpoint.every or config.evaluation.every else 0,
+        # The last checkpoint is written without a copy, and a GPU's copy is in main memory.
+        saving=weights + moments
+        if not on_gpu and (config.checkpoint.every or config.evaluation.every)
+        else 0,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
-from rnnlm_tui.engine.device import explained_aside, is_lost, is_out_of_memory, out_of_memory
+from rnnlm_tui.engine.device import errors_explained, explained_aside, is_lost
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
@@ -213,16 +213,11 @@ class Evaluator:
             pad_id=corpus.pad_id,
             max_sentences=max_sentences,
         )
-        try:
+        shape = evaluation_shape(training.data_mode, training.context_length - 1)
+        with errors_explained("an evaluation", shape):
             score = evaluate(
                 self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
             )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise out_of_memory(
-                "an evaluation", evaluation_shape(training.data_mode, training.context_length - 1)
-            ) from error
         offsets = corpus.offsets(split)
         scored, total = self._codec.token_bytes.scored(
             corpus.tokens(split),

@@ -79,7 +79,7 @@ def measure(
     import torch
 
     from rnnlm_tui.engine.batches import evaluation_batches
-    from rnnlm_tui.engine.device import describe, seed_everything, wait
+    from rnnlm_tui.engine.device import describe, wait
     from rnnlm_tui.engine.evaluate import evaluate
     from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
     from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
@@ -90,7 +90,7 @@ def measure(
     process = held_bytes(device)
     model = build_model(config, corpus).to(device)
     trainer = build_trainer(config, model, build_batches(config, corpus))
-    seed_everything(training.seed)
+    torch.manual_seed(training.seed)
     for done in range(warm_up):
         report("warm-up", done, warm_up)
         float(trainer.train_step().loss)

@@ -7,7 +7,7 @@ import torch
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.checkpoint import load_training_state
-from rnnlm_tui.engine.device import describe, seed_everything
+from rnnlm_tui.engine.device import describe
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import ConfigError
@@ -77,7 +77,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         )
         if start is not None:
             start.load_optimizer(trainer)
-    seed_everything(config.training.seed)
+    torch.manual_seed(config.training.seed)
     here = environment(trainer, deterministic=config.training.deterministic)
     facts = {
         "preset": config.preset,

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnnlm_tui.engine.batches import StreamBatches, StreamEvaluation
+from rnnlm_tui.engine.batches import StreamBatches, stream_evaluation
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -91,7 +91,7 @@ def works(
     )
     return model, {
         "score": scored,
-        "evaluation": lambda: evaluate(model, StreamEvaluation(tokens)).tokens,
+        "evaluation": lambda: evaluate(model, stream_evaluation(tokens)).tokens,
         "inspection": inspected,
         "training": lambda: sum(trainer.train_step().tokens for _ in range(STEPS)),
     }

@@ -15,7 +15,6 @@ from torch import Tensor
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import (
     release_cache,
-    seed_everything,
     set_threads,
     use_device,
     wait,
@@ -73,7 +72,7 @@ def trainer_of(
     ends within the checked steps."""
     count = 640 if vocab_size <= SMALL_VOCABULARY else 6_000
     corpus = random_corpus(folder, config, vocab_size, count, as_in_text=True)
-    seed_everything(config.training.seed)
+    torch.manual_seed(config.training.seed)
     model = build_model(config, corpus).to(use_device(str(device)))
     return build_trainer(config, model, build_batches(config, corpus))
 

@@ -27,7 +27,6 @@ from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine import onnx_graph
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_model, write_model
-from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError, install_extra
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
@@ -104,7 +103,7 @@ def train(config: RunConfig, name: str) -> Trained:
         config.corpus, config.tokenizer, config.training, corpora_dir(), lambda _: None
     )
     model = build_model(config, corpus)
-    seed_everything(config.training.seed)  # of dropout
+    torch.manual_seed(config.training.seed)  # of dropout
     trainer = build_trainer(config, model, build_batches(config, corpus))
     for _ in range(STEPS):
         trainer.train_step()

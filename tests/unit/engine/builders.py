@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
-from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS, OptimizerConfig
@@ -93,7 +93,7 @@ def trainer_of(
     max_grad_norm: float = 0.5,
 ) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
-    seed_everything(seed)
+    torch.manual_seed(seed)
     model = small_model(
         cell_type=cell_type, dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed
     )

@@ -50,7 +50,6 @@ def test_streams_hold_contiguous_text_with_every_target_once(
     assert torch.equal(targets, inputs + 1)
     assert sum(window.tokens for window in windows) == streams * per_stream
     assert [window.continues for window in windows] == [False] + [True] * (len(windows) - 1)
-    assert [window.starts_epoch for window in windows] == [True] + [False] * (len(windows) - 1)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +17,6 @@ from rnnlm_tui.engine.checkpoint import (
     write_model,
     write_training_state,
 )
-from rnnlm_tui.engine.device import pack_random_state, seed_everything, unpack_random_state
 from rnnlm_tui.engine.generation import generate, read_text
 from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.errors import CheckpointError
@@ -120,28 +117,6 @@ def test_a_tied_matrix_is_stored_once(checkpoint: Path) -> None:
     assert "embedding.weight" in names
     assert "output.weight" not in names
     assert not any("bias_hh" in name for name in names)
-
-
-def test_random_generators_continue_where_they_were() -> None:
-    seed_everything(5)
-    random.gauss(0, 1)  # leaves a spare Gaussian behind
-    np.random.standard_normal(3)
-    tensors, values = pack_random_state(torch.device("cpu"))
-    values = json.loads(json.dumps(values))
-
-    def drawn() -> list[float]:
-        return [
-            random.gauss(0, 1),
-            random.random(),
-            float(np.random.standard_normal()),
-            float(np.random.random()),
-            torch.rand(()).item(),
-        ]
-
-    expected = drawn()
-    seed_everything(6)
-    unpack_random_state(tensors, values, torch.device("cpu"))
-    assert drawn() == expected
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,17 +12,16 @@ from rnnlm_tui.engine.device import (
     check_workspace,
     cpu_warning,
     describe,
-    explained,
+    errors_explained,
     is_lost,
     is_out_of_memory,
     lost_device,
     resolve_device,
-    seed_everything,
     set_exactness,
     set_threads,
     use_device,
 )
-from rnnlm_tui.errors import DeviceError, InputError
+from rnnlm_tui.errors import DeviceError, InputError, RnnlmError
 from rnnlm_tui.system.machine import usable_cores
 from tests.fakes.nvml import GIB, NO_DRIVER, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch
@@ -72,18 +69,6 @@ def test_threads_are_as_requested_or_one_per_usable_core() -> None:
     assert describe(torch.device("cpu")) == "cpu, 1 thread"
 
 
-def test_one_seed_sets_every_global_generator() -> None:
-    def drawn() -> tuple[float, float, float]:
-        return random.random(), float(np.random.random()), torch.rand(()).item()
-
-    seed_everything(2**62)
-    first = drawn()
-    seed_everything(2**62)
-    assert drawn() == first
-    seed_everything(1)
-    assert drawn() != first
-
-
 def test_exact_mode_can_be_switched_on_and_off() -> None:
     set_exactness(True)
     assert torch.are_deterministic_algorithms_enabled()
@@ -93,28 +78,24 @@ def test_exact_mode_can_be_switched_on_and_off() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_out_of_memory_is_explained_with_the_shape_and_a_smaller_batch() -> None:
-    for error in (
-        torch.OutOfMemoryError("CUDA out of memory. Tried"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
-    ):
-        explanation = explained(error, (128, 29))
-        assert isinstance(explanation, DeviceError)
-        assert "128 x 29" in explanation.message
-        assert "batch_size = 64" in explanation.hint
-
-
-def test_an_operation_without_a_deterministic_version_is_named() -> None:
-    named = explained(
-        RuntimeError(
-            "cumsum_cuda_kernel does not have a deterministic implementation, but you set"
+@pytest.mark.parametrize(
+    ("message", "error", "explanation"),
+    [
+        (
+            "CUDA out of memory. Tried",
+            DeviceError,
+            r"of 128 x 29 tokens\ntry training.batch_size = 64",
         ),
-        (1, 1),
-    )
-    assert named is not None
-    assert "cumsum_cuda_kernel" in named.message
-    assert explained(RuntimeError("CUBLAS_WORKSPACE_CONFIG=:4096:8"), (1, 1)) is not None
-    assert explained(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), (1, 1)) is None
+        ("DefaultCPUAllocator: can't allocate memory: you tried", DeviceError, "128 x 29"),
+        ("cumsum does not have a deterministic implementation, but", RnnlmError, "cumsum has no"),
+        ("mat1 and mat2 shapes cannot be multiplied", RuntimeError, "mat1 and mat2"),
+    ],
+)
+def test_errors_of_a_step_are_explained_where_their_cause_is_known(
+    message: str, error: type[Exception], explanation: str
+) -> None:
+    with pytest.raises(error, match=explanation), errors_explained("a step", (128, 29)):
+        raise RuntimeError(message)
 
 
 # GPUs

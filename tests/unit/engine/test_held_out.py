@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlm_tui.engine.batches import StreamEvaluation, evaluation_batches
+from rnnlm_tui.engine.batches import evaluation_batches, stream_evaluation
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 
@@ -15,7 +15,7 @@ from .builders import sentences, text
 
 def test_one_token_is_too_few_to_evaluate() -> None:
     with pytest.raises(CorpusError, match="too few"):
-        StreamEvaluation(text(1))
+        list(stream_evaluation(text(1)))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_stream_evaluation_counts_every_target_once_after_the_tokens_before_it(
     length: int, streams: int, window: int, warm_up: int
 ) -> None:
     batches = list(
-        StreamEvaluation(
+        stream_evaluation(
             np.arange(length, dtype=np.uint16), streams=streams, window=window, warm_up=warm_up
         )
     )

@@ -15,7 +15,6 @@ from rnnlm_tui.engine.checkpoint import (
     write_model_files,
     write_training_state,
 )
-from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
 
@@ -42,7 +41,7 @@ def test_a_copy_written_while_training_goes_on_has_the_bytes_of_its_step(
     mode: str, optimizer: str, cell: str, tmp_path: Path
 ) -> None:
     def at_step_7() -> Trainer:
-        seed_everything(5)
+        torch.manual_seed(5)
         trainer = trainer_of(mode, optimizer=optimizer, cell_type=cell)
         train(trainer, 7)
         trainer.active_seconds = 1.5  # the only figure that two trainers don't share

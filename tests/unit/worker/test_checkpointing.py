@@ -18,7 +18,6 @@ import torch
 
 from rnnlm_tui.engine import snapshot, tensor_file
 from rnnlm_tui.engine.checkpoint import write_training_state
-from rnnlm_tui.engine.device import seed_everything
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
@@ -104,7 +103,7 @@ def test_training_goes_on_while_a_checkpoint_of_its_step_is_written(
 ) -> None:
     run, other = new_run(), new_run("other-otter")
     gate = Gate(monkeypatch)
-    seed_everything(1)
+    torch.manual_seed(1)
     with checkpointer_of(run, trainer_of("stream"), tmp_path) as checkpointer:
         trainer = checkpointer._trainer
         trainer.train_step()
@@ -122,7 +121,7 @@ def test_training_goes_on_while_a_checkpoint_of_its_step_is_written(
     assert rows == [(1, 1.5, True)]
     assert [event[:2] for event in noted(run)] == [("checkpoint", 1), ("best", 1)]
     (tmp_path / "other").mkdir()
-    seed_everything(1)
+    torch.manual_seed(1)
     with checkpointer_of(other, trainer_of("stream"), tmp_path / "other") as checkpointer:
         checkpointer._trainer.train_step()
         checkpointer.save(1.5)
