@@ -21,6 +21,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, parameter_count
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.memory import largest_fitting_batch, memory_parts
 from rnnlm_tui.schema.metrics import Phase
@@ -45,7 +46,7 @@ class MemoryBudget:
         vocab_size: int,
         sentences: int,
     ) -> None:
-        self.run = run
+        self._run = run
         self._config = config
         self._device = device
         self._vocab_size = vocab_size
@@ -64,19 +65,18 @@ class MemoryBudget:
             )
         return held_bytes(self._device) + free_main_memory()
 
-    def warning(self) -> str:
-        """A warning if the run needs more than is available; empty if it fits."""
+    def shortage(self) -> Facts:
+        """A warning if the run needs more than is available, and a batch size that should fit;
+        empty if the run fits."""
         have = self.available()
         if self.needed <= have:
-            return ""
-        return (
+            return Facts(memory_warning="", memory_batch=None)
+        batch = self._fitting_batch()
+        words = (
             f"needs an estimated {memory(self.needed)} of memory, {memory(have)} free"
-            f"{self._holders()}: {self._batch_words(self._fitting(have))}"
+            f"{self._holders()}: {_remedy(batch)}"
         )
-
-    def largest_fitting_batch(self) -> int | None:
-        """The largest training.batch_size that should fit; None: not even one row does."""
-        return self._fitting(self.available())
+        return Facts(memory_warning=words, memory_batch=batch)
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -87,31 +87,26 @@ class MemoryBudget:
         Raises:
             DeviceError: out of memory.
         """
-        least, total = self._least(), memory_total()
-        if self._device.type == "cpu" and least > total:
+        weights = FLOAT_BYTES * parameter_count(self._config.model, self._vocab_size).total
+        # Weights, gradients, and the optimizer's moments.
+        least = weights * (4 if self._config.optimizer.algorithm == "adamw" else 2)
+        if self._device.type == "cpu" and least > (total := memory_total()):
             raise DeviceError(
                 f"out of memory before building the model: {self._model_words()} needs"
                 f" {memory(least)} for weights, gradients and the optimizer; this machine has"
                 f" {memory(total)}",
-                hint=self._hint(None, 0),
+                hint=_remedy(None),
             )
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            count = parameter_count(self._config.model, self._vocab_size).total
-            message = (
+            raise DeviceError(
                 f"out of memory while building the model: {self._model_words()},"
-                f" {counted(count, 'parameter')} are {memory(FLOAT_BYTES * count)} of weights"
-                f"{self._holders()}"
-            )
-            raise DeviceError(message, hint=self._hint(self.largest_fitting_batch(), 0)) from error
-
-    def _least(self) -> int:
-        """Bytes of weights, gradients and the optimizer's moments."""
-        copies = 4 if self._config.optimizer.algorithm == "adamw" else 2
-        return copies * FLOAT_BYTES * parameter_count(self._config.model, self._vocab_size).total
+                f" {memory(weights)} of weights{self._holders()}",
+                hint=_remedy(None),
+            ) from error
 
     def rehearse(self, trainer: Trainer, enter: Callable[[Phase], None]) -> float:
         """Try the largest step and the largest evaluation; returns the seconds of the step.
@@ -132,38 +127,43 @@ class MemoryBudget:
             if batch is None and str(error.__cause__) == NO_PRIMITIVE:
                 # Fails at any size, so memory isn't the cause.
                 raise RuntimeError(NO_PRIMITIVE) from error
-            raise self.explained(error, trainer.step, batch=batch, tried=True) from error
+            raise self._in_full(error, trainer.step, batch, "was tried and fits") from error
         enter("evaluating")
         try:
             rehearse_evaluation(trainer)
         except DeviceError as error:
-            raise self.explained(error, trainer.step, tried=True) from error
+            raise self._in_full(error, trainer.step, None) from error
         return seconds
 
-    def explained(
-        self, error: DeviceError, step: int, *, batch: int | None = None, tried: bool = False
-    ) -> DeviceError:
+    def explained(self, error: DeviceError, step: int) -> DeviceError:
         """An out-of-memory error with the model's shape, the free memory and a batch size that
         should fit.
 
         Args:
             step: of the checkpoint that a resume would continue from; 0: there is none.
-            batch: a batch size that fits.
-            tried: `batch` was tried, not estimated.
         """
         if not is_out_of_memory(error.__cause__ or error):
             return error
-        free = (
-            f", {memory(self.needed)} estimated, {memory(self.available())} available"
-            f"{self._holders()}"
-        )
-        if not tried:
-            # The full batch worked before, whatever the estimate says.
-            half = self._config.training.batch_size // 2
-            batch = min(self._fitting(self.available()) or half, half) or None
+        # The full batch worked before, whatever the estimate says.
+        half = self._config.training.batch_size // 2
+        batch = min(self._fitting_batch() or half, half) or None
+        return self._in_full(error, step, batch, "should fit")
+
+    def _in_full(
+        self, error: DeviceError, step: int, batch: int | None, fits: str = ""
+    ) -> DeviceError:
+        hint = _remedy(batch, fits)
+        if step:
+            change = "" if batch is None else f" --set training.batch_size={batch}"
+            hint = (
+                f"step {step:,} is saved: `rnnlm-tui resume {self._run}` continues from it once"
+                f" more memory is free, `rnnlm-tui train --from {self._run}@{step}{change}` starts"
+                f" a new run from it; {hint}"
+            )
         return DeviceError(
-            f"{error.message} ({self._model_words()}{free})",
-            hint=self._hint(batch, step, tried=tried),
+            f"{error.message} ({self._model_words()}, {memory(self.needed)} estimated,"
+            f" {memory(self.available())} available{self._holders()})",
+            hint=hint,
         )
 
     def _holders(self) -> str:
@@ -173,33 +173,15 @@ class MemoryBudget:
         who = holder_words(uuid_of(self._device), computes=True)
         return f", {who}" if who else ""
 
-    def _fitting(self, have: int) -> int | None:
-        on_gpu = self._device.type == "cuda"
+    def _fitting_batch(self) -> int | None:
+        """The largest training.batch_size that should fit; None: not even one row does."""
         return largest_fitting_batch(
             self._config,
             self._vocab_size,
-            have,
+            self.available(),
             sentences=self._sentences,
-            on_gpu=on_gpu,
+            on_gpu=self._device.type == "cuda",
         )
-
-    def _hint(self, batch: int | None, step: int, *, tried: bool = False) -> str:
-        words = self._batch_words(batch, tried=tried)
-        if not step:
-            return words
-        other = f" --set training.batch_size={batch}" if batch is not None else ""
-        return (
-            f"step {step:,} is saved: `rnnlm-tui resume {self.run}` continues from it once more"
-            f" memory is free, `rnnlm-tui train --from {self.run}@{step}{other}` starts a new run"
-            f" from it; {words}"
-        )
-
-    def _batch_words(self, batch: int | None, *, tried: bool = False) -> str:
-        if batch is None:
-            return (
-                "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
-            )
-        return f"training.batch_size = {batch:,} {'was tried and fits' if tried else 'should fit'}"
 
     def _model_words(self) -> str:
         model = self._config.model
@@ -207,3 +189,9 @@ class MemoryBudget:
             f"{model.cell_type}, {model.num_layers} x {model.hidden_size:,} units,"
             f" {counted(self._vocab_size, 'type')}"
         )
+
+
+def _remedy(batch: int | None, fits: str = "should fit") -> str:
+    if batch is None:
+        return "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
+    return f"training.batch_size = {batch:,} {fits}"

@@ -56,7 +56,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     """
     config, recorder = attempt.config, attempt.recorder
     saved = None if attempt.checkpoint is None else read_manifest(attempt.checkpoint)
-    budget = _memory_budget(attempt, corpus, device)
+    budget = _memory_budget(attempt, saved, corpus, device)
     with RunReader(attempt.run) as reader:
         evaluations = reader.evaluations()
         changes = reader.changes()
@@ -122,7 +122,9 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     return TrainingRun(session, checkpointer, evaluator, steering)
 
 
-def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> MemoryBudget:
+def _memory_budget(
+    attempt: Attempt, saved: Manifest | None, corpus: PreparedCorpus, device: torch.device
+) -> MemoryBudget:
     """The attempt's memory. Warn now if it may be short: an out-of-memory killer leaves no
     message."""
     budget = MemoryBudget(
@@ -132,13 +134,10 @@ def _memory_budget(attempt: Attempt, corpus: PreparedCorpus, device: torch.devic
         vocab_size=corpus.vocab_size,
         sentences=corpus.manifest.splits["train"].sentences,
     )
-    warning = budget.warning()
-    batch = budget.largest_fitting_batch() if warning else None
-    attempt.recorder.add(Facts(memory_warning=warning, memory_batch=batch))
-    if warning:
-        attempt.note(
-            0 if attempt.checkpoint is None else read_manifest(attempt.checkpoint).step, warning
-        )
+    shortage = budget.shortage()
+    attempt.recorder.add(shortage)
+    if shortage.memory_warning:
+        attempt.note(0 if saved is None else saved.step, shortage.memory_warning)
     return budget
 
 

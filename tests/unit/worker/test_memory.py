@@ -34,18 +34,15 @@ def test_a_run_that_does_not_fit_is_reported_with_need_have_and_a_batch_that_fit
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     needed = budget(monkeypatch, free=2**40).needed
-    assert budget(monkeypatch, free=needed).warning() == ""
-    warning = budget(monkeypatch, free=needed - 1).warning()
-    assert warning.startswith(
-        "needs an estimated 0.8 GiB of memory, 0.8 GiB free: training.batch_size = 255 should fit"
-    )
-    assert (
-        budget(monkeypatch, free=2**20)
-        .warning()
-        .endswith(
-            "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
-        )
-    )
+    smaller = "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
+    for free, batch, words in (
+        (needed, None, ""),
+        (needed - 1, 255, "0.8 GiB of memory, 0.8 GiB free: training.batch_size = 255 should fit"),
+        (2**20, None, f"0.8 GiB of memory, 1 MiB free: {smaller}"),
+    ):
+        shortage = budget(monkeypatch, free=free).shortage()
+        assert shortage.memory_batch == batch
+        assert shortage.memory_warning == (words and f"needs an estimated {words}")
 
 
 def test_a_model_larger_than_the_machine_is_refused_before_it_is_built(
@@ -109,7 +106,7 @@ def test_a_gpu_without_room_names_the_process_that_holds_it(
     full = MemoryBudget(
         "plain-otter", CONFIG, torch.device("cuda:0"), vocab_size=5_000, sentences=9
     )
-    assert "0.2 GiB free, pid 4711 holds 79 GiB: " in full.warning()
+    assert "0.2 GiB free, pid 4711 holds 79 GiB: " in full.shortage().memory_warning
     short = out_of_memory("a step", (256, 64))
     short.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
     assert "0.2 GiB available, pid 4711 holds 79 GiB)" in full.explained(short, 500).message
@@ -117,4 +114,4 @@ def test_a_gpu_without_room_names_the_process_that_holds_it(
         raise torch.OutOfMemoryError("CUDA out of memory")
     # a container's driver lists the process ids of its host: ours is one
     driver.change(0, ComputeRunningProcesses=[{"pid": 4711, "usedGpuMemory": 79 * GIB}])
-    assert "pid" not in full.warning()
+    assert "pid" not in full.shortage().memory_warning
