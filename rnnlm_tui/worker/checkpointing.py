@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
@@ -166,7 +165,7 @@ class Checkpointer:
             return
         self._writing_step, self._retry_at = self._trainer.step, math.inf
         with self._failure_reported():
-            with _memory_guarded():
+            with _failures_of_storage():
                 moment = self._moment(validation_loss)
                 copy = self._copies.copy(moment.snapshot)
             if copy is not None:
@@ -210,11 +209,6 @@ class Checkpointer:
         except StorageError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self._recorder.saving_failed(error, self._writing_step)
-        except OSError as error:
-            traceback.print_exc()  # to the run's log
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-            problem = StorageError(f"can't write a checkpoint: {error}")
-            self._recorder.saving_failed(problem, self._writing_step)
 
     def save_at_end(self, validation_loss: float | None) -> bool:
         """Save, and store the rows that wait for a full disk; False: not possible yet.
@@ -308,7 +302,7 @@ class Checkpointer:
         """Write a checkpoint and remove old ones."""
         with suppress(StorageError):  # a resume from this checkpoint should find the rows before it
             self._recorder.flush()
-        with _memory_guarded():
+        with _failures_of_storage():
             if not weights_are_finite(moment.snapshot):
                 raise RunStateError(
                     "not saved: the weights are not finite", hint="earlier checkpoints are kept"
@@ -484,10 +478,12 @@ def in_a_thread(work: Callable[[], None]) -> Future[None]:
 
 
 @contextmanager
-def _memory_guarded() -> Iterator[None]:
-    """Out of memory during a checkpoint is a checkpoint that failed."""
+def _failures_of_storage() -> Iterator[None]:
+    """A file that can't be written, or too little memory, is a checkpoint that failed."""
     try:
         yield
+    except OSError as error:
+        raise StorageError(f"can't write a checkpoint: {error}") from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

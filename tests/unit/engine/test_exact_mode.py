@@ -33,27 +33,55 @@ def weights(model: RecurrentLanguageModel) -> list[bytes]:
     return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("all_dropouts", [False, True])
+CELL_CASES = [
+    (cell, dropouts, "adamw", [7]) for cell in sorted(CELLS) for dropouts in (False, True)
+]
+
+
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-@pytest.mark.parametrize("cell_type", sorted(CELLS))
+@pytest.mark.parametrize(
+    ("cell_type", "all_dropouts", "optimizer", "stops"),
+    [
+        *CELL_CASES,
+        ("elman", False, "adamw", [1, 2, 11]),
+        ("elman", False, "sgd", [7]),
+        ("elman", False, "sgd", [1, 10]),
+    ],
+)
 def test_interrupted_runs_are_bit_equal_at_the_end(
-    tmp_path: Path, cell_type: str, data_mode: str, all_dropouts: bool
+    tmp_path: Path,
+    cell_type: str,
+    data_mode: str,
+    all_dropouts: bool,
+    optimizer: str,
+    stops: list[int],
 ) -> None:
     def fresh(seed: int) -> Trainer:
-        return trainer_of(data_mode, cell_type=cell_type, all_dropouts=all_dropouts, seed=seed)
+        return trainer_of(
+            data_mode,
+            cell_type=cell_type,
+            all_dropouts=all_dropouts,
+            optimizer=optimizer,
+            seed=seed,
+        )
 
     straight = fresh(3)
     losses = train(straight, 12)
-    first = fresh(3)
     codec = tokenizer_folder(tmp_path / "codec")
-    began = train(first, 7)  # in the middle of the second pass
-    write_model(tmp_path, first.model, codec)
-    write_training_state(tmp_path, first.state_dict())
-    second = fresh(99)
-    load_training_state(tmp_path, second)
-    assert began + train(second, 5) == losses
-    assert weights(second.model) == weights(straight.model)
-    assert [part.tolist() for layer in second.state for part in layer] == [
+    trainer, found = fresh(3), list[float]()
+    for stop in stops:
+        found += train(trainer, stop - trainer.step)
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        write_model(folder, trainer.model, codec)
+        write_training_state(folder, trainer.state_dict())
+        trainer = fresh(99)  # another seed: everything must come from the files
+        load_training_state(folder, trainer)
+    assert found + train(trainer, 12 - trainer.step) == losses
+    assert weights(trainer.model) == weights(straight.model)
+    counters = [(one.step, one.tokens_seen, one.epochs_done) for one in (trainer, straight)]
+    assert counters[0] == counters[1]
+    assert [part.tolist() for layer in trainer.state for part in layer] == [
         part.tolist() for layer in straight.state for part in layer
     ]
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
-from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import generate, read_text
@@ -20,7 +17,7 @@ from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
-from .builders import batches_of, sentences, small_model, text, tokenizer_folder, trainer_of
+from .builders import batches_of, sentences, small_model, text, trainer_of
 
 MODES = ["stream", "sentences"]
 
@@ -38,42 +35,6 @@ def train(trainer: Trainer, until: int) -> list[float]:
     while trainer.should_continue and trainer.step < until:
         losses.append(trainer.train_step().loss.item())
     return losses
-
-
-@pytest.mark.parametrize("data_mode", MODES)
-@pytest.mark.parametrize(
-    ("optimizer", "stop_at"),
-    [("adamw", [7]), ("adamw", [5, 12]), ("adamw", [1, 2, 19]), ("sgd", [7]), ("sgd", [1, 12])],
-)
-def test_resumed_run_matches_uninterrupted_run(
-    data_mode: str, optimizer: str, stop_at: list[int], tmp_path: Path
-) -> None:
-    straight = trainer_of(data_mode, optimizer=optimizer)
-    losses = train(straight, 20)
-    codec = tokenizer_folder(tmp_path / "codec")
-    trainer = trainer_of(data_mode, optimizer=optimizer)
-    resumed_losses = train(trainer, stop_at[0])
-    for place, stop in enumerate(stop_at):
-        directory = tmp_path / f"step-{stop}"
-        directory.mkdir()
-        write_model(directory, trainer.model, codec)
-        write_training_state(directory, trainer.state_dict())
-        # Another seed: everything must come from the files.
-        trainer = trainer_of(data_mode, seed=99, optimizer=optimizer)
-        load_training_state(directory, trainer)
-        assert trainer.step == stop
-        resumed_losses += train(trainer, [*stop_at, 20][place + 1])
-    assert resumed_losses == losses
-    assert_bit_equal(weights(trainer), weights(straight))
-    assert (trainer.step, trainer.tokens_seen, trainer.epochs_done) == (
-        straight.step,
-        straight.tokens_seen,
-        straight.epochs_done,
-    )
-    assert_bit_equal(
-        [part for layer in trainer.state for part in layer],
-        [part for layer in straight.state for part in layer],
-    )
 
 
 @pytest.mark.parametrize("data_mode", MODES)
