@@ -244,7 +244,7 @@ class SampleDone(_SamplerMessage):
     reason: Literal["length", "stop", "cancelled"]
     stop: str = ""
     """The stop string that ended the text, if `reason` is stop; it isn't part of `text`."""
-    text: str
+    text: str = ""
     """The new text, without the prompt and the text of the request's `ids`."""
     unread: int = 0
     """Blanks at the end of the prompt that the model didn't read."""
@@ -252,13 +252,13 @@ class SampleDone(_SamplerMessage):
     """What of them the text began with, which was left out."""
     ids: tuple[int, ...] = ()
     """The new tokens, those of a stop string included."""
-    tokens: int
+    tokens: int = 0
     """How many these are."""
-    prompt_tokens: int
+    prompt_tokens: int = 0
     """Tokens read before the first new one."""
-    seconds: float
-    first_token_seconds: float
-    bits_per_token: float
+    seconds: float = 0.0
+    first_token_seconds: float = 0.0
+    bits_per_token: float = 0.0
     """Mean of -log2 p of the new tokens at temperature 1."""
     unknown: tuple[str, ...] = ()
     """Words or characters of the prompt outside the vocabulary, read as <unk>."""

@@ -19,6 +19,7 @@ from rnnlm_tui.schema.sampling import (
     KeepStateRequest,
     LoadRequest,
     ReachRequest,
+    SampleDone,
     SamplerAnswer,
     SampleRequest,
     SamplerReady,
@@ -94,6 +95,11 @@ class Answers:
             if is_cancelled():
                 raise RunStateError(CANCELLED)
 
+        if isinstance(request, SampleRequest) and is_cancelled():
+            for sample in range(request.count):
+                yield SampleDone(id=request.id, sample=sample, reason="cancelled")
+            return
+        check()
         if isinstance(request, WeightChangeRequest):
             yield weight_change(request, check)
             return

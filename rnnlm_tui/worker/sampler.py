@@ -8,66 +8,26 @@ import os
 import sys
 import threading
 import traceback
-from collections import deque
+from queue import SimpleQueue
+from threading import Event
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
-from rnnlm_tui.errors import InputError, RnnlmError, RunStateError, WorkerError
+from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     REQUESTS,
     CancelRequest,
-    SampleDone,
     SampleFailed,
-    SampleRequest,
     SamplerReady,
     SamplerRequest,
 )
 from rnnlm_tui.system.processes import end_with_parent, lower_priority
 
-
-class Mailbox:
-    """Queued requests, and whether the running one is cancelled; from any thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._queued: deque[SamplerRequest] = deque()
-        self._running = ""
-        self._cancelled = False
-
-    def put(self, request: SamplerRequest) -> None:
-        """Queue a request."""
-        with self._changed:
-            self._queued.append(request)
-            self._changed.notify()
-
-    def get(self) -> SamplerRequest:
-        """Wait for the next request, which is then the running one."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queued)
-            request = self._queued.popleft()
-            self._running, self._cancelled = request.id, False
-            return request
-
-    def cancel(self, identifier: str) -> list[SamplerRequest]:
-        """Cancel a request; a finished or unknown one is ignored. Those that were still queued are
-        dropped and returned."""
-        with self._changed:
-            dropped = [request for request in self._queued if request.id == identifier]
-            for request in dropped:
-                self._queued.remove(request)
-            self._cancelled = self._cancelled or identifier == self._running
-            return dropped
-
-    def is_cancelled(self) -> bool:
-        """Whether the running request should stop."""
-        return self._cancelled
-
-    def done(self) -> None:
-        """No request is running."""
-        with self._changed:
-            self._running = ""
+Requests = SimpleQueue[tuple[SamplerRequest, Event]]
+"""Requests in order, each with the event that cancels it."""
 
 
 class Writer:
@@ -89,44 +49,29 @@ class Writer:
                 os._exit(0)
 
 
-def read_requests(stream: BinaryIO, mailbox: Mailbox, write: Writer) -> None:
-    """Put requests into the mailbox until the stream ends; an invalid one is answered with an
-    error."""
+def read_requests(stream: BinaryIO, requests: Requests, write: Writer) -> None:
+    """Queue requests until the stream ends, each with the event that cancels it. An invalid one is
+    answered with an error; the cancellation of a finished or unknown one is ignored."""
+    cancels: WeakValueDictionary[str, Event] = WeakValueDictionary()
     while line := stream.readline():
         try:
             request = decode_line(line, CancelRequest, *REQUESTS)
         except InputError as error:
-            write(SampleFailed(id="", message=error.message, exit_code=error.exit_code))
+            write(failed("", error))
             continue
-        if isinstance(request, CancelRequest):
-            for dropped in mailbox.cancel(request.id):
-                for message in cancelled(dropped):
-                    write(message)
-        else:
-            mailbox.put(request)
+        if not isinstance(request, CancelRequest):
+            cancels[request.id] = cancelled = Event()
+            requests.put((request, cancelled))
+        elif known := cancels.get(request.id):
+            known.set()
 
 
-def cancelled(request: SamplerRequest) -> list[BaseModel]:
-    """The answers to a request that was cancelled before it began."""
-    if not isinstance(request, SampleRequest):
-        return [SampleFailed(id=request.id, message="cancelled", exit_code=RunStateError.exit_code)]
-    return [
-        SampleDone(
-            id=request.id,
-            sample=sample,
-            reason="cancelled",
-            text="",
-            tokens=0,
-            prompt_tokens=0,
-            seconds=0.0,
-            first_token_seconds=0.0,
-            bits_per_token=0.0,
-        )
-        for sample in range(request.count)
-    ]
+def failed(id: str, error: RnnlmError) -> SampleFailed:
+    """The answer to a request that can't be done."""
+    return SampleFailed(id=id, message=error.message, hint=error.hint, exit_code=error.exit_code)
 
 
-def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
+def serve(requests: Requests, write: Writer, device: str, niceness: int) -> None:
     """Answer requests one after the other, forever. torch is imported here, after the first line of
     output and before the priority is lowered."""
     from rnnlm_tui.engine.device import is_lost, lost_device
@@ -135,43 +80,28 @@ def serve(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
     lower_priority(niceness)
     answers = Answers(device)
     while True:
-        request = mailbox.get()
+        request, cancelled = requests.get()
         try:
-            for message in answers.of(request, mailbox.is_cancelled, write):
+            for message in answers.of(request, cancelled.is_set, write):
                 write(message)
         except RnnlmError as error:
-            write(
-                SampleFailed(
-                    id=request.id, message=error.message, hint=error.hint, exit_code=error.exit_code
-                )
-            )
+            write(failed(request.id, error))
         except Exception as error:
             traceback.print_exc()  # to stderr, the log of the parent process
-            lost = is_lost(error)
-            words = lost_device(error, "the GPU") if lost else None
-            write(
-                SampleFailed(
-                    id=request.id,
-                    message=(
-                        words.message
-                        if words
-                        else f"the sampler failed: {type(error).__name__}: {error}"
-                    ),
-                    hint=f"sample on the CPU: --device cpu; {words.hint}" if words else "",
-                    exit_code=WorkerError.exit_code,
-                )
-            )
-            if lost:
+            if is_lost(error):
+                lost = lost_device(error, "the GPU")
+                hint = f"sample on the CPU: --device cpu; {lost.hint}"
+                write(failed(request.id, WorkerError(lost.message, hint=hint)))
                 os._exit(WorkerError.exit_code)  # nothing works on it any more in this process
-        finally:
-            mailbox.done()
+            words = f"the sampler failed: {type(error).__name__}: {error}"
+            write(failed(request.id, WorkerError(words)))
 
 
-def serve_or_exit(mailbox: Mailbox, write: Writer, device: str, niceness: int) -> None:
+def serve_or_exit(requests: Requests, write: Writer, device: str, niceness: int) -> None:
     """Serve. If that fails (torch can't be imported, no memory) exit, so that no client waits
     forever."""
     try:
-        serve(mailbox, write, device, niceness)
+        serve(requests, write, device, niceness)
     finally:
         traceback.print_exc()
         sys.stderr.flush()
@@ -188,16 +118,16 @@ def main() -> None:
     given = parser.parse_args()
     if given.nice_start:
         lower_priority(given.niceness)
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    mailbox, write = Mailbox(), Writer(answers)
+    requests: Requests = SimpleQueue()
+    write = Writer(sys.stdout.buffer)
     write(SamplerReady(device=given.device))
     threading.Thread(
         target=serve_or_exit,
-        args=(mailbox, write, given.device, given.niceness),
+        args=(requests, write, given.device, given.niceness),
         name="serve",
         daemon=True,
     ).start()
-    read_requests(requests, mailbox, write)
+    read_requests(sys.stdin.buffer, requests, write)
 
 
 if __name__ == "__main__":

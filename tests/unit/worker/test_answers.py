@@ -211,6 +211,16 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(
         all_of(answers, asked(snapshot(run)))
 
 
+def test_a_request_that_was_cancelled_before_it_began_needs_no_checkpoint(answers: Answers) -> None:
+    done = list(answers.of(asked(Path("/none"), count=2), lambda: True))
+    assert [(one.sample, one.reason, one.text) for one in done if isinstance(one, SampleDone)] == [
+        (0, "cancelled", ""),
+        (1, "cancelled", ""),
+    ]
+    with pytest.raises(RunStateError, match="cancelled"):
+        list(answers.of(LoadRequest(id="l", checkpoint="/none"), lambda: True))
+
+
 def test_a_cancelled_score_ends_with_an_error(
     answers: Answers, run: RunDirectory, tmp_path: Path
 ) -> None:
@@ -218,8 +228,9 @@ def test_a_cancelled_score_ends_with_an_error(
     request = ScoreRequest(
         id="s", checkpoint=str(snapshot(run)), path=str(tmp_path / "a.txt"), tokens=True
     )
+    checks = iter([False, True])
     with pytest.raises(RunStateError, match="cancelled"):
-        list(answers.of(request, lambda: True))
+        list(answers.of(request, lambda: next(checks)))
 
 
 def test_a_cancelled_inspection_ends_before_the_whole_text_is_scored(
@@ -227,7 +238,7 @@ def test_a_cancelled_inspection_ends_before_the_whole_text_is_scored(
 ) -> None:
     monkeypatch.setattr(inspection, "WINDOW", 2)
     asked_about = {"id": "i", "checkpoint": str(snapshot(run)), "prompt": "the boys see the dog"}
-    checks = iter([False, True])
+    checks = iter([False, False, True])
     with pytest.raises(RunStateError, match="cancelled"):
         list(answers.of(InspectRequest.model_validate(asked_about), lambda: next(checks)))
     assert len(all_of(answers, InspectRequest.model_validate(asked_about))) == 1
