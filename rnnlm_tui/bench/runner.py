@@ -206,7 +206,7 @@ class _Bench:
         if not text.own:
             instead = " instead of the preset's own text"
             self._notes.append(
-                f"the preset's own text is not on this machine: {text.title} instead,"
+                f"the preset's own text is not prepared on this machine: {text.title} instead,"
                 f" {text.tokenizer} tokens of {counted(text.corpus_vocab_size, 'type')} in a"
                 f" vocabulary of {text.vocab_size:,}"
             )

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.packed import pack
-from rnnlm_tui.engine.token_sampling import ROW, RejectionSampler, SamplingRules
+from rnnlm_tui.engine.token_sampling import ROW, RejectionSampler
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
 
 WORTH_A_LAYOUT = 32
 """From this many tokens on, another layout of the head pays off (10 ms against 1 to 2 ms a token,
@@ -87,42 +88,37 @@ def read_text(
     return TextState(state, output_BH, (*before, *map(int, ids)))
 
 
-def generate(
-    model: RecurrentLanguageModel,
-    start: TextState,
-    rules: SamplingRules | None = None,
-    *,
-    max_new_tokens: int,
-    count: int = 1,
-) -> Generation:
-    """Continue a text, `count` times in one batch; sample i has the seed of the rules plus i.
+class Generation(Iterator[tuple[GeneratedToken, ...]]):
+    """Continues a text, `count` times in one batch: iterate for one token of each sample that is
+    still needed, a tuple per step. Sample i has the seed of the settings plus i.
 
     Each token costs the same however long the text is, since only the state is carried. A token
     depends on the seed and its position in the whole text alone, so a continuation of a
     continuation equals a longer one. The global random generators are untouched.
+
+    Args:
+        settings: `unknown` and `stop` are up to the caller.
+        excluded: tokens that are never sampled.
     """
-    return Generation(model, start, rules or SamplingRules(), max_new_tokens, count)
-
-
-class Generation(Iterator[tuple[GeneratedToken, ...]]):
-    """Iterate for one token of each sample that is still needed, a tuple per step."""
 
     def __init__(
         self,
         model: RecurrentLanguageModel,
         start: TextState,
-        rules: SamplingRules,
-        max_new_tokens: int,
-        count: int,
+        settings: SamplingConfig,
+        *,
+        excluded: Sequence[int] = (),
+        count: int = 1,
     ) -> None:
         self.rows = tuple(range(count))
         """The sample of each token in the last tuple."""
         self._needed = set(self.rows)
         self._model = model
-        self._head = _head_for(model, max_new_tokens, count)
+        self._head = _head_for(model, settings.max_new_tokens, count)
         self._device = model.output.weight.device
-        self._sampler = RejectionSampler(rules, start.ids, count)
-        self._position, self._end = len(start.ids), len(start.ids) + max_new_tokens
+        self._sampler = RejectionSampler(settings, excluded, start.ids, count)
+        self._position = len(start.ids)
+        self._end = self._position + settings.max_new_tokens
         self._output_BH = start.output_BH.expand(count, -1)
         self._state = _each(start.state, lambda part: part.expand(count, *part.shape[1:]))
         self._tokens: list[int] = []

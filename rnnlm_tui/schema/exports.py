@@ -23,7 +23,7 @@ BOOK_NAME = "model.pth"
 LOGIT_TOLERANCE = 1e-5
 """Largest allowed difference of a logit, relative to the largest where that is above 1."""
 CHECKED_TOKENS, GREEDY_TOKENS = 64, 50
-"""Tokens of validation text whose logits are compared, and tokens that are continued greedily."""
+"""Random tokens whose logits are compared, and tokens that are continued greedily."""
 
 
 class ExportRequest(Message):

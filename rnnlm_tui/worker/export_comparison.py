@@ -1,4 +1,4 @@
-"""Compare an exported model with the checkpoint: logits of validation text, and greedy text."""
+"""Compare an exported model with the checkpoint: logits of random tokens, and greedy text."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.corpus import load_prepared
 from rnnlm_tui.engine.book import plain_logits, read_state_dict
 from rnnlm_tui.engine.checkpoint import load_model
-from rnnlm_tui.engine.generation import generate, read_text
+from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
-from rnnlm_tui.errors import CheckpointError, RnnlmError, WorkerError
-from rnnlm_tui.schema.corpora import FOLDER_DIGITS
+from rnnlm_tui.errors import CheckpointError, WorkerError
+from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.exports import (
     BOOK_NAME,
     CHECKED_TOKENS,
@@ -36,10 +34,9 @@ from rnnlm_tui.schema.exports import (
     ExportRequest,
 )
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
-from rnnlm_tui.store.paths import RunDirectory, corpora_dir
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import dependent_environment
 from rnnlm_tui.worker.models import read_data_mode
-from rnnlm_tui.worker.resuming import trained_on
 
 CHECKER = Path(__file__).with_name("check_transformers.py")
 
@@ -56,7 +53,7 @@ class ExportedCheckpoint:
     after_end: bool
     """Prompts follow an end token."""
     ids: tuple[int, ...]
-    """Validation text if its corpus is still there, else text that the model wrote."""
+    """Random tokens, for which both models are compared."""
     excluded: tuple[int, ...]
     """Tokens that sampling never takes, as the run's settings say."""
 
@@ -90,37 +87,11 @@ def load_source(request: ExportRequest) -> ExportedCheckpoint:
         )
     after_end = read_data_mode(path)[0] == "stream"
     excluded = codec.excluded_ids(run.read_config().sampling.unknown)
-    ids = _validation_ids(manifest, codec) or _written_ids(model, codec, after_end)
-    return ExportedCheckpoint(run, path, manifest, model, codec, after_end, ids, excluded)
-
-
-def _validation_ids(manifest: Manifest, codec: TextCodec) -> tuple[int, ...]:
-    """The first tokens of the validation set; none if the corpus is gone."""
-    corpus = trained_on(manifest)
-    if corpus is None:
-        return ()
-    try:
-        prepared = load_prepared(corpora_dir() / corpus[:FOLDER_DIGITS])
-        tokens = prepared.tokens("validation")[:CHECKED_TOKENS]
-    except (RnnlmError, OSError, ValueError):
-        return ()
-    ids = tuple(int(token) for token in tokens)
-    return ids if prepared.manifest.hash == corpus and max(ids) < codec.vocab_size else ()
-
-
-def _written_ids(
-    model: RecurrentLanguageModel, codec: TextCodec, after_end: bool
-) -> tuple[int, ...]:
-    """Text from the model itself: any tokens do for a comparison."""
-    start = codec.prompt_ids("The", after_end=after_end) or [0]
-    rules = SamplingRules(seed=1)
-    written = [
-        one.token
-        for (one,) in generate(
-            model, read_text(model, start), rules, max_new_tokens=CHECKED_TOKENS - len(start)
-        )
-    ]
-    return (*start, *written)
+    drawn = torch.Generator().manual_seed(1)  # any tokens do for a comparison
+    ids = torch.randint(model.vocab_size, (CHECKED_TOKENS,), generator=drawn)
+    return ExportedCheckpoint(
+        run, path, manifest, model, codec, after_end, tuple(ids.tolist()), excluded
+    )
 
 
 def compute(source: ExportedCheckpoint) -> Computed:
@@ -130,10 +101,10 @@ def compute(source: ExportedCheckpoint) -> Computed:
         for token in source.ids:  # as in sampling: the form that exported models have
             logits_1V, state = model.step(torch.tensor([token]), state)
             logits.append(logits_1V)
-    rules = SamplingRules(greedy=True, excluded=source.excluded)
+    settings = SamplingConfig(greedy=True, max_new_tokens=GREEDY_TOKENS)
     start = read_text(model, source.prompt)
-    greedy = [one.token for (one,) in generate(model, start, rules, max_new_tokens=GREEDY_TOKENS)]
-    return Computed(torch.cat(logits), greedy)
+    greedy = Generation(model, start, settings, excluded=source.excluded)
+    return Computed(torch.cat(logits), [one.token for (one,) in greedy])
 
 
 def allowed_difference(logits: Tensor) -> float:

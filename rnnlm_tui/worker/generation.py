@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from rnnlm_tui.corpus.codec import IncrementalDecoder, StopStrings, TextCodec
-from rnnlm_tui.engine.generation import GeneratedToken, generate, read_text
+from rnnlm_tui.engine.generation import GeneratedToken, Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.sampling import MAX_CHOICES, SampleDone, SamplePiece, SampleRequest
-from rnnlm_tui.worker.inspection import sampling_rules, token_choices
+from rnnlm_tui.worker.inspection import token_choices
 from rnnlm_tui.worker.texts import RequestText, TextReader
 
 PIECE_SECONDS = 0.1
@@ -113,10 +113,10 @@ def continue_prompt(
     """
     ids = codec.prompt_ids(prompt, after_end=after_end)
     sampled = SampledText(codec.incremental(ids), settings.stop, codec.unread_part(prompt))
-    rules = sampling_rules(codec, settings)
     start = read_text(model, ids)
     check()
-    for (one,) in generate(model, start, rules, max_new_tokens=settings.max_new_tokens):
+    excluded = codec.excluded_ids(settings.unknown)
+    for (one,) in Generation(model, start, settings, excluded=excluded):
         sampled.push(one)
         if sampled.stop:
             break
@@ -154,11 +154,11 @@ def continue_text(
         for _ in range(request.count)
     ]
     seconds = [0.0] * request.count
-    generation = generate(
+    generation = Generation(
         text.loaded.model,
         reader.state(text),
-        sampling_rules(codec, settings),
-        max_new_tokens=settings.max_new_tokens,
+        settings,
+        excluded=codec.excluded_ids(settings.unknown),
         count=request.count,
     )
     first, sent = 0.0, -math.inf

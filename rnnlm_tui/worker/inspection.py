@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from rnnlm_tui.corpus.codec import IncrementalDecoder, TextCodec
+from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.engine.inspection import (
     activity,
     gates_and_saturation,
@@ -17,9 +17,8 @@ from rnnlm_tui.engine.inspection import (
     trace,
 )
 from rnnlm_tui.engine.reach import gradient_by_lag
-from rnnlm_tui.engine.token_sampling import Filtered, SamplingRules, filtered
+from rnnlm_tui.engine.token_sampling import Filtered, filtered
 from rnnlm_tui.engine.units import highest_first, memory_lengths, search
-from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import (
     Alternative,
@@ -89,14 +88,6 @@ def inspect(reader: TextReader, text: RequestText, request: InspectRequest) -> I
     )
 
 
-def sampling_rules(codec: TextCodec, settings: SamplingConfig) -> SamplingRules:
-    """The rules of a config's settings with this vocabulary."""
-    return SamplingRules(
-        **settings.model_dump(exclude={"stop", "unknown", "max_new_tokens"}),
-        excluded=codec.excluded_ids(settings.unknown),
-    )
-
-
 def alternatives(
     reader: TextReader, text: RequestText, request: AlternativesRequest
 ) -> Alternatives:
@@ -108,10 +99,8 @@ def alternatives(
     position, ids = request.position, text.all_ids
     logits = logits_at(text.loaded.model, reader.trace(text), position)
     seen = text.seen[: len(text.seen) - len(ids) + position]
-    offer = _Offer(
-        filtered(logits, sampling_rules(text.loaded.codec, request.settings), seen),
-        text.decoder_at(position),
-    )
+    excluded = text.loaded.codec.excluded_ids(request.settings.unknown)
+    offer = _Offer(filtered(logits, request.settings, excluded, seen), text.decoder_at(position))
     return Alternatives(
         id=request.id,
         position=position,
@@ -127,12 +116,14 @@ def token_choices(
     reader: TextReader, text: RequestText, request: SampleRequest, new_ids: Sequence[int]
 ) -> Iterator[TokenChoice]:
     """What each token of a sample was chosen from."""
-    model, rules = text.loaded.model, sampling_rules(text.loaded.codec, request.settings)
+    model, settings = text.loaded.model, request.settings
+    excluded = text.loaded.codec.excluded_ids(settings.unknown)
     read = trace(model, new_ids, reader.state(text), text.check)
     decoder, seen = text.decoder_at(len(text.all_ids)), list(text.seen)
     for place, token in enumerate(new_ids):
         text.check()
-        offer = _Offer(filtered(logits_at(model, read, place), rules, seen), decoder)
+        found = filtered(logits_at(model, read, place), settings, excluded, seen)
+        offer = _Offer(found, decoder)
         yield TokenChoice(
             taken=offer.row(token), alternatives=offer.likeliest(request.alternatives)
         )

@@ -30,9 +30,8 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import EOS, PAD, BuiltTokenizer
 from rnnlm_tui.engine.checkpoint import load_model, write_model
-from rnnlm_tui.engine.generation import generate, lay_out_weights, read_text
+from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -146,11 +145,10 @@ async def sampled(
 def engine_speed(checkpoint: Path, tokens: int, count: int, seed: int, speeds: Speeds) -> None:
     """Add a round of the bare engine in this process."""
     model, codec = MODELS[checkpoint]
-    defaults = SamplingConfig()
-    rules = SamplingRules(temperature=defaults.temperature, top_p=defaults.top_p, seed=seed)
+    settings = SamplingConfig(seed=seed, max_new_tokens=tokens)
     wall, processor = time.perf_counter(), time.process_time()
     start = read_text(model, codec.prompt_ids(PROMPT))
-    made = sum(map(len, generate(model, start, rules, max_new_tokens=tokens, count=count)))
+    made = sum(map(len, Generation(model, start, settings, count=count)))
     speeds.add(made, time.perf_counter() - wall, time.process_time() - processor)
 
 

@@ -15,16 +15,15 @@ from rnnlm_tui.engine import tensor_file
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
-from rnnlm_tui.engine.generation import generate, read_text
+from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, token_losses
 from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
 from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of, weights_are_finite
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
-from tests.unit.engine.builders import batches_of, built_model, small_model, tokenizer_folder
+from tests.unit.engine.builders import batches_of, built_model, plain, small_model, tokenizer_folder
 
 pytestmark = ON_DEVICE
 CPU = torch.device("cpu")
@@ -197,7 +196,7 @@ def test_auto_measures_all_formats_and_leaves_the_chosen_precision_set() -> None
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))
 def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
-    rules = SamplingRules(greedy=True, repetition_penalty=1.3, penalty_window=5)
+    settings = plain(greedy=True, repetition_penalty=1.3, penalty_window=5, max_new_tokens=20)
     texts = []
     for device in (CPU, DEVICE):
         model = small_model(cell_type=cell_type).double().to(device).eval()
@@ -205,7 +204,7 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
         texts.append(
             [
                 [one.token for one in tokens]
-                for tokens in generate(model, start, rules, max_new_tokens=20, count=3)
+                for tokens in Generation(model, start, settings, count=3)
             ]
         )
     assert texts[0] == texts[1]

@@ -8,13 +8,12 @@ import torch
 
 from rnnlm_tui.bench.plain import LIBRARY_LAYERS, PlainModel, PlainTraining, naive_continuation
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.generation import generate, read_text
+from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.estimates import Schedule
-from tests.unit.engine.builders import VOCAB_SIZE, batches_of, built_model, optimizer_config
+from tests.unit.engine.builders import VOCAB_SIZE, batches_of, built_model, optimizer_config, plain
 
 
 def model_of(
@@ -99,8 +98,7 @@ def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> No
     )
     start = read_text(model, [1, 2, 3])
     assert slow == [
-        drawn.token
-        for (drawn,) in generate(model, start, SamplingRules(greedy=True), max_new_tokens=15)
+        drawn.token for (drawn,) in Generation(model, start, plain(greedy=True, max_new_tokens=15))
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 from rnnlm_tui.bench import programs
 from rnnlm_tui.bench.programs import SamplingProgram, TrainingProgram, find_or_prepare
 from rnnlm_tui.bench.report import COMPARED_TOKENS, Kind, TextFigures
-from rnnlm_tui.corpus.corpus import load_prepared
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import Progress
@@ -53,49 +51,12 @@ def found(
     return find_or_prepare(config_of(corpus), folder / "corpora", progress)
 
 
-def write_news(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "train.txt").write_text(
-        "".join(f"{number:03} men were not here .\n" for number in range(800))
-    )
-    (folder / "test.txt").write_text(
-        "".join(f"{number:03} women were here .\n" for number in range(80))
-    )
-
-
-def test_local_news_is_used_and_only_its_start_is_prepared(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_news(home / "corpora" / "news")
-    monkeypatch.setattr(programs, "NEWS_LINES", 200)
-    data = found(CorpusConfig(source="news", mask_digits=True), tmp_path)
-    assert (data.own, data.title) == (True, "news sentences of the book")
-    assert data.steps_per_epoch == pytest.approx(800 * 0.9 / 8, rel=0.1), "of the whole text"
-    assert load_prepared(Path(data.folder)).manifest.splits["train"].sentences <= 200
-    assert sorted(path.name for path in (home / "corpora").rglob("*")) == [
-        "news",
-        "test.txt",
-        "train.txt",
-    ], "only read"
-
-
-def test_news_as_a_test_set_is_copied_as_well(home: Path, tmp_path: Path) -> None:
-    write_news(home / "corpora" / "news")
-    data = found(CorpusConfig(source="elman", sentences=300, test_source="news"), tmp_path)
-    assert data.own
-    assert load_prepared(Path(data.folder)).manifest.splits["test"].sentences == 880, (
-        "both of its files"
-    )
-
-
 @pytest.mark.parametrize(
     "corpus", [CorpusConfig(source="news"), CorpusConfig(source="elman", test_source="news")]
 )
-def test_missing_news_is_never_downloaded(
+def test_news_that_no_run_has_prepared_is_replaced(
     corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_news(tmp_path / "news")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(programs, "find_spec", lambda _: None)
     data = found(corpus, tmp_path)
     assert (data.own, data.title) == (False, "the Python language reference")
@@ -151,20 +112,3 @@ def test_a_plain_way_that_does_not_fit_in_memory_is_refused_with_need_and_have(
         TrainingProgram("naive", config_of(corpus), text)
     assert TrainingProgram("engine", config_of(corpus), text).turn(0.0).steps == 1
     assert programs.naive_memory_bytes(3_712, 32_011, 8_292_619) > 3 * 4 * 3_712 * 32_011
-
-
-def test_launches_run_ahead_of_the_device_only_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, waits, steps = 0.0, [0], 0
-
-    def wait(_device: torch.device) -> None:
-        waits.append(steps)
-
-    monkeypatch.setattr(programs, "wait", wait)
-    monkeypatch.setattr("rnnlm_tui.bench.programs.time.perf_counter", lambda: clock)
-    pace = programs._Pace()
-    for _ in range(1_000):
-        clock, steps = clock + 0.001, steps + 1  # a step takes a millisecond
-        pace.launched(torch.device("cpu"))
-    blocks = [late - early for early, late in pairwise(waits)]
-    assert blocks[:7] == [1, 2, 4, 8, 16, 32, 64]
-    assert set(blocks[6:]) == {64}  # 64 ms: no longer than UNWAITED_SECONDS

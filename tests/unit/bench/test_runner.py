@@ -125,7 +125,7 @@ def test_the_plain_ways_use_torchs_environment_and_ours_that_of_runs_and_sampler
 def test_a_replaced_text_is_noted_and_progress_told() -> None:
     said: list[str] = []
     report = measured(say=said.append)
-    assert "not on this machine: a text instead" in report.notes[0]
+    assert "not prepared on this machine: a text instead" in report.notes[0]
     assert said[:3] == [
         "preparing the text",
         "preparing the text: reading 25 %",

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
+from rnnlm_tui.engine.token_sampling import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS, OptimizerConfig
+from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS, OptimizerConfig, SamplingConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23
@@ -52,6 +53,11 @@ def small_model(
         pad_id=pad_id,
         seed=seed,
     )
+
+
+def plain(**changes: object) -> SamplingConfig:
+    """Settings that sample from the model's own distribution, except for these changes."""
+    return SamplingConfig.model_validate({**PLAIN.model_dump(), **changes})
 
 
 def text(count: int, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> NDArray[np.uint16]:

@@ -10,20 +10,26 @@ import torch
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import (
     WORTH_A_LAYOUT,
+    Generation,
     LaidOutHead,
     TextState,
-    generate,
     lay_out_weights,
     read_text,
 )
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.token_sampling import SamplingRules
+from rnnlm_tui.engine.token_sampling import PLAIN
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import SamplingConfig
 
-from .builders import small_model
+from .builders import plain, small_model
 
-WILD = SamplingRules(
-    temperature=1.3, top_p=0.9, repetition_penalty=1.2, penalty_window=6, seed=2**63 - 2
+WILD = plain(
+    temperature=1.3,
+    top_p=0.9,
+    repetition_penalty=1.2,
+    penalty_window=6,
+    seed=2**63 - 2,
+    max_new_tokens=40,
 )
 """Seeds of a batch go around the end of what a config allows."""
 
@@ -36,17 +42,18 @@ def exact_model(cell_type: str) -> RecurrentLanguageModel:
 def tokens_of(
     model: RecurrentLanguageModel,
     start: Sequence[int] | TextState,
-    rules: SamplingRules | None = None,
+    rules: SamplingConfig = PLAIN,
     count: int = 30,
 ) -> list[int]:
     """The tokens of one sample."""
     state = start if isinstance(start, TextState) else read_text(model, start)
-    return [one.token for (one,) in generate(model, state, rules, max_new_tokens=count)]
+    rules = rules.model_copy(update={"max_new_tokens": count})
+    return [one.token for (one,) in Generation(model, state, rules)]
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
     model = small_model()
-    first, again, other = (tokens_of(model, [1, 2], SamplingRules(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (tokens_of(model, [1, 2], plain(seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert len(first) == 30
 
@@ -83,16 +90,10 @@ def test_a_branch_with_the_same_token_gives_the_same_text(cell_type: str) -> Non
 def test_each_sample_of_a_batch_equals_a_single_one_with_its_seed(cell_type: str) -> None:
     model = exact_model(cell_type)
     start = read_text(model, [1, 2, 3])
-    steps = list(generate(model, start, WILD, max_new_tokens=40, count=5))
+    steps = list(Generation(model, start, WILD, count=5))
     assert [len(tokens) for tokens in steps] == [5] * 40
     for row in range(5):
-        rules = SamplingRules(
-            temperature=1.3,
-            top_p=0.9,
-            repetition_penalty=1.2,
-            penalty_window=6,
-            seed=(WILD.seed + row) % 2**63,
-        )
+        rules = WILD.model_copy(update={"seed": (WILD.seed + row) % 2**63})
         assert [tokens[row].token for tokens in steps] == tokens_of(model, start, rules, 40)
 
 
@@ -100,22 +101,22 @@ def test_each_sample_of_a_batch_equals_a_single_one_with_its_seed(cell_type: str
 def test_dropped_samples_end_and_the_others_go_on_as_before(cell_type: str) -> None:
     model = exact_model(cell_type)
     start = read_text(model, [1, 2, 3])
-    whole = list(generate(model, start, WILD, max_new_tokens=20, count=4))
+    whole = list(Generation(model, start, WILD, count=4))
     found: dict[int, list[int]] = {row: [] for row in range(4)}
-    generation = generate(model, start, WILD, max_new_tokens=20, count=4)
+    generation = Generation(model, start, WILD, count=4)
     for step, tokens in enumerate(generation):
         for row, one in zip(generation.rows, tokens, strict=True):
             found[row].append(one.token)
             if (step, row) in ((4, 1), (9, 3), (9, 0)):
                 generation.drop(row)
-    assert {row: len(tokens) for row, tokens in found.items()} == {0: 10, 1: 5, 2: 20, 3: 10}
+    assert {row: len(tokens) for row, tokens in found.items()} == {0: 10, 1: 5, 2: 40, 3: 10}
     for row, texts in found.items():
         assert texts == [tokens[row].token for tokens in whole[: len(texts)]]
 
 
 def test_a_batch_ends_when_all_its_samples_are_dropped() -> None:
     model = small_model()
-    generation = generate(model, read_text(model, [1]), max_new_tokens=20, count=2)
+    generation = Generation(model, read_text(model, [1]), PLAIN, count=2)
     for row in (0, 1):
         next(generation)
         generation.drop(row)
@@ -126,7 +127,7 @@ def test_the_carried_state_equals_a_pass_over_the_whole_prefix() -> None:
     model = small_model().eval()
     prefix = [1, 2, 3]
     start = read_text(model, prefix)
-    for (drawn,) in generate(model, start, SamplingRules(greedy=True), max_new_tokens=12):
+    for (drawn,) in Generation(model, start, plain(greedy=True, max_new_tokens=12)):
         logits, _ = model(torch.tensor([prefix]), model.initial_state(1))
         assert drawn.token == int(logits[0, -1].argmax())
         assert drawn.logprob == pytest.approx(logits[0, -1].log_softmax(0).max().item(), abs=1e-5)
@@ -149,7 +150,7 @@ def test_generation_does_not_affect_the_callers_generators_mode_or_gradients() -
     model = small_model(dropout=0.5).train()
     before = torch.get_rng_state()
     start = read_text(model, [1, 2, 3])
-    for _ in generate(model, start, SamplingRules(seed=9), max_new_tokens=3, count=2):
+    for _ in Generation(model, start, plain(seed=9, max_new_tokens=3), count=2):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
     assert torch.equal(torch.get_rng_state(), before)
@@ -185,13 +186,13 @@ def test_a_laid_out_head_gives_the_models_logits_then_impossible_tokens(double: 
     assert stored.keys() == wanted.keys()
     assert all(torch.equal(stored[name], wanted[name]) for name in wanted)
     for count in (WORTH_A_LAYOUT - 1, WORTH_A_LAYOUT):
-        rules = SamplingRules(top_p=0.9, seed=3)
+        rules = plain(top_p=0.9, seed=3)
         found, again = (tokens_of(one, [1, 2], rules, count) for one in (model, laid_out))
         assert found == again
 
 
 def test_repetition_penalty_counts_the_prompt_and_the_text() -> None:
     model = small_model()
-    rules = SamplingRules(greedy=True, repetition_penalty=100.0)
+    rules = plain(greedy=True, repetition_penalty=100.0)
     drawn = tokens_of(model, [1, 2], rules, 15)
     assert len({1, 2, *drawn}) == 17

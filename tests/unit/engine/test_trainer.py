@@ -10,14 +10,13 @@ from torch import Tensor
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.generation import generate, read_text
-from rnnlm_tui.engine.token_sampling import SamplingRules
+from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
-from .builders import batches_of, sentences, small_model, text, trainer_of
+from .builders import batches_of, plain, sentences, small_model, text, trainer_of
 
 MODES = ["stream", "sentences"]
 
@@ -47,8 +46,8 @@ def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> No
         train(busy, step)
         tokens, offsets = sentences(9, seed=1)
         start = read_text(busy.model, [1, 2])
-        rules = SamplingRules(seed=step)
-        assert len(list(generate(busy.model, start, rules, max_new_tokens=5, count=2))) == 5
+        settings = plain(seed=step, max_new_tokens=5)
+        assert len(list(Generation(busy.model, start, settings, count=2))) == 5
         assert (
             evaluate(
                 busy.model,

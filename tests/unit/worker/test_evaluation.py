@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import torch
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
-from rnnlm_tui.engine.generation import GeneratedToken
-from rnnlm_tui.engine.generation import generate as whole_text
+from rnnlm_tui.engine.generation import Generation
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import DeviceError
 from rnnlm_tui.schema.config import (
@@ -101,13 +99,13 @@ def test_a_failed_sample_is_logged_and_the_others_are_generated(
     )
     calls: list[object] = []
 
-    def generate(*arguments: object, **settings: object) -> Iterator[tuple[GeneratedToken, ...]]:
+    def generate(*arguments: object, **settings: object) -> Generation:
         calls.append(arguments)
         if len(calls) == 1:
             raise error
-        return whole_text(*arguments, **settings)  # type: ignore[arg-type]
+        return Generation(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rnnlm_tui.worker.generation.generate", generate)
+    monkeypatch.setattr("rnnlm_tui.worker.generation.Generation", generate)
     rows = evaluator.continue_prompts()
     assert [row.prompt for row in rows] == ["the dog"]
     assert notes(recorder) == [f'no continuation of "the boys": {reported}']
