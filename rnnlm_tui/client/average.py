@@ -138,7 +138,7 @@ def average_checkpoints(
         )
         with reading(*(part.path for part in different)):
             result = run_child(
-                "rnnlm_tui.worker.average",
+                "average",
                 request,
                 AverageDone,
                 report,

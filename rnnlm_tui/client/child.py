@@ -27,7 +27,7 @@ KILLED = -9
 
 
 def run_child(
-    module: str,
+    task: str,
     request: BaseModel,
     done: type[DoneT],
     report: Callable[[TaskProgress], None] = lambda _: None,
@@ -40,7 +40,7 @@ def run_child(
     """Send a request to a child process and return its result. The child ends with this call.
 
     Args:
-        module: of this package, which the child runs.
+        task: its name, as in `worker.task`.
         done: the model of the result, with the `kind` done.
         report: called with each progress message.
         what: the child's name in errors, such as `the probe`.
@@ -57,7 +57,7 @@ def run_child(
         sent.write(request.model_dump_json().encode())
         sent.seek(0)
         process = subprocess.Popen(
-            python_command(module),
+            python_command("rnnlm_tui.worker.task", task),
             stdin=sent,
             stdout=subprocess.PIPE,
             stderr=log,

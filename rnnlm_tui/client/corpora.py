@@ -300,7 +300,7 @@ def token_preview(
 
     try:
         message = run_child(
-            "rnnlm_tui.worker.token_preview",
+            "token_preview",
             config,
             TokensDone,
             what="the token preview",

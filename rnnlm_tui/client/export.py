@@ -50,7 +50,6 @@ from rnnlm_tui.system.files import (
 )
 from rnnlm_tui.system.locks import boot_id, host_name, put_staged, reading, staging
 
-MODULE = "rnnlm_tui.worker.export"
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
@@ -115,7 +114,7 @@ def export_checkpoint(
         )
         with reading(checkpoint):
             done = run_child(
-                MODULE, request, ExportDone, report, what="the export", settings=EXPORT_SETTINGS
+                "export", request, ExportDone, report, what="the export", settings=EXPORT_SETTINGS
             )
         with storage_errors("look into", folder):
             written = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -222,7 +221,7 @@ def import_book(
             memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
         done = run_child(
-            MODULE, request, ImportDone, report, what="the import", settings=EXPORT_SETTINGS
+            "export", request, ImportDone, report, what="the import", settings=EXPORT_SETTINGS
         )
         return _make_run(files, file, name, vocabulary, done), done
 

@@ -208,7 +208,7 @@ def run_probe(
     """
     check_before_start(config)
     answer = run_child(
-        "rnnlm_tui.worker.probe",
+        "probe",
         config,
         ProbeDone,
         report,

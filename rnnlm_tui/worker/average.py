@@ -1,14 +1,13 @@
-"""Average checkpoints: `python -m rnnlm_tui.worker.average` writes the mean of their weights.
+"""Average checkpoints: write the mean of their weights, as a task of `worker.task`.
 
-It reads an AverageRequest from stdin and writes messages on stdout. All parts and the mean are
-evaluated on the whole validation set of the run, in the same way, so that their losses compare. The
-mean is written into the folder that the request names: the caller keeps or removes it.
+All parts and the mean are evaluated on the whole validation set of the run, in the same way, so
+that their losses compare. The mean is written into the folder that the request names: the caller
+keeps or removes it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,7 @@ from rnnlm_tui.schema.protocol import CHANGED_FACT, decode_line
 from rnnlm_tui.store.averages import AVERAGED_FACT, write_average
 from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.files import keep_private
-from rnnlm_tui.worker.task import ReportProgress, answer
+from rnnlm_tui.worker.task import ReportProgress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,10 +164,9 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     )
 
 
-def main() -> int:
-    """Average as asked on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    keep_private()
-    return answer(lambda request, report: average(decode_line(request, AverageRequest), report))
+def task(request: bytes, report: ReportProgress) -> AverageDone:
+    """Average as an AverageRequest asks."""
+    return average(decode_line(request, AverageRequest), report)
 
 
 def _put(model: RecurrentLanguageModel, weights: Mapping[str, Tensor]) -> None:
@@ -219,7 +216,3 @@ def _generation(folder: Path) -> dict[str, object]:
 
 def _kept_facts(manifest: Manifest) -> dict[str, object]:
     return {name: manifest.facts[name] for name in KEPT_FACTS if name in manifest.facts}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

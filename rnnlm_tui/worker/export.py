@@ -1,8 +1,7 @@
-"""The export process: `python -m rnnlm_tui.worker.export` writes a checkpoint in another format,
-or reads a foreign state dict, and compares the result with our model.
+"""Write a checkpoint in another format, or read a foreign state dict, and compare the result with
+our model, as a task of `worker.task`.
 
-It reads a request from the file on stdin, writes messages on stdout and leaves files only in the
-folder that the request names.
+It leaves files only in the folder that the request names.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +28,8 @@ from rnnlm_tui.schema.exports import (
     ImportRequest,
 )
 from rnnlm_tui.schema.protocol import decode_line
-from rnnlm_tui.system.files import fsync_directory, fsync_file, keep_private, storage_errors
-from rnnlm_tui.worker.task import ReportProgress, answer
+from rnnlm_tui.system.files import fsync_directory, fsync_file, storage_errors
+from rnnlm_tui.worker.task import ReportProgress
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.autotokenizer import AutoTokenizerFiles
@@ -170,13 +168,8 @@ def _write_marker(request: ExportRequest, step: int, notes: tuple[str, ...], fol
     fsync_directory(folder)
 
 
-def main() -> int:
-    """Answer the request on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    keep_private()
-    return answer(_answered)
-
-
-def _answered(line: bytes, report: ReportProgress) -> ExportDone | ImportDone:
+def task(line: bytes, report: ReportProgress) -> ExportDone | ImportDone:
+    """Export or import as the request asks."""
     request = cast(
         ExportRequest | ImportRequest,
         decode_line(line, cast(type[BaseModel], ExportRequest), ImportRequest),
@@ -189,7 +182,3 @@ def _answered(line: bytes, report: ReportProgress) -> ExportDone | ImportDone:
     from rnnlm_tui.worker.book_import import import_state_dict
 
     return import_state_dict(request, report)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

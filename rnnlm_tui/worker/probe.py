@@ -1,6 +1,6 @@
-"""The probe: `python -m rnnlm_tui.worker.probe` trains a few steps and reports time and memory.
+"""The probe: train a few steps and report time and memory, as a task of `worker.task`.
 
-It reads a config from the file on stdin, writes messages on stdout and leaves no run.
+It leaves no run.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rnnlm_tui.schema.protocol import (
     decode_line,
 )
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.files import keep_private, storage_errors
+from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.worker.task import ReportProgress, answer
+from rnnlm_tui.worker.task import ReportProgress
 
 if TYPE_CHECKING:
     from rnnlm_tui.corpus.corpus import PreparedCorpus
@@ -140,13 +140,8 @@ def _device_warning(config: RunConfig) -> str:
     return cpu_warning(config.training.device, resolve_device(config.training.device))
 
 
-def main() -> int:
-    """Measure the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    keep_private()
-    return answer(_probe)
-
-
-def _probe(request: bytes, report: ReportProgress) -> ProbeDone:
+def task(request: bytes, report: ReportProgress) -> ProbeDone:
+    """Measure a config."""
     config = decode_line(request, RunConfig)
     corpus, built = prepare(config, report)
     if built and PREPARED not in sys.argv:
@@ -154,7 +149,3 @@ def _probe(request: bytes, report: ReportProgress) -> ProbeDone:
         os.execv(sys.executable, [*sys.orig_argv, PREPARED])
     calibration = measure(config, corpus, report)
     return ProbeDone(calibration=calibration, warning=_device_warning(config))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

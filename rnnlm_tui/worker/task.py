@@ -1,6 +1,8 @@
-"""Answer the one request of a child process: JSON on stdin, progress and a result on stdout.
+"""Answer the one request of a child process: `python -m rnnlm_tui.worker.task NAME` reads JSON from
+stdin and writes progress and a result on stdout.
 
-The other side is `client.child`.
+NAME is `average`, `export`, `probe` or `token_preview`: the module of this package whose function
+`task` answers. The other side is `client.child`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Protocol
 
@@ -17,6 +20,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, encode_line
+from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.processes import end_with_parent
 
 
@@ -90,5 +94,17 @@ def _write(message: BaseModel) -> None:
     sys.stdout.buffer.flush()
 
 
+def main() -> int:
+    """Let the module that the command line names answer; returns the exit code."""
+    keep_private()
+    return answer(
+        lambda line, report: import_module(f"rnnlm_tui.worker.{sys.argv[1]}").task(line, report)
+    )
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())

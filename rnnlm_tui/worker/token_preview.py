@@ -1,13 +1,12 @@
-"""The token preview: `python -m rnnlm_tui.worker.token_preview` splits a text's beginning.
+"""The token preview: split a text's beginning, as a task of `worker.task`.
 
-It reads a config from stdin, builds its tokenizer from the beginning of its text, writes one
-message on stdout, and leaves no files. It needs the tokenizers library: the app never imports it.
+It builds a config's tokenizer from the beginning of its text, and leaves no files. It needs the
+tokenizers library: the app never imports it.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from itertools import islice
 
@@ -16,9 +15,8 @@ from rnnlm_tui.schema.config import CorpusConfig, RunConfig
 from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
 from rnnlm_tui.schema.protocol import TokensDone, decode_line
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.processes import lower_priority
-from rnnlm_tui.worker.task import answer
+from rnnlm_tui.worker.task import ReportProgress
 
 MOST_CHARACTERS = 2_000_000
 """Characters of the text that a tokenizer is trained on: a fraction of a second."""
@@ -91,13 +89,8 @@ def _cleaned(unit: str, corpus: CorpusConfig, layout: TextLayout) -> str:
     return "\n".join(clean(line, corpus) for line in unit.split("\n"))
 
 
-def main() -> int:
-    """Answer the config on stdin; returns the exit code, as in `rnnlm_tui.errors`."""
-    keep_private()
+def task(request: bytes, _: ReportProgress) -> TokensDone:
+    """Preview a config's tokens."""
     lower_priority(NICENESS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return answer(lambda request, _report: preview_tokens(decode_line(request, RunConfig)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return preview_tokens(decode_line(request, RunConfig))

@@ -65,7 +65,7 @@ def run() -> RunDirectory:
 
 def running(command: list[str]) -> AbstractContextManager[object]:
     """Inside the block, exports and imports start this process."""
-    return patch("rnnlm_tui.client.child.python_command", lambda _: command)
+    return patch("rnnlm_tui.client.child.python_command", lambda *_: command)
 
 
 def export(run: RunDirectory, target: Path, command: list[str], **options: object) -> Exported:
@@ -178,7 +178,7 @@ def test_the_files_of_a_killed_export_or_import_are_removed_by_the_next(
     )
     start = (
         "from pathlib import Path; from rnnlm_tui.client import child, export;"
-        f" child.python_command = lambda _: {fake(waiting)!r}; place = Path({str(place)!r});"
+        f" child.python_command = lambda *_: {fake(waiting)!r}; place = Path({str(place)!r});"
         " export_checkpoint, import_book = export.export_checkpoint, export.import_book"
     )
     with subprocess.Popen([sys.executable, "-c", start + KILLED[verb]]) as process:

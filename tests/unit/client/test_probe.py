@@ -42,7 +42,7 @@ def saying(*messages: TaskProgress | ProbeDone | TaskFailed, then: str = "") -> 
 
 def running(command: list[str]) -> AbstractContextManager[object]:
     """Inside the block, a probe starts this process."""
-    return patch("rnnlm_tui.client.child.python_command", lambda _: command)
+    return patch("rnnlm_tui.client.child.python_command", lambda *_: command)
 
 
 def probed(command: list[str], reported: list[TaskProgress] | None = None) -> object:
