@@ -15,15 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, InputError, StorageError
 from rnnlm_tui.schema.formatting import counted
 
 NUM_LAYERS = 2
 """Layers of the book's model."""
-MOST_LAYERS = 64
-_UNIT = re.compile(r"rnn\.rnn_units\.(\d{1,3})\.(Wh|Uh|b)")
-_OTHERS = frozenset({"embedding.weight", "fc.weight", "fc.bias"})
+_PARTS = ("Wh", "Uh", "b")
 _FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _KNOWN = "the names are embedding.weight, rnn.rnn_units.N.Wh, .Uh and .b, fc.weight and fc.bias"
 
@@ -91,11 +90,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: object = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError as error:
-        raise CheckpointError(f"{path} needs more memory than a file of its size may") from error
     except Exception as error:  # torch raises UnpicklingError, RuntimeError and others
         reason = " ".join(str(error).split())
-        if "memory" in reason.lower() and "alloc" in reason.lower():
+        if is_out_of_memory(error):
             raise CheckpointError(
                 f"{path} needs more memory than a file of its size may"
             ) from error
@@ -125,23 +122,14 @@ def _checked(path: Path, found: object) -> dict[str, Tensor]:
             hint="save the weights alone: torch.save(model.state_dict(), FILE)",
         )
     names = {str(name)[:80] for name in found}
-    odd = sorted(n for n in names if n not in _OTHERS and _UNIT.fullmatch(n) is None)
-    layers = {int(match[1]) for match in map(_UNIT.fullmatch, names) if match}
-    wanted = _OTHERS | {
-        f"rnn.rnn_units.{index}.{part}" for index in layers for part in ("Wh", "Uh", "b")
-    }
-    missing = sorted(wanted - names)
-    if (
-        odd
-        or missing
-        or not layers
-        or len(layers) > MOST_LAYERS
-        or layers != set(range(len(layers)))
-    ):
+    layers = sum(name.endswith(".b") for name in names)
+    units = [f"rnn.rnn_units.{index}.{part}" for index in range(layers) for part in _PARTS]
+    wanted = {"embedding.weight", "fc.weight", "fc.bias", *units}
+    if names != wanted or not layers:
+        odd, missing = sorted(names - wanted), sorted(wanted - names)
         what = f"unknown name {odd[0]!r}" if odd else f"no {(missing or ['layers'])[0]}"
         raise CheckpointError(f"{path} is not the book's model: {what}", hint=_KNOWN)
     size = path.stat().st_size
-    tensors: dict[str, Tensor] = {}
     for name in sorted(names):
         tensor = found[name]
         if not isinstance(tensor, Tensor) or tensor.dtype not in _FLOATS:
@@ -155,39 +143,30 @@ def _checked(path: Path, found: object) -> dict[str, Tensor]:
             )
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > size:
             raise CheckpointError(f"{path} is damaged: {name} is larger than the file")
-        tensors[name] = tensor
-    _check_shapes(path, tensors, len(layers))
-    plain = {
-        name: tensor.to(torch.float32).contiguous().clone() for name, tensor in tensors.items()
-    }
-    for name, tensor in plain.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {name} has values that are not finite")
-    return plain
-
-
-def _check_shapes(path: Path, tensors: Mapping[str, Tensor], layers: int) -> None:
-    embedding = tensors["embedding.weight"]
+    embedding = found["embedding.weight"]
     if embedding.dim() != 2 or 0 in embedding.shape:
         raise CheckpointError(
             f"{path} is not the book's model: embedding.weight has shape {tuple(embedding.shape)},"
             " must be (types, width)"
         )
     vocab_size, width = embedding.shape
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes = {
+        "embedding.weight": (vocab_size, width),
+        **{name: (width,) if name.endswith(".b") else (width, width) for name in units},
         "fc.weight": (vocab_size, width),
         "fc.bias": (vocab_size,),
     }
-    for index in range(layers):
-        prefix = f"rnn.rnn_units.{index}."
-        shapes |= {prefix + "Wh": (width, width), prefix + "Uh": (width, width)}
-        shapes[prefix + "b"] = (width,)
+    tensors: dict[str, Tensor] = {}
     for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
+        if tuple(found[name].shape) != shape:
             raise CheckpointError(
-                f"{path} is not the book's model: {name} has shape {tuple(tensors[name].shape)},"
+                f"{path} is not the book's model: {name} has shape {tuple(found[name].shape)},"
                 f" must be {shape} with an embedding of {vocab_size:,} x {width:,}"
             )
+        tensors[name] = found[name].to(torch.float32).contiguous().clone()
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
+    return tensors
 
 
 def book_model(tensors: Mapping[str, Tensor], pad_id: int | None) -> RecurrentLanguageModel:
@@ -236,7 +215,7 @@ def plain_logits(tensors: Mapping[str, Tensor], ids: list[int]) -> Tensor:
     for token in ids:
         x = embedding[token]
         for index in range(layers):
-            w, u, b = (tensors[f"rnn.rnn_units.{index}.{part}"] for part in ("Wh", "Uh", "b"))
+            w, u, b = (tensors[f"rnn.rnn_units.{index}.{part}"] for part in _PARTS)
             x = states[index] = torch.tanh(x @ w + states[index] @ u + b)
         outputs.append(x)
     return torch.stack(outputs) @ tensors["fc.weight"].T + tensors["fc.bias"]

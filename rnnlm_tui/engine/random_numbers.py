@@ -14,23 +14,6 @@ MASK, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-def uniform(seed: int, position: int, draw: int = 0) -> float:
-    """A random number from 0 to below 1 for one attempt to sample the token at a position."""
-    return _uniform(_key(seed), position, draw)
-
-
-def _key(seed: int) -> int:
-    return _mix(seed + GOLDEN)
-
-
-def _uniform(key: int, position: int, draw: int) -> float:
-    number = _mix(key + position * GOLDEN)
-    if draw:
-        number = _mix(number + draw * GOLDEN)
-    # 52 bits: a sum times this is smaller than the sum, also after rounding.
-    return (number >> 12) * 2.0**-52
-
-
 def _mix(number: int) -> int:
     """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     number &= MASK
@@ -40,11 +23,11 @@ def _mix(number: int) -> int:
 
 
 class RandomNumbers:
-    """Random numbers for B texts; text i has the seed plus i. Those of the first attempts come from
-    a table."""
+    """Random numbers from 0 to below 1 for B texts, one for each attempt to sample the token at a
+    position; text i has the seed plus i. Those of the first attempts come from a table."""
 
     def __init__(self, seed: int, count: int) -> None:
-        self._keys = [_key((seed + row) % 2**63) for row in range(count)]
+        self._keys = [_mix((seed + row) % 2**63 + GOLDEN) for row in range(count)]
         self._table_PB1, self._first = torch.empty(0, dtype=torch.float64), 0
 
     def at(self, position: int) -> Tensor:
@@ -54,8 +37,12 @@ class RandomNumbers:
         return self._table_PB1[position - self._first]
 
     def again(self, row: int, position: int, draw: int) -> float:
-        """That of a further attempt for one text."""
-        return _uniform(self._keys[row], position, draw)
+        """That of one text's attempt; 0 is the first."""
+        number = _mix(self._keys[row] + position * GOLDEN)
+        if draw:
+            number = _mix(number + draw * GOLDEN)
+        # 52 bits: a sum times this is smaller than the sum, also after rounding.
+        return (number >> 12) * 2.0**-52
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these texts only."""

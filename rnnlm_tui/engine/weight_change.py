@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.schema.sampling import TensorChange
 
 WEIGHTS_NAME = "model.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedTensor:
-    """A tensor in both of two checkpoints."""
-
-    name: str
-    change: float
-    """L2 norm of the difference."""
-    norm: float
-    """L2 norm of the later tensor."""
-
-
 def changed_tensors(
     checkpoint: Path, before: Path, check: Callable[[], None] = lambda: None
-) -> Iterator[ChangedTensor]:
+) -> Iterator[TensorChange]:
     """Compare the weights of two checkpoints, by tensor in the order of their names.
 
     One tensor of each is in memory at a time.
@@ -61,7 +50,7 @@ def changed_tensors(
                 new = new.to(torch.float64)
                 norm = float(torch.linalg.vector_norm(new))
                 change = float(torch.linalg.vector_norm(new.sub_(old)))
-                yield ChangedTensor(name, change, norm)
+                yield TensorChange(name=name, change=change, norm=norm)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"the weights of {checkpoint.name} and {before.name} can't be compared: {error}"

@@ -28,7 +28,6 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
     StateKept,
     StatesRequest,
-    TensorChange,
     WeightChange,
     WeightChangeRequest,
 )
@@ -101,7 +100,8 @@ class Answers:
             return
         check()
         if isinstance(request, WeightChangeRequest):
-            yield weight_change(request, check)
+            found = changed_tensors(Path(request.checkpoint), Path(request.before), check)
+            yield WeightChange(id=request.id, tensors=tuple(found))
             return
         loaded = self._models.get(request.checkpoint)
         if isinstance(request, LoadRequest):
@@ -153,22 +153,6 @@ class Answers:
         return DeviceError(
             f"out of memory: {_doing(request)} with a model{size}, {room}", hint=hint
         )
-
-
-def weight_change(request: WeightChangeRequest, check: Callable[[], None]) -> WeightChange:
-    """How much each tensor changed between two checkpoints.
-
-    Raises:
-        CheckpointError: a file is missing or damaged, or the two are of different models.
-    """
-    found = changed_tensors(Path(request.checkpoint), Path(request.before), check)
-    return WeightChange(
-        id=request.id,
-        tensors=tuple(
-            TensorChange(name=tensor.name, change=tensor.change, norm=tensor.norm)
-            for tensor in found
-        ),
-    )
 
 
 def _doing(request: SamplerRequest) -> str:

@@ -17,7 +17,7 @@ from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest,
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.protocol import CHANGED_FACT, decode_line
 from rnnlm_tui.store.averages import AVERAGED_FACT, write_average
-from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.task import ReportProgress
 
@@ -55,9 +55,9 @@ def check_alike(parts: Sequence[AveragePart]) -> None:
     from rnnlm_tui.worker.parent import vocabulary
 
     first = parts[0]
-    shape, tokens = _shape(first), vocabulary(Path(first.path))
+    shape, tokens = _values(Path(first.path), "config.json"), vocabulary(Path(first.path))
     for part in parts[1:]:
-        other = _shape(part)
+        other = _values(Path(part.path), "config.json")
         different = [
             f"{key} {shape.get(key)} and {other.get(key)}"
             for key in SHAPE_KEYS
@@ -139,9 +139,9 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     _put(model, mean_of_weights(folders))
     report("evaluating", len(folders), total)
     loss, tokens = _loss(model, config, corpus)
-    newest = max(range(len(manifests)), key=lambda index: manifests[index].step)
+    manifest, newest = max(zip(manifests, folders, strict=True), key=lambda part: part[0].step)
     facts = {
-        **_kept_facts(manifests[newest]),
+        **{name: manifest.facts[name] for name in KEPT_FACTS if name in manifest.facts},
         AVERAGED_FACT: [part.address for part in request.parts],
         "averaged_hashes": [manifest.checksum for manifest in manifests],
         "validation_loss": loss,
@@ -150,14 +150,14 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     write_average(
         run,
         Path(request.folder),
-        manifests[newest].step,
+        manifest.step,
         lambda folder: write_model(
-            folder, model, folders[newest], generation=_generation(folders[newest])
+            folder, model, newest, generation=_values(newest, "generation_config.json")
         ),
         facts,
     )
     return AverageDone(
-        step=manifests[newest].step,
+        step=manifest.step,
         loss=loss,
         tokens=tokens,
         parts=tuple(scored),
@@ -196,23 +196,11 @@ def _loss(
     return score.loss, score.tokens
 
 
-def _shape(part: AveragePart) -> Mapping[str, object]:
-    path = Path(part.path) / "config.json"
+def _values(folder: Path, name: str) -> dict[str, object]:
+    """A JSON file of a checkpoint."""
+    path = folder / name
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from error
     return values if isinstance(values, dict) else {}
-
-
-def _generation(folder: Path) -> dict[str, object]:
-    """The sampling defaults of a checkpoint."""
-    try:
-        values = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _kept_facts(manifest: Manifest) -> dict[str, object]:
-    return {name: manifest.facts[name] for name in KEPT_FACTS if name in manifest.facts}

@@ -47,25 +47,18 @@ def inspect(reader: TextReader, text: RequestText, request: InspectRequest) -> I
         InputError: the model predicts NaN.
     """
     read, pieces, codec = reader.trace(text), text.pieces(), text.loaded.codec
-    found = [
-        None if rank == 0 else (bits, rank, entropy)
-        for bits, rank, entropy in zip(
-            read.bits_T.tolist(), read.rank_T.tolist(), read.entropy_T.tolist(), strict=True
-        )
-    ]
+    figures = zip(read.bits_T.tolist(), read.rank_T.tolist(), read.entropy_T.tolist(), strict=True)
     tokens = tuple(
-        InspectedToken(token=token, text=piece, bytes=size)
-        if figures is None
-        else InspectedToken(
+        InspectedToken(
             token=token,
             text=piece,
-            bits=figures[0],
-            rank=figures[1],
-            entropy=figures[2],
             bytes=size,
+            bits=bits if rank else None,
+            rank=rank or None,
+            entropy=entropy if rank else None,
         )
-        for token, piece, size, figures in zip(
-            text.all_ids, pieces, text.sizes(), found, strict=True
+        for token, piece, size, (bits, rank, entropy) in zip(
+            text.all_ids, pieces, text.sizes(), figures, strict=True
         )
     )
     predicted = [token for token in tokens if token.bits is not None]

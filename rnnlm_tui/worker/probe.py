@@ -134,12 +134,6 @@ def measure(
     )
 
 
-def _device_warning(config: RunConfig) -> str:
-    from rnnlm_tui.engine.device import cpu_warning, resolve_device
-
-    return cpu_warning(config.training.device, resolve_device(config.training.device))
-
-
 def task(request: bytes, report: ReportProgress) -> ProbeDone:
     """Measure a config."""
     config = decode_line(request, RunConfig)
@@ -147,5 +141,9 @@ def task(request: bytes, report: ReportProgress) -> ProbeDone:
     if built and PREPARED not in sys.argv:
         os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)
         os.execv(sys.executable, [*sys.orig_argv, PREPARED])
-    calibration = measure(config, corpus, report)
-    return ProbeDone(calibration=calibration, warning=_device_warning(config))
+    from rnnlm_tui.engine.device import cpu_warning, resolve_device
+
+    name = config.training.device
+    return ProbeDone(
+        calibration=measure(config, corpus, report), warning=cpu_warning(name, resolve_device(name))
+    )

@@ -86,14 +86,8 @@ def load_state(path: Path, loaded: LoadedModel) -> TextState:
         tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{path} can't be read: {error}", hint="delete it") from error
-    wanted = {
-        **{
-            f"layer.{layer}.{index}": part
-            for layer, parts in enumerate(model.initial_state(1))
-            for index, part in enumerate(parts)
-        },
-        "output": torch.empty(1, model.hidden_size),
-    }
+    empty = model.initial_state(1)
+    wanted = _named(TextState(empty, torch.empty(1, model.hidden_size), ()))
     ids = tensors.pop("ids", torch.empty(0))
     damaged = StorageError(f"{path} is damaged, or not a kept state", hint="delete it")
     if tensors.keys() != wanted.keys() or ids.dim() != 1 or ids.dtype != torch.int32:
@@ -112,7 +106,7 @@ def load_state(path: Path, loaded: LoadedModel) -> TextState:
     return TextState(
         state=tuple(
             tuple(moved[f"layer.{layer}.{index}"] for index in range(len(parts)))
-            for layer, parts in enumerate(model.initial_state(1))
+            for layer, parts in enumerate(empty)
         ),
         output_BH=moved["output"],
         ids=tuple(ids.tolist()),

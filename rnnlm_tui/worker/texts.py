@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -43,7 +42,6 @@ TextRequest = (
 )
 _StateKey = tuple[str, int]
 """A kept state's path and when it was written."""
-KeyT = TypeVar("KeyT")
 _TextKey = tuple[ModelKey, _StateKey, tuple[int, ...]]
 
 
@@ -125,7 +123,6 @@ class TextReader:
     product of the head each, and continuing it doesn't read it again."""
 
     def __init__(self) -> None:
-        self._starts: OrderedDict[tuple[ModelKey, _StateKey], TextState] = OrderedDict()
         self._states: OrderedDict[_TextKey, TextState] = OrderedDict()
         self._traces: OrderedDict[_TextKey, Trace] = OrderedDict()
 
@@ -144,10 +141,8 @@ class TextReader:
         """
         start, key = None, ("", 0)
         if request.state:
-            key = (request.state, written_at(Path(request.state)))
-            start = self._starts.get((loaded.key, key)) or load_state(Path(request.state), loaded)
-            self._starts[loaded.key, key] = start
-            _shorten(self._starts, KEPT_STATES)
+            path = Path(request.state)
+            start, key = load_state(path, loaded), (request.state, written_at(path))
         check_ids(loaded.model, request.ids)
         prompt_ids = own = loaded.codec.continuation_ids(request.prompt)
         if start is None:
@@ -171,7 +166,8 @@ class TextReader:
         found = read_text(text.loaded.model, ids[known:], start)
         self._states[key] = found
         self._states.move_to_end(key)
-        _shorten(self._states, KEPT_STATES)
+        while len(self._states) > KEPT_STATES:
+            self._states.popitem(last=False)
         return found
 
     def trace(self, text: RequestText) -> Trace:
@@ -191,7 +187,6 @@ class TextReader:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._starts.clear()
         self._states.clear()
         self._traces.clear()
 
@@ -202,8 +197,3 @@ def _key(text: RequestText) -> _TextKey:
 
 def _size(trace: Trace) -> int:
     return trace.outputs_LTH.numel() * trace.outputs_LTH.element_size()
-
-
-def _shorten(items: OrderedDict[KeyT, TextState], most: int) -> None:
-    while len(items) > most:
-        items.popitem(last=False)

@@ -133,7 +133,7 @@ def with_(name: str, value: object) -> Callable[[Weights], object]:
         (without("fc.bias"), "no fc.bias"),
         (without("rnn.rnn_units.1.Uh"), "no rnn.rnn_units.1.Uh"),
         (with_("extra.weight", torch.zeros(2)), "unknown name 'extra.weight'"),
-        (with_("rnn.rnn_units.4.b", torch.zeros(8)), "no rnn.rnn_units.4.Uh"),
+        (with_("rnn.rnn_units.4.b", torch.zeros(8)), "unknown name 'rnn.rnn_units.4.b'"),
         (with_("fc.bias", torch.zeros(49)), r"fc.bias has shape \(49,\), must be \(50,\)"),
         (with_("fc.bias", torch.zeros(50, dtype=torch.int64)), "fc.bias is no tensor of 16"),
         (with_("fc.bias", torch.empty(50, dtype=torch.float4_e2m1fn_x2)), "fc.bias is no tensor"),

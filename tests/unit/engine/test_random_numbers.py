@@ -7,9 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rnnlm_tui.engine.random_numbers import RandomNumbers, uniform
+from rnnlm_tui.engine.random_numbers import RandomNumbers
 
 from .chi_square import chi_square
+
+
+def uniform(seed: int, position: int, draw: int = 0) -> float:
+    return RandomNumbers(seed, 1).again(0, position, draw)
 
 
 @pytest.mark.parametrize(
