@@ -10,17 +10,12 @@ second is valid on a busy machine. Every figure is printed beside its bar.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import psutil
 import torch
@@ -37,6 +32,7 @@ from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.runs import create_run
+from tests.benchmarks.common import options, say, temporary_home
 from tests.benchmarks.terminal_cost import opened_app, read_for, settle, watch
 from tests.unit.client.logs import record
 from tests.unit.engine.builders import built_model
@@ -192,7 +188,7 @@ async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
     finally:
         await client.close()
     say(f"\nvocabulary of {model.vocab_size:,}, {model.cell_type} 2 x {model.hidden_size}")
-    show("first token, ms, median", statistics.median(firsts), FIRST_TOKEN_MS, below=True)
+    show("first token, ms, median", median(firsts), FIRST_TOKEN_MS, below=True)
     show("first token, ms, longest", max(firsts), FIRST_TOKEN_MS, below=True)
     say(f"  one text: engine {median(engine.wall):,.0f} tokens/s, app {median(one.wall):,.0f}")
     say(f"  {AT_ONCE}: engine {median(engine_many.wall):,.0f}, app {median(many.wall):,.0f}")
@@ -206,9 +202,10 @@ async def measure(checkpoint: Path, rounds: int, tokens: int) -> None:
 
 def share(app: Speeds, engine: Speeds, of: str) -> float:
     """The median of the app's speed over that of the engine just before and after."""
-    bare = getattr(engine, of)
-    pairs = zip(getattr(app, of), bare[::2], bare[1::2], strict=True)
-    return median([2 * own / (before + after) for own, before, after in pairs])
+    own: list[float] = getattr(app, of)
+    bare: list[float] = getattr(engine, of)
+    turns = zip(own, bare[::2], bare[1::2], strict=True)
+    return median([2 * speed / (before + after) for speed, before, after in turns])
 
 
 def measure_terminal(name: str) -> None:
@@ -227,10 +224,6 @@ def measure_terminal(name: str) -> None:
     say(f"  the app used {watched.processor:.0f} % of a core")
 
 
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
 def show(what: str, value: float, bar: float, *, below: bool) -> None:
     met = value <= bar if below else value >= bar
     figure = f"{value:,.2f}" if bar < 100 else f"{value:,.0f}"
@@ -238,28 +231,9 @@ def show(what: str, value: float, bar: float, *, below: bool) -> None:
     say(f"  {what:44}{figure:>10}   {sign} {bar:g} {'' if met else '  MISSED'}")
 
 
-@contextmanager
-def temporary_home() -> Iterator[Path]:
-    """The folder around it, for other files."""
-    with tempfile.TemporaryDirectory(prefix="app-sampling-") as folder:
-        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", OMP_NUM_THREADS="1")
-        yield Path(folder)
-
-
-def say(text: str) -> None:
-    """Print and flush."""
-    print(text, flush=True)  # noqa: T201
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=2_000, help="tokens of a sample")
-    parser.add_argument("--hidden", type=int, default=192)
-    parser.add_argument("--cell", default="elman")
-    parser.add_argument("--no-terminal", action="store_true", help="leave the terminal out")
-    given = parser.parse_args()
+    given = options(__doc__, rounds=7, tokens=2_000, hidden=192, cell="elman", no_terminal=False)
     torch.set_num_threads(1)
     with temporary_home():
         runs = {
@@ -271,7 +245,6 @@ def main() -> None:
         say("")
         for name in () if given.no_terminal else runs:
             measure_terminal(name)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

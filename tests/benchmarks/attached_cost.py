@@ -10,10 +10,8 @@ processor time and the worker's processor time per step are valid on a busy mach
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ import psutil
 from rnnlm_tui.client.control import send
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import read_lock
+from tests.benchmarks.common import options, say, temporary_home
 from tests.benchmarks.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
@@ -131,16 +130,11 @@ def spread(ratios: list[float]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each time")
-    parser.add_argument("--rounds", type=int, default=10, help="with the app and without")
-    given = parser.parse_args()
+    given = options(__doc__, seconds=15.0, rounds=10)
     found: list[Attached] = []
-    with tempfile.TemporaryDirectory(prefix="attached-") as home:
-        os.environ["RNNLM_TUI_HOME"] = home
-        tokens = _tokens_a_step()
+    training = live_config(ENDLESS).training
+    tokens = training.batch_size * training.bptt
+    with temporary_home():
         for one in measure(given.seconds, given.rounds):
             found.append(one)
             say(
@@ -160,16 +154,6 @@ def main() -> None:
     )
     say(f"work a step, ratio {spread([one.watched.work / one.alone.work for one in found])}")
     say(f"the app, % of core {spread([one.processor for one in found])}  (budget 3)")
-
-
-def _tokens_a_step() -> int:
-    training = live_config(ENDLESS).training
-    return training.batch_size * training.bptt
-
-
-def say(text: str) -> None:
-    """Print and flush."""
-    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

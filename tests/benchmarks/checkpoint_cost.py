@@ -13,7 +13,6 @@ With `--against`, the same is measured with the code of another checkout, in tur
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -21,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from tests.benchmarks.common import options, say
 
 SAVED_EVERY = 30.0
 """Seconds between two checkpoints of the run whose share is printed."""
@@ -129,11 +130,7 @@ def measure(shape: Shape, rounds: int, steps: int, threads: int) -> dict[str, An
             blocks.extend([block(saves) for saves in order])
         recorder.close()
         size = sum(file.stat().st_size for file in (run.path / keeper.path).iterdir())
-    return {"bytes": size, "blocks": [block_json(one) for one in blocks]}
-
-
-def block_json(one: Block) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Block.__slots__}
+    return {"bytes": size, "blocks": [asdict(one) for one in blocks]}
 
 
 def in_child(code: Path, shape: str, rounds: int, steps: int, threads: int) -> dict[str, Any]:
@@ -175,21 +172,16 @@ def row(name: str, bytes_: int, blocks: list[Block], cores: int) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--shape", nargs="*", choices=sorted(SHAPES), default=list(SHAPES))
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=0, help="of a block (default: by shape)")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--against", type=Path, help="another checkout of this repository")
-    parser.add_argument("--child", choices=sorted(SHAPES), help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = options(
+        __doc__, shape=list(SHAPES), rounds=6, steps=0, threads=0, against=Path(), child=""
+    )
     if given.child:
         shape = SHAPES[given.child]
         say(json.dumps(measure(shape, given.rounds, given.steps or shape.steps, given.threads)))
         return
     cores = given.threads or len(os.sched_getaffinity(0))
     codes = {"this checkout": Path(__file__).parents[2]}
-    if given.against:
+    if given.against != Path():
         codes[given.against.name] = given.against.absolute()
     say(
         f"{'ms a checkpoint':18}{'MB':>7}{'a step':>9}{'wall':>10}{'processor':>11}{'begin':>9}"
@@ -197,7 +189,7 @@ def main() -> None:
     )
     for shape in given.shape:
         found: dict[str, dict[str, Any]] = {}
-        rounds = 2 if given.against else given.rounds
+        rounds = 2 if len(codes) > 1 else given.rounds
         for _ in range(given.rounds // rounds):
             for name, code in codes.items():
                 new = in_child(code, shape, rounds, given.steps, given.threads)
@@ -205,11 +197,6 @@ def main() -> None:
                 known["blocks"] += [Block(**one) for one in new["blocks"]]
         for name, facts in found.items():
             say(f"{shape}\n" + row(name, facts["bytes"], facts["blocks"], cores))
-
-
-def say(text: str) -> None:
-    """Print and flush."""
-    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

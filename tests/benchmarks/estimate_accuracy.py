@@ -14,10 +14,8 @@ isn't judged while other processes use the cores.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +32,11 @@ from rnnlm_tui.schema.formatting import duration
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.schema.validation import merge, parse_config
-from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.attached_cost import say
+from tests.benchmarks.common import options, say, temporary_home
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 MEMORY_BAR, TIME_BAR = 0.15, 0.30
@@ -222,16 +220,11 @@ def compare(preset: str, folder: Path, steps: int, threads: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0] if __doc__ else "")
-    parser.add_argument("--preset", nargs="*", choices=sorted(STEPS), default=list(STEPS))
-    parser.add_argument("--steps", type=int, help="of each short run (default: by preset)")
-    parser.add_argument("--threads", type=int, default=1, help="0: all cores")
-    given = parser.parse_args()
+    given = options(__doc__, preset=list(STEPS), steps=0, threads=1)
     os.environ.setdefault(NICENESS_VARIABLE, "0")
     for preset in given.preset:
-        with tempfile.TemporaryDirectory(prefix="estimate-accuracy-") as folder:
-            os.environ[HOME_VARIABLE] = f"{folder}/home"
-            compare(preset, Path(folder), given.steps or STEPS[preset], given.threads)
+        with temporary_home() as folder:
+            compare(preset, folder, given.steps or STEPS[preset], given.threads)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,12 @@ undisturbed, stopped at three random steps, and sampled over 200 times."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import random
 import secrets
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
+from tests.benchmarks.common import options, say, temporary_home
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for, write_text
 
@@ -240,30 +239,19 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 0 if all are equal."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.exact_resume",
-        description=(__doc__ or "").partition("\n")[0],
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=None,
-        help="of the steps at which runs are stopped; random if omitted, and printed",
-    )
-    given = parser.parse_args(arguments)
-    seed = secrets.randbits(32) if given.seed is None else given.seed
+def main() -> int:
+    """Print the table; 0 if all are equal. The seed is that of the steps at which runs are
+    stopped."""
+    seed = options(__doc__, seed=0).seed or secrets.randbits(32)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rnnlm-exact-") as folder:
-        os.environ["RNNLM_TUI_HOME"] = f"{folder}/home"
-        source = write_text(Path(folder) / "text.txt")
+    with temporary_home() as folder:
+        source = write_text(folder / "text.txt")
         outcomes = compare_all(
             source, [(cell, mode) for cell in CELLS for mode in MODES], random.Random(seed)
         )
-    print(table(outcomes))  # noqa: T201
+    say(table(outcomes))
     equal = sum(one.equal for one in outcomes)
-    print(  # noqa: T201
+    say(
         f"{equal} of {len(outcomes)} equal: {STEPS} steps, {STOPS} stops, seed {seed},"
         f" {time.monotonic() - began:.0f} s"
     )

@@ -1,12 +1,11 @@
 """Kill workers at random moments, in training and in saves, and report what was lost: `python -m
-tests.benchmarks.random_kills [KILLS] [--readers N]`.
+tests.benchmarks.random_kills [--kills 200] [--readers N]`.
 
 With `--readers`, readers of a growing log are killed too, in their refreshes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -14,9 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +32,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import TEMPORARY_PREFIX
+from tests.benchmarks.common import options, say, temporary_home
 from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, finished, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
@@ -280,29 +278,16 @@ def kill_readers(kills: int, draw: random.Random) -> tuple[int, int]:
     return steps, wrong
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Kill and print the tally; 0 if nothing was lost."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.random_kills",
-        description=(__doc__ or "").partition("\n")[0],
-    )
-    parser.add_argument("kills", nargs="?", type=int, default=KILLS)
-    parser.add_argument(
-        "--seed", type=int, default=None, help="of the moments; random if omitted, and printed"
-    )
-    parser.add_argument("--readers", type=int, default=0, help="kills of a reader, besides")
-    given = parser.parse_args(arguments)
-    seed = secrets.randbits(32) if given.seed is None else given.seed
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rnnlm-kills-") as folder:
-        os.environ.update(RNNLM_TUI_HOME=f"{folder}/home", XDG_CACHE_HOME=f"{folder}/cache")
-        tally = kill_randomly(
-            write_text(Path(folder) / "text.txt"), given.kills, random.Random(seed)
-        )
+def main() -> int:
+    """Kill and print the tally; 0 if nothing was lost. The seed is that of the moments."""
+    given = options(__doc__, kills=KILLS, seed=0, readers=0)
+    seed, began = given.seed or secrets.randbits(32), time.monotonic()
+    with temporary_home() as folder:
+        tally = kill_randomly(write_text(folder / "text.txt"), given.kills, random.Random(seed))
         steps, wrong = kill_readers(given.readers, random.Random(seed))
-    print(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")  # noqa: T201
+    say(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")
     if given.readers:
-        print(  # noqa: T201
+        say(
             f"{given.readers} kills of a reader of up to {steps:,} steps: {wrong} times the next"
             " one showed other steps or curves"
         )

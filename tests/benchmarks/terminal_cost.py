@@ -10,18 +10,15 @@ figure is printed beside its budget.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep, time
 
 import psutil
@@ -31,6 +28,7 @@ from rnnlm_tui.schema.presets import preset
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory, home
 from rnnlm_tui.store.reader import RunReader
+from tests.benchmarks.common import options, say, temporary_home
 from tests.fakes.long_run import build, build_many
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal
@@ -101,51 +99,6 @@ class Watched:
     """The largest delay in seconds over a link of 32 KiB/s that queues what it can't carry yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListCosts:
-    """A list of finished runs that were read before."""
-
-    runs: int
-    verb: float
-    """Milliseconds of `rnnlm-tui runs`."""
-    paint: FirstPaint
-    """Usable once all runs are shown."""
-    moves: tuple[Reaction, ...]
-    """The cursor to the next run and back; the bytes include the run's detail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Everything that is measured."""
-
-    listed: ListCosts
-    narrow_paint: FirstPaint
-    """The stored run at 80×24; its keys there are below."""
-    narrow_keys: tuple[Reaction, ...]
-
-    steps: int
-    """Of the stored run, at 120×40."""
-    paint: FirstPaint
-    idle: Watched
-    opened: float
-    """Milliseconds from enter in the list of runs to the charts of the stored run."""
-    zoomed: Reaction
-    """The key that zooms to 1,000 steps or less."""
-    keys: tuple[Reaction, ...]
-    live_paint: FirstPaint
-    live: Watched
-    live_keys: tuple[Reaction, ...]
-    busy_keys: tuple[Reaction, ...]
-    """Keys of the stored run while the other one trains."""
-    ages: tuple[float, float]
-    """Median age of the shown step in seconds: read at once, and at 32 KiB/s."""
-
-    @property
-    def behind(self) -> float:
-        """Seconds by which the slow reader's frame is older."""
-        return self.ages[1] - self.ages[0]
-
-
 def live_config(max_steps: int, changes: dict[str, object] | None = None) -> RunConfig:
     """A run that uses all cores and evaluates every few seconds, like the presets."""
     given: dict[str, object] = {
@@ -192,7 +145,7 @@ def home_below(name: str) -> Iterator[None]:
         os.environ["RNNLM_TUI_HOME"] = before
 
 
-def measure_list(runs: int, moves: int) -> ListCosts:
+def measure_list(runs: int, moves: int) -> None:
     """Measure a list of runs of a few lengths that an earlier process has read."""
     with home_below("list"):
         build_many(runs, 3_000)
@@ -204,6 +157,8 @@ def measure_list(runs: int, moves: int) -> ListCosts:
                 verb, env={**os.environ, **compiled()}, stdout=subprocess.DEVNULL, check=True
             )
             times.append(1e3 * (monotonic() - began))
+        show(f"list of {runs:,} finished runs")
+        show("  `rnnlm-tui runs`", f"{statistics.median(times[1:]):.0f} ms", "400 ms")
 
         def wait_for_list(terminal: Terminal) -> None:
             terminal.wait_for(f"{runs:,} runs", PATIENCE)
@@ -212,7 +167,7 @@ def measure_list(runs: int, moves: int) -> ListCosts:
             wait_for_list(terminal)
         began = monotonic()
         with opened_app(None) as terminal:
-            paint = painted(terminal, began, wait_for_list)
+            show_paint("  first paint", painted(terminal, began, wait_for_list), "500 ms")
             settle(terminal)
             read_until_still(terminal)
             found = []
@@ -222,7 +177,7 @@ def measure_list(runs: int, moves: int) -> ListCosts:
                 reaction = react(terminal, "jk"[index % 2])
                 read_until_still(terminal, LIST_STILL_SECONDS)
                 found.append(Reaction(reaction.first, reaction.last, terminal.received - size))
-        return ListCosts(runs, statistics.median(times[1:]), paint, tuple(found[1:]))
+        show_keys("  cursor move to first byte, p50 / p95", found[1:], "20 ms, 3,000 bytes")
 
 
 def wait_for_charts(terminal: Terminal) -> None:
@@ -367,13 +322,9 @@ def wait_until(moment: float) -> None:
     sleep(max(0.0, moment - monotonic()))
 
 
-def measure(
-    steps: int, seconds: float, keys: int, tell: Callable[[str], object], runs: int = 300
-) -> Costs:
-    """Measure everything, in the home at RNNLM_TUI_HOME and another beside it."""
-    tell(f"a list of {runs:,} runs")
-    listed = measure_list(runs, keys // 3)
-    tell(f"building a run of {steps:,} steps")
+def measure_stored(steps: int, seconds: float, keys: int) -> RunDirectory:
+    """Measure a stored run with free cores; returns it."""
+    show(f"stored run, {steps:,} steps")
     build(OTHER, 2_000)
     stored = build(STORED, steps)
     with opened_app(OTHER) as terminal:  # compiles
@@ -381,61 +332,54 @@ def measure(
         settle(terminal)
     began = monotonic()
     with opened_app(stored.name) as terminal:
-        paint = painted(terminal, began)
+        show_paint("  first paint", painted(terminal, began), "300 ms, 32 KiB")
         settle(terminal)
         read_until_still(terminal)
-        tell("nothing happens")
-        idle = watch(terminal, seconds)
-        tell("keys, cores free")
-        free = react_to_keys(terminal, keys)
+        show_rate("  nothing happens", watch(terminal, seconds), "0 B/s")
+        found = react_to_keys(terminal, keys)
+        show_keys("  key to first byte, p50 / p95, cores free", found, "16 ms")
         opened = statistics.median(open_from_list(terminal) for _ in range(3))
+        show("  from the list to its charts", f"{opened:.0f} ms", "300 ms")
         zoomed = zoom_in(terminal, steps)
-    tell("the same at 80×24")
+        words = f"{zoomed.first:.0f} ms to the first byte, {zoomed.last:.0f} ms to the last"
+        show("  zoom to 1,000 steps", words, "50 ms")
     began = monotonic()
     with opened_app(stored.name, NARROW) as terminal:
-        narrow_paint = painted(terminal, began)
+        show_paint("  first paint at 80×24", painted(terminal, began), "300 ms")
         settle(terminal)
         read_until_still(terminal)
-        narrow_keys = react_to_keys(terminal, keys)
-    tell("a run trains on all cores")
+        show_keys("  keys at 80×24", react_to_keys(terminal, keys), "16 ms")
+    return stored
+
+
+def measure_live(stored: RunDirectory, seconds: float, keys: int) -> None:
+    """Measure a run that trains on all cores, and the stored one beside it."""
+    show("run that trains on all cores")
     run = start(live_config(20_000), LIVE)
     try:
         wait_for_step(run, 300)
         began = monotonic()
         with opened_app(run.name) as terminal:
-            live_paint = painted(terminal, began)
+            show_paint("  first paint", painted(terminal, began), "500 ms, 32 KiB")
             settle(terminal)
             live = watch(terminal, seconds)
-            tell("its keys")
-            live_keys = react_to_keys(terminal, keys)
-            tell("behind a slow reader")
+            show_rate("  dashboard", live, "2,048 B/s, 3 %")
+            late = f"{live.behind:.2f} s at most"
+            show("  a frame on a link of 32 KiB/s is late by", late, "0.5 s")
+            show_keys("  key to first byte, p50 / p95", react_to_keys(terminal, keys), "30 ms")
             fast, slow = list[float](), list[float]()
             for _ in range(TURNS):
                 fast += ages_of(terminal, run, seconds / TURNS, 65_536)
                 slow += ages_of(terminal, run, seconds / TURNS, int(LINK * LOOK_SECONDS))
+            at_once, linked = statistics.median(fast), statistics.median(slow)
+            ages = f"{at_once:.2f} s, {linked:.2f} s: {linked - at_once:+.2f} s"
+            show("  age of the step shown, read at once and at 32 KiB/s", ages, "+0.5 s")
         with opened_app(stored.name) as terminal:
             wait_for_charts(terminal)
             settle(terminal)
-            tell("keys of the stored run beside it")
-            busy = react_to_keys(terminal, keys)
+            show_keys("  keys of the stored run beside it", react_to_keys(terminal, keys), "30 ms")
     finally:
         end(run)
-    return Costs(
-        listed,
-        narrow_paint,
-        narrow_keys,
-        steps,
-        paint,
-        idle,
-        opened,
-        zoomed,
-        free,
-        live_paint,
-        live,
-        live_keys,
-        busy,
-        (statistics.median(fast), statistics.median(slow)),
-    )
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -443,95 +387,42 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def p95(reactions: tuple[Reaction, ...]) -> float:
-    """The 95th percentile of the milliseconds to the first byte."""
-    return percentile([reaction.first for reaction in reactions], 0.95)
+def show(name: str, value: str = "", budget: str = "") -> None:
+    """Print a figure beside its budget."""
+    say(f"{name:54}{value:66} {budget}".rstrip())
 
 
-def report(costs: Costs) -> str:
-    """The figures beside their budgets."""
+def show_keys(name: str, reactions: Sequence[Reaction], budget: str) -> None:
+    firsts, lasts = [one.first for one in reactions], [one.last for one in reactions]
+    size = statistics.median(one.size for one in reactions)
+    show(
+        name,
+        f"{statistics.median(firsts):.0f} / {percentile(firsts, 0.95):.0f} ms  (whole frame"
+        f" {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)",
+        budget,
+    )
 
-    def keys(reactions: tuple[Reaction, ...]) -> str:
-        firsts, lasts = [one.first for one in reactions], [one.last for one in reactions]
-        size = statistics.median(one.size for one in reactions)
-        return (
-            f"{statistics.median(firsts):.0f} / {p95(reactions):.0f} ms  (whole frame"
-            f" {percentile(lasts, 0.95):.0f} ms, {size:,.0f} bytes)"
-        )
 
-    def paint(first: FirstPaint) -> str:
-        return (
-            f"{first.first:.0f} ms to the first byte, {first.usable:.0f} ms whole"
-            f" ({first.processor:.0f} ms of processor), {first.size / 1024:.1f} KiB"
-        )
+def show_paint(name: str, paint: FirstPaint, budget: str) -> None:
+    show(
+        name,
+        f"{paint.first:.0f} ms to the first byte, {paint.usable:.0f} ms whole"
+        f" ({paint.processor:.0f} ms of processor), {paint.size / 1024:.1f} KiB",
+        budget,
+    )
 
-    rows = [
-        (f"list of {costs.listed.runs:,} finished runs", "", ""),
-        ("  `rnnlm-tui runs`", f"{costs.listed.verb:.0f} ms", "400 ms"),
-        ("  first paint", paint(costs.listed.paint), "500 ms"),
-        ("  cursor move to first byte, p50 / p95", keys(costs.listed.moves), "20 ms, 3,000 bytes"),
-        (f"stored run, {costs.steps:,} steps", "", ""),
-        ("  first paint", paint(costs.paint), "300 ms, 32 KiB"),
-        ("  first paint at 80×24", paint(costs.narrow_paint), "300 ms"),
-        ("  from the list to its charts", f"{costs.opened:.0f} ms", "300 ms"),
-        (
-            "  zoom to 1,000 steps",
-            (
-                f"{costs.zoomed.first:.0f} ms to the first byte, {costs.zoomed.last:.0f} ms to the"
-                " last"
-            ),
-            "50 ms",
-        ),
-        (
-            "  nothing happens",
-            f"{costs.idle.rate:.0f} B/s, {costs.idle.processor:.1f} % of a core",
-            "0 B/s",
-        ),
-        ("  key to first byte, p50 / p95, cores free", keys(costs.keys), "16 ms"),
-        ("  the same at 80×24", keys(costs.narrow_keys), "16 ms"),
-        ("  the same while another run trains", keys(costs.busy_keys), "30 ms"),
-        ("run that trains on all cores", "", ""),
-        ("  first paint", paint(costs.live_paint), "500 ms, 32 KiB"),
-        (
-            "  dashboard",
-            f"{costs.live.rate:,.0f} B/s, {costs.live.processor:.1f} % of a core",
-            "2,048 B/s, 3 %",
-        ),
-        ("  key to first byte, p50 / p95", keys(costs.live_keys), "30 ms"),
-        (
-            "  a frame on a link of 32 KiB/s is late by",
-            f"{costs.live.behind:.2f} s at most",
-            "0.5 s",
-        ),
-        (
-            "  age of the step shown, read at once and at 32 KiB/s",
-            f"{costs.ages[0]:.2f} s, {costs.ages[1]:.2f} s: {costs.behind:+.2f} s",
-            "+0.5 s",
-        ),
-    ]
-    return "\n".join(f"{name:54}{value:66}{budget}".rstrip() for name, value, budget in rows)
+
+def show_rate(name: str, watched: Watched, budget: str) -> None:
+    show(name, f"{watched.rate:,.0f} B/s, {watched.processor:.1f} % of a core", budget)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--keys", type=int, default=60, help="of each kind")
-    parser.add_argument("--runs", type=int, default=300, help="of the list")
-    parser.add_argument("--steps", type=int, default=1_000_000, help="of the stored run")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="terminal-cost-") as folder:
-        os.environ["RNNLM_TUI_HOME"] = str(Path(folder, "home"))
-        costs = measure(
-            given.steps,
-            given.seconds,
-            given.keys,
-            lambda text: print(f"… {text}", file=sys.stderr, flush=True),  # noqa: T201
-            given.runs,
-        )
-    print(report(costs))  # noqa: T201
+    given = options(__doc__, seconds=20.0, keys=60, runs=300, steps=1_000_000)
+    with temporary_home():
+        measure_list(given.runs, given.keys // 3)
+        stored = measure_stored(given.steps, given.seconds, given.keys)
+        measure_live(stored, given.seconds, given.keys)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ not as operations, so small models spread more.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -39,7 +38,8 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
 )
 from rnnlm_tui.worker.answers import Answers
-from tests.benchmarks.app_sampling import say, stored_run, temporary_home, word
+from tests.benchmarks.app_sampling import stored_run, word
+from tests.benchmarks.common import options, say, temporary_home
 
 VOCABULARIES = (934, 1_000, 1_008, 1_024, 2_048, 32_011)
 TOKENS, INSPECTED = 10_000, 2_000
@@ -113,14 +113,7 @@ def microseconds(work: Work) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cell", default="elman")
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=VOCABULARIES)
-    given = parser.parse_args()
+    given = options(__doc__, cell="elman", hidden=512, rounds=5, vocabularies=list(VOCABULARIES))
     with temporary_home() as home:
         torch.set_num_threads(1)
         measured = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,21 +33,6 @@ class Refused:
 
 
 NOT_SUPPORTED = Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-NO_FIGURES = dict.fromkeys(
-    (
-        "UtilizationRates",
-        "PowerUsage",
-        "EnforcedPowerLimit",
-        "PowerManagementLimit",
-        "TemperatureV",
-        "Temperature",
-        "ClockInfo",
-        "MaxClockInfo",
-        "CurrentClocksEventReasons",
-        "CurrentClocksThrottleReasons",
-    ),
-    NOT_SUPPORTED,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +48,6 @@ class RecordedCard:
     """Whether MIG mode is on; None: the GPU doesn't know MIG."""
     instance_id: int | None = None
     """The GPU instance's id, of a MIG instance."""
-
-    def with_answers(self, **changes: object) -> RecordedCard:
-        """The same card with other answers."""
-        return replace(self, answers={**self.answers, **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +213,9 @@ def plain_card(
     Args:
         processes: process ids and the bytes that they hold.
     """
-    return RecordedCard(
-        uuid,
-        {
-            **NO_FIGURES,
-            "Name": name,
-            "CudaComputeCapability": capability,
-            "MemoryInfo": {"used": total - free, "free": free, "total": total},
-            "ComputeRunningProcesses": [
-                {"pid": pid, "usedGpuMemory": size} for pid, size in processes
-            ],
-        },
+    held = [(pid, size // MIB) for pid, size in processes]
+    return _card(
+        uuid, name, capability, memory=((total - free) // MIB, total // MIB), processes=held
     )
 
 
@@ -273,12 +246,54 @@ def read(
         return probe.sample(), tuple(card.sample() for card in others)
 
 
-def _memory(used: int, total: int) -> dict[str, int]:
-    return {"used": used * MIB, "total": total * MIB, "free": (total - used) * MIB}
+def _card(
+    uuid: str,
+    name: str,
+    capability: tuple[int, int] | None,
+    *,
+    memory: tuple[int, int],
+    load: tuple[int, int] | None = None,
+    power: tuple[int, int] | None = None,
+    celsius: int | None = None,
+    clocks: tuple[int, int] | None = None,
+    reasons: int | None = None,
+    processes: Sequence[tuple[int, int | None]] = (),
+    **more: Any,
+) -> RecordedCard:
+    """A card's answers; None: it refuses.
 
-
-def _process(pid: int, size: int | None) -> dict[str, int | None]:
-    return {"pid": pid, "usedGpuMemory": None if size is None else size * MIB}
+    Args:
+        memory: used and whole, MiB.
+        load: of the processors and of the memory, percent.
+        power: draw and limit, mW.
+        clocks: now and at most, MHz.
+        reasons: the bits of what slows it down.
+        processes: process ids and the MiB that they hold.
+    """
+    used, total = (size * MIB for size in memory)
+    figures: dict[str, object] = {
+        "CudaComputeCapability": capability,
+        "UtilizationRates": load and dict(zip(("gpu", "memory"), load, strict=True)),
+        "PowerUsage": power and power[0],
+        "EnforcedPowerLimit": power and power[1],
+        "PowerManagementLimit": power and power[1],
+        "TemperatureV": celsius,
+        "Temperature": celsius,
+        "ClockInfo": clocks and clocks[0],
+        "MaxClockInfo": clocks and clocks[1],
+        "CurrentClocksEventReasons": reasons,
+        "CurrentClocksThrottleReasons": reasons,
+    }
+    answers = {
+        "Name": name,
+        "MemoryInfo": {"used": used, "total": total, "free": total - used},
+        "ComputeRunningProcesses": [
+            {"pid": pid, "usedGpuMemory": None if size is None else size * MIB}
+            for pid, size in processes
+        ],
+        **{key: NOT_SUPPORTED if value is None else value for key, value in figures.items()},
+    }
+    return RecordedCard(uuid, answers, **more)
 
 
 def h100(number: int = 0, **changes: Any) -> RecordedCard:
@@ -287,99 +302,83 @@ def h100(number: int = 0, **changes: Any) -> RecordedCard:
     Names and sizes of `nvidia-smi -q` on DGX H100 (81,559 MiB, 700 W, 1,980 MHz); the clock under
     load and the power cap as users report them.
     """
-    return RecordedCard(
+    return _card(
         f"GPU-4e2c0c0{number}-7a3b-11ee-9d1c-0242ac12000{number}",
-        {
-            "Name": "NVIDIA H100 80GB HBM3",
-            "CudaComputeCapability": (9, 0),
-            "MemoryInfo": _memory(43_117, 81_559),
-            "UtilizationRates": {"gpu": 99, "memory": 61},
-            "PowerUsage": 698_354,
-            "EnforcedPowerLimit": 700_000,
-            "TemperatureV": 64,
-            "ClockInfo": 1_725,
-            "MaxClockInfo": 1_980,
-            "CurrentClocksEventReasons": 0x4,
-            "ComputeRunningProcesses": [_process(THIS_PROCESS, 42_490)],
+        "NVIDIA H100 80GB HBM3",
+        (9, 0),
+        mig=False,
+        **{
+            "memory": (43_117, 81_559),
+            "load": (99, 61),
+            "power": (698_354, 700_000),
+            "celsius": 64,
+            "clocks": (1_725, 1_980),
+            "reasons": 0x4,
+            "processes": [(THIS_PROCESS, 42_490)],
             **changes,
         },
-        mig=False,
     )
 
 
 H100 = Recording((h100(),))
-
-_IDLE_H100: dict[str, object] = {
-    "MemoryInfo": _memory(525, 81_559),
-    "UtilizationRates": {"gpu": 0, "memory": 0},
-    "PowerUsage": 71_220,
-    "TemperatureV": 31,
-    "ClockInfo": 345,
-    "CurrentClocksEventReasons": 0x1,  # idle
-    "ComputeRunningProcesses": [],
-}
-
 H100_NODE = Recording(
     (
         h100(),
-        h100(1, ComputeRunningProcesses=[_process(3_117, 42_490)]),
+        h100(1, processes=[(3_117, 42_490)]),
         h100(
             2,
-            PowerUsage=511_800,
-            TemperatureV=88,
-            ClockInfo=1_305,
-            CurrentClocksEventReasons=0x20 | 0x8 | 0x40,
-            ComputeRunningProcesses=[_process(3_117, 42_490)],
+            power=(511_800, 700_000),
+            celsius=88,
+            clocks=(1_305, 1_980),
+            reasons=0x20 | 0x8 | 0x40,
+            processes=[(3_117, 42_490)],
         ),
-        *(h100(number, **_IDLE_H100) for number in range(3, 8)),
+        *(
+            h100(
+                number,
+                memory=(525, 81_559),
+                load=(0, 0),
+                power=(71_220, 700_000),
+                celsius=31,
+                clocks=(345, 1_980),
+                reasons=0x1,  # idle
+                processes=[],
+            )
+            for number in range(3, 8)
+        ),
     )
 )
 """Eight of them: one trains here, two compute for another process, one of these too hot."""
 
-_INSTANCE: dict[str, object] = {
-    # NVML's reference: load, power, temperature and clocks are not supported for MIG handles.
-    **NO_FIGURES,
-    "Name": "NVIDIA A100-SXM4-40GB MIG 3g.20gb",
-}
+
+def _instance(uuid: str, number: int, used: int, process: tuple[int, int]) -> RecordedCard:
+    """NVML's reference: load, power, temperature and clocks are not supported for MIG handles."""
+    return _card(
+        uuid,
+        "NVIDIA A100-SXM4-40GB MIG 3g.20gb",
+        None,
+        memory=(used, 19_968),
+        processes=[process],
+        instance_id=number,
+    )
+
 
 A100_MIG = Recording(
     (
-        RecordedCard(
+        _card(
             "GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f",
-            {
-                "Name": "NVIDIA A100-SXM4-40GB",
-                "CudaComputeCapability": (8, 0),
-                "MemoryInfo": _memory(24_192, 40_960),
-                "UtilizationRates": NOT_SUPPORTED,
-                "PowerUsage": 186_412,
-                "EnforcedPowerLimit": 400_000,
-                "TemperatureV": 47,
-                "ClockInfo": 1_410,
-                "MaxClockInfo": 1_410,
-                "CurrentClocksEventReasons": 0x0,
-                "ComputeRunningProcesses": [
-                    _process(THIS_PROCESS, 14_195),
-                    _process(46_505, 9_807),
-                ],
-            },
-            (
-                RecordedCard(
-                    "MIG-50f1c4c9-1508-5e8d-bb06-d08145b22e01",
-                    {
-                        **_INSTANCE,
-                        "MemoryInfo": _memory(9_826, 19_968),
-                        "ComputeRunningProcesses": [_process(46_505, 9_807)],
-                    },
-                    instance_id=1,
-                ),
-                RecordedCard(
-                    "MIG-36c795f2-5cf7-55d6-af30-e535e79b7bb6",
-                    {
-                        **_INSTANCE,
-                        "MemoryInfo": _memory(14_366, 19_968),
-                        "ComputeRunningProcesses": [_process(THIS_PROCESS, 14_195)],
-                    },
-                    instance_id=2,
+            "NVIDIA A100-SXM4-40GB",
+            (8, 0),
+            memory=(24_192, 40_960),
+            power=(186_412, 400_000),
+            celsius=47,
+            clocks=(1_410, 1_410),
+            reasons=0x0,
+            processes=[(THIS_PROCESS, 14_195), (46_505, 9_807)],
+            instances=(
+                _instance("MIG-50f1c4c9-1508-5e8d-bb06-d08145b22e01", 1, 9_826, (46_505, 9_807)),
+                _instance(
+                    "MIG-36c795f2-5cf7-55d6-af30-e535e79b7bb6", 2, 14_366, (THIS_PROCESS, 14_195)
                 ),
             ),
             mig=True,
@@ -394,22 +393,16 @@ mode (load N/A, 19,968 MiB an instance: github.com/XuehaiPan/nvitop/pull/8) and 
 
 GTX_1650 = Recording(
     (
-        RecordedCard(
+        _card(
             "GPU-402283fa-193f-6581-3f85-96a5ac219d8c",
-            {
-                "Name": "NVIDIA GeForce GTX 1650",
-                "CudaComputeCapability": (7, 5),
-                "MemoryInfo": _memory(2_712, 4_096),
-                "UtilizationRates": {"gpu": 94, "memory": 71},
-                "PowerUsage": NOT_SUPPORTED,
-                "EnforcedPowerLimit": NOT_SUPPORTED,
-                "PowerManagementLimit": NOT_SUPPORTED,
-                "TemperatureV": 71,
-                "ClockInfo": 1_785,
-                "MaxClockInfo": 2_100,
-                "CurrentClocksEventReasons": 0x0,
-                "ComputeRunningProcesses": [_process(THIS_PROCESS, 2_301), _process(1_139, None)],
-            },
+            "NVIDIA GeForce GTX 1650",
+            (7, 5),
+            memory=(2_712, 4_096),
+            load=(94, 71),
+            celsius=71,
+            clocks=(1_785, 2_100),
+            reasons=0x0,
+            processes=[(THIS_PROCESS, 2_301), (1_139, None)],
         ),
     ),
     driver="535.183.01",
@@ -420,37 +413,28 @@ limit (github.com/NVIDIA/nvidia-docker/issues/1330 and 1090)."""
 
 TWO_CARDS = Recording(
     (
-        RecordedCard(
+        _card(
             "GPU-11d3e6b2-95c1-2c8f-4a51-0c8a7a1f3060",
-            {
-                "Name": "NVIDIA GeForce RTX 3060",
-                "CudaComputeCapability": (8, 6),
-                "MemoryInfo": _memory(484, 12_288),
-                "UtilizationRates": {"gpu": 3, "memory": 1},
-                "PowerUsage": 17_310,
-                "EnforcedPowerLimit": 170_000,
-                "TemperatureV": 38,
-                "ClockInfo": 210,
-                "MaxClockInfo": 2_130,
-                "CurrentClocksEventReasons": 0x1,
-                "ComputeRunningProcesses": [],
-            },
+            "NVIDIA GeForce RTX 3060",
+            (8, 6),
+            memory=(484, 12_288),
+            load=(3, 1),
+            power=(17_310, 170_000),
+            celsius=38,
+            clocks=(210, 2_130),
+            reasons=0x1,
         ),
-        RecordedCard(
+        _card(
             "GPU-96a0e1d4-3b0e-7d7c-8a3e-5b1c2d3e4090",
-            {
-                "Name": "NVIDIA GeForce RTX 4090",
-                "CudaComputeCapability": (8, 9),
-                "MemoryInfo": _memory(9_120, 24_564),
-                "UtilizationRates": {"gpu": 96, "memory": 48},
-                "PowerUsage": 331_770,
-                "EnforcedPowerLimit": 450_000,
-                "TemperatureV": 62,
-                "ClockInfo": 2_730,
-                "MaxClockInfo": 3_105,
-                "CurrentClocksEventReasons": 0x0,
-                "ComputeRunningProcesses": [_process(THIS_PROCESS, 8_611)],
-            },
+            "NVIDIA GeForce RTX 4090",
+            (8, 9),
+            memory=(9_120, 24_564),
+            load=(96, 48),
+            power=(331_770, 450_000),
+            celsius=62,
+            clocks=(2_730, 3_105),
+            reasons=0x0,
+            processes=[(THIS_PROCESS, 8_611)],
         ),
     ),
 )
@@ -460,21 +444,17 @@ Sizes and limits of the two products."""
 
 OLD_DRIVER = Recording(
     (
-        RecordedCard(
+        _card(
             "GPU-fe01ee0e-c5ac-8dc0-a5ac-1b86f48a7a93",
-            {
-                "Name": "Tesla T4",
-                "CudaComputeCapability": (7, 5),
-                "MemoryInfo": _memory(3_011, 15_109),
-                "UtilizationRates": {"gpu": 88, "memory": 40},
-                "PowerUsage": 69_940,
-                "EnforcedPowerLimit": 70_000,
-                "Temperature": 78,
-                "ClockInfo": 1_005,
-                "MaxClockInfo": 1_590,
-                "CurrentClocksThrottleReasons": 0x4 | 0x8,
-                "ComputeRunningProcesses": [_process(THIS_PROCESS, 2_900)],
-            },
+            "Tesla T4",
+            (7, 5),
+            memory=(3_011, 15_109),
+            load=(88, 40),
+            power=(69_940, 70_000),
+            celsius=78,
+            clocks=(1_005, 1_590),
+            reasons=0x4 | 0x8,
+            processes=[(THIS_PROCESS, 2_900)],
         ),
     ),
     driver="525.147.05",

@@ -172,7 +172,8 @@ def test_one_question_without_an_answer_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch, name: str, unknown: list[str]
 ) -> None:
     older = ("PowerManagementLimit", "Temperature", "CurrentClocksThrottleReasons")
-    fake = replay(monkeypatch, Recording((h100(0, **dict.fromkeys(older, NOT_SUPPORTED)),)))
+    fake = replay(monkeypatch, H100)
+    fake.change(0, **dict.fromkeys(older, NOT_SUPPORTED))
     whole = GpuProbe().sample()
     assert None not in [getattr(whole, field) for field in unknown]
     fake.change(0, **{name: NOT_SUPPORTED})
