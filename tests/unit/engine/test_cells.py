@@ -1,41 +1,73 @@
-"""What every recurrent layer promises: two faces that agree, windows that carry the state,
-gradients that are right."""
+"""What every recurrent layer promises: its equations with their gradients, two faces that agree,
+windows that carry the state, packed weights and weight dropout."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rnnlm_tui.engine.cells import CELLS, RecurrentLayer
+from rnnlm_tui.engine.cells import CELLS, WeightDroppingLayer
+from rnnlm_tui.engine.cells.base import drop, kernel_weights, state_weights
+from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
+
+from .builders import built_model
+from .reference import INPUTS, drawn, drawn_layer, expected
 
 EVERY_CELL = pytest.mark.parametrize("cell_type", sorted(CELLS))
-
-
-def drawn_layer(cell_type: str, inputs: int = 5, hidden: int = 4, heads: int = 2) -> RecurrentLayer:
-    """A layer in float64 with weights in ±0.7."""
-    layer = CELLS[cell_type](inputs, hidden, heads)
-    module = cast(nn.Module, layer).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.uniform_(-0.7, 0.7, generator=generator)
-    return layer
-
-
-def drawn(*shape: int) -> Tensor:
-    return torch.randn(
-        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape))
-    )
+EVERY_DTYPE = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+DROPPING = pytest.mark.parametrize("cell_type", RECURRENT_WEIGHT_CELLS)
+TORCHS = pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
 
 
 @EVERY_CELL
-def test_steps_equal_one_forward_pass(cell_type: str) -> None:
-    layer = drawn_layer(cell_type)
-    inputs, state = drawn(9, 2, 5), layer.initial_state(2)
-    _, state = layer(drawn(3, 2, 5), state)  # a state that is not zero
+@EVERY_DTYPE
+@pytest.mark.parametrize("length", [1, 2, 9])
+@pytest.mark.parametrize("carried", [False, True])
+def test_outputs_state_gradients_and_gates_equal_the_equations(
+    cell_type: str, length: int, carried: bool, dtype: torch.dtype
+) -> None:
+    layer = drawn_layer(cell_type, dtype=dtype)
+    inputs = drawn(3, length, INPUTS, dtype=dtype).transpose(0, 1).requires_grad_()
+    state = layer.initial_state(3)
+    leaves = [inputs, *cast(nn.Module, layer).parameters()]
+    if carried:
+        _, reached = layer(drawn(4, 3, INPUTS, dtype=dtype), state)
+        state = tuple(part.detach().requires_grad_() for part in reached)
+        leaves += state
+    outputs, after = layer(inputs, state)
+    wanted = expected(cell_type, layer, inputs, state)
+    torch.testing.assert_close((outputs, after), (wanted.outputs, wanted.state))
+    ours, theirs = (outputs, *after), (wanted.outputs, *wanted.state)
+    weights = [drawn(*outputs.shape, dtype=dtype), *(part.detach() for part in after)]
+    for used in (slice(0, 1), slice(1, None), slice(None)):  # outputs, state, both
+        found, exact = (
+            torch.autograd.grad(
+                parts[used], leaves, weights[used], retain_graph=True, materialize_grads=True
+            )
+            for parts in (ours, theirs)
+        )
+        torch.testing.assert_close(found, exact)
+
+    inside = layer.inside(inputs, outputs, state)
+    torch.testing.assert_close(inside.gates, wanted.gates)
+    assert list(inside.gates) == list(wanted.gates)
+    torch.testing.assert_close(inside.tanh_TBH, wanted.tanh)
+    cast(nn.Module, layer).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(inputs, state), (outputs, after))
+
+
+@EVERY_CELL
+@EVERY_DTYPE
+def test_steps_equal_one_forward_pass(cell_type: str, dtype: torch.dtype) -> None:
+    layer = drawn_layer(cell_type, dtype=dtype)
+    inputs = drawn(9, 2, INPUTS, dtype=dtype)
+    _, state = layer(inputs[:3], layer.initial_state(2))  # a state that is not zero
     hidden, after = layer(inputs, state)
     for time, input_BE in enumerate(inputs):
         step, state = layer.step(input_BE, state)
@@ -46,7 +78,7 @@ def test_steps_equal_one_forward_pass(cell_type: str) -> None:
 @EVERY_CELL
 def test_windows_with_carried_state_equal_one_pass(cell_type: str) -> None:
     layer = drawn_layer(cell_type)
-    inputs, state = drawn(10, 2, 5), layer.initial_state(2)
+    inputs, state = drawn(10, 2, INPUTS), layer.initial_state(2)
     whole, last = layer(inputs, state)
     first, state = layer(inputs[:4], state)
     second, state = layer(inputs[4:], state)
@@ -55,29 +87,12 @@ def test_windows_with_carried_state_equal_one_pass(cell_type: str) -> None:
 
 
 @EVERY_CELL
-@pytest.mark.parametrize("length", [1, 2, 6])
-def test_gradients_equal_finite_differences_in_float64(cell_type: str, length: int) -> None:
-    layer = drawn_layer(cell_type)
-    inputs = drawn(length, 2, 5).requires_grad_()
-    _, reached = layer(drawn(3, 2, 5), layer.initial_state(2))
-    state = tuple(part.detach().requires_grad_() for part in reached)
-    parameters = list(cast(nn.Module, layer).parameters())
-
-    def run(*leaves: Tensor) -> tuple[Tensor, ...]:
-        hidden, after = layer(leaves[0], leaves[1 : 1 + len(state)])
-        return (hidden, *after)
-
-    assert torch.autograd.gradcheck(run, (inputs, *state, *parameters), atol=1e-6)
-
-
-@EVERY_CELL
 def test_steps_with_packed_weights_equal_plain_ones_for_any_number_of_rows(
     cell_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.engine.cells.base.WORTH_PACKING", 0)
-    layer = drawn_layer(cell_type, inputs=24, hidden=16)
-    cast(nn.Module, layer).float()
-    inputs_TBE = drawn(4, 9, 24).float()
+    layer = drawn_layer(cell_type, inputs=24, hidden=16, dtype=torch.float32)
+    inputs_TBE = drawn(4, 9, 24, dtype=torch.float32)
     with torch.no_grad():
         _, state = layer(inputs_TBE[:3], layer.initial_state(9))
         wanted, after = layer.step(inputs_TBE[3], state)
@@ -89,9 +104,8 @@ def test_steps_with_packed_weights_equal_plain_ones_for_any_number_of_rows(
             torch.testing.assert_close(found, wanted[:rows])
             torch.testing.assert_close(reached, tuple(part[:rows] for part in after))
     leaf = inputs_TBE[3].clone().requires_grad_()
-    layer.step(leaf, state)[0].sum().backward()  # type: ignore[no-untyped-call]
-    assert leaf.grad is not None
-    assert leaf.grad.abs().sum() > 0
+    (gradient,) = torch.autograd.grad(layer.step(leaf, state)[0].sum(), leaf)
+    assert gradient.any()
 
 
 def test_float64_weights_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,4 +113,109 @@ def test_float64_weights_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None
     layer = drawn_layer("elman")
     layer.pack()
     with torch.no_grad():
-        assert layer.step(drawn(3, 5), layer.initial_state(3))[0].dtype == torch.float64
+        assert layer.step(drawn(3, INPUTS), layer.initial_state(3))[0].dtype == torch.float64
+
+
+@DROPPING
+def test_one_mask_drops_weights_at_every_step_of_a_training_pass(cell_type: str) -> None:
+    layer: Any = drawn_layer(cell_type)
+    inputs, state = drawn(7, 3, INPUTS), layer.initial_state(3)
+    whole = layer(inputs, state)
+    weight = layer.weight_hh if cell_type == "slstm" else layer.weight_hh_l0
+    layer.weight_dropout = 0.5
+    torch.manual_seed(9)
+    mask = drop(torch.ones_like(weight), 0.5)
+    assert set(mask.flatten().tolist()) == {0.0, 2.0}
+    torch.manual_seed(9)
+    dropped = layer(inputs, state)
+    (gradient,) = torch.autograd.grad(dropped[0].square().sum(), weight)
+    assert torch.equal(gradient == 0, mask == 0)
+    assert not torch.allclose(layer(inputs, state)[0], dropped[0]), "each pass has its own mask"
+    torch.testing.assert_close(layer.step(inputs[0], state)[0], whole[0][0])
+    layer.eval()
+    torch.testing.assert_close(layer(inputs, state), whole)
+    with torch.no_grad():
+        weight.mul_(mask)  # by hand, the same at each of the seven steps
+    torch.testing.assert_close(layer(inputs, state), dropped)
+
+
+@TORCHS
+def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory(cell_type: str) -> None:
+    layer: Any = drawn_layer(cell_type)
+    layer.weight_dropout = 0.5
+    dropped = state_weights(layer)
+    weights = kernel_weights(layer, dropped, block=True)
+    wanted = [layer.weight_ih_l0, dropped, layer.bias_ih_l0, layer.bias_hh_l0]
+    torch.testing.assert_close(weights, wanted, rtol=0, atol=0)
+    begins = [0]
+    for weight in weights:
+        assert weight.is_contiguous()
+        assert weight.storage_offset() == begins[-1]
+        begins.append(begins[-1] + weight.numel())
+    assert weights[0].untyped_storage().nbytes() == 8 * begins[-1]
+    undropped = kernel_weights(layer, layer.weight_hh_l0, block=True)
+    assert all(ours is own for ours, own in zip(undropped, layer._flat_weights, strict=True))
+
+
+def test_exactly_the_cells_with_state_to_state_weights_take_weight_dropout() -> None:
+    shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 2, "num_heads": 2}
+    for cell_type in CELLS:
+        if cell_type in RECURRENT_WEIGHT_CELLS:
+            model = built_model(**shape, cell_type=cell_type, weight_dropout=0.3)
+            assert [layer.weight_dropout for layer in model.layers] == [0.3, 0.3]
+        else:
+            assert not isinstance(drawn_layer(cell_type), WeightDroppingLayer)
+            with pytest.raises(InputError, match="no state-to-state weights"):
+                built_model(**shape, cell_type=cell_type, weight_dropout=0.3)
+
+
+@TORCHS
+def test_a_layer_equals_torchs_own_kernel_that_gpus_use(cell_type: str) -> None:
+    layer: Any = drawn_layer(cell_type)
+    inputs, state = drawn(6, 3, INPUTS), tuple(drawn(3, 4) for _ in layer.initial_state(3))
+    given = tuple(part.unsqueeze(0) for part in state)
+    torchs: Any = super(type(layer), layer)
+    theirs, _ = torchs.forward(inputs, given if len(given) > 1 else given[0])
+    torch.testing.assert_close(layer(inputs, state)[0], theirs)
+
+
+@TORCHS
+def test_only_a_gru_has_a_second_bias_and_all_move_with_their_layer(cell_type: str) -> None:
+    layer: Any = drawn_layer(cell_type)
+    names = {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0"}
+    assert set(layer.state_dict()) == names | ({"bias_hh_l0"} if cell_type == "gru" else set())
+    assert layer.bias_hh_l0.requires_grad == bool(layer.bias_hh_l0.any()) == (cell_type == "gru")
+    held = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
+    assert all(own is read for own, read in zip(held, layer._flat_weights, strict=True))
+    assert {tensor.dtype for tensor in held} == {torch.float64}
+
+
+@pytest.mark.parametrize(
+    ("cell_type", "biases", "doubled"),
+    [
+        ("lstm", [1, -2, None, 1], range(4)),
+        ("gru", [None, -1, None], ()),
+        ("mingru", [1, None], ()),
+        ("minlstm", [None, None, -1], ()),
+        ("slstm", [None, None, None, -2] * 2, range(8)),
+        ("mlstm", [1, 1, 1, 1, None, None, None, None, None, -1], (4, 5)),
+    ],
+)
+def test_default_weights_start_with_a_short_memory(
+    cell_type: str, biases: list[float | None], doubled: Sequence[int]
+) -> None:
+    """The biases of each gate, of two heads where the cell has any, and the gates whose weights of
+    the input are doubled."""
+    shape = {"vocab_size": 9, "embedding_dim": 16, "hidden_size": 4, "num_layers": 1}
+    model = built_model(**shape, cell_type=cell_type, num_heads=2)
+    uniform = built_model(**shape, cell_type=cell_type, num_heads=2, initialization="uniform")
+    parts = {name.removesuffix("_l0"): part for name, part in model.layers[0].named_parameters()}
+    gates = zip(
+        biases,
+        *(parts[name].detach().chunk(len(biases)) for name in ("bias_ih", "weight_ih")),
+        strict=True,
+    )
+    for index, (wanted, bias, weight) in enumerate(gates):
+        assert set(bias.tolist()) == {wanted} if wanted else len(set(bias.tolist())) > 1
+        assert bool((weight.abs() > 1).any()) == (index in doubled)  # 4 / sqrt(16) are drawn
+    assert not any(bool((part.abs() > 0.1).any()) for part in uniform.layers.parameters())

@@ -13,7 +13,13 @@ from torch.nn import functional as F
 from rnnlm_tui.engine import inspection
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import read_text
-from rnnlm_tui.engine.inspection import activity, logits_at, trace
+from rnnlm_tui.engine.inspection import (
+    activity,
+    gates_and_saturation,
+    layer_index,
+    logits_at,
+    trace,
+)
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
 
@@ -142,6 +148,7 @@ def test_an_empty_text_has_no_figures() -> None:
     assert seen.predicted == 0
     assert math.isnan(seen.bits_per_token)
     assert activity(seen.outputs_LTH[0]).norm_T.shape == (0,)
+    assert gates_and_saturation(small_model(), seen, 0) == ({}, None)
 
 
 def test_an_id_outside_the_vocabulary_is_refused() -> None:
@@ -172,6 +179,41 @@ def test_activity_is_norm_and_change() -> None:
     seen = activity(outputs)
     torch.testing.assert_close(seen.norm_T, outputs.pow(2).sum(1).sqrt())
     torch.testing.assert_close(seen.change_T, torch.tensor([0.0, 1.41, 5.0]))
+
+
+@EVERY_CELL
+@torch.no_grad()
+def test_a_layers_gates_and_saturation_are_averaged_at_each_token_of_a_text(
+    cell_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "WINDOW", 3)
+    model, ids = small_model(cell_type=cell_type), [3, 1, 4, 1, 5, 9, 2, 6]
+    for parameter in model.layers.parameters():
+        parameter.mul_(2)  # so that some units saturate
+    seen = trace(model, ids)
+    for index, inputs_TE in enumerate((model.embedding.weight[ids], seen.outputs_LTH[0])):
+        layer = list(inspection.layers_of(model))[index]
+        own = layer.inside(
+            inputs_TE[:, None], seen.outputs_LTH[index][:, None], layer.initial_state(1)
+        )
+        found, saturated_T = gates_and_saturation(model, seen, index)
+        assert list(found) == list(own.gates)
+        for name, gate_T in found.items():
+            torch.testing.assert_close(gate_T, own.gates[name].mean((1, 2)))
+        if own.tanh_TBH is None:
+            assert saturated_T is None
+        else:
+            assert saturated_T is not None
+            torch.testing.assert_close(saturated_T, (own.tanh_TBH.abs() > 0.9).float().mean((1, 2)))
+            assert 0 < float(saturated_T.mean()) < 1
+
+
+def test_a_layer_that_the_model_lacks_is_refused() -> None:
+    model = small_model()
+    assert [layer_index(model, layer) for layer in (0, 1, -1, -2)] == [0, 1, 1, 0]
+    for layer in (2, -3):
+        with pytest.raises(InputError, match=f"layer {layer} is not in 0 to 1"):
+            layer_index(model, layer)
 
 
 @EVERY_CELL
