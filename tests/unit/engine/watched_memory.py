@@ -3,6 +3,7 @@ tensors, programs don't depend on each other's order, and threads not on each ot
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+SWITCH = "TRITON_INTERPRET"
+INTERPRETED = os.environ.get(SWITCH) == "1"
+"""Triton decides it for a kernel when the kernel is defined."""
 Addresses = NDArray[np.uint64]
 SMALLEST = 2
 """Bytes of the smallest number."""
@@ -89,8 +93,6 @@ def _bounds(tensor: Tensor) -> tuple[int, int]:
 @pytest.fixture
 def watched_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Watches all kernels, if Triton interprets them."""
-    from .interpreted import INTERPRETED
-
     if not INTERPRETED:
         yield
         return
