@@ -10,8 +10,8 @@ from time import time
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.cli.output import Colour, as_ascii, cells
+from rnnlm_tui.schema.cells import CELL_NAMES
 from rnnlm_tui.schema.formatting import (
-    CELL_NAMES,
     NOTHING,
     age,
     bits_per_byte_text,

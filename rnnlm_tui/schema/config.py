@@ -8,16 +8,16 @@ unit. The form, `--set` and `config show` are generated from them. The defaults 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic_core import PydanticKnownError
 
+from rnnlm_tui.schema.cells import CellType
+
 DataMode = Literal["stream", "sentences"]
 Layout = Literal["auto", "sentences", "lines", "raw"]
 TokenizerKind = Literal["byte", "character", "word", "bpe", "pretrained"]
-CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
 Initialization = Literal["default", "book", "uniform"]
 ScheduleKind = Literal["constant", "cosine", "decay"]
 Precision = Literal["float32", "bf16"]
@@ -668,20 +668,3 @@ class RunConfig(Section):
 
 SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
 """Section names in the order of the form and of config files."""
-
-CELL_SUMMARIES: Mapping[str, str] = MappingProxyType(
-    {
-        "elman": "the textbook RNN: h_t = tanh(x_t W + h_(t-1) U + b)",
-        "lstm": "long short-term memory",
-        "gru": "gated recurrent unit",
-        "mingru": "a GRU whose gates don't see the state (Feng et al. 2024)",
-        "minlstm": "an LSTM whose gates don't see the state (Feng et al. 2024)",
-        "slstm": "xLSTM's scalar memory, without convolution, norm or projection",
-        "mlstm": "xLSTM's matrix memory, without convolution, norm or projection",
-    }
-)
-"""A one-line description of each cell, for choosing one."""
-HEADED_CELLS: tuple[CellType, ...] = ("slstm", "mlstm")
-"""Cells with memory heads."""
-RECURRENT_WEIGHT_CELLS: tuple[CellType, ...] = ("elman", "lstm", "gru", "slstm")
-"""Cells with recurrent (state-to-state) weights."""

@@ -3,92 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, lcm
-from types import MappingProxyType
 
 from rnnlm_tui.errors import Adjustment, Problem
+from rnnlm_tui.schema.cells import CELLS, LayerSize
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.presets import PRESETS
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSize:
-    """The size of one layer."""
-
-    weights: int
-    """Parameters used in matmuls: one multiply-add per token each."""
-    other_parameters: int
-    """Biases and others whose cost is negligible."""
-    other_products: int = 0
-    """Multiply-adds per token without parameters: updating and reading a matrix memory."""
-    window_products: int = 0
-    """Multiply-adds per token and token of the window that it is compared with."""
-
-    @property
-    def parameters(self) -> int:
-        return self.weights + self.other_parameters
-
-
-def _elman(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """W with H·E, U with H·H and a bias with H parameters."""
-    return LayerSize(hidden * (inputs + hidden), hidden)
-
-
-def _lstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """Four gates (input, forget, candidate, output), each the size of an Elman layer."""
-    return LayerSize(4 * hidden * (inputs + hidden), 4 * hidden)
-
-
-def _gru(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """Three gates (reset, update, candidate) with two biases each, as in torch.
-
-    The candidate's second bias is inside the reset product.
-    """
-    return LayerSize(3 * hidden * (inputs + hidden), 6 * hidden)
-
-
-def _mingru(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """A gate and a candidate from the input alone, with one bias each."""
-    return LayerSize(2 * hidden * inputs, 2 * hidden)
-
-
-def _minlstm(inputs: int, hidden: int, _heads: int) -> LayerSize:
-    """Two gates and a candidate from the input alone, with one bias each."""
-    return LayerSize(3 * hidden * inputs, 3 * hidden)
-
-
-def _slstm(inputs: int, hidden: int, heads: int) -> LayerSize:
-    """Four gates, whose recurrent weights only connect units of the same head."""
-    return LayerSize(4 * hidden * (inputs + hidden // heads), 4 * hidden)
-
-
-def _mlstm(inputs: int, hidden: int, heads: int) -> LayerSize:
-    """Query, key, value and output gate with H units each, and two gates per head.
-
-    Each head's memory of (H/heads)² numbers is written and read once per token. In training, a
-    window's queries are multiplied with all its keys, and the result with all its values.
-    """
-    gates = 4 * hidden + 2 * heads
-    return LayerSize(gates * inputs, gates, 2 * hidden * (hidden // heads), 2 * hidden)
-
-
-CELL_SIZES: Mapping[str, Callable[[int, int, int], LayerSize]] = MappingProxyType(
-    {
-        "elman": _elman,
-        "lstm": _lstm,
-        "gru": _gru,
-        "mingru": _mingru,
-        "minlstm": _minlstm,
-        "slstm": _slstm,
-        "mlstm": _mlstm,
-    }
-)
-"""For each `cell_type`, the layer's size from (E, H, heads)."""
-
 
 WARMUP = "schedule.warmup_steps"
 
@@ -118,7 +41,7 @@ def layer_sizes(model: ModelConfig) -> tuple[LayerSize, ...]:
     """The sizes of the recurrent layers, from the first to the last."""
     widths = [model.embedding_dim] + [model.hidden_size] * model.num_layers
     return tuple(
-        CELL_SIZES[model.cell_type](inputs, hidden, model.num_heads)
+        CELLS[model.cell_type].size(inputs, hidden, model.num_heads)
         for inputs, hidden in pairwise(widths)
     )
 

@@ -12,8 +12,8 @@ from time import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.cells import CELL_NAMES
 from rnnlm_tui.schema.formatting import (
-    CELL_NAMES,
     DAY,
     HOUR,
     MINUTE,

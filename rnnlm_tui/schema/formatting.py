@@ -9,10 +9,9 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import DeviceError
@@ -369,20 +368,6 @@ def number_hint(text: str, *, whole: bool) -> str:
 
 def _suggestion(plain: str, why: str) -> str:
     return f"write {plain}{': ' if why else ''}{why}" if read_number(plain) is not None else ""
-
-
-CELL_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "elman": "Elman",
-        "lstm": "LSTM",
-        "gru": "GRU",
-        "mingru": "minGRU",
-        "minlstm": "minLSTM",
-        "slstm": "sLSTM",
-        "mlstm": "mLSTM",
-    }
-)
-"""Display names of the cells."""
 
 
 def arithmetic(summary: RunSummary) -> str:

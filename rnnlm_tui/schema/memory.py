@@ -7,13 +7,12 @@ with the same constants, and was not measured.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import ceil
-from types import MappingProxyType
 
-from rnnlm_tui.schema.config import CellType, ModelConfig, RunConfig
+from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import ModelConfig, RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     layer_sizes,
@@ -86,30 +85,6 @@ DROPPED = 1.5
 """Numbers per unit that dropout keeps (measured)."""
 SENTENCE_BYTES, ORDER_BYTES = 12, 8
 """Bytes per sentence for its offset and length, and for its position in a shuffled epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class CellMemory:
-    """Numbers that a layer keeps for each position of a step, for forward and backward."""
-
-    per_unit: float
-    """Numbers per hidden unit."""
-    per_pair: float = 0.0
-    """Numbers per head and earlier position, for matrices of T x T."""
-
-
-CELL_MEMORY: Mapping[CellType, CellMemory] = MappingProxyType(
-    {
-        "elman": CellMemory(2),
-        "lstm": CellMemory(17.5),
-        "gru": CellMemory(6.5),
-        "mingru": CellMemory(7),
-        "minlstm": CellMemory(10.5),
-        "slstm": CellMemory(19.5),
-        "mlstm": CellMemory(21, 2.3),
-    }
-)
-"""Measured on a CPU with 9,000 positions and 256 units, without dropout."""
 
 
 @functools.cache
@@ -316,10 +291,10 @@ def _numbers_per_position(model: ModelConfig, length: int) -> float:
     Dropout keeps its mask, and temporarily its result.
     """
     dropped = DROPPED if model.dropout else 0.0
-    cell = CELL_MEMORY[model.cell_type]
+    cell = CELLS[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim
     numbers += model.num_layers * (
-        (cell.per_unit + dropped) * model.hidden_size
-        + cell.per_pair * looked_back(length) * model.num_heads
+        (cell.kept_per_unit + dropped) * model.hidden_size
+        + cell.kept_per_pair * looked_back(length) * model.num_heads
     )
     return numbers + model.hidden_size

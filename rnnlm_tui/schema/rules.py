@@ -14,9 +14,8 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rnnlm_tui.errors import Adjustment, Problem
+from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import (
-    HEADED_CELLS,
-    RECURRENT_WEIGHT_CELLS,
     CorpusConfig,
     ModelConfig,
     OptimizerConfig,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
-from rnnlm_tui.schema.config import HEADED_CELLS, ModelConfig
+from rnnlm_tui.schema.cells import HEADED_CELLS
+from rnnlm_tui.schema.config import ModelConfig
 from rnnlm_tui.schema.lineage import OptimizerStart, Parent
 from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint

@@ -20,7 +20,8 @@ from typing import get_args
 
 from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import RunStateError, WorkerError
-from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
+from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.config import DataMode, RunConfig
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader

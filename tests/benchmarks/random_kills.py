@@ -24,7 +24,8 @@ from threading import Lock
 from psutil import pid_exists
 
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.config import CellType, DataMode, RunConfig
+from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.config import DataMode, RunConfig
 from rnnlm_tui.schema.metrics import StepRow
 from rnnlm_tui.store.index import index_path
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint

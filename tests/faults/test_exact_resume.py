@@ -20,7 +20,8 @@ import pytest
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import CellType, DataMode
+from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.client.control import launch
-from rnnlm_tui.schema.config import CellType, DataMode
+from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from tests.benchmarks.exact_resume import exact_config, weights_hash

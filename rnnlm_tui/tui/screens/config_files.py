@@ -15,7 +15,7 @@ from textual.content import Content
 
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
-from rnnlm_tui.schema.config import CELL_SUMMARIES
+from rnnlm_tui.schema.cells import CELLS
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 from rnnlm_tui.schema.steering import value_of
@@ -382,7 +382,7 @@ async def ask_value(app: RnnlmApp, form: Form, row: FieldRow, title: str = "") -
     """Edit a field that needs more than one line, in a list of choices or a box for texts."""
     field, value = row.field, row.value
     choices = [
-        (choice, CELL_SUMMARIES.get(choice, "") if field.path == "model.cell_type" else "")
+        (choice, CELLS[choice].summary if field.path == "model.cell_type" else "")
         for choice in field.choices
     ]
     answer = await app.ask(

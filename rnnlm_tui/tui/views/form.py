@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
-from rnnlm_tui.schema.config import HEADED_CELLS, RECURRENT_WEIGHT_CELLS, RunConfig
+from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import CELL_NAMES, count, counted, duration, short
+from rnnlm_tui.schema.cells import CELL_NAMES
+from rnnlm_tui.schema.formatting import count, counted, duration, short
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content, safe_text
 

@@ -11,7 +11,8 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from rnnlm_tui.client.estimate import Estimate, estimate
-from rnnlm_tui.schema.config import CELL_SUMMARIES, SECTIONS, RunConfig
+from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.cuda import GpuProblem
@@ -84,7 +85,7 @@ async def test_fields_of_every_kind_are_walked_unfolded_and_edited_by_keys() -> 
         await until(pilot, lambda: edited(app).model.tie_weights)
 
         await go(pilot, "model.cell_type")
-        await press(pilot, "enter", *CELL_SUMMARIES.values())
+        await press(pilot, "enter", *(cell.summary for cell in CELLS.values()))
         await pilot.press("escape")
         await go(pilot, "schedule.kind")
         await pilot.press("enter")

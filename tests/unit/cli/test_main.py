@@ -23,7 +23,8 @@ from rnnlm_tui.errors import (
     UnknownRunError,
     WorkerError,
 )
-from rnnlm_tui.schema.config import CellType, RunConfig
+from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.checkpoints import write_checkpoint

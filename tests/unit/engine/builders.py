@@ -13,7 +13,8 @@ from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.token_sampling import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS, OptimizerConfig, SamplingConfig
+from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.config import OptimizerConfig, SamplingConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23

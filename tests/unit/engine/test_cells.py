@@ -4,24 +4,31 @@ windows that carry the state, packed weights and weight dropout."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
 from torch import nn
 
+from rnnlm_tui.engine import modeling_rnnlm
 from rnnlm_tui.engine.cells import CELLS, WeightDroppingLayer
 from rnnlm_tui.engine.cells.base import drop, kernel_weights, state_weights
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema import cells
+from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS, CellType
 
 from .builders import built_model
-from .reference import INPUTS, drawn, drawn_layer, expected
+from .reference import EQUATIONS, INPUTS, drawn, drawn_layer, expected
 
 EVERY_CELL = pytest.mark.parametrize("cell_type", sorted(CELLS))
 EVERY_DTYPE = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 DROPPING = pytest.mark.parametrize("cell_type", RECURRENT_WEIGHT_CELLS)
 TORCHS = pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
+
+
+def test_every_cell_has_an_entry_a_layer_a_formula_for_exports_and_equations() -> None:
+    for table in (CELLS, modeling_rnnlm.CELLS, EQUATIONS, get_args(CellType)):
+        assert set(table) == set(cells.CELLS)
 
 
 @EVERY_CELL

@@ -18,7 +18,7 @@ from rnnlm_tui.engine.checkpoint import (
     write_training_state,
 )
 from rnnlm_tui.errors import CheckpointError
-from rnnlm_tui.schema.config import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
 from tests.unit.engine.builders import built_model
 
 from .builders import small_model, tokenizer_folder, trainer_of

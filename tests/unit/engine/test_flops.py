@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.schema.config import CELL_SUMMARIES, ModelConfig
+from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import ModelConfig
 from rnnlm_tui.schema.estimates import flops_per_token
 from tests.unit.engine.builders import built_model
 
@@ -46,7 +47,7 @@ def counted(model: RecurrentLanguageModel, tokens_BT: Tensor) -> int:
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("cell", CELL_SUMMARIES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_the_formula_agrees_with_torchs_count(cell: str, shape: str) -> None:
     streams, length, base, vocab_size = SHAPES[shape]
     config = base.model_copy(update={"cell_type": cell})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     EvaluationConfig,
@@ -13,7 +12,6 @@ from rnnlm_tui.schema.estimates import (
     positions_per_step,
 )
 from rnnlm_tui.schema.memory import (
-    CELL_MEMORY,
     GPU_CHUNK_BYTES,
     gpu_chunk_rows,
     largest_fitting_batch,
@@ -22,10 +20,6 @@ from rnnlm_tui.schema.memory import (
 )
 from rnnlm_tui.schema.presets import BOOK, DEMO
 from tests.fakes.random_corpus import changed
-
-
-def test_every_cell_is_in_the_table() -> None:
-    assert set(CELL_MEMORY) == set(CELLS)
 
 
 def test_memory_parts_depend_on_the_config() -> None:

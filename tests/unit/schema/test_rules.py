@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Place, Problem
-from rnnlm_tui.schema.config import CELL_SUMMARIES, RunConfig
+from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.rules import RULES, TEXT_RULES, dependent_fields, text_problems
 from rnnlm_tui.schema.validation import field_paths, merge, parse_assignments, parse_config
 
@@ -162,5 +163,5 @@ def test_a_problem_names_its_place_first() -> None:
 
 
 def test_every_cell_has_a_config_without_problems() -> None:
-    for cell in CELL_SUMMARIES:
+    for cell in CELLS:
         assert problems_of(merge(RunConfig(), {"model.cell_type": cell})) == ()
