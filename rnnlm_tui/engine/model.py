@@ -17,16 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import (
-    CELLS,
-    LayerState,
-    RecurrentLayer,
-    StartSettingLayer,
-    WeightDroppingLayer,
-)
+from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer
 from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import ModelConfig
 
 GAINS: Mapping[str, float] = MappingProxyType(
@@ -83,16 +78,22 @@ class RecurrentLanguageModel(nn.Module):
                 f"tied weights need embedding_dim = hidden_size, not {self.embedding_dim:,} and"
                 f" {self.hidden_size:,}"
             )
+        if shape.weight_dropout and self.cell_type not in RECURRENT_WEIGHT_CELLS:
+            raise InputError(
+                f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, not"
+                f" {shape.weight_dropout:g}"
+            )
         empty = nn.utils.skip_init  # `initialize` draws the weights
         self.embedding = empty(  # type: ignore[no-untyped-call]
             nn.Embedding, self.vocab_size, self.embedding_dim, padding_idx=self.pad_id
         )
         widths = [self.embedding_dim] + [self.hidden_size] * self.num_layers
         self.layers = nn.ModuleList(
-            cast(nn.Module, CELLS[self.cell_type](inputs, outputs, self.num_heads))
+            CELLS[self.cell_type](inputs, outputs, self.num_heads)
             for inputs, outputs in pairwise(widths)
         )
-        self._set_weight_dropout()
+        for layer in self._cells:
+            layer.weight_dropout = shape.weight_dropout
         self.output = empty(  # type: ignore[no-untyped-call]
             nn.Linear, self.hidden_size, self.vocab_size
         )
@@ -102,7 +103,7 @@ class RecurrentLanguageModel(nn.Module):
             return
         initialize(self.named_parameters(), shape, seed)
         for layer in self._cells:
-            if shape.initialization == "default" and isinstance(layer, StartSettingLayer):
+            if shape.initialization == "default":
                 layer.set_start()
 
     def initial_state(self, batch_size: int) -> State:
@@ -171,16 +172,6 @@ class RecurrentLanguageModel(nn.Module):
     @property
     def _cells(self) -> Iterable[RecurrentLayer]:
         return cast(Iterable[RecurrentLayer], self.layers)
-
-    def _set_weight_dropout(self) -> None:
-        for layer in self._cells:
-            if isinstance(layer, WeightDroppingLayer):
-                layer.weight_dropout = self.shape.weight_dropout
-            elif self.shape.weight_dropout:
-                raise InputError(
-                    f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0,"
-                    f" not {self.shape.weight_dropout:g}"
-                )
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first, so that each step of the recurrence reads one block of memory.

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from rnnlm_tui.engine.cells.base import (
-    LayerState,
-    RecurrentLayer,
-    StartSettingLayer,
-    WeightDroppingLayer,
-)
+from rnnlm_tui.engine.cells.base import LayerState, RecurrentLayer
 from rnnlm_tui.engine.cells.elman import ElmanLayer
 from rnnlm_tui.engine.cells.gru import GruLayer
 from rnnlm_tui.engine.cells.lstm import LstmLayer
@@ -18,13 +13,7 @@ from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
 
-__all__ = [
-    "CELLS",
-    "LayerState",
-    "RecurrentLayer",
-    "StartSettingLayer",
-    "WeightDroppingLayer",
-]
+__all__ = ["CELLS", "LayerState", "RecurrentLayer"]
 
 CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyType(
     {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -33,55 +34,129 @@ class Inside:
     None: it has no tanh."""
 
 
-class RecurrentLayer(Protocol):
-    """One layer of a model, also an `nn.Module`. `engine.model` initializes its
-    weights."""
+class RecurrentLayer(nn.Module):
+    """One layer of a model. `engine.model` initializes its weights."""
+
+    state_shapes: tuple[tuple[int, ...], ...]
+    """The shapes of the state's tensors, without B."""
+    weight_dropout = 0.0
+    """Share of the state-to-state weights that a forward pass in training drops, the same ones at
+    every time step (Merity et al. 2017, "weight-dropped LSTM"). Zero until `engine.model` sets it;
+    `step` never drops."""
+    _packed: PackedWeight | None = None
+
+    def set_start(self) -> None:
+        """Scale or fill some weights in place; called once, only after the `default`
+        initialization."""
 
     def initial_state(self, batch_size: int) -> LayerState:
-        """The state before the first token, for B streams or sentences, on the layer's device."""
-        ...
+        """Zeros before the first token, for B streams or sentences, on the layer's device."""
+        like = next(self.parameters())
+        return tuple(like.new_zeros(batch_size, *shape) for shape in self.state_shapes)
 
-    def __call__(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    @abstractmethod
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""
-        ...
 
+    @abstractmethod
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH and the state after it, equal to a sequence of length one."""
-        ...
 
+    @abstractmethod
     def pack(self) -> None:
         """Copy the weights for faster steps of several rows on a CPU; the weights must not change
         any more."""
-        ...
 
+    @abstractmethod
     def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
         """Gates and tanh of a forward pass that returned these outputs.
 
         Args:
             state: the state that it started from.
         """
-        ...
+
+    def dropped(self, state_weights: Tensor) -> Tensor:
+        """The state-to-state weights of one forward pass, after weight dropout in training."""
+        if self.training and self.weight_dropout:
+            return drop(state_weights, self.weight_dropout)
+        return state_weights
 
 
-@runtime_checkable
-class WeightDroppingLayer(RecurrentLayer, Protocol):
-    """A layer with state-to-state weights that can be dropped (Merity et al. 2017, "weight-dropped
-    LSTM")."""
+class TorchLayer(RecurrentLayer, nn.RNNBase):
+    """A layer with the parameters of torch's `RNNBase`: one layer, time first."""
 
-    weight_dropout: float
-    """Share of the state-to-state weights that a forward pass in training drops, the same ones at
-    every time step. Zero until `engine.model` sets it; `step` never drops.
-    """
+    mode: str
+    """Torch's name of the cell."""
+    states = 1
+    """Tensors of the state, each (B, H)."""
+    has_second_bias = False
+    """Torch adds two biases. Where only their sum matters, `bias_hh_l0` is a buffer of zeros: the
+    fused kernels still get their four tensors, but state dict, optimizer and parameter count don't
+    see it."""
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: Tensor
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(type(self).mode, input_size, hidden_size)
+        self.state_shapes = ((hidden_size,),) * self.states
+        if not self.has_second_bias:
+            del self.bias_hh_l0
+            zeros = torch.zeros(len(self.bias_ih_l0))
+            self.register_buffer("bias_hh_l0", zeros, persistent=False)
+            self._init_flat_weights()
+
+    def reset_parameters(self) -> None:
+        """Leave the weights uninitialized: the model initializes them."""
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
+
+    def weights(self, *, block: bool) -> list[Tensor]:
+        """The four tensors of torch's fused kernels, in their order, after weight dropout.
+
+        Args:
+            block: for cuDNN, which reads one block of memory. The parameters are in one block since
+                the layer was moved to the GPU. With weight dropout all four are copied into a new
+                block; otherwise cuDNN would copy them and warn.
+        """
+        state_weights = self.dropped(self.weight_hh_l0)
+        weights = [self.weight_ih_l0, state_weights, self.bias_ih_l0, self.bias_hh_l0]
+        if not block or state_weights is self.weight_hh_l0:
+            return weights
+        joined = torch.cat([weight.flatten() for weight in weights])
+        parts = joined.split_with_sizes([weight.numel() for weight in weights])
+        return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+
+    def by_kernel(
+        self, kernel: Callable[..., tuple[Tensor, ...]], inputs_TBE: Tensor, state: LayerState
+    ) -> tuple[Tensor, LayerState]:
+        """A forward pass by one of torch's fused kernels, cuDNN's on a GPU."""
+        before = [part.unsqueeze(0) for part in state]
+        hidden_TBH, *after = kernel(
+            inputs_TBE,
+            before if len(before) > 1 else before[0],
+            self.weights(block=inputs_TBE.is_cuda),
+            *(True, 1, 0.0, self.training, False, False),
+        )
+        return hidden_TBH, tuple(part.squeeze(0) for part in after)
 
 
-@runtime_checkable
-class StartSettingLayer(RecurrentLayer, Protocol):
-    """A layer that adjusts its freshly initialized weights."""
+class ProjectedLayer(RecurrentLayer):
+    """A layer that begins with one linear map of its inputs."""
 
-    def set_start(self) -> None:
-        """Scale or fill some weights in place; called once, only after the `default`
-        initialization."""
-        ...
+    weight_ih: nn.Parameter
+    bias_ih: nn.Parameter
+
+    def pack(self) -> None:
+        """Copy the weights for faster steps of several rows."""
+        self._packed = pack_large(self.weight_ih)
+
+    def project(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+        """The linear map of the inputs (..., E)."""
+        return project(inputs, self.weight_ih, self.bias_ih, self._packed).to(dtype)
 
 
 def head_size(hidden_size: int, num_heads: int) -> int:
@@ -189,39 +264,3 @@ def project(inputs: Tensor, weight: Tensor, bias: Tensor, packed: PackedWeight |
     """Linear map of the inputs (..., E), by the packed weight where that is faster."""
     packed = packed_for(packed, inputs)
     return F.linear(inputs, weight, bias) if packed is None else packed(inputs, bias)
-
-
-class GatedLayer(RecurrentLayer, Protocol):
-    """What `ElmanLayer`, `LstmLayer` and `GruLayer` have from torch's `RNNBase`, by its names."""
-
-    weight_ih_l0: nn.Parameter
-    weight_hh_l0: nn.Parameter
-    bias_ih_l0: nn.Parameter
-    training: bool
-    weight_dropout: float
-
-    @property
-    def bias_hh_l0(self) -> Tensor: ...
-
-
-def state_weights(layer: GatedLayer) -> Tensor:
-    """The state-to-state weights of one forward pass, after weight dropout in training."""
-    if layer.training and layer.weight_dropout:
-        return drop(layer.weight_hh_l0, layer.weight_dropout)
-    return layer.weight_hh_l0
-
-
-def kernel_weights(layer: GatedLayer, state_weights: Tensor, *, block: bool) -> list[Tensor]:
-    """The four tensors of torch's fused kernels, in their order.
-
-    Args:
-        block: for cuDNN, which reads one block of memory. The parameters are in one block since the
-            layer was moved to the GPU. With weight dropout all four are copied into a new block;
-            otherwise cuDNN would copy them and warn.
-    """
-    weights = [layer.weight_ih_l0, state_weights, layer.bias_ih_l0, layer.bias_hh_l0]
-    if not block or state_weights is layer.weight_hh_l0:
-        return weights
-    joined = torch.cat([weight.flatten() for weight in weights])
-    parts = joined.split_with_sizes([weight.numel() for weight in weights])
-    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]

@@ -8,79 +8,25 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import (
-    Inside,
-    LayerState,
-    kernel_weights,
-    pack_large,
-    packed_for,
-    state_weights,
-    tanh_of_half_,
-)
-from rnnlm_tui.engine.packed import PackedWeight
+from rnnlm_tui.engine.cells.base import Inside, LayerState, TorchLayer, packed_for, tanh_of_half_
 
 
-class ElmanLayer(nn.RNN):
-    """An `nn.RNN` of one layer, time first, without the second bias.
+class ElmanLayer(TorchLayer):
+    """The state is (h_BH,)."""
 
-    `nn.RNN` adds two biases of which only the sum matters. Here `bias_hh_l0` is a buffer of zeros:
-    the fused kernels still get their four tensors, but state dict, optimizer and parameter count
-    don't see it. `engine.model` initializes the weights.
-    """
+    mode = "RNN_TANH"
 
-    weight_ih_l0: nn.Parameter
-    weight_hh_l0: nn.Parameter
-    bias_ih_l0: nn.Parameter
-    bias_hh_l0: Tensor
-    weight_dropout = 0.0
-    _packed: PackedWeight | None = None
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers=1, nonlinearity="tanh", batch_first=False
-        )
-        del self.bias_hh_l0
-        self.register_buffer("bias_hh_l0", torch.zeros(hidden_size), persistent=False)
-        self._init_flat_weights()
-
-    def reset_parameters(self) -> None:
-        """Leave the weights uninitialized: the model initializes them."""
-
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros of shape (B, H), on the layer's device."""
-        return (self.weight_hh_l0.new_zeros(batch_size, self.hidden_size),)
-
-    def forward(  # type: ignore[override]
-        self, inputs_TBE: Tensor, state: LayerState
-    ) -> tuple[Tensor, LayerState]:
-        """Run over T time steps.
-
-        Returns:
-            hidden_TBH and the state after the last step, shape (B, H).
-        """
-        (state_BH,) = state
-        weight_HH = state_weights(self)
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
         if inputs_TBE.device.type != "cpu":
-            arguments = (
-                inputs_TBE,
-                state_BH.unsqueeze(0),
-                kernel_weights(self, weight_HH, block=inputs_TBE.is_cuda),
-                True,
-                1,
-                0.0,
-                self.training,
-                False,
-                False,
-            )
-            hidden_TBH, state_1BH = torch._VF.rnn_tanh(*arguments)
-            return hidden_TBH, (state_1BH.squeeze(0),)
+            return self.by_kernel(torch._VF.rnn_tanh, inputs_TBE, state)
         gates_TBH = F.linear(inputs_TBE, self.weight_ih_l0, self.bias_ih_l0)
-        hidden = _Recurrence.apply(gates_TBH, state_BH, weight_HH)  # type: ignore[no-untyped-call]
-        hidden_TBH = cast(Tensor, hidden)
+        arguments = gates_TBH, state[0], self.dropped(self.weight_hh_l0)
+        hidden_TBH = cast(Tensor, _Recurrence.apply(*arguments))  # type: ignore[no-untyped-call]
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
@@ -97,10 +43,6 @@ class ElmanLayer(nn.RNN):
             )
         )
         return hidden_BH, (hidden_BH,)
-
-    def pack(self) -> None:
-        """Copy the weights for faster steps of several rows."""
-        self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
 
     def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:  # noqa: ARG002
         """h_t, which is a tanh; no gates."""

@@ -16,19 +16,18 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
     Inside,
     LayerState,
-    kernel_weights,
+    TorchLayer,
     outputs_before,
     pack_large,
     packed_for,
     project,
-    state_weights,
     tanh_,
 )
 from rnnlm_tui.engine.packed import PackedWeight
@@ -136,26 +135,13 @@ def _factors(gates_TBG: Tensor, states_SBH: Tensor) -> Tensor:
     return factors_TBG
 
 
-class GruLayer(nn.GRU):
-    """An `nn.GRU` of one layer, time first.
+class GruLayer(TorchLayer):
+    """Both biases are parameters: the candidate's second, c_n, is scaled by the reset, so the first
+    can't replace it. The state is (h_BH,)."""
 
-    Both biases are parameters: the candidate's second, c_n, is scaled by the reset, so the first
-    can't replace it. `engine.model` initializes the weights. The state is (h_BH,).
-    """
-
-    weight_ih_l0: nn.Parameter
-    weight_hh_l0: nn.Parameter
-    bias_ih_l0: nn.Parameter
-    bias_hh_l0: nn.Parameter
-    weight_dropout = 0.0
-    _packed: PackedWeight | None = None
+    mode = "GRU"
+    has_second_bias = True
     _packed_hh: PackedWeight | None = None
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers=1, batch_first=False)
-
-    def reset_parameters(self) -> None:
-        """Leave the weights uninitialized: the model initializes them."""
 
     @torch.no_grad()
     def set_start(self) -> None:
@@ -163,35 +149,12 @@ class GruLayer(nn.GRU):
         after 120 steps of the demo."""
         self.bias_ih_l0.chunk(3)[1].fill_(-1)
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros of shape (B, H), on the layer's device."""
-        return (self.weight_hh_l0.new_zeros(batch_size, self.hidden_size),)
-
-    def forward(  # type: ignore[override]
-        self, inputs_TBE: Tensor, state: LayerState
-    ) -> tuple[Tensor, LayerState]:
-        """Run over T time steps.
-
-        Returns:
-            hidden_TBH and the state after the last step, shape (B, H).
-        """
-        (state_BH,) = state
-        weights = kernel_weights(self, state_weights(self), block=inputs_TBE.is_cuda)
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
         if inputs_TBE.device.type != "cpu":
-            hidden_TBH, state_1BH = torch._VF.gru(
-                inputs_TBE,
-                state_BH.unsqueeze(0),
-                weights,
-                True,
-                1,
-                0.0,
-                self.training,
-                False,
-                False,
-            )
-            return hidden_TBH, (state_1BH.squeeze(0),)
-        hidden = GruRecurrence.apply(inputs_TBE, state_BH, *weights)  # type: ignore[no-untyped-call]
-        hidden_TBH = cast(Tensor, hidden)
+            return self.by_kernel(torch._VF.gru, inputs_TBE, state)
+        arguments = inputs_TBE, state[0], *self.weights(block=False)
+        hidden_TBH = cast(Tensor, GruRecurrence.apply(*arguments))  # type: ignore[no-untyped-call]
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:

@@ -16,43 +16,17 @@ before it and the weights' gradient after it, and 17.8 ms in torch's kernel with
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import (
-    Inside,
-    LayerState,
-    kernel_weights,
-    outputs_before,
-    pack_large,
-    packed_for,
-    state_weights,
-)
-from rnnlm_tui.engine.packed import PackedWeight
+from rnnlm_tui.engine.cells.base import Inside, LayerState, TorchLayer, outputs_before, packed_for
 
 
-class LstmLayer(nn.LSTM):
-    """An `nn.LSTM` of one layer, time first, without the second bias.
+class LstmLayer(TorchLayer):
+    """The state is (h_BH, c_BH)."""
 
-    Of torch's two biases only the sum matters, so `bias_hh_l0` is a buffer of zeros, as in
-    `ElmanLayer`. `engine.model` initializes the weights. The state is (h_BH, c_BH).
-    """
-
-    weight_ih_l0: nn.Parameter
-    weight_hh_l0: nn.Parameter
-    bias_ih_l0: nn.Parameter
-    bias_hh_l0: Tensor
-    weight_dropout = 0.0
-    _packed: PackedWeight | None = None
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers=1, batch_first=False)
-        del self.bias_hh_l0
-        self.register_buffer("bias_hh_l0", torch.zeros(4 * hidden_size), persistent=False)
-        self._init_flat_weights()
-
-    def reset_parameters(self) -> None:
-        """Leave the weights uninitialized: the model initializes them."""
+    mode = "LSTM"
+    states = 2
 
     @torch.no_grad()
     def set_start(self) -> None:
@@ -69,26 +43,9 @@ class LstmLayer(nn.LSTM):
             if start is not None:
                 gate_H.fill_(start)
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros for h and c, each of shape (B, H), on the layer's device."""
-        zeros_BH = self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
-        return zeros_BH, zeros_BH.clone()
-
-    def forward(  # type: ignore[override]
-        self, inputs_TBE: Tensor, state: LayerState
-    ) -> tuple[Tensor, LayerState]:
-        """Run over T time steps.
-
-        Returns:
-            hidden_TBH and the state after the last step, h and c of shape (B, H).
-        """
-        hidden_BH, cell_BH = state
-        weights = kernel_weights(self, state_weights(self), block=inputs_TBE.is_cuda)
-        before = hidden_BH.unsqueeze(0), cell_BH.unsqueeze(0)
-        hidden_TBH, hidden_1BH, cell_1BH = torch._VF.lstm(
-            inputs_TBE, before, weights, True, 1, 0.0, self.training, False, False
-        )
-        return hidden_TBH, (hidden_1BH.squeeze(0), cell_1BH.squeeze(0))
+    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """Run over T time steps: hidden_TBH and the state after the last."""
+        return self.by_kernel(torch._VF.lstm, inputs_TBE, state)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, and the state (h, c) after it."""
@@ -104,10 +61,6 @@ class LstmLayer(nn.LSTM):
             input_BE, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
         )
         return hidden_BH, (hidden_BH, cell_BH)
-
-    def pack(self) -> None:
-        """Copy the weights for faster steps of several rows."""
-        self._packed = pack_large(torch.cat((self.weight_ih_l0, self.weight_hh_l0), 1))
 
     def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
         """i_t, f_t and o_t, and the candidate g_t."""

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells.base import Inside, LayerState, pack_large, project
-from rnnlm_tui.engine.packed import PackedWeight
+from rnnlm_tui.engine.cells.base import Inside, LayerState, ProjectedLayer
 
 
 def gated_average(
@@ -113,53 +112,39 @@ def _scan(decay_TBH: Tensor, addend_TBH: Tensor, *, backwards: bool = False) -> 
     return sums_TBH
 
 
-class MinimalLayer(nn.Module):
+class MinimalLayer(ProjectedLayer):
     """h_t = (1 - z_t) h_(t-1) + z_t c_t, with z and c from the cell. The state is h, (B, H)."""
 
-    _packed: PackedWeight | None = None
+    projections: int
+    """Linear maps of the input, each (H, E), from which the cell computes z and c."""
 
-    def __init__(self, input_size: int, hidden_size: int, projections: int) -> None:
-        """
-        Args:
-            projections: linear maps of the input, each (H, E), from which the cell computes z and
-                c.
-        """
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.weight_ih = nn.Parameter(torch.empty(projections * hidden_size, input_size))
-        self.bias_ih = nn.Parameter(torch.empty(projections * hidden_size))
-
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros of shape (B, H), on the layer's device."""
-        return (self.weight_ih.new_zeros(batch_size, self.hidden_size),)
+        self.state_shapes = ((hidden_size,),)
+        self.weight_ih = nn.Parameter(torch.empty(self.projections * hidden_size, input_size))
+        self.bias_ih = nn.Parameter(torch.empty(self.projections * hidden_size))
 
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last, (B, H)."""
         (state_BH,) = state
-        gate_TBH, candidate_TBH = self._gate_and_candidate(
-            self._project(inputs_TBE, state_BH.dtype)
-        )
+        gate_TBH, candidate_TBH = self._gate_and_candidate(inputs_TBE, state_BH.dtype)
         hidden_TBH = gated_average(gate_TBH, candidate_TBH, state_BH)
         return hidden_TBH, (hidden_TBH[-1],)
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH, which is the state too."""
         (state_BH,) = state
-        gate_BH, candidate_BH = self._gate_and_candidate(self._project(input_BE, state_BH.dtype))
+        gate_BH, candidate_BH = self._gate_and_candidate(input_BE, state_BH.dtype)
         hidden_BH = torch.lerp(state_BH, candidate_BH, gate_BH)
         return hidden_BH, (hidden_BH,)
 
-    def pack(self) -> None:
-        """Copy the weights for faster steps of several rows."""
-        self._packed = pack_large(self.weight_ih)
+    def _gate_and_candidate(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self._gated(*self.project(inputs, dtype).chunk(self.projections, dim=-1))
 
     @abstractmethod
-    def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _gated(self, *projected: Tensor) -> tuple[Tensor, Tensor]:
         """z, between 0 and 1, and c from the projections, each (..., H)."""
-
-    def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        projected = project(inputs, self.weight_ih, self.bias_ih, self._packed)
-        return torch.split(projected.to(dtype), self.hidden_size, dim=-1)
 
 
 class MinGruLayer(MinimalLayer):
@@ -175,8 +160,7 @@ class MinGruLayer(MinimalLayer):
     The rows of `weight_ih` are those of z, then c. The state is h, (B, H).
     """
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, projections=2)
+    projections = 2
 
     @torch.no_grad()
     def set_start(self) -> None:
@@ -184,7 +168,7 @@ class MinGruLayer(MinimalLayer):
         300 steps of the demo."""
         self.bias_ih[: self.hidden_size] = 1
 
-    def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _gated(self, *projected: Tensor) -> tuple[Tensor, Tensor]:
         gate, candidate = projected
         return torch.sigmoid(gate), candidate
 
@@ -195,8 +179,7 @@ class MinGruLayer(MinimalLayer):
         state: LayerState,
     ) -> Inside:
         """z_t, the share of the candidate."""
-        projected = self._project(inputs_TBE, state[0].dtype)
-        return Inside({"update": self._gate_and_candidate(projected)[0]})
+        return Inside({"update": self._gate_and_candidate(inputs_TBE, state[0].dtype)[0]})
 
 
 class MinLstmLayer(MinimalLayer):
@@ -214,8 +197,7 @@ class MinLstmLayer(MinimalLayer):
     The rows of `weight_ih` are those of i, c and f. The state is h, (B, H).
     """
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, projections=3)
+    projections = 3
 
     @torch.no_grad()
     def set_start(self) -> None:
@@ -223,7 +205,7 @@ class MinLstmLayer(MinimalLayer):
         after 300 steps of the demo."""
         self.bias_ih[2 * self.hidden_size :] = -1
 
-    def _gate_and_candidate(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _gated(self, *projected: Tensor) -> tuple[Tensor, Tensor]:
         enter, candidate, forget = projected
         return torch.sigmoid(F.softplus(-forget) - F.softplus(-enter)), candidate
 
@@ -234,5 +216,5 @@ class MinLstmLayer(MinimalLayer):
         state: LayerState,
     ) -> Inside:
         """i'_t and f'_t, which add up to 1."""
-        enter = self._gate_and_candidate(self._project(inputs_TBE, state[0].dtype))[0]
+        enter, _ = self._gate_and_candidate(inputs_TBE, state[0].dtype)
         return Inside({"input": enter, "forget": 1 - enter})

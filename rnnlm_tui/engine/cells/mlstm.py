@@ -11,12 +11,10 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.cells.base import (
     Inside,
     LayerState,
+    ProjectedLayer,
     head_size,
-    pack_large,
-    project,
     stabilised_input,
 )
-from rnnlm_tui.engine.packed import PackedWeight
 from rnnlm_tui.schema.estimates import LONGEST_WHOLE_WINDOW, WINDOW_CHUNK
 
 LARGEST_STABILISER = math.log(1e6)
@@ -28,7 +26,7 @@ SMALLEST_STABILISER = -80.0
 """Keeps exp(-m) within float32; so empty a memory reads as zero either way."""
 
 
-class MlstmLayer(nn.Module):
+class MlstmLayer(ProjectedLayer):
     """mLSTM of Beck et al., "xLSTM: Extended Long Short-Term Memory" (arXiv 2405.04517), equations
     19 to 27.
 
@@ -55,13 +53,12 @@ class MlstmLayer(nn.Module):
     with C = n = 0 every m gives the same h.
     """
 
-    _packed: PackedWeight | None = None
-
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.num_heads = num_heads
-        self.head_size = head_size(hidden_size, num_heads)
+        self.head_size = width = head_size(hidden_size, num_heads)
+        self.state_shapes = (num_heads, width, width), (num_heads, width), (num_heads,)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads, input_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size + 2 * num_heads))
 
@@ -80,17 +77,9 @@ class MlstmLayer(nn.Module):
         self.weight_ih[queries_keys : queries_keys + self.hidden_size].mul_(2)
         self.bias_ih[-self.num_heads :] = -1
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros of shapes (B, heads, d, d), (B, heads, d) and (B, heads), on the layer's device."""
-        shape = (batch_size, self.num_heads)
-        return tuple(
-            self.weight_ih.new_zeros(*shape, *rest)
-            for rest in ((self.head_size, self.head_size), (self.head_size,), ())
-        )
-
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""
-        read_write, output_TBH, gates = self._project(inputs_TBE, state[0].dtype)
+        read_write, output_TBH, gates = self._parts(inputs_TBE, state[0].dtype)
         rows = read_write.permute(
             2, 1, 3, 0, 4
         ).contiguous()  # (3, B, N, T, D): one copy here saves one per product
@@ -109,7 +98,7 @@ class MlstmLayer(nn.Module):
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step in the recurrent form: hidden_BH and the state after it."""
         memory, normaliser, stabiliser = state
-        read_write, output_BH, gates = self._project(input_BE, memory.dtype)
+        read_write, output_BH, gates = self._parts(input_BE, memory.dtype)
         query, key, value = read_write.unbind(-3)
         query, (enter, forget) = query / math.sqrt(self.head_size), gates.unbind(-2)
         log_forget = F.logsigmoid(forget)
@@ -128,10 +117,6 @@ class MlstmLayer(nn.Module):
             reached,
         )
 
-    def pack(self) -> None:
-        """Copy the weights for faster steps of several rows."""
-        self._packed = pack_large(self.weight_ih)
-
     def inside(
         self,
         inputs_TBE: Tensor,
@@ -144,7 +129,7 @@ class MlstmLayer(nn.Module):
         holds.
         """
         memory, normaliser, stabiliser = state
-        _, output, gates = self._project(inputs_TBE, memory.dtype)
+        _, output, gates = self._parts(inputs_TBE, memory.dtype)
         enter, forget = gates.unbind(-2)
         stabiliser = stabiliser.masked_fill((normaliser == 0).all(-1), -torch.inf)
         return Inside(
@@ -155,12 +140,13 @@ class MlstmLayer(nn.Module):
             }
         )
 
-    def _project(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """q before its factor, k and v (..., 3, N, D), the output gate (..., H), i~ and f~ (..., 2,
         N)."""
-        projected = project(inputs, self.weight_ih, self.bias_ih, self._packed).to(dtype)
         read_write, output, gates = torch.split(
-            projected, [3 * self.hidden_size, self.hidden_size, 2 * self.num_heads], dim=-1
+            self.project(inputs, dtype),
+            [3 * self.hidden_size, self.hidden_size, 2 * self.num_heads],
+            dim=-1,
         )
         return (
             torch.unflatten(read_write, -1, (3, self.num_heads, -1)),

@@ -6,20 +6,16 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rnnlm_tui.engine.cells.base import (
     Inside,
     LayerState,
-    drop,
+    ProjectedLayer,
     head_size,
     outputs_before,
-    pack_large,
-    project,
     stabilised_input,
 )
 from rnnlm_tui.engine.cells.slstm_recurrence import SlstmRecurrence
-from rnnlm_tui.engine.packed import PackedWeight
 
 EMPTY = -1e9
 """The stabiliser of an empty memory: so low that the first input gate sets the scale, which keeps
@@ -27,7 +23,7 @@ the normaliser at 1 or above from then on.
 """
 
 
-class SlstmLayer(nn.Module):
+class SlstmLayer(ProjectedLayer):
     """sLSTM of Beck et al., "xLSTM: Extended Long Short-Term Memory" (arXiv 2405.04517), equations
     8 to 17.
 
@@ -50,14 +46,12 @@ class SlstmLayer(nn.Module):
     the state before the first token.
     """
 
-    weight_dropout = 0.0
-    _packed: PackedWeight | None = None
-
     def __init__(self, input_size: int, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.head_size = head_size(hidden_size, num_heads)
+        self.state_shapes = ((hidden_size,),) * 4
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, self.head_size))
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))
@@ -74,28 +68,14 @@ class SlstmLayer(nn.Module):
         self.weight_ih.mul_(2)
         self.bias_ih.view(self.num_heads, 4, -1)[:, 3] = -2
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Four zero tensors of shape (B, H), on the layer's device."""
-        return tuple(self.weight_ih.new_zeros(batch_size, self.hidden_size) for _ in range(4))
-
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""
-        weight = (
-            drop(self.weight_hh, self.weight_dropout)
-            if self.training and self.weight_dropout
-            else self.weight_hh
-        )
-        return self._run(F.linear(inputs_TBE, self.weight_ih, self.bias_ih), state, weight)
+        return self._run(inputs_TBE, state, self.dropped(self.weight_hh))
 
     def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One time step: hidden_BH and the state after it."""
-        projected_BG = project(input_BE, self.weight_ih, self.bias_ih, self._packed)
-        hidden_1BH, after = self._run(projected_BG.unsqueeze(0), state, self.weight_hh)
+        hidden_1BH, after = self._run(input_BE, state, self.weight_hh)
         return hidden_1BH[0], after
-
-    def pack(self) -> None:
-        """Copy the weights for faster steps of several rows."""
-        self._packed = pack_large(self.weight_ih)
 
     def inside(self, inputs_TBE: Tensor, outputs_TBH: Tensor, state: LayerState) -> Inside:
         """i'_t, f_t and o_t, and the candidate z_t.
@@ -104,7 +84,7 @@ class SlstmLayer(nn.Module):
         holds.
         """
         cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
-        projected_TBG = F.linear(inputs_TBE, self.weight_ih, self.bias_ih).to(cell_BH.dtype)
+        projected_TBG = self.project(inputs_TBE, cell_BH.dtype)
         before_TBND = torch.unflatten(
             outputs_before(outputs_TBH, hidden_BH), -1, (self.num_heads, -1)
         )
@@ -123,11 +103,11 @@ class SlstmLayer(nn.Module):
             torch.tanh(candidate),
         )
 
-    def _run(
-        self, projected_TBG: Tensor, state: LayerState, weight: Tensor
-    ) -> tuple[Tensor, LayerState]:
+    def _run(self, inputs: Tensor, state: LayerState, weight: Tensor) -> tuple[Tensor, LayerState]:
+        """Over the time steps of inputs_TBE, or one of input_BE."""
         cell_BH, normaliser_BH, hidden_BH, stabiliser_BH = state
-        projected_TBG = projected_TBG.to(cell_BH.dtype)
+        projected = self.project(inputs, cell_BH.dtype)
+        projected_TBG = projected if projected.dim() == 3 else projected.unsqueeze(0)
         stabiliser_BH = stabiliser_BH.masked_fill(normaliser_BH == 0, EMPTY)
         hidden_TBH, *after = cast(
             tuple[Tensor, ...],

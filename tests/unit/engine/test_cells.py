@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from rnnlm_tui.engine import modeling_rnnlm
-from rnnlm_tui.engine.cells import CELLS, WeightDroppingLayer
-from rnnlm_tui.engine.cells.base import drop, kernel_weights, state_weights
+from rnnlm_tui.engine.cells import CELLS
+from rnnlm_tui.engine.cells.base import drop
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema import cells
 from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS, CellType
@@ -150,8 +150,10 @@ def test_one_mask_drops_weights_at_every_step_of_a_training_pass(cell_type: str)
 def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory(cell_type: str) -> None:
     layer: Any = drawn_layer(cell_type)
     layer.weight_dropout = 0.5
-    dropped = state_weights(layer)
-    weights = kernel_weights(layer, dropped, block=True)
+    torch.manual_seed(9)
+    dropped = layer.dropped(layer.weight_hh_l0)
+    torch.manual_seed(9)
+    weights = layer.weights(block=True)
     wanted = [layer.weight_ih_l0, dropped, layer.bias_ih_l0, layer.bias_hh_l0]
     torch.testing.assert_close(weights, wanted, rtol=0, atol=0)
     begins = [0]
@@ -160,7 +162,7 @@ def test_a_gpus_kernel_gets_the_dropped_weights_in_one_block_of_memory(cell_type
         assert weight.storage_offset() == begins[-1]
         begins.append(begins[-1] + weight.numel())
     assert weights[0].untyped_storage().nbytes() == 8 * begins[-1]
-    undropped = kernel_weights(layer, layer.weight_hh_l0, block=True)
+    undropped = layer.eval().weights(block=True)
     assert all(ours is own for ours, own in zip(undropped, layer._flat_weights, strict=True))
 
 
@@ -171,19 +173,18 @@ def test_exactly_the_cells_with_state_to_state_weights_take_weight_dropout() -> 
             model = built_model(**shape, cell_type=cell_type, weight_dropout=0.3)
             assert [layer.weight_dropout for layer in model.layers] == [0.3, 0.3]
         else:
-            assert not isinstance(drawn_layer(cell_type), WeightDroppingLayer)
             with pytest.raises(InputError, match="no state-to-state weights"):
                 built_model(**shape, cell_type=cell_type, weight_dropout=0.3)
 
 
-@TORCHS
-def test_a_layer_equals_torchs_own_kernel_that_gpus_use(cell_type: str) -> None:
+@pytest.mark.parametrize(("cell_type", "library"), [("elman", nn.RNN), ("gru", nn.GRU)])
+def test_a_layer_equals_torchs_own_kernel_that_gpus_use(cell_type: str, library: Any) -> None:
     layer: Any = drawn_layer(cell_type)
-    inputs, state = drawn(6, 3, INPUTS), tuple(drawn(3, 4) for _ in layer.initial_state(3))
-    given = tuple(part.unsqueeze(0) for part in state)
-    torchs: Any = super(type(layer), layer)
-    theirs, _ = torchs.forward(inputs, given if len(given) > 1 else given[0])
+    inputs, state = drawn(6, 3, INPUTS), (drawn(3, 4),)
+    theirs, _ = library.forward(layer, inputs, state[0].unsqueeze(0))
     torch.testing.assert_close(layer(inputs, state)[0], theirs)
+    kernel = torch._VF.rnn_tanh if cell_type == "elman" else torch._VF.gru
+    torch.testing.assert_close(layer.by_kernel(kernel, inputs, state), layer(inputs, state))
 
 
 @TORCHS
