@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.packed import pack
 from rnnlm_tui.engine.token_sampling import ROW, RejectionSampler
@@ -163,8 +162,8 @@ def lay_out_weights(model: RecurrentLanguageModel) -> None:
     if output.weight.device.type != "cpu" or isinstance(output, LaidOutHead):
         return
     model.output = LaidOutHead(output)
-    for layer in model.layers:
-        cast(RecurrentLayer, layer).pack()
+    for layer in model.cells:
+        layer.pack()
 
 
 def _head_for(model: RecurrentLanguageModel, steps: int, count: int) -> Callable[[Tensor], Tensor]:

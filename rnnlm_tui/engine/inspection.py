@@ -10,13 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import RecurrentLayer
 from rnnlm_tui.engine.generation import TextState, check_ids
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
@@ -156,7 +154,7 @@ def gates_and_saturation(
     The names are those of the cell's module: input, forget and output, or reset and update.
     """
     index = layer_index(model, layer)
-    cell, state = tuple(layers_of(model))[index], trace.start[index]
+    cell, state = tuple(model.cells)[index], trace.start[index]
     found: dict[str, list[Tensor]] = {}
     saturated: list[Tensor] = []
     with _exactly(model):
@@ -189,11 +187,6 @@ def layer_index(model: RecurrentLanguageModel, layer: int) -> int:
     return layer % model.num_layers
 
 
-def layers_of(model: RecurrentLanguageModel) -> Iterable[RecurrentLayer]:
-    """The recurrent layers, the first one reads the embedding."""
-    return cast(Iterable[RecurrentLayer], model.layers)
-
-
 @contextmanager
 def _exactly(model: RecurrentLanguageModel) -> Iterator[None]:
     """Without dropout, and on a GPU without rounded products: surprise is compared between
@@ -221,7 +214,7 @@ def _outputs(
     for window in _windows(len(ids)):
         check()
         features_T1E = _embedded(model, ids[window])
-        for index, layer in enumerate(layers_of(model)):
+        for index, layer in enumerate(model.cells):
             features_T1E, states[index] = layer(features_T1E, states[index])
             outputs_LTH[index, window] = features_T1E[:, 0].cpu()
     return outputs_LTH

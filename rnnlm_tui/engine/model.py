@@ -92,7 +92,7 @@ class RecurrentLanguageModel(nn.Module):
             CELLS[self.cell_type](inputs, outputs, self.num_heads)
             for inputs, outputs in pairwise(widths)
         )
-        for layer in self._cells:
+        for layer in self.cells:
             layer.weight_dropout = shape.weight_dropout
         self.output = empty(  # type: ignore[no-untyped-call]
             nn.Linear, self.hidden_size, self.vocab_size
@@ -102,13 +102,18 @@ class RecurrentLanguageModel(nn.Module):
         if seed is None:
             return
         initialize(self.named_parameters(), shape, seed)
-        for layer in self._cells:
+        for layer in self.cells:
             if shape.initialization == "default":
                 layer.set_start()
 
+    @property
+    def cells(self) -> Iterable[RecurrentLayer]:
+        """The recurrent layers; the first one reads the embedding."""
+        return cast(Iterable[RecurrentLayer], self.layers)
+
     def initial_state(self, batch_size: int) -> State:
         """Zeros for B streams or sentences, on the model's device."""
-        return tuple(layer.initial_state(batch_size) for layer in self._cells)
+        return tuple(layer.initial_state(batch_size) for layer in self.cells)
 
     def num_parameters(self) -> int:
         """Number of trainable parameters; a tied matrix counts once."""
@@ -164,20 +169,16 @@ class RecurrentLanguageModel(nn.Module):
         """A `step` without the head: hidden_BH and the state after it."""
         features_BE = F.embedding(token_B, self.embedding.weight)
         after: list[LayerState] = []
-        for layer, before in zip(self._cells, state, strict=True):
+        for layer, before in zip(self.cells, state, strict=True):
             features_BE, reached = layer.step(features_BE, before)
             after.append(reached)
         return features_BE, tuple(after)
-
-    @property
-    def _cells(self) -> Iterable[RecurrentLayer]:
-        return cast(Iterable[RecurrentLayer], self.layers)
 
     def _hidden(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         # Time first, so that each step of the recurrence reads one block of memory.
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
         after: list[LayerState] = []
-        for layer, before in zip(self._cells, state, strict=True):
+        for layer, before in zip(self.cells, state, strict=True):
             features_TBE, reached = layer(features_TBE, before)
             features_TBE = self._drop(features_TBE)
             after.append(reached)

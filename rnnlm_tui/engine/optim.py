@@ -21,46 +21,22 @@ ignored it before torch 2.13."""
 def build_optimizer(
     parameters: Iterable[nn.Parameter], settings: OptimizerConfig, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimizer over all parameters."""
+    """AdamW, or SGD without momentum and so without state, with weight decay on all parameters.
+
+    One kernel a step where the device has one.
+    """
+    kept, decay = list(parameters), settings.weight_decay
+    fused = all(parameter.device.type in FUSED_DEVICES for parameter in kept)
     if settings.algorithm == "sgd":
-        return sgd(parameters, learning_rate=learning_rate, weight_decay=settings.weight_decay)
-    return adamw(
-        parameters,
-        learning_rate=learning_rate,
-        weight_decay=settings.weight_decay,
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        eps=settings.eps,
-    )
-
-
-def adamw(
-    parameters: Iterable[nn.Parameter],
-    *,
-    learning_rate: float,
-    weight_decay: float = 0.01,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-) -> torch.optim.AdamW:
-    """AdamW with weight decay on all parameters; one kernel per step where the device has one."""
-    kept = list(parameters)
+        return torch.optim.SGD(kept, lr=learning_rate, weight_decay=decay, fused=fused)
     return torch.optim.AdamW(
         kept,
         lr=learning_rate,
-        betas=(beta1, beta2),
-        eps=eps,
-        weight_decay=weight_decay,
-        fused=_fused(kept),
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=decay,
+        fused=fused,
     )
-
-
-def sgd(
-    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float = 0.0
-) -> torch.optim.SGD:
-    """Plain SGD, w - rate x (gradient + decay x w), without momentum, so without state."""
-    kept = list(parameters)
-    return torch.optim.SGD(kept, lr=learning_rate, weight_decay=weight_decay, fused=_fused(kept))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -99,15 +75,10 @@ def update_when_finite(optimizer: torch.optim.Optimizer, norm: Tensor, loss: Ten
 
 
 def allocate_update(optimizer: torch.optim.Optimizer) -> None:
-    """Allocate everything that an update allocates, without changing a weight."""
-    if skips_bad_updates(optimizer):
-        device = optimizer.param_groups[0]["params"][0].device
-        optimizer.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
-        optimizer.step()
-        return
+    """Allocate everything that an update allocates, without changing a weight whose gradient is
+    zero."""
     rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
+    set_learning_rate(optimizer, 0.0)
     try:
         optimizer.step()
     finally:
@@ -137,7 +108,3 @@ def _skips_a_trial(kind: type[torch.optim.Optimizer], device: torch.device) -> b
     trial.found_inf = torch.ones((), device=device)  # type: ignore[attr-defined]
     trial.step()
     return weight.item() == 1.0
-
-
-def _fused(parameters: Iterable[nn.Parameter]) -> bool:
-    return all(parameter.device.type in FUSED_DEVICES for parameter in parameters)

@@ -8,7 +8,8 @@ import sys
 import torch
 
 from rnnlm_tui.engine.memory import held_bytes
-from rnnlm_tui.engine.optim import adamw
+from rnnlm_tui.engine.optim import build_optimizer
+from rnnlm_tui.schema.config import OptimizerConfig
 from tests.unit.engine.builders import built_model
 
 VOCABULARY, SENTENCES, LONGEST = 2_000, 16, 30
@@ -27,7 +28,7 @@ def main() -> None:
         pad_id=0,
         seed=1,
     )
-    optimizer = adamw(model.parameters(), learning_rate=1e-3)
+    optimizer = build_optimizer(model.parameters(), OptimizerConfig(), 1e-3)
     draw = torch.Generator().manual_seed(1)
     before = 0
     for step in range(int(sys.argv[1])):

@@ -192,7 +192,7 @@ def test_a_layers_gates_and_saturation_are_averaged_at_each_token_of_a_text(
         parameter.mul_(2)  # so that some units saturate
     seen = trace(model, ids)
     for index, inputs_TE in enumerate((model.embedding.weight[ids], seen.outputs_LTH[0])):
-        layer = list(inspection.layers_of(model))[index]
+        layer = list(model.cells)[index]
         own = layer.inside(
             inputs_TE[:, None], seen.outputs_LTH[index][:, None], layer.initial_state(1)
         )
@@ -221,6 +221,6 @@ def test_outputs_are_each_layers_own(cell_type: str) -> None:
     model, ids = small_model(cell_type=cell_type), tokens(15)
     seen = trace(model, ids)
     features = F.embedding(torch.tensor(ids)[:, None], model.embedding.weight)
-    for layer, outputs_TH in zip(inspection.layers_of(model), seen.outputs_LTH, strict=True):
+    for layer, outputs_TH in zip(model.cells, seen.outputs_LTH, strict=True):
         features, _ = layer(features, layer.initial_state(1))
         torch.testing.assert_close(features[:, 0], outputs_TH)

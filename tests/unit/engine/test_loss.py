@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from rnnlm_tui.engine import loss as loss_module
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, rows_per_chunk
-from rnnlm_tui.engine.optim import adamw, clip_gradients, update_when_finite
-from rnnlm_tui.engine.padded_loss import agrees
-from rnnlm_tui.engine.softmax import PLAIN, Softmax
+from rnnlm_tui.engine.optim import build_optimizer, clip_gradients, update_when_finite
+from rnnlm_tui.engine.padded_loss import PLAIN, Softmax, agrees
 from rnnlm_tui.schema import memory
+from rnnlm_tui.schema.config import OptimizerConfig
 
 from .head_cases import CPU, PADDED_WAYS, Way, a_head, exact, relative_errors, way_named
 
@@ -113,7 +113,7 @@ def test_without_targets_the_loss_is_nan_and_no_weight_changes(
     hidden, weight, bias = (part.to(way.device) for part in head.parts)
     parameters = [nn.Parameter(weight), nn.Parameter(bias)]
     before = [part.detach().clone() for part in parameters]
-    optimizer = adamw(parameters, learning_rate=0.1)
+    optimizer = build_optimizer(parameters, OptimizerConfig(), 0.1)
     targets = head.targets.to(way.device)
     if way.name != "cpu":
         hidden, targets = hidden[:rows], targets[:rows]

@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.padded_loss import (
+    PLAIN,
+    Softmax,
     kernel_note,
     padded_mean_loss,
     softmax_for,
 )
-from rnnlm_tui.engine.softmax import PLAIN, Softmax
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule

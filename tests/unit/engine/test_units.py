@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.inspection import layers_of, trace
+from rnnlm_tui.engine.inspection import trace
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.units import (
     FEATURES,
@@ -251,7 +251,7 @@ def bits_of_the_driven_letter(model: RecurrentLanguageModel, ids: list[int]) -> 
 def without_unit(model: RecurrentLanguageModel, unit: int, mean: float) -> RecurrentLanguageModel:
     """A copy in which the recurrence and the head see the unit's mean instead of the unit."""
     silenced = copy.deepcopy(model)
-    (layer,) = layers_of(silenced)
+    (layer,) = silenced.cells
     assert isinstance(layer, ElmanLayer)
     with torch.no_grad():
         for weight, bias in (
