@@ -154,7 +154,7 @@ async def test_d_moves_a_run_to_the_trash_and_u_restores_the_last_deleted_first(
 
         while "›  brisk-heron" not in shown(app):
             await pilot.press("down" if shown(app)[0].startswith("›") else "home")
-        await pilot.press("d")
+        await press(pilot, "d", "brisk-heron moved to the trash, u undoes it")
         await until(pilot, lambda: len(shown(app)) == 2)
         trained("brisk-heron")
         app.watcher.poll_now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -94,15 +95,15 @@ class ExportScreen(Overlay[None]):
             self.dismiss(None)
         elif self._phase:
             return
-        elif text:
-            await self._export(user_path(text), FORMATS[self._format])
+        elif text or not self._proposed:
+            await self._export(text, FORMATS[self._format])
         else:
             self._problem = "name a folder to write"
             self._show()
 
     @act
-    async def _export(self, folder: Path, format: ExportFormat) -> None:
-        """Export; the outcome is shown here, or reported once the box is closed."""
+    async def _export(self, text: str, format: ExportFormat) -> None:
+        """Export to this folder; the outcome is shown here, or reported once the box is closed."""
         context, self._problem, self._phase = self.context, "", "loading"
         self._show()
 
@@ -110,18 +111,21 @@ class ExportScreen(Overlay[None]):
             self._phase = progress.phase
 
         try:
+            if text == self._proposed:  # or about to be, for a format that was just chosen
+                text = await context.wait_for(partial(self._free_folder, format))
+            folder = user_path(text)
             result = await context.wait_for(
                 lambda: client.export.export_checkpoint(
                     self._run, self._checkpoint, folder, format, report=report
                 )
             )
         except (RnnlmError, OSError) as error:
-            if not self.is_attached:
+            if not self.is_open:
                 raise
             self._problem, _ = words_of(error)
         else:
             self._result = result
-            if not self.is_attached:
+            if not self.is_open:
                 name = f"{self._run.name}@{self._checkpoint_name}"
                 context.report(f"{name} exported to {safe_text(str(result.folder))}")
         self._phase = ""
@@ -144,18 +148,21 @@ class ExportScreen(Overlay[None]):
     async def _propose(self) -> None:
         """Propose a free folder, unless the user has typed another."""
         box, format = self.query_one(SafeInput), FORMATS[self._format]
-        name = f"{self._run.name}-{self._checkpoint_name}-{format}"
-        free = await self.context.wait_for(lambda: str(folders.free_path(name)))
+        free = await self.context.wait_for(partial(self._free_folder, format))
         if box.value == self._proposed and format == FORMATS[self._format]:
             self._proposed = box.value = free
             box.cursor_position = len(free)
+
+    def _free_folder(self, format: ExportFormat) -> str:
+        name = f"{self._run.name}-{self._checkpoint_name}-{format}"
+        return str(folders.free_path(name))
 
     @property
     def _can_change(self) -> bool:
         return not self._phase and self._result is None
 
     def _show(self) -> None:
-        if not self.is_attached:
+        if not self.is_open:
             return
         chosen, arrows = FORMATS[self._format], shown_keys("↑ ↓", self.app)
         signs = arrows if self._can_change else " " * len(arrows)

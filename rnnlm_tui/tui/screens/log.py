@@ -262,7 +262,7 @@ class WorkerLogScreen(LinesOverlay):
         look()
 
     def _show(self, changed: bool) -> None:
-        if not changed or not self.is_attached:
+        if not changed or not self.is_open:
             return
         if self._log.lines or not self._lines:
             self.panel.show(self._log.lines, "its end" if self._log.is_cut else "")

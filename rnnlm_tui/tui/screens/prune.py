@@ -102,7 +102,7 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
             )
         except (RnnlmError, OSError) as error:
             problem, _ = words_of(error)
-        if self.is_attached and asked == (self._keep_last, self._intervals[self._every]):
+        if self.is_open and asked == (self._keep_last, self._intervals[self._every]):
             self._plan, self._problem = plan, problem
             self._show()
 

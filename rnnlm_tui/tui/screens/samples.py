@@ -109,7 +109,7 @@ class SampleHistoryScreen(Overlay[int | None]):
     def _show(self) -> None:
         from rnnlm_tui.schema.presets import has_prompts_of_another_text
 
-        if not self.is_attached:
+        if not self.is_open:
             return
         index, steps = self._index, self._stored.steps
         wanted = steps[max(0, index - EARLIER) : index + 1][::-1]

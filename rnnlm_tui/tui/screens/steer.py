@@ -190,13 +190,13 @@ class SteerScreen(Overlay[None]):
 
     def _refresh(self) -> None:
         """Read the run again, unless an answer is awaited."""
-        if self.is_attached and not self._asked and self.app.screen is self:
+        if self.is_open and not self._asked and self.app.screen is self:
             self.context.in_thread(
                 lambda: client.steering.read_steering(self._run), self._take_state, lambda _: None
             )
 
     def _take_state(self, state: SteeringState) -> None:
-        if not self.is_attached or self._asked:
+        if not self.is_open or self._asked:
             return
         if state.summary.status not in LIVING:
             self.note(f"the run isn't training any more: {state.summary.status}", WARN)
@@ -280,7 +280,7 @@ class SteerScreen(Overlay[None]):
             result = await app.wait_for(send)
             state = await app.wait_for(lambda: client.steering.read_steering(run))
         except (RnnlmError, OSError) as error:
-            if not self.is_attached:
+            if not self.is_open:
                 raise
             self.note(f"✗ {in_one_sentence(error)}", BAD)
             if isinstance(error, ConfigError):
@@ -292,7 +292,7 @@ class SteerScreen(Overlay[None]):
             self._asked = False
         words = confirmed_text(result, state.config.checkpoint)
         app.watcher.poll_now()
-        if self.is_attached:
+        if self.is_open:
             self._take_state(state)
             self.note(f"✓ {app.with_keys(words)}", GOOD)
         else:

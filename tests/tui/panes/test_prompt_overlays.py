@@ -98,10 +98,11 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
         assert [sample.seed for sample in search()] == [2]
         await until(pilot, lambda: "marked" not in screen_text(app))
         full = StorageError("can't write samples.jsonl: the disk is full")
-        late, arrived = threading.Event(), threading.Event()
+        begun, late, arrived = threading.Event(), threading.Event(), threading.Event()
 
         def search_late() -> Sequence[KeptSample]:
             found = search()
+            begun.set()
             late.wait(60)
             arrived.set()
             return found
@@ -110,6 +111,7 @@ async def test_kept_samples_are_searched_exported_deleted_restored_and_used_agai
             broken.setattr(store.kept_samples, "restore", Mock(side_effect=full))
             broken.setattr(store.kept_samples, "search", search_late)
             await press(pilot, "u", f"✗ {full}")
+            await until(pilot, begun.is_set)
         await press(pilot, "u", "2 samples restored", "3 samples")
         late.set()  # what was read before the samples were restored comes after
         await until(pilot, arrived.is_set)
