@@ -115,6 +115,19 @@ def trainer_of(
     )
 
 
+def train(trainer: Trainer, steps: int) -> list[float]:
+    """The losses of these steps, or of those that are left."""
+    losses = list[float]()
+    while trainer.should_continue and len(losses) < steps:
+        losses.append(trainer.train_step().loss.item())
+    return losses
+
+
+def weights(trainer: Trainer) -> list[bytes]:
+    """The bytes of all weights."""
+    return [one.detach().numpy().tobytes() for one in trainer.model.parameters()]
+
+
 def tokenizer_folder(folder: Path) -> Path:
     """A folder with the two files that a checkpoint copies."""
     folder.mkdir()

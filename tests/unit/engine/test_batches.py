@@ -4,7 +4,6 @@ estimated."""
 from __future__ import annotations
 
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,24 +97,6 @@ def test_batches_do_not_depend_on_the_order_of_requests(data_mode: str) -> None:
         batch = seeking.batch(*divmod(place, seeking.steps_per_epoch))
         assert torch.equal(batch.inputs_BT, straight[place].inputs_BT)
         assert torch.equal(batch.targets_BT, straight[place].targets_BT)
-
-
-@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_no_batch_is_longer_than_the_longest(data_mode: str) -> None:
-    batches = batches_of(data_mode)
-    lengths = [batch.inputs_BT.shape[1] for batch in one_pass(batches)]
-    assert max(lengths) <= batches.longest
-    assert batches.pads == (data_mode == "sentences")
-
-
-def test_batches_read_memory_mapped_files(tmp_path: Path) -> None:
-    tokens = text(50)
-    tokens.tofile(tmp_path / "train.bin")
-    mapped = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")
-    assert torch.equal(
-        StreamBatches(mapped, 3, 5).batch(0, 1).inputs_BT,
-        StreamBatches(tokens, 3, 5).batch(0, 1).inputs_BT,
-    )
 
 
 def test_too_short_a_text_is_refused_with_its_length() -> None:

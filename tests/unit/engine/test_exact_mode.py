@@ -12,10 +12,9 @@ import torch
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 
-from .builders import tokenizer_folder, trainer_of
+from .builders import tokenizer_folder, train, trainer_of, weights
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +22,6 @@ def _exact() -> Iterator[None]:
     set_exactness(True)
     yield
     set_exactness(False)
-
-
-def train(trainer: Trainer, steps: int) -> list[float]:
-    return [trainer.train_step().loss.item() for _ in range(steps)]
-
-
-def weights(model: RecurrentLanguageModel) -> list[bytes]:
-    return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
 
 
 CELL_CASES = [
@@ -78,7 +69,7 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
         trainer = fresh(99)  # another seed: everything must come from the files
         load_training_state(folder, trainer)
     assert found + train(trainer, 12 - trainer.step) == losses
-    assert weights(trainer.model) == weights(straight.model)
+    assert weights(trainer) == weights(straight)
     counters = [(one.step, one.tokens_seen, one.epochs_done) for one in (trainer, straight)]
     assert counters[0] == counters[1]
     assert [part.tolist() for layer in trainer.state for part in layer] == [
@@ -92,5 +83,5 @@ def test_unfilled_memory_changes_no_bit(cell_type: str) -> None:
     for fills in (False, True):
         torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
         trainer = trainer_of("sentences", cell_type=cell_type, all_dropouts=True)
-        found.append((train(trainer, 3), weights(trainer.model)))
+        found.append((train(trainer, 3), weights(trainer)))
     assert found[0] == found[1]

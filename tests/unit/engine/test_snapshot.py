@@ -17,7 +17,7 @@ from rnnlm_tui.engine.checkpoint import (
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
 
-from .builders import tokenizer_folder, trainer_of
+from .builders import tokenizer_folder, train, trainer_of
 
 
 def write(snapshot: Snapshot, folder: Path, codec: Path) -> dict[str, bytes]:
@@ -26,11 +26,6 @@ def write(snapshot: Snapshot, folder: Path, codec: Path) -> dict[str, bytes]:
     write_model_files(folder, snapshot.config, snapshot.weights, codec)
     write_training_state(folder, snapshot.state)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def train(trainer: Trainer, steps: int) -> None:
-    for _ in range(steps):
-        trainer.train_step()
 
 
 @pytest.mark.parametrize(

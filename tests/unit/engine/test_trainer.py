@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import set_exactness
@@ -16,24 +14,9 @@ from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
-from .builders import batches_of, plain, sentences, small_model, text, trainer_of
+from .builders import batches_of, plain, sentences, small_model, text, train, trainer_of, weights
 
 MODES = ["stream", "sentences"]
-
-
-def weights(trainer: Trainer) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
-
-
-def assert_bit_equal(first: list[Tensor], second: list[Tensor]) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def train(trainer: Trainer, until: int) -> list[float]:
-    losses = []
-    while trainer.should_continue and trainer.step < until:
-        losses.append(trainer.train_step().loss.item())
-    return losses
 
 
 @pytest.mark.parametrize("data_mode", MODES)
@@ -42,7 +25,7 @@ def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> No
     train(quiet, 20)
     quiet_weights = weights(quiet)
     busy = trainer_of(data_mode)
-    for step in (4, 9, 20):
+    for step in (4, 5, 11):
         train(busy, step)
         tokens, offsets = sentences(9, seed=1)
         start = read_text(busy.model, [1, 2])
@@ -56,7 +39,7 @@ def test_samples_and_evaluations_do_not_affect_the_weights(data_mode: str) -> No
             > 0
         )
         busy.state_dict()
-    assert_bit_equal(weights(busy), quiet_weights)
+    assert weights(busy) == quiet_weights
 
 
 @pytest.mark.parametrize("data_mode", MODES)
@@ -72,21 +55,6 @@ def test_steps_count_tokens_epochs_and_end_exactly_at_max_steps(data_mode: str) 
     assert [result.tokens for result in results] == expected
     assert results[-1].tokens_seen == sum(expected)
     assert trainer.active_seconds == pytest.approx(sum(result.seconds for result in results))
-
-
-def test_training_learns_a_repetitive_text() -> None:
-    model = small_model(width=24)
-    tokens = np.tile(np.arange(1, 9, dtype=np.uint16), 60)
-    trainer = Trainer(
-        model,
-        StreamBatches(tokens, 4, 10),
-        max_steps=80,
-        schedule=Schedule(0.02),
-        optimizer=OptimizerConfig(max_grad_norm=1.0),
-    )
-    losses = train(trainer, 80)
-    assert losses[0] > 2.5
-    assert losses[-1] < 0.1
 
 
 def test_state_is_carried_within_a_pass_and_zero_at_its_start() -> None:
@@ -150,9 +118,9 @@ def test_a_step_with_a_non_finite_loss_changes_no_weight_and_training_continues(
     bad = trainer.train_step()
     assert bad.loss.isnan()
     assert not bad.grad_norm.isfinite()
-    assert_bit_equal(weights(trainer), before)
+    assert weights(trainer) == before
     assert trainer.train_step().loss.isfinite()
-    assert not torch.equal(weights(trainer)[0], before[0])
+    assert weights(trainer)[0] != before[0]
 
 
 def test_resuming_on_other_data_is_refused_with_the_difference_and_changes_nothing() -> None:

@@ -69,12 +69,6 @@ def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandRes
     return answer
 
 
-def test_the_answer_has_the_state_after_the_command(journal: Journal) -> None:
-    run = Run()
-    answer = ask(CommandHandler(run, journal), "pause")
-    assert (answer.ok, answer.status, answer.step) == (True, "paused", 12)
-
-
 def test_a_command_is_recorded_before_it_is_answered(journal: Journal) -> None:
     commands = CommandHandler(Run(), journal)
     recorded: list[int] = []
@@ -117,6 +111,8 @@ def test_requests_are_shown_until_they_are_answered() -> None:
     second = requests.shown(PendingCommand(Command(id="b", verb="stop"), answers.append))
     first.answer(CommandResult(id="a", ok=True))
     second.answer(CommandResult(id="b", ok=True))
+    quick = PendingCommand(Command(id="c", verb="snapshot"), answers.append)
+    assert requests.shown(quick) is quick, "it takes no while"
     words = [[one["words"] for one in entry] for entry in shown]
     assert words == [
         ["learning_rate 0.001"],
@@ -125,14 +121,6 @@ def test_requests_are_shown_until_they_are_answered() -> None:
         [],
     ]
     assert [answer.id for answer in answers] == ["a", "b"]
-
-
-def test_commands_without_a_wait_are_not_shown() -> None:
-    def fail(requests: tuple[Request, ...]) -> None:
-        raise AssertionError(requests)
-
-    pending = PendingCommand(Command(id="a", verb="snapshot"), lambda _: None)
-    assert Requests(fail).shown(pending) is pending
 
 
 def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(
@@ -145,6 +133,8 @@ def test_out_of_memory_in_a_command_is_its_answer_and_does_not_end_the_run(
 
 def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops(journal: Journal) -> None:
     commands = CommandHandler(Run(), journal)
+    answer = ask(commands, "pause")
+    assert (answer.ok, answer.status, answer.step) == (True, "paused", 12)
     journal.error = StorageError("the run's folder is gone", hint="look for it")
     answer = ask(commands, "pause")
     assert (answer.ok, answer.error, answer.hint) == (
@@ -160,33 +150,31 @@ def test_a_command_that_cannot_be_recorded_fails_but_a_stop_still_stops(journal:
     ]
 
 
-def at_end(
-    journal: Journal, verb: Verb, ending: str, failure: RnnlmError | None = None
-) -> CommandResult:
-    """The answer to a command that came when the attempt had ended."""
+DISK_FULL = StorageError("the disk is full", hint="free some space")
+
+
+@pytest.mark.parametrize(
+    ("verb", "ending", "failure", "error", "hint"),
+    [
+        ("pause", "finished", None, "too late: the run has just finished", ""),
+        ("stop", "finished", None, "", ""),
+        ("stop", "failed", DISK_FULL, "the run has failed: the disk is full", "free some space"),
+    ],
+)
+def test_a_command_after_the_end_is_too_late_but_a_stop_succeeds_unless_the_run_failed(
+    verb: Verb, ending: str, failure: RnnlmError | None, error: str, hint: str, journal: Journal
+) -> None:
     answers: list[CommandResult] = []
-    CommandHandler(Run(), journal).answer_after_end(
-        PendingCommand(Command(id="a", verb=verb), answers.append), ending, failure
-    )
-    (answer,) = answers
-    return answer
-
-
-def test_a_command_after_the_end_is_too_late_but_a_stop_succeeds(journal: Journal) -> None:
-    answer, stopped = (at_end(journal, verb, "finished") for verb in ("pause", "stop"))
-    assert (answer.ok, answer.step) == (False, 12)
-    assert "finished" in answer.error
-    assert (stopped.ok, stopped.step) == (True, 12)
-    assert stopped.checkpoint == "checkpoints/step-000000010"
-
-
-def test_a_stop_of_a_failed_run_gets_the_reason(journal: Journal) -> None:
-    answer = at_end(
-        journal, "stop", "failed", StorageError("the disk is full", hint="free some space")
-    )
-    assert (answer.ok, answer.error, answer.hint) == (
-        False,
-        "the run has failed: the disk is full",
-        "free some space",
-    )
-    assert answer.checkpoint == "checkpoints/step-000000010"
+    pending = PendingCommand(Command(id="a", verb=verb), answers.append)
+    CommandHandler(Run(), journal).answer_after_end(pending, ending, failure)
+    assert answers == [
+        CommandResult(
+            id="a",
+            ok=not error,
+            error=error,
+            hint=hint,
+            status=ending,
+            step=12,
+            checkpoint=Run.saved if verb == "stop" else "",
+        )
+    ]

@@ -29,25 +29,21 @@ assert inbox.take() is None and not inbox.stop_waits
 """
 
 
-def listen(*numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", LISTENER, *(str(int(number)) for number in numbers)],
-        capture_output=True,
+def ended(code: str, *arguments: object) -> tuple[int, list[str]]:
+    """Exit code and output of a child process."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
     )
+    return done.returncode, done.stdout.splitlines()
 
 
-def test_sigterm_stops_and_sigusr1_saves_a_checkpoint() -> None:
-    heard = listen(signal.SIGUSR1, signal.SIGTERM)
-    assert heard.returncode == 0, heard.stderr
-    assert heard.stdout.splitlines() == ["checkpoint SIGUSR1", "stop SIGTERM"]
-
-
-def test_sighup_is_ignored() -> None:
-    heard = listen(signal.SIGHUP)
-    assert (heard.returncode, heard.stdout) == (0, "")
+def test_sigterm_stops_sigusr1_saves_a_checkpoint_and_sighup_is_ignored() -> None:
+    numbers = [int(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)]
+    assert ended(LISTENER, *numbers) == (0, ["checkpoint SIGUSR1", "stop SIGTERM"])
 
 
 REFUSED = """
@@ -71,14 +67,7 @@ inbox.take(wait=60)
 def test_after_a_refused_stop_a_sigterm_exits_at_once_but_a_much_later_one_stops(
     second: str, stops: int
 ) -> None:
-    heard = subprocess.run(
-        [sys.executable, "-c", REFUSED, second],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (heard.returncode, heard.stdout.split()) == (EXIT_KILLED, ["stop"] * stops), heard.stderr
+    assert ended(REFUSED, second) == (EXIT_KILLED, ["stop"] * stops)
 
 
 DEAF = """

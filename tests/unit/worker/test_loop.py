@@ -531,27 +531,22 @@ def test_an_evaluation_after_the_save_adds_its_loss_to_the_checkpoint(
     assert bench.checkpointer.labelled == [1]
 
 
-def test_readers_see_the_current_activity(tmp_path: Path, recorder: Recorder) -> None:
-    bench = Bench(tmp_path, recorder, every=20)
-
-    seen: list[str] = []
-    bench.evaluator.during = lambda: seen.append(bench.activity())
-    assert bench.training.train() == "finished"
-    assert seen == ["evaluating", "evaluating"]
-    assert bench.activity() == ""
-
-
-def test_an_activity_inside_another_gives_way_to_it_when_it_ends(
+def test_readers_see_the_activity_and_after_one_inside_another_the_outer_one(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    bench = Bench(tmp_path, recorder)
-
+    bench = Bench(tmp_path, recorder, every=20)
     seen = list[str]()
-    with bench.attempt.activity("evaluating"):
-        with bench.attempt.activity("saving"):
-            seen.append(bench.activity())
+
+    def look() -> None:
         seen.append(bench.activity())
-        with suppress(RuntimeError), bench.attempt.activity("sampling"):
+
+    def during() -> None:
+        with suppress(RuntimeError), bench.attempt.activity("saving"):
+            look()
             raise RuntimeError
-        seen.append(bench.activity())
-    assert [*seen, bench.activity()] == ["saving", "evaluating", "evaluating", ""]
+        look()
+
+    bench.evaluator.during = during
+    assert bench.training.train() == "finished"
+    look()
+    assert seen == ["saving", "evaluating"] * 2 + [""]

@@ -17,53 +17,28 @@ class Clock:
         return self.seconds
 
 
-@pytest.fixture
-def used() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def now() -> Clock:
-    return Clock()
-
-
-def test_a_burst_within_the_saved_time_does_not_wait(used: Clock, now: Clock) -> None:
+def test_a_thread_that_used_more_than_its_burst_rests_until_its_share_is_earned() -> None:
+    used, now = Clock(), Clock()
     limit = RateLimit(0.01, 0.05, used=used, now=now)
-    used.seconds = 0.05
-    assert limit.rest_seconds() == 0.0
+    for used.seconds, now.seconds, rests in (
+        (0.05, 0.0, 0.0),
+        (0.054, 0.0, 0.4),
+        (0.054, 0.2, 0.2),
+        (0.054, 0.4, 0.0),
+        (0.354, 0.4, MAX_REST_SECONDS),  # a garbage collection in this thread
+        (0.354, 0.4 + MAX_REST_SECONDS, 0.0),
+    ):
+        assert limit.rest_seconds() == pytest.approx(rests)
 
 
-def test_a_thread_that_used_more_rests_until_its_share_is_earned(used: Clock, now: Clock) -> None:
-    limit = RateLimit(0.01, 0.05, used=used, now=now)
-    used.seconds = 0.054
-    assert limit.rest_seconds() == pytest.approx(0.4)
-    now.seconds = 0.2
-    assert limit.rest_seconds() == pytest.approx(0.2)
-    now.seconds = 0.4
-    assert limit.rest_seconds() == pytest.approx(0.0)
-
-
-def test_a_flood_gets_no_more_than_its_share(used: Clock, now: Clock) -> None:
+def test_a_flood_gets_no_more_than_its_share_and_a_silence_saves_up_only_the_burst() -> None:
+    used, now = Clock(), Clock()
     limit = RateLimit(0.01, 0.05, used=used, now=now)
     while now.seconds < 1_000.0:
         used.seconds += 0.0005
         now.seconds += 0.0005 + limit.rest_seconds()
     assert used.seconds == pytest.approx(0.01 * 1_000.0 + 0.05, rel=0.01)
-
-
-def test_a_long_silence_saves_up_no_more_than_the_burst(used: Clock, now: Clock) -> None:
-    limit = RateLimit(0.01, 0.05, used=used, now=now)
-    now.seconds = 1e6
+    now.seconds += 1e6
     assert limit.rest_seconds() == 0.0
-    used.seconds = 0.054
+    used.seconds += 0.054
     assert limit.rest_seconds() == pytest.approx(0.4)
-
-
-def test_a_garbage_collection_in_the_thread_does_not_silence_it_for_long(
-    used: Clock, now: Clock
-) -> None:
-    limit = RateLimit(0.005, 0.05, used=used, now=now)
-    used.seconds = 0.3  # as a garbage collection in this thread
-    assert limit.rest_seconds() == MAX_REST_SECONDS
-    now.seconds = MAX_REST_SECONDS
-    assert limit.rest_seconds() == pytest.approx(0.0)

@@ -6,33 +6,38 @@ import signal
 import subprocess
 import sys
 
+import pytest
+import torch
+
 from rnnlm_tui.errors import CorpusError, DeviceError
 from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line
 from rnnlm_tui.worker.task import failure_of
 
 
-def test_our_errors_keep_their_message_and_exit_code() -> None:
-    assert failure_of(CorpusError("no such text", hint="bring one")) == TaskFailed(
-        message="no such text", hint="bring one", exit_code=2
-    )
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
-def test_other_errors_are_reported_by_type_and_text() -> None:
-    assert failure_of(KeyError("x")) == TaskFailed(message="KeyError: 'x'", exit_code=1)
-
-
-def test_out_of_memory_is_recognized_also_as_the_cause_of_our_error() -> None:
-    assert failure_of(MemoryError()) == TaskFailed(
-        message="out of memory", exit_code=1, out_of_memory=True
-    )
-    error = DeviceError("too large a step", hint="take half")
-    error.__cause__ = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-    import torch  # without it no error is one of torch's
-
-    assert torch.__version__
-    assert failure_of(error) == TaskFailed(
-        message="too large a step", hint="take half", exit_code=2, out_of_memory=True
-    )
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [
+        (
+            CorpusError("no such text", hint="bring one"),
+            TaskFailed(message="no such text", hint="bring one", exit_code=2),
+        ),
+        (KeyError("x"), TaskFailed(message="KeyError: 'x'", exit_code=1)),
+        (MemoryError(), TaskFailed(message="out of memory", exit_code=1, out_of_memory=True)),
+        (
+            caused(DeviceError("too large a step"), torch.OutOfMemoryError("CUDA out of memory")),
+            TaskFailed(message="too large a step", exit_code=2, out_of_memory=True),
+        ),
+    ],
+)
+def test_errors_keep_their_words_and_exit_code_and_memory_is_recognized_as_their_cause(
+    error: Exception, failed: TaskFailed
+) -> None:
+    assert failure_of(error) == failed
 
 
 def test_reporting_a_failure_needs_no_torch() -> None:

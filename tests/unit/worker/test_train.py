@@ -27,7 +27,6 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import HardwareRow
 from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
@@ -86,13 +85,6 @@ def refuse(*_: object) -> NoReturn:
     raise ZeroDivisionError("out of order")
 
 
-def worker_threads() -> list[str]:
-    """Threads of the worker that still run."""
-    return [
-        thread.name for thread in threading.enumerate() if thread.name in ("recorder", "control")
-    ]
-
-
 def test_an_attempt_and_its_gpu_are_visible_before_its_checkpoints_are_read(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,30 +107,26 @@ def test_an_attempt_and_its_gpu_are_visible_before_its_checkpoints_are_read(
     assert facts(run).socket == str(run.socket_path)
 
 
-def test_a_socket_that_cannot_be_bound_fails_the_run_with_the_path_and_leaves_nothing_behind(
-    run: RunDirectory,
+@pytest.mark.parametrize("trouble", ["a socket that can't be bound", "an unreadable machine"])
+def test_a_failure_before_training_is_told_with_the_path_and_leaves_nothing_behind(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    (run.socket_path / "in the way").mkdir(parents=True)
-    with worker_of(run) as worker:
-        assert worker.work() == StorageError.exit_code
-        assert not read_lock(run.lock_path).held
-    assert kinds(run) == ["started", "preparing", "failed"]
-    assert str(run.socket_path) in facts(run).message
-    assert worker_threads() == []
-
-
-def test_an_unreadable_machine_fails_the_run_with_a_message(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreadable(path: Path, *, worker: bool) -> HardwareRow:
+    def unreadable(*_: object, **__: object) -> NoReturn:
         raise PermissionError(13, "Permission denied", "/proc/stat")
 
-    monkeypatch.setattr("rnnlm_tui.worker.train.MachineReader", unreadable)
+    place = "/proc/stat"
+    if trouble == "an unreadable machine":
+        monkeypatch.setattr("rnnlm_tui.worker.train.MachineReader", unreadable)
+    else:
+        place = str(run.socket_path)
+        (run.socket_path / "in the way").mkdir(parents=True)
     with worker_of(run) as worker:
         assert worker.work() != 0
-    assert kinds(run)[-1] == "failed"
-    assert "/proc/stat" in facts(run).message
-    assert worker_threads() == []
+        assert not read_lock(run.lock_path).held
+    assert kinds(run) == ["started", "preparing", "failed"]
+    assert place in facts(run).message
+    names = [thread.name for thread in threading.enumerate()]
+    assert not {"recorder", "control"} & set(names)
 
 
 def test_a_pending_stop_of_a_failed_run_gets_the_reason(
