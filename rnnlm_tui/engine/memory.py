@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -41,11 +42,9 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with suppress(OSError):
         # proc(5): the peak resident set size becomes the current one.
         _CLEAR.write_text("5", encoding="ascii")
-    except OSError:
-        return
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -53,16 +52,19 @@ def peak_bytes(device: torch.device) -> int:
     not the driver's; else of this process, libraries included."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))
-    return _of_process("VmHWM") or int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    with suppress(OSError):
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def held_bytes(device: torch.device) -> int:
     """The same for the current memory."""
     if device.type == "cuda":
         return int(torch.cuda.memory_reserved(device))
-    return _of_process("VmRSS") or int(psutil.Process().memory_info().rss)
+    return int(psutil.Process().memory_info().rss)
 
 
 def free_main_memory() -> int:
@@ -80,17 +82,6 @@ def spare_bytes() -> int:
     other work."""
     growth = max(0, peak_bytes(CPU) - held_bytes(CPU))
     return free_main_memory() - growth - COPY_RESERVE_BYTES
-
-
-def _of_process(name: str) -> int | None:
-    """A size from /proc/self/status in bytes; None: not available."""
-    try:
-        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    return next(
-        (int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None
-    )
 
 
 def rehearse_step(trainer: Trainer) -> float:

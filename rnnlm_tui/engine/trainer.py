@@ -84,6 +84,7 @@ class Trainer:
         self.model = model
         self.batches = batches
         self.max_steps = max_steps
+        """Updates of the whole run; the schedule stretches or shrinks with a new value."""
         self.schedule = schedule
         self.device = model.output.weight.device
         check_precision(precision, self.device)
@@ -114,32 +115,13 @@ class Trainer:
         """Passes over the training set so far."""
         return self.epoch + self.index / self.batches.steps_per_epoch
 
-    @property
-    def next_learning_rate(self) -> float:
-        """Learning rate of the next update."""
-        return self.learning_rate(self.step + 1)
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of an update, counted from 1."""
-        epoch_steps = self.batches.steps_per_epoch
-        return self.schedule.rate(step, total_steps=self.max_steps, steps_per_epoch=epoch_steps)
-
     def set_peak_learning_rate(self, peak: float) -> None:
         """Change the peak from the next update on; the schedule's shape stays."""
         self.schedule = replace(self.schedule, peak=peak)
 
-    def set_max_steps(self, max_steps: int) -> None:
-        """Change the number of updates of the whole run; the schedule stretches or shrinks with
-        it."""
-        self.max_steps = max_steps
-
     def set_max_grad_norm(self, max_grad_norm: float) -> None:
         """Change the clipping from the next update on; 0: none."""
         self.update = replace(self.update, max_grad_norm=max_grad_norm)
-
-    def set_dropout(self, dropout: float) -> None:
-        """Change the dropout between layers from the next update on."""
-        self.model.dropout = dropout
 
     def train_step(self) -> StepResult:
         """Do one update, without waiting for a GPU.
@@ -149,7 +131,11 @@ class Trainer:
                 version. Nothing was updated.
         """
         began = time.perf_counter()
-        rate = self.next_learning_rate
+        rate = self.schedule.rate(
+            self.step + 1,
+            total_steps=self.max_steps,
+            steps_per_epoch=self.batches.steps_per_epoch,
+        )
         batch = self.batches.batch(self.epoch, self.index)
         loss, norm = self._updated(batch, rate)
         self._advance(batch.tokens)

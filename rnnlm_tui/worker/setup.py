@@ -17,7 +17,7 @@ from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.store.manifest import Manifest, read_manifest
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.system.machine import MachineReader, usable_cores
+from rnnlm_tui.system.machine import usable_cores
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.evaluation import Evaluator
@@ -33,16 +33,10 @@ from rnnlm_tui.worker.resuming import (
 )
 from rnnlm_tui.worker.session import Session
 from rnnlm_tui.worker.steering import Steering
-from rnnlm_tui.worker.step_metrics import DeviceProbe, StepMetrics
+from rnnlm_tui.worker.step_metrics import StepMetrics
 
 WARMUP_FACT = "warmup_steps"
 """Manifest key of the run's warm-up steps, which may be fewer than the preset's."""
-
-
-def watch_gpu(device: torch.device, probe: MachineReader) -> None:
-    """Let the probe read the device that trains, unless it is the CPU."""
-    if device.type != "cpu":
-        probe.watch_card(DeviceProbe(device))
 
 
 def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:
@@ -103,7 +97,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     )
     guard = LossGuard(config.training.max_bad_steps, attempt.event, newest)
     metrics = StepMetrics(
-        lambda rows: recorder.add(*rows),
+        recorder.add,
         attempt.number,
         observe=guard.add,
         active_seconds=trainer.active_seconds,

@@ -162,9 +162,9 @@ class Steering:
             elif path == "optimizer.max_grad_norm":
                 trainer.set_max_grad_norm(config.optimizer.max_grad_norm)
             elif path == "model.dropout":
-                trainer.set_dropout(config.model.dropout)
+                trainer.model.dropout = config.model.dropout
             elif path in LENGTH_KEYS:
-                trainer.set_max_steps(total_steps(config, trainer.batches.steps_per_epoch))
+                trainer.max_steps = total_steps(config, trainer.batches.steps_per_epoch)
         self._evaluator.use(config)
         self._checkpointer.changed = dict(self._settings)
 

@@ -30,7 +30,7 @@ class StepMetrics:
     only then.
 
     Args:
-        commit: stores rows, now or once the disk accepts them.
+        commit: called with a block's rows, to store them now or once the disk accepts them.
         active_seconds: training time of the run before this attempt.
         observe: called with every row, in order, before it is stored.
         asynchronous: steps return before the device has finished them (CUDA, MPS). Then the time
@@ -39,7 +39,7 @@ class StepMetrics:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[StepRow]], None],
+        commit: Callable[..., None],
         attempt: int,
         *,
         observe: Callable[[StepRow], None] = lambda _: None,
@@ -118,7 +118,7 @@ class StepMetrics:
             )
         for row in rows:
             self._observe(row)
-        self._commit(rows)
+        self._commit(*rows)
 
     def _seconds(self, results: Sequence[StepResult]) -> list[float]:
         """Training time of each step of a block that is complete."""
@@ -170,16 +170,13 @@ class DeviceProbe:
             return found
         own = _or_none(lambda: int(self._module.memory_reserved(self._device)))
         if own is None:
-            own = self._allocated()
+            own = _or_none(lambda: int(self._module.driver_allocated_memory()))
         return replace(
             found,
             name=self._name if found.name is None else found.name,
             memory_own=own if found.memory_own is None else found.memory_own,
             memory_total=self._total if found.memory_total is None else found.memory_total,
         )
-
-    def _allocated(self) -> int | None:
-        return _or_none(lambda: int(self._module.driver_allocated_memory()))
 
 
 def _or_none(question: Callable[[], ValueT]) -> ValueT | None:

@@ -185,7 +185,8 @@ class Worker:
         from rnnlm_tui.engine.device import cpu_warning, describe, uuid_of
         from rnnlm_tui.worker.build import set_up_torch
         from rnnlm_tui.worker.resuming import check_settings, prepare_text
-        from rnnlm_tui.worker.setup import assemble, watch_gpu
+        from rnnlm_tui.worker.setup import assemble
+        from rnnlm_tui.worker.step_metrics import DeviceProbe
 
         attempt = Attempt(
             self._run,
@@ -204,11 +205,18 @@ class Worker:
         self._recorder.add(Facts(device_warning=warning, gpu_uuid=uuid))
         if warning:
             attempt.note(self._step, warning)
-        watch_gpu(device, probe)
+        if device.type != "cpu":
+            probe.watch_card(DeviceProbe(device))
         saved = None if checkpoint is None else read_manifest(checkpoint)
         if saved is not None:
             check_settings(self._run, saved, config)
-        known = self._keep_corpus_hash if saved is None else None
+
+        def keep_hash(found: str) -> None:
+            """Record which corpus the run uses, so that it isn't removed."""
+            self._recorder.add(Facts(corpus_hash=found))
+
+        # A resumed run keeps its first hash.
+        known = keep_hash if saved is None else None
         corpus = prepare_text(self._run, config, saved, progress, known)
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
@@ -217,11 +225,6 @@ class Worker:
         progress.handle_commands()
         self._commands.target = training
         return training.train()
-
-    def _keep_corpus_hash(self, found: str) -> None:
-        """Record which corpus the run uses, so that it isn't removed. A resumed run keeps its first
-        hash."""
-        self._recorder.add(Facts(corpus_hash=found))
 
     def _leave(self, stop: PendingCommand) -> None:
         """Stop and exit while the main thread builds the model or rehearses a step: nothing new is

@@ -64,7 +64,7 @@ def session_of(
     attempt = Attempt(run, config, recorder, 1, None, Inbox(), commands)
     guard = LossGuard(config.training.max_bad_steps, attempt.event)
     metrics = StepMetrics(
-        lambda rows: recorder.add(*rows),
+        recorder.add,
         1,
         observe=guard.add,
         asynchronous=late,

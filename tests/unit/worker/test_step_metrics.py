@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[StepRow]] = []
 
-    def __call__(self, rows: Sequence[StepRow]) -> None:
+    def __call__(self, *rows: StepRow) -> None:
         self.batches.append(list(rows))
 
     @property
