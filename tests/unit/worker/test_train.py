@@ -119,12 +119,13 @@ def test_a_failure_before_training_is_told_with_the_path_and_leaves_nothing_behi
         monkeypatch.setattr("rnnlm_tui.worker.train.MachineReader", unreadable)
     else:
         place = str(run.socket_path)
-        (run.socket_path / "in the way").mkdir(parents=True)
+        (run.socket_path / "kept").mkdir(parents=True)
     with worker_of(run) as worker:
         assert worker.work() != 0
         assert not read_lock(run.lock_path).held
     assert kinds(run) == ["started", "preparing", "failed"]
     assert place in facts(run).message
+    assert (run.socket_path / "kept").exists() == (place == str(run.socket_path))
     names = [thread.name for thread in threading.enumerate()]
     assert not {"recorder", "control"} & set(names)
 
