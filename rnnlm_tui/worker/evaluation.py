@@ -60,13 +60,6 @@ class Evaluator:
         )
         self._config = self._attempt.config
         self._count_evaluations()
-        here = [
-            row.loss
-            for row in session.evaluations
-            if row.step == self._trainer.step > 0 and row.split == "validation"
-        ]
-        self._loss = here[-1] if here else None
-        self._step = self._trainer.step if here else -1
 
     @property
     def is_exhausted(self) -> bool:
@@ -76,18 +69,18 @@ class Evaluator:
     @property
     def is_current(self) -> bool:
         """The current weights have been evaluated."""
-        return self._step == self._trainer.step
+        return self._newest is not None and self._newest.step == self._trainer.step
 
     @property
     def current_loss(self) -> float | None:
         """Validation loss of the current weights; None: not measured."""
-        return self._loss if self.is_current else None
+        return self._newest.loss if self._newest is not None and self.is_current else None
 
     @property
     def is_best(self) -> bool:
         """The current weights have the lowest validation loss so far; among equals the earliest
         counts."""
-        return self.is_current and self._best == self._step
+        return self.is_current and self._best == self._trainer.step
 
     def use(self, config: RunConfig) -> None:
         """Evaluate with these prompts and this patience from now on."""
@@ -106,8 +99,6 @@ class Evaluator:
                 self._session.event("evaluation", in_words(row))
             self._session.evaluations.extend(rows)
             self._count_evaluations()
-            self._loss = next(row.loss for row in rows if row.split == "validation")
-            self._step = self._trainer.step
             self._checkpointer.label()
             self.continue_prompts()
             return "; ".join(in_words(row) for row in rows)
@@ -247,8 +238,10 @@ class Evaluator:
         return 0 < max_sentences < self._corpus.manifest.splits[split].sentences
 
     def _count_evaluations(self) -> None:
-        """Find the best one, and how many came since; the loop asks at every step."""
+        """Find the newest one and the best, and how many came since; the loop asks at every
+        step."""
         rows = self._session.evaluations
+        self._newest = next((row for row in reversed(rows) if row.split == "validation"), None)
         self._best = best_step(
             (row.step, row.loss) for row in evaluations_during_run(rows, "validation")
         )

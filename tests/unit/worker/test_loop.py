@@ -399,7 +399,7 @@ def test_the_best_evaluation_so_far_saves_a_checkpoint(tmp_path: Path, recorder:
 
 
 def test_earlier_attempts_count_for_the_best(tmp_path: Path, recorder: Recorder) -> None:
-    before = [evaluation(1, 2.5)]
+    before = [evaluation(0, 2.5)]
     bench = Bench(tmp_path, recorder, every=10, saved_every=0, evaluations=before)
     bench.evaluator.losses = [2.6, 2.4, 2.5, 2.5]
     assert bench.training.train() == "finished"
