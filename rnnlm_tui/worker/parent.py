@@ -7,89 +7,68 @@ weights are the parent's, and the optimizer's state if the user has asked for it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_weights
+from rnnlm_tui.engine.checkpoint import load_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import OptimizerStart, Parent
+from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.store.lineage import PARENT_FOLDER, read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.recorder import Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The weights that a run starts from, verified."""
-
-    address: str
-    """`plain-otter@1500`."""
-    folder: Path
-    optimizer: OptimizerStart = "fresh"
-
-    def load_weights(
-        self, attempt: Attempt, model: RecurrentLanguageModel, tokenizer_files: Path
-    ) -> None:
-        """Copy the weights into a new model, and note it in the run's events.
-
-        Args:
-            tokenizer_files: folder of the prepared corpus.
-
-        Raises:
-            CheckpointError: the weights or the vocabulary don't fit.
-        """
-        theirs, ours = vocabulary(self.folder), vocabulary(tokenizer_files)
-        if theirs != ours:
-            raise CheckpointError(
-                f"{self.address} and this corpus have different vocabularies"
-                f" ({counted(len(theirs), 'type')} and {len(ours):,})",
-                hint=(
-                    "use its corpus and tokenizer, or set tokenizer.kind=pretrained and"
-                    f" tokenizer.name={self.folder}"
-                ),
-            )
-        try:
-            load_weights(self.folder, model, separate=True)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{self.address} doesn't fit this config: {error.message}",
-                hint="use the parent's values in the model section",
-            ) from error
-        kept = " and its optimizer's state" if self.optimizer == "keep" else ""
-        attempt.note(0, f"starts from the weights of {self.address}{kept}")
-
-    def load_optimizer(self, trainer: Trainer) -> None:
-        """Load the optimizer's state if it is kept.
-
-        Raises:
-            CheckpointError: it is missing or damaged, or doesn't fit.
-        """
-        if self.optimizer == "keep":
-            load_optimizer_state(self.folder, trainer)
-
-
-def find_start(run: RunDirectory) -> Start | None:
-    """The weights that a run starts from; None: initial weights.
+def find_start(run: RunDirectory) -> Parent | None:
+    """The parent whose weights a run starts from, verified; None: initial weights.
 
     Raises:
         CheckpointError: the weights are damaged or missing.
         StorageError: `parent.json` is damaged.
     """
     parent = read_parent(run)
-    if parent is None:
-        return None
-    folder = run.path / PARENT_FOLDER
-    verify_checkpoint(folder)
-    return Start(parent.address, folder, parent.optimizer)
+    if parent is not None:
+        verify_checkpoint(run.path / PARENT_FOLDER)
+    return parent
+
+
+def load_parent(
+    attempt: Attempt, parent: Parent, model: RecurrentLanguageModel, tokenizer_files: Path
+) -> None:
+    """Copy the parent's weights into a new model, and note it in the run's events.
+
+    Args:
+        tokenizer_files: folder of the prepared corpus.
+
+    Raises:
+        CheckpointError: the weights or the vocabulary don't fit.
+    """
+    folder = attempt.run.path / PARENT_FOLDER
+    theirs, ours = vocabulary(folder), vocabulary(tokenizer_files)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{parent.address} and this corpus have different vocabularies"
+            f" ({counted(len(theirs), 'type')} and {len(ours):,})",
+            hint=(
+                "use its corpus and tokenizer, or set tokenizer.kind=pretrained and"
+                f" tokenizer.name={folder}"
+            ),
+        )
+    try:
+        load_weights(folder, model, separate=True)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{parent.address} doesn't fit this config: {error.message}",
+            hint="use the parent's values in the model section",
+        ) from error
+    kept = " and its optimizer's state" if parent.optimizer == "keep" else ""
+    attempt.note(0, f"starts from the weights of {parent.address}{kept}")
 
 
 def prepare_for_start(

@@ -6,7 +6,7 @@ import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.engine.checkpoint import load_training_state
+from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_training_state
 from rnnlm_tui.engine.device import describe
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
@@ -15,6 +15,7 @@ from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note, warmup_problem
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
+from rnnlm_tui.store.lineage import PARENT_FOLDER
 from rnnlm_tui.store.manifest import Manifest, read_manifest
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.machine import usable_cores
@@ -24,7 +25,7 @@ from rnnlm_tui.worker.evaluation import Evaluator
 from rnnlm_tui.worker.guards import KNOWN_STEPS, LossGuard
 from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
-from rnnlm_tui.worker.parent import find_start
+from rnnlm_tui.worker.parent import find_start, load_parent
 from rnnlm_tui.worker.recorder import Attempt
 from rnnlm_tui.worker.resuming import (
     check_environment,
@@ -58,9 +59,9 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     attempt.enter("building")
     with budget.building():
         model = build_model(config, corpus)
-        start = find_start(attempt.run) if attempt.checkpoint is None else None
-        if start is not None:
-            start.load_weights(attempt, model, corpus.path)
+        parent = find_start(attempt.run) if attempt.checkpoint is None else None
+        if parent is not None:
+            load_parent(attempt, parent, model, corpus.path)
         model.to(device)
         batches = build_batches(config, corpus)
         trainer = build_trainer(
@@ -69,8 +70,8 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
             batches,
             warmup=_warmup(attempt, saved, total_steps(config, batches.steps_per_epoch)),
         )
-        if start is not None:
-            start.load_optimizer(trainer)
+        if parent is not None and parent.optimizer == "keep":
+            load_optimizer_state(attempt.run.path / PARENT_FOLDER, trainer)
     torch.manual_seed(config.training.seed)
     here = environment(trainer, deterministic=config.training.deterministic)
     facts = {
@@ -104,7 +105,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         asynchronous=device.type != "cpu",
     )
     session = Session(attempt, trainer, corpus, budget, guard, metrics, evaluations)
-    before = None if start is None else start.address
+    before = None if parent is None else parent.address
     checkpointer = Checkpointer(
         session,
         facts=facts,
