@@ -174,15 +174,14 @@ def test_the_first_gpu_that_torch_has_code_for_is_chosen(monkeypatch: pytest.Mon
         resolve_device("cuda:0")
 
 
-def test_a_machine_without_a_driver_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    replay(monkeypatch, NO_DRIVER)
-    assert cpu_warning("auto", resolve_device("auto")) == ""
-
-
-def test_hidden_gpus_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    replay(monkeypatch, Recording((H100,)))
-    install_torch(monkeypatch, [], built_for=None)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.parametrize("hidden", [False, True])
+def test_without_a_gpu_or_with_hidden_ones_there_is_no_warning(
+    monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    replay(monkeypatch, Recording((H100,)) if hidden else NO_DRIVER)
+    if hidden:
+        install_torch(monkeypatch, [], built_for=None)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cpu_warning("auto", resolve_device("auto")) == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,46 +29,44 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> Iterat
         yield Bench(tmp_path, recorder, every=20)
 
 
-def start(bench: Bench) -> threading.Thread:
+@contextmanager
+def training(bench: Bench) -> Iterator[None]:
+    """Train in another thread, to the end."""
     thread = threading.Thread(target=bench.training.train)
     thread.start()
-    return thread
+    yield
+    thread.join(timeout=60)
+    assert not thread.is_alive()
 
 
 def test_when_memory_for_rows_is_full_training_waits_handles_commands_and_loses_nothing(
     bench: Bench, disk: Disk
 ) -> None:
     disk.fill()
-    thread = start(bench)
-    until(lambda: bench.recorder.full)
-    bench.ask("evaluate")
-    until(lambda: bench.inbox_answers)
-    step = bench.trainer.step
-    assert step < STEPS
-    bench.ask("stop")
-    until(lambda: len(bench.inbox_answers) == 2)
-    assert bench.trainer.step == step
-    stop = bench.inbox_answers[1]
-    assert (stop.ok, stop.status) == (False, "running")
-    assert "No space left on device" in stop.error
-    disk.free()
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    with training(bench):
+        until(lambda: bench.recorder.full)
+        bench.ask("evaluate")
+        until(lambda: bench.inbox_answers)
+        step = bench.trainer.step
+        assert step < STEPS
+        bench.ask("stop")
+        until(lambda: len(bench.inbox_answers) == 2)
+        assert bench.trainer.step == step
+        stop = bench.inbox_answers[1]
+        assert (stop.ok, stop.status) == (False, "running")
+        assert "No space left on device" in stop.error
+        disk.free()
     assert bench.steps() == list(range(1, STEPS + 1))
 
 
 def test_the_end_waits_for_a_checkpoint_that_the_disk_refuses(bench: Bench) -> None:
     bench.checkpointer.disk_full = True
-    thread = start(bench)
-    until(lambda: bench.evaluator.evaluated == [20, 40] and bench.recorder.degraded)
-    assert (
-        "not saved: can't write the checkpoint: no space left; free some space"
-        in bench.recorder.degraded
-    )
-    assert bench.evaluator.tested == []
-    bench.checkpointer.disk_full = False
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    with training(bench):
+        until(lambda: bench.evaluator.evaluated == [20, 40] and bench.recorder.degraded)
+        full = "not saved: can't write the checkpoint: no space left; free some space"
+        assert full in bench.recorder.degraded
+        assert bench.evaluator.tested == []
+        bench.checkpointer.disk_full = False
     assert (bench.checkpointer.saved, bench.evaluator.tested) == ([(STEPS, 3.0)], [STEPS])
     assert [kind for kind, _ in bench.events() if kind in ("degraded", "recovered")] == [
         "degraded",
@@ -96,11 +95,9 @@ def test_a_periodic_checkpoint_is_retried_before_the_next_is_due(
 
 def test_the_end_waits_for_rows_that_the_disk_refuses(bench: Bench, disk: Disk) -> None:
     bench.evaluator.during = lambda: disk.fill() if bench.trainer.step == STEPS else None
-    thread = start(bench)
-    until(lambda: bench.checkpointer.saved == [(20, 3.0), (40, 3.0)])
-    assert bench.evaluator.tested == []
-    disk.free()
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    with training(bench):
+        until(lambda: bench.checkpointer.saved == [(20, 3.0), (40, 3.0)])
+        assert bench.evaluator.tested == []
+        disk.free()
     assert bench.evaluator.tested == [STEPS]
     assert ("evaluation", "test perplexity 22.20, 1.000 bits per byte") in bench.events()
