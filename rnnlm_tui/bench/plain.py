@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import cast
 
@@ -174,7 +174,7 @@ def _detached(state: State) -> State:
 @torch.no_grad()
 def naive_continuation(
     model: PlainModel, prompt_ids: Sequence[int], *, max_new_tokens: int, greedy: bool
-) -> list[int]:
+) -> Iterator[int]:
     """Continue a prompt the naive way: for each token, rerun the whole text and compute all its
     logits."""
     device = model.output.weight.device
@@ -187,4 +187,4 @@ def naive_continuation(
             else torch.multinomial(F.softmax(last_V, dim=-1), num_samples=1)
         )
         ids.append(int(chosen.item()))
-    return ids[len(prompt_ids) :]
+        yield ids[-1]

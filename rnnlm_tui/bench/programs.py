@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -256,23 +257,19 @@ class SamplingProgram:
     def _continue(self, tokens: int) -> tuple[list[int], float]:
         """One continuation of this many tokens, and the seconds to its first token."""
         began = time.perf_counter()
-        if self._naive is not None:
-
-            def further(ids: list[int], count: int) -> list[int]:
-                assert self._naive is not None
-                return naive_continuation(
-                    self._naive, ids, max_new_tokens=count, greedy=self._greedy
-                )
-
-            first = further(self._prompt, 1)
-            seconds = time.perf_counter() - began
-            return first + further([*self._prompt, *first], tokens - 1), seconds
-        settings = PLAIN.model_copy(update={"greedy": self._greedy, "max_new_tokens": tokens})
-        generated = Generation(self._model, read_text(self._model, self._prompt), settings)
-        ids = [next(generated)[0].token]
+        generated = self._generated(tokens)
+        ids = [next(generated)]
         seconds = time.perf_counter() - began
-        ids.extend(one.token for (one,) in generated)
-        return ids, seconds
+        return [*ids, *generated], seconds
+
+    def _generated(self, tokens: int) -> Iterator[int]:
+        if self._naive is not None:
+            return naive_continuation(
+                self._naive, self._prompt, max_new_tokens=tokens, greedy=self._greedy
+            )
+        settings = PLAIN.model_copy(update={"greedy": self._greedy, "max_new_tokens": tokens})
+        start = read_text(self._model, self._prompt)
+        return (one.token for (one,) in Generation(self._model, start, settings))
 
 
 PROGRAMS = {"training": TrainingProgram, "sampling": SamplingProgram}

@@ -37,7 +37,7 @@ from rnnlm_tui.worker.inspection import alternatives, inspect, map_states, reach
 from rnnlm_tui.worker.models import ModelCache
 from rnnlm_tui.worker.scoring import score_file
 from rnnlm_tui.worker.states import keep_state
-from rnnlm_tui.worker.texts import TextReader, TextRequest
+from rnnlm_tui.worker.texts import TextReader
 
 CANCELLED = "cancelled"
 """Message of the error that answers a cancelled request, unless it is for samples."""
@@ -136,7 +136,7 @@ class Answers:
                 )
 
     def _out_of_memory(self, request: SamplerRequest) -> RnnlmError:
-        """What ran out of which memory, with sizes."""
+        """Which memory ran out, with sizes."""
         try:
             device = self._models.device
         except DeviceError:  # out of memory while it was looked for
@@ -150,26 +150,7 @@ class Answers:
             hint = "use fewer samples, a shorter text or a smaller model, or end other programs"
         weights = Path(request.checkpoint) / "model.safetensors"
         size = f" of {memory(weights.stat().st_size)}" if weights.is_file() else ""
-        return DeviceError(
-            f"out of memory: {_doing(request)} with a model{size}, {room}", hint=hint
+        texts = (
+            f" for {counted(request.count, 'text')}" if isinstance(request, SampleRequest) else ""
         )
-
-
-def _doing(request: SamplerRequest) -> str:
-    """What a request is for, with its size."""
-    match request:
-        case LoadRequest():
-            return "preparing to sample"
-        case ScoreRequest():
-            return "scoring a file"
-        case WeightChangeRequest():
-            return "comparing two checkpoints"
-        case SampleRequest():
-            return f"sampling {counted(request.count, 'text')} after {_size(request)}"
-        case _:
-            return f"looking into {_size(request)}"
-
-
-def _size(request: TextRequest) -> str:
-    characters = counted(len(request.prompt), "character")
-    return f"{characters} and {counted(len(request.ids), 'token')}" if request.ids else characters
+        return DeviceError(f"out of memory{texts} with a model{size}, {room}", hint=hint)

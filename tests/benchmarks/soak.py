@@ -3,17 +3,13 @@ it. `python -m tests.benchmarks.soak` prints the resources of both."""
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
@@ -28,6 +24,7 @@ from rnnlm_tui.store.log import logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.processes import child_environment
+from tests.benchmarks.common import options, say, temporary_home
 from tests.integration.runs import tiny_config, write_text
 
 STEPS = 1_000_000
@@ -94,8 +91,6 @@ def held(run: RunDirectory, step: int) -> Held:
 
 def soak(home: Path, steps: int) -> Soaked:
     """Train `steps` steps under `home`, read them as the app does, and measure both processes."""
-    os.environ["RNNLM_TUI_HOME"] = str(home)
-    os.environ["XDG_CACHE_HOME"] = str(home.with_name("cache"))
     every = max(3_000, steps // 200)
     changes = {
         "training.max_steps": steps,
@@ -111,9 +106,8 @@ def soak(home: Path, steps: int) -> Soaked:
             sys.executable,
             "-m",
             "tests.benchmarks.soak",
-            "--worker",
-            str(run.path),
-            str(steps),
+            f"--worker={run.path}",
+            f"--steps={steps}",
         ]
         worker = subprocess.Popen(
             command,
@@ -231,20 +225,14 @@ def table(soaked: Soaked) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak test and print the figures; or run as the worker."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.soak", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("steps", nargs="?", type=int, default=STEPS)
-    parser.add_argument("--json", action="store_true", help="every mark, as JSON")
-    parser.add_argument("--worker", metavar="RUN", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
+def main() -> int:
+    """Run the soak test and print the figures, with `--json` every mark; or run as the worker."""
+    given = options(__doc__, steps=STEPS, json=False, worker="")
     if given.worker:
         return work(RunDirectory(Path(given.worker)), given.steps)
-    with tempfile.TemporaryDirectory(prefix="rnnlm-soak-") as folder:
-        soaked = soak(Path(folder) / "home", given.steps)
-    print(json.dumps(asdict(soaked)) if given.json else table(soaked))  # noqa: T201
+    with temporary_home() as folder:
+        soaked = soak(folder / "home", given.steps)
+    say(json.dumps(asdict(soaked)) if given.json else table(soaked))
     return 0
 
 

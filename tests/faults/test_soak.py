@@ -28,7 +28,7 @@ but not for long."""
 @pytest.fixture(scope="module")
 def soaked() -> Soaked:
     """The figures of one long run."""
-    command = [sys.executable, "-m", "tests.benchmarks.soak", str(STEPS), "--json"]
+    command = [sys.executable, "-m", "tests.benchmarks.soak", f"--steps={STEPS}", "--json"]
     answer = subprocess.run(
         command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT
     )

@@ -93,8 +93,10 @@ def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
 
 def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> None:
     model = model_of()
-    slow = naive_continuation(
-        PlainModel(model, library=False), [1, 2, 3], max_new_tokens=15, greedy=True
+    slow = list(
+        naive_continuation(
+            PlainModel(model, library=False), [1, 2, 3], max_new_tokens=15, greedy=True
+        )
     )
     start = read_text(model, [1, 2, 3])
     assert slow == [
@@ -110,7 +112,7 @@ def test_naive_sampling_follows_the_probabilities() -> None:
     )
     torch.manual_seed(5)
     drawn = torch.tensor(
-        [naive_continuation(naive, [4], max_new_tokens=1, greedy=False)[0] for _ in range(1_500)]
+        [next(naive_continuation(naive, [4], max_new_tokens=1, greedy=False)) for _ in range(1_500)]
     )
     torch.testing.assert_close(
         torch.bincount(drawn, minlength=VOCAB_SIZE) / 1_500,
