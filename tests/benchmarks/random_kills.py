@@ -1,8 +1,5 @@
 """Kill workers at random moments, in training and in saves, and report what was lost: `python -m
-tests.benchmarks.random_kills [--kills 200] [--readers N]`.
-
-With `--readers`, readers of a growing log are killed too, in their refreshes.
-"""
+tests.benchmarks.random_kills [--kills 200]`."""
 
 from __future__ import annotations
 
@@ -11,12 +8,11 @@ import os
 import random
 import secrets
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -25,9 +21,7 @@ from psutil import pid_exists
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.cells import CellType
-from rnnlm_tui.schema.config import DataMode, RunConfig
-from rnnlm_tui.schema.metrics import StepRow
-from rnnlm_tui.store.index import index_path
+from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -37,7 +31,6 @@ from tests.benchmarks.common import options, say, temporary_home
 from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, finished, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
-from tests.unit.store.rows import begin, step_row
 
 KILLS = 200
 KILLS_A_RUN = 20
@@ -218,81 +211,14 @@ def kill_randomly(
     return total
 
 
-FIRST_ROWS, MORE_ROWS = 100_000, 500
-"""Steps in the log that readers are killed over, and those that each of its appends adds."""
-READ_SECONDS = 0.3
-"""A kill of a reader comes within this time; reading the first rows takes longer."""
-READER = """
-import sys
-from pathlib import Path
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
-reader = RunReader(RunDirectory(Path(sys.argv[1])))
-print("reads", flush=True)
-while True:
-    reader.refresh()
-"""
-
-
-def kill_readers(kills: int, draw: random.Random) -> tuple[int, int]:
-    """Kill a process that refreshes its index of a growing log, every other time one that has just
-    begun to make it.
-
-    Returns the steps of the log at the end, and the kills after which the next reader showed other
-    steps or curves than a new index.
-    """
-    run, wrong, steps = create_run(RunConfig(), "read"), 0, 0
-
-    def rows(more: int) -> list[StepRow]:
-        numbers = range(steps + 1, steps + 1 + more)
-        # sums of these are exact, in whatever order
-        return [
-            step_row(n, loss=n % 1_024 / 8, learning_rate=2**-10, speed=n % 64) for n in numbers
-        ]
-
-    with begin(run) as log:
-        log.append(*rows(FIRST_ROWS))
-        steps += FIRST_ROWS
-        for number in range(kills):
-            if number % 2 == 0:
-                index_path(run).unlink(missing_ok=True)
-            reader = subprocess.Popen(
-                [sys.executable, "-c", READER, str(run.path)], stdout=subprocess.PIPE
-            )
-            assert reader.stdout is not None
-            reader.stdout.readline()
-            until = time.monotonic() + draw.uniform(0, READ_SECONDS)
-            while time.monotonic() < until:
-                log.append(*rows(MORE_ROWS))
-                steps += MORE_ROWS
-            reader.kill()
-            reader.communicate()
-            with RunReader(run) as after:
-                shown = (
-                    [(row.step, row.loss) for row in after.steps()],
-                    asdict(after.series()),
-                )
-            index_path(run).unlink()
-            with RunReader(run) as new:
-                curves = asdict(new.series())
-            wrong += shown != ([(n, n % 1_024 / 8) for n in range(1, steps + 1)], curves)
-    return steps, wrong
-
-
 def main() -> int:
     """Kill and print the tally; 0 if nothing was lost. The seed is that of the moments."""
-    given = options(__doc__, kills=KILLS, seed=0, readers=0)
+    given = options(__doc__, kills=KILLS, seed=0)
     seed, began = given.seed or secrets.randbits(32), time.monotonic()
     with temporary_home() as folder:
         tally = kill_randomly(write_text(folder / "text.txt"), given.kills, random.Random(seed))
-        steps, wrong = kill_readers(given.readers, random.Random(seed))
     say(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")
-    if given.readers:
-        say(
-            f"{given.readers} kills of a reader of up to {steps:,} steps: {wrong} times the next"
-            " one showed other steps or curves"
-        )
-    return 0 if tally.clean and not wrong else 1
+    return 0 if tally.clean else 1
 
 
 if __name__ == "__main__":

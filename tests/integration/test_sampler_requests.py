@@ -180,17 +180,6 @@ async def test_a_sample_reports_the_blanks_of_its_prompt_that_it_repeated(
     assert (letters.unread, letters.repeated) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["characters", "gated", "bytes", "words"])
-async def test_samples_of_one_request_are_those_of_consecutive_seeds(
-    client: SamplerClient, trained: dict[str, Path], name: str
-) -> None:
-    together = await samples(client, asked(trained[name], seed=5, count=3))
-    assert [done.sample for done in together] == [0, 1, 2]
-    for done in together:
-        alone = await sample(client, trained[name], seed=5 + done.sample)
-        assert (alone.ids, alone.text) == (done.ids, done.text)
-
-
 async def test_a_sample_that_stops_leaves_the_others_unchanged(
     client: SamplerClient, trained: dict[str, Path]
 ) -> None:

@@ -8,17 +8,12 @@ import sys
 import pytest
 
 from rnnlm_tui.bench.children import OtherProcesses
-from rnnlm_tui.bench.report import ratio, spread
+from rnnlm_tui.bench.report import Spread, ratio, spread
 
 
-def test_quartiles_are_interpolated() -> None:
-    found = spread([4.0, 1.0, 3.0, 2.0])
-    assert (found.low, found.median, found.high) == (1.75, 2.5, 3.25)
-
-
-def test_one_value_is_its_own_quartile() -> None:
-    found = spread([7.0])
-    assert (found.low, found.median, found.high) == (7.0, 7.0, 7.0)
+def test_quartiles_are_interpolated_and_one_value_is_its_own() -> None:
+    assert spread([4.0, 1.0, 3.0, 2.0]) == Spread(low=1.75, median=2.5, high=3.25)
+    assert spread([7.0]) == Spread(low=7.0, median=7.0, high=7.0)
 
 
 def test_slow_rounds_cancel_out_in_ratios() -> None:

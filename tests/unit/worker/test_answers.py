@@ -184,9 +184,7 @@ def test_out_of_memory_frees_everything_and_is_explained(
 
     with monkeypatch.context() as patched:
         patched.setattr("rnnlm_tui.worker.answers.continue_text", fails)
-        with pytest.raises(
-            DeviceError, match="out of memory for 3 texts with a"
-        ) as caught:
+        with pytest.raises(DeviceError, match="out of memory for 3 texts with a") as caught:
             all_of(answers, asked(checkpoint, count=3))
     assert "are free" in caught.value.message
     assert not answers._models._loaded
