@@ -59,24 +59,16 @@ def test_built_models_have_the_estimated_count(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_step_equals_forward(tied: bool) -> None:
+def test_a_window_and_steps_from_its_state_equal_one_pass(tied: bool) -> None:
     model = small_model(tie_weights=tied).eval()
-    tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    tokens = torch.arange(1, 21).view(2, 10)
     logits, after = model(tokens, model.initial_state(2))
-    state = model.initial_state(2)
-    for time in range(4):
+    first, state = model(tokens[:, :3], model.initial_state(2))
+    torch.testing.assert_close(first, logits[:, :3])
+    for time in range(3, 10):
         step, state = model.step(tokens[:, time], state)
         torch.testing.assert_close(step, logits[:, time])
     torch.testing.assert_close(state, after)
-
-
-def test_windows_with_carried_state_equal_one_pass() -> None:
-    model = small_model().eval()
-    tokens = torch.arange(1, 21).view(2, 10)
-    whole, _ = model(tokens, model.initial_state(2))
-    first, state = model(tokens[:, :3], model.initial_state(2))
-    second, _ = model(tokens[:, 3:], state)
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
 
 
 @pytest.mark.parametrize("selected", [False, True])
@@ -166,18 +158,6 @@ def test_uniform_weights_fill_their_bounds_including_biases(scale: float) -> Non
         assert parameter.std().item() == pytest.approx(scale / 3**0.5, rel=0.2)
 
 
-def test_dropout_applies_only_in_training_and_never_in_steps() -> None:
-    model = small_model(dropout=0.5)
-    tokens = torch.tensor([[1, 2, 3]])
-    noisy, _ = model(tokens, model.initial_state(1))
-    again, _ = model(tokens, model.initial_state(1))
-    assert not torch.equal(noisy, again)
-    step, _ = model.step(tokens[:, 0], model.initial_state(1))
-    model.eval()
-    clean, _ = model(tokens, model.initial_state(1))
-    torch.testing.assert_close(step, clean[:, 0])
-
-
 def test_variational_dropout_uses_one_mask_for_all_time_steps_at_every_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,9 +207,14 @@ def test_word_dropout_does_not_affect_a_tied_output_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"dropout": 0.4, "variational_dropout": True}, {"embedding_dropout": 0.4}]
+    "option",
+    [
+        {"dropout": 0.4},
+        {"dropout": 0.4, "variational_dropout": True},
+        {"embedding_dropout": 0.4},
+    ],
 )
-def test_awd_dropouts_apply_only_in_training_and_never_in_steps(option: dict[str, float]) -> None:
+def test_dropout_applies_only_in_training_and_never_in_steps(option: dict[str, float]) -> None:
     model = built_model(
         vocab_size=23,
         embedding_dim=12,
