@@ -59,15 +59,7 @@ class Update:
                     parameter.grad = torch.zeros_like(parameter)
                 allocate_update(self.optimizer)
                 self.forget_gradients()
-            loss, _ = self.model(
-                inputs_BT,
-                self.model.initial_state(inputs_BT.shape[0]),
-                targets_BT,
-                None,
-                reduced=self.reduced,
-            )
-            loss.backward()
-            clip_gradients(self.model.parameters(), self.max_grad_norm)
+            self.gradients(inputs_BT, targets_BT, None, self.model.initial_state(len(inputs_BT)))
         finally:
             self.forget_gradients()
             if fresh:

@@ -12,7 +12,7 @@ from torch import nn
 
 from rnnlm_tui.engine import modeling_rnnlm
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.cells.base import drop
+from rnnlm_tui.engine.cells.base import drop, tanh_, tanh_of_half_
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema import cells
 from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS, CellType
@@ -227,3 +227,21 @@ def test_default_weights_start_with_a_short_memory(
         assert set(bias.tolist()) == {wanted} if wanted else len(set(bias.tolist())) > 1
         assert bool((weight.abs() > 1).any()) == (index in doubled)  # 4 / sqrt(16) are drawn
     assert not any(bool((part.abs() > 0.1).any()) for part in uniform.layers.parameters())
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-7), (torch.float64, 1e-15)])
+def test_tanh_is_exact_to_the_rounding_of_a_state_near_1(dtype: torch.dtype, near: float) -> None:
+    numbers = torch.cat(
+        [torch.linspace(-12, 12, 4_001), torch.tensor([-1e4, -1e-8, 1e-8, 1e4])]
+    ).to(dtype)
+    true = torch.tanh(numbers.double())
+    assert (tanh_(numbers.clone()).double() - true).abs().max() < near
+    assert torch.equal(tanh_of_half_(2 * numbers), tanh_(numbers.clone()))
+
+
+def test_tanh_works_in_place_on_part_of_a_row() -> None:
+    row = torch.full((3, 8), 0.5)
+    part = row[:, 2:5]
+    assert tanh_(part) is part
+    assert torch.allclose(row[:, 2:5], torch.tensor(0.5).tanh())
+    assert (row[:, :2] == 0.5).all()

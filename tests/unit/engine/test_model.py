@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.cells.base import drop_units
 from rnnlm_tui.engine.loss import IGNORED
-from rnnlm_tui.engine.model import RecurrentLanguageModel, detached
+from rnnlm_tui.engine.model import RecurrentLanguageModel, detached, look_up
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import ModelConfig
 from rnnlm_tui.schema.estimates import parameter_count
@@ -90,6 +90,21 @@ def test_loss_inside_forward_equals_cross_entropy_of_the_logits_without_padding(
         gradients, torch.autograd.grad(expected, list(model.parameters())), strict=True
     ):
         torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("pad_id", [None, 3])
+def test_looked_up_vectors_and_their_gradient_equal_torchs(pad_id: int | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(11, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    tokens, above = (
+        torch.randint(11, (5, 6), generator=generator),
+        torch.randn(5, 6, 4, dtype=torch.float64, generator=generator),
+    )
+    ours, theirs = look_up(tokens, weight, pad_id), F.embedding(tokens, weight, padding_idx=pad_id)
+    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, weight, above)[0], torch.autograd.grad(theirs, weight, above)[0]
+    )
 
 
 def test_tied_weights_are_one_matrix_with_a_separate_bias() -> None:
