@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.padded_loss import IGNORED as IGNORED
 from rnnlm_tui.engine.padded_loss import padded_mean_loss, padded_token_losses, softmax_for
+from rnnlm_tui.engine.softmax import IGNORED as IGNORED
 from rnnlm_tui.schema.memory import CHUNK_BYTES, chunk_rows
 
 LIKELY = 1e-30

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rnnlm_tui.engine.padded_loss import IGNORED, Softmax
+from rnnlm_tui.engine.softmax import IGNORED, Softmax
 
 NUMBERS_PER_WARP = 512
 """Numbers that a warp (32 threads) holds at once: 16 per thread, two loads of 16 bytes in bf16."""

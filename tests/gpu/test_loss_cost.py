@@ -11,7 +11,8 @@ import torch
 from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.matmul import roundings, set_gpu_precision
-from rnnlm_tui.engine.padded_loss import PLAIN, agrees, kernel_note, padded_mean_loss, softmax_for
+from rnnlm_tui.engine.padded_loss import agrees, kernel_note, padded_mean_loss, softmax_for
+from rnnlm_tui.engine.softmax import PLAIN
 from tests.gpu import DEVICE, DRY, NEEDS_GPU, ON_DEVICE
 from tests.gpu.shapes import SHAPES
 from tests.unit.engine.head_cases import a_head

@@ -15,14 +15,12 @@ from torch.nn import functional as F
 from rnnlm_tui.engine.loss import mean_loss, token_losses
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.padded_loss import (
-    IGNORED,
-    PLAIN,
-    Softmax,
     kernel_note,
     padded_mean_loss,
     padded_token_losses,
     softmax_for,
 )
+from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 
 from .watched_memory import INTERPRETED

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from rnnlm_tui.engine import loss as loss_module
 from rnnlm_tui.engine.loss import IGNORED, mean_loss, rows_per_chunk
 from rnnlm_tui.engine.optim import build_optimizer, clip_gradients, update_when_finite
-from rnnlm_tui.engine.padded_loss import PLAIN, Softmax, agrees
+from rnnlm_tui.engine.padded_loss import agrees
+from rnnlm_tui.engine.softmax import PLAIN, Softmax
 from rnnlm_tui.schema import memory
 from rnnlm_tui.schema.config import OptimizerConfig
 

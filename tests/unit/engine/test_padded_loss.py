@@ -15,12 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnnlm_tui.engine import padded_loss
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.padded_loss import (
-    PLAIN,
-    Softmax,
     kernel_note,
     padded_mean_loss,
     softmax_for,
 )
+from rnnlm_tui.engine.softmax import PLAIN, Softmax
 
 from .head_cases import Head, a_head
 
