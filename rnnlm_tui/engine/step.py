@@ -27,8 +27,18 @@ class Update:
     def do(
         self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
     ) -> tuple[Tensor, Tensor, State]:
-        """Compute and clip the gradients, and update the weights unless loss or norm isn't finite;
-        call `forget_gradients` afterwards.
+        """Update the weights unless loss or gradient norm isn't finite; returns as `gradients`.
+
+        Call `forget_gradients` afterwards.
+        """
+        loss, norm, reached = self.gradients(inputs_BT, targets_BT, rows_N, state)
+        update_when_finite(self.optimizer, norm, loss)
+        return loss, norm, reached
+
+    def gradients(
+        self, inputs_BT: Tensor, targets_BT: Tensor, rows_N: Tensor | None, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Compute and clip the gradients; no weight changes.
 
         Returns:
             Loss and gradient norm before clipping, scalars on the device, and the state after the
@@ -37,9 +47,7 @@ class Update:
         loss, reached = self.model(inputs_BT, state, targets_BT, rows_N, reduced=self.reduced)
         loss.backward()
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
-        loss = loss.detach()
-        update_when_finite(self.optimizer, norm, loss)
-        return loss, norm, detached(reached) if self.carries else ()
+        return loss.detach(), norm, detached(reached) if self.carries else ()
 
     def forget_gradients(self) -> None:
         """Set all gradients to None: a partial one must not reach the next step."""
