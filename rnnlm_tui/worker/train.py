@@ -137,17 +137,22 @@ class Worker:
         sweep_temporary(run)
         require_space(run.path, ROOM_FOR_ROWS, "a run's log")
         newest = list_checkpoints(run)[-1:]
-        self._step = newest[0].step if newest else 0
-        self._attempt = self._recorder.begin_attempt(self._step, versions())
+        step = newest[0].step if newest else 0
+        self._attempt = self._recorder.begin_attempt(step, versions())
         self._opening: EventKind = "started" if last is None else "resumed"
         self._commands = CommandHandler(
-            PreparingRun(self._step, self._relative(newest[0].path) if newest else ""),
+            PreparingRun(step, self._relative(newest[0].path) if newest else ""),
             self._recorder.journal_command,
         )
         self._requests = Requests(lambda waiting: self._recorder.show(requests=waiting))
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
         self._device = "the device"  # its name, once it is known
+
+    @property
+    def step(self) -> int:
+        """Updates that are done."""
+        return self._commands.target.step
 
     def work(self) -> int:
         """Train until the run finishes, stops or fails; returns the exit code.
@@ -163,10 +168,9 @@ class Worker:
             except Exception as error:
                 self._failure = self._explained(error)
                 code, ending = self._failed(self._failure), "failed"
-            self._step = self._commands.target.step
             if ending != "failed":
                 self._event(
-                    "finished" if ending == "finished" else "stopped", f"at step {self._step:,}"
+                    "finished" if ending == "finished" else "stopped", f"at step {self.step:,}"
                 )
         finally:
             self._close(ending)
@@ -204,7 +208,7 @@ class Worker:
         uuid = uuid_of(device) if device.type == "cuda" else ""
         self._recorder.add(Facts(device_warning=warning, gpu_uuid=uuid))
         if warning:
-            attempt.note(self._step, warning)
+            attempt.note(self.step, warning)
         if device.type != "cpu":
             probe.watch_card(DeviceProbe(device))
         saved = None if checkpoint is None else read_manifest(checkpoint)
@@ -233,7 +237,7 @@ class Worker:
         try:
             try:
                 self._commands.handle(stop)
-                self._event("stopped", f"at step {self._step:,}")
+                self._event("stopped", f"at step {self.step:,}")
                 code = 0
             finally:
                 self._close("stopped")
@@ -259,7 +263,7 @@ class Worker:
             )
         )
         self._event(
-            self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self._step:,}"
+            self._opening, f"attempt {self._attempt}, pid {os.getpid()}, after step {self.step:,}"
         )
         self._event("preparing", "")
         probe = MachineReader(self._run.path, worker=True)
@@ -279,10 +283,9 @@ class Worker:
         """
         checkpoint, damaged = newest_valid(self._run)
         step = 0 if checkpoint is None else read_manifest(checkpoint).step
-        if step != self._step:
+        if step != self.step:
             self._recorder.add(StartRow(self._attempt, step))
             self._recorder.flush()  # before the rows up to this step are read
-            self._step = step
             self._commands.target = PreparingRun(
                 step, "" if checkpoint is None else self._relative(checkpoint)
             )
@@ -302,8 +305,7 @@ class Worker:
 
     def _report_gpu(self, fault: str) -> None:
         """In the recorder's thread: note what is wrong with the GPU that trains."""
-        step = self._commands.target.step
-        self._recorder.add(EventRow(self._attempt, step, "note", f"GPU: {fault}", time.time()))
+        self._event("note", f"GPU: {fault}")
 
     def _receive(self, pending: PendingCommand) -> None:
         """In the control thread: queue a command, for all terminals to see."""
@@ -352,7 +354,6 @@ class Worker:
     def _failed(self, error: RnnlmError) -> int:
         """Store the failure, print the traceback to the log, and return the exit code."""
         traceback.print_exc()
-        self._step = self._commands.target.step
         try:
             lost = error.message if isinstance(error, LostDeviceError) else ""
             self._recorder.add(
@@ -382,7 +383,7 @@ class Worker:
             self._server.close()
 
     def _event(self, kind: EventKind, text: str) -> None:
-        self._recorder.add(EventRow(self._attempt, self._step, kind, text, time.time()))
+        self._recorder.add(EventRow(self._attempt, self.step, kind, text, time.time()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
