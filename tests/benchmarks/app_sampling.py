@@ -32,7 +32,7 @@ from rnnlm_tui.schema.sampling import SampleDone, SamplePiece, SampleRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.runs import create_run
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.benchmarks.terminal_cost import opened_app, read_for, settle, watch
 from tests.unit.client.logs import record
 from tests.unit.engine.builders import built_model

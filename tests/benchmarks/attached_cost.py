@@ -23,7 +23,7 @@ import psutil
 from rnnlm_tui.client.control import send
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.benchmarks.terminal_cost import LIVE, live_config, opened_app, settle, wait_for_charts
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal

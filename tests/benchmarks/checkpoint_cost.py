@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.benchmarks.common import options, say
+from tests.benchmarks.command_line import options, say
 
 SAVED_EVERY = 30.0
 """Seconds between two checkpoints of the run whose share is printed."""

@@ -36,7 +36,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.fakes.llama_tokenizer import write_tokenizer
 
 MEMORY_BAR, TIME_BAR = 0.15, 0.30

@@ -27,7 +27,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for, write_text
 

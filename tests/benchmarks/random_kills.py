@@ -27,7 +27,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import TEMPORARY_PREFIX
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, finished, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text

@@ -24,7 +24,7 @@ from rnnlm_tui.store.log import logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.processes import child_environment
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.integration.runs import tiny_config, write_text
 
 STEPS = 1_000_000

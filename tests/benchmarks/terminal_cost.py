@@ -28,7 +28,7 @@ from rnnlm_tui.schema.presets import preset
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory, home
 from rnnlm_tui.store.reader import RunReader
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 from tests.fakes.long_run import build, build_many
 from tests.integration.runs import end, start, wait_for_step
 from tests.terminal import Terminal

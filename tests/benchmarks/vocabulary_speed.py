@@ -39,7 +39,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.worker.answers import Answers
 from tests.benchmarks.app_sampling import stored_run, word
-from tests.benchmarks.common import options, say, temporary_home
+from tests.benchmarks.command_line import options, say, temporary_home
 
 VOCABULARIES = (934, 1_000, 1_008, 1_024, 2_048, 32_011)
 TOKENS, INSPECTED = 10_000, 2_000

@@ -303,8 +303,7 @@ asked = [{"folder": "nowhere", "out": "nowhere"}]
 threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]).parent)).start()
 children = psutil.Process().children
 def has_begun(child):  # until it runs its own program, it has this one's torch
-    mapped = [mapped.path for mapped in child.memory_maps()]
-    return "-I" in child.cmdline() and any("torch" in path for path in mapped)
+    return "-I" in child.cmdline() and any("torch" in one.path for one in child.memory_maps())
 while not children() or not has_begun(children()[0]):
     time.sleep(0.01)
 print(children()[0].pid, flush=True)
