@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from rnnlm_tui.engine.checkpoint import MODEL_TYPE
+from rnnlm_tui.engine.checkpoint import MODEL_TYPE, WEIGHTS_NAME
 
 CODE = Path(__file__).with_name("modeling_rnnlm.py")
 """The code that the folder brings along."""
-WEIGHTS_NAME = "model.safetensors"
 
 
 def write_transformers_files(

@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from rnnlm_tui.engine.checkpoint import WEIGHTS_NAME
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.sampling import TensorChange
-
-WEIGHTS_NAME = "model.safetensors"
 
 
 def changed_tensors(

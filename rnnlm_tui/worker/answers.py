@@ -39,9 +39,6 @@ from rnnlm_tui.worker.scoring import score_file
 from rnnlm_tui.worker.states import keep_state
 from rnnlm_tui.worker.texts import TextReader
 
-CANCELLED = "cancelled"
-"""Message of the error that answers a cancelled request, unless it is for samples."""
-
 
 class Answers:
     """Loads checkpoints on demand and answers requests about them, on one CPU thread: a training
@@ -92,7 +89,7 @@ class Answers:
 
         def check() -> None:
             if is_cancelled():
-                raise RunStateError(CANCELLED)
+                raise RunStateError("cancelled")
 
         if isinstance(request, SampleRequest) and is_cancelled():
             for sample in range(request.count):

@@ -15,11 +15,11 @@ from rnnlm_tui.engine.checkpoint import GENERATION_NAME, load_model
 from rnnlm_tui.engine.device import use_device
 from rnnlm_tui.engine.generation import lay_out_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import CheckpointError, DeviceError, StorageError
+from rnnlm_tui.errors import CheckpointError, DeviceError
 from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
-from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
+from rnnlm_tui.store.paths import SNAPSHOTS_NAME
 from rnnlm_tui.store.states import state_shape
 from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
 
@@ -147,10 +147,7 @@ def written_at(path: Path) -> int:
 
 
 def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
-    """The data mode and, for sentences, their longest length.
-
-    Checkpoints of earlier versions don't have the length, which is then their run's.
-    """
+    """The data mode and, for sentences, their longest length."""
     file = path / GENERATION_NAME
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -159,9 +156,4 @@ def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
     if not isinstance(values, dict) or values.get(DATA_MODE_KEY, "stream") != "sentences":
         return "stream", None
     length = values.get(CONTEXT_LENGTH_KEY)
-    if isinstance(length, int) and length > 0:
-        return "sentences", length
-    try:
-        return "sentences", RunDirectory(path.parents[1]).read_config().training.context_length
-    except (StorageError, IndexError):
-        return "sentences", None
+    return "sentences", length if isinstance(length, int) and length > 0 else None

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
-from rnnlm_tui.engine.weight_change import WEIGHTS_NAME, changed_tensors
+from rnnlm_tui.engine.checkpoint import WEIGHTS_NAME
+from rnnlm_tui.engine.weight_change import changed_tensors
 from rnnlm_tui.errors import CheckpointError, RunStateError
 from rnnlm_tui.schema.sampling import TensorChange
 from rnnlm_tui.tui.widgets.checkpoints import detail_lines, layer_changes

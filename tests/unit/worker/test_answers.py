@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return create_run(RunConfig(), "plain-otter")
 
 
-def snapshot(run: RunDirectory, step: int = 1, mode: str = "stream") -> Path:
+def snapshot(run: RunDirectory, step: int = 1) -> Path:
     """A snapshot of a tiny model on the words of a grammar."""
     corpus = prepare_corpus(
         CorpusConfig(source="elman", sentences=200),
@@ -74,7 +74,7 @@ def snapshot(run: RunDirectory, step: int = 1, mode: str = "stream") -> Path:
         run,
         step,
         lambda folder: write_model(
-            folder, model, corpus.path, generation={"rnnlm_data_mode": mode}
+            folder, model, corpus.path, generation={"rnnlm_data_mode": "stream"}
         ),
     )
 
@@ -247,12 +247,3 @@ def test_a_cancelled_inspection_ends_before_the_whole_text_is_scored(
 def test_a_load_is_answered_with_the_device(answers: Answers, run: RunDirectory) -> None:
     [ready] = all_of(answers, LoadRequest(id="l", checkpoint=str(snapshot(run))))
     assert ready == SamplerReady(id="l", device="cpu")
-
-
-def test_the_context_length_of_sentences_comes_from_the_checkpoint_or_its_run(
-    run: RunDirectory,
-) -> None:
-    checkpoint = snapshot(run, mode="sentences")
-    loaded = models.ModelCache().get(str(checkpoint))
-    assert (loaded.data_mode, loaded.after_end) == ("sentences", False)
-    assert loaded.context_length == run.read_config().training.context_length
