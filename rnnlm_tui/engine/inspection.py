@@ -206,8 +206,6 @@ def _outputs(
     model: RecurrentLanguageModel, ids: Sequence[int], state: State, check: Callable[[], None]
 ) -> Tensor:
     """outputs_LTH on the CPU, read in windows."""
-    if any(part.shape[0] != 1 for layer in state for part in layer):
-        raise InputError("a text starts from the state of one text, not of several")
     shape = model.num_layers, len(ids), model.hidden_size
     outputs_LTH = torch.empty(shape, dtype=model.output.weight.dtype)
     states = list(state)

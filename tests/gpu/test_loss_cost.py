@@ -11,7 +11,7 @@ import torch
 from rnnlm_tui.engine.device import wait
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.engine.matmul import roundings, set_gpu_precision
-from rnnlm_tui.engine.padded_loss import agrees, kernel_note, padded_mean_loss, softmax_for
+from rnnlm_tui.engine.padded_loss import kernel_note, padded_mean_loss, softmax_for
 from rnnlm_tui.engine.softmax import PLAIN
 from tests.gpu import DEVICE, DRY, NEEDS_GPU, ON_DEVICE
 from tests.gpu.shapes import SHAPES
@@ -37,8 +37,6 @@ def test_the_kernel_is_used_where_triton_is_installed() -> None:
     pytest.importorskip("triton")
     assert kernel_note(DEVICE) == ""
     assert softmax_for(DEVICE) is not PLAIN
-    for dtype in (torch.float32, torch.bfloat16):
-        assert agrees(softmax_for(DEVICE), DEVICE, dtype)
 
 
 @NEEDS_GPU

@@ -141,12 +141,13 @@ def test_gradients_can_be_asked_for_in_inference_mode() -> None:
     assert all(math.isfinite(norm) for norm in plain)
 
 
-@pytest.mark.parametrize("position", [-1, 0, 5])
-def test_a_position_without_a_gradient_is_refused(position: int) -> None:
-    with pytest.raises(InputError, match="is not in 1 to 4"):
-        gradient_by_lag(small_model(), tokens(5), position, lags=3)
-
-
-def test_a_text_of_one_token_has_no_gradient() -> None:
-    with pytest.raises(InputError, match="at least two tokens"):
-        gradient_by_lag(small_model(), tokens(1), 1, lags=3)
+@pytest.mark.parametrize(
+    ("count", "position", "message"),
+    [
+        *((5, position, "is not in 1 to 4") for position in (-1, 0, 5)),
+        (1, 1, "at least two tokens"),
+    ],
+)
+def test_a_position_without_a_gradient_is_refused(count: int, position: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        gradient_by_lag(small_model(), tokens(count), position, lags=3)
