@@ -199,9 +199,7 @@ def book_model(tensors: Mapping[str, Tensor], pad_id: int | None) -> RecurrentLa
             f"layers.{index}.weight_hh_l0": tensors[f"rnn.rnn_units.{index}.Uh"].t(),
             f"layers.{index}.bias_ih_l0": tensors[f"rnn.rnn_units.{index}.b"],
         }
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
+    model.load_state_dict(weights)
     return model.eval()
 
 

@@ -166,9 +166,7 @@ def load_weights(directory: Path, model: RecurrentLanguageModel, *, separate: bo
             raise CheckpointError(
                 f"{directory / 'model.safetensors'} belongs to another model: {shapes}"
             )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    model.load_state_dict(tensors, strict=False)  # a tied matrix is there once
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:

@@ -186,7 +186,7 @@ class LaidOutHead(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = plain.in_features, plain.out_features
         weight_VH, bias_V = plain.weight.detach(), plain.bias.detach()
-        # Columns that are never sampled make rows of logits aligned, and their blocks whole.
+        # Columns that are never sampled make rows of logits aligned.
         more = -len(bias_V) % ROW
         padded_PH = F.pad(weight_VH, (0, 0, 0, more))
         self._bias_P = F.pad(bias_V, (0, more), value=-math.inf)

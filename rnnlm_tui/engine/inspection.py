@@ -138,10 +138,7 @@ def activity(outputs_TH: Tensor) -> Activity:
     """Norm and change of a layer's output at each token."""
     change_T = outputs_TH.new_zeros(len(outputs_TH))
     change_T[1:] = outputs_TH.diff(dim=0).norm(dim=1)
-    return Activity(
-        norm_T=outputs_TH.norm(dim=1),
-        change_T=change_T,
-    )
+    return Activity(norm_T=outputs_TH.norm(dim=1), change_T=change_T)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnnlm_tui.engine.random_numbers import RandomNumbers
 from rnnlm_tui.errors import InputError
@@ -79,7 +78,7 @@ class RejectionSampler:
         """
         if self._is_plain:
             plain_BV = torch.softmax(logits_BV, 1)
-            places_B = _places_by_block(plain_BV, self._numbers.at(position))
+            places_B = _places(plain_BV, self._numbers.at(position))
         else:
             scores_BV = self._penalty.apply(logits_BV)
             if self._settings.is_greedy:
@@ -118,7 +117,7 @@ class RejectionSampler:
                 ]
             )
         else:
-            places_B = _places_by_block(choices_BN, self._numbers.at(position))
+            places_B = _places(choices_BN, self._numbers.at(position))
             if self._settings.top_p < 1:
                 self._redraw_outside_nucleus(weights_BN, choices_BN, places_B, position)
         return places_B if ids_BK is None else np.array(_at(ids_BK, places_B))
@@ -181,68 +180,28 @@ class _Penalty:
     ) -> None:
         self._factor, self._window = settings.repetition_penalty, settings.penalty_window
         self._excluded = torch.tensor(excluded, dtype=torch.int64)
-        self._sets: list[set[int]] = [set() for _ in range(count)]
-        """Without a window, the tokens of each row, once."""
-        self._total = 0
-        """Tokens so far."""
-        self._ids_BN = torch.empty(count, 64, dtype=torch.int64)
-        """With a window, the last tokens of each row in a ring. Otherwise the row's set, filled up
-        with its first token."""
-        if self._factor == 1 or not len(seen):
-            return
-        known = list(seen[-self._window :]) if self._window else list(dict.fromkeys(seen))
-        self._total = len(known)
-        self._sets = [set(known) for _ in range(count)]
-        while self._ids_BN.shape[1] < len(known):
-            self._grow()
-        self._ids_BN[:] = known[0]
-        self._ids_BN[:, : len(known)] = torch.tensor(known)
+        self._ids_BN = torch.tensor(seen, dtype=torch.int64)[-self._window :].expand(count, -1)
+        """The last tokens of each row: a window of 0 is all of them."""
 
     def apply(self, logits_BV: Tensor) -> Tensor:
         """New logits with the penalty, and minus infinity for excluded tokens."""
-        if self._factor != 1 and self._total:
-            ids_BN = self._ids_BN[:, : self._width()]
-            found = logits_BV.gather(1, ids_BN)
+        if self._factor != 1 and self._ids_BN.shape[1]:
+            found = logits_BV.gather(1, self._ids_BN)
             found = torch.where(found < 0, found * self._factor, found / self._factor)
-            logits_BV = logits_BV.scatter(1, ids_BN, found)
+            logits_BV = logits_BV.scatter(1, self._ids_BN, found)
         return (
             logits_BV.index_fill(1, self._excluded, -math.inf) if len(self._excluded) else logits_BV
         )
 
     def add(self, tokens: Sequence[int]) -> None:
         """Add one token to each text."""
-        if self._factor == 1:
-            return
-        if not self._total:
-            self._ids_BN[:] = torch.tensor(tokens)[:, None]
-        capacity = self._ids_BN.shape[1]
-        if self._window:
-            if self._total == capacity < self._window:
-                self._grow()
-            place = self._total % min(self._window, self._ids_BN.shape[1])
-            self._ids_BN[:, place] = torch.tensor(tokens)
-        else:
-            if self._width() == capacity:
-                self._grow()
-            for row, token in enumerate(tokens):
-                if token not in self._sets[row]:
-                    self._ids_BN[row, len(self._sets[row])] = token
-                    self._sets[row].add(token)
-        self._total += 1
+        if self._factor != 1:
+            ids_BN = torch.cat((self._ids_BN, torch.tensor(tokens)[:, None]), 1)
+            self._ids_BN = ids_BN[:, -self._window :]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows of the batch only."""
-        self._sets = [self._sets[row] for row in rows]
         self._ids_BN = self._ids_BN[list(rows)]
-
-    def _width(self) -> int:
-        if self._window:
-            return min(self._total, self._window)
-        return max(len(tokens) for tokens in self._sets)
-
-    def _grow(self) -> None:
-        count, capacity = self._ids_BN.shape
-        self._ids_BN = torch.cat((self._ids_BN, self._ids_BN[:, :1].expand(count, capacity)), 1)
 
 
 # the exact distribution
@@ -333,33 +292,18 @@ def _at(numbers_BN: Tensor, places_B: Places) -> list[float]:
     return found
 
 
-def _places_by_block(weights_BN: Tensor, parts_B1: Tensor) -> Places:
+def _places(weights_BN: Tensor, parts_B1: Tensor) -> Places:
     """For each row the first index at which the cumulative weight exceeds a part (0 to below 1) of
-    its sum; its weight is never zero.
-
-    Blocks are summed first, then one block is searched: a cumulative sum over a whole vocabulary
-    can't be parallelized.
-    """
-    count, size = weights_BN.shape
-    if count == 1:
-        return np.array([_place(weights_BN[0].numpy(), parts_B1.item())])
-    if size % ROW:
-        weights_BN = F.pad(weights_BN, (0, -size % ROW))
-    blocks_NW = weights_BN.view(-1, ROW)
-    sums_BR = blocks_NW.sum(1).numpy().reshape(count, -1)
-    reached_BR = sums_BR.cumsum(1, dtype=np.float64)
-    bound_B1 = parts_B1.numpy() * reached_BR[:, -1:]
-    block_B = (reached_BR > bound_B1).argmax(1)  # NaN: the first
-    index_B = block_B + np.arange(0, sums_BR.size, sums_BR.shape[1])
-    bound_B = bound_B1[:, 0] - (reached_BR.take(index_B) - sums_BR.take(index_B))
-    within_BW = blocks_NW.numpy().take(index_B, 0).cumsum(1, dtype=np.float64)
-    bound_B = np.minimum(np.maximum(bound_B, 0.0), within_BW[:, -1] * (1 - 2**-53))
-    places_B: Places = block_B * ROW + (within_BW > bound_B[:, None]).argmax(1)
-    return places_B
+    its sum; its weight is never zero."""
+    parts = parts_B1.flatten().tolist()
+    return np.array(
+        [_place(row_N, part) for row_N, part in zip(weights_BN.numpy(), parts, strict=True)]
+    )
 
 
 def _place(weights_N: Array, part: float) -> int:
-    """`_places_by_block` of one row."""
+    """`_places` of one row. Blocks are summed first, then one block is searched: a cumulative sum
+    over a whole vocabulary can't be parallelized."""
     if len(weights_N) <= 4 * ROW:
         return _search(weights_N, part)[0]
     sums_R = np.add.reduceat(weights_N, np.arange(0, len(weights_N), ROW))

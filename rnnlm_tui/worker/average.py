@@ -8,7 +8,7 @@ keeps or removes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,15 +128,15 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
     config = run.read_config()
     device = set_up_torch(config)
     corpus = prepare_text(run, config, manifests[0], lambda at: report(at.phase, at.done, at.total))
-    model = load_model(folders[0], device)
+    model = load_model(folders[0], device)  # of tied weights, a file has one name
     scored: list[EvaluatedPart] = []
     total = len(folders) + 1
     for index, (part, folder) in enumerate(zip(request.parts, folders, strict=True)):
         report("evaluating", index, total)
-        _put(model, mean_of_weights([folder]))
+        model.load_state_dict(mean_of_weights([folder]), strict=False)
         scored.append(EvaluatedPart(address=part.address, loss=_loss(model, config, corpus)[0]))
     report("averaging", 0, 1)
-    _put(model, mean_of_weights(folders))
+    model.load_state_dict(mean_of_weights(folders), strict=False)
     report("evaluating", len(folders), total)
     loss, tokens = _loss(model, config, corpus)
     manifest, newest = max(zip(manifests, folders, strict=True), key=lambda part: part[0].step)
@@ -156,25 +156,12 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
         ),
         facts,
     )
-    return AverageDone(
-        step=manifest.step,
-        loss=loss,
-        tokens=tokens,
-        parts=tuple(scored),
-    )
+    return AverageDone(step=manifest.step, loss=loss, tokens=tokens, parts=tuple(scored))
 
 
 def task(request: bytes, report: ReportProgress) -> AverageDone:
     """Average as an AverageRequest asks."""
     return average(decode_line(request, AverageRequest), report)
-
-
-def _put(model: RecurrentLanguageModel, weights: Mapping[str, Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
 
 
 def _loss(
@@ -190,7 +177,6 @@ def _loss(
         data_mode=config.training.data_mode,
         context_length=config.training.context_length,
         pad_id=corpus.pad_id,
-        max_sentences=0,
     )
     score = evaluate(model, batches)
     return score.loss, score.tokens

@@ -34,10 +34,7 @@ from rnnlm_tui.store.labels import sound_labels
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.retention import kept_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
-from rnnlm_tui.store.verify import (
-    RecentVerifications,
-    move_damaged_aside,
-)
+from rnnlm_tui.store.verify import RecentVerifications, move_damaged_aside
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.worker.session import Session
@@ -46,6 +43,10 @@ DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
 CONTEXT_LENGTH_KEY = "rnnlm_context_length"
 """In generation_config.json, if the data mode is sentences: tokens of a sentence that are read."""
+TRANSFORMERS_SETTINGS = frozenset(
+    ["temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "max_new_tokens"]
+)
+"""Fields of the section `sampling` that transformers names alike."""
 RETRY_SECONDS = 60.0
 """A periodic checkpoint that failed is retried after this time, or when the next one is due."""
 FINAL_RETRY_SECONDS = 2.0
@@ -360,14 +361,8 @@ class Checkpointer:
         sampling, training = self._attempt.config.sampling, self._attempt.config.training
         return {
             "do_sample": not sampling.is_greedy,
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "typical_p": sampling.typical_p,
-            "repetition_penalty": sampling.repetition_penalty,
+            **sampling.model_dump(include=set(TRANSFORMERS_SETTINGS)),
             **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
-            "max_new_tokens": sampling.max_new_tokens,
             DATA_MODE_KEY: training.data_mode,
             **(
                 {CONTEXT_LENGTH_KEY: training.context_length}

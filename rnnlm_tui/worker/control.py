@@ -13,16 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from pydantic_core import from_json
 
-from rnnlm_tui.errors import InputError, did_you_mean
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.protocol import (
     MAX_REQUEST_BYTES,
     Command,
     CommandResult,
-    Verb,
     decode_line,
     encode_line,
 )
@@ -276,8 +274,7 @@ class ControlServer:
             connection.send(CommandResult(id="", ok=False, error=problem))
             return False
         except InputError as error:
-            id, hint = _id_and_hint(line)
-            connection.send(CommandResult(id=id, ok=False, error=error.message, hint=hint))
+            connection.send(CommandResult(id=_id_of(line), ok=False, error=error.message))
             return False
         try:
             if command.verb == "status":
@@ -308,20 +305,10 @@ def _is_same_user(accepted: socket.socket) -> bool:
     return bool(uid == os.geteuid())
 
 
-def _id_and_hint(line: bytes) -> tuple[str, str]:
-    """The id of an invalid line, if it has one, and a hint: near verbs where the verb is
-    unknown."""
-    try:
+def _id_of(line: bytes) -> str:
+    """The id of an invalid line, if it has one."""
+    with suppress(ValueError):
         value = from_json(line)
-    except ValueError:
-        return "", "send one JSON object per line"
-    if not isinstance(value, dict):
-        return "", "send one JSON object per line"
-    verb = value.get("verb")
-    verbs: tuple[str, ...] = get_args(Verb)
-    hint = (
-        ""
-        if verb in verbs
-        else did_you_mean(str(verb)[:64], verbs) or f"verbs are {', '.join(verbs)}"
-    )
-    return str(value.get("id", ""))[:64], hint
+        if isinstance(value, dict):
+            return str(value.get("id", ""))[:64]
+    return ""

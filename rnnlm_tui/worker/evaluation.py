@@ -46,18 +46,10 @@ class Evaluator:
         StorageError: the run's folder or log is gone.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        checkpointer: Checkpointer,
-        codec: TextCodec,
-    ) -> None:
+    def __init__(self, session: Session, checkpointer: Checkpointer, codec: TextCodec) -> None:
         self._session, self._checkpointer, self._codec = session, checkpointer, codec
-        self._attempt, self._trainer, self._corpus = (
-            session.attempt,
-            session.trainer,
-            session.corpus,
-        )
+        self._attempt, self._trainer = session.attempt, session.trainer
+        self._corpus = session.corpus
         self._config = self._attempt.config
         self._count_evaluations()
 

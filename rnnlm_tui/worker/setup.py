@@ -27,11 +27,7 @@ from rnnlm_tui.worker.loop import TrainingRun
 from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.parent import find_start, load_parent
 from rnnlm_tui.worker.recorder import Attempt
-from rnnlm_tui.worker.resuming import (
-    check_environment,
-    environment,
-    resume_facts,
-)
+from rnnlm_tui.worker.resuming import check_environment, environment, resume_facts
 from rnnlm_tui.worker.session import Session
 from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics

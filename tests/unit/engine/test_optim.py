@@ -129,9 +129,3 @@ def test_allocating_an_update_changes_no_weight_and_no_rate(algorithm: str) -> N
     assert only.item() == 1.25
     assert bool(optimizer.state) == (algorithm == "adamw")
     assert optimizer.param_groups[0]["lr"] == 0.1
-
-
-@pytest.mark.parametrize("algorithm", ["adamw", "sgd"])
-def test_torchs_own_cpu_kernels_pass_the_trial(algorithm: str) -> None:
-    optimizer = built(parameter([1.0], [0.5]), algorithm)
-    assert optim._skips_a_trial(type(optimizer), torch.device("cpu"))  # type: ignore[arg-type]

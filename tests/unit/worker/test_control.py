@@ -170,12 +170,12 @@ def test_an_invalid_command_is_rejected_and_disconnected(
     assert trainer.delivered == []
 
 
-def test_an_unknown_verb_gets_a_suggestion(path: Path) -> None:
+def test_the_answer_to_an_unknown_verb_lists_the_known_ones(path: Path) -> None:
     with connected(path) as connection:
         connection.sendall(b'{"id": "a", "verb": "paus"}\n')
         answer = read_line(connection)
     assert (answer.id, answer.ok) == ("a", False)
-    assert '"pause"' in answer.hint
+    assert "'pause', 'resume'" in answer.error
 
 
 def test_half_a_line_of_a_client_that_leaves_and_blank_lines_are_harmless(
