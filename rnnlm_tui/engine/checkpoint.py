@@ -26,7 +26,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 GENERATION_NAME = "generation_config.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Suffixes of files that may run code when loaded; they are never opened."""
-
+_SIZES = ("cell_type", "vocab_size", "embedding_dim", "hidden_size", "num_layers")
+"""What every config.json must say; other fields have defaults."""
 _EMBEDDING, _OUTPUT = "embedding.weight", "output.weight"
 """Names of the two matrices that are one if the weights are tied."""
 
@@ -120,13 +121,15 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
             f' only "{MODEL_TYPE}" can be loaded'
         )
     values = {
+        "num_heads": 1,
+        "dropout": 0.0,  # for files of other programs, and of early versions
         **config,
-        "tie_weights": config.get("tie_word_embeddings"),
+        "tie_weights": config.get("tie_word_embeddings", False),
         "pad_id": config.get("pad_token_id"),
     }
     try:
-        if missing := ModelShape.model_fields.keys() - values.keys():
-            raise InputError(f"no {min(missing)}")
+        if missing := [name for name in _SIZES if name not in values]:
+            raise InputError(f"no {missing[0]}")
         model = RecurrentLanguageModel(ModelShape.model_validate(values), seed=None)
     except (ValidationError, InputError) as error:
         raise CheckpointError(

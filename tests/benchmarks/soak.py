@@ -172,7 +172,7 @@ def work(run: RunDirectory, steps: int) -> int:
     ) -> tuple[torch.Tensor, torch.Tensor, State]:
         return loss, norm, state
 
-    def nothing(_update: object, _loss: torch.Tensor, _norm: torch.Tensor) -> None:
+    def nothing(_optimizer: object, _norm: torch.Tensor, _loss: torch.Tensor) -> None:
         """In place of a mock, which would keep what it is called with."""
 
     def watched_step(trainer: Trainer) -> StepResult:
@@ -184,7 +184,7 @@ def work(run: RunDirectory, steps: int) -> int:
 
     with (
         mock.patch("rnnlm_tui.engine.step.Update.gradients", costless),
-        mock.patch("rnnlm_tui.engine.step.Update.apply", nothing),
+        mock.patch("rnnlm_tui.engine.step.update_when_finite", nothing),
         mock.patch.object(Trainer, "train_step", watched_step),
         mock.patch.object(
             step_metrics, "REPORT_SECONDS", step_metrics.REPORT_SECONDS / ACCELERATED

@@ -1,4 +1,4 @@
-"""Commands act once per id, and never in a later attempt than the one they were sent to."""
+"""Commands never act in a later attempt than the one they were sent to."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.control import resume, send
+from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.schema.protocol import Command, CommandResult, Verb, encode_line
+from rnnlm_tui.schema.protocol import Command, encode_line
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.locks import read_lock
@@ -42,32 +42,9 @@ def connected(run: RunDirectory) -> Iterator[socket.socket]:
         yield connection
 
 
-def ask(run: RunDirectory, *lines: bytes) -> list[CommandResult]:
-    """The answers to lines sent at once."""
-    with connected(run) as connection, connection.makefile("rb") as answers:
-        connection.sendall(b"".join(lines))
-        return [CommandResult.model_validate_json(answers.readline()) for _ in lines]
-
-
 def journalled(run: RunDirectory) -> list[str]:
     with RunReader(run) as reader:
         return [row.id for row in reader.commands()]
-
-
-@pytest.mark.parametrize("verb", ["pause", "stop"])
-def test_an_id_repeated_in_the_next_attempt_is_answered_and_has_no_effect(
-    run: RunDirectory, verb: Verb
-) -> None:
-    line = encode_line(Command(id="same", verb=verb))
-    (first,) = ask(run, line)
-    if verb == "pause":
-        kill(run)  # a stop has already ended it
-    resume(run)
-    assert send(run, "status").ok  # its socket exists
-    assert ask(run, line) == [first]
-    wait_for_step(run, summarize(run).step + 20)
-    assert summarize(run).status == "running"
-    assert journalled(run).count("same") == 1
 
 
 def test_commands_that_a_killed_worker_had_not_read_never_act(run: RunDirectory) -> None:

@@ -140,6 +140,18 @@ def test_a_model_of_another_type_is_refused_with_both_types(checkpoint: Path) ->
             load_model(checkpoint)
 
 
+def test_a_config_that_says_no_more_than_the_sizes_is_enough(checkpoint: Path) -> None:
+    known = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    names = ("model_type", "cell_type", "vocab_size", "embedding_dim", "hidden_size", "num_layers")
+    kept = {name: known[name] for name in (*names, "tie_word_embeddings")}
+    whole = load_model(checkpoint)
+    (checkpoint / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+    loaded = load_model(checkpoint)
+    assert (loaded.dropout, loaded.num_heads) == (0.0, 1)
+    for ours, theirs in zip(loaded.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_weights_of_other_names_or_shapes_are_refused_and_change_nothing(checkpoint: Path) -> None:
     for model, message in (
         (small_model(tie_weights=False), "output.weight is missing"),
