@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import RnnlmError
+from rnnlm_tui.schema.cells import HEADED_CELLS
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import FORMAT_TITLES, ExportFormat
 from rnnlm_tui.schema.formatting import UNSAFE, counted, scored_part_text
@@ -49,7 +50,7 @@ def write_card(
         pipeline_tag="text-generation",
         tags=["recurrent", "rnnlm-tui"],
     )
-    heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in ("slstm", "mlstm") else ""
+    heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in HEADED_CELLS else ""
     starts = source.after_end and codec.eos_id is not None and codec.layout != "raw"
     training = config.training
     length = counted(training.context_length, "token")
