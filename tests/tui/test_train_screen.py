@@ -298,7 +298,7 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
             pilot, lambda: app.current_mode == "config" and shows(app, "   from plain-otter")
         )
         app.open_run(find_run("plain-otter"))
-        await until(pilot, lambda: app.current_mode == "train" and shows(app, "d Discard"))
+        await until(pilot, lambda: app.snapshot is not None and shows(app, "d Discard"))
         monkeypatch.setattr("rnnlm_tui.store.trash.delete_run", slow_delete)
         await pilot.press("d", "J")
         await until(pilot, lambda: "brisk-heron" in lines_of(app)[0])

@@ -82,6 +82,7 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         self._identity = IdentityLine(id="identity")
         self._footer = FooterLine(self.PANE, id="footer")
         self._painted_size: Size | None = None
+        self._composed = False
 
     def compose(self) -> ComposeResult:
         yield self._identity
@@ -154,6 +155,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         return self.context.run_directory.path if self.context.run_directory else None
 
     def on_mount(self) -> None:
+        self._composed = True
+
         def watch(show: Callable[[], None], *names: str) -> None:
             """Show a change of the app only while this is its current pane."""
             for name in names:
@@ -214,8 +217,8 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the frame exists, so that something can be shown in it."""
-        return self._footer.is_attached
+        """Whether all widgets exist, those within others too."""
+        return self._composed and self._footer.is_attached
 
     def show_pending_notice(self) -> None:
         """Show the pending notice in place of the footer."""
