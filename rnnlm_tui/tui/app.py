@@ -32,7 +32,6 @@ from rnnlm_tui.errors import RnnlmError, UntrustedDatasetError
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import keymap_file, listed_run
 from rnnlm_tui.store.state import load_state
-from rnnlm_tui.tui import run_commands
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     ParsedOnce,
@@ -48,6 +47,7 @@ from rnnlm_tui.tui.alerts import ALERTS_SETTING, SHOWN_BY_TRAIN, Alert, Alerts, 
 from rnnlm_tui.tui.keymap import Keymap, read_keymap, use_keys
 from rnnlm_tui.tui.messages import PROGRESS, Notice, NoticeKind, words_of
 from rnnlm_tui.tui.poller import Polled, Watcher
+from rnnlm_tui.tui.screens import run_commands
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import last_session, save_settings
 from rnnlm_tui.tui.terminal import (

@@ -26,7 +26,7 @@ from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.tui.run_commands import start
+from rnnlm_tui.tui.screens.run_commands import start
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
 from tests.tui.support import at_home, lines_of, until

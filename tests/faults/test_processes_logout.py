@@ -18,7 +18,7 @@ from rnnlm_tui.system.processes import (
     login_settings,
     own_group,
 )
-from rnnlm_tui.tui.run_commands import start
+from rnnlm_tui.tui.screens.run_commands import start
 from tests.tui.support import at_home, lines_of, until
 
 pytestmark = pytest.mark.fault(

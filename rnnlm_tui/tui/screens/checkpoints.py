@@ -25,8 +25,8 @@ from rnnlm_tui.schema.metrics import CheckpointRow
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.labels import RunLabels
 from rnnlm_tui.tui.actions import bindings_for
-from rnnlm_tui.tui.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.palette import DIM
+from rnnlm_tui.tui.screens.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen, note_question, purge_question
 from rnnlm_tui.tui.screens.pane import PaneScreen

@@ -24,7 +24,6 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.run_commands import start
 from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
 from rnnlm_tui.tui.screens.config_files import (
     KeptDraft,
@@ -41,6 +40,7 @@ from rnnlm_tui.tui.screens.config_files import (
     remember_file,
 )
 from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.run_commands import start
 from rnnlm_tui.tui.text import line, safe_content, safe_text
 from rnnlm_tui.tui.threads import act, to_thread
 from rnnlm_tui.tui.views.form import (

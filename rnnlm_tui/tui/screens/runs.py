@@ -30,8 +30,8 @@ from rnnlm_tui.store.labels import check_tags, edited_tags
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import bindings_for
-from rnnlm_tui.tui.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
+from rnnlm_tui.tui.screens.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.trash import TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
 from rnnlm_tui.tui.text import line, safe_text

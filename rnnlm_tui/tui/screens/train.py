@@ -20,8 +20,8 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, messages, palette
 from rnnlm_tui.tui.actions import bindings_for
-from rnnlm_tui.tui.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.screens.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.text import safe_content, selected
 from rnnlm_tui.tui.threads import act
