@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from .watched_memory import watched_memory as watched_memory
-
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

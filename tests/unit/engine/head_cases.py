@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,9 @@ from rnnlm_tui.engine.padded_loss import (
 from rnnlm_tui.engine.softmax import IGNORED, PLAIN, Softmax
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 
-from .watched_memory import INTERPRETED
-
+SWITCH = "TRITON_INTERPRET"
+INTERPRETED = os.environ.get(SWITCH) == "1"
+"""Triton decides it for a kernel when the kernel is defined."""
 CPU = torch.device("cpu")
 PADDED_WAYS = [
     "padded",

@@ -26,7 +26,6 @@ LARGE = [(700, 1_000, 650), (4_000, 32_011, 128), (40, 131_075, 64)]
 
 @pytest.fixture(params=["cpu", *PADDED_WAYS])
 def way(request: pytest.FixtureRequest) -> Way:
-    request.getfixturevalue("watched_memory")
     return way_named(request.param)
 
 

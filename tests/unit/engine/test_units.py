@@ -1,9 +1,7 @@
-"""Units: how long they remember, the text features they can be searched by, and the position unit
-of a model that has to count."""
+"""Units: how long they remember, and the text features they can be searched by."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -12,9 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.cells.elman import ElmanLayer
-from rnnlm_tui.engine.inspection import trace
-from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.units import (
     FEATURES,
     highest_first,
@@ -24,8 +19,6 @@ from rnnlm_tui.engine.units import (
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.tui.screens.inspect import UNIT_SEARCHES
-
-from .builders import small_model
 
 PIECES = ["The ", "“", "O", "ld", "”", " (7)", "\n", "Ab", "", "c, ", "d"]
 nan = math.nan
@@ -201,88 +194,3 @@ def test_memory_of_a_short_text_is_finite(tokens: int) -> None:
 
 def test_units_are_ordered_by_figure_and_then_by_index() -> None:
     assert highest_first(torch.tensor([0.5, 0.9, 0.5, 0.0, 0.9])) == [1, 4, 0, 2, 3]
-
-
-PERIOD, LETTERS = 8, "bacd"
-"""Every eighth letter is a b (token 0); the others are drawn at random."""
-
-
-def counted_text(count: int, seed: int) -> list[int]:
-    generator = np.random.default_rng(seed)
-    letters = generator.integers(1, len(LETTERS), (count, PERIOD))
-    letters[:, -1] = 0
-    return [int(letter) for letter in letters.flatten()]
-
-
-def counting_model(seed: int) -> RecurrentLanguageModel:
-    """Trained for a second. A weak L1 penalty keeps many units from sharing the count."""
-    model = small_model(vocab_size=len(LETTERS), width=16, num_layers=1, seed=seed)
-    ids, windows, length, steps = torch.tensor(counted_text(2_000, seed=1)), 16, 48, 700
-    optimizer = torch.optim.Adam(model.parameters())
-    generator = torch.Generator().manual_seed(seed)
-    weights = [parameter for name, parameter in model.named_parameters() if "weight_" in name] + [
-        model.output.weight
-    ]
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 0.01 * min(1, (step + 1) / 20) * (1 - step / steps)
-        starts = torch.randint(0, len(ids) - length - 1, (windows,), generator=generator).tolist()
-        inputs = torch.stack([ids[start : start + length] for start in starts])
-        targets = torch.stack([ids[start + 1 : start + length + 1] for start in starts])
-        targets[:, :PERIOD] = -100  # before the first b the model can't know the count
-        loss, _ = model(inputs, model.initial_state(windows), targets)
-        penalty = torch.stack([weight.abs().sum() for weight in weights]).sum()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss + 0.0015 * penalty)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return model
-
-
-def bits_of_the_driven_letter(model: RecurrentLanguageModel, ids: list[int]) -> float:
-    """Surprise in bits per b, of whether each letter is one."""
-    with torch.no_grad():
-        logits: Tensor = model(torch.tensor([ids]), model.initial_state(1))[0]
-    share_T = logits[0, :-1].double().softmax(-1)[:, 0]
-    is_driven_T = torch.tensor(ids[1:]) == 0
-    bits_T = -torch.where(is_driven_T, share_T, 1 - share_T).log2()
-    return float(bits_T[2 * PERIOD :].mean()) * PERIOD
-
-
-def without_unit(model: RecurrentLanguageModel, unit: int, mean: float) -> RecurrentLanguageModel:
-    """A copy in which the recurrence and the head see the unit's mean instead of the unit."""
-    silenced = copy.deepcopy(model)
-    (layer,) = silenced.cells
-    assert isinstance(layer, ElmanLayer)
-    with torch.no_grad():
-        for weight, bias in (
-            (layer.weight_hh_l0, layer.bias_ih_l0),
-            (silenced.output.weight, silenced.output.bias),
-        ):
-            bias += weight[:, unit] * mean
-            weight[:, unit] = 0
-    return silenced
-
-
-@pytest.mark.parametrize("seed", [1, 3, 4])
-def test_the_search_finds_the_position_unit_of_a_model_that_counts(seed: int) -> None:
-    model, ids = counting_model(seed), counted_text(40, seed=9)
-    intact = bits_of_the_driven_letter(model, ids)
-    assert intact < 0.2  # it counts: without the count a b costs 4.3 bits
-    outputs_TH = trace(model, ids).outputs_LTH[-1]
-    match = search(outputs_TH, [LETTERS[token] for token in ids], "since b")
-    found, *others = highest_first(match)
-    assert float(match[found]) > 0.9
-    assert float(match[found]) > float(match.median()) + 0.3
-    # The same text with line breaks: the unit is the position in the line, too.
-    lines = [("\n" + LETTERS[1:])[token] for token in ids]
-    assert highest_first(search(outputs_TH, lines, "position in line"))[0] == found
-
-    means = outputs_TH.mean(0).tolist()
-    harm = [
-        bits_of_the_driven_letter(without_unit(model, unit, means[unit]), ids) - intact
-        for unit in range(16)
-    ]
-    least = [harm[unit] for unit in others[-8:]]
-    assert harm[found] > 1
-    assert harm[found] > max(least)
-    assert harm[found] > 5 * sum(least) / len(least)
