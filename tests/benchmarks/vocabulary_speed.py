@@ -15,6 +15,7 @@ not as operations, so small models spread more.
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import count
@@ -22,12 +23,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from rnnlm_tui.corpus.tokenizers import EOS, PAD, BuiltTokenizer
 from rnnlm_tui.engine.batches import StreamBatches, stream_evaluation
-from rnnlm_tui.engine.checkpoint import load_model
+from rnnlm_tui.engine.checkpoint import load_model, write_model
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.sampling import (
     Inspection,
@@ -37,9 +41,11 @@ from rnnlm_tui.schema.sampling import (
     ScoreDone,
     ScoreRequest,
 )
+from rnnlm_tui.store.checkpoints import write_checkpoint
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.worker.answers import Answers
-from tests.benchmarks.app_sampling import stored_run, word
 from tests.benchmarks.command_line import options, say, temporary_home
+from tests.unit.engine.builders import built_model
 
 VOCABULARIES = (934, 1_000, 1_008, 1_024, 2_048, 32_011)
 TOKENS, INSPECTED = 10_000, 2_000
@@ -51,13 +57,48 @@ MOST_SPREAD = 1.5
 
 Work = Callable[[], int]
 """Something that takes time, and returns its number of tokens."""
+_LETTERS = str.maketrans("0123456789", "abcdefghij")
+
+
+def word(place: int) -> str:
+    """A word of the tokenizer: letters alone, since it splits words at digits."""
+    return f"w{str(place).translate(_LETTERS)}"
+
+
+def tokenizer_files(folder: Path, vocab_size: int) -> None:
+    """A tokenizer of this many types, whose words carry the space before them."""
+    names = [PAD, EOS, *(f"\u0120{word(place)}" for place in range(vocab_size - 2))]
+    tokenizer = Tokenizer(models.WordLevel({name: at for at, name in enumerate(names)}, PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in (PAD, EOS)])
+    BuiltTokenizer(tokenizer, "bpe", PAD, EOS).save(folder, "\n")
+
+
+def stored_model(vocab_size: int, cell: str, hidden: int) -> Path:
+    """The checkpoint of an untrained model, in a run of its own."""
+    model = built_model(
+        vocab_size=vocab_size,
+        embedding_dim=hidden,
+        hidden_size=hidden,
+        num_layers=2,
+        cell_type=cell,
+        tie_weights=True,
+        pad_id=0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer_files(Path(folder), vocab_size)
+        run = create_run(RunConfig(), f"otter-{vocab_size}")
+        return write_checkpoint(
+            run, 1, lambda into: write_model(into, model, Path(folder)), None, {}
+        )
 
 
 def works(
     vocab_size: int, cell: str, hidden: int, folder: Path
 ) -> tuple[RecurrentLanguageModel, dict[str, Work]]:
     """A model, and what is measured with it."""
-    checkpoint = stored_run(f"otter-{vocab_size}", vocab_size, cell, hidden)
+    checkpoint = stored_model(vocab_size, cell, hidden)
     answers, model = Answers(), load_model(checkpoint)
     ids = np.random.default_rng(0).integers(2, vocab_size, TOKENS)
     words = [word(token - 2) for token in ids.tolist()]
