@@ -13,40 +13,14 @@ from torch import Tensor, nn
 
 from rnnlm_tui.engine import tensor_file
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
-from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
 from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.config import OptimizerConfig
-from rnnlm_tui.schema.estimates import Schedule
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
-from tests.unit.engine.builders import batches_of, plain, small_model, tokenizer_folder
+from tests.unit.engine.builders import CPU, plain, small_model, trainer_of
 
 pytestmark = ON_DEVICE
-CPU = torch.device("cpu")
-
-
-def trainer_on(
-    device: torch.device,
-    data_mode: str,
-    *,
-    cell_type: str = "elman",
-    precision: str = "float32",
-    dropout: float = 0.0,
-) -> Trainer:
-    model = small_model(
-        cell_type=cell_type, dropout=dropout, pad_id=0 if data_mode == "sentences" else None
-    ).to(device)
-    return Trainer(
-        model,
-        batches_of(data_mode),
-        max_steps=100,
-        schedule=Schedule(1e-2),
-        optimizer=OptimizerConfig(max_grad_norm=1.0),
-        precision=precision,
-    )
 
 
 def losses(trainer: Trainer, steps: int) -> Tensor:
@@ -78,32 +52,13 @@ def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> No
 
 @NEEDS_GPU
 def test_bf16_matmul_trains_alike_and_keeps_all_state_in_float32() -> None:
-    rounded, exact = trainer_on(DEVICE, "stream", precision="bf16"), trainer_on(DEVICE, "stream")
+    rounded, exact = (
+        trainer_of("stream", dropout=0.0, device=DEVICE, precision=precision)
+        for precision in ("bf16", "float32")
+    )
     torch.testing.assert_close(losses(rounded, 10), losses(exact, 10), rtol=2e-2, atol=2e-2)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
     assert {part.dtype for layer in rounded.state for part in layer} == {torch.float32}
-
-
-@pytest.mark.parametrize("cell_type", sorted(CELLS))
-@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
-def test_interrupted_runs_are_bit_equal_in_exact_mode(
-    tmp_path: Path, data_mode: str, cell_type: str
-) -> None:
-    set_exactness(True)
-    try:
-        straight = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
-        torch.manual_seed(1)
-        whole = losses(straight, 12)
-        first = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
-        torch.manual_seed(1)
-        began = losses(first, 7)
-        write_model(tmp_path, first.model, tokenizer_folder(tmp_path / "codec"))
-        write_training_state(tmp_path, first.state_dict())
-        second = trainer_on(DEVICE, data_mode, cell_type=cell_type, dropout=0.2)
-        load_training_state(tmp_path, second)
-        assert torch.equal(torch.cat([began, losses(second, 5)]), whole)
-    finally:
-        set_exactness(False)
 
 
 @NEEDS_GPU
@@ -111,7 +66,7 @@ def test_interrupted_runs_are_bit_equal_in_exact_mode(
 def test_a_copy_keeps_the_values_of_its_step_while_training_goes_on(
     tmp_path: Path, data_mode: str
 ) -> None:
-    trainer = trainer_on(DEVICE, data_mode, cell_type="lstm", dropout=0.2)
+    trainer = trainer_of(data_mode, cell_type="lstm", device=DEVICE)
     copies = SnapshotCopies()
     for number in range(2):  # the second copy takes the memory of the first
         losses(trainer, 5)
@@ -161,7 +116,7 @@ def test_a_greedy_batch_gives_the_cpus_text(cell_type: str) -> None:
 @pytest.mark.parametrize("cell_type", ["elman", "lstm", "gru"])
 def test_cudnn_finds_the_weights_in_one_block(cell_type: str, dropout: float) -> None:
     """In every mode: it would copy them in each call and warn."""
-    trainer = trainer_on(DEVICE, "stream", cell_type=cell_type, dropout=dropout)
+    trainer = trainer_of("stream", cell_type=cell_type, dropout=dropout, device=DEVICE)
     model = trainer.model
     storages = {weight.untyped_storage().data_ptr() for weight in model.layers.parameters()}
     assert len(storages) == model.num_layers

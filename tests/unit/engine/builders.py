@@ -18,6 +18,7 @@ from rnnlm_tui.schema.config import OptimizerConfig, SamplingConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23
+CPU = torch.device("cpu")
 
 
 def built_model(**shape: Any) -> RecurrentLanguageModel:
@@ -98,6 +99,8 @@ def trainer_of(
     optimizer: str = "adamw",
     all_dropouts: bool = False,
     max_grad_norm: float = 0.5,
+    device: torch.device = CPU,
+    precision: str = "float32",
 ) -> Trainer:
     """A fresh trainer with dropout, clipping and a cosine schedule; seeds the global generators."""
     torch.manual_seed(seed)
@@ -105,13 +108,14 @@ def trainer_of(
         cell_type=cell_type, dropout=dropout, all_dropouts=all_dropouts, tie_weights=True, seed=seed
     )
     return Trainer(
-        model,
+        model.to(device),
         batches_of(data_mode),
         max_steps=max_steps,
         schedule=Schedule(
             0.01 if optimizer == "adamw" else 1.0, kind="cosine", warmup_steps=3, final_fraction=0.1
         ),
         optimizer=optimizer_config(optimizer, max_grad_norm),
+        precision=precision,
     )
 
 
@@ -125,7 +129,7 @@ def train(trainer: Trainer, steps: int) -> list[float]:
 
 def weights(trainer: Trainer) -> list[bytes]:
     """The bytes of all weights."""
-    return [one.detach().numpy().tobytes() for one in trainer.model.parameters()]
+    return [one.detach().cpu().numpy().tobytes() for one in trainer.model.parameters()]
 
 
 def tokenizer_folder(folder: Path) -> Path:

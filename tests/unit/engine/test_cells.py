@@ -83,17 +83,6 @@ def test_steps_equal_one_forward_pass(cell_type: str, dtype: torch.dtype) -> Non
 
 
 @EVERY_CELL
-def test_windows_with_carried_state_equal_one_pass(cell_type: str) -> None:
-    layer = drawn_layer(cell_type)
-    inputs, state = drawn(10, 2, INPUTS), layer.initial_state(2)
-    whole, last = layer(inputs, state)
-    first, state = layer(inputs[:4], state)
-    second, state = layer(inputs[4:], state)
-    torch.testing.assert_close(torch.cat([first, second]), whole)
-    torch.testing.assert_close(state, last)
-
-
-@EVERY_CELL
 def test_steps_with_packed_weights_equal_plain_ones_for_any_number_of_rows(
     cell_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from rnnlm_tui.engine.device import (
 )
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError
 from rnnlm_tui.system.machine import usable_cores
-from tests.fakes.nvml import GIB, NO_DRIVER, Recording, plain_card, replay
+from tests.fakes.nvml import GIB, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch
 
 
@@ -172,17 +172,6 @@ def test_the_first_gpu_that_torch_has_code_for_is_chosen(monkeypatch: pytest.Mon
     assert cpu_warning("auto", torch.device("cuda:1")) == ""
     with pytest.raises(DeviceError, match="no code for the Tesla P4"):
         resolve_device("cuda:0")
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_without_a_gpu_or_with_hidden_ones_there_is_no_warning(
-    monkeypatch: pytest.MonkeyPatch, hidden: bool
-) -> None:
-    replay(monkeypatch, Recording((H100,)) if hidden else NO_DRIVER)
-    if hidden:
-        install_torch(monkeypatch, [], built_for=None)
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cpu_warning("auto", resolve_device("auto")) == ""
 
 
 @pytest.mark.fault("the card is full, or reserved by another process")

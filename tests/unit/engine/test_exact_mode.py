@@ -13,8 +13,9 @@ from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.trainer import Trainer
+from tests.gpu import DEVICE, ON_DEVICE
 
-from .builders import tokenizer_folder, train, trainer_of, weights
+from .builders import CPU, tokenizer_folder, train, trainer_of, weights
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,9 @@ CELL_CASES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "device", [CPU, pytest.param(DEVICE, marks=ON_DEVICE)], ids=["cpu", "device"]
+)
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 @pytest.mark.parametrize(
     ("cell_type", "all_dropouts", "optimizer", "stops"),
@@ -46,6 +50,7 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
     all_dropouts: bool,
     optimizer: str,
     stops: list[int],
+    device: torch.device,
 ) -> None:
     def fresh(seed: int) -> Trainer:
         return trainer_of(
@@ -54,6 +59,7 @@ def test_interrupted_runs_are_bit_equal_at_the_end(
             all_dropouts=all_dropouts,
             optimizer=optimizer,
             seed=seed,
+            device=device,
         )
 
     straight = fresh(3)

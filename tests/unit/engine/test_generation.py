@@ -189,10 +189,3 @@ def test_a_laid_out_head_gives_the_models_logits_then_impossible_tokens(double: 
         rules = plain(top_p=0.9, seed=3)
         found, again = (tokens_of(one, [1, 2], rules, count) for one in (model, laid_out))
         assert found == again
-
-
-def test_repetition_penalty_counts_the_prompt_and_the_text() -> None:
-    model = small_model()
-    rules = plain(greedy=True, repetition_penalty=100.0)
-    drawn = tokens_of(model, [1, 2], rules, 15)
-    assert len({1, 2, *drawn}) == 17

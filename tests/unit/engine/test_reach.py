@@ -6,10 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlm_tui.engine.cells import CELLS, LayerState
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import lay_out_weights, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.reach import gradient_by_lag
@@ -17,36 +16,6 @@ from rnnlm_tui.errors import InputError
 from tests.unit.engine.builders import built_model
 
 from .builders import small_model, text
-
-
-class LinearLayer(nn.Module):
-    """h_t = x_t W + h_(t-1) U, whose gradient by lag has a closed form."""
-
-    def __init__(self, width: int, radius: float, seed: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        turn, _ = torch.linalg.qr(
-            torch.randn(width, width, dtype=torch.float64, generator=generator)
-        )
-        stretch = torch.linspace(0.5, 1, width, dtype=torch.float64)
-        self.input = nn.Parameter(
-            torch.randn(width, width, dtype=torch.float64, generator=generator)
-        )
-        self.recurrent = nn.Parameter(radius * turn * stretch)
-
-    def initial_state(self, batch_size: int) -> LayerState:
-        return (self.input.new_zeros(batch_size, len(self.input)),)
-
-    def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        outputs: list[Tensor] = []
-        for input_BE in inputs_TBE:
-            output_BH, state = self.step(input_BE, state)
-            outputs.append(output_BH)
-        return torch.stack(outputs), state
-
-    def step(self, input_BE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        hidden_BH = input_BE @ self.input + state[0] @ self.recurrent
-        return hidden_BH, (hidden_BH,)
 
 
 def tokens(count: int) -> list[int]:
@@ -69,25 +38,6 @@ def test_gradients_of_a_model_with_packed_weights_are_the_same(cell_type: str) -
     plain = gradient_by_lag(model, tokens(12), 9, lags=5)
     lay_out_weights(model)
     torch.testing.assert_close(gradient_by_lag(model, tokens(12), 9, lags=5), plain)
-
-
-@pytest.mark.parametrize("radius", [0.5, 1.0, 1.2])
-def test_gradient_equals_the_closed_form_of_a_linear_cell(radius: float) -> None:
-    model, ids = small_model(num_layers=1).double(), tokens(60)
-    layer = LinearLayer(12, radius, seed=2)
-    model.layers = nn.ModuleList([layer])
-    position = 50
-    with torch.no_grad():
-        hidden, _ = model.hidden(torch.tensor([ids[:position]]), model.initial_state(1))
-        error_V = F.linear(hidden[0, -1], model.output.weight, model.output.bias).softmax(0)
-        error_V[ids[position]] -= 1
-        gradient_H = error_V @ model.output.weight
-        wanted = [
-            float((gradient_H @ torch.linalg.matrix_power(layer.recurrent.t(), lag)).norm())
-            for lag in range(41)
-        ]
-    found = gradient_by_lag(model, ids, position, lags=40)
-    assert found.tolist() == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("cell_type", sorted(CELLS))

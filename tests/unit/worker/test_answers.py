@@ -31,7 +31,6 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     SamplerReady,
     SamplerRequest,
-    ScoreRequest,
 )
 from rnnlm_tui.store.checkpoints import write_snapshot
 from rnnlm_tui.store.paths import RunDirectory
@@ -219,18 +218,6 @@ def test_a_request_that_was_cancelled_before_it_began_needs_no_checkpoint(answer
     ]
     with pytest.raises(RunStateError, match="cancelled"):
         list(answers.of(LoadRequest(id="l", checkpoint="/none"), lambda: True))
-
-
-def test_a_cancelled_score_ends_with_an_error(
-    answers: Answers, run: RunDirectory, tmp_path: Path
-) -> None:
-    (tmp_path / "a.txt").write_text("the boys see the dog\n" * 9)
-    request = ScoreRequest(
-        id="s", checkpoint=str(snapshot(run)), path=str(tmp_path / "a.txt"), tokens=True
-    )
-    checks = iter([False, True])
-    with pytest.raises(RunStateError, match="cancelled"):
-        list(answers.of(request, lambda: next(checks)))
 
 
 def test_a_cancelled_inspection_ends_before_the_whole_text_is_scored(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.protocol import MAX_REQUEST_BYTES, Command, CommandResult, Verb, encode_line
-from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
+from rnnlm_tui.worker.control import ControlServer, PendingCommand
 
 
 def status(command: Command) -> CommandResult:
@@ -187,33 +187,6 @@ def test_half_a_line_of_a_client_that_leaves_and_blank_lines_are_harmless(
         connection.sendall(b"\n  \n")
         assert asked(connection, id="b").id == "b"
     assert trainer.delivered == []
-
-
-def test_a_thousand_silent_connections_lock_no_client_out(path: Path) -> None:
-    silent = []
-    try:
-        for _ in range(1_000):
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.connect(str(path))
-            silent.append(connection)
-            if len(silent) > MAX_CONNECTIONS:
-                silent.pop(0).close()
-        with connected(path) as connection:
-            assert asked(connection).id == "a"
-    finally:
-        for connection in silent:
-            connection.close()
-
-
-def test_a_reader_that_never_reads_is_dropped_and_others_are_served(path: Path) -> None:
-    lines = encode_line(Command(id="x" * 64, verb="status")) * 2_000
-    with connected(path) as deaf:
-        deaf.settimeout(0.5)
-        with suppress(OSError):  # dropped, or its own answers block it
-            for _ in range(20):
-                deaf.sendall(lines)
-        with connected(path) as connection:
-            assert asked(connection).id == "a"
 
 
 def test_answers_that_wait_are_sent_before_the_server_closes(

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.schema.protocol import Command
 from rnnlm_tui.worker.commands import EXIT_KILLED, Inbox, StopRequested
 from rnnlm_tui.worker.control import PendingCommand
-from tests.integration.runs import wait_for
-
-LISTENER = """
-import os, signal, sys
-from rnnlm_tui.worker.commands import Inbox
-inbox = Inbox()
-inbox.listen_to_signals()
-numbers = [int(number) for number in sys.argv[1:]]
-for number in numbers:
-    os.kill(os.getpid(), number)
-for _ in [number for number in numbers if number != signal.SIGHUP]:
-    pending = inbox.take(wait=60)
-    print(pending.command.verb, pending.command.id.partition("-")[0])
-assert inbox.take() is None and not inbox.stop_waits
-"""
 
 
 def ended(code: str, *arguments: object) -> tuple[int, list[str]]:
@@ -39,11 +22,6 @@ def ended(code: str, *arguments: object) -> tuple[int, list[str]]:
         check=False,
     )
     return done.returncode, done.stdout.splitlines()
-
-
-def test_sigterm_stops_sigusr1_saves_a_checkpoint_and_sighup_is_ignored() -> None:
-    numbers = [int(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)]
-    assert ended(LISTENER, *numbers) == (0, ["checkpoint SIGUSR1", "stop SIGTERM"])
 
 
 REFUSED = """
@@ -68,41 +46,6 @@ def test_after_a_refused_stop_a_sigterm_exits_at_once_but_a_much_later_one_stops
     second: str, stops: int
 ) -> None:
     assert ended(REFUSED, second) == (EXIT_KILLED, ["stop"] * stops)
-
-
-DEAF = """
-import hashlib, os, signal, sys, threading
-from rnnlm_tui.worker.commands import Inbox
-Inbox().listen_to_signals()
-print("busy", flush=True)
-hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
-"""
-"""Its main thread computes for many minutes, as in a very long step, and comes back to no
-handler."""
-
-
-def test_a_second_sigterm_exits_at_once_during_a_step() -> None:
-    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"busy\n"
-        process.send_signal(signal.SIGTERM)
-        wait_for(
-            lambda: signal.SIGTERM not in pending_signals(process.pid),
-            "the first signal to be heard",
-        )
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == EXIT_KILLED
-
-
-def pending_signals(pid: int) -> set[int]:
-    """Signals that were sent to a process and are not delivered yet."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    masks = [
-        int(line.split()[1], 16)
-        for line in status.splitlines()
-        if line.startswith(("SigPnd", "ShdPnd"))
-    ]
-    return {number for number in range(1, 65) for mask in masks if mask >> (number - 1) & 1}
 
 
 def test_commands_are_taken_in_order_without_waiting() -> None:

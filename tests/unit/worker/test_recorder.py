@@ -6,7 +6,6 @@ import errno
 import itertools
 import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -21,7 +20,6 @@ from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow, SampleRow, S
 from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock, read_lock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.recorder import Recorder, versions
@@ -180,39 +178,6 @@ def test_a_disk_with_space_for_some_rows_gets_the_rest_later(
     run.recorder.flush()
     assert run.stored() == list(range(1, 901))
     assert [kind for _, kind, _ in run.events()] == ["degraded", "recovered"]
-
-
-def test_threads_store_every_row_once_on_a_flaky_disk(
-    beating: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = itertools.count()
-
-    def fails_now_and_then(descriptor: int, data: bytes) -> None:
-        if next(calls) % 7 == 0:
-            write_whole(descriptor, data[: len(data) // 2])
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        write_whole(descriptor, data)
-
-    def note() -> None:
-        for number in range(300):
-            beating.recorder.add(EventRow(1, number, "note", str(number), 0.0))
-            time.sleep(0)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rnnlm_tui.store.log.write_whole", fails_now_and_then)
-        noting = threading.Thread(target=note)
-        noting.start()
-        beating.steps(1, 3_000)
-        noting.join()
-        until(lambda: next(calls) > 30)
-    beating.recorder.flush()
-    assert beating.stored() == list(range(1, 3_001))
-    assert [text for _, kind, text in beating.events() if kind == "note"] == [
-        str(number) for number in range(300)
-    ]
-    kinds = [kind for _, kind, _ in beating.events()]
-    assert kinds.count("degraded") == kinds.count("recovered") > 0
-    assert beating.recorder.degraded == ""
 
 
 def test_a_slow_disk_keeps_no_one_waiting_but_who_flushes(
