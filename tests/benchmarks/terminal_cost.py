@@ -23,7 +23,6 @@ from time import monotonic, sleep, time
 
 import psutil
 
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import preset
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory, home
@@ -97,14 +96,6 @@ class Watched:
     """Percent of one core, the app only."""
     behind: float
     """The largest delay in seconds over a link of 32 KiB/s that queues what it can't carry yet."""
-
-
-def live_config(max_steps: int, changes: dict[str, object] | None = None) -> RunConfig:
-    """A run that uses all cores and evaluates every few seconds, like the presets."""
-    given: dict[str, object] = {
-        "training.max_steps": max_steps, "evaluation.every": 1_000, "checkpoint.every": 1_000,
-    }  # fmt: skip
-    return parse_config(merge(preset("elman"), {**given, **(changes or {})}))
 
 
 def compiled() -> dict[str, str]:
@@ -355,7 +346,8 @@ def measure_stored(steps: int, seconds: float, keys: int) -> RunDirectory:
 def measure_live(stored: RunDirectory, seconds: float, keys: int) -> None:
     """Measure a run that trains on all cores, and the stored one beside it."""
     show("run that trains on all cores")
-    run = start(live_config(20_000), LIVE)
+    changes = {"training.max_steps": 20_000, "evaluation.every": 1_000, "checkpoint.every": 1_000}
+    run = start(parse_config(merge(preset("elman"), changes)), LIVE)  # on all cores
     try:
         wait_for_step(run, 300)
         began = monotonic()

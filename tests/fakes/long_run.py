@@ -1,5 +1,5 @@
 """A run of a million steps, made in seconds without torch: `python -m tests.fakes.long_run HOME
-NAME [STEPS] [--live [--gpu MACHINE] | --copies N]`.
+NAME [STEPS] [--live [--gpu MACHINE]]`.
 
 Its logs look as after two attempts: steps with spikes, a gap and superseded ones, evaluations,
 samples, events and a reading of the machine every second. With `--live` it keeps training until it
@@ -302,13 +302,6 @@ def main() -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("name")
     parser.add_argument("steps", type=int, nargs="?", default=1_000_000)
-    parser.add_argument(
-        "--copies",
-        type=int,
-        default=0,
-        metavar="N",
-        help="instead of one run N finished ones, NAME-0000 and so on",
-    )
     parser.add_argument("--live", action="store_true", help="go on training until ended")
     parser.add_argument(
         "--gpu", choices=sorted(nvml.MACHINES), help="with --live: the readings of these GPUs"
@@ -316,10 +309,6 @@ def main() -> int:
     chosen = parser.parse_args()
     os.environ["RNNLM_TUI_HOME"] = str(chosen.home)
     begun = time.monotonic()
-    if chosen.copies:
-        build_many(chosen.copies, chosen.steps, chosen.name)
-        print(f"{chosen.copies:,} runs in {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
-        return 0
     run = build(chosen.name, chosen.steps, ended=not chosen.live)
     print(f"{run.path}: {chosen.steps:,} steps in {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
     if chosen.live:

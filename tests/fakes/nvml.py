@@ -442,28 +442,6 @@ TWO_CARDS = Recording(
 CUDA_DEVICE_ORDER is FASTEST_FIRST unless set (CUDA programming guide, environment variables).
 Sizes and limits of the two products."""
 
-OLD_DRIVER = Recording(
-    (
-        _card(
-            "GPU-fe01ee0e-c5ac-8dc0-a5ac-1b86f48a7a93",
-            "Tesla T4",
-            (7, 5),
-            memory=(3_011, 15_109),
-            load=(88, 40),
-            power=(69_940, 70_000),
-            celsius=78,
-            clocks=(1_005, 1_590),
-            reasons=0x4 | 0x8,
-            processes=[(THIS_PROCESS, 2_900)],
-        ),
-    ),
-    driver="525.147.05",
-    cuda=12_000,
-    missing=frozenset({"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetTemperatureV"}),
-)
-"""A T4 (70 W, 1,590 MHz) with the oldest driver that can run CUDA 12, which lacks newer functions
-(change log in nvml.h)."""
-
 NO_DRIVER = Recording(init=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 """A machine without libnvidia-ml.so.1: no NVIDIA GPU, or a ROCm machine."""
 

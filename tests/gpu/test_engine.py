@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rnnlm_tui.engine import tensor_file
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.generation import Generation, read_text
-from rnnlm_tui.engine.matmul import choose_matmul, roundings, set_gpu_precision
+from rnnlm_tui.engine.matmul import choose_matmul, roundings
 from rnnlm_tui.engine.snapshot import SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.engine.trainer import Trainer
 from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
@@ -25,29 +24,6 @@ pytestmark = ON_DEVICE
 
 def losses(trainer: Trainer, steps: int) -> Tensor:
     return torch.stack([trainer.train_step().loss for _ in range(steps)]).cpu()
-
-
-@pytest.mark.parametrize("cell_type", sorted(CELLS))
-@pytest.mark.parametrize("length", [1, 9])
-def test_every_layer_equals_itself_on_the_cpu(cell_type: str, length: int) -> None:
-    set_gpu_precision(DEVICE, rounded=False)
-    layers = [CELLS[cell_type](16, 24, 2) for _ in range(2)]
-    modules = [cast(nn.Module, layer) for layer in layers]
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for own, other in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
-            own.uniform_(-0.5, 0.5, generator=generator)
-            other.copy_(own)
-    modules[1].to(DEVICE)
-    inputs = torch.randn(length, 5, 16, generator=generator)
-    found = []
-    for layer, module, device in zip(layers, modules, (CPU, DEVICE), strict=True):
-        leaf = inputs.clone().to(device).requires_grad_()
-        hidden, state = layer(leaf, layer.initial_state(5))
-        gradients = torch.autograd.grad(hidden.square().sum(), [leaf, *module.parameters()])
-        found.append([part.detach().cpu() for part in (hidden, *state, *gradients)])
-    for on_cpu, on_gpu in zip(*found, strict=True):
-        torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-3, atol=1e-4)
 
 
 @NEEDS_GPU

@@ -1,4 +1,4 @@
-"""What the vocabulary head's loss costs on a GPU: no waiting, no copy of the logits, and time."""
+"""What the vocabulary head's loss costs on a GPU: no copy of the logits, and time."""
 
 from __future__ import annotations
 
@@ -37,29 +37,6 @@ def test_the_kernel_is_used_where_triton_is_installed() -> None:
     pytest.importorskip("triton")
     assert kernel_note(DEVICE) == ""
     assert softmax_for(DEVICE) is not PLAIN
-
-
-@NEEDS_GPU
-@pytest.mark.parametrize("reduced", [False, True])
-@pytest.mark.parametrize("way", ["kernel", "plain"])
-def test_a_loss_and_its_gradient_wait_for_nothing(way: str, reduced: bool) -> None:
-    softmax = PLAIN if way == "plain" else softmax_for(DEVICE)
-    head = a_head(600, 2_011, 128)
-    parts = [part.to(DEVICE).requires_grad_() for part in head.parts]
-    targets = head.targets.to(DEVICE)
-
-    def run() -> list[torch.Tensor]:
-        hidden, weight, bias = parts
-        loss = padded_mean_loss(hidden, weight, bias, targets, reduced=reduced, softmax=softmax)
-        return [loss.detach(), *torch.autograd.grad(loss, parts)]
-
-    run()  # allocates the libraries' workspaces
-    torch.cuda.synchronize(DEVICE)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @NEEDS_GPU

@@ -8,12 +8,11 @@ import torch
 
 from rnnlm_tui.bench.plain import LIBRARY_LAYERS, PlainModel, PlainTraining, naive_continuation
 from rnnlm_tui.engine.cells import CELLS
-from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.estimates import Schedule
-from tests.unit.engine.builders import VOCAB_SIZE, batches_of, built_model, optimizer_config, plain
+from tests.unit.engine.builders import VOCAB_SIZE, batches_of, built_model, optimizer_config
 
 
 def model_of(
@@ -89,19 +88,6 @@ def test_the_library_s_first_loss_is_the_engine_s_and_it_learns() -> None:
     losses = [float(library.train_step()[1]) for _ in range(20)]
     assert losses[0] == pytest.approx(float(trainer.train_step().loss), rel=1e-5)
     assert losses[-1] < losses[0]
-
-
-def test_rerunning_the_text_gives_the_greedy_tokens_of_the_carried_state() -> None:
-    model = model_of()
-    slow = list(
-        naive_continuation(
-            PlainModel(model, library=False), [1, 2, 3], max_new_tokens=15, greedy=True
-        )
-    )
-    start = read_text(model, [1, 2, 3])
-    assert slow == [
-        drawn.token for (drawn,) in Generation(model, start, plain(greedy=True, max_new_tokens=15))
-    ]
 
 
 def test_naive_sampling_follows_the_probabilities() -> None:

@@ -247,15 +247,6 @@ def test_dropout_applies_only_in_training_and_never_in_steps(option: dict[str, f
     torch.testing.assert_close(step, clean[:, 0])
 
 
-def test_hidden_is_the_input_of_the_head() -> None:
-    model = small_model().eval()
-    tokens = torch.tensor([[1, 2, 3], [3, 2, 1]])
-    hidden, _ = model.hidden(tokens, model.initial_state(2))
-    logits, _ = model(tokens, model.initial_state(2))
-    assert hidden.shape == (2, 3, 12)
-    torch.testing.assert_close(F.linear(hidden, model.output.weight, model.output.bias), logits)
-
-
 def test_impossible_models_are_refused_with_the_allowed_values() -> None:
     shape = {"vocab_size": 5, "embedding_dim": 4, "hidden_size": 4, "num_layers": 1}
     with pytest.raises(InputError, match="not 4 and 6"):

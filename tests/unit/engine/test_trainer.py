@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches
-from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import CheckpointError, DeviceError, RnnlmError
+from rnnlm_tui.errors import CheckpointError, DeviceError
 from rnnlm_tui.schema.config import OptimizerConfig
 from rnnlm_tui.schema.estimates import Schedule
 
@@ -149,27 +148,6 @@ def test_resuming_another_model_is_refused() -> None:
     )
     with pytest.raises(CheckpointError, match=r"shape \(23, 12\), the parameter \(23, 10\)"):
         other.load_state_dict(trainer.state_dict())
-
-
-def test_exact_mode_trains_and_names_an_operation_without_a_deterministic_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trainer = trainer_of("sentences")
-    set_exactness(True)
-    try:
-        assert trainer.train_step().loss.isfinite()
-        monkeypatch.setattr(
-            type(trainer.model),
-            "forward",
-            lambda *_, **__: torch.zeros(3).put_(
-                torch.tensor([0]), torch.tensor([1.0]), accumulate=False
-            ),
-        )
-        with pytest.raises(RnnlmError, match=r"put_ has no deterministic version"):
-            trainer.train_step()
-    finally:
-        set_exactness(False)
-    assert trainer.step == 1
 
 
 @pytest.mark.parametrize(
