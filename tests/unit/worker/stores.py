@@ -16,6 +16,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.schema.status import HEARTBEAT_SECONDS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.files import write_whole
 from rnnlm_tui.system.locks import RunLock
@@ -33,11 +34,13 @@ def evaluation(step: int, loss: float) -> EvaluationRow:
 
 
 @contextmanager
-def recorder_of(run: RunDirectory, *, max_kept: int = MAX_KEPT_ROWS) -> Iterator[Recorder]:
+def recorder_of(
+    run: RunDirectory, *, max_kept: int = MAX_KEPT_ROWS, seconds: float = HEARTBEAT_SECONDS
+) -> Iterator[Recorder]:
     """The recorder that a worker would use, in its attempt."""
     run.path.mkdir(parents=True, exist_ok=True)
     with RunLock(run.lock_path) as lock:
-        recorder = Recorder(run, lock, max_kept=max_kept)
+        recorder = Recorder(run, lock, max_kept=max_kept, seconds=seconds)
         recorder.begin_attempt(0, {})
         try:
             yield recorder

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.corpus import prepare_corpus
+from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.generation import Generation
 from rnnlm_tui.engine.trainer import Trainer
@@ -51,11 +51,15 @@ def evaluator(tmp_path: Path, recorder: Recorder) -> Evaluator:
     return evaluator_of(CONFIG, tmp_path, recorder)
 
 
-def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluator:
-    """An evaluator of a tiny model after one step."""
-    corpus = prepare_corpus(
+def prepared(config: RunConfig, folder: Path) -> PreparedCorpus:
+    return prepare_corpus(
         config.corpus, config.tokenizer, config.training, folder / "corpora", lambda progress: None
     )
+
+
+def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluator:
+    """An evaluator of a tiny model after one step."""
+    corpus = prepared(config, folder)
     model = built_model(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
     trainer = Trainer(
         model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
@@ -177,13 +181,7 @@ def test_a_text_of_unknown_words_has_no_bits_per_byte_but_the_share_of_unknown_w
     recorder: Recorder,
 ) -> None:
     (row,) = evaluator_of(FEW_WORDS, tmp_path, recorder)._measure_during_run()
-    corpus = prepare_corpus(
-        FEW_WORDS.corpus,
-        FEW_WORDS.tokenizer,
-        FEW_WORDS.training,
-        tmp_path / "corpora",
-        lambda progress: None,
-    )
+    corpus = prepared(FEW_WORDS, tmp_path)
     tokens = corpus.tokens("validation")
     assert row.unknown == int((tokens[1:] == TextCodec(corpus.path).unk_id).sum())
     assert row.unknown_share is not None
@@ -219,13 +217,7 @@ def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
         }
     )
     (row,) = evaluator_of(config, tmp_path, recorder)._measure_during_run()
-    corpus = prepare_corpus(
-        config.corpus,
-        config.tokenizer,
-        config.training,
-        tmp_path / "corpora",
-        lambda progress: None,
-    )
+    corpus = prepared(config, tmp_path)
     names = json.loads((corpus.path / "tokenizer.json").read_text())["model"]["vocab"]
     sizes = {index: len(name) + (kind == "word") for name, index in names.items()}
     sizes |= dict.fromkeys(sizes, 1) if kind == "byte" else {}

@@ -20,10 +20,10 @@ from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow, SampleRow, S
 from rnnlm_tui.schema.protocol import Command, CommandResult
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.worker.recorder import Recorder, versions
-from tests.unit.worker.stores import Disk, until
+from tests.unit.worker.stores import Disk, recorder_of, until
 
 NEVER = 3_600.0
 """Seconds: the recorder does nothing by itself but append rows."""
@@ -32,12 +32,9 @@ NEVER = 3_600.0
 class Run:
     """A run with its recorder, which is asked to flush wherever its thread would retry."""
 
-    def __init__(self, path: Path, seconds: float = NEVER) -> None:
-        self.directory, self.path = RunDirectory(path), path
-        self.lock = RunLock(self.directory.lock_path)
-        self.lock.acquire()
-        self.recorder = Recorder(self.directory, self.lock, max_kept=1_000, seconds=seconds)
-        self.recorder.begin_attempt(0, {})
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.directory = recorder, recorder._run
+        self.path = self.directory.path
 
     def steps(self, first: int, last: int) -> None:
         """Add rows in batches of ten up to `last`."""
@@ -74,19 +71,15 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path)
-    yield run
-    run.recorder.close()
-    run.lock.release()
+    with recorder_of(RunDirectory(tmp_path), max_kept=1_000, seconds=NEVER) as recorder:
+        yield Run(recorder)
 
 
 @pytest.fixture
 def beating(tmp_path: Path) -> Iterator[Run]:
     """A run whose recorder does all that it does once a second many times a second."""
-    run = Run(tmp_path, seconds=0.01)
-    yield run
-    run.recorder.close()
-    run.lock.release()
+    with recorder_of(RunDirectory(tmp_path), seconds=0.01) as recorder:
+        yield Run(recorder)
 
 
 def test_rows_reach_readers_without_anyone_waiting_for_them(run: Run) -> None:
@@ -229,7 +222,7 @@ def test_the_end_stores_the_last_rows_and_counts_those_that_a_full_disk_refuses(
     assert run.stored() == list(range(1, 11))
     with pytest.raises(StorageError, match="has ended"):
         run.steps(11, 11)
-    again = Recorder(run.directory, run.lock)
+    again = Recorder(run.directory, run.recorder._lock)
     again.begin_attempt(10, {})
     disk.fill()
     again.add(EventRow(2, 10, "note", "lost", 0.0))
