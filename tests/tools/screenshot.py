@@ -10,13 +10,20 @@ trained again. Machines with other busy processes give slow figures.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from io import StringIO
 from pathlib import Path
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from textual.pilot import Pilot
 
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import start_run
@@ -26,8 +33,8 @@ from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import list_runs
-from tests.terminal import Terminal
-from tests.tools.svg import picture_of
+from rnnlm_tui.tui._textual import screen_rows
+from rnnlm_tui.tui.app import RnnlmApp
 
 FOLDER = Path(__file__).parents[2] / ".github"
 README = Path(__file__).parents[2] / "README.md"
@@ -51,7 +58,7 @@ BESIDE = {
 """The runs that the demo is compared with."""
 PROMPTS = ("The state of the Union", "Tonight I ask", "My fellow Americans, we must")
 PATIENCE = 120.0
-STILL_SECONDS = 1.5
+MEASURED_SECONDS, STILL_SECONDS = 8.0, 1.5
 
 
 def main() -> None:
@@ -83,14 +90,7 @@ def main() -> None:
                 wait_for_share(start_run(config, name), 1.0)
         shown = there.get(SHOWN) or start_run(RunConfig(), SHOWN)
         wait_for_share(shown, given.share)
-        command = [sys.executable, "-m", "rnnlm_tui", "open", SHOWN]
-        with Terminal(command, columns=80, rows=24) as terminal:
-            write_dashboard(terminal)
-        with Terminal(command, columns=columns, rows=rows) as terminal:
-            draw_dashboard(terminal, given.into)
-            draw_prompt(terminal, given.into)
-            wait_for_share(shown, 1.0)
-            draw_comparison(terminal, given.into)
+        asyncio.run(draw(shown, (columns, rows), given.into))
 
 
 def wait_for_share(run: RunDirectory, share: float) -> None:
@@ -103,77 +103,75 @@ def wait_for_share(run: RunDirectory, share: float) -> None:
         sys.exit(f"{run.name} {summary.status}: {summary.message}")
 
 
-def write_dashboard(terminal: Terminal) -> None:
-    """The train pane as text, into the README."""
-    wait_for_measurements(terminal)
-    picture = "".join(f"{line.rstrip()}\n" for line in terminal.screen.display)
-    text = README.read_text(encoding="utf-8")
-    README.write_text(DASHBOARD.sub(lambda _: picture, text, count=1), encoding="utf-8")
+async def draw(run: RunDirectory, size: tuple[int, int], folder: Path) -> None:
+    """Write the dashboard into the README, and the pictures into `folder`."""
+    async with opened(run, (80, 24)) as pilot:
+        picture = "".join(f"{line.rstrip()}\n" for line in lines_of(pilot))
+        text = README.read_text(encoding="utf-8")
+        README.write_text(DASHBOARD.sub(lambda _: picture, text, count=1), encoding="utf-8")
+    async with opened(run, size) as pilot:
+        save(pilot, folder / "train.svg")
+        await pilot.press("4")
+        await wait_for(pilot, "@best")
+        for prompt in PROMPTS:
+            await pilot.press("ctrl+u", *prompt, "enter")
+            await wait_for(pilot, "tok/s")
+            await wait_until_still(pilot)
+        save(pilot, folder / "prompt.svg")
+        await asyncio.to_thread(wait_for_share, run, 1.0)
+        await pilot.press("escape", "ctrl+l")
+        await wait_for(pilot, "progress")
+        await pilot.press("home")
+        for _ in (SHOWN, *BESIDE):
+            await pilot.press("space", "j")
+        await pilot.press("=")
+        await wait_until_still(pilot)
+        save(pilot, folder / "compare.svg")
 
 
-def draw_dashboard(terminal: Terminal, folder: Path) -> None:
-    """The train pane."""
-    wait_for_measurements(terminal)
-    save(terminal, folder / "train.svg")
+@asynccontextmanager
+async def opened(run: RunDirectory, size: tuple[int, int]) -> AsyncIterator[Pilot[int]]:
+    """The app on the run's train pane, after some seconds of measurements."""
+    async with RnnlmApp(run, "train").run_test(size=size) as pilot:
+        await wait_for(pilot, "Perplexity, log")
+        await asyncio.sleep(MEASURED_SECONDS)
+        yield pilot
 
 
-def wait_for_measurements(terminal: Terminal) -> None:
-    """Wait for the train pane and some seconds of measurements."""
-    terminal.wait_for("Perplexity, log", PATIENCE)
-    until = time.monotonic() + 8
-    while time.monotonic() < until:
-        terminal.read(0.1)
+def lines_of(pilot: Pilot[int]) -> list[str]:
+    """The screen's cells, a text a line."""
+    return [strip.text for strip in screen_rows(pilot.app.screen)]
 
 
-def draw_prompt(terminal: Terminal, folder: Path) -> None:
-    """Samples of the best checkpoint."""
-    terminal.send("4")
-    terminal.wait_for("@best", PATIENCE)
-    for prompt in PROMPTS:
-        terminal.send("\x15")
-        type_slowly(terminal, prompt)
-        terminal.send("\r")
-        terminal.wait_for("tok/s", PATIENCE)
-        wait_until_still(terminal)
-    save(terminal, folder / "prompt.svg")
-    terminal.send("\x1b")
-    wait_until_still(terminal)
+async def wait_for(pilot: Pilot[int], words: str) -> None:
+    """Wait until these words are on the screen; exits if they don't come."""
+    until = time.monotonic() + PATIENCE
+    while not any(words in line for line in lines_of(pilot)):
+        if time.monotonic() > until:
+            sys.exit("\n".join([f"no {words!r} on the screen:", *lines_of(pilot)]))
+        await asyncio.sleep(0.2)
 
 
-def draw_comparison(terminal: Terminal, folder: Path) -> None:
-    """The curves of all runs in one chart."""
-    terminal.send("\x0c")
-    terminal.wait_for("progress", PATIENCE)
-    wait_until_still(terminal)
-    terminal.send("\x1b[H")
-    for _ in (SHOWN, *BESIDE):
-        terminal.send(" ")
-        wait_until_still(terminal)
-        terminal.send("j")
-        wait_until_still(terminal)
-    terminal.send("=")
-    wait_until_still(terminal)
-    save(terminal, folder / "compare.svg")
+async def wait_until_still(pilot: Pilot[int]) -> None:
+    """Wait until nothing changes for a while, or give up, as with a run that trains."""
+    until, shown = time.monotonic() + 6 * STILL_SECONDS, list[str]()
+    while shown != lines_of(pilot) and time.monotonic() < until:
+        shown = lines_of(pilot)
+        await asyncio.sleep(STILL_SECONDS)
 
 
-def type_slowly(terminal: Terminal, words: str) -> None:
-    """Type key by key."""
-    for key in words:
-        terminal.send(key)
-        terminal.read(0.2)
-
-
-def wait_until_still(terminal: Terminal) -> None:
-    """Read until nothing arrives for a while, or give up, as with a run that trains."""
-    until = time.monotonic() + 6 * STILL_SECONDS
-    while terminal.read(STILL_SECONDS) and time.monotonic() < until:
-        pass
-
-
-def save(terminal: Terminal, path: Path) -> None:
-    """Save the screen to a file."""
-    path.write_text(picture_of(terminal), encoding="utf-8")
-    print(f"{path}: {path.stat().st_size:,} bytes\n{terminal.text}", flush=True)  # noqa: T201
+def save(pilot: Pilot[int], path: Path) -> None:
+    """Save the screen to a file, as Textual's `export_screenshot` does, which would print only what
+    the terminal doesn't show yet."""
+    width = pilot.app.size.width
+    console = Console(
+        width=width, file=StringIO(), record=True, force_terminal=True, color_system="truecolor"
+    )
+    for strip in screen_rows(pilot.app.screen):
+        console.print(Segments([*strip, Segment.line()]), end="")
+    path.write_text(console.export_svg(title="rnnlm-tui"), encoding="utf-8")
+    words = [f"{path}: {path.stat().st_size:,} bytes", *lines_of(pilot)]
+    print("\n".join(words), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
