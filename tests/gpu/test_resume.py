@@ -9,9 +9,9 @@ import pytest
 from rnnlm_tui.client.control import launch
 from rnnlm_tui.schema.cells import CellType
 from rnnlm_tui.schema.config import DataMode
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from tests.benchmarks.exact_resume import exact_config, weights_hash
+from tests.benchmarks.random_kills import losses
 from tests.gpu import DEVICE, DRY, NEEDS_GPU, ON_DEVICE
 from tests.integration.runs import end, kill, start, wait_for_step, wait_until_ended, write_text
 
@@ -20,12 +20,6 @@ pytestmark = ON_DEVICE
 STEPS = 480 if DRY else 3_000
 """Some seconds: rows are stored a quarter of a second late, and the worker is to be killed well
 before its end. A GPU does such small steps in a millisecond."""
-
-
-def losses(run: RunDirectory) -> dict[int, float | None]:
-    """Loss by step; where two attempts computed a step, the later's."""
-    with RunReader(run) as reader:
-        return {row.step: row.loss for row in reader.steps()}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlm_tui.engine import loss as loss_module
-from rnnlm_tui.engine.loss import IGNORED, mean_loss, rows_per_chunk
+from rnnlm_tui.engine.loss import IGNORED, rows_per_chunk
 from rnnlm_tui.engine.optim import build_optimizer, clip_gradients, update_when_finite
 from rnnlm_tui.engine.padded_loss import agrees
 from rnnlm_tui.engine.softmax import PLAIN, Softmax
@@ -54,7 +54,7 @@ def test_loss_and_gradients_equal_torchs_in_float64(way: Way, spread: float) -> 
         assert max(relative_errors(gradients, wanted_gradients)) < 1e-5
         loss, gradients = way.found(head, reduced=True)
         assert loss.dtype == torch.float32
-        assert abs(loss.item() - wanted.item()) < 1e-2 * max(1.0, spread)
+        assert abs(loss.item() - wanted.item()) < 5e-3 * max(1.0, spread)
         assert max(relative_errors(gradients, wanted_gradients)) < (0.02 if spread == 1 else 0.1)
 
 
@@ -260,26 +260,6 @@ def test_the_first_trial_finds_wrong_losses_and_gradients(dtype: torch.dtype) ->
         Softmax(PLAIN.gradient, too_high),
     ):
         assert not agrees(wrong, CPU, dtype)
-
-
-@pytest.mark.parametrize("spread", [1.0, 10.0, 80.0])
-@pytest.mark.parametrize("likely", [True, False])
-def test_the_error_of_reduced_products_is_a_thousandth_of_the_logits_spread(
-    spread: float, likely: bool
-) -> None:
-    for seed in range(4):
-        generator = torch.Generator().manual_seed(seed)
-        hidden, weight = (
-            torch.tanh(torch.randn(256, 128, generator=generator)),
-            torch.randn(2_000, 128, generator=generator) * spread / 128**0.5,
-        )
-        logits = hidden.double() @ weight.double().t()
-        targets = logits.argmax(1) if likely else torch.randint(2_000, (256,), generator=generator)
-        error = abs(
-            float(mean_loss(hidden, weight, torch.zeros(2_000), targets, reduced=True))
-            - float(F.cross_entropy(logits, targets))
-        )
-        assert error < 1e-3 * max(1.0, float(logits.std()))
 
 
 @ROUNDED
