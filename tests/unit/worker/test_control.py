@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.schema.protocol import MAX_REQUEST_BYTES, Command, CommandResult, Verb, encode_line
-from rnnlm_tui.worker.control import ControlServer, PendingCommand
+from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
 
 
 def status(command: Command) -> CommandResult:
@@ -187,6 +187,15 @@ def test_half_a_line_of_a_client_that_leaves_and_blank_lines_are_harmless(
         connection.sendall(b"\n  \n")
         assert asked(connection, id="b").id == "b"
     assert trainer.delivered == []
+
+
+def test_beyond_the_limit_the_connection_that_was_silent_longest_is_closed(path: Path) -> None:
+    with ExitStack() as stack:
+        silent, *others = (stack.enter_context(connected(path)) for _ in range(MAX_CONNECTIONS))
+        assert all(asked(one).ok for one in others)
+        assert asked(stack.enter_context(connected(path))).ok
+        assert is_closed(silent)
+        assert all(asked(one).ok for one in others)
 
 
 def test_answers_that_wait_are_sent_before_the_server_closes(
