@@ -99,19 +99,19 @@ def test_a_matmul_that_fails_at_any_size_is_not_out_of_memory(
 def test_a_gpu_without_room_names_the_process_that_holds_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    card = plain_card(free=GIB // 4, processes=[(4711, 79 * GIB), (THIS_PROCESS, GIB)])
+    card = plain_card(free=GIB // 4, processes=[(99_999_999, 79 * GIB), (THIS_PROCESS, GIB)])
     driver = replay(monkeypatch, Recording((card,)))
     install_torch(monkeypatch, [card])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
     full = MemoryBudget(
         "plain-otter", CONFIG, torch.device("cuda:0"), vocab_size=5_000, sentences=9
     )
-    assert "0.2 GiB free, pid 4711 holds 79 GiB: " in full.shortage().memory_warning
+    assert "0.2 GiB free, pid 99999999 holds 79 GiB: " in full.shortage().memory_warning
     short = out_of_memory("a step", (256, 64))
     short.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
-    assert "0.2 GiB available, pid 4711 holds 79 GiB)" in full.explained(short, 500).message
-    with pytest.raises(DeviceError, match="of weights, pid 4711 holds 79 GiB"), full.building():
+    assert "0.2 GiB available, pid 99999999 holds 79 GiB)" in full.explained(short, 500).message
+    with pytest.raises(DeviceError, match="of weights, pid 99999999 holds 79 GiB"), full.building():
         raise torch.OutOfMemoryError("CUDA out of memory")
     # a container's driver lists the process ids of its host: ours is one
-    driver.change(0, ComputeRunningProcesses=[{"pid": 4711, "usedGpuMemory": 79 * GIB}])
+    driver.change(0, ComputeRunningProcesses=[{"pid": 99_999_999, "usedGpuMemory": 79 * GIB}])
     assert "pid" not in full.shortage().memory_warning
