@@ -19,6 +19,7 @@ from rnnlm_tui.cli.options import (
     NoMouseOption,
     ThemeOption,
     join_bash_words,
+    opt,
     with_options,
 )
 from rnnlm_tui.cli.start import FPS, THEME, open_app
@@ -193,9 +194,7 @@ def start(
     theme: ThemeOption = THEME,
     fps: FpsOption = FPS,
     no_mouse: NoMouseOption = False,
-    version: Annotated[
-        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)
-    ] = False,
+    version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
 ) -> None:
     """Open the app if no verb is given."""
     if version:

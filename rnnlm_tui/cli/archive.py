@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument
+from rnnlm_tui.cli.options import JsonOption, RunArgument, arg
 from rnnlm_tui.cli.output import line, note, print_json, showing_bytes
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 
@@ -18,12 +16,7 @@ if TYPE_CHECKING:
 
 def archive(
     run: RunArgument,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.tar.zst", help="The archive to write; must not exist.", show_default=False
-        ),
-    ],
+    file: Annotated[Path, arg("FILE.tar.zst", "The archive to write; must not exist.")],
     json: JsonOption = False,
 ) -> None:
     """Copy a whole run into one file.
@@ -54,15 +47,9 @@ def archive(
 
 
 def unarchive(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE.tar.zst", help="A file of `archive`.", show_default=False),
-    ],
+    file: Annotated[Path, arg("FILE.tar.zst", "A file of `archive`.")],
     name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="The run's name here (default: as archived).", show_default=False
-        ),
+        str | None, arg("[NAME]", "The run's name here (default: as archived).")
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -9,9 +9,11 @@ import typer
 from rnnlm_tui.cli.options import (
     JsonOption,
     TrustOption,
+    arg,
     check_exclusive,
     checkpoint_path,
     complete_address,
+    opt,
     split_address,
 )
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json, table
@@ -31,35 +33,21 @@ if TYPE_CHECKING:
 def average(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN@CHECKPOINT...",
-            help="Checkpoints of one architecture and tokenizer; a run alone with --last.",
-            show_default=False,
-            autocompletion=complete_address,
+        arg(
+            "RUN@CHECKPOINT...",
+            "Checkpoints of one architecture and tokenizer; a run alone with --last.",
+            complete_address,
         ),
     ],
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            metavar="N",
-            help="Average the run's newest N checkpoints.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the average without a question.")
-    ] = False,
+    last: Annotated[int | None, opt("--last N", "Average the run's newest N checkpoints.")] = None,
+    keep: Annotated[bool, opt("--keep", "Keep the average without a question.")] = False,
     if_better: Annotated[
-        bool,
-        typer.Option("--if-better", help="Keep it if its loss is lower than that of each part."),
+        bool, opt("--if-better", "Keep it if its loss is lower than that of each part.")
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Permanently remove averages: RUN@average-STEP.")
+        bool, opt("--remove", "Permanently remove averages: RUN@average-STEP.")
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="With --remove: don't ask for confirmation.")
-    ] = False,
+    yes: Annotated[bool, opt("--yes -y", "With --remove: don't ask for confirmation.")] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:

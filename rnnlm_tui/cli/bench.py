@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset
+from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset, opt
 from rnnlm_tui.cli.output import facts, line, note, print_json, table
 from rnnlm_tui.schema.formatting import counted, duration, memory
 
@@ -16,29 +14,13 @@ if TYPE_CHECKING:
 
 def bench(
     preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="The model and data to measure: {presets}.",
-            autocompletion=complete_preset,
-        ),
+        str, opt("--preset NAME", "The model and data to measure: {presets}.", complete_preset)
     ] = "book",
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", metavar="S", help="Seconds to measure each implementation."),
-    ] = 20.0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+    seconds: Annotated[float, opt("--seconds S", "Seconds to measure each implementation.")] = 20.0,
+    device: Annotated[str, opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     only: Annotated[
         Literal["training", "sampling"] | None,
-        typer.Option(
-            "--only",
-            metavar="training|sampling",
-            help="Measure only this.",
-            show_default=False,
-        ),
+        opt("--only training|sampling", "Measure only this."),
     ] = None,
     assignments: SetOption = None,
     json: JsonOption = False,

@@ -10,7 +10,7 @@ import typer
 
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption
+from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
@@ -34,16 +34,13 @@ def checkpoints(
     run: RunArgument,
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort",
-            metavar="COLUMN",
-            help="step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN:"
-            " descending.",
-            autocompletion=complete_column,
-            show_default=False,
+        opt(
+            "--sort COLUMN",
+            "step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN: descending.",
+            complete_column,
         ),
     ] = "",
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List a run's checkpoints, newest first.
@@ -114,24 +111,13 @@ def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
 def prune(
     run: RunArgument,
     keep_last: Annotated[
-        int,
-        typer.Option("--keep-last", metavar="N", help="Keep this many of the newest, at least 2."),
+        int, opt("--keep-last N", "Keep this many of the newest, at least 2.")
     ] = 2,
     keep_every: Annotated[
-        int,
-        typer.Option(
-            "--keep-every",
-            metavar="STEPS",
-            help="Keep multiples of this step.",
-            show_default=False,
-        ),
+        int, opt("--keep-every STEPS", "Keep multiples of this step.", default=False)
     ] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
-    ] = False,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Remove them permanently, not to the trash.")
-    ] = False,
+    dry_run: Annotated[bool, opt("--dry-run", "Only print what would be deleted.")] = False,
+    purge: Annotated[bool, opt("--purge", "Remove them permanently, not to the trash.")] = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:

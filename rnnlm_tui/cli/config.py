@@ -12,9 +12,11 @@ import typer
 from rnnlm_tui.cli.options import (
     ConfigOptions,
     JsonOption,
+    arg,
     check_exclusive,
     complete_preset,
     complete_run,
+    opt,
 )
 from rnnlm_tui.cli.output import line, note, print_json, table
 from rnnlm_tui.errors import install_extra
@@ -35,21 +37,14 @@ def config(context: typer.Context, json: JsonOption = False) -> None:
 
 def config_show(
     run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="Show this run's config instead of a preset's.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
+        str | None, arg("[RUN]", "Show this run's config instead of a preset's.", complete_run)
     ] = None,
     options: ConfigOptions = ConfigOptions(),
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add each field's description and range as comments.")
+        bool, opt("--explain", "Add each field's description and range as comments.")
     ] = False,
     origin: Annotated[
-        bool,
-        typer.Option("--origin", help="Show where each value comes from, such as file and line."),
+        bool, opt("--origin", "Show where each value comes from, such as file and line.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -124,20 +119,14 @@ def complete_config(incomplete: str) -> list[str]:
 def config_diff(
     first: Annotated[
         str,
-        typer.Argument(
-            metavar="A",
-            help="A preset, a TOML file (a path, or ending in .toml) or a run.",
-            show_default=False,
-            autocompletion=complete_config,
-        ),
+        arg("A", "A preset, a TOML file (a path, or ending in .toml) or a run.", complete_config),
     ],
     second: Annotated[
         str,
-        typer.Argument(
-            metavar="B",
-            help="Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
-            show_default=False,
-            autocompletion=complete_config,
+        arg(
+            "B",
+            "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
+            complete_config,
         ),
     ],
     json: JsonOption = False,

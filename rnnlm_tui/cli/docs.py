@@ -11,8 +11,7 @@ from contextlib import suppress
 from io import StringIO
 from typing import Annotated
 
-import typer
-
+from rnnlm_tui.cli.options import arg
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 
 MOST_COLUMNS = 100
@@ -38,11 +37,10 @@ def complete_topic(incomplete: str) -> list[str]:
 def docs(
     topic: Annotated[
         str,
-        typer.Argument(
-            metavar="[TOPIC]",
-            help="A guide, or the beginning of its name; without it, the list of guides.",
-            show_default=False,
-            autocompletion=complete_topic,
+        arg(
+            "[TOPIC]",
+            "A guide, or the beginning of its name; without it, the list of guides.",
+            complete_topic,
         ),
     ] = "",
 ) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, TrustOption, with_text
+from rnnlm_tui.cli.options import (
+    ConfigOptions,
+    JsonOption,
+    TextArgument,
+    TrustOption,
+    opt,
+    with_text,
+)
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
@@ -35,11 +40,7 @@ def estimate(
     text: TextArgument = None,
     options: ConfigOptions = ConfigOptions(),
     probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="Prepare the text and measure 20 training steps; creates no run.",
-        ),
+        bool, opt("--probe", "Prepare the text and measure 20 training steps; creates no run.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,

@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, checkpoint_path, complete_address, split_address
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    arg,
+    checkpoint_path,
+    complete_address,
+    opt,
+    split_address,
+)
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk, user_path
@@ -24,25 +29,18 @@ if TYPE_CHECKING:
 def export(
     address: Annotated[
         str,
-        typer.Argument(
-            metavar="RUN[@CHECKPOINT]",
-            help="A run and its checkpoint: @best (default), @last or @STEP.",
-            show_default=False,
-            autocompletion=complete_address,
+        arg(
+            "RUN[@CHECKPOINT]",
+            "A run and its checkpoint: @best (default), @last or @STEP.",
+            complete_address,
         ),
     ],
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="The folder to write; must not exist.", show_default=False
-        ),
-    ],
+    folder: Annotated[Path, arg("DIR", "The folder to write; must not exist.")],
     format: Annotated[
-        Literal["hf", "onnx", "book"],
-        typer.Option("--format", metavar="hf|onnx|book", help="What to write."),
+        Literal["hf", "onnx", "book"], opt("--format hf|onnx|book", "What to write.")
     ] = "hf",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an earlier export, but no other folder.")
+        bool, opt("--force", "Replace an earlier export, but no other folder.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -77,25 +75,13 @@ def export(
 
 
 def import_model(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.pth", help="A state dict of the book's model.", show_default=False
-        ),
-    ],
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="The run's name (default: a random one).", show_default=False
-        ),
-    ] = None,
+    file: Annotated[Path, arg("FILE.pth", "A state dict of the book's model.")],
+    name: Annotated[str | None, arg("[NAME]", "The run's name (default: a random one).")] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(
-            "--tokenizer",
-            metavar="DIR|NAME",
-            help="Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
-            show_default=False,
+        opt(
+            "--tokenizer DIR|NAME",
+            "Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
         ),
     ] = None,
     json: JsonOption = False,

@@ -6,12 +6,11 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
     JsonOption,
     RunArgument,
+    arg,
     complete_address,
     split_address,
 )
@@ -44,23 +43,17 @@ def usable_labels(run: RunDirectory) -> RunLabels:
 
 AddressesArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="RUN[@CHECKPOINT]...",
-        help="Runs, or their checkpoints: @best, @last or @STEP.",
-        show_default=False,
-        autocompletion=complete_address,
+    arg(
+        "RUN[@CHECKPOINT]...",
+        "Runs, or their checkpoints: @best, @last or @STEP.",
+        complete_address,
     ),
 ]
 
 
 AddressArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN[@CHECKPOINT]",
-        help="A run, or its checkpoint: @best, @last or @STEP.",
-        show_default=False,
-        autocompletion=complete_address,
-    ),
+    arg("RUN[@CHECKPOINT]", "A run, or its checkpoint: @best, @last or @STEP.", complete_address),
 ]
 
 
@@ -68,11 +61,7 @@ def tag(
     run: RunArgument,
     tags: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[+TAG|-TAG]...",
-            help="Tags to add or remove: +paper -draft; a bare word adds one.",
-            show_default=False,
-        ),
+        arg("[+TAG|-TAG]...", "Tags to add or remove: +paper -draft; a bare word adds one."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -110,10 +99,7 @@ def tag(
 
 def note(
     run: AddressArgument,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help='The note; "" removes it.', show_default=False),
-    ] = None,
+    text: Annotated[list[str] | None, arg("[TEXT]...", 'The note; "" removes it.')] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a one-line note on a run or a checkpoint.
@@ -145,7 +131,7 @@ def note(
 
 def rename(
     run: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
+    name: Annotated[str, arg("NAME", "The new name.")],
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""

@@ -10,9 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
+from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, opt
 from rnnlm_tui.cli.output import (
     ProgressLine,
     json_text,
@@ -33,33 +31,26 @@ if TYPE_CHECKING:
 
 def metrics(
     run: RunArgument,
-    csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
+    csv: Annotated[bool, opt("--csv", "Print all steps as CSV.")] = False,
     evaluations: Annotated[
-        bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")
+        bool, opt("--evaluations", "Print evaluations instead of steps.")
     ] = False,
     format: Annotated[
         Literal["csv", "parquet", "tensorboard", "wandb"] | None,
-        typer.Option(
-            "--format",
-            metavar="csv|parquet|tensorboard|wandb",
-            help="Export everything as files of this format, into the folder --to.",
-            show_default=False,
+        opt(
+            "--format csv|parquet|tensorboard|wandb",
+            "Export everything as files of this format, into the folder --to.",
         ),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to",
-            metavar="FOLDER",
-            help="A new folder, or an earlier export of the run, which is continued.",
-            show_default=False,
-        ),
+        opt("--to FOLDER", "A new folder, or an earlier export of the run, which is continued."),
     ] = None,
     follow: Annotated[
         bool,
-        typer.Option(
+        opt(
             "--follow",
-            help="With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+            "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
         ),
     ] = False,
     json: JsonOption = False,

@@ -158,70 +158,60 @@ def complete_theme(incomplete: str) -> list[str]:
     return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
 
 
+def arg(metavar: str, help: str, complete: Callable[[str], list[str]] | None = None) -> Any:
+    """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
+
+
+def opt(
+    usage: str,
+    help: str,
+    complete: Callable[[str], list[str]] | None = None,
+    *,
+    default: bool | str = True,
+) -> Any:
+    """Declare an option as its help shows it, such as `--json`, `-n --samples N`.
+
+    Args:
+        default: what help says of the default: its value, another text, or nothing (False).
+    """
+    names = [word for word in usage.split() if word.startswith("-")]
+    metavar = usage.removeprefix(" ".join(names)).strip() or None
+    return typer.Option(
+        *names, metavar=metavar, help=help, show_default=default, autocompletion=complete
+    )
+
+
 SampledArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN[@best|@last|@STEP|@now]",
-        help="A run and its checkpoint (default: @best); @now: a running run's weights.",
-        show_default=False,
-        autocompletion=complete_sampled,
+    arg(
+        "RUN[@best|@last|@STEP|@now]",
+        "A run and its checkpoint (default: @best); @now: a running run's weights.",
+        complete_sampled,
     ),
 ]
 SamplerDeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="Compute on cpu, cuda, cuda:N, mps or auto, the best of them.",
-    ),
+    str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A run's name or its first characters.",
-        show_default=False,
-        autocompletion=complete_run,
-    ),
-]
+RunArgument = Annotated[str, arg("RUN", "A run's name or its first characters.", complete_run)]
 RunsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN...",
-        help="Names of runs or their first characters.",
-        show_default=False,
-        autocompletion=complete_run,
-    ),
+    list[str], arg("RUN...", "Names of runs or their first characters.", complete_run)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, on standard output.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
+JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
+YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]
 PresetOption = Annotated[
     str | None,
-    typer.Option(
-        "--preset",
-        metavar="NAME",
-        help="Start from this preset (default: demo): {presets}.",
-        show_default=False,
-        autocompletion=complete_preset,
-    ),
+    opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
 ]
 ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="A TOML file with fields that override the preset's.",
-        show_default=False,
-    ),
+    Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Set one field, such as training.seed=3; can be repeated.",
-        show_default=False,
-        autocompletion=complete_field,
+    opt(
+        "--set KEY=VALUE",
+        "Set one field, such as training.seed=3; can be repeated.",
+        complete_field,
     ),
 ]
 
@@ -246,11 +236,7 @@ class ConfigOptions:
 
 TextArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[TEXT]",
-        help="The file, folder or pattern to train on (default: the config's corpus.source).",
-        show_default=False,
-    ),
+    arg("[TEXT]", "The file, folder or pattern to train on (default: the config's corpus.source)."),
 ]
 ConfigOptionsT = TypeVar("ConfigOptionsT", bound=ConfigOptions)
 
@@ -272,29 +258,20 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
     return replace(options, assignments=[f"corpus.source={text}", *assignments])
 
 
-NameOption = Annotated[
-    str | None,
-    typer.Option(
-        "--name", metavar="NAME", help="The run's name (default: a random one).", show_default=False
-    ),
-]
+NameOption = Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")]
 FromOption = Annotated[
     str | None,
-    typer.Option(
-        "--from",
-        metavar="RUN[@CHECKPOINT]",
-        help="Start from this checkpoint's weights (default: @best) and its run's config.",
-        show_default=False,
-        autocompletion=complete_address,
+    opt(
+        "--from RUN[@CHECKPOINT]",
+        "Start from this checkpoint's weights (default: @best) and its run's config.",
+        complete_address,
     ),
 ]
 OptimizerOption = Annotated[
     Literal["fresh", "keep"] | None,
-    typer.Option(
-        "--optimizer",
-        metavar="fresh|keep",
-        help="With --from: start with an empty optimizer state, or the checkpoint's.",
-        show_default=False,
+    opt(
+        "--optimizer fresh|keep",
+        "With --from: start with an empty optimizer state, or the checkpoint's.",
     ),
 ]
 
@@ -337,44 +314,26 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
 
 AsciiOption = Annotated[
     bool | None,
-    typer.Option(
-        "--ascii/--no-ascii",
-        help="Use ASCII only (default: automatic, when braille isn't available).",
-        show_default=False,
-    ),
+    opt("--ascii/--no-ascii", "Use ASCII only (default: automatic, when braille isn't available)."),
 ]
-FpsOption = Annotated[
-    float, typer.Option("--fps", metavar="N", help="Maximum screen updates per second.")
-]
+FpsOption = Annotated[float, opt("--fps N", "Maximum screen updates per second.")]
 ThemeOption = Annotated[
     str,
-    typer.Option(
-        "--theme",
-        metavar="NAME",
-        help="Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
-        autocompletion=complete_theme,
+    opt(
+        "--theme NAME",
+        "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
+        complete_theme,
     ),
 ]
 NoMouseOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-mouse", help="Don't capture the mouse, so that the terminal can select text."
-    ),
+    bool, opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text.")
 ]
 
 
 FollowOption = Annotated[
-    bool,
-    typer.Option(
-        "--follow", help="Print progress until the run ends; Ctrl-C exits, and the run continues."
-    ),
+    bool, opt("--follow", "Print progress until the run ends; Ctrl-C exits, and the run continues.")
 ]
-DetachOption = Annotated[
-    bool, typer.Option("--detach", help="Start the run, print its name and exit.")
-]
+DetachOption = Annotated[bool, opt("--detach", "Start the run, print its name and exit.")]
 TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-dataset", help="Run the code of a python: dataset that you didn't name yourself."
-    ),
+    bool, opt("--trust-dataset", "Run the code of a python: dataset that you didn't name yourself.")
 ]

@@ -11,8 +11,10 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     NewRunOptions,
     TrustOption,
+    arg,
     check_exclusive,
     complete_run,
+    opt,
 )
 from rnnlm_tui.cli.output import (
     act_on_each,
@@ -47,13 +49,7 @@ def complete_direction(incomplete: str) -> list[str]:
 
 
 WaitingArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A waiting run's name or its first characters.",
-        show_default=False,
-        autocompletion=complete_waiting,
-    ),
+    str, arg("RUN", "A waiting run's name or its first characters.", complete_waiting)
 ]
 
 
@@ -61,10 +57,9 @@ def queue(
     context: typer.Context,
     stop_on_failure: Annotated[
         bool | None,
-        typer.Option(
+        opt(
             "--stop-on-failure/--no-stop-on-failure",
-            help="From now on, pause the queue when a run fails, or continue with the next.",
-            show_default=False,
+            "From now on, pause the queue when a run fails, or continue with the next.",
         ),
     ] = None,
     json: JsonOption = False,
@@ -111,16 +106,15 @@ def _print(listing: QueueListing) -> None:
 def queue_add(
     run: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A draft to start, or a stopped, crashed or failed run to resume.",
-            show_default=False,
-            autocompletion=complete_run,
+        arg(
+            "[RUN]",
+            "A draft to start, or a stopped, crashed or failed run to resume.",
+            complete_run,
         ),
     ] = None,
     new: NewRunOptions = NewRunOptions(),
     stop_on_failure: Annotated[
-        bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
+        bool, opt("--stop-on-failure", "Pause the queue if this run fails.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
@@ -162,11 +156,8 @@ def queue_move(
     run: WaitingArgument,
     to: Annotated[
         str,
-        typer.Argument(
-            metavar="PLACE|first|last|up|down",
-            help="The new place, from 1, or a direction.",
-            show_default=False,
-            autocompletion=complete_direction,
+        arg(
+            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", complete_direction
         ),
     ],
     json: JsonOption = False,
@@ -192,12 +183,7 @@ def queue_move(
 def queue_remove(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help="Names of waiting runs or their first characters.",
-            show_default=False,
-            autocompletion=complete_waiting,
-        ),
+        arg("RUN...", "Names of waiting runs or their first characters.", complete_waiting),
     ],
     json: JsonOption = False,
 ) -> None:

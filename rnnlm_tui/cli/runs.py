@@ -16,6 +16,7 @@ from rnnlm_tui.cli.options import (
     RunsArgument,
     ThemeOption,
     check_exclusive,
+    opt,
 )
 from rnnlm_tui.cli.output import (
     columns,
@@ -68,36 +69,29 @@ def complete_key(incomplete: str) -> list[str]:
 def runs(
     filters: Annotated[
         str,
-        typer.Option(
-            "--filter",
-            "-f",
-            metavar="FILTER",
-            help="Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
-            show_default=False,
+        opt(
+            "--filter -f FILTER",
+            "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
         ),
     ] = "",
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort",
-            metavar="KEY",
-            help="Sort by this figure or config key, ascending; -KEY: descending.",
-            autocompletion=complete_key,
-            show_default=False,
+        opt(
+            "--sort KEY",
+            "Sort by this figure or config key, ascending; -KEY: descending.",
+            complete_key,
         ),
     ] = "",
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Forks below their parents, and what each changed.")
+        bool, opt("--tree", "Forks below their parents, and what each changed.")
     ] = False,
     group_by: Annotated[
         str,
-        typer.Option(
-            "--group-by",
-            metavar="KEY[,KEY]",
-            help="Group by figures or config keys, such as hidden_size,cell; the best first.",
-            autocompletion=complete_key,
-            show_default=False,
+        opt(
+            "--group-by KEY[,KEY]",
+            "Group by figures or config keys, such as hidden_size,cell; the best first.",
+            complete_key,
         ),
     ] = "",
     json: JsonOption = False,
@@ -146,16 +140,9 @@ def runs(
 def show(
     run: RunArgument,
     watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            "-w",
-            help="Show the dashboard's figures until the run ends; Ctrl-C detaches.",
-        ),
+        bool, opt("--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches.")
     ] = False,
-    once: Annotated[
-        bool, typer.Option("--once", help="Show the dashboard's current figures.")
-    ] = False,
+    once: Annotated[bool, opt("--once", "Show the dashboard's current figures.")] = False,
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,

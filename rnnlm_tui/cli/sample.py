@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    arg,
     check_exclusive,
     complete_state,
+    opt,
     sampler_for,
     split_address,
     weights_name,
@@ -43,157 +43,124 @@ RANDOM = "random"
 def sample(
     run: SampledArgument,
     prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PROMPT]",
-            help="The text to continue; - reads it from standard input.",
-            show_default=False,
-        ),
+        str | None, arg("[PROMPT]", "The text to continue; - reads it from standard input.")
     ] = None,
     prompts: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--prompts",
-            metavar="FILE",
-            help=(
-                "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
-                " objects with a “prompt”; - reads standard input; can be repeated."
-            ),
-            show_default=False,
+        opt(
+            "--prompts FILE",
+            "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
+            " objects with a “prompt”; - reads standard input; can be repeated.",
         ),
     ] = None,
     samples: Annotated[
-        int,
-        typer.Option(
-            "-n", "--samples", metavar="N", help="Samples per prompt, with consecutive seeds."
-        ),
+        int, opt("-n --samples N", "Samples per prompt, with consecutive seeds.")
     ] = 1,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            metavar="T",
-            help="Below 1 safer, above 1 more varied; 0: greedy.",
-            show_default=_FROM_RUN,
-        ),
+        opt("--temperature T", "Below 1 safer, above 1 more varied; 0: greedy.", default=_FROM_RUN),
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(
-            metavar="K",
-            help="Sample from the K most likely tokens; 0: off.",
-            show_default=_FROM_RUN,
-        ),
+        opt("--top-k K", "Sample from the K most likely tokens; 0: off.", default=_FROM_RUN),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help="Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--top-p P",
+            "Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help="Sample from tokens at least P times as likely as the most likely one; 0: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--min-p P",
+            "Sample from tokens at least P times as likely as the most likely one; 0: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     typical_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help=(
-                "Sample from the tokens of most average surprise whose probabilities sum to at"
-                " least P; 1: off."
-            ),
-            show_default=_FROM_RUN,
+        opt(
+            "--typical-p P",
+            "Sample from the tokens of most average surprise whose probabilities sum to at"
+            " least P; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="Above 1, tokens already in the prompt or text become less likely; 1: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--repetition-penalty X",
+            "Above 1, tokens already in the prompt or text become less likely; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     penalty_window: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Only the last N tokens count for the penalty; 0: prompt and text.",
-            show_default=_FROM_RUN,
+        opt(
+            "--penalty-window N",
+            "Only the last N tokens count for the penalty; 0: prompt and text.",
+            default=_FROM_RUN,
         ),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(
-            metavar="auto|avoid|allow",
-            help="Whether to sample <unk>; auto: not with word tokens.",
-            show_default=_FROM_RUN,
+        opt(
+            "--unknown auto|avoid|allow",
+            "Whether to sample <unk>; auto: not with word tokens.",
+            default=_FROM_RUN,
         ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help=r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
-            show_default=_FROM_RUN,
+        opt(
+            "--stop TEXT",
+            r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
+            default=_FROM_RUN,
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)
+        int | None, opt("--max-new-tokens N", "Tokens to generate.", default=_FROM_RUN)
     ] = None,
     seed: Annotated[
         str | None,
-        typer.Option(
-            metavar="N|random",
-            help="The same seed gives the same text; random: draw one and report it.",
-            show_default=_FROM_RUN,
+        opt(
+            "--seed N|random",
+            "The same seed gives the same text; random: draw one and report it.",
+            default=_FROM_RUN,
         ),
     ] = None,
     greedy: Annotated[
         bool,
-        typer.Option(
-            "--greedy",
-            help="Always take the most likely token, like --temperature 0; needs no seed.",
-        ),
+        opt("--greedy", "Always take the most likely token, like --temperature 0; needs no seed."),
     ] = False,
     state: Annotated[
         str,
-        typer.Option(
-            "--state",
-            metavar="NAME",
-            help="Start from this kept state, as if its text came before the prompt.",
-            show_default=False,
-            autocompletion=complete_state,
+        opt(
+            "--state NAME",
+            "Start from this kept state, as if its text came before the prompt.",
+            complete_state,
         ),
     ] = "",
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Print the generated text only, exactly, without a final line break."
-        ),
+        bool, opt("--raw", "Print the generated text only, exactly, without a final line break.")
     ] = False,
     alternatives: Annotated[
         int,
-        typer.Option(
-            "--alternatives",
-            metavar="N",
-            help=(
-                "With --json: report each token's probability before and after the filters, with"
-                " the N most likely tokens."
-            ),
+        opt(
+            "--alternatives N",
+            "With --json: report each token's probability before and after the filters, with"
+            " the N most likely tokens.",
         ),
     ] = 0,
     keep: Annotated[
         bool,
-        typer.Option(
+        opt(
             "--keep/--no-keep",
-            help="Keep the samples for `rnnlm-tui samples` (default: keep).",
-            show_default=False,
+            "Keep the samples for `rnnlm-tui samples` (default: keep).",
+            default=False,
         ),
     ] = True,
     device: SamplerDeviceOption = "cpu",

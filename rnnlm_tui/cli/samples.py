@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive, complete_run
+from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
 from rnnlm_tui.cli.output import columns, line, note, print_json, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
@@ -31,55 +31,27 @@ OTHER_COLUMNS = 50
 def samples(
     query: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[QUERY]...",
-            help="Words that must all be in the prompt, the text or the run's name.",
-            show_default=False,
-        ),
+        arg("[QUERY]...", "Words that must all be in the prompt, the text or the run's name."),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            help="Only samples of this run.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    run: Annotated[str | None, opt("--run RUN", "Only samples of this run.", complete_run)] = None,
     limit: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="The newest N samples; 0: all. The list has 20, an export or JSON all.",
-            show_default=False,
-        ),
+        opt("--limit N", "The newest N samples; 0: all. The list has 20, an export or JSON all."),
     ] = None,
     export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export",
-            metavar="FILE",
-            help="Write the samples to a new file; - prints them.",
-            show_default=False,
-        ),
+        Path | None, opt("--export FILE", "Write the samples to a new file; - prints them.")
     ] = None,
     form: Annotated[
         Literal["text", "jsonl", "markdown"] | None,
-        typer.Option(
-            "--format",
-            metavar="text|jsonl|markdown",
-            help="The export's format (default: by the file's ending, else text).",
-            show_default=False,
+        opt(
+            "--format text|jsonl|markdown",
+            "The export's format (default: by the file's ending, else text).",
         ),
     ] = None,
     delete: Annotated[
         list[str] | None,
-        typer.Option(
-            "--delete",
-            metavar="ID",
-            help="Permanently delete this sample; asks for confirmation. Can be repeated.",
-            show_default=False,
+        opt(
+            "--delete ID", "Permanently delete this sample; asks for confirmation. Can be repeated."
         ),
     ] = None,
     yes: YesOption = False,

@@ -18,6 +18,8 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    arg,
+    opt,
     sampler_for,
     split_address,
     weights_name,
@@ -68,19 +70,11 @@ _ESCAPES = {
 def score(
     run: SampledArgument,
     files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...",
-            help="UTF-8 texts of any length; - reads standard input.",
-            show_default=False,
-        ),
+        list[str], arg("FILE...", "UTF-8 texts of any length; - reads standard input.")
     ],
     tokens: Annotated[
         bool,
-        typer.Option(
-            "--tokens",
-            help="Print a line for each token: its bits, a tab, and its text with escapes.",
-        ),
+        opt("--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."),
     ] = False,
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,

@@ -13,7 +13,9 @@ from rnnlm_tui.cli.options import (
     SampledArgument,
     SamplerDeviceOption,
     YesOption,
+    arg,
     complete_state,
+    opt,
     sampler_for,
     split_address,
     weights_name,
@@ -30,15 +32,7 @@ if TYPE_CHECKING:
 SHOWN_END = 40
 """Characters of the end of a state's text in the list."""
 
-StateArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="The name of a kept state.",
-        show_default=False,
-        autocompletion=complete_state,
-    ),
-]
+StateArgument = Annotated[str, arg("NAME", "The name of a kept state.", complete_state)]
 
 
 def state(context: typer.Context, json: JsonOption = False) -> None:
@@ -82,36 +76,17 @@ def state_list(json: JsonOption = False) -> None:
 
 def state_keep(
     run: SampledArgument,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="The new state's name, as a run's: A-Z a-z 0-9 . _ -.",
-            show_default=False,
-        ),
-    ],
+    name: Annotated[str, arg("NAME", "The new state's name, as a run's: A-Z a-z 0-9 . _ -.")],
     text: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEXT",
-            help="The text that the model reads; - reads it from standard input.",
-            show_default=False,
-        ),
+        str, arg("TEXT", "The text that the model reads; - reads it from standard input.")
     ],
     start: Annotated[
         str,
-        typer.Option(
-            "--state",
-            metavar="NAME",
-            help="Start from this kept state instead of the initial one.",
-            show_default=False,
-            autocompletion=complete_state,
+        opt(
+            "--state NAME", "Start from this kept state instead of the initial one.", complete_state
         ),
     ] = "",
-    remark: Annotated[
-        str,
-        typer.Option("--note", metavar="TEXT", help="A note on the state.", show_default=False),
-    ] = "",
+    remark: Annotated[str, opt("--note TEXT", "A note on the state.")] = "",
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -188,15 +163,7 @@ def state_show(name: StateArgument, json: JsonOption = False) -> None:
 
 
 def state_delete(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME...",
-            help="Names of kept states.",
-            show_default=False,
-            autocompletion=complete_state,
-        ),
-    ],
+    names: Annotated[list[str], arg("NAME...", "Names of kept states.", complete_state)],
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
+from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
 from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
@@ -37,16 +35,13 @@ def change(
     run: RunArgument,
     assignments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
-            show_default=False,
-            autocompletion=complete_settable,
+        arg(
+            "[KEY=VALUE]...",
+            "optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
+            complete_settable,
         ),
     ] = None,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Restore the values from before the last change.")
-    ] = False,
+    undo: Annotated[bool, opt("--undo", "Restore the values from before the last change.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Change settings while a run trains, or list them.

@@ -17,6 +17,7 @@ from rnnlm_tui.cli.options import (
     TrustOption,
     check_exclusive,
     checkpoint_path,
+    opt,
     split_address,
     with_text,
 )
@@ -42,8 +43,7 @@ def train(
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: Annotated[
-        bool,
-        typer.Option("--draft", help="Create the run without starting it; `resume` starts it."),
+        bool, opt("--draft", "Create the run without starting it; `resume` starts it.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
@@ -196,11 +196,9 @@ def resume(
     detach: DetachOption = False,
     device: Annotated[
         str,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
-            show_default=False,
+        opt(
+            "--device NAME",
+            "Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
         ),
     ] = "",
     trust_dataset: TrustOption = False,
@@ -270,17 +268,13 @@ def stop(
     runs: RunsArgument,
     after: Annotated[
         str | None,
-        typer.Option(
-            "--after",
-            metavar="MARK",
-            help="Stop after this `epoch`, or after the next `evaluation`; returns at once.",
-            show_default=False,
-            autocompletion=complete_mark,
+        opt(
+            "--after MARK",
+            "Stop after this `epoch`, or after the next `evaluation`; returns at once.",
+            complete_mark,
         ),
     ] = None,
-    cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel a stop planned with --after.")
-    ] = False,
+    cancel: Annotated[bool, opt("--cancel", "Cancel a stop planned with --after.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Stop runs; returns when their checkpoints are on disk."""

@@ -13,8 +13,10 @@ from rnnlm_tui.cli.manage import AddressesArgument, confirmed
 from rnnlm_tui.cli.options import (
     JsonOption,
     YesOption,
+    arg,
     check_exclusive,
     complete_run,
+    opt,
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
@@ -98,13 +100,7 @@ def delete(
 
 def trash(
     run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="List the deleted checkpoints of this run.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
+        str | None, arg("[RUN]", "List the deleted checkpoints of this run.", complete_run)
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -161,19 +157,13 @@ def trash(
 def restore(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="NAME[@STEP]...",
-            help="Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            show_default=False,
-            autocompletion=complete_trashed,
+        arg(
+            "NAME[@STEP]...",
+            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+            complete_trashed,
         ),
     ],
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--as", metavar="NAME", help="Restore one run under this name.", show_default=False
-        ),
-    ] = None,
+    name: Annotated[str | None, opt("--as NAME", "Restore one run under this name.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Restore runs or checkpoints from the trash.
@@ -208,14 +198,13 @@ def restore(
 def purge(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME[@STEP]]...",
-            help="Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            show_default=False,
-            autocompletion=complete_trashed,
+        arg(
+            "[NAME[@STEP]]...",
+            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+            complete_trashed,
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all deleted runs.")] = False,
+    everything: Annotated[bool, opt("--all", "Remove all deleted runs.")] = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
