@@ -33,7 +33,7 @@ def archive(
         head = write_archive(directory, target, report)
     size = target.stat().st_size
     if json:
-        print_json({**head.model_dump(), "path": str(target), "archive_bytes": size})
+        print_json({**head.model_dump(), "path": target, "archive_bytes": size})
         return
     line(f"archived {directory.name} to {file}: {counted(head.files, 'file')}, {disk(size)}")
     if head.live:
@@ -64,7 +64,7 @@ def unarchive(
         run, head = read_archive(path, name, report)
     place = _corpus_here(head)
     if json:
-        facts = {"run": run.name, "path": str(run.path), "corpus_here": place}
+        facts = {"run": run.name, "path": run.path, "corpus_here": place}
         print_json({**head.model_dump(), **facts})
         return
     line(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui.cli.options import (
     JsonOption,
     TrustOption,
@@ -59,6 +57,7 @@ def average(
     """
     from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.manage import check_can_ask
+    from rnnlm_tui.client.average import average_checkpoints
 
     check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
     check_exclusive(remove=remove, last=last is not None)
@@ -71,24 +70,20 @@ def average(
             "average", "add --keep, or --if-better to keep it if it is better than its parts"
         )
     allow_datasets(parts[0].run.read_config().corpus, trust=trust_dataset)
-    staged = _averaged(parts)
-    try:
+    with ProgressLine() as progress:
+        staged = average_checkpoints(parts, lambda at: progress(progress_text(at)))
+    with staged.place:  # removes it, unless it is kept
         kept = _decide(staged, keep=keep, if_better=if_better, json=json)
-    except BaseException:
-        staged.discard()
-        raise
-    if kept is None:
-        staged.discard()
     if json:
         print_json(_as_json(staged, kept))
-    elif kept is not None:
+    elif kept is None:
+        note("not kept")
+    else:
         line(f"{staged.run.name}@{kept.name}")
         note(
             f"kept, {disk(kept.bytes)}: `rnnlm-tui sample {staged.run.name}@{kept.name}` samples"
             f" from it, `rnnlm-tui train --from {staged.run.name}@{kept.name}` trains on"
         )
-    if kept is None and not json:
-        note("not kept")
 
 
 def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]:
@@ -106,8 +101,7 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
                 "--last takes one run, without a checkpoint",
                 hint="`rnnlm-tui average RUN --last 3` averages its newest three",
             )
-        run, _ = split_address(addresses[0])
-        return newest_parts(run, last)
+        return newest_parts(split_address(addresses[0])[0], last)
     parts = []
     for address in addresses:
         run, which = split_address(address)
@@ -118,16 +112,6 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
             )
         parts.append(ParentCheckpoint(run, checkpoint_path(run, which)))
     return parts
-
-
-def _averaged(parts: Sequence[ParentCheckpoint]) -> StagedAverage:
-    from rnnlm_tui.client.average import average_checkpoints
-
-    progress = ProgressLine()
-    try:
-        return average_checkpoints(parts, lambda at: progress(progress_text(at)))
-    finally:
-        progress.clear()
 
 
 def progress_text(at: TaskProgress) -> str:
@@ -157,13 +141,12 @@ def _decide(
 
 
 def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
-    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.cli.manage import check_agreed
     from rnnlm_tui.client.average import remove
 
     question = f"permanently remove {', '.join(addresses)}?"
-    if not yes and not confirmed(question, "average --remove removes averages permanently"):
-        note("nothing was removed")
-        raise typer.Exit(1)
+    what = "average --remove removes averages permanently"
+    check_agreed(question, what, yes=yes, otherwise="nothing was removed")
     removed = []
     for address in addresses:
         run, which = split_address(address)
@@ -177,22 +160,18 @@ def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
 
 def _as_json(staged: StagedAverage, kept: CheckpointEntry | None) -> dict[str, object]:
     result = staged.result
+
+    def figures(loss: float) -> dict[str, float]:
+        return {"validation_loss": loss, "validation_perplexity": perplexity(loss)}
+
     return {
         "run": staged.run.name,
         "kept": kept is not None,
         "average": None if kept is None else f"{staged.run.name}@{kept.name}",
-        "path": None if kept is None else str(kept.path),
+        "path": None if kept is None else kept.path,
         "step": result.step,
-        "validation_loss": result.loss,
-        "validation_perplexity": perplexity(result.loss),
         "better": staged.is_better,
         "tokens": result.tokens,
-        "parts": [
-            {
-                "checkpoint": part.address,
-                "validation_loss": part.loss,
-                "validation_perplexity": perplexity(part.loss),
-            }
-            for part in result.parts
-        ],
+        **figures(result.loss),
+        "parts": [{"checkpoint": part.address, **figures(part.loss)} for part in result.parts],
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import RunStateError
@@ -101,10 +101,10 @@ def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
         "validation_perplexity": item.perplexity,
         "delta": item.delta,
         "pinned": "pinned" in item.marks,
-        "marks": list(item.marks),
+        "marks": item.marks,
         "note": item.note,
         "problem": item.problem or None,
-        "path": str(run.path / item.row.path),
+        "path": run.path / item.row.path,
     }
 
 
@@ -142,9 +142,7 @@ def prune(
         kept = "; ".join(f"{step:,} ({why})" for step, why in sorted(plan.kept.items()))
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
     question = f"delete {count} of {directory.name}, {disk(plan.bytes)}?"
-    if goes and not dry_run and not yes and not confirmed(question, "prune deletes checkpoints"):
-        output.note("nothing was deleted")
-        raise typer.Exit(1)
+    check_agreed(question, "prune deletes checkpoints", yes=yes or dry_run or not goes)
     done, spared = ([], {}) if dry_run else trash.delete_checkpoints(directory, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = trash.purge(done) if purge else 0
@@ -154,7 +152,7 @@ def prune(
                 "run": directory.name,
                 "deletes": goes,
                 "bytes": plan.bytes,
-                "keeps": {str(step): why for step, why in sorted({**plan.kept, **spared}.items())},
+                "keeps": dict(sorted({**plan.kept, **spared}.items())),
                 "deleted": [one.step for one in done],
                 "freed": freed,
             }

@@ -21,8 +21,6 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.export import Exported
-    from rnnlm_tui.schema.exports import ExportDone, ImportDone
     from rnnlm_tui.schema.protocol import TaskProgress
 
 
@@ -62,15 +60,21 @@ def export(
     target = user_path(str(folder))
     with _progress(f"exporting {run.name}") as report:
         exported = export_checkpoint(run, checkpoint, target, format, force=force, report=report)
+    done = exported.done
     if json:
-        print_json(_export_facts(exported))
+        facts = {name: getattr(exported, name) for name in ("run", "format", "bytes", "files")}
+        print_json({**facts, "path": exported.folder, **done.model_dump(exclude={"kind"})})
         return
     line(
         f"exported {run.name}@{exported.step} to {folder}:"
         f" {counted(len(exported.files), 'file')}, {disk(exported.bytes)}"
     )
-    line(f"loaded again and compared: {_compared(exported.done)}")
-    for words in exported.done.notes:
+    line(
+        f"loaded again and compared: {counted(done.logits_compared, 'logit')}, largest difference"
+        f" {done.largest_difference:.1e}; {counted(done.greedy_tokens, 'token')} of greedy text"
+        " are equal"
+    )
+    for words in done.notes:
         note(f"note: {words}")
 
 
@@ -97,7 +101,9 @@ def import_model(
     with _progress(f"importing {path.name}") as report:
         run, done = import_book(path, name, tokenizer=tokenizer, report=report)
     if json:
-        print_json({"run": run.name, "path": str(run.path), "step": 0, **_import_facts(done)})
+        print_json(
+            {"run": run.name, "path": run.path, "step": 0, **done.model_dump(exclude={"kind"})}
+        )
         return
     line(
         f"imported {path.name} as {run.name}: elman, {done.num_layers} x {done.width},"
@@ -106,36 +112,9 @@ def import_model(
     note(f"`rnnlm-tui sample {run.name}` samples it, `rnnlm-tui train --from {run.name}` forks it")
 
 
-def _compared(done: ExportDone) -> str:
-    return (
-        f"{counted(done.logits_compared, 'logit')}, largest difference"
-        f" {done.largest_difference:.1e}; {counted(done.greedy_tokens, 'token')} of greedy text"
-        " are equal"
-    )
-
-
-def _export_facts(exported: Exported) -> dict[str, object]:
-    return {
-        "run": exported.run,
-        "step": exported.step,
-        "format": exported.format,
-        "path": str(exported.folder),
-        "bytes": exported.bytes,
-        "files": list(exported.files),
-        **exported.done.model_dump(exclude={"kind", "step"}),
-    }
-
-
-def _import_facts(done: ImportDone) -> dict[str, object]:
-    return done.model_dump(exclude={"kind"})
-
-
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[TaskProgress], None]]:
     """Show the phase, on a terminal."""
-    shown = ProgressLine()
-    try:
+    with ProgressLine() as shown:
         shown(f"{what}: starting")
         yield lambda progress: shown(f"{what}: {progress.phase}")
-    finally:
-        shown.clear()

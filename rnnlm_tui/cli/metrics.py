@@ -22,7 +22,7 @@ from rnnlm_tui.cli.output import (
     table,
 )
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import NOTHING, counted, figure, first_of, user_path
+from rnnlm_tui.schema.formatting import NOTHING, counted, figure, user_path
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.metric_tables import Cell
@@ -103,39 +103,30 @@ def export(
     """Export a run's metrics, and report what is in the folder."""
     from rnnlm_tui.client.metrics_export import export_metrics
 
-    shown_step = ProgressLine()
     try:
-        found = export_metrics(
-            directory,
-            format,
-            folder,
-            follow=follow,
-            report=lambda step: shown_step(f"exporting {directory.name}: step {step:,}"),
-        )
+        with ProgressLine() as progress:
+            found = export_metrics(
+                directory,
+                format,
+                folder,
+                follow=follow,
+                report=lambda step: progress(f"exporting {directory.name}: step {step:,}"),
+            )
     except KeyboardInterrupt:
-        shown_step.clear()
         note("the same command exports the run again")
         raise
-    finally:
-        shown_step.clear()
     if json:
-        print_json({"run": directory.name, **asdict(found), "folder": str(folder)})
+        print_json({"run": directory.name, **asdict(found)})
         return
-    parts = [counted(number, *_NOUNS[name]) for name, number in found.rows.items() if number] or [
-        "no rows"
+    names = {"machine": "machine reading"}
+    parts = [
+        counted(number, names.get(name, name.removesuffix("s")))
+        for name, number in found.rows.items()
+        if number
     ]
-    line(f"{folder}: {first_of(parts, len(parts))}")
+    line(f"{folder}: {', '.join(parts) or 'no rows'}")
     if not found.ended:
         note(f"{directory.name} is running: export again, or use --follow")
-
-
-_NOUNS: dict[str, tuple[str, str]] = {
-    "steps": ("step", ""),
-    "evaluations": ("evaluation", ""),
-    "samples": ("sample", ""),
-    "events": ("event", ""),
-    "machine": ("machine reading", ""),
-}
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
@@ -162,17 +153,12 @@ def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a table to stdout; Unix times become times of day."""
-    shown = [
-        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows
-    ]
-    if not shown:
+    cells = [tuple(map(_cell, columns, row)) for row in rows]
+    if not cells:
         line("no metrics yet")
         return
-    table(
-        columns,
-        shown,
-        right=[index for index, name in enumerate(columns) if name not in ("split", "name")],
-    )
+    right = [index for index, name in enumerate(columns) if name not in ("split", "name")]
+    table(columns, cells, right=right)
 
 
 def _cell(name: str, value: Cell) -> str:
@@ -181,7 +167,6 @@ def _cell(name: str, value: Cell) -> str:
     if name == "time" and isinstance(value, float):
         return datetime.fromtimestamp(value).strftime("%H:%M:%S")
     if isinstance(value, float):
-        return figure(
-            value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
-        )
+        rounded = name in ("tokens_per_second", "perplexity", "active_seconds")
+        return figure(value, 1 if rounded else 3)
     return f"{value:,}" if isinstance(value, int) else str(value)

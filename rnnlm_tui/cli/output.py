@@ -11,7 +11,8 @@ import time
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
@@ -46,8 +47,9 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """Format the value as ASCII JSON, safe for any output. Models and dataclasses become objects,
+    paths texts, and non-finite numbers null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def note(text: str) -> None:
@@ -82,6 +84,12 @@ class ProgressLine:
             line = encodable(safe(text, keep=""), sys.stderr)[:room]
             print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
 
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
     def clear(self) -> None:
         """Erase the line."""
         if self._written:
@@ -94,13 +102,10 @@ def showing_bytes(what: str, after: float = 0.0) -> Iterator[Callable[[int, int]
     """Show on a terminal how many bytes are done, of how many, after some seconds."""
     from rnnlm_tui.schema.formatting import disk, percent
 
-    shown = ProgressLine(after)
-    try:
+    with ProgressLine(after) as shown:
         yield lambda done, total: shown(
             f"{what}: {disk(done)} of {disk(total)} ({percent(done / max(1, total))})"
         )
-    finally:
-        shown.clear()
 
 
 def reading_log(run: RunDirectory) -> AbstractContextManager[Callable[[int, int], None]]:
@@ -122,6 +127,11 @@ def warn_of_logout() -> None:
     end = ends_at_logout()
     if end is not None:
         note(f"{end.fact}\n{end.hint}")
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a text to so many characters, with an ellipsis as the last."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:
@@ -438,11 +448,17 @@ def act_on_each(
         raise typer.Exit(failures[0].exit_code)
 
 
-def _finite(value: object) -> object:
+def _plain(value: Any) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in cast(dict[str, object], value).items()}
+    if isinstance(value, os.PathLike):
+        return str(value)
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast(Sequence[object], value)]
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif hasattr(value, "model_dump"):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return value

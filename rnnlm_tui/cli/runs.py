@@ -27,6 +27,7 @@ from rnnlm_tui.cli.output import (
     note,
     print_json,
     reading_log,
+    shortened,
     table,
 )
 from rnnlm_tui.cli.start import FPS, THEME, check_fps
@@ -117,7 +118,7 @@ def runs(
         else:
             print_groups(found, keys, listing.configs, json=json)
     elif json:
-        print_json([summary.model_dump(mode="json") for summary in found])
+        print_json(found)
     elif found:
         places = queue_places()
         colours = {status_text(summary): status_colour(summary) for summary in found}
@@ -171,7 +172,7 @@ def show(
     with reading_log(directory) as report:
         summary = summarize(directory, report)
     if json:
-        print_json(summary.model_dump(mode="json"))
+        print_json(summary)
     else:
         facts(summary_lines(summary), colours={"status": status_colour(summary)})
 
@@ -196,21 +197,14 @@ def compare(
     heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     right = range(1, len(heads) + 1)
     if comparison.settings:
-        table(
-            ("differing settings", *heads),
-            [
-                (row.key, *(_short(value, room) for value in row.values))
-                for row in comparison.settings
-            ],
-            right=right,
-        )
+        rows = [
+            (row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings
+        ]
+        table(("differing settings", *heads), rows, right=right)
+    elif len(heads) > 1:
+        line("the runs have the same settings")
     else:
-        several = len(heads) > 1
-        line(
-            "the runs have the same settings"
-            if several
-            else "nothing to compare: name a second run"
-        )
+        line("nothing to compare: name a second run")
     line()
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
@@ -231,9 +225,8 @@ def _cell_width(comparison: Comparison, width: int | None) -> int:
 def _short(text: str, room: int) -> str:
     """Shorten a text: a path keeps its end, anything else its start."""
     flat = " ".join(text.split())
-    if len(flat) <= room:
-        return flat
-    return "…" + flat[1 - room :] if "/" in flat else flat[: room - 1] + "…"
+    ends = "/" in flat and len(flat) > room
+    return f"…{flat[1 - room :]}" if ends else shortened(flat, room)
 
 
 def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:
@@ -252,13 +245,13 @@ def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:
 def _as_json(comparison: Comparison) -> dict[str, object]:
     return {
         "runs": [
-            {"letter": run.letter, "run": run.name, "summary": run.summary.model_dump(mode="json")}
+            {"letter": run.letter, "run": run.name, "summary": run.summary}
             for run in comparison.runs
         ],
-        "settings": {row.key: list(row.found) for row in comparison.settings},
+        "settings": {row.key: row.found for row in comparison.settings},
         "figures": {
             row.name: {
-                "values": list(row.values),
+                "values": row.values,
                 "best": None if row.best is None else comparison.runs[row.best].name,
             }
             for row in comparison.figures

@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
-from rnnlm_tui.cli.output import columns, line, note, print_json, shown, table
+from rnnlm_tui.cli.output import columns, line, note, print_json, shortened, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
 from rnnlm_tui.system.files import storage_errors
@@ -81,7 +79,7 @@ def samples(
     if export is not None:
         _export(chosen, export, form)
     elif json:
-        print_json([sample.model_dump(mode="json") for sample in chosen])
+        print_json(chosen)
     elif not found:
         line("no sample matches" if query or run else "no kept samples")
     else:
@@ -105,18 +103,13 @@ def _list(samples: Sequence[KeptSample]) -> None:
                 f"{sample.run}@{sample.step}",
                 NOTHING if sample.seed is None else str(sample.seed),
                 count(sample.tokens),
-                _one_line(sample, most),
+                shortened(escaped((sample.prompt + sample.text)[: most + 1]), most),
             )
             for sample in samples
         ],
         right=(3, 4),
         spare=(4, 3, 1),
     )
-
-
-def _one_line(sample: KeptSample, most: int) -> str:
-    text = escaped((sample.prompt + sample.text)[: most + 1])
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None) -> None:
@@ -158,11 +151,8 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
             raise InputError(f'{several} "{given}"', hint="`rnnlm-tui samples` lists the ids")
         wanted += matches
     wanted = list(dict.fromkeys(wanted))
-    if not yes and not confirmed(
-        f"permanently delete {counted(len(wanted), 'sample')}?", "samples --delete"
-    ):
-        note("nothing was deleted")
-        raise typer.Exit(1)
+    question = f"permanently delete {counted(len(wanted), 'sample')}?"
+    check_agreed(question, "samples --delete", yes=yes)
     removed = delete(wanted)
     if json:
         print_json({"deleted": [sample.id for sample in removed]})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
@@ -23,7 +23,7 @@ from rnnlm_tui.cli.options import (
 from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import age, count, counted, disk, escaped, first_of
+from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped, first_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
@@ -47,7 +47,7 @@ def state_list(json: JsonOption = False) -> None:
 
     found = list_states()
     if json:
-        print_json([state_json(info) for info in found])
+        print_json(found)
         return
     usable = [info for info in found if not info.problem]
     if usable:
@@ -59,7 +59,7 @@ def state_list(json: JsonOption = False) -> None:
                     count(info.tokens),
                     weights_of(info),
                     info.shape,
-                    _ago(info.created),
+                    ago(time.time() - info.created),
                     _end(info.text),
                 )
                 for info in usable
@@ -121,7 +121,7 @@ def state_keep(
         note(f"unknown to this model, read as <unk>: {first_of(unknown, len(unknown))}")
     info = read_state_info(path)
     if json:
-        print_json(state_json(info))
+        print_json(info)
         return
     line(
         f"{info.name} kept: {counted(info.tokens, 'token')} read by"
@@ -146,7 +146,7 @@ def state_show(name: StateArgument, json: JsonOption = False) -> None:
 
     info = find_state(name)
     if json:
-        print_json(state_json(info))
+        print_json(info)
         return
     facts(
         (
@@ -175,34 +175,18 @@ def state_delete(
         if name not in damaged:
             find_state(name)
     what = names[0] if len(names) == 1 else f"{len(names)} states ({', '.join(names)})"
-    if not yes and not confirmed(f"permanently delete {what}?", "state delete"):
-        note("nothing was deleted")
-        raise typer.Exit(1)
+    check_agreed(f"permanently delete {what}?", "state delete", yes=yes)
 
     def act(name: str) -> tuple[object, str]:
         deleted = delete_state(name)
-        return {"name": name, "path": str(deleted.path)}, f"{name} deleted"
+        return {"name": name, "path": deleted.path}, f"{name} deleted"
 
     act_on_each(names, act, json=json)
-
-
-def state_json(info: StateInfo) -> dict[str, object]:
-    """Return the JSON of a kept state; `problem` is null for a usable one."""
-    return {
-        **info.model_dump(exclude={"path", "problem"}),
-        "path": str(info.path),
-        "problem": info.problem or None,
-    }
 
 
 def weights_of(info: StateInfo) -> str:
     """`plain-otter@3700`, or the step alone."""
     return f"{info.run}@{info.step}" if info.run else f"step {info.step:,}"
-
-
-def _ago(created: float) -> str:
-    since = age(time.time() - created)
-    return since if since == "now" else f"{since} ago"
 
 
 def _end(text: str) -> str:

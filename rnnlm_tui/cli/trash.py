@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.manage import AddressesArgument, confirmed
+from rnnlm_tui.cli.manage import AddressesArgument, check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
     YesOption,
@@ -20,8 +18,8 @@ from rnnlm_tui.cli.options import (
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, UnknownRunError
-from rnnlm_tui.schema.formatting import age, counted, disk, first_of
+from rnnlm_tui.errors import InputError, RunStateError, UnknownRunError
+from rnnlm_tui.schema.formatting import age, ago, counted, disk, first_of
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -55,37 +53,30 @@ def delete(
     two valid checkpoints of a run can't be deleted.
     """
     from rnnlm_tui.store import trash
-    from rnnlm_tui.store.addresses import checkpoint_path
+    from rnnlm_tui.store.addresses import checkpoint_step
     from rnnlm_tui.store.labels import read_labels
 
     found = list(map(split_address, addresses))
-    for address, (run, _which) in zip(addresses, found, strict=True):
-        if run.name != (address.rpartition("@")[0] or address):
+    for address, (run, which) in zip(addresses, found, strict=True):
+        if address not in (run.name, f"{run.name}@{which}"):
             raise UnknownRunError(
-                f'no run named "{address.rpartition("@")[0] or address}"',
+                f'no run named "{address.removesuffix(f"@{which}")}"',
                 hint=f'to delete "{run.name}", use its full name',
             )
-
     runs = list(dict.fromkeys(run for run, which in found if which is None))
     pinned = [run.name for run in runs if read_labels(run).pinned]
-    if (len(runs) > 1 or pinned) and not yes:
-        what = f"{counted(len(runs), 'run')}: {first_of([run.name for run in runs], SHOWN_NAMES)}"
-        also = f" (pinned: {first_of(pinned, SHOWN_NAMES)})" if pinned else ""
-        if not confirmed(f"move {what}{also} to the trash?", "delete"):
-            output.note("nothing was deleted")
-            raise typer.Exit(1)
+    what = f"{counted(len(runs), 'run')}: {first_of([run.name for run in runs], SHOWN_NAMES)}"
+    also = f" (pinned: {first_of(pinned, SHOWN_NAMES)})" if pinned else ""
+    check_agreed(
+        f"move {what}{also} to the trash?", "delete", yes=yes or (len(runs) < 2 and not pinned)
+    )
 
     def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = item
         if which is None:
             deleted = trash.delete_run(run)
-        elif which.startswith("average-"):
-            raise InputError(
-                f"{run.name}@{which} is an average, which the trash doesn't take",
-                hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it permanently",
-            )
         else:
-            step = int(checkpoint_path(run, which).name.rpartition("-")[2])
+            step = checkpoint_step(run, which)
             done, kept = trash.delete_checkpoints(run, [step])
             if kept:
                 raise RunStateError(f"{run.name}@{step} can't be deleted: {kept[step]}")
@@ -123,30 +114,25 @@ def trash(
                 f"{_counted(deleted, f' of {other.name}')}: `rnnlm-tui trash {other.name}` lists"
                 " them"
             )
+    name = "" if directory is None else directory.name
     if not found:
-        line(
-            "the trash is empty" if directory is None else f"the trash of {directory.name} is empty"
-        )
+        line(f"the trash of {name} is empty" if name else "the trash is empty")
         return
-    if directory is None:
-        heads, address, more = ("name", "deleted", "size", "folder"), "NAME", ""
-    else:
-        heads, address = ("step", "deleted", "size", "kept for"), f"{directory.name}@STEP"
-        more = "; @all takes all"
+    of_runs = directory is None
+    address, more = ("NAME", "") if of_runs else (f"{name}@STEP", "; @all takes all")
+    now, kept_seconds = time(), KEPT_DAYS * 86_400
     table(
-        heads,
+        ("name" if of_runs else "step", "deleted", "size", "folder" if of_runs else "kept for"),
         [
             (
-                one.name if one.run is None else f"{one.step:,}",
-                _ago(age(time() - one.deleted)),
+                one.name if of_runs else f"{one.step:,}",
+                ago(now - one.deleted),
                 disk(one.bytes),
-                one.path.name
-                if one.run is None
-                else _kept_for(one.deleted + KEPT_DAYS * 86_400 - time()),
+                one.path.name if of_runs else _kept_for(one.deleted + kept_seconds - now),
             )
             for one in found
         ],
-        right=(2,) if directory is None else (0, 2, 3),
+        right=(2,) if of_runs else (0, 2, 3),
     )
     line(
         f"{_counted(found)}: `rnnlm-tui restore {address}` restores one, `rnnlm-tui purge"
@@ -228,21 +214,15 @@ def purge(
         found = list(dict.fromkeys(one for name in names for one in _find(name)))
     size = disk(sum(one.bytes for one in found))
     question = f"permanently remove {_named(found)}, {size}?"
-    if found and not yes and not confirmed(question, "purge removes them permanently"):
-        output.note("nothing was removed")
-        raise typer.Exit(1)
-    freed = 0
-    for done, one in enumerate(found):
-        try:
-            freed += trash.purge([one])
-        except StorageError:
-            if done:
-                output.note(_purged_text(found[:done], freed))
-            raise
+    what = "purge removes them permanently"
+    check_agreed(question, what, yes=yes or not found, otherwise="nothing was removed")
+    freed = trash.purge(found)
     if json:
         print_json({"purged": list(map(_as_json, found)), "freed": freed})
+    elif found:
+        line(f"{_named(found)} permanently removed, {disk(freed)} freed")
     else:
-        line(_purged_text(found, freed) if found else "the trash is empty")
+        line("the trash is empty")
 
 
 def _find(address: str) -> tuple[Trashed, ...]:
@@ -261,10 +241,6 @@ def _find(address: str) -> tuple[Trashed, ...]:
     return (find_trashed(which or "", run),)
 
 
-def _purged_text(items: Sequence[Trashed], freed: int) -> str:
-    return f"{_named(items)} permanently removed, {disk(freed)} freed"
-
-
 def _named(items: Sequence[Trashed]) -> str:
     """A name, or numbers: `2 deleted runs and 1 deleted checkpoint`."""
     if len(items) == 1:
@@ -279,14 +255,10 @@ def _counted(items: Sequence[Trashed], of: str = "") -> str:
     return f"{counted(len(items), what)}{of}, {disk(sum(one.bytes for one in items))}"
 
 
-def _ago(words: str) -> str:
-    return words if words == "now" else f"{words} ago"
-
-
 def _kept_for(seconds: float) -> str:
     return age(seconds) if seconds > 0 else "until the next deletion"
 
 
 def _as_json(one: Trashed) -> dict[str, object]:
     what = {"run": one.name} if one.run is None else {"run": one.run.name, "step": one.step}
-    return {**what, "deleted": one.deleted, "bytes": one.bytes, "path": str(one.path)}
+    return {**what, "deleted": one.deleted, "bytes": one.bytes, "path": one.path}

@@ -34,16 +34,12 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
     lines = _damaged_lines(directory) if only is None else 0
     damaged = damage_error(directory, checks, lines)
     if json:
-        found = [
-            {**asdict(check), "path": str(check.path), "whole": not check.problem}
-            for check in checks
-        ]
         print_json(
             {
                 "run": directory.name,
                 "whole": damaged is None,
-                "checkpoints": found,
-                "kept_aside": [str(path) for path in aside],
+                "checkpoints": [{**asdict(check), "whole": not check.problem} for check in checks],
+                "kept_aside": aside,
                 "damaged_lines": lines,
             }
         )

@@ -13,7 +13,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.paths import runs_dir, trash_dir
 from rnnlm_tui.store.runs import create_run, list_runs
-from rnnlm_tui.store.trash import Trashed, list_trash, purge, restore_run
+from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.system.locks import RunLock
 
 
@@ -142,26 +142,6 @@ def test_an_ambiguous_or_empty_purge_is_rejected(capsys: pytest.CaptureFixture[s
     assert [folder in err for folder in folders] == [True, True]
     assert run(["purge", folders[0], folders[0], "--yes"]) == 0
     assert [found.path.name for found in list_trash()] == folders[1:]
-
-
-def test_an_interrupted_purge_reports_what_was_removed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deleted("brisk-heron", "plain-otter")
-
-    def taken_back_meanwhile(trashed: list[Trashed]) -> int:
-        for found in list_trash():
-            if found not in trashed:
-                restore_run(found)
-        return purge(trashed)
-
-    monkeypatch.setattr("rnnlm_tui.store.trash.purge", taken_back_meanwhile)
-    capsys.readouterr()
-    assert run(["purge", "--all", "--yes"]) == 5
-    first, then, *_ = capsys.readouterr().err.splitlines()
-    assert "permanently removed, " in first
-    assert "is no longer in the trash" in then
-    assert len(list_runs()) == 1
 
 
 def test_several_runs_are_deleted_and_restored_at_once(capsys: pytest.CaptureFixture[str]) -> None:
