@@ -14,6 +14,7 @@ from rnnlm_tui.cli.start import COMPLETING, THEME
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
+from rnnlm_tui.store.paths import SNAPSHOTS_NAME
 from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
 
@@ -63,13 +64,26 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
         )
 
 
+def weights_facts(run: str, path: str) -> dict[str, object]:
+    """The keys of `--json` that name a folder of weights."""
+    now = Path(path).parent.name == SNAPSHOTS_NAME
+    return {"run": run, "checkpoint": weights_step(path), "now": now, "path": path}
+
+
+def weights_words(run: str, path: str) -> str:
+    """`plain-otter@1500`, or `plain-otter@now, step 1,500`."""
+    if Path(path).parent.name == SNAPSHOTS_NAME:
+        return f"{run}@now, step {weights_step(path):,}"
+    return f"{run}@{weights_name(path)}"
+
+
 def sampler_for(path: str, device: str) -> SamplerClient:
     """Return a client for a folder of weights; with those of a running run that takes all cores,
     its training goes first."""
     from rnnlm_tui.cli.output import note
     from rnnlm_tui.client.gpus import unused_gpu_warning
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False

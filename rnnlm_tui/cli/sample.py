@@ -16,12 +16,11 @@ from rnnlm_tui.cli.options import (
     opt,
     sampler_for,
     split_address,
-    weights_name,
-    weights_step,
+    weights_words,
 )
 from rnnlm_tui.cli.output import note
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
-from rnnlm_tui.cli.sample_report import Report, SampleBatch, in_order, outcome
+from rnnlm_tui.cli.sample_report import Report, outcome
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, read_number, unescaped
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rnnlm_tui.schema.config import SamplingConfig
+    from rnnlm_tui.schema.sampling import SampleRequest
     from rnnlm_tui.store.paths import RunDirectory
 
 _FROM_RUN = "the run's"
@@ -173,6 +173,8 @@ def sample(
     """
     import asyncio
 
+    from rnnlm_tui.client.control import weights_path
+
     given = _texts(run, prompt, prompts)
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
@@ -213,25 +215,21 @@ def sample(
             f"--raw prints one text, not {len(given) * samples:,}",
             hint="use --json, which keeps several texts apart",
         )
-    batches = make_batches(
-        directory, which, given, settings, samples=samples, state=state, alternatives=alternatives
+    path = str(weights_path(directory, which))
+    requests = sample_requests(
+        path, given, settings, samples=samples, state=state, alternatives=alternatives
     )
     form: Literal["text", "raw", "json"] = "json" if json else "raw" if raw else "text"
-    report = Report(directory.name, form, several=several, keep=keep)
-    asyncio.run(_generate_all(batches, report, device))
+    report = Report(directory.name, form, samples if several else None, keep=keep)
+    asyncio.run(_generate_all(requests, report, device))
     report.note_unknown()
     if form == "text":
         figures = outcome(report.results, settings, samples, drawn=seed == RANDOM)
         if several:
-            figures = (
-                f"{counted(len(report.results), 'sample')} of"
-                f" {counted(len(given), 'prompt')}, {figures}"
-            )
-        path = batches[0].request.checkpoint
-        weights = (
-            f"@now, step {weights_step(path):,}" if which == "now" else f"@{weights_name(path)}"
-        )
-        note(f"{figures}, from {directory.name}{weights}" + (f", state {state}" if state else ""))
+            number = counted(len(report.results), "sample")
+            figures = f"{number} of {counted(len(given), 'prompt')}, {figures}"
+        weights = weights_words(directory.name, path)
+        note(f"{figures}, from {weights}" + (f", state {state}" if state else ""))
 
 
 def _texts(run: str, prompt: str | None, prompts: list[Path] | None) -> list[str]:
@@ -307,61 +305,49 @@ def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) ->
         )
 
 
-def make_batches(
-    directory: RunDirectory,
-    which: str | None,
+def sample_requests(
+    path: str,
     prompts: Sequence[str],
     settings: SamplingConfig,
     *,
     samples: int = 1,
     state: str = "",
     alternatives: int = 0,
-) -> list[SampleBatch]:
+) -> list[SampleRequest]:
     """Build the requests for the sampler, with consecutive seeds for each prompt.
 
     Args:
-        which: a checkpoint; None: the best, or the last if none was evaluated; "now": the current
-            weights of a running worker.
+        path: the folder of the weights.
         state: name of a kept state; empty: the initial state.
 
     Raises:
-        UnknownCheckpointError: no such checkpoint; lists the available ones.
         InputError: no such state.
     """
-    from rnnlm_tui.client.control import weights_path
     from rnnlm_tui.schema.sampling import SampleRequest, in_batches
     from rnnlm_tui.store.states import find_state
 
-    start = str(find_state(state).path) if state else ""
-    path = str(weights_path(directory, which))
-    batches = list[SampleBatch]()
-    for number, prompt in enumerate(prompts, start=1):
-        request = SampleRequest(
-            id=str(number),
-            checkpoint=path,
-            prompt=prompt,
-            state=start,
-            settings=settings,
-            alternatives=alternatives,
+    request = SampleRequest(
+        id="",
+        checkpoint=path,
+        state=str(find_state(state).path) if state else "",
+        settings=settings,
+        alternatives=alternatives,
+    )
+    return [
+        batch
+        for number, prompt in enumerate(prompts)
+        for _, batch in in_batches(
+            request.model_copy(update={"id": str(number), "prompt": prompt}), samples
         )
-        batches += [
-            SampleBatch(one, number, done + 1) for done, one in in_batches(request, samples)
-        ]
-    return batches
+    ]
 
 
-async def _generate_all(batches: Sequence[SampleBatch], report: Report, device: str) -> None:
+async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
-    from rnnlm_tui.schema.sampling import SampleDone
-
-    client = sampler_for(batches[0].request.checkpoint, device)
+    client = sampler_for(requests[0].checkpoint, device)
     try:
-        for batch in batches:
-            async for part in in_order(client, batch.request):
-                if isinstance(part, SampleDone):
-                    report.done(batch, part)
-                else:
-                    report.piece(batch, part.text)
+        for request in requests:
+            await report.generate(client, request)
     finally:
         report.end_line()
         await client.close()

@@ -20,6 +20,7 @@ from rnnlm_tui.cli.output import (
     line,
     note,
     reading_log,
+    shortened,
 )
 from rnnlm_tui.cli.summaries import (
     FULL_WIDTH,
@@ -27,7 +28,6 @@ from rnnlm_tui.cli.summaries import (
     frame_lines,
     model_text,
     newest_sample,
-    one_line,
     patience_text,
     perplexity_text,
     progress_text,
@@ -268,7 +268,8 @@ class LinePrinter:
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
             width = min(110, (columns(sys.stdout) or 120) - 9)
-            line(f"{'':9}{_one_line(newest.prompt + newest.text, width)}")
+            text = shortened(" ".join((newest.prompt + newest.text).split()), width)
+            line(f"{'':9}{text}")
 
 
 def _status_line(summary: RunSummary) -> str:
@@ -301,15 +302,14 @@ def _evaluation(row: EvaluationRow) -> str:
     return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits}"
 
 
-def _one_line(text: str, width: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
-    """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130."""
-    in_place = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    printer = FramePrinter(sys.stdout, ascii_only=ascii_only) if in_place else LogPrinter()
+    """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130.
+
+    Where lines can't be rewritten, progress is printed as `follow` prints it.
+    """
+    if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb"):
+        return follow_run(run, json=False)
+    printer = FramePrinter(sys.stdout, ascii_only=ascii_only)
     return follow(run, printer, poll_seconds=1 / fps, buckets=BUCKETS)
 
 
@@ -362,31 +362,6 @@ class FramePrinter:
 
     def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Leave the last frame, with the failure below it."""
-        self.update(snapshot)
-        print_failure(failure)
-
-
-class LogPrinter:
-    """Prints a line with the time on each new status or evaluation, and every few seconds."""
-
-    def __init__(self) -> None:
-        self._printed: tuple[object, ...] = ()
-        self._last_line = ""
-        self._next_line = 0.0
-        self._left = SteadyEta()
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Print a line if something is new."""
-        summary, now = snapshot.summary, time.monotonic()
-        news = (summary.status, summary.evaluation.step, summary.test.step)
-        text = one_line(snapshot, self._left.of(snapshot.summary, snapshot.eta_margin))
-        if text != self._last_line and (news != self._printed or now >= self._next_line):
-            self._printed, self._last_line, self._next_line = news, text, now + LINE_SECONDS
-            line(f"{time.strftime('%H:%M:%S')}  {text}")
-
-    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
-        """Print the last line, and the failure on stderr."""
-        self._next_line = 0.0
         self.update(snapshot)
         print_failure(failure)
 

@@ -17,8 +17,9 @@ import pytest
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.options import sampler_for, split_address
 from rnnlm_tui.cli.prompts import read_prompt
-from rnnlm_tui.cli.sample import make_batches, sample_settings
+from rnnlm_tui.cli.sample import sample_requests, sample_settings
 from rnnlm_tui.cli.sample_report import sample_json
+from rnnlm_tui.client.control import weights_path
 from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import RunConfig, SamplingConfig
 from rnnlm_tui.schema.protocol import CommandResult
@@ -318,7 +319,8 @@ def request_of(
     directory: RunDirectory, which: str | None, settings: SamplingConfig | None = None
 ) -> SampleRequest:
     """The request for one sample of the prompt `It`."""
-    return make_batches(directory, which, ["It"], settings or SamplingConfig())[0].request
+    path = str(weights_path(directory, which))
+    return sample_requests(path, ["It"], settings or SamplingConfig())[0]
 
 
 def test_the_best_checkpoint_is_sampled_by_default() -> None:
@@ -366,7 +368,7 @@ def test_a_sample_reports_the_stop_string_that_ended_it() -> None:
         found["stop"],
         found["min_p"],
         found["repetition_penalty"],
-    ) == ("stop", "\n", ["\n", "end"], 0.1, 1.2)
+    ) == ("stop", "\n", ("\n", "end"), 0.1, 1.2)
 
 
 def test_raw_prints_the_generated_text_and_nothing_else(
