@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import re
 import sys
@@ -25,6 +24,7 @@ from rnnlm_tui.system.locks import LockPage
 from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
 from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
+from tests.unit.cli.conftest import Verb
 from tests.unit.cli.test_runs import trained_run
 
 
@@ -176,49 +176,33 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
 
 
 def test_watching_without_a_terminal_prints_what_follow_prints(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, verb: Verb
 ) -> None:
     trained_run()
-    play(monkeypatch, [seen(demo_run()), None, seen(demo_run("stopped", name="old-otter"))])
-    assert run(["show", "brisk", "--watch"]) == 3
-    out = capsys.readouterr().out
+    running = seen(demo_run())
+    play(monkeypatch, [running, None, seen(demo_run("stopped", name="old-otter"))])
+    out = verb("show brisk --watch", 3).out
     assert out.startswith("plain-otter: running, Elman")
     assert "old-otter stopped at step 3,751 / 4,754 (79 %), after" in out
+    play(monkeypatch, [running, KeyboardInterrupt()])
+    assert "keeps running" in verb("show brisk --watch", 130).err
 
 
-def test_ctrl_c_while_watching_detaches(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained_run()
-    play(monkeypatch, [seen(demo_run()), KeyboardInterrupt()])
-    assert run(["show", "brisk", "--watch"]) == 130
-    assert "keeps running" in capsys.readouterr().err
-
-
-def test_one_frame_of_a_finished_run_and_of_a_draft(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verb) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
-    assert run(["show", "brisk", "--once"]) == 0
-    out = capsys.readouterr().out
+    out = verb("show brisk --once").out
     assert "brisk-heron  ✓ finished" in out
     assert "saved   best 2, last 3, 2 kept" in out
-    assert run(["show", "plain", "--once", "--ascii"]) == 0
-    assert "plain-otter  o draft" in capsys.readouterr().out
-    assert run(["show", "brisk", "--once", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron"
-    assert run(["show", "brisk", "--watch", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert "plain-otter  o draft" in verb("show plain --once --ascii").out
+    assert verb("show brisk --once --json").json["run"] == "brisk-heron"
+    assert verb("show brisk --watch --json").json["status"] == "finished"
 
 
-@pytest.mark.parametrize(
-    "options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]]
-)
-def test_invalid_watch_options_are_rejected(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("options", ["--watch --once", "--watch --fps 0", "--watch --fps x"])
+def test_invalid_watch_options_are_rejected(options: str, verb: Verb) -> None:
     trained_run()
-    assert run(["show", "brisk", *options]) == 2
-    assert capsys.readouterr().out == ""
+    verb(f"show brisk {options}", 2)
 
 
 def test_after_a_resize_the_frame_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
