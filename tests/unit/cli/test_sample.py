@@ -232,7 +232,7 @@ def test_sampling_uses_the_settings_of_the_run_unless_told_otherwise(
     assert (found["text"], found["unknown"]) == (TEXT, [])
     assert "prompt_number" not in found
     verb("sample brisk It --stop ''")
-    assert sampler.requests[-1].settings.stop == ()
+    assert not sampler.requests[-1].settings.stop
 
 
 @pytest.mark.parametrize(
