@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.options import (
     BASH_SPLIT,
-    AsciiOption,
-    FpsOption,
-    NoMouseOption,
-    ThemeOption,
+    ScreenOptions,
     join_bash_words,
     opt,
     with_options,
 )
-from rnnlm_tui.cli.start import FPS, THEME, open_app
+from rnnlm_tui.cli.start import open_app
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError
@@ -184,28 +180,42 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
 """The exit codes and their meanings, as help and README list them."""
 
 
-def build() -> VerbGroup:
-    """Build the application; calling it with arguments ends in SystemExit or an RnnlmError."""
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Typer's settings of each command."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    Raises:
+        RnnlmError: it failed; InputError: unknown verb or option, or an invalid value.
+    """
     join_bash_words(os.environ)
+    try:
+        code = build()(list(arguments), prog_name="rnnlm-tui", standalone_mode=False)
+    except UsageError as error:
+        raise _input_error(error) from error
+    return code or 0
+
+
+def build() -> VerbGroup:
+    """Build the application."""
     epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
     application = typer.Typer(
         cls=VerbGroup,
         help=HELP,
         epilog=epilog,
-        context_settings=_settings(),
+        context_settings=SETTINGS,
         invoke_without_command=True,
         rich_markup_mode=None,
     )
-    application.callback()(start)
+    application.callback()(with_options(start))
     return cast(VerbGroup, typer.main.get_command(application))
 
 
 def start(
     context: typer.Context,
-    ascii_only: AsciiOption = None,
-    theme: ThemeOption = THEME,
-    fps: FpsOption = FPS,
-    no_mouse: NoMouseOption = False,
+    screen: ScreenOptions = ScreenOptions(),
     version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
 ) -> None:
     """Open the app if no verb is given."""
@@ -215,7 +225,7 @@ def start(
         typer.echo(f"rnnlm-tui {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        open_app(None, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
+        open_app(None, **asdict(screen))
 
 
 def command_of(verb: Verb) -> TyperCommand:
@@ -227,9 +237,9 @@ def command_of(verb: Verb) -> TyperCommand:
         kind = CommandWithGuarantees
     elif verb.name in SIGNED_WORDS:
         kind = SignedWordsCommand
-    holder.command(
-        verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings()
-    )(with_options(function))
+    name = verb.name.rpartition(" ")[2]
+    register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
+    register(with_options(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:
@@ -237,7 +247,9 @@ def command_of(verb: Verb) -> TyperCommand:
         if parameter.param_type_name == "argument":
             _write_as_typed(parameter)
         elif "{presets}" in (parameter.help or ""):
-            parameter.help = parameter.help.format(presets=_preset_names())
+            from rnnlm_tui.schema.presets import PRESETS
+
+            parameter.help = parameter.help.format(presets=", ".join(PRESETS))
     return command
 
 
@@ -263,28 +275,12 @@ def _write_as_typed(argument: Any) -> None:
     argument.get_help_record = lambda ctx: record  # noqa: ARG005
 
 
-def _preset_names() -> str:
-    from rnnlm_tui.schema.presets import PRESETS
-
-    return ", ".join(PRESETS)
-
-
-def _settings() -> dict[str, object]:
-    return {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Formatter(Protocol):
-    def section(self, name: str) -> AbstractContextManager[None]: ...
-
-    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
-
-
 class CommandWithGuarantees(TyperCommand):
     """A verb whose help ends with the guarantees of a run."""
 
-    def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """Write the guarantees."""
-        _write_guarantees(cast(_Formatter, formatter))
+        _write_guarantees(formatter)
 
 
 class SignedWordsCommand(TyperCommand):
@@ -333,52 +329,31 @@ class VerbGroup(TyperGroup):
             rich_markup_mode=None,
         )
 
-    def invoke(self, ctx: object) -> object:
-        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't.
-
-        Raises:
-            InputError: unknown verb or option, or an invalid value.
-        """
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; say that it was interrupted, where typer only ends with the code."""
         try:
-            return cast(object, super().invoke(cast(typer.Context, ctx)))
-        except UsageError as error:
-            raise _input_error(error) from error
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             from rnnlm_tui.cli.output import note
 
             note("interrupted")
             raise
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the options before the verb.
-
-        Raises:
-            InputError: as for `invoke`.
-        """
-        try:
-            return super().make_context(*arguments, **options)
-        except UsageError as error:
-            raise _input_error(error) from error
-
-    def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """Write one section per family, with aligned columns."""
-        writer = cast(_Formatter, formatter)
         width = max(len(verb.name) for verb in VERBS)
         for family in FAMILIES:
-            with writer.section(family):
-                writer.write_dl(
-                    [
-                        (verb.name.ljust(width), verb.summary)
-                        for verb in VERBS
-                        if verb.family == family
-                    ]
-                )
-        _write_guarantees(writer)
+            rows = [
+                (verb.name.ljust(width), verb.summary) for verb in VERBS if verb.family == family
+            ]
+            with formatter.section(family):
+                formatter.write_dl(rows)
+        _write_guarantees(formatter)
 
 
-def _write_guarantees(writer: _Formatter) -> None:
-    with writer.section(GUARANTEES_TITLE):
-        writer.write_dl(GUARANTEES)
+def _write_guarantees(formatter: Any) -> None:
+    with formatter.section(GUARANTEES_TITLE):
+        formatter.write_dl(GUARANTEES)
 
 
 def _input_error(error: typer.BadParameter) -> InputError:

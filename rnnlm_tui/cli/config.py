@@ -111,9 +111,9 @@ def _shown(value: object) -> str:
     return NO_VALUE if value is None else toml_value(value)
 
 
-def complete_config(incomplete: str) -> list[str]:
-    """Complete a preset's or a run's name for the shell."""
-    return [*complete_preset(incomplete), *complete_run(incomplete)]
+def complete_config() -> list[str]:
+    """List presets and runs, for the shell."""
+    return [*complete_preset(), *complete_run()]
 
 
 def config_diff(

@@ -29,18 +29,13 @@ STYLES = {
 _LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[^)]*)?\)")
 
 
-def complete_topic(incomplete: str) -> list[str]:
-    """Complete a guide's topic for the shell."""
-    return [guide.topic for guide in GUIDES if guide.topic.startswith(incomplete)]
-
-
 def docs(
     topic: Annotated[
         str,
         arg(
             "[TOPIC]",
             "A guide, or the beginning of its name; without it, the list of guides.",
-            complete_topic,
+            lambda: [guide.topic for guide in GUIDES],
         ),
     ] = "",
 ) -> None:

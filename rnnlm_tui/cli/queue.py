@@ -36,16 +36,11 @@ _COLUMNS = ("place", "run", "state", "steps", "takes", "starts", "preset")
 _SPARE = (6, 3, 4)
 
 
-def complete_waiting(incomplete: str) -> list[str]:
-    """Complete the name of a waiting run for the shell."""
+def complete_waiting() -> list[str]:
+    """List the names of waiting runs, for the shell."""
     from rnnlm_tui.store.queue import read_queue, waiting
 
-    return [entry.run for entry in waiting(read_queue()) if entry.run.startswith(incomplete)]
-
-
-def complete_direction(incomplete: str) -> list[str]:
-    """Complete, for the shell, where a waiting run moves to."""
-    return [one for one in DIRECTIONS if one.startswith(incomplete)]
+    return [entry.run for entry in waiting(read_queue())]
 
 
 WaitingArgument = Annotated[
@@ -157,7 +152,7 @@ def queue_move(
     to: Annotated[
         str,
         arg(
-            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", complete_direction
+            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", lambda: DIRECTIONS
         ),
     ],
     json: JsonOption = False,

@@ -36,25 +36,6 @@ def opens_without_options(arguments: Sequence[str]) -> bool:
     )
 
 
-def open_run(
-    name: str,
-    *,
-    ascii_only: bool | None = None,
-    theme: str = THEME,
-    fps: float = FPS,
-    mouse: bool = True,
-) -> NoReturn:
-    """Open the app on a run.
-
-    Raises:
-        UnknownRunError: no such run.
-        RnnlmError: as `open_app`.
-    """
-    from rnnlm_tui.store.runs import find_run
-
-    open_app(find_run(name), ascii_only=ascii_only, theme=theme, fps=fps, mouse=mouse)
-
-
 def open_app(
     run: RunDirectory | None,
     pane: str | None = None,
@@ -62,7 +43,7 @@ def open_app(
     ascii_only: bool | None = None,
     theme: str = THEME,
     fps: float = FPS,
-    mouse: bool = True,
+    no_mouse: bool = False,
 ) -> NoReturn:
     """Run the app in the terminal and exit with its code.
 
@@ -96,7 +77,9 @@ def open_app(
     from rnnlm_tui.tui.app import run_app
 
     try:
-        raise SystemExit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
+        raise SystemExit(
+            run_app(run, pane, ascii=ascii_only, fps=fps, mouse=not no_mouse, colours=theme)
+        )
     finally:
         collecting.cancel()
         gc.enable()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
 from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
 from rnnlm_tui.cli.summaries import STOPS
-from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
+from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, scientific
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ CLEARABLE = "training.max_steps"
 """The only key whose value may be cleared: then the epochs decide."""
 
 
-def complete_settable(incomplete: str) -> list[str]:
-    """Complete, for the shell, a setting that can change while a run trains."""
+def complete_settable() -> list[str]:
+    """List the settings that can change while a run trains, for the shell."""
     from rnnlm_tui.schema.steering import STEERABLE
 
-    return [f"{path}=" for path in STEERABLE if path.startswith(incomplete)]
+    return [f"{path}=" for path in STEERABLE]
 
 
 def change(
@@ -210,29 +210,10 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
     return changes
 
 
-def complete_mark(incomplete: str) -> list[str]:
-    """Complete, for the shell, what a run may complete before it stops."""
-    from rnnlm_tui.schema.protocol import StopMark
-
-    return [mark for mark in get_args(StopMark) if mark.startswith(incomplete)]
-
-
-def plan_stops(names: list[str], after: str | None, *, json: bool) -> None:
-    """Stop each run after this epoch or the next evaluation; None cancels that.
-
-    Raises:
-        InputError: an unknown mark.
-    """
+def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
+    """Stop each run after this epoch or the next evaluation; None cancels that."""
     from rnnlm_tui.client.control import send
-    from rnnlm_tui.schema.protocol import StopMark
     from rnnlm_tui.store.runs import find_run
-
-    marks = get_args(StopMark)
-    if after is not None and after not in marks:
-        raise InputError(
-            f"--after is {after}, must be {' or '.join(marks)}", hint=did_you_mean(after, marks)
-        )
-    mark = cast("StopMark | None", after)
 
     def act(run: RunDirectory) -> tuple[object, str]:
         result = send(run, "stop_after", after=mark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from rnnlm_tui.cli.options import (
     with_text,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
-from rnnlm_tui.cli.steer import complete_mark, kept_words, plan_stops
+from rnnlm_tui.cli.steer import kept_words, plan_stops
 from rnnlm_tui.errors import InputError
 
 if TYPE_CHECKING:
@@ -267,11 +267,10 @@ def resume(
 def stop(
     runs: RunsArgument,
     after: Annotated[
-        str | None,
+        Literal["epoch", "evaluation"] | None,
         opt(
             "--after MARK",
             "Stop after this `epoch`, or after the next `evaluation`; returns at once.",
-            complete_mark,
         ),
     ] = None,
     cancel: Annotated[bool, opt("--cancel", "Cancel a stop planned with --after.")] = False,
