@@ -38,7 +38,7 @@ def bench(
     )
     report = run_bench(options, note)
     if json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         print_report(report)
 

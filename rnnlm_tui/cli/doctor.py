@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -74,7 +74,7 @@ def doctor(json: JsonOption = False) -> None:
     """Check this machine, terminal and installation."""
     found = list(run_checks())
     if json:
-        print_json([asdict(result) for result in found])
+        print_json(found)
     else:
         width = max(len(result.check) for result in found)
         for result in found:

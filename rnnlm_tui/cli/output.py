@@ -11,7 +11,9 @@ import time
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
@@ -46,8 +48,11 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null.
+
+    Models and dataclasses, also inside of lists and dictionaries, become objects of their fields.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def note(text: str) -> None:
@@ -438,11 +443,15 @@ def act_on_each(
         raise typer.Exit(failures[0].exit_code)
 
 
-def _finite(value: object) -> object:
+def _plain(value: Any) -> object:
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    elif is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in cast(dict[str, object], value).items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast(Sequence[object], value)]
-    return value
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
