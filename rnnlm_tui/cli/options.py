@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from rnnlm_tui.cli.start import COMPLETING, FPS, THEME
+from rnnlm_tui.cli.start import COMPLETING, FPS, Theme
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
@@ -132,13 +132,6 @@ def complete_preset() -> list[str]:
     return list(PRESETS)
 
 
-def complete_theme() -> list[str]:
-    """List the themes, for the shell."""
-    from rnnlm_tui.tui.terminal import COLOUR_NAMES
-
-    return [THEME, *COLOUR_NAMES]
-
-
 Completion = Callable[..., Iterable[str]]
 """Lists what the shell may complete, from which typer takes what begins as typed.
 
@@ -214,10 +207,9 @@ class ConfigOptions:
 
     def given(self) -> dict[str, bool]:
         """Whether each option is given, by its name, such as `set`."""
-        hints = get_type_hints(type(self), include_extras=True)
+        names = {"assignments": "set", "parent": "from"}
         return {
-            hints[field.name].__metadata__[0].default.removeprefix("--"): getattr(self, field.name)
-            is not None
+            names.get(field.name, field.name): getattr(self, field.name) is not None
             for field in fields(self)
         }
 
@@ -313,13 +305,11 @@ class ScreenOptions:
 
     ascii_only: AsciiOption = None
     theme: Annotated[
-        str,
+        Theme,
         opt(
-            "--theme NAME",
-            "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
-            complete_theme,
+            "--theme NAME", "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none."
         ),
-    ] = THEME
+    ] = "auto"
     fps: FpsOption = FPS
     no_mouse: Annotated[
         bool,

@@ -342,27 +342,21 @@ def table(
     """
     lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
-    to_right, kept = set(right), list(range(len(head)))
+    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
     for column in spare:
-        if fits(
-            [head[column] for column in kept], [[line[column] for column in kept] for line in lines]
-        ):
+        if room is None or sum(widths[one] + 2 for one in kept) - 2 <= room:
             break
         kept.remove(column)
-    start = sum(widths[column] + 2 for column in kept[:-1])
-    room = columns(sys.stdout)
-    wraps = room is not None and kept[-1] not in to_right and start + LEAST_TEXT <= room
+    last, start = kept[-1], sum(widths[column] + 2 for column in kept[:-1])
+    wraps = room is not None and last not in to_right and start + LEAST_TEXT <= room
     written = list[str]()
     for place, found in enumerate(lines):
         texts = []
         for column in kept:
             cell, space = found[column], " " * (widths[column] - cells(found[column]))
-            colour: Colour | None = (
-                "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
-            )
-            shade = painted(
-                wrapped(cell, room, indent=start) if wraps and column == kept[-1] else cell, colour
-            )
+            colour = "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
+            text = wrapped(cell, room, indent=start) if wraps and column == last else cell
+            shade = painted(text, colour)
             texts.append(space + shade if column in to_right else shade + space)
         written.append("  ".join(texts).rstrip(" "))
     print("\n".join(written), flush=True)

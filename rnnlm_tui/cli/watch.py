@@ -260,7 +260,8 @@ class LinePrinter(Printer):
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
             width = min(110, (columns(sys.stdout) or 120) - 9)
-            line(f"{'':9}{_one_line(newest.prompt + newest.text, width)}")
+            text = " ".join((newest.prompt + newest.text).split())
+            line(f"{'':9}{clipped(text, width)}")
 
 
 def _status_line(summary: RunSummary) -> str:
@@ -291,11 +292,6 @@ def _progress(summary: RunSummary) -> str:
 def _evaluation(row: EvaluationRow) -> str:
     bits = bits_per_byte_text(row.bits_per_byte, row.unknown_share, row.scored_share)
     return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits}"
-
-
-def _one_line(text: str, width: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
