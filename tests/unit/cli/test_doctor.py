@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sysconfig
-import termios
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
 from tests.fakes.nvml import NO_DRIVER, UPDATED_DRIVER, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch_build
+from tests.unit.cli.pty import sent_to_terminal
 
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
@@ -51,33 +51,16 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_wraps_at_words_on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, width))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        assert run(["doctor"]) == 1
-        print("the end", file=terminal, flush=True)
-        sent = b""
-        while b"the end" not in sent:
-            sent += os.read(ours, 65_536)
-    os.close(ours)
-    text = sent.decode()
-    lines = re.sub(r"\x1b\[\d+m", "", text).partition("the end")[0].split("\r\n")
+    codes = list[int]()
+    sent = sent_to_terminal(monkeypatch, width, lambda: codes.append(run(["doctor"])))
+    assert codes == [1]
+    lines = re.sub(r"\x1b\[\d+m", "", sent).split("\n")
     assert all(len(line) <= width for line in lines)
-    words = [
-        word
-        for result in FOUND
-        for word in (
-            result.verdict,
-            *result.check.split(),
-            *result.fact.split(),
-            *result.hint.split(),
-        )
-    ]
+    words = " ".join(f"{one.verdict} {one.check} {one.fact} {one.hint}" for one in FOUND).split()
     assert [word for line in lines for word in line.split() if word != "\\"] == words
     assert all(line.startswith(("ok", "note", "bad", " " * 19)) for line in lines if line)
     for colour, verdict in ((32, "ok"), (33, "note"), (31, "bad")):
-        assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in text
+        assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in sent
 
 
 def test_doctor_does_not_wrap_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import termios
 import threading
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from rnnlm_tui.errors import CheckpointError, CorpusError
 from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
-from tests.unit.cli.test_output import read_until
+from tests.unit.cli.pty import sent_to_terminal
 from tests.unit.cli.test_runs import trained_run
 
 TEXT = "The state\tof\x1b[31m the\r\nUnion \\ is 👩\u200d👧\u2028strong"
@@ -83,16 +82,12 @@ def test_progress_is_shown_on_a_terminal_and_erased(
     options: list[str], shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book = write("book.txt")
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stderr", terminal)
-        assert run(["score", "brisk-heron", book, *options]) == 0
-        print("the end", file=terminal, flush=True)
-        sent = read_until(ours, "the end")
-    os.close(ours)
+    codes = list[int]()
+    score = ["score", "brisk-heron", book, *options]
+    sent = sent_to_terminal(monkeypatch, 80, lambda: codes.append(run(score)))
+    assert codes == [0]
     assert ("\rscoring book.txt: 4 of 8 tokens\x1b[K\r\x1b[K" in sent) is shown
-    assert ("tokens" in sent) is shown
+    assert ("of 8 tokens" in sent) is shown
 
 
 def test_several_texts_have_a_total_as_if_they_were_one(
