@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+import re
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from rnnlm_tui.cli.start import COMPLETING, THEME
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.cli.start import COMPLETING, FPS, Theme
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
 from rnnlm_tui.store.paths import SNAPSHOTS_NAME
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
-"""Environment variable, set when bash split the word being completed at one of SPLITTERS.
+"""Environment variable, set when bash split the word being completed at an @ or a =.
 
 Bash then expects only the part from the @ on, or behind the =.
 """
-SPLITTERS = ("@", "=")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
@@ -36,19 +36,13 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     """
     if environment.get(COMPLETING) != "complete_bash":
         return
-    words = environment.get("COMP_WORDS", "").split("\n")
-    at = place = int(environment.get("COMP_CWORD", "0"))
-    joined = list[str]()
-    for index, word in enumerate(words):
-        if joined and (word in SPLITTERS or words[index - 1] in SPLITTERS):
-            joined[-1] += word
-            if index <= at:
-                place -= 1
-            if index == at:
-                environment[BASH_SPLIT] = "1"
-        else:
-            joined.append(word)
-    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(place)
+    at = int(environment.get("COMP_CWORD", "0"))
+    words = environment.get("COMP_WORDS", "").split("\n")[: at + 1]
+    joined = re.sub(r"\n([@=])(?:\n|$)", r"\1", "\n".join(words)).split("\n")
+    if joined[-1] != words[-1]:
+        environment[BASH_SPLIT] = "1"
+    environment["COMP_WORDS"] = "\n".join(joined)
+    environment["COMP_CWORD"] = str(at + len(joined) - len(words))
 
 
 def check_exclusive(hint: str = "", **given: bool) -> None:
@@ -97,82 +91,69 @@ def sampler_for(path: str, device: str) -> SamplerClient:
     return SamplerClient(device=device, yields="always" if yields else "never")
 
 
-def complete_run(incomplete: str) -> list[str]:
-    """Complete a run's name for the shell."""
+def complete_run() -> list[str]:
+    """List the names of runs, for the shell."""
     from rnnlm_tui.store.runs import list_runs
 
-    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+    return [run.name for run in list_runs()]
 
 
 def complete_address(incomplete: str) -> list[str]:
-    """Complete a run's name for the shell; after an @, its checkpoints."""
+    """List the names of runs, for the shell; after an @, the checkpoints of one."""
     from rnnlm_tui.store.averages import average_folders
     from rnnlm_tui.store.checkpoints import list_checkpoints
     from rnnlm_tui.store.runs import find_run
 
-    name, at, which = incomplete.rpartition("@")
+    name, at, _ = incomplete.rpartition("@")
     if not at:
-        return complete_run(incomplete)
-    try:
-        run = find_run(name)
-        steps = [str(entry.step) for entry in list_checkpoints(run)]
-        steps += average_folders(run)
-    except RnnlmError:
-        return []
-    return [
-        f"{name}@{choice}"
-        for choice in ("best", "last", *reversed(steps))
-        if steps and choice.startswith(which)
-    ]
+        return complete_run()
+    run = find_run(name)
+    steps = [*(str(entry.step) for entry in list_checkpoints(run)), *average_folders(run)]
+    return [f"{name}@{which}" for which in ("best", "last", *reversed(steps)) if steps]
 
 
 def complete_sampled(incomplete: str) -> list[str]:
-    """Complete as `complete_address`, with @now for the current weights of a run with a worker."""
+    """List as `complete_address`, with @now for the current weights of a run with a worker."""
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.system.locks import read_lock
 
-    name, at, which = incomplete.rpartition("@")
-    found = complete_address(incomplete)
-    try:
-        live = bool(at) and "now".startswith(which) and read_lock(find_run(name).lock_path).held
-    except RnnlmError:
-        live = False
-    return [*found, f"{name}@now"] if live else found
+    name, at, _ = incomplete.rpartition("@")
+    live = bool(at) and read_lock(find_run(name).lock_path).held
+    return [*complete_address(incomplete), *([f"{name}@now"] if live else [])]
 
 
-def complete_state(incomplete: str) -> list[str]:
-    """Complete a kept state's name for the shell."""
+def complete_state() -> list[str]:
+    """List the names of kept states, for the shell."""
     from rnnlm_tui.store.states import list_states
 
-    return [info.name for info in list_states() if info.name.startswith(incomplete)]
+    return [info.name for info in list_states()]
 
 
 def complete_field(incomplete: str) -> list[str]:
-    """Complete a config key for the shell; after a =, its value if it has a choice of words."""
+    """List config keys, for the shell; after a =, the values of one that has a choice of words."""
     from rnnlm_tui.schema.validation import field_choices, field_paths
 
-    path, equals, start = incomplete.partition("=")
+    path, equals, _ = incomplete.partition("=")
     if not equals:
-        return [f"{known}=" for known in field_paths() if known.startswith(incomplete)]
-    choices = field_choices(path) if path in field_paths() else ()
-    return [f"{path}={choice}" for choice in choices if choice.startswith(start)]
+        return [f"{known}=" for known in field_paths()]
+    return [f"{path}={choice}" for choice in field_choices(path)] if path in field_paths() else []
 
 
-def complete_preset(incomplete: str) -> list[str]:
-    """Complete a preset's name for the shell."""
+def complete_preset() -> list[str]:
+    """List the presets, for the shell."""
     from rnnlm_tui.schema.presets import PRESETS
 
-    return [name for name in PRESETS if name.startswith(incomplete)]
+    return list(PRESETS)
 
 
-def complete_theme(incomplete: str) -> list[str]:
-    """Complete a theme's name for the shell."""
-    from rnnlm_tui.tui.terminal import COLOUR_NAMES
+Completion = Callable[..., Iterable[str]]
+"""Lists what the shell may complete, from which typer takes what begins as typed.
 
-    return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
+Its parameter, if it has one, is called `incomplete`. Nothing is completed if it fails.
+"""
 
 
-def arg(metavar: str, help: str, complete: Callable[[str], list[str]] | None = None) -> Any:
+def arg(metavar: str, help: str, complete: Completion | None = None) -> Any:
     """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`."""
     return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
 
@@ -180,7 +161,7 @@ def arg(metavar: str, help: str, complete: Callable[[str], list[str]] | None = N
 def opt(
     usage: str,
     help: str,
-    complete: Callable[[str], list[str]] | None = None,
+    complete: Completion | None = None,
     *,
     default: bool | str = True,
 ) -> Any:
@@ -240,10 +221,9 @@ class ConfigOptions:
 
     def given(self) -> dict[str, bool]:
         """Whether each option is given, by its name, such as `set`."""
-        hints = get_type_hints(type(self), include_extras=True)
+        names = {"assignments": "set", "parent": "from"}
         return {
-            hints[field.name].__metadata__[0].default.removeprefix("--"): getattr(self, field.name)
-            is not None
+            names.get(field.name, field.name): getattr(self, field.name) is not None
             for field in fields(self)
         }
 
@@ -331,17 +311,24 @@ AsciiOption = Annotated[
     opt("--ascii/--no-ascii", "Use ASCII only (default: automatic, when braille isn't available)."),
 ]
 FpsOption = Annotated[float, opt("--fps N", "Maximum screen updates per second.")]
-ThemeOption = Annotated[
-    str,
-    opt(
-        "--theme NAME",
-        "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
-        complete_theme,
-    ),
-]
-NoMouseOption = Annotated[
-    bool, opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text.")
-]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenOptions:
+    """The options of the app's screen."""
+
+    ascii_only: AsciiOption = None
+    theme: Annotated[
+        Theme,
+        opt(
+            "--theme NAME", "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none."
+        ),
+    ] = "auto"
+    fps: FpsOption = FPS
+    no_mouse: Annotated[
+        bool,
+        opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text."),
+    ] = False
 
 
 FollowOption = Annotated[

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Format the value as ASCII JSON, safe for any output. Models and dataclasses become objects,
-    paths texts, and non-finite numbers null."""
+    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null.
+
+    Models and dataclasses, also inside of lists and dictionaries, become objects of their fields.
+    """
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
@@ -347,27 +350,21 @@ def table(
     """
     lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
-    to_right, kept = set(right), list(range(len(head)))
+    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
     for column in spare:
-        if fits(
-            [head[column] for column in kept], [[line[column] for column in kept] for line in lines]
-        ):
+        if room is None or sum(widths[one] + 2 for one in kept) - 2 <= room:
             break
         kept.remove(column)
-    start = sum(widths[column] + 2 for column in kept[:-1])
-    room = columns(sys.stdout)
-    wraps = room is not None and kept[-1] not in to_right and start + LEAST_TEXT <= room
+    last, start = kept[-1], sum(widths[column] + 2 for column in kept[:-1])
+    wraps = room is not None and last not in to_right and start + LEAST_TEXT <= room
     written = list[str]()
     for place, found in enumerate(lines):
         texts = []
         for column in kept:
             cell, space = found[column], " " * (widths[column] - cells(found[column]))
-            colour: Colour | None = (
-                "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
-            )
-            shade = painted(
-                wrapped(cell, room, indent=start) if wraps and column == kept[-1] else cell, colour
-            )
+            colour = "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
+            text = wrapped(cell, room, indent=start) if wraps and column == last else cell
+            shade = painted(text, colour)
             texts.append(space + shade if column in to_right else shade + space)
         written.append("  ".join(texts).rstrip(" "))
     print("\n".join(written), flush=True)
@@ -449,16 +446,14 @@ def act_on_each(
 
 
 def _plain(value: Any) -> object:
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    elif is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, os.PathLike):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif hasattr(value, "model_dump"):
-        value = value.model_dump()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +12,9 @@ from rnnlm_tui.cli.options import (
     AsciiOption,
     FpsOption,
     JsonOption,
-    NoMouseOption,
     RunArgument,
     RunsArgument,
-    ThemeOption,
+    ScreenOptions,
     check_exclusive,
     opt,
 )
@@ -30,7 +30,7 @@ from rnnlm_tui.cli.output import (
     shortened,
     table,
 )
-from rnnlm_tui.cli.start import FPS, THEME, check_fps
+from rnnlm_tui.cli.start import FPS, check_fps
 from rnnlm_tui.cli.summaries import (
     RUN_COLUMNS,
     RUN_COLUMNS_RIGHT,
@@ -47,17 +47,12 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
 
 
-def open_run(
-    run: RunArgument,
-    ascii_only: AsciiOption = None,
-    theme: ThemeOption = THEME,
-    fps: FpsOption = FPS,
-    no_mouse: NoMouseOption = False,
-) -> None:
+def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
-    from rnnlm_tui.cli import start
+    from rnnlm_tui.cli.start import open_app
+    from rnnlm_tui.store.runs import find_run
 
-    start.open_run(run, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
+    open_app(find_run(run), **asdict(screen))
 
 
 def complete_key(incomplete: str) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from rnnlm_tui.cli.config import resolve
 from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.options import ConfigOptions
 from rnnlm_tui.client.config_files import write_config_text
 from rnnlm_tui.corpus.count import TextSize
 from rnnlm_tui.errors import ConfigError, InputError
@@ -19,8 +20,8 @@ from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse
 from rnnlm_tui.store.runs import create_run
 
 
-def build_config(preset: str | None, file: Path | None, assignments: list[str] | None) -> RunConfig:
-    return resolve(preset, file, assignments).config
+def build_config(preset: str | None, file: Path | None, given: list[str] | None) -> RunConfig:
+    return resolve(ConfigOptions(preset, file, given)).config
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import termios
 import threading
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
 from tests.unit.cli.conftest import Verb
-from tests.unit.cli.test_output import read_until
+from tests.unit.cli.pty import sent_to_terminal
 from tests.unit.cli.test_runs import trained_run
 
 TEXT = "The state\tof\x1b[31m the\r\nUnion \\ is 👩\u200d👧\u2028strong"
@@ -81,14 +80,8 @@ def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verb) -> None:
 
 
 def test_progress_is_shown_on_a_terminal_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stderr", terminal)
-        assert run(["score", "brisk-heron", write("book.txt")]) == 0
-        print("the end", file=terminal, flush=True)
-        sent = read_until(ours, "the end")
-    os.close(ours)
+    score = ["score", "brisk-heron", write("book.txt")]
+    sent = sent_to_terminal(monkeypatch, 80, lambda: run(score))
     assert "\rscoring book.txt: 4 of 8 tokens\x1b[K\r\x1b[K" in sent
 
 

@@ -147,7 +147,7 @@ def test_a_change_to_the_value_that_holds_is_refused(capsys: pytest.CaptureFixtu
 def test_a_wrong_mark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     assert run(["stop", "brisk-heron", "--after", "epok"]) == 2
-    assert 'did you mean "epoch"?' in capsys.readouterr().err
+    assert "--after is epok, must be one of epoch, evaluation" in capsys.readouterr().err
     assert run(["stop", "brisk-heron", "--after", "epoch", "--cancel"]) == 2
 
 

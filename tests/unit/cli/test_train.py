@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.train import check_optimizer_start
-from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
 from rnnlm_tui.schema.protocol import CommandResult
+from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
 from tests.unit.cli.test_runs import trained_run
@@ -88,11 +87,17 @@ def test_checkpoint_says_how_long_it_stays_and_which_verb_pins_it(
         assert capsys.readouterr().out == f"brisk-heron saved checkpoints/{step}{words}\n"
 
 
-def test_an_optimizer_state_is_kept_only_of_a_parent() -> None:
-    assert check_optimizer_start(None, given=False) == "fresh"
-    assert check_optimizer_start("keep", given=True) == "keep"
-    with pytest.raises(InputError, match="--optimizer needs --from"):
-        check_optimizer_start("keep", given=False)
+def test_an_optimizer_state_is_kept_only_of_a_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    trained_run()
+    assert run(["train", "--optimizer", "keep", "--draft"]) == 2
+    assert "--optimizer needs --from" in capsys.readouterr().err
+    asked = ["train", "--from", "brisk-heron", "--draft", "--name", "calm-wren"]
+    assert run([*asked, "--optimizer", "keep"]) == 2
+    assert "brisk-heron@2 has weights only: no optimizer" in capsys.readouterr().err
+    assert run(asked) == 0
+    parent = read_parent(find_run("calm-wren"))
+    assert parent is not None
+    assert parent.optimizer == "fresh"
 
 
 def test_a_text_is_given_as_an_argument_or_set(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import re
 import sys
 from dataclasses import replace
@@ -14,7 +13,6 @@ from rnnlm_tui.cli import watch
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells
 from rnnlm_tui.cli.summaries import clipped, frame_lines
-from rnnlm_tui.cli.watch import replacing
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
@@ -146,22 +144,6 @@ def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:
     assert clipped("abc", 3) == "abc"
 
 
-def test_replacing_a_frame_leaves_the_new_one_and_sends_nothing_if_unchanged() -> None:
-    draw = random.Random(3)
-    terminal, before = Terminal(), list[str]()
-    for _ in range(300):
-        lines = [draw.choice("abcd") * draw.randint(1, 5) for _ in range(draw.randint(1, 6))]
-        terminal.write(replacing(before, lines))
-        assert terminal.shown == lines
-        assert terminal.row == len(lines)
-        assert replacing(lines, lines) == ""
-        before = lines
-    assert (
-        replacing(["same", "old", "same"], ["same", "new", "same"])
-        == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
-    )
-
-
 def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,23 +187,45 @@ def test_invalid_watch_options_are_rejected(options: str, verb: Verb) -> None:
     verb(f"show brisk {options}", 2)
 
 
-def test_after_a_resize_the_frame_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_is_printed_over_the_last_one_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
-    size = (119, 40)
-    monkeypatch.setattr(watch, "_size", lambda _stream: size)
     printer = watch.FramePrinter(terminal, ascii_only=False)
     now = seen(demo_run())
-    printer.update(now)
-    for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the printer asks for it)
-        printer.update(now)
-        assert sum("plain-otter" in line for line in terminal.shown) == 2
-        assert terminal.shown[0].startswith("$ rnnlm-tui")
+    shorter = replace(now, events=(), samples=())
+    for snapshot, size in (
+        (now, (119, 40)), (shorter, (119, 40)), (now, (139, 40)), (now, (139, 30)),
+        (now, (149, 40)), (shorter, (149, 30)),
+    ):  # fmt: skip
+        monkeypatch.setattr(watch, "_size", lambda _stream, size=size: size)
+        printer.update(snapshot)
+        wanted = frame_lines(snapshot, None, size[0])[: size[1] - 1]
+        shown = [line for line in terminal.shown if line]
+        assert shown[0].startswith("$ rnnlm-tui")
+        assert [line[:8] for line in shown[1:]] == [line[:8] for line in wanted if line]
+    sent = len(terminal.getvalue())
+    printer.update(shorter)
+    assert len(terminal.getvalue()) == sent, "an equal frame isn't sent again"
 
 
-def test_lines_rewrapped_by_a_narrower_terminal_are_counted() -> None:
-    assert watch.erasing(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
-    assert watch.erasing(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
+def test_lines_rewrapped_by_a_narrower_terminal_are_overwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    printer = watch.FramePrinter(terminal, ascii_only=False)
+    frames = iter((["x" * 100, "", "y" * 40], ["z"], ["z"] * 40, ["end"]))
+    monkeypatch.setattr(watch, "frame_lines", lambda *_, **__: next(frames))
+    sizes = iter(((119, 30), (49, 30), (49, 50), (49, 10)))
+    monkeypatch.setattr(watch, "_size", lambda _stream: next(sizes))
+    sent = []
+    for _ in range(4):
+        printer.update(seen(demo_run(name=suggest_name())))
+        sent.append(terminal.getvalue())
+        terminal.truncate(terminal.seek(0))
+    assert sent[0].startswith("\rxxx")
+    assert sent[1] == "\x1b[4A\rz\x1b[K\n\x1b[J", "two rows, an empty one, one row"
+    assert sent[2].startswith("\x1b[1A\r")
+    assert sent[3].startswith("\x1b[9A\r"), "no further than the terminal is high"
 
 
 @pytest.mark.parametrize("sign", ["❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽"])
