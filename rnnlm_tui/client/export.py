@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -54,7 +55,6 @@ EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
 """Reading a state dict may allocate this many times its size, and this much besides."""
-LARGEST_STATE_DICT = 16 * 2**30
 _MARKER_BYTES = 4 << 20
 
 Report = Callable[[TaskProgress], None]
@@ -134,8 +134,6 @@ def check_target(target: Path, *, force: bool = False) -> None:
         InputError: it is a file, a folder that isn't empty, or with `force` not an export.
         StorageError: its parent folder is missing, or can't be read or written.
     """
-    if not target.name:
-        raise InputError(f"{target} is not a folder that can be written", hint="name a new folder")
     if not target.parent.is_dir():
         raise StorageError(f"folder not found: {target.parent}", hint="create it first")
     if not os.access(target.parent, os.W_OK):
@@ -207,8 +205,6 @@ def import_book(
         )
     with storage_errors("read", file):
         size = file.stat().st_size
-    if size > LARGEST_STATE_DICT:
-        raise InputError(f"{file} has {counted(size, 'byte')}: too large for the book's model")
     vocabulary = tokenizer or _tokenizer_beside(file)
     make_private_directory(runs_dir())
     with staging(runs_dir()) as place:
@@ -242,11 +238,7 @@ def _make_run(
     """A finished run whose only checkpoint, of step 0, has these model files."""
     run = create_run(_config(tokenizer, done), name)
     try:
-
-        def copy_files(folder: Path) -> None:
-            for path in files.iterdir():
-                shutil.copyfile(path, folder / path.name)
-
+        copy_files = partial(shutil.copytree, files, dirs_exist_ok=True)
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
         now = time.time()
         note = f"imported from {origin}: weights only, it can be sampled and forked"
