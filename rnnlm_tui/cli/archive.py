@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from rnnlm_tui import store
 from rnnlm_tui.cli.options import JsonOption, RunArgument, arg
 from rnnlm_tui.cli.output import line, note, print_json, showing_bytes
 from rnnlm_tui.schema.formatting import counted, disk, user_path
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.archive import ArchiveHead
@@ -25,12 +27,9 @@ def archive(
     notes, but not the text that the run trains on. A running run trains on: the archive continues
     from its newest checkpoint.
     """
-    from rnnlm_tui.store.archive import write_archive
-    from rnnlm_tui.store.runs import find_run
-
     directory, target = find_run(run), user_path(str(file)).absolute()
     with showing_bytes(f"archiving {directory.name}") as report:
-        head = write_archive(directory, target, report)
+        head = store.archive.write_archive(directory, target, report)
     size = target.stat().st_size
     if json:
         print_json({**head.model_dump(), "path": target, "archive_bytes": size})
@@ -57,11 +56,9 @@ def unarchive(
 
     Nothing is left of an archive that is damaged, unsafe, or of another version.
     """
-    from rnnlm_tui.store.archive import read_archive
-
     path = user_path(str(file))
     with showing_bytes(f"reading {path.name}") as report:
-        run, head = read_archive(path, name, report)
+        run, head = store.archive.read_archive(path, name, report)
     place = _corpus_here(head)
     if json:
         facts = {"run": run.name, "path": run.path, "corpus_here": place}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from rnnlm_tui import client, store
+from rnnlm_tui.cli.manage import check_agreed, check_can_ask, confirmed
 from rnnlm_tui.cli.options import (
     JsonOption,
     TrustOption,
@@ -56,8 +58,6 @@ def average(
     sampled, scored, exported and forked from, but not resumed.
     """
     from rnnlm_tui.cli.config import allow_datasets
-    from rnnlm_tui.cli.manage import check_can_ask
-    from rnnlm_tui.client.average import average_checkpoints
 
     check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
     check_exclusive(remove=remove, last=last is not None)
@@ -71,7 +71,7 @@ def average(
         )
     allow_datasets(parts[0].run.read_config().corpus, trust=trust_dataset)
     with ProgressLine() as progress:
-        staged = average_checkpoints(parts, lambda at: progress(progress_text(at)))
+        staged = client.average.average_checkpoints(parts, lambda at: progress(progress_text(at)))
     with staged.place:  # removes it, unless it is kept
         kept = _decide(staged, keep=keep, if_better=if_better, json=json)
     if json:
@@ -92,16 +92,13 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
     Raises:
         InputError: a run without a checkpoint, or `--last` with several runs or a checkpoint.
     """
-    from rnnlm_tui.client.average import newest_parts
-    from rnnlm_tui.store.lineage import ParentCheckpoint
-
     if last is not None:
         if len(addresses) != 1 or "@" in addresses[0]:
             raise InputError(
                 "--last takes one run, without a checkpoint",
                 hint="`rnnlm-tui average RUN --last 3` averages its newest three",
             )
-        return newest_parts(split_address(addresses[0])[0], last)
+        return client.average.newest_parts(split_address(addresses[0])[0], last)
     parts = []
     for address in addresses:
         run, which = split_address(address)
@@ -110,7 +107,7 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
                 f'"{address}" names no checkpoint',
                 hint=f"use {run.name}@STEP for each, or --last N with one run",
             )
-        parts.append(ParentCheckpoint(run, checkpoint_path(run, which)))
+        parts.append(store.lineage.ParentCheckpoint(run, checkpoint_path(run, which)))
     return parts
 
 
@@ -125,8 +122,6 @@ def _decide(
     staged: StagedAverage, *, keep: bool, if_better: bool, json: bool
 ) -> CheckpointEntry | None:
     """Print the losses, and keep the average as the options or the user say."""
-    from rnnlm_tui.cli.manage import confirmed
-
     if not json:
         table(("checkpoint", "val ppl", "to the best part"), staged.lines(), right=(1, 2))
         note(f"on {counted(staged.result.tokens, 'token')} of the validation set")
@@ -141,16 +136,13 @@ def _decide(
 
 
 def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
-    from rnnlm_tui.cli.manage import check_agreed
-    from rnnlm_tui.client.average import remove
-
     question = f"permanently remove {', '.join(addresses)}?"
     what = "average --remove removes averages permanently"
     check_agreed(question, what, yes=yes, otherwise="nothing was removed")
     removed = []
     for address in addresses:
         run, which = split_address(address)
-        entry = remove(run, which or "")
+        entry = client.average.remove(run, which or "")
         removed.append({"run": run.name, "average": entry.name, "bytes": entry.bytes})
         if not json:
             line(f"{run.name}@{entry.name} removed, {disk(entry.bytes)} freed")

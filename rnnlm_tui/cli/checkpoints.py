@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import store
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
 from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.client.checkpoints import (
+    CHECKPOINT_KEYS,
+    MARK_SIGNS,
+    checkpoint_key,
+    list_run,
+    rises,
+    sorted_checkpoints,
+)
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +34,6 @@ if TYPE_CHECKING:
 
 def complete_column(incomplete: str) -> list[str]:
     """Complete a column's name for the shell."""
-    from rnnlm_tui.client.checkpoints import CHECKPOINT_KEYS
-
     names = ("delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS)
     return [name for name in names if name.startswith(incomplete)]
 
@@ -47,9 +55,6 @@ def checkpoints(
 
     Marked are the best, the last, pinned and damaged ones; `verify` reads all of their bytes.
     """
-    from rnnlm_tui.client.checkpoints import checkpoint_key, list_run, rises, sorted_checkpoints
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
     items = list_run(directory)
     if sort:
@@ -73,8 +78,6 @@ HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age"
 
 def write_table(items: Sequence[ListedCheckpoint]) -> None:
     """Write checkpoints as a table; narrow terminals get fewer columns."""
-    from rnnlm_tui.client.checkpoints import MARK_SIGNS
-
     cells = [
         (
             item.label,
@@ -126,13 +129,8 @@ def prune(
     The best, the pinned and the newest two valid ones are always kept. Deleted checkpoints go to
     the run's trash for a week: `restore` returns them.
     """
-    from rnnlm_tui.client.checkpoints import list_run
-    from rnnlm_tui.store import trash
-    from rnnlm_tui.store.retention import plan_prune
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
-    plan = plan_prune(directory, keep_last, keep_every)
+    plan = store.retention.plan_prune(directory, keep_last, keep_every)
     goes = [entry.step for entry in plan.goes]
     count = counted(len(goes), "checkpoint")
     if not json:
@@ -143,9 +141,9 @@ def prune(
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
     question = f"delete {count} of {directory.name}, {disk(plan.bytes)}?"
     check_agreed(question, "prune deletes checkpoints", yes=yes or dry_run or not goes)
-    done, spared = ([], {}) if dry_run else trash.delete_checkpoints(directory, goes)
+    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(directory, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
-    freed = trash.purge(done) if purge else 0
+    freed = store.trash.purge(done) if purge else 0
     if json:
         print_json(
             {
@@ -161,7 +159,7 @@ def prune(
         line(f"{count} permanently removed, {disk(freed)} freed")
     elif done:
         line(
-            f"{count} moved to the trash for {trash.KEPT_DAYS} days: `rnnlm-tui restore"
+            f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
             f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
             f" {size} now"
         )

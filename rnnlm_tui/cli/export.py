@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     JsonOption,
     arg,
@@ -48,8 +49,6 @@ def export(
     one step as a graph, with the state in and out. book: the state dict of the book's own model.
     The result is loaded again and compared with the checkpoint before the folder gets its name.
     """
-    from rnnlm_tui.client.export import export_checkpoint
-
     run, which = split_address(address)
     if which == "now":
         raise InputError(
@@ -59,7 +58,9 @@ def export(
     checkpoint = checkpoint_path(run, which)
     target = user_path(str(folder))
     with _progress(f"exporting {run.name}") as report:
-        exported = export_checkpoint(run, checkpoint, target, format, force=force, report=report)
+        exported = client.export.export_checkpoint(
+            run, checkpoint, target, format, force=force, report=report
+        )
     done = exported.done
     if json:
         facts = {name: getattr(exported, name) for name in ("run", "format", "bytes", "files")}
@@ -95,11 +96,9 @@ def import_model(
     The run has one checkpoint, which can be sampled, scored and forked. Only tensors are read, in
     a process with little memory: a file with code, wrong names or wrong shapes is refused.
     """
-    from rnnlm_tui.client.export import import_book
-
     path = user_path(str(file))
     with _progress(f"importing {path.name}") as report:
-        run, done = import_book(path, name, tokenizer=tokenizer, report=report)
+        run, done = client.export.import_book(path, name, tokenizer=tokenizer, report=report)
     if json:
         print_json(
             {"run": run.name, "path": run.path, "step": 0, **done.model_dump(exclude={"kind"})}

@@ -19,6 +19,15 @@ from rnnlm_tui.cli.options import (
 from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import safe
+from rnnlm_tui.store.addresses import checkpoint_step
+from rnnlm_tui.store.labels import (
+    change_labels,
+    edited_tags,
+    labels_file,
+    note_checkpoint,
+    pin_checkpoint,
+)
+from rnnlm_tui.store.runs import find_run, rename_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,8 +42,6 @@ def usable_labels(run: RunDirectory) -> RunLabels:
     Raises:
         StorageError: the file can't be read or moved.
     """
-    from rnnlm_tui.store.labels import labels_file
-
     file = labels_file(run)
     if kept := file.move_damaged_aside():
         lost = f"the labels of {run.name} are damaged: the file is kept as {kept.name}"
@@ -70,9 +77,6 @@ def tag(
 
     Without tags, print the current ones.
     """
-    from rnnlm_tui.store.labels import change_labels, edited_tags
-    from rnnlm_tui.store.runs import find_run
-
     directory, words = find_run(run), tags or ()
     before = labels = usable_labels(directory)
     if words:
@@ -100,9 +104,6 @@ def note(
 
     Without a text, print the note.
     """
-    from rnnlm_tui.store.addresses import checkpoint_step
-    from rnnlm_tui.store.labels import change_labels, note_checkpoint
-
     directory, which = split_address(run)
     step = None if which is None else checkpoint_step(directory, which)
     before = labels = usable_labels(directory)
@@ -130,8 +131,6 @@ def rename(
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""
-    from rnnlm_tui.store.runs import find_run, rename_run
-
     before = find_run(run)
     usable_labels(before)
     renamed = rename_run(before, name)
@@ -157,8 +156,6 @@ def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
 
 
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
-    from rnnlm_tui.store.labels import change_labels, pin_checkpoint
-
     def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = address
         before = usable_labels(run)
@@ -183,8 +180,6 @@ def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
 
 def _step_of(run: RunDirectory, which: str, pins: Collection[int]) -> int:
     """Return the step of a checkpoint, or of a deleted one that is still among the pins."""
-    from rnnlm_tui.store.addresses import checkpoint_step
-
     try:
         return checkpoint_step(run, which)
     except UnknownCheckpointError:

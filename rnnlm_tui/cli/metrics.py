@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, opt
 from rnnlm_tui.cli.output import (
     ProgressLine,
@@ -23,6 +24,7 @@ from rnnlm_tui.cli.output import (
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, counted, figure, user_path
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.metric_tables import Cell
@@ -61,8 +63,6 @@ def metrics(
     events, machine readings and the config are exported.
     """
     from rnnlm_tui.client.metric_tables import EVALUATIONS, STEPS
-    from rnnlm_tui.store.reader import RunReader
-    from rnnlm_tui.store.runs import find_run
 
     check_exclusive(csv=csv, json=json)
     directory = find_run(run)
@@ -78,7 +78,7 @@ def metrics(
             )
         export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
         return
-    with RunReader(directory) as reader:
+    with store.reader.RunReader(directory) as reader:
         with reading_log(directory) as report:
             reader.refresh(report)
         newest = replace(STEPS, read=lambda reader: reader.recent_steps(20))
@@ -101,11 +101,9 @@ def export(
     json: bool,
 ) -> None:
     """Export a run's metrics, and report what is in the folder."""
-    from rnnlm_tui.client.metrics_export import export_metrics
-
     try:
         with ProgressLine() as progress:
-            found = export_metrics(
+            found = client.metrics_export.export_metrics(
                 directory,
                 format,
                 folder,

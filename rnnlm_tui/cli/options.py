@@ -64,7 +64,7 @@ def weights_facts(run: str, path: str) -> dict[str, object]:
     return {"run": run, "checkpoint": weights_step(path), "now": now, "path": path}
 
 
-def weights_words(run: str, path: str) -> str:
+def weights_label(run: str, path: str) -> str:
     """`plain-otter@1500`, or `plain-otter@now, step 1,500`."""
     if Path(path).parent.name == SNAPSHOTS_NAME:
         return f"{run}@now, step {weights_step(path):,}"

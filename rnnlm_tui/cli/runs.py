@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     AsciiOption,
     FpsOption,
@@ -30,7 +31,7 @@ from rnnlm_tui.cli.output import (
     shortened,
     table,
 )
-from rnnlm_tui.cli.start import FPS, check_fps
+from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
     RUN_COLUMNS,
     RUN_COLUMNS_RIGHT,
@@ -42,6 +43,7 @@ from rnnlm_tui.cli.summaries import (
     summary_lines,
 )
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
@@ -49,9 +51,6 @@ if TYPE_CHECKING:
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
-    from rnnlm_tui.cli.start import open_app
-    from rnnlm_tui.store.runs import find_run
-
     open_app(find_run(run), **asdict(screen))
 
 
@@ -96,12 +95,9 @@ def runs(
 
     Pinned runs come first.
     """
-    from rnnlm_tui.client.arrangement import parse_group_keys
-    from rnnlm_tui.client.listing import listed_runs
-
     check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
-    keys = parse_group_keys(group_by) if group_by else ()
-    listing = listed_runs(
+    keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
+    listing = client.listing.listed_runs(
         filters, sort, reverse=reverse, with_configs=any(key.needs_config for key in keys)
     )
     found = listing.runs
@@ -144,9 +140,6 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
     check_exclusive(watch=watch, once=once)
     check_fps(fps)
@@ -165,7 +158,7 @@ def show(
         print_frame(directory, ascii_only=ascii_only)
         return
     with reading_log(directory) as report:
-        summary = summarize(directory, report)
+        summary = client.monitor.summarize(directory, report)
     if json:
         print_json(summary)
     else:
@@ -181,10 +174,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs: settings that differ, final and best metrics."""
-    from rnnlm_tui.client.comparison import compare_runs
-    from rnnlm_tui.store.runs import find_run
-
-    comparison = compare_runs([find_run(run) for run in runs])
+    comparison = client.comparison.compare_runs([find_run(run) for run in runs])
     if json:
         print_json(_as_json(comparison))
         return

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
@@ -16,7 +17,7 @@ from rnnlm_tui.cli.options import (
     opt,
     sampler_for,
     split_address,
-    weights_words,
+    weights_label,
 )
 from rnnlm_tui.cli.output import note
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
@@ -173,8 +174,6 @@ def sample(
     """
     import asyncio
 
-    from rnnlm_tui.client.control import weights_path
-
     given = _texts(run, prompt, prompts)
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
@@ -215,7 +214,7 @@ def sample(
             f"--raw prints one text, not {len(given) * samples:,}",
             hint="use --json, which keeps several texts apart",
         )
-    path = str(weights_path(directory, which))
+    path = str(client.control.weights_path(directory, which))
     requests = sample_requests(
         path, given, settings, samples=samples, state=state, alternatives=alternatives
     )
@@ -228,7 +227,7 @@ def sample(
         if several:
             number = counted(len(report.results), "sample")
             figures = f"{number} of {counted(len(given), 'prompt')}, {figures}"
-        weights = weights_words(directory.name, path)
+        weights = weights_label(directory.name, path)
         note(f"{figures}, from {weights}" + (f", state {state}" if state else ""))
 
 
@@ -324,12 +323,11 @@ def sample_requests(
         InputError: no such state.
     """
     from rnnlm_tui.schema.sampling import SampleRequest, in_batches
-    from rnnlm_tui.store.states import find_state
 
     request = SampleRequest(
         id="",
         checkpoint=path,
-        state=str(find_state(state).path) if state else "",
+        state=str(store.states.find_state(state).path) if state else "",
         settings=settings,
         alternatives=alternatives,
     )

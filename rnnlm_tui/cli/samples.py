@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rnnlm_tui import store
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
 from rnnlm_tui.cli.output import columns, line, note, print_json, shortened, shown, table
@@ -59,8 +60,6 @@ def samples(
 
     Everything sampled by the app and by `sample` is kept: the newest 10,000 samples.
     """
-    from rnnlm_tui.store.kept_samples import all_samples, search
-
     check_exclusive(QUERY=bool(query), delete=bool(delete))
     check_exclusive(export=export is not None, delete=bool(delete))
     check_exclusive(export=export is not None, json=json)
@@ -68,12 +67,12 @@ def samples(
         raise InputError(f"--limit is {limit}, must be at least 0")
     if form is not None and export is None:
         raise InputError("--format needs --export", hint="--export FILE, or --export - to print")
-    if damage := all_samples().move_damaged_aside():
+    if damage := store.kept_samples.all_samples().move_damaged_aside():
         note(damage)
     if delete:
         _delete(delete, yes=yes, json=json)
         return
-    found = search(" ".join(query or ()), run)
+    found = store.kept_samples.search(" ".join(query or ()), run)
     listed = limit if limit is not None else LISTED if export is None and not json else 0
     chosen = found[:listed] if listed else found
     if export is not None:
@@ -119,10 +118,8 @@ def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None
         InputError: the file exists.
         StorageError: it can't be written.
     """
-    from rnnlm_tui.store.kept_samples import EXPORT_ENDINGS, export
-
-    endings = {ending: name for name, ending in EXPORT_ENDINGS.items()}
-    text = export(samples, form or endings.get(file.suffix, "text"))
+    endings = {ending: name for name, ending in store.kept_samples.EXPORT_ENDINGS.items()}
+    text = store.kept_samples.export(samples, form or endings.get(file.suffix, "text"))
     if str(file) == "-":
         sys.stdout.write(shown(text))
         sys.stdout.flush()
@@ -140,9 +137,7 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
     Raises:
         InputError: no sample, or several, have such an id; nothing was deleted.
     """
-    from rnnlm_tui.store.kept_samples import delete, search
-
-    known = [sample.id for sample in search()]
+    known = [sample.id for sample in store.kept_samples.search()]
     wanted = list[str]()
     for given in ids:
         matches = [id for id in known if id.startswith(given)] if given else []
@@ -153,7 +148,7 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
     wanted = list(dict.fromkeys(wanted))
     question = f"permanently delete {counted(len(wanted), 'sample')}?"
     check_agreed(question, "samples --delete", yes=yes)
-    removed = delete(wanted)
+    removed = store.kept_samples.delete(wanted)
     if json:
         print_json({"deleted": [sample.id for sample in removed]})
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
@@ -22,7 +23,7 @@ from rnnlm_tui.cli.options import (
     sampler_for,
     split_address,
     weights_facts,
-    weights_words,
+    weights_label,
 )
 from rnnlm_tui.cli.output import (
     ProgressLine,
@@ -87,12 +88,10 @@ def score(
     """
     import asyncio
 
-    from rnnlm_tui.client.control import weights_path
-
     if files.count(DASH) > 1:
         raise InputError("standard input can be read once", hint="name - once")
     directory, which = split_address(run)
-    checkpoint = str(weights_path(directory, which))
+    checkpoint = str(client.control.weights_path(directory, which))
     write = None
     if tokens:
         write = partial(_write_tokens, json=json, named=len(files) > 1)
@@ -117,7 +116,7 @@ def score(
             if one.without_bits:
                 note(f"{one.name}: no bits per byte, because {one.without_bits}")
     if scores and not json:
-        words = weights_words(directory.name, checkpoint)
+        words = weights_label(directory.name, checkpoint)
         note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {words}")
     if failures:
         raise typer.Exit(failures[0].exit_code)

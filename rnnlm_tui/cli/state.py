@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
@@ -24,6 +25,7 @@ from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, tab
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped, first_of
+from rnnlm_tui.store.labels import check_note
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
@@ -43,9 +45,7 @@ def state(context: typer.Context, json: JsonOption = False) -> None:
 
 def state_list(json: JsonOption = False) -> None:
     """List kept states, as `state` does."""
-    from rnnlm_tui.store.states import list_states
-
-    found = list_states()
+    found = store.states.list_states()
     if json:
         print_json(found)
         return
@@ -96,21 +96,18 @@ def state_keep(
     """
     import asyncio
 
-    from rnnlm_tui.client.control import weights_path
     from rnnlm_tui.schema.sampling import KeepStateRequest
-    from rnnlm_tui.store.labels import check_note
-    from rnnlm_tui.store.states import find_state, new_state_path, read_state_info
 
     directory, which = split_address(run)
-    prompt, path, remark = read_prompt(text), new_state_path(name), check_note(remark)
-    checkpoint = str(weights_path(directory, which))
+    prompt, path, remark = read_prompt(text), store.states.new_state_path(name), check_note(remark)
+    checkpoint = str(client.control.weights_path(directory, which))
     if not prompt:
         raise InputError("the text has no tokens", hint="give the model something to read")
     request = KeepStateRequest(
         id="keep",
         checkpoint=checkpoint,
         prompt=prompt,
-        state=str(find_state(start).path) if start else "",
+        state=str(store.states.find_state(start).path) if start else "",
         name=name,
         path=str(path),
         run=directory.name,
@@ -119,7 +116,7 @@ def state_keep(
     unknown = asyncio.run(_keep(request, device)).unknown
     if unknown:
         note(f"unknown to this model, read as <unk>: {first_of(unknown, len(unknown))}")
-    info = read_state_info(path)
+    info = store.states.read_state_info(path)
     if json:
         print_json(info)
         return
@@ -142,9 +139,7 @@ async def _keep(request: KeepStateRequest, device: str) -> StateKept:
 
 def state_show(name: StateArgument, json: JsonOption = False) -> None:
     """Show what a kept state is of, and the end of its text."""
-    from rnnlm_tui.store.states import find_state
-
-    info = find_state(name)
+    info = store.states.find_state(name)
     if json:
         print_json(info)
         return
@@ -168,17 +163,15 @@ def state_delete(
     json: JsonOption = False,
 ) -> None:
     """Permanently delete kept states; asks for confirmation."""
-    from rnnlm_tui.store.states import delete_state, find_state, list_states
-
-    damaged = {info.name for info in list_states() if info.problem}
+    damaged = {info.name for info in store.states.list_states() if info.problem}
     for name in names:
         if name not in damaged:
-            find_state(name)
+            store.states.find_state(name)
     what = names[0] if len(names) == 1 else f"{len(names)} states ({', '.join(names)})"
     check_agreed(f"permanently delete {what}?", "state delete", yes=yes)
 
     def act(name: str) -> tuple[object, str]:
-        deleted = delete_state(name)
+        deleted = store.states.delete_state(name)
         return {"name": name, "path": deleted.path}, f"{name} deleted"
 
     act_on_each(names, act, json=json)

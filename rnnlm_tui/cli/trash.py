@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
+from rnnlm_tui import store
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import AddressesArgument, check_agreed
 from rnnlm_tui.cli.options import (
@@ -20,6 +21,9 @@ from rnnlm_tui.cli.options import (
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
 from rnnlm_tui.errors import InputError, RunStateError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, ago, counted, disk, first_of
+from rnnlm_tui.store.addresses import checkpoint_step
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.runs import find_run, list_runs, trashed_names
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -31,13 +35,10 @@ SHOWN_NAMES = 3
 
 def complete_trashed(incomplete: str) -> list[str]:
     """Complete the name of a deleted run for the shell; after an @, deleted checkpoints."""
-    from rnnlm_tui.store.runs import find_run, trashed_names
-    from rnnlm_tui.store.trash import list_trash
-
     name, at, which = incomplete.rpartition("@")
     if not at:
         return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-    steps = [str(one.step) for one in list_trash(find_run(name))]
+    steps = [str(one.step) for one in store.trash.list_trash(find_run(name))]
     found = ("all", *dict.fromkeys(steps)) if steps else ()
     return [f"{name}@{choice}" for choice in found if choice.startswith(which)]
 
@@ -52,10 +53,6 @@ def delete(
     Asks for confirmation for several runs and for a pinned one. The best, the pinned and the newest
     two valid checkpoints of a run can't be deleted.
     """
-    from rnnlm_tui.store import trash
-    from rnnlm_tui.store.addresses import checkpoint_step
-    from rnnlm_tui.store.labels import read_labels
-
     found = list(map(split_address, addresses))
     for address, (run, which) in zip(addresses, found, strict=True):
         if address not in (run.name, f"{run.name}@{which}"):
@@ -74,10 +71,10 @@ def delete(
     def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = item
         if which is None:
-            deleted = trash.delete_run(run)
+            deleted = store.trash.delete_run(run)
         else:
             step = checkpoint_step(run, which)
-            done, kept = trash.delete_checkpoints(run, [step])
+            done, kept = store.trash.delete_checkpoints(run, [step])
             if kept:
                 raise RunStateError(f"{run.name}@{step} can't be deleted: {kept[step]}")
             [deleted] = done
@@ -100,16 +97,13 @@ def trash(
     Deleted checkpoints are kept for a week, unless their run needs the disk space; later
     deletions purge them.
     """
-    from rnnlm_tui.store.runs import find_run, list_runs
-    from rnnlm_tui.store.trash import KEPT_DAYS, list_trash
-
     directory = None if run is None else find_run(run)
-    found = list_trash(directory)
+    found = store.trash.list_trash(directory)
     if json:
         print_json(list(map(_as_json, found)))
         return
     for other in list_runs() if directory is None else ():
-        if deleted := list_trash(other):
+        if deleted := store.trash.list_trash(other):
             output.note(
                 f"{_counted(deleted, f' of {other.name}')}: `rnnlm-tui trash {other.name}` lists"
                 " them"
@@ -120,7 +114,7 @@ def trash(
         return
     of_runs = directory is None
     address, more = ("NAME", "") if of_runs else (f"{name}@STEP", "; @all takes all")
-    now, kept_seconds = time(), KEPT_DAYS * 86_400
+    now, kept_seconds = time(), store.trash.KEPT_DAYS * 86_400
     table(
         ("name" if of_runs else "step", "deleted", "size", "folder" if of_runs else "kept for"),
         [
@@ -157,8 +151,6 @@ def restore(
     NAME@STEP restores a checkpoint, NAME@all all deleted ones of a run. Of several deleted ones
     with the same name or step, the most recently deleted is restored.
     """
-    from rnnlm_tui.store.trash import list_trash, restore_checkpoints, restore_run
-
     found = list(dict.fromkeys(map(_find, names)))
     if name is not None and any(one.run for group in found for one in group):
         raise InputError("--as renames a run, not a checkpoint", hint="leave it out")
@@ -168,11 +160,11 @@ def restore(
     def act(group: tuple[Trashed, ...]) -> tuple[object, str]:
         trashed, run = group[0], group[0].run
         if run is not None:
-            restore_checkpoints(run, group)
+            store.trash.restore_checkpoints(run, group)
             what = trashed.name if len(group) == 1 else counted(len(group), "checkpoint")
             return {"run": run.name, "steps": [one.step for one in group]}, f"{what} restored"
-        restored = restore_run(trashed, name)
-        others = sum(left.name == trashed.name for left in list_trash())
+        restored = store.trash.restore_run(trashed, name)
+        others = sum(left.name == trashed.name for left in store.trash.list_trash())
         remain = "remains" if others == 1 else "remain"
         more = f"; {counted(others, 'other')} of that name {remain} in the trash" if others else ""
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
@@ -195,14 +187,12 @@ def purge(
     json: JsonOption = False,
 ) -> None:
     """Permanently remove deleted runs or checkpoints; asks first."""
-    from rnnlm_tui.store import trash
-
     check_exclusive(NAME=bool(names), all=everything)
     if not names and not everything:
         raise InputError(
             "no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them"
         )
-    found = trash.list_trash()
+    found = store.trash.list_trash()
     for name in names or ():
         same = [one.path.name for one in found if one.name == name]
         if len(same) > 1:
@@ -216,7 +206,7 @@ def purge(
     question = f"permanently remove {_named(found)}, {size}?"
     what = "purge removes them permanently"
     check_agreed(question, what, yes=yes or not found, otherwise="nothing was removed")
-    freed = trash.purge(found)
+    freed = store.trash.purge(found)
     if json:
         print_json({"purged": list(map(_as_json, found)), "freed": freed})
     elif found:
@@ -231,14 +221,12 @@ def _find(address: str) -> tuple[Trashed, ...]:
     Raises:
         UnknownRunError, UnknownCheckpointError: it isn't in the trash.
     """
-    from rnnlm_tui.store.trash import find_trashed, list_trash
-
     if "@" not in address:
-        return (find_trashed(address),)
+        return (store.trash.find_trashed(address),)
     run, which = split_address(address)
-    if which == "all" and (known := list_trash(run)):
+    if which == "all" and (known := store.trash.list_trash(run)):
         return tuple({one.step: one for one in reversed(known)}.values())
-    return (find_trashed(which or "", run),)
+    return (store.trash.find_trashed(which or "", run),)
 
 
 def _named(items: Sequence[Trashed]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import AddressArgument
 from rnnlm_tui.cli.options import JsonOption, checkpoint_path, split_address
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
+from rnnlm_tui.schema.status import LIVING
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -22,19 +24,16 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
     With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
     resumed; damaged lines of the logs are skipped. Exits with 5 if anything is damaged.
     """
-    from rnnlm_tui.store.reader import RunReader
-    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
-
     directory, which = split_address(run)
     only = None if which is None else checkpoint_path(directory, which)
     checks = [
         replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
-        for check in check_checkpoints(directory, only)
+        for check in store.verify.check_checkpoints(directory, only)
     ]
     aside, lines = [], 0
     if only is None:
-        aside = damaged_folders(directory)
-        with RunReader(directory) as reader:
+        aside = store.verify.damaged_folders(directory)
+        with store.reader.RunReader(directory) as reader:
             lines = reader.damaged_lines
     damaged = damage_error(directory, checks, lines)
     if json:
@@ -89,10 +88,7 @@ def damage_error(
 
 def _advice(run: RunDirectory, step: int | None) -> str:
     """Say how to use the latest intact checkpoint, depending on the run's status."""
-    from rnnlm_tui.client.monitor import summary_or_problem
-    from rnnlm_tui.schema.status import LIVING
-
-    status = summary_or_problem(run).status
+    status = client.monitor.summary_or_problem(run).status
     if status == "finished":
         if step is None:
             return "no intact checkpoint is left: start a new run"

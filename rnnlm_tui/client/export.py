@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -238,7 +237,10 @@ def _make_run(
     """A finished run whose only checkpoint, of step 0, has these model files."""
     run = create_run(_config(tokenizer, done), name)
     try:
-        copy_files = partial(shutil.copytree, files, dirs_exist_ok=True)
+
+        def copy_files(folder: Path) -> None:
+            shutil.copytree(files, folder, dirs_exist_ok=True)
+
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
         now = time.time()
         note = f"imported from {origin}: weights only, it can be sampled and forked"
