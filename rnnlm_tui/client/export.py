@@ -239,7 +239,8 @@ def _make_run(
     try:
 
         def copy_files(folder: Path) -> None:
-            shutil.copytree(files, folder, dirs_exist_ok=True)
+            for path in files.iterdir():
+                shutil.copyfile(path, folder / path.name)
 
         write_checkpoint(run, 0, copy_files, None, {"imported_from": origin.name, "step": 0})
         now = time.time()
