@@ -18,6 +18,7 @@ from rnnlm_tui.cli.output import (
     facts,
     json_text,
     line,
+    moves_cursor,
     note,
     reading_log,
 )
@@ -296,7 +297,7 @@ def _evaluation(row: EvaluationRow) -> str:
 
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
     """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130."""
-    in_place = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    in_place = moves_cursor()
     printer = FramePrinter(sys.stdout, ascii_only=ascii_only) if in_place else LogPrinter()
     return follow(run, printer, poll_seconds=1 / fps, buckets=BUCKETS)
 
