@@ -14,7 +14,7 @@ from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.client.checkpoints import (
-    CHECKPOINT_KEYS,
+    COLUMN_NAMES,
     MARK_SIGNS,
     checkpoint_key,
     list_run,
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 
-def complete_column(incomplete: str) -> list[str]:
-    """Complete a column's name for the shell."""
-    names = ("delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS)
-    return [name for name in names if name.startswith(incomplete)]
+def complete_column() -> tuple[str, ...]:
+    """List the columns, for the shell."""
+    return COLUMN_NAMES
 
 
 def checkpoints(

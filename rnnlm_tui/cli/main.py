@@ -49,23 +49,17 @@ def run(arguments: Sequence[str]) -> int:
 
 def _report_bug(error: Exception) -> int:
     """Report an unexpected error in one sentence; the traceback goes to a log file."""
-    import tempfile
     import traceback
+    from pathlib import Path
+    from tempfile import mkstemp
 
     from rnnlm_tui.cli.output import note
     from rnnlm_tui.errors import RnnlmError
 
-    with tempfile.NamedTemporaryFile(
-        "w",
-        prefix="rnnlm-tui-",
-        suffix=".log",
-        encoding="utf-8",
-        errors="backslashreplace",
-        delete=False,
-    ) as log:
-        log.writelines(traceback.format_exception(error))
-    note(
-        f"rnnlm-tui: internal error ({type(error).__name__}: {error}); the traceback is in"
-        f" {log.name}"
-    )
+    descriptor, log = mkstemp(prefix="rnnlm-tui-", suffix=".log")
+    os.close(descriptor)
+    words = "".join(traceback.format_exception(error))
+    Path(log).write_text(words, encoding="utf-8", errors="backslashreplace")
+    what = f"internal error ({type(error).__name__}: {error})"
+    note(f"rnnlm-tui: {what}; the traceback is in {log}")
     return RnnlmError.exit_code

@@ -194,13 +194,6 @@ RunsArgument = Annotated[
 ]
 JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
 YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]
-PresetOption = Annotated[
-    str | None,
-    opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
-]
-ConfigOption = Annotated[
-    Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
-]
 SetOption = Annotated[
     list[str] | None,
     opt(
@@ -215,8 +208,13 @@ SetOption = Annotated[
 class ConfigOptions:
     """The options that make a config."""
 
-    preset: PresetOption = None
-    config: ConfigOption = None
+    preset: Annotated[
+        str | None,
+        opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
+    ] = None
+    config: Annotated[
+        Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
+    ] = None
     assignments: SetOption = None
 
     def given(self) -> dict[str, bool]:
@@ -252,31 +250,28 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
     return replace(options, assignments=[f"corpus.source={text}", *assignments])
 
 
-NameOption = Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")]
-FromOption = Annotated[
-    str | None,
-    opt(
-        "--from RUN[@CHECKPOINT]",
-        "Start from this checkpoint's weights (default: @best) and its run's config.",
-        complete_address,
-    ),
-]
-OptimizerOption = Annotated[
-    Literal["fresh", "keep"] | None,
-    opt(
-        "--optimizer fresh|keep",
-        "With --from: start with an empty optimizer state, or the checkpoint's.",
-    ),
-]
-
-
 @dataclass(frozen=True, slots=True)
 class NewRunOptions(ConfigOptions):
     """The options that make a new run."""
 
-    name: NameOption = None
-    parent: FromOption = None
-    optimizer: OptimizerOption = None
+    name: Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")] = (
+        None
+    )
+    parent: Annotated[
+        str | None,
+        opt(
+            "--from RUN[@CHECKPOINT]",
+            "Start from this checkpoint's weights (default: @best) and its run's config.",
+            complete_address,
+        ),
+    ] = None
+    optimizer: Annotated[
+        Literal["fresh", "keep"] | None,
+        opt(
+            "--optimizer fresh|keep",
+            "With --from: start with an empty optimizer state, or the checkpoint's.",
+        ),
+    ] = None
 
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:

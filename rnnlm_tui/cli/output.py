@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -33,13 +34,14 @@ _JOINED = re.compile(
 """Characters that change the width of their neighbours."""
 
 
+def moves_cursor() -> bool:
+    """Whether stdout is a terminal with cursor addressing."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 def interactive() -> bool:
     """Whether a full-screen app can run: input and output are a terminal with cursor addressing."""
-    return (
-        sys.stdin.isatty()
-        and sys.stdout.isatty()
-        and os.environ.get("TERM", "") not in ("", "dumb")
-    )
+    return sys.stdin.isatty() and moves_cursor()
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
@@ -275,19 +277,16 @@ def encodable(text: str, stream: TextIO | None = None) -> str:
     The default stream is stdout.
     """
     encoding = (stream or sys.stdout).encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return "".join(_encodable(character, encoding) for character in text)
-    return text
+    return text.encode(encoding, "ascii-twins").decode(encoding)
 
 
-def _encodable(character: str, encoding: str) -> str:
-    try:
-        character.encode(encoding)
-    except UnicodeEncodeError:
-        return as_ascii(character).encode(encoding, "backslashreplace").decode(encoding)
-    return character
+def _twins(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    part = as_ascii(error.object[error.start : error.end])
+    return part.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error("ascii-twins", _twins)
 
 
 def as_ascii(text: str) -> str:
@@ -317,11 +316,7 @@ _CODES: dict[Colour, int] = {"dim": 2, "good": 32, "live": 36, "warn": 33, "bad"
 
 def has_colour() -> bool:
     """Whether stdout is a terminal with colours and NO_COLOR is not set."""
-    return (
-        sys.stdout.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM", "") not in ("", "dumb")
-    )
+    return moves_cursor() and not os.environ.get("NO_COLOR")
 
 
 def painted(text: str, colour: Colour | None) -> str:

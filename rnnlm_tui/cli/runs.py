@@ -42,6 +42,7 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
+from rnnlm_tui.schema.filters import key_names
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.runs import find_run
 
@@ -52,13 +53,6 @@ if TYPE_CHECKING:
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
     open_app(find_run(run), **asdict(screen))
-
-
-def complete_key(incomplete: str) -> list[str]:
-    """Complete a figure or config key for the shell."""
-    from rnnlm_tui.schema.filters import key_names
-
-    return [name for name in key_names() if name.startswith(incomplete)]
 
 
 def runs(
@@ -74,7 +68,7 @@ def runs(
         opt(
             "--sort KEY",
             "Sort by this figure or config key, ascending; -KEY: descending.",
-            complete_key,
+            key_names,
         ),
     ] = "",
     reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
@@ -86,7 +80,7 @@ def runs(
         opt(
             "--group-by KEY[,KEY]",
             "Group by figures or config keys, such as hidden_size,cell; the best first.",
-            complete_key,
+            key_names,
         ),
     ] = "",
     json: JsonOption = False,

@@ -34,13 +34,12 @@ SHOWN_NAMES = 3
 
 
 def complete_trashed(incomplete: str) -> list[str]:
-    """Complete the name of a deleted run for the shell; after an @, deleted checkpoints."""
-    name, at, which = incomplete.rpartition("@")
+    """List the names of deleted runs, for the shell; after an @, the deleted checkpoints of one."""
+    name, at, _ = incomplete.rpartition("@")
     if not at:
-        return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-    steps = [str(one.step) for one in store.trash.list_trash(find_run(name))]
-    found = ("all", *dict.fromkeys(steps)) if steps else ()
-    return [f"{name}@{choice}" for choice in found if choice.startswith(which)]
+        return sorted(set(trashed_names()))
+    steps = dict.fromkeys(one.step for one in store.trash.list_trash(find_run(name)))
+    return [f"{name}@{which}" for which in ("all", *steps) if steps]
 
 
 def delete(

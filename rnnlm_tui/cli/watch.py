@@ -17,6 +17,7 @@ from rnnlm_tui.cli.output import (
     facts,
     json_text,
     line,
+    moves_cursor,
     note,
     reading_log,
 )
@@ -295,7 +296,7 @@ def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
 
     Where lines can't be rewritten, progress is printed as `follow` prints it.
     """
-    if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb"):
+    if not moves_cursor():
         return follow_run(run, json=False)
     printer = FramePrinter(sys.stdout, ascii_only=ascii_only)
     return follow(run, printer, poll_seconds=1 / fps, buckets=BUCKETS)

@@ -148,7 +148,6 @@ def test_a_wrong_mark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     assert run(["stop", "brisk-heron", "--after", "epok"]) == 2
     assert "--after is epok, must be one of epoch, evaluation" in capsys.readouterr().err
-    assert run(["stop", "brisk-heron", "--after", "epoch", "--cancel"]) == 2
 
 
 def test_all_keys_that_can_not_be_set_are_named_at_once() -> None:
