@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
     TextStream,
     cells,
@@ -128,10 +129,8 @@ def follow(
         RunStateError: the run was never started, or its worker was killed before it began, and it
             doesn't wait in the queue.
     """
-    from rnnlm_tui.client.monitor import RunMonitor
-
     pause = POLL_SECONDS if poll_seconds is None else poll_seconds
-    monitor = RunMonitor(directory, max_buckets=buckets)
+    monitor = client.monitor.RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
         with reading_log(directory) as report:
@@ -141,9 +140,7 @@ def follow(
             summary = snapshot.summary
             begun = summary.attempt >= attempt or time.monotonic() > give_up
             if summary.status in ENDED and begun:
-                from rnnlm_tui.client.start import failure_of
-
-                failure = failure_of(directory)
+                failure = client.start.failure_of(directory)
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
             if summary.status == "draft" and directory.name not in queue_places():
@@ -304,11 +301,9 @@ def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
 
 def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     """Print one frame of a run on stdout."""
-    from rnnlm_tui.client.monitor import RunMonitor
-
     with (
         reading_log(run) as report,
-        closing(RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
+        closing(client.monitor.RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
     ):
         snapshot = monitor.snapshot()
     for text in frame_lines(

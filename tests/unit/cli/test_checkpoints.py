@@ -12,7 +12,7 @@ from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import pin_checkpoint, read_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import list_trash, trash_path
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.store.rows import new_run, write_model
 
 LOSSES = {100: 5.0, 200: 3.0, 300: 4.0, 400: None, 500: 3.5, 600: None}
@@ -37,7 +37,7 @@ def weights(run: RunDirectory, step: int) -> Path:
 
 
 def test_checkpoints_are_listed_with_marks_notes_and_damage(
-    otter: RunDirectory, verb: Verb
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     verb("note plain-otter@300 good rhythm")
     weights(otter, 400).write_bytes(b"cut")
@@ -51,27 +51,27 @@ def test_checkpoints_are_listed_with_marks_notes_and_damage(
     assert " 0.0 " in listed.out.splitlines()[5]
 
 
-def test_checkpoints_are_sorted_by_any_column(otter: RunDirectory, verb: Verb) -> None:
+def test_checkpoints_are_sorted_by_any_column(otter: RunDirectory, verb: Verbs) -> None:
     for column, expected in (
         ("ppl", [200, 500, 300, 100, 600, 400]),
         ("-step", sorted(LOSSES, reverse=True)),
         ("step", sorted(LOSSES)),
     ):
-        rows = verb(f"checkpoints plain-otter --sort {column} --json").json
+        rows = verb.json(f"checkpoints plain-otter --sort {column}")
         assert [row["step"] for row in rows] == expected
     assert [Path(row["path"]) for row in rows] == [one.path for one in list_checkpoints(otter)]
-    assert "ppl" in verb("checkpoints plain-otter --sort pll", 2).err
+    assert "ppl" in verb("checkpoints plain-otter --sort pll", code=2).err
 
 
 def test_a_note_is_one_safe_line_and_is_removed_by_an_empty_one(
-    otter: RunDirectory, verb: Verb
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     verb(["note", "plain-otter@300", "\x1b[2J one\n two\u202e"])
     assert read_labels(otter).notes == {300: "␛[2J one two‹202e›"}
-    verb(f"note plain-otter@300 {'x' * 501}", 2)
+    verb(f"note plain-otter@300 {'x' * 501}", code=2)
     verb("note plain-otter@300 ''")
     assert read_labels(otter).notes == {}
-    verb("note plain-otter@301 x", 2)
+    verb("note plain-otter@301 x", code=2)
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,20 @@ def test_a_note_is_one_safe_line_and_is_removed_by_an_empty_one(
     ],
 )
 def test_what_must_be_kept_is_refused_with_the_reason(
-    step: int, why: str, otter: RunDirectory, verb: Verb
+    step: int, why: str, otter: RunDirectory, verb: Verbs
 ) -> None:
     assert (
-        f"plain-otter@{step} can't be deleted: {why}" in verb(f"delete plain-otter@{step}", 3).err
+        f"plain-otter@{step} can't be deleted: {why}"
+        in verb(f"delete plain-otter@{step}", code=3).err
     )
     assert steps(otter) == list(LOSSES)
 
 
-def test_of_the_newest_checkpoints_valid_ones_are_kept(otter: RunDirectory, verb: Verb) -> None:
-    verb("delete plain-otter@700", 2)
-    verb("delete plain@300", 2)
+def test_of_the_newest_checkpoints_valid_ones_are_kept(otter: RunDirectory, verb: Verbs) -> None:
+    verb("delete plain-otter@700", code=2)
+    verb("delete plain@300", code=2)
     weights(otter, 600).write_bytes(b"cut")
-    verb("delete plain-otter@400", 3)
+    verb("delete plain-otter@400", code=3)
     shown = verb("prune plain-otter --keep-last 2 --dry-run").out
     assert "200 (best); 400 (a resume needs it: the newest two" in shown
     verb("delete plain-otter@600")
@@ -104,23 +105,23 @@ def test_of_the_newest_checkpoints_valid_ones_are_kept(otter: RunDirectory, verb
 
 
 def test_an_average_is_not_taken_for_the_checkpoint_of_its_step(
-    otter: RunDirectory, verb: Verb
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     staged = otter.checkpoints_path / "written"
     write_average(otter, staged, 300, write_model, {})
     average = keep_average(otter, staged)
     for words in ("delete", "pin", "note"):
-        err = verb(f"{words} plain-otter@average-300", 2).err
+        err = verb(f"{words} plain-otter@average-300", code=2).err
         assert "`rnnlm-tui average --remove plain-otter@average-300`" in err
     assert steps(otter) == list(LOSSES)
     assert list_averages(otter) == [average]
 
 
-def test_a_deleted_checkpoint_returns_with_its_note(otter: RunDirectory, verb: Verb) -> None:
+def test_a_deleted_checkpoint_returns_with_its_note(otter: RunDirectory, verb: Verbs) -> None:
     verb("note plain-otter@300 good")
     verb("delete plain-otter@300 plain-otter@400")
     assert steps(otter) == [100, 200, 500, 600]
-    assert len(verb("checkpoints plain-otter --json").json) == 4
+    assert len(verb.json("checkpoints plain-otter")) == 4
     listed = verb("trash plain-otter")
     assert set(listed.firsts[:2]) == {"300", "400"}
     assert "kept for" in listed.out
@@ -130,28 +131,28 @@ def test_a_deleted_checkpoint_returns_with_its_note(otter: RunDirectory, verb: V
     verb("restore plain-otter@300")
     assert verb("restore plain-otter@all").out == "plain-otter@400 restored\n"
     assert steps(otter) == list(LOSSES)
-    verb("restore plain-otter@all", 2)
-    rows = {row["step"]: row for row in verb("checkpoints plain-otter --json").json}
+    verb("restore plain-otter@all", code=2)
+    rows = {row["step"]: row for row in verb.json("checkpoints plain-otter")}
     assert (rows[300]["note"], rows[200]["best"]) == ("good", True)
 
 
 def test_a_step_that_was_saved_again_is_not_overwritten_by_a_restore(
-    otter: RunDirectory, verb: Verb
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     verb("delete plain-otter@300")
     write_checkpoint(otter, 300, write_model, None, {})
-    assert "plain-otter has saved that step again" in verb("restore plain-otter@300", 5).err
+    assert "plain-otter has saved that step again" in verb("restore plain-otter@300", code=5).err
 
 
-def test_prune_says_what_goes_and_asks(otter: RunDirectory, verb: Verb) -> None:
-    verb("prune plain-otter --keep-last 1", 2)
-    verb("prune plain-otter --keep-last 2 --keep-every -1", 2)
+def test_prune_says_what_goes_and_asks(otter: RunDirectory, verb: Verbs) -> None:
+    verb("prune plain-otter --keep-last 1", code=2)
+    verb("prune plain-otter --keep-last 2 --keep-every -1", code=2)
     shown = verb("prune plain-otter --keep-last 2 --dry-run").out
     assert "deletes 2 checkpoints" in shown
     assert "keeps 100 (pinned); 200 (best); 500 (newest); 600 (newest)" in shown
-    assert "nothing was deleted" in verb("prune plain-otter", 1, typed="n\n").err
+    assert "nothing was deleted" in verb("prune plain-otter", code=1, typed="n\n").err
     assert steps(otter) == list(LOSSES)
-    pruned = verb("prune plain-otter --keep-every 300 --yes --json").json
+    pruned = verb.json("prune plain-otter --keep-every 300 --yes")
     assert (pruned["deletes"], pruned["deleted"], pruned["freed"]) == ([400], [400], 0)
     assert pruned["keeps"]["300"] == "every 300"
     assert steps(otter) == [100, 200, 300, 500, 600]
@@ -163,21 +164,21 @@ def test_prune_says_what_goes_and_asks(otter: RunDirectory, verb: Verb) -> None:
 
 
 def test_prune_leaves_and_names_a_checkpoint_that_is_pinned_while_it_asks(
-    otter: RunDirectory, verb: Verb, monkeypatch: pytest.MonkeyPatch
+    otter: RunDirectory, verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*_: str) -> bool:
         pin_checkpoint(otter, 300)
         return True
 
     monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", confirmed)
-    said = verb("prune plain-otter --keep-last 2", RunStateError.exit_code)
+    said = verb("prune plain-otter --keep-last 2", code=RunStateError.exit_code)
     assert "plain-otter@300 was not deleted: it is pinned" in said.err
     assert 300 in steps(otter)
     assert 400 not in steps(otter)
 
 
 def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
-    otter: RunDirectory, verb: Verb
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     verb("delete plain-otter@300 plain-otter@400")
     (trash_path(otter) / "mine").mkdir()
@@ -186,11 +187,11 @@ def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
     assert [one.step for one in list_trash(otter)] == [400]
     verb("purge plain-otter@all --yes")
     assert [path.name for path in trash_path(otter).iterdir()] == ["mine"]
-    verb("purge plain-otter@all --yes", 2)
+    verb("purge plain-otter@all --yes", code=2)
 
 
-def test_verify_checks_one_checkpoint(otter: RunDirectory, verb: Verb) -> None:
+def test_verify_checks_one_checkpoint(otter: RunDirectory, verb: Verbs) -> None:
     path = weights(otter, 300)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert len(verb("verify plain-otter@200").rows) == 2
-    verb("verify plain-otter@300", 5)
+    verb("verify plain-otter@300", code=5)

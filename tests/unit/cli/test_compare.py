@@ -9,7 +9,7 @@ import pytest
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.log import RunLog
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
 
 
@@ -19,7 +19,7 @@ def evaluated(name: str, loss: float) -> None:
         log.append(EvaluationRow(1, 3, "validation", "validation", loss, 1000, 1.7, 0.5, 1_003.0))
 
 
-def test_compare_shows_differing_settings_and_the_best_run(verb: Verb) -> None:
+def test_compare_shows_differing_settings_and_the_best_run(verb: Verbs) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     rows = verb("compare brisk plain").rows
@@ -28,7 +28,7 @@ def test_compare_shows_differing_settings_and_the_best_run(verb: Verb) -> None:
         ["training.seed", "42", "7"],
     ]
     assert ["best", "val", "ppl", "60.3", "60.3"] in rows
-    found = verb("compare brisk plain --json").json
+    found = verb.json("compare brisk plain")
     assert [(one["letter"], one["run"], one["summary"]["status"]) for one in found["runs"]] == [
         ("A", "brisk-heron", "finished"),
         ("B", "plain-otter", "finished"),
@@ -39,7 +39,7 @@ def test_compare_shows_differing_settings_and_the_best_run(verb: Verb) -> None:
 
 
 def test_a_narrow_terminal_gets_the_best_run_without_differences(
-    monkeypatch: pytest.MonkeyPatch, verb: Verb
+    monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     names = [f"run-{letter}" for letter in "abcd"]
     for number, name in enumerate(names):
@@ -53,7 +53,7 @@ def test_a_narrow_terminal_gets_the_best_run_without_differences(
 
 
 def test_of_two_runs_whose_figures_are_written_alike_the_better_one_has_the_star(
-    verb: Verb,
+    verb: Verbs,
 ) -> None:
     for name, loss in (("run-a", 4.1), ("run-b", 4.0999), ("run-c", 5.0)):
         evaluated(name, loss)
@@ -65,6 +65,6 @@ def test_of_two_runs_whose_figures_are_written_alike_the_better_one_has_the_star
 
 
 @pytest.mark.parametrize("words", ["compare", "compare brisk brisk", "compare brisk other"])
-def test_runs_that_cannot_be_compared_are_rejected(words: str, verb: Verb) -> None:
+def test_runs_that_cannot_be_compared_are_rejected(words: str, verb: Verbs) -> None:
     trained_run("brisk-heron")
-    verb(words, 2)
+    assert verb(words, code=2).out == ""

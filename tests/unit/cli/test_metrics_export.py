@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 from tests.unit.store.rows import evaluation_row, new_run, step_row
 
@@ -16,11 +16,11 @@ def otter() -> None:
     record(new_run(), *map(step_row, range(1, 4)), evaluation_row(3))
 
 
-def test_what_is_in_the_folder_is_reported(tmp_path: Path, verb: Verb) -> None:
+def test_what_is_in_the_folder_is_reported(tmp_path: Path, verb: Verbs) -> None:
     out = tmp_path / "out"
     words = f"metrics plain --format csv --to {out}"
     assert verb(words).out == f"{out}: 3 steps, 1 evaluation\n"
-    found = verb(f"{words} --follow --json").json
+    found = verb.json(f"{words} --follow")
     assert found["rows"] == {
         "steps": 3, "evaluations": 1, "samples": 0, "events": 0, "machine": 0
     }  # fmt: skip
@@ -42,5 +42,5 @@ def test_what_is_in_the_folder_is_reported(tmp_path: Path, verb: Verb) -> None:
         ("--format xml --to x", "xml"),
     ],
 )
-def test_incomplete_requests_are_refused(options: str, words: str, verb: Verb) -> None:
-    assert words in verb(f"metrics plain {options}", 2).err
+def test_incomplete_requests_are_refused(options: str, words: str, verb: Verbs) -> None:
+    assert words in verb(f"metrics plain {options}", code=2).err

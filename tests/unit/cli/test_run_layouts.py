@@ -7,7 +7,7 @@ import pytest
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.runs import create_run, rename_run
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.store.rows import new_run, parent_checkpoint
 
 
@@ -21,34 +21,32 @@ def family() -> None:
     create_run(parse_config(merge(RunConfig(), {"model.num_layers": 3})), "alone")
 
 
-def test_the_tree_shows_what_each_fork_changed(verb: Verb) -> None:
-    lines = verb("runs --tree").out.splitlines()
+def test_the_tree_shows_what_each_fork_changed(verb: Verbs) -> None:
+    lines = verb("runs --tree")[0].splitlines()
     assert [line.split("  ")[0] for line in lines] == ["name", "alone", "grown-otter", "└ child"]
     assert "val ppl  Δ parent  changed" in lines[0]
     assert "plain-otter@500: learning_rate 0.003 → 0.0001, prompts" in lines[3]
-    found = verb("runs --tree --json").json
-    assert [(one["run"]["run"], len(one["children"])) for one in found] == [
-        ("alone", 0),
-        ("grown-otter", 1),
-    ]
+    found = verb.json("runs --tree")
+    places = [(one["run"]["run"], len(one["children"])) for one in found]
+    assert places == [("alone", 0), ("grown-otter", 1)]
     lineage = found[1]["children"][0]["run"]["lineage"]
     assert (lineage["run"], lineage["checkpoint"]) == ("plain-otter", "500")
-    changed = {"key": "optimizer.learning_rate", "before": 0.003, "after": 0.0001}
-    assert lineage["changed"][0] == changed
+    rate = {"key": "optimizer.learning_rate", "before": 0.003, "after": 0.0001}
+    assert lineage["changed"][0] == rate
 
 
-def test_groups_are_printed_with_their_best(verb: Verb) -> None:
-    out = verb("runs --group-by layers,optimizer.learning_rate").out
+def test_groups_are_printed_with_their_best(verb: Verbs) -> None:
+    out = verb("runs --group-by layers,optimizer.learning_rate")[0]
     assert "layers 2, learning_rate 0.0001: 1 run, none yet\n" in out
     assert "layers 3, learning_rate 0.003: 1 run, none yet\n" in out
-    found = verb("runs --group-by num_layers --json --filter draft").json
+    found = verb.json("runs --group-by num_layers --filter draft")
     assert [(group["values"], len(group["runs"])) for group in found] == [
         ({"layers": "3"}, 1),
         ({"layers": "2"}, 2),
     ]
 
 
-def test_a_tree_has_no_groups_and_unknown_keys_are_refused(verb: Verb) -> None:
-    exclusive = verb("runs --tree --group-by cell", 2).err
-    assert "--tree and --group-by are mutually exclusive" in exclusive
-    assert 'did you mean "num_layers"' in verb("runs --group-by num_layer", 2).err
+def test_a_tree_has_no_groups_and_unknown_keys_are_refused(verb: Verbs) -> None:
+    err = verb("runs --tree --group-by cell", code=2)[1]
+    assert "--tree and --group-by are mutually exclusive" in err
+    assert 'did you mean "num_layers"' in verb("runs --group-by num_layer", code=2)[1]

@@ -24,7 +24,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from tests.fakes import sampler
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 
 SHOW_KEYS = [
@@ -76,17 +76,17 @@ def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> R
     return directory
 
 
-def test_show_and_runs_have_all_json_keys(verb: Verb) -> None:
+def test_show_and_runs_have_all_json_keys(verb: Verbs) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
-    shown = verb("show brisk --json").json
+    shown = verb.json("show brisk")
     for dotted in SHOW_KEYS:
         section, _, key = dotted.rpartition(".")
         assert key in (shown[section] if section else shown)
     facts = {key: shown[key] for key in ("run", "status", "step", "max_steps")}
     assert facts == {"run": "brisk-heron", "status": "finished", "step": 3, "max_steps": 3}
     assert shown["validation"]["perplexity"] == pytest.approx(math.exp(4.1))
-    listed = verb("runs --json").json
+    listed = verb.json("runs")
     assert {item["run"]: item["status"] for item in listed} == {
         "brisk-heron": "finished",
         "plain-otter": "draft",
@@ -94,7 +94,7 @@ def test_show_and_runs_have_all_json_keys(verb: Verb) -> None:
     assert shown in listed
 
 
-def test_runs_and_show_print_plain_text_without_json(verb: Verb) -> None:
+def test_runs_and_show_print_plain_text_without_json(verb: Verbs) -> None:
     assert "rnnlm-tui train" in verb("runs").out
     trained_run()
     assert "Elman 2×192 tied" in verb("runs").out
@@ -106,7 +106,7 @@ def test_runs_and_show_print_plain_text_without_json(verb: Verb) -> None:
 
 @pytest.mark.parametrize("words", ["show", "show --once", "metrics", "metrics --csv", "follow"])
 def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
-    words: str, monkeypatch: pytest.MonkeyPatch, verb: Verb
+    words: str, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     refresh = RunReader.refresh
 
@@ -124,7 +124,7 @@ def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
         assert (told in verb(f"{words} brisk-heron").err) is (seconds == 0.0)
 
 
-def test_csv_has_all_metrics(verb: Verb) -> None:
+def test_csv_has_all_metrics(verb: Verbs) -> None:
     trained_run()
     rows = list(csv.DictReader(io.StringIO(verb("metrics brisk-heron --csv").out)))
     assert [(row["step"], row["loss"]) for row in rows] == [
@@ -136,25 +136,25 @@ def test_csv_has_all_metrics(verb: Verb) -> None:
     assert list(rows[0]) == [*keys.split(), "active_seconds", "time"]
 
 
-def test_json_metrics_have_null_for_non_finite_losses(verb: Verb) -> None:
+def test_json_metrics_have_null_for_non_finite_losses(verb: Verbs) -> None:
     trained_run()
-    found = verb("metrics brisk-heron --json").json
+    found = verb.json("metrics brisk-heron")
     assert [row["loss"] for row in found] == [4.0, None, 4.0]
     create_run(RunConfig(), "plain-otter")
-    assert verb("metrics plain-otter --json").json == []
+    assert verb.json("metrics plain-otter") == []
     assert verb("metrics plain-otter").out == "no metrics yet\n"
-    evaluations = verb("metrics brisk-heron --evaluations --json").json
+    evaluations = verb.json("metrics brisk-heron --evaluations")
     assert evaluations[0]["perplexity"] == pytest.approx(60.34, abs=0.01)
 
 
-def test_plain_metrics_are_the_latest(verb: Verb) -> None:
+def test_plain_metrics_are_the_latest(verb: Verbs) -> None:
     trained_run()
     assert verb("metrics brisk-heron").firsts == ["1", "1", "1"]
     assert verb("metrics brisk-heron").rows[2][:5] == ["1", "2", "1,400", "0.020", "–"]
-    verb("metrics brisk-heron --csv --json", 2)
+    verb("metrics brisk-heron --csv --json", code=2)
 
 
-def test_runs_are_filtered_and_sorted_with_pinned_ones_first(verb: Verb) -> None:
+def test_runs_are_filtered_and_sorted_with_pinned_ones_first(verb: Verbs) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     create_run(RunConfig(), "amber-crane")
@@ -172,8 +172,8 @@ def test_runs_are_filtered_and_sorted_with_pinned_ones_first(verb: Verb) -> None
     none = 'no run matches "nothing-like-it" (3 runs)\n'
     assert verb("runs -f nothing-like-it").out == none
     assert verb("runs").rows[1][:2] == ["⚑", "amber-crane"]
-    assert 'did you mean "ppl"' in verb("runs --filter pppl<3", 2).err
-    verb("runs --sort pppl", 2)
+    assert 'did you mean "ppl"' in verb("runs --filter pppl<3", code=2).err
+    verb("runs --sort pppl", code=2)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,11 @@ def test_runs_are_filtered_and_sorted_with_pinned_ones_first(verb: Verb) -> None
         "compare",
     ],
 )
-def test_an_unknown_run_suggests_similar_names(name: str, verb: Verb) -> None:
+def test_an_unknown_run_suggests_similar_names(name: str, verb: Verbs) -> None:
     create_run(RunConfig(), "brisk-heron")
-    assert "brisk-heron" in verb(f"{name} brisk-hern", 2).err
+    said = verb(f"{name} brisk-hern", code=2)
+    assert said.out == ""
+    assert "brisk-heron" in said.err
 
 
 @pytest.mark.parametrize(
@@ -210,13 +212,13 @@ def test_an_unknown_run_suggests_similar_names(name: str, verb: Verb) -> None:
     ],
 )
 def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
-    words: str, verb: Verb
+    words: str, verb: Verbs
 ) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     (directory.path / "run.db").touch()
-    (listed,) = verb("runs --json").json
+    (listed,) = verb.json("runs")
     assert (listed["status"], listed["unreadable"]) == ("lost", "can't be read")
-    said = verb(words if "archive" in words else f"{words} brisk-heron", 5)
+    said = verb(words if "archive" in words else f"{words} brisk-heron", code=5)
     assert said.out == ""
     assert said.err.startswith(
         "rnnlm-tui: brisk-heron was made by an unreleased version of rnnlm-tui\n"
@@ -228,34 +230,34 @@ def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
     ("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")]
 )
 def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
-    prompt: str, code: int, out: str, verb: Verb, monkeypatch: pytest.MonkeyPatch
+    prompt: str, code: int, out: str, verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained_run()
     command = [sys.executable, str(Path(sampler.__file__))]
     monkeypatch.setattr("rnnlm_tui.client.sampler.python_command", lambda *_: command)
-    said = verb(f"sample brisk@last '{prompt}'", code)
+    said = verb(f"sample brisk@last '{prompt}'", code=code)
     assert said.out == out
     assert ("the checkpoint is damaged" in said.err) is (code != 0)
 
 
 @pytest.mark.parametrize("options", ["", "--json"])
-def test_a_failure_is_reported_with_its_hint_and_exit_code(options: str, verb: Verb) -> None:
+def test_a_failure_is_reported_with_its_hint_and_exit_code(options: str, verb: Verbs) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     record(
         directory,
         Facts(message="the disk is full", hint="free some", exit_code=5),
         EventRow(1, 0, "failed", "", 1_004.0),
     )
-    assert "the disk is full\nfree some\n" in verb(f"follow brisk-heron {options}", 5).err
+    assert "the disk is full\nfree some\n" in verb(f"follow brisk-heron {options}", code=5).err
 
 
-def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(verb: Verb) -> None:
+def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(verb: Verbs) -> None:
     trained_run()
     assert verb("pin brisk@best").out == "brisk-heron@2 pinned\n"
     again = {"run": "brisk-heron", "step": 2, "pinned": True, "changed": False}
-    assert verb("pin brisk@2 --json").json == again
+    assert verb.json("pin brisk@2") == again
     assert verb("pin brisk@2").out == "brisk-heron@2 is already pinned\n"
-    rows = verb("checkpoints brisk --json").json
+    rows = verb.json("checkpoints brisk")
     assert {row["step"]: row["pinned"] for row in rows} == {2: True, 3: False}
     assert "★ best ⚑ pinned" in verb("checkpoints brisk").out
     assert "pinned 2, 2 kept" in verb("show brisk").out
@@ -263,13 +265,13 @@ def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(verb: Verb) -> No
     assert verb("unpin brisk@2").out == "brisk-heron@2 was not pinned\n"
 
 
-def test_the_pin_of_a_missing_checkpoint_can_be_removed(verb: Verb) -> None:
+def test_the_pin_of_a_missing_checkpoint_can_be_removed(verb: Verbs) -> None:
     directory = trained_run()
     labels_file(directory).write(RunLabels(pins=frozenset({1})))
-    assert "it has best, last and 2, 3" in verb("pin brisk@1", 2).err
+    assert "it has best, last and 2, 3" in verb("pin brisk@1", code=2).err
     verb("unpin brisk@1")
     assert read_labels(directory).pins == frozenset()
-    verb("unpin brisk@1", 2)
+    verb("unpin brisk@1", code=2)
 
 
 def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.paths import samples_file
 from rnnlm_tui.store.runs import create_run
 from tests.tui.fakes import FakeSampler
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.client.logs import record
 from tests.unit.store.rows import new_run, write_model
@@ -82,7 +82,7 @@ def type_in(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     monkeypatch.setattr("sys.stdin", stdin)
 
 
-def test_a_pipe_gets_the_exact_text(verb: Verb) -> None:
+def test_a_pipe_gets_the_exact_text(verb: Verbs) -> None:
     said = verb(["sample", "plain-otter", PROMPT])
     assert said.out == f"{PROMPT}{TEXT}\n"
     assert said.err.endswith("bits per token, seed 7, from plain-otter@20\n")
@@ -102,11 +102,11 @@ def test_a_pipe_gets_the_exact_text(verb: Verb) -> None:
     ],
 )
 def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
-    options: str, kept: bool, greedy: bool, sampler: LastFirst, verb: Verb
+    options: str, kept: bool, greedy: bool, sampler: LastFirst, verb: Verbs
 ) -> None:
     directory = create_run(RunConfig(sampling=SamplingConfig(greedy=kept)), "other")
     write_checkpoint(directory, 20, write_model, None, {})
-    reported = verb(f"sample other The {options} --json").json
+    reported = verb.json(f"sample other The {options}")
     assert sampler.requests[-1].settings.is_greedy is greedy
     assert (reported["greedy"], reported["seed"]) == (greedy, None if greedy else 7)
 
@@ -122,7 +122,7 @@ def test_a_temperature_of_zero_is_greedy_and_one_above_is_not(
     ],
 )
 def test_prompts_of_a_file_are_continued_in_order(
-    name: str, text: str, tmp_path: Path, sampler: LastFirst, verb: Verb
+    name: str, text: str, tmp_path: Path, sampler: LastFirst, verb: Verbs
 ) -> None:
     prompts = ["First", "\tsecond می\u200cخواهم ", "  third"]
     said = verb(f"sample plain-otter --prompts '{prompts_file(tmp_path, name, text)}'")
@@ -133,7 +133,7 @@ def test_prompts_of_a_file_are_continued_in_order(
 
 
 def test_several_samples_of_a_prompt_have_consecutive_seeds(
-    tmp_path: Path, sampler: LastFirst, verb: Verb
+    tmp_path: Path, sampler: LastFirst, verb: Verbs
 ) -> None:
     file = prompts_file(tmp_path, "two.txt", "one\ntwo\n")
     out = verb(f"sample plain-otter --prompts {file} -n 2 --seed 40 --json").out
@@ -198,7 +198,7 @@ def test_invalid_prompts_and_options_are_rejected_before_sampling(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     sampler: LastFirst,
-    verb: Verb,
+    verb: Verbs,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in {
@@ -209,14 +209,15 @@ def test_invalid_prompts_and_options_are_rejected_before_sampling(
     }.items():
         prompts_file(tmp_path, name, text)
     (tmp_path / "latin.txt").write_bytes("aü".encode("latin-1"))
-    err = verb(f"sample plain-otter {options}", 2).err
-    assert words in err
-    assert "config" not in err
+    said = verb(f"sample plain-otter {options}", code=2)
+    assert words in said.err
+    assert "config" not in said.err
+    assert said.out == ""
     assert sampler.requests == []
 
 
 def test_sampling_uses_the_settings_of_the_run_unless_told_otherwise(
-    sampler: LastFirst, verb: Verb
+    sampler: LastFirst, verb: Verbs
 ) -> None:
     settings = SamplingConfig(temperature=0.5, seed=3, stop=("end",))
     trained_run(config=RunConfig(sampling=settings))
@@ -240,7 +241,7 @@ def test_sampling_uses_the_settings_of_the_run_unless_told_otherwise(
     [("brisk-heron", 2), ("brisk@best", 2), ("brisk@last", 3), ("brisk-heron@3", 3)],
 )
 def test_the_best_checkpoint_is_sampled_by_default(
-    address: str, step: int, sampler: LastFirst, verb: Verb
+    address: str, step: int, sampler: LastFirst, verb: Verbs
 ) -> None:
     trained_run()
     verb(f"sample {address} It")
@@ -248,19 +249,19 @@ def test_the_best_checkpoint_is_sampled_by_default(
 
 
 def test_a_dash_reads_the_prompt_from_standard_input(
-    monkeypatch: pytest.MonkeyPatch, sampler: LastFirst, verb: Verb
+    monkeypatch: pytest.MonkeyPatch, sampler: LastFirst, verb: Verbs
 ) -> None:
     type_in(monkeypatch, b"two\nlines\n")
     verb("sample plain-otter -")
     assert sampler.requests[0].prompt == "two\nlines"
     type_in(monkeypatch, b"x" * 20_001)
-    assert "the prompt has too many characters" in verb("sample plain-otter -", 2).err
+    assert "the prompt has too many characters" in verb("sample plain-otter -", code=2).err
     monkeypatch.setattr("sys.stdin", None)
-    assert "standard input is closed" in verb("sample plain-otter -", 2).err
+    assert "standard input is closed" in verb("sample plain-otter -", code=2).err
 
 
 def test_prompts_of_several_files_are_continued_in_order(
-    tmp_path: Path, sampler: LastFirst, monkeypatch: pytest.MonkeyPatch, verb: Verb
+    tmp_path: Path, sampler: LastFirst, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     files = [prompts_file(tmp_path, "b.txt", "1\n2"), prompts_file(tmp_path, "a.jsonl", '"3"')]
     type_in(monkeypatch, b"4\n")
@@ -268,7 +269,9 @@ def test_prompts_of_several_files_are_continued_in_order(
     assert [request.prompt for request in sampler.requests] == ["1", "2", "3", "4"]
 
 
-def test_a_batch_has_at_most_64_samples_and_the_seeds_go_on(sampler: LastFirst, verb: Verb) -> None:
+def test_a_batch_has_at_most_64_samples_and_the_seeds_go_on(
+    sampler: LastFirst, verb: Verbs
+) -> None:
     said = verb(f"sample plain-otter a -n 130 --seed {2**63 - 65} --json")
     assert [(request.settings.seed, request.count) for request in sampler.requests] == [
         (2**63 - 65, 64),
@@ -281,7 +284,7 @@ def test_a_batch_has_at_most_64_samples_and_the_seeds_go_on(sampler: LastFirst, 
     assert [line["seed"] for line in found[:66]][-2:] == [2**63 - 1, 0]
 
 
-def test_every_token_is_reported_with_its_alternatives(sampler: LastFirst, verb: Verb) -> None:
+def test_every_token_is_reported_with_its_alternatives(sampler: LastFirst, verb: Verbs) -> None:
     reported = verb("sample plain-otter a --json --alternatives 2").json
     assert len(reported["choices"]) == len(reported["ids"]) == reported["tokens"] == 2
     first = reported["choices"][0]
@@ -289,11 +292,11 @@ def test_every_token_is_reported_with_its_alternatives(sampler: LastFirst, verb:
     assert set(first) == {*keys, "alternatives"}
     assert (first["id"], first["rank"], first["removed_by"]) == (reported["ids"][0], 1, None)
     assert [(set(row), row["rank"]) for row in first["alternatives"]] == [(keys, 1), (keys, 2)]
-    assert "choices" not in verb("sample plain-otter a --json").json
+    assert "choices" not in verb.json("sample plain-otter a")
 
 
-def test_a_random_seed_is_drawn_each_time_and_reported(sampler: LastFirst, verb: Verb) -> None:
-    first = verb("sample plain-otter a --seed random --json").json["seed"]
+def test_a_random_seed_is_drawn_each_time_and_reported(sampler: LastFirst, verb: Verbs) -> None:
+    first = verb.json("sample plain-otter a --seed random")["seed"]
     assert sampler.requests[0].settings.seed == first
     err = verb("sample plain-otter a --seed random").err
     second = sampler.requests[1].settings.seed
@@ -301,29 +304,29 @@ def test_a_random_seed_is_drawn_each_time_and_reported(sampler: LastFirst, verb:
     assert first != second
 
 
-def test_a_sample_starts_from_a_kept_state(sampler: LastFirst, verb: Verb) -> None:
+def test_a_sample_starts_from_a_kept_state(sampler: LastFirst, verb: Verbs) -> None:
     kept = keep("after-intro")
     said = verb("sample plain-otter a --state after-intro")
     assert sampler.requests[0].state == search()[0].state == str(kept)
     assert "from plain-otter@20, state after-intro" in said.err
-    assert verb("sample plain-otter a --state after-intro --json").json["state"] == "after-intro"
+    assert verb.json("sample plain-otter a --state after-intro")["state"] == "after-intro"
     assert verb("sample plain-otter ''").out == f"{TEXT}\n", "from the initial state"
     assert sampler.requests[-1].prompt == sampler.requests[-1].state == ""
 
 
 def test_current_weights_are_named_with_their_step(
-    monkeypatch: pytest.MonkeyPatch, verb: Verb
+    monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     folder = "snapshots/step-000000031-ab"
     answer = CommandResult(id="1", ok=True, status="running", step=31, checkpoint=folder)
     monkeypatch.setattr("rnnlm_tui.client.control.send", lambda *_: answer)
     assert "from plain-otter@now, step 31" in verb("sample plain-otter@now a").err
-    reported = verb("sample plain-otter@now a --json").json
+    reported = verb.json("sample plain-otter@now a")
     assert (reported["checkpoint"], reported["now"]) == (31, True)
     assert search()[0].step == 31
 
 
-def test_every_sample_is_kept_unless_told_otherwise(verb: Verb) -> None:
+def test_every_sample_is_kept_unless_told_otherwise(verb: Verbs) -> None:
     verb("sample plain-otter one -n 2 --seed 40 --top-k 3")
     found = search()
     assert [(kept.prompt, kept.text, kept.seed, len(kept.ids)) for kept in found] == [
@@ -336,14 +339,14 @@ def test_every_sample_is_kept_unless_told_otherwise(verb: Verb) -> None:
     assert search() == found
 
 
-def test_a_sample_that_cannot_be_kept_is_reported_once_and_printed(verb: Verb) -> None:
+def test_a_sample_that_cannot_be_kept_is_reported_once_and_printed(verb: Verbs) -> None:
     samples_file().mkdir()
     said = verb("sample plain-otter one -n 2")
     assert said.out == f"one{TEXT}\n\none{TEXT} 1\n"
     assert said.err.count("the sample is not kept: ") == 1
 
 
-def test_the_device_is_the_cpu_unless_another_is_named(sampler: LastFirst, verb: Verb) -> None:
+def test_the_device_is_the_cpu_unless_another_is_named(sampler: LastFirst, verb: Verbs) -> None:
     verb("sample plain-otter one")
     verb("sample plain-otter one --device cuda:1")
     assert sampler.options == [

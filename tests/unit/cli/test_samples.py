@@ -8,7 +8,7 @@ import pytest
 
 from rnnlm_tui.store.kept_samples import KeptSample, search
 from rnnlm_tui.store.paths import samples_file
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.store.test_kept_samples import keep, make
 
 
@@ -23,7 +23,9 @@ def three() -> list[KeptSample]:
     return search()
 
 
-def test_samples_are_listed_newest_first_one_line_each(three: list[KeptSample], verb: Verb) -> None:
+def test_samples_are_listed_newest_first_one_line_each(
+    three: list[KeptSample], verb: Verbs
+) -> None:
     said = verb("samples")
     assert said.firsts == ["bb3333", "aa2222", "aa1111"]
     assert said.err == ""
@@ -44,7 +46,7 @@ def test_samples_are_listed_newest_first_one_line_each(three: list[KeptSample], 
     ],
 )
 def test_a_query_a_run_and_a_limit_choose_samples(
-    words: str, ids: list[str], three: list[KeptSample], verb: Verb
+    words: str, ids: list[str], three: list[KeptSample], verb: Verbs
 ) -> None:
     said = verb(f"samples {words}")
     assert said.firsts == ids
@@ -52,13 +54,13 @@ def test_a_query_a_run_and_a_limit_choose_samples(
     assert verb("samples 'nothing like it'").out == "no sample matches\n"
 
 
-def test_without_samples_the_list_says_so(verb: Verb) -> None:
+def test_without_samples_the_list_says_so(verb: Verbs) -> None:
     assert verb("samples").out == "no kept samples\n"
-    assert verb("samples --json").json == []
+    assert verb.json("samples") == []
 
 
-def test_json_has_all_samples_whole(three: list[KeptSample], verb: Verb) -> None:
-    found = verb("samples --json").json
+def test_json_has_all_samples_whole(three: list[KeptSample], verb: Verbs) -> None:
+    found = verb.json("samples")
     assert [KeptSample.model_validate(one) for one in found] == three
 
 
@@ -72,7 +74,7 @@ def test_json_has_all_samples_whole(three: list[KeptSample], verb: Verb) -> None
     ],
 )
 def test_samples_are_exported_to_a_new_file(
-    name: str, options: str, start: str, three: list[KeptSample], tmp_path: Path, verb: Verb
+    name: str, options: str, start: str, three: list[KeptSample], tmp_path: Path, verb: Verbs
 ) -> None:
     file = tmp_path / name
     said = verb(f"samples --export {file} {options}")
@@ -80,12 +82,12 @@ def test_samples_are_exported_to_a_new_file(
     text = file.read_bytes().decode()
     assert text.startswith(start)
     assert "economy" in text
-    assert "exists already" in verb(f"samples --export {file}", 2).err
+    assert "exists already" in verb(f"samples --export {file}", code=2).err
     assert file.read_bytes().decode() == text
 
 
 def test_an_export_to_standard_output_is_exact_in_a_pipe(
-    three: list[KeptSample], verb: Verb
+    three: list[KeptSample], verb: Verbs
 ) -> None:
     said = verb("samples economy --export -")
     assert "The\neconomy \x1b[31mgrows " in said.out
@@ -93,22 +95,22 @@ def test_an_export_to_standard_output_is_exact_in_a_pipe(
 
 
 def test_samples_are_deleted_by_the_first_characters_of_their_ids(
-    three: list[KeptSample], verb: Verb
+    three: list[KeptSample], verb: Verbs
 ) -> None:
-    assert "add --yes" in verb("samples --delete bb", 2).err
+    assert "add --yes" in verb("samples --delete bb", code=2).err
     for wanted, words in (
         ("aa", '2 samples start with "aa"'),
         ("''", "no sample"),
         ("x", "no sam"),
     ):
-        assert words in verb(f"samples --delete bb --delete {wanted} --yes", 2).err
+        assert words in verb(f"samples --delete bb --delete {wanted} --yes", code=2).err
     assert search() == three
-    deleted = verb("samples --delete bb --delete aa1 --yes --json").json
+    deleted = verb.json("samples --delete bb --delete aa1 --yes")
     assert deleted == {"deleted": ["bb3333", "aa1111"]}
     assert search() == three[1:2]
 
 
-def test_damaged_lines_are_moved_aside_and_reported(three: list[KeptSample], verb: Verb) -> None:
+def test_damaged_lines_are_moved_aside_and_reported(three: list[KeptSample], verb: Verbs) -> None:
     with samples_file().open("ab") as file:
         file.write(b"?\n")
     said = verb("samples")
@@ -127,5 +129,5 @@ def test_damaged_lines_are_moved_aside_and_reported(three: list[KeptSample], ver
         ("--export /missing/a.txt", 5, "No such file or directory"),
     ],
 )
-def test_invalid_requests_are_rejected(words: str, code: int, message: str, verb: Verb) -> None:
-    assert message in verb(f"samples {words}", code).err
+def test_invalid_requests_are_rejected(words: str, code: int, message: str, verb: Verbs) -> None:
+    assert message in verb(f"samples {words}", code=code).err

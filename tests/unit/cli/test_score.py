@@ -16,7 +16,7 @@ from rnnlm_tui.errors import CheckpointError, CorpusError
 from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.pty import sent_to_terminal
 from tests.unit.cli.test_runs import trained_run
 
@@ -60,7 +60,7 @@ def answer_with(sampler: FakeSampler, **figures: dict[str, float | None]) -> Non
     sampler.answers[ScoreRequest] = answer
 
 
-def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verb) -> None:
+def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verbs) -> None:
     figures = {"tokens": 3_000, "bits_per_byte": 1.5432, "scored_bytes": 216}
     answer_with(sampler, book={"loss": math.log(41.234), **figures})
     said = verb(f"score brisk-heron {write('book.txt')}")
@@ -73,7 +73,7 @@ def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verb) -> None:
         (str(Path("book.txt").absolute()), False)
     ]
     assert sampler.loaded[0].endswith("step-000000002")
-    reported = verb("score brisk-heron@3 book.txt --json").json
+    reported = verb.json("score brisk-heron@3 book.txt")
     assert (reported["file"], reported["loss"]) == ("book.txt", math.log(41.234))
     assert (reported["run"], reported["checkpoint"], reported["now"]) == ("brisk-heron", 3, False)
     assert reported["path"].endswith("step-000000003")
@@ -85,7 +85,7 @@ def test_progress_is_shown_on_a_terminal_and_erased(monkeypatch: pytest.MonkeyPa
     assert "\rscoring book.txt: 4 of 8 tokens\x1b[K\r\x1b[K" in sent
 
 
-def test_several_texts_have_a_total_as_if_they_were_one(sampler: FakeSampler, verb: Verb) -> None:
+def test_several_texts_have_a_total_as_if_they_were_one(sampler: FakeSampler, verb: Verbs) -> None:
     bits = 300 / math.log(2)
     answer_with(
         sampler,
@@ -93,7 +93,7 @@ def test_several_texts_have_a_total_as_if_they_were_one(sampler: FakeSampler, ve
         b={"loss": 3.0, "tokens": 100, "bits_per_byte": bits / 390, "scored_bytes": 390},
     )
     files = f"{write('a.txt')} {write('b.txt')}"
-    reported = verb(f"score brisk-heron@last {files} --json").json
+    reported = verb.json(f"score brisk-heron@last {files}")
     assert [(row["file"], row["tokens"], row["checkpoint"]) for row in reported["files"]] == [
         ("a.txt", 300, 3),
         ("b.txt", 100, 3),
@@ -118,7 +118,7 @@ def test_a_text_without_bits_per_byte_has_the_reason(
     cells: str,
     why: str,
     sampler: FakeSampler,
-    verb: Verb,
+    verb: Verbs,
 ) -> None:
     answer_with(sampler, a={**figures, "bits_per_byte": None})
     said = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')}")
@@ -129,7 +129,7 @@ def test_a_text_without_bits_per_byte_has_the_reason(
     assert "b.txt:" not in said.err
 
 
-def test_tokens_are_printed_as_lines_that_can_be_parsed(verb: Verb) -> None:
+def test_tokens_are_printed_as_lines_that_can_be_parsed(verb: Verbs) -> None:
     said = verb(f"score brisk-heron {write('a.txt')} --tokens")
     rows = [line.split("\t") for line in said.out.split("\n")[:-1]]
     assert all(len(row) == 2 for row in rows)
@@ -142,7 +142,7 @@ def test_tokens_are_printed_as_lines_that_can_be_parsed(verb: Verb) -> None:
     assert said.err.startswith("a.txt: perplexity ")
 
 
-def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(verb: Verb) -> None:
+def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(verb: Verbs) -> None:
     files = f"{write('a.txt', 'one two')} {write('b.txt', 'three')}"
     lines = verb(f"score brisk-heron {files} --tokens").out.splitlines()
     assert [line.split("\t")[1:] for line in lines] == [
@@ -162,7 +162,7 @@ def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(verb: 
 
 
 def test_standard_input_is_scored_from_a_copy_that_is_removed(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verb
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     data = TEXT.encode() * 100_000
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
@@ -180,7 +180,7 @@ def test_standard_input_is_scored_from_a_copy_that_is_removed(
     assert not Path(scored(sampler)[0].path).exists()
 
 
-def test_a_named_pipe_is_scored(verb: Verb) -> None:
+def test_a_named_pipe_is_scored(verb: Verbs) -> None:
     os.mkfifo("pipe")
     writer = threading.Thread(target=Path("pipe").write_bytes, args=(b"one two three",))
     writer.start()
@@ -205,12 +205,14 @@ def test_files_that_cannot_be_scored_are_rejected(
     words: str,
     sampler: FakeSampler,
     monkeypatch: pytest.MonkeyPatch,
-    verb: Verb,
+    verb: Verbs,
 ) -> None:
     write("empty.txt", "")
     data = b"x" * (2**20 + 1) + b"\0" if files.startswith("nul") else b""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert words in verb(f"score brisk-heron {files}", 2).err
+    said = verb(f"score brisk-heron {files}", code=2)
+    assert words in said.err
+    assert said.out == ""
     assert scored(sampler) == []
 
 
@@ -228,23 +230,23 @@ def test_of_several_files_one_that_fails_is_reported_and_the_rest_scored(
 
 
 def test_an_error_names_the_text_and_not_its_copy(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verb
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     def refuse(request: ScoreRequest) -> ScoreDone:
         raise CorpusError(f"{request.path} is not UTF-8 at byte 3", hint="decode it first")
 
     sampler.answers[ScoreRequest] = refuse
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\xff")))
-    err = verb("score brisk-heron -", 2).err
+    err = verb("score brisk-heron -", code=2).err
     assert "standard input is not UTF-8 at byte 3\ndecode it first" in err
 
 
 def test_an_unusable_checkpoint_is_one_error(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verb
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     async def refuse(checkpoint: str) -> None:
         raise CheckpointError("model.safetensors is damaged")
 
     monkeypatch.setattr(sampler, "load", refuse)
-    err = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')}", 5).err
+    err = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')}", code=5).err
     assert err.count("damaged") == 1

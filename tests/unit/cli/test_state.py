@@ -10,7 +10,7 @@ from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
 from rnnlm_tui.store.paths import states_dir
 from rnnlm_tui.store.states import list_states
 from tests.tui.fakes import FakeSampler
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
 from tests.unit.store.test_states import keep
 
@@ -34,7 +34,9 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     return fake
 
 
-def test_the_state_after_the_last_token_of_a_text_is_kept(sampler: FakeSampler, verb: Verb) -> None:
+def test_the_state_after_the_last_token_of_a_text_is_kept(
+    sampler: FakeSampler, verb: Verbs
+) -> None:
     said = verb("state keep brisk-heron intro 'one two ß' --note 'a  note'")
     assert said.out.startswith("intro kept: 3 tokens read by brisk-heron@2, lstm, 2 x 1,024, ")
     assert "`rnnlm-tui sample brisk-heron '' --state intro` continues from it" in said.err
@@ -45,7 +47,7 @@ def test_the_state_after_the_last_token_of_a_text_is_kept(sampler: FakeSampler, 
     assert request.note == "a note"
     assert request.path == str(states_dir() / "intro.safetensors")
     assert request.checkpoint.endswith("step-000000002")
-    assert verb("state keep brisk-heron@3 next x --state intro --json").json["name"] == "next"
+    assert verb.json("state keep brisk-heron@3 next x --state intro")["name"] == "next"
     request = sampler.asked[-1]
     assert isinstance(request, KeepStateRequest)
     assert request.state == str(states_dir() / "intro.safetensors")
@@ -66,15 +68,15 @@ def test_the_state_after_the_last_token_of_a_text_is_kept(sampler: FakeSampler, 
     ids=lambda value: value[:30] if isinstance(value, str) else " ".join(value)[:30],
 )
 def test_a_state_that_cannot_be_kept_is_rejected(
-    words: list[str], message: str, sampler: FakeSampler, verb: Verb
+    words: list[str], message: str, sampler: FakeSampler, verb: Verbs
 ) -> None:
     keep("taken")
-    assert message in verb(["state", "keep", *words], 2).err
+    assert message in verb(["state", "keep", *words], code=2).err
     assert sampler.asked == []
     assert [info.name for info in list_states()] == ["taken"]
 
 
-def test_states_are_listed_newest_first_with_damaged_ones_reported(verb: Verb) -> None:
+def test_states_are_listed_newest_first_with_damaged_ones_reported(verb: Verbs) -> None:
     assert verb("state list").out.startswith("no kept states: ")
     keep("older", created=1.0)
     keep("newer", created=2.0, run="", text="x" * 50 + "\nend")
@@ -87,12 +89,12 @@ def test_states_are_listed_newest_first_with_damaged_ones_reported(verb: Verb) -
     assert "plain-otter@3700" in rows[2]
     assert "broken: " in said.err
     assert "damaged" in said.err
-    problems = {one["name"]: one["problem"] for one in verb("state list --json").json}
+    problems = {one["name"]: one["problem"] for one in verb.json("state list")}
     assert (problems["newer"], problems["older"]) == (None, None)
     assert "damaged" in problems["broken"]
 
 
-def test_a_state_is_shown_with_what_it_is_of(tmp_path: Path, verb: Verb) -> None:
+def test_a_state_is_shown_with_what_it_is_of(tmp_path: Path, verb: Verbs) -> None:
     path = keep("intro", note="after the colon")
     out = verb("state show intro").out
     for words in (
@@ -103,22 +105,22 @@ def test_a_state_is_shown_with_what_it_is_of(tmp_path: Path, verb: Verb) -> None
         str(path),
     ):
         assert words in out
-    assert verb("state show intro --json").json["path"] == str(path)
-    assert 'did you mean "intro"' in verb("state show intor", 2).err
+    assert verb.json("state show intro")["path"] == str(path)
+    assert 'did you mean "intro"' in verb("state show intor", code=2).err
     copy = tmp_path / "copied.safetensors"
     copy.write_bytes(path.read_bytes())
     assert "copied" in verb(f"state show {copy}").out
 
 
-def test_states_are_deleted_after_a_confirmation(verb: Verb) -> None:
+def test_states_are_deleted_after_a_confirmation(verb: Verbs) -> None:
     for name in ("a", "b", "c"):
         keep(name)
     states_dir().joinpath("broken.safetensors").write_bytes(b"?")
-    assert "add --yes" in verb("state delete a", 2).err
-    verb("state delete a missing --yes", 2)
-    assert "nothing was deleted" in verb("state delete a", 1, typed="n\n").err
+    assert "add --yes" in verb("state delete a", code=2).err
+    verb("state delete a missing --yes", code=2)
+    assert "nothing was deleted" in verb("state delete a", code=1, typed="n\n").err
     assert [info.name for info in list_states() if not info.problem] == ["a", "b", "c"]
-    deleted = verb("state delete a broken --yes --json").json
+    deleted = verb.json("state delete a broken --yes")
     assert [one["name"] for one in deleted] == ["a", "broken"]
     assert verb("state delete b -y").out == "b deleted\n"
     assert [path.name for path in states_dir().iterdir()] == ["c.safetensors"]

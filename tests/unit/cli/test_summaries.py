@@ -21,7 +21,7 @@ from rnnlm_tui.schema.summary import (
     RunSummary,
 )
 from rnnlm_tui.store.runs import create_run
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 
 SLICE = "first 1,024 test sentences"
@@ -60,7 +60,9 @@ def book_run(*, whole_test: bool) -> None:
 
 
 @pytest.mark.parametrize("whole_test", [False, True])
-def test_show_names_the_slice_and_the_reference_nearest_to_it(whole_test: bool, verb: Verb) -> None:
+def test_show_names_the_slice_and_the_reference_nearest_to_it(
+    whole_test: bool, verb: Verbs
+) -> None:
     book_run(whole_test=whole_test)
     lines = {line.split("  ")[0]: line for line in verb("show brisk").out.splitlines()}
     assert "perplexity 94.6, 1.70 bits a byte at step 23,445" in lines[SLICE]
@@ -135,7 +137,7 @@ def test_cells_have_their_usual_names(cell: str, words: str) -> None:
     assert model_text(SUMMARY.model_copy(update={"model": model})) == words
 
 
-def test_show_and_metrics_have_the_share_of_unknown_tokens(verb: Verb) -> None:
+def test_show_and_metrics_have_the_share_of_unknown_tokens(verb: Verbs) -> None:
     first = EvaluationRow(
         1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
     )
@@ -146,7 +148,7 @@ def test_show_and_metrics_have_the_share_of_unknown_tokens(verb: Verb) -> None:
     shown = verb("show few-words").out
     assert "perplexity 2.46, no bits a byte: 73 % unknown at step 1" in shown
     assert "perplexity 2.46, 0.25 bits a byte, 0.04 % unknown" in shown
-    validation = verb("show few-words --json").json["validation"]
+    validation = verb.json("show few-words")["validation"]
     assert (validation["bits_per_byte"], validation["unknown_share"]) == (None, 0.73)
     head, row, _ = verb("metrics few-words --evaluations --csv").out.splitlines()
     assert dict(zip(head.split(","), row.split(","), strict=True))["unknown"] == "7300"

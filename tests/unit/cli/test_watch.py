@@ -23,7 +23,7 @@ from rnnlm_tui.system.locks import LockPage
 from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
 from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
-from tests.unit.cli.conftest import Verb
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
 
 JOINED = ("❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽")
@@ -146,33 +146,33 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
 
 
 def test_watching_without_a_terminal_prints_what_follow_prints(
-    monkeypatch: pytest.MonkeyPatch, verb: Verb
+    monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     trained_run()
     running = seen(demo_run())
     play(monkeypatch, [running, None, seen(demo_run("stopped", name="old-otter"))])
-    out = verb("show brisk --watch", 3).out
+    out = verb("show brisk --watch", code=3).out
     assert out.startswith("plain-otter: running, Elman")
     assert "old-otter stopped at step 3,751 / 4,754 (79 %), after" in out
     play(monkeypatch, [running, KeyboardInterrupt()])
-    assert "keeps running" in verb("show brisk --watch", 130).err
+    assert "keeps running" in verb("show brisk --watch", code=130).err
 
 
-def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verb) -> None:
+def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verbs) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
     out = verb("show brisk --once").out
     assert "brisk-heron  ✓ finished" in out
     assert "saved   best 2, last 3, 2 kept" in out
     assert "plain-otter  o draft" in verb("show plain --once --ascii").out
-    assert verb("show brisk --once --json").json["run"] == "brisk-heron"
-    assert verb("show brisk --watch --json").json["status"] == "finished"
+    assert verb.json("show brisk --once")["run"] == "brisk-heron"
+    assert verb.json("show brisk --watch")["status"] == "finished"
 
 
 @pytest.mark.parametrize("options", ["--watch --once", "--watch --fps 0", "--watch --fps x"])
-def test_invalid_watch_options_are_rejected(options: str, verb: Verb) -> None:
+def test_invalid_watch_options_are_rejected(options: str, verb: Verbs) -> None:
     trained_run()
-    verb(f"show brisk {options}", 2)
+    assert verb(f"show brisk {options}", code=2).out == ""
 
 
 def test_a_frame_is_printed_over_the_last_one_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
