@@ -24,7 +24,7 @@ from rnnlm_tui.cli.options import (
 from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped, first_of
+from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped
 from rnnlm_tui.store.labels import check_note
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def state_keep(
     )
     unknown = asyncio.run(_keep(request, device)).unknown
     if unknown:
-        note(f"unknown to this model, read as <unk>: {first_of(unknown, len(unknown))}")
+        note(f"unknown to this model, read as <unk>: {', '.join(unknown)}")
     info = store.states.read_state_info(path)
     if json:
         print_json(info)
