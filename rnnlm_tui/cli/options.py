@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.start import COMPLETING, FPS, Theme
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
@@ -75,8 +76,6 @@ def sampler_for(path: str, device: str) -> SamplerClient:
     """Return a client for a folder of weights; with those of a running run that takes all cores,
     its training goes first."""
     from rnnlm_tui.cli.output import note
-    from rnnlm_tui.client.gpus import unused_gpu_warning
-    from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
@@ -86,9 +85,9 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
-    if warning := unused_gpu_warning(device, "computes"):
+    if warning := client.gpus.unused_gpu_warning(device, "computes"):
         note(f"warning: {warning}")
-    return SamplerClient(device=device, yields="always" if yields else "never")
+    return client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
 
 
 def complete_run() -> list[str]:

@@ -16,6 +16,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
+from rnnlm_tui.schema.formatting import disk, percent, safe
+
 if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
     from rnnlm_tui.store.paths import RunDirectory
@@ -59,8 +61,6 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 def note(text: str) -> None:
     """Print progress or advice on stderr, wrapped on a terminal, control characters escaped."""
-    from rnnlm_tui.schema.formatting import safe
-
     print(
         wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True
     )
@@ -80,8 +80,6 @@ class ProgressLine:
 
     def __call__(self, text: str) -> None:
         """Show a short text, at most ten times a second."""
-        from rnnlm_tui.schema.formatting import safe
-
         now = time.monotonic()
         if self._on and now >= self._next:
             self._next, self._written = now + 0.1, True
@@ -105,8 +103,6 @@ class ProgressLine:
 @contextmanager
 def showing_bytes(what: str, after: float = 0.0) -> Iterator[Callable[[int, int], None]]:
     """Show on a terminal how many bytes are done, of how many, after some seconds."""
-    from rnnlm_tui.schema.formatting import disk, percent
-
     with ProgressLine(after) as shown:
         yield lambda done, total: shown(
             f"{what}: {disk(done)} of {disk(total)} ({percent(done / max(1, total))})"
@@ -265,8 +261,6 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():  # nearly all of a long table
         return text
     if sys.stdout.isatty():
-        from rnnlm_tui.schema.formatting import safe
-
         text = safe(text, keep=keep)
     return encodable(text)
 
